@@ -1,0 +1,1 @@
+"""Running one accepted dispatch, confined and gated. Knows nothing of peers, users or stores."""
