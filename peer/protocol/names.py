@@ -1,0 +1,98 @@
+"""How users, devices and statements are named: user ids, peer ids, UUIDv7. Pure: randomness and time are arguments.
+
+A device's name is its libp2p peer id: the identity multihash of the protobuf-encoded Ed25519 public key (libp2p
+"Peer Ids and Keys" spec), so the name contains the key. On the wire it is those 38 bytes; to people and in JSON the
+base58btc text.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import base58
+
+from peer.protocol.errors import Invalid
+
+PEER_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
+"""identity multihash (0x00), 36 bytes, protobuf PublicKey{Type: Ed25519 (1), Data: 32 bytes}."""
+
+MAX_USER_ID = 254
+"""RFC 5321 4.5.3.1.3 less the angle brackets: the longest path."""
+
+_USER_ID = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
+
+
+def user_id(text: str) -> str:
+    """Return the user id that `text` names: the e-mail address, stripped and in lower case.
+
+    ASCII addresses in dot-atom form only (RFC 5321), so that two addresses that look alike are the same bytes.
+    Raises Invalid.
+    """
+    folded = text.strip().lower()
+    if len(folded) > MAX_USER_ID or not _USER_ID.fullmatch(folded):
+        shown = folded[:60].encode("ascii", "backslashreplace").decode()
+        raise Invalid(f"{shown!r} is not an e-mail address", fix="write it like name@example.org")
+    return folded
+
+
+def peer_id_of(public_key: bytes) -> bytes:
+    """Return the 38-byte peer id of a 32-byte Ed25519 public key."""
+    if len(public_key) != 32:
+        raise Invalid("an Ed25519 public key has 32 bytes")
+    return PEER_ID_PREFIX + public_key
+
+
+def key_of_peer_id(peer_id: bytes) -> bytes:
+    """Return the 32-byte Ed25519 public key inside a 38-byte peer id. Raises Invalid for other kinds of id."""
+    if len(peer_id) != 38 or not peer_id.startswith(PEER_ID_PREFIX):
+        raise Invalid("not the peer id of an Ed25519 key")
+    return peer_id[len(PEER_ID_PREFIX) :]
+
+
+def peer_id_text(peer_id: bytes) -> str:
+    """Return the base58btc text of a peer id (`12D3Koo…` for Ed25519)."""
+    return base58.b58encode(peer_id).decode("ascii")
+
+
+def peer_id_bytes(text: str) -> bytes:
+    """Return the 38 bytes that a base58btc peer id names. Raises Invalid."""
+    if not 50 <= len(text) <= 54:
+        raise Invalid("not a peer id")
+    try:
+        raw = base58.b58decode(text)
+    except ValueError as error:
+        raise Invalid("not a peer id") from error
+    key_of_peer_id(raw)
+    return raw
+
+
+def uuid7(unix_ms: int, random: bytes) -> str:
+    """Return a UUIDv7 (RFC 9562 5.7) as canonical text from milliseconds since the epoch and 10 random bytes."""
+    value = unix_ms & ((1 << 48) - 1)
+    rand = int.from_bytes(random[:10], "big")
+    number = value << 80 | 0x7 << 76 | (rand >> 62 & 0xFFF) << 64 | 0b10 << 62 | rand & ((1 << 62) - 1)
+    return str(uuid.UUID(int=number))
+
+
+def uuid_bytes(text: str) -> bytes:
+    """Return the 16 bytes of a canonical UUID text. Raises Invalid."""
+    try:
+        value = uuid.UUID(text)
+    except ValueError as error:
+        raise Invalid("that is not an id", fix="an id looks like 0198c0de-1111-7222-8333-444455556666") from error
+    if str(value) != text:
+        raise Invalid("that is not an id in its canonical form", fix="write it in lower case with four dashes")
+    return value.bytes
+
+
+def uuid_text(raw: bytes) -> str:
+    """Return the canonical text of 16 bytes. Raises Invalid."""
+    if len(raw) != 16:
+        raise Invalid("an id has 16 bytes")
+    return str(uuid.UUID(bytes=raw))
+
+
+def short_id(text: str) -> str:
+    """Return the last 8 characters: the first ones of a UUIDv7 are the time, alike for all that arrive together."""
+    return text[-8:]
