@@ -1,0 +1,423 @@
+"""The types of statement, their fields, and how a signed one is made and opened. Pure.
+
+Every statement is a frozen dataclass. `FIELDS` is the one table of map keys; a class names the fields it has, and a
+field with a default is left out of the map when it holds that default. Opening is strict both ways: unknown or missing
+keys, wrong forms and a payload that does not re-encode to the same bytes are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from peer.protocol import codec, cose, names
+from peer.protocol import fields as f
+from peer.protocol.codec import Malformed
+from peer.protocol.cose import BadSignature
+from peer.protocol.fields import Field
+
+VERSION = 1
+MAX_DEVICES = 16
+MAX_FILES = 50
+MAX_EVENTS = 256
+MAX_EVENT_TEXT = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device of a user: its peer id, its X25519 key for sealing (32 bytes), the name its person gave it."""
+
+    device: str
+    sealing_key: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file that a statement carries by digest: plain base name, size in bytes, SHA-256."""
+
+    name: str
+    size: int
+    digest: bytes
+
+
+DEVICE_FORM = f.record(
+    Device,
+    {"device": Field(1, f.DEVICE), "sealing_key": Field(2, f.KEY), "name": Field(3, f.text(64))},
+)
+FILE_FORM = f.record(
+    FileRef,
+    {"name": Field(1, f.text(255)), "size": Field(2, f.number()), "digest": Field(3, f.DIGEST)},
+)
+
+FIELDS: dict[str, Field] = {
+    # who, to whom, when
+    "type": Field(1, f.text(32)),
+    "version": Field(2, f.number(255)),
+    "issuer_user": Field(3, f.USER),
+    "issuer_device": Field(4, f.DEVICE),
+    "audience_user": Field(5, f.USER),
+    "audience_device": Field(6, f.DEVICE),
+    "id": Field(7, f.ID),
+    "created": Field(8, f.TIME),
+    "expires": Field(9, f.TIME),
+    # identity
+    "root": Field(16, f.KEY),
+    "epoch": Field(17, f.number()),
+    "devices": Field(18, f.many(DEVICE_FORM, MAX_DEVICES)),
+    "device_set": Field(19, f.blob(1, 8192)),
+    # invitations and edges
+    "invitation_id": Field(24, f.ID),
+    "invitation_digest": Field(25, f.DIGEST),
+    "acceptance_digest": Field(26, f.DIGEST),
+    "edge_id": Field(27, f.ID),
+    "scope": Field(28, f.text(16_384)),
+    "proof": Field(29, f.blob(0, 32)),
+    "edge_status": Field(30, f.one_of("active", "paused")),
+    # dispatches
+    "task": Field(40, f.text(100_000)),
+    "files": Field(41, f.many(FILE_FORM, MAX_FILES)),
+    "project": Field(42, f.text(200)),
+    "links": Field(43, f.many(f.text(500), 10)),
+    "deliverable": Field(44, f.text(2_000)),
+    "background": Field(45, f.text(20_000)),
+    "metadata": Field(46, f.words(32, f.text(64), f.text(1_000))),
+    "parent_id": Field(47, f.text(36)),
+    # what became of one
+    "dispatch_id": Field(56, f.ID),
+    "dispatch_digest": Field(57, f.DIGEST),
+    "attempt": Field(58, f.number(1_000_000)),
+    "decision": Field(59, f.one_of("accepted", "declined", "running", "pending", "expired")),
+    "reason": Field(60, f.text(2_000)),
+    "sequence": Field(61, f.number()),
+    "previous": Field(62, f.DIGEST),
+    "events": Field(63, f.many(f.text(MAX_EVENT_TEXT), MAX_EVENTS)),
+    "status": Field(64, f.one_of("completed", "failed", "cancelled", "declined", "expired")),
+    "reply": Field(65, f.text(100_000)),
+    "usage": Field(66, f.words(16, f.text(32), f.number())),
+    "head": Field(67, f.DIGEST),
+    "count": Field(68, f.number()),
+    "sandbox": Field(69, f.text(4_096)),
+    "code": Field(70, f.number(599)),
+    # writes at the broker
+    "origin": Field(80, f.text(512)),
+    "action": Field(81, f.text(32)),
+    "arguments": Field(82, f.blob(0, 262_144)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What every statement has. `type_name` is its name on the wire, `created` milliseconds since the epoch."""
+
+    type_name: ClassVar[str] = ""
+    issuer_user: str
+    id: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceStatement(Statement):
+    """Signed by the device that issues it."""
+
+    issuer_device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter(DeviceStatement):
+    """Addressed to one device of one user."""
+
+    audience_user: str
+    audience_device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSet(Statement):
+    """All devices of a user, signed by the user's root key. The highest epoch wins; a device not in it is revoked."""
+
+    type_name: ClassVar[str] = "device-set"
+    root: bytes
+    epoch: int
+    devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation(DeviceStatement):
+    """The issuer asks the audience for permission to dispatch to them. Single-use; its id is the token."""
+
+    type_name: ClassVar[str] = "invitation"
+    audience_user: str
+    expires: int
+    device_set: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance(Letter):
+    """The invited user's device offers an edge. `proof` is the HMAC by the link's secret, empty without a link."""
+
+    type_name: ClassVar[str] = "acceptance"
+    invitation_id: str
+    invitation_digest: bytes
+    edge_id: str
+    scope: str
+    device_set: bytes
+    proof: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decline(Letter):
+    """The invited user wants no edge."""
+
+    type_name: ClassVar[str] = "decline"
+    invitation_id: str
+    invitation_digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation(Letter):
+    """The inviter has the acceptance and pinned its device-set: the edge may become active."""
+
+    type_name: ClassVar[str] = "confirmation"
+    edge_id: str
+    acceptance_digest: bytes
+    device_set: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch(Letter):
+    """One task with its payload; every field is what the sender's person gave, verbatim."""
+
+    type_name: ClassVar[str] = "dispatch"
+    edge_id: str
+    expires: int
+    task: str
+    files: tuple[FileRef, ...] = ()
+    project: str = ""
+    links: tuple[str, ...] = ()
+    deliverable: str = ""
+    background: str = ""
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    parent_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Letter):
+    """What the recipient's side decided or what state its machine brought the dispatch to."""
+
+    type_name: ClassVar[str] = "decision"
+    dispatch_id: str
+    dispatch_digest: bytes
+    attempt: int
+    decision: str
+    expires: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events(Letter):
+    """A batch of a run's trace. `previous` is the SHA-256 of the batch before (of this attempt), or 32 zero bytes."""
+
+    type_name: ClassVar[str] = "events"
+    dispatch_id: str
+    attempt: int
+    sequence: int
+    previous: bytes
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Letter):
+    """How a dispatch ended. `head` and `count` close the chain of event batches."""
+
+    type_name: ClassVar[str] = "result"
+    dispatch_id: str
+    dispatch_digest: bytes
+    attempt: int
+    status: str
+    head: bytes
+    count: int
+    reply: str = ""
+    files: tuple[FileRef, ...] = ()
+    usage: dict[str, int] = dataclasses.field(default_factory=dict)
+    scope: str = ""
+    sandbox: str = ""
+    reason: str = ""
+    code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Letter):
+    """The sender takes a dispatch back."""
+
+    type_name: ClassVar[str] = "cancel"
+    dispatch_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeChange(Letter):
+    """The trustor changed, paused or resumed an edge."""
+
+    type_name: ClassVar[str] = "edge-change"
+    edge_id: str
+    edge_status: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation(Letter):
+    """The trustor ended an edge."""
+
+    type_name: ClassVar[str] = "revocation"
+    edge_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerRequest(DeviceStatement):
+    """One write at the broker: for this origin only, used once (`id` is the nonce), `arguments` deterministic CBOR."""
+
+    type_name: ClassVar[str] = "broker-request"
+    origin: str
+    action: str
+    arguments: bytes
+
+
+TYPES: dict[str, type[Statement]] = {
+    kind.type_name: kind
+    for kind in (
+        DeviceSet,
+        Invitation,
+        Acceptance,
+        Decline,
+        Confirmation,
+        Dispatch,
+        Decision,
+        Events,
+        Result,
+        Cancel,
+        EdgeChange,
+        Revocation,
+        BrokerRequest,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A statement whose signature was checked, with the bytes that were signed and sent. `digest` is their SHA-256."""
+
+    statement: Any
+    raw: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the whole COSE message."""
+        return hashlib.sha256(self.raw).digest()
+
+
+def media_type(type_name: str) -> str:
+    """Return the `typ` of a statement type (RFC 9596)."""
+    return f"application/dispatch-{type_name}+cbor"
+
+
+def root_kid(root: bytes) -> bytes:
+    """Return the kid of a root key: SHA-256 of its 32 bytes."""
+    return hashlib.sha256(root).digest()
+
+
+def encode_payload(statement: Statement) -> bytes:
+    """Return the deterministic CBOR of a statement, type and version included."""
+    content: dict[int, Any] = {
+        FIELDS["type"].key: FIELDS["type"].form.pack(statement.type_name),
+        FIELDS["version"].key: VERSION,
+    }
+    for spec in dataclasses.fields(statement):
+        value = getattr(statement, spec.name)
+        if not _is_default(spec, value):
+            field = FIELDS[spec.name]
+            content[field.key] = field.form.pack(value)
+    return codec.encode(content)
+
+
+def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
+    """Sign with the 32-byte seed of the issuing device's key."""
+    kid = names.peer_id_bytes(statement.issuer_device)
+    raw = cose.sign(encode_payload(statement), seed=seed, kid=kid, typ=media_type(statement.type_name))
+    return Signed(statement, raw)
+
+
+def sign_by_root(statement: DeviceSet, seed: bytes) -> Signed:
+    """Sign with the 32-byte seed of the user's root key."""
+    kid = root_kid(statement.root)
+    raw = cose.sign(encode_payload(statement), seed=seed, kid=kid, typ=media_type(statement.type_name))
+    return Signed(statement, raw)
+
+
+def open_statement(raw: bytes) -> Signed:
+    """Check form and signature of a statement and return it.
+
+    The signature is checked with the key that the statement itself names (the issuing device's peer id, or the root
+    key inside a device-set): who that key belongs to is for trust to say. Raises TooLarge, Malformed, BadSignature.
+    """
+    envelope = cose.parse(raw)
+    statement = _decode_payload(envelope.payload)
+    if envelope.typ != media_type(statement.type_name):
+        raise Malformed("the header names another type than the statement")
+    if isinstance(statement, DeviceSet):
+        kid, key = root_kid(statement.root), statement.root
+    elif isinstance(statement, DeviceStatement):
+        kid = names.peer_id_bytes(statement.issuer_device)
+        key = names.key_of_peer_id(kid)
+    else:  # pragma: no cover - TYPES holds no third kind
+        raise Malformed("a statement must be signed by a device or a root key")
+    if envelope.kid != kid:
+        raise BadSignature("the statement was signed by another key than its issuer's")
+    cose.verify(envelope, key)
+    return Signed(statement, raw)
+
+
+T = TypeVar("T", bound=Statement)
+
+
+def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
+    """Open a statement that must be of this type. Raises as `open_statement`, and Malformed for another type."""
+    signed = open_statement(raw)
+    if not isinstance(signed.statement, kind):
+        raise Malformed(f"a statement of type {kind.type_name} belongs here")
+    return signed.statement, signed
+
+
+def _decode_payload(payload: bytes) -> Statement:
+    content = codec.decode(payload)
+    if not isinstance(content, dict):
+        raise Malformed("a statement is a map")
+    unclaimed: dict[Any, Any] = dict(content)
+    type_name = unclaimed.pop(FIELDS["type"].key, None)
+    version = unclaimed.pop(FIELDS["version"].key, None)
+    kind = TYPES.get(type_name) if isinstance(type_name, str) else None
+    if kind is None:
+        raise Malformed("a statement of an unknown type")
+    if version != VERSION or isinstance(version, bool):
+        raise Malformed(f"version {VERSION} of the statement is understood", fix="update dispatch on both sides")
+    values: dict[str, Any] = {}
+    for spec in dataclasses.fields(kind):
+        field = FIELDS[spec.name]
+        if field.key in unclaimed:
+            values[spec.name] = field.form.unpack(unclaimed.pop(field.key))
+            if _is_default(spec, values[spec.name]):
+                raise Malformed(f"{spec.name} must be left out when it is empty")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise Malformed(f"{spec.name} is missing")
+    if unclaimed:
+        raise Malformed(f"a field that a {type_name} does not have")
+    return kind(**values)
+
+
+def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:
+    if spec.default is not dataclasses.MISSING:
+        return bool(value == spec.default)
+    if spec.default_factory is not dataclasses.MISSING:
+        return bool(value == spec.default_factory())
+    return False
