@@ -16,7 +16,7 @@ import cbor2
 from peer.protocol.errors import Invalid, TooLarge
 
 Value: TypeAlias = (
-    "int | bytes | str | bool | None | list[Value] | dict[int, Value] | dict[str, Value] | dict[int | str, Value]"
+    "int | bytes | str | bool | list[Value] | dict[int, Value] | dict[str, Value] | dict[int | str, Value] | None"
 )
 
 MAX_DEPTH = 16

@@ -31,7 +31,7 @@ class BadSignature(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A COSE_Sign1 taken apart, not yet verified. `raw` is the whole; `kid` and `typ` come from the protected header."""
+    """A COSE_Sign1 taken apart, not yet verified; `raw` is the whole, `kid` and `typ` the protected header's."""
 
     raw: bytes
     protected: bytes

@@ -1,0 +1,82 @@
+"""Contacts, their devices, and who is blocked. SQL only; what may be pinned is decided in trust."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from peer.protocol.statements import DeviceSet
+from peer.store.rows import Contact, ContactDevice, all_of, one
+
+
+def get(db: sqlite3.Connection, user_id: str) -> Contact | None:
+    """Return the contact of this user id."""
+    return one(Contact, db.execute("SELECT * FROM contacts WHERE user_id = ?", (user_id,)).fetchone())
+
+
+def every(db: sqlite3.Connection) -> list[Contact]:
+    """Return all contacts by user id."""
+    return all_of(Contact, db.execute("SELECT * FROM contacts ORDER BY user_id").fetchall())
+
+
+def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: bool, now: int) -> None:
+    """Remember a user by root and devices; a verified contact stays verified. The caller has compared roots."""
+    db.execute(
+        "INSERT INTO contacts (user_id, root, device_set, epoch, verified, created) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (user_id) DO UPDATE SET device_set = excluded.device_set, epoch = excluded.epoch, "
+        "verified = max(verified, excluded.verified) WHERE excluded.epoch >= epoch",
+        (device_set.issuer_user, device_set.root, raw, device_set.epoch, int(verified), now),
+    )
+    if verified:
+        db.execute("UPDATE contacts SET verified = 1 WHERE user_id = ?", (device_set.issuer_user,))
+    current = get(db, device_set.issuer_user)
+    if current is None or current.device_set != raw:
+        return
+    kept = [device.device for device in device_set.devices]
+    marks = ", ".join("?" * len(kept))
+    db.execute(
+        f"DELETE FROM contact_devices WHERE user_id = ? AND device NOT IN ({marks})",
+        (device_set.issuer_user, *kept),
+    )
+    for device in device_set.devices:
+        db.execute(
+            "INSERT INTO contact_devices (device, user_id, sealing_key, name) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (device) DO UPDATE SET sealing_key = excluded.sealing_key, name = excluded.name "
+            "WHERE user_id = excluded.user_id",
+            (device.device, device_set.issuer_user, device.sealing_key, device.name),
+        )
+
+
+def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactDevice]:
+    """Return the devices of one user, or of all contacts that are not blocked."""
+    if user_id is not None:
+        rows = db.execute("SELECT * FROM contact_devices WHERE user_id = ? ORDER BY device", (user_id,))
+    else:
+        rows = db.execute(
+            "SELECT * FROM contact_devices WHERE user_id NOT IN (SELECT user_id FROM blocked) ORDER BY device"
+        )
+    return all_of(ContactDevice, rows.fetchall())
+
+
+def device(db: sqlite3.Connection, device_id: str) -> ContactDevice | None:
+    """Return the contact device of this peer id."""
+    return one(ContactDevice, db.execute("SELECT * FROM contact_devices WHERE device = ?", (device_id,)).fetchone())
+
+
+def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequence[str], now: int) -> None:
+    """Keep the addresses that last worked, or that presence last told."""
+    db.execute(
+        "UPDATE contact_devices SET addresses = ?, last_seen = ? WHERE device = ?",
+        (json.dumps(list(addresses)), now, device_id),
+    )
+
+
+def block(db: sqlite3.Connection, user_id: str, now: int) -> None:
+    """Refuse this user from now on."""
+    db.execute("INSERT INTO blocked (user_id, since) VALUES (?, ?) ON CONFLICT DO NOTHING", (user_id, now))
+
+
+def is_blocked(db: sqlite3.Connection, user_id: str) -> bool:
+    """Say whether this user is blocked."""
+    return db.execute("SELECT 1 FROM blocked WHERE user_id = ?", (user_id,)).fetchone() is not None

@@ -1,0 +1,88 @@
+"""Trust edges and their rules. SQL only; which status may follow which is trust's table."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from peer.store.rows import Edge, EdgeRule, all_of, one
+
+OPEN = ("offered", "active", "paused")
+
+
+def add(db: sqlite3.Connection, edge: Edge) -> None:
+    """Store a new edge."""
+    db.execute(
+        "INSERT INTO edges (edge_id, direction, user_id, device, status, scope, invitation_id, acceptance, created, "
+        "changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            edge.edge_id,
+            edge.direction,
+            edge.user_id,
+            edge.device,
+            edge.status,
+            edge.scope,
+            edge.invitation_id,
+            edge.acceptance,
+            edge.created,
+            edge.changed,
+        ),
+    )
+
+
+def get(db: sqlite3.Connection, edge_id: str) -> Edge | None:
+    """Return the edge of this id."""
+    return one(Edge, db.execute("SELECT * FROM edges WHERE edge_id = ?", (edge_id,)).fetchone())
+
+
+def current(db: sqlite3.Connection, user_id: str, direction: str) -> Edge | None:
+    """Return the edge with this user that is not ended, or else the one that ended last."""
+    rows = db.execute(
+        "SELECT * FROM edges WHERE user_id = ? AND direction = ? "
+        "ORDER BY status IN ('offered', 'active', 'paused') DESC, created DESC LIMIT 1",
+        (user_id, direction),
+    )
+    return one(Edge, rows.fetchone())
+
+
+def every(db: sqlite3.Connection) -> list[Edge]:
+    """Return all edges, newest first."""
+    return all_of(Edge, db.execute("SELECT * FROM edges ORDER BY created DESC, edge_id").fetchall())
+
+
+def set_status(db: sqlite3.Connection, edge_id: str, status: str, now: int) -> None:
+    """Move an edge; the caller asked the transition table."""
+    db.execute("UPDATE edges SET status = ?, changed = ? WHERE edge_id = ?", (status, now, edge_id))
+
+
+def set_scope(db: sqlite3.Connection, edge_id: str, scope: str, now: int) -> None:
+    """Replace an edge's scope (JSON)."""
+    db.execute("UPDATE edges SET scope = ?, changed = ? WHERE edge_id = ?", (scope, now, edge_id))
+
+
+def add_rule(db: sqlite3.Connection, edge_id: str, tool: str, pattern: str, now: int) -> None:
+    """Store an `always`; the same rule twice is one."""
+    db.execute(
+        "INSERT INTO edge_rules (edge_id, tool, pattern, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (edge_id, tool, pattern, now),
+    )
+
+
+def rules(db: sqlite3.Connection, edge_id: str) -> list[EdgeRule]:
+    """Return an edge's rules, oldest first."""
+    rows = db.execute("SELECT * FROM edge_rules WHERE edge_id = ? ORDER BY rule_id", (edge_id,))
+    return all_of(EdgeRule, rows.fetchall())
+
+
+def remove_rule(db: sqlite3.Connection, edge_id: str, rule_id: int) -> bool:
+    """Remove a rule; False when the edge has none of this id."""
+    return db.execute("DELETE FROM edge_rules WHERE edge_id = ? AND rule_id = ?", (edge_id, rule_id)).rowcount > 0
+
+
+def admitted_since(db: sqlite3.Connection, edge_id: str, since: int) -> list[int]:
+    """Return when each dispatch on this edge was taken in, at or after `since` (ms), oldest first."""
+    rows = db.execute(
+        "SELECT s.at FROM dispatches d JOIN seen s ON s.device = d.device AND s.statement_id = d.dispatch_id "
+        "WHERE d.edge_id = ? AND d.direction = 'received' AND s.at >= ? ORDER BY s.at",
+        (edge_id, since),
+    )
+    return [int(row[0]) for row in rows]

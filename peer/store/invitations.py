@@ -1,0 +1,79 @@
+"""Invitations sent and received, and writes the broker has not confirmed. SQL only."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from peer.store.rows import BrokerWrite, Invitation, all_of, one
+
+
+def add(db: sqlite3.Connection, item: Invitation) -> None:
+    """Store an invitation; one that is known already stays as it is."""
+    db.execute(
+        "INSERT INTO invitations (token, direction, peer, raw, secret, verified, status, emailed, dev_link, created, "
+        "expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            item.token,
+            item.direction,
+            item.peer,
+            item.raw,
+            item.secret,
+            item.verified,
+            item.status,
+            item.emailed,
+            item.dev_link,
+            item.created,
+            item.expires,
+        ),
+    )
+
+
+def get(db: sqlite3.Connection, token: str) -> Invitation | None:
+    """Return the invitation of this token."""
+    return one(Invitation, db.execute("SELECT * FROM invitations WHERE token = ?", (token,)).fetchone())
+
+
+def every(db: sqlite3.Connection) -> list[Invitation]:
+    """Return all invitations, newest first."""
+    return all_of(Invitation, db.execute("SELECT * FROM invitations ORDER BY created DESC").fetchall())
+
+
+def open_to(db: sqlite3.Connection, peer: str, now: int) -> Invitation | None:
+    """Return the invitation to this user that is still open."""
+    rows = db.execute(
+        "SELECT * FROM invitations WHERE direction = 'sent' AND peer = ? AND status = 'open' AND expires > ? LIMIT 1",
+        (peer, now),
+    )
+    return one(Invitation, rows.fetchone())
+
+
+def set_status(db: sqlite3.Connection, token: str, status: str) -> None:
+    """Move an invitation; the caller asked the transition table."""
+    db.execute("UPDATE invitations SET status = ? WHERE token = ?", (status, token))
+
+
+def set_mailed(db: sqlite3.Connection, token: str, *, emailed: bool, dev_link: str) -> None:
+    """Note what the broker did with a sent invitation."""
+    db.execute("UPDATE invitations SET emailed = ?, dev_link = ? WHERE token = ?", (int(emailed), dev_link, token))
+
+
+def set_link(db: sqlite3.Connection, token: str, secret: bytes) -> None:
+    """Note that a received invitation was opened by its link, whose digest fitted."""
+    db.execute("UPDATE invitations SET secret = ?, verified = 1 WHERE token = ?", (secret, token))
+
+
+def queue_broker_write(db: sqlite3.Connection, action: str, token: str, body: bytes, now: int) -> None:
+    """Keep a write for the broker until it confirms it."""
+    db.execute(
+        "INSERT INTO broker_outbox (action, token, body, created) VALUES (?, ?, ?, ?)", (action, token, body, now)
+    )
+
+
+def broker_writes(db: sqlite3.Connection) -> list[BrokerWrite]:
+    """Return what the broker has not confirmed, oldest first."""
+    return all_of(BrokerWrite, db.execute("SELECT * FROM broker_outbox ORDER BY n LIMIT 100").fetchall())
+
+
+def broker_confirmed(db: sqlite3.Connection, n: int) -> None:
+    """Drop a write that the broker confirmed or refused for good."""
+    db.execute("DELETE FROM broker_outbox WHERE n = ?", (n,))

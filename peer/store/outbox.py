@@ -1,0 +1,96 @@
+"""The durable outbox of statements for other devices, and the memory of statements taken in. SQL only.
+
+A statement enters the outbox in the transaction that makes it true and leaves it when the other device has answered for
+good. `seen` remembers every statement taken in with its answer, past expiry, so that the same bytes get the same answer
+and other bytes under the same id are refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+
+from peer.store.rows import Outgoing, Seen, all_of, one
+
+
+def put(
+    db: sqlite3.Connection,
+    *,
+    device: str,
+    kind: str,
+    raw: bytes,
+    now: int,
+    priority: int = 1,
+    ordering: str = "",
+    edge_id: str = "",
+    dispatch_id: str = "",
+) -> None:
+    """Queue a signed statement for a device."""
+    db.execute(
+        "INSERT INTO outbox (device, kind, priority, ordering, edge_id, dispatch_id, raw, created) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (device, kind, priority, ordering, edge_id, dispatch_id, raw, now),
+    )
+
+
+def next_for(db: sqlite3.Connection, device: str, in_flight: Collection[int]) -> Outgoing | None:
+    """Return the next statement for a device: urgent ones first, none that would overtake its own queue.
+
+    `in_flight` holds the numbers already sent and not answered; a statement whose `ordering` one of them (or an older
+    waiting one) has must wait.
+    """
+    flying = ", ".join(str(int(n)) for n in in_flight) or "0"
+    rows = db.execute(
+        "SELECT * FROM outbox o WHERE device = ? "
+        f"AND n NOT IN ({flying}) "
+        "AND (ordering = '' OR NOT EXISTS (SELECT 1 FROM outbox e WHERE e.device = o.device "
+        "AND e.ordering = o.ordering AND e.n < o.n)) "
+        "ORDER BY priority, n LIMIT 1",
+        (device,),
+    )
+    return one(Outgoing, rows.fetchone())
+
+
+def get(db: sqlite3.Connection, n: int) -> Outgoing | None:
+    """Return the queued statement of this number."""
+    return one(Outgoing, db.execute("SELECT * FROM outbox WHERE n = ?", (n,)).fetchone())
+
+
+def drop(db: sqlite3.Connection, n: int) -> None:
+    """Forget a statement that was answered for good."""
+    db.execute("DELETE FROM outbox WHERE n = ?", (n,))
+
+
+def waiting_devices(db: sqlite3.Connection) -> list[str]:
+    """Return the devices for which something waits."""
+    return [row[0] for row in db.execute("SELECT DISTINCT device FROM outbox")]
+
+
+def waiting_for(db: sqlite3.Connection, dispatch_id: str, kind: str) -> list[Outgoing]:
+    """Return what still waits about a dispatch, of one kind."""
+    rows = db.execute("SELECT * FROM outbox WHERE dispatch_id = ? AND kind = ? ORDER BY n", (dispatch_id, kind))
+    return all_of(Outgoing, rows.fetchall())
+
+
+def purge_edge(db: sqlite3.Connection, edge_id: str) -> None:
+    """Drop everything that waits for an edge; the revocation itself is queued after this."""
+    db.execute("DELETE FROM outbox WHERE edge_id = ?", (edge_id,))
+
+
+def purge_dispatch(db: sqlite3.Connection, dispatch_id: str) -> None:
+    """Drop everything that waits about a dispatch."""
+    db.execute("DELETE FROM outbox WHERE dispatch_id = ?", (dispatch_id,))
+
+
+def seen(db: sqlite3.Connection, device: str, statement_id: str) -> Seen | None:
+    """Return how this statement was answered, if it was taken in before."""
+    rows = db.execute("SELECT * FROM seen WHERE device = ? AND statement_id = ?", (device, statement_id))
+    return one(Seen, rows.fetchone())
+
+
+def remember(db: sqlite3.Connection, entry: Seen) -> None:
+    """Remember a statement and its answer."""
+    db.execute(
+        "INSERT INTO seen (device, statement_id, digest, code, message, fix, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (entry.device, entry.statement_id, entry.digest, entry.code, entry.message, entry.fix, entry.at),
+    )

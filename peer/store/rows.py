@@ -1,0 +1,181 @@
+"""Rows of the store as typed values: one frozen dataclass a table, its fields the table's columns. No SQL here."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def one(kind: type[T], row: sqlite3.Row | None) -> T | None:
+    """Return the row as a `kind`, or None."""
+    return None if row is None else kind(**dict(row))
+
+
+def all_of(kind: type[T], rows: list[sqlite3.Row]) -> list[T]:
+    """Return the rows as a list of `kind`."""
+    return [kind(**dict(row)) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Another user, pinned: root key (32 bytes), the signed device-set with the highest epoch."""
+
+    user_id: str
+    root: bytes
+    device_set: bytes
+    epoch: int
+    verified: int
+    alias: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContactDevice:
+    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs."""
+
+    device: str
+    user_id: str
+    sealing_key: bytes
+    name: str
+    addresses: str
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A trust edge. incoming: the peer may dispatch to me (mine to change); outgoing: I may dispatch to the peer."""
+
+    edge_id: str
+    direction: str
+    user_id: str
+    device: str
+    status: str
+    scope: str
+    invitation_id: str
+    acceptance: bytes
+    created: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRule:
+    """One stored `always`."""
+
+    rule_id: int
+    edge_id: str
+    tool: str
+    pattern: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """An invitation sent or received; `token` is its id."""
+
+    token: str
+    direction: str
+    peer: str
+    raw: bytes
+    secret: bytes
+    verified: int
+    status: str
+    emailed: int
+    dev_link: str
+    created: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerWrite:
+    """A write that the broker has not confirmed yet."""
+
+    n: int
+    action: str
+    token: str
+    body: bytes
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A dispatch, sent or received. Times in ms; `code`/`message`/`fix` say why it was rejected or failed."""
+
+    dispatch_id: str
+    direction: str
+    edge_id: str
+    peer: str
+    device: str
+    state: str
+    raw: bytes
+    digest: bytes
+    task: str
+    created: int
+    expires: int
+    updated: int
+    attempt: int
+    interrupted: int
+    cwd: str
+    code: int
+    message: str
+    fix: str
+    decision: bytes
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a dispatch or a result; `statement` is the id of the statement that named its digest."""
+
+    dispatch_id: str
+    role: str
+    position: int
+    name: str
+    size: int
+    digest: bytes
+    statement: str
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One tool call that waited, or waits, for a person. `call` and `answer` are JSON; `outcome` is '' while open."""
+
+    dispatch_id: str
+    request_id: str
+    attempt: int
+    call: str
+    asked: int
+    deadline: int
+    outcome: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A statement in the outbox of one device. `ordering` names the queue in which it keeps its place."""
+
+    n: int
+    device: str
+    kind: str
+    priority: int
+    ordering: str
+    edge_id: str
+    dispatch_id: str
+    raw: bytes
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A statement taken in before, and its answer."""
+
+    device: str
+    statement_id: str
+    digest: bytes
+    code: int
+    message: str
+    fix: str
+    at: int

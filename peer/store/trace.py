@@ -1,0 +1,97 @@
+"""A run's trace: the signed batches as sent, the single events for people, the approvals. SQL only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from peer.store.rows import Approval, all_of, one
+
+
+def add_batch(db: sqlite3.Connection, dispatch_id: str, attempt: int, sequence: int, raw: bytes, digest: bytes) -> None:
+    """Keep a signed batch."""
+    db.execute(
+        "INSERT INTO event_batches (dispatch_id, attempt, sequence, raw, digest) VALUES (?, ?, ?, ?, ?)",
+        (dispatch_id, attempt, sequence, raw, digest),
+    )
+
+
+def head(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> tuple[int, bytes]:
+    """Return how many batches an attempt has, and the SHA-256 of the last (32 zero bytes when none)."""
+    row = db.execute(
+        "SELECT count(*), max(sequence) FROM event_batches WHERE dispatch_id = ? AND attempt = ?",
+        (dispatch_id, attempt),
+    ).fetchone()
+    if row[0] == 0:
+        return 0, bytes(32)
+    last = db.execute(
+        "SELECT digest FROM event_batches WHERE dispatch_id = ? AND attempt = ? AND sequence = ?",
+        (dispatch_id, attempt, row[1]),
+    ).fetchone()
+    return int(row[0]), bytes(last[0])
+
+
+def batches(db: sqlite3.Connection, dispatch_id: str) -> list[bytes]:
+    """Return the signed batches of a dispatch in order."""
+    rows = db.execute("SELECT raw FROM event_batches WHERE dispatch_id = ? ORDER BY attempt, sequence", (dispatch_id,))
+    return [bytes(row[0]) for row in rows]
+
+
+def add_events(db: sqlite3.Connection, dispatch_id: str, attempt: int, events: Sequence[str]) -> None:
+    """Keep single events (JSON texts)."""
+    db.executemany(
+        "INSERT INTO trace (dispatch_id, attempt, event) VALUES (?, ?, ?)",
+        [(dispatch_id, attempt, event) for event in events],
+    )
+
+
+def events(
+    db: sqlite3.Connection, dispatch_id: str, *, after: int = 0, limit: int = 10_000
+) -> list[tuple[int, int, str]]:
+    """Return (number, attempt, JSON) of a dispatch's events after a number."""
+    rows = db.execute(
+        "SELECT n, attempt, event FROM trace WHERE dispatch_id = ? AND n > ? ORDER BY n LIMIT ?",
+        (dispatch_id, after, limit),
+    )
+    return [(int(row[0]), int(row[1]), str(row[2])) for row in rows]
+
+
+def purge(db: sqlite3.Connection, dispatch_id: str) -> None:
+    """Forget a dispatch's batches that were not delivered (its edge was revoked); the local trace stays."""
+    db.execute("DELETE FROM event_batches WHERE dispatch_id = ?", (dispatch_id,))
+
+
+def ask(db: sqlite3.Connection, item: Approval) -> None:
+    """Keep an approval request."""
+    db.execute(
+        "INSERT INTO approvals (dispatch_id, request_id, attempt, call, asked, deadline) VALUES (?, ?, ?, ?, ?, ?)",
+        (item.dispatch_id, item.request_id, item.attempt, item.call, item.asked, item.deadline),
+    )
+
+
+def approval(db: sqlite3.Connection, dispatch_id: str, request_id: str) -> Approval | None:
+    """Return one approval request."""
+    rows = db.execute("SELECT * FROM approvals WHERE dispatch_id = ? AND request_id = ?", (dispatch_id, request_id))
+    return one(Approval, rows.fetchone())
+
+
+def open_approvals(db: sqlite3.Connection) -> list[Approval]:
+    """Return what waits for a person, oldest first."""
+    return all_of(Approval, db.execute("SELECT * FROM approvals WHERE outcome = '' ORDER BY asked").fetchall())
+
+
+def close(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:
+    """Decide an open request; False when it was decided before, so that one answer is consumed once."""
+    done = db.execute(
+        "UPDATE approvals SET outcome = ?, answer = ? WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
+        (outcome, answer, dispatch_id, request_id),
+    )
+    return done.rowcount == 1
+
+
+def close_all(db: sqlite3.Connection, dispatch_id: str | None, outcome: str) -> None:
+    """Close what is open of a dispatch, or of all (None): its run has ended."""
+    if dispatch_id is None:
+        db.execute("UPDATE approvals SET outcome = ? WHERE outcome = ''", (outcome,))
+    else:
+        db.execute("UPDATE approvals SET outcome = ? WHERE outcome = '' AND dispatch_id = ?", (outcome, dispatch_id))
