@@ -33,7 +33,7 @@ def page(
     wheres, values = ["direction = ?"], [direction]
     if direction == "received":
         # Its files are still on their way: not in the inbox yet.
-        wheres.append("state != 'queued'")
+        wheres.append("state != 'arriving'")
     if status:
         wheres.append("state = ?")
         values.append(status)
@@ -63,14 +63,14 @@ def in_states(
 def overdue(db: sqlite3.Connection, now: int) -> list[Dispatch]:
     """Return the dispatches that nobody accepted before they expired."""
     rows = db.execute(
-        "SELECT * FROM dispatches WHERE state IN ('queued', 'pending') AND expires <= ? ORDER BY expires", (now,)
+        "SELECT * FROM dispatches WHERE state IN ('queued', 'arriving', 'pending') AND expires <= ? ORDER BY expires", (now,)
     )
     return all_of(Dispatch, rows.fetchall())
 
 
 def next_expiry(db: sqlite3.Connection) -> int | None:
     """Return when (ms) the next undecided dispatch expires."""
-    row = db.execute("SELECT min(expires) FROM dispatches WHERE state IN ('queued', 'pending')").fetchone()
+    row = db.execute("SELECT min(expires) FROM dispatches WHERE state IN ('queued', 'arriving', 'pending')").fetchone()
     return None if row[0] is None else int(row[0])
 
 
@@ -194,3 +194,8 @@ def purge_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
 def unused_digests(db: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes]:
     """Return those digests that no file row names."""
     return [d for d in digests if db.execute("SELECT 1 FROM files WHERE digest = ?", (d,)).fetchone() is None]
+
+
+def withhold_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
+    """Serve a dispatch's returned files to nobody any more; they stay here for this machine's person."""
+    db.execute("UPDATE files SET statement = '' WHERE dispatch_id = ? AND role = 'returned'", (dispatch_id,))

@@ -94,3 +94,8 @@ def remember(db: sqlite3.Connection, entry: Seen) -> None:
         "INSERT INTO seen (device, statement_id, digest, code, message, fix, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (entry.device, entry.statement_id, entry.digest, entry.code, entry.message, entry.fix, entry.at),
     )
+
+
+def purge_device(db: sqlite3.Connection, device: str) -> None:
+    """Drop everything that waits for a device."""
+    db.execute("DELETE FROM outbox WHERE device = ?", (device,))

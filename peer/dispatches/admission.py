@@ -1,0 +1,84 @@
+"""Whether a dispatch that arrived may enter the inbox: the checks, in their one order. Pure.
+
+Form and signature were checked when the statement was opened, and its device against the connection and the pinned
+device-set before this. The order is part of the protocol: what is refused first tells a sender the least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peer.dispatches import payload
+from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
+from peer.protocol.statements import Dispatch
+from peer.trust import edges, rates
+
+CLOCK_SKEW_MS = 5 * 60_000
+"""How far ahead of ours the sender's clock may be."""
+
+
+class NotYet(DispatchError):
+    """The edge is offered and its confirmation is on the way: the same dispatch will do in a moment."""
+
+    default_code = 425
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeFacts:
+    """What the store knows of the edge that a dispatch names. `expires` in ms since the epoch, or None."""
+
+    user_id: str
+    status: edges.Status
+    expires: int | None
+    max_per_day: int
+    admitted: Sequence[int]
+    """When each dispatch of the last 24 hours was taken in (ms), oldest first."""
+
+
+def check_lifetime(dispatch: Dispatch, *, now: int) -> None:
+    """Refuse what is from the future, expired, or lives shorter or longer than allowed. Raises Invalid, Gone."""
+    if dispatch.created > now + CLOCK_SKEW_MS:
+        raise Invalid(
+            f"the dispatch is dated {(dispatch.created - now) // 1000} s ahead of this machine's clock",
+            fix="set the clocks of both machines, then send it again",
+        )
+    lifetime = dispatch.expires - dispatch.created
+    least, most = payload.MIN_LIFETIME_SECONDS * 1000, payload.MAX_LIFETIME_SECONDS * 1000
+    if not least <= lifetime <= most:
+        raise Invalid(f"a dispatch lives {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}")
+    if dispatch.expires <= now:
+        raise Gone("the dispatch expired before it arrived", fix="send it again")
+
+
+def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
+    """Refuse unless the edge exists, is this user's and is in force. Raises Forbidden, NotYet."""
+    if edge is None or edge.user_id != user_id:
+        # The same words for both: a stranger's guess at an edge id learns nothing.
+        raise Forbidden("no trust edge permits this dispatch", fix="invite them again: `dispatch invite EMAIL`")
+    status = edges.current(edge.status, expires=edge.expires, now=now)
+    if status == "offered":
+        raise NotYet("the trust edge is not confirmed yet")
+    edges.check_admit(status, expires=None, now=now)
+
+
+def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, buried: bool, now: int) -> None:
+    """Raise the first reason why this dispatch may not enter the inbox: Invalid, Gone, Forbidden, RateLimited, …"""
+    check_lifetime(dispatch, now=now)
+    if buried:
+        raise Gone("its sender cancelled it before it arrived", fix="")
+    check_edge(edge, user_id=dispatch.issuer_user, now=now)
+    assert edge is not None
+    rates.check_rate(edge.admitted, max_per_day=edge.max_per_day, now=now)
+    payload.check_payload(
+        payload.Payload(
+            task=dispatch.task,
+            files=tuple(payload.FileFact(item.name, item.size) for item in dispatch.files),
+            project=dispatch.project,
+            links=dispatch.links,
+            deliverable=dispatch.deliverable,
+            background=dispatch.background,
+            metadata=dispatch.metadata,
+            lifetime_seconds=(dispatch.expires - dispatch.created) // 1000,
+        )
+    )

@@ -1,0 +1,153 @@
+"""Trust edges after they exist: the trustor edits, pauses, resumes, revokes, blocks; the other side is told."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from peer.context import Context, Effects
+from peer.protocol.answers import Answer
+from peer.protocol.errors import NotFound
+from peer.protocol.statements import EdgeChange, Revocation, Signed
+from peer.steps import receiving, sending
+from peer.store import contacts, dispatches, edges, outbox, rows
+from peer.trust import edges as edge_life
+from peer.trust import scopes
+
+
+def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
+    """Return the edge that I granted this user and that has not ended. Raises NotFound."""
+    edge = edges.current(db, user_id, "incoming")
+    if edge is None or edge.status not in edges.OPEN:
+        raise NotFound(f"{user_id} may not dispatch to you: there is no such edge", fix="see `dispatch contacts`")
+    return edge
+
+
+def edit(
+    db: sqlite3.Connection, context: Context, user_id: str, scope: scopes.Scope, effects: Effects
+) -> rows.Edge:
+    """Replace the scope of an edge I granted, and tell the other side the summary of it."""
+    edge = granted(db, user_id)
+    edges.set_scope(db, edge.edge_id, scopes.encode(scope).decode(), context.clock())
+    _tell_change(db, context, edge, edge.status, scope, effects)
+    effects.contacts_changed = True
+    return granted(db, user_id)
+
+
+def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge:
+    """Take back an `always`. Raises NotFound."""
+    edge = granted(db, user_id)
+    if not edges.remove_rule(db, edge.edge_id, rule_id):
+        raise NotFound(f"that edge has no rule {rule_id}", fix=f"see `dispatch trust show {user_id}`")
+    return edge
+
+
+def set_paused(
+    db: sqlite3.Connection, context: Context, user_id: str, effects: Effects, *, paused: bool
+) -> rows.Edge:
+    """Pause or resume an edge I granted. Raises NotFound, Conflict."""
+    edge = granted(db, user_id)
+    status = edge_life.next_status(edge.status, "pause" if paused else "resume")
+    edges.set_status(db, edge.edge_id, status, context.clock())
+    _tell_change(db, context, edge, status, scopes.decode(edge.scope), effects)
+    return granted(db, user_id)
+
+
+def revoke(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects) -> rows.Edge:
+    """End an edge I granted: what runs over it is killed, what waits is cancelled, what is undelivered is dropped.
+
+    Only the word of the cancellations and of the revocation itself still goes out. Raises NotFound.
+    """
+    edge = granted(db, user_id)
+    status = edge_life.next_status(edge.status, "revoke")
+    edges.set_status(db, edge.edge_id, status, context.clock())
+    outbox.purge_edge(db, edge.edge_id)
+    for row in dispatches.in_states(db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id):
+        receiving.cancel(db, context, row, effects, reason="the trust edge was revoked", code=403)
+    for row in dispatches.in_states(db, "received", ("completed", "failed"), edge_id=edge.edge_id):
+        # What the sender has not fetched yet, it no longer gets.
+        dispatches.withhold_returned(db, row.dispatch_id)
+    signed = context.letter(Revocation, edge.user_id, _device_of(db, edge), edge_id=edge.edge_id)
+    outbox.put(
+        db,
+        device=_device_of(db, edge),
+        kind="revocation",
+        raw=signed.raw,
+        now=context.clock(),
+        priority=0,
+        edge_id=edge.edge_id,
+    )
+    effects.wake.add(_device_of(db, edge))
+    effects.contacts_changed = True
+    ended = edges.get(db, edge.edge_id)
+    assert ended is not None
+    return ended
+
+
+def block(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects) -> None:
+    """Revoke what I granted this user, drop what waits for them, and refuse their devices from now on."""
+    edge = edges.current(db, user_id, "incoming")
+    if edge is not None and edge.status in edges.OPEN:
+        revoke(db, context, user_id, effects)
+    for device in contacts.devices(db, user_id):
+        outbox.purge_device(db, device.device)
+    contacts.block(db, user_id, context.clock())
+    effects.contacts_changed = True
+
+
+def on_edge_change(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+    """The trustor of an edge of mine changed, paused or resumed it."""
+    letter: EdgeChange = signed.statement
+    edge = _told_edge(db, letter.edge_id, letter.issuer_user, letter.issuer_device)
+    if edge.status not in ("active", "paused"):
+        return Answer(200, f"the edge had ended: {edge.status}")
+    scopes.decode_summary(letter.scope)
+    edges.set_scope(db, edge.edge_id, letter.scope, context.clock())
+    edges.set_status(db, edge.edge_id, letter.edge_status, context.clock())
+    effects.contacts_changed = True
+    return Answer(200)
+
+
+def on_revocation(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+    """The trustor of an edge of mine ended it."""
+    letter: Revocation = signed.statement
+    edge = _told_edge(db, letter.edge_id, letter.issuer_user, letter.issuer_device)
+    if edge.status != "revoked":
+        edges.set_status(db, edge.edge_id, "revoked", context.clock())
+        sending.edge_ended(db, context, edge.edge_id, effects)
+        effects.contacts_changed = True
+    return Answer(200)
+
+
+def _told_edge(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:
+    edge = edges.get(db, edge_id)
+    if edge is None or edge.direction != "outgoing" or edge.user_id != user_id or edge.device != device:
+        raise NotFound("no such edge", fix="")
+    return edge
+
+
+def _tell_change(
+    db: sqlite3.Connection, context: Context, edge: rows.Edge, status: str, scope: scopes.Scope, effects: Effects
+) -> None:
+    if edge.status == "offered":
+        return  # the acceptance on its way tells the scope; a change before its confirmation is told after it
+    told = scopes.encode_summary(scopes.summary(scope))
+    device = _device_of(db, edge)
+    signed = context.letter(EdgeChange, edge.user_id, device, edge_id=edge.edge_id, edge_status=status, scope=told)
+    outbox.put(
+        db,
+        device=device,
+        kind="edge-change",
+        raw=signed.raw,
+        now=context.clock(),
+        priority=0,
+        ordering=edge.edge_id,
+        edge_id=edge.edge_id,
+    )
+    effects.wake.add(device)
+
+
+def _device_of(db: sqlite3.Connection, edge: rows.Edge) -> str:
+    """Return the device of the other user that an edge I granted belongs to: one device a person for now."""
+    return contacts.devices(db, edge.user_id)[0].device
+
+

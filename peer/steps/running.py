@@ -1,0 +1,228 @@
+"""An accepted dispatch while it runs: started, its events chained and signed, calls asked and answered, its end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from peer.context import Context, Effects
+from peer.dispatches import lifecycle
+from peer.dispatches.admission import check_edge
+from peer.protocol.errors import Conflict, DispatchError
+from peer.protocol.statements import MAX_EVENTS, Events, FileRef
+from peer.steps import receiving
+from peer.store import dispatches, edges, outbox, rows, trace
+from peer.trust import scopes
+
+MAX_BATCH_BYTES = 600_000
+MAX_EVENT_BYTES = 200_000
+"""UTF-8 bytes of event text in one batch, and in one event of it, so that a statement stays under codec.MAX_BYTES."""
+
+
+def started(db: sqlite3.Connection, context: Context, dispatch_id: str, attempt: int, effects: Effects) -> None:
+    """Note that the agent runs, inside its proven sandbox."""
+    row = current(db, dispatch_id, attempt)
+    state = lifecycle.next_state("recipient", row.state, "started")  # type: ignore[arg-type]
+    dispatches.move(db, dispatch_id, state, context.clock())
+    receiving.tell(db, context, row, "running", effects)
+
+
+def record(
+    db: sqlite3.Connection,
+    context: Context,
+    dispatch_id: str,
+    attempt: int,
+    shown: Sequence[str],
+    told: Sequence[str],
+    effects: Effects,
+) -> None:
+    """Keep events (JSON texts), sign them as the next batch of the chain, and queue it for the sender.
+
+    `shown` is what this machine's person sees, `told` the same as the sender may see it (redacted where the edge says).
+    """
+    row = current(db, dispatch_id, attempt)
+    trace.add_events(db, dispatch_id, attempt, shown)
+    for batch in _batches(told):
+        count, head = trace.head(db, dispatch_id, attempt)
+        signed = context.letter(
+            Events,
+            row.peer,
+            row.device,
+            dispatch_id=dispatch_id,
+            attempt=attempt,
+            sequence=count,
+            previous=head,
+            events=tuple(batch),
+        )
+        trace.add_batch(db, dispatch_id, attempt, count, signed.raw, signed.digest)
+        outbox.put(
+            db,
+            device=row.device,
+            kind="events",
+            raw=signed.raw,
+            now=context.clock(),
+            priority=2,
+            ordering=dispatch_id,
+            edge_id=row.edge_id,
+            dispatch_id=dispatch_id,
+        )
+        effects.wake.add(row.device)
+    effects.changed.add(dispatch_id)
+
+
+def still_permitted(db: sqlite3.Connection, context: Context, dispatch_id: str, attempt: int) -> DispatchError | None:
+    """Return why a run may make no more calls, or None: its edge and its state are looked at anew at every call."""
+    try:
+        row = current(db, dispatch_id, attempt)
+        now = context.clock()
+        check_edge(receiving.edge_facts(db, row.edge_id, now), user_id=row.peer, now=now)
+    except DispatchError as error:
+        return error
+    return None
+
+
+def ask(db: sqlite3.Connection, context: Context, item: rows.Approval, effects: Effects) -> None:
+    """Keep a call that waits for a person."""
+    current(db, item.dispatch_id, item.attempt)
+    trace.ask(db, item)
+    effects.changed.add(item.dispatch_id)
+
+
+def answer(
+    db: sqlite3.Connection,
+    context: Context,
+    dispatch_id: str,
+    request_id: str,
+    effects: Effects,
+    *,
+    allow: bool,
+    grant: str,
+    note: str,
+) -> rows.Approval:
+    """Consume a person's answer to a waiting call, once; an `always` is stored as a rule on the edge.
+
+    Raises Conflict (`nothing pending: …`), and Forbidden when the edge has gone since.
+    """
+    asked = trace.approval(db, dispatch_id, request_id)
+    if asked is None:
+        raise Conflict(f"nothing pending: no tool call {request_id} of that dispatch was asked about")
+    if asked.outcome:
+        raise Conflict(f"nothing pending: that tool call was already {asked.outcome}")
+    now = context.clock()
+    if allow:
+        if now > asked.deadline:
+            raise Conflict("nothing pending: nobody answered in time, so that tool call was denied")
+        if error := still_permitted(db, context, dispatch_id, asked.attempt):
+            raise error
+    text = msgspec.json.encode({"allow": allow, "grant": grant, "note": note, "at": now}).decode()
+    if not trace.close(db, dispatch_id, request_id, "allowed" if allow else "denied", text):
+        raise Conflict("nothing pending: that tool call was already decided")
+    if allow and grant == "always":
+        rule = msgspec.json.decode(asked.call).get("rule_if_always")
+        if rule is None:
+            raise Conflict("this call cannot be allowed always", fix="allow it once or for this session")
+        row = current(db, dispatch_id, asked.attempt)
+        edges.add_rule(db, row.edge_id, rule["tool"], rule["pattern"], now)
+        effects.contacts_changed = True
+    effects.changed.add(dispatch_id)
+    return asked
+
+
+def unanswered(db: sqlite3.Connection, dispatch_id: str, request_id: str, effects: Effects) -> None:
+    """Note that nobody answered in time."""
+    trace.close(db, dispatch_id, request_id, "unanswered", "")
+    effects.changed.add(dispatch_id)
+
+
+def finish(
+    db: sqlite3.Connection,
+    context: Context,
+    dispatch_id: str,
+    attempt: int,
+    status: str,
+    effects: Effects,
+    *,
+    files: Sequence[FileRef] = (),
+    **content: Any,
+) -> None:
+    """End a run with its signed result: status, reply, files, usage, scope, sandbox, reason, code."""
+    row = current(db, dispatch_id, attempt)
+    event: lifecycle.Event = status  # type: ignore[assignment]  # a status of the frames is an event of the table
+    if status == "declined" and row.state == "accepted":
+        event = "cancelled"
+    dispatches.move(db, dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())  # type: ignore[arg-type]
+    dispatches.set_reason(
+        db, dispatch_id, code=content.get("code", 0), message=content.get("reason", ""), fix=content.pop("fix", "")
+    )
+    trace.close_all(db, dispatch_id, "ended")
+    signed = receiving.conclude(db, context, row, event, effects, files=tuple(files), **content)
+    dispatches.add_files(db, dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
+
+
+def interrupt_all(db: sqlite3.Connection, context: Context, effects: Effects) -> list[str]:
+    """Put every run that a stopped daemon left behind back into the inbox; return their ids. At start only."""
+    interrupted = dispatches.in_states(db, "received", ("accepted", "running"))
+    for row in interrupted:
+        dispatch = receiving.dispatch_of(row)
+        now = context.clock()
+        # The lifetime is the one the sender signed; the deadline in force may have moved already.
+        expires = lifecycle.deadline_after_interruption(
+            now=now,
+            created=dispatch.created,
+            expires=row.expires if row.interrupted else dispatch.expires,
+            earlier_interruptions=row.interrupted,
+        )
+        state = lifecycle.next_state("recipient", row.state, "interrupted")  # type: ignore[arg-type]
+        dispatches.move(db, row.dispatch_id, state, now)
+        dispatches.set_interrupted(db, row.dispatch_id, expires)
+        trace.close_all(db, row.dispatch_id, "interrupted")
+        trace.add_events(
+            db,
+            row.dispatch_id,
+            row.attempt,
+            ['{"kind":"status","status":"interrupted","detail":"the daemon stopped; accept it again to run it"}'],
+        )
+        receiving.tell(db, context, row, "pending", effects, reason="the run was interrupted")
+    trace.close_all(db, None, "interrupted")
+    effects.deadline = True
+    return [row.dispatch_id for row in interrupted]
+
+
+def scope_of(db: sqlite3.Connection, edge_id: str) -> tuple[scopes.Scope, list[rows.EdgeRule]]:
+    """Return an edge's scope and its stored rules."""
+    edge = edges.get(db, edge_id)
+    assert edge is not None  # a dispatch's edge is never deleted
+    return scopes.decode(edge.scope), edges.rules(db, edge_id)
+
+
+def current(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> rows.Dispatch:
+    """Return the dispatch if this attempt of it is still the one that runs. Raises Conflict."""
+    row = receiving.received(db, dispatch_id)
+    if row.attempt != attempt or row.state not in ("accepted", "running"):
+        raise Conflict(f"nothing pending: this run ended, its dispatch is {row.state}")
+    return row
+
+
+def _batches(events: Sequence[str]) -> list[list[str]]:
+    batches: list[list[str]] = []
+    filled = 0
+    for event in events:
+        text = event if len(event.encode()) <= MAX_EVENT_BYTES else _shortened(event)
+        size = len(text.encode())
+        if not batches or len(batches[-1]) >= MAX_EVENTS or filled + size > MAX_BATCH_BYTES:
+            batches.append([])
+            filled = 0
+        batches[-1].append(text)
+        filled += size
+    return batches
+
+
+def _shortened(event: str) -> str:
+    # Only huge tool inputs and outputs come here; the whole of it stays in this machine's trace.
+    document = msgspec.json.decode(event)
+    kept = {name: value for name, value in document.items() if len(str(value)) <= 1_000}
+    kept["shortened_from"] = len(event)
+    return msgspec.json.encode(kept).decode()

@@ -1,0 +1,233 @@
+"""The documents people and programs read: rows of the store as the JSON of the loopback API. Reads only.
+
+The daemon serves these, and the CLI's read-only door gives the same ones when no daemon runs. What only a running
+daemon knows (who is connected) comes in as `Live`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from peer.protocol.errors import NotFound
+from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
+from peer.store import contacts, dispatches, edges, invitations, rows, trace
+from peer.trust import edges as edge_life
+from peer.trust import fingerprints, scopes
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is true only now. `path` gives "direct", "relay" or None for a device."""
+
+    me: str
+    now: int
+    path: Callable[[str], str | None] = lambda _device: None
+
+
+def rfc3339(ms: int) -> str:
+    """Return ms since the epoch as RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def trust_rows(db: sqlite3.Connection, live: Live) -> Document:
+    """Return {trust: [row]}: every edge that has not ended, and the ended ones that nothing replaced."""
+    shown: list[Document] = []
+    taken: set[tuple[str, str]] = set()
+    for edge in sorted(edges.every(db), key=lambda item: item.status not in edges.OPEN):
+        if (edge.user_id, edge.direction) not in taken:
+            taken.add((edge.user_id, edge.direction))
+            shown.append(trust_row(db, edge, live))
+    return {"trust": sorted(shown, key=lambda row: (row["peer"], row["direction"]))}
+
+
+def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
+    """Return one edge as `contacts` shows it."""
+    contact = contacts.get(db, edge.user_id)
+    incoming = edge.direction == "incoming"
+    stored = scopes.decode(edge.scope) if incoming else scopes.decode_summary(edge.scope)
+    expires = stored.expires
+    paths = [found for device in contacts.devices(db, edge.user_id) if (found := live.path(device.device))]
+    document = msgspec.to_builtins(stored)
+    document["expires"] = None if expires is None else rfc3339(expires)
+    budget = document.pop("budget", None)
+    row: Document = {
+        "trust_link_id": edge.edge_id,
+        "from_user": edge.user_id if incoming else live.me,
+        "to_user": live.me if incoming else edge.user_id,
+        "direction": edge.direction,
+        "peer": edge.user_id,
+        "alias": contact.alias if contact else "",
+        "scopes": document,
+        "status": edge_life.current(edge.status, expires=expires, now=live.now),  # type: ignore[arg-type]
+        "peer_online": bool(paths),
+        "can_edit_scopes": incoming and edge.status in edges.OPEN,
+        "verified": bool(contact and contact.verified),
+        "path": paths[0] if paths else None,
+        "blocked": contacts.is_blocked(db, edge.user_id),
+        "created": rfc3339(edge.created),
+    }
+    if contact is not None:
+        row["fingerprint"] = str(fingerprints.fingerprint(contact.root))
+    if incoming:
+        row["budgets"] = budget
+        row["rules"] = [
+            {"id": rule.rule_id, "tool": rule.tool, "pattern": rule.pattern, "created": rfc3339(rule.created)}
+            for rule in edges.rules(db, edge.edge_id)
+        ]
+    return row
+
+
+def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str]) -> Document:
+    """Return {sent: […], received: […]}, newest first. `link` builds the text to share of a sent one."""
+    document: Document = {"sent": [], "received": []}
+    for row in invitations.every(db):
+        status = "expired" if row.status == "open" and row.expires <= now else row.status
+        entry: Document = {
+            "token": row.token,
+            "status": status,
+            "created": rfc3339(row.created),
+            "expires": rfc3339(row.expires),
+        }
+        if row.direction == "sent":
+            entry |= {"to": row.peer, "emailed": bool(row.emailed), "link": link(row) if status == "open" else ""}
+        else:
+            entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
+        document[row.direction].append(entry)
+    return document
+
+
+def inviter_fingerprint(row: rows.Invitation) -> str:
+    """Return the fingerprint of the root key that vouches for a received invitation."""
+    invitation, _ = open_as(Invitation, row.raw)
+    return str(fingerprints.fingerprint(open_as(DeviceSet, invitation.device_set)[0].root))
+
+
+def dispatch_row(row: rows.Dispatch, me: str, now: int) -> Document:
+    """Return one dispatch as lists show it."""
+    received = row.direction == "received"
+    status = row.state
+    if status in ("queued", "pending", "arriving") and row.expires <= now:
+        status = "expired"
+    document: Document = {
+        "dispatch_id": row.dispatch_id,
+        "status": status,
+        "direction": row.direction,
+        "peer": row.peer,
+        "sender_id": row.peer if received else me,
+        "recipient_id": me if received else row.peer,
+        "task": row.task,
+        "created": rfc3339(row.created),
+        "expires_at": rfc3339(row.expires),
+        "updated": rfc3339(row.updated),
+        "attempt": row.attempt,
+    }
+    if row.code:
+        document["code"] = row.code
+    if row.message:
+        document["message"] = row.message
+    if row.fix:
+        document["fix"] = row.fix
+    return document
+
+
+def dispatch_list(
+    db: sqlite3.Connection, me: str, now: int, *, box: str, status: str | None, limit: int, before: str | None
+) -> Document:
+    """Return {dispatches: [row]}, newest first. `box` is inbox or sent."""
+    direction = "received" if box == "inbox" else "sent"
+    page = dispatches.page(db, direction, status=status, limit=limit, before=before)
+    return {"dispatches": [dispatch_row(row, me, now) for row in page]}
+
+
+def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:
+    """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound."""
+    row = dispatches.get(db, dispatch_id)
+    if row is None:
+        raise NotFound(f"no dispatch {dispatch_id}")
+    dispatch, _ = open_as(Dispatch, row.raw)
+    document = dispatch_row(row, me, now) | {
+        "edge_id": row.edge_id,
+        "project": dispatch.project,
+        "links": list(dispatch.links),
+        "deliverable": dispatch.deliverable,
+        "background": dispatch.background,
+        "metadata": dispatch.metadata,
+        "parent_id": dispatch.parent_id or None,
+        "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
+        "events": event_rows(db, dispatch_id),
+        "approvals": [
+            approval_row(item, row.peer, now) for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id
+        ],
+        "result": result_document(db, row),
+        "suggestion": None,
+    }
+    if row.direction == "received":
+        document["cwd"] = row.cwd or None
+    return document
+
+
+def event_rows(db: sqlite3.Connection, dispatch_id: str, *, after: int = 0) -> list[Document]:
+    """Return a dispatch's events after a number, each {seq, attempt, kind, …}."""
+    return [
+        {"seq": number, "attempt": attempt, **msgspec.json.decode(text)}
+        for number, attempt, text in trace.events(db, dispatch_id, after=after)
+    ]
+
+
+def file_row(item: rows.File) -> Document:
+    """Return one file as {name, size, sha256, ready}."""
+    return {"name": item.name, "size": item.size, "sha256": item.digest.hex(), "ready": bool(item.ready)}
+
+
+def approval_row(item: rows.Approval, sender: str, now: int) -> Document:
+    """Return one waiting tool call; `expires_in` in seconds."""
+    call = msgspec.json.decode(item.call)
+    return {
+        "dispatch_id": item.dispatch_id,
+        "request_id": item.request_id,
+        "sender_id": sender,
+        "expires_in": max(0, round((item.deadline - now) / 1000)),
+        **call,
+    }
+
+
+def approval_list(db: sqlite3.Connection, now: int) -> list[Document]:
+    """Return every waiting tool call, oldest first."""
+    waiting = []
+    for item in trace.open_approvals(db):
+        row = dispatches.get(db, item.dispatch_id)
+        if row is not None and item.deadline > now:
+            waiting.append(approval_row(item, row.peer, now))
+    return waiting
+
+
+def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
+    """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, …}, or None."""
+    if not row.result:
+        return None
+    result, _ = open_as(Result, row.result)
+    usage: Document = dict(result.usage)
+    if "cost_microusd" in usage:
+        usage["cost_usd"] = usage.pop("cost_microusd") / 1_000_000
+    if "milliseconds" in usage:
+        usage["seconds"] = usage.pop("milliseconds") / 1000
+    document: Document = {
+        "status": result.status,
+        "reply": result.reply,
+        "files": [file_row(item) for item in dispatches.files(db, row.dispatch_id, "returned")],
+        "usage": usage,
+        "sandbox": msgspec.json.decode(result.sandbox) if result.sandbox else None,
+        "scope": msgspec.json.decode(result.scope) if result.scope else None,
+        "reason": result.reason or None,
+        "attempt": result.attempt,
+        "events": result.count,
+    }
+    return document
