@@ -1,0 +1,239 @@
+"""From what a person typed to a scope: accepting an invitation, editing an edge. What the values mean is scopes.py.
+
+Everything may come as the text of a flag or as the typed value of a JSON body. Paths are only split and bounded here;
+whether they may be granted is for paths.check_roots, which needs the file system.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from peer.protocol.errors import Forbidden, Invalid
+from peer.trust import scopes
+from peer.trust.scopes import Budget, Scope
+
+T = TypeVar("T", bound=str)
+
+_MINUTE: Final = 60_000
+_UNITS: Final = {
+    "m": _MINUTE,
+    "h": 60 * _MINUTE,
+    "d": 24 * 60 * _MINUTE,
+    "w": 7 * 24 * 60 * _MINUTE,
+    "y": 365 * 24 * 60 * _MINUTE,
+}
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,5})\s*([mhdwy])", re.ASCII)
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+MAX_EXPIRY_MS: Final = 10 * _UNITS["y"]
+_EXPIRES_FIX: Final = "give a duration (12h, 30d, 8w), a date (2027-01-31) or never"
+
+# What the MCP server of dispatch is, whatever it is called: its programs and packages, and the tools it offers.
+_DISPATCH_PROGRAMS: Final = re.compile(
+    r"(?:^|[/\\@:])(?:dispatch(?:-mcp|-daemon|-courier)?|mcp_plugin(?:[./\\].*)?)(?:\.exe|\.py)?(?:[@=\[].*)?$",
+    re.IGNORECASE,
+)
+_WORDS: Final = re.compile(r"[^\s'\";|&]+")  # a whole shell line may be one argument
+_DISPATCH_TOOL: Final = re.compile(r"(?:^|__)dispatch_[a-z_]+$", re.IGNORECASE)
+
+
+class McpServer(msgspec.Struct, frozen=True):
+    """An MCP server installed here: its name, the command that starts it, its tools where they are known."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+
+
+class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person chose; a field left UNSET was not named. Shapes: text as of a flag, or the typed value.
+
+    `tools`, `mcp_servers`, `paths`: "a,b" or a list. `expires`: a duration, a date, an RFC 3339 time, "never" or None.
+    """
+
+    tools: str | list[str] | UnsetType = UNSET
+    mcp_servers: str | list[str] | UnsetType = UNSET
+    paths: str | list[str] | UnsetType = UNSET
+    approval: str | UnsetType = UNSET
+    max_per_day: int | str | UnsetType = UNSET
+    expires: str | UnsetType | None = UNSET
+    results: str | UnsetType = UNSET
+    budget: Budget | UnsetType = UNSET
+
+
+def grant(chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
+    """The scope of a new edge. `tools` must be named; the rest has defaults. Raises Invalid or Forbidden."""
+    if chosen.tools is UNSET:
+        raise Invalid(
+            "the tools were not chosen: nobody but you picks them",
+            fix="name them, such as --tools Read,Glob,Grep",
+        )
+    return _with(Scope(tools=()), chosen, installed=installed, now=now)
+
+
+def edit(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
+    """`scope` with what was named changed and the rest kept. Raises as `grant`."""
+    return _with(scope, chosen, installed=installed, now=now)
+
+
+def _with(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
+    changes: dict[str, Any] = {}
+    if chosen.tools is not UNSET:
+        changes["tools"] = parse_tools(chosen.tools)
+    if chosen.mcp_servers is not UNSET:
+        changes["mcp_servers"] = parse_mcp_servers(chosen.mcp_servers, installed)
+    if chosen.paths is not UNSET:
+        changes["paths"] = parse_paths(chosen.paths)
+    if chosen.approval is not UNSET:
+        changes["approval"] = _one_of("approval", chosen.approval, scopes.APPROVALS)
+    if chosen.max_per_day is not UNSET:
+        changes["max_per_day"] = parse_max_per_day(chosen.max_per_day)
+    if chosen.expires is not UNSET:
+        changes["expires"] = parse_expires(chosen.expires, now=now)
+    if chosen.results is not UNSET:
+        changes["results"] = _one_of("results", chosen.results, scopes.RESULTS)
+    if chosen.budget is not UNSET:
+        changes["budget"] = chosen.budget
+    changed: Scope = msgspec.structs.replace(scope, **changes)
+    scopes.check(changed)
+    return changed
+
+
+def parse_tools(given: str | Iterable[str]) -> tuple[str, ...]:
+    """ "Read,Grep" or a list → tools in their order. Unknown names are refused with the nearest known one."""
+    names = _split(given)
+    for name in names:
+        if name not in scopes.TOOLS:
+            raise Invalid(f"unknown tool `{_shown(name)}`" + _nearest(name, scopes.TOOLS), fix=_tools_fix())
+    if not names:
+        raise Invalid("no tool was named", fix=_tools_fix())
+    return scopes.ordered(names)
+
+
+def parse_mcp_servers(given: str | Iterable[str], installed: Sequence[McpServer | str]) -> tuple[str, ...]:
+    """ "*", "none", "a,b" or a list → names of installed servers, sorted.
+
+    `*` means those installed now, so that one installed later is not granted. Raises Invalid for one that is not
+    installed, Forbidden for dispatch itself: a run never dispatches onward.
+    """
+    servers = [McpServer(server) if isinstance(server, str) else server for server in installed]
+    grantable = {server.name for server in servers if not is_dispatch(server)}
+    names = _split(given)
+    if names == ["*"]:
+        return tuple(sorted(grantable))
+    if names in ([], ["none"]):
+        return ()
+    known = {server.name for server in servers}
+    for name in names:
+        if name in ("*", "none"):
+            raise Invalid(f"`{name}` cannot be named beside other MCP servers", fix="give *, none or names")
+        if is_dispatch(McpServer(name)) or (name in known and name not in grantable):
+            raise Forbidden(
+                f"the MCP server `{_shown(name)}` is dispatch itself: a run never dispatches onward",
+                fix="leave it out",
+            )
+        if name not in known:
+            listed = ", ".join(sorted(grantable)) or "none"
+            raise Invalid(
+                f"no MCP server `{_shown(name)}` is installed here" + _nearest(name, sorted(grantable)),
+                fix=f"installed are: {listed}",
+            )
+    return tuple(sorted(set(names)))
+
+
+def is_dispatch(server: McpServer) -> bool:
+    """Whether a server is dispatch, told by what it runs and offers; its name alone is enough too, to be safe."""
+    return (
+        "dispatch" in re.split(r"[^a-z0-9]+", server.name.lower())
+        or any(_DISPATCH_PROGRAMS.search(word) for part in server.command for word in _WORDS.findall(part))
+        or any(_DISPATCH_TOOL.search(tool) for tool in server.tools)
+    )
+
+
+def parse_paths(given: str | Iterable[str]) -> tuple[str, ...]:
+    """ "a,b" or a list → paths, each once, in order. "none" or nothing lifts the restriction to folders."""
+    paths = _split(given)
+    if paths == ["none"]:
+        return ()
+    if len(paths) > scopes.MAX_PATHS:
+        raise Invalid(
+            f"{len(paths)} folders are {len(paths) - scopes.MAX_PATHS} more than the {scopes.MAX_PATHS} allowed",
+            fix="name a folder above them",
+        )
+    for path in paths:
+        if not path.startswith("/") or len(path) > scopes.MAX_PATH:
+            raise Invalid(f"`{_shown(path)}` is not an absolute path", fix="give the folder from / on")
+    return tuple(dict.fromkeys(paths))
+
+
+def parse_max_per_day(given: int | str) -> int:
+    """A whole number, 1 to 1,000."""
+    if isinstance(given, str):
+        if not re.fullmatch(r"[0-9]{1,9}", given.strip(), re.ASCII):
+            raise Invalid(f"`{_shown(given)}` is not a number of dispatches", fix="give 1 to 1000")
+        given = int(given)
+    if isinstance(given, bool):
+        raise Invalid("the daily rate is not a number", fix="give 1 to 1000")
+    scopes.check_max_per_day(given)
+    return given
+
+
+def parse_expires(given: str | None, *, now: int) -> int | None:
+    """When the edge ends, in ms since the epoch; None for never. `now` in ms.
+
+    A duration counts from now; a bare date means until the end of that day in UTC; a time needs its zone.
+    """
+    if given is None:
+        return None
+    text = given.strip()
+    if text.lower() in ("never", "none"):
+        return None
+    match = _DURATION.fullmatch(text.lower())
+    until = now + int(match[1]) * _UNITS[match[2]] if match else _moment(text)
+    if until < now + _MINUTE:
+        raise Invalid(f"the expiry `{_shown(given)}` is past, or less than a minute away", fix=_EXPIRES_FIX)
+    if until > now + MAX_EXPIRY_MS:
+        raise Invalid(f"the expiry `{_shown(given)}` is more than ten years away", fix="say never if you mean it")
+    return until
+
+
+def _moment(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+        if _DATE.fullmatch(text):
+            at = at.replace(tzinfo=UTC) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise Invalid(f"`{_shown(text)}` is neither a duration nor a date", fix=_EXPIRES_FIX) from None
+    if at.tzinfo is None:
+        raise Invalid(f"`{_shown(text)}` names no time zone", fix="end it with Z for UTC, or with +02:00")
+    return round(at.timestamp() * 1000)
+
+
+def _one_of(what: str, given: str, allowed: tuple[T, ...]) -> T:
+    for value in allowed:
+        if given == value:
+            return value
+    raise Invalid(f"`{_shown(given)}` is not a kind of {what}", fix=f"give {' or '.join(allowed)}")
+
+
+def _split(given: str | Iterable[str]) -> list[str]:
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _tools_fix() -> str:
+    return f"choose from {', '.join(scopes.TOOLS)}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    by_fold = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower()[:80], by_fold, n=1, cutoff=0.6)
+    return f"; did you mean `{by_fold[close[0]]}`?" if close else ""
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:80])

@@ -1,0 +1,182 @@
+"""The life of an invitation, the link that carries its secret, and the proof made with it. No statements here.
+
+A link is `<broker>/i#<token>.<digest>.<secret>`. All that matters is in the fragment, which a browser does not send
+(RFC 9110 section 7.1, RFC 3986 section 3.5), so the broker that serves the page sees neither digest nor secret.
+Whoever holds the secret got the link from the inviter by a way that the broker does not control: checking the digest
+authenticates the inviter to the invited, and the proof authenticates the invited to the inviter.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid
+from peer.protocol.names import uuid_bytes
+
+State = Literal["open", "accepted", "declined", "withdrawn", "expired"]
+Event = Literal["accept", "decline", "withdraw", "expire"]
+
+LIFETIME_MS: Final = 7 * 24 * 3_600_000
+DIGEST_BYTES: Final = 32
+SECRET_BYTES: Final = 32
+MAX_BROKER: Final = 400
+MAX_LINK: Final = 1_024
+
+LIFE: Final[dict[State, dict[Event, State]]] = {
+    "open": {"accept": "accepted", "decline": "declined", "withdraw": "withdrawn", "expire": "expired"},
+    "accepted": {},
+    "declined": {},
+    "withdrawn": {},
+    "expired": {},
+}
+
+_LIKE_THIS: Final = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
+_LINK_FIX: Final = (
+    f"a token looks like {_LIKE_THIS}, a link like https://broker.example/i#{_LIKE_THIS}.….…; "
+    "copy it whole, or see `dispatch invitations`"
+)
+_BASE64URL_32: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A parsed link: the broker's URL without a closing slash, the token, the invitation's digest, the secret."""
+
+    broker: str
+    token: str
+    digest: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:  # the secret must not reach a log by accident
+        return f"Link(broker={self.broker!r}, token={self.token!r})"
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A bare token: the id of an invitation that came by mail. Proves nothing."""
+
+    token: str
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state that `event` leads to. An invitation is answered once: Conflict (409), or Gone (410) once expired."""
+    following = LIFE[state].get(event)
+    if following is not None:
+        return following
+    raise _closed(state)
+
+
+def check_open(state: State, *, expires: int, now: int) -> None:
+    """Raise Gone or Conflict unless the invitation can be answered at `now`. Times in ms since the epoch."""
+    if state != "open":
+        raise _closed(state)
+    if now >= expires:
+        raise _closed("expired")
+
+
+def _closed(state: State) -> DispatchError:
+    if state == "expired":
+        return Gone("this invitation expired", fix="ask for a new one: `dispatch invite` at the other side")
+    return Conflict(f"this invitation was {state} already", fix="see `dispatch contacts` and `dispatch invitations`")
+
+
+def build_link(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
+    """The link to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
+    if len(digest) != DIGEST_BYTES or len(secret) != SECRET_BYTES:
+        raise Invalid("an invitation's digest and secret have 32 bytes each")
+    uuid_bytes(token)
+    return f"{_broker(broker)}/i#{token}.{_encode(digest)}.{_encode(secret)}"
+
+
+def parse(text: str) -> Link | Token:
+    """Read what a person pasted: a bare token or a link. Raises Invalid, which says what they look like."""
+    pasted = text.strip().removeprefix("<").removesuffix(">").strip()
+    if len(pasted) > MAX_LINK:
+        raise Invalid(f"an invitation link has at most {MAX_LINK} characters", fix=_LINK_FIX)
+    if "#" not in pasted:
+        if "/" in pasted:
+            raise Invalid("malformed token: the link lost everything from the # on", fix=_LINK_FIX)
+        return Token(_token(pasted))
+    address, _, fragment = pasted.partition("#")
+    if not address.endswith("/i"):
+        raise Invalid("malformed token: this is not the address of an invitation", fix=_LINK_FIX)
+    parts = fragment.split(".")
+    if len(parts) != 3:
+        raise Invalid("malformed token: the link is cut short or has something added", fix=_LINK_FIX)
+    return Link(
+        broker=_broker(address.removesuffix("/i")),
+        token=_token(parts[0]),
+        digest=_decode(parts[1]),
+        secret=_decode(parts[2]),
+    )
+
+
+def check_digest(link: Link, invitation: bytes) -> None:
+    """Raise Invalid unless `invitation` (the bytes the broker served) is the one that the link was made for."""
+    if not hmac.compare_digest(hashlib.sha256(invitation).digest(), link.digest):
+        raise Invalid(
+            "the invitation that the broker holds is not the one that this link was made for",
+            fix="accept nothing; ask the inviter for a new link, and tell them that the broker may be lying",
+        )
+
+
+def proof(secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) -> bytes:
+    """HMAC-SHA256(secret, invitation digest ‖ acceptor's device-set digest), RFC 2104: 32 bytes.
+
+    Both parts have a fixed length, so no two pairs give the same message.
+    """
+    if len(secret) != SECRET_BYTES or len(invitation_digest) != DIGEST_BYTES:
+        raise Invalid("an invitation's digest and secret have 32 bytes each")
+    if len(device_set_digest) != DIGEST_BYTES:
+        raise Invalid("the digest of a device-set has 32 bytes")
+    return hmac.digest(secret, invitation_digest + device_set_digest, "sha256")
+
+
+def proven(given: bytes, secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) -> bool:
+    """Whether `given` is that proof. In constant time."""
+    expected = proof(secret, invitation_digest=invitation_digest, device_set_digest=device_set_digest)
+    return hmac.compare_digest(given, expected)
+
+
+def _token(text: str) -> str:
+    try:
+        uuid_bytes(text)
+    except Invalid:
+        raise Invalid("malformed token: this is not the token of an invitation", fix=_LINK_FIX) from None
+    return text
+
+
+def _broker(url: str) -> str:
+    fix = "a broker looks like https://broker.example"
+    if not url.isascii() or not url.isprintable() or " " in url or len(url) > MAX_BROKER:
+        raise Invalid("the broker's address holds characters that do not belong there, or is too long", fix=fix)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise Invalid("the broker's address cannot be read", fix=fix) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise Invalid("the broker's address is not an http or https one", fix=fix)
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise Invalid("the broker's address holds more than a host and a path", fix=fix)
+    return url.rstrip("/")
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    if _BASE64URL_32.fullmatch(text):
+        try:
+            raw = base64.urlsafe_b64decode(text + "=")
+        except binascii.Error:  # pragma: no cover - the pattern leaves nothing to refuse
+            raw = b""
+        # 43 characters hold 258 bits: the two spare ones must be zero, or one link would have four spellings.
+        if len(raw) == DIGEST_BYTES and _encode(raw) == text:
+            return raw
+    raise Invalid("malformed token: the link is cut short or was altered", fix=_LINK_FIX)

@@ -1,0 +1,68 @@
+"""The menu that a person is shown before an edge is granted, and what each choice means. Showing it is not here."""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from peer.protocol.errors import Invalid
+from peer.trust.grants import McpServer, is_dispatch
+from peer.trust.scopes import TOOLS
+
+Kind = Literal["grant", "custom", "decline"]
+
+CUSTOM: Final = 4
+DECLINE: Final = 5
+_READ: Final = ("Read", "Glob", "Grep")
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One line: `tools` and `mcp_servers` are what it grants; both are empty for Custom and Decline."""
+
+    number: int
+    title: str
+    explains: str
+    tools: tuple[str, ...] = ()
+    mcp_servers: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it grants as it says, asks for more, or declines."""
+        return {CUSTOM: "custom", DECLINE: "decline"}.get(self.number, "grant")  # type: ignore[return-value]
+
+
+def heading(inviter: str) -> str:
+    """What stands above the menu."""
+    return f"{inviter} wants to be able to dispatch tasks to your machine. Choose what their agent may do here:"
+
+
+AFTERWARDS: Final = "Then: manual approval of every call (the default) or auto? restrict to which folders?"
+
+
+def menu(installed_mcp: Sequence[McpServer | str]) -> tuple[Item, ...]:
+    """The five lines, in their fixed order, for the MCP servers installed now."""
+    servers = [McpServer(server) if isinstance(server, str) else server for server in installed_mcp]
+    grantable = tuple(sorted({server.name for server in servers if not is_dispatch(server)}))
+    every = ", ".join(grantable) if grantable else "none is installed"
+    return (
+        Item(1, "Read-only: Read, Glob, Grep", "can look, can't change anything", _READ),
+        Item(2, "+ Write, Edit", "can look, and create and change files", (*_READ, "Write", "Edit")),
+        Item(
+            3,
+            f"All: + Bash and every MCP server installed now ({every})",
+            "Bash is a full shell inside the sandbox: grant deliberately",
+            TOOLS,
+            grantable,
+        ),
+        Item(CUSTOM, "Custom", f"name the tools yourself, from {', '.join(TOOLS)}, and MCP servers"),
+        Item(DECLINE, "Decline", "no edge is made, and the inviter is told"),
+    )
+
+
+def choose(typed: str | int, installed_mcp: Sequence[McpServer | str]) -> Item:
+    """The line that a person chose by its number. Raises Invalid."""
+    items = menu(installed_mcp)
+    for item in items:
+        if str(typed).strip() == str(item.number):
+            return item
+    raise Invalid("that is not a line of the menu", fix=f"answer with a number, 1 to {len(items)}")

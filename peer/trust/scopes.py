@@ -1,0 +1,226 @@
+"""What a trust edge permits: the values, their bounds, comparing and summing up. Reading a person's input is grants.py.
+
+A scope lives in the trustor's store and nowhere else; `summary` is the part of it that the inviter is told.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from peer.protocol.errors import Invalid
+
+Approval = Literal["manual", "auto"]
+Results = Literal["full", "redacted"]
+
+TOOLS: Final = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+"""Every tool that can be granted, in the order scopes keep and show them: from looking to a full shell."""
+
+POWERFUL: Final = frozenset({"Write", "Edit", "Bash"})
+"""Tools that change something."""
+
+APPROVALS: Final[tuple[Approval, ...]] = ("manual", "auto")
+RESULTS: Final[tuple[Results, ...]] = ("full", "redacted")
+
+MAX_PER_DAY: Final = 1_000
+MAX_PATHS: Final = 32
+MAX_PATH: Final = 4_096  # PATH_MAX on Linux
+MAX_MCP_SERVERS: Final = 64
+MAX_MCP_NAME: Final = 64
+MB: Final = 1024 * 1024
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most that one run may use: minutes, agent turns, US dollars, bytes of returned files."""
+
+    minutes: int = 60
+    turns: int = 100
+    usd: float = 5.0
+    output_bytes: int = 100 * MB
+
+
+BUDGET_BOUNDS: Final = {
+    "minutes": (1, 1_440),
+    "turns": (1, 1_000),
+    "usd": (0.01, 1_000.0),
+    "output_bytes": (0, 250 * MB),  # no more can be returned: 50 files of 5 MB
+}
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one edge permits. `paths` are absolute; empty means only the folder confirmed at accept.
+
+    `mcp_servers` are names of servers installed at the trustor's; `expires` is ms since the epoch or None for never.
+    `session`-wide and `always` grants are not here: they are rules, stored on the edge (edges.py).
+    """
+
+    tools: tuple[str, ...]
+    mcp_servers: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    approval: Approval = "manual"
+    max_per_day: int = 50
+    expires: int | None = None
+    results: Results = "full"
+    budget: Budget = Budget()
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the trustor tells the inviter of a scope: no paths, no budget. `expires` is ms since the epoch or None."""
+
+    tools: tuple[str, ...]
+    mcp_servers: tuple[str, ...]
+    approval: Approval
+    max_per_day: int
+    expires: int | None
+    results: Results
+
+
+_SCOPE_READER: Final = msgspec.json.Decoder(Scope)
+_SUMMARY_READER: Final = msgspec.json.Decoder(Summary)
+
+
+def encode(scope: Scope) -> bytes:
+    """The scope as JSON, as the store keeps it."""
+    return msgspec.json.encode(scope)
+
+
+def decode(raw: bytes | str) -> Scope:
+    """Read `encode`'s JSON back, every bound checked again. Raises Invalid."""
+    try:
+        scope = _SCOPE_READER.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"the stored scope cannot be read: {error}") from None
+    check(scope)
+    return scope
+
+
+def check(scope: Scope) -> None:
+    """Raise Invalid (422) unless the scope keeps its own rules: known tools in order, every bound."""
+    _check_tools(scope.tools)
+    _check_servers(scope.mcp_servers)
+    check_max_per_day(scope.max_per_day)
+    check_budget(scope.budget)
+    if len(scope.paths) > MAX_PATHS or len(set(scope.paths)) != len(scope.paths):
+        raise Invalid(f"{len(scope.paths)} folders are granted; at most {MAX_PATHS}, each once, can be")
+    for path in scope.paths:
+        if not path.startswith("/") or len(path) > MAX_PATH:
+            raise Invalid("a granted folder is not an absolute path", fix="give it from / on")
+    if scope.expires is not None and scope.expires < 0:
+        raise Invalid("the expiry of the edge is not a time")
+
+
+def check_max_per_day(value: int) -> None:
+    """1 to 1,000 dispatches in 24 hours."""
+    if not 1 <= value <= MAX_PER_DAY:
+        raise Invalid(
+            f"{value:,} dispatches a day is outside 1 to {MAX_PER_DAY:,}", fix="the usual --max-per-day is 50"
+        )
+
+
+def check_budget(budget: Budget) -> None:
+    """Each part inside BUDGET_BOUNDS."""
+    for name, (least, most) in BUDGET_BOUNDS.items():
+        value = getattr(budget, name)
+        # Written so that NaN, which compares false with everything, is refused too.
+        if not least <= value <= most:
+            raise Invalid(f"the budget's {name} is {value}", fix=f"give {least:,} to {most:,}")
+
+
+def summary(scope: Scope) -> Summary:
+    """What the inviter is told of `scope`."""
+    return Summary(
+        tools=scope.tools,
+        mcp_servers=scope.mcp_servers,
+        approval=scope.approval,
+        max_per_day=scope.max_per_day,
+        expires=scope.expires,
+        results=scope.results,
+    )
+
+
+def encode_summary(told: Summary) -> str:
+    """The summary as the JSON text that acceptances and edge changes carry (at most 16,384 characters)."""
+    return msgspec.json.encode(told).decode()
+
+
+def decode_summary(text: str) -> Summary:
+    """Read what a contact told us of an edge. Raises Invalid: it comes from another machine."""
+    try:
+        told = _SUMMARY_READER.decode(text)
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"the scope that the contact told cannot be read: {error}") from None
+    _check_tools(told.tools)
+    _check_servers(told.mcp_servers)
+    check_max_per_day(told.max_per_day)
+    if told.expires is not None and told.expires < 0:
+        raise Invalid("the expiry that the contact told is not a time")
+    return told
+
+
+def needs_confirmation(scope: Scope) -> tuple[str, ...]:
+    """What in `scope` asks for a second yes while the inviter's key is unverified; empty when nothing does.
+
+    Each item is a phrase for people: "Write", "Bash", "the MCP server github", "auto approval".
+    """
+    return (
+        *(tool for tool in scope.tools if tool in POWERFUL),
+        *(f"the MCP server {name}" for name in scope.mcp_servers),
+        *(("auto approval",) if scope.approval == "auto" else ()),
+    )
+
+
+def widens(old: Scope, new: Scope) -> tuple[str, ...]:
+    """In which ways `new` permits what `old` does not, as phrases for people; empty when it permits nothing more.
+
+    Naming folders where there were none counts as wider (they are granted without being confirmed at accept), and so
+    does naming none where there were some (any folder may be confirmed).
+    """
+    ways = [f"tool {tool}" for tool in new.tools if tool not in old.tools]
+    ways += [f"MCP server {name}" for name in new.mcp_servers if name not in old.mcp_servers]
+    if old.paths and not new.paths:
+        ways.append("no restriction to folders")
+    ways += [f"folder {path}" for path in new.paths if not within(path, old.paths)]
+    if (old.approval, new.approval) == ("manual", "auto"):
+        ways.append("auto approval")
+    if new.max_per_day > old.max_per_day:
+        ways.append(f"{new.max_per_day} a day instead of {old.max_per_day}")
+    if old.expires is not None and (new.expires is None or new.expires > old.expires):
+        ways.append("a later expiry")
+    if (old.results, new.results) == ("redacted", "full"):
+        ways.append("full results")
+    ways += [
+        f"a larger budget of {name.replace('_', ' ')}"
+        for name in BUDGET_BOUNDS
+        if getattr(new.budget, name) > getattr(old.budget, name)
+    ]
+    return tuple(ways)
+
+
+def narrower_than(scope: Scope, other: Scope) -> bool:
+    """Whether `scope` permits nothing that `other` does not (equal scopes are)."""
+    return not widens(other, scope)
+
+
+def within(path: str, roots: Iterable[str]) -> bool:
+    """Whether an absolute, normalised path is one of `roots` or below one. By text alone: no links are followed."""
+    return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def ordered(tools: Iterable[str]) -> tuple[str, ...]:
+    """Known tools in the order of TOOLS, each once."""
+    named = frozenset(tools)
+    return tuple(tool for tool in TOOLS if tool in named)
+
+
+def _check_tools(tools: tuple[Any, ...]) -> None:
+    if not tools:
+        raise Invalid("the scope has no tools", fix=f"grant at least one of {', '.join(TOOLS)}")
+    if tools != ordered(tools):
+        raise Invalid("the scope names unknown tools, or not in their order", fix=f"known are {', '.join(TOOLS)}")
+
+
+def _check_servers(names: tuple[str, ...]) -> None:
+    if len(names) > MAX_MCP_SERVERS or list(names) != sorted(set(names)):
+        raise Invalid(f"at most {MAX_MCP_SERVERS} MCP servers, sorted and each once, can be granted")
+    if any(not 1 <= len(name) <= MAX_MCP_NAME or not name.isprintable() for name in names):
+        raise Invalid("the name of an MCP server is empty, too long or holds characters that cannot be seen")

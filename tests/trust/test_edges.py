@@ -1,0 +1,98 @@
+"""Edges: the table, who may send and who is let in, stored rules."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.protocol.errors import Conflict, Forbidden, Invalid
+from peer.trust import edges
+from peer.trust.edges import EDGE, ENDED, Event, Rule, Status
+from peer.trust.scopes import Scope
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+EVENTS: tuple[Event, ...] = get_args(Event)
+BOB = "bob@example.org"
+SCOPE = Scope(tools=("Read", "Bash"), mcp_servers=("mail",))
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("event", EVENTS)
+def test_what_is_not_listed_is_a_conflict(status: Status, event: Event) -> None:
+    if event in EDGE[status]:
+        assert edges.next_status(status, event) == EDGE[status][event]
+    else:
+        with pytest.raises(Conflict) as refused:
+            edges.next_status(status, event)
+        assert refused.value.code == 409 and status in refused.value.message and refused.value.fix
+
+
+@given(st.lists(st.sampled_from(EVENTS)))
+def test_an_ended_edge_stays_ended_and_only_a_confirmation_opens_one(events: list[Event]) -> None:
+    status: Status = "offered"
+    done: list[Event] = []
+    for event in events:
+        before = status
+        try:
+            status = edges.next_status(status, event)
+        except Conflict:
+            continue
+        done.append(event)
+        assert before not in ENDED
+    if status in ("active", "paused"):
+        assert "confirm" in done and not {"revoke", "expire", "decline"} & set(done)
+
+
+@pytest.mark.parametrize("status", [None, *STATUSES])
+def test_only_an_active_edge_lets_anything_through(status: Status | None) -> None:
+    if status == "active":
+        edges.check_send(status, peer=BOB, expires=None, now=5)
+        edges.check_admit(status, expires=6, now=5)
+        assert edges.send_allowed(status, expires=6, now=5)
+        return
+    assert not edges.send_allowed(status, expires=None, now=5)
+    with pytest.raises(Forbidden) as sent:
+        edges.check_send(status, peer=BOB, expires=None, now=5)
+    with pytest.raises(Forbidden) as admitted:
+        edges.check_admit(status, expires=None, now=5)
+    assert sent.value.code == admitted.value.code == 403
+    assert BOB in sent.value.message and BOB in sent.value.fix and admitted.value.fix
+
+
+def test_without_a_contact_the_fix_is_to_invite() -> None:
+    with pytest.raises(Forbidden) as refused:
+        edges.check_send(None, peer=BOB, expires=None, now=0)
+    assert refused.value.fix == "dispatch invite bob@example.org"
+
+
+def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> None:
+    assert edges.current("active", expires=10, now=9) == "active"
+    assert edges.current("active", expires=10, now=10) == "expired"
+    assert edges.current("revoked", expires=10, now=10) == "revoked"
+    for check in (
+        lambda: edges.check_send("active", peer=BOB, expires=10, now=10),
+        lambda: edges.check_admit("active", expires=10, now=10),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            check()
+        assert "expired" in refused.value.message
+
+
+def test_a_rule_is_stored_once_and_only_for_a_granted_tool() -> None:
+    rule = Rule("Bash", "git status")
+    rules = edges.with_rule((), rule, SCOPE)
+    assert rules == edges.with_rule(rules, rule, SCOPE) == (rule,)
+    assert len(edges.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
+    for bad in (Rule("Write", "x"), Rule("mcp__github__x", "x"), Rule("mcp__mai", "x"), Rule("Bash", ""),
+                Rule("Bash", "x" * 10_001)):  # fmt: skip
+        with pytest.raises(Invalid):
+            edges.with_rule((), bad, SCOPE)
+    with pytest.raises(Invalid):
+        edges.with_rule(tuple(Rule("Bash", str(n)) for n in range(edges.MAX_RULES)), rule, SCOPE)
+
+
+def test_narrowing_drops_the_rules_of_what_is_gone() -> None:
+    rules = (Rule("Bash", "ls"), Rule("Read", "/a"), Rule("mcp__mail__send", "x"))
+    assert edges.rules_within(rules, SCOPE) == rules
+    assert edges.rules_within(rules, Scope(tools=("Read",))) == (Rule("Read", "/a"),)
