@@ -1,4 +1,4 @@
-"""Who may connect: Noise as the only handshake, and admission by peer id as soon as Noise proved it. No statements here.
+"""Who may connect: Noise as the only handshake, and admission by peer id as soon as Noise proved it.
 
 Stock py-libp2p also offers SECIO and plaintext, and through plaintext anybody is any peer whose public key they know;
 its own `ConnectionGate` knows only IP addresses.

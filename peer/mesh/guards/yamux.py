@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,10 +115,8 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
 
     async def _until_over(self, loop: Callable[[], Awaitable[None]]) -> None:
         # Whatever ends one loop ends the connection: a closed socket, a bad frame, a failed decryption.
-        try:
+        with suppress(Exception):
             await loop()
-        except Exception:  # noqa: S110
-            pass
         self._scope.cancel()
 
     async def _finish(self) -> None:
@@ -128,11 +127,9 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
         self._backlog.clear()
         self._backlog_waiters.unpark_all()
         self._room_waiters.unpark_all()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
-            try:
-                await self.secured_conn.close()
-            except Exception:  # noqa: S110 - it is closed either way
-                pass
+        # Suppressed: it is closed either way.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2), suppress(Exception):
+            await self.secured_conn.close()
         self.event_closed.set()
 
     async def close(self, reason: int = Reason.NORMAL) -> None:
