@@ -1,0 +1,272 @@
+"""Files by digest between devices: served to whom the node says, fetched resumably and verified. Not what they are for.
+
+`/dispatch/blob/1`, the puller opens one stream per blob. All control is CBOR in varint-length frames:
+    puller:  [statement id (16 bytes), SHA-256 (32 bytes), offset]
+    server:  [code, size of the whole blob, message, fix]     anything but 200 is a refusal, and the end
+    server:  size - offset raw bytes
+    server:  [size]                                           the end marker
+The digest over the whole is the only proof that a blob is right; size and end marker only say early that it is not.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+import trio
+
+from peer.mesh.host import MeshHost
+from peer.mesh.streams import Stream
+from peer.protocol.errors import Conflict, DispatchError, Invalid, NotFound, from_code
+
+log = structlog.get_logger(__name__)
+
+BLOB = "/dispatch/blob/1"
+PIECE = 512 * 1024
+"""Bytes read from disk, or written to it, at once."""
+MAX_REQUEST = 128
+MAX_REPLY = 8 * 1024
+MAX_TEXT = 1000
+
+Lookup = Callable[[str, bytes, bytes], Awaitable[Path | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlobLimits:
+    """Times in seconds."""
+
+    request: float = 30.0
+    """For the request to come, and for its reply."""
+    piece: float = 60.0
+    """For one piece of 512 KiB: slower than 9 kB/s is taken for stopped."""
+    streams_per_peer: int = 4
+
+
+# --- serving
+
+
+def serve(host: MeshHost, lookup: Lookup, *, limits: BlobLimits | None = None) -> None:
+    """Serve blobs on `host`.
+
+    `lookup(peer_id, statement_id, digest)` returns the file of a blob that this peer may have because of that
+    statement, or None (the peer is told 404); a DispatchError it raises is told to the peer as it is.
+    """
+    bounds = limits or BlobLimits()
+    busy: Counter[str] = Counter()
+
+    async def serve_one(stream: Stream) -> None:
+        if busy[stream.peer_id] >= bounds.streams_per_peer:
+            await _refuse(stream, 503, "too many transfers at once", "fetch one file after the other", bounds)
+            return
+        busy[stream.peer_id] += 1
+        try:
+            await _serve_blob(stream, lookup, bounds)
+        finally:
+            busy[stream.peer_id] -= 1
+            if not busy[stream.peer_id]:
+                del busy[stream.peer_id]
+
+    host.handle(BLOB, serve_one)
+
+
+async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> None:
+    match await stream.receive(max_bytes=MAX_REQUEST, deadline=limits.request):
+        case [bytes(statement_id), bytes(digest), int(offset)] if len(statement_id) == 16 and len(digest) == 32:
+            pass
+        case _:
+            await _refuse(stream, 422, "that is not a blob request", "the other side must update", limits)
+            return
+    try:
+        path = await lookup(stream.peer_id, statement_id, digest)
+        if path is None:
+            raise NotFound("no such file for this device", fix="ask the sender to send it again")
+        file = await trio.to_thread.run_sync(_open, path)
+    except DispatchError as error:
+        await _refuse(stream, error.code, error.message, error.fix, limits)
+        return
+    except OSError as error:
+        log.error("blob.unreadable", error=errno.errorcode.get(error.errno or 0, "?"))
+        await _refuse(stream, 503, "the file cannot be read now", "it is fetched again by itself", limits)
+        return
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if not 0 <= offset <= size:
+            await _refuse(stream, 416, "the file is shorter than what is there already", "fetch it anew", limits)
+            return
+        file.seek(offset)
+        await stream.send([200, size, "", ""], deadline=limits.request)
+        left = size - offset
+        while left:
+            piece = await trio.to_thread.run_sync(file.read, min(PIECE, left))
+            if not piece:
+                raise Invalid("a blob became shorter while it was read")
+            await stream.write(piece, deadline=limits.piece)
+            left -= len(piece)
+        await stream.send([size], deadline=limits.piece)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+async def _refuse(stream: Stream, code: int, message: str, fix: str, limits: BlobLimits) -> None:
+    await stream.send([code, 0, message[:MAX_TEXT], fix[:MAX_TEXT]], deadline=limits.request)
+
+
+# --- fetching
+
+
+async def fetch(
+    host: MeshHost,
+    peer_id: str,
+    *,
+    statement_id: bytes,
+    digest: bytes,
+    size: int,
+    destination: Path,
+    limits: BlobLimits | None = None,
+) -> None:
+    """Fetch one blob from a connected peer into `destination`, which appears whole, verified and fsynced, or not.
+
+    What has come stays in `<destination>.part` (0600) when the transfer breaks; the next call goes on from there.
+    Raises what the peer refuses with (404, 403, …), Unavailable when the transfer breaks (call again), Invalid when
+    the bytes are not the digest's (the part is removed), Conflict when it is being fetched already, OSError.
+    """
+    bounds = limits or BlobLimits()
+    async with _opened_part(destination, size) as part:
+        stream = await host.open_stream(peer_id, BLOB)
+        try:
+            await _pull(stream, part, statement_id, digest, size, bounds)
+        finally:
+            await stream.reset()
+        if part.digest() != digest:
+            part.remove()
+            raise Invalid("the file that came is not the one that was named", fix="ask the sender to send it again")
+        await trio.to_thread.run_sync(part.commit, destination)
+
+
+async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes, size: int, limits: BlobLimits) -> None:
+    await stream.send([statement_id, digest, part.offset], deadline=limits.request)
+    match await stream.receive(max_bytes=MAX_REPLY, deadline=limits.request):
+        case [200, int(their_size), str(), str()]:
+            if their_size != size:
+                raise Invalid(f"the other side has {their_size} bytes where {size} were named")
+        case [int(code), int(), str(message), str(fix)]:
+            raise from_code(code, message[:MAX_TEXT], fix[:MAX_TEXT])
+        case _:
+            raise Invalid("that is not a reply to a blob request")
+    failed: list[OSError] = []
+    outgoing, incoming = trio.open_memory_channel[list[bytes]](1)
+    async with trio.open_nursery() as nursery:
+
+        async def store() -> None:
+            """Hash and write one piece in a thread while the next one comes."""
+            try:
+                async for piece in incoming:
+                    await trio.to_thread.run_sync(part.append, piece)
+            except OSError as error:
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(store)
+        broken = await _receive_pieces(stream, outgoing, size - part.offset, limits)
+    if failed:
+        raise failed[0]
+    if broken is not None:
+        raise broken
+    if await stream.receive(max_bytes=MAX_REQUEST, deadline=limits.request) != [size]:
+        raise Invalid("the end of the file is not where it was named")
+
+
+async def _receive_pieces(
+    stream: Stream, outgoing: trio.MemorySendChannel[list[bytes]], left: int, limits: BlobLimits
+) -> DispatchError | None:
+    """Pass `left` bytes on in pieces; on a break, what came of the last piece too, then return what broke it."""
+    async with outgoing:
+        while left:
+            piece: list[bytes] = []
+            room = min(PIECE, left)
+            until = trio.current_time() + limits.piece
+            try:
+                while room:
+                    data = await stream.read(room, deadline=max(0.0, until - trio.current_time()))
+                    piece.append(data)
+                    room -= len(data)
+                    left -= len(data)
+            except DispatchError as error:
+                await outgoing.send(piece)
+                return error
+            await outgoing.send(piece)
+    return None
+
+
+class _Part:
+    """The file of a transfer under way. Synchronous: `open`, `append` and `commit` belong in a thread."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        # O_NOFOLLOW: a link planted here must not choose where bytes of a peer are written.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
+        self._hash = hashlib.sha256()
+        self.offset = 0
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise Conflict("this file is being fetched already") from None
+        if os.fstat(descriptor).st_size > size:
+            self._file.truncate(0)
+        while piece := self._file.read(PIECE):
+            self._hash.update(piece)
+            self.offset += len(piece)
+
+    def append(self, piece: list[bytes]) -> None:
+        """Hash and write the chunks of one piece."""
+        data = memoryview(b"".join(piece))
+        self._hash.update(data)
+        while data.nbytes:
+            written = self._file.write(data)
+            self.offset += written
+            data = data[written:]
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of everything in the file."""
+        return self._hash.digest()
+
+    def remove(self) -> None:
+        """Delete the file: nothing in it can be trusted."""
+        self._path.unlink()
+
+    def commit(self, destination: Path) -> None:
+        """Make the file durable under its name: after a crash it is there whole, or not at all."""
+        os.fsync(self._file.fileno())
+        self._path.rename(destination)
+        directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def close(self) -> None:
+        """Close the file and release its lock."""
+        self._file.close()
+
+
+@asynccontextmanager
+async def _opened_part(destination: Path, size: int) -> AsyncIterator[_Part]:
+    path = destination.with_name(destination.name + ".part")
+    part = await trio.to_thread.run_sync(_Part, path, size)
+    try:
+        yield part
+    finally:
+        part.close()

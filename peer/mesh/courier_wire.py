@@ -1,0 +1,104 @@
+"""The courier's two frames and what each answer code means for a statement. Pure: no streams, no time.
+
+A statement is opaque bytes here. Frames are CBOR maps inside varint-length frames (peer/protocol/frames.py):
+statement {0: 0, 1: seq, 2: bytes}, answer {0: 1, 1: seq, 2: code, 3: message, 4: fix}. `seq` counts from 0 on each
+stream; it pairs answers with statements and means nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from peer.protocol import codec
+from peer.protocol.errors import Invalid
+
+COURIER = "/dispatch/courier/1"
+
+MAX_STATEMENT = codec.MAX_BYTES
+MAX_FRAME = MAX_STATEMENT + 32
+"""A statement and the map around it (at most 1 + 2 + 1 + 9 + 1 + 5 bytes)."""
+
+MAX_TEXT = 1000
+"""Characters kept of an answer's message and of its fix."""
+MAX_ANSWER = 10 * 1024
+
+_KIND, _SEQ, _BODY, _MESSAGE, _FIX = 0, 1, 2, 3, 4
+_STATEMENT, _ANSWER = 0, 1
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One statement in the outbox. Parcels with the same `ordering_key` are never in flight together."""
+
+    key: str
+    ordering_key: str | None
+    priority: bool
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the other side said to a statement: HTTP's meaning of `code`, a sentence, what helps."""
+
+    code: int
+    message: str = ""
+    fix: str = ""
+
+
+class Fate(enum.Enum):
+    """What an answer does to its parcel."""
+
+    FINAL = "final"
+    RETRY = "retry"
+
+
+RETRIED = {
+    408: "the other side ran out of time",
+    500: "the other side failed, which says nothing about the statement",
+    502: "something the other side needs failed",
+    503: "the other side cannot now",
+    504: "something the other side needs ran out of time",
+}
+"""Codes after which a statement is sent again. All other 2xx and 4xx end it: 429 too, which is a verdict on this
+statement by its edge's limit (a flooded courier does not answer 429, it stops reading). Codes that HTTP does not have
+in these classes are retried: a newer peer may mean well."""
+
+
+def fate(code: int) -> Fate:
+    """Return whether an answer with this code ends its statement or has it sent again."""
+    if code in RETRIED or not (200 <= code < 300 or 400 <= code < 500):
+        return Fate.RETRY
+    return Fate.FINAL
+
+
+def statement_frame(seq: int, raw: bytes) -> dict[int, codec.Value]:
+    """Return the statement frame as a value."""
+    return {_KIND: _STATEMENT, _SEQ: seq, _BODY: raw}
+
+
+def answer_frame(seq: int, answer: Answer) -> dict[int, codec.Value]:
+    """Return the answer frame as a value, its texts cut to MAX_TEXT characters."""
+    return {
+        _KIND: _ANSWER,
+        _SEQ: seq,
+        _BODY: answer.code,
+        _MESSAGE: answer.message[:MAX_TEXT],
+        _FIX: answer.fix[:MAX_TEXT],
+    }
+
+
+def read_statement(value: codec.Value) -> tuple[int, bytes]:
+    """Return (seq, statement) of a statement frame. Raises Invalid."""
+    match value:
+        case {0: 0, 1: int(seq), 2: bytes(raw), **rest} if not rest and seq >= 0:
+            return seq, raw
+    raise Invalid("that is not a statement frame")
+
+
+def read_answer(value: codec.Value) -> tuple[int, Answer]:
+    """Return (seq, answer) of an answer frame. Raises Invalid."""
+    match value:
+        case {0: 1, 1: int(seq), 2: int(code), 3: str(message), 4: str(fix), **rest} if not rest and seq >= 0:
+            return seq, Answer(code, message[:MAX_TEXT], fix[:MAX_TEXT])
+    raise Invalid("that is not an answer frame")

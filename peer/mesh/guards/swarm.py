@@ -1,0 +1,140 @@
+"""The swarm's guards: bounded handshakes, released slots, contained handlers, no dials of its own.
+
+Stock py-libp2p 0.8.1 keeps an inbound slot until the whole swarm stops, lets one bad stream name end the host, lets
+half-open strangers take the slots of contacts, and dials peers on its own to reach a number of connections.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import trio
+from libp2p.abc import INetStream
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.transport.tcp.tcp import TCP
+from libp2p.transport.upgrader import TransportUpgrader
+
+from peer.mesh.guards.noise_gate import GatedNoise, noise_only
+from peer.mesh.guards.yamux import SafeMuxer, YamuxLimits
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwarmLimits:
+    """Times in seconds, the rest counts."""
+
+    handshake: float = 10.0
+    """From the TCP connection to a running muxer, inbound; each outbound step has it too."""
+    pending_handshakes: int = 128
+    """Inbound handshakes under way; one more ends the oldest. A handshake takes about 10 ms, so an honest one is
+    long over before 128 strangers came after it."""
+    connections: int = 1024
+    connections_per_peer: int = 6
+    """Both sides may dial at once, each with a second connection for blobs; one more ends the oldest."""
+
+
+class _NoConnector:
+    """Dials nobody: who is dialled, and when, is the courier's to say.
+
+    Stock dials known peers every 30 s until there are half as many connections as the high watermark, even where the
+    low one is 0.
+    """
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def run_background_task(self, _nursery: trio.Nursery) -> None: ...
+
+    def record_disconnect(self, _peer_id: ID) -> None: ...
+
+
+class GuardedSwarm(Swarm):  # type: ignore[misc]
+    """A libp2p swarm over TCP, Noise and Yamux only, in which no peer can spend what belongs to another.
+
+    There is no ResourceManager: its circuit breaker blocks every peer when it opens, and its scopes leak when a dial
+    is cancelled. What it would count is bounded here, by the Noise gate and by the muxer.
+    """
+
+    def __init__(
+        self, peer_id: ID, peerstore: PeerStore, gate: GatedNoise, *, limits: SwarmLimits, yamux: YamuxLimits
+    ) -> None:
+        upgrader = TransportUpgrader({}, {})
+        upgrader.security_multistream = noise_only(gate)
+        upgrader.muxer_multistream = SafeMuxer(limits=yamux)
+        super().__init__(
+            peer_id,
+            peerstore,
+            upgrader,
+            transports=[TCP()],
+            retry_config=RetryConfig(max_retries=0),  # retries are the courier's, which knows why it dials
+            connection_config=ConnectionConfig(
+                max_connections=limits.connections,
+                high_watermark=limits.connections,
+                min_connections=0,
+                low_watermark=0,
+                max_connections_per_peer=limits.connections_per_peer,
+                inbound_upgrade_timeout=limits.handshake,
+                outbound_upgrade_timeout=limits.handshake,
+                inbound_stream_protocol_negotiation_timeout=limits.handshake,
+            ),
+        )
+        self.auto_connector = _NoConnector()
+        self._limits = limits
+        self._handshakes: OrderedDict[object, trio.CancelScope] = OrderedDict()
+
+    def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
+        """Contain the handler of inbound streams: whatever it raises ends its stream, never the host."""
+
+        async def contained(stream: INetStream) -> None:
+            try:
+                await stream_handler(stream)
+            except Exception as error:
+                log.info("stream.failed", peer=stream.muxed_conn.peer_id.to_base58(), error=type(error).__name__)
+                await stream.reset()
+            else:
+                await stream.close()
+
+        super().set_stream_handler(contained)
+
+    async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Any) -> None:
+        """Bring one inbound connection up, then stay for exactly as long as it lives."""
+        if len(self._handshakes) >= self._limits.pending_handshakes:
+            _, oldest = self._handshakes.popitem(last=False)
+            oldest.cancel()
+        ticket, muxed = object(), None
+        try:
+            with trio.CancelScope() as scope:
+                self._handshakes[ticket] = scope
+                try:
+                    muxed = await self.upgrade_inbound_raw_conn(RawConnection(read_write_closer, False), maddr)
+                except Exception as error:
+                    # Strangers come here by the thousand: nothing of them is logged above debug.
+                    log.debug("handshake.failed", error=type(error).__name__)
+                finally:
+                    self._handshakes.pop(ticket, None)
+            if muxed is not None:
+                await muxed.event_closed.wait()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
+                await read_write_closer.close()
+
+    def _trim_connections(self, peer_id: ID) -> None:
+        """End a peer's oldest connections beyond its number; stock spares all younger than 20 s, so floods pass."""
+        for connection in self.connections[peer_id][: -self._limits.connections_per_peer]:
+            connection.muxed_conn.abort()
+
+    def _schedule_auto_connect(self) -> None:
+        """Dial nobody."""
+
+    def _schedule_prune(self) -> None:
+        """Close nobody to make room: a new connection beyond the limit is refused instead."""

@@ -1,0 +1,380 @@
+"""The Yamux connection: one reader, one writer, a keepalive that acts, and caps on everything a peer can make us hold.
+
+It replaces stock py-libp2p's Yamux, which (measured on 0.8.1)
+- tears the connection when a read or write is cancelled in the middle of a frame: here only one task writes, and
+  callers queue whole frames, so there is nothing to tear;
+- deadlocks when both ends' read loops wait to write: here the read loop never writes, it queues control frames;
+- blocks for ever after 256 cancelled opens: here opening a stream never waits;
+- ignores unanswered pings, its own receive windows, and floods of new streams.
+
+Wire format: hashicorp/yamux spec.md. What runs inside a stream is not here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+
+from peer.mesh.guards.yamux_header import (
+    HEADER_BYTES,
+    MAX_FRAME_PAYLOAD,
+    MAX_STREAM_ID,
+    Flag,
+    Header,
+    Kind,
+    Reason,
+    pack,
+    unpack,
+)
+from peer.mesh.guards.yamux_stream import SafeYamuxStream
+
+YAMUX = "/yamux/1.0.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class YamuxLimits:
+    """Times in seconds, sizes in bytes, counts per connection."""
+
+    ping_every: float = 10.0
+    dead_after: float = 30.0
+    """Nothing at all received for this long: the peer is gone, stopped or asleep."""
+    write_stall: float = 30.0
+    """One frame not taken by the socket for this long: the peer stopped reading."""
+    close_grace: float = 1.0
+    """How long closing waits for queued frames to leave."""
+    inbound_streams: int = 32
+    """Streams the peer may have open. The protocols here use one or two each way."""
+    outbound_streams: int = 256
+    control_frames: int = 1024
+    """Replies a peer can make us queue (pings, resets) before it is taken for a flood."""
+    queued_data: int = 4 * MAX_FRAME_PAYLOAD
+    """Data waiting for the socket. Small, so that a statement queues behind four bulk frames at most."""
+    max_window: int = 4 * 1024 * 1024
+    window_budget: int = 8 * 1024 * 1024
+    """Receive window granted beyond the initial 256 KiB of each stream, all streams together."""
+
+
+class SafeYamux(IMuxedConn):  # type: ignore[misc]
+    """A multiplexed connection as libp2p's swarm wants one.
+
+    At most `inbound_streams` x 256 KiB + `window_budget` bytes of received data are ever held (16 MiB by default).
+    """
+
+    def __init__(self, secured: ISecureConn, peer_id: ID, *, limits: YamuxLimits) -> None:
+        self.secured_conn = secured
+        self.peer_id = peer_id
+        self.limits = limits
+        self.on_close: Callable[[], Awaitable[None]] | None = None  # the swarm's connection sets it
+        self.event_started = trio.Event()
+        self.event_closed = trio.Event()
+        self.event_shutting_down = trio.Event()
+        self.streams: dict[int, SafeYamuxStream] = {}
+        self.round_trip = 0.001  # until the first ping is answered
+        self._next_id = 1 if secured.is_initiator else 2
+        self._inbound = 0
+        self._backlog: deque[SafeYamuxStream] = deque()
+        self._backlog_waiters = trio.lowlevel.ParkingLot()
+        self._control: deque[bytes] = deque()
+        self._data: deque[tuple[bytes, memoryview | bytes]] = deque()
+        self._queued_data = 0
+        self._room_waiters = trio.lowlevel.ParkingLot()
+        self._writer_waits = trio.lowlevel.ParkingLot()
+        self._closing = False
+        self._spare_window = limits.window_budget
+        self._scope = trio.CancelScope()
+        self._last_received = trio.current_time()
+        self._ping_number = 0
+        self._ping_sent_at = 0.0
+        # The DATA frame under way: its stream (None: one we forgot), its bytes to come, whether FIN follows them.
+        self._body: tuple[SafeYamuxStream | None, int, bool] = (None, 0, False)
+        self._partial = b""
+
+    # --- life
+
+    async def start(self) -> None:
+        """Run the connection until it ends. Never raises for what the peer does: that would end the whole host."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for loop in (self._read_loop, self._write_loop, self._keepalive):
+                        nursery.start_soon(self._until_over, loop)
+                    self.event_started.set()
+        finally:
+            await self._finish()
+        if self.on_close is not None:
+            await self.on_close()
+
+    async def _until_over(self, loop: Callable[[], Awaitable[None]]) -> None:
+        # Whatever ends one loop ends the connection: a closed socket, a bad frame, a failed decryption.
+        with suppress(Exception):
+            await loop()
+        self._scope.cancel()
+
+    async def _finish(self) -> None:
+        self.event_shutting_down.set()
+        for stream in self.streams.values():
+            stream.break_off()
+        self.streams.clear()
+        self._backlog.clear()
+        self._backlog_waiters.unpark_all()
+        self._room_waiters.unpark_all()
+        # Suppressed: it is closed either way.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2), suppress(Exception):
+            await self.secured_conn.close()
+        self.event_closed.set()
+
+    async def close(self, reason: int = Reason.NORMAL) -> None:
+        """Say goodbye, let queued frames leave for `close_grace` seconds, then end. Idempotent."""
+        if self.event_closed.is_set():
+            return
+        with trio.CancelScope(shield=True):
+            if not self.event_started.is_set():
+                await self._finish()
+                return
+            if not self._closing:
+                self._control.append(pack(Kind.GO_AWAY, 0, 0, reason))
+                self._closing = True
+                self._writer_waits.unpark_all()
+                with trio.move_on_after(self.limits.close_grace):
+                    await self.event_closed.wait()
+                self._scope.cancel()
+            await self.event_closed.wait()
+
+    def abort(self) -> None:
+        """End now, without a goodbye; `on_close` follows."""
+        self._scope.cancel()
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether this side dialled."""
+        return bool(self.secured_conn.is_initiator)
+
+    @property
+    def is_established(self) -> bool:
+        """Whether streams can be opened now."""
+        return self.event_started.is_set() and not self.event_shutting_down.is_set() and not self._closing
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether everything is released."""
+        return bool(self.event_closed.is_set())
+
+    def get_transport_addresses(self) -> Any:
+        """Return the remote multiaddrs of the transport."""
+        return self.secured_conn.get_transport_addresses()
+
+    def get_connection_type(self) -> Any:
+        """Return libp2p's ConnectionType: direct or relayed."""
+        return self.secured_conn.get_connection_type()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's (IP address, port)."""
+        address: tuple[str, int] | None = self.secured_conn.get_remote_address()
+        return address
+
+    # --- streams
+
+    async def open_stream(self) -> SafeYamuxStream:
+        """Open a stream. Waits for nothing, so a cancelled caller leaves nothing behind. Raises MuxedStreamError."""
+        if not self.is_established:
+            raise MuxedStreamError("the connection is closing")
+        if len(self.streams) - self._inbound >= self.limits.outbound_streams or self._next_id > MAX_STREAM_ID:
+            raise MuxedStreamError("too many streams are open to this peer")
+        stream = SafeYamuxStream(self._next_id, self)
+        self._next_id += 2
+        self.streams[stream.stream_id] = stream
+        self.queue_control(pack(Kind.WINDOW_UPDATE, Flag.SYN, stream.stream_id, 0))
+        return stream
+
+    async def accept_stream(self) -> SafeYamuxStream:
+        """Return the next stream the peer opened. Raises MuxedConnUnavailable when the connection is over."""
+        await trio.lowlevel.checkpoint()
+        while not self._backlog:
+            if self.event_shutting_down.is_set():
+                raise MuxedConnUnavailable("the connection is closed")
+            await self._backlog_waiters.park()
+        return self._backlog.popleft()
+
+    def forget(self, stream: SafeYamuxStream) -> None:
+        """Drop a stream that is over in both directions."""
+        if self.streams.pop(stream.stream_id, None) is not None:
+            self._inbound -= self._is_theirs(stream.stream_id)
+            self._spare_window += stream.extra_window
+
+    def grow_window(self, size: int) -> int:
+        """Return how much a window of `size` bytes may grow now: as much again, the rest of the budget, or nothing."""
+        grown = max(0, min(size, self.limits.max_window - size, self._spare_window))
+        self._spare_window -= grown
+        return grown
+
+    def _is_theirs(self, stream_id: int) -> bool:
+        return stream_id % 2 != self._next_id % 2
+
+    # --- writing
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another data frame may be queued."""
+        return self._queued_data < self.limits.queued_data or self.event_shutting_down.is_set()
+
+    async def wait_for_room(self) -> None:
+        """Wait until the writer took something from the queue; another waiter may have been quicker."""
+        await self._room_waiters.park()
+
+    def queue_data(self, header: bytes, data: memoryview | bytes) -> None:
+        """Queue one DATA frame. The caller looked at `has_room` without a checkpoint in between."""
+        self._data.append((header, data))
+        self._queued_data += len(data)
+        self._writer_waits.unpark_all()
+
+    def queue_fin(self, stream_id: int) -> None:
+        """Queue a FIN behind the data already queued, which it must not overtake."""
+        self._data.append((pack(Kind.WINDOW_UPDATE, Flag.FIN, stream_id, 0), b""))
+        self._writer_waits.unpark_all()
+
+    def queue_control(self, frame: bytes) -> None:
+        """Queue a frame that goes before data. A full queue means a flood: the connection ends."""
+        if len(self._control) >= self.limits.control_frames:
+            self._scope.cancel()
+            return
+        self._control.append(frame)
+        self._writer_waits.unpark_all()
+
+    async def _write_loop(self) -> None:
+        while True:
+            if self._control:
+                batch = b"".join(self._control)
+                self._control.clear()
+            elif self._data:
+                batch = self._next_data()
+                self._room_waiters.unpark_all()
+            elif self._closing:
+                return
+            else:
+                await self._writer_waits.park()
+                continue
+            with trio.fail_after(self.limits.write_stall):
+                await self.secured_conn.write(batch)
+
+    def _next_data(self) -> bytes:
+        """Take one frame, and small ones after it, as long as all fit one Noise message."""
+        header, data = self._data.popleft()
+        parts = [header, data]
+        size = len(data)
+        room = MAX_FRAME_PAYLOAD - size
+        while self._data and (more := HEADER_BYTES + len(self._data[0][1])) <= room:
+            header, data = self._data.popleft()
+            parts += (header, data)
+            size += len(data)
+            room -= more
+        self._queued_data -= size
+        return b"".join(parts)
+
+    # --- reading
+
+    async def _read_loop(self) -> None:
+        while True:
+            data = await self.secured_conn.read()
+            if not data:
+                return
+            self._last_received = trio.current_time()
+            if not self._received(data):
+                return
+
+    def _received(self, data: bytes) -> bool:
+        """Take in bytes off the wire; False if the peer broke the protocol or said goodbye."""
+        view = memoryview(self._partial + data if self._partial else data)
+        while view.nbytes:
+            stream, remaining, fin = self._body
+            if remaining:
+                piece = view[:remaining]
+                remaining -= len(piece)
+                self._body = (stream, remaining, fin)
+                if stream is not None and not stream.received(bytes(piece)):
+                    return False
+                if stream is not None and fin and not remaining:
+                    stream.fin_received()
+                view = view[len(piece) :]
+            elif view.nbytes < HEADER_BYTES:
+                break
+            else:
+                try:
+                    header = unpack(view)
+                except ValueError:
+                    return False
+                view = view[HEADER_BYTES:]
+                if not self._received_header(header):
+                    return False
+        self._partial = bytes(view)
+        return True
+
+    def _received_header(self, header: Header) -> bool:
+        if header.kind is Kind.PING:
+            if header.flags & Flag.SYN:
+                self.queue_control(pack(Kind.PING, Flag.ACK, 0, header.length))
+            elif header.length == self._ping_number:
+                self.round_trip = max(0.001, trio.current_time() - self._ping_sent_at)
+            return True
+        if header.kind is Kind.GO_AWAY:
+            return False
+        if header.flags & Flag.SYN and not self._received_syn(header.stream_id):
+            return False
+        stream = self.streams.get(header.stream_id)
+        if header.kind is Kind.DATA:
+            # A stream we reset may still get what was under way: its body is read and dropped.
+            self._body = (stream, header.length, bool(header.flags & Flag.FIN))
+        elif stream is not None:
+            stream.window_updated(header.length)
+        if stream is not None and header.flags & Flag.RST:
+            stream.break_off()
+            self.forget(stream)
+        elif stream is not None and header.flags & Flag.FIN and not self._body[1]:
+            stream.fin_received()
+        return True
+
+    def _received_syn(self, stream_id: int) -> bool:
+        """Admit, or reset, a stream the peer opens; False if its number breaks the protocol."""
+        if stream_id == 0 or not self._is_theirs(stream_id) or stream_id in self.streams:
+            return False
+        if self._inbound >= self.limits.inbound_streams or len(self._backlog) >= self.limits.inbound_streams:
+            self.queue_control(pack(Kind.WINDOW_UPDATE, Flag.RST, stream_id, 0))
+            return True
+        stream = SafeYamuxStream(stream_id, self)
+        self.streams[stream_id] = stream
+        self._inbound += 1
+        self.queue_control(pack(Kind.WINDOW_UPDATE, Flag.ACK, stream_id, 0))
+        self._backlog.append(stream)
+        self._backlog_waiters.unpark_all()
+        return True
+
+    # --- keepalive
+
+    async def _keepalive(self) -> None:
+        while trio.current_time() - self._last_received < self.limits.dead_after:
+            self._ping_number = (self._ping_number + 1) % (1 << 32)
+            self._ping_sent_at = trio.current_time()
+            self.queue_control(pack(Kind.PING, Flag.SYN, 0, self._ping_number))
+            await trio.sleep(self.limits.ping_every)
+
+
+class SafeMuxer(MuxerMultistream):  # type: ignore[misc]
+    """Muxer negotiation that offers Yamux alone and builds ours: stock hard-codes its own class for that name."""
+
+    def __init__(self, *, limits: YamuxLimits) -> None:
+        super().__init__({YAMUX: SafeYamux})
+        self._limits = limits
+
+    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> SafeYamux:
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        session = SafeYamux(conn, peer_id, limits=self._limits)
+        self._annotate_connection(session, conn, protocol)
+        return session

@@ -1,0 +1,192 @@
+"""One Yamux stream: its two windows, its receive buffer and its ends. The connection that carries it is in yamux.py.
+
+Two promises that stock py-libp2p does not keep: a writer waits for the peer's window for as long as the peer wants
+(stock resets the stream after five seconds), and a reader's buffer never exceeds what was granted (stock only logs).
+Cancelling a read or a write loses no byte of the connection: no method here writes to the connection itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.abc import IMuxedStream
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
+
+from peer.mesh.guards.yamux_header import INITIAL_WINDOW, MAX_FRAME_PAYLOAD, Flag, Kind, pack
+
+if TYPE_CHECKING:
+    from peer.mesh.guards.yamux import SafeYamux
+
+
+class SafeYamuxStream(IMuxedStream):  # type: ignore[misc]
+    """A stream as libp2p's swarm wants one. Made by SafeYamux only.
+
+    `read` and `write` raise MuxedStreamReset when either side reset it or the connection is gone, `read` raises
+    MuxedStreamEOF after the peer's FIN.
+    """
+
+    def __init__(self, stream_id: int, session: SafeYamux) -> None:
+        self.stream_id = stream_id
+        self.muxed_conn = session
+        self._session = session
+        self._send_window = INITIAL_WINDOW
+        self._receive_window = INITIAL_WINDOW
+        self._receive_allowance = INITIAL_WINDOW
+        self._consumed = 0
+        self._granted_at = trio.current_time()
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._fin_sent = False
+        self._fin_received = False
+        self._broken = False
+        self._readers = trio.lowlevel.ParkingLot()
+        self._writers = trio.lowlevel.ParkingLot()
+
+    # --- what the application calls
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return between one and `n` bytes (all that is buffered if `n` is None or negative), waiting for the first."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._chunks:
+            if self._broken:
+                raise MuxedStreamReset("the stream was reset or its connection is gone")
+            if self._fin_received:
+                raise MuxedStreamEOF("the peer finished")
+            await self._readers.park()
+        data = self._take(self._buffered if n is None or n < 0 else n)
+        self._credit(len(data))
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Hand `data` to the connection's writer, as fast as the peer's window and the writer's queue allow."""
+        view = memoryview(data)
+        await trio.lowlevel.checkpoint()
+        while view.nbytes:
+            if self._broken:
+                raise MuxedStreamReset("the stream was reset or its connection is gone")
+            if self._fin_sent:
+                raise MuxedStreamError("the stream is closed for writing")
+            if self._send_window == 0:
+                await self._writers.park()
+            elif not self._session.has_room:
+                await self._session.wait_for_room()
+            else:
+                # No checkpoint between the checks above and here: window and queue are as just seen.
+                size = min(view.nbytes, self._send_window, MAX_FRAME_PAYLOAD)
+                self._send_window -= size
+                self._session.queue_data(pack(Kind.DATA, 0, self.stream_id, size), view[:size])
+                view = view[size:]
+
+    async def close(self) -> None:
+        """Finish writing (FIN); reading goes on. Idempotent."""
+        if not (self._fin_sent or self._broken):
+            self._fin_sent = True
+            self._session.queue_fin(self.stream_id)
+            self._writers.unpark_all()
+            self._settle()
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        """End both directions at once and drop what is buffered. Idempotent, and never waits for the peer."""
+        if not (self._broken or (self._fin_sent and self._fin_received)):
+            self._session.queue_control(pack(Kind.WINDOW_UPDATE, Flag.RST, self.stream_id, 0))
+        self.break_off()
+        self._session.forget(self)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def set_deadline(self, ttl: int) -> None:
+        """Deadlines are trio's cancel scopes, around each call."""
+        raise NotImplementedError
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's (IP address, port)."""
+        return self._session.get_remote_address()
+
+    async def __aenter__(self) -> SafeYamuxStream:
+        return self
+
+    # --- what the connection calls; nothing here waits
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet read."""
+        return self._buffered
+
+    @property
+    def extra_window(self) -> int:
+        """Bytes of receive window beyond the initial one; they count against the connection's budget."""
+        return self._receive_window - INITIAL_WINDOW
+
+    def received(self, data: bytes) -> bool:
+        """Buffer data from the peer. Returns False if the peer sent more than it was granted, or after its FIN."""
+        self._receive_allowance -= len(data)
+        if self._receive_allowance < 0 or self._fin_received:
+            return False
+        if not self._broken and data:
+            self._chunks.append(data)
+            self._buffered += len(data)
+            self._readers.unpark_all()
+        return True
+
+    def window_updated(self, delta: int) -> None:
+        """The peer lets us send `delta` bytes more."""
+        self._send_window = min(self._send_window + delta, 0xFFFF_FFFF)
+        self._writers.unpark_all()
+
+    def fin_received(self) -> None:
+        """The peer finished writing."""
+        self._fin_received = True
+        self._readers.unpark_all()
+        self._settle()
+
+    def break_off(self) -> None:
+        """The stream is over in both directions: reset, or the connection is gone."""
+        self._broken = True
+        self._chunks.clear()
+        self._buffered = 0
+        self._readers.unpark_all()
+        self._writers.unpark_all()
+
+    # --- inside
+
+    def _take(self, n: int) -> bytes:
+        first = self._chunks[0]
+        if len(first) > n:
+            self._chunks[0] = first[n:]
+            self._buffered -= n
+            return first[:n]
+        taken = []
+        room = n
+        while self._chunks and len(self._chunks[0]) <= room:
+            chunk = self._chunks.popleft()
+            room -= len(chunk)
+            taken.append(chunk)
+        self._buffered -= n - room
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def _credit(self, size: int) -> None:
+        """Give the peer window for what was read, in halves of the window; a fast reader's window doubles.
+
+        Doubling when half a window was read within four round trips is go-yamux's rule: the window, not the path,
+        was then the limit.
+        """
+        self._consumed += size
+        if self._fin_received or self._broken or self._consumed < self._receive_window // 2:
+            return
+        delta = self._consumed
+        now = trio.current_time()
+        if now - self._granted_at < 4 * self._session.round_trip:
+            grown = self._session.grow_window(self._receive_window)
+            self._receive_window += grown
+            delta += grown
+        self._granted_at = now
+        self._consumed = 0
+        self._receive_allowance += delta
+        self._session.queue_control(pack(Kind.WINDOW_UPDATE, 0, self.stream_id, delta))
+
+    def _settle(self) -> None:
+        if self._fin_sent and self._fin_received:
+            self._session.forget(self)

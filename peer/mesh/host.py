@@ -1,0 +1,302 @@
+"""One hardened libp2p host: who is connected, how to reach a peer, streams in and out. No statements, no storage.
+
+Wiring only: the guards are in peer/mesh/guards, the protocols in courier.py and blobs.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+import trio
+from libp2p.abc import INetStream
+from libp2p.connection_types import ConnectionType
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.host.basic_host import BasicHost
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.utils.address_validation import expand_wildcard_address
+from libp2p.utils.varint import encode_delim, read_delim
+from multiaddr import Multiaddr
+
+from peer.mesh.dialing import race, usable
+from peer.mesh.guards.noise_gate import GatedNoise
+from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits
+from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.streams import Stream, StreamEnded
+from peer.protocol.errors import Conflict, Unavailable
+
+log = structlog.get_logger(__name__)
+
+MULTISTREAM = b"/multistream/1.0.0"
+
+Handler = Callable[[Stream], Awaitable[None]]
+Listener = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshLimits:
+    """Every bound of a host in one place; times in seconds."""
+
+    swarm: SwarmLimits = field(default_factory=SwarmLimits)
+    yamux: YamuxLimits = field(default_factory=YamuxLimits)
+    dial: float = 15.0
+    open_stream: float = 15.0
+    shutdown: float = 3.0
+
+
+class _Host(BasicHost):  # type: ignore[misc]
+    """libp2p's host without what it does by itself: it answers identify and ping, and asks and pushes nothing."""
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        # Stock runs this as a trio system task, where an exception ends the process, and lets a peer fill the
+        # peerstore with addresses. Nothing here needs a peer's identify.
+        pass
+
+
+class _Notifee:
+    """Passes the swarm's connection events on as peer ids."""
+
+    def __init__(self, host: MeshHost) -> None:
+        self._host = host
+
+    async def connected(self, _network: object, conn: Any) -> None:
+        self._host._note_connected(conn.muxed_conn.peer_id.to_base58())
+
+    async def disconnected(self, _network: object, conn: Any) -> None:
+        self._host._note_disconnected(conn.muxed_conn.peer_id.to_base58())
+
+    async def opened_stream(self, _network: object, _stream: object) -> None: ...
+
+    async def closed_stream(self, _network: object, _stream: object) -> None: ...
+
+    async def listen(self, _network: object, _address: object) -> None: ...
+
+    async def listen_close(self, _network: object, _address: object) -> None: ...
+
+
+class MeshHost:
+    """The device's end of every connection. Peer ids are base58 text, addresses multiaddr text.
+
+    `seed` is the 32-byte Ed25519 seed of the device key; `listen` the multiaddrs to listen on; `admits(peer_id)` says,
+    each time a peer connects, whether it may (only it: nothing else lets a connection live).
+    """
+
+    def __init__(
+        self,
+        seed: bytes,
+        *,
+        listen: Sequence[str],
+        admits: Callable[[str], bool],
+        limits: MeshLimits | None = None,
+    ) -> None:
+        self._limits = limits or MeshLimits()
+        self._listen = [Multiaddr(text) for text in listen]
+        key_pair = create_new_key_pair(seed)
+        own_id = ID.from_pubkey(key_pair.public_key)
+        peerstore = PeerStore()
+        peerstore.add_key_pair(own_id, key_pair)
+        self._gate = GatedNoise(key_pair, admits=admits)
+        self._swarm = GuardedSwarm(own_id, peerstore, self._gate, limits=self._limits.swarm, yamux=self._limits.yamux)
+        self._swarm.register_notifee(_Notifee(self))
+        self._host = _Host(self._swarm, disable_identify_address_discovery=True)
+        self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write our peerstore
+        self._on_connected: list[Listener] = []
+        self._on_disconnected: list[Listener] = []
+        self.peer_id: str = own_id.to_base58()
+
+    # --- life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen and serve while the block runs; on leaving, close every connection before the sockets go.
+
+        Raises Conflict if an address is taken, Unavailable if it cannot be listened on for another reason.
+        """
+        _silence_libp2p()
+        for address in self._listen:
+            _refuse_taken(address)
+        async with background_trio_service(self._swarm):
+            deaf = [str(address) for address in self._listen if not await self._swarm.listen(address)]
+            if not deaf:
+                try:
+                    yield
+                finally:
+                    await self._close_connections()
+        if deaf:
+            # Raised out here: the service's nursery would wrap it in an ExceptionGroup.
+            raise Unavailable(f"cannot listen on {', '.join(deaf)}", fix="choose another `listen` in config.json")
+
+    async def _close_connections(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limits.shutdown):
+            async with trio.open_nursery() as nursery:
+                for connection in self._swarm.get_connections():
+                    nursery.start_soon(connection.close)
+
+    def addresses(self) -> list[str]:
+        """Return the multiaddrs others can dial, ending in /p2p/, a wildcard expanded to this machine's addresses."""
+        found: dict[str, None] = {}
+        for bound in self._host.get_transport_addrs():
+            for address in expand_wildcard_address(bound):
+                found[f"{address}/p2p/{self.peer_id}"] = None
+        return list(found)
+
+    @property
+    def refused(self) -> int:
+        """How many inbound connections of peers that are not admitted were turned away since the start."""
+        return self._gate.refused
+
+    # --- connections
+
+    def on_connected(self, listener: Listener) -> None:
+        """Call `listener(peer_id)` on every new connection. It must not raise or take long."""
+        self._on_connected.append(listener)
+
+    def on_disconnected(self, listener: Listener) -> None:
+        """Call `listener(peer_id)` when a peer's last connection is gone."""
+        self._on_disconnected.append(listener)
+
+    def connected(self, peer_id: str) -> bool:
+        """Whether there is a live connection to the peer."""
+        return bool(self._live(peer_id))
+
+    def path(self, peer_id: str) -> Literal["direct", "relay"] | None:
+        """Return how the peer is connected, None if it is not."""
+        live = self._live(peer_id)
+        if not live:
+            return None
+        direct = any(connection.get_connection_type() is ConnectionType.DIRECT for connection in live)
+        return "direct" if direct else "relay"
+
+    async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Connect to a peer at the first of `addresses` that answers; nothing to do if it is connected.
+
+        Raises Unavailable if none does within `MeshLimits.dial` seconds.
+        """
+        if self.connected(peer_id):
+            return
+        wanted = ID.from_base58(peer_id)
+        # dial_addr, not connect: no fixed delay, no memory of past failures, and Noise proves the peer id.
+        with trio.move_on_after(self._limits.dial):
+            won = await race(lambda address: self._swarm.dial_addr(address, wanted), usable(addresses, peer_id))
+            for spare in won[1:]:
+                spare.muxed_conn.abort()
+        if not self.connected(peer_id):
+            raise Unavailable(
+                f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
+                fix="it gets what waits for it as soon as its daemon is up",
+            )
+
+    def drop(self, peer_id: str) -> None:
+        """End every connection to the peer, now and without a goodbye."""
+        for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
+            connection.muxed_conn.abort()
+
+    # --- streams
+
+    def handle(self, protocol_id: str, handler: Handler) -> None:
+        """Serve `protocol_id`: `handler(stream)` runs once per inbound stream, in a task of its own.
+
+        When it returns the stream is finished; when it raises the stream is reset and the error's type logged, except
+        for StreamEnded, which is the peer's own affair.
+        """
+
+        async def adapted(net_stream: INetStream) -> None:
+            stream = Stream(net_stream)
+            try:
+                await handler(stream)
+            except StreamEnded:
+                await stream.reset()
+
+        self._host.set_stream_handler(protocol_id, adapted)
+
+    async def open_stream(self, peer_id: str, protocol_id: str) -> Stream:
+        """Open a stream on the peer's newest connection.
+
+        Raises Unavailable if it is not connected, does not serve the protocol, or does not answer within
+        `MeshLimits.open_stream` seconds.
+        """
+        live = self._live(peer_id)
+        if not live:
+            raise Unavailable(f"device {peer_id[-8:]} is not connected")
+        try:
+            # Shielded because a stream must not be lost between the muxer and the swarm; it waits for nobody.
+            with trio.CancelScope(shield=True):
+                net_stream = await live[-1].new_stream()
+        except MuxedStreamError as error:
+            raise Unavailable(f"device {peer_id[-8:]} takes no new stream") from error
+        done = False
+        try:
+            with trio.fail_after(self._limits.open_stream):
+                await _negotiate(net_stream, protocol_id.encode())
+            done = True
+        except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
+            raise Unavailable(f"device {peer_id[-8:]} does not speak {protocol_id}") from error
+        finally:
+            if not done:
+                with trio.CancelScope(shield=True):
+                    await net_stream.reset()
+        return Stream(net_stream)
+
+    # --- inside
+
+    def _live(self, peer_id: str) -> list[Any]:
+        """Connections that can carry a stream, the newest last: after a peer's restart the old one may linger."""
+        connections = self._swarm.get_connections(ID.from_base58(peer_id))
+        return [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
+
+    def _note_connected(self, peer_id: str) -> None:
+        for listener in self._on_connected:
+            listener(peer_id)
+
+    def _note_disconnected(self, peer_id: str) -> None:
+        if not self.connected(peer_id):
+            for listener in self._on_disconnected:
+                listener(peer_id)
+
+
+async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:
+    """multistream-select with both messages sent at once, as the spec allows: one round trip instead of two."""
+    await net_stream.write(encode_delim(MULTISTREAM) + encode_delim(protocol))
+    if await read_delim(net_stream) != MULTISTREAM or await read_delim(net_stream) != protocol:
+        raise ValueError("another protocol was answered")
+
+
+def _refuse_taken(address: Multiaddr) -> None:
+    """Raise Conflict if somebody listens on this address and port already.
+
+    libp2p listens with SO_REUSEPORT (hole punching dials from the listening port), so a second daemon would get half
+    of the first one's connections without either noticing. A bind without that option shows it.
+    """
+    names = [protocol.name for protocol in address.protocols()]
+    port = int(address.value_for_protocol("tcp"))
+    if port == 0:
+        return
+    ip = address.value_for_protocol("ip6" if "ip6" in names else "ip4")
+    with socket.socket(socket.AF_INET6 if "ip6" in names else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ip, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise Unavailable(f"cannot listen on {address}: {error.strerror}") from error
+            raise Conflict(
+                f"port {port} is taken by another program", fix="choose another `listen` in config.json"
+            ) from error
+
+
+def _silence_libp2p() -> None:
+    """Keep libp2p's own log lines, which name strangers' addresses, out of ours."""
+    logger = logging.getLogger("libp2p")
+    logger.setLevel(logging.CRITICAL)
+    logger.propagate = False

@@ -1,0 +1,97 @@
+"""A stream as our protocols use it: frames of CBOR or raw bytes, each call with a deadline, ends made explicit.
+
+What the frames say is each protocol's; who may open a stream is the host's.
+"""
+
+from __future__ import annotations
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+
+from peer.protocol import codec
+from peer.protocol.errors import Invalid, TooLarge, Unavailable
+from peer.protocol.frames import Deframer, frame
+
+READ_BYTES = 256 * 1024
+"""Asked of the muxer at once; it gives what it has."""
+
+
+class StreamEnded(Unavailable):
+    """The peer finished, reset the stream or is gone: below us these look alike, so a protocol never reads meaning
+    into an end; it frames everything and waits for an answer."""
+
+
+class StreamStalled(StreamEnded):
+    """Nothing moved before the deadline. The stream was reset."""
+
+
+class Stream:
+    """One negotiated stream to `peer_id` (base58 text, proven by Noise).
+
+    Any call that fails, or is cancelled half-way through a write, leaves the stream reset: what was half sent can
+    never be taken for a frame. One task may read and one may write at a time.
+    """
+
+    def __init__(self, net_stream: INetStream) -> None:
+        self._net = net_stream
+        self._muxed = net_stream.muxed_stream
+        self._deframer = Deframer()
+        self.peer_id: str = net_stream.muxed_conn.peer_id.to_base58()
+
+    async def send(self, value: codec.Value, *, deadline: float) -> None:
+        """Send `value` as one frame within `deadline` seconds. Raises StreamEnded, StreamStalled."""
+        await self.write(frame(codec.encode(value)), deadline=deadline)
+
+    async def receive(self, *, max_bytes: int, deadline: float = float("inf")) -> codec.Value:
+        """Return the next frame's value within `deadline` seconds.
+
+        Raises StreamEnded, StreamStalled, and Invalid or TooLarge (after a reset) for bytes that are not a frame.
+        """
+        try:
+            while (payload := self._deframer.next_frame(max_bytes)) is None:
+                self._deframer.feed(await self._read_some(READ_BYTES, deadline))
+            return codec.decode(payload, max_bytes=max_bytes)
+        except (Invalid, TooLarge):
+            await self.reset()
+            raise
+
+    async def write(self, data: bytes, *, deadline: float) -> None:
+        """Send raw bytes within `deadline` seconds."""
+        try:
+            with trio.fail_after(deadline):
+                await self._muxed.write(data)
+        except MuxedStreamError as error:
+            raise StreamEnded("the stream to the peer ended") from error
+        except trio.TooSlowError as error:
+            await self.reset()
+            raise StreamStalled("the peer took nothing in time") from error
+        except trio.Cancelled:
+            await self.reset()
+            raise
+
+    async def read(self, max_bytes: int, *, deadline: float) -> bytes:
+        """Return between one and `max_bytes` raw bytes within `deadline` seconds; first those that followed a frame."""
+        if len(self._deframer):
+            return self._deframer.take(max_bytes)
+        return await self._read_some(max_bytes, deadline)
+
+    async def finish(self) -> None:
+        """Finish writing; the peer then sees the end after everything that was sent. Idempotent."""
+        await self._net.close()
+
+    async def reset(self) -> None:
+        """End both directions at once. Idempotent, never waits for the peer, not interrupted by cancellation."""
+        with trio.CancelScope(shield=True):
+            await self._net.reset()
+
+    async def _read_some(self, max_bytes: int, deadline: float) -> bytes:
+        try:
+            with trio.fail_after(deadline):
+                data: bytes = await self._muxed.read(max_bytes)
+                return data
+        except MuxedStreamError as error:
+            raise StreamEnded("the stream from the peer ended") from error
+        except trio.TooSlowError as error:
+            await self.reset()
+            raise StreamStalled("the peer sent nothing in time") from error

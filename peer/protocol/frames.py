@@ -1,0 +1,80 @@
+"""Frames on a byte stream: an unsigned varint length, then that many bytes. Pure: what the bytes mean is codec's.
+
+The varint is LEB128 as in multiformats "unsigned-varint": seven bits a byte, least significant first, the shortest
+form only. Lengths fit four bytes (256 MiB); what a reader accepts is its own, smaller limit.
+"""
+
+from __future__ import annotations
+
+from peer.protocol.errors import Invalid, TooLarge
+
+MAX_VARINT_BYTES = 4
+
+
+def encode_varint(number: int) -> bytes:
+    """Return `number` (0 … 2^28 - 1) as a varint of one to four bytes. Raises TooLarge."""
+    if not 0 <= number < 1 << 7 * MAX_VARINT_BYTES:
+        raise TooLarge(f"{number} does not fit a frame length")
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def frame(payload: bytes) -> bytes:
+    """Return `payload` as one frame. Raises TooLarge beyond 2^28 - 1 bytes."""
+    return encode_varint(len(payload)) + payload
+
+
+class Deframer:
+    """Cuts frames out of whatever pieces arrive, and gives up raw bytes that follow a frame.
+
+    Holds what was fed and not yet taken. A length beyond the limit is refused as soon as it is read, before any of
+    its bytes are waited for, so a caller that feeds only when `next_frame` returned None never holds more than one
+    frame and one feed.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def __len__(self) -> int:
+        """Bytes held."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes that arrived."""
+        self._buffer += data
+
+    def next_frame(self, max_bytes: int) -> bytes | None:
+        """Return the next frame's payload, or None if more bytes are needed.
+
+        Raises TooLarge for a payload longer than `max_bytes`, Invalid for a varint that is too long or not minimal.
+        """
+        length = 0
+        for index in range(MAX_VARINT_BYTES):
+            if index >= len(self._buffer):
+                return None
+            byte = self._buffer[index]
+            length |= (byte & 0x7F) << 7 * index
+            if byte < 0x80:
+                if byte == 0 and index > 0:
+                    raise Invalid("a frame length is not in its shortest form")
+                break
+        else:
+            raise Invalid(f"a frame length has more than {MAX_VARINT_BYTES} bytes")
+        if length > max_bytes:
+            raise TooLarge(f"a frame of {length} bytes is more than the {max_bytes} allowed")
+        start = index + 1
+        if len(self._buffer) < start + length:
+            return None
+        payload = bytes(memoryview(self._buffer)[start : start + length])
+        del self._buffer[: start + length]
+        return payload
+
+    def take(self, max_bytes: int) -> bytes:
+        """Return up to `max_bytes` held bytes as they are, without framing."""
+        data = bytes(memoryview(self._buffer)[:max_bytes])
+        del self._buffer[: len(data)]
+        return data
