@@ -107,8 +107,8 @@ def test_an_oversized_frame_is_not_written() -> None:
 async def _lines(*chunks: bytes, limit: int = 100) -> list[bytes]:
     send, receive = trio.testing.memory_stream_one_way_pair()
     for chunk in chunks:
-        send.put_data(chunk)
-    send.put_eof()
+        await send.send_all(chunk)
+    await send.aclose()
     return [line async for line in frames.lines(receive, limit=limit)]
 
 
