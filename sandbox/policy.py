@@ -13,13 +13,16 @@ A rule is (tool, pattern) and matches by equality only, never by prefix, glob or
 the call's own argument in one canonical spelling (`rule_for`):
 
     Bash                 the command, character for character
-    Read, Write, Edit    the resolved path
+    Read, Write, Edit    the resolved path, as this machine knows it
     Glob                 the resolved pattern
     Grep                 the expression as a JSON string, " in ", the resolved path
     mcp__server__tool    the whole input as JSON with sorted keys
 
-Paths inside the run's own workspace are spelled `$WORKSPACE/…`, since that folder has another name in each
-run.
+Two views of a path. The agent sees the workspace, the project and other granted folders at neutral places
+(`/workspace`, `/project`, …); a call names paths in that view. `Resolve` leads from there to the path on this
+machine, which is what is judged, shown and ruled on: `/project/a.py` is another file in each project. Only
+paths in the run's own workspace are spelled `$WORKSPACE/…` in a rule, since that folder is a new one in
+each run.
 """
 
 from __future__ import annotations
@@ -37,10 +40,7 @@ FILE_TOOLS: Final = frozenset({"Read", "Write", "Edit"})
 SEARCH_TOOLS: Final = frozenset({"Glob", "Grep"})
 WRITING_TOOLS: Final = frozenset({"Write", "Edit", "Bash"})
 GRANTABLE_TOOLS: Final = FILE_TOOLS | SEARCH_TOOLS | {"Bash"}
-"""Every built-in tool a scope can name.
-
-What is not here (Task, WebFetch, Skill, …) is denied, whoever asks.
-"""
+"""Every built-in tool a scope can name. What is not here (Task, WebFetch, Skill, …) is always denied."""
 
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "Read": ("file_path",),
@@ -54,27 +54,26 @@ _MAGIC: Final = re.compile(r"[*?\[{(!\\]")
 _SEPARATOR: Final = re.compile(r"[/{},()|]")
 _ROOTED_ALTERNATIVE: Final = re.compile(r"[{,(|][/~]")
 
-Resolve = Callable[[str], str]
-"""An absolute, normal path → the path it stands for once symlinks are followed. Must not raise."""
-
-
-def as_it_stands(path: str) -> str:
-    """The `Resolve` that knows no symlinks."""
-    return path
+Resolve = Callable[[str], str | None]
+"""An absolute, normal path in the agent's view → the path on this machine once symlinks are followed; None
+for what is the sandbox's own (/usr, /tmp, …). Must not raise.
+"""
 
 
 @dataclass(frozen=True)
 class Scope:
     """What this run may do, as the edge and the accepting person said. All paths absolute, without `..`.
 
-    `roots`: folders (and single files) a call may name; includes `workspace`. `cwd`: where relative paths
-    start. `home`: what `~` means to the agent. `mcp_tools`: full names, `mcp__server__tool`.
+    On this machine: `roots`, folders or files a call may name, `workspace` and `project` among them;
+    `project` is the folder the run starts in. In the agent's view: `cwd`, where relative paths start, and
+    `home`, what `~` means. `mcp_tools`: full names, `mcp__server__tool`.
     """
 
     tools: frozenset[str]
     roots: tuple[str, ...]
-    cwd: str
     workspace: str
+    project: str
+    cwd: str
     home: str
     approval: Literal["manual", "auto"] = "manual"
     rules: frozenset[Rule] = frozenset()
@@ -107,8 +106,8 @@ def decide(
     tool: str,
     arguments: Mapping[str, Any],
     *,
+    resolve: Resolve,
     session: frozenset[Rule] = frozenset(),
-    resolve: Resolve = as_it_stands,
 ) -> Decision:
     """The verdict on one call. `session`: rules granted for this run. Never raises for any JSON input."""
     try:
@@ -116,7 +115,8 @@ def decide(
         _check_input(tool, arguments)
         path = resolved_path(scope, tool, arguments, resolve=resolve)
         if path is not None and not inside(path, scope.roots):
-            raise _Denied(f"{path} is outside the folders this dispatch may use", path)
+            # The reason is told to the agent and recorded for the sender: it names nothing of this machine.
+            raise _Denied("the path leads outside the folders this dispatch may use", path)
         rule = _rule(scope, tool, arguments, path)
     except _Denied as denied:
         return Decision("deny", "scope", denied.reason, denied.path)
@@ -129,9 +129,7 @@ def decide(
     return Decision("ask", "scope", path=path, rule=rule)
 
 
-def rule_for(
-    scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve = as_it_stands
-) -> Rule | None:
+def rule_for(scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve) -> Rule | None:
     """The rule that `always` would store for this call; None when the scope denies it anyway."""
     return decide(scope, tool, arguments, resolve=resolve).rule
 
@@ -141,9 +139,7 @@ def inside(path: str, roots: tuple[str, ...]) -> bool:
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
 
-def resolved_path(
-    scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve = as_it_stands
-) -> str | None:
+def resolved_path(scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve) -> str | None:
     """The one path a call names: the file, the folder searched, or the folder a Glob starts in.
 
     None for others.
@@ -194,7 +190,10 @@ def _absolute(scope: Scope, path: str, resolve: Resolve) -> str:
     normal = posixpath.normpath("/" + posixpath.join(scope.cwd, path).lstrip("/"))
     # The agent's tools normalise the text before the kernel follows links in what remains. So do we:
     # `a/link/../b` is `a/b`, whatever `link` is.
-    return resolve(normal)
+    meant = resolve(normal)
+    if meant is None:
+        raise _Denied(f"{normal} is outside the folders this dispatch may use", normal)
+    return meant
 
 
 def _glob_parts(scope: Scope, arguments: Mapping[str, Any]) -> tuple[str, str]:
