@@ -1,28 +1,32 @@
-"""The errors of this package: a code, one sentence, and the fix. Nothing is decided here."""
+"""The sandbox's one error. What people read of it comes from here; where it is shown is the node's business."""
 
 from __future__ import annotations
 
 
 class SandboxError(Exception):
-    """What went wrong while preparing or running a dispatch.
+    """A run could not be confined, or a confined run asked for something that it may not have.
 
-    `code` is HTTP-like, `fix` what the person can do.
+    ``message`` says in one sentence what happened, ``fix`` what the owner of this machine can do about it (may be
+    empty), ``code`` follows HTTP: 401 no model credentials, 403 not allowed, 413 too large, 422 bad request,
+    429 budget spent, 503 confinement cannot be built here.
     """
 
-    default_code = 500
-
-    def __init__(self, message: str, *, fix: str = "", code: int | None = None) -> None:
+    def __init__(self, message: str, *, fix: str = "", code: int = 503) -> None:
         super().__init__(message)
         self.message = message
         self.fix = fix
-        self.code = self.default_code if code is None else code
+        self.code = code
 
     def to_json(self) -> dict[str, object]:
-        """{"code", "message", "fix"}."""
+        """The shape every error of the project has: ``{"code", "message", "fix"}``."""
         return {"code": self.code, "message": self.message, "fix": self.fix}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.fix})" if self.fix else self.message
 
 
 class FrameError(SandboxError):
-    """The other side of a pipe said something that is not a frame."""
+    """The other side of a pipe said something that is not a frame: 422, or 413 when it is too long."""
 
-    default_code = 422
+    def __init__(self, message: str, *, fix: str = "", code: int = 422) -> None:
+        super().__init__(message, fix=fix, code=code)
