@@ -1,0 +1,108 @@
+"""Taking and giving back the protected names of a profile's writable roots: placeholders where one is missing. Which names: protect.py.
+
+A missing `.git` could be made by the run and would be obeyed by the host's next `git status`; so it is held by an empty folder for the time
+of the run. The sticky bit marks a placeholder as ours, so that one left by a crash is found, reused and removed. Runs that share a
+root hold a shared lock on it; the last one removes it (removing a mount point pulls the mount away in every other namespace).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from sandbox.confinement.profile import Profile
+from sandbox.confinement.protect import PLACEHOLDER_FILE, PLACEHOLDER_FOLDERS, Pin, planted, scan
+
+_FOLDER_MODE, _FILE_MODE = 0o1500, 0o1400
+
+
+class Pins:
+    """``found``: host path of each writable root → its pins, placeholders included. Use ``release`` when the run has ended."""
+
+    def __init__(self) -> None:
+        self.found: dict[Path, tuple[Pin, ...]] = {}
+        self._held: list[tuple[Path, int]] = []
+
+    @classmethod
+    def take(cls, profile: Profile) -> Pins:
+        """Scan every writable root of ``profile`` and hold what is missing. Blocking: up to seconds on a large folder."""
+        pins = cls()
+        try:
+            for root in profile.roots:
+                if root.writable and root.path.is_dir():
+                    pins._hold(root.path)
+                    pins.found[root.path] = scan(root.path)
+        except BaseException:
+            pins.release()
+            raise
+        return pins
+
+    def planted(self) -> tuple[Path, ...]:
+        """Host paths of protected names that appeared since ``take``, for the person to be told of."""
+        return tuple(root / name for root, before in self.found.items() for name in planted(root, before))
+
+    def release(self) -> None:
+        """Remove placeholders nobody else holds. Idempotent."""
+        held, self._held = self._held, []
+        for path, descriptor in held:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _same(path, descriptor):
+                    path.rmdir() if path.is_dir() else path.unlink()
+            os.close(descriptor)
+
+    def _hold(self, root: Path) -> None:
+        present = {name.casefold() for name in os.listdir(root)}
+        for name in PLACEHOLDER_FOLDERS:
+            if name not in present:
+                self._make(root / name, None)
+            elif _is_placeholder(root / name):
+                self._lock(root / name)
+        name, content = PLACEHOLDER_FILE
+        if name not in present:
+            self._make(root / name, content)
+        elif _is_placeholder(root / name):
+            self._lock(root / name)
+
+    def _make(self, path: Path, content: bytes | None) -> None:
+        with contextlib.suppress(FileExistsError):
+            if content is None:
+                path.mkdir(mode=0o500)
+                path.chmod(_FOLDER_MODE)
+            else:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                try:
+                    os.write(descriptor, content)
+                    os.fchmod(descriptor, _FILE_MODE)
+                finally:
+                    os.close(descriptor)
+        self._lock(path)
+
+    def _lock(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if not _same(path, descriptor):  # the last run before this one has just removed it
+                raise FileNotFoundError(path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._held.append((path, descriptor))
+
+
+def _is_placeholder(path: Path) -> bool:
+    found = path.lstat()
+    if stat.S_ISDIR(found.st_mode):
+        return stat.S_IMODE(found.st_mode) == _FOLDER_MODE and not os.listdir(path)
+    return stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == _FILE_MODE and found.st_size == len(PLACEHOLDER_FILE[1])
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    try:
+        found, held = path.lstat(), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)

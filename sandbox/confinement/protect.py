@@ -1,0 +1,94 @@
+"""Names inside a writable folder that make the host run something later: which they are, and where they are now. Pure scan, no mounts.
+
+Each is pinned by a read-only bind of its own. A mount point cannot be renamed or removed, so `mv .git g2; cp -r g2 .git` fails too.
+All of `.git` is read-only, not only its config and hooks: a new `.git/commondir` would redirect both.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.errors import SandboxError
+
+# Folders whose content an editor, git or an agent executes or obeys on the host.
+FOLDERS = frozenset({".git", ".claude", ".vscode", ".idea", ".devcontainer", ".husky"})
+FILES = frozenset(
+    {
+        ".mcp.json", ".gitmodules", ".gitconfig", ".envrc", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout",
+        ".profile", ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".ripgreprc", ".tool-versions", ".mise.toml",
+    }
+)  # fmt: skip
+NAMES = FOLDERS | FILES
+# Made, empty, at the top of a writable folder for the time of a run where missing, so that the name cannot be taken.
+PLACEHOLDER_FOLDERS = (".git", ".claude", ".vscode", ".idea")
+PLACEHOLDER_FILE = (".mcp.json", b'{"mcpServers":{}}\n')
+
+# About two seconds of walking; beyond it nobody can say what the folder holds.
+MAX_ENTRIES = 400_000
+# Every pin is a mount, and bwrap re-reads the mount table for each.
+MAX_PINS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One protected name that exists: ``path`` relative to the root it lies in."""
+
+    path: Path
+    folder: bool
+
+
+def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS) -> tuple[Pin, ...]:
+    """Every protected name below ``root``, at any depth, compared without case; what lies inside one is not looked at.
+
+    Raises SandboxError 403 when a protected name is a symbolic link (it could be swapped under the pin), and 413 when the
+    folder is too large to look through.
+    """
+    pins: list[Pin] = []
+    seen = 0
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            if folder == root:
+                raise
+            continue  # what we cannot list, the run, having the same user, cannot list either
+        seen += len(entries)
+        if seen > max_entries:
+            raise SandboxError(
+                f"{root} holds more than {max_entries} files, too many to protect its repositories",
+                fix="grant a narrower folder",
+                code=413,
+            )
+        for entry in entries:
+            protected = entry.name.casefold() in NAMES
+            if protected and entry.is_symlink():
+                raise SandboxError(
+                    f"{entry.path} is a symbolic link, so it cannot be protected from the run",
+                    fix="replace the link by what it points to, or grant a folder without it",
+                    code=403,
+                )
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if protected and (is_folder or entry.is_file(follow_symlinks=False)):
+                pins.append(Pin(Path(entry.path).relative_to(root), is_folder))
+            elif is_folder:
+                waiting.append(Path(entry.path))
+    if len(pins) > max_pins:
+        raise SandboxError(
+            f"{root} holds {len(pins)} repositories and settings folders, more than the {max_pins} that can be protected",
+            fix="grant a narrower folder",
+            code=413,
+        )
+    return tuple(sorted(pins, key=lambda pin: pin.path.parts))
+
+
+def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
+    """Protected names below ``root`` that were not there ``before`` the run, relative to it: what a person should be told of.
+
+    Nothing can stop a run that may write a folder from making a new repository inside it.
+    """
+    known = {pin.path for pin in before}
+    return tuple(pin.path for pin in scan(root, max_pins=MAX_ENTRIES) if pin.path not in known)

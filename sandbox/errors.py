@@ -1,0 +1,32 @@
+"""The sandbox's one error. What people read of it comes from here; where it is shown is the node's business."""
+
+from __future__ import annotations
+
+
+class SandboxError(Exception):
+    """A run could not be confined, or a confined run asked for something that it may not have.
+
+    ``message`` says in one sentence what happened, ``fix`` what the owner of this machine can do about it (may be
+    empty), ``code`` follows HTTP: 401 no model credentials, 403 not allowed, 413 too large, 422 bad request,
+    429 budget spent, 503 confinement cannot be built here.
+    """
+
+    def __init__(self, message: str, *, fix: str = "", code: int = 503) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+        self.code = code
+
+    def to_json(self) -> dict[str, object]:
+        """The shape every error of the project has: ``{"code", "message", "fix"}``."""
+        return {"code": self.code, "message": self.message, "fix": self.fix}
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.fix})" if self.fix else self.message
+
+
+class FrameError(SandboxError):
+    """The other side of a pipe said something that is not a frame: 422, or 413 when it is too long."""
+
+    def __init__(self, message: str, *, fix: str = "", code: int = 422) -> None:
+        super().__init__(message, fix=fix, code=code)

@@ -1,0 +1,232 @@
+"""What one tool call may do: scope × call → allow, ask or deny, with the path it means. Pure; asks nobody.
+
+Two layers hold a run. The operating system's sandbox is the boundary: it decides what can be touched at all.
+This module decides what is *asked for*: which tools exist, which paths a call names, who must agree. It
+denies early and explains, and it shows the person the path that the call really means.
+
+Order of the decision, first match wins, and nothing later can undo a denial:
+1. the tool is not granted → deny;  2. the input is not what the tool takes → deny;
+3. a path leaves the scope → deny;  4. the edge is `auto` → allow;
+5. a stored rule equals the call → allow by rule;  6. a session grant does → allow by session;  7. ask.
+
+A rule is (tool, pattern) and matches by equality only, never by prefix, glob or tool alone. The pattern is
+the call's own argument in one canonical spelling (`rule_for`):
+
+    Bash                 the command, character for character
+    Read, Write, Edit    the resolved path, as this machine knows it
+    Glob                 the resolved pattern
+    Grep                 the expression as a JSON string, " in ", the resolved path
+    mcp__server__tool    the whole input as JSON with sorted keys
+
+Two views of a path. The agent sees the workspace, the project and other granted folders at neutral places
+(`/workspace`, `/project`, …); a call names paths in that view. `Resolve` leads from there to the path on this
+machine, which is what is judged, shown and ruled on: `/project/a.py` is another file in each project. Only
+paths in the run's own workspace are spelled `$WORKSPACE/…` in a rule, since that folder is a new one in
+each run.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sandbox.frames import Rule
+
+FILE_TOOLS: Final = frozenset({"Read", "Write", "Edit"})
+SEARCH_TOOLS: Final = frozenset({"Glob", "Grep"})
+WRITING_TOOLS: Final = frozenset({"Write", "Edit", "Bash"})
+GRANTABLE_TOOLS: Final = FILE_TOOLS | SEARCH_TOOLS | {"Bash"}
+"""Every built-in tool a scope can name. What is not here (Task, WebFetch, Skill, …) is always denied."""
+
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "Read": ("file_path",),
+    "Write": ("file_path", "content"),
+    "Edit": ("file_path", "old_string", "new_string"),
+    "Glob": ("pattern",),
+    "Grep": ("pattern",),
+    "Bash": ("command",),
+}
+_MAGIC: Final = re.compile(r"[*?\[{(!\\]")
+_SEPARATOR: Final = re.compile(r"[/{},()|]")
+_ROOTED_ALTERNATIVE: Final = re.compile(r"[{,(|][/~]")
+
+Resolve = Callable[[str], str | None]
+"""An absolute, normal path in the agent's view → the path on this machine once symlinks are followed; None
+for what is the sandbox's own (/usr, /tmp, …). Must not raise.
+"""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What this run may do, as the edge and the accepting person said. All paths absolute, without `..`.
+
+    On this machine: `roots`, folders or files a call may name, `workspace` and `project` among them;
+    `project` is the folder the run starts in. In the agent's view: `cwd`, where relative paths start, and
+    `home`, what `~` means. `mcp_tools`: full names, `mcp__server__tool`.
+    """
+
+    tools: frozenset[str]
+    roots: tuple[str, ...]
+    workspace: str
+    project: str
+    cwd: str
+    home: str
+    approval: Literal["manual", "auto"] = "manual"
+    rules: frozenset[Rule] = frozenset()
+    mcp_tools: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a call.
+
+    `path` is the resolved path, also of a denied one; `rule` what `always` stores.
+    """
+
+    verdict: Literal["allow", "ask", "deny"]
+    by: Literal["scope", "rule", "session"]
+    reason: str = ""
+    path: str | None = None
+    rule: Rule | None = None
+
+
+class _Denied(Exception):
+    def __init__(self, reason: str, path: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+
+def decide(
+    scope: Scope,
+    tool: str,
+    arguments: Mapping[str, Any],
+    *,
+    resolve: Resolve,
+    session: frozenset[Rule] = frozenset(),
+) -> Decision:
+    """The verdict on one call. `session`: rules granted for this run. Never raises for any JSON input."""
+    try:
+        _check_tool(scope, tool)
+        _check_input(tool, arguments)
+        path = resolved_path(scope, tool, arguments, resolve=resolve)
+        if path is not None and not inside(path, scope.roots):
+            # The reason is told to the agent and recorded for the sender: it names nothing of this machine.
+            raise _Denied("the path leads outside the folders this dispatch may use", path)
+        rule = _rule(scope, tool, arguments, path)
+    except _Denied as denied:
+        return Decision("deny", "scope", denied.reason, denied.path)
+    if scope.approval == "auto":
+        return Decision("allow", "scope", path=path, rule=rule)
+    if rule in scope.rules:
+        return Decision("allow", "rule", path=path, rule=rule)
+    if rule in session:
+        return Decision("allow", "session", path=path, rule=rule)
+    return Decision("ask", "scope", path=path, rule=rule)
+
+
+def rule_for(scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve) -> Rule | None:
+    """The rule that `always` would store for this call; None when the scope denies it anyway."""
+    return decide(scope, tool, arguments, resolve=resolve).rule
+
+
+def inside(path: str, roots: tuple[str, ...]) -> bool:
+    """Whether a resolved `path` is one of `roots` or below one, by whole components."""
+    return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def resolved_path(scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve) -> str | None:
+    """The one path a call names: the file, the folder searched, or the folder a Glob starts in.
+
+    None for others.
+    """
+    if tool in FILE_TOOLS:
+        return _absolute(scope, arguments["file_path"], resolve)
+    if tool == "Grep":
+        return _absolute(scope, arguments.get("path") or ".", resolve)
+    if tool == "Glob":
+        return _absolute(scope, _glob_parts(scope, arguments)[0], resolve)
+    return None
+
+
+def _check_tool(scope: Scope, tool: str) -> None:
+    if tool in scope.mcp_tools or (tool in GRANTABLE_TOOLS and tool in scope.tools):
+        return
+    known = tool in GRANTABLE_TOOLS or tool.startswith("mcp__")
+    raise _Denied(f"{tool} is not granted here" if known else f"{tool} is not available to dispatched tasks")
+
+
+def _check_input(tool: str, arguments: Mapping[str, Any]) -> None:
+    for name in _REQUIRED.get(tool, ()):
+        if not isinstance(arguments.get(name), str):
+            raise _Denied(f"{tool} needs {name} as text")
+    if tool in FILE_TOOLS and not arguments["file_path"]:
+        raise _Denied(f"{tool} needs a file_path")
+    if tool in SEARCH_TOOLS and not isinstance(arguments.get("path", ""), str | None):
+        raise _Denied(f"{tool} needs path as text")
+    if not _is_unicode(arguments):
+        # A lone surrogate cannot be shown, signed or sent: nobody could agree to what they cannot see.
+        raise _Denied(f"the input of {tool} holds text that is not Unicode")
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _absolute(scope: Scope, path: str, resolve: Resolve) -> str:
+    if "\0" in path:
+        raise _Denied("a path cannot hold a zero byte")
+    if path == "~" or path.startswith("~/"):
+        path = scope.home + path[1:]
+    # normpath keeps a leading "//" (POSIX leaves its meaning open); Linux takes it for "/".
+    normal = posixpath.normpath("/" + posixpath.join(scope.cwd, path).lstrip("/"))
+    # The agent's tools normalise the text before the kernel follows links in what remains. So do we:
+    # `a/link/../b` is `a/b`, whatever `link` is.
+    meant = resolve(normal)
+    if meant is None:
+        raise _Denied(f"{normal} is outside the folders this dispatch may use", normal)
+    return meant
+
+
+def _glob_parts(scope: Scope, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """(folder, rest): the pattern's plain leading part joined to `path`, and the part with wildcards."""
+    pattern: str = arguments["pattern"]
+    plain, rest = [], pattern.split("/")
+    while len(rest) > 1 and not _MAGIC.search(rest[0]):
+        plain.append(rest.pop(0))
+    tail = "/".join(rest)
+    if ".." in _SEPARATOR.split(tail.replace("\\", "")) or _ROOTED_ALTERNATIVE.search(tail):
+        # What such a pattern means depends on the matcher, so no path shown for it would be honest.
+        raise _Denied("a pattern may not climb with .. or start anew behind a wildcard")
+    lead = "/".join(plain) + "/" if plain else ""
+    if lead.startswith(("/", "~")):
+        return lead, tail
+    return posixpath.join(arguments.get("path") or ".", lead), tail
+
+
+def _rule(scope: Scope, tool: str, arguments: Mapping[str, Any], path: str | None) -> Rule:
+    shown = _portable(scope, path) if path is not None else ""
+    if tool == "Bash":
+        pattern = arguments["command"]
+    elif tool == "Glob":
+        pattern = posixpath.join(shown, _glob_parts(scope, arguments)[1])
+    elif tool == "Grep":
+        pattern = f"{json.dumps(arguments['pattern'], ensure_ascii=False)} in {shown}"
+    elif tool in FILE_TOOLS:
+        pattern = shown
+    else:
+        pattern = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+    return Rule(tool=tool, pattern=pattern)
+
+
+def _portable(scope: Scope, path: str) -> str:
+    # A resolved path starts with "/", so nothing on disk can be mistaken for this spelling.
+    return "$WORKSPACE" + path[len(scope.workspace) :] if inside(path, (scope.workspace,)) else path

@@ -1,0 +1,319 @@
+"""The gate: who is asked, one at a time, for how long, and what an answer changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from sandbox import frames, preview
+from sandbox.gate import DENIALS_IN_A_ROW, Gate, Ruling
+from sandbox.policy import GRANTABLE_TOOLS, Scope
+from sandbox.views import resolver
+
+Respond = Callable[["Desk", frames.Call], Awaitable[None] | None]
+
+
+class Desk:
+    """The node and the person behind it, as the gate sees them: it records what is asked and answers by
+    `respond`.
+    """
+
+    def __init__(
+        self, project: Path, *, respond: Respond, answer_seconds: float = 120.0, **change: Any
+    ) -> None:
+        places = {"/project": project / "shop", "/workspace": project / "workspace"}
+        for place in places.values():
+            place.mkdir(exist_ok=True)
+        scope = Scope(
+            tools=GRANTABLE_TOOLS,
+            roots=tuple(map(str, places.values())),
+            workspace=str(places["/workspace"]),
+            project=str(places["/project"]),
+            cwd="/project",
+            home="/home/agent",
+        )
+        self.shop = places["/project"]
+        self.calls: list[frames.Call] = []
+        self.closed: list[str] = []
+        self.trace: list[frames.TraceEvent] = []
+        self.open = 0
+        self.most_open = 0
+        self._respond = respond
+        self.gate = Gate(
+            replace(scope, **change),
+            resolve=resolver(lambda path: _outside(path, places)),
+            send=self._send,
+            emit=self._emit,
+            answer_seconds=answer_seconds,
+        )
+
+    async def _send(self, frame: frames.ToNode) -> None:
+        frames.encode(frame)
+        if isinstance(frame, frames.CallClosed):
+            self.closed.append(frame.call_id)
+        if isinstance(frame, frames.Call):
+            self.calls.append(frame)
+            self.open += frame.verdict == "ask"
+            self.most_open = max(self.open, self.most_open)
+            waiting = self._respond(self, frame)
+            if waiting is not None:
+                await waiting
+
+    async def _emit(self, event: frames.TraceEvent) -> None:
+        frames.encode(frames.Event(event=event))
+        self.trace.append(event)
+        self.open -= isinstance(event, frames.Approval) and event.by in ("person", "timeout")
+
+    def answer(self, call: frames.Call, allow: bool, by: frames.By = "person", **more: Any) -> None:
+        assert self.gate.answer(frames.Answer(call_id=call.call_id, allow=allow, by=by, **more))
+
+    async def bash(self, command: str, call_id: str = "c") -> Ruling:
+        return await self.gate.judge("Bash", {"command": command}, call_id=call_id)
+
+    @property
+    def approvals(self) -> list[tuple[str, str]]:
+        return [(event.outcome, event.by) for event in self.trace if isinstance(event, frames.Approval)]
+
+
+def _outside(path: Path, places: dict[str, Path]) -> Path | None:
+    for place, real in places.items():
+        if path.is_relative_to(place):
+            return real / path.relative_to(place)
+    return None
+
+
+def says(allow: bool, **more: Any) -> Respond:
+    return lambda desk, call: desk.answer(call, allow, **more)
+
+
+def silent(desk: Desk, call: frames.Call) -> None:
+    return None
+
+
+async def test_an_allowed_call_is_recorded_with_who_allowed_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    assert await desk.bash("make test") == Ruling(True)
+    call = desk.trace[0]
+    assert isinstance(call, frames.ToolCall) and call.input == {"command": "make test"}
+    assert desk.approvals == [("allowed", "person")]
+    assert desk.calls[0].rule_if_always == frames.Rule(tool="Bash", pattern="make test")
+    assert desk.calls[0].verdict == "ask" and desk.calls[0].answer_seconds == 120
+
+
+async def test_a_denial_reaches_the_agent_with_its_note(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(False, note="use the other branch"))
+    ruling = await desk.bash("git push")
+    assert not ruling.allow and "use the other branch" in ruling.reason
+    assert isinstance(desk.trace[-1], frames.Approval) and desk.trace[-1].note == "use the other branch"
+
+
+async def test_what_the_scope_denies_is_never_asked(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True), tools=frozenset({"Read"}))
+    for tool, arguments in (
+        ("Bash", {"command": "ls"}),
+        ("Task", {"prompt": "x"}),
+        ("Read", {"file_path": "/etc/passwd"}),
+        ("Read", {"file_path": "\ud800"}),
+    ):
+        assert not (await desk.gate.judge(tool, arguments, call_id="c")).allow
+    assert desk.calls == []
+    assert desk.approvals == [("denied", "scope")] * 4
+
+
+async def test_an_automatic_edge_asks_nobody_but_the_edge(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True, by="edge"), approval="auto")
+    assert (await desk.bash("ls")).allow
+    assert [call.verdict for call in desk.calls] == ["allow"]
+    assert desk.approvals == [("allowed", "scope")]
+    gone = Desk(tmp_path, respond=says(False, by="edge"), approval="auto")
+    assert not (await gone.bash("ls")).allow
+    assert gone.approvals == [("denied", "edge")]
+
+
+async def test_nobody_answers_for_120_seconds(tmp_path: Path, autojump_clock: MockClock) -> None:
+    desk = Desk(tmp_path, respond=silent)
+    before = trio.current_time()
+    ruling = await desk.bash("ls", "c1")
+    assert trio.current_time() - before == pytest.approx(120)
+    assert not ruling.allow and "120 s" in ruling.reason
+    assert desk.approvals == [("unanswered", "timeout")]
+    assert desk.closed == ["c1"]
+    assert not desk.gate.answer(frames.Answer(call_id="c1", allow=True, by="person")), (
+        "a late answer finds nothing"
+    )
+
+
+async def test_an_answer_just_in_time_counts_and_only_the_first(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async def late(desk: Desk, call: frames.Call) -> None:
+        async def answer() -> None:
+            await trio.sleep(119)
+            desk.answer(call, True)
+            assert not desk.gate.answer(frames.Answer(call_id=call.call_id, allow=False, by="person"))
+
+        nursery.start_soon(answer)
+
+    async with trio.open_nursery() as nursery:
+        desk = Desk(tmp_path, respond=late)
+        assert (await desk.bash("ls")).allow
+    assert desk.closed == []
+
+
+async def test_one_question_at_a_time_in_full(tmp_path: Path, autojump_clock: MockClock) -> None:
+    desk = Desk(tmp_path, respond=silent)
+    before = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(desk.bash, f"make {number}", str(number))
+    assert desk.most_open == 1
+    assert trio.current_time() - before == pytest.approx(360)
+
+
+async def test_allowed_calls_do_not_wait_behind_a_question(tmp_path: Path) -> None:
+    rule = frames.Rule(tool="Bash", pattern="ls")
+    asked = trio.Event()
+    desk = Desk(
+        tmp_path,
+        respond=lambda desk, call: (
+            desk.answer(call, True, "edge") if call.verdict == "allow" else asked.set()
+        ),
+        rules=frozenset({rule}),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.bash, "make", "asks")
+        await asked.wait()
+        assert (await desk.bash("ls", "ruled")).allow
+        assert desk.approvals == [("allowed", "rule")]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("grant", "then"), [("once", "person"), ("session", "session"), ("always", "rule")])
+async def test_how_far_a_grant_reaches(tmp_path: Path, grant: frames.Grant, then: str) -> None:
+    desk = Desk(tmp_path, respond=says(True, grant=grant))
+    for command in ("make test", "make test", "make test2"):
+        assert (await desk.bash(command)).allow
+    assert desk.approvals == [("allowed", "person"), ("allowed", then), ("allowed", "person")]
+    elsewhere = Desk(tmp_path, respond=says(True))
+    await elsewhere.bash("make test")
+    assert elsewhere.calls[0].verdict == "ask", "no grant outlives its run here; the node stores an always"
+
+
+async def test_a_grant_settles_the_same_question_that_was_waiting(tmp_path: Path) -> None:
+    async def respond(desk: Desk, call: frames.Call) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        desk.answer(call, True, grant="session")
+
+    desk = Desk(tmp_path, respond=respond)
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(desk.bash, "make", str(number))
+    assert [call.verdict for call in desk.calls] == ["ask", "allow", "allow"]
+
+
+async def test_five_denials_by_a_person_in_a_row_end_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=lambda desk, call: desk.answer(call, call.input["command"] == "yes"))
+    for command in ["no"] * 4 + ["yes"] + ["no"] * 4:
+        await desk.bash(command)
+    assert not desk.gate.tripped.is_set(), "an allowed call starts the count anew"
+    await desk.bash("no")
+    assert desk.gate.tripped.is_set()
+    asked = len(desk.calls)
+    assert not (await desk.bash("yes")).allow
+    assert len(desk.calls) == asked
+
+
+async def test_silence_is_not_a_persons_denial(tmp_path: Path, autojump_clock: MockClock) -> None:
+    desk = Desk(tmp_path, respond=silent)
+    for _ in range(DENIALS_IN_A_ROW + 1):
+        await desk.bash("ls")
+    assert not desk.gate.tripped.is_set()
+
+
+async def test_calls_under_one_id_get_answers_of_their_own(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=lambda desk, call: desk.answer(call, call.input["command"] == "one"))
+    assert (await desk.bash("one", "same")).allow
+    assert not (await desk.bash("two", "same")).allow
+    await desk.bash("x", "y" * 1000)
+    assert [call.call_id for call in desk.calls][:2] == ["same", "same#2"]
+
+
+# --- what the person sees -----------------------------------------------------------------------------------
+
+
+async def test_a_write_is_shown_as_a_diff_at_its_real_path(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    (desk.shop / "price.py").write_text("a = 1\nb = 2\n")
+    await desk.gate.judge("Write", {"file_path": "price.py", "content": "a = 1\nb = 3\n"}, call_id="1")
+    edit = {"file_path": "price.py", "old_string": "= 2", "new_string": "= 4"}
+    await desk.gate.judge("Edit", edit, call_id="2")
+    written, edited = desk.calls
+    assert written.resolved_path == str(desk.shop / "price.py")
+    assert written.diff is not None and "-b = 2\n+b = 3" in written.diff
+    assert edited.diff is not None and "-b = 2\n+b = 4" in edited.diff
+
+
+async def test_links_are_denied_or_shown_by_their_target(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    (tmp_path / "key").write_text("secret")
+    (desk.shop / "out").symlink_to(tmp_path / "key")
+    (desk.shop / "up").symlink_to("../key")
+    (desk.shop / "loop").symlink_to("loop")
+    (desk.shop / "in").symlink_to("/workspace/report")
+    for name in ("out", "up", "loop"):
+        assert not (await desk.gate.judge("Write", {"file_path": name, "content": ""}, call_id="1")).allow
+    assert desk.calls == []
+    await desk.gate.judge("Write", {"file_path": "in", "content": "x"}, call_id="2")
+    assert desk.calls[0].resolved_path == str(tmp_path / "workspace" / "report")
+
+
+def test_a_diff_never_reads_through_a_link_or_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret")
+    (tmp_path / "link").symlink_to(tmp_path / "key")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder/key", "pipe", "."):
+        shown = preview.diff("Write", {"content": "x"}, f"{tmp_path}/{name}")
+        assert shown is not None and "secret" not in shown and shown.startswith("(")
+    (tmp_path / "big").write_bytes(b"x" * (preview.DIFF_LIMIT + 1))
+    assert preview.diff("Write", {"content": "x"}, str(tmp_path / "big")) == "(too large for a diff)"
+
+
+@pytest.mark.parametrize(
+    ("command", "mark"),
+    [
+        ("rm -rf build", "deletes"),
+        ("find . -name '*.o' -delete", "deletes"),
+        ("git reset --hard", "deletes"),
+        ("curl https://example.org", "network"),
+        ("git push origin main", "network"),
+        ("exec 3<>/dev/tcp/10.0.0.1/80", "network"),
+        ("cat ../other/x", "outside"),
+        ("cat ~/.ssh/id_rsa", "outside"),
+        ("cat </etc/passwd", "outside"),
+        ("echo hi\u202e", "invisible"),
+        ("echo \x1b[2K", "invisible"),
+    ],
+)
+async def test_what_is_unusual_is_marked(tmp_path: Path, command: str, mark: str) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    await desk.bash(command)
+    assert any(mark in phrase for phrase in desk.calls[0].unusual), desk.calls[0].unusual
+
+
+@pytest.mark.parametrize(
+    "command", ["make test", "grep -rn '/x' src", "ls /project /workspace/out", "python3 a.py"]
+)
+async def test_ordinary_commands_are_not_marked(tmp_path: Path, command: str) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    await desk.bash(command)
+    assert desk.calls[0].unusual in ([], ["outside the project folder"] if "'/x'" in command else [])
