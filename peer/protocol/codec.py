@@ -2,14 +2,18 @@
 
 Only the data model that statements need: unsigned and negative 64-bit integers, byte and text strings, booleans, null,
 arrays, and maps whose keys are all unsigned integers or all text. No floats, tags, undefined or indefinite lengths.
+
+`_scan` walks the heads of an encoding and refuses each of these with an error of its own, before cbor2 builds one
+object: cbor2 by itself compiles a stranger's regular expression (tag 35) or computes their decimal (tag 4). What is
+encoded here is scanned too, so nothing leaves that the other side would refuse.
+
 cbor2's canonical mode sorts map keys length-first; for keys of one kind that is the same as the bytewise order that
 RFC 8949 asks for (a longer integer or string has a larger head), which is why the two kinds may not mix.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import cbor2
 
@@ -20,64 +24,204 @@ Value: TypeAlias = (
 )
 
 MAX_DEPTH = 16
+"""Arrays and maps inside one another; a statement needs 3."""
+
 MAX_BYTES = 1 << 20
-"""1 MiB: the largest statement is a dispatch with a task of 100,000 and a background of 20,000 characters of four
-bytes each, under 600 kB; what is larger travels as a blob."""
+"""1 MiB: the largest statement is a dispatch with every field full of four-byte characters, about 700 kB; what is
+larger travels as a blob."""
+
+MAX_ITEMS = 16_384
+"""Values in one encoding, keys included: some 20 ms of scanning. The fullest statement has a few hundred."""
 
 _UINT64 = (1 << 64) - 1
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
+_SIMPLE_VALUES = (20, 21, 22)  # false, true, null
 
 
 class Malformed(Invalid):
-    """Bytes that are not one value in its one encoding."""
+    """Bytes that are not one value in its one encoding, or a value that is not of the form it must have."""
 
     default_fix = "the other side must update; nothing was stored"
 
 
+class Truncated(Malformed):
+    """The bytes end before the value does, or claim a length that they do not have."""
+
+
+class TrailingBytes(Malformed):
+    """Something follows the value."""
+
+
+class NotDeterministic(Malformed):
+    """Well-formed CBOR, but not the one encoding of its value: longer than needed, indefinite or unsorted."""
+
+
+class DuplicateKey(Malformed):
+    """A map names a key twice."""
+
+
+class OutsideModel(Malformed):
+    """CBOR has it, the data model here does not: floats, tags, undefined, other simple values, other keys."""
+
+
+class TooDeep(Malformed):
+    """Arrays and maps nested deeper than MAX_DEPTH."""
+
+
+class BadText(Malformed):
+    """A text string that is not UTF-8."""
+
+
 def encode(value: object) -> bytes:
-    """Return the deterministic encoding of `value`. Raises Malformed for what the data model does not have."""
+    """Return the deterministic encoding of `value`; a tuple is an array.
+
+    Raises Malformed for what the data model does not have, TooLarge above MAX_BYTES or MAX_ITEMS.
+    """
     _check(value, MAX_DEPTH)
-    return cbor2.dumps(value, canonical=True)
+    try:
+        data = cbor2.dumps(value, canonical=True)
+    except UnicodeEncodeError as error:
+        raise BadText("a text string holds half of a surrogate pair") from error
+    if len(data) > MAX_BYTES:
+        raise TooLarge(f"{len(data)} bytes of CBOR, at most {MAX_BYTES} travel")
+    _Scanner(data).whole()
+    return data
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
-    """Return the value that `data` encodes. Raises TooLarge above `max_bytes`, Malformed for any other encoding."""
+    """Return the value that `data` encodes.
+
+    Raises TooLarge above `max_bytes` or MAX_ITEMS, and a subclass of Malformed for any other encoding.
+    """
     if len(data) > max_bytes:
         raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} are read")
-    source = BytesIO(data)
-    try:
-        # read_size=1 leaves what follows the first value unread, so that trailing bytes show in tell().
-        value = cbor2.CBORDecoder(
-            source, max_depth=MAX_DEPTH, allow_indefinite=False, allow_duplicate_keys=False, read_size=1
-        ).decode()
-    except (cbor2.CBORError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise Malformed("that is not well-formed deterministic CBOR") from error
-    if source.tell() != len(data):
-        raise Malformed(f"{len(data) - source.tell()} bytes follow the end of the value")
-    _check(value, MAX_DEPTH)
+    _Scanner(data).whole()
+    value = cbor2.loads(data)
+    # The scanner leaves no other encoding; this holds the two of them and cbor2 to the same opinion.
     if cbor2.dumps(value, canonical=True) != data:
-        raise Malformed("that CBOR is not in its deterministic encoding")
-    return value  # type: ignore[no-any-return]  # _check has just established the type
+        raise NotDeterministic("that CBOR is not in its deterministic encoding")
+    return value  # type: ignore[no-any-return]  # the scan has just established the type
+
+
+class _Scanner:
+    """One walk over an encoding; keeps nothing but its place and the number of items seen."""
+
+    __slots__ = ("_at", "_data", "_items")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._items = 0
+
+    def whole(self) -> None:
+        """Refuse everything that is not exactly one value."""
+        self._value(MAX_DEPTH)
+        if self._at != len(self._data):
+            raise TrailingBytes(f"{len(self._data) - self._at} bytes follow the end of the value")
+
+    def _value(self, depth: int) -> None:
+        major, argument = self._head()
+        if major in (_BYTES, _TEXT):
+            self._string(major, argument)
+        elif major in (_ARRAY, _MAP):
+            if depth == 0:
+                raise TooDeep(f"nested deeper than {MAX_DEPTH}")
+            # Every item takes a byte at least, so a count is refused before it is walked.
+            if argument * (major - _ARRAY + 1) > len(self._data) - self._at:
+                raise Truncated("an array or map claims more items than there are bytes")
+            if major == _ARRAY:
+                for _ in range(argument):
+                    self._value(depth - 1)
+            else:
+                self._map(argument, depth - 1)
+
+    def _map(self, count: int, depth: int) -> None:
+        before, kind = b"", None
+        for _ in range(count):
+            start = self._at
+            major, argument = self._head()
+            if major not in (_UNSIGNED, _TEXT):
+                raise OutsideModel("a map key is neither an unsigned integer nor text")
+            if kind not in (None, major):
+                raise OutsideModel("a map mixes integer keys and text keys")
+            if major == _TEXT:
+                self._string(major, argument)
+            key, kind = self._data[start : self._at], major
+            if key == before:
+                raise DuplicateKey("a map names a key twice")
+            if key < before:
+                raise NotDeterministic("map keys are not in bytewise order")
+            before = key
+            self._value(depth)
+
+    def _string(self, major: int, length: int) -> None:
+        if length > len(self._data) - self._at:
+            raise Truncated("a string claims more bytes than there are")
+        start, self._at = self._at, self._at + length
+        if major == _TEXT:
+            try:
+                self._data[start : self._at].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise BadText("a text string is not UTF-8") from error
+
+    def _head(self) -> tuple[int, int]:
+        """Read one head: the major type and its argument, in the shortest form (RFC 8949 3)."""
+        self._items += 1
+        if self._items > MAX_ITEMS:
+            raise TooLarge(f"more than {MAX_ITEMS} items of CBOR")
+        if self._at >= len(self._data):
+            raise Truncated("the bytes end before the value does")
+        major, info = self._data[self._at] >> 5, self._data[self._at] & 31
+        self._at += 1
+        if major == _TAG or (major == _SIMPLE and info not in _SIMPLE_VALUES):
+            _refuse(major, info)
+        if info < 24:
+            return major, info
+        if info > 27:
+            if info == 31 and major in (_BYTES, _TEXT, _ARRAY, _MAP):
+                raise NotDeterministic("a length is indefinite")
+            raise Malformed("that is not CBOR: a head with reserved bits")
+        size = 1 << (info - 24)
+        if size > len(self._data) - self._at:
+            raise Truncated("the bytes end inside the head of a value")
+        argument = int.from_bytes(self._data[self._at : self._at + size], "big")
+        self._at += size
+        if argument < (24 if size == 1 else 1 << (4 * size)):
+            raise NotDeterministic("an integer or a length takes more bytes than it needs")
+        return major, argument
+
+
+def _refuse(major: int, info: int) -> NoReturn:
+    if major == _TAG and info < 28:
+        raise OutsideModel("a tag is not part of the data model")
+    if major == _SIMPLE and info in (25, 26, 27):
+        raise OutsideModel("a float is not part of the data model")
+    if major == _SIMPLE and info == 23:
+        raise OutsideModel("undefined is not part of the data model")
+    if major == _SIMPLE and info < 25:
+        raise OutsideModel("a simple value other than false, true and null is not part of the data model")
+    if major == _SIMPLE and info == 31:
+        raise Malformed("that is not CBOR: a break outside of an indefinite length")
+    raise Malformed("that is not CBOR: a head with reserved bits")
 
 
 def _check(value: object, depth: int) -> None:
-    if depth < 0:
-        raise Malformed(f"nested deeper than {MAX_DEPTH}")
+    """Refuse by Python type what must not reach cbor2: its encoder overruns the stack on deep nesting."""
     match value:
         case None | bool() | bytes() | str():
             return
         case int():
             if not -_UINT64 - 1 <= value <= _UINT64:
-                raise Malformed("an integer of more than 64 bits")
-        case list() | tuple():
-            for item in value:
-                _check(item, depth - 1)
-        case dict():
-            kinds = {type(key) for key in value}
-            if not (kinds <= {int} or kinds == {str}) or any(isinstance(key, int) and key < 0 for key in value):
-                raise Malformed("map keys must be all unsigned integers or all text")
-            for key, item in value.items():
-                if isinstance(key, int) and key > _UINT64:
-                    raise Malformed("an integer of more than 64 bits")
+                raise OutsideModel("an integer of more than 64 bits is not part of the data model")
+        case list() | tuple() | dict():
+            if depth == 0:
+                raise TooDeep(f"nested deeper than {MAX_DEPTH}")
+            if isinstance(value, dict):
+                for key in value:
+                    if isinstance(key, bool) or not isinstance(key, int | str):
+                        raise OutsideModel("a map key is neither an unsigned integer nor text")
+                    _check(key, 0)
+            for item in value.values() if isinstance(value, dict) else value:
                 _check(item, depth - 1)
         case _:
-            raise Malformed(f"{type(value).__name__} is not part of the data model")
+            raise OutsideModel(f"a {type(value).__name__} is not part of the data model")

@@ -31,7 +31,7 @@ class BadSignature(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A COSE_Sign1 taken apart, not yet verified; `raw` is the whole, `kid` and `typ` the protected header's."""
+    """A COSE_Sign1 taken apart, not yet verified. `raw` is the whole; `kid` and `typ` are of the protected header."""
 
     raw: bytes
     protected: bytes
@@ -41,39 +41,70 @@ class Envelope:
     signature: bytes
 
 
+def public_key(seed: bytes) -> bytes:
+    """Return the 32-byte Ed25519 public key of a 32-byte seed."""
+    return bytes(SigningKey(seed).verify_key)
+
+
 def sign(payload: bytes, *, seed: bytes, kid: bytes, typ: str) -> bytes:
-    """Return the COSE_Sign1 bytes over `payload` by the Ed25519 key with this 32-byte seed."""
+    """Return the COSE_Sign1 bytes over `payload` by the Ed25519 key with this 32-byte seed. Raises TooLarge."""
     protected = codec.encode({ALG: EDDSA, KID: kid, TYP: typ})
     signature = SigningKey(seed).sign(_to_be_signed(protected, payload)).signature
-    return TAG_SIGN1 + codec.encode([protected, {}, payload, signature])
+    raw = TAG_SIGN1 + codec.encode([protected, {}, payload, signature])
+    if len(raw) > codec.MAX_BYTES:
+        raise TooLarge(f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} travel")
+    return raw
 
 
 def parse(raw: bytes) -> Envelope:
-    """Take a COSE_Sign1 apart. Raises TooLarge, or Malformed for any other form than the one above."""
+    """Take a COSE_Sign1 apart. Raises TooLarge, or Malformed for any other form than the one above.
+
+    Everything that COSE leaves open is closed here (other tags or none, detached payloads, other headers, unprotected
+    ones), so that one signature has one set of bytes around it and a digest of those bytes names the statement.
+    """
     if len(raw) > codec.MAX_BYTES:
         raise TooLarge(f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} are read")
     if raw[:1] != TAG_SIGN1:
-        raise Malformed("not a COSE_Sign1 message")
+        raise Malformed("not a COSE_Sign1 message: it must begin with tag 18")
     match codec.decode(raw[1:]):
-        case [bytes(protected), {} as unprotected, bytes(payload), bytes(signature)] if not unprotected:
+        case [bytes(protected), dict(unprotected), bytes(payload), bytes(signature)]:
             pass
         case _:
-            raise Malformed("not a COSE_Sign1 message of protected, {}, payload, signature")
+            raise Malformed("not a COSE_Sign1 message of protected header, {}, payload and signature")
+    if unprotected:
+        raise Malformed("the unprotected header must be empty")
     if len(signature) != 64:
-        raise Malformed("an Ed25519 signature has 64 bytes")
-    header = codec.decode(protected)
-    if not isinstance(header, dict) or set(header) != {ALG, KID, TYP}:
-        raise Malformed("the protected header must hold alg, kid and typ and nothing else")
-    alg, kid, typ = header[ALG], header[KID], header[TYP]  # type: ignore[index]  # the key set is checked above
-    if alg != EDDSA or isinstance(alg, bool) or not isinstance(kid, bytes) or not isinstance(typ, str):
-        raise Malformed("the protected header must name EdDSA, a kid and a typ")
+        raise Malformed(f"an Ed25519 signature has 64 bytes, not {len(signature)}")
+    kid, typ = _read_header(protected)
     return Envelope(raw, protected, kid, typ, payload, signature)
 
 
-def verify(envelope: Envelope, public_key: bytes) -> None:
-    """Check the signature with a 32-byte Ed25519 key. Raises BadSignature."""
+def _read_header(protected: bytes) -> tuple[bytes, str]:
+    header = codec.decode(protected)
+    if not isinstance(header, dict):
+        raise Malformed("the protected header must be a map")
+    match dict(header):
+        case {1: alg, 4: kid, 16: typ} if len(header) == 3:
+            pass
+        case _:
+            raise Malformed("the protected header must hold alg, kid and typ and nothing else")
+    if alg != EDDSA:
+        raise Malformed("the algorithm must be EdDSA")
+    if not isinstance(kid, bytes):
+        raise Malformed("the kid must be bytes")
+    if not isinstance(typ, str):
+        raise Malformed("the typ must be text")
+    return kid, typ
+
+
+def verify(envelope: Envelope, key: bytes) -> None:
+    """Check the signature with a 32-byte Ed25519 key. Raises BadSignature.
+
+    libsodium refuses what RFC 8032 leaves to choice and forgers use: keys and nonces of small order, encodings that
+    are not canonical, and an S that is not reduced.
+    """
     try:
-        VerifyKey(public_key).verify(_to_be_signed(envelope.protected, envelope.payload), envelope.signature)
+        VerifyKey(key).verify(_to_be_signed(envelope.protected, envelope.payload), envelope.signature)
     except (BadSignatureError, ValueError, TypeError) as error:
         raise BadSignature("the signature does not fit the statement and the key it names") from error
 

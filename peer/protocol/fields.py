@@ -1,7 +1,7 @@
 """The one table of fields: name → map key and form on the wire. Statement types are made of these. Pure.
 
-A `Form` turns a Python value into its CBOR value and back and knows its bounds; the unit test of the table renders it
-into docs/protocol.md.
+A `Form` turns a Python value into its CBOR value and back and knows its bounds; `cddl` renders the table for
+docs/protocol.md. Messages begin with `must be`: statements put the field's name before them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from peer.protocol.codec import Malformed
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one kind of value travels: `cddl` says it, `pack` and `unpack` do it, both raising Invalid."""
+    """How one kind of value travels: `cddl` says it (RFC 8610), `pack` and `unpack` do it, both raising Invalid."""
 
     cddl: str
     pack: Callable[[Any], Any]
@@ -31,11 +31,11 @@ class Field:
     form: Form
 
 
-def _checked(cddl: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
+def _checked(cddl: str, says: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
     def same(value: Any) -> Any:
         # `type is`, not isinstance: True is an int to Python and a different value on the wire.
         if type(value) is not kind or not accepts(value):
-            raise Malformed(f"a value is not of the form {cddl}")
+            raise Malformed(f"must be {says}")
         return value
 
     return Form(cddl, same, same)
@@ -44,39 +44,37 @@ def _checked(cddl: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
 def text(most: int) -> Form:
     """Text of at most `most` characters (Unicode code points)."""
     # .size in CDDL counts bytes; a code point takes at most four.
-    return _checked(f"tstr .size (0..{4 * most})", str, lambda value: len(value) <= most)
+    return _checked(
+        f"tstr .size (0..{4 * most})", f"text of at most {most:,} characters", str, lambda value: len(value) <= most
+    )
 
 
 def number(most: int = (1 << 53) - 1) -> Form:
     """An unsigned integer up to `most`; 2^53-1 so that JSON carries it exactly."""
-    return _checked(f"0..{most}", int, lambda value: 0 <= value <= most)
+    return _checked(f"0..{most}", f"a whole number up to {most:,}", int, lambda value: 0 <= value <= most)
 
 
 def blob(least: int, most: int) -> Form:
     """Bytes of a length in this range."""
-    size = f"{least}" if least == most else f"({least}..{most})"
-    return _checked(f"bstr .size {size}", bytes, lambda value: least <= len(value) <= most)
+    size, says = (f"{least}", f"{least:,}") if least == most else (f"({least}..{most})", f"{least:,} to {most:,}")
+    return _checked(f"bstr .size {size}", f"{says} bytes", bytes, lambda value: least <= len(value) <= most)
 
 
 def one_of(*allowed: str) -> Form:
     """One of these words."""
-    return _checked(" / ".join(f'"{word}"' for word in allowed), str, lambda value: value in allowed)
+    cddl = " / ".join(f'"{word}"' for word in allowed)
+    return _checked(cddl, f"one of {', '.join(allowed)}", str, lambda value: value in allowed)
 
 
-def flag() -> Form:
-    """True or false."""
-    return _checked("bool", bool, lambda _value: True)
-
-
-def _converted(cddl: str, wire: type, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> Form:
+def _converted(cddl: str, says: str, wire: type, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> Form:
     def out(value: Any) -> Any:
         if type(value) is not str:
-            raise Malformed(f"a value is not of the form {cddl}")
+            raise Malformed(f"must be {says}")
         return pack(value)
 
     def back(value: Any) -> Any:
         if type(value) is not wire:
-            raise Malformed(f"a value is not of the form {cddl}")
+            raise Malformed(f"must be {says}")
         return unpack(value)
 
     return Form(cddl, out, back)
@@ -84,13 +82,15 @@ def _converted(cddl: str, wire: type, pack: Callable[[Any], Any], unpack: Callab
 
 def _canonical_user(value: str) -> str:
     if names.user_id(value) != value:
-        raise Malformed("a user id is an e-mail address in lower case")
+        raise Malformed("must be an e-mail address in lower case")
     return value
 
 
-USER = _converted("user-id", str, _canonical_user, _canonical_user)
-DEVICE = _converted("peer-id", bytes, names.peer_id_bytes, lambda raw: names.peer_id_text(_is_peer_id(raw)))
-ID = _converted("uuid", bytes, names.uuid_bytes, names.uuid_text)
+USER = _converted("user-id", "an e-mail address", str, _canonical_user, _canonical_user)
+DEVICE = _converted(
+    "peer-id", "a peer id", bytes, names.peer_id_bytes, lambda raw: names.peer_id_text(_is_peer_id(raw))
+)
+ID = _converted("uuid", "an id", bytes, names.uuid_bytes, names.uuid_text)
 DIGEST = blob(32, 32)
 KEY = blob(32, 32)
 TIME = number()
@@ -106,12 +106,12 @@ def many(form: Form, most: int) -> Form:
 
     def pack(value: Any) -> list[Any]:
         if type(value) is not tuple or len(value) > most:
-            raise Malformed(f"at most {most} values belong in this list")
+            raise Malformed(f"must be a list of at most {most} values")
         return [form.pack(item) for item in value]
 
     def unpack(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) > most:
-            raise Malformed(f"at most {most} values belong in this list")
+            raise Malformed(f"must be a list of at most {most} values")
         return tuple(form.unpack(item) for item in value)
 
     return Form(f"[0*{most} {form.cddl}]", pack, unpack)
@@ -120,9 +120,9 @@ def many(form: Form, most: int) -> Form:
 def words(most: int, key: Form, value: Form) -> Form:
     """A map of at most `most` text pairs; a dict in Python."""
 
-    def both(pairs: Any, *, packing: bool) -> dict[str, str]:
+    def both(pairs: Any, *, packing: bool) -> dict[Any, Any]:
         if type(pairs) is not dict or len(pairs) > most:
-            raise Malformed(f"at most {most} pairs belong in this map")
+            raise Malformed(f"must be a map of at most {most} pairs")
         if packing:
             return {key.pack(k): value.pack(v) for k, v in pairs.items()}
         return {key.unpack(k): value.unpack(v) for k, v in pairs.items()}
@@ -139,12 +139,12 @@ def record(kind: type, table: Mapping[str, Field]) -> Form:
 
     def pack(value: Any) -> dict[int, Any]:
         if type(value) is not kind:
-            raise Malformed(f"a {kind.__name__} belongs here")
+            raise Malformed(f"must be a {kind.__name__}")
         return {field.key: field.form.pack(getattr(value, name)) for name, field in table.items()}
 
     def unpack(value: Any) -> Any:
         if type(value) is not dict or value.keys() != {field.key for field in table.values()}:
-            raise Malformed(f"a {kind.__name__} must hold its fields and nothing else")
+            raise Malformed(f"must be a {kind.__name__} with its {len(table)} fields and nothing else")
         return kind(**{name: field.form.unpack(value[field.key]) for name, field in table.items()})
 
     inside = ", ".join(f"{field.key}: {field.form.cddl}" for field in table.values())

@@ -20,7 +20,9 @@ PEER_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
 MAX_USER_ID = 254
 """RFC 5321 4.5.3.1.3 less the angle brackets: the longest path."""
 
-_USER_ID = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
+_ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_USER_ID = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
 
 def user_id(text: str) -> str:
@@ -29,9 +31,10 @@ def user_id(text: str) -> str:
     ASCII addresses in dot-atom form only (RFC 5321), so that two addresses that look alike are the same bytes.
     Raises Invalid.
     """
-    folded = text.strip().lower()
-    if len(folded) > MAX_USER_ID or not _USER_ID.fullmatch(folded):
-        shown = folded[:60].encode("ascii", "backslashreplace").decode()
+    folded = text.strip(" \t\r\n").lower()
+    # isascii before lower() had its way: the Kelvin sign becomes a plain k there.
+    if not text.isascii() or len(folded) > MAX_USER_ID or not _USER_ID.fullmatch(folded):
+        shown = text.strip()[:60].encode("ascii", "backslashreplace").decode()
         raise Invalid(f"{shown!r} is not an e-mail address", fix="write it like name@example.org")
     return folded
 
@@ -64,6 +67,9 @@ def peer_id_bytes(text: str) -> bytes:
     except ValueError as error:
         raise Invalid("not a peer id") from error
     key_of_peer_id(raw)
+    # base58 drops white space at the end, which would give one device several names.
+    if peer_id_text(raw) != text:
+        raise Invalid("not a peer id")
     return raw
 
 

@@ -16,9 +16,11 @@ from peer.protocol import codec, cose, names
 from peer.protocol import fields as f
 from peer.protocol.codec import Malformed
 from peer.protocol.cose import BadSignature
+from peer.protocol.errors import Invalid
 from peer.protocol.fields import Field
 
 VERSION = 1
+_UPDATE = "update dispatch on both sides"
 MAX_DEVICES = 16
 MAX_FILES = 50
 MAX_EVENTS = 256
@@ -328,7 +330,7 @@ def root_kid(root: bytes) -> bytes:
 
 
 def encode_payload(statement: Statement) -> bytes:
-    """Return the deterministic CBOR of a statement, type and version included."""
+    """Return the deterministic CBOR of a statement, type and version included. Raises Invalid, TooLarge."""
     content: dict[int, Any] = {
         FIELDS["type"].key: FIELDS["type"].form.pack(statement.type_name),
         FIELDS["version"].key: VERSION,
@@ -337,22 +339,33 @@ def encode_payload(statement: Statement) -> bytes:
         value = getattr(statement, spec.name)
         if not _is_default(spec, value):
             field = FIELDS[spec.name]
-            content[field.key] = field.form.pack(value)
+            try:
+                content[field.key] = field.form.pack(value)
+            except Invalid as error:
+                # Ours to mend, not the other side's: the fix that Malformed offers would mislead.
+                raise Invalid(f"{spec.name}: {error.message}") from error
     return codec.encode(content)
 
 
 def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
-    """Sign with the 32-byte seed of the issuing device's key."""
+    """Sign with the 32-byte seed of the issuing device's key. Raises Invalid, also for another key's seed; TooLarge."""
     kid = names.peer_id_bytes(statement.issuer_device)
+    _same_key(seed, names.key_of_peer_id(kid))
     raw = cose.sign(encode_payload(statement), seed=seed, kid=kid, typ=media_type(statement.type_name))
     return Signed(statement, raw)
 
 
 def sign_by_root(statement: DeviceSet, seed: bytes) -> Signed:
-    """Sign with the 32-byte seed of the user's root key."""
+    """Sign with the 32-byte seed of the user's root key. Raises Invalid, also for another key's seed; TooLarge."""
     kid = root_kid(statement.root)
+    _same_key(seed, statement.root)
     raw = cose.sign(encode_payload(statement), seed=seed, kid=kid, typ=media_type(statement.type_name))
     return Signed(statement, raw)
+
+
+def _same_key(seed: bytes, public_key: bytes) -> None:
+    if cose.public_key(seed) != public_key:
+        raise Invalid("this key is not the one that the statement names as its issuer")
 
 
 def open_statement(raw: bytes) -> Signed:
@@ -392,27 +405,38 @@ def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
 def _decode_payload(payload: bytes) -> Statement:
     content = codec.decode(payload)
     if not isinstance(content, dict):
-        raise Malformed("a statement is a map")
+        raise Malformed("the payload of a statement must be a map")
     unclaimed: dict[Any, Any] = dict(content)
-    type_name = unclaimed.pop(FIELDS["type"].key, None)
-    version = unclaimed.pop(FIELDS["version"].key, None)
+    if FIELDS["type"].key not in unclaimed:
+        raise Malformed("type is missing")
+    type_name = unclaimed.pop(FIELDS["type"].key)
     kind = TYPES.get(type_name) if isinstance(type_name, str) else None
     if kind is None:
-        raise Malformed("a statement of an unknown type")
+        raise Malformed("a statement of an unknown type", fix=_UPDATE)
+    if FIELDS["version"].key not in unclaimed:
+        raise Malformed("version is missing")
+    version = unclaimed.pop(FIELDS["version"].key)
     if version != VERSION or isinstance(version, bool):
-        raise Malformed(f"version {VERSION} of the statement is understood", fix="update dispatch on both sides")
+        raise Malformed(f"only version {VERSION} of a statement is understood", fix=_UPDATE)
     values: dict[str, Any] = {}
     for spec in dataclasses.fields(kind):
         field = FIELDS[spec.name]
         if field.key in unclaimed:
-            values[spec.name] = field.form.unpack(unclaimed.pop(field.key))
+            values[spec.name] = _unpack(spec.name, field, unclaimed.pop(field.key))
             if _is_default(spec, values[spec.name]):
                 raise Malformed(f"{spec.name} must be left out when it is empty")
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise Malformed(f"{spec.name} is missing")
     if unclaimed:
-        raise Malformed(f"a field that a {type_name} does not have")
+        raise Malformed(f"a {kind.type_name} has no field of key {min(unclaimed)!r:.40}")
     return kind(**values)
+
+
+def _unpack(name: str, field: Field, value: object) -> Any:
+    try:
+        return field.form.unpack(value)
+    except Invalid as error:
+        raise Malformed(f"{name}: {error.message}") from error
 
 
 def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:

@@ -1,0 +1,284 @@
+"""Fixed people and one full and one bare example of every statement type; the source of vectors.json. No tests here.
+
+`python -m tests.protocol.examples` prints vectors.json. It was written once: a change of it is a change of the wire.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from peer.protocol import cose, names
+from peer.protocol import statements as s
+from peer.protocol.statements import Device, FileRef, Signed, Statement
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone with a root key and one device; all keys follow from the name."""
+
+    name: str
+
+    def _seed(self, purpose: str) -> bytes:
+        return hashlib.sha256(f"test vector, {purpose} of {self.name}".encode()).digest()
+
+    @property
+    def user(self) -> str:
+        return f"{self.name}@example.org"
+
+    @property
+    def device_seed(self) -> bytes:
+        return self._seed("device")
+
+    @property
+    def root_seed(self) -> bytes:
+        return self._seed("root")
+
+    @property
+    def root(self) -> bytes:
+        return cose.public_key(self.root_seed)
+
+    @property
+    def device(self) -> str:
+        return names.peer_id_text(names.peer_id_of(cose.public_key(self.device_seed)))
+
+    def sign(self, statement: Statement) -> Signed:
+        if isinstance(statement, s.DeviceSet):
+            return s.sign_by_root(statement, self.root_seed)
+        assert isinstance(statement, s.DeviceStatement)
+        return s.sign_by_device(statement, self.device_seed)
+
+
+ALICE, BOB, MALLORY = Person("alice"), Person("bob"), Person("mallory")
+
+CREATED = 1_800_000_000_000
+"""2027-01-15T08:00:00Z in milliseconds."""
+
+
+def an_id(number: int) -> str:
+    """A fixed UUIDv7."""
+    return names.uuid7(CREATED + number, hashlib.sha256(str(number).encode()).digest()[:10])
+
+
+def a_digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _letter(sender: Person, recipient: Person, number: int) -> dict[str, Any]:
+    return {
+        "issuer_user": sender.user,
+        "issuer_device": sender.device,
+        "audience_user": recipient.user,
+        "audience_device": recipient.device,
+        "id": an_id(number),
+        "created": CREATED + number,
+    }
+
+
+def _device_set(person: Person, number: int) -> s.DeviceSet:
+    return s.DeviceSet(
+        issuer_user=person.user,
+        id=an_id(number),
+        created=CREATED,
+        root=person.root,
+        epoch=1,
+        devices=(Device(person.device, a_digest(f"sealing {person.name}"), f"{person.name}'s desk"),),
+    )
+
+
+def full_examples() -> dict[str, tuple[Person, Statement]]:
+    """Type name → who signs it and a statement with every field set."""
+    sets = {person: person.sign(_device_set(person, 1)).raw for person in (ALICE, BOB)}
+    files = (FileRef("parser.py", 1234, a_digest("parser")), FileRef("ünï côdé.txt", 5, a_digest("text")))
+    to_bob, to_alice = (ALICE, BOB), (BOB, ALICE)
+    statements: list[tuple[Person, Statement]] = [
+        (ALICE, _device_set(ALICE, 1)),
+        (
+            ALICE,
+            s.Invitation(
+                issuer_user=ALICE.user,
+                issuer_device=ALICE.device,
+                audience_user=BOB.user,
+                id=an_id(2),
+                created=CREATED + 2,
+                expires=CREATED + 7 * 86_400_000,
+                device_set=sets[ALICE],
+            ),
+        ),
+        (
+            BOB,
+            s.Acceptance(
+                **_letter(*to_alice, 3),
+                invitation_id=an_id(2),
+                invitation_digest=a_digest("invitation"),
+                edge_id=an_id(30),
+                scope='{"tools":["Read"]}',
+                device_set=sets[BOB],
+                proof=a_digest("proof"),
+            ),
+        ),
+        (
+            BOB,
+            s.Decline(**_letter(*to_alice, 4), invitation_id=an_id(2), invitation_digest=a_digest("invitation")),
+        ),
+        (
+            ALICE,
+            s.Confirmation(
+                **_letter(*to_bob, 5),
+                edge_id=an_id(30),
+                acceptance_digest=a_digest("acceptance"),
+                device_set=sets[ALICE],
+            ),
+        ),
+        (
+            ALICE,
+            s.Dispatch(
+                **_letter(*to_bob, 6),
+                edge_id=an_id(30),
+                expires=CREATED + 3_600_000,
+                task="Find out why the parser drops the last line, and fix it.\n\t— 直して 🙏",
+                files=files,
+                project="parser",
+                links=("https://example.org/issue/7", "https://example.org/issue/8"),
+                deliverable="a patch",
+                background="It worked last week.",
+                metadata={"ticket": "7", "a longer key": "a value", "b": ""},
+                parent_id=an_id(60),
+            ),
+        ),
+        (
+            BOB,
+            s.Decision(
+                **_letter(*to_alice, 7),
+                dispatch_id=an_id(6),
+                dispatch_digest=a_digest("dispatch"),
+                attempt=1,
+                decision="declined",
+                expires=CREATED + 3_700_000,
+                reason="not today",
+            ),
+        ),
+        (
+            BOB,
+            s.Events(
+                **_letter(*to_alice, 8),
+                dispatch_id=an_id(6),
+                attempt=1,
+                sequence=2,
+                previous=a_digest("batch 1"),
+                events=('{"kind":"reasoning","text":"…"}', '{"kind":"status","status":"running"}'),
+            ),
+        ),
+        (
+            BOB,
+            s.Result(
+                **_letter(*to_alice, 9),
+                dispatch_id=an_id(6),
+                dispatch_digest=a_digest("dispatch"),
+                attempt=1,
+                status="failed",
+                head=a_digest("batch 2"),
+                count=2,
+                reply="Fixed; the loop stopped one early.",
+                files=files,
+                usage={"turns": 3, "input_tokens": 1000, "seconds": 12},
+                scope='{"tools":["Read"]}',
+                sandbox='{"tier":"full"}',
+                reason="five denials in a row",
+                code=403,
+            ),
+        ),
+        (ALICE, s.Cancel(**_letter(*to_bob, 10), dispatch_id=an_id(6), reason="found it myself")),
+        (
+            BOB,
+            s.EdgeChange(
+                **_letter(*to_alice, 11), edge_id=an_id(30), edge_status="paused", scope='{"tools":["Read","Grep"]}'
+            ),
+        ),
+        (BOB, s.Revocation(**_letter(*to_alice, 12), edge_id=an_id(30))),
+        (
+            ALICE,
+            s.BrokerRequest(
+                issuer_user=ALICE.user,
+                issuer_device=ALICE.device,
+                id=an_id(13),
+                created=CREATED + 13,
+                origin="https://broker.example.org",
+                action="presence.put",
+                arguments=b"\xa1\x01\x02",
+            ),
+        ),
+    ]
+    return {statement.type_name: (signer, statement) for signer, statement in statements}
+
+
+def has_default(spec: dataclasses.Field[Any]) -> bool:
+    return spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
+
+
+def bare(statement: Statement) -> Statement:
+    """The same statement with every optional field at its default."""
+    kept = {spec.name: getattr(statement, spec.name) for spec in dataclasses.fields(statement) if not has_default(spec)}
+    return type(statement)(**kept)
+
+
+def all_examples() -> dict[str, tuple[Person, Statement]]:
+    """The full examples by type name, and as `NAME bare` those that can leave something out."""
+    examples = full_examples()
+    for name, (signer, statement) in list(examples.items()):
+        if any(has_default(spec) for spec in dataclasses.fields(statement)):
+            examples[f"{name} bare"] = (signer, bare(statement))
+    return examples
+
+
+def to_json(value: Any) -> Any:
+    """A statement or a part of it as JSON: bytes in hex, tuples as lists."""
+    match value:
+        case bytes():
+            return value.hex()
+        case tuple():
+            return [to_json(item) for item in value]
+        case dict() | str() | int():
+            return value
+        case _:
+            return {spec.name: to_json(getattr(value, spec.name)) for spec in dataclasses.fields(value)}
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Back from `to_json`, by the annotations of the dataclass."""
+    if kind is bytes:
+        return bytes.fromhex(value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(from_json(typing.get_args(kind)[0], item) for item in value)
+    if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
+    return value
+
+
+def vectors() -> list[dict[str, Any]]:
+    """What vectors.json must hold."""
+    rows = []
+    for name, (signer, statement) in all_examples().items():
+        signed = signer.sign(statement)
+        rows.append(
+            {
+                "name": name,
+                "type": statement.type_name,
+                "seed": (signer.root_seed if isinstance(statement, s.DeviceSet) else signer.device_seed).hex(),
+                "statement": to_json(statement),
+                "payload": s.encode_payload(statement).hex(),
+                "cose": signed.raw.hex(),
+                "digest": signed.digest.hex(),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    print(json.dumps(vectors(), indent=1, ensure_ascii=False))
