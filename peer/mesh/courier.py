@@ -14,12 +14,13 @@ import structlog
 import trio
 
 from peer.mesh.courier_line import Addresses, CourierLimits, Line, Outbox
-from peer.mesh.courier_wire import COURIER, MAX_FRAME, Answer, Fate, Parcel, answer_frame, fate, read_statement
+from peer.mesh.courier_wire import COURIER, MAX_FRAME, Parcel, answer_frame, read_statement
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
+from peer.protocol.answers import Answer
 from peer.protocol.errors import DispatchError
 
-__all__ = ["Answer", "Courier", "CourierLimits", "Fate", "Outbox", "Parcel", "fate"]
+__all__ = ["Courier", "CourierLimits", "Outbox", "Parcel"]
 
 log = structlog.get_logger(__name__)
 

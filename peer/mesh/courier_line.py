@@ -12,18 +12,10 @@ from typing import Protocol
 import structlog
 import trio
 
-from peer.mesh.courier_wire import (
-    COURIER,
-    MAX_ANSWER,
-    Answer,
-    Fate,
-    Parcel,
-    fate,
-    read_answer,
-    statement_frame,
-)
+from peer.mesh.courier_wire import COURIER, MAX_ANSWER, Parcel, read_answer, statement_frame
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream, StreamEnded
+from peer.protocol.answers import Answer, Fate, fate
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 
 log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""The courier's two frames and what each answer code means for a statement. Pure: no streams, no time.
+"""The courier's two frames. Pure: no streams, no time; what each answer code means is peer/protocol/answers.py.
 
 A statement is opaque bytes here. Frames are CBOR maps inside varint-length frames (peer/protocol/frames.py):
 statement {0: 0, 1: seq, 2: bytes}, answer {0: 1, 1: seq, 2: code, 3: message, 4: fix}. `seq` counts from 0 on each
@@ -7,10 +7,10 @@ stream; it pairs answers with statements and means nothing afterwards.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from peer.protocol import codec
+from peer.protocol.answers import Answer
 from peer.protocol.errors import Invalid
 
 COURIER = "/dispatch/courier/1"
@@ -35,41 +35,6 @@ class Parcel:
     ordering_key: str | None
     priority: bool
     raw: bytes
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the other side said to a statement: HTTP's meaning of `code`, a sentence, what helps."""
-
-    code: int
-    message: str = ""
-    fix: str = ""
-
-
-class Fate(enum.Enum):
-    """What an answer does to its parcel."""
-
-    FINAL = "final"
-    RETRY = "retry"
-
-
-RETRIED = {
-    408: "the other side ran out of time",
-    500: "the other side failed, which says nothing about the statement",
-    502: "something the other side needs failed",
-    503: "the other side cannot now",
-    504: "something the other side needs ran out of time",
-}
-"""Codes after which a statement is sent again. All other 2xx and 4xx end it: 429 too, which is a verdict on this
-statement by its edge's limit (a flooded courier does not answer 429, it stops reading). Codes that HTTP does not have
-in these classes are retried: a newer peer may mean well."""
-
-
-def fate(code: int) -> Fate:
-    """Return whether an answer with this code ends its statement or has it sent again."""
-    if code in RETRIED or not (200 <= code < 300 or 400 <= code < 500):
-        return Fate.RETRY
-    return Fate.FINAL
 
 
 def statement_frame(seq: int, raw: bytes) -> dict[int, codec.Value]:

@@ -22,9 +22,7 @@ def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
     return edge
 
 
-def edit(
-    db: sqlite3.Connection, context: Context, user_id: str, scope: scopes.Scope, effects: Effects
-) -> rows.Edge:
+def edit(db: sqlite3.Connection, context: Context, user_id: str, scope: scopes.Scope, effects: Effects) -> rows.Edge:
     """Replace the scope of an edge I granted, and tell the other side the summary of it."""
     edge = granted(db, user_id)
     edges.set_scope(db, edge.edge_id, scopes.encode(scope).decode(), context.clock())
@@ -41,9 +39,7 @@ def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge
     return edge
 
 
-def set_paused(
-    db: sqlite3.Connection, context: Context, user_id: str, effects: Effects, *, paused: bool
-) -> rows.Edge:
+def set_paused(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects, *, paused: bool) -> rows.Edge:
     """Pause or resume an edge I granted. Raises NotFound, Conflict."""
     edge = granted(db, user_id)
     status = edge_life.next_status(edge.status, "pause" if paused else "resume")
@@ -61,7 +57,9 @@ def revoke(db: sqlite3.Connection, context: Context, user_id: str, effects: Effe
     status = edge_life.next_status(edge.status, "revoke")
     edges.set_status(db, edge.edge_id, status, context.clock())
     outbox.purge_edge(db, edge.edge_id)
-    for row in dispatches.in_states(db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id):
+    for row in dispatches.in_states(
+        db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id
+    ):
         receiving.cancel(db, context, row, effects, reason="the trust edge was revoked", code=403)
     for row in dispatches.in_states(db, "received", ("completed", "failed"), edge_id=edge.edge_id):
         # What the sender has not fetched yet, it no longer gets.
@@ -149,5 +147,3 @@ def _tell_change(
 def _device_of(db: sqlite3.Connection, edge: rows.Edge) -> str:
     """Return the device of the other user that an edge I granted belongs to: one device a person for now."""
     return contacts.devices(db, edge.user_id)[0].device
-
-

@@ -12,8 +12,10 @@ import sqlite3
 from dataclasses import dataclass
 
 from peer.context import Context, Effects
+from peer.protocol import codec
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
+from peer.protocol.sealing import seal
 from peer.protocol.statements import (
     Acceptance,
     Confirmation,
@@ -94,7 +96,7 @@ def invite(db: sqlite3.Connection, context: Context, user_id: str) -> Invited:
 def withdraw(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
     """Take a sent invitation back. Raises NotFound, Conflict, Gone."""
     row = _known(db, token, "sent")
-    status = invitation_life.next_state(row.status, "withdraw")  # type: ignore[arg-type]
+    status = invitation_life.next_state(row.status, "withdraw")
     invitations.set_status(db, token, status)
     invitations.queue_broker_write(db, "withdraw", token, b"", context.clock())
     effects.broker = True
@@ -136,13 +138,11 @@ def open_link(db: sqlite3.Connection, link: invitation_life.Link) -> rows.Invita
 def answerable(db: sqlite3.Connection, context: Context, token: str) -> rows.Invitation:
     """Return a received invitation that can still be answered. Raises NotFound, Conflict, Gone."""
     row = _known(db, token, "received")
-    invitation_life.check_open(row.status, expires=row.expires, now=context.clock())  # type: ignore[arg-type]
+    invitation_life.check_open(row.status, expires=row.expires, now=context.clock())
     return row
 
 
-def accept(
-    db: sqlite3.Connection, context: Context, token: str, scope: scopes.Scope, effects: Effects
-) -> rows.Edge:
+def accept(db: sqlite3.Connection, context: Context, token: str, scope: scopes.Scope, effects: Effects) -> rows.Edge:
     """Offer the inviter an edge of this scope: pinned, stored and queued for broker and courier in one step.
 
     Raises NotFound, Conflict, Gone; Forbidden where the inviter's root is not the one pinned before.
@@ -192,7 +192,7 @@ def accept(
         ),
     )
     invitations.set_status(db, token, invitation_life.next_state("open", "accept"))
-    invitations.queue_broker_write(db, "answer", token, acceptance.raw, now)
+    _queue_answer(db, device_set, token, "accepted", acceptance, now)
     outbox.put(
         db,
         device=invitation.issuer_device,
@@ -222,7 +222,8 @@ def decline(db: sqlite3.Connection, context: Context, token: str, effects: Effec
         invitation_digest=signed.digest,
     )
     invitations.set_status(db, token, invitation_life.next_state("open", "decline"))
-    invitations.queue_broker_write(db, "answer", token, letter.raw, context.clock())
+    device_set, _ = vouched_devices(invitation.device_set, invitation)
+    _queue_answer(db, device_set, token, "declined", letter, context.clock())
     effects.broker = True
 
 
@@ -269,7 +270,7 @@ def _accepted(
     if row.status == "expired" and letter.created < row.expires:
         pass  # accepted in time, learned late
     else:
-        invitation_life.next_state(row.status, "accept")  # type: ignore[arg-type]
+        invitation_life.next_state(row.status, "accept")
     device_set, device_set_signed = vouched_devices(letter.device_set, letter)
     scopes.decode_summary(letter.scope)
     verified = False
@@ -377,6 +378,14 @@ def _pin(db: sqlite3.Connection, device_set: DeviceSet, signed: Signed, *, verif
         if other is not None and other.user_id != user_id:
             raise Forbidden("a device of another contact is named in that device-set", fix="do not trust it")
     contacts.pin(db, device_set, signed.raw, verified=verified, now=now)
+
+
+def _queue_answer(
+    db: sqlite3.Connection, device_set: DeviceSet, token: str, kind: str, letter: Signed, now: int
+) -> None:
+    # Sealed once and stored sealed: the broker takes the same bytes again and refuses others.
+    sealed = {device.device: seal(letter.raw, device.sealing_key) for device in device_set.devices}
+    invitations.queue_broker_write(db, kind, token, codec.encode(sealed), now)
 
 
 def _known(db: sqlite3.Connection, token: str, direction: str) -> rows.Invitation:

@@ -107,7 +107,7 @@ def accept(
     """
     row = received(db, dispatch_id)
     now = context.clock()
-    lifecycle.next_state("recipient", _state(row), "accepted")
+    lifecycle.next_state("recipient", row.state, "accepted")
     if row.expires <= now:
         raise Gone("nothing pending: this dispatch expired before it was accepted")
     check_edge(edge_facts(db, row.edge_id, now), user_id=row.peer, now=now)
@@ -160,7 +160,7 @@ def on_cancel(db: sqlite3.Connection, context: Context, signed: Signed, effects:
 def expire(db: sqlite3.Connection, context: Context, row: rows.Dispatch, effects: Effects) -> None:
     """End a dispatch whose time passed before it was accepted, on either side."""
     side: lifecycle.Side = "recipient" if row.direction == "received" else "sender"
-    state = lifecycle.next_state(side, _state(row), "expired")
+    state = lifecycle.next_state(side, row.state, "expired")
     dispatches.move(db, row.dispatch_id, state, context.clock())
     dispatches.set_reason(db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix="")
     effects.changed.add(row.dispatch_id)
@@ -233,9 +233,7 @@ def dispatch_of(row: rows.Dispatch) -> Dispatch:
     return open_as(Dispatch, row.raw)[0]
 
 
-def _queue(
-    db: sqlite3.Connection, row: rows.Dispatch, kind: str, signed: Signed, now: int, effects: Effects
-) -> None:
+def _queue(db: sqlite3.Connection, row: rows.Dispatch, kind: str, signed: Signed, now: int, effects: Effects) -> None:
     outbox.put(
         db,
         device=row.device,
@@ -250,15 +248,9 @@ def _queue(
     effects.changed.add(row.dispatch_id)
 
 
-def _state(row: rows.Dispatch) -> lifecycle.State:
-    return row.state  # type: ignore[return-value]  # the store holds nothing else
-
-
 def _move(
     db: sqlite3.Connection, context: Context, row: rows.Dispatch, event: lifecycle.Event, effects: Effects
 ) -> None:
-    dispatches.move(
-        db, row.dispatch_id, lifecycle.next_state("recipient", _state(row), event), context.clock()
-    )
+    dispatches.move(db, row.dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())
     effects.changed.add(row.dispatch_id)
     effects.deadline = True

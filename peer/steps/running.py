@@ -25,7 +25,7 @@ MAX_EVENT_BYTES = 200_000
 def started(db: sqlite3.Connection, context: Context, dispatch_id: str, attempt: int, effects: Effects) -> None:
     """Note that the agent runs, inside its proven sandbox."""
     row = current(db, dispatch_id, attempt)
-    state = lifecycle.next_state("recipient", row.state, "started")  # type: ignore[arg-type]
+    state = lifecycle.next_state("recipient", row.state, "started")
     dispatches.move(db, dispatch_id, state, context.clock())
     receiving.tell(db, context, row, "running", effects)
 
@@ -153,7 +153,7 @@ def finish(
     event: lifecycle.Event = status  # type: ignore[assignment]  # a status of the frames is an event of the table
     if status == "declined" and row.state == "accepted":
         event = "cancelled"
-    dispatches.move(db, dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())  # type: ignore[arg-type]
+    dispatches.move(db, dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())
     dispatches.set_reason(
         db, dispatch_id, code=content.get("code", 0), message=content.get("reason", ""), fix=content.pop("fix", "")
     )
@@ -168,14 +168,13 @@ def interrupt_all(db: sqlite3.Connection, context: Context, effects: Effects) ->
     for row in interrupted:
         dispatch = receiving.dispatch_of(row)
         now = context.clock()
-        # The lifetime is the one the sender signed; the deadline in force may have moved already.
         expires = lifecycle.deadline_after_interruption(
             now=now,
-            created=dispatch.created,
-            expires=row.expires if row.interrupted else dispatch.expires,
+            lifetime=dispatch.expires - dispatch.created,
+            deadline=row.expires,
             earlier_interruptions=row.interrupted,
         )
-        state = lifecycle.next_state("recipient", row.state, "interrupted")  # type: ignore[arg-type]
+        state = lifecycle.next_state("recipient", row.state, "interrupted")
         dispatches.move(db, row.dispatch_id, state, now)
         dispatches.set_interrupted(db, row.dispatch_id, expires)
         trace.close_all(db, row.dispatch_id, "interrupted")

@@ -63,7 +63,8 @@ def in_states(
 def overdue(db: sqlite3.Connection, now: int) -> list[Dispatch]:
     """Return the dispatches that nobody accepted before they expired."""
     rows = db.execute(
-        "SELECT * FROM dispatches WHERE state IN ('queued', 'arriving', 'pending') AND expires <= ? ORDER BY expires", (now,)
+        "SELECT * FROM dispatches WHERE state IN ('queued', 'arriving', 'pending') AND expires <= ? ORDER BY expires",
+        (now,),
     )
     return all_of(Dispatch, rows.fetchall())
 

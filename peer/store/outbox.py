@@ -7,6 +7,7 @@ and other bytes under the same id are refused.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection
 
@@ -33,20 +34,19 @@ def put(
     )
 
 
-def next_for(db: sqlite3.Connection, device: str, in_flight: Collection[int]) -> Outgoing | None:
+def next_for(db: sqlite3.Connection, device: str, excluded: Collection[str]) -> Outgoing | None:
     """Return the next statement for a device: urgent ones first, none that would overtake its own queue.
 
-    `in_flight` holds the numbers already sent and not answered; a statement whose `ordering` one of them (or an older
-    waiting one) has must wait.
+    `excluded` holds numbers and orderings (as text) that are in flight or wait for another try; a statement also waits
+    while an older one of its ordering is there.
     """
-    flying = ", ".join(str(int(n)) for n in in_flight) or "0"
     rows = db.execute(
-        "SELECT * FROM outbox o WHERE device = ? "
-        f"AND n NOT IN ({flying}) "
-        "AND (ordering = '' OR NOT EXISTS (SELECT 1 FROM outbox e WHERE e.device = o.device "
-        "AND e.ordering = o.ordering AND e.n < o.n)) "
+        "SELECT * FROM outbox o WHERE device = :device "
+        "AND CAST(n AS TEXT) NOT IN (SELECT value FROM json_each(:excluded)) "
+        "AND (ordering = '' OR (ordering NOT IN (SELECT value FROM json_each(:excluded)) "
+        "AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.device = o.device AND e.ordering = o.ordering AND e.n < o.n))) "
         "ORDER BY priority, n LIMIT 1",
-        (device,),
+        {"device": device, "excluded": json.dumps(sorted(excluded))},
     )
     return one(Outgoing, rows.fetchone())
 

@@ -6,6 +6,10 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TypeVar
 
+from peer.dispatches.lifecycle import State
+from peer.trust.edges import Status
+from peer.trust.invitations import State as InvitationState
+
 T = TypeVar("T")
 
 
@@ -52,7 +56,7 @@ class Edge:
     direction: str
     user_id: str
     device: str
-    status: str
+    status: Status
     scope: str
     invitation_id: str
     acceptance: bytes
@@ -81,7 +85,7 @@ class Invitation:
     raw: bytes
     secret: bytes
     verified: int
-    status: str
+    status: InvitationState
     emailed: int
     dev_link: str
     created: int
@@ -108,7 +112,7 @@ class Dispatch:
     edge_id: str
     peer: str
     device: str
-    state: str
+    state: State
     raw: bytes
     digest: bytes
     task: str

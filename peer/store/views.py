@@ -66,7 +66,7 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "peer": edge.user_id,
         "alias": contact.alias if contact else "",
         "scopes": document,
-        "status": edge_life.current(edge.status, expires=expires, now=live.now),  # type: ignore[arg-type]
+        "status": edge_life.current(edge.status, expires=expires, now=live.now),
         "peer_online": bool(paths),
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
         "verified": bool(contact and contact.verified),

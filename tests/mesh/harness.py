@@ -9,7 +9,8 @@ from typing import Any
 
 import trio
 
-from peer.mesh.courier import Answer, Parcel
+from peer.mesh.courier import Parcel
+from peer.protocol.answers import Answer
 from peer.mesh.host import MeshHost, MeshLimits
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"

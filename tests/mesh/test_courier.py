@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from peer.mesh.courier import Answer, Courier, CourierLimits
+from peer.mesh.courier import Courier, CourierLimits
+from peer.protocol.answers import Answer
 from peer.mesh.host import MeshHost
 from tests.mesh.harness import MemoryOutbox, make_host
 

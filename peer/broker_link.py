@@ -1,0 +1,240 @@
+"""What the node does at its broker, in the background: announce itself, learn of invitations and answers, keep its word.
+
+Everything here may fail for as long as it likes: known contacts keep working, and what is owed to the broker stays in
+the store until it took it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import trio
+
+from peer.context import Context, Effects
+from peer.mesh.broker import BrokerClient
+from peer.mesh.broker_answers import BrokerInvitation, PostedInvitation
+from peer.mesh.presence import MAX_ADDRESSES, open_presence, seal_presence
+from peer.protocol import codec
+from peer.protocol.errors import DispatchError, NotSignedIn, Unauthorized, Unavailable
+from peer.protocol.sealing import unseal
+from peer.settings import Settings
+from peer.steps import introducing
+from peer.store import contacts, invitations, rows
+
+log = structlog.get_logger(__name__)
+
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+PRESENCE_LIFETIME_MS = 2 * 3_600_000
+LONG_POLL_SECONDS = 25
+ASK_AGAIN_SECONDS = 5.0
+"""How long an answer about somebody's presence is good for; two lines to one user ask once."""
+
+Apply = Callable[[Effects], None]
+
+
+class BrokerLink:
+    """The node's side of the broker. `addresses` gives this device's multiaddrs now."""
+
+    def __init__(
+        self,
+        context: Context,
+        settings: Callable[[], Settings],
+        save_token: Callable[[str], None],
+        addresses: Callable[[], list[str]],
+        apply: Apply,
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._save_token = save_token
+        self._addresses = addresses
+        self._apply = apply
+        self._announce = trio.Event()
+        self._owed = trio.Event()
+        self._reloaded = trio.Event()
+        self._presence: dict[str, tuple[float, dict[str, list[str]]]] = {}
+        self.last_error: DispatchError | None = None
+
+    # --- from outside
+
+    def announce(self) -> None:
+        """Say that addresses or contacts changed."""
+        self._announce.set()
+
+    def owe(self) -> None:
+        """Say that the store has something for the broker."""
+        self._owed.set()
+
+    def reload(self) -> None:
+        """Say that config.json changed: another broker or a new token."""
+        self._reloaded.set()
+        self._reloaded = trio.Event()
+        self._announce.set()
+        self._owed.set()
+
+    async def whereabouts(self, user_id: str) -> dict[str, list[str]]:
+        """Return {device: multiaddrs} of a contact, as its presence says. Raises Unavailable, Unauthorized."""
+        at, found = self._presence.get(user_id, (-ASK_AGAIN_SECONDS, {}))
+        if trio.current_time() - at < ASK_AGAIN_SECONDS:
+            return found
+        async with self._client() as broker:
+            entries = await broker.get_presence(user_id)
+        found = {}
+        known = {
+            device.device for device in await self._context.store.read(lambda db: contacts.devices(db, user_id))
+        }
+        for entry in entries:
+            if entry.device in known:
+                try:
+                    announcement = open_presence(
+                        entry.box,
+                        sealing_key=self._context.identity.sealing_key,
+                        device=entry.device,
+                        seq=entry.seq,
+                    )
+                    found[entry.device] = list(announcement.addresses)
+                except DispatchError:
+                    log.info("presence.unreadable", device=entry.device)
+        self._presence[user_id] = (trio.current_time(), found)
+        return found
+
+    async def post(self, row: rows.Invitation) -> PostedInvitation:
+        """Give the broker a new invitation now; the caller tells its person what became of it."""
+        async with self._client() as broker:
+            posted = await broker.post_invitation(row.raw)
+            if posted.existing and posted.token != row.token:
+                # One of ours that this store does not know (it was restored, or made anew): nobody could use its answer.
+                await broker.withdraw(posted.token)
+                posted = await broker.post_invitation(row.raw)
+            return posted
+
+    async def fetch(self, token: str) -> None:
+        """Ask for one invitation by its token, so that a person need not wait for the poll. Raises NotFound, …"""
+        async with self._client() as broker:
+            found = await broker.get_invitation(token)
+        await self._learn_received(found)
+
+    # --- the background
+
+    async def run(self) -> None:
+        """Announce, learn and keep word for as long as the node lives."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._again_and_again, self._announcing)
+            nursery.start_soon(self._again_and_again, self._learning)
+            nursery.start_soon(self._again_and_again, self._settling)
+
+    async def withdraw(self) -> None:
+        """Take this device's presence back: the node is stopping."""
+        try:
+            async with self._client() as broker:
+                await broker.withdraw_presence(seq=self._context.clock())
+        except DispatchError as error:
+            log.info("presence.not_withdrawn", code=error.code)
+
+    async def _again_and_again(self, work: Callable[[BrokerClient], Awaitable[None]]) -> None:
+        delay = FIRST_RETRY
+        while True:
+            reloaded = self._reloaded
+            try:
+                async with self._client() as broker:
+                    while True:
+                        await work(broker)
+                        delay, self.last_error = FIRST_RETRY, None
+                        if reloaded.is_set():
+                            break
+            except DispatchError as error:
+                if self.last_error is None or self.last_error.message != error.message:
+                    log.warning("broker.trouble", code=error.code, message=error.message)
+                self.last_error = error
+                # Only a person can mend a sign-in, and `dispatch login` tells us to reload when it is mended.
+                pause = LONGEST_RETRY if isinstance(error, Unauthorized) else delay
+                with trio.move_on_after(pause):
+                    await reloaded.wait()
+                delay = min(delay * 1.5, LONGEST_RETRY)
+
+    async def _announcing(self, broker: BrokerClient) -> None:
+        self._announce = trio.Event()
+        context = self._context
+        devices = await context.store.read(contacts.devices)
+        now = context.clock()
+        box = seal_presence(
+            seed=context.identity.seed,
+            addresses=self._addresses()[:MAX_ADDRESSES],
+            seq=now,
+            recipients=[device.sealing_key for device in devices],
+        )
+        after = await broker.put_presence(seq=now, expires=now + PRESENCE_LIFETIME_MS, box=box)
+        with trio.move_on_after(after):
+            await self._announce.wait()
+
+    async def _settling(self, broker: BrokerClient) -> None:
+        self._owed = trio.Event()
+        for item in await self._context.store.read(invitations.broker_writes):
+            await self._settle(broker, item)
+        await self._owed.wait()
+
+    async def _settle(self, broker: BrokerClient, item: rows.BrokerWrite) -> None:
+        try:
+            if item.action == "withdraw":
+                await broker.withdraw(item.token)
+            else:
+                sealed: Any = codec.decode(item.body)
+                await broker.answer(item.token, kind=item.action, sealed=sealed)  # type: ignore[arg-type]
+        except (Unavailable, Unauthorized):
+            raise
+        except DispatchError as error:
+            # Refused for good: withdrawn meanwhile, expired, answered already. The courier still carries an acceptance.
+            if error.code >= 500 or error.code == 429:
+                raise
+            log.warning("broker.refused", action=item.action, code=error.code)
+        await self._context.store.write(lambda db: invitations.broker_confirmed(db, item.n))
+
+    async def _learning(self, broker: BrokerClient) -> None:
+        version, more = 0, True
+        while True:
+            news = await broker.invitations(version=version, wait=0 if more else LONG_POLL_SECONDS)
+            version, more = news.version, news.more
+            self.last_error = None
+            for item in news.received:
+                await self._guarded(self._learn_received, item)
+            for item in news.sent:
+                await self._guarded(self._learn_sent, item)
+
+    async def _guarded(self, learn: Callable[[BrokerInvitation], Awaitable[None]], item: BrokerInvitation) -> None:
+        try:
+            await learn(item)
+        except DispatchError as error:
+            # One bad entry must not hide the others; the broker is not trusted to send only good ones.
+            log.warning("invitation.refused", token=item.token, code=error.code, message=error.message)
+
+    async def _learn_received(self, item: BrokerInvitation) -> None:
+        def step(db: Any) -> None:
+            row = introducing.received(db, self._context, item.statement)
+            if row is not None and row.status == "open" and item.status == "withdrawn":
+                invitations.set_status(db, row.token, "withdrawn")
+
+        await self._context.store.write(step)
+        self._apply(Effects(contacts_changed=False))
+
+    async def _learn_sent(self, item: BrokerInvitation) -> None:
+        if item.sealed is None:
+            return
+        raw = unseal(item.sealed, self._context.identity.sealing_key)
+        effects = Effects()
+        await self._context.store.write(lambda db: introducing.on_answer(db, self._context, raw, effects))
+        self._apply(effects)
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[BrokerClient]:
+        settings = self._settings()
+        if not settings.broker:
+            raise NotSignedIn("no broker is known")
+        async with BrokerClient(
+            settings.broker,
+            author=self._context.identity,
+            token=settings.token,
+            on_token=self._save_token,
+        ) as client:
+            yield client

@@ -1,0 +1,361 @@
+"""One device's node: wires store, mesh, broker and runs together, and is what the API's routes call. No HTTP here.
+
+Every method that a person's client reaches returns a document of the API. Deciding is in steps/, doing here: a method
+checks what needs waiting (files, folders, the broker), runs one step in one transaction, and applies its effects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+import trio
+
+from peer import settings as settings_file
+from peer.broker_link import BrokerLink
+from peer.context import Context, Effects
+from peer.delivery import AddressBook, Intake, Puller, StoredOutbox
+from peer.dispatches import payload
+from peer.live import Bells
+from peer.mesh import blobs as blob_protocol
+from peer.mesh.courier import Courier
+from peer.mesh.host import MeshHost
+from peer.protocol import names
+from peer.protocol.errors import Invalid, NotFound, Unavailable
+from peer.protocol.statements import FileRef
+from peer.run_folders import RunFolders
+from peer.runs import Runs
+from peer.settings import Settings
+from peer.steps import introducing, receiving, running, sending
+from peer.store import contacts, dispatches, outbox, views
+from peer.trusting import Trusting
+from sandbox import frames
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+
+class Node:
+    """The node. Make it with an open store and an identity, enter `running`, call its methods."""
+
+    def __init__(self, context: Context, listen: Sequence[str]) -> None:
+        self.context = context
+        self.bells = Bells()
+        self._settings = settings_file.resolve(context.state)
+        self._admitted: frozenset[str] = frozenset()
+        self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
+        self.broker = BrokerLink(
+            context, lambda: self._settings, self._save_token, lambda: self.host.addresses(), self.apply
+        )
+        self._intake = Intake(context, self.apply)
+        book = AddressBook(context, self.broker.whereabouts)
+        self._addresses = book.of
+        self._courier = Courier(
+            self.host, outbox=StoredOutbox(context, self.apply), receive=self._intake.receive, addresses=book.of
+        )
+        self._puller = Puller(context, self.host, self.apply, self._connect)
+        self.runs = Runs(context, lambda: self._settings, self.apply)
+        self.folders = RunFolders(context, lambda: self._settings)
+        self.trust = Trusting(self)
+        self._deadline = trio.Event()
+        blob_protocol.serve(self.host, self._intake.lookup)
+        self.host.on_connected(lambda _device: self._puller.wake())
+        self.host.on_disconnected(lambda _device: self.bells.ring())
+
+    # --- life
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Be a peer while the block runs. What an earlier node left half done is put right first."""
+        effects = Effects()
+        await self.context.store.write(lambda db: running.interrupt_all(db, self.context, effects))
+        await self._refresh_admitted()
+        async with self.host.running(), trio.open_nursery() as nursery:
+            await nursery.start(self.runs.serve)
+            nursery.start_soon(self._puller.run)
+            nursery.start_soon(self._expiring)
+            nursery.start_soon(self.broker.run)
+            nursery.start_soon(self.folders.keep_fresh)
+            async with self._courier.running():
+                self._nursery = nursery
+                # What waits goes out, and what waits for us over there comes in, also with the broker away.
+                self._courier.greet(self._admitted)
+                for device in await self.context.store.read(outbox.waiting_devices):
+                    self._courier.wake(device)
+                try:
+                    yield
+                finally:
+                    with trio.move_on_after(1, shield=True):
+                        await self.broker.withdraw()
+                    nursery.cancel_scope.cancel()
+
+    def apply(self, effects: Effects) -> None:
+        """Do what a durable step left to be done."""
+        for dispatch_id, reason in effects.stop_runs.items():
+            log.info("run.stop", dispatch=dispatch_id, reason=reason)
+            self.runs.kill(dispatch_id)
+        if effects.contacts_changed:
+            self._nursery.start_soon(self._contacts_changed, frozenset(effects.wake))
+        else:
+            for device in effects.wake:
+                self._courier.wake(device)
+        if effects.pull_files:
+            self._puller.wake()
+        if effects.broker:
+            self.broker.owe()
+        if effects.deadline:
+            self._deadline.set()
+        self.bells.ring(effects.changed)
+
+    async def step(self, work: Callable[[Any, Effects], T]) -> T:
+        """Run one step in one transaction and apply its effects."""
+        effects = Effects()
+        value = await self.context.store.write(lambda db: work(db, effects))
+        self.apply(effects)
+        return value
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    def reload(self) -> None:
+        """Read config.json again. Raises Invalid, and keeps what was in force."""
+        self._settings = settings_file.resolve(self.context.state)
+        self.broker.reload()
+
+    # --- sending
+
+    async def send(self, request: Mapping[str, Any]) -> Document:
+        """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online}."""
+        recipient = await self.user_named(request["recipient"])
+        lifetime = request.get("expires_in_seconds")
+        facts = payload.Payload(
+            task=request["task"],
+            project=request.get("project") or "",
+            links=tuple(request.get("links") or ()),
+            deliverable=request.get("deliverable") or "",
+            background=request.get("background") or "",
+            metadata=dict(request.get("meta") or {}),
+            lifetime_seconds=payload.DEFAULT_LIFETIME_SECONDS if lifetime is None else lifetime,
+        )
+        paths = [Path(path) for path in request.get("files") or ()]
+        payload.check_payload(facts)
+        # Names and count before anything is read; 1 byte stands for the sizes, which are checked below.
+        payload.check_files(tuple(payload.FileFact(path.name, 1) for path in paths))
+        context = self.context
+        # Before any file is read: who may not send learns it at once.
+        await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
+        files = []
+        for path in paths:
+            if not path.is_absolute():
+                raise Invalid(f"{path} is not an absolute path", fix="name the file by its whole path")
+            take = partial(context.blobs.take_in, path, limit=payload.MAX_FILE_BYTES)
+            size, digest = await trio.to_thread.run_sync(take)
+            files.append(FileRef(path.name, size, digest))
+        payload.check_files(tuple(payload.FileFact(item.name, item.size) for item in files))
+        draft = sending.Draft(
+            recipient=recipient,
+            task=facts.task,
+            lifetime_seconds=facts.lifetime_seconds,
+            files=tuple(files),
+            project=facts.project,
+            links=facts.links,
+            deliverable=facts.deliverable,
+            background=facts.background,
+            metadata=dict(facts.metadata),
+            parent_id=request.get("parent_id") or "",
+            device=request.get("device") or "",
+        )
+        row = await self.step(lambda db, effects: sending.compose(db, context, draft, effects))
+        return {
+            "dispatch_id": row.dispatch_id,
+            "status": row.state,
+            "expires_at": views.rfc3339(row.expires),
+            "peer_online": self.host.connected(row.device),
+        }
+
+    async def user_named(self, name: str) -> str:
+        """Return the user id that an e-mail address or a contact's alias means. Raises Invalid, NotFound."""
+        if "@" in name:
+            return names.user_id(name)
+        for contact in await self.context.store.read(contacts.every):
+            if contact.alias and contact.alias == name:
+                return contact.user_id
+        raise NotFound(f"no contact is called {name!r}", fix="name them by their e-mail address: `dispatch contacts`")
+
+    # --- reading
+
+    def live(self) -> views.Live:
+        """Return what is true only now."""
+        return views.Live(me=self.context.identity.user_id, now=self.context.clock(), path=self.host.path)
+
+    async def dispatches(self, *, box: str, status: str | None, limit: int, before: str | None) -> Document:
+        """Return a page of the inbox or of what was sent."""
+        live = self.live()
+        return await self.context.store.read(
+            lambda db: views.dispatch_list(db, live.me, live.now, box=box, status=status, limit=limit, before=before)
+        )
+
+    async def dispatch(self, dispatch_id: str) -> Document:
+        """Return one dispatch whole; a pending one with the suggestion of where it would run. Raises NotFound."""
+        live = self.live()
+        document = await self.context.store.read(
+            lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id)
+        )
+        if document["direction"] == "received" and document["status"] == "pending":
+            document["suggestion"] = await self.folders.suggestion(dispatch_id)
+        return document
+
+    async def approvals(self) -> list[Document]:
+        """Return the tool calls that wait for a person."""
+        return await self.context.store.read(lambda db: views.approval_list(db, self.context.clock()))
+
+    # --- deciding
+
+    async def accept(self, dispatch_id: str, cwd: str | None) -> Document:
+        """Accept a dispatch and run it: {dispatch_id, decision, ok, approval, cwd}. Twice is one run: 409."""
+        context = self.context
+        await context.store.read(lambda db: receiving.received(db, dispatch_id))
+        self._check_can_run()
+        folder = await self.folders.choose(dispatch_id, cwd)
+        row, scope = await self.step(
+            lambda db, effects: receiving.accept(db, context, dispatch_id, effects, cwd=folder or "")
+        )
+        await self.runs.start(row, scope)
+        return {
+            "dispatch_id": dispatch_id,
+            "decision": "accepted",
+            "ok": True,
+            "approval": scope.approval,
+            "cwd": folder,
+        }
+
+    async def decline(self, dispatch_id: str, reason: str) -> Document:
+        """Decline a dispatch: {dispatch_id, decision, ok}."""
+        payload.check_text("the reason", reason, 2_000)
+        await self.step(
+            lambda db, effects: receiving.decline(db, self.context, dispatch_id, effects, reason=reason)
+        )
+        return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
+
+    async def cancel(self, dispatch_id: str, reason: str) -> Document:
+        """Cancel a dispatch, sent or received: {dispatch_id, status, ok}."""
+        payload.check_text("the reason", reason, 2_000)
+        context = self.context
+
+        def work(db: Any, effects: Effects) -> None:
+            row = dispatches.get(db, dispatch_id)
+            if row is None:
+                raise NotFound(f"no dispatch {dispatch_id}")
+            if row.direction == "sent":
+                sending.cancel(db, context, dispatch_id, effects, reason=reason)
+            else:
+                receiving.cancel(db, context, row, effects, reason=reason or "its recipient cancelled it")
+
+        await self.step(work)
+        return {"dispatch_id": dispatch_id, "status": "cancelled", "ok": True}
+
+    async def answer(
+        self, dispatch_id: str, request_id: str, *, allow: bool, grant: str, note: str, decline_dispatch: bool
+    ) -> Document:
+        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok}."""
+        payload.check_text("the note", note, 2_000)
+        asked = await self.step(
+            lambda db, effects: running.answer(
+                db,
+                self.context,
+                dispatch_id,
+                request_id,
+                effects,
+                allow=allow and not decline_dispatch,
+                grant=grant,
+                note=note,
+            )
+        )
+        if decline_dispatch:
+            reason = note or "declined while it ran"
+            await self.runs.tell(dispatch_id, frames.Cancel(reason=reason, status="declined"))
+        else:
+            await self.runs.tell(
+                dispatch_id,
+                frames.Answer(
+                    call_id=asked.request_id,
+                    allow=allow,
+                    by="person",
+                    grant=grant if allow else None,  # type: ignore[arg-type]  # checked by the API's schema
+                    note=note or None,
+                ),
+            )
+        decision = "declined" if decline_dispatch else "allowed" if allow else "denied"
+        return {"dispatch_id": dispatch_id, "request_id": request_id, "decision": decision, "ok": True}
+
+    # --- inside
+
+    def _check_can_run(self) -> None:
+        if sys.platform != "linux":
+            raise Unavailable(
+                "this machine may send and approve, but not run: its sandbox is proven on Linux only",
+                fix="accept it on a Linux machine (WSL counts)",
+            )
+        if self._settings.runtime == "claude" and not self._settings.model.api_key:
+            raise Unavailable(
+                "there are no model credentials for the agent on this machine",
+                fix="run `dispatch config set model.api_key -` (the key on standard input), or start the daemon with "
+                "ANTHROPIC_API_KEY",
+            )
+
+    async def _connect(self, device: str) -> None:
+        if not self.host.connected(device):
+            await self.host.connect(device, await self._addresses(device))
+
+    async def _refresh_admitted(self) -> None:
+        devices = await self.context.store.read(contacts.devices)
+        self._admitted = frozenset(device.device for device in devices)
+
+    async def _contacts_changed(self, wake: frozenset[str]) -> None:
+        before = self._admitted
+        await self._refresh_admitted()
+        for device in before - self._admitted:
+            self.host.drop(device)
+        self.broker.announce()
+        for device in wake & self._admitted:
+            self._courier.wake(device)
+        self.bells.ring()
+
+    async def _expiring(self) -> None:
+        """End what was not accepted in time, when its time comes."""
+        context = self.context
+        while True:
+            self._deadline = trio.Event()
+            now = context.clock()
+
+            def work(db: Any, effects: Effects, now: int = now) -> int | None:
+                for row in dispatches.overdue(db, now):
+                    receiving.expire(db, context, row, effects)
+                introducing.expire(db, now)
+                return dispatches.next_expiry(db)
+
+            # The deadline this work itself rings must not wake it again at once.
+            effects = Effects()
+            upcoming = await context.store.write(lambda db: work(db, effects))
+            effects.deadline = False
+            self.apply(effects)
+            # An hour at most: the machine may sleep, or its clock be set.
+            pause = 3600.0 if upcoming is None else min(max((upcoming - context.clock()) / 1000, 0.0), 3600.0)
+            with trio.move_on_after(pause + 0.001):
+                await self._deadline.wait()
+
+    def _save_token(self, token: str) -> None:
+        saved = settings_file.load(self.context.state)
+        settings_file.save(self.context.state, settings_file.with_token(saved, token))
+        self._settings = settings_file.resolve(self.context.state)
+
+

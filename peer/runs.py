@@ -1,0 +1,373 @@
+"""An accepted dispatch's way out: run directory → dp-agent → events, questions, result. The steps are steps/running.py.
+
+One process of `dp-agent` a run; its life is one task here. What it says is stored before anybody is told. Killing it
+ends the whole run: the sandbox lives in a namespace that dies with it, and it reads the end of our pipe when we die.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from peer.context import Context, Effects
+from peer.dispatches import payload
+from peer.dispatches.redaction import redacted
+from peer.protocol.errors import Conflict, DispatchError
+from peer.protocol.statements import Dispatch, FileRef
+from peer.settings import Settings
+from peer.steps import receiving, running
+from peer.store import dispatches, rows
+from peer.trust import scopes
+from sandbox import frames
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 120.0
+FLUSH_SECONDS = 0.05
+"""Events that come within this are signed as one batch: a person sees them at once, and a burst costs one fsync."""
+MAX_BUFFERED = 64
+STOP_SECONDS = 0.5
+"""How long a told agent may take to end by itself before it is killed."""
+MAX_REPLY = 100_000
+MAX_SANDBOX_TEXT = 4_000
+
+
+class Run:
+    """One run, while it lasts."""
+
+    def __init__(
+        self, context: Context, row: rows.Dispatch, scope: scopes.Scope, apply: Callable[[Effects], None]
+    ) -> None:
+        self.dispatch_id = row.dispatch_id
+        self.attempt = row.attempt
+        self._context = context
+        self._row = row
+        self._scope = scope
+        self._apply = apply
+        self._events: list[dict[str, Any]] = []
+        self._flushing = trio.Lock()
+        self._fresh = trio.Event()
+        self._writer: frames.FrameWriter | None = None
+        self._process: trio.Process | None = None
+        self._scope_of_task = trio.CancelScope()
+        self._sandbox: frames.SandboxFacts | None = None
+        self.ended = trio.Event()
+
+    # --- from outside
+
+    async def tell(self, frame: frames.Answer | frames.Cancel) -> None:
+        """Pass a word on to the agent; one that is gone hears nothing."""
+        if self._writer is not None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                await self._writer.send(frame)
+
+    def kill(self) -> None:
+        """End the run's processes now. What they were about to say is not heard any more."""
+        self._scope_of_task.cancel()
+
+    # --- the life of a run
+
+    async def live(self, start: frames.Start) -> None:
+        """Run the agent to its end and store how it ended; a run that was killed stores nothing."""
+        run_dir = Path(start.run_dir)
+        try:
+            with self._scope_of_task:
+                finished = await self._converse(start, run_dir)
+                await self._conclude(finished)
+        except DispatchError as error:
+            # The dispatch was cancelled, revoked or finished under us: its state says all there is to say.
+            log.info("run.overtaken", dispatch=self.dispatch_id, code=error.code)
+        finally:
+            self.ended.set()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(shutil.rmtree, run_dir, ignore_errors=True))
+
+    async def _converse(self, start: frames.Start, run_dir: Path) -> frames.Finished:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=False)
+        with (run_dir / "agent.log").open("xb") as errors:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "sandbox.agent"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=Path(__file__).parent.parent,
+                # No variable of ours: what the agent needs is in the start frame.
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
+                start_new_session=True,
+            )
+        self._process = process
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            self._writer = frames.FrameWriter(process.stdin)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._flush_now_and_then)
+                try:
+                    await self._writer.send(start)
+                    finished = await self._listen(process.stdout)
+                except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                    finished = None
+                nursery.cancel_scope.cancel()
+            return finished or frames.Finished(
+                status="failed", reason="the agent's process ended without a result", code=500
+            )
+        finally:
+            with trio.CancelScope(shield=True):
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                await process.stdin.aclose()
+                await process.stdout.aclose()
+
+    async def _listen(self, stream: trio.abc.ReceiveStream) -> frames.Finished | None:
+        reader: frames.FrameReader[frames.ToNode] = frames.FrameReader(stream, frames.decode_to_node)
+        try:
+            async for frame in reader:
+                match frame:
+                    case frames.Finished():
+                        return frame
+                    case frames.Event():
+                        await self._note(msgspec.to_builtins(frame.event))
+                    case frames.Started():
+                        self._sandbox = frame.sandbox
+                        await self._step(
+                            lambda db, effects: running.started(
+                                db, self._context, self.dispatch_id, self.attempt, effects
+                            )
+                        )
+                    case frames.Call():
+                        await self._judge(frame)
+                    case frames.CallClosed():
+                        closed = frame
+                        await self._step(
+                            lambda db, effects, closed=closed: running.unanswered(  # type: ignore[misc]
+                                db, self.dispatch_id, closed.call_id, effects
+                            )
+                        )
+        except frames.FrameError as error:
+            log.warning("run.bad_frame", dispatch=self.dispatch_id, error=str(error)[:200])
+            return frames.Finished(status="failed", reason="the agent's process spoke nonsense", code=500)
+        return None
+
+    async def _judge(self, call: frames.Call) -> None:
+        """A call that the scope permits: the edge is looked at anew; one that wants a person waits for the answer."""
+        await self._flush()
+        error = await self._context.store.read(
+            lambda db: running.still_permitted(db, self._context, self.dispatch_id, self.attempt)
+        )
+        if error is not None:
+            await self.tell(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=error.message))
+            return
+        if call.verdict == "allow":
+            await self.tell(frames.Answer(call_id=call.call_id, allow=True, by=call.by))
+            return
+        now = self._context.clock()
+        document = msgspec.to_builtins(call)
+        kept = ("tool", "input", "resolved_path", "diff", "unusual", "rule_if_always", "agent_id")
+        item = rows.Approval(
+            dispatch_id=self.dispatch_id,
+            request_id=call.call_id,
+            attempt=self.attempt,
+            call=msgspec.json.encode({name: document.get(name) for name in kept}).decode(),
+            asked=now,
+            deadline=now + int(call.answer_seconds * 1000),
+            outcome="",
+            answer="",
+        )
+        await self._step(lambda db, effects: running.ask(db, self._context, item, effects))
+
+    async def _note(self, event: dict[str, Any]) -> None:
+        event.setdefault("at", self._context.clock())
+        self._events.append(event)
+        self._fresh.set()
+        if len(self._events) >= MAX_BUFFERED:
+            await self._flush()
+
+    async def _flush_now_and_then(self) -> None:
+        while True:
+            await self._fresh.wait()
+            await trio.sleep(FLUSH_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._flushing:
+            self._fresh = trio.Event()
+            events, self._events = self._events, []
+            if not events:
+                return
+            shown = [msgspec.json.encode(event).decode() for event in events]
+            told = shown
+            if self._scope.results == "redacted":
+                told = [msgspec.json.encode(redacted(event)).decode() for event in events]
+            await self._step(
+                lambda db, effects: running.record(
+                    db, self._context, self.dispatch_id, self.attempt, shown, told, effects
+                )
+            )
+
+    async def _conclude(self, finished: frames.Finished) -> None:
+        await self._flush()
+        files, dropped = await self._take_files(finished.files)
+        reply = finished.reply[:MAX_REPLY]
+        reason = finished.reason or ""
+        if dropped:
+            reason = f"{reason} {dropped}".strip()
+        facts = finished.sandbox or self._sandbox
+        usage = finished.usage
+        await self._step(
+            lambda db, effects: running.finish(
+                db,
+                self._context,
+                self.dispatch_id,
+                self.attempt,
+                finished.status,
+                effects,
+                files=files,
+                reply=reply,
+                reason=reason[:2_000],
+                code=finished.code or 0,
+                usage={
+                    "turns": usage.turns,
+                    "input_tokens": usage.input_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "cost_microusd": max(0, round(usage.cost_usd * 1_000_000)),
+                    "milliseconds": max(0, round(usage.seconds * 1000)),
+                },
+                scope=scopes.encode_summary(scopes.summary(self._scope)),
+                sandbox=_facts_text(facts),
+            )
+        )
+
+    async def _take_files(self, returned: list[frames.ReturnedFile]) -> tuple[list[FileRef], str]:
+        """Bring returned files into the blobs; what breaks a rule is left out, and said."""
+        taken: list[FileRef] = []
+        left_out: list[str] = []
+        for item in returned:
+            try:
+                payload.check_file_name(item.name)
+                size, digest = await trio.to_thread.run_sync(
+                    partial(self._context.blobs.take_in, Path(item.path), limit=payload.MAX_FILE_BYTES)
+                )
+                if size == 0 or digest.hex() != item.sha256 or len(taken) == payload.MAX_FILES:
+                    raise Conflict("it is empty, changed, or one too many")
+                taken.append(FileRef(item.name, size, digest))
+            except DispatchError as error:
+                left_out.append(f"{item.name} ({error.message})")
+        if not left_out:
+            return taken, ""
+        return taken, f"{len(left_out)} returned files were left out: {'; '.join(left_out)}"[:1_000]
+
+    async def _step(self, step: Callable[[Any, Effects], None]) -> None:
+        effects = Effects()
+        await self._context.store.write(lambda db: step(db, effects))
+        self._apply(effects)
+
+
+class Runs:
+    """All runs of this node."""
+
+    def __init__(self, context: Context, settings: Callable[[], Settings], apply: Callable[[Effects], None]) -> None:
+        self._context = context
+        self._settings = settings
+        self._apply = apply
+        self._runs: dict[str, Run] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be the parent of all runs; cancelling this kills them."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
+        """Run an accepted dispatch."""
+        run = Run(self._context, row, scope, self._apply)
+        frame = await self._context.store.read(lambda db: self._frame(db, row, scope))
+        assert self._nursery is not None
+        self._runs[row.dispatch_id] = run
+        self._nursery.start_soon(self._live, run, frame)
+
+    async def tell(self, dispatch_id: str, frame: frames.Answer | frames.Cancel) -> None:
+        """Pass a word on to a run."""
+        if (run := self._runs.get(dispatch_id)) is not None:
+            await run.tell(frame)
+
+    def kill(self, dispatch_id: str) -> None:
+        """End a run now."""
+        if (run := self._runs.get(dispatch_id)) is not None:
+            run.kill()
+
+    def running(self) -> list[str]:
+        """Return the dispatches that run now."""
+        return list(self._runs)
+
+    async def _live(self, run: Run, frame: frames.Start) -> None:
+        try:
+            await run.live(frame)
+        finally:
+            if self._runs.get(run.dispatch_id) is run:
+                del self._runs[run.dispatch_id]
+
+    def _frame(self, db: Any, row: rows.Dispatch, scope: scopes.Scope) -> frames.Start:
+        dispatch: Dispatch = receiving.dispatch_of(row)
+        settings = self._settings()
+        _, rules = running.scope_of(db, row.edge_id)
+        model = settings.model
+        return frames.Start(
+            dispatch_id=row.dispatch_id,
+            attempt=row.attempt,
+            sender=row.peer,
+            task=dispatch.task,
+            run_dir=str(self._context.state.runs / row.dispatch_id / str(row.attempt)),
+            runtime=settings.runtime,
+            script=_script(settings),
+            background=dispatch.background or None,
+            deliverable=dispatch.deliverable or None,
+            links=list(dispatch.links),
+            project=dispatch.project or None,
+            files=[
+                frames.Attachment(name=item.name, path=str(self._context.blobs.path(item.digest)))
+                for item in dispatches.files(db, row.dispatch_id, "attachment")
+            ],
+            tools=list(scope.tools),
+            mcp_servers=list(scope.mcp_servers),
+            paths=list(scope.paths),
+            approval=scope.approval,
+            rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern) for rule in rules],
+            budget=frames.Budget(
+                minutes=scope.budget.minutes,
+                turns=scope.budget.turns,
+                usd=scope.budget.usd,
+                output_bytes=scope.budget.output_bytes,
+            ),
+            redact=scope.results == "redacted",
+            cwd=row.cwd or None,
+            protected=[str(self._context.state.path)],
+            model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
+            answer_seconds=ANSWER_SECONDS,
+        )
+
+
+def _script(settings: Settings) -> list[frames.ScriptStep]:
+    if settings.runtime != "scripted" or not settings.script:
+        return []
+    return msgspec.json.decode(Path(settings.script).read_bytes(), type=list[frames.ScriptStep])
+
+
+def _facts_text(facts: frames.SandboxFacts | None) -> str:
+    if facts is None:
+        return ""
+    text = msgspec.json.encode(facts).decode()
+    if len(text) <= MAX_SANDBOX_TEXT:
+        return text
+    return msgspec.json.encode({"tier": facts.tier, "mechanisms": facts.mechanisms[:32]}).decode()

@@ -1,0 +1,238 @@
+"""What a person does about trust, as the API's routes call it: invite, accept, edit, pause, revoke, block.
+
+The person always chooses the tools: where they are missing, the answer is the menu, and nothing happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from peer.protocol import names
+from peer.protocol.errors import Conflict, DispatchError, Invalid
+from peer.protocol.statements import Invitation, open_as
+from peer.steps import granting, introducing
+from peer.store import contacts, invitations, rows, views
+from peer.trust import fingerprints, grants, menu, paths, scopes
+from peer.trust import invitations as invitation_life
+
+if TYPE_CHECKING:
+    from peer.node import Node
+
+Document = dict[str, Any]
+
+SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
+
+
+class Trusting:
+    """The trust half of a node's API."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._context = node.context
+
+    # --- invitations
+
+    async def invite(self, email: str) -> Document:
+        """Ask someone to let me dispatch to them: {token, to, emailed, link, dev_link?, existing?}."""
+        user_id = names.user_id(email)
+        broker = self._node.settings.require_broker()
+        invited = await self._context.store.write(lambda db: introducing.invite(db, self._context, user_id))
+        row = invited.row
+        if invited.fresh or not row.emailed:
+            try:
+                posted = await self._node.broker.post(row)
+            except DispatchError:
+                if invited.fresh:
+                    # As if it had never been made, also at a broker whose answer was lost on the way.
+                    await self._node.step(
+                        lambda db, effects: introducing.withdraw(db, self._context, row.token, effects)
+                    )
+                raise
+            await self._context.store.write(
+                lambda db: invitations.set_mailed(db, row.token, emailed=posted.emailed, dev_link=posted.dev_link)
+            )
+            emailed, dev_link = posted.emailed, posted.dev_link
+        else:
+            emailed, dev_link = bool(row.emailed), row.dev_link
+        document: Document = {
+            "token": row.token,
+            "to": user_id,
+            "emailed": emailed,
+            "link": self._link(broker, row),
+            "expires": views.rfc3339(row.expires),
+        }
+        if dev_link:
+            document["dev_link"] = dev_link
+        if not invited.fresh:
+            document["existing"] = True
+        return document
+
+    async def invitations(self) -> Document:
+        """Return {sent, received}."""
+        broker = self._node.settings.broker
+
+        def link(row: rows.Invitation) -> str:
+            return self._link(broker, row) if broker else ""
+
+        return await self._context.store.read(
+            lambda db: views.invitation_rows(db, self._context.clock(), link)
+        )
+
+    async def withdraw(self, token: str) -> Document:
+        """Take a sent invitation back: {status, token}."""
+        await self._node.step(lambda db, effects: introducing.withdraw(db, self._context, token, effects))
+        return {"status": "withdrawn", "token": token}
+
+    async def accept(self, request: Mapping[str, Any]) -> Document:
+        """Grant an edge: {status, trust_link_id, peer, scopes}; without tools the menu, and nothing happens."""
+        row = await self._received(request["token"])
+        invitation, _ = open_as(Invitation, row.raw)
+        fingerprint = views.inviter_fingerprint(row)
+        chosen = _chosen(request)
+        if chosen.tools is msgspec.UNSET:
+            return {
+                "status": "scope_choice_required",
+                "inviter": invitation.issuer_user,
+                "heading": menu.heading(invitation.issuer_user),
+                "menu": msgspec.to_builtins(menu.menu(())),
+                "afterwards": menu.AFTERWARDS,
+                "installed_mcp_servers": [],
+                "fingerprint": fingerprint,
+                "verified": bool(row.verified),
+            }
+        scope = grants.grant(chosen, installed=(), now=self._context.clock())
+        scope = await self._with_checked_paths(scope)
+        self._confirm(scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint)
+        edge = await self._node.step(
+            lambda db, effects: introducing.accept(db, self._context, row.token, scope, effects)
+        )
+        return {
+            "status": edge.status,
+            "trust_link_id": edge.edge_id,
+            "peer": edge.user_id,
+            "scopes": msgspec.to_builtins(scope),
+            "verified": bool(row.verified),
+        }
+
+    async def decline(self, token: str) -> Document:
+        """Decline an invitation: {status, token}."""
+        row = await self._received(token)
+        await self._node.step(lambda db, effects: introducing.decline(db, self._context, row.token, effects))
+        return {"status": "declined", "token": row.token}
+
+    async def block(self, email: str) -> Document:
+        """Refuse someone from now on: {status, peer}."""
+        user_id = names.user_id(email)
+        await self._node.step(lambda db, effects: granting.block(db, self._context, user_id, effects))
+        return {"status": "blocked", "peer": user_id}
+
+    # --- edges
+
+    async def contacts(self) -> Document:
+        """Return {trust: […]}."""
+        live = self._node.live()
+        return await self._context.store.read(lambda db: views.trust_rows(db, live))
+
+    async def show(self, peer: str) -> Document:
+        """Return the edge that I granted `peer`, with its rules and budgets."""
+        user_id = await self._node.user_named(peer)
+        live = self._node.live()
+        return await self._context.store.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
+
+    async def edit(self, peer: str, request: Mapping[str, Any]) -> Document:
+        """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns."""
+        user_id = await self._node.user_named(peer)
+        if request.get("remove_rule") is not None:
+            rule = int(request["remove_rule"])
+            await self._node.step(lambda db, _effects: granting.remove_rule(db, user_id, rule))
+        chosen = _chosen(request)
+        if chosen != grants.ScopeInput():
+            edge, verified = await self._context.store.read(lambda db: _edge_and_verified(db, user_id))
+            old = scopes.decode(edge.scope)
+            new = await self._with_checked_paths(
+                grants.edit(old, chosen, installed=(), now=self._context.clock()), unless=old
+            )
+            if scopes.widens(old, new):
+                self._confirm(new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id))
+            await self._node.step(lambda db, effects: granting.edit(db, self._context, user_id, new, effects))
+        return await self.show(peer)
+
+    async def set_paused(self, peer: str, *, paused: bool) -> Document:
+        """Pause or resume: {status, trust_link_id}."""
+        user_id = await self._node.user_named(peer)
+        edge = await self._node.step(
+            lambda db, effects: granting.set_paused(db, self._context, user_id, effects, paused=paused)
+        )
+        return {"status": edge.status, "trust_link_id": edge.edge_id}
+
+    async def revoke(self, peer: str) -> Document:
+        """End an edge I granted: {status, trust_link_id}."""
+        user_id = await self._node.user_named(peer)
+        edge = await self._node.step(lambda db, effects: granting.revoke(db, self._context, user_id, effects))
+        return {"status": edge.status, "trust_link_id": edge.edge_id}
+
+    # --- inside
+
+    async def _received(self, text: str) -> rows.Invitation:
+        """Find the invitation that a token or a link means, asking the broker for one not yet here."""
+        pasted = invitation_life.parse(text)
+        token = pasted.token
+        known = await self._context.store.read(lambda db: invitations.get(db, token))
+        if known is None:
+            if isinstance(pasted, invitation_life.Link) and pasted.broker != self._node.settings.broker:
+                raise Conflict(
+                    f"that invitation is at {pasted.broker}, and you are signed in at "
+                    f"{self._node.settings.broker or 'no broker'}",
+                    fix=f"run `dispatch login --broker {pasted.broker}`",
+                )
+            await self._node.broker.fetch(token)
+        if isinstance(pasted, invitation_life.Link):
+            link = pasted
+            await self._context.store.write(lambda db: introducing.open_link(db, link))
+        return await self._context.store.read(lambda db: introducing.answerable(db, self._context, token))
+
+    async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
+        if not scope.paths or (unless is not None and scope.paths == unless.paths):
+            return scope
+        checked = await trio.to_thread.run_sync(partial(paths.check_roots, scope.paths, self._node.folders.facts()))
+        return msgspec.structs.replace(scope, paths=checked)
+
+    def _confirm(
+        self, scope: scopes.Scope, request: Mapping[str, Any], *, verified: bool, inviter: str, key: str
+    ) -> None:
+        """Ask once more before a powerful grant to somebody whose key nobody compared."""
+        powerful = scopes.needs_confirmation(scope)
+        if powerful and not verified and not request.get("confirm_unverified"):
+            raise Conflict(
+                f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
+                fix="compare the fingerprint with them by another way, then repeat with --yes-unverified; or use the "
+                "link that they share with you",
+            )
+
+    async def _fingerprint(self, user_id: str) -> str:
+        contact = await self._context.store.read(lambda db: contacts.get(db, user_id))
+        return str(fingerprints.fingerprint(contact.root)) if contact else ""
+
+    def _link(self, broker: str, row: rows.Invitation) -> str:
+        digest = hashlib.sha256(row.raw).digest()
+        return invitation_life.build_link(broker, token=row.token, digest=digest, secret=row.secret)
+
+
+def _chosen(request: Mapping[str, Any]) -> grants.ScopeInput:
+    given = {name: request[name] for name in SCOPE_FIELDS if request.get(name) is not None}
+    try:
+        return msgspec.convert(given, grants.ScopeInput)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the scope is not of the form it must have: {error}") from error
+
+
+def _edge_and_verified(db: Any, user_id: str) -> tuple[rows.Edge, bool]:
+    contact = contacts.get(db, user_id)
+    return granting.granted(db, user_id), bool(contact and contact.verified)
+
