@@ -1,0 +1,75 @@
+"""Looks at this machine's disk for paths.py: the one module of peer.trust that does I/O. It decides nothing."""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from peer.trust.paths import Kind
+
+# A search for sockets is a courtesy at grant time: one can appear later, which is for the sandbox to withstand. So it
+# may give up; measured, 100,000 entries take about 0.4 s.
+_MAX_ENTRIES: Final = 100_000
+_MAX_SECONDS: Final = 2.0
+
+
+class LocalFacts:
+    """`paths.Facts` of this machine, for one home and one state folder. Never follows a link it is asked about."""
+
+    def __init__(self, *, home: Path, state: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._homes = _both(home)
+        self._states = _both(state)
+        self._clock = clock
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The home folder, as named and as it really is."""
+        return self._homes
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The state folder, as named and as it really is."""
+        return self._states
+
+    def kind(self, path: str) -> Kind:
+        """What is at `path`, by lstat."""
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return "missing"
+        except (OSError, ValueError):
+            return "unreadable"
+        if stat.S_ISLNK(mode):
+            return "link"
+        if stat.S_ISDIR(mode):
+            return "folder"
+        if stat.S_ISREG(mode):
+            return "file"
+        return "socket" if stat.S_ISSOCK(mode) else "device"
+
+    def socket_below(self, path: str) -> str | None:
+        """The first socket found in the tree at `path`; gives up after 100,000 entries or 2 s, and skips what it may
+        not read."""
+        deadline = self._clock() + _MAX_SECONDS
+        seen, folders = 0, [path]
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as entries:
+                    for entry in entries:
+                        seen += 1
+                        if seen > _MAX_ENTRIES or self._clock() > deadline:
+                            return None
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(entry.path)
+                        elif not entry.is_file(follow_symlinks=False) and self.kind(entry.path) == "socket":
+                            return entry.path
+            except OSError:
+                continue
+        return None
+
+
+def _both(path: Path) -> tuple[str, ...]:
+    named = str(path.absolute())
+    return tuple(dict.fromkeys((named, os.path.realpath(named))))

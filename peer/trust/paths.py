@@ -1,0 +1,155 @@
+"""Which folders may be granted to an edge, and which is inside them. Looking at the disk is filesystem.py.
+
+A granted folder is bound into the sandbox and may be read, and written with Write, without anyone being asked which
+file. So what holds more than a project (the home folder, the system), what the run must never see (keys, the state
+folder), and what leads elsewhere (a link, a socket) is refused here, each with its reason and a fix.
+"""
+
+import posixpath
+from collections.abc import Iterable
+from typing import Final, Literal, Protocol
+
+from peer.protocol.errors import DispatchError, Forbidden, Invalid
+from peer.trust.scopes import MAX_PATH, MAX_PATHS, within
+
+Kind = Literal["folder", "file", "link", "socket", "device", "unreadable", "missing"]
+
+SYSTEM_FOLDERS: Final = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found", "/proc", "/run", "/sbin",
+    "/snap", "/sys", "/usr", "/var/backups", "/var/cache", "/var/db", "/var/lib", "/var/log", "/var/mail", "/var/run",
+    "/var/spool", "/Applications", "/Library", "/System", "/private/etc", "/private/var/db", "/private/var/run",
+)  # fmt: skip
+"""Refused, and everything below them: they belong to the system, not to a person's work."""
+
+SHARED_FOLDERS: Final = (
+    "/", "/home", "/media", "/mnt", "/opt", "/private", "/private/tmp", "/private/var", "/root", "/srv", "/var",
+    "/Users", "/Volumes", "/tmp", "/var/tmp",  # noqa: S108 - refused, not used
+)  # fmt: skip
+"""Refused themselves; a folder of one's own below them may be granted."""
+
+SECRET_FOLDERS: Final = (
+    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config", ".claude", ".dispatch", ".password-store",
+    ".mozilla", ".thunderbird", ".local/share/keyrings", ".local/state", ".cargo/credentials", ".pki", ".netrc",
+    "Library/Keychains", "Library/Application Support",
+)  # fmt: skip
+"""Below the home folder: keys, sign-ins and the settings that programs of this user obey."""
+
+
+class Facts(Protocol):
+    """What must be known of this machine. Paths are absolute."""
+
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The home folder, as named and as it really is."""
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The state folder, as named and as it really is."""
+
+    def kind(self, path: str) -> Kind:
+        """What is at `path` itself: links are not followed."""
+
+    def socket_below(self, path: str) -> str | None:
+        """A socket somewhere in the folder `path`, if a bounded search finds one."""
+
+
+def check_roots(paths: Iterable[str], facts: Facts) -> tuple[str, ...]:
+    """The folders in canonical form (absolute, no `.` or double slashes), each once, in order.
+
+    Raises Invalid (422) for the first that may not be granted, with the reason and a fix.
+    """
+    checked = tuple(dict.fromkeys(check_root(path, facts) for path in paths))
+    if len(checked) > MAX_PATHS:
+        raise Invalid(f"{len(checked)} folders are {len(checked) - MAX_PATHS} too many", fix=f"name {MAX_PATHS}")
+    return checked
+
+
+def check_root(path: str, facts: Facts) -> str:
+    """One folder, as `check_roots`."""
+    root = canonical(path)
+    _check_place(root, facts)
+    parts = root.split("/")[1:]
+    for end in range(1, len(parts) + 1):
+        component = "/" + "/".join(parts[:end])
+        _check_kind(facts.kind(component), component, whole=root)
+    if (socket := facts.socket_below(root)) is not None:
+        raise _refusal(root, f"holds a socket, {_shown(socket)}: a run could talk to the program behind it",
+                       "stop that program, or name a folder without it")  # fmt: skip
+    return root
+
+
+def allowed_cwd(paths: Iterable[str], cwd: str) -> bool:
+    """Whether `cwd` is inside the folders of an edge. With none, any is: the person confirms it at accept."""
+    paths = tuple(paths)
+    return not paths or within(cwd, paths)
+
+
+def check_cwd(paths: Iterable[str], cwd: str, facts: Facts) -> str:
+    """The working folder in canonical form. Raises Forbidden (403) outside the edge's folders, else as `check_root`."""
+    paths = tuple(paths)
+    root = canonical(cwd)
+    if not allowed_cwd(paths, root):
+        listed = ", ".join(_shown(path) for path in paths)
+        raise Forbidden(f"{_shown(root)} is outside the folders of this trust edge", fix=f"choose one in {listed}")
+    return check_root(root, facts)
+
+
+def canonical(path: str) -> str:
+    """`path` without `.`, double or closing slashes. Raises Invalid unless it is absolute, without `..`, printable."""
+    shown = _shown(path)
+    if not path.startswith("/") or len(path) > MAX_PATH:
+        raise Invalid(f"`{shown}` is not an absolute path", fix="give the folder from / on")
+    if not path.isprintable():
+        raise Invalid(f"`{shown}` holds characters that cannot be seen", fix="rename the folder")
+    if ".." in path.split("/"):
+        raise Invalid(f"`{shown}` goes up with `..`", fix="give the folder by its real path")
+    # POSIX leaves the meaning of two leading slashes open, and normpath keeps them: one is meant.
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _check_place(root: str, facts: Facts) -> None:
+    for home in facts.homes:
+        if root == home:
+            raise _refusal(root, "is the whole home folder", "name a folder inside it")
+        if within(home, (root,)):
+            raise _refusal(root, "covers the home folder", "name a folder inside the home folder")
+    for state in facts.states:
+        if within(root, (state,)):
+            raise _refusal(root, "is inside the state folder, where dispatch keeps its keys", "name a project folder")
+        if within(state, (root,)):
+            raise _refusal(root, "covers the state folder, where dispatch keeps its keys", "name a project folder")
+    for home in facts.homes:
+        for secret in SECRET_FOLDERS:
+            if within(root, (f"{home}/{secret}",)) or within(f"{home}/{secret}", (root,)):
+                raise _refusal(root, f"holds keys, sign-ins or settings (~/{secret})", "name a project folder")
+    if root in SHARED_FOLDERS:
+        raise _refusal(root, "is shared by every user or program of this machine", "name a folder of yours inside it")
+    for system in SYSTEM_FOLDERS:
+        # Homes of service accounts are below such folders (/var/lib/x): what is inside one's own home is one's own.
+        if within(root, (system,)) and not any(
+            within(home, (system,)) and within(root, (home,)) for home in facts.homes
+        ):
+            raise _refusal(root, "belongs to the system", "name a project folder")
+
+
+def _check_kind(kind: Kind, component: str, *, whole: str) -> None:
+    if kind == "folder":
+        return
+    what = "" if component == whole else f": {_shown(component)}"
+    if kind == "link":
+        raise _refusal(whole, f"is reached by a symbolic link{what}, which can be pointed elsewhere later",
+                       "give the real path (`realpath` prints it)")  # fmt: skip
+    if kind == "missing":
+        raise _refusal(whole, f"does not exist{what}", "create the folder first, or check the spelling")
+    if kind == "unreadable":
+        raise _refusal(whole, f"cannot be looked at{what}", "check the permissions of the folder")
+    names = {"file": "a file", "socket": "a socket", "device": "a device or pipe"}
+    raise _refusal(whole, f"is not a folder but {names[kind]}{what}", "name the folder that holds it")
+
+
+def _refusal(path: str, reason: str, fix: str) -> DispatchError:
+    return Invalid(f"{_shown(path)} cannot be granted: it {reason}", fix=fix)
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])

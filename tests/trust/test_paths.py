@@ -1,0 +1,208 @@
+"""Folders that may be granted: every refusal with its reason, on made-up facts and on a real disk."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.protocol.errors import DispatchError, Forbidden, Invalid
+from peer.trust import paths
+from peer.trust.filesystem import LocalFacts
+from peer.trust.paths import Kind
+
+
+class MadeUp:
+    """A machine where everything is a folder unless said otherwise."""
+
+    homes = ("/home/bob", "/data/homes/bob")
+    states = ("/home/bob/.dispatch", "/srv/state")
+
+    def __init__(self, **kinds: Kind) -> None:
+        self.kinds = kinds
+        self.sockets: dict[str, str] = {}
+
+    def kind(self, path: str) -> Kind:
+        return self.kinds.get(path, "folder")
+
+    def socket_below(self, path: str) -> str | None:
+        return self.sockets.get(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/home/bob", "whole home folder"),
+        ("/home/bob/", "whole home folder"),
+        ("//home//bob/.", "whole home folder"),
+        ("/data/homes/bob", "whole home folder"),
+        ("/home", "covers the"),
+        ("/data/homes", "covers the home folder"),
+        ("/", "covers the"),
+        ("/home/bob/.dispatch", "state folder"),
+        ("/home/bob/.dispatch/runs/1", "inside the state folder"),
+        ("/srv/state/x", "inside the state folder"),
+        ("/srv", "covers the state folder"),
+        ("/home/bob/.ssh", "keys"),
+        ("/home/bob/.ssh/sub", "keys"),
+        ("/data/homes/bob/.gnupg", "keys"),
+        ("/home/bob/.config/app", "settings"),
+        ("/home/bob/.local/share", "keys"),
+        ("/etc", "system"),
+        ("/etc/ssl", "system"),
+        ("/usr/local/src", "system"),
+        ("/proc/self", "system"),
+        ("/var/run/x", "system"),
+        ("/dev/shm/x", "system"),
+        ("/tmp", "shared"),
+        ("/var", "shared"),
+        ("/root", "shared"),
+        ("home/bob/x", "not an absolute path"),
+        ("", "not an absolute path"),
+        ("~/x", "not an absolute path"),
+        ("/home/bob/../eve", "goes up"),
+        ("/home/bob/..", "goes up"),
+        ("/home/bob/a\nb", "cannot be seen"),
+        ("/home/bob/a\x00b", "cannot be seen"),
+        ("/home/bob/\u202eb", "cannot be seen"),
+        ("/" + "a" * 4096, "not an absolute path"),
+    ],
+)
+def test_places_that_are_never_granted(path: str, reason: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        paths.check_roots([path], MadeUp())
+    assert reason in refused.value.message and refused.value.fix and refused.value.message.isprintable()
+    assert refused.value.code == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("link", "symbolic link"),
+        ("missing", "does not exist"),
+        ("file", "not a folder but a file"),
+        ("socket", "not a folder but a socket"),
+        ("device", "not a folder but a device"),
+        ("unreadable", "cannot be looked at"),
+    ],
+)
+@pytest.mark.parametrize("component", ["/home/bob/work", "/home/bob/work/shop", "/home"])
+def test_every_component_is_a_real_folder(kind: Kind, reason: str, component: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        paths.check_roots(["/home/bob/work/shop"], MadeUp(**{component: kind}))
+    assert reason in refused.value.message and refused.value.fix
+
+
+def test_a_socket_inside_is_named() -> None:
+    facts = MadeUp()
+    facts.sockets["/home/bob/shop"] = "/home/bob/shop/run/db.sock"
+    with pytest.raises(Invalid) as refused:
+        paths.check_roots(["/home/bob/shop"], facts)
+    assert "/home/bob/shop/run/db.sock" in refused.value.message
+
+
+def test_what_may_be_granted_comes_back_canonical_and_once() -> None:
+    given_paths = ["/home/bob/shop/", "/home//bob/./shop", "/tmp/x", "/srv/sites", "/opt/work", "/home/bobby"]
+    assert paths.check_roots(given_paths, MadeUp()) == (
+        "/home/bob/shop", "/tmp/x", "/srv/sites", "/opt/work", "/home/bobby",
+    )  # fmt: skip
+    assert paths.check_roots([], MadeUp()) == ()
+
+
+def test_a_home_below_a_system_folder_is_still_ones_own() -> None:
+    facts = MadeUp()
+    facts.homes = ("/var/lib/ci",)
+    assert paths.check_roots(["/var/lib/ci/shop"], facts) == ("/var/lib/ci/shop",)
+    for other in ("/var/lib/other", "/var/lib", "/var/lib/ci"):
+        with pytest.raises(Invalid):
+            paths.check_roots([other], facts)
+
+
+def test_too_many_folders() -> None:
+    with pytest.raises(Invalid):
+        paths.check_roots([f"/home/bob/{n}" for n in range(33)], MadeUp())
+
+
+@given(st.text(st.sampled_from("/.ab\n") | st.characters(), max_size=20).map("/home/bob/w".__add__) | st.text())
+def test_only_our_errors_come_out_and_what_comes_back_is_canonical(path: str) -> None:
+    try:
+        (root,) = paths.check_roots([path], MadeUp())
+    except DispatchError as refused:
+        assert refused.code == 422 and refused.message.isprintable()
+    else:
+        assert root == os.path.normpath(root) and root.startswith("/") and not root.startswith("//")
+        assert paths.check_roots([root], MadeUp()) == (root,)
+
+
+def test_the_working_folder_is_inside_the_edges_folders() -> None:
+    assert paths.allowed_cwd((), "/anywhere")
+    assert paths.allowed_cwd(("/srv/a",), "/srv/a") and paths.allowed_cwd(("/srv/a",), "/srv/a/b")
+    assert not paths.allowed_cwd(("/srv/a",), "/srv/ab") and not paths.allowed_cwd(("/srv/a",), "/srv")
+    assert paths.check_cwd(("/home/bob/a",), "/home/bob/a//b/", MadeUp()) == "/home/bob/a/b"
+    with pytest.raises(Forbidden) as refused:
+        paths.check_cwd(("/home/bob/a",), "/home/bob/b", MadeUp())
+    assert refused.value.code == 403 and "/home/bob/a" in refused.value.fix
+    for bad in ("/home/bob", "/home/bob/a/../b"):
+        with pytest.raises(Invalid):
+            paths.check_cwd((), bad, MadeUp())
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    for folder in ("home/.dispatch", "home/shop/src", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (home / "file").write_text("x")
+    (home / "link").symlink_to(home / "shop")
+    (home / "loop").symlink_to(home / "loop")
+    os.mkfifo(home / "pipe")
+    return tmp_path
+
+
+def refusal(path: Path, disk: Path) -> str:
+    with pytest.raises(Invalid) as refused:
+        paths.check_roots([str(path)], LocalFacts(home=disk / "home", state=disk / "home/.dispatch"))
+    return refused.value.message
+
+
+def test_a_real_disk(disk: Path) -> None:
+    home = disk / "home"
+    facts = LocalFacts(home=home, state=home / ".dispatch")
+    assert paths.check_roots([f"{home}/shop", f"{disk}/elsewhere"], facts) == (f"{home}/shop", f"{disk}/elsewhere")
+    assert "whole home" in refusal(home, disk)
+    assert "covers the" in refusal(disk, disk)
+    assert "state folder" in refusal(home / ".dispatch", disk)
+    assert "symbolic link" in refusal(home / "link", disk)
+    assert "symbolic link" in refusal(home / "link" / "src", disk)
+    assert "symbolic link" in refusal(home / "loop", disk)
+    assert "not a folder but a file" in refusal(home / "file", disk)
+    assert "not a folder but a file" in refusal(home / "file" / "x", disk)
+    assert "device or pipe" in refusal(home / "pipe", disk)
+    assert "does not exist" in refusal(home / "none", disk)
+
+
+def test_a_real_socket(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(disk / "home/shop/src")  # a socket's path has at most 107 bytes
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        assert "src/s" in refusal(disk / "home/shop", disk)
+        assert "not a folder but a socket" in refusal(disk / "home/shop/src/s", disk)
+
+
+def test_a_home_reached_by_a_link_is_known_by_both_names(disk: Path) -> None:
+    (disk / "also").symlink_to(disk / "home")
+    facts = LocalFacts(home=disk / "also", state=disk / "also/.dispatch")
+    with pytest.raises(Invalid) as refused:
+        paths.check_roots([str(disk / "home")], facts)
+    assert "home folder" in refused.value.message or "state folder" in refused.value.message
+    with pytest.raises(Invalid):
+        paths.check_roots([str(disk / "home/.dispatch")], facts)
+
+
+def test_the_search_for_sockets_gives_up(disk: Path) -> None:
+    ticks = iter([0.0, 1.0, 3.0])
+    facts = LocalFacts(home=disk / "home", state=disk / "s", clock=lambda: next(ticks))
+    assert facts.socket_below(str(disk / "home")) is None
+    assert next(ticks, "used up") == "used up"
