@@ -17,19 +17,17 @@ class NoAnswer(Exception):
     """The time ran out, or the person closed the input (Ctrl-D)."""
 
 
-def choose(out: Output, question: str, options: Sequence[tuple[str, str]], *, seconds: float | None = None) -> str:
-    """Ask for one of `options` (key, words); return its key. Raises NoAnswer after `seconds`.
+def choose(out: Output, question: str, keys: Sequence[str], *, seconds: float | None = None) -> str:
+    """Ask for one of `keys`, whose meaning is on the screen; return it. Raises NoAnswer after `seconds`.
 
-    What was typed before the question was on the screen is thrown away: it cannot have been meant for it.
+    What was typed before the question was there is thrown away: it cannot have been meant for it.
     """
-    for key, words in options:
-        out.line(f"{key}  {words}", indent=2)
     forget_typed()
     while True:
-        answer = line(f"{question} [{'/'.join(key for key, _ in options)}] ", seconds=seconds).strip().lower()
-        if any(answer == key for key, _ in options):
+        answer = line(f"{question} [{'/'.join(keys)}] ", seconds=seconds).strip().lower()
+        if answer in keys:
             return answer
-        out.line(f"please type one of {', '.join(key for key, _ in options)}")
+        out.line(f"please type one of {', '.join(keys)}")
 
 
 def confirm(question: str) -> bool:

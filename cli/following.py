@@ -37,7 +37,7 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     options = [(str(n), f"{row['cwd']}  ({string(row.get('reason'))})") for n, row in enumerate(candidates, 1)]
     options.append(("0", "an empty workspace"))
     try:
-        answer = choose(app.out, "Where does it run?", options)
+        answer = _choose(app, "Where does it run?", options)
     except NoAnswer:
         raise KeyboardInterrupt from None
     return None if answer == "0" else str(candidates[int(answer) - 1]["cwd"])
@@ -47,14 +47,20 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
     """Show the run until it ends, asking each approval if `asks`; return 0 only when it completed."""
     identity = accepted["dispatch_id"]
     answered: set[str] = set()
-    for event in app.client.events(identity):
-        if not app.out.json and event.kind != "approval":
-            show_event(app.out, event.kind, event.data)
-        if event.kind == "approval":
-            if asks:
+    try:
+        for event in app.client.events(identity):
+            if event.kind != "approval":
+                if not app.out.json:
+                    show_event(app.out, event.kind, event.data)
+            elif asks:
                 _answer_waiting(app, identity, answered)
             elif not app.out.json:
                 app.out.warn(f"a call waits for you: `dispatch approvals` ({string(event.data.get('tool'))})")
+    except KeyboardInterrupt:
+        app.out.note(
+            f"the run goes on: `dispatch watch {short(identity)}`, or end it: `dispatch cancel {short(identity)}`"
+        )
+        raise
     final = app.client.dispatch(identity)
     if app.out.json:
         app.out.document({**accepted, **final})
@@ -95,7 +101,7 @@ def _answer(app: App, call: Document) -> None:
     ]
     left = call.get("expires_in")
     seconds = float(left) if isinstance(left, int | float) else ANSWER_SECONDS
-    answer = choose(app.out, "Your answer?", options, seconds=seconds)
+    answer = _choose(app, "Your answer?", options, seconds=seconds)
     if answer in ("1", "2", "3"):
         app.client.approve(identity, request, grant={"1": "once", "2": "always", "3": "session"}[answer])
     elif answer == "5":
@@ -104,3 +110,9 @@ def _answer(app: App, call: Document) -> None:
         app.client.deny(identity, request, decline_dispatch=answer == "6")
     words = dict(options)[answer].split(":")[0].lower()
     app.out.line(f"{short(identity)}: {words}", style="dim")
+
+
+def _choose(app: App, question: str, options: list[tuple[str, str]], *, seconds: float | None = None) -> str:
+    for key, words in options:
+        app.out.line(f"{key}  {words}", indent=2)
+    return choose(app.out, question, [key for key, _ in options], seconds=seconds)

@@ -15,8 +15,6 @@ from cli.showing import scope_line
 from peer.client import Document
 from peer.protocol.errors import Invalid
 
-MENU = {"1": "Read,Glob,Grep", "2": "Read,Glob,Grep,Write,Edit", "3": "Read,Glob,Grep,Write,Edit,Bash"}
-
 
 @click.command(cls=DispatchCommand, broker=True, example="dispatch invite bob@example.org")
 @click.argument("email")
@@ -155,49 +153,42 @@ def _explain(app: App, offer: Document) -> int:
 
 
 def _show_offer(app: App, offer: Document) -> None:
-    who = string(offer.get("inviter"))
-    app.out.line(f"{who} wants to be able to dispatch tasks to your machine. Choose what their agent may do here:")
-    for item in offer.get("menu") or []:
-        app.out.line(menu_line(item), indent=2)
-    servers = offer.get("installed_mcp_servers") or []
-    app.out.line(f"MCP servers installed now: {string(servers) if servers else 'none'}", indent=2)
+    from peer.trust.menu import AFTERWARDS, heading, menu
+
+    app.out.line(heading(string(offer.get("inviter"))))
+    for item in menu(_servers(offer)):
+        app.out.line(f"{item.number}  {item.title} ({item.explains})", indent=2)
+    app.out.line(AFTERWARDS)
     verified = "verified" if offer.get("verified") else "unverified: compare it with them"
-    app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))} ({verified})", indent=2)
+    app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))} ({verified})")
 
 
-def menu_line(item: object) -> str:
-    """Return one line of the menu, whichever form the API gives it."""
-    if isinstance(item, dict):
-        number = item.get("number") or item.get("key")
-        words = item.get("label") or item.get("text") or item.get("title")
-        more = item.get("detail") or item.get("description")
-        return f"{string(number)}  {string(words)}" + (f" ({more})" if more else "")
-    return string(item)
+def _servers(offer: Document) -> list[str]:
+    """Return the names of the MCP servers that could be granted now."""
+    found = offer.get("installed_mcp_servers") or []
+    return [str(server["name"] if isinstance(server, dict) else server) for server in found]
 
 
 def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
     """Ask the questions of the menu; return the scope, or None to decline. Ctrl-D decides nothing."""
+    from peer.trust.menu import menu
+
     _show_offer(app, offer)
+    items = {str(item.number): item for item in menu(_servers(offer))}
     try:
-        answer = choose(app.out, "Which?", [(key, words) for key, words in _KEYS])
-        if answer == "5":
+        item = items[choose(app.out, "Which?", list(items))]
+        if item.kind == "decline":
             return None
-        scope: dict[str, object] = {"tools": MENU[answer] if answer in MENU else line("Tools, with commas: ").strip()}
-        if answer == "3":
-            scope["mcp_servers"] = "*"
-        elif answer == "4":
+        scope: dict[str, object] = {"tools": ",".join(item.tools), "mcp_servers": ",".join(item.mcp_servers) or "none"}
+        if item.kind == "custom":
+            scope["tools"] = line("Tools, with commas: ").strip()
             scope["mcp_servers"] = line("MCP servers, with commas, or none: ").strip() or "none"
-        auto = choose(app.out, "Approval?", [("1", "manual: you answer every call"), ("2", "auto: nobody is asked")])
-        scope["approval"] = "auto" if auto == "2" else "manual"
+        app.out.line("manual: you answer every call; auto: nobody is asked", indent=2)
+        scope["approval"] = choose(app.out, "Approval?", ["manual", "auto"])
         folders = line("Restrict to which folders? (with commas; nothing: only the one you confirm each time) ").strip()
     except NoAnswer:
         raise KeyboardInterrupt from None
-    if folders:
-        scope = {**scope, **chosen({"paths": folders})}
-    return scope
-
-
-_KEYS = (("1", "read-only"), ("2", "read and write"), ("3", "all"), ("4", "custom"), ("5", "decline"))
+    return {**scope, **chosen({"paths": folders})} if folders else scope
 
 
 @click.command(

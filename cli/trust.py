@@ -67,7 +67,7 @@ def show(app: App, peer: str) -> None:
     "--remove-rule", metavar="RULE", help="Forget a rule that `always` stored, by its number in `trust show`."
 )
 @pass_app
-def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: str | None, **flags: Any) -> None:
+def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: Any) -> None:
     """Change what PEER may do here. What is not said stays as it is; with nothing said, shows it."""
     changes = chosen(flags)
     if remove_rule is not None:
