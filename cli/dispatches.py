@@ -1,0 +1,130 @@
+"""`sent`, `inbox`, `status`, `watch`, `cancel`: looking at dispatches, and stopping one. Sending one is send.py."""
+
+from __future__ import annotations
+
+import click
+
+from cli.base import App, DispatchCommand, pass_app
+from cli.completing import dispatch_ids
+from cli.ids import resolve, short
+from cli.output import local_time, string
+from peer.client import Document
+
+STATES = (
+    "queued",
+    "pending",
+    "accepted",
+    "running",
+    "completed",
+    "failed",
+    "declined",
+    "cancelled",
+    "expired",
+    "rejected",
+)
+
+status_option = click.option("--status", type=click.Choice(STATES), help="Only those in this state.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many."
+)
+before_option = click.option("--before", metavar="ID", help="Only those older than this one: the next page.")
+id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatch_ids)
+
+
+@click.command(cls=DispatchCommand, example="dispatch inbox --status pending\ndispatch inbox --limit 20 --json")
+@status_option
+@limit_option
+@before_option
+@pass_app
+def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
+    """List the dispatches sent to me, newest first."""
+    rows = _page(app, "inbox", status, limit, before)
+    if any(row.get("status") == "pending" for row in rows):
+        app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
+
+
+@click.command(cls=DispatchCommand, example="dispatch sent --status completed")
+@status_option
+@limit_option
+@before_option
+@pass_app
+def sent(app: App, status: str | None, limit: int, before: str | None) -> None:
+    """List the dispatches I sent, newest first."""
+    _page(app, "sent", status, limit, before)
+
+
+def _page(app: App, box: str, status: str | None, limit: int, before: str | None) -> list[Document]:
+    """Show one page of a box; return its rows, none with --json."""
+    document = app.read(
+        lambda source: source.dispatches(
+            box, status=status, limit=limit, before=resolve(source, before, boxes=[box]) if before else None
+        )
+    )
+    if app.out.json:
+        app.out.document(document)
+        return []
+    rows: list[Document] = document["dispatches"]
+    app.out.table(
+        ["id", "status", "from" if box == "inbox" else "to", "created", "task"],
+        [
+            [
+                short(row["dispatch_id"]),
+                string(row.get("status")),
+                string(row.get("peer")),
+                local_time(row.get("created")),
+                string(row.get("task")),
+            ]
+            for row in rows
+        ],
+        empty="nothing here that was sent to you" if box == "inbox" else "nothing here that you sent",
+    )
+    if len(rows) == limit:
+        app.out.note(f"for older ones: --before {short(rows[-1]['dispatch_id'])}")
+    return rows
+
+
+@click.command(cls=DispatchCommand, example="dispatch status 4e5f6a7b\ndispatch status 4e5f6a7b --json")
+@id_argument
+@pass_app
+def status(app: App, dispatch_id: str) -> None:
+    """Show one dispatch: its state, what it carries, every event of its runs, and its result."""
+    document = app.read(lambda source: source.dispatch(resolve(source, dispatch_id)))
+    if app.out.json:
+        app.out.document(document)
+        return
+    from cli.showing import show_dispatch
+
+    show_dispatch(app.out, document)
+
+
+@click.command(cls=DispatchCommand, example="dispatch watch 4e5f6a7b\ndispatch watch 4e5f6a7b --json | jq .kind")
+@id_argument
+@pass_app
+def watch(app: App, dispatch_id: str) -> None:
+    """Follow one dispatch until it ends, from its first event on. Ctrl-C stops watching, never the run.
+
+    With --json, one document a line: {"kind", "id", "data"}.
+    """
+    from cli.showing import show_event, show_result
+
+    identity = app.ask(lambda client: resolve(client, dispatch_id))
+    for event in app.client.events(identity):
+        if app.out.json:
+            app.out.document({"kind": event.kind, "id": event.id, "data": event.data}, one_line=True)
+        else:
+            show_event(app.out, event.kind, event.data)
+    if not app.out.json:
+        show_result(app.out, app.client.dispatch(identity))
+
+
+@click.command(cls=DispatchCommand, example="dispatch cancel 4e5f6a7b --reason 'no longer needed'")
+@id_argument
+@click.option("--reason", metavar="TEXT", help="Why, for the other side to read.")
+@pass_app
+def cancel(app: App, dispatch_id: str, reason: str | None) -> None:
+    """Stop a dispatch before it ends, whichever side I am on. A run is killed."""
+    document = app.ask(lambda client: client.cancel(resolve(client, dispatch_id), reason=reason))
+    if app.out.json:
+        app.out.document(document)
+        return
+    app.out.line(f"{string(document.get('status', 'cancelled'))} {short(document['dispatch_id'])}")

@@ -1,0 +1,196 @@
+"""`whoami` and `doctor`: who I am, and whether every part works. What only the daemon can check, it checks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cli.base import App, DispatchCommand, pass_app
+from cli.output import string
+from peer.client import DaemonUnreachable, Document
+from peer.protocol.errors import DispatchError, Unavailable
+
+BROKER_SECONDS = 10.0
+CANARY_SECONDS = 60.0
+
+
+@click.command(cls=DispatchCommand, broker=True, example="dispatch whoami\ndispatch whoami --json")
+@pass_app
+def whoami(app: App) -> None:
+    """Show who I am, this device's fingerprint, the broker, the daemon, the agent runtime and the sandbox."""
+    document = app.read(lambda source: source.whoami())
+    if app.out.json:
+        app.out.document(document)
+        return
+    daemon: Document = document.get("daemon") or {}
+    runtime: Document = document.get("runtime") or {}
+    sandbox: Document = document.get("sandbox") or {}
+    broker = string(document.get("broker"))
+    if document.get("broker") and document.get("broker_signed_in") is False:
+        broker += " (not signed in: `dispatch login`)"
+    running = (
+        f"running, 127.0.0.1:{daemon.get('port')}, pid {daemon.get('pid')}" if daemon.get("running") else "not running"
+    )
+    known = {
+        "user": string(document.get("user_id")),
+        "device": f"{string(document.get('device_name'))} ({string(document.get('device_id'))})",
+        "fingerprint": string(document.get("fingerprint")),
+        "root key": string(document.get("root_stored")),
+        "broker": broker,
+        "daemon": running,
+        "addresses": "\n".join(map(str, daemon.get("addresses") or [])) or "-",
+        "runtime": f"{string(runtime.get('name'))} {string(runtime.get('version'))}",
+        "agent login": string(runtime.get("login")),
+        "sandbox": f"{string(sandbox.get('tier'))}{_because(sandbox)}",
+    }
+    app.out.pairs(known)
+    for part in (runtime.get("login_fix"), sandbox.get("fix")):
+        if part:
+            app.out.note(f"fix: {part}")
+
+
+@click.command(cls=DispatchCommand, broker=True, example="dispatch doctor\ndispatch doctor --fix")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired without a question, such as permissions.")
+@pass_app
+def doctor(app: App, fix: bool) -> int:
+    """Check every part, live: permissions, settings, sign-in, broker, daemon, reachability, agent, sandbox.
+
+    Each broken part says what fixes it. Exit 1 when something is broken.
+    """
+    checks = [
+        _check("permissions", lambda: _permissions(app, fix)),
+        _check("settings", lambda: _settings(app)),
+        _check("sign-in", lambda: _sign_in(app)),
+        _check("broker", lambda: _broker(app)),
+    ]
+    try:
+        live = app.client.doctor(fix=fix)["checks"]
+        checks.append({"name": "daemon", "ok": True, "detail": "running", "fix": ""})
+        checks += live
+    except DispatchError as error:
+        checks.append(_broken("daemon", error))
+        if isinstance(error, DaemonUnreachable):
+            checks.append(_check("sandbox", _sandbox))
+    healthy = all(check["ok"] for check in checks)
+    if app.out.json:
+        app.out.document({"checks": checks})
+    else:
+        for check in checks:
+            app.out.line(
+                f"{'ok    ' if check['ok'] else 'broken'}  {check['name']}: {check['detail']}", style=_style(check)
+            )
+            if not check["ok"] and check.get("fix"):
+                app.out.line(f"fix: {check['fix']}", indent=8)
+    return 0 if healthy else 1
+
+
+def _style(check: Document) -> str:
+    return "green" if check["ok"] else "red"
+
+
+def _check(name: str, examine: Callable[[], str]) -> Document:
+    """Return a check's row: what `examine` says, or the error it raises."""
+    try:
+        return {"name": name, "ok": True, "detail": examine(), "fix": ""}
+    except DispatchError as error:
+        return _broken(name, error)
+
+
+def _broken(name: str, error: DispatchError) -> Document:
+    return {"name": name, "ok": False, "detail": error.message, "fix": error.fix}
+
+
+def _permissions(app: App, fix: bool) -> str:
+    folder = app.folder
+    if not folder.path.exists():
+        raise Unavailable(f"there is no state folder {folder.path} yet", fix="run `dispatch login --broker URL`")
+    repaired = folder.repair() if fix else []
+    if problems := folder.problems():
+        told = "; ".join(f"{path} {wrong}" for path, wrong in problems)
+        raise Unavailable(
+            told, fix="run `dispatch doctor --fix`" if not fix else "set the owner and remove links by hand"
+        )
+    if repaired:
+        return "repaired " + ", ".join(str(path) for path in repaired)
+    return f"only you can reach {folder.path}"
+
+
+def _settings(app: App) -> str:
+    from peer import settings
+
+    settings.load(app.folder)
+    return f"{app.folder.config} is right" if app.folder.config.exists() else "all at their defaults"
+
+
+def _sign_in(app: App) -> str:
+    from peer import settings
+
+    resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
+    resolved.require_broker()
+    resolved.require_token()
+    return f"{resolved.email or 'a token'} at {resolved.broker}"
+
+
+def _broker(app: App) -> str:
+    from peer import settings
+
+    url = settings.resolve(app.folder, broker=app.broker, token=app.token).require_broker()
+    status = _get_status(url)
+    if status != 200:
+        raise Unavailable(f"{url}/health answers {status}", fix="ask whoever runs the broker")
+    return f"{url} is healthy"
+
+
+def _get_status(url: str) -> int:
+    """Return the HTTP status of the broker's /health. Proxies of the environment are not asked: see peer.settings."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=BROKER_SECONDS)
+    try:
+        connection.request("GET", f"{parts.path}/health")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(
+            f"can't reach broker {url}: {error}",
+            fix="check the address with `dispatch whoami`, and that it runs; known contacts keep working",
+        ) from error
+    finally:
+        connection.close()
+
+
+def _sandbox() -> str:
+    """Have the agent program prove its sandbox, since there is no daemon that could ask it."""
+    try:
+        proof = subprocess.run(
+            [sys.executable, "-m", "sandbox.agent", "--prove"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=CANARY_SECONDS,
+            check=False,
+        )
+        document: Any = json.loads(proof.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again") from error
+    if proof.returncode != 0 or document.get("error"):
+        error_document = document.get("error") or {}
+        raise Unavailable(
+            str(error_document.get("message") or "the sandbox does not hold: " + _leaks(document)),
+            fix=str(error_document.get("fix") or "see docs/security.md"),
+        )
+    return f"{document.get('tier')}: {len(document.get('canaries') or [])} canaries were denied"
+
+
+def _leaks(document: Document) -> str:
+    return ", ".join(str(row.get("name")) for row in document.get("canaries") or [] if not row.get("ok"))
+
+
+def _because(sandbox: Document) -> str:
+    return f" ({sandbox['reason']})" if sandbox.get("reason") else ""

@@ -1,0 +1,135 @@
+"""`login`, `logout`: the device-authorisation flow as a person sees it. The flow itself is peer.signin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+import click
+
+from cli.base import App, DispatchCommand, pass_app
+from cli.output import string
+from peer.protocol.errors import DispatchError, NotSignedIn, Unavailable
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+class Prompt(Protocol):
+    """What the broker gave for the person to open: RFC 8628's verification_uri_complete, user_code, expires_in."""
+
+    address: str
+    code: str
+    expires_in: int
+
+
+@click.command(
+    cls=DispatchCommand,
+    broker=True,
+    example="dispatch login --broker https://broker.example --email alice@example.org\ndispatch login --no-browser",
+)
+@click.option("--email", metavar="ME", help="My e-mail address: my user id.")
+@click.option("--no-browser", is_flag=True, help="Only print the address; I open it somewhere else.")
+@click.option("--label", metavar="NAME", help="What this device is called; else the name of the host.")
+@pass_app
+def login(app: App, email: str | None, no_browser: bool, label: str | None) -> None:
+    """Sign in to a broker and register this device's key there.
+
+    Prints an address and a code, opens the browser, and waits until you have agreed there.
+    """
+    import msgspec
+    from peer.signin import sign_in
+
+    from peer import settings
+
+    saved = settings.load(app.folder)
+    resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
+    if not resolved.broker:
+        raise NotSignedIn(
+            "no broker is known",
+            fix="name one with `dispatch login --broker https://…`, or host one: `dispatch-rendezvous serve`",
+        )
+    who = email or saved.email or None
+    app.folder.create()
+    with _waiting(app) as show:
+        signed = sign_in(
+            resolved, resolved.broker, who, label or saved.device_name or None, _prompter(app, no_browser, show)
+        )
+    changed = {"broker": signed.broker, "token": signed.token, "email": signed.user_id}
+    if label:
+        changed["device_name"] = label
+    settings.save(app.folder, msgspec.structs.replace(saved, **changed))
+    _tell_daemon(app)
+    if app.out.json:
+        app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
+        return
+    app.out.line(f"signed in as {signed.user_id} at {signed.broker}", style="green")
+    app.out.line(f"this device: {signed.device_id}")
+
+
+@click.command(cls=DispatchCommand, broker=True, example="dispatch logout")
+@pass_app
+def logout(app: App) -> None:
+    """Forget the sign-in, here and at the broker. Keys, contacts and dispatches stay."""
+    import msgspec
+    from peer.signin import sign_out
+
+    from peer import settings
+
+    saved = settings.load(app.folder)
+    resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
+    resolved.require_token()
+    told = True
+    try:
+        sign_out(resolved)
+    except DispatchError as error:
+        if error.code not in (401, 503):
+            raise
+        told = error.code == 401  # it had ended there already
+    settings.save(app.folder, msgspec.structs.replace(saved, token=""))
+    _tell_daemon(app)
+    if app.out.json:
+        app.out.document(
+            {"user_id": resolved.email, "broker": resolved.broker, "signed_out": True, "broker_told": told}
+        )
+        return
+    app.out.line(f"signed out of {string(resolved.broker)}")
+    if not told:
+        app.out.warn("the broker could not be reached: the sign-in is forgotten here, and ends there by itself")
+
+
+def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callable[[Prompt], None]:
+    """Return what tells the person to open the broker's page."""
+
+    def tell(prompt: Prompt) -> None:
+        app.out.say(f"open {prompt.address}")
+        app.out.say(f"and agree to the code {prompt.code}, within {prompt.expires_in // 60} minutes")
+        if not no_browser and urlsplit(prompt.address).scheme in ("http", "https"):
+            import webbrowser
+
+            webbrowser.open(prompt.address)
+        show("waiting for you to agree there")
+
+    return tell
+
+
+def _waiting(app: App) -> AbstractContextManager[Callable[[str], None]]:
+    """Give a function that shows what is waited for, as a spinner when a person watches stderr."""
+    if app.out.json or not sys.stderr.isatty():
+        return nullcontext(lambda words: None)
+    from cli.spinner import spinner
+
+    return spinner()
+
+
+def _tell_daemon(app: App) -> None:
+    """Have a running daemon read the settings again; one that is not running reads them when it starts."""
+    try:
+        app.client.reload()
+    except Unavailable:
+        return
+    except DispatchError as error:
+        app.out.warn(f"the running daemon did not take the new sign-in ({error.message}): restart `dispatch-daemon`")

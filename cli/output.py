@@ -1,0 +1,176 @@
+"""Human or JSON: the one place that writes to the terminal. What is shown is decided by the commands.
+
+Much of what we show was written by other people, and a terminal obeys what it is sent. So no command writes by itself:
+every piece of text passes here and is made harmless (peer.dispatches.text), our own words included, which it leaves
+alone. JSON is pure ASCII for the same reason. Tables are drawn by rich on a terminal only: importing it takes longer
+than the rest of a command, and in a pipe plain columns are what the next program wants.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import click
+
+from peer.dispatches import text
+from peer.protocol.errors import DispatchError
+
+CELL = 120
+"""Characters of a cell in a pipe; on a terminal rich fits cells to the width."""
+
+COLOURS = {
+    "queued": "blue",
+    "pending": "yellow",
+    "accepted": "cyan",
+    "running": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "rejected": "red",
+    "declined": "magenta",
+    "cancelled": "magenta",
+    "expired": "magenta",
+    "active": "green",
+    "paused": "yellow",
+    "revoked": "red",
+    "yes": "green",
+    "ok": "green",
+    "broken": "red",
+}
+
+
+class Output:
+    """Where one invocation writes. With `json`, stdout carries documents only and the notes for people are left out."""
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+
+    def document(self, document: object, *, one_line: bool = False) -> None:
+        """Write one JSON document to stdout."""
+        raw = json.dumps(document, ensure_ascii=True, indent=None if one_line else 2)
+        sys.stdout.write(raw + "\n")
+        sys.stdout.flush()
+
+    def line(self, content: str = "", *, style: str | None = None, indent: int = 0) -> None:
+        """Write one line to stdout; `style` is a colour, `bold` or `dim`, used on a terminal only."""
+        self._write(" " * indent + text.line(content), style, err=False)
+
+    def block(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
+        """Write text of several lines to stdout, each indented, so that none can pass for a line of ours."""
+        for part in text.block(content).split("\n"):
+            self._write(" " * indent + part, style, err=False)
+
+    def pairs(self, pairs: Mapping[str, str]) -> None:
+        """Write `name  value` lines, aligned; a value of several lines is indented below its name."""
+        width = max((len(name) for name in pairs), default=0)
+        for name, value in pairs.items():
+            first, *rest = text.block(value).split("\n")
+            label = click.style(name.ljust(width), dim=True) if colour(sys.stdout) else name.ljust(width)
+            click.echo(f"{label}  {_tinted(first, COLOURS.get(first))}".rstrip())
+            for part in rest:
+                click.echo(" " * (width + 2) + part)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+        """Write rows under headings, or the line `empty` when there are none."""
+        if not rows:
+            self.line(empty, style="dim")
+        elif sys.stdout.isatty():
+            _rich_table(columns, rows)
+        else:
+            shown = [list(columns), *([text.line(cell, limit=CELL) for cell in row] for row in rows)]
+            widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
+            for row in shown:
+                click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def note(self, content: str) -> None:
+        """Write a remark for a person to stderr; with --json it is left out."""
+        if not self.json:
+            self._write(text.line(content), "dim", err=True)
+
+    def say(self, content: str) -> None:
+        """Write to stderr what a person must see even with --json, such as the address of a sign-in."""
+        self._write(text.line(content), None, err=True)
+
+    def warn(self, content: str) -> None:
+        """Write a warning to stderr, with --json too."""
+        self._write("warning: " + text.line(content), "yellow", err=True)
+
+    def error(self, error: DispatchError) -> None:
+        """Say what failed and what fixes it on stderr, and with --json the error's document on stdout too."""
+        if self.json:
+            self.document({"error": error.to_json()})
+        self._write("error: " + text.line(error.message), "red", err=True)
+        if error.fix:
+            self._write("fix: " + text.line(error.fix), None, err=True)
+
+    def interrupted(self) -> None:
+        """Say that Ctrl-C ended it, with --json as an error's document."""
+        if self.json:
+            self.document({"error": {"code": 499, "message": "interrupted", "fix": ""}})
+        self._write("interrupted", None, err=True)
+
+    def _write(self, safe: str, style: str | None, *, err: bool) -> None:
+        stream = sys.stderr if err else sys.stdout
+        click.echo(_styled(safe, style) if style and colour(stream) else safe, err=err)
+
+
+def colour(stream: object) -> bool:
+    """Whether to colour what goes to this stream: a terminal that understands it, and nobody said no (no-color.org)."""
+    isatty = getattr(stream, "isatty", None)
+    return bool(isatty and isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def interactive() -> bool:
+    """Whether a person sits at both ends: they see what we ask and can answer it."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def local_time(stamp: object) -> str:
+    """Return an RFC 3339 time as local time with its zone: `2026-11-22 13:00:05 CET`. What is no time stays text."""
+    if not isinstance(stamp, str) or not stamp:
+        return ""
+    try:
+        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (ValueError, OverflowError):
+        return stamp
+
+
+def string(value: object) -> str:
+    """Return a JSON value as people write it: yes and no, lists with commas, nothing as a dash."""
+    if value is None or value in ("", [], {}):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(string, value))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _styled(safe: str, style: str) -> str:
+    if style in ("bold", "dim"):
+        return click.style(safe, bold=style == "bold" or None, dim=style == "dim" or None)
+    return click.style(safe, fg=style)
+
+
+def _tinted(safe: str, style: str | None) -> str:
+    return _styled(safe, style) if style and colour(sys.stdout) else safe
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        cells = [text.line(cell, limit=CELL) for cell in row]
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
+    Console(no_color=not colour(sys.stdout), highlight=False).print(table)

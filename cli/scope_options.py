@@ -1,0 +1,75 @@
+"""The flags that describe a scope, for `accept-invitation` and `trust edit`, and the second yes some need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cli.asking import confirm
+from cli.output import Output, interactive, string
+from peer.protocol.errors import Forbidden
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
+
+
+def scope_options(command: F) -> F:
+    """Give a command the flags of a scope. A flag that is not given reaches it as None."""
+    options = [
+        click.option("--tools", metavar="A,B", help="Tools to allow, of Read, Glob, Grep, Write, Edit, Bash."),
+        click.option("--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means those installed now."),
+        click.option("--paths", metavar="DIR,DIR", help="Folders to restrict it to; none lifts the restriction."),
+        click.option("--approval", type=click.Choice(["manual", "auto"]), help="Answer every call, or none."),
+        click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
+        click.option("--expires", metavar="WHEN", help="When it ends: 30d, 2027-01-31, or never."),
+        click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
+        click.option("--yes-unverified", is_flag=True, help="Grant power to someone whose key nobody has compared."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the flags that were given, as the API takes them: folders from / on, the rest as typed."""
+    given = {name: values[name] for name in NAMES if values.get(name) is not None}
+    if (paths := given.get("paths")) is not None and paths != "none":
+        given["paths"] = [
+            str(Path(part.strip()).expanduser().absolute()) for part in str(paths).split(",") if part.strip()
+        ]
+    return given
+
+
+def powers(given: Mapping[str, object], current: Mapping[str, Any] | None = None) -> list[str]:
+    """Return what in the flags changes things or asks nobody, and is not granted already, as words."""
+    from peer.trust.scopes import POWERFUL
+
+    have = current or {}
+    tools = [part.strip() for part in str(given.get("tools") or "").split(",")]
+    found = [tool for tool in tools if tool in POWERFUL and tool not in (have.get("tools") or [])]
+    servers = [part.strip() for part in str(given.get("mcp_servers") or "none").split(",") if part.strip()]
+    if servers != ["none"] and (servers == ["*"] or set(servers) - set(have.get("mcp_servers") or [])):
+        found.append("MCP servers" if servers == ["*"] else f"MCP servers {', '.join(servers)}")
+    if given.get("approval") == "auto" and have.get("approval") != "auto":
+        found.append("auto approval")
+    return found
+
+
+def confirmed(out: Output, who: str, fingerprint: object, found: list[str], *, yes: bool) -> bool:
+    """Get the second yes for power to an unverified key; return True. Raises Forbidden without one."""
+    told = f"{', '.join(found)} for {who}, whose key is unverified (fingerprint {string(fingerprint)})"
+    if yes:
+        return True
+    if interactive() and not out.json:
+        out.line(f"You are about to grant {told}.", style="yellow")
+        out.line(
+            "Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with them"
+        )
+        out.line("by telephone or in person first: they see it in `dispatch whoami`.")
+        if confirm("Grant it?"):
+            return True
+    raise Forbidden(f"not granted: {told}", fix="compare the fingerprint with them, then add --yes-unverified")

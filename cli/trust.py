@@ -1,0 +1,146 @@
+"""`contacts` and `trust show|edit|pause|resume|revoke`: looking at trust edges, changing and ending those I granted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.base import App, DispatchCommand, DispatchGroup, pass_app
+from cli.completing import inviters
+from cli.output import local_time, string
+from cli.scope_options import chosen, confirmed, powers, scope_options
+from cli.showing import rule_text, scope_line, scope_pairs
+from peer.client import DaemonUnreachable, Document
+
+
+@click.command(cls=DispatchCommand, example="dispatch contacts\ndispatch contacts --json")
+@pass_app
+def contacts(app: App) -> None:
+    """List the trust edges both ways: who may dispatch to me, and to whom I may."""
+    document = app.read(lambda source: source.contacts())
+    if app.out.json:
+        app.out.document(document)
+        return
+    app.out.table(
+        ["peer", "direction", "status", "scope", "online", "verified", "path"],
+        [
+            [
+                string(row.get("peer")) + (f" ({row['alias']})" if row.get("alias") else ""),
+                "they → me" if row.get("direction") == "incoming" else "me → them",
+                string(row.get("status")),
+                scope_line(row.get("scopes")),
+                string(bool(row.get("peer_online"))),
+                string(bool(row.get("verified"))),
+                string(row.get("path")),
+            ]
+            for row in document["trust"]
+        ],
+        empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
+    )
+
+
+@click.group(cls=DispatchGroup, example="dispatch trust show alice@example.org")
+def trust() -> None:
+    """Show, change or end what I granted to someone."""
+
+
+peer_argument = click.argument("peer", shell_complete=inviters)
+
+
+@trust.command("show", example="dispatch trust show alice@example.org")
+@peer_argument
+@pass_app
+def show(app: App, peer: str) -> None:
+    """Show what PEER may do on this machine, with the rules that `always` has stored."""
+    _show(app, app.ask(lambda client: client.trust(peer)))
+
+
+@trust.command(
+    "edit",
+    example="dispatch trust edit alice@example.org --tools Read,Glob,Grep\n"
+    "dispatch trust edit alice@example.org --expires 30d --max-per-day 5",
+)
+@peer_argument
+@scope_options
+@click.option(
+    "--remove-rule", metavar="RULE", help="Forget a rule that `always` stored, by its number in `trust show`."
+)
+@pass_app
+def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: Any) -> None:
+    """Change what PEER may do here. What is not said stays as it is; with nothing said, shows it."""
+    changes = chosen(flags)
+    if remove_rule is not None:
+        changes["remove_rule"] = remove_rule
+    current = app.ask(lambda client: client.trust(peer))
+    if not changes:
+        _show(app, current)
+        return
+    found = powers(changes, current.get("scopes"))
+    if found and not current.get("verified"):
+        confirmed(app.out, string(current.get("peer")), current.get("fingerprint"), found, yes=yes_unverified)
+        yes_unverified = True
+    _show(app, app.ask(lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified)))
+
+
+@trust.command("pause", example="dispatch trust pause alice@example.org")
+@peer_argument
+@pass_app
+def pause(app: App, peer: str) -> None:
+    """Refuse what PEER sends until I resume."""
+    _say(app, app.ask(lambda client: client.pause_trust(peer)), f"paused: {peer} may not dispatch to you for now")
+
+
+@trust.command("resume", example="dispatch trust resume alice@example.org")
+@peer_argument
+@pass_app
+def resume(app: App, peer: str) -> None:
+    """Let PEER dispatch to me again, as before the pause."""
+    _say(app, app.ask(lambda client: client.resume_trust(peer)), f"resumed: {peer} may dispatch to you again")
+
+
+@trust.command("revoke", example="dispatch trust revoke alice@example.org")
+@peer_argument
+@pass_app
+def revoke(app: App, peer: str) -> None:
+    """End what I granted to PEER: running work is killed, the rest refused. Works without the daemon too."""
+    try:
+        document = app.client.revoke_trust(peer)
+    except DaemonUnreachable:
+        if not app.folder.store.exists():
+            raise
+        from peer.store.reader import revoke_offline
+
+        document = revoke_offline(app.folder, peer)
+        app.out.note("the daemon is not running: the revocation is stored, and in force before it does anything else")
+    _say(app, document, f"revoked: {peer} may no longer dispatch to you")
+
+
+def _say(app: App, document: Document, words: str) -> None:
+    if app.out.json:
+        app.out.document(document)
+    else:
+        app.out.line(words)
+
+
+def _show(app: App, document: Document) -> None:
+    if app.out.json:
+        app.out.document(document)
+        return
+    known = {
+        "peer": string(document.get("peer")),
+        "status": string(document.get("status")),
+        "verified": string(bool(document.get("verified"))),
+        "fingerprint": string(document.get("fingerprint")),
+        **scope_pairs(document),
+        **{f"budget {name}": string(value) for name, value in (document.get("budgets") or {}).items()},
+    }
+    app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
+    rules = document.get("rules") or []
+    if rules:
+        app.out.line("rules stored by `always`", style="bold")
+        app.out.table(
+            ["rule", "allows", "since"],
+            [[string(rule.get("id")), rule_text(rule), local_time(rule.get("created"))] for rule in rules],
+            empty="",
+        )
