@@ -27,7 +27,7 @@ ETC = (
     "magic", "inputrc", "terminfo", "services", "protocols",
 )  # fmt: skip
 # Seen by a process of host uid 0 as its own files: core_pattern and sysrq-trigger would take over or reboot the host.
-PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "mtrr", "tty")
+PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "mtrr", "tty", "pressure", "dynamic_debug", "asound")
 PROC_HIDDEN = ("kcore", "kmsg", "keys", "key-users", "timer_list", "sched_debug", "kpagecount", "kpageflags", "kpagecgroup")
 _OCCUPIED = tuple(
     Path(name) for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev", "/run", "/boot")
