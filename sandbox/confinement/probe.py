@@ -1,7 +1,10 @@
-"""The program the canaries run: tries one forbidden thing after another and says which succeeded. Runs alone, by source; decides nothing.
+# ruff: noqa: PTH101, PTH108, PTH115, PTH208 - imports as little as it can
+"""The program the canaries run: tries one forbidden thing after another and says which succeeded. Runs
+alone, by source; decides nothing.
 
-Reads {"attempts": [...], "shell": {"launcher": [words], "attempts": [...]}} on standard input and prints one JSON list. The shell's attempts are
-made by a child started through the launcher, aimed at this process as their parent.
+Reads {"attempts": [...], "shell": {"launcher": [words], "attempts": [...]}} on standard input and prints
+one JSON list. The shell's attempts are made by a child started through the launcher, aimed at this process
+as their parent.
 """
 
 import ctypes
@@ -93,7 +96,11 @@ def foreign_environment(allowed: list[str]) -> None:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/environ", "rb") as file:  # noqa: PTH123
-                    found = {item.split(b"=")[0].decode(errors="replace") for item in file.read().split(b"\0") if item}
+                    found = {
+                        item.split(b"=")[0].decode(errors="replace")
+                        for item in file.read().split(b"\0")
+                        if item
+                    }
             except OSError:
                 continue
             if found - set(allowed):
@@ -198,7 +205,9 @@ def main() -> None:
     if "shell" in asked:
         words = [*asked["shell"]["launcher"], sys.executable, "-ISB", "-c", asked["source"]]
         question = json.dumps({"attempts": asked["shell"]["attempts"], "parent": os.getpid()})
-        answer = subprocess.run(words, input=question, capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run(
+            words, input=question, capture_output=True, text=True, timeout=20, check=False
+        )
         if answer.returncode != 0:
             sys.stderr.write(answer.stderr)
             sys.exit(3)
