@@ -1,13 +1,17 @@
-"""`dp-agent`: runs one accepted dispatch and speaks frames with the node on stdin and stdout. Decides no policy.
+"""`dp-agent`: runs one accepted dispatch and speaks frames with the node on stdin and stdout. Decides no
+policy.
 
-One process, one run. In order: read `start`; make the run's folders; build the sandbox and prove it; open the door to
-the model; let the runtime work, each call through the gate; end it; collect what it returns; say `finished`.
+One process, one run. In order: read `start`; make the run's folders; build the sandbox and prove it; open
+the door to the model; let the runtime work, each call through the gate; end it; collect what it returns;
+say `finished`.
 
-How it ends early. `cancel`: the whole tree is killed, then `finished`. End of input: the node is gone, nobody would
-read another word, so this process exits on the spot. SIGKILL of this process: the kernel kills bwrap with it
-(PR_SET_PDEATHSIG), and the pid namespace with bwrap. In each case nothing of the run lives on.
+How it ends early. `cancel`: the whole tree is killed, then `finished`. End of input: the node is gone,
+nobody would read another word, so this process exits on the spot. SIGKILL of this process: the kernel kills
+bwrap with it (PR_SET_PDEATHSIG), and the pid namespace with bwrap. In each case nothing of the run lives
+on.
 
-The model's key comes in `start` and goes to the proxy. It is in no environment, no argument, no log, no frame.
+The model's key comes in `start` and goes to the proxy. It is in no environment, no argument, no log, no
+frame.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from sandbox.confinement import CanaryReport, Profile, collect, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.model_proxy import NO_KEY, ModelProxy
+from sandbox.policy import GRANTABLE_TOOLS
 from sandbox.views import resolver
 
 _FIX: Final = "; fix: "
@@ -69,12 +74,12 @@ class Agent:
             with self._ending.scope:
                 outcome = await self._work()
                 files = await self._returned()
-        except SandboxError as error:
+        except Exception as raised:
+            error = _root(raised)
             outcome = _failure(error)
-        except Exception as error:
-            # A defect of ours or a full disk. The node must hear of the end in any case; the trace goes to the log.
-            outcome = runtimes.Outcome("failed", reason=f"the run broke: {_kind(error)}", code=500)
-            sys.excepthook(type(error), error, error.__traceback__)
+            if not isinstance(error, SandboxError):
+                # A defect of ours or a full disk. The node hears of the end in any case; the log gets the rest.
+                sys.excepthook(type(raised), raised, raised.__traceback__)
         self._seconds = trio.current_time() - began
         await self._writer.send(self._finished(outcome, files))
 
@@ -98,7 +103,8 @@ class Agent:
             start.model.base_url,
             start.model.api_key,
             budget_usd=start.budget.usd,
-            # Each turn is one request; a few more for counting tokens and for what a refused request is tried again.
+            # Each turn is one request; a few more for counting tokens and for what a refused request is
+            # tried again.
             max_requests=start.budget.turns * 3 + 20,
         )
         async with self._proxy.serving(self._run_dir.socket):
@@ -133,7 +139,7 @@ class Agent:
             profile=profile,
             gate=self._gate,
             emit=self._emit,
-            tools=frozenset(start.tools) & rundir.GRANTABLE_TOOLS,
+            tools=frozenset(start.tools) & GRANTABLE_TOOLS,
             budget=start.budget,
             model=start.model.name,
         )
@@ -217,15 +223,17 @@ def _facts(report: CanaryReport) -> frames.SandboxFacts:
     )
 
 
-def _failure(error: SandboxError) -> runtimes.Outcome:
+def _failure(error: BaseException) -> runtimes.Outcome:
+    if not isinstance(error, SandboxError):
+        return runtimes.Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)
     reason = error.message + (_FIX + error.fix if error.fix else "")
     return runtimes.Outcome("failed", reason=reason, code=error.code)
 
 
-def _kind(error: BaseException) -> str:
+def _root(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return type(error).__name__
+    return error
 
 
 async def _converse(reader: frames.FrameReader[frames.ToAgent], writer: frames.FrameWriter) -> None:

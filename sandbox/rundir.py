@@ -24,7 +24,9 @@ from sandbox.errors import SandboxError
 from sandbox.policy import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
 
 PROJECT: Final = Path("/project")
-"""Where the agent sees the folder it starts in. Neutral, since a folder's real name is nobody's business but ours."""
+"""Where the agent sees the folder it starts in. Neutral, since a folder's real name is nobody's business
+but ours.
+"""
 FOLDERS: Final = Path("/folders")
 """Where it sees the edge's folders, by number."""
 
@@ -52,7 +54,9 @@ class RunDir:
         return self.path / "model.sock"
 
     def make(self, files: Sequence[frames.Attachment]) -> None:
-        """Make the folders and copy `files` in. Blocking. SandboxError for names or files that are not plain."""
+        """Make the folders and copy `files` in. Blocking. SandboxError for names or files that are not
+        plain.
+        """
         for folder in (self.workspace, self.home):
             folder.mkdir(mode=0o700)
         for name in (IN, OUT):
@@ -62,7 +66,7 @@ class RunDir:
 
 
 def profile(start: frames.Start, run_dir: RunDir, *, programs: tuple[Root, ...], model: bool) -> Profile:
-    """What the sandbox shows. SandboxError 403 for folders that cannot be shown or a `cwd` outside the edge's paths."""
+    """What the sandbox shows. SandboxError 403 for a folder that must not be, or a `cwd` outside the paths."""
     roots = _folders(start)
     return Profile(
         workspace=run_dir.workspace,

@@ -33,7 +33,7 @@ def write(call: Call) -> str:
     os.makedirs(os.path.dirname(os.path.abspath(call["file_path"])), exist_ok=True)
     with open(call["file_path"], "w", encoding="utf-8") as file:
         file.write(call["content"])
-    return "written: " + call["file_path"]
+    return f"written: {call['file_path']}"
 
 
 def edit(call: Call) -> str:
@@ -70,15 +70,17 @@ def search(call: Call) -> str:
 
 
 def shell(call: Call) -> str:
+    seconds = min(float(call.get("timeout") or 120_000) / 1000, 600)
+    command = [sys.argv[1], call["command"]]
     done = subprocess.run(
-        [sys.argv[1], call["command"]],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=min(float(call.get("timeout") or 120_000) / 1000, 600),
+        timeout=seconds,
         check=False,
     )
-    text: str = done.stdout.decode(errors="replace")
+    text = done.stdout.decode(errors="replace")
     if done.returncode != 0:
         raise ValueError(f"{text}\nexit status {done.returncode}".strip())
     return text
