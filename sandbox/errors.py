@@ -1,4 +1,6 @@
-"""The sandbox's one error. What people read of it comes from here; where it is shown is the node's business."""
+"""The sandbox's one error. What people read of it comes from here; where it is shown is the node's
+business.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from __future__ import annotations
 class SandboxError(Exception):
     """A run could not be confined, or a confined run asked for something that it may not have.
 
-    ``message`` says in one sentence what happened, ``fix`` what the owner of this machine can do about it (may be
-    empty), ``code`` follows HTTP: 401 no model credentials, 403 not allowed, 413 too large, 422 bad request,
-    429 budget spent, 503 confinement cannot be built here.
+    ``message`` says in one sentence what happened, ``fix`` what the owner of this machine can do about it
+    (may be empty), ``code`` follows HTTP: 401 no model credentials, 403 not allowed, 413 too large, 422 bad
+    request, 429 budget spent, 503 confinement cannot be built here.
     """
 
     def __init__(self, message: str, *, fix: str = "", code: int = 503) -> None:

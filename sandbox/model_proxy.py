@@ -1,7 +1,8 @@
-"""The only way out of a sandbox: a unix socket that passes model requests on with the person's key, within a budget.
+"""The only way out of a sandbox: a unix socket that passes model requests on with the person's key,
+within a budget.
 
-HTTP/1.1 by h11, on trio. No retries, no redirects, no proxies from the environment. Bodies and the key are never logged: there is no logging
-here at all; what a run spent is in ``ModelProxy.usage``.
+HTTP/1.1 by h11, on trio. No retries, no redirects, no proxies from the environment. Bodies and the key are
+never logged: there is no logging here at all; what a run spent is in ``ModelProxy.usage``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from sandbox.model_request import ModelRequest, Refused, check_body, check_targe
 from sandbox.model_usage import BYTES_PER_TOKEN, Tokens, Usage, UsageReader
 
 PUBLIC_API = "https://api.anthropic.com"
-NO_KEY = "no key for the model is set on this machine: export ANTHROPIC_API_KEY for dispatch-daemon, or `dispatch config set model.api_key -`"
+NO_KEY = (
+    "no key for the model is set on this machine: export ANTHROPIC_API_KEY for dispatch-daemon, or "
+    "`dispatch config set model.api_key -`"
+)
 _PASSED_BACK = ("content-type", "request-id", "retry-after", "x-should-retry")
 _MAX_ERROR = 64 * 1024
 
@@ -46,9 +50,10 @@ class ProxyLimits:
 class ModelProxy:
     """One run's door to the model.
 
-    ``base_url``: the API or a gateway, http or https, path allowed; None is the public API. ``api_key`` None: every request is answered 401 with
-    the fix. ``budget_usd``, ``max_requests``: once reached, further requests are answered 403. ``transport`` replaces the network in tests.
-    Raises SandboxError 422 for a base_url that is none.
+    ``base_url``: the API or a gateway, http or https, path allowed; None is the public API. ``api_key``
+    None: every request is answered 401 with the fix. ``budget_usd``, ``max_requests``: once reached,
+    further requests are answered 403. ``transport`` replaces the network in tests. Raises SandboxError 422
+    for a base_url that is none.
     """
 
     def __init__(
@@ -65,7 +70,11 @@ class ModelProxy:
         self.base_url = _checked_base(base_url or PUBLIC_API)
         self._key = api_key.strip() if api_key else ""
         if not self._key.isascii() or not self._key.isprintable():
-            raise SandboxError("the model's key holds characters no key has", fix="dispatch config set model.api_key -", code=422)
+            raise SandboxError(
+                "the model's key holds characters no key has",
+                fix="dispatch config set model.api_key -",
+                code=422,
+            )
         self._budget_usd = budget_usd
         self._max_requests = max_requests
         self._limits = limits or ProxyLimits()
@@ -90,13 +99,15 @@ class ModelProxy:
                 nursery.start_soon(self._accept, listener, client, slots, upstream, nursery)
                 try:
                     yield
-                except Exception as raised:  # the caller's own; out of this nursery it would arrive wrapped in a group
+                except (
+                    Exception
+                ) as raised:  # the caller's own; out of this nursery it would arrive wrapped in a group
                     problem = raised
                 nursery.cancel_scope.cancel()
         finally:
             listener.socket.close()
             with contextlib.suppress(FileNotFoundError):
-                socket_path.unlink()
+                socket_path.unlink()  # noqa: ASYNC240 - one system call, and cleanup must not be cancelled
         if problem is not None:
             raise problem
 
@@ -114,7 +125,11 @@ class ModelProxy:
             nursery.start_soon(self._serve, _Connection(stream, self._limits), client, slots, upstream)
 
     async def _serve(
-        self, connection: _Connection, client: httpx.AsyncClient, slots: trio.Semaphore, upstream: trio.CapacityLimiter
+        self,
+        connection: _Connection,
+        client: httpx.AsyncClient,
+        slots: trio.Semaphore,
+        upstream: trio.CapacityLimiter,
     ) -> None:
         try:
             while await self._one(connection, client, upstream):
@@ -125,7 +140,9 @@ class ModelProxy:
             slots.release()
             await connection.aclose()
 
-    async def _one(self, connection: _Connection, client: httpx.AsyncClient, upstream: trio.CapacityLimiter) -> bool:
+    async def _one(
+        self, connection: _Connection, client: httpx.AsyncClient, upstream: trio.CapacityLimiter
+    ) -> bool:
         """Serve one request; False when the connection is done."""
         request = await connection.request()
         if request is None:
@@ -164,8 +181,13 @@ class ModelProxy:
             (b"content-type", b"application/json"),
             (b"accept-encoding", b"identity"),  # so that the counts can be read as the answer passes by
         ]
-        # While it is under way, at least what it asks is held against the budget, or eight at once could each pass the check.
-        reserved = Tokens(input=len(request.body) // BYTES_PER_TOKEN).cost_usd(request.model) if request.counted else 0.0
+        # While it is under way, at least what it asks is held against the budget, or eight at once could
+        # each pass the check.
+        reserved = (
+            Tokens(input=len(request.body) // BYTES_PER_TOKEN).cost_usd(request.model)
+            if request.counted
+            else 0.0
+        )
         self._reserved_usd += reserved
         reader: UsageReader | None = None
         try:
@@ -181,7 +203,9 @@ class ModelProxy:
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as problem:
             if connection.answering:
                 raise trio.BrokenResourceError from problem
-            raise Refused(502, f"the model's API could not be reached ({type(problem).__name__})") from problem
+            raise Refused(
+                502, f"the model's API could not be reached ({type(problem).__name__})"
+            ) from problem
         finally:
             self._reserved_usd -= reserved
             if reader is not None and request.counted:
@@ -190,7 +214,9 @@ class ModelProxy:
                 self.usage.output_tokens += tokens.output
                 self.usage.cost_usd += tokens.cost_usd(request.model)
 
-    async def _pass_answer(self, connection: _Connection, response: httpx.Response, reader: UsageReader) -> None:
+    async def _pass_answer(
+        self, connection: _Connection, response: httpx.Response, reader: UsageReader
+    ) -> None:
         back = [(name, value) for name in _PASSED_BACK if (value := response.headers.get(name)) is not None]
         await connection.start(response.status_code, back)
         async for chunk in response.aiter_raw():
@@ -209,7 +235,9 @@ class ModelProxy:
             body += chunk
             if len(body) > _MAX_ERROR:
                 raise Refused(502, f"the model's API answered {status}")
-        back = [(name, value) for name in _PASSED_BACK[1:] if (value := response.headers.get(name)) is not None]
+        back = [
+            (name, value) for name in _PASSED_BACK[1:] if (value := response.headers.get(name)) is not None
+        ]
         # A gateway may echo what it was sent.
         await connection.answer(status, body.replace(self._key.encode(), b"[key]"), back)
 
@@ -303,7 +331,8 @@ def _checked_base(base_url: str) -> str:
 
 
 def _listen(path: Path) -> trio.SocketListener:
-    # A socket's name has 108 bytes; run directories are longer. Through the folder's descriptor the length does not matter.
+    # A socket's name has 108 bytes; run directories are longer. Through the folder's descriptor the length
+    # does not matter.
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,7 +1,9 @@
-"""Which requests of a run may reach the model's API, decided on path, headers and body. Pure; sending is model_proxy.py's.
+"""Which requests of a run may reach the model's API, decided on path, headers and body. Pure; sending is
+model_proxy.py's.
 
-The key belongs to the person whose machine this is. So nothing passes that would make the API act for the run: no server-side tools, no
-MCP servers, no containers, no stored files of the account, and no URLs for it to fetch (they would carry data out).
+The key belongs to the person whose machine this is. So nothing passes that would make the API act for the
+run: no server-side tools, no MCP servers, no containers, no stored files of the account, and no URLs for it
+to fetch (they would carry data out).
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ PASSED_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta", b"accept", 
 # Tools that only describe what the client does itself. Everything else with a `type` runs at the API.
 _CLIENT_TOOLS = ("custom", "bash_", "text_editor_", "memory_")
 _SERVER_KEYS = ("mcp_servers", "container")
-_ERROR_TYPES = {400: "invalid_request_error", 401: "authentication_error", 413: "request_too_large", 429: "rate_limit_error"}
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
 
 
 class Refused(Exception):
@@ -31,7 +38,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """A request as it is sent on: ``target`` with query, re-encoded ``body``, and what is needed to count it."""
+    """A request as it is sent on: ``target`` with query, re-encoded ``body``, and what is needed to
+    count it.
+    """
 
     target: str
     body: bytes
@@ -56,7 +65,9 @@ def check_target(method: bytes, target: bytes) -> str:
 
 
 def passed_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The client's headers that go on: no credentials, cookies, hop-by-hop or unknown ones. Raises Refused 400 for an encoded body."""
+    """The client's headers that go on: no credentials, cookies, hop-by-hop or unknown ones. Raises
+    Refused 400 for an encoded body.
+    """
     kept = []
     for name, value in headers:
         if name == b"content-encoding" and value.strip().lower() != b"identity":
@@ -67,7 +78,9 @@ def passed_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, 
 
 
 def check_body(target: str, body: bytes) -> ModelRequest:
-    """Decode, refuse what must not pass, and encode again, so that the API reads exactly what was checked here."""
+    """Decode, refuse what must not pass, and encode again, so that the API reads exactly what was
+    checked here.
+    """
     try:
         said = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as problem:
@@ -86,7 +99,10 @@ def check_body(target: str, body: bytes) -> ModelRequest:
     for tool in tools:
         kind = tool.get("type") if isinstance(tool, dict) else ""
         if kind is not None and not (isinstance(kind, str) and kind.startswith(_CLIENT_TOOLS)):
-            raise Refused(403, f"the tool type {str(kind)[:60]!r} is not allowed from this sandbox: it would act outside it")
+            raise Refused(
+                403,
+                f"the tool type {str(kind)[:60]!r} is not allowed from this sandbox: it would act outside it",
+            )
     _check_sources([said.get("messages"), said.get("system")])
     return ModelRequest(
         target=target,
@@ -98,17 +114,23 @@ def check_body(target: str, body: bytes) -> ModelRequest:
 
 
 def _check_sources(waiting: list[object]) -> None:
-    """Refuse content the API would fetch or take from the account's files. A loop, not recursion: depth is the client's choice."""
+    """Refuse content the API would fetch or take from the account's files. A loop, not recursion: depth
+    is the client's choice.
+    """
     while waiting:
         item = waiting.pop()
         if isinstance(item, list):
             waiting.extend(item)
         elif isinstance(item, dict):
             source = item.get("source")
-            if item.get("type") == "container_upload" or (isinstance(source, dict) and source.get("type") in ("url", "file")):
+            if item.get("type") == "container_upload" or (
+                isinstance(source, dict) and source.get("type") in ("url", "file")
+            ):
                 raise Refused(403, "content by URL or stored file is not allowed from this sandbox")
             # A tool's input is the model's own words, free in shape; it is not content.
-            waiting.extend(value for key, value in item.items() if key != "input" and isinstance(value, (list, dict)))
+            waiting.extend(
+                value for key, value in item.items() if key != "input" and isinstance(value, (list, dict))
+            )
 
 
 def _no_constant(name: str) -> object:

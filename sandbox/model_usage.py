@@ -23,13 +23,16 @@ PRICES: Mapping[str, tuple[float, float]] = {
 DEAREST = (15.0, 75.0)
 _CACHE_WRITE, _CACHE_WRITE_HOUR, _CACHE_READ = 1.25, 2.0, 0.1
 _LONG_CONTEXT, _LONG_INPUT, _LONG_OUTPUT = 200_000, 2.0, 1.5
-# A token is about four characters of English and fewer of anything else; used only where the API's own count never came.
+# A token is about four characters of English and fewer of anything else; used only where the API's own
+# count never came.
 BYTES_PER_TOKEN = 3
 
 
 @dataclass(slots=True)
 class Usage:
-    """What a run has spent so far. ``input_tokens`` includes cache reads and writes; ``refused``: requests the proxy did not pass on."""
+    """What a run has spent so far. ``input_tokens`` includes cache reads and writes; ``refused``:
+    requests the proxy did not pass on.
+    """
 
     requests: int = 0
     refused: int = 0
@@ -85,7 +88,9 @@ def price(model: str) -> tuple[float, float]:
 
 
 class UsageReader:
-    """Reads ``usage`` out of a streamed or whole answer as its bytes pass by. Keeps at most ``max_line`` bytes."""
+    """Reads ``usage`` out of a streamed or whole answer as its bytes pass by. Keeps at most ``max_line``
+    bytes.
+    """
 
     def __init__(self, *, streamed: bool, max_line: int = 1024 * 1024) -> None:
         self.tokens = Tokens()
@@ -113,7 +118,9 @@ class UsageReader:
             self._rest, self._skipping = b"", True
 
     def end(self, *, request_bytes: int) -> Tokens:
-        """The final count. Where the answer broke off before its own, an estimate on the high side stands in."""
+        """The final count. Where the answer broke off before its own, an estimate on the high side
+        stands in.
+        """
         if not self._streamed:
             self._object(self._rest)
         if not self.complete:

@@ -1,14 +1,23 @@
-"""Confining one run by the operating system: bubblewrap, system-call filters and Landlock together (tier "full"), or not at all."""
+"""Confining one run by the operating system: bubblewrap, system-call filters and Landlock together (tier
+"full"), or not at all.
+"""
 
 from __future__ import annotations
 
 from sandbox.confinement.bwrap import check_machine, interpreter, spawn
+from sandbox.confinement.canaries import MECHANISMS, TIER, Canary, CanaryReport, examine, prove
+from sandbox.confinement.collect import CollectedFile, Collection, collect
 from sandbox.confinement.limits import Limits
 from sandbox.confinement.process import ConfinedProcess
-from sandbox.confinement.profile import HOME, MODEL_SOCKET, SHELL_HOME, SHELL_LAUNCHER, WORKSPACE, Profile, Root
-
-TIER = "full"
-MECHANISMS = ("bubblewrap", "seccomp", "landlock")
+from sandbox.confinement.profile import (
+    HOME,
+    MODEL_SOCKET,
+    SHELL_HOME,
+    SHELL_LAUNCHER,
+    WORKSPACE,
+    Profile,
+    Root,
+)
 
 __all__ = [
     "HOME",
@@ -18,11 +27,18 @@ __all__ = [
     "SHELL_LAUNCHER",
     "TIER",
     "WORKSPACE",
+    "Canary",
+    "CanaryReport",
+    "CollectedFile",
+    "Collection",
     "ConfinedProcess",
     "Limits",
     "Profile",
     "Root",
     "check_machine",
+    "collect",
+    "examine",
     "interpreter",
+    "prove",
     "spawn",
 ]

@@ -1,4 +1,6 @@
-"""Starting a profile under bubblewrap: finding the program, opening what is bound, handing descriptors over. What is bound is profile.py's."""
+"""Starting a profile under bubblewrap: finding the program, opening what is bound, handing descriptors
+over. What is bound is profile.py's.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,15 @@ from sandbox.errors import SandboxError
 
 # Ubuntu's AppArmor profile lets exactly this path make user namespaces, so it comes before anything in PATH.
 PREFERRED = "/usr/bin/bwrap"
-_NEEDED_OPTIONS = ("--bind-fd", "--ro-bind-fd", "--ro-bind-data", "--disable-userns", "--add-seccomp-fd", "--size", "--perms")
+_NEEDED_OPTIONS = (
+    "--bind-fd",
+    "--ro-bind-fd",
+    "--ro-bind-data",
+    "--disable-userns",
+    "--add-seccomp-fd",
+    "--size",
+    "--perms",
+)
 _ETC_FILES = {
     "passwd": "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
     f"agent:x:1000:1000:agent:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -66,24 +76,29 @@ def find() -> str:
     try:
         said = subprocess.run([candidate, "--help"], env={}, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise SandboxError(f"{candidate} does not start", fix="sudo apt install --reinstall bubblewrap") from problem
+        raise SandboxError(
+            f"{candidate} does not start", fix="sudo apt install --reinstall bubblewrap"
+        ) from problem
     text = (said.stdout + said.stderr).decode(errors="replace").split()
     missing = [option for option in _NEEDED_OPTIONS if option not in text]
     if missing:
         raise SandboxError(
             f"{candidate} is too old: it lacks {', '.join(missing)}",
-            fix="sudo apt install bubblewrap (Debian 12's 0.8.0-2+deb12u1, Ubuntu's security update, or 0.10 and later)",
+            fix="sudo apt install bubblewrap (Debian 12's 0.8.0-2+deb12u1, Ubuntu's security update, "
+            "or 0.10 and later)",
         )
     return candidate
 
 
 def check_machine() -> None:
-    """Raise SandboxError 503 unless this kernel, user and installation can build the full profile (without starting anything)."""
+    """Raise SandboxError 503 unless this kernel, user and installation can build the full profile
+    (without starting anything).
+    """
     if sys.platform != "linux":
         raise SandboxError("runs are confined on Linux only", fix="accept this dispatch on a Linux machine")
     if (found := landlock.abi()) < landlock.REQUIRED_ABI:
         raise SandboxError(
-            f"this kernel's Landlock is version {found}, and shells of a run need version {landlock.REQUIRED_ABI}"
+            f"this kernel's Landlock is version {found}; shells of a run need version {landlock.REQUIRED_ABI}"
             if found
             else "this kernel has no Landlock, which shells of a run need",
             fix="boot Linux 6.12 or later, with `landlock` in the lsm= list (cat /sys/kernel/security/lsm)",
@@ -94,12 +109,19 @@ def check_machine() -> None:
 
 
 def interpreter() -> tuple[str, tuple[Root, ...]]:
-    """The Python that runs inside, as (program, folders to bind for it): this one's base installation, never a virtual environment."""
+    """The Python that runs inside, as (program, folders to bind for it): this one's base installation,
+    never a virtual environment.
+    """
     program = Path(os.path.realpath(sys.executable))
     prefix = Path(os.path.realpath(sys.base_prefix))
-    if not program.is_relative_to(prefix) or len(str(program)) > 200 or any(ch.isspace() for ch in str(program)):
+    if (
+        not program.is_relative_to(prefix)
+        or len(str(program)) > 200
+        or any(ch.isspace() for ch in str(program))
+    ):
         raise SandboxError(
-            f"the Python at {program} cannot run inside a sandbox", fix="install dispatch with the system's python3"
+            f"the Python at {program} cannot run inside a sandbox",
+            fix="install dispatch with the system's python3",
         )
     return str(program), () if prefix.is_relative_to("/usr") else (Root(prefix),)
 
@@ -110,7 +132,7 @@ def host_layout() -> Host:
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
         if path.is_symlink():
-            links.append((os.readlink(path), str(path)))
+            links.append((str(path.readlink()), str(path)))
         elif path.is_dir():
             folders.append(str(path))
     return Host(
@@ -131,17 +153,21 @@ async def spawn(
     stderr: int = subprocess.PIPE,
     alter: Arguments | None = None,
 ) -> ConfinedProcess:
-    """Start ``argv`` confined by ``profile``, with exactly ``env``. ``stdin`` and the others: PIPE, DEVNULL or a descriptor, as subprocess takes them.
+    """Start ``argv`` confined by ``profile``, with exactly ``env``. ``stdin`` and the others: PIPE,
+    DEVNULL or a descriptor, as subprocess takes them.
 
-    Call it from the main thread: the kernel kills the tree when the *thread* that forked bwrap ends, not the process.
-    ``alter`` changes bwrap's arguments before use; it exists to prove that the canaries notice (never set it elsewhere).
-    Raises SandboxError where the profile cannot be built; a failure of bwrap itself shows as exit status 1 and a line on stderr.
+    Call it from the main thread: the kernel kills the tree when the *thread* that forked bwrap ends, not
+    the process. ``alter`` changes bwrap's arguments before use; it exists to prove that the canaries notice
+    (never set it elsewhere). Raises SandboxError where the profile cannot be built; a failure of bwrap
+    itself shows as exit status 1 and a line on stderr.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("confined processes are started from the main thread only")
     program = find()
     python, python_runtime = interpreter()
-    profile = replace(profile, runtime=(*profile.runtime, *(part for part in python_runtime if part not in profile.runtime)))
+    profile = replace(
+        profile, runtime=(*profile.runtime, *(part for part in python_runtime if part not in profile.runtime))
+    )
     pins = await trio.to_thread.run_sync(Pins.take, profile)
     try:
         with contextlib.ExitStack() as opened:
@@ -149,9 +175,10 @@ async def spawn(
             words = arguments(profile, host_layout(), pins.found, given) + environment_arguments(env)
             if alter is not None:
                 words = alter(words)
-            # Not on the command line, which every user of this machine can read, and which pid 1 would show to the run.
+            # Not on the command line, which every user of this machine can read, and which pid 1 would show
+            # to the run.
             listed = _memory_file(b"".join(os.fsencode(word) + b"\0" for word in words), opened)
-            started = subprocess.Popen(
+            started = subprocess.Popen(  # noqa: ASYNC220 - in this very thread, see above; takes 2 ms
                 [program, "--args", str(listed), "--", *prlimit_prefix(profile.limits), *argv],
                 env={},
                 cwd="/",
@@ -204,12 +231,16 @@ def _open(path: Path, kinds: Sequence[Callable[[int], bool]], opened: contextlib
     except OSError as problem:
         if problem.errno == errno.ELOOP:
             raise SandboxError(
-                f"{path} passes through a symbolic link, which could be swapped", fix="name the real folder", code=403
+                f"{path} passes through a symbolic link, which could be swapped",
+                fix="name the real folder",
+                code=403,
             ) from problem
         raise SandboxError(f"{path} cannot be shown to the run: {problem.strerror}", code=422) from problem
     opened.callback(os.close, descriptor)
     if not any(kind(os.fstat(descriptor).st_mode) for kind in kinds):
-        raise SandboxError(f"{path} is not something a run may be given", fix="grant a folder or a plain file", code=403)
+        raise SandboxError(
+            f"{path} is not something a run may be given", fix="grant a folder or a plain file", code=403
+        )
     return descriptor
 
 

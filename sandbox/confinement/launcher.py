@@ -1,8 +1,10 @@
-"""The program the agent's shell commands pass through, inside the sandbox: enters a domain of its own, then becomes bash. Runs alone.
+"""The program the agent's shell commands pass through, inside the sandbox: enters a domain of its own,
+then becomes bash. Runs alone.
 
-Given to the claude program as CLAUDE_CODE_SHELL_PREFIX. Without it a shell command could write the memory of the agent program
-and its pipes to the supervisor, and so forge tool calls and results. Any step that fails ends it with status 126: never a shell without
-its domain. PR_SET_DUMPABLE is not used: exec resets it; the Landlock domain is what closes memory, and survives exec.
+Given to the claude program as CLAUDE_CODE_SHELL_PREFIX. Without it a shell command could write the memory
+of the agent program and its pipes to the supervisor, and so forge tool calls and results. Any step that
+fails ends it with status 126: never a shell without its domain. PR_SET_DUMPABLE is not used: exec resets
+it; the Landlock domain is what closes memory, and survives exec.
 """
 
 import ctypes
@@ -31,7 +33,9 @@ def _filter_calls(path: str) -> None:
 
 
 def main() -> None:
-    """``launcher 'command'`` runs it by bash; ``launcher --exec program argument…`` runs a program directly."""
+    """``launcher 'command'`` runs it by bash; ``launcher --exec program argument…`` runs a program
+    directly.
+    """
     try:
         with open(SETTINGS, encoding="utf-8") as file:  # noqa: PTH123
             settings = json.load(file)
@@ -43,15 +47,12 @@ def main() -> None:
         _filter_calls(settings["filter"])
         os.environ["HOME"] = settings["home"]
         arguments = sys.argv[1:]
-        if arguments[:1] == ["--exec"]:
-            command = arguments[1:]
-        else:
-            command = ["/bin/bash", "-c", *arguments]
+        command = arguments[1:] if arguments[:1] == ["--exec"] else ["/bin/bash", "-c", *arguments]
     except Exception as problem:
         sys.stderr.write(f"this shell could not be confined: {problem!r}\n")
         sys.exit(126)
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606
     except OSError as problem:
         sys.stderr.write(f"{command[0]}: {problem.strerror}\n")
         sys.exit(127)

@@ -1,4 +1,6 @@
-"""What one confined run may use up, as rlimits and file system sizes; how they are set, not who chooses them."""
+"""What one confined run may use up, as rlimits and file system sizes; how they are set, not who chooses
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ GIB = 1024 * MIB
 class Limits:
     """Bounds in bytes, seconds or counts. rlimits hold per process, sizes per run.
 
-    ``data`` bounds private writable memory; the address space is left alone because V8, Go and Java reserve tens of GiB
-    that they never touch. Below 1 GiB of data the claude program does not start. ``processes`` counts threads too, and the
-    kernel does not apply it to host uid 0.
+    ``data`` bounds private writable memory; the address space is left alone because V8, Go and Java reserve
+    tens of GiB that they never touch. Below 1 GiB of data the claude program does not start. ``processes``
+    counts threads too, and the kernel does not apply it to host uid 0.
     """
 
     data: int = 4 * GIB
@@ -30,10 +32,11 @@ class Limits:
 
 
 def prlimit_prefix(limits: Limits) -> list[str]:
-    """The words put before the program's own inside the sandbox: prlimit(1) sets soft and hard limits, then execs.
+    """The words put before the program's own inside the sandbox: prlimit(1) sets soft and hard limits,
+    then execs.
 
-    Not preexec_fn: that runs Python between fork and exec, and cannot reach past bwrap's own clone. A limit that this process itself
-    is under already is kept where it is the lower one.
+    Not preexec_fn: that runs Python between fork and exec, and cannot reach past bwrap's own clone. A limit
+    that this process itself is under already is kept where it is the lower one.
     """
     wanted = {
         "data": (resource.RLIMIT_DATA, limits.data),

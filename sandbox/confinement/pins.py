@@ -1,8 +1,10 @@
-"""Taking and giving back the protected names of a profile's writable roots: placeholders where one is missing. Which names: protect.py.
+"""Taking and giving back the protected names of a profile's writable roots: placeholders where one is
+missing. Which names: protect.py.
 
-A missing `.git` could be made by the run and would be obeyed by the host's next `git status`; so it is held by an empty folder for the time
-of the run. The sticky bit marks a placeholder as ours, so that one left by a crash is found, reused and removed. Runs that share a
-root hold a shared lock on it; the last one removes it (removing a mount point pulls the mount away in every other namespace).
+A missing `.git` could be made by the run and would be obeyed by the host's next `git status`; so it is held
+by an empty folder for the time of the run. The sticky bit marks a placeholder as ours, so that one left by
+a crash is found, reused and removed. Runs that share a root hold a shared lock on it; the last one removes
+it (removing a mount point pulls the mount away in every other namespace).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _FOLDER_MODE, _FILE_MODE = 0o1500, 0o1400
 
 
 class Pins:
-    """``found``: host path of each writable root → its pins, placeholders included. Use ``release`` when the run has ended."""
+    """``found``: host path of each writable root → its pins, placeholders included. Use ``release`` when
+    the run has ended.
+    """
 
     def __init__(self) -> None:
         self.found: dict[Path, tuple[Pin, ...]] = {}
@@ -28,7 +32,9 @@ class Pins:
 
     @classmethod
     def take(cls, profile: Profile) -> Pins:
-        """Scan every writable root of ``profile`` and hold what is missing. Blocking: up to seconds on a large folder."""
+        """Scan every writable root of ``profile`` and hold what is missing. Blocking: up to seconds on a
+        large folder.
+        """
         pins = cls()
         try:
             for root in profile.roots:
@@ -55,7 +61,7 @@ class Pins:
             os.close(descriptor)
 
     def _hold(self, root: Path) -> None:
-        present = {name.casefold() for name in os.listdir(root)}
+        present = {entry.name.casefold() for entry in root.iterdir()}
         for name in PLACEHOLDER_FOLDERS:
             if name not in present:
                 self._make(root / name, None)
@@ -73,7 +79,9 @@ class Pins:
                 path.mkdir(mode=0o500)
                 path.chmod(_FOLDER_MODE)
             else:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(
+                    path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+                )
                 try:
                     os.write(descriptor, content)
                     os.fchmod(descriptor, _FILE_MODE)
@@ -96,8 +104,12 @@ class Pins:
 def _is_placeholder(path: Path) -> bool:
     found = path.lstat()
     if stat.S_ISDIR(found.st_mode):
-        return stat.S_IMODE(found.st_mode) == _FOLDER_MODE and not os.listdir(path)
-    return stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) == _FILE_MODE and found.st_size == len(PLACEHOLDER_FILE[1])
+        return stat.S_IMODE(found.st_mode) == _FOLDER_MODE and not any(path.iterdir())
+    return (
+        stat.S_ISREG(found.st_mode)
+        and stat.S_IMODE(found.st_mode) == _FILE_MODE
+        and found.st_size == len(PLACEHOLDER_FILE[1])
+    )
 
 
 def _same(path: Path, descriptor: int) -> bool:

@@ -14,10 +14,11 @@ from sandbox.confinement.pins import Pins
 
 
 class ConfinedProcess:
-    """The tree under one bwrap. ``pid`` is bwrap's; killing it ends the pid namespace and so everything in it, setsid or not.
+    """The tree under one bwrap. ``pid`` is bwrap's; killing it ends the pid namespace and so everything
+    in it, setsid or not.
 
-    ``stdin``, ``stdout``, ``stderr``: trio streams where a pipe was asked for, else None. As an async context manager it is killed and reaped
-    on leaving.
+    ``stdin``, ``stdout``, ``stderr``: trio streams where a pipe was asked for, else None. As an async
+    context manager it is killed and reaped on leaving.
     """
 
     def __init__(self, started: subprocess.Popen[bytes], pins: Pins) -> None:
@@ -36,7 +37,9 @@ class ConfinedProcess:
         return self._started.returncode
 
     async def wait(self) -> int:
-        """Wait for the whole tree's end and return ``returncode``. Cancelling the wait leaves the tree running."""
+        """Wait for the whole tree's end and return ``returncode``. Cancelling the wait leaves the tree
+        running.
+        """
         while self._started.poll() is None:
             await trio.lowlevel.wait_readable(self._pidfd)
         self._finish()
@@ -67,9 +70,11 @@ class ConfinedProcess:
         await self.aclose()
 
     async def planted(self) -> tuple[Path, ...]:
-        """Host paths of protected names (a new `.git`, `.vscode`, …) that the run made in writable folders: tell the person.
+        """Host paths of protected names (a new `.git`, `.vscode`, …) that the run made in writable
+        folders: tell the person.
 
-        Call it after ``wait``."""
+        Call it after ``wait``.
+        """
         return await trio.to_thread.run_sync(self._pins.planted)
 
     def _finish(self) -> None:

@@ -1,4 +1,6 @@
-"""What a run may see, as a value, and the bwrap arguments that say so. Pure: nothing is opened, started or looked up here."""
+"""What a run may see, as a value, and the bwrap arguments that say so. Pure: nothing is opened, started
+or looked up here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from sandbox.confinement.limits import Limits
 from sandbox.confinement.protect import Pin
 from sandbox.errors import SandboxError
 
-# Where things are seen inside. Neutral on purpose: nothing of the person's own folder names reaches the agent through them.
+# Where things are seen inside. Neutral on purpose: nothing of the person's own folder names reaches the
+# agent through them.
 WORKSPACE = Path("/dispatch")
 HOME = Path("/run/home/agent")
 SHELL_HOME = Path("/run/home/shell")
@@ -20,24 +23,84 @@ LANDLOCK_MODULE = Path("/run/dispatch/landlock.py")
 SHELL_SETTINGS = Path("/run/dispatch/shell.json")
 SHELL_FILTER = Path("/run/dispatch/shell.bpf")
 
-# Of /etc only what programs need to find libraries, certificates, names and the time; nothing that may hold a secret.
+# Of /etc only what programs need to find libraries, certificates, names and the time; nothing that may hold
+# a secret.
 ETC = (
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl/certs", "ssl/openssl.cnf", "ca-certificates", "ca-certificates.conf",
-    "pki/tls/certs", "pki/ca-trust/extracted", "crypto-policies", "localtime", "timezone", "os-release", "debian_version", "mime.types",
-    "magic", "inputrc", "terminfo", "services", "protocols",
-)  # fmt: skip
-# Seen by a process of host uid 0 as its own files: core_pattern and sysrq-trigger would take over or reboot the host.
-PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "mtrr", "tty")
-PROC_HIDDEN = ("kcore", "kmsg", "keys", "key-users", "timer_list", "sched_debug", "kpagecount", "kpageflags", "kpagecgroup")
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
+    "crypto-policies",
+    "localtime",
+    "timezone",
+    "os-release",
+    "debian_version",
+    "mime.types",
+    "magic",
+    "inputrc",
+    "terminfo",
+    "services",
+    "protocols",
+)
+# Seen by a process of host uid 0 as its own files: core_pattern and sysrq-trigger would take over or reboot
+# the host.
+PROC_READ_ONLY = (
+    "sys",
+    "sysrq-trigger",
+    "irq",
+    "bus",
+    "fs",
+    "acpi",
+    "scsi",
+    "driver",
+    "mtrr",
+    "tty",
+    "pressure",
+    "dynamic_debug",
+    "asound",
+)
+PROC_HIDDEN = (
+    "kcore",
+    "kmsg",
+    "keys",
+    "key-users",
+    "timer_list",
+    "sched_debug",
+    "kpagecount",
+    "kpageflags",
+    "kpagecgroup",
+)
 _OCCUPIED = tuple(
-    Path(name) for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev", "/run", "/boot")
+    Path(name)
+    for name in (
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/etc",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/run",
+        "/boot",
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A folder (or file) of the person's that a run may see. ``path``: on the host, absolute, free of symbolic links.
-    ``at``: where it is seen inside; the same path unless given."""
+    """A folder (or file) of the person's that a run may see. ``path``: on the host, absolute, free of
+    symbolic links. ``at``: where it is seen inside; the same path unless given.
+    """
 
     path: Path
     writable: bool = False
@@ -52,11 +115,12 @@ class Root:
 class Profile:
     """Everything one run may see. Paths are the host's unless said otherwise.
 
-    ``workspace``: the run's own folder, writable, seen at /dispatch. ``home``: seen at /run/home/agent, writable for the agent program
-    and not for its shells; None is an empty, bounded one in memory. ``model_socket``: seen at /run/dispatch/model.sock, the only way
-    out; None is none. ``runtime``: programs and libraries outside /usr, read-only whatever they say. ``protected``: what must never be
-    visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. ``cwd``: an inside path.
-    Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
+    ``workspace``: the run's own folder, writable, seen at /dispatch. ``home``: seen at /run/home/agent,
+    writable for the agent program and not for its shells; None is an empty, bounded one in memory.
+    ``model_socket``: seen at /run/dispatch/model.sock, the only way out; None is none. ``runtime``:
+    programs and libraries outside /usr, read-only whatever they say. ``protected``: what must never be
+    visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. ``cwd``: an
+    inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
@@ -80,7 +144,9 @@ class Profile:
         return _translate(path, [(at, source) for source, at, _ in self.seen()])
 
     def seen(self) -> tuple[tuple[Path, Path, bool], ...]:
-        """The person's and the run's own folders as (host path, inside path, writable), in the order they are mounted."""
+        """The person's and the run's own folders as (host path, inside path, writable), in the order
+        they are mounted.
+        """
         own = [(self.workspace, WORKSPACE, True)]
         if self.home is not None:
             own.append((self.home, HOME, True))
@@ -103,7 +169,9 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the builder must know of this machine: the top-level links of a merged /usr, and /proc entries that exist."""
+    """What the builder must know of this machine: the top-level links of a merged /usr, and /proc
+    entries that exist.
+    """
 
     usr_links: tuple[tuple[str, str], ...] = ()
     usr_folders: tuple[str, ...] = ()
@@ -113,21 +181,33 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
-    """Descriptor numbers that bwrap inherits. ``binds``: host path → O_PATH descriptor; ``data``: inside path → descriptor with a
-    small file's content; ``filters``: system-call filters in order."""
+    """Descriptor numbers that bwrap inherits. ``binds``: host path → O_PATH descriptor; ``data``: inside
+    path → descriptor with a small file's content; ``filters``: system-call filters in order.
+    """
 
     binds: Mapping[Path, int]
     data: Mapping[Path, int]
     filters: Sequence[int]
 
 
-def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], given: Descriptors) -> list[str]:
-    """bwrap's arguments, without the program's. ``pins``: host path of a writable root → the protected names in it.
+def arguments(
+    profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], given: Descriptors
+) -> list[str]:
+    """bwrap's arguments, without the program's. ``pins``: host path of a writable root → the protected
+    names in it.
 
-    Sources are descriptors, opened beforehand without following links: a path could be swapped between check and mount.
+    Sources are descriptors, opened beforehand without following links: a path could be swapped between
+    check and mount.
     """
     limits = profile.limits
-    out = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-net", "--unshare-cgroup-try"]
+    out = [
+        "--unshare-user",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-uts",
+        "--unshare-net",
+        "--unshare-cgroup-try",
+    ]
     out += ["--disable-userns", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     out += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
     out += ["--ro-bind", "/usr", "/usr"]
@@ -142,7 +222,18 @@ def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], 
         out += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
     for name in host.proc_hidden:
         out += ["--ro-bind", "/dev/null", f"/proc/{name}"]
-    out += ["--dev", "/dev", "--perms", "1777", "--size", str(limits.shm_size), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
+    out += [
+        "--dev",
+        "/dev",
+        "--perms",
+        "1777",
+        "--size",
+        str(limits.shm_size),
+        "--tmpfs",
+        "/dev/shm",  # noqa: S108
+        "--remount-ro",
+        "/dev",
+    ]
     out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
     out += ["--perms", "0755", "--size", "1048576", "--tmpfs", "/run"]
     out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
@@ -159,7 +250,13 @@ def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], 
     if profile.model_socket is not None:
         out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
     for at, descriptor in given.data.items():
-        out += ["--perms", "0555" if at == SHELL_LAUNCHER else "0444", "--ro-bind-data", str(descriptor), str(at)]
+        out += [
+            "--perms",
+            "0555" if at == SHELL_LAUNCHER else "0444",
+            "--ro-bind-data",
+            str(descriptor),
+            str(at),
+        ]
     out += ["--remount-ro", "/run", "--remount-ro", "/"]
     for descriptor in given.filters:
         out += ["--add-seccomp-fd", str(descriptor)]
@@ -167,7 +264,9 @@ def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], 
 
 
 def environment_arguments(env: Mapping[str, str]) -> list[str]:
-    """``--setenv`` for each variable. bwrap itself is started with none: pid 1 would show them in /proc/1/environ."""
+    """``--setenv`` for each variable. bwrap itself is started with none: pid 1 would show them in
+    /proc/1/environ.
+    """
     out: list[str] = []
     for name, value in env.items():
         if not name or "=" in name or "\0" in name + value:
@@ -197,15 +296,27 @@ def _check(profile: Profile) -> None:
     for root in profile.roots:
         for path in (root.path, root.inside):
             if path == Path("/") or any(path.is_relative_to(taken) for taken in _OCCUPIED):
-                raise SandboxError(f"{path} belongs to the system and cannot be granted", fix="grant a project folder", code=403)
+                raise SandboxError(
+                    f"{path} belongs to the system and cannot be granted",
+                    fix="grant a project folder",
+                    code=403,
+                )
         if any(root.inside.is_relative_to(mine) or mine.is_relative_to(root.inside) for mine in own):
-            raise SandboxError(f"{root.inside} is the run's own place inside the sandbox", fix="give the folder another one", code=422)
+            raise SandboxError(
+                f"{root.inside} is the run's own place inside the sandbox",
+                fix="give the folder another one",
+                code=422,
+            )
         for hidden in profile.protected:
             if hidden.is_relative_to(root.path) or root.path.is_relative_to(hidden):
-                raise SandboxError(f"{root.path} would show {hidden} to the run", fix="grant a narrower folder", code=403)
+                raise SandboxError(
+                    f"{root.path} would show {hidden} to the run", fix="grant a narrower folder", code=403
+                )
         places.append(root.inside)
     if len(set(places)) != len(places):
         raise SandboxError("two granted folders have the same place inside the sandbox", code=422)
     for part in profile.runtime:
         if any(hidden.is_relative_to(part.path) for hidden in profile.protected):
-            raise SandboxError(f"the program folder {part.path} holds something that must stay hidden", code=403)
+            raise SandboxError(
+                f"the program folder {part.path} holds something that must stay hidden", code=403
+            )

@@ -1,7 +1,9 @@
-"""Names inside a writable folder that make the host run something later: which they are, and where they are now. Pure scan, no mounts.
+"""Names inside a writable folder that make the host run something later: which they are, and where they
+are now. Pure scan, no mounts.
 
-Each is pinned by a read-only bind of its own. A mount point cannot be renamed or removed, so `mv .git g2; cp -r g2 .git` fails too.
-All of `.git` is read-only, not only its config and hooks: a new `.git/commondir` would redirect both.
+Each is pinned by a read-only bind of its own. A mount point cannot be renamed or removed, so `mv .git g2;
+cp -r g2 .git` fails too. All of `.git` is read-only, not only its config and hooks: a new `.git/commondir`
+would redirect both.
 """
 
 from __future__ import annotations
@@ -15,13 +17,28 @@ from sandbox.errors import SandboxError
 # Folders whose content an editor, git or an agent executes or obeys on the host.
 FOLDERS = frozenset({".git", ".claude", ".vscode", ".idea", ".devcontainer", ".husky"})
 FILES = frozenset(
-    {
-        ".mcp.json", ".gitmodules", ".gitconfig", ".envrc", ".bashrc", ".bash_profile", ".bash_login", ".bash_logout",
-        ".profile", ".zshrc", ".zshenv", ".zprofile", ".zlogin", ".ripgreprc", ".tool-versions", ".mise.toml",
-    }
-)  # fmt: skip
+    [
+        ".mcp.json",
+        ".gitmodules",
+        ".gitconfig",
+        ".envrc",
+        ".bashrc",
+        ".bash_profile",
+        ".bash_login",
+        ".bash_logout",
+        ".profile",
+        ".zshrc",
+        ".zshenv",
+        ".zprofile",
+        ".zlogin",
+        ".ripgreprc",
+        ".tool-versions",
+        ".mise.toml",
+    ]
+)
 NAMES = FOLDERS | FILES
-# Made, empty, at the top of a writable folder for the time of a run where missing, so that the name cannot be taken.
+# Made, empty, at the top of a writable folder for the time of a run where missing, so that the name cannot
+# be taken.
 PLACEHOLDER_FOLDERS = (".git", ".claude", ".vscode", ".idea")
 PLACEHOLDER_FILE = (".mcp.json", b'{"mcpServers":{}}\n')
 
@@ -40,10 +57,11 @@ class Pin:
 
 
 def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS) -> tuple[Pin, ...]:
-    """Every protected name below ``root``, at any depth, compared without case; what lies inside one is not looked at.
+    """Every protected name below ``root``, at any depth, compared without case; what lies inside one is
+    not looked at.
 
-    Raises SandboxError 403 when a protected name is a symbolic link (it could be swapped under the pin), and 413 when the
-    folder is too large to look through.
+    Raises SandboxError 403 when a protected name is a symbolic link (it could be swapped under the pin),
+    and 413 when the folder is too large to look through.
     """
     pins: list[Pin] = []
     seen = 0
@@ -78,7 +96,7 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 waiting.append(Path(entry.path))
     if len(pins) > max_pins:
         raise SandboxError(
-            f"{root} holds {len(pins)} repositories and settings folders, more than the {max_pins} that can be protected",
+            f"{root} holds {len(pins)} repositories and settings folders; {max_pins} can be protected",
             fix="grant a narrower folder",
             code=413,
         )
@@ -86,7 +104,8 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
 
 
 def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
-    """Protected names below ``root`` that were not there ``before`` the run, relative to it: what a person should be told of.
+    """Protected names below ``root`` that were not there ``before`` the run, relative to it: what a
+    person should be told of.
 
     Nothing can stop a run that may write a folder from making a new repository inside it.
     """

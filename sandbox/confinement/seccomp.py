@@ -1,11 +1,13 @@
-"""The system-call filters of a confined run, compiled by libseccomp for x86_64 and aarch64. Loading them is bwrap's work.
+"""The system-call filters of a confined run, compiled by libseccomp for x86_64 and aarch64. Loading them
+is bwrap's work.
 
-Two filters, because the kernel applies the strictest of them and each stays simple: `ALLOWED` is an allow-list, so that a call
-the kernel gains tomorrow is closed today; the second refuses single arguments of allowed calls. Arguments that the kernel reads
-as 32 bits are compared under a 32-bit mask: comparing all 64 let CVE-2019-10063 through.
+Two filters, because the kernel applies the strictest of them and each stays simple: `ALLOWED` is an
+allow-list, so that a call the kernel gains tomorrow is closed today; the second refuses single arguments of
+allowed calls. Arguments that the kernel reads as 32 bits are compared under a 32-bit mask: comparing all 64
+let CVE-2019-10063 through.
 
-A third, smaller one is for shells started by the agent: they get no unix sockets, so that nothing but the agent program itself
-can speak to the model socket (Landlock cannot restrict pathname sockets before ABI 9).
+A third, smaller one is for shells started by the agent: they get no unix sockets, so that nothing but the
+agent program itself can speak to the model socket (Landlock cannot restrict pathname sockets before ABI 9).
 """
 
 from __future__ import annotations
@@ -21,37 +23,44 @@ from sandbox.errors import SandboxError
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-_CLONE_NAMESPACES = 0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+_CLONE_NAMESPACES = (
+    0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+)
 _WORD = 0xFFFFFFFF
 _PER_LINUX, _ADDR_NO_RANDOMIZE, _QUERY = 0x0, 0x0040000, _WORD
 
-# What ordinary programs (shells, compilers, interpreters, git, the claude program) use. Absent on purpose, among others: ptrace,
-# process_vm_*, pidfd_getfd, kcmp; keyctl and friends; io_uring_*; userfaultfd; bpf; perf_event_open; mount, unshare, setns, chroot and
-# the new mount API; *_by_handle_at; openat2 (its mode is behind a pointer); System V and POSIX message queues, semaphores and shared memory (memory no rlimit bounds); clone3
-# (its flags are behind a pointer: glibc falls back to clone); clock and module calls.
+# What ordinary programs (shells, compilers, interpreters, git, the claude program) use. Absent on purpose,
+# among others: ptrace, process_vm_*, pidfd_getfd, kcmp; keyctl and friends; io_uring_*; userfaultfd; bpf;
+# perf_event_open; mount, unshare, setns, chroot and the new mount API; *_by_handle_at; openat2 (its mode is
+# behind a pointer); System V and POSIX message queues, semaphores and shared memory (memory no rlimit
+# bounds); clone3 (its flags are behind a pointer: glibc falls back to clone); clock and module calls.
 ALLOWED = """
-accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres clock_gettime
-clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_ctl_old
-epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64
-fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fork fremovexattr fsetxattr
-fstat fstatfs fsync ftruncate futex futex_waitv futimesat getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups
-getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit get_robust_list getrusage
-getsid getsockname getsockopt get_thread_area gettid gettimeofday getuid getxattr inotify_add_watch inotify_init inotify_init1
-inotify_rm_watch ioctl ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr
-link linkat listen listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise membarrier memfd_create mincore mkdir mkdirat
-mknod mknodat mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap nanosleep newfstatat open openat
-pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll prctl pread64 preadv preadv2 prlimit64
-process_mrelease pselect6 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg
-remap_file_pages removexattr rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask
-rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_getaffinity sched_getattr sched_getparam
-sched_get_priority_max sched_get_priority_min sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr
-sched_setparam sched_setscheduler sched_yield seccomp select sendfile sendmmsg sendmsg sendto setfsgid setfsuid setgid setgroups
-setitimer setpgid setpriority setregid setresgid setresuid setreuid setrlimit set_robust_list setsid setsockopt set_thread_area
-set_tid_address setuid setxattr shutdown sigaltstack signalfd signalfd4 splice stat statfs statx symlink symlinkat sync
-sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create
-timerfd_gettime timerfd_settime times tkill truncate umask uname unlink unlinkat utime utimensat utimes vfork vmsplice wait4 waitid
-write writev
-""".split()
+accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres
+clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create
+epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2
+execve execveat exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2
+fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fork fremovexattr fsetxattr fstat fstatfs fsync
+ftruncate futex futex_waitv futimesat getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups
+getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit
+get_robust_list getrusage getsid getsockname getsockopt get_thread_area gettid gettimeofday getuid getxattr
+inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl ioprio_get ioprio_set kill
+landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link linkat listen
+listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise membarrier memfd_create mincore mkdir
+mkdirat mknod mknodat mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap nanosleep
+newfstatat open openat pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll
+ppoll prctl pread64 preadv preadv2 prlimit64 process_mrelease pselect6 pwrite64 pwritev pwritev2 read
+readahead readlink readlinkat readv recvfrom recvmmsg recvmsg remap_file_pages removexattr rename renameat
+renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn
+rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_getaffinity sched_getattr sched_getparam
+sched_get_priority_max sched_get_priority_min sched_getscheduler sched_rr_get_interval sched_setaffinity
+sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select sendfile sendmmsg sendmsg sendto
+setfsgid setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid
+setrlimit set_robust_list setsid setsockopt set_thread_area set_tid_address setuid setxattr shutdown
+sigaltstack signalfd signalfd4 splice stat statfs statx symlink symlinkat sync sync_file_range syncfs
+sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
+timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlink unlinkat utime
+utimensat utimes vfork vmsplice wait4 waitid write writev
+""".split()  # noqa: SIM905 - a list this long reads best as text
 
 
 def architecture() -> str:
@@ -60,7 +69,8 @@ def architecture() -> str:
     names = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "AARCH64", "arm64": "AARCH64"}
     if machine.lower() not in names:
         raise SandboxError(
-            f"no system-call filter is known for {machine}", fix="run tasks on an x86_64 or aarch64 Linux machine"
+            f"no system-call filter is known for {machine}",
+            fix="run tasks on an x86_64 or aarch64 Linux machine",
         )
     return names[machine.lower()]
 
@@ -103,7 +113,9 @@ def _export(made: Any) -> bytes:
 
 
 def allow_list(arch: str) -> bytes:
-    """The first filter as BPF: calls outside `ALLOWED` fail with ENOSYS, which programs take as an older kernel."""
+    """The first filter as BPF: calls outside `ALLOWED` fail with ENOSYS, which programs take as an older
+    kernel.
+    """
     library = _pyseccomp()
     made = _new(library, library.ERRNO(errno.ENOSYS), arch)
     for name in ALLOWED:
@@ -129,7 +141,10 @@ def argument_filter(arch: str) -> bytes:
             _add(library, made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
         for name, position in (("mknod", 1), ("mknodat", 2)):
             _add(library, made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
-        for name, position in (("open", 1), ("openat", 2)):  # without O_CREAT the mode is whatever the register held
+        for name, position in (
+            ("open", 1),
+            ("openat", 2),
+        ):  # without O_CREAT the mode is whatever the register held
             create = library.Arg(position, library.MASKED_EQ, os.O_CREAT, os.O_CREAT)
             _add(library, made, refuse, name, create, library.Arg(position + 1, library.MASKED_EQ, bit, bit))
     return _export(made)
@@ -139,11 +154,19 @@ def shell_filter(arch: str) -> bytes:
     """The filter a nested shell adds: no unix sockets (EACCES); socket pairs remain."""
     library = _pyseccomp()
     made = _new(library, library.ALLOW, arch)
-    _add(library, made, library.ERRNO(errno.EACCES), "socket", library.Arg(0, library.MASKED_EQ, _WORD, AF_UNIX))
+    _add(
+        library,
+        made,
+        library.ERRNO(errno.EACCES),
+        "socket",
+        library.Arg(0, library.MASKED_EQ, _WORD, AF_UNIX),
+    )
     return _export(made)
 
 
 def filters(arch: str | None = None) -> tuple[bytes, bytes]:
-    """Both filters of the sandbox, for this machine unless ``arch`` (``X86_64`` or ``AARCH64``) says otherwise."""
+    """Both filters of the sandbox, for this machine unless ``arch`` (``X86_64`` or ``AARCH64``) says
+    otherwise.
+    """
     arch = arch or architecture()
     return allow_list(arch), argument_filter(arch)

@@ -19,7 +19,8 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(name: str | Path, flags: int, *, directory: int | None = None, resolve: int = 0) -> int:
-    """Open ``name`` (relative to the descriptor ``directory``, if given) as openat2(2) does; the descriptor is close-on-exec.
+    """Open ``name`` (relative to the descriptor ``directory``, if given) as openat2(2) does; the
+    descriptor is close-on-exec.
 
     Raises OSError with the kernel's errno (ELOOP for a refused symbolic link, EXDEV for a way out).
     """

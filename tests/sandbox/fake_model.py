@@ -1,4 +1,6 @@
-"""A scripted model on loopback that speaks the Messages API's stream: what the tests put behind the proxy. No policy."""
+"""A scripted model on loopback that speaks the Messages API's stream: what the tests put behind the
+proxy. No policy.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,18 @@ def say(text: str) -> Turn:
 
 
 def call(name: str, **arguments: Any) -> Turn:
-    return {"type": "tool_use", "id": f"toolu_{abs(hash((name, str(arguments)))):024d}"[:30], "name": name, "input": arguments}
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{abs(hash((name, str(arguments)))):024d}"[:30],
+        "name": name,
+        "input": arguments,
+    }
 
 
 class FakeModel:
-    """``turns``: the content block answered to each request in turn; the last is repeated. ``seen``: (path, headers, body) of each request."""
+    """``turns``: the content block answered to each request in turn; the last is repeated. ``seen``:
+    (path, headers, body) of each request.
+    """
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.turns = list(turns)
@@ -32,7 +41,8 @@ class FakeModel:
         self.hold.set()
 
     def next_turn(self, body: dict[str, Any]) -> Turn:
-        # The position in the script is how many tool results the conversation holds: requests on the side do not shift it.
+        # The position in the script is how many tool results the conversation holds: requests on the side
+        # do not shift it.
         done = sum(
             1
             for message in body.get("messages", [])
@@ -44,10 +54,27 @@ class FakeModel:
 
 
 def stream(turn: Turn, model: str) -> list[tuple[str, dict[str, Any]]]:
-    usage = {"input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 20}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "stop_reason": None, "usage": usage}
+    usage = {
+        "input_tokens": 100,
+        "output_tokens": 1,
+        "cache_read_input_tokens": 10,
+        "cache_creation_input_tokens": 20,
+    }
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "usage": usage,
+    }
     if turn["type"] == "text":
-        start, delta, stop = {"type": "text", "text": ""}, {"type": "text_delta", "text": turn["text"]}, "end_turn"
+        start, delta, stop = (
+            {"type": "text", "text": ""},
+            {"type": "text_delta", "text": turn["text"]},
+            "end_turn",
+        )
     else:
         start = {**turn, "input": {}}
         delta, stop = {"type": "input_json_delta", "partial_json": json.dumps(turn["input"])}, "tool_use"
@@ -56,7 +83,10 @@ def stream(turn: Turn, model: str) -> list[tuple[str, dict[str, Any]]]:
         ("content_block_start", {"type": "content_block_start", "index": 0, "content_block": start}),
         ("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": delta}),
         ("content_block_stop", {"type": "content_block_stop", "index": 0}),
-        ("message_delta", {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 50}}),
+        (
+            "message_delta",
+            {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 50}},
+        ),
         ("message_stop", {"type": "message_stop"}),
     ]
 
@@ -71,7 +101,9 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            model.seen.append(
+                (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            )
             model.hold.wait(20)
             if model.answer_with is not None:
                 status, headers, answer = model.answer_with
@@ -83,7 +115,9 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
                 return
             events = stream(model.next_turn(body), body["model"])
             if body.get("stream"):
-                answer = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events).encode()
+                answer = "".join(
+                    f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events
+                ).encode()
                 kind = "text/event-stream; charset=utf-8"
             else:
                 full = dict(events[0][1]["message"])

@@ -1,0 +1,293 @@
+"""`dp-agent`: runs one accepted dispatch and speaks frames with the node on stdin and stdout. Decides no
+policy.
+
+One process, one run. In order: read `start`; make the run's folders; build the sandbox and prove it; open
+the door to the model; let the runtime work, each call through the gate; end it; collect what it returns;
+say `finished`.
+
+How it ends early. `cancel`: the whole tree is killed, then `finished`. End of input: the node is gone,
+nobody would read another word, so this process exits on the spot. SIGKILL of this process: the kernel kills
+bwrap with it (PR_SET_PDEATHSIG), and the pid namespace with bwrap. In each case nothing of the run lives
+on.
+
+The model's key comes in `start` and goes to the proxy. It is in no environment, no argument, no log, no
+frame.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+import trio
+
+from sandbox import brief, frames, rundir, runtimes
+from sandbox.confinement import CanaryReport, Profile, collect, prove
+from sandbox.errors import FrameError, SandboxError
+from sandbox.gate import DENIALS_IN_A_ROW, Gate
+from sandbox.model_proxy import NO_KEY, ModelProxy
+from sandbox.policy import GRANTABLE_TOOLS
+from sandbox.views import resolver
+
+_FIX: Final = "; fix: "
+
+
+@dataclass
+class _Ending:
+    """Why a run ends before its runtime does. The first reason stands."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    status: frames.RunStatus | None = None
+    reason: str = ""
+    code: int | None = None
+
+    def end(self, status: frames.RunStatus, reason: str, code: int | None = None) -> None:
+        if self.status is None:
+            self.status, self.reason, self.code = status, reason, code
+        self.scope.cancel()
+
+
+class Agent:
+    """One run: `start` in, frames out."""
+
+    def __init__(self, start: frames.Start, writer: frames.FrameWriter) -> None:
+        self._start = start
+        self._writer = writer
+        self._ending = _Ending()
+        self._gate: Gate | None = None
+        self._proxy: ModelProxy | None = None
+        self._facts: frames.SandboxFacts | None = None
+        self._turns = 0
+        self._seconds = 0.0
+        self._run_dir = rundir.RunDir(Path(start.run_dir))
+
+    async def run(self) -> None:
+        """The whole run, its `finished` included. Raises nothing but what breaks the pipe to the node."""
+        began = trio.current_time()
+        outcome = runtimes.Outcome("failed", reason="the run did not begin", code=500)
+        files: list[frames.ReturnedFile] = []
+        try:
+            with self._ending.scope:
+                outcome = await self._work()
+                files = await self._returned()
+        except Exception as raised:
+            error = _root(raised)
+            outcome = _failure(error)
+            if not isinstance(error, SandboxError):
+                # A defect of ours or a full disk. The node hears of the end in any case; the log gets the rest.
+                sys.excepthook(type(raised), raised, raised.__traceback__)
+        self._seconds = trio.current_time() - began
+        await self._writer.send(self._finished(outcome, files))
+
+    def cancel(self, frame: frames.Cancel) -> None:
+        """The node wants it to end."""
+        self._ending.end(frame.status, frame.reason or frame.status)
+
+    def answer(self, frame: frames.Answer) -> None:
+        """The node's word on a call."""
+        if self._gate is not None:
+            self._gate.answer(frame)
+
+    async def _work(self) -> runtimes.Outcome:
+        start = self._start
+        runtime = runtimes.load(start.runtime)
+        version = runtime.version()
+        if runtime.needs_model and not start.model.api_key:
+            raise SandboxError(NO_KEY.partition(": ")[0], fix=NO_KEY.partition(": ")[2], code=401)
+        await trio.to_thread.run_sync(self._run_dir.make, start.files)
+        self._proxy = ModelProxy(
+            start.model.base_url,
+            start.model.api_key,
+            budget_usd=start.budget.usd,
+            # Each turn is one request; a few more for counting tokens and for what a refused request is
+            # tried again.
+            max_requests=start.budget.turns * 3 + 20,
+        )
+        async with self._proxy.serving(self._run_dir.socket):
+            profile = rundir.profile(
+                start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model
+            )
+            self._facts = _facts(await prove(profile))
+            await self._writer.send(
+                frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version)
+            )
+            return await self._let_work(runtime, profile)
+
+    async def _let_work(self, runtime: runtimes.Runtime, profile: Profile) -> runtimes.Outcome:
+        start = self._start
+        for server in start.mcp_servers:
+            await self._emit(frames.Status(status="mcp_server_absent", detail=server))
+        self._gate = Gate(
+            rundir.scope(start, profile),
+            resolve=resolver(profile.outside),
+            send=self._writer.send,
+            emit=self._emit,
+            answer_seconds=start.answer_seconds,
+        )
+        folders = [str(root.inside) for root in profile.roots]
+        task = runtimes.Task(
+            sender_text=start.task,
+            attached=brief.attached(start),
+            instructions=brief.instructions(start, folders),
+            script=tuple(start.script),
+        )
+        surroundings = runtimes.Surroundings(
+            profile=profile,
+            gate=self._gate,
+            emit=self._emit,
+            tools=frozenset(start.tools) & GRANTABLE_TOOLS,
+            budget=start.budget,
+            model=start.model.name,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_gate, self._gate)
+            nursery.start_soon(self._watch_clock)
+            outcome = await runtime.run(task, surroundings)
+            nursery.cancel_scope.cancel()
+        self._turns = outcome.turns
+        return outcome
+
+    async def _watch_gate(self, gate: Gate) -> None:
+        await gate.tripped.wait()
+        self._ending.end("failed", f"{DENIALS_IN_A_ROW} calls in a row were denied", 403)
+
+    async def _watch_clock(self) -> None:
+        await trio.sleep(self._start.budget.minutes * 60)
+        self._ending.end(
+            "failed", f"the run took longer than its {self._start.budget.minutes:g} minutes", 429
+        )
+
+    async def _emit(self, event: frames.TraceEvent) -> None:
+        await self._writer.send(frames.Event(event=redacted(event) if self._start.redact else event))
+
+    async def _returned(self) -> list[frames.ReturnedFile]:
+        collection = await trio.to_thread.run_sync(
+            lambda: collect(
+                self._run_dir.workspace, self._run_dir.collected, max_bytes=self._start.budget.output_bytes
+            )
+        )
+        for name, reason in collection.left_out:
+            await self._emit(frames.Status(status="file_left_out", detail=f"{name}: {reason}"))
+        return [
+            frames.ReturnedFile(name=file.name, path=str(file.path), size=file.size, sha256=file.sha256)
+            for file in collection.files
+        ]
+
+    def _finished(self, outcome: runtimes.Outcome, files: list[frames.ReturnedFile]) -> frames.Finished:
+        spent = self._proxy.usage if self._proxy is not None else None
+        usage = frames.Usage(
+            turns=self._turns or (spent.requests if spent else 0),
+            input_tokens=spent.input_tokens if spent else 0,
+            output_tokens=spent.output_tokens if spent else 0,
+            cost_usd=round(spent.cost_usd, 6) if spent else 0.0,
+            seconds=round(self._seconds, 3),
+        )
+        if self._ending.status is not None:
+            return frames.Finished(
+                status=self._ending.status,
+                usage=usage,
+                reason=self._ending.reason,
+                code=self._ending.code,
+                sandbox=self._facts,
+            )
+        return frames.Finished(
+            status=outcome.status,
+            reply=outcome.reply,
+            usage=usage,
+            files=files,
+            reason=outcome.reason,
+            code=outcome.code,
+            sandbox=self._facts,
+        )
+
+
+def redacted(event: frames.TraceEvent) -> frames.TraceEvent:
+    """The event for an edge that returns results `redacted`: inputs and outputs as size and outcome only."""
+    if isinstance(event, frames.ToolCall):
+        size = len(msgspec.json.encode(event.input))
+        return msgspec.structs.replace(event, input={"redacted_bytes": size})
+    if isinstance(event, frames.ToolResult):
+        return msgspec.structs.replace(event, output=f"[{len(event.output.encode())} bytes]")
+    return event
+
+
+def _facts(report: CanaryReport) -> frames.SandboxFacts:
+    return frames.SandboxFacts(
+        tier=report.tier,
+        mechanisms=list(report.mechanisms),
+        canaries={canary.name: canary.outcome for canary in report.canaries},
+    )
+
+
+def _failure(error: BaseException) -> runtimes.Outcome:
+    if not isinstance(error, SandboxError):
+        return runtimes.Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)
+    reason = error.message + (_FIX + error.fix if error.fix else "")
+    return runtimes.Outcome("failed", reason=reason, code=error.code)
+
+
+def _root(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _converse(reader: frames.FrameReader[frames.ToAgent], writer: frames.FrameWriter) -> None:
+    incoming = aiter(reader)
+    start = await anext(incoming, None)
+    if start is None:
+        return
+    if not isinstance(start, frames.Start):
+        raise FrameError("the first frame must be start")
+    agent = Agent(start, writer)
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            async for frame in incoming:
+                if isinstance(frame, frames.Answer):
+                    agent.answer(frame)
+                elif isinstance(frame, frames.Cancel):
+                    agent.cancel(frame)
+                else:
+                    raise FrameError("start was sent twice")
+            _leave()
+
+        nursery.start_soon(listen)
+        await agent.run()
+        nursery.cancel_scope.cancel()
+
+
+def _leave() -> NoReturn:
+    """The node is gone. No clean-up: bwrap dies with this process, and its whole pid namespace with it."""
+    os._exit(1)
+
+
+def main() -> None:
+    """Run one dispatch. Exit status 0 once `finished` was said, 1 when the node left or spoke no frames."""
+    # Frames have the two pipes to themselves: a stray print of a library must not become half a frame.
+    incoming, outgoing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+
+    async def run() -> None:
+        reader: frames.FrameReader[frames.ToAgent]
+        reader = frames.FrameReader(trio.lowlevel.FdStream(incoming), frames.decode_to_agent)
+        await _converse(reader, frames.FrameWriter(trio.lowlevel.FdStream(outgoing)))
+
+    try:
+        trio.run(run, strict_exception_groups=True)
+    except* FrameError as problem:
+        sys.stderr.write(f"dp-agent: {problem.exceptions[0]}\n")
+        sys.exit(1)
+    except* (trio.BrokenResourceError, KeyboardInterrupt):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""A run's folder and what follows from it: where things are, what the sandbox shows, what the scope allows.
+
+Layout, inside the `run_dir` that the node gives:
+    workspace/      the agent's own; in/ what came along, out/ what goes back
+    home/           a fresh home for the agent program
+    collected/      returned files, copied out when the run is over; no run ever sees it
+    model.sock      the model proxy
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sandbox import frames
+from sandbox.brief import IN, OUT
+from sandbox.confinement import HOME, WORKSPACE, Profile, Root
+from sandbox.errors import SandboxError
+from sandbox.policy import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
+
+PROJECT: Final = Path("/project")
+"""Where the agent sees the folder it starts in. Neutral, since a folder's real name is nobody's business
+but ours.
+"""
+FOLDERS: Final = Path("/folders")
+"""Where it sees the edge's folders, by number."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run on this machine."""
+
+    path: Path
+
+    @property
+    def workspace(self) -> Path:
+        return self.path / "workspace"
+
+    @property
+    def home(self) -> Path:
+        return self.path / "home"
+
+    @property
+    def collected(self) -> Path:
+        return self.path / "collected"
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "model.sock"
+
+    def make(self, files: Sequence[frames.Attachment]) -> None:
+        """Make the folders and copy `files` in. Blocking. SandboxError for names or files that are not
+        plain.
+        """
+        for folder in (self.workspace, self.home):
+            folder.mkdir(mode=0o700)
+        for name in (IN, OUT):
+            (self.workspace / name).mkdir(mode=0o700)
+        for file in files:
+            _copy(Path(file.path), self.workspace / IN, file.name)
+
+
+def profile(start: frames.Start, run_dir: RunDir, *, programs: tuple[Root, ...], model: bool) -> Profile:
+    """What the sandbox shows. SandboxError 403 for a folder that must not be, or a `cwd` outside the paths."""
+    roots = _folders(start)
+    return Profile(
+        workspace=run_dir.workspace,
+        home=run_dir.home,
+        roots=roots,
+        model_socket=run_dir.socket if model else None,
+        runtime=programs,
+        protected=tuple(Path(path) for path in start.protected),
+        cwd=PROJECT if start.cwd is not None else WORKSPACE,
+    )
+
+
+def scope(start: frames.Start, profile: Profile) -> Scope:
+    """What the gate allows. Unknown tool names are dropped here and denied there."""
+    return Scope(
+        tools=frozenset(start.tools) & GRANTABLE_TOOLS,
+        roots=(str(profile.workspace), *(str(root.path) for root in profile.roots)),
+        workspace=str(profile.workspace),
+        project=start.cwd or str(profile.workspace),
+        cwd=str(profile.cwd),
+        home=str(HOME),
+        approval=start.approval,
+        rules=frozenset(start.rules),
+    )
+
+
+def _folders(start: frames.Start) -> tuple[Root, ...]:
+    if start.cwd is not None and start.paths and not inside(start.cwd, tuple(start.paths)):
+        raise SandboxError(
+            "the run's folder is outside the paths of this edge", fix="choose one inside", code=403
+        )
+    writable = bool(WRITING_TOOLS & set(start.tools))
+    project = [] if start.cwd is None else [Root(Path(start.cwd), writable, PROJECT)]
+    others = [path for path in dict.fromkeys(start.paths) if path != start.cwd]
+    numbered = [Root(Path(path), writable, FOLDERS / str(number)) for number, path in enumerate(others, 1)]
+    return (*project, *numbered)
+
+
+def _copy(source: Path, folder: Path, name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise SandboxError("an attached file's name is not a plain one", code=422)
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as reading:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SandboxError("an attached file is not a plain file", code=422)
+        with (folder / name).open("xb") as writing:
+            shutil.copyfileobj(reading, writing)

@@ -1,0 +1,96 @@
+"""What runs a task: the interface every runtime has, and the list of those there are. No runtime's own
+code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from sandbox import frames
+from sandbox.confinement import Profile, Root
+from sandbox.errors import SandboxError
+from sandbox.gate import Gate
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the runtime is to do. `sender_text` is the sender's task, to the letter, and is passed on
+    unchanged; `attached` is everything else that came along, already framed as data ("" when nothing did);
+    `instructions` are ours: where it is and what it may do. `script` is for the scripted runtime only.
+    """
+
+    sender_text: str
+    attached: str
+    instructions: str
+    script: tuple[frames.ScriptStep, ...] = ()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a runtime works with. `profile`: the sandbox to start programs in. `gate`: asked before every
+    call. `emit`: one line of the trace. `tools`: granted built-in tools. `model`: a model's name, or the
+    runtime's own.
+    """
+
+    profile: Profile
+    gate: Gate
+    emit: Callable[[frames.TraceEvent], Awaitable[None]]
+    tools: frozenset[str]
+    budget: frames.Budget
+    model: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended by itself. `reply`: the agent's last text. `reason`, `code`: why it failed, for
+    people.
+    """
+
+    status: Literal["completed", "failed"]
+    reply: str = ""
+    turns: int = 0
+    reason: str | None = None
+    code: int | None = None
+
+
+class Runtime(Protocol):
+    """An agent program. One object serves one run."""
+
+    name: str
+    needs_model: bool
+
+    def version(self) -> str:
+        """The agent program's version. SandboxError 503 with the fix when it is not installed."""
+
+    def programs(self) -> tuple[Root, ...]:
+        """What must be visible inside for it to start, read-only."""
+
+    async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
+        """Do the task. Every tool call passes `gate.judge` first; every process is started by
+        `confinement.spawn`. Cancelling ends it and all it started. SandboxError when it cannot start."""
+
+
+NAMES: Final = ("claude", "scripted")
+
+
+def load(name: str) -> Runtime:
+    """The runtime of that name. SandboxError 422 when there is none, 503 when it is not installed."""
+    # Imported when asked for: the claude runtime needs an optional package, and takes half a second to
+    # import.
+    if name == "claude":
+        try:
+            from sandbox.runtimes.claude import ClaudeRuntime
+        except ModuleNotFoundError as missing:
+            raise SandboxError(
+                "the Claude agent is not installed here",
+                fix="pip install 'dispatch-courier[claude]'",
+                code=503,
+            ) from missing
+        return ClaudeRuntime()
+    if name == "scripted":
+        from sandbox.runtimes.scripted import ScriptedRuntime
+
+        return ScriptedRuntime()
+    raise SandboxError(f"there is no runtime {name!r}", fix=f"one of: {', '.join(NAMES)}", code=422)

@@ -1,0 +1,94 @@
+"""The scripted runtime: a fixed list of tool calls through the same gate and sandbox as any agent's. No
+model.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import trio
+
+from sandbox import frames
+from sandbox.confinement import SHELL_LAUNCHER, ConfinedProcess, Root, interpreter, spawn
+from sandbox.errors import FrameError, SandboxError
+from sandbox.runtimes import Outcome, Surroundings, Task, executor
+
+_RESULT_LIMIT: Final = 4 * 1024 * 1024
+
+
+class ScriptedRuntime:
+    """Carries out `Task.script`. A denied or failed call is recorded and the script goes on, as an agent
+    would.
+    """
+
+    name = "scripted"
+    needs_model = False
+
+    def version(self) -> str:
+        """This package's version: the executor is part of it."""
+        try:
+            return importlib.metadata.version("dispatch-courier")
+        except importlib.metadata.PackageNotFoundError:
+            return "source"
+
+    def programs(self) -> tuple[Root, ...]:
+        """Nothing of its own: the confinement brings Python along for its shells already."""
+        return ()
+
+    async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
+        """Each step in turn. The reply is the last `say`."""
+        reply = ""
+        calls = 0
+        python, _ = interpreter()
+        command = [python, "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
+        profile = surroundings.profile
+        async with await spawn(profile, command, profile.environment(), stderr=subprocess.DEVNULL) as process:
+            hands = _Hands(process)
+            for number, step in enumerate(task.script):
+                if step.say is not None:
+                    reply = step.say
+                    await surroundings.emit(frames.Reasoning(text=step.say))
+                if step.tool is not None:
+                    if calls >= surroundings.budget.turns:
+                        return Outcome("failed", reply, calls, "the run used all its turns", 429)
+                    calls += 1
+                    await self._call(step.tool, step.input, f"step-{number}", hands, surroundings)
+        return Outcome("completed", reply, calls)
+
+    async def _call(
+        self, tool: str, arguments: dict[str, Any], call_id: str, hands: _Hands, surroundings: Surroundings
+    ) -> None:
+        ruling = await surroundings.gate.judge(tool, arguments, call_id=call_id)
+        ok, output = (False, ruling.reason) if not ruling.allow else await hands.do(tool, arguments)
+        await surroundings.emit(frames.ToolResult(call_id=call_id, ok=ok, output=output))
+
+
+class _Hands:
+    """The executor at the other end of a pair of pipes."""
+
+    def __init__(self, process: ConfinedProcess) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._stdin = process.stdin
+        self._answers: AsyncIterator[bytes] = frames.lines(process.stdout, limit=_RESULT_LIMIT)
+
+    async def do(self, tool: str, arguments: dict[str, Any]) -> tuple[bool, str]:
+        """(ok, output) of one call. SandboxError when the executor has ended."""
+        try:
+            await self._stdin.send_all(json.dumps({"tool": tool, "input": arguments}).encode() + b"\n")
+            answer = json.loads(await anext(self._answers))
+            return bool(answer["ok"]), str(answer["output"]).encode("utf-8", "replace").decode()
+        except (
+            trio.BrokenResourceError,
+            StopAsyncIteration,
+            FrameError,
+            LookupError,
+            ValueError,
+            TypeError,
+        ) as problem:
+            # A command it ran may have tampered with it: what it says is not trusted to be well formed.
+            raise SandboxError("the scripted agent ended before its script did", code=500) from problem

@@ -1,0 +1,259 @@
+"""dp-agent end to end with the scripted runtime: the real program, the real sandbox, frames on its pipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+import trio
+
+from sandbox import frames
+from sandbox.confinement import WORKSPACE
+from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
+
+
+def bash(command: str) -> dict[str, Any]:
+    return {"tool": "Bash", "input": {"command": command}}
+
+
+def write(path: str, content: str) -> dict[str, Any]:
+    return {"tool": "Write", "input": {"file_path": path, "content": content}}
+
+
+async def test_a_run_from_start_to_finished(tmp_path: Path) -> None:
+    letter = tmp_path / "blob"
+    letter.write_text("seven apples")
+    begin = start(
+        tmp_path,
+        {"say": "I will look."},
+        {"tool": "Read", "input": {"file_path": f"{WORKSPACE}/in/letter.txt"}},
+        {"tool": "Glob", "input": {"pattern": "**/*.py"}},
+        {"tool": "Grep", "input": {"pattern": "price", "path": "."}},
+        {"tool": "Edit", "input": {"file_path": "a.py", "old_string": "= 1", "new_string": "= 2"}},
+        bash("cat a.py; pwd"),
+        write(f"{WORKSPACE}/out/answer.txt", "seven"),
+        {"say": "Done."},
+        files=[frames.Attachment(name="letter.txt", path=str(letter))],
+    )
+    (tmp_path / "shop" / "a.py").write_text("price = 1\n")
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+        assert await node.process.wait() == 0
+    assert (finished.status, finished.reply) == ("completed", "Done.")
+    assert [ok for ok, _ in node.results] == [True] * 6, node.results
+    assert node.results[0][1] == "seven apples"
+    assert node.results[4][1] == "price = 2\n/project\n"
+    assert (tmp_path / "shop" / "a.py").read_text() == "price = 2\n"
+    (returned,) = finished.files
+    assert returned.name == "answer.txt" and Path(returned.path).read_text() == "seven"
+    assert returned.size == 5 and len(returned.sha256) == 64
+    started = node.seen[0]
+    assert isinstance(started, frames.Started) and started.sandbox == finished.sandbox
+    assert started.sandbox.tier == "full" and "open" not in started.sandbox.canaries.values()
+    assert node.calls[0].resolved_path == str(tmp_path / "run" / "workspace" / "in" / "letter.txt")
+    assert node.calls[3].diff is not None and "+price = 2" in node.calls[3].diff
+    assert node.approvals == [("allowed", "person")] * 6
+
+
+async def test_what_bash_cannot_reach(tmp_path: Path) -> None:
+    secret = tmp_path / "state" / "token"
+    secret.parent.mkdir()
+    secret.write_text("the-token")
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, lambda stream: stream.aclose(), listeners)
+        port = listeners[0].socket.getsockname()[1]
+        begin = start(
+            tmp_path,
+            bash(f"cat {secret}"),
+            bash("cat ~/.ssh/* /root/.ssh/* /etc/shadow"),
+            bash("env; cat /proc/*/environ | tr '\\0' '\\n'"),
+            bash(f"exec 3<>/dev/tcp/127.0.0.1/{port}"),
+            bash(f"echo x > {tmp_path}/x"),
+            bash("ls / /project/.. | cat"),
+            approval="auto",
+            protected=[str(secret.parent)],
+            model=frames.Model(api_key="sk-secret-key"),
+        )
+        async with dp_agent() as node:
+            assert (await node.run(begin)).status == "completed"
+        nursery.cancel_scope.cancel()
+    oks = [ok for ok, _ in node.results]
+    assert oks == [False, False, oks[2], False, False, True], node.results
+    said = repr(node.seen)
+    for leaked in ("the-token", "in-the-daemons-environment", "sk-secret-key", "root:"):
+        assert leaked not in said
+    assert not (tmp_path / "x").exists()
+
+
+async def test_names_of_this_machine_stay_here(tmp_path: Path) -> None:
+    begin = start(
+        tmp_path, bash("pwd; ls -d $PWD /folders/*; echo $HOME"), paths=[str(tmp_path)], approval="auto"
+    )
+    (tmp_path / "run").rmdir()
+    begin = frames.msgspec.structs.replace(begin, run_dir=str(tmp_path.parent / f"{tmp_path.name}-run"))
+    Path(begin.run_dir).mkdir()
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert finished.status == "completed"
+    assert node.results[0][1].startswith("/project\n/folders/1\n/project\n")
+    trace = [frame for frame in node.seen if isinstance(frame, frames.Event)]
+    assert str(tmp_path) not in repr(trace) and "shop" not in repr(trace)
+
+
+async def test_denied_unanswered_and_out_of_scope_calls_do_not_happen(tmp_path: Path) -> None:
+    async def respond(node: Node, call: frames.Call) -> None:
+        if "one" in call.input["command"]:
+            await node.answer(call, False, note="not today")
+
+    begin = start(
+        tmp_path,
+        bash("touch one"),
+        bash("touch two"),
+        write("/etc/three", "x"),
+        {"tool": "Task", "input": {"prompt": "four"}},
+        answer_seconds=0.05,
+    )
+    async with dp_agent(respond) as node:
+        assert (await node.run(begin)).status == "completed"
+    assert node.approvals == [
+        ("denied", "person"),
+        ("unanswered", "timeout"),
+        ("denied", "scope"),
+        ("denied", "scope"),
+    ]
+    assert "not today" in node.results[0][1]
+    assert [frame.call_id for frame in node.seen if isinstance(frame, frames.CallClosed)] == ["step-1"]
+    assert list((tmp_path / "shop").iterdir()) == []
+
+
+async def test_five_denials_end_the_run_as_failed(tmp_path: Path) -> None:
+    async def respond(node: Node, call: frames.Call) -> None:
+        await node.answer(call, False)
+
+    async with dp_agent(respond) as node:
+        finished = await node.run(start(tmp_path, *[bash("ls")] * 8))
+    assert (finished.status, finished.code) == ("failed", 403)
+    assert finished.reason is not None and "denied" in finished.reason
+    assert len(node.calls) == 5
+
+
+async def test_cancel_kills_the_run_within_a_second(tmp_path: Path) -> None:
+    stubborn = bash("trap '' TERM INT HUP; setsid sleep 1000 & touch started; while :; do sleep 1000; done")
+    async with dp_agent() as node:
+        await node.say(start(tmp_path, write("x", "y"), stubborn, approval="auto"))
+        await _until_exists(node, tmp_path / "shop" / "started")
+        tree = members_of(node.process.pid) - {node.process.pid}
+        assert len(tree) > 3
+        began = trio.current_time()
+        await node.say(frames.Cancel(reason="alice changed her mind"))
+        finished = await node.until(frames.Finished)
+        assert trio.current_time() - began < 1
+        assert await all_gone(tree)
+    assert (finished.status, finished.reason) == ("cancelled", "alice changed her mind")
+    assert finished.usage.seconds > 0
+
+
+async def test_a_cancel_can_decline_the_dispatch(tmp_path: Path) -> None:
+    async def respond(node: Node, call: frames.Call) -> None:
+        await node.say(frames.Cancel(reason="not for me", status="declined"))
+
+    async with dp_agent(respond) as node:
+        finished = await node.run(start(tmp_path, bash("ls")))
+    assert (finished.status, finished.files) == ("declined", [])
+
+
+@pytest.mark.parametrize("how", ["kill", "end of input"])
+async def test_nothing_survives_dp_agent_or_its_node(tmp_path: Path, how: str) -> None:
+    async with dp_agent() as node:
+        await node.say(
+            start(tmp_path, bash("setsid sleep 1000 & touch started; sleep 1000"), approval="auto")
+        )
+        await _until_exists(node, tmp_path / "shop" / "started")
+        tree = members_of(node.process.pid)
+        assert len(tree) > 4
+        if how == "kill":
+            node.process.kill()
+        else:
+            assert node.process.stdin is not None
+            await node.process.stdin.aclose()
+        assert await all_gone(tree)
+
+
+async def _until_exists(node: Node, path: Path) -> None:
+    """Serve the node's side until the command that makes `path` has been allowed, then wait for the file."""
+    while not (node.calls and "started" in str(node.calls[-1].input)):
+        call = await node.until(frames.Call)
+        await node.answer(call, True)
+    with trio.fail_after(10):
+        while not path.exists():
+            await trio.sleep(0.01)
+
+
+async def test_the_clock_of_the_budget_ends_a_run(tmp_path: Path) -> None:
+    begin = start(tmp_path, bash("sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.02))
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert (finished.status, finished.code) == ("failed", 429)
+    assert finished.reason is not None and "minutes" in finished.reason
+
+
+async def test_returned_files_over_the_budget_are_left_out_and_named(tmp_path: Path) -> None:
+    begin = start(
+        tmp_path,
+        bash(f"head -c 2000 /dev/zero > {WORKSPACE}/out/big; ln -s /etc/passwd {WORKSPACE}/out/link"),
+        approval="auto",
+        budget=frames.Budget(output_bytes=1000),
+    )
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert finished.files == []
+    assert {event.detail.partition(":")[0] for event in node.events(frames.Status)} == {"big", "link"}
+
+
+async def test_a_redacted_trace_holds_sizes_only(tmp_path: Path) -> None:
+    async with dp_agent() as node:
+        await node.run(start(tmp_path, bash("echo se''cret"), redact=True))
+    trace = repr([frame for frame in node.seen if isinstance(frame, frames.Event)])
+    assert "secret" not in trace and "echo" not in trace
+    assert node.calls[0].input == {"command": "echo se''cret"}, (
+        "the person here still sees what they agree to"
+    )
+    assert node.results == [(True, "[7 bytes]")]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "word"),
+    [
+        ({"runtime": "nobody"}, 422, "nobody"),
+        ({"runtime": "claude"}, 401, "key"),
+        ({"paths": ["/srv/other"]}, 403, "outside"),
+        ({"protected": ["{tmp}/shop/.hidden"]}, 403, "would show"),
+        ({"files": [frames.Attachment(name="../x", path="/etc/hostname")]}, 422, "name"),
+        ({"files": [frames.Attachment(name="x", path="/dev/null")]}, 422, "plain"),
+        ({"cwd": "/nonexistent"}, 422, "nonexistent"),
+    ],
+)
+async def test_what_cannot_be_run_is_refused_with_a_reason(
+    tmp_path: Path, change: dict[str, Any], code: int, word: str
+) -> None:
+    change = {key: [v.replace("{tmp}", str(tmp_path)) if isinstance(v, str) else v for v in value]
+              if isinstance(value, list) else value for key, value in change.items()}  # fmt: skip
+    async with dp_agent() as node:
+        finished = await node.run(start(tmp_path, bash("ls"), **change))
+        assert await node.process.wait() == 0
+    assert (finished.status, finished.code) == ("failed", code)
+    assert finished.reason is not None and word in finished.reason
+    assert node.calls == []
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b'{"kind":"cancel"}\n', b'{"kind":"start"}\n', b""])
+async def test_a_node_that_speaks_no_frames_is_left(line: bytes) -> None:
+    async with dp_agent(stderr=PIPE) as node:
+        assert node.process.stdin is not None and node.process.stderr is not None
+        await node.process.stdin.send_all(line)
+        await node.process.stdin.aclose()
+        assert await node.process.wait() == (1 if line else 0)
+        assert (b"dp-agent: " in await node.process.stderr.receive_some(4096)) == bool(line)
