@@ -129,14 +129,14 @@ def answer(
             [(token, device, box) for device, box in sealed.items()],
         )
         _touch(db, token, done["inviter"], invitee)
-        return Stored(*done)
+        return _stored(done)
     row = db.execute(
         f"SELECT {COLUMNS}, answer_digest FROM invitations WHERE token = ? AND invitee = ?", (token, invitee)
     ).fetchone()
     if row is None:
         raise _unknown()
     if row["answer_digest"] == digest:
-        return Stored(*row[:8])
+        return _stored(row)
     if row["answer_digest"] is not None:
         raise Conflict("that invitation was already answered", fix="see `dispatch invitations`")
     raise _over(row["status"])
@@ -170,7 +170,7 @@ def one(db: sqlite3.Connection, token: str, user_id: str, device: str) -> Stored
     if row is None:
         raise _unknown()
     sealed = db.execute("SELECT sealed FROM answers WHERE token = ? AND device = ?", (token, device)).fetchone()
-    return Stored(*row[:8], sealed=sealed["sealed"] if sealed and row["inviter"] == user_id else None)
+    return _stored(row, sealed["sealed"] if sealed and row["inviter"] == user_id else None)
 
 
 def changed(db: sqlite3.Connection, user_id: str, device: str, after: int) -> Page:
@@ -191,8 +191,8 @@ def changed(db: sqlite3.Connection, user_id: str, device: str, after: int) -> Pa
             (user_id, after, rows[-1]["version"] if rows else after, device),
         ).fetchall()
     )
-    sent = [Stored(*row[:8], sealed=boxes.get(row["token"])) for row in rows if row["mine"]]
-    received = [Stored(*row[:8]) for row in rows if not row["mine"]]
+    sent = [_stored(row, boxes.get(row["token"])) for row in rows if row["mine"]]
+    received = [_stored(row) for row in rows if not row["mine"]]
     return Page(rows[-1]["version"] if more else version(db, user_id), more, sent, received)
 
 
@@ -200,6 +200,10 @@ def version(db: sqlite3.Connection, user_id: str) -> int:
     """Return a user's version: 0 before anything concerned them."""
     row = db.execute("SELECT version FROM versions WHERE user_id = ?", (user_id,)).fetchone()
     return int(row["version"]) if row else 0
+
+
+def _stored(row: sqlite3.Row, sealed: bytes | None = None) -> Stored:
+    return Stored(**{name: row[name] for name in COLUMNS.split(", ")}, sealed=sealed)
 
 
 def _next_version(db: sqlite3.Connection, user_id: str) -> int:
