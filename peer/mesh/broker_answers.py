@@ -170,9 +170,9 @@ def read_invitation(entry: Mapping[str, Any]) -> BrokerInvitation:
         inviter=names.user_id(read_text(entry, "from")),
         invitee=names.user_id(read_text(entry, "to")),
         status=cast(Literal["pending", "accepted", "declined", "withdrawn", "expired"], status),
-        created=_number(entry, "created"),
-        expires=_number(entry, "expires"),
-        statement=_bytes(entry, "statement"),
+        created=read_number(entry, "created"),
+        expires=read_number(entry, "expires"),
+        statement=read_bytes(entry, "statement"),
         answered=None if entry["answered"] is None else read_number(entry, "answered"),
         sealed=None if entry["sealed"] is None else read_bytes(entry, "sealed"),
     )
