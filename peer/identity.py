@@ -2,8 +2,9 @@
 
 Three files make an identity, written in this order, each at once or not at all and never over an existing one:
 `root.key` (the user's root seed, 32 bytes, or a line saying that the OS keychain has it), `device.key` (the device's
-Ed25519 seed and X25519 private key, 64 bytes) and `device-set` (the signed list of devices), which completes it. What a
-crash left without a device-set is completed by the next `create`, with the keys that are there.
+Ed25519 seed and X25519 private key, 64 bytes) and `device-set` (the signed list of devices), which completes it. Until
+a broker has taken the address the list is only offered (`device-set.offered`); what a crash left without a device-set
+is completed by the next sign-in, with the keys that are there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -21,11 +23,12 @@ from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
 from peer.protocol import names
-from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
 from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
 from peer.state_folder import StateFolder, read_private
 
 DEVICE_SET = "device-set"
+OFFERED = "device-set.offered"
 KEYCHAIN_SERVICE = "dispatch-courier"
 KEYCHAIN_SECONDS = 60
 """A locked keychain asks its person; nobody answering must not hang a sign-in for ever."""
@@ -81,7 +84,61 @@ def load(folder: StateFolder) -> Identity:
             f"{error.message}, but a device-set is: the identity is not whole",
             fix=f"put the file back from a backup, or move {folder.path} away and sign in as another address",
         ) from None
-    return _assemble(folder, device_set, seed=seed, sealing_key=sealing_key, root=root_public, stored=stored)
+    return _assemble(folder, device_set, _Keys(seed, sealing_key, root_public, stored))
+
+
+def prepare(
+    folder: StateFolder,
+    email: str,
+    label: str,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    *,
+    keychain: Keychain | None = None,
+) -> Identity:
+    """Make this device's keys and its user's root key, and offer a device-set under this address; `commit` follows.
+
+    The keys are on disk before any broker hears of them; the address is only settled by `commit`, so that a mistyped
+    one can be corrected. What an earlier try left is used again: the same keys always, the same device-set for the same
+    address and name. `clock` gives milliseconds since the epoch, `random(n)` n secret bytes (os.urandom). `keychain`
+    takes the root key; None means a file (see `os_keychain`).
+
+    Raises Conflict when an identity exists, Invalid for a bad address or label, Unavailable when the disk is full.
+    """
+    user_id = names.user_id(email)
+    if not 1 <= len(label) <= 64 or not label.isprintable():
+        raise Invalid("a device's name has 1 to 64 printable characters", fix="--label NAME")
+    if exists(folder):
+        raise Conflict(f"{folder.path} already holds an identity", fix="`dispatch whoami` shows it")
+    folder.create()
+    root_seed, stored = _root_seed(folder.root_key, random, keychain)
+    seed, sealing_key = _device_keys(folder.device_key, random)
+    keys = _Keys(seed, sealing_key, _public(root_seed), stored)
+    offered = folder.path / OFFERED
+    with suppress(DispatchError):  # whatever is wrong with an offer, a new one takes its place
+        earlier = _assemble(folder, read_private(offered), keys)
+        if (earlier.user_id, earlier.name) == (user_id, label):
+            return earlier
+    now = clock()
+    statement = DeviceSet(
+        issuer_user=user_id,
+        id=names.uuid7(now, random(10)),
+        created=now,
+        root=keys.root,
+        epoch=1,
+        devices=(Device(keys.device, keys.sealing_public, label),),
+    )
+    device_set = sign_by_root(statement, root_seed).raw
+    folder.write_private(offered, device_set)
+    return _assemble(folder, device_set, keys)
+
+
+def commit(folder: StateFolder, identity: Identity) -> None:
+    """Make a prepared identity this folder's. Raises Conflict when there is another one."""
+    path = folder.path / DEVICE_SET
+    if not _write_new(path, identity.device_set) and read_private(path) != identity.device_set:
+        raise Conflict(f"another sign-in made an identity in {folder.path} just now", fix="run `dispatch login` again")
+    (folder.path / OFFERED).unlink(missing_ok=True)
 
 
 def create(
@@ -93,33 +150,10 @@ def create(
     *,
     keychain: Keychain | None = None,
 ) -> Identity:
-    """Make this device's keys and its user's root key, or complete what an earlier try left, and return the identity.
-
-    `clock` gives milliseconds since the epoch, `random(n)` n secret bytes (os.urandom). `keychain` takes the root key;
-    None means a file (see `os_keychain`). Raises Conflict when an identity exists, Invalid for a bad address or label.
-    """
-    user_id = names.user_id(email)
-    if not 1 <= len(label) <= 64 or not label.isprintable():
-        raise Invalid("a device's name has 1 to 64 printable characters", fix="--label NAME")
-    if exists(folder):
-        raise Conflict(f"{folder.path} already holds an identity", fix="`dispatch whoami` shows it")
-    folder.create()
-    root_seed, stored = _root_seed(folder.root_key, random, keychain)
-    seed, sealing_key = _device_keys(folder.device_key, random)
-    device = names.peer_id_text(names.peer_id_of(_public(seed)))
-    now = clock()
-    statement = DeviceSet(
-        issuer_user=user_id,
-        id=names.uuid7(now, random(10)),
-        created=now,
-        root=_public(root_seed),
-        epoch=1,
-        devices=(Device(device, bytes(PrivateKey(sealing_key).public_key), label),),
-    )
-    device_set = sign_by_root(statement, root_seed).raw
-    if not _write_new(folder.path / DEVICE_SET, device_set):
-        raise Conflict("another sign-in made this device's identity just now", fix="run `dispatch login` again")
-    return _assemble(folder, device_set, seed=seed, sealing_key=sealing_key, root=_public(root_seed), stored=stored)
+    """`prepare` and `commit` in one."""
+    identity = prepare(folder, email, label, clock, random, keychain=keychain)
+    commit(folder, identity)
+    return identity
 
 
 def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None:
@@ -138,33 +172,42 @@ def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None
     return backend if backend.priority >= 1 else None
 
 
-def _assemble(
-    folder: StateFolder,
-    device_set: bytes,
-    *,
-    seed: bytes,
-    sealing_key: bytes,
-    root: bytes,
-    stored: Literal["keychain", "file"],
-) -> Identity:
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The private keys, the public root key, and where the root's private one is."""
+
+    seed: bytes
+    sealing_key: bytes
+    root: bytes
+    root_stored: Literal["keychain", "file"]
+
+    @property
+    def device(self) -> str:
+        return names.peer_id_text(names.peer_id_of(_public(self.seed)))
+
+    @property
+    def sealing_public(self) -> bytes:
+        return bytes(PrivateKey(self.sealing_key).public_key)
+
+
+def _assemble(folder: StateFolder, device_set: bytes, keys: _Keys) -> Identity:
     statement, signed = open_as(DeviceSet, device_set)
-    device = names.peer_id_text(names.peer_id_of(_public(seed)))
-    mine = [entry for entry in statement.devices if entry.device == device]
-    if statement.root != root or not mine or mine[0].sealing_key != bytes(PrivateKey(sealing_key).public_key):
+    mine = [entry for entry in statement.devices if entry.device == keys.device]
+    if statement.root != keys.root or not mine or mine[0].sealing_key != keys.sealing_public:
         raise Invalid(
             f"the keys in {folder.path} do not belong to its device-set",
             fix="put back the files that belong together: device.key, root.key, device-set",
         )
     return Identity(
         user_id=statement.issuer_user,
-        device=device,
+        device=keys.device,
         name=mine[0].name,
-        seed=seed,
-        sealing_key=sealing_key,
-        root=root,
+        seed=keys.seed,
+        sealing_key=keys.sealing_key,
+        root=keys.root,
         epoch=statement.epoch,
         device_set=signed.raw,
-        root_stored=stored,
+        root_stored=keys.root_stored,
     )
 
 
