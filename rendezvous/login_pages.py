@@ -1,0 +1,198 @@
+"""The pages on which a person approves a sign-in, and the page an invitation link opens. Programs use signin.py.
+
+With mail: the person types their device's code on /login, gets a mail at the address the device claims, and types the
+code once more on the page that only the mail names. Reaching that page proves the mailbox, typing the code proves that
+their own device asked; a link alone approves nothing. On a development broker the first page approves at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from importlib import resources
+from urllib.parse import parse_qs, urlsplit
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, Unavailable
+from rendezvous import letters, web
+from rendezvous.broker import Broker
+from rendezvous.signin import normal_user_code, read_claim
+from rendezvous.storage import accounts
+from rendezvous.storage.accounts import Login
+
+MAX_FORM = 4096
+MAILS_TO_ONE_ADDRESS = 20
+"""Mails a day to one address, sign-ins and invitations together: nobody's mailbox is flooded through a broker."""
+
+AGAIN = "run `dispatch login` again on your device"
+
+
+class Pages:
+    """HTML for people; no script, no external request."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        folder = resources.files("rendezvous").joinpath("pages")
+        self._templates = jinja2.Environment(
+            loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text()),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        self._style = folder.joinpath("style.css").read_text()
+        style_hash = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        self._policy = (
+            f"default-src 'none'; style-src 'sha256-{style_hash}'; form-action 'self';"
+            " frame-ancestors 'none'; base-uri 'none'"
+        )
+
+    async def login(self, request: Request) -> Response:
+        """GET /login: the form; with ?code=… it is filled in and says which device asks for which e-mail."""
+        self._throttle(request)
+        code, login = "", None
+        if typed := request.query_params.get("code", ""):
+            code = normal_user_code(typed)
+            login = await self._broker.db(accounts.login_by_user_code, code, self._broker.clock())
+        return self._page("login.html", code=code, login=login, mail_token="")
+
+    async def submit(self, request: Request) -> Response:
+        """POST /login with `user_code`: approve (development broker) or mail the page that can approve."""
+        try:
+            form = await self._form(request)
+            login = self._pending(
+                await self._broker.db(
+                    accounts.login_by_user_code, normal_user_code(form.get("user_code", "")), self._broker.clock()
+                )
+            )
+            if self._broker.settings.dev:
+                return await self._approve(login)
+            return await self._mail(login)
+        except DispatchError as error:
+            return self._refusal(error)
+
+    async def mailed(self, request: Request) -> Response:
+        """GET /login/mail?t=…: the page that only the mail names. Approves nothing by itself."""
+        self._throttle(request)
+        token = request.query_params.get("t", "")
+        try:
+            login = self._pending(await self._by_mail_token(token))
+        except DispatchError as error:
+            return self._refusal(error)
+        return self._page("login.html", code="", login=login, mail_token=token)
+
+    async def confirm(self, request: Request) -> Response:
+        """POST /login/mail with `t` and `user_code`: approve when the code is the one the device shows; or deny."""
+        try:
+            form = await self._form(request)
+            token = form.get("t", "")
+            login = self._pending(await self._by_mail_token(token))
+            if "deny" in form:
+                await self._broker.db(accounts.deny, login.user_code, "it was denied on the mailed page")
+                return self._page("done.html", title="Denied", text="The device gets no access.")
+            typed = normal_user_code(form.get("user_code", ""))
+            if not hmac.compare_digest(typed.encode(), login.user_code.encode()):
+                if await self._broker.db(accounts.count_attempt, _digest(token)):
+                    raise Gone("The code was mistyped too often, so this request has ended", fix=AGAIN)
+                raise Invalid("That is not the code of the device that asked", fix="go back and look at your device")
+            return await self._approve(login)
+        except DispatchError as error:
+            return self._refusal(error)
+
+    async def invitation(self, request: Request) -> Response:
+        """GET /i: where an invitation link leads. Its secret is in the fragment, which no browser sends and no script
+        here reads."""
+        self._throttle(request)
+        settings = self._broker.settings
+        install = letters.how_to_install(settings.install_url)
+        return self._page("invitation.html", origin=settings.public_url, install=install)
+
+    async def _approve(self, login: Login) -> Response:
+        claim, _ = read_claim(login.device_set)
+        reason = await self._broker.db(accounts.approve, login.user_code, claim, self._broker.clock())
+        if reason:
+            raise Conflict(reason, fix="sign in on the device that signed in first")
+        return self._page(
+            "done.html",
+            title="Signed in",
+            text=f"“{login.device_name}” is signed in as {login.user_id}. You can close this page.",
+        )
+
+    async def _mail(self, login: Login) -> Response:
+        broker = self._broker
+        if broker.mailer is None:
+            raise Unavailable("This broker can't send mail", fix="its operator sets --smtp-host and the rest")
+        if not await broker.db(
+            accounts.may_mail,
+            recipient=login.user_id,
+            sender="",
+            now=broker.clock(),
+            per_recipient=MAILS_TO_ONE_ADDRESS,
+            per_sender=0,
+        ):
+            raise RateLimited("That address has had as many mails today as it may get", fix="try again tomorrow")
+        token = secrets.token_urlsafe(32)
+        await broker.db(accounts.set_mail_token, login.user_code, _digest(token))
+        letter = letters.sign_in(
+            to=login.user_id,
+            device_name=login.device_name,
+            address=login.address,
+            asked_ms=broker.clock(),
+            page=f"{broker.settings.public_url}/login/mail?t={token}",
+            origin=broker.settings.public_url,
+        )
+        if not await broker.mailer.send(letter):
+            raise Unavailable("The mail could not be sent", fix="try again; if it stays so, tell the broker's operator")
+        return self._page(
+            "done.html",
+            title="Look into your mailbox",
+            text=f"A mail is on its way to {login.user_id}. Open the page it names and type the code once more there.",
+        )
+
+    async def _by_mail_token(self, token: str) -> Login | None:
+        return await self._broker.db(accounts.login_by_mail_token, _digest(token), self._broker.clock())
+
+    def _pending(self, login: Login | None) -> Login:
+        if login is None:
+            raise NotFound("No sign-in is waiting with that code", fix="check the code, or " + AGAIN)
+        if login.state != "pending":
+            raise Conflict("That sign-in has already been decided", fix="look at your device")
+        return login
+
+    async def _form(self, request: Request) -> dict[str, str]:
+        self._throttle(request)
+        # A page of another site can make a browser post here; a program (curl) sends neither header.
+        origin = request.headers.get("origin")
+        ours = urlsplit(self._broker.settings.public_url)
+        if origin is not None and origin != f"{ours.scheme}://{ours.netloc}":
+            raise Forbidden("That form was posted by another site", fix="open the login page itself")
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise Forbidden("That form was posted by another site", fix="open the login page itself")
+        body = await web.read_body(request, limit=MAX_FORM)
+        try:
+            fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=8, strict_parsing=True)
+        except ValueError:
+            raise Invalid("That is not a form with the field user_code", fix="open the login page itself") from None
+        return {name: values[-1] for name, values in fields.items()}
+
+    def _throttle(self, request: Request) -> None:
+        self._broker.sign_ins_by_address.take("page " + self._broker.address(request), self._broker.clock())
+
+    def _refusal(self, error: DispatchError) -> Response:
+        return self._page("done.html", status=error.code, title="That did not work", text=error.message, fix=error.fix)
+
+    def _page(self, name: str, *, status: int = 200, **values: object) -> Response:
+        html = self._templates.get_template(name).render(
+            style=self._style,
+            dev=self._broker.settings.dev,
+            base=urlsplit(self._broker.settings.public_url).path,
+            **values,
+        )
+        return HTMLResponse(html, status_code=status, headers={"content-security-policy": self._policy})
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,122 @@
+"""The sign-in's token: a JWT (HS256) that names the user and is bound to one device key. It opens reads only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from peer.protocol.errors import Invalid, Unauthorized
+
+LIFE_SECONDS = 30 * 24 * 3600
+MIN_SECRET = 32
+"""Bytes: RFC 7518 3.2 asks for a key at least as long as the hash."""
+MAX_TOKEN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who a valid token speaks for; `renewed` is a fresh token when less than half of its life was left, else ""."""
+
+    user_id: str
+    device: str
+    renewed: str = ""
+
+
+class Tokens:
+    """Issues and checks tokens for one origin with one secret."""
+
+    def __init__(self, secret: bytes, *, origin: str, clock: Callable[[], int]) -> None:
+        self._secret = secret
+        self._origin = origin
+        self._clock = clock
+
+    def issue(self, user_id: str, device: str) -> str:
+        """Return a token of LIFE_SECONDS; its `cnf` claim (RFC 7800) names the device key by peer id."""
+        now = self._clock() // 1000
+        claims = {
+            "iss": self._origin,
+            "aud": self._origin,
+            "sub": user_id,
+            "iat": now,
+            "exp": now + LIFE_SECONDS,
+            "cnf": {"kid": device},
+        }
+        return jwt.encode(claims, self._secret, algorithm="HS256")
+
+    def check(self, authorization: str) -> Bearer:
+        """Check an Authorization header. Raises Unauthorized, always with the same fix."""
+        scheme, _, token = authorization.partition(" ")
+        if not authorization:
+            raise self._refused("no token came with the request")
+        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+            raise self._refused("the Authorization header is not `Bearer` and a token")
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=["HS256"],
+                audience=self._origin,
+                issuer=self._origin,
+                options={
+                    "require": ["iss", "aud", "sub", "iat", "exp", "cnf"],
+                    # Times are compared below, with the broker's own clock.
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except jwt.InvalidSignatureError as error:
+            raise self._refused("that token is not this broker's: it may have a new DISPATCH_JWT_SECRET") from error
+        except jwt.PyJWTError as error:
+            raise self._refused("that is not a token of this broker") from error
+        match claims:
+            case {"sub": str(user_id), "iat": int(issued), "exp": int(expires), "cnf": {"kid": str(device)}}:
+                pass
+            case _:
+                raise self._refused("that is not a token of this broker")
+        now = self._clock() // 1000
+        if not issued - 300 <= now < expires:
+            raise self._refused("the sign-in has expired")
+        renewed = self.issue(user_id, device) if expires - now < LIFE_SECONDS // 2 else ""
+        return Bearer(user_id, device, renewed)
+
+    def _refused(self, message: str) -> Unauthorized:
+        return Unauthorized(message, fix=f"sign in again: `dispatch login --broker {self._origin}`")
+
+
+def load_secret(data: Path, environment: Mapping[str, str]) -> bytes:
+    """Return $DISPATCH_JWT_SECRET, or the secret kept in the data folder (made at the first start, 0600).
+
+    Raises Invalid for one that is too short, or a file that others can read.
+    """
+    given = environment.get("DISPATCH_JWT_SECRET", "").encode()
+    if given:
+        if len(given) < MIN_SECRET:
+            raise Invalid(
+                f"DISPATCH_JWT_SECRET has {len(given)} bytes, at least {MIN_SECRET} are needed",
+                fix="`openssl rand -hex 32` makes one; or unset it and the broker keeps its own",
+            )
+        return given
+    path = data / "jwt.secret"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            raise Invalid(
+                f"others can read {path}", fix=f"`chmod 600 {path}`, or remove it: all sign in again"
+            ) from None
+        secret = path.read_bytes().strip()
+        if len(secret) < MIN_SECRET:
+            raise Invalid(f"{path} is damaged", fix=f"remove {path}: everybody signs in again") from None
+        return secret
+    with os.fdopen(descriptor, "wb") as file:
+        secret = secrets.token_hex(32).encode()
+        file.write(secret + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return secret

@@ -1,0 +1,144 @@
+"""HTTP around the routes: bounded bodies, JSON, problem details (RFC 9457), security headers. No route lives here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+import trio
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from peer.protocol.errors import DispatchError, Internal, Invalid, TooLarge
+from rendezvous.ratelimit import TooMany
+from rendezvous.tokens import Bearer
+
+log = structlog.get_logger()
+
+MAX_BODY = 384 * 1024
+"""Bytes: the largest write is 262,144 bytes of arguments in a signed statement, in base64url."""
+BODY_SECONDS = 15
+RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
+"""The header of a read's response that carries a fresh token, once less than half of the old one's life is left."""
+PROBLEM = "application/problem+json"
+
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    # same-origin, not no-referrer: the latter makes browsers send `Origin: null` with our own forms.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+async def read_body(request: Request, *, limit: int = MAX_BODY) -> bytes:
+    """Return the body. Raises TooLarge above `limit` bytes, Invalid when it does not arrive in BODY_SECONDS."""
+    length = request.headers.get("content-length", "0")
+    if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > limit:
+        raise TooLarge(f"the body has {length[:18]} bytes, at most {limit} are read")
+    body = bytearray()
+    with trio.move_on_after(BODY_SECONDS) as scope:
+        try:
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise TooLarge(f"the body has more than the {limit} bytes that are read")
+        except ClientDisconnect as error:
+            raise Invalid("the body ended early") from error
+    if scope.cancelled_caught:
+        raise Invalid(f"the body did not arrive within {BODY_SECONDS} s")
+    return bytes(body)
+
+
+async def read_json(request: Request) -> Any:
+    """Return the JSON document in the body. Raises Invalid and as `read_body`."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Invalid("the body must be application/json")
+    body = await read_body(request)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Invalid("the body is not JSON") from error
+
+
+def number(request: Request, name: str, *, default: int, most: int) -> int:
+    """Return a query parameter that is a whole number from 0 to `most`. Raises Invalid."""
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > most:
+        raise Invalid(f"{name} must be a whole number from 0 to {most}")
+    return int(text)
+
+
+def document(content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return JSONResponse(content, status_code=status, headers=headers)
+
+
+def renewal(bearer: Bearer) -> dict[str, str]:
+    """Return the header that carries a fresh token, when one is due."""
+    return {RENEWED_TOKEN: bearer.renewed} if bearer.renewed else {}
+
+
+def problem(error: DispatchError) -> Response:
+    """Return problem details with the members `code` and `fix` of every error of this product."""
+    headers = {"content-type": PROBLEM}
+    if isinstance(error, TooMany):
+        headers["retry-after"] = str(error.retry_after)
+    if error.code == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.code).phrase,
+        "status": error.code,
+        "detail": error.message,
+        "code": error.code,
+        "fix": error.fix,
+    }
+    return JSONResponse(content, status_code=error.code, headers=headers)
+
+
+async def on_dispatch_error(_request: Request, error: Exception) -> Response:
+    """Turn an error of ours into a response."""
+    assert isinstance(error, DispatchError)
+    return problem(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Turn Starlette's own refusals (no such route, wrong method) into problem details."""
+    assert isinstance(error, HTTPException)
+    message = f"there is nothing at {request.url.path[:100]}" if error.status_code == 404 else error.detail
+    response = problem(DispatchError(message, code=error.status_code, fix="check the broker's address"))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_unexpected(_request: Request, error: Exception) -> Response:
+    """Answer for a fault of ours without telling its inside; the server logs it."""
+    log.error("request.failed", kind=type(error).__name__, exc_info=error)
+    return problem(Internal("the broker failed at that", fix="tell its operator; it is in the broker's log"))
+
+
+class SecurityHeaders:
+    """ASGI middleware: every response carries SECURITY_HEADERS, unless the route set its own value."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
