@@ -109,9 +109,9 @@ def revoke(app: App, peer: str) -> None:
     except DaemonUnreachable:
         if not app.folder.store.exists():
             raise
-        from peer.store.reader import revoke_offline
+        from peer import offline
 
-        document = revoke_offline(app.folder, peer)
+        document = offline.revoke(app.folder, peer)
         app.out.note("the daemon is not running: the revocation is stored, and in force before it does anything else")
     _say(app, document, f"revoked: {peer} may no longer dispatch to you")
 

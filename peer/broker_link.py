@@ -82,9 +82,7 @@ class BrokerLink:
         async with self._client() as broker:
             entries = await broker.get_presence(user_id)
         found = {}
-        known = {
-            device.device for device in await self._context.store.read(lambda db: contacts.devices(db, user_id))
-        }
+        known = {device.device for device in await self._context.store.read(lambda db: contacts.devices(db, user_id))}
         for entry in entries:
             if entry.device in known:
                 try:
@@ -115,6 +113,13 @@ class BrokerLink:
         async with self._client() as broker:
             found = await broker.get_invitation(token)
         await self._learn_received(found)
+
+    async def check(self, url: str) -> str:
+        """Ask the broker for its health and with our token; return what it is. Raises Unavailable, Unauthorized."""
+        async with self._client() as broker:
+            health = await broker.health()
+            await broker.invitations()
+        return f"{url}{' (development: approves anybody)' if health.dev else ''}"
 
     # --- the background
 

@@ -89,7 +89,9 @@ class Intake:
 class Puller:
     """Fetches the files that stored statements name, a few at a time, until each is here and verified."""
 
-    def __init__(self, context: Context, host: MeshHost, apply: Apply, connect: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, context: Context, host: MeshHost, apply: Apply, connect: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._context = context
         self._host = host
         self._apply = apply

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 import trio
 
@@ -52,7 +53,7 @@ class Node:
         self._admitted: frozenset[str] = frozenset()
         self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
         self.broker = BrokerLink(
-            context, lambda: self._settings, self._save_token, lambda: self.host.addresses(), self.apply
+            context, lambda: self._settings, self._save_token, self.host.addresses, self.apply
         )
         self._intake = Intake(context, self.apply)
         book = AddressBook(context, self.broker.whereabouts)
@@ -64,6 +65,8 @@ class Node:
         self.runs = Runs(context, lambda: self._settings, self.apply)
         self.folders = RunFolders(context, lambda: self._settings)
         self.trust = Trusting(self)
+        self.port = 0
+        """The loopback API's port, once it serves."""
         self._deadline = trio.Event()
         blob_protocol.serve(self.host, self._intake.lookup)
         self.host.on_connected(lambda _device: self._puller.wake())
@@ -92,7 +95,7 @@ class Node:
                 try:
                     yield
                 finally:
-                    with trio.move_on_after(1, shield=True):
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await self.broker.withdraw()
                     nursery.cancel_scope.cancel()
 
@@ -120,6 +123,11 @@ class Node:
         value = await self.context.store.write(lambda db: work(db, effects))
         self.apply(effects)
         return value
+
+    @property
+    def admitted(self) -> frozenset[str]:
+        """The devices that may connect."""
+        return self._admitted
 
     @property
     def settings(self) -> Settings:
@@ -207,9 +215,7 @@ class Node:
     async def dispatch(self, dispatch_id: str) -> Document:
         """Return one dispatch whole; a pending one with the suggestion of where it would run. Raises NotFound."""
         live = self.live()
-        document = await self.context.store.read(
-            lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id)
-        )
+        document = await self.context.store.read(lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id))
         if document["direction"] == "received" and document["status"] == "pending":
             document["suggestion"] = await self.folders.suggestion(dispatch_id)
         return document
@@ -241,9 +247,7 @@ class Node:
     async def decline(self, dispatch_id: str, reason: str) -> Document:
         """Decline a dispatch: {dispatch_id, decision, ok}."""
         payload.check_text("the reason", reason, 2_000)
-        await self.step(
-            lambda db, effects: receiving.decline(db, self.context, dispatch_id, effects, reason=reason)
-        )
+        await self.step(lambda db, effects: receiving.decline(db, self.context, dispatch_id, effects, reason=reason))
         return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
 
     async def cancel(self, dispatch_id: str, reason: str) -> Document:
@@ -332,30 +336,30 @@ class Node:
 
     async def _expiring(self) -> None:
         """End what was not accepted in time, when its time comes."""
-        context = self.context
         while True:
             self._deadline = trio.Event()
-            now = context.clock()
-
-            def work(db: Any, effects: Effects, now: int = now) -> int | None:
-                for row in dispatches.overdue(db, now):
-                    receiving.expire(db, context, row, effects)
-                introducing.expire(db, now)
-                return dispatches.next_expiry(db)
-
-            # The deadline this work itself rings must not wake it again at once.
-            effects = Effects()
-            upcoming = await context.store.write(lambda db: work(db, effects))
-            effects.deadline = False
-            self.apply(effects)
+            upcoming = await self._expire_overdue()
             # An hour at most: the machine may sleep, or its clock be set.
-            pause = 3600.0 if upcoming is None else min(max((upcoming - context.clock()) / 1000, 0.0), 3600.0)
-            with trio.move_on_after(pause + 0.001):
+            left = 3600.0 if upcoming is None else (upcoming - self.context.clock()) / 1000
+            with trio.move_on_after(min(max(left, 0.0), 3600.0) + 0.001):
                 await self._deadline.wait()
+
+    async def _expire_overdue(self) -> int | None:
+        context, effects = self.context, Effects()
+
+        def work(db: Any) -> int | None:
+            now = context.clock()
+            for row in dispatches.overdue(db, now):
+                receiving.expire(db, context, row, effects)
+            introducing.expire(db, now)
+            return dispatches.next_expiry(db)
+
+        upcoming = await context.store.write(work)
+        effects.deadline = False  # it is read here; ringing it would only wake this task again
+        self.apply(effects)
+        return upcoming
 
     def _save_token(self, token: str) -> None:
         saved = settings_file.load(self.context.state)
-        settings_file.save(self.context.state, settings_file.with_token(saved, token))
+        settings_file.save(self.context.state, msgspec.structs.replace(saved, token=token))
         self._settings = settings_file.resolve(self.context.state)
-
-

@@ -92,15 +92,14 @@ class RunFolders:
 
     async def _refresh(self) -> ProjectIndex:
         async with self._refreshing:
-            if self._index is None:
-                self._index = await trio.to_thread.run_sync(ProjectIndex, self._context.state.path / "projects.db")
+            index = self._index
+            if index is None:
+                index = self._index = await trio.to_thread.run_sync(ProjectIndex, self._context.state.path / "projects.db")
             roots = self._settings().roots
             at, indexed = self._fresh
             if roots != indexed or trio.current_time() - at > REFRESH_SECONDS / 2:
                 await trio.to_thread.run_sync(
-                    partial(
-                        self._index.refresh, roots, clock=time.monotonic, excluded=(str(self._context.state.path),)
-                    )
+                    partial(index.refresh, roots, clock=time.monotonic, excluded=(str(self._context.state.path),))
                 )
                 self._fresh = (trio.current_time(), roots)
-            return self._index
+            return index

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import structlog
 import trio
+from trio import TaskStatus
 
 from peer.context import Context, Effects
 from peer.dispatches import payload
@@ -29,6 +30,7 @@ from peer.steps import receiving, running
 from peer.store import dispatches, rows
 from peer.trust import scopes
 from sandbox import frames
+from sandbox.errors import FrameError
 
 log = structlog.get_logger(__name__)
 
@@ -93,8 +95,7 @@ class Run:
                 await trio.to_thread.run_sync(partial(shutil.rmtree, run_dir, ignore_errors=True))
 
     async def _converse(self, start: frames.Start, run_dir: Path) -> frames.Finished:
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=False)
-        with (run_dir / "agent.log").open("xb") as errors:
+        with await trio.to_thread.run_sync(_opened_log, run_dir) as errors:
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "sandbox.agent"],
                 stdin=subprocess.PIPE,
@@ -153,7 +154,7 @@ class Run:
                                 db, self.dispatch_id, closed.call_id, effects
                             )
                         )
-        except frames.FrameError as error:
+        except FrameError as error:
             log.warning("run.bad_frame", dispatch=self.dispatch_id, error=str(error)[:200])
             return frames.Finished(status="failed", reason="the agent's process spoke nonsense", code=500)
         return None
@@ -282,7 +283,7 @@ class Runs:
         self._runs: dict[str, Run] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be the parent of all runs; cancelling this kills them."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -356,6 +357,12 @@ class Runs:
             model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
             answer_seconds=ANSWER_SECONDS,
         )
+
+
+def _opened_log(run_dir: Path) -> BinaryIO:
+    """Make a run's folder, which must be new, and the file that its agent's standard error goes to."""
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=False)
+    return (run_dir / "agent.log").open("xb")
 
 
 def _script(settings: Settings) -> list[frames.ScriptStep]:

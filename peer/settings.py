@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     approval_ui: Literal["picker", "form"] = "picker"
     notifications: bool = True
     runtime: Literal["claude", "scripted"] = "claude"
+    script: str = ""
     model: ModelSettings = ModelSettings()
     retention_days: int = 0
 
@@ -84,6 +85,7 @@ KEYS: dict[str, Key] = {
     "approval_ui": Key("`picker` or `form`", example="form"),
     "notifications": Key("`true` or `false`: desktop notifications", example="false"),
     "runtime": Key("`claude` or `scripted`: what runs accepted dispatches", example="claude"),
+    "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "model.api_key": Key("the model's API key, used outside the sandbox only", secret=True),
     "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
     "model.name": Key("the model's name", example="claude-sonnet-4-5"),

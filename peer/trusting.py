@@ -80,9 +80,7 @@ class Trusting:
         def link(row: rows.Invitation) -> str:
             return self._link(broker, row) if broker else ""
 
-        return await self._context.store.read(
-            lambda db: views.invitation_rows(db, self._context.clock(), link)
-        )
+        return await self._context.store.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
 
     async def withdraw(self, token: str) -> Document:
         """Take a sent invitation back: {status, token}."""
@@ -235,4 +233,3 @@ def _chosen(request: Mapping[str, Any]) -> grants.ScopeInput:
 def _edge_and_verified(db: Any, user_id: str) -> tuple[rows.Edge, bool]:
     contact = contacts.get(db, user_id)
     return granting.granted(db, user_id), bool(contact and contact.verified)
-

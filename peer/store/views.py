@@ -147,6 +147,14 @@ def dispatch_list(
     return {"dispatches": [dispatch_row(row, me, now) for row in page]}
 
 
+def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:
+    """Return one dispatch as lists show it. Raises NotFound."""
+    row = dispatches.get(db, dispatch_id)
+    if row is None:
+        raise NotFound(f"no dispatch {dispatch_id}")
+    return dispatch_row(row, me, now)
+
+
 def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:
     """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound."""
     row = dispatches.get(db, dispatch_id)

@@ -1,0 +1,97 @@
+"""`dispatch-daemon`: one node in the foreground, until it is told to stop. Logging is set up here."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from logging.handlers import RotatingFileHandler
+
+import click
+import structlog
+import trio
+
+from peer.protocol.errors import DispatchError
+from peer.state_folder import StateFolder
+from peer.version import VERSION
+
+LOG_BYTES = 5 * 1024 * 1024
+LOG_FILES = 3
+
+EXAMPLES = """\b
+Examples:
+  dispatch-daemon
+  dispatch-daemon --port 0 --listen /ip4/0.0.0.0/tcp/4001
+"""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.option("--port", type=click.IntRange(0, 65535), help="Loopback port; 0 is any free one. [default: 8001]")
+@click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where other devices reach this one; repeatable.")
+@click.version_option(VERSION, prog_name="dispatch-daemon")
+def main(port: int | None, listen: Sequence[str]) -> None:
+    """Be this machine's node: receive, ask, run and send. Stops on Ctrl-C or SIGTERM."""
+    try:
+        folder = StateFolder.locate()
+        folder.create()
+        set_up_logging(folder)
+        trio.run(partial(_run, folder, port, tuple(listen)))
+    except* DispatchError as group:
+        error = _first(group)
+        click.echo(f"error {error.code}: {error.message}", err=True)
+        if error.fix:
+            click.echo(f"fix: {error.fix}", err=True)
+        sys.exit(1)
+    except* KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> None:
+    from peer.serving import served  # a second after the lock would already have said no
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with served(folder, port=port, listen=listen or None, say=partial(click.echo, err=True)) as node:
+            click.echo(f"{node.context.identity.user_id} on 127.0.0.1:{node.port}, device {node.host.peer_id}")
+            for address in node.host.addresses():
+                click.echo(f"  {address}")
+            sys.stdout.flush()
+            async for _ in signals:
+                break
+            click.echo("stopping", err=True)
+
+
+def set_up_logging(folder: StateFolder) -> None:
+    """Log events, one JSON object a line, to daemon.log (0600, rotated). Ids and codes, never task text or secrets."""
+    folder.daemon_log.touch(mode=0o600)
+    handler = RotatingFileHandler(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for chatty in ("httpx", "httpcore", "hypercorn", "libp2p", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _first(group: BaseExceptionGroup[DispatchError]) -> DispatchError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, DispatchError)
+    return error
+
+
+if __name__ == "__main__":
+    main()

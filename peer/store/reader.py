@@ -1,0 +1,100 @@
+"""The read-only door to the store for programs that run while no daemon does, and the one write they may make.
+
+The documents are the API's. Nothing is migrated here: a store of another version is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from peer.protocol.errors import NotFound
+from peer.state_folder import StateFolder
+from peer.store import database, views
+from peer.trust import fingerprints
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+
+class Reader:
+    """One state folder's store, read while no daemon has it."""
+
+    def __init__(self, folder: StateFolder, me: str) -> None:
+        self._folder = folder
+        self._me = me
+
+    def whoami(self) -> Document:
+        """Return what `GET /v1/whoami` returns, as far as it is known without a daemon."""
+        from peer import identity, settings
+
+        who, chosen = identity.load(self._folder), settings.resolve(self._folder)
+        return {
+            "user_id": who.user_id,
+            "device_id": who.device,
+            "device_name": who.name,
+            "fingerprint": str(fingerprints.fingerprint(who.root)),
+            "root_stored": who.root_stored,
+            "broker": chosen.broker or None,
+            "broker_signed_in": bool(chosen.broker and chosen.token),
+            "daemon": {"running": False},
+            "runtime": {"name": chosen.runtime},
+            "sandbox": {"tier": None, "reason": "it is proven by the daemon, or by `dispatch doctor`"},
+        }
+
+    def contacts(self) -> Document:
+        """Return what `GET /v1/contacts` returns, nobody online."""
+        return self._read(lambda db: views.trust_rows(db, self._live()))
+
+    def invitations(self) -> Document:
+        """Return what `GET /v1/invitations` returns, without links."""
+        return self._read(lambda db: views.invitation_rows(db, _now(), lambda _row: ""))
+
+    def dispatches(
+        self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
+    ) -> Document:
+        """Return what `GET /v1/dispatches` returns."""
+        return self._read(
+            lambda db: views.dispatch_list(
+                db, self._me, _now(), box=box, status=status, limit=50 if limit is None else limit, before=before
+            )
+        )
+
+    def dispatch(self, dispatch_id: str) -> Document:
+        """Return what `GET /v1/dispatches/{id}` returns, without a suggestion."""
+        return self._read(lambda db: views.dispatch_document(db, self._me, _now(), dispatch_id))
+
+    def _live(self) -> views.Live:
+        return views.Live(me=self._me, now=_now())
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        with _opened(self._folder) as db:
+            return query(db)
+
+
+@contextmanager
+def open_reader(folder: StateFolder) -> Iterator[Reader]:
+    """Give the reader of a state folder. Raises NotFound where no daemon has ever run."""
+    from peer import settings
+
+    yield Reader(folder, settings.load(folder).email)
+
+
+@contextmanager
+def _opened(folder: StateFolder) -> Iterator[sqlite3.Connection]:
+    if not folder.store.exists():
+        raise NotFound("there is no store yet: the daemon has never run here", fix="start it: `dispatch-daemon`")
+    db = database.connect(folder.store, read_only=True)
+    try:
+        yield db
+    except sqlite3.Error as error:
+        raise database.as_error(error) from error
+    finally:
+        db.close()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
