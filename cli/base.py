@@ -191,9 +191,9 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
             return
         if param.name == "json" and value:
             app.out.json = True
-        elif param.name == "broker" and value is not None:
+        elif param.name == "broker_flag" and value is not None:
             app.broker = value
-        elif param.name == "token" and value is not None:
+        elif param.name == "token_flag" and value is not None:
             app.token = from_stdin(value)
 
     json = click.Option(
@@ -203,14 +203,14 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
         return [json]
     return [
         click.Option(
-            ["--broker"],
+            ["--broker", "broker_flag"],
             metavar="URL",
             expose_value=False,
             callback=keep,
             help="The broker, in place of $DISPATCH_BROKER and the saved one.",
         ),
         click.Option(
-            ["--token"],
+            ["--token", "token_flag"],
             metavar="TOKEN",
             expose_value=False,
             callback=keep,

@@ -64,7 +64,7 @@ def show(app: App, peer: str) -> None:
 @peer_argument
 @scope_options
 @click.option(
-    "--remove-rule", metavar="RULE", help="Forget a rule that `always` stored, by its number in `trust show`."
+    "--remove-rule", type=int, metavar="RULE", help="Forget a rule that `always` stored, by its number in `trust show`."
 )
 @pass_app
 def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: Any) -> None:

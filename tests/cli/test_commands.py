@@ -1,0 +1,660 @@
+"""Every command against a fake of the loopback API: what it asks, what people and programs read, how it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.documents import (
+    FIRST,
+    FORBIDDEN,
+    HOSTILE,
+    SECOND,
+    THIRD,
+    TOKEN,
+    approval,
+    document,
+    edge,
+    every_text_hostile,
+    me,
+    offer,
+    result,
+    row,
+)
+from tests.cli.fake_api import Asked, FakeApi, Stream
+
+DECIDED = {"dispatch_id": FIRST, "ok": True}
+ANSWERED = {"dispatch_id": FIRST, "request_id": "r-1", "ok": True}
+ENDED = document(status="completed", result=result())
+
+
+class Case(NamedTuple):
+    """A command line; what the API answers, by route; the document printed; words that a person must read."""
+
+    args: list[str]
+    routes: dict[str, Any]
+    printed: Any
+    words: list[str]
+    needs: str = "D"  # D: the daemon; B: the broker too; S: the store is enough
+
+
+def case(line: str, routes: dict[str, Any], printed: Any, *words: str, needs: str = "D") -> Case:
+    return Case(line.split(), routes, printed, list(words), needs)
+
+
+def one(route: str, answer: Any, line: str, *words: str, needs: str = "D") -> Case:
+    return case(line, {route: answer}, answer, *words, needs=needs)
+
+
+BOXES = {"dispatches": [row(), row(SECOND, status="running")]}
+INVITATIONS = {
+    "sent": [{"token": TOKEN, "to": "carol@example.org", "status": "open", "expires": "2026-11-29T12:00:00.000Z"}],
+    "received": [
+        {"token": TOKEN, "from": "alice@example.org", "fingerprint": "tulip-anvil", "verified": False, "status": "open"}
+    ],
+}
+GRANTED = {"status": "accepted", "trust_link_id": TOKEN, "peer": "alice@example.org", "scopes": edge()["scopes"]}
+SENT = {"dispatch_id": FIRST, "status": "queued", "expires_at": "2026-11-22T13:00:00.000Z", "peer_online": False}
+
+CASES = {
+    "whoami": one("GET /v1/whoami", me(), "whoami", "bob@example.org", "rose-hammer 5678", "bwrap", needs="S"),
+    "contacts": one(
+        "GET /v1/contacts", {"trust": [edge()]}, "contacts", "alice@example.org (ally)", "Read, Glob, Grep", needs="S"
+    ),
+    "invite": one(
+        "POST /v1/invitations",
+        {"token": TOKEN, "to": "carol@example.org", "emailed": False, "link": "https://b.example/i#x"},
+        "invite carol@example.org",
+        "no mail was sent",
+        "https://b.example/i#x",
+        needs="B",
+    ),
+    "invitations": one("GET /v1/invitations", INVITATIONS, "invitations", TOKEN, "tulip-anvil", needs="B"),
+    "invitations withdraw": one(
+        f"DELETE /v1/invitations/{TOKEN}",
+        {"status": "withdrawn"},
+        f"invitations withdraw {TOKEN}",
+        "withdrawn",
+        needs="B",
+    ),
+    "accept-invitation": one(
+        "POST /v1/invitations/accept",
+        GRANTED,
+        f"accept-invitation {TOKEN} --tools Read,Glob",
+        "alice@example.org may now dispatch to you: Read, Glob, Grep",
+    ),
+    "decline-invitation": one(
+        "POST /v1/invitations/decline",
+        {"status": "declined"},
+        f"decline-invitation {TOKEN}",
+        "nothing was granted",
+        needs="B",
+    ),
+    "block": one(
+        "POST /v1/block", {"status": "blocked"}, "block eve@example.org", "blocked eve@example.org", needs="B"
+    ),
+    "trust show": one("GET /v1/trust/alice", edge(), "trust show alice", "Write(/home/bob/shop/x)", "budget minutes"),
+    "trust edit": case(
+        "trust edit alice --max-per-day 5",
+        {"GET /v1/trust/alice": edge(), "PATCH /v1/trust/alice": edge(status="paused")},
+        edge(status="paused"),
+        "paused",
+    ),
+    "trust pause": one("POST /v1/trust/alice/pause", {"status": "paused"}, "trust pause alice", "paused"),
+    "trust resume": one("POST /v1/trust/alice/resume", {"status": "active"}, "trust resume alice", "resumed"),
+    "trust revoke": one("POST /v1/trust/alice/revoke", {"status": "revoked"}, "trust revoke alice", "revoked"),
+    "send": one("POST /v1/dispatches", SENT, "send bob@example.org task", "abcd5555", "not online", needs="B"),
+    "sent": one("GET /v1/dispatches", BOXES, "sent", "abcd5555", "running", needs="S"),
+    "inbox": one("GET /v1/dispatches", BOXES, "inbox", "abcd5555", "pending", "2026-11-22 12:00:00 UTC", needs="S"),
+    "status": one(
+        f"GET /v1/dispatches/{FIRST}",
+        ENDED,
+        f"status {FIRST}",
+        "alice@example.org",
+        "Find why the build fails",
+        "I look at the Makefile.",
+        "allowed by person, once: fine",
+        "is a space.",
+        "cost_usd 0.02",
+        needs="S",
+    ),
+    "cancel": one(
+        f"POST /v1/dispatches/{FIRST}/cancel",
+        {**DECIDED, "status": "cancelled"},
+        f"cancel {FIRST}",
+        "cancelled abcd5555",
+    ),
+    "accept": case(
+        f"accept {FIRST}",
+        {
+            f"GET /v1/dispatches/{FIRST}": document(),
+            f"POST /v1/dispatches/{FIRST}/accept": {
+                **DECIDED,
+                "decision": "accepted",
+                "approval": "manual",
+                "cwd": "/w",
+            },
+        },
+        {**DECIDED, "decision": "accepted", "approval": "manual", "cwd": "/w"},
+        "accepted abcd5555 in /w",
+    ),
+    "decline": one(
+        f"POST /v1/dispatches/{FIRST}/decline", {**DECIDED, "decision": "declined"}, f"decline {FIRST}", "declined"
+    ),
+    "approvals": one(
+        "GET /v1/approvals",
+        [approval()],
+        "approvals",
+        "Write asks",
+        "118 s left",
+        "+one",
+        "what this returns goes to alice@example.org",
+        "Write(/home/bob/shop/notes.md)",
+    ),
+    "approve": case(
+        f"approve {FIRST} r-1",
+        {"GET /v1/approvals": [approval()], f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "allow"}},
+        {**ANSWERED, "decision": "allow"},
+        "allowed (once): r-1",
+    ),
+    "deny": case(
+        f"deny {FIRST} r-1",
+        {"GET /v1/approvals": [approval()], f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "deny"}},
+        {**ANSWERED, "decision": "deny"},
+        "denied: r-1",
+    ),
+}
+
+
+def prepare(api: FakeApi, given: Case) -> None:
+    for route, answer in given.routes.items():
+        api[route] = answer
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_json_is_one_document_on_either_side_and_nothing_else(cli: Cli, api: FakeApi, name: str) -> None:
+    prepare(api, CASES[name])
+    before = cli("--json", *CASES[name].args)
+    after = cli(*CASES[name].args, "--json")
+    assert before.document == after.document == CASES[name].printed
+    assert (before.code, after.code) == (0, 0)
+    assert before.out == after.out
+    assert before.out.isascii()
+    if name != "accept":  # which warns that calls will wait
+        assert before.err == after.err == ""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_people_read_what_matters(cli: Cli, api: FakeApi, name: str) -> None:
+    prepare(api, CASES[name])
+    outcome = cli(*CASES[name].args)
+    assert outcome.code == 0, outcome.err
+    for word in CASES[name].words:
+        assert word in outcome.out
+    assert "\x1b" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_others_wrote_is_harmless_in_every_field(cli: Cli, api: FakeApi, name: str) -> None:
+    keep = ("dispatch_id", "request_id", "kind", "direction", "at")
+    for route, answer in CASES[name].routes.items():
+        api[route] = every_text_hostile(answer, keep)
+    outcome = cli(*CASES[name].args)
+    assert outcome.code == 0, outcome.err
+    said = outcome.out + outcome.err
+    assert [hex(ord(char)) for char in FORBIDDEN if char in said] == []
+    assert not any(line.startswith("error: fake") for line in said.splitlines())
+    if name in ("whoami", "contacts", "status", "inbox", "approvals", "trust show", "invitations"):
+        assert "␛[2J" in outcome.out
+    as_json = cli(*CASES[name].args, "--json")
+    assert as_json.out.isascii()
+    assert json.loads(as_json.out)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_error_of_the_daemon_is_said_with_its_fix(cli: Cli, api: FakeApi, name: str) -> None:
+    for route in CASES[name].routes:
+        api.fails(route, 429, f"too many {HOSTILE}", "wait until 14:00")
+    outcome = cli(*CASES[name].args)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("error: too many ")
+    assert outcome.err.endswith("fix: wait until 14:00\n")
+    assert len(outcome.err.splitlines()) == 2
+    as_json = cli(*CASES[name].args, "--json")
+    assert as_json.code == 1
+    assert as_json.document == {"error": {"code": 429, "message": f"too many {HOSTILE}", "fix": "wait until 14:00"}}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs == "D"])
+def test_without_a_daemon_it_says_how_to_start_one(cli: Cli, name: str) -> None:
+    cli.configure(broker="https://b.example", token="t")
+    outcome = cli(*CASES[name].args, "--json")
+    assert outcome.code == 1
+    error = outcome.document["error"]
+    assert (error["code"], error["fix"]) == (503, "start it: `dispatch-daemon`")
+    assert error["message"] == f"no local daemon token at {cli.folder.local_token}"
+    cli.folder.write_private(cli.folder.local_token, b"t")
+    again = cli(*CASES[name].args)
+    assert again.err.startswith("error: the local daemon isn't reachable on 127.0.0.1:8001\nfix: start it")
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs in "BS"])
+def test_on_a_fresh_machine_signing_in_comes_first(cli: Cli, name: str) -> None:
+    outcome = cli("--json", *CASES[name].args)
+    assert outcome.code == 1
+    assert outcome.document["error"]["code"] == 401
+    assert "no token" in outcome.document["error"]["message"]
+    assert outcome.document["error"]["fix"] == "run `dispatch login --broker URL`"
+    assert not cli.folder.path.exists()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs == "B"])
+def test_signed_in_but_no_daemon(cli: Cli, name: str) -> None:
+    cli.configure(broker="https://b.example", token="t")
+    assert cli("--json", *CASES[name].args).document["error"]["code"] == 503
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs == "S"])
+def test_without_a_daemon_the_store_is_read(cli: Cli, reader: dict[str, Any], name: str) -> None:
+    printed = CASES[name].printed
+    reader.update({"whoami": printed, "contacts": printed, FIRST: printed})
+    if "dispatches" in printed:
+        reader.update(inbox=printed["dispatches"], sent=printed["dispatches"])
+    as_json = cli(*CASES[name].args, "--json")
+    assert (as_json.code, as_json.document, as_json.err) == (0, printed, "")
+    human = cli(*CASES[name].args)
+    assert human.code == 0
+    assert "the daemon is not running" in human.err
+
+
+def test_revoking_without_a_daemon_writes_to_the_store(cli: Cli, reader: dict[str, Any]) -> None:
+    outcome = cli("trust", "revoke", "alice@example.org", "--json")
+    assert outcome.document == {"status": "revoked", "trust_link_id": "t"}
+    assert reader["asked"] == [("revoke", "alice@example.org")]
+
+
+# Sending
+
+
+def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
+    api["POST /v1/dispatches"] = SENT
+    Path("a.txt").write_text("a")
+    Path("notes.md").write_text("known: √")
+    outcome = cli(
+        *("send", "bob", "-", "--expires", "60", "--meta", "k=v=w", "--meta", "l=", "--file", "a.txt"),
+        *("--project", "shop", "--link", "https://x.example", "--deliverable", "done", "--background", "@notes.md"),
+        *("--device", "12D3KooX", "--parent", FIRST),
+        stdin="verbatim \t√\nsecond line\n",
+    )
+    assert outcome.code == 0, outcome.err
+    assert api.bodies("POST", "/v1/dispatches") == [
+        {
+            "recipient": "bob",
+            "task": "verbatim \t√\nsecond line",
+            "expires_in_seconds": 60,
+            "meta": {"k": "v=w", "l": ""},
+            "files": [str(Path.cwd() / "a.txt")],
+            "project": "shop",
+            "links": ["https://x.example"],
+            "deliverable": "done",
+            "background": "known: √",
+            "device": "12D3KooX",
+            "parent_id": FIRST,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--expires", "59"], 2, "60<=x<=86400"),
+        (["--expires", "86401"], 2, "60<=x<=86400"),
+        (["--meta", "novalue"], 2, "KEY=VALUE"),
+        (["--meta", "a=1", "--meta", "a=2"], 2, "given twice"),
+        (["--file", "missing.txt"], 1, "there is no file missing.txt"),
+        (["--file", "."], 1, "there is no file ."),
+        (["--background", "@missing.md"], 1, "can't read the background"),
+        (["--nonsense"], 2, "No such option"),
+    ],
+)
+def test_send_refuses_before_it_asks(cli: Cli, api: FakeApi, args: list[str], code: int, said: str) -> None:
+    outcome = cli("send", "bob", "task", *args, "--json")
+    assert outcome.code == code
+    assert outcome.document["error"]["code"] == 422
+    assert said in outcome.document["error"]["message"]
+    assert outcome.document["error"]["fix"]
+    assert api.asked == []
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", b"\xff\xfe"])
+def test_a_dash_with_nothing_behind_it(cli: Cli, api: FakeApi, stdin: str | bytes) -> None:
+    assert cli("send", "bob", "-", stdin=stdin).code == 2
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("completed", 0), ("failed", 1), ("declined", 1), ("rejected", 1), ("expired", 1)]
+)
+def test_send_and_wait(cli: Cli, api: FakeApi, status: str, code: int) -> None:
+    api["POST /v1/dispatches"] = SENT
+    final = document(status=status, result=result(status=status) if status in ("completed", "failed") else None)
+    if final["result"] is None:
+        final.update(code=403, message="the edge is gone", fix="invite them again")
+    api[f"GET /v1/dispatches/{FIRST}"] = final
+    api.streams[FIRST] = [Stream([("trace", document()["events"][1]), ("end", {"status": status})])]
+    human = cli("send", "bob", "task", "--wait")
+    assert human.code == code
+    assert "I look at the Makefile." in human.out
+    assert ("is a space." if final["result"] else "the edge is gone") in human.out
+    as_json = cli("send", "bob", "task", "--wait", "--json")
+    assert (as_json.code, as_json.document) == (code, {**SENT, **final})
+
+
+# Looking
+
+
+def test_the_lists_ask_for_what_was_said_and_page(cli: Cli, api: FakeApi) -> None:
+    def page(asked: Asked) -> Any:
+        return {"dispatches": [row(FIRST), row(SECOND)] if "before" not in asked.query else [row(THIRD)]}
+
+    api["GET /v1/dispatches"] = page
+    outcome = cli("inbox", "--status", "pending", "--limit", "2")
+    assert api.asked[-1].query == {"box": "inbox", "status": "pending", "limit": "2"}
+    assert "--before aaaa7777" in outcome.err
+    outcome = cli("sent", "--before", SECOND)
+    assert api.asked[-1].query == {"box": "sent", "limit": "50", "before": SECOND}
+    assert "aaaa7777" in outcome.out
+    assert cli("inbox", "--status", "lost").code == 2
+    assert cli("inbox", "--limit", "0").code == 2
+
+
+def test_empty_lists_say_so(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/dispatches"] = {"dispatches": []}
+    api["GET /v1/contacts"] = {"trust": []}
+    api["GET /v1/approvals"] = []
+    assert "sent to you" in cli("inbox").out
+    assert "you sent" in cli("sent").out
+    assert "dispatch invite" in cli("contacts").out
+    assert "no tool call" in cli("approvals").out
+    assert cli("approvals", "--json").document == []
+
+
+def box_of(rows: dict[str, list[dict[str, Any]]]) -> Callable[[Asked], Any]:
+    return lambda asked: {"dispatches": [] if "before" in asked.query else rows.get(asked.query["box"], [])}
+
+
+@pytest.mark.parametrize(
+    "given", ["abcd5555", "ABCD5555", "5555", "0198c0de-1111", "0198c0de1111", "4444abcd5555", f" {FIRST} "]
+)
+def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
+    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
+    api[f"GET /v1/dispatches/{FIRST}"] = document()
+    assert cli("status", given, "--json").document["dispatch_id"] == FIRST
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ("aaaa7777", 422, f"fits 2 dispatches: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
+        ("0198c0de", 422, "fits 2 dispatches"),
+        ("ffff", 404, "no dispatch 'ffff'"),
+        ("555", 422, "is not a dispatch id"),
+        ("not-hex!", 422, "is not a dispatch id"),
+        (FIRST + "0", 422, "is not a dispatch id"),
+    ],
+)
+def test_an_id_that_is_not_one(cli: Cli, api: FakeApi, given: str, code: int, said: str) -> None:
+    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
+    outcome = cli("status", given, "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, code)
+    assert said in outcome.document["error"]["message"]
+
+
+def test_an_old_id_is_found_on_a_later_page(cli: Cli, api: FakeApi) -> None:
+    pages = {None: [row(THIRD)], THIRD: [row(SECOND)], SECOND: [row(FIRST)], FIRST: []}
+    api["GET /v1/dispatches"] = lambda asked: {"dispatches": pages[asked.query.get("before")]}
+    api[f"GET /v1/dispatches/{FIRST}"] = document()
+    assert cli("status", "abcd5555", "--json").document["dispatch_id"] == FIRST
+
+
+def test_accepting_looks_in_the_inbox_only(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/dispatches"] = box_of({"inbox": [row(SECOND)], "sent": [row(THIRD)]})
+    api[f"POST /v1/dispatches/{SECOND}/decline"] = {**DECIDED, "dispatch_id": SECOND, "decision": "declined"}
+    assert cli("decline", "aaaa7777", "--reason", "no").code == 0
+    assert api.bodies("POST", f"/v1/dispatches/{SECOND}/decline") == [{"reason": "no"}]
+
+
+def test_watching_is_one_document_a_line(cli: Cli, api: FakeApi) -> None:
+    events = [("trace", event) for event in document()["events"]] + [("end", {"status": "completed"})]
+    api.streams[FIRST] = [Stream(events)]
+    api[f"GET /v1/dispatches/{FIRST}"] = ENDED
+    lines = [json.loads(line) for line in cli("watch", FIRST, "--json").out.splitlines()]
+    assert [(line["kind"], line["id"], line["data"]) for line in lines] == [
+        (kind, str(number), data) for number, (kind, data) in enumerate(events, 1)
+    ]
+    human = cli("watch", FIRST)
+    assert human.code == 0
+    assert "→ Read" in human.out
+    assert "[completed]" in human.out
+    hostile = [(kind, every_text_hostile(data, ("kind", "at"))) for kind, data in events]
+    api.streams[FIRST] = [Stream([*hostile, ("trace", {"kind": HOSTILE, HOSTILE: HOSTILE}), ("end", {})])]
+    assert [char for char in FORBIDDEN if char in cli("watch", FIRST).out] == []
+    assert cli("watch", SECOND).code == 1
+
+
+# Deciding
+
+
+def test_accept_without_a_terminal_warns_that_calls_will_wait(cli: Cli, api: FakeApi) -> None:
+    prepare(api, CASES["accept"])
+    outcome = cli(*CASES["accept"].args)
+    assert "warning: every tool call of this run now waits for you in `dispatch approvals`" in outcome.err
+
+
+def test_a_suggested_folder_is_not_used_without_a_person(cli: Cli, api: FakeApi) -> None:
+    prepare(api, CASES["accept"])
+    suggestion = {
+        "cwd": "/code/shop",
+        "project": "shop",
+        "reason": "named in the task",
+        "pinned": False,
+        "candidates": [],
+    }
+    api[f"GET /v1/dispatches/{FIRST}"] = document(suggestion=suggestion)
+    outcome = cli(*CASES["accept"].args)
+    assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == [{}]
+    assert "not run in /code/shop (named in the task)" in outcome.err
+    assert cli(*CASES["accept"].args, "--cwd", "sub").code == 0
+    assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept")[-1] == {"cwd": str(Path.cwd() / "sub")}
+    api[f"GET /v1/dispatches/{FIRST}"] = document(suggestion={**suggestion, "pinned": True})
+    assert "not run in" not in cli(*CASES["accept"].args).err
+
+
+def test_accept_can_follow_without_a_terminal(cli: Cli, api: FakeApi) -> None:
+    prepare(api, CASES["accept"])
+    api.streams[FIRST] = [Stream([("approval", approval()), ("end", {"status": "completed"})])]
+    answers = iter([document(), ENDED, document(), ENDED])
+    api[f"GET /v1/dispatches/{FIRST}"] = lambda _: next(answers)
+    human = cli("accept", FIRST, "--follow")
+    assert human.code == 0
+    assert "a call waits for you" in human.err
+    as_json = cli("accept", FIRST, "--follow", "--json")
+    assert as_json.document == {**CASES["accept"].printed, **ENDED}
+
+
+@pytest.mark.parametrize(
+    ("args", "body"),
+    [
+        (["approve", FIRST, "r-1"], {"decision": "allow", "grant": "once"}),
+        (["approve", "5555", "r-1", "--always"], {"decision": "allow", "grant": "always"}),
+        (["approve", "abcd5555", "r-1", "--session"], {"decision": "allow", "grant": "session"}),
+        (["deny", "5555", "r-1"], {"decision": "deny"}),
+        (["deny", FIRST, "r-1", "--note", "why"], {"decision": "deny", "note": "why"}),
+    ],
+)
+def test_answers(cli: Cli, api: FakeApi, args: list[str], body: dict[str, str]) -> None:
+    prepare(api, CASES["approve"])
+    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)]})
+    assert cli(*args).code == 0
+    assert api.bodies("POST", f"/v1/approvals/{FIRST}/r-1") == [body]
+
+
+def test_answers_to_nothing(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/approvals"] = []
+    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)]})
+    outcome = cli("approve", "5555", "r-1", "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 409)
+    assert outcome.document["error"]["message"].startswith("nothing pending: ")
+    assert "approvals" in outcome.document["error"]["fix"]
+    assert cli("approve", "ffff", "r-1", "--json").document["error"]["code"] == 404
+    assert cli("approve", FIRST, "r-1", "--always", "--session").code == 2
+    api.fails(
+        f"POST /v1/approvals/{FIRST}/r-1", 409, "nothing pending: it was answered", "re-check `dispatch approvals`"
+    )
+    assert cli("approve", FIRST, "r-1", "--json").document["error"]["message"] == "nothing pending: it was answered"
+
+
+def test_a_request_may_be_short_unless_it_fits_two(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/approvals"] = [approval(request="toolu_abc1"), approval(request="toolu_abc2")]
+    api[f"POST /v1/approvals/{FIRST}/toolu_abc2"] = ANSWERED
+    assert cli("approve", FIRST, "abc2").code == 0
+    assert cli("approve", FIRST, "toolu", "--json").document["error"]["code"] == 422
+
+
+# Trust
+
+
+def test_accepting_without_tools_shows_the_menu_and_exits_2(cli: Cli, api: FakeApi) -> None:
+    api["POST /v1/invitations/accept"] = offer()
+    human = cli("accept-invitation", TOKEN)
+    assert human.code == 2
+    assert "alice@example.org wants to be able to dispatch tasks to your machine." in human.out
+    for number in "12345":
+        assert f"\n  {number}  " in human.out
+    assert "github" in human.out
+    assert "tulip-anvil 1234 (unverified" in human.out
+    assert "--tools" in human.err
+    as_json = cli("accept-invitation", TOKEN, "--json", "--approval", "auto")
+    assert as_json.code == 2
+    assert {**offer(), "error": as_json.document["error"]} == as_json.document
+    assert as_json.document["error"]["code"] == 422
+    assert api.bodies("POST", "/v1/invitations/accept") == [{"token": TOKEN, "confirm_unverified": False}] * 2
+
+
+def test_a_scope_is_passed_on_as_it_was_said(cli: Cli, api: FakeApi) -> None:
+    api["POST /v1/invitations/accept"] = GRANTED
+    args = ["--tools", "Read", "--mcp-servers", "none", "--paths", "shop,/srv/x", "--approval", "manual"]
+    args += ["--max-per-day", "5", "--expires", "30d", "--results", "redacted"]
+    assert cli("accept-invitation", "-", *args, stdin="https://b.example/i#t.d.s\n").code == 0
+    assert api.bodies("POST", "/v1/invitations/accept") == [
+        {
+            "token": "https://b.example/i#t.d.s",
+            "tools": "Read",
+            "mcp_servers": "none",
+            "paths": [str(Path.cwd() / "shop"), "/srv/x"],
+            "approval": "manual",
+            "max_per_day": 5,
+            "expires": "30d",
+            "results": "redacted",
+            "confirm_unverified": False,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "power",
+    [
+        ["--tools", "Read,Write"],
+        ["--tools", "Bash"],
+        ["--tools", "Read", "--mcp-servers", "*"],
+        ["--tools", "Read", "--approval", "auto"],
+    ],
+)
+def test_power_for_an_unverified_key_needs_a_second_yes(cli: Cli, api: FakeApi, power: list[str]) -> None:
+    def answer(asked: Asked) -> Any:
+        return GRANTED if "tools" in asked.body else offer()
+
+    api["POST /v1/invitations/accept"] = answer
+    refused = cli("accept-invitation", TOKEN, *power, "--json")
+    assert (refused.code, refused.document["error"]["code"]) == (1, 403)
+    assert "tulip-anvil 1234" in refused.document["error"]["message"]
+    assert "--yes-unverified" in refused.document["error"]["fix"]
+    assert cli("accept-invitation", TOKEN, *power, "--yes-unverified").code == 0
+    granted = [body for body in api.bodies("POST", "/v1/invitations/accept") if "tools" in body]
+    assert [body["confirm_unverified"] for body in granted] == [True]
+
+
+def test_power_for_a_verified_key_needs_none(cli: Cli, api: FakeApi) -> None:
+    api["POST /v1/invitations/accept"] = lambda asked: GRANTED if "tools" in asked.body else offer(verified=True)
+    assert cli("accept-invitation", TOKEN, "--tools", "Bash").code == 0
+
+
+def test_editing(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/trust/alice"] = edge()
+    api["PATCH /v1/trust/alice"] = edge()
+    assert cli("trust", "edit", "alice", "--json").document == edge()
+    assert api.bodies("PATCH", "/v1/trust/alice") == []
+    assert cli("trust", "edit", "alice", "--tools", "Read", "--paths", "none", "--remove-rule", "7").code == 0
+    assert api.bodies("PATCH", "/v1/trust/alice") == [
+        {"tools": "Read", "paths": "none", "remove_rule": 7, "confirm_unverified": False}
+    ]
+    assert cli("trust", "edit", "alice", "--tools", "Read,Bash", "--json").document["error"]["code"] == 403
+    assert cli("trust", "edit", "alice", "--tools", "Read,Bash", "--yes-unverified").code == 0
+    assert api.bodies("PATCH", "/v1/trust/alice")[-1]["confirm_unverified"] is True
+    api["GET /v1/trust/alice"] = edge(scopes={**edge()["scopes"], "tools": ["Read", "Bash"]})
+    assert cli("trust", "edit", "alice", "--tools", "Bash").code == 0, "what is granted already asks nobody again"
+
+
+def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:
+    api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": "invitation"}
+    assert "nothing changed" in cli("invite", "c@d.e").out
+
+
+# Flags about the broker
+
+
+def test_flags_that_name_another_sign_in_than_the_daemons_are_refused(cli: Cli, api: FakeApi) -> None:
+    prepare(api, CASES["invite"])
+    api["GET /v1/whoami"] = me()
+    cli.configure(broker="https://broker.example", token="t")
+    other = cli("--broker", "https://other.example", *CASES["invite"].args, "--json")
+    assert (other.code, other.document["error"]["code"]) == (1, 422)
+    assert cli(*CASES["invite"].args, "--token", "-", stdin="another").code == 1
+    assert api.bodies("POST", "/v1/invitations") == []
+    assert cli(*CASES["invite"].args, "--broker", "https://broker.example/", "--token", "t").code == 0
+
+
+# The program itself
+
+
+def test_usage_errors_are_json_too(cli: Cli) -> None:
+    for args in (
+        ["--json", "nonsense"],
+        ["inbox", "--nonsense", "--json"],
+        ["status", "--json"],
+        ["trust", "shwo", "x", "--json"],
+    ):
+        outcome = cli(*args)
+        assert outcome.code == 2
+        assert outcome.document["error"]["code"] == 422
+        assert "--help" in outcome.document["error"]["fix"]
+    assert "Did you mean 'inbox'" in cli("inbx").err
+    assert cli("send", "bob", "--", "--json").code == 1, "after -- it is the task"
+
+
+def test_a_bug_is_an_error_with_its_document(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/contacts"] = {}
+    outcome = cli("contacts")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "Traceback" in outcome.err
+    assert "report it" in outcome.err
+
+
+def test_a_bad_home_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCH_HOME", "relative")
+    assert cli("inbox", "--json").document["error"]["code"] == 422
