@@ -78,7 +78,8 @@ class Agent:
             error = _root(raised)
             outcome = _failure(error)
             if not isinstance(error, SandboxError):
-                # A defect of ours or a full disk. The node hears of the end in any case; the log gets the rest.
+                # A defect of ours or a full disk. The node hears of the end in any case; the log gets the
+                # rest.
                 sys.excepthook(type(raised), raised, raised.__traceback__)
         self._seconds = trio.current_time() - began
         await self._writer.send(self._finished(outcome, files))
@@ -111,7 +112,9 @@ class Agent:
             profile = rundir.profile(
                 start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model
             )
-            self._facts = _facts(await prove(profile))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, runtime.prepare)
+                self._facts = _facts(await prove(profile))
             await self._writer.send(
                 frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version)
             )

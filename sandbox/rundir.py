@@ -94,15 +94,22 @@ def scope(start: frames.Start, profile: Profile) -> Scope:
 
 
 def _folders(start: frames.Start) -> tuple[Root, ...]:
+    """The folder the run starts in, and those of the edge's that have nothing to do with it.
+
+    A path of the edge that holds `cwd` is narrowed to `cwd`: it may hold the person's other projects, and
+    their very names are not for a sender to read. No two folders overlap, so every file has one name
+    inside.
+    """
     if start.cwd is not None and start.paths and not inside(start.cwd, tuple(start.paths)):
-        raise SandboxError(
-            "the run's folder is outside the paths of this edge", fix="choose one inside", code=403
-        )
+        raise SandboxError("the run's folder is outside this edge's paths", fix="choose one inside", code=403)
     writable = bool(WRITING_TOOLS & set(start.tools))
-    project = [] if start.cwd is None else [Root(Path(start.cwd), writable, PROJECT)]
-    others = [path for path in dict.fromkeys(start.paths) if path != start.cwd]
-    numbered = [Root(Path(path), writable, FOLDERS / str(number)) for number, path in enumerate(others, 1)]
-    return (*project, *numbered)
+    chosen: list[str] = [] if start.cwd is None else [start.cwd]
+    for path in sorted(start.paths, key=len):
+        if not any(inside(path, (taken,)) or inside(taken, (path,)) for taken in chosen):
+            chosen.append(path)
+    places = [PROJECT] if start.cwd is not None else []
+    places += [FOLDERS / str(number) for number in range(1, len(chosen) - len(places) + 1)]
+    return tuple(Root(Path(path), writable, place) for path, place in zip(chosen, places, strict=True))
 
 
 def _copy(source: Path, folder: Path, name: str) -> None:

@@ -67,6 +67,11 @@ class Runtime(Protocol):
     def programs(self) -> tuple[Root, ...]:
         """What must be visible inside for it to start, read-only."""
 
+    def prepare(self) -> None:
+        """Whatever takes long and needs nothing of the run. Blocking; called in a thread, once, before
+        `run`.
+        """
+
     async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
         """Do the task. Every tool call passes `gate.judge` first; every process is started by
         `confinement.spawn`. Cancelling ends it and all it started. SandboxError when it cannot start."""
@@ -76,18 +81,10 @@ NAMES: Final = ("claude", "scripted")
 
 
 def load(name: str) -> Runtime:
-    """The runtime of that name. SandboxError 422 when there is none, 503 when it is not installed."""
-    # Imported when asked for: the claude runtime needs an optional package, and takes half a second to
-    # import.
+    """The runtime of that name. SandboxError 422 when there is none."""
     if name == "claude":
-        try:
-            from sandbox.runtimes.claude import ClaudeRuntime
-        except ModuleNotFoundError as missing:
-            raise SandboxError(
-                "the Claude agent is not installed here",
-                fix="pip install 'dispatch-courier[claude]'",
-                code=503,
-            ) from missing
+        from sandbox.runtimes.claude import ClaudeRuntime
+
         return ClaudeRuntime()
     if name == "scripted":
         from sandbox.runtimes.scripted import ScriptedRuntime

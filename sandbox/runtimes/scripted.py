@@ -40,6 +40,9 @@ class ScriptedRuntime:
         """Nothing of its own: the confinement brings Python along for its shells already."""
         return ()
 
+    def prepare(self) -> None:
+        """Nothing."""
+
     async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
         """Each step in turn. The reply is the last `say`."""
         reply = ""
