@@ -132,16 +132,20 @@ class MeshHost:
                 try:
                     yield
                 finally:
-                    await self._close_connections()
+                    await self._close_everything()
         if deaf:
             # Raised out here: the service's nursery would wrap it in an ExceptionGroup.
             raise Unavailable(f"cannot listen on {', '.join(deaf)}", fix="choose another `listen` in config.json")
 
-    async def _close_connections(self) -> None:
+    async def _close_everything(self) -> None:
+        """Close listeners, then connections. Stock does it in a task already cancelled, and leaves both open."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limits.shutdown):
             async with trio.open_nursery() as nursery:
+                for listener in self._swarm.listeners.values():
+                    nursery.start_soon(listener.close)
                 for connection in self._swarm.get_connections():
                     nursery.start_soon(connection.close)
+        self._swarm.listeners.clear()
 
     def addresses(self) -> list[str]:
         """Return the multiaddrs others can dial, ending in /p2p/, a wildcard expanded to this machine's addresses."""
@@ -241,7 +245,7 @@ class MeshHost:
                 await _negotiate(net_stream, protocol_id.encode())
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
-            raise Unavailable(f"device {peer_id[-8:]} does not speak {protocol_id}") from error
+            raise Unavailable(f"device {peer_id[-8:]} did not take up {protocol_id}") from error
         finally:
             if not done:
                 with trio.CancelScope(shield=True):

@@ -122,7 +122,7 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
     async def _finish(self) -> None:
         self.event_shutting_down.set()
         for stream in self.streams.values():
-            stream.break_off()
+            stream.break_off(drop=False)
         self.streams.clear()
         self._backlog.clear()
         self._backlog_waiters.unpark_all()
@@ -141,7 +141,7 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
                 await self._finish()
                 return
             if not self._closing:
-                self._control.append(pack(Kind.GO_AWAY, 0, 0, reason))
+                self._data.append((pack(Kind.GO_AWAY, 0, 0, reason), b""))  # behind the data
                 self._closing = True
                 self._writer_waits.unpark_all()
                 with trio.move_on_after(self.limits.close_grace):
@@ -335,7 +335,7 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
         elif stream is not None:
             stream.window_updated(header.length)
         if stream is not None and header.flags & Flag.RST:
-            stream.break_off()
+            stream.break_off(drop=True)
             self.forget(stream)
         elif stream is not None and header.flags & Flag.FIN and not self._body[1]:
             stream.fin_received()

@@ -93,7 +93,7 @@ class SafeYamuxStream(IMuxedStream):  # type: ignore[misc]
         """End both directions at once and drop what is buffered. Idempotent, and never waits for the peer."""
         if not (self._broken or (self._fin_sent and self._fin_received)):
             self._session.queue_control(pack(Kind.WINDOW_UPDATE, Flag.RST, self.stream_id, 0))
-        self.break_off()
+        self.break_off(drop=True)
         self._session.forget(self)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -142,11 +142,12 @@ class SafeYamuxStream(IMuxedStream):  # type: ignore[misc]
         self._readers.unpark_all()
         self._settle()
 
-    def break_off(self) -> None:
-        """The stream is over in both directions: reset, or the connection is gone."""
+    def break_off(self, *, drop: bool) -> None:
+        """The stream is over in both directions: reset (then what is buffered is dropped), or the connection is gone."""
         self._broken = True
-        self._chunks.clear()
-        self._buffered = 0
+        if drop:
+            self._chunks.clear()
+            self._buffered = 0
         self._readers.unpark_all()
         self._writers.unpark_all()
 

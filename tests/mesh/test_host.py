@@ -1,0 +1,430 @@
+"""Whole hosts over loopback TCP: who gets in, what a peer cannot break, what is left behind.
+
+"Stock" is what py-libp2p 0.8.1 does where ours was taken out: its Yamux built by SafeMuxer, its handlers left uncontained,
+and so on. Each docstring says how its test was seen to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from multiaddr import Multiaddr
+
+from peer.mesh.guards.swarm import SwarmLimits
+from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.host import MeshHost, MeshLimits
+from peer.mesh.streams import Stream, StreamEnded
+from peer.protocol.errors import Conflict, Unavailable
+from tests.mesh.harness import LOOPBACK, make_host, two_hosts, until
+
+ECHO = "/test/echo/1"
+
+
+async def echo(stream: Stream) -> None:
+    while True:
+        await stream.send(await stream.receive(max_bytes=1 << 20), deadline=10)
+
+
+async def answers(host: MeshHost, peer_id: str) -> bool:
+    """Whether an echo comes back on a new stream."""
+    stream = await host.open_stream(peer_id, ECHO)
+    await stream.send([1, b"two"], deadline=5)
+    try:
+        return await stream.receive(max_bytes=100, deadline=5) == [1, b"two"]
+    finally:
+        await stream.reset()
+
+
+# --- who gets in
+
+
+async def test_a_stream_carries_the_peer_id_that_noise_proved() -> None:
+    """Fault 17."""
+    seen: list[str] = []
+
+    async def note(stream: Stream) -> None:
+        seen.append(stream.peer_id)
+
+    async with two_hosts() as (ana, ben):
+        ben.handle("/test/note/1", note)
+        stream = await ana.open_stream(ben.peer_id, "/test/note/1")
+        with pytest.raises(StreamEnded):
+            await stream.receive(max_bytes=10, deadline=5)
+        assert seen == [ana.peer_id]
+        assert stream.peer_id == ben.peer_id
+        assert ana.path(ben.peer_id) == ben.path(ana.peer_id) == "direct"
+
+
+async def test_another_peer_at_the_address_is_not_taken_for_the_one_dialled() -> None:
+    """Fault 17."""
+    async with two_hosts() as (ana, ben):
+        cleo = make_host().peer_id
+        lied = [address.replace(ben.peer_id, cleo) for address in ben.addresses()]
+        with pytest.raises(Unavailable):
+            await ana.connect(cleo, lied)
+        assert not ana.connected(cleo)
+
+
+async def test_nobody_gets_in_by_plaintext_as_a_contact() -> None:
+    """Fault 1. With stock security options the victim has a connection from "ana", made with her public key only."""
+    ana = create_new_key_pair(os.urandom(32))
+    ben = make_host()
+    thief = new_host(
+        key_pair=ana, sec_opt={PLAINTEXT_PROTOCOL_ID: InsecureTransport(ana)}, listen_addrs=[Multiaddr(LOOPBACK)]
+    )
+    async with ben.running(), thief.run([]):
+        target = PeerInfo(ID.from_base58(ben.peer_id), [Multiaddr(ben.addresses()[0])])
+        with pytest.raises(Exception, match="unable to connect"):
+            await thief.connect(target)
+        assert not ben.connected(ID.from_pubkey(ana.public_key).to_base58())
+
+
+async def test_a_stranger_is_refused_counted_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Fault 16. Seen to fail with the stock Noise transport: its gate knows IP addresses only."""
+    monkeypatch.chdir(tmp_path)
+    ana, cleo = make_host(), make_host()
+    ben = make_host(admits=lambda peer_id: peer_id == ana.peer_id)
+    greeted: list[str] = []
+    ben.on_connected(greeted.append)
+    async with ana.running(), ben.running(), cleo.running():
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await cleo.connect(ben.peer_id, ben.addresses())
+        await ana.connect(ben.peer_id, ben.addresses())
+        await until(lambda: ben.connected(ana.peer_id))
+        assert ben.refused == 3
+        assert greeted == [ana.peer_id]
+        assert not ben.connected(cleo.peer_id)
+    assert list(tmp_path.iterdir()) == []
+    said = capfd.readouterr()
+    assert cleo.peer_id not in said.out + said.err
+
+
+async def test_a_peer_no_longer_admitted_is_dropped_and_stays_out() -> None:
+    admitted = {"all": True}
+    ana = make_host()
+    ben = make_host(admits=lambda _: admitted["all"])
+    lost: list[str] = []
+    ben.on_disconnected(lost.append)
+    async with ana.running(), ben.running():
+        await ana.connect(ben.peer_id, ben.addresses())
+        await until(lambda: ben.connected(ana.peer_id))
+        admitted["all"] = False
+        ben.drop(ana.peer_id)
+        await until(lambda: lost == [ana.peer_id] and not ana.connected(ben.peer_id))
+        with pytest.raises(Unavailable):
+            await ana.connect(ben.peer_id, ben.addresses())
+        with pytest.raises(Unavailable):  # and not the other way round either
+            await ben.connect(ana.peer_id, ana.addresses())
+
+
+# --- what a peer cannot break
+
+
+async def test_what_escapes_a_handler_ends_its_stream_only() -> None:
+    """Fault 2. Stock: the exception ends `host.run()`, and with it this test."""
+
+    async def fail(stream: Stream) -> None:
+        raise RuntimeError("bug")
+
+    async with two_hosts() as (ana, ben):
+        ben.handle("/test/fail/1", fail)
+        ben.handle(ECHO, echo)
+        with pytest.raises(Unavailable):  # in the opening or just after it
+            stream = await ana.open_stream(ben.peer_id, "/test/fail/1")
+            await stream.receive(max_bytes=10, deadline=5)
+        for name in (b"\xff\xfe\n", b"\n", b"/multistream/1.0.0"):
+            raw = await ana._live(ben.peer_id)[-1].new_stream()
+            await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
+            await raw.close()
+        assert await answers(ana, ben.peer_id)
+
+
+async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
+    """Fault 4. Stock: the other end cannot decrypt what follows, and the connection ends."""
+    chance = random.Random(4)
+
+    async def sink(stream: Stream) -> None:
+        while True:
+            await stream.read(1 << 20, deadline=10)
+            await stream.write(bytes(30_000), deadline=10)
+
+    async with two_hosts() as (ana, ben):
+        ben.handle("/test/sink/1", sink)
+        ben.handle(ECHO, echo)
+        steady = await ana.open_stream(ben.peer_id, ECHO)
+        connections = ana._live(ben.peer_id)
+        for _ in range(60):
+            stream = await ana.open_stream(ben.peer_id, "/test/sink/1")
+            async with trio.open_nursery() as nursery:
+
+                async def write(stream: Stream = stream) -> None:
+                    await stream.write(bytes(2_000_000), deadline=10)
+
+                async def read(stream: Stream = stream) -> None:
+                    with suppress(StreamEnded):  # the cancelled write may reset the stream before we are cancelled
+                        while True:
+                            await stream.read(100, deadline=10)
+
+                nursery.start_soon(write)
+                nursery.start_soon(read)
+                for _ in range(chance.randrange(60)):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            await stream.reset()
+        await steady.send("still whole", deadline=5)
+        assert await steady.receive(max_bytes=100, deadline=5) == "still whole"
+        assert ana._live(ben.peer_id) == connections
+
+
+async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
+    """Fault 5. Stock: within two seconds both read loops wait to write and nothing moves any more."""
+    size = 24_000_000
+
+    async def both_ways(stream: Stream) -> None:
+        async def write() -> None:
+            for _ in range(size // 1_000_000):
+                await stream.write(bytes(1_000_000), deadline=30)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            got = 0
+            while got < size:
+                got += len(await stream.read(1 << 20, deadline=30))
+
+    async with two_hosts() as (ana, ben):
+        ben.handle("/test/both/1", both_ways)
+        ben.handle(ECHO, echo)
+        stream = await ana.open_stream(ben.peer_id, "/test/both/1")
+        done = trio.Event()
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+
+                async def bulk() -> None:
+                    await both_ways(stream)
+                    done.set()
+
+                nursery.start_soon(bulk)
+                opened = 0
+                while not done.is_set():
+                    assert await answers(ana, ben.peer_id)
+                    opened += 1
+        assert opened > 3
+
+
+async def test_cancelled_opens_use_nothing_up() -> None:
+    """Fault 6. Stock: every one leaves its entry and its slot, and the 257th open waits for ever."""
+    chance = random.Random(6)
+    async with two_hosts() as (ana, ben):
+        ben.handle(ECHO, echo)
+        for _ in range(300):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ana.open_stream, ben.peer_id, ECHO)
+                for _ in range(chance.randrange(12)):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        assert await answers(ana, ben.peer_id)
+        near, far = ana._live(ben.peer_id)[-1], ben._live(ana.peer_id)[-1]
+        await until(lambda: not near.muxed_conn.streams and not far.muxed_conn.streams)
+        assert not near.streams and not far.streams
+
+
+async def test_connections_of_a_lifetime_use_up_no_slots() -> None:
+    """Fault 3. Stock holds each inbound slot until the swarm stops: the fifth connection is refused here."""
+    limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=2, connections=4))
+    async with two_hosts(limits=limits) as (ana, ben):
+        for _ in range(12):
+            ana.drop(ben.peer_id)
+            await until(lambda: not ana.connected(ben.peer_id) and not ben.connected(ana.peer_id))
+            await ana.connect(ben.peer_id, ben.addresses())
+            await until(lambda: ben.connected(ana.peer_id))
+
+
+async def test_half_open_connections_keep_nobody_out() -> None:
+    """Stock counts them like contacts: with 250 of them, or 16 here, nobody else gets in for ten seconds."""
+    limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=16, connections=20))
+    ana, ben = make_host(), make_host(limits=limits)
+    async with ana.running(), ben.running():
+        port = int(Multiaddr(ben.addresses()[0]).value_for_protocol("tcp"))
+        strangers = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(60)]
+        await until(lambda: len(ben._swarm._handshakes) == 16)
+        with trio.fail_after(5):
+            await ana.connect(ben.peer_id, ben.addresses())
+        for stranger in strangers:
+            await stranger.aclose()
+
+
+async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:
+    """Seen to fail with stock `_trim_connections`, which spares every connection younger than 20 s."""
+    limits = MeshLimits(swarm=SwarmLimits(connections_per_peer=3))
+    async with two_hosts(limits=limits) as (ana, ben):
+        ben.handle(ECHO, echo)
+        peer = ID.from_base58(ben.peer_id)
+        for _ in range(6):
+            await ana._swarm.dial_addr(Multiaddr(ben.addresses()[0]), peer)
+        await until(lambda: len(ben._live(ana.peer_id)) == 3 == len(ana._live(ben.peer_id)))
+        assert await answers(ana, ben.peer_id)
+
+
+async def test_both_sides_dialling_at_once_breaks_nothing() -> None:
+    ana, ben = make_host(), make_host()
+    async with ana.running(), ben.running():
+        for host in (ana, ben):
+            host.handle(ECHO, echo)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ana.connect, ben.peer_id, ben.addresses())
+            nursery.start_soon(ben.connect, ana.peer_id, ana.addresses())
+        for _ in range(5):
+            assert await answers(ana, ben.peer_id)
+            assert await answers(ben, ana.peer_id)
+
+
+# --- dialling
+
+
+async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None:
+    """Faults 9 and 10. Stock tries one TCP address, and for as long as that takes."""
+    limits = MeshLimits(dial=10)
+    ana, ben = make_host(limits=limits), make_host()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        dead = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"
+        refusing = "/ip4/127.0.0.1/tcp/1"
+        async with ana.running(), ben.running():
+            with trio.fail_after(3):
+                await ana.connect(ben.peer_id, [dead, refusing, "nonsense", dead, *ben.addresses()])
+
+
+async def test_dialling_gives_up_at_its_deadline() -> None:
+    """Fault 9. Stock has no deadline: the silent address is waited for until it answers."""
+    ana = make_host(limits=MeshLimits(dial=0.5))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        async with ana.running():
+            with trio.fail_after(3), pytest.raises(Unavailable):
+                await ana.connect(make_host().peer_id, [f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"])
+
+
+async def test_connecting_has_no_fixed_delay() -> None:
+    """Fault 9. Stock `connect` waits 250 ms after the dial succeeded."""
+    ana = make_host()
+    times = []
+    async with ana.running():
+        for _ in range(5):
+            ben = make_host()
+            async with ben.running():
+                start = trio.current_time()
+                await ana.connect(ben.peer_id, ben.addresses())
+                times.append(trio.current_time() - start)
+    assert min(times) < 0.2
+
+
+async def test_a_peer_that_comes_back_is_reached_at_once() -> None:
+    """Fault 11. Stock remembers a failed dial for 60 s and does not even try."""
+    seed = os.urandom(32)
+    ana, ben = make_host(), make_host(seed=seed)
+    async with ana.running():
+        async with ben.running():
+            addresses = ben.addresses()
+        with pytest.raises(Unavailable):
+            await ana.connect(ben.peer_id, addresses)
+        again = MeshHost(seed, listen=[addresses[0].rsplit("/p2p/")[0]], admits=lambda _: True)
+        async with again.running():
+            await ana.connect(ben.peer_id, addresses)
+            assert ana.connected(ben.peer_id)
+
+
+async def test_the_host_dials_nobody_by_itself() -> None:
+    """Fault 16. Stock's connector dials a known peer right at the start, low watermark 0 or not."""
+    ana, ben = make_host(), make_host()
+    dialled: list[str] = []
+    ben.on_connected(dialled.append)
+    async with ben.running():
+        ana._host.peerstore.add_addrs(ID.from_base58(ben.peer_id), [Multiaddr(ben.addresses()[0])], 3600)
+        async with ana.running():
+            with trio.move_on_after(0.5):
+                await until(lambda: bool(dialled))
+    assert dialled == []
+
+
+# --- what is left behind
+
+
+async def test_a_taken_port_is_said() -> None:
+    """Fault 13. Stock listens beside the other one (SO_REUSEPORT) and each gets half of the connections."""
+    async with two_hosts() as (ana, _):
+        address = ana.addresses()[0].rsplit("/p2p/")[0]
+        with pytest.raises(Conflict):
+            async with MeshHost(os.urandom(32), listen=[address], admits=lambda _: True).running():
+                pass
+
+
+async def test_an_address_that_is_not_ours_is_said() -> None:
+    with pytest.raises(Unavailable):
+        async with MeshHost(os.urandom(32), listen=["/ip4/192.0.2.1/tcp/0"], admits=lambda _: True).running():
+            pass
+
+
+async def test_stopping_leaves_no_descriptor_open() -> None:
+    """Fault 15. Stock leaves the sockets of live connections when a host stops."""
+
+    def descriptors() -> set[str]:
+        return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+    async with two_hosts():
+        pass
+    before = descriptors()
+    for _ in range(3):
+        async with two_hosts() as (ana, ben):
+            ben.handle(ECHO, echo)
+            assert await answers(ana, ben.peer_id)
+            await ana.open_stream(ben.peer_id, ECHO)
+    assert len(descriptors()) <= len(before)
+
+
+async def test_a_wildcard_is_announced_as_real_addresses() -> None:
+    host = MeshHost(os.urandom(32), listen=["/ip4/0.0.0.0/tcp/0"], admits=lambda _: True)
+    async with host.running():
+        assert host.addresses()
+        assert not any("/0.0.0.0/" in address for address in host.addresses())
+        assert all(address.endswith(f"/p2p/{host.peer_id}") for address in host.addresses())
+
+
+async def test_a_peer_with_full_buffers_holds_up_no_other() -> None:
+    """A peer that never reads its stream; the window stops us, and only that stream."""
+    limits = MeshLimits(yamux=YamuxLimits(ping_every=0.2))
+    ana, ben, cleo = make_host(limits=limits), make_host(), make_host()
+
+    async def hoard(stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    async with ana.running(), ben.running(), cleo.running():
+        ben.handle("/test/hoard/1", hoard)
+        cleo.handle(ECHO, echo)
+        for other in (ben, cleo):
+            await ana.connect(other.peer_id, other.addresses())
+        stream = await ana.open_stream(ben.peer_id, "/test/hoard/1")
+        async with trio.open_nursery() as nursery:
+
+            async def write() -> None:
+                await stream.write(bytes(10_000_000), deadline=30)
+
+            nursery.start_soon(write)
+            for _ in range(20):
+                assert await answers(ana, cleo.peer_id)
+            nursery.cancel_scope.cancel()
