@@ -5,25 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
 from cli.base import App, DispatchCommand, pass_app
 from cli.output import string
-from peer.protocol.errors import DispatchError, NotSignedIn, Unavailable
+from peer.protocol.errors import DispatchError, NotSignedIn
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-
-class Prompt(Protocol):
-    """What the broker gave for the person to open: RFC 8628's verification_uri_complete, user_code, expires_in."""
-
-    address: str
-    code: str
-    expires_in: int
+    from peer.signin import Prompt
 
 
 @click.command(
@@ -40,10 +34,8 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
 
     Prints an address and a code, opens the browser, and waits until you have agreed there.
     """
-    import msgspec
-    from peer.signin import sign_in
-
     from peer import settings
+    from peer.signin import sign_in
 
     saved = settings.load(app.folder)
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
@@ -52,17 +44,10 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
             "no broker is known",
             fix="name one with `dispatch login --broker https://…`, or host one: `dispatch-rendezvous serve`",
         )
-    who = email or saved.email or None
-    app.folder.create()
     with _waiting(app) as show:
         signed = sign_in(
-            resolved, resolved.broker, who, label or saved.device_name or None, _prompter(app, no_browser, show)
+            app.folder, resolved.broker, email, label or saved.device_name or None, _prompter(app, no_browser, show)
         )
-    changed = {"broker": signed.broker, "token": signed.token, "email": signed.user_id}
-    if label:
-        changed["device_name"] = label
-    settings.save(app.folder, msgspec.structs.replace(saved, **changed))
-    _tell_daemon(app)
     if app.out.json:
         app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
         return
@@ -74,23 +59,17 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
 @pass_app
 def logout(app: App) -> None:
     """Forget the sign-in, here and at the broker. Keys, contacts and dispatches stay."""
-    import msgspec
+    from peer import settings
     from peer.signin import sign_out
 
-    from peer import settings
-
-    saved = settings.load(app.folder)
-    resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
-    resolved.require_token()
+    resolved = settings.load(app.folder)
     told = True
     try:
-        sign_out(resolved)
+        sign_out(app.folder)
     except DispatchError as error:
-        if error.code not in (401, 503):
+        if error.code != 503:
             raise
-        told = error.code == 401  # it had ended there already
-    settings.save(app.folder, msgspec.structs.replace(saved, token=""))
-    _tell_daemon(app)
+        told = False
     if app.out.json:
         app.out.document(
             {"user_id": resolved.email, "broker": resolved.broker, "signed_out": True, "broker_told": told}
@@ -123,13 +102,3 @@ def _waiting(app: App) -> AbstractContextManager[Callable[[str], None]]:
     from cli.spinner import spinner
 
     return spinner()
-
-
-def _tell_daemon(app: App) -> None:
-    """Have a running daemon read the settings again; one that is not running reads them when it starts."""
-    try:
-        app.client.reload()
-    except Unavailable:
-        return
-    except DispatchError as error:
-        app.out.warn(f"the running daemon did not take the new sign-in ({error.message}): restart `dispatch-daemon`")

@@ -60,7 +60,7 @@ class ScopeBody(_Body):
     confirm_unverified: bool = False
 
 
-class AcceptInvitationBody(ScopeBody):
+class AcceptInvitationBody(ScopeBody, kw_only=True):
     token: Annotated[str, msgspec.Meta(max_length=2_000)]
 
 
@@ -107,7 +107,7 @@ Handler = Callable[[Request], Awaitable[Any]]
 def application(node: Node, token: str) -> ASGIApp:
     """Return the ASGI application of one node, open to holders of `token`."""
     routes = _Routes(node)
-    app = Starlette(
+    return Starlette(
         routes=[
             Route("/v1/whoami", _json(routes.whoami)),
             Route("/v1/doctor", _json(routes.doctor)),
@@ -137,7 +137,6 @@ def application(node: Node, token: str) -> ASGIApp:
         middleware=[Middleware(_Guard, token=token)],
         exception_handlers={404: _no_route, 405: _no_route},
     )
-    return app
 
 
 class _Routes:
@@ -272,7 +271,7 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
             return row, trace.events(db, dispatch_id, after=number, limit=1000)
 
         row, events = await node.context.store.read(query)
-        for number, attempt, text in events:  # noqa: B007 - the last number is where to go on
+        for number, attempt, text in events:
             yield _sse("trace", number, {"seq": number, "attempt": attempt, **msgspec.json.decode(text)})
         if len(events) == 1000:
             continue

@@ -1,4 +1,4 @@
-"""What the node does at its broker, in the background: announce itself, learn of invitations and answers, keep its word.
+"""What the node does at its broker, in the background: announce itself, learn of invitations, keep its word.
 
 Everything here may fail for as long as it likes: known contacts keep working, and what is owed to the broker stays in
 the store until it took it.
@@ -103,7 +103,7 @@ class BrokerLink:
         async with self._client() as broker:
             posted = await broker.post_invitation(row.raw)
             if posted.existing and posted.token != row.token:
-                # One of ours that this store does not know (it was restored, or made anew): nobody could use its answer.
+                # One of ours that this store does not know (it was made anew): nobody could use its answer.
                 await broker.withdraw(posted.token)
                 posted = await broker.post_invitation(row.raw)
             return posted

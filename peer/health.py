@@ -91,7 +91,9 @@ class Health:
                 f"none of {len(addresses)} addresses answers on this machine", fix="check the firewall, then restart it"
             )
         connected = [device for device in self._node.admitted if self._node.host.connected(device)]
-        return f"listening on {len(addresses)} addresses; {len(connected)} of {len(self._node.admitted)} devices connected"
+        return (
+            f"listening on {len(addresses)} addresses; {len(connected)} of {len(self._node.admitted)} devices connected"
+        )
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()
@@ -134,7 +136,9 @@ class Health:
             "name": "claude",
             "version": version,
             "login": ready,
-            "login_fix": "" if ready else "`dispatch config set model.api_key -`, or start the daemon with ANTHROPIC_API_KEY",
+            "login_fix": ""
+            if ready
+            else "`dispatch config set model.api_key -`, or start the daemon with ANTHROPIC_API_KEY",
         }
 
     async def _sandbox(self) -> Document:
@@ -179,4 +183,3 @@ def _answers(addresses: list[str]) -> bool:
             except OSError:
                 continue
     return False
-

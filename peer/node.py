@@ -52,9 +52,7 @@ class Node:
         self._settings = settings_file.resolve(context.state)
         self._admitted: frozenset[str] = frozenset()
         self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
-        self.broker = BrokerLink(
-            context, lambda: self._settings, self._save_token, self.host.addresses, self.apply
-        )
+        self.broker = BrokerLink(context, lambda: self._settings, self._save_token, self.host.addresses, self.apply)
         self._intake = Intake(context, self.apply)
         book = AddressBook(context, self.broker.whereabouts)
         self._addresses = book.of

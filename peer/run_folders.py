@@ -94,7 +94,9 @@ class RunFolders:
         async with self._refreshing:
             index = self._index
             if index is None:
-                index = self._index = await trio.to_thread.run_sync(ProjectIndex, self._context.state.path / "projects.db")
+                index = self._index = await trio.to_thread.run_sync(
+                    ProjectIndex, self._context.state.path / "projects.db"
+                )
             roots = self._settings().roots
             at, indexed = self._fresh
             if roots != indexed or trio.current_time() - at > REFRESH_SECONDS / 2:

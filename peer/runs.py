@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 import msgspec
 import structlog
 import trio
-from trio import TaskStatus
 
 from peer.context import Context, Effects
 from peer.dispatches import payload
@@ -283,7 +282,7 @@ class Runs:
         self._runs: dict[str, Run] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def serve(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be the parent of all runs; cancelling this kills them."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery

@@ -1,4 +1,4 @@
-"""A node opened from its state folder and served on loopback: lock, keys, store, token, port, daemon.json, in that order.
+"""A node opened from its state folder and served on loopback: lock, keys, store, port, token, daemon.json, in order.
 
 The daemon does this; a program that hosts the node inside itself does the same.
 """
