@@ -83,7 +83,7 @@ class Gate:
         return await self._rule(decision, tool, arguments, call_id, agent_id)
 
     async def refused_elsewhere(self, tool: str, arguments: Mapping[str, Any], *, call_id: str) -> None:
-        """Record a call that the runtime itself refused before it came here, so that the trace misses none."""
+        """Record a call that the runtime itself refused before it came here: the trace misses none."""
         call_id = self._own_id(call_id)
         await self._emit(frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_shown_input(arguments)))
         note = "the agent program refused it"
