@@ -110,8 +110,7 @@ async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str
     with serving(FakeModel([say("x")])) as model:
         proxy = ModelProxy(model.url, KEY, budget_usd=5)
         async with door(proxy, tmp_path) as client:
-            request = client.build_request(method, "/", json=BODY)
-            request.url = request.url.copy_with(raw_path=path.encode())
+            request = client.build_request(method, "/", json=BODY, extensions={"target": path.encode()})
             answer = await client.send(request)
             assert answer.status_code == 403 and "only the model's messages" in error_of(answer)
             assert (
@@ -200,7 +199,7 @@ async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
                 while True:
                     yield b"x" * 1000
 
-            with pytest.raises(httpx.HTTPError) if False else trio.fail_after(10):
+            with trio.fail_after(10):
                 try:
                     answer = await client.post("/v1/messages", content=endless())
                     assert answer.status_code == 413
