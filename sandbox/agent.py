@@ -26,14 +26,15 @@ import msgspec
 import trio
 
 from sandbox import brief, frames, rundir, runtimes
-from sandbox.confinement import CanaryReport, Profile, collect, prove
+from sandbox.confinement import CanaryReport, Profile, collect_files, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.model_proxy import NO_KEY, ModelProxy
 from sandbox.policy import GRANTABLE_TOOLS
 from sandbox.views import resolver
 
-_FIX: Final = "; fix: "
+_OUTPUT_KEPT: Final = 500_000
+"""Characters of one tool result that a trace keeps. In JSON each takes up to six bytes (U+0000)."""
 
 
 @dataclass
@@ -165,11 +166,14 @@ class Agent:
         )
 
     async def _emit(self, event: frames.TraceEvent) -> None:
+        if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
+            cut = f"{event.output[:_OUTPUT_KEPT]}\n[{len(event.output) - _OUTPUT_KEPT} more characters]"
+            event = msgspec.structs.replace(event, output=cut)
         await self._writer.send(frames.Event(event=redacted(event) if self._start.redact else event))
 
     async def _returned(self) -> list[frames.ReturnedFile]:
         collection = await trio.to_thread.run_sync(
-            lambda: collect(
+            lambda: collect_files(
                 self._run_dir.workspace, self._run_dir.collected, max_bytes=self._start.budget.output_bytes
             )
         )
@@ -229,7 +233,7 @@ def _facts(report: CanaryReport) -> frames.SandboxFacts:
 def _failure(error: BaseException) -> runtimes.Outcome:
     if not isinstance(error, SandboxError):
         return runtimes.Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)
-    reason = error.message + (_FIX + error.fix if error.fix else "")
+    reason = error.message + (f"; fix: {error.fix}" if error.fix else "")
     return runtimes.Outcome("failed", reason=reason, code=error.code)
 
 

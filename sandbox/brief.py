@@ -30,7 +30,7 @@ you found, what is left undone. Refer to files by their names here."""
 
 
 def instructions(start: frames.Start, folders: Sequence[str]) -> str:
-    """The system prompt. `folders`: the granted folders as the agent sees them, the one it starts in first."""
+    """The system prompt. `folders`: the granted folders as the agent sees them, its own first."""
     writes = bool(WRITING_TOOLS & set(start.tools))
     places = [f"{WORKSPACE} is yours alone; files that came with the task are in {WORKSPACE}/{IN}."]
     if folders:

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import trio
 
 from sandbox import frames, preview
-from sandbox.policy import Decision, Resolve, Scope, decide
+from sandbox.policy import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
 _CALL_ID_LIMIT: Final = 190
@@ -71,9 +71,7 @@ class Gate:
         call_id = self._own_id(call_id)
         decision = self._decide(tool, arguments)
         await self._emit(
-            frames.ToolCall(
-                call_id=call_id, tool=_shown(tool), input=_shown_input(arguments), agent_id=agent_id
-            )
+            frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments), agent_id=agent_id)
         )
         if decision.verdict == "ask":
             async with self._one_question:
@@ -83,9 +81,9 @@ class Gate:
         return await self._rule(decision, tool, arguments, call_id, agent_id)
 
     async def refused_elsewhere(self, tool: str, arguments: Mapping[str, Any], *, call_id: str) -> None:
-        """Record a call that the runtime itself refused before it came here, so that the trace misses none."""
+        """Record a call that the runtime itself refused before it came here: the trace misses none."""
         call_id = self._own_id(call_id)
-        await self._emit(frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_shown_input(arguments)))
+        await self._emit(frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments)))
         note = "the agent program refused it"
         await self._emit(frames.Approval(call_id=call_id, outcome="denied", by="scope", note=note))
 
@@ -207,14 +205,6 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _shown_input(value: Any) -> Any:
-    """JSON with text that any encoder takes: a denied call is recorded too, whatever the model put into
-    it.
-    """
-    if isinstance(value, str):
-        return _shown(value)
-    if isinstance(value, Mapping):
-        return {_shown(str(key)): _shown_input(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_shown_input(inner) for inner in value]
-    return value
+def _recorded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The input as the trace holds it. A denied call is recorded too, whatever the model put into it."""
+    return dict(arguments) if showable(arguments) else {"input": "cannot be shown"}

@@ -34,6 +34,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import msgspec
+
 from sandbox.frames import Rule
 
 FILE_TOOLS: Final = frozenset({"Read", "Write", "Edit"})
@@ -41,6 +43,9 @@ SEARCH_TOOLS: Final = frozenset({"Glob", "Grep"})
 WRITING_TOOLS: Final = frozenset({"Write", "Edit", "Bash"})
 GRANTABLE_TOOLS: Final = FILE_TOOLS | SEARCH_TOOLS | {"Bash"}
 """Every built-in tool a scope can name. What is not here (Task, WebFetch, Skill, …) is always denied."""
+
+INPUT_LIMIT: Final = 2_000_000
+"""Bytes of one call's input, as JSON: with its diff it fits a frame several times over."""
 
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "Read": ("file_path",),
@@ -168,17 +173,18 @@ def _check_input(tool: str, arguments: Mapping[str, Any]) -> None:
         raise _Denied(f"{tool} needs a file_path")
     if tool in SEARCH_TOOLS and not isinstance(arguments.get("path", ""), str | None):
         raise _Denied(f"{tool} needs path as text")
-    if not _is_unicode(arguments):
-        # A lone surrogate cannot be shown, signed or sent: nobody could agree to what they cannot see.
-        raise _Denied(f"the input of {tool} holds text that is not Unicode")
+    if not showable(arguments):
+        raise _Denied(f"the input of {tool} cannot be shown to anyone: too large, too deep, or not Unicode")
 
 
-def _is_unicode(value: Any) -> bool:
+def showable(arguments: Mapping[str, Any]) -> bool:
+    """Whether a person, a record and the wire can hold this input. Nobody can agree to what they cannot
+    see.
+    """
     try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        return len(msgspec.json.encode(arguments)) <= INPUT_LIMIT
+    except (UnicodeEncodeError, RecursionError, msgspec.MsgspecError, TypeError):
         return False
-    return True
 
 
 def _absolute(scope: Scope, path: str, resolve: Resolve) -> str:

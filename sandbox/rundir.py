@@ -66,7 +66,7 @@ class RunDir:
 
 
 def profile(start: frames.Start, run_dir: RunDir, *, programs: tuple[Root, ...], model: bool) -> Profile:
-    """What the sandbox shows. SandboxError 403 for a folder that must not be, or a `cwd` outside the paths."""
+    """What the sandbox shows. SandboxError 403 for a forbidden folder, or a `cwd` outside the paths."""
     roots = _folders(start)
     return Profile(
         workspace=run_dir.workspace,

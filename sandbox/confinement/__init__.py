@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from sandbox.confinement.bwrap import check_machine, interpreter, spawn
 from sandbox.confinement.canaries import MECHANISMS, TIER, Canary, CanaryReport, examine, prove
-from sandbox.confinement.collect import CollectedFile, Collection, collect
+from sandbox.confinement.collect import CollectedFile, Collection, collect_files
 from sandbox.confinement.limits import Limits
 from sandbox.confinement.process import ConfinedProcess
 from sandbox.confinement.profile import (
@@ -36,7 +36,7 @@ __all__ = [
     "Profile",
     "Root",
     "check_machine",
-    "collect",
+    "collect_files",
     "examine",
     "interpreter",
     "prove",

@@ -43,7 +43,7 @@ from sandbox.confinement.syscalls import open_pinned
 from sandbox.errors import SandboxError
 
 # Ubuntu's AppArmor profile lets exactly this path make user namespaces, so it comes before anything in PATH.
-PREFERRED = "/usr/bin/bwrap"
+CANDIDATES = ("/usr/bin/bwrap", "/usr/local/bin/bwrap")
 _NEEDED_OPTIONS = (
     "--bind-fd",
     "--ro-bind-fd",
@@ -66,7 +66,7 @@ Arguments = Callable[[list[str]], list[str]]
 
 def find() -> str:
     """The bwrap program. Raises SandboxError 503 with the fix where it is missing or too old."""
-    for candidate in (PREFERRED, "/usr/local/bin/bwrap"):
+    for candidate in CANDIDATES:
         if os.access(candidate, os.X_OK):
             break
     else:

@@ -205,7 +205,7 @@ def _fix(said: str) -> str:
         if Path("/proc/sys/kernel/unprivileged_userns_clone").exists():
             return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
         return (
-            "sudo sysctl -w user.max_user_namespaces=15000; inside a container, allow it user namespaces and an "
+            "sudo sysctl -w user.max_user_namespaces=15000; inside a container, allow user namespaces and an "
             "unmasked /proc"
         )
     if "prlimit" in said:

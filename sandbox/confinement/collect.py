@@ -49,7 +49,7 @@ class Collection:
     left_out: tuple[tuple[str, str], ...]
 
 
-def collect(
+def collect_files(
     workspace: Path,
     destination: Path,
     *,

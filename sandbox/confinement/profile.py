@@ -245,8 +245,13 @@ def arguments(
         out += ["--bind-fd" if writable else "--ro-bind-fd", str(given.binds[source]), str(at)]
     # After every root, since a later bind of a parent would cover the pin.
     for source, at, writable in profile.seen():
+        inner = [place for _, place, _ in profile.seen() if place != at and place.is_relative_to(at)]
         for pin in pins.get(source, ()) if writable else ():
-            out += ["--ro-bind-fd", str(given.binds[source / pin.path]), str(at / pin.path)]
+            place = at / pin.path
+            # Inside a root of its own, that root's rules hold: it has its own pins, or is read-only altogether.
+            if not any(place.is_relative_to(other) for other in inner):
+                kind = "--bind-fd" if pin.writable else "--ro-bind-fd"
+                out += [kind, str(given.binds[source / pin.path]), str(place)]
     if profile.model_socket is not None:
         out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
     for at, descriptor in given.data.items():

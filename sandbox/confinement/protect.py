@@ -50,10 +50,11 @@ MAX_PINS = 256
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One protected name that exists: ``path`` relative to the root it lies in."""
+    """One thing that gets a mount of its own: ``path`` relative to the root it lies in. ``writable``: a folder on the way
+    to a protected name, which must not be renamed away from above it."""
 
     path: Path
-    folder: bool
+    writable: bool = False
 
 
 def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS) -> tuple[Pin, ...]:
@@ -91,16 +92,18 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 )
             is_folder = entry.is_dir(follow_symlinks=False)
             if protected and (is_folder or entry.is_file(follow_symlinks=False)):
-                pins.append(Pin(Path(entry.path).relative_to(root), is_folder))
+                pins.append(Pin(Path(entry.path).relative_to(root)))
             elif is_folder:
                 waiting.append(Path(entry.path))
+    above = {parent for pin in pins for parent in pin.path.parents if parent != Path(".")}
+    pins += [Pin(parent, writable=True) for parent in above]
     if len(pins) > max_pins:
         raise SandboxError(
             f"{root} holds {len(pins)} repositories and settings folders; {max_pins} can be protected",
             fix="grant a narrower folder",
             code=413,
         )
-    return tuple(sorted(pins, key=lambda pin: pin.path.parts))
+    return tuple(sorted(pins, key=lambda pin: pin.path.parts))  # what lies above comes first
 
 
 def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
@@ -110,4 +113,5 @@ def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
     Nothing can stop a run that may write a folder from making a new repository inside it.
     """
     known = {pin.path for pin in before}
-    return tuple(pin.path for pin in scan(root, max_pins=MAX_ENTRIES) if pin.path not in known)
+    now = scan(root, max_pins=MAX_ENTRIES)
+    return tuple(pin.path for pin in now if not pin.writable and pin.path not in known)

@@ -211,7 +211,7 @@ class ConfinedTransport(sdk.Transport):
             raise sdk.ProcessError("the agent failed", exit_code=status)
 
     async def close(self) -> None:
-        """Kill the program and all it started. Bounded: the kernel ends the whole tree within milliseconds."""
+        """Kill the program and all it started. Bounded: the kernel ends the tree within milliseconds."""
         if self._process is not None:
             await self._process.aclose()
 

@@ -136,7 +136,7 @@ class ScriptedModel:
         answered = len(request.tool_results)
         for index, turn in enumerate(self.turns):
             if "error" in turn:
-                if self._errors_given.get(index, 0) < turn.get("times", sys.maxsize):
+                if answered == 0 and self._errors_given.get(index, 0) < turn.get("times", sys.maxsize):
                     self._errors_given[index] = self._errors_given.get(index, 0) + 1
                     return turn
                 continue

@@ -82,11 +82,13 @@ class Node:
 
 
 @asynccontextmanager
-async def dp_agent(respond: Respond = allow, *, stderr: int | None = None) -> AsyncIterator[Node]:
+async def dp_agent(
+    respond: Respond = allow, *, stderr: int | None = None, home: Path | None = None
+) -> AsyncIterator[Node]:
     """dp-agent as a real process, with an environment that holds a secret no run may see."""
     environment = {
         "PATH": os.environ["PATH"],
-        "HOME": os.environ["HOME"],
+        "HOME": str(home or os.environ["HOME"]),
         "PYTHONPATH": str(ROOT),
         "DISPATCH_CANARY_SECRET": "in-the-daemons-environment",
     }

@@ -245,6 +245,17 @@ async def test_calls_under_one_id_get_answers_of_their_own(tmp_path: Path) -> No
     assert [call.call_id for call in desk.calls][:2] == ["same", "same#2"]
 
 
+async def test_input_that_nobody_could_be_shown_is_denied_and_recorded(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    desk = Desk(tmp_path, respond=says(True), approval="auto")
+    for extra in ("x" * 2_000_001, "\ud800", deep):
+        ruling = await desk.gate.judge("Bash", {"command": "ls", "extra": extra}, call_id="c")
+        assert not ruling.allow and "cannot be shown" in ruling.reason
+    assert desk.calls == [] and desk.approvals == [("denied", "scope")] * 3
+
+
 # --- what the person sees -----------------------------------------------------------------------------------
 
 

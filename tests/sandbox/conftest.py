@@ -1,0 +1,95 @@
+"""Folders of a made-up person, and running a program in a profile to its end. Shared by the sandbox tests only."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from sandbox.confinement import ConfinedProcess, Profile, Root, spawn
+
+
+@dataclass(frozen=True)
+class Person:
+    """A machine's folders: what may be seen, and what may not."""
+
+    base: Path
+    workspace: Path
+    project: Path
+    reading: Path
+    state: Path
+    ssh: Path
+
+    @property
+    def profile(self) -> Profile:
+        return Profile(
+            workspace=self.workspace,
+            roots=(Root(self.project, writable=True), Root(self.reading)),
+            protected=(self.state, self.ssh),
+        )
+
+
+@pytest.fixture
+def person() -> Iterator[Person]:
+    # Not pytest's own folder: that is in /tmp, which is private and writable inside, as no home folder ever is.
+    with tempfile.TemporaryDirectory(prefix="dispatch-test-", dir="/var/tmp") as folder:
+        yield make_person(Path(folder).resolve())
+
+
+def make_person(base: Path) -> Person:
+    state, ssh = base / "home/.dispatch", base / "home/.ssh"
+    workspace = state / "runs/1/workspace"
+    project, reading = base / "home/project", base / "home/reading"
+    for folder in (workspace, ssh, project, reading):
+        folder.mkdir(parents=True)
+    (state / "device.key").write_text("device secret")
+    (ssh / "id_ed25519").write_text("ssh secret")
+    (project / "code.py").write_text("print('hello')\n")
+    (reading / "notes.txt").write_text("notes\n")
+    return Person(base, workspace, project, reading, state, ssh)
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Awaitable[Done]]
+
+
+async def finish(process: ConfinedProcess, seconds: float = 20) -> Done:
+    """Read a process to its end."""
+    parts = {"out": b"", "err": b""}
+
+    async def drain(name: str, stream: trio.lowlevel.FdStream | None) -> None:
+        if stream is not None:
+            async for chunk in stream:
+                parts[name] += chunk
+
+    with trio.fail_after(seconds):
+        async with process, trio.open_nursery() as nursery:
+            nursery.start_soon(drain, "out", process.stdout)
+            nursery.start_soon(drain, "err", process.stderr)
+            code = await process.wait()
+    return Done(code, parts["out"].decode(errors="replace"), parts["err"].decode(errors="replace"))
+
+
+async def run(
+    profile: Profile, argv: Sequence[str], env: Mapping[str, str] | None = None, **changes: object
+) -> Done:
+    """Run ``argv`` confined and return how it ended."""
+    profile = replace(profile, **changes)  # type: ignore[arg-type]
+    everything = {**profile.environment(), **(env or {})}
+    return await finish(await spawn(profile, argv, everything, stdin=subprocess.DEVNULL))
+
+
+async def shell(profile: Profile, command: str, **changes: object) -> Done:
+    """Run a command as the agent's own shell commands are run: through the launcher, in the nested domain."""
+    return await run(profile, ["/run/dispatch/shell", command], **changes)

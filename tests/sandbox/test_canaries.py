@@ -1,0 +1,277 @@
+"""The canaries themselves: a sound profile passes, every line taken out of it is noticed, and none of them can pass vacuously."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandbox.confinement import bwrap, canaries, canary_targets, examine, landlock, prove, seccomp
+from sandbox.errors import SandboxError
+from tests.sandbox.conftest import Person
+
+Words = list[str]
+
+
+async def test_a_sound_profile_passes(person: Person) -> None:
+    (person.project / ".git").mkdir()
+    report = await prove(person.profile)
+    assert report.ok and report.tier == "full" and report.mechanisms == ("bubblewrap", "seccomp", "landlock")
+    by_name = {canary.name: canary.outcome for canary in report.canaries}
+    for name in (
+        "loopback port",
+        "unix socket by path",
+        "abstract unix socket",
+        "planted file",
+        "protected folder 1",
+        "protected folder 2",
+        "folder of the run",
+        "repository of folder 1",
+        "read-only folder 2",
+        "environment of other processes",
+        "inherited descriptors",
+        "netlink socket",
+        "shell: the agent's environment",
+        "shell: signals to the agent",
+        "shell: unix socket",
+    ):
+        assert by_name[name] == "blocked", name
+    if os.geteuid() == 0:
+        assert by_name["/proc/sys/kernel/core_pattern"] == "blocked"
+    assert by_name["workspace"] == by_name["shell: workspace"] == "permitted"
+    said = report.to_json()
+    assert said["open"] == [] and said["blocked"] > 40 and str(person.base) not in str(said)
+    # Nothing planted stays behind.
+    assert sorted(path.name for path in person.state.iterdir()) == ["device.key", "runs"]
+    assert not list(person.workspace.iterdir())
+
+
+def without(*gone: str) -> Callable[[Words], Words]:
+    """bwrap's arguments less one run of words, which must be there."""
+
+    def alter(words: Words) -> Words:
+        for place in range(len(words)):
+            if tuple(words[place : place + len(gone)]) == gone:
+                return words[:place] + words[place + len(gone) :]
+        raise AssertionError(f"{gone} is not in the arguments")
+
+    return alter
+
+
+def without_option(option: str, values: int, *, last: bool = False) -> Callable[[Words], Words]:
+    def alter(words: Words) -> Words:
+        place = len(words) - 1 - words[::-1].index(option) if last else words.index(option)
+        return words[:place] + words[place + 1 + values :]
+
+    return alter
+
+
+def read_only_becomes_writable(words: Words) -> Words:
+    return ["--bind-fd" if word == "--ro-bind-fd" else word for word in words]
+
+
+def with_more(*more: str) -> Callable[[Words], Words]:
+    """Mounts have to come before the root is made read-only."""
+
+    def alter(words: Words) -> Words:
+        place = words.index("/run", words.index("--ro-bind-data")) - 1
+        assert words[place] == "--remount-ro"
+        return [*words[:place], *more, *words[place:]]
+
+    return alter
+
+
+def without_shell_filter(words: Words) -> Words:
+    place = words.index("/run/dispatch/shell.bpf")
+    return words[: place - 4] + words[place + 1 :]
+
+
+MUTATIONS: dict[str, tuple[Callable[[Words], Words], set[str]]] = {
+    "network shared": (without("--unshare-net"), {"loopback port", "abstract unix socket", "net namespace"}),
+    "processes shared": (without("--unshare-pid"), {"pid namespace"}),
+    "ipc shared": (without("--unshare-ipc"), {"ipc namespace"}),
+    "uts shared": (
+        lambda words: without("--unshare-uts")(without("--hostname", "sandbox")(words)),
+        {"uts namespace"},
+    ),
+    "allow-list gone": (
+        without_option("--add-seccomp-fd", 1),
+        {"netlink socket", "memory of other processes"},
+    ),
+    "argument filter gone": (without_option("--add-seccomp-fd", 1, last=True), {"setuid file"}),
+    "root writable": (without("--remount-ro", "/"), {"writing /", "writing /etc"}),
+    "/run writable": (without("--remount-ro", "/run"), {"writing /run"}),
+    "/dev writable": (without("--remount-ro", "/dev"), {"writing /dev"}),
+    "roots writable": (read_only_becomes_writable, {"read-only folder 2", "repository of folder 1"}),
+    "/tmp unbounded": (without("--size", "1073741824"), {"size of /tmp"}),
+    "/dev/shm unbounded": (without("--size", "134217728"), {"size of /dev/shm"}),
+    "host /tmp bound": (with_more("--bind", "/tmp", "/tmp"), {"planted file", "unix socket by path"}),
+    "host root bound": (
+        with_more("--ro-bind", "/var/tmp", "/var/tmp"),
+        {"protected folder 1", "protected folder 2"},
+    ),
+    "shell in the agent's place": (without_shell_filter, set()),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+async def test_every_line_is_missed_when_gone(person: Person, name: str) -> None:
+    (person.project / ".git").mkdir()
+    alter, expected = MUTATIONS[name]
+    if not expected:
+        with pytest.raises(SandboxError, match="could not be"):
+            await examine(person.profile, alter=alter)
+        return
+    report = await examine(person.profile, alter=alter)
+    assert expected <= set(report.failed), report.failed
+    with pytest.raises(SandboxError, match="does not hold") as refused:
+        await prove(person.profile, alter=alter)
+    assert refused.value.code == 503 and refused.value.fix
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user cannot write these outside either")
+async def test_proc_sys_writable_is_noticed(person: Person) -> None:
+    report = await examine(person.profile, alter=without("--ro-bind", "/proc/sys", "/proc/sys"))
+    assert "/proc/sys/kernel/core_pattern" in report.failed
+
+
+async def test_inherited_environment_is_noticed(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bwrap.subprocess.Popen
+
+    def leaky(*arguments: object, **options: object) -> object:
+        return real(*arguments, **{**options, "env": {**os.environ, "DISPATCH_TEST_SECRET": "1"}})
+
+    monkeypatch.setattr(bwrap.subprocess, "Popen", leaky)
+    report = await examine(person.profile)
+    assert "environment of other processes" in report.failed
+
+
+async def test_inherited_descriptors_are_noticed(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bwrap.subprocess.Popen
+
+    def leaky(*arguments: object, **options: object) -> object:
+        return real(*arguments, **{**options, "pass_fds": [*options.get("pass_fds", ()), leaked]})  # type: ignore[misc]
+
+    with (person.state / "device.key").open() as secret:
+        leaked = secret.fileno()
+        monkeypatch.setattr(bwrap.subprocess, "Popen", leaky)
+        report = await examine(person.profile)
+    assert "inherited descriptors" in report.failed
+
+
+async def test_limits_gone_is_noticed(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bwrap, "prlimit_prefix", lambda limits: [])
+    assert {"limit DATA", "limit FSIZE", "limit CPU"} <= set((await examine(person.profile)).failed)
+
+
+@pytest.mark.parametrize("gone", ["restrict", "_filter_calls"])
+async def test_a_shell_without_its_domain_is_noticed(
+    person: Person, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    real = bwrap.inspect.getsource
+
+    def weakened(module: object) -> str:
+        text = real(module)  # type: ignore[arg-type]
+        return (
+            text.replace("landlock.restrict(settings", "str(settings")
+            if gone == "restrict"
+            else text.replace("        _filter_calls(settings", "        str(settings")
+        )
+
+    monkeypatch.setattr(bwrap.inspect, "getsource", weakened)
+    failed = set((await examine(person.profile)).failed)
+    if gone == "restrict":
+        assert {
+            "shell: the agent's environment",
+            "shell: signals to the agent",
+            "shell: the agent's home",
+        } <= failed
+    else:
+        assert "shell: unix socket" in failed
+
+
+async def test_a_canary_that_fails_outside_proves_nothing(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = canary_targets._sockets
+
+    def deaf(*arguments: object) -> list[canary_targets.Attempt]:
+        out = real(*arguments)  # type: ignore[arg-type]
+        return [
+            replace(one, outside={**one.outside, "address": ["127.0.0.1", 1]})
+            if one.name == "loopback port"
+            else one
+            for one in out
+        ]
+
+    monkeypatch.setattr(canary_targets, "_sockets", deaf)
+    report = await examine(person.profile)
+    assert report.unproven == ("loopback port",) and not report.ok
+    with pytest.raises(SandboxError, match="loopback port"):
+        await prove(person.profile)
+
+
+async def test_a_probe_that_can_do_nothing_does_not_pass(person: Person) -> None:
+    def read_only(words: Words) -> Words:
+        place = words.index("--bind-fd")
+        assert words[place + 2] == "/dispatch"
+        return [*words[:place], "--ro-bind-fd", *words[place + 1 :]]
+
+    report = await examine(person.profile, alter=read_only)
+    assert {"workspace", "shell: workspace"} <= set(report.failed)
+
+
+async def test_a_sandbox_that_cannot_be_built_says_why(person: Person) -> None:
+    with pytest.raises(SandboxError) as refused:
+        await prove(person.profile, alter=lambda words: ["--no-such-option", *words])
+    assert (
+        refused.value.code == 503
+        and "no-such-option" in refused.value.message
+        and "bubblewrap" in refused.value.fix
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "present", "fix"),
+    [
+        ("bwrap: setting up uid map: Permission denied", "apparmor_restrict_unprivileged_userns", "apparmor"),
+        (
+            "bwrap: No permissions to create new namespace",
+            "unprivileged_userns_clone",
+            "kernel.unprivileged_userns_clone=1",
+        ),
+        ("bwrap: Creating new namespace failed: nesting depth", "", "user.max_user_namespaces"),
+        ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", "", "/proc"),
+        ("bwrap: execvp /usr/bin/prlimit: No such file or directory", "", "util-linux"),
+    ],
+)
+def test_fixes(said: str, present: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canaries.Path, "exists", lambda self: self.name == present)
+    assert fix in canaries._fix(said)
+
+
+def test_machines_without_the_means_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bwrap.check_machine()
+    for abi, words in ((0, "no Landlock"), (5, "version 5")):
+        monkeypatch.setattr(landlock, "abi", lambda abi=abi: abi)
+        with pytest.raises(SandboxError, match=words):
+            bwrap.check_machine()
+    monkeypatch.undo()
+    monkeypatch.setattr(seccomp.platform, "machine", lambda: "riscv64")
+    with pytest.raises(SandboxError, match="riscv64"):
+        bwrap.check_machine()
+    monkeypatch.undo()
+    monkeypatch.setattr(bwrap, "CANDIDATES", ("/nowhere/bwrap",))
+    with pytest.raises(SandboxError, match="not installed") as refused:
+        bwrap.check_machine()
+    assert "apt install bubblewrap" in refused.value.fix
+    old = tmp_path / "bwrap"
+    old.write_text("#!/bin/sh\necho --ro-bind --seccomp\n")
+    old.chmod(stat.S_IRWXU)
+    monkeypatch.setattr(bwrap, "CANDIDATES", (str(old),))
+    with pytest.raises(SandboxError, match="too old: it lacks --bind-fd"):
+        bwrap.check_machine()

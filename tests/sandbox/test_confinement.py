@@ -1,0 +1,407 @@
+"""What a confined process can and cannot do, by real processes: first as the agent program, then as one of its shells."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from sandbox.confinement import SHELL_LAUNCHER, WORKSPACE, Limits, Profile, Root, spawn
+from sandbox.errors import SandboxError
+from tests.sandbox.conftest import Person, finish, run, shell
+
+PLACES = {"agent": run, "shell": shell}
+
+
+async def in_place(place: str, profile: Profile, command: str):
+    return await (run(profile, ["/bin/bash", "-c", command]) if place == "agent" else shell(profile, command))
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_it_works_where_it_may(person: Person, place: str) -> None:
+    done = await in_place(
+        place,
+        person.profile,
+        f"cat {person.reading}/notes.txt && cat {person.project}/code.py && echo changed > {person.project}/new.txt"
+        " && pwd && echo result > out.txt && id -un && git --version && ls /",
+    )
+    assert done.code == 0, done.err
+    assert "notes" in done.out and "hello" in done.out and str(WORKSPACE) in done.out and "agent" in done.out
+    assert (person.project / "new.txt").read_text() == "changed\n"
+    assert (person.workspace / "out.txt").read_text() == "result\n"
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_secrets_cannot_be_read(person: Person, place: str) -> None:
+    secrets = [
+        person.state / "device.key",
+        person.ssh / "id_ed25519",
+        Path("/etc/shadow"),
+        Path.home() / ".bashrc",
+    ]
+    for secret in secrets[:2]:
+        assert (
+            "secret" in secret.read_text()
+        )  # reachable from outside, so that the refusals below mean something
+    for secret in secrets:
+        done = await in_place(place, person.profile, f"cat '{secret}' || cat '/proc/1/root{secret}'")
+        assert done.code != 0 and "secret" not in done.out, secret
+    done = await in_place(
+        place, person.profile, f"ls -A '{person.state}' '{person.ssh}' '{person.base}/home'"
+    )
+    assert "device.key" not in done.out and "id_ed25519" not in done.out
+    # The folder of a granted root exists inside as an empty shell of a name.
+    assert sorted(done.out.split()) == sorted([f"{person.base}/home:", "project", "reading"])
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_nothing_outside_can_be_written(person: Person, place: str) -> None:
+    targets = [
+        person.reading,
+        person.base,
+        person.base / "home",
+        person.state,
+        "/",
+        "/usr",
+        "/etc",
+        "/run",
+        "/dev",
+        "/var",
+        "/proc/sys/kernel",
+    ]
+    for target in targets:
+        done = await in_place(place, person.profile, f"echo x > '{target}/planted'")
+        assert done.code != 0, target
+    done = await in_place(
+        place, person.profile, f"echo x >> {person.reading}/notes.txt || rm {person.reading}/notes.txt"
+    )
+    assert done.code != 0
+    assert (person.reading / "notes.txt").read_text() == "notes\n"
+    assert not [path for path in person.base.rglob("planted")]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_no_connection_can_be_opened(person: Person, place: str) -> None:
+    with (
+        socket.socket(socket.AF_INET) as tcp,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX) as named,
+    ):
+        tcp.bind(("127.0.0.1", 0))
+        abstract.bind(f"\0dispatch-test-{os.getpid()}")
+        path = person.base / "s"
+        named.bind(str(path))
+        tries = []
+        for listening, family in ((tcp, "AF_INET"), (abstract, "AF_UNIX"), (named, "AF_UNIX")):
+            listening.listen()
+            address = listening.getsockname()
+            with socket.socket(listening.family) as control:
+                control.settimeout(2)
+                control.connect(address)
+            tries.append(f"socket.socket(socket.{family}).connect({address!r})")
+        tries.append("socket.create_connection(('1.1.1.1', 443), 2)")
+        tries.append("socket.getaddrinfo('example.com', 443)")
+        for attempt in tries:
+            done = await in_place(place, person.profile, f'python3 -c "import socket; {attempt}"')
+            assert done.code != 0, attempt
+            assert "rror" in done.err  # Python's own, not a missing program
+
+
+async def test_environment_is_exactly_what_was_given(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCH_SECRET", "of the daemon")
+    done = await run(person.profile, ["/usr/bin/env"], {"EXTRA": "1\n2"})
+    found = {line.split("=")[0] for line in done.out.splitlines() if "=" in line}
+    assert found == {*person.profile.environment(), "EXTRA", "PWD"}
+    done = await run(person.profile, ["/bin/cat", "/proc/1/environ", "/proc/1/cmdline"])
+    assert done.code == 0 and "SECRET" not in done.out and str(person.state) not in done.out
+    with pytest.raises(SandboxError):
+        await run(person.profile, ["/usr/bin/env"], {"A=B": "1"})
+
+
+async def test_no_descriptor_arrives(person: Person) -> None:
+    with (person.state / "device.key").open() as secret:
+        os.set_inheritable(secret.fileno(), True)
+        done = await run(person.profile, ["/bin/ls", "/proc/self/fd"])
+    assert done.out.split() == ["0", "1", "2", "3"]  # 3 is ls's own
+
+
+async def test_limits_hold(person: Person) -> None:
+    limits = Limits(file_size=1024, tmp_size=64 * 1024, processes=64, open_files=256)
+    done = await shell(
+        person.profile,
+        "ulimit -c -n; head -c 4096 /dev/zero > big; stat -c %s big; df --output=size -k /tmp | tail -1; ulimit -n 9999",
+        limits=limits,
+    )
+    assert "256" in done.out.split() and "1024" in done.out.split() and "64" in done.out.split()
+    assert done.code != 0  # limits cannot be raised again
+    if os.geteuid() != 0:  # the kernel does not bound processes of host uid 0
+        done = await run(
+            person.profile,
+            ["/bin/bash", "-c", "for i in $(seq 200); do sleep 5 & done; echo all"],
+            limits=limits,
+        )
+        assert "fork" in done.err and "Resource temporarily unavailable" in done.err
+
+
+async def test_shell_cannot_touch_the_agent(person: Person) -> None:
+    # The agent's place: a process with a secret in memory and environment, and open pipes, that starts a shell.
+    attack = (
+        "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
+        "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal; kill -USR1 -1;"
+        "echo x > /run/home/agent/.bashrc && echo reached home; echo x > ~/own && echo own home;"
+        "cat /proc/$PPID/status | grep -c Seccomp; true"
+    )
+    # Unconfined by the launcher, the same attack gets through: the test can tell.
+    control = await run(
+        person.profile,
+        ["/bin/bash", "-c", f"cat <(:); /bin/bash -c '{attack.replace('kill -USR1 -1;', '')}'; true"],
+    )
+    assert {"reached environ", "reached stdout", "reached signal", "reached home"} <= set(
+        control.out.splitlines()
+    )
+    done = await run(
+        person.profile, ["/bin/bash", "-c", f"cat <(:); {SHELL_LAUNCHER} '{attack}'; echo alive"]
+    )
+    assert "reached" not in done.out, done.out
+    assert "own home" in done.out and "alive" in done.out
+
+
+async def test_shell_that_cannot_be_confined_does_not_start(person: Person) -> None:
+    profile = person.profile
+
+    def without_filter(words: list[str]) -> list[str]:
+        place = words.index("/run/dispatch/shell.bpf")
+        return words[: place - 4] + words[place + 1 :]
+
+    env = profile.environment()
+    process = await spawn(
+        profile, [str(SHELL_LAUNCHER), "echo ran"], env, stdin=subprocess.DEVNULL, alter=without_filter
+    )
+    done = await finish(process)
+    assert done.code == 126 and "could not be confined" in done.err and "ran" not in done.out
+
+
+async def test_repository_cannot_be_taken_over(person: Person) -> None:
+    for name in (".git/hooks", ".GIT/hooks", "deep/er/.git/hooks", ".vscode"):
+        (person.project / name).mkdir(parents=True)
+    (person.project / ".git/config").write_text("[core]\n")
+    (person.project / "deep/.envrc").write_text("true\n")
+    before = {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()}
+    for attack in (
+        "echo x > .git/hooks/pre-commit",
+        "echo x >> .git/config",
+        "echo /tmp > .git/commondir",
+        "mv .git g2",
+        "rm -rf .git",
+        "mv deep d2 && mkdir -p deep/er/.git/hooks",
+        "echo x > .GIT/config",
+        "echo x > deep/er/.git/config",
+        "echo x > deep/.envrc",
+        "rm deep/.envrc",
+        "echo x > .vscode/tasks.json",
+        "echo x > .mcp.json",
+        "mkdir .claude/hooks",
+        "rmdir .idea && mkdir .idea",
+    ):
+        done = await shell(person.profile, f"cd {person.project} && {attack}")
+        assert done.code != 0, attack
+    assert {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()} == before
+    # What was held for the time of the runs is gone again.
+    assert {path.name for path in person.project.iterdir()} == {".git", ".GIT", "deep", ".vscode", "code.py"}
+
+
+async def test_placeholders_are_shared_and_cleaned_up(person: Person) -> None:
+    env = person.profile.environment()
+    names = {".git", ".claude", ".vscode", ".idea", ".mcp.json"}
+
+    def present() -> set[str]:
+        return {path.name for path in person.project.iterdir()} & names
+
+    first = await spawn(person.profile, ["/bin/cat"], env)
+    second = await spawn(person.profile, ["/bin/cat"], env)
+    assert present() == names
+    await first.aclose()
+    assert present() == names  # the second still needs them: removing a mount point would unmount it there
+    await second.aclose()
+    assert present() == set()
+    # One that a crashed supervisor left is used and removed; a folder of the person's own is not.
+    (person.project / ".git").mkdir(mode=0o500)
+    (person.project / ".git").chmod(0o1500)
+    (person.project / ".idea").mkdir()
+    third = await spawn(person.profile, ["/bin/cat"], env)
+    await third.aclose()
+    assert present() == {".idea"}
+
+
+async def test_new_repositories_are_reported(person: Person) -> None:
+    process = await spawn(
+        person.profile, ["/bin/sh", "-c", f"mkdir -p {person.project}/sub/.git"], person.profile.environment()
+    )
+    assert (await finish(process)).code == 0
+    assert await process.planted() == (person.project / "sub/.git",)
+
+
+async def test_links_are_not_followed_into_a_profile(person: Person) -> None:
+    link = person.base / "link"
+    link.symlink_to(person.ssh)
+    for root in (Root(link), Root(link / "id_ed25519")):
+        with pytest.raises(SandboxError) as refused:
+            await run(person.profile, ["/bin/true"], roots=(root,))
+        assert refused.value.code == 403 and "link" in refused.value.message
+    (person.project / ".git").symlink_to(person.ssh)
+    with pytest.raises(SandboxError) as refused:
+        await run(person.profile, ["/bin/true"])
+    assert refused.value.code == 403
+    assert {path.name for path in person.project.iterdir()} == {".git", "code.py"}
+
+
+async def test_device_and_socket_are_no_roots(person: Person) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(person.base / "s"))
+        with pytest.raises(SandboxError) as refused:
+            await run(person.profile, ["/bin/true"], roots=(Root(person.base / "s"),))
+    assert refused.value.code == 403
+    with pytest.raises(SandboxError) as refused:
+        await run(person.profile, ["/bin/true"], roots=(Root(person.base / "missing"),))
+    assert refused.value.code == 422
+
+
+# -- ending -----------------------------------------------------------------------------------------------------------
+
+STUBBORN = (
+    "trap '' TERM INT HUP; setsid bash -c \"trap '' TERM INT HUP; (trap '' TERM; exec sleep {mark}) & sleep {mark}\" & "
+    "(setsid sleep {mark} &) ; echo ready; while :; do sleep {mark}; done"
+)
+
+
+def alive(mark: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark.encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+async def gone(mark: str, seconds: float) -> float:
+    """How long it took until nothing of the tree was left; fails after ``seconds``."""
+    start = time.monotonic()
+    while left := alive(mark):
+        assert time.monotonic() - start < seconds, left
+        await trio.sleep(0.005)
+    return time.monotonic() - start
+
+
+async def test_kill_ends_the_whole_tree(person: Person) -> None:
+    mark = f"1000.{os.getpid()}1"
+    process = await spawn(
+        person.profile, ["/bin/bash", "-c", STUBBORN.format(mark=mark)], person.profile.environment()
+    )
+    assert process.stdout is not None
+    assert await process.stdout.receive_some(100) == b"ready\n"
+    assert len(alive(mark)) >= 4
+    process.kill()
+    with trio.fail_after(1):
+        assert await process.wait() == -signal.SIGKILL
+    await gone(mark, 1)
+    process.kill()  # again: nothing happens, no matter who has the pid now
+    await process.aclose()
+
+
+async def test_cancelling_ends_the_tree(person: Person) -> None:
+    mark = f"1000.{os.getpid()}2"
+    with trio.move_on_after(10) as scope:
+        async with await spawn(
+            person.profile, ["/bin/bash", "-c", STUBBORN.format(mark=mark)], person.profile.environment()
+        ) as process:
+            assert process.stdout is not None
+            await process.stdout.receive_some(100)
+            scope.cancel()
+            await trio.sleep_forever()
+    assert process.returncode == -signal.SIGKILL
+    await gone(mark, 1)
+
+
+SUPERVISOR = """
+import json, sys, trio
+from pathlib import Path
+from sandbox.confinement import Profile, Root, spawn
+asked = json.load(sys.stdin)
+async def main():
+    profile = Profile(workspace=Path(asked["workspace"]), roots=(Root(Path(asked["project"]), True),))
+    process = await spawn(profile, ["/bin/bash", "-c", asked["command"]], profile.environment())
+    print((await process.stdout.receive_some(100)).decode(), flush=True)
+    await trio.to_thread.run_sync(lambda: None)  # worker threads come and go without killing the run
+    await trio.sleep_forever()
+trio.run(main)
+"""
+
+
+async def test_killing_the_supervisor_ends_the_tree(person: Person) -> None:
+    mark = f"1000.{os.getpid()}3"
+    asked = {
+        "workspace": str(person.workspace),
+        "project": str(person.project),
+        "command": STUBBORN.format(mark=mark),
+    }
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert supervisor.stdin and supervisor.stdout
+        supervisor.stdin.write(json.dumps(asked))
+        supervisor.stdin.close()
+        assert (await trio.to_thread.run_sync(supervisor.stdout.readline)).strip() == "ready"
+        assert len(alive(mark)) >= 4
+        # Long enough for a parent-death signal tied to a worker thread (trio keeps idle ones 10 s) would be slow to show,
+        # so the spawning thread is asserted directly in the test below; here the tree must still be whole.
+        supervisor.kill()
+        await gone(mark, 1)
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+        supervisor.stdout.close()
+
+
+async def test_only_the_main_thread_spawns(person: Person) -> None:
+    async def attempt() -> None:
+        await spawn(person.profile, ["/bin/true"], {})
+
+    def elsewhere() -> None:
+        trio.run(attempt)
+
+    with pytest.raises(RuntimeError, match="main thread"):
+        await trio.to_thread.run_sync(elsewhere)
+
+
+async def test_streams_and_status(person: Person) -> None:
+    async with await spawn(person.profile, ["/bin/sh", "-c", "cat; echo err >&2; exit 7"], {}) as process:
+        assert process.stdin and process.stdout and process.stderr
+        await process.stdin.send_all(b"x" * 100_000)
+        got = 0
+        while got < 100_000:
+            got += len(await process.stdout.receive_some(65536))
+        await process.stdin.aclose()
+        assert await process.stderr.receive_some(10) == b"err\n"
+        assert await process.wait() == 7 and process.returncode == 7
+
+
+async def test_a_program_that_is_missing(person: Person) -> None:
+    done = await run(person.profile, ["/nowhere/program"])
+    assert done.code != 0 and "nowhere" in done.err

@@ -1,0 +1,402 @@
+"""The model proxy on a real unix socket, with a scripted model on loopback behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from sandbox.errors import SandboxError
+from sandbox.model_proxy import ModelProxy, ProxyLimits
+from tests.sandbox.fake_model import FakeModel, say, serving
+
+KEY = "sk-real-key"
+BODY: dict[str, Any] = {
+    "model": "claude-sonnet-4-5",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+
+
+@asynccontextmanager
+async def door(proxy: ModelProxy, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    path = folder / "model.sock"
+    async with (
+        proxy.serving(path),
+        httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://model.invalid"
+        ) as client,
+    ):
+        yield client
+
+
+def error_of(answer: httpx.Response) -> str:
+    said = answer.json()
+    assert said["type"] == "error" and set(said["error"]) == {"type", "message"}
+    return str(said["error"]["message"])
+
+
+async def test_it_passes_on_with_the_key_and_counts(tmp_path: Path) -> None:
+    headers = {
+        "x-api-key": "placeholder",
+        "authorization": "Bearer stolen",
+        "cookie": "a=b",
+        "anthropic-version": "2023-06-01",
+        "x-other": "1",
+    }
+    with serving(FakeModel([say("hello")])) as model:
+        proxy = ModelProxy(model.url, KEY, budget_usd=5)
+        async with door(proxy, tmp_path) as client:
+            assert (tmp_path / "model.sock").stat().st_mode & 0o777 == 0o600
+            whole = await client.post("/v1/messages", json=BODY, headers=headers)
+            assert whole.status_code == 200 and whole.json()["content"][0]["text"] == "hello"
+            assert proxy.usage.input_tokens == 130 and proxy.usage.output_tokens == 50
+            # 100 plain, 10 read from and 20 written to the cache, 50 out, at 3 and 15 dollars a million.
+            assert proxy.usage.cost_usd == pytest.approx((100 + 1 + 25) * 3e-6 + 50 * 15e-6)
+            streamed = await client.post(
+                "/v1/messages?beta=true", json={**BODY, "stream": True}, headers=headers
+            )
+            assert streamed.headers["content-type"].startswith("text/event-stream")
+            assert b'"text": "hello"' in streamed.content and streamed.content.endswith(b"\n\n")
+            assert (
+                proxy.usage.input_tokens == 260
+                and proxy.usage.output_tokens == 100
+                and proxy.usage.requests == 2
+            )
+            counted = await client.post("/v1/messages/count_tokens", json=BODY, headers=headers)
+            assert (
+                counted.status_code == 200 and proxy.usage.input_tokens == 260 and proxy.usage.requests == 3
+            )
+        assert not (tmp_path / "model.sock").exists()
+    assert [path for path, _, _ in model.seen] == [
+        "/v1/messages",
+        "/v1/messages?beta=true",
+        "/v1/messages/count_tokens",
+    ]
+    for _, sent, body in model.seen:
+        assert (
+            sent["x-api-key"] == KEY
+            and sent["anthropic-version"] == "2023-06-01"
+            and body["model"] == BODY["model"]
+        )
+        assert not {"authorization", "cookie", "x-other"} & set(sent)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/messages"),
+        ("POST", "/v1/models"),
+        ("POST", "/v1/files"),
+        ("POST", "/v1/messages/batches"),
+        ("POST", "/v1/messages/"),
+        ("POST", "/v1/messages/../files"),
+        ("POST", "/v1/messages?beta=true&x=1"),
+        ("POST", "/v1/messages%2f..%2ffiles"),
+        ("PUT", "/v1/messages"),
+        ("POST", "/"),
+        ("POST", "http://example.com/v1/messages"),
+    ],
+)
+async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        proxy = ModelProxy(model.url, KEY, budget_usd=5)
+        async with door(proxy, tmp_path) as client:
+            request = client.build_request(method, "/", json=BODY, extensions={"target": path.encode()})
+            answer = await client.send(request)
+            assert answer.status_code == 403 and "only the model's messages" in error_of(answer)
+            assert (
+                await client.post("/v1/messages", json=BODY)
+            ).status_code == 200  # and the door stays usable
+    assert len(model.seen) == 1 and proxy.usage.refused == 1
+
+
+def content(**block: Any) -> dict[str, Any]:
+    return {**BODY, "messages": [{"role": "user", "content": [{"type": "tool_result", "content": [block]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b"not json", 400),
+        (b'{"model": NaN}', 400),
+        (b"[" * 100_000, 400),
+        ({**BODY, "model": 5}, 400),
+        ({**BODY, "tools": "x"}, 400),
+        ({**BODY, "mcp_servers": [{"url": "https://evil"}]}, 403),
+        ({**BODY, "container": "c"}, 403),
+        ({**BODY, "tools": [{"type": "web_search_20250305", "name": "web_search"}]}, 403),
+        ({**BODY, "tools": [{"type": "code_execution_20250522", "name": "x"}]}, 403),
+        ({**BODY, "tools": ["x"]}, 403),
+        (content(type="image", source={"type": "url", "url": "https://evil/?secret"}), 403),
+        (content(type="document", source={"type": "file", "file_id": "f"}), 403),
+        (content(type="container_upload", file_id="f"), 403),
+        # and what must pass
+        (content(type="image", source={"type": "base64", "data": "", "media_type": "image/png"}), 200),
+        (
+            {
+                **BODY,
+                "tools": [
+                    {"name": "Bash", "input_schema": {}},
+                    {"type": "custom", "name": "y", "input_schema": {}},
+                ],
+            },
+            200,
+        ),
+        ({**BODY, "mcp_servers": [], "tools": []}, 200),
+        (
+            {
+                **BODY,
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "tool_use", "input": {"source": {"type": "url"}}}],
+                    }
+                ],
+            },
+            200,
+        ),
+    ],
+)
+async def test_bodies(tmp_path: Path, body: Any, status: int) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+            sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+            answer = await client.post("/v1/messages", content=sent)
+            assert answer.status_code == status, answer.text
+    assert len(model.seen) == (status == 200)
+
+
+async def test_what_was_checked_is_what_is_sent(tmp_path: Path) -> None:
+    # Two readers of one body may take different ones of two equal keys.
+    twice = b'{"container":"c","model":"m","messages":[],"container":null}'
+    with serving(FakeModel([say("x")])) as model:
+        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+            assert (await client.post("/v1/messages", content=twice)).status_code == 200
+    assert model.seen[0][2] == {"model": "m", "messages": [], "container": None}
+
+
+async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        proxy = ModelProxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(request_bytes=10_000))
+        async with door(proxy, tmp_path) as client:
+            answer = await client.post("/v1/messages", content=b"x", headers={"content-encoding": "gzip"})
+            assert answer.status_code == 400
+            answer = await client.post("/v1/messages", json={**BODY, "system": "x" * 20_000})
+            assert answer.status_code == 413 and "10000 bytes" in error_of(answer)
+
+            async def endless() -> AsyncIterator[bytes]:
+                while True:
+                    yield b"x" * 1000
+
+            with trio.fail_after(10):
+                try:
+                    answer = await client.post("/v1/messages", content=endless())
+                    assert answer.status_code == 413
+                except httpx.WriteError:
+                    pass  # the proxy has answered and closed while we were still sending
+    assert model.seen == []
+
+
+async def test_without_a_key(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        for key in (None, "", "  "):
+            async with door(ModelProxy(model.url, key, budget_usd=5), tmp_path) as client:
+                answer = await client.post("/v1/messages", json=BODY)
+                assert answer.status_code == 401 and "ANTHROPIC_API_KEY" in error_of(answer)
+                assert answer.json()["error"]["type"] == "authentication_error"
+    assert model.seen == []
+
+
+async def test_budgets(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        # One request costs 0.001128 dollars.
+        async with door(ModelProxy(model.url, KEY, budget_usd=0.002), tmp_path) as client:
+            statuses = [(await client.post("/v1/messages", json=BODY)).status_code for _ in range(4)]
+            assert statuses == [200, 200, 403, 403]
+            answer = await client.post("/v1/messages/count_tokens", json=BODY)
+            assert answer.status_code == 403 and "budget of 0.00 USD" in error_of(answer)
+        async with door(ModelProxy(model.url, KEY, budget_usd=5, max_requests=2), tmp_path) as client:
+            statuses = [(await client.post("/v1/messages", json=BODY)).status_code for _ in range(3)]
+            assert statuses == [200, 200, 403]
+        async with door(ModelProxy(model.url, KEY, budget_usd=0), tmp_path) as client:
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 403
+
+
+async def test_requests_under_way_count_against_the_budget(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        model.hold.clear()
+        big = {
+            **BODY,
+            "model": "unknown-model",
+            "system": "x" * 30_000,
+        }  # about 10,000 tokens, at least 0.15 dollars
+        async with (
+            door(ModelProxy(model.url, KEY, budget_usd=0.2), tmp_path) as client,
+            trio.open_nursery() as nursery,
+        ):
+            statuses: list[int] = []
+
+            async def one() -> None:
+                statuses.append((await client.post("/v1/messages", json=big, timeout=30)).status_code)
+
+            for _ in range(4):
+                nursery.start_soon(one)
+            with trio.fail_after(10):
+                while len(statuses) < 2:  # two are held by the model; the others find the budget taken
+                    await trio.sleep(0.01)
+            assert statuses == [403, 403]
+            model.hold.set()
+        assert sorted(statuses) == [200, 200, 403, 403]
+
+
+async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:
+    start = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+    with serving(FakeModel([say("x")])) as model:
+        model.answer_with = (
+            200,
+            {"content-type": "text/event-stream", "content-length": "100000"},
+            start + b"data: x" * 100,
+        )
+        proxy = ModelProxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(silence_seconds=0.5))
+        async with door(proxy, tmp_path) as client:
+            with pytest.raises(httpx.HTTPError):
+                await client.post("/v1/messages", json={**BODY, "stream": True})
+        assert proxy.usage.input_tokens == 7 and proxy.usage.output_tokens > 200
+
+
+async def test_redirects_errors_and_silence_upstream(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        proxy = ModelProxy(
+            model.url, KEY, budget_usd=5, limits=ProxyLimits(response_bytes=10_000, silence_seconds=0.5)
+        )
+        async with door(proxy, tmp_path) as client:
+            model.answer_with = (307, {"location": "http://127.0.0.1:1/"}, b"")
+            answer = await client.post("/v1/messages", json=BODY)
+            assert answer.status_code == 502 and "redirect" in error_of(answer)
+            model.answer_with = (
+                429,
+                {"retry-after": "7", "set-cookie": "a=b"},
+                b'{"type":"error","key":"' + KEY.encode() + b'"}',
+            )
+            answer = await client.post("/v1/messages", json=BODY)
+            assert (
+                answer.status_code == 429
+                and answer.headers["retry-after"] == "7"
+                and "set-cookie" not in answer.headers
+            )
+            assert KEY not in answer.text and "[key]" in answer.text
+            assert len(model.seen) == 2  # neither followed nor tried again
+            model.answer_with = (200, {"content-type": "application/json"}, b"x" * 50_000)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.post("/v1/messages", json=BODY)
+            model.answer_with = None
+            model.hold.clear()
+            answer = await client.post("/v1/messages", json=BODY)
+            assert answer.status_code == 502 and "ReadTimeout" in error_of(answer)
+            model.hold.set()
+        unreachable = ModelProxy("http://127.0.0.1:1", KEY, budget_usd=5)
+        async with door(unreachable, tmp_path) as client:
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 502
+
+
+async def test_bad_clients_disturb_nobody(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        limits = ProxyLimits(header_seconds=0.2, body_seconds=0.2, connections=4)
+        async with door(ModelProxy(model.url, KEY, budget_usd=5, limits=limits), tmp_path) as client:
+            path = str(tmp_path / "model.sock")
+            for sent in (
+                b"\x16\x03\x01garbage\r\n\r\n",
+                b"GET / HTTP/9.9\r\n\r\n",
+                b"A" * 100_000,
+                b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx",
+                b"",
+            ):
+                for _ in range(4):
+                    stream = await trio.open_unix_socket(path)
+                    try:
+                        await stream.send_all(sent)
+                        with trio.fail_after(5):
+                            while await stream.receive_some():
+                                pass
+                    except trio.BrokenResourceError:
+                        pass
+                    await stream.aclose()
+            # More silent connections than there are places: the next one waits for a place and gets it.
+            silent = [await trio.open_unix_socket(path) for _ in range(8)]
+            with trio.fail_after(10):
+                assert (await client.post("/v1/messages", json=BODY)).status_code == 200
+            for stream in silent:
+                await stream.aclose()
+
+
+async def test_no_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with serving(FakeModel([say("x")])) as model:
+        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 200
+
+
+async def test_long_socket_paths_and_the_callers_own_errors(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 150)
+    folder.mkdir()
+    proxy = ModelProxy(None, KEY, budget_usd=5)
+    assert proxy.base_url == "https://api.anthropic.com"
+    with pytest.raises(KeyError):  # as it was raised, not in a group
+        async with proxy.serving(folder / "model.sock"):
+            assert (folder / "model.sock").is_socket()
+            raise KeyError
+    assert not list(folder.iterdir())
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "s"))
+        with pytest.raises(OSError):
+            async with proxy.serving(tmp_path / "s"):
+                pass
+    assert os.path.exists(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "ftp://x",
+        "api.anthropic.com",
+        "https://user:pw@x",
+        "https://x/?a=b",
+        "http://",
+        "https://x/#f",
+        "http://[::1",
+    ],
+)
+def test_addresses_that_are_none(base: str) -> None:
+    with pytest.raises(SandboxError) as refused:
+        ModelProxy(base, KEY, budget_usd=5)
+    assert refused.value.code == 422 and "pw" not in refused.value.message
+
+
+def test_keys_that_are_none() -> None:
+    for key in ("a\nb", "ключ", "a\x00"):
+        with pytest.raises(SandboxError) as refused:
+            ModelProxy(None, key, budget_usd=5)
+        assert key not in str(refused.value)
+
+
+async def test_nothing_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG")
+    with serving(FakeModel([say("x")])) as model:
+        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+            await client.post("/v1/messages", json={**BODY, "system": "a private matter"})
+    said = caplog.text + "".join(capfd.readouterr())
+    assert KEY not in said and "private matter" not in said
