@@ -6,6 +6,7 @@ docs/protocol.md. Messages begin with `must be`: statements put the field's name
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,7 @@ def _checked(cddl: str, says: str, kind: type, accepts: Callable[[Any], bool]) -
 
 def text(most: int) -> Form:
     """Text of at most `most` characters (Unicode code points)."""
-    # .size in CDDL counts bytes; a code point takes at most four.
-    return _checked(
-        f"tstr .size (0..{4 * most})", f"text of at most {most:,} characters", str, lambda value: len(value) <= most
-    )
+    return _checked(f"text-{most}", f"text of at most {most:,} characters", str, lambda value: len(value) <= most)
 
 
 def number(most: int = (1 << 53) - 1) -> Form:
@@ -91,7 +89,7 @@ DEVICE = _converted(
     "peer-id", "a peer id", bytes, names.peer_id_bytes, lambda raw: names.peer_id_text(_is_peer_id(raw))
 )
 ID = _converted("uuid", "an id", bytes, names.uuid_bytes, names.uuid_text)
-DIGEST = blob(32, 32)
+DIGEST = dataclasses.replace(blob(32, 32), cddl="digest")
 KEY = blob(32, 32)
 TIME = number()
 

@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench pins clean
+
+BIN := .venv/bin
+UV ?= uv
+
+help:
+	@echo 'make demo   two people on this machine: a task sent, approved, run in the sandbox, answered'
+	@echo 'make test   the whole suite (ARGS="tests/protocol -x" for a part of it)'
+	@echo 'make lint   ruff, mypy --strict, the import rules'
+	@echo 'make bench  measurements beside their bounds'
+	@echo 'make pins   requirements.txt anew from pyproject.toml (needs uv)'
+	@echo 'make clean  remove .venv and what tools left behind'
+
+setup:
+	@.ci/setup
+
+# Without a person at a terminal the demo answers its own questions.
+demo: setup
+	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/dispatch demo $(ARGS); else exec $(BIN)/dispatch demo --yes $(ARGS); fi
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup
+	@set -e; for file in tests/bench/[a-z]*.py; do \
+	    echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)"; \
+	done
+
+# Existing pins are kept unless pyproject.toml asks for others; PINS=--upgrade moves them all.
+pins:
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-annotate \
+	    --no-header --no-emit-index-url $(PINS) --output-file requirements.txt pyproject.toml
+	@{ echo '# Every pinned dependency with its hashes; made from pyproject.toml by `make pins`. Names no index.'; \
+	    cat requirements.txt; } > requirements.txt.new && mv requirements.txt.new requirements.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,85 @@
+"""The table of statements as CDDL (RFC 8610), for docs/protocol.md and other people's tools. Pure; reads no wire."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from peer.protocol.cose import ALG, EDDSA, KID, TYP
+from peer.protocol.names import MAX_USER_ID, PEER_ID_PREFIX
+from peer.protocol.statements import DEVICE_FORM, FIELDS, FILE_FORM, TYPES, VERSION, Statement, media_type
+
+_TEXT = re.compile(r"\btext-(\d+)\b")
+_WIDTH = 100
+
+
+def render() -> str:
+    """Return the CDDL of every statement: the envelope, one rule for each type, then the forms that they share."""
+    rules = [_envelope(), *(_statement(kind) for kind in TYPES.values()), _shared()]
+    body = "\n\n".join(rules)
+    sizes = sorted({int(size) for size in _TEXT.findall(body)})
+    # .size counts bytes, the bound is in characters, of at most four bytes each.
+    texts = "\n".join(f"text-{size} = tstr .size (0..{4 * size})  ; at most {size} characters" for size in sizes)
+    return f"{body}\n\n{texts}\n"
+
+
+def _envelope() -> str:
+    types = " / ".join(f'"{media_type(name)}"' for name in TYPES)
+    return f"""\
+statement = #6.18([
+  protected: bstr .cbor header,
+  unprotected: {{}},
+  payload: bstr .cbor content,
+  signature: bstr .size 64,
+])
+
+header = {{
+  {ALG}: {EDDSA},  ; alg: EdDSA
+  {KID}: peer-id / digest,  ; kid: the device's peer id, or the SHA-256 of the root key
+  {TYP}: media-type,  ; typ
+}}
+
+media-type = {_wrapped(types)}
+
+content = {_wrapped(" / ".join(TYPES))}"""
+
+
+def _statement(kind: type[Statement]) -> str:
+    lines = [
+        f'  {FIELDS["type"].key}: "{kind.type_name}",  ; type',
+        f"  {FIELDS['version'].key}: {VERSION},  ; version",
+    ]
+    specs = sorted(dataclasses.fields(kind), key=lambda spec: FIELDS[spec.name].key)
+    for spec in specs:
+        field = FIELDS[spec.name]
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        lines.append(f"  {'' if required else '? '}{field.key}: {_named(field.form.cddl)},  ; {spec.name}")
+    return "\n".join((f"{kind.type_name} = {{", *lines, "}"))
+
+
+def _named(cddl: str) -> str:
+    for name, form in (("device", DEVICE_FORM), ("file", FILE_FORM)):
+        cddl = cddl.replace(form.cddl, name)
+    return cddl
+
+
+def _shared() -> str:
+    return f"""\
+device = {DEVICE_FORM.cddl}  ; peer id, X25519 key for sealing, name
+
+file = {FILE_FORM.cddl}  ; base name, size in bytes, SHA-256
+
+user-id = tstr .size (3..{MAX_USER_ID})  ; an e-mail address, ASCII, in lower case
+peer-id = bstr .size {len(PEER_ID_PREFIX) + 32}  ; h'{PEER_ID_PREFIX.hex()}' and the Ed25519 key
+uuid = bstr .size 16  ; UUIDv7
+digest = bstr .size 32  ; SHA-256"""
+
+
+def _wrapped(alternatives: str) -> str:
+    """Break a long choice over lines, before its slashes."""
+    lines = [""]
+    for part in alternatives.split(" / "):
+        if len(lines[-1]) + len(part) > _WIDTH:
+            lines.append("")
+        lines[-1] += f" / {part}" if lines != [""] else part
+    return "\n ".join(lines)
