@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
+import certifi
 import httpx
 import trio
 
@@ -108,6 +110,7 @@ class BrokerClient:
         self._http = httpx.AsyncClient(
             # No proxy of the environment: presence would tell it when this machine is up.
             trust_env=False,
+            verify=_trust(self.url),
             follow_redirects=False,
             # Compression would let a few bytes become many before the bound is checked.
             headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "dispatch"},
@@ -353,3 +356,15 @@ class BrokerClient:
             return make()
         except (KeyError, TypeError, ValueError, Invalid) as error:
             raise self._not_a_broker() from error
+
+
+def _trust(url: str) -> ssl.SSLContext | bool:
+    """Return whose certificates are believed: the system's, and certifi's where Python finds none of the system's."""
+    if not url.startswith("https:"):
+        # Plain http is for this machine only and leads nowhere else (no redirects): there is nothing to verify, and
+        # reading the certificates takes 0.1 s and more.
+        return False
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_verify_locations(certifi.where())
+    return context

@@ -1,0 +1,24 @@
+"""Fixtures of the broker's tests; what they are made of is in world.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.rendezvous.world import People, Running, people_at, running_broker
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Running]:
+    """A development broker on a real socket."""
+    async with running_broker(tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+async def people(broker: Running, tmp_path: Path) -> AsyncIterator[People]:
+    """Makes people at `broker`."""
+    async with people_at(broker, tmp_path / "people") as people:
+        yield people

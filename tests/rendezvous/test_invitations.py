@@ -1,0 +1,311 @@
+"""Invitations at a real broker: posting, hearing of them at once, answering once, ending."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import trio
+
+from peer.mesh.broker import BrokerInvitation
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited
+from rendezvous import bells
+from rendezvous.storage import invitations as stored
+from tests.rendezvous.world import DAY_MS, People, Person, Running
+
+BOB = "bob@example.org"
+
+
+async def two(people: People) -> tuple[Person, Person]:
+    return await people.signed_in("alice@example.org"), await people.signed_in(BOB)
+
+
+async def received(person: Person) -> list[BrokerInvitation]:
+    return (await person.client.invitations()).received
+
+
+async def test_from_invitation_to_collected_answer(broker: Running, people: People) -> None:
+    alice = await people.signed_in("alice@example.org")
+    raw = alice.signed_invitation(BOB)
+    posted = await alice.client.post_invitation(raw)
+    assert (posted.to, posted.emailed, posted.existing) == (BOB, False, False)
+    assert posted.dev_link == f"{broker.url}/i"
+    (mine,) = (await alice.client.invitations()).sent
+    assert (mine.status, mine.statement, mine.sealed) == ("pending", raw, None)
+
+    bob = await people.signed_in(BOB)  # signs in after being invited
+    (got,) = await received(bob)
+    assert (got.token, got.inviter, got.invitee, got.statement) == (posted.token, "alice@example.org", BOB, raw)
+    assert (await bob.client.get_invitation(posted.token)) == got
+
+    await bob.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"for alice"})
+    (answered,) = (await alice.client.invitations()).sent
+    assert (answered.status, answered.sealed) == ("accepted", b"for alice") and answered.answered is not None
+    (at_bob,) = await received(bob)
+    assert (at_bob.status, at_bob.sealed) == ("accepted", None)
+    assert (await alice.client.get_invitation(posted.token)).sealed == b"for alice"
+
+
+async def test_an_open_invitation_is_named_and_nothing_changes(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    raw = alice.signed_invitation(BOB)
+    first = await alice.client.post_invitation(raw)
+    for again in (raw, alice.signed_invitation(BOB)):
+        posted = await alice.client.post_invitation(again)
+        assert (posted.token, posted.existing) == (first.token, True)
+    assert len(await received(bob)) == 1
+    await alice.client.withdraw(first.token)
+    assert not (await alice.client.post_invitation(alice.signed_invitation(BOB))).existing
+
+
+async def test_what_cannot_be_posted(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    now = broker.clock()
+    refusals: list[tuple[bytes, type[DispatchError]]] = [
+        (bob.signed_invitation("carol@example.org"), Forbidden),  # another's invitation
+        (alice.signed_invitation("alice@example.org"), Invalid),  # to oneself
+        (alice.signed_invitation(BOB, expires=now - 1), Gone),
+        (alice.signed_invitation(BOB, expires=now + 8 * DAY_MS), Invalid),
+        (alice.signed_invitation(BOB, created=now + 3_600_000, expires=now + DAY_MS), Invalid),
+        (alice.signed_invitation(BOB, device_set=bob.who.device_set), Forbidden),
+        (alice.who.device_set, Invalid),  # a statement of another type
+        (alice.signed_invitation(BOB)[:-1], Invalid),
+        (b"", Invalid),
+    ]
+    for raw, kind in refusals:
+        with pytest.raises(kind):
+            await alice.client.post_invitation(raw)
+    assert await received(bob) == []
+
+
+async def test_the_id_of_another_invitation_is_refused(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    with pytest.raises(Conflict, match="has that id"):
+        await bob.client.post_invitation(bob.signed_invitation("alice@example.org", id=posted.token))
+
+
+async def test_answered_once_under_concurrency(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    outcomes: dict[int, int] = {}
+
+    async def answer(number: int) -> None:
+        arguments = {"token": posted.token, "kind": "accepted", "sealed": {alice.who.device: b"answer %d" % number}}
+        body = bob.statement("invitations.answer", arguments)
+        response = await bob.raw("POST", f"/v1/invitations/{posted.token}/answer", body)
+        outcomes[number] = response.status_code
+
+    async with trio.open_nursery() as nursery:
+        for number in range(12):
+            nursery.start_soon(answer, number)
+    assert sorted(outcomes.values()) == [200] + [409] * 11
+    (winner,) = [number for number, code in outcomes.items() if code == 200]
+    (mine,) = (await alice.client.invitations()).sent
+    assert mine.sealed == b"answer %d" % winner
+
+
+async def test_the_same_answer_again_is_fine_and_another_is_not(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    sealed = {alice.who.device: b"x"}
+    for _ in range(2):
+        await bob.client.answer(posted.token, kind="declined", sealed=sealed)
+    version = (await alice.client.invitations()).version
+    for kind, box in (("accepted", b"x"), ("declined", b"y")):
+        with pytest.raises(Conflict, match="already answered"):
+            await bob.client.answer(posted.token, kind=kind, sealed={alice.who.device: box})  # type: ignore[arg-type]
+    assert (await alice.client.invitations()).version == version
+    # Thirty days later it is still there for the inviter, then it is gone; the same answer stays harmless till then.
+    broker.clock.move(days=29)
+    await bob.client.answer(posted.token, kind="declined", sealed=sealed)
+    assert (await alice.client.get_invitation(posted.token)).sealed == b"x"
+
+
+async def test_only_the_invited_answer_and_only_to_the_inviters_devices(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    mallory = await people.signed_in("mallory@example.org")
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    for stranger in (mallory, alice):
+        with pytest.raises(NotFound):
+            await stranger.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"x"})
+    for sealed in ({}, {mallory.who.device: b"x"}, {alice.who.device: b"x", bob.who.device: b"x"}):
+        with pytest.raises(Invalid):
+            await bob.client.answer(posted.token, kind="accepted", sealed=sealed)
+    with pytest.raises(NotFound):
+        await mallory.client.get_invitation(posted.token)
+    with pytest.raises(NotFound):
+        await mallory.client.withdraw(posted.token)
+    with pytest.raises(NotFound):
+        await bob.client.withdraw(posted.token)
+    # Signed for one invitation, sent to the address of another.
+    other = await mallory.client.post_invitation(mallory.signed_invitation(BOB))
+    body = bob.statement(
+        "invitations.answer", {"token": posted.token, "kind": "declined", "sealed": {alice.who.device: b"x"}}
+    )
+    response = await bob.raw("POST", f"/v1/invitations/{other.token}/answer", body)
+    assert response.status_code == 403
+    assert {entry.status for entry in await received(bob)} == {"pending"}
+
+
+async def test_expired_after_seven_days(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    broker.clock.move(days=7)
+    with pytest.raises(Gone, match="expired"):
+        await bob.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"x"})
+    with pytest.raises(Gone, match="expired"):
+        await alice.client.withdraw(posted.token)
+    assert [entry.status for entry in await received(bob)] == ["expired"]
+    assert not (await alice.client.post_invitation(alice.signed_invitation(BOB))).existing
+
+
+async def test_withdrawn_is_gone(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    for _ in range(2):
+        await alice.client.withdraw(posted.token)
+    with pytest.raises(Gone, match="withdrawn"):
+        await bob.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"x"})
+    assert [entry.status for entry in await received(bob)] == ["withdrawn"]
+    other = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    await bob.client.answer(other.token, kind="declined", sealed={alice.who.device: b"x"})
+    with pytest.raises(Conflict, match="already answered"):
+        await alice.client.withdraw(other.token)
+
+
+@pytest.mark.parametrize("token", ["x", "0198c0de-1111-7222-8333-44445555666", "0198C0DE-1111-7222-8333-444455556666"])
+async def test_what_is_no_token_is_not_found(broker: Running, people: People, token: str) -> None:
+    alice = await people.signed_in("alice@example.org")
+    with pytest.raises(NotFound):
+        await alice.client.get_invitation(token)
+    with pytest.raises(NotFound):
+        await alice.client.get_invitation("0198c0de-1111-7222-8333-444455556666")
+
+
+async def test_a_waiting_reader_hears_at_once(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    heard: list[tuple[str, str]] = []
+
+    async def listen(person: Person, events: int, started: trio.Event) -> None:
+        version = (await person.client.invitations()).version
+        started.set()
+        for _ in range(events):
+            page = await person.client.invitations(version=version, wait=25)
+            version = page.version
+            heard.extend((person.who.user_id, entry.status) for entry in page.sent + page.received)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            started = [trio.Event(), trio.Event()]
+            nursery.start_soon(listen, alice, 2, started[0])
+            nursery.start_soon(listen, bob, 2, started[1])
+            for event in started:
+                await event.wait()
+            while len(broker.broker.bells) < 2:  # both hang on
+                await trio.sleep(0.01)
+            posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+            while len(heard) < 2 or len(broker.broker.bells) < 2:
+                await trio.sleep(0.01)
+            await bob.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"x"})
+    assert sorted(heard) == [(who, s) for who in ("alice@example.org", BOB) for s in ("accepted", "pending")]
+
+
+async def test_a_reader_who_is_behind_does_not_wait_and_one_who_waits_in_vain_gets_nothing(
+    broker: Running, people: People
+) -> None:
+    alice, bob = await two(people)
+    await alice.client.post_invitation(alice.signed_invitation(BOB))
+    with trio.fail_after(5):
+        page = await bob.client.invitations(version=0, wait=25)
+        assert len(page.received) == 1
+        # A version from before the broker lost its data: everything is told again, at once.
+        assert await bob.client.invitations(version=999, wait=25) == page
+    began = trio.current_time()
+    nothing = await bob.client.invitations(version=page.version, wait=1)
+    assert nothing.received == [] and nothing.version == page.version
+    assert 0.9 < trio.current_time() - began < 5
+
+
+async def test_waiting_is_bounded(broker: Running, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = await people.signed_in("alice@example.org")
+    monkeypatch.setattr(bells, "PER_USER", 2)
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(lambda: alice.client.invitations(wait=25))
+        with trio.fail_after(5):
+            while len(broker.broker.bells) < 2:
+                await trio.sleep(0.01)
+        with pytest.raises(RateLimited):
+            await alice.client.invitations(wait=25)
+        assert (await alice.client.invitations()).sent == []
+        nursery.cancel_scope.cancel()
+    for query in ("wait=26", "wait=-1", "wait=x", "version=1e9", "version=" + "9" * 30, "wait=%D9%A3"):
+        response = await alice.raw("GET", f"/v1/invitations?{query}", token=alice.client.token)
+        assert response.status_code == 422, query
+
+
+async def test_a_long_list_comes_in_pages(broker: Running, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = await two(people)
+    monkeypatch.setattr(stored, "PAGE", 3)
+    tokens = []
+    for number in range(7):
+        posted = await alice.client.post_invitation(alice.signed_invitation(f"friend{number}@example.org"))
+        tokens.append(posted.token)
+    to_alice = await bob.client.post_invitation(bob.signed_invitation("alice@example.org"))
+    await alice.client.answer(to_alice.token, kind="declined", sealed={bob.who.device: b"no"})
+    version, seen, pages = 0, [], 0
+    while True:
+        page = await alice.client.invitations(version=version)
+        version, pages = page.version, pages + 1
+        assert len(page.sent) + len(page.received) <= 3
+        seen += [entry.token for entry in page.sent + page.received]
+        if not page.more:
+            break
+    assert seen == [*tokens, to_alice.token] and pages == 3
+
+
+async def test_open_invitations_are_bounded(broker: Running, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = await two(people)
+    monkeypatch.setattr(stored, "MAX_OPEN_SENT", 3)
+    for number in range(3):
+        await alice.client.post_invitation(alice.signed_invitation(f"friend{number}@example.org"))
+    with pytest.raises(RateLimited, match="still open"):
+        await alice.client.post_invitation(alice.signed_invitation(BOB))
+    monkeypatch.setattr(stored, "MAX_OPEN_RECEIVED", 1)
+    with pytest.raises(RateLimited, match="too many open"):
+        await bob.client.post_invitation(bob.signed_invitation("friend0@example.org"))
+
+
+async def test_the_page_of_a_link_reads_nothing_and_says_what_to_type(broker: Running, people: People) -> None:
+    alice = await people.signed_in("alice@example.org")
+    page = await alice.raw("GET", "/i")
+    assert page.status_code == 200 and f"dispatch login --broker {broker.url}" in page.text
+    assert "accept-invitation" in page.text and "<script" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-") and "script-src" not in policy
+
+
+async def test_the_broker_stores_the_answer_it_was_given_and_no_more(broker: Running, people: People) -> None:
+    alice, bob = await two(people)
+    posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+    await bob.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"sealed answer"})
+    tables = await broker.broker.db(
+        lambda db: {
+            row["name"]: [tuple(r) for r in db.execute(f"SELECT * FROM {row['name']}")]
+            for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        }
+    )
+    assert set(tables) == {
+        "users",
+        "devices",
+        "logins",
+        "nonces",
+        "presence",
+        "versions",
+        "invitations",
+        "answers",
+        "mails",
+    }
+    assert tables["answers"] == [(posted.token, alice.who.device, b"sealed answer")]
+    assert hashlib.sha256(b"sealed answer").digest() not in {value for row in tables["invitations"] for value in row}
