@@ -44,6 +44,9 @@ WRITING_TOOLS: Final = frozenset({"Write", "Edit", "Bash"})
 GRANTABLE_TOOLS: Final = FILE_TOOLS | SEARCH_TOOLS | {"Bash"}
 """Every built-in tool a scope can name. What is not here (Task, WebFetch, Skill, …) is always denied."""
 
+_OUTSIDE: Final = "the path leads outside the folders this dispatch may use"
+# Told to the agent and recorded for the sender, also on an edge that redacts inputs: it names no path.
+
 INPUT_LIMIT: Final = 2_000_000
 """Bytes of one call's input, as JSON: with its diff it fits a frame several times over."""
 
@@ -120,8 +123,7 @@ def decide(
         _check_input(tool, arguments)
         path = resolved_path(scope, tool, arguments, resolve=resolve)
         if path is not None and not inside(path, scope.roots):
-            # The reason is told to the agent and recorded for the sender: it names nothing of this machine.
-            raise _Denied("the path leads outside the folders this dispatch may use", path)
+            raise _Denied(_OUTSIDE, path)
         rule = _rule(scope, tool, arguments, path)
     except _Denied as denied:
         return Decision("deny", "scope", denied.reason, denied.path)
@@ -198,7 +200,7 @@ def _absolute(scope: Scope, path: str, resolve: Resolve) -> str:
     # `a/link/../b` is `a/b`, whatever `link` is.
     meant = resolve(normal)
     if meant is None:
-        raise _Denied(f"{normal} is outside the folders this dispatch may use", normal)
+        raise _Denied(_OUTSIDE, normal)
     return meant
 
 
