@@ -49,6 +49,10 @@ class App:
             self._folder = StateFolder.locate()
         return self._folder
 
+    def use_folder(self, folder: StateFolder) -> None:
+        """Work with another state folder than the one the environment names (the demo's people)."""
+        self._folder = folder
+
     @property
     def client(self) -> Client:
         return Client(self.folder)

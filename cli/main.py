@@ -22,6 +22,7 @@ SECTIONS = {
         "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
         "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
         "config": Entry("cli.configure", "config", "Show and change the settings."),
+        "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
         "completion": Entry("cli.configure", "completion", "Print the completion script of a shell."),
     },
     "People": {

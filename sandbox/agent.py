@@ -25,7 +25,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
-from sandbox import brief, frames, rundir, runtimes
+from sandbox import brief, frames, proof, rundir, runtimes
 from sandbox.confinement import CanaryReport, Profile, collect_files, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
@@ -274,7 +274,9 @@ def _leave() -> NoReturn:
 
 
 def main() -> None:
-    """Run one dispatch. Exit status 0 once `finished` was said, 1 when the node left or spoke no frames."""
+    """Run one dispatch, or with `--prove` only prove the sandbox. Exit status 0 once `finished` was said, 1 when the node left or spoke no frames."""
+    if sys.argv[1:] == ["--prove"]:
+        proof.main()
     # Frames have the two pipes to themselves: a stray print of a library must not become half a frame.
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

@@ -72,18 +72,18 @@ class BadText(Malformed):
     """A text string that is not UTF-8."""
 
 
-def encode(value: object) -> bytes:
+def encode(value: object, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the deterministic encoding of `value`; a tuple is an array.
 
-    Raises Malformed for what the data model does not have, TooLarge above MAX_BYTES or MAX_ITEMS.
+    Raises Malformed for what the data model does not have, TooLarge above `max_bytes` or MAX_ITEMS.
     """
     _check(value, MAX_DEPTH)
     try:
         data = cbor2.dumps(value, canonical=True)
     except UnicodeEncodeError as error:
         raise BadText("a text string holds half of a surrogate pair") from error
-    if len(data) > MAX_BYTES:
-        raise TooLarge(f"{len(data)} bytes of CBOR, at most {MAX_BYTES} travel")
+    if len(data) > max_bytes:
+        raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} travel")
     _Scanner(data).whole()
     return data
 

@@ -31,9 +31,11 @@ def head(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> tuple[int, b
     return int(row[0]), bytes(last[0])
 
 
-def batches(db: sqlite3.Connection, dispatch_id: str) -> list[bytes]:
-    """Return the signed batches of a dispatch in order."""
-    rows = db.execute("SELECT raw FROM event_batches WHERE dispatch_id = ? ORDER BY attempt, sequence", (dispatch_id,))
+def batches(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> list[bytes]:
+    """Return the signed batches of an attempt in order."""
+    rows = db.execute(
+        "SELECT raw FROM event_batches WHERE dispatch_id = ? AND attempt = ? ORDER BY sequence", (dispatch_id, attempt)
+    )
     return [bytes(row[0]) for row in rows]
 
 

@@ -1,0 +1,1 @@
+"""`dispatch demo`: two people on this machine, everything real but the model's words."""

@@ -1,0 +1,235 @@
+"""The `demo` command: the story of one dispatch, told while it happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from cli.asking import confirm
+from cli.base import App, DispatchCommand, pass_app
+from cli.demo import material
+from cli.demo.stage import Stage, stage
+from cli.following import follow_run
+from cli.output import interactive
+from cli.showing import show_approval, show_diff, show_event
+from peer.client import Document
+from peer.protocol.errors import DispatchError, Forbidden, Unavailable
+
+STEP_SECONDS = 30.0
+GRANTED = "Read,Glob,Grep,Write"
+
+T = TypeVar("T")
+
+
+@click.command(
+    cls=DispatchCommand, example="dispatch demo\ndispatch demo --yes\ndispatch demo --json\ndispatch demo --live"
+)
+@click.option("--yes", is_flag=True, help="Answer the approvals by itself; so it does without a terminal.")
+@click.option("--live", is_flag=True, help="Use my own model credentials and the real model, at my cost.")
+@pass_app
+def demo(app: App, yes: bool, live: bool) -> int:
+    """Show one dispatch from Alice to Bob on this machine, from the invitation to the signed result.
+
+    Everything is real: a broker, two daemons, signatures, the sandbox, the claude program. Only the model's words are
+    scripted, unless --live. Nothing of it touches your own state folder.
+    """
+    began = time.monotonic()
+    asks = interactive() and not yes and not app.out.json
+    with stage(live=_credentials(app) if live else None) as theatre:
+        story = _Story(app, theatre, asks=asks)
+        document = story.play()
+    document["seconds"] = round(time.monotonic() - began, 1)
+    if app.out.json:
+        app.out.document(document)
+    else:
+        good = document["status"] == "completed" and document["signatures_valid"]
+        app.out.line()
+        app.out.line(
+            f"{'done' if good else 'not as it should be'}, in {document['seconds']} s", style="green" if good else "red"
+        )
+    return 0 if document["status"] == "completed" and document["signatures_valid"] else 1
+
+
+class _Story:
+    """One telling. In JSON it is told in silence."""
+
+    def __init__(self, app: App, theatre: Stage, *, asks: bool) -> None:
+        self._out = app.out
+        self._stage = theatre
+        self._asks = asks
+        self._chapter = 0
+
+    def play(self) -> Document:
+        """Let it happen; return the final document without its seconds."""
+        theatre = self._stage
+        self._tell("A broker, and two people who sign in")
+        attachment = theatre.write_material()
+        theatre.start_broker()
+        self._say(f"broker {theatre.broker} maps people to devices; it never sees a task")
+        model = "" if theatre.live else theatre.start_model()
+        for name, email in (("alice", material.ALICE), ("bob", material.BOB)):
+            theatre.sign_in(name, email)
+            if name == "bob":
+                theatre.configure(name, model)
+            theatre.start_daemon(name)
+            self._say(f"{email} is signed in; their daemon runs with a key of its own")
+        alice, bob = theatre.app_of("alice"), theatre.app_of("bob")
+        self._prove_sandbox(bob)
+
+        self._tell("Alice invites Bob; Bob decides what her agent may do here")
+        link = alice.client.invite(material.BOB)["link"]
+        self._say("$ dispatch invite bob@demo.example        → a link, shared by Alice herself")
+        granted = bob.client.accept_invitation(
+            link, {"tools": GRANTED, "paths": [str(theatre.project)], "approval": "manual"}
+        )
+        self._say(f"$ dispatch accept-invitation LINK --tools {GRANTED} --paths …/till --approval manual")
+        self._until("the trust edge", lambda: _active(alice, granted["trust_link_id"]))
+        self._until("the confirmation", lambda: _active(bob, granted["trust_link_id"]))
+        self._say("the edge is confirmed: both keys pinned by the link, the scope kept by Bob alone")
+
+        self._tell("Alice sends a task with a file")
+        sent = alice.client.send(material.BOB, material.TASK, files=[str(attachment)], deliverable=material.DELIVERABLE)
+        dispatch_id = sent["dispatch_id"]
+        self._out_block(material.TASK)
+        self._until("the inbox", lambda: _in_inbox(bob, dispatch_id))
+        self._say("signed by Alice's device, delivered to Bob's inbox, the file verified; nothing runs yet")
+
+        self._tell("Bob accepts, and is asked for every tool call")
+        suggestion = bob.client.dispatch(dispatch_id)["suggestion"] or {}
+        if suggestion.get("pinned"):
+            self._say(f"runs in {suggestion['cwd']}: {suggestion['reason']}")
+        if self._asks and not confirm("Accept it?"):
+            bob.client.decline(dispatch_id, reason="declined in the demo")
+            raise Forbidden("you declined the dispatch: nothing ran", fix="`dispatch demo` starts it anew")
+        accepted = bob.client.accept(dispatch_id)
+        self._run(bob, accepted)
+
+        self._tell("The result is back with Alice")
+        self._until("the result", lambda: _returned(alice, dispatch_id))
+        final = alice.client.dispatch(dispatch_id)
+        return self._show_result(final)
+
+    # --- parts
+
+    def _prove_sandbox(self, bob: App) -> None:
+        sandbox = bob.client.whoami()["sandbox"]
+        if not sandbox.get("tier"):
+            raise Unavailable(
+                f"the sandbox cannot be built here, so nothing is run: {sandbox.get('reason')}", fix=sandbox.get("fix")
+            )
+        self._say(f"Bob's sandbox is proven: {sandbox['tier']}")
+
+    def _run(self, bob: App, accepted: Document) -> None:
+        if self._asks:
+            follow_run(bob, accepted, asks=True)
+            return
+        for event in bob.client.events(accepted["dispatch_id"]):
+            if event.kind == "approval":
+                if not self._out.json:
+                    show_approval(self._out, event.data)
+                    self._say("allowed once (--yes)")
+                bob.client.approve(accepted["dispatch_id"], event.data["request_id"])
+            elif not self._out.json and event.kind != "end":
+                show_event(self._out, event.kind, event.data)
+
+    def _show_result(self, final: Document) -> Document:
+        from peer.identity import load
+        from peer.store.receipts import open_receipt
+        from peer.trust import receipts
+
+        result: Document = final["result"] or {}
+        try:
+            home = self._stage.home_of("alice")
+            proven = receipts.verify(open_receipt(home, load(home).device_set, final["dispatch_id"]))
+            valid, said = True, f"{proven.statements} signed statements check, {proven.events} events in one chain"
+        except DispatchError as error:
+            valid, said = False, error.message
+        returned = [self._content(file) for file in result.get("files", [])]
+        if not self._out.json:
+            self._out_block(str(result.get("reply") or result.get("reason") or ""))
+            for name, content in returned:
+                self._say(f"returned file {name}:")
+                show_diff(self._out, _diff(name, content))
+            self._say(f"receipt: {said}")
+        sandbox: Document = result.get("sandbox") or {}
+        return {
+            "dispatch_id": final["dispatch_id"],
+            "status": final["status"],
+            "runtime": "claude" if not self._stage.live else "claude (live)",
+            "sandbox": sandbox.get("tier"),
+            "events": final["events"],
+            "reply": result.get("reply"),
+            "files": result.get("files", []),
+            "signatures_valid": valid,
+        }
+
+    def _content(self, file: Document) -> tuple[str, str]:
+        digest = file["sha256"]
+        path = self._stage.home_of("alice").blobs / digest[:2] / digest
+        return file["name"], path.read_text("utf-8", errors="replace")
+
+    def _until(self, what: str, ready: Callable[[], bool]) -> None:
+        """Wait for something that two daemons and a broker do between them."""
+        until = time.monotonic() + STEP_SECONDS
+        while not ready():
+            if time.monotonic() > until:
+                raise Unavailable(f"{what} did not come within {STEP_SECONDS:.0f} s", fix="run `dispatch doctor`")
+            time.sleep(0.05)
+
+    def _tell(self, heading: str) -> None:
+        self._chapter += 1
+        if not self._out.json:
+            self._out.line()
+            self._out.line(f"{self._chapter}. {heading}", style="bold")
+
+    def _say(self, content: str) -> None:
+        if not self._out.json:
+            self._out.line(content, indent=3)
+
+    def _out_block(self, content: str) -> None:
+        if not self._out.json:
+            self._out.block(content, indent=3, style="cyan")
+
+
+def _active(app: App, edge_id: str) -> bool:
+    rows = app.client.contacts()["trust"]
+    return any(row["trust_link_id"] == edge_id and row["status"] == "active" for row in rows)
+
+
+def _in_inbox(app: App, dispatch_id: str) -> bool:
+    return any(row["dispatch_id"] == dispatch_id for row in app.client.dispatches("inbox")["dispatches"])
+
+
+def _returned(app: App, dispatch_id: str) -> bool:
+    document = app.client.dispatch(dispatch_id)
+    if document["status"] in ("rejected", "declined", "cancelled", "expired"):
+        raise Unavailable(f"the dispatch ended as {document['status']}: {document.get('message', '')}")
+    return bool(document["result"]) and all(file["ready"] for file in document["result"]["files"])
+
+
+def _diff(name: str, content: str) -> str:
+    import difflib
+
+    before = material.BUGGY.splitlines() if name == material.RETURNED else []
+    return "\n".join(
+        difflib.unified_diff(before, content.splitlines(), f"Bob's {name}", f"returned {name}", lineterm="", n=1)
+    )
+
+
+def _credentials(app: App) -> Mapping[str, str]:
+    """Return this person's own model settings. Raises Unavailable when there are none."""
+    import msgspec
+
+    from peer import settings
+
+    own: dict[str, Any] = msgspec.to_builtins(settings.resolve(app.folder, env=os.environ).model)
+    if not own.get("api_key"):
+        raise Unavailable(
+            "--live needs model credentials",
+            fix="set ANTHROPIC_API_KEY, or `dispatch config set model.api_key -`",
+        )
+    return own

@@ -1,0 +1,44 @@
+"""Gathering a receipt's signed bytes out of the store. What it proves is peer.trust.receipts."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from peer.protocol.errors import Conflict, NotFound
+from peer.protocol.statements import Result, open_as
+from peer.state_folder import StateFolder
+from peer.store import contacts, database, dispatches, trace
+from peer.trust.receipts import Receipt
+
+
+def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Receipt:
+    """Return the receipt of a dispatch that ended in a result. Raises NotFound, Conflict."""
+    row = dispatches.get(db, dispatch_id)
+    if row is None:
+        raise NotFound(f"no dispatch {dispatch_id}")
+    if not row.result:
+        raise Conflict(f"there is no receipt yet: this dispatch is {row.state}", fix="wait for its result")
+    contact = contacts.get(db, row.peer)
+    if contact is None:
+        raise NotFound(f"{row.peer} is no longer a contact")
+    result, _ = open_as(Result, row.result)
+    mine_first = row.direction == "sent"
+    return Receipt(
+        dispatch=row.raw,
+        decision=row.decision,
+        events=tuple(trace.batches(db, dispatch_id, result.attempt)),
+        result=row.result,
+        sender=my_device_set if mine_first else contact.device_set,
+        recipient=contact.device_set if mine_first else my_device_set,
+    )
+
+
+def open_receipt(folder: StateFolder, my_device_set: bytes, dispatch_id: str) -> Receipt:
+    """Return a receipt from a state folder's store, with or without a daemon."""
+    db = database.connect(folder.store, read_only=True)
+    try:
+        return gather(db, my_device_set, dispatch_id)
+    except sqlite3.Error as error:
+        raise database.as_error(error) from error
+    finally:
+        db.close()
