@@ -68,6 +68,9 @@ def near(a: str, b: str) -> bool:
     allowed = 2 if min(len(a), len(b)) >= 9 else 1
     if abs(len(a) - len(b)) > allowed or min(len(a), len(b)) < 3:
         return False
+    # A slip takes at most one letter away and brings at most one: most pairs are told apart by this alone.
+    if len(set(a) ^ set(b)) > 2 * allowed:
+        return False
     return _slips(a, b, allowed) <= allowed
 
 
