@@ -42,6 +42,13 @@ def test_near_is_what_the_textbook_says(a: str, b: str) -> None:
     assert words.near(a, b) == words.near(b, a)
 
 
+def test_near_names_of_many_letters() -> None:
+    for a, b in (("shop", "shot"), ("paperclip", "paberclib"), ("ledger", "legder"), ("quarry", "quary")):
+        assert words.near(a, b)
+    for a, b in (("shop", "ships"), ("paperclip", "baberclib"), ("ab", "ac"), ("moneta", "magnet")):
+        assert not words.near(a, b)
+
+
 @pytest.mark.parametrize("text", ["a" * 200_000, "aA" * 100_000, "a-" * 100_000, "`" * 200_000, "-" * 200_000])
 def test_no_text_takes_long(text: str) -> None:
     started = time.perf_counter()
