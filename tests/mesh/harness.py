@@ -37,6 +37,18 @@ async def until(condition: Callable[[], bool], *, within: float = 30.0) -> None:
             await trio.sleep(0.005)
 
 
+def count_tasks() -> int:
+    """Tasks alive in this trio run."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    waiting, found = [root], 0
+    while waiting:
+        task = waiting.pop()
+        found += 1
+        waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
 class MemoryOutbox:
     """An outbox as the courier wants it, with the order of what happened."""
 

@@ -22,7 +22,7 @@ from peer.mesh.courier_wire import (
     statement_frame,
 )
 from peer.mesh.host import MeshHost
-from peer.mesh.streams import Stream, StreamEnded
+from peer.mesh.streams import Stream, StreamEnded, StreamStalled
 from peer.protocol import codec
 from peer.protocol.frames import frame
 from tests.mesh.harness import MemoryOutbox, make_host, until
@@ -340,8 +340,9 @@ async def test_a_newer_stream_of_a_peer_ends_its_older_one() -> None:
         old = await ana.host.open_stream(ben.host.peer_id, COURIER)
         await until(lambda: ana.host.peer_id in ben.courier._receiving)
         await ana.host.open_stream(ben.host.peer_id, COURIER)
-        with pytest.raises(StreamEnded):
+        with pytest.raises(StreamEnded) as caught:
             await old.receive(max_bytes=100, deadline=10)
+        assert not isinstance(caught.value, StreamStalled)
 
 
 async def test_an_outbox_that_fails_holds_up_its_line_only() -> None:

@@ -26,7 +26,7 @@ from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable
-from tests.mesh.harness import LOOPBACK, make_host, two_hosts, until
+from tests.mesh.harness import LOOPBACK, count_tasks, make_host, two_hosts, until
 
 ECHO = "/test/echo/1"
 
@@ -243,19 +243,22 @@ async def test_cancelled_opens_use_nothing_up() -> None:
 
 
 async def test_connections_of_a_lifetime_use_up_no_slots() -> None:
-    """Fault 3. Stock holds each inbound slot until the swarm stops: the fifth connection is refused here."""
+    """Fault 3. Stock holds each inbound slot, and its task, until the swarm stops: the fifth is refused here."""
     limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=2, connections=4))
     async with two_hosts(limits=limits) as (ana, ben):
+        await until(lambda: ben.connected(ana.peer_id))
+        tasks = count_tasks()
         for _ in range(12):
             ana.drop(ben.peer_id)
             await until(lambda: not ana.connected(ben.peer_id) and not ben.connected(ana.peer_id))
             await ana.connect(ben.peer_id, ben.addresses())
             await until(lambda: ben.connected(ana.peer_id))
+        await until(lambda: count_tasks() <= tasks)
 
 
 async def test_half_open_connections_keep_nobody_out() -> None:
     """Stock counts them like contacts: with 250 of them, or 16 here, nobody else gets in for ten seconds."""
-    limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=16, connections=20))
+    limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=16, connections=20, handshake=300))
     ana, ben = make_host(), make_host(limits=limits)
     async with ana.running(), ben.running():
         port = int(Multiaddr(ben.addresses()[0]).value_for_protocol("tcp"))
@@ -263,6 +266,8 @@ async def test_half_open_connections_keep_nobody_out() -> None:
         await until(lambda: len(ben._swarm._handshakes) == 16)
         with trio.fail_after(20):
             await ana.connect(ben.peer_id, ben.addresses())
+            while await strangers[0].receive_some():  # cut off, the oldest first
+                pass
         for stranger in strangers:
             await stranger.aclose()
 
