@@ -31,11 +31,23 @@ async def two_hosts(**kwargs: Any) -> AsyncIterator[tuple[MeshHost, MeshHost]]:
         yield first, second
 
 
-async def until(condition: Callable[[], bool], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], *, within: float = 30.0) -> None:
     """Wait for a condition that no event announces."""
     with trio.fail_after(within):
         while not condition():
             await trio.sleep(0.005)
+
+
+def count_tasks() -> int:
+    """Tasks alive in this trio run."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    waiting, found = [root], 0
+    while waiting:
+        task = waiting.pop()
+        found += 1
+        waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
 
 
 class MemoryOutbox:
@@ -67,5 +79,5 @@ class MemoryOutbox:
         await trio.lowlevel.checkpoint()
         self.failures.append((key, answer))
 
-    async def settled(self, *keys: str, within: float = 10.0) -> None:
+    async def settled(self, *keys: str, within: float = 30.0) -> None:
         await until(lambda: all(key in self.answers for key in keys), within=within)

@@ -12,7 +12,7 @@ import trio
 from peer.mesh import blobs
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream, StreamEnded
-from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
+from peer.protocol.errors import Conflict, Forbidden, Gone, Invalid, NotFound, Unavailable
 from tests.mesh.harness import two_hosts
 
 STATEMENT = bytes(range(16))
@@ -47,3 +47,193 @@ async def test_a_blob_arrives_whole_under_its_name(tmp_path: Path, size: int) ->
     assert destination.stat().st_mode & 0o777 == 0o600
     assert not destination.with_name("got.part").exists()
     assert asked == [(ana.peer_id, STATEMENT, digest)]
+
+
+async def test_a_broken_transfer_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Faults 8 and resume. Seen to fail with the end of the stream taken for the end of the blob."""
+    size = 8 * blobs.PIECE
+    path, digest = blob(tmp_path, size)
+    destination = tmp_path / "got"
+    part = destination.with_name("got.part")
+    async with two_hosts() as (ana, ben):
+        offsets: list[object] = []
+
+        async def breaking(stream: Stream) -> None:
+            request = await stream.receive(max_bytes=1000)
+            assert isinstance(request, list)
+            offsets.append(request[2])
+            await stream.send([200, size, "", ""], deadline=10)
+            await stream.write(path.read_bytes()[request[2] : request[2] + 2 * blobs.PIECE + 1000], deadline=10)
+            # and ends, as if all were well
+
+        ben.handle(blobs.BLOB, breaking)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await blobs.fetch(
+                    ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=size, destination=destination
+                )
+            assert not destination.exists()
+        serve_path(ben, path)
+        await blobs.fetch(
+            ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=size, destination=destination
+        )
+    assert offsets == [0, 2 * blobs.PIECE + 1000]
+    assert destination.read_bytes() == path.read_bytes()
+    assert not part.exists()
+
+
+async def test_other_bytes_never_get_the_name(tmp_path: Path) -> None:
+    """Seen to fail without the comparison of digests."""
+    path, _ = blob(tmp_path, 1000)
+    destination = tmp_path / "got"
+    async with two_hosts() as (ana, ben):
+        serve_path(ben, path)
+        with pytest.raises(Invalid):
+            await blobs.fetch(
+                ana, ben.peer_id, statement_id=STATEMENT, digest=bytes(32), size=1000, destination=destination
+            )
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["served"]
+
+
+async def test_a_wrong_part_is_thrown_away_not_built_upon(tmp_path: Path) -> None:
+    path, digest = blob(tmp_path, 5000)
+    destination = tmp_path / "got"
+    destination.with_name("got.part").write_bytes(b"wrong" * 100)
+    async with two_hosts() as (ana, ben):
+        serve_path(ben, path)
+        wanted = {"statement_id": STATEMENT, "digest": digest, "size": 5000, "destination": destination}
+        with pytest.raises(Invalid):
+            await blobs.fetch(ana, ben.peer_id, **wanted)  # type: ignore[arg-type]
+        destination.with_name("got.part").write_bytes(bytes(6000))
+        await blobs.fetch(ana, ben.peer_id, **wanted)  # type: ignore[arg-type]
+    assert destination.read_bytes() == path.read_bytes()
+
+
+async def test_another_size_than_named_is_refused_before_a_byte_is_stored(tmp_path: Path) -> None:
+    path, digest = blob(tmp_path, 5000)
+    destination = tmp_path / "got"
+    async with two_hosts() as (ana, ben):
+        serve_path(ben, path)
+        with pytest.raises(Invalid):
+            await blobs.fetch(
+                ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=4999, destination=destination
+            )
+    assert destination.with_name("got.part").stat().st_size == 0
+
+
+async def test_refusals_are_told_as_they_are(tmp_path: Path) -> None:
+    answers: list[Path | Exception | None] = [
+        None,
+        Forbidden("not yours", fix="ask"),
+        Gone("expired"),
+        tmp_path / "missing",
+    ]
+    expected = [NotFound, Forbidden, Gone, Unavailable]
+
+    async def lookup(peer_id: str, statement_id: bytes, digest: bytes) -> Path | None:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with two_hosts() as (ana, ben):
+        blobs.serve(ben, lookup)
+        for error in expected:
+            with pytest.raises(error):
+                await blobs.fetch(
+                    ana, ben.peer_id, statement_id=STATEMENT, digest=bytes(32), size=1, destination=tmp_path / "got"
+                )
+    assert not (tmp_path / "got").exists()
+
+
+async def test_one_fetch_of_a_file_at_a_time(tmp_path: Path) -> None:
+    """Seen to fail without the lock: two transfers wrote into one part."""
+    entered, leave = trio.Event(), trio.Event()
+    path, digest = blob(tmp_path, 1000)
+    wanted = {"statement_id": STATEMENT, "digest": digest, "size": 1000, "destination": tmp_path / "got"}
+
+    async def lookup(peer_id: str, statement_id: bytes, digest: bytes) -> Path | None:
+        entered.set()
+        await leave.wait()
+        return path
+
+    async with two_hosts() as (ana, ben):
+        blobs.serve(ben, lookup)
+        async with trio.open_nursery() as nursery:
+
+            async def first() -> None:
+                await blobs.fetch(ana, ben.peer_id, **wanted)  # type: ignore[arg-type]
+
+            nursery.start_soon(first)
+            await entered.wait()
+            with pytest.raises(Conflict):
+                await blobs.fetch(ana, ben.peer_id, **wanted)  # type: ignore[arg-type]
+            leave.set()
+    assert (tmp_path / "got").read_bytes() == path.read_bytes()
+
+
+async def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    """Seen to fail without O_NOFOLLOW: the peer's bytes went where the link points."""
+    path, digest = blob(tmp_path, 10)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"keep")
+    (tmp_path / "got.part").symlink_to(victim)
+    async with two_hosts() as (ana, ben):
+        serve_path(ben, path)
+        with pytest.raises(OSError, match="symbolic link"):
+            await blobs.fetch(
+                ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=10, destination=tmp_path / "got"
+            )
+    assert victim.read_bytes() == b"keep"
+
+
+async def test_a_peer_has_a_few_transfers_at_once(tmp_path: Path) -> None:
+    """Seen to fail without the count: as many files were open as the peer had streams."""
+    leave = trio.Event()
+    path, digest = blob(tmp_path, 10)
+    waiting = 0
+
+    async def lookup(peer_id: str, statement_id: bytes, digest: bytes) -> Path | None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 2:
+            entered.set()
+        await leave.wait()
+        return path
+
+    entered = trio.Event()
+    async with two_hosts() as (ana, ben):
+        blobs.serve(ben, lookup, limits=blobs.BlobLimits(streams_per_peer=2))
+
+        async def get(name: str) -> None:
+            await blobs.fetch(
+                ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=10, destination=tmp_path / name
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get, "one")
+            nursery.start_soon(get, "two")
+            await entered.wait()
+            with pytest.raises(Unavailable):
+                await get("three")
+            leave.set()
+        await get("four")
+    assert {"one", "two", "four"} <= {entry.name for entry in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [[STATEMENT, bytes(32)], [STATEMENT, bytes(31), 0], [b"", bytes(32), 0], [STATEMENT, bytes(32), -1], {0: 1}, "x"],
+    ids=["short", "digest", "statement", "negative", "map", "text"],
+)
+async def test_a_bad_request_is_answered_and_serves_nothing(tmp_path: Path, request_: object) -> None:
+    path, _ = blob(tmp_path, 10)
+    async with two_hosts() as (ana, ben):
+        serve_path(ben, path)
+        stream = await ana.open_stream(ben.peer_id, blobs.BLOB)
+        await stream.send(request_, deadline=10)  # type: ignore[arg-type]
+        reply = await stream.receive(max_bytes=1000, deadline=10)
+        assert isinstance(reply, list)
+        assert reply[0] in (416, 422)
+        with pytest.raises(StreamEnded):
+            await stream.read(1, deadline=10)

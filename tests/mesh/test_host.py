@@ -26,7 +26,7 @@ from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable
-from tests.mesh.harness import LOOPBACK, make_host, two_hosts, until
+from tests.mesh.harness import LOOPBACK, count_tasks, make_host, two_hosts, until
 
 ECHO = "/test/echo/1"
 
@@ -39,9 +39,9 @@ async def echo(stream: Stream) -> None:
 async def answers(host: MeshHost, peer_id: str) -> bool:
     """Whether an echo comes back on a new stream."""
     stream = await host.open_stream(peer_id, ECHO)
-    await stream.send([1, b"two"], deadline=5)
+    await stream.send([1, b"two"], deadline=30)
     try:
-        return await stream.receive(max_bytes=100, deadline=5) == [1, b"two"]
+        return await stream.receive(max_bytes=100, deadline=30) == [1, b"two"]
     finally:
         await stream.reset()
 
@@ -60,7 +60,7 @@ async def test_a_stream_carries_the_peer_id_that_noise_proved() -> None:
         ben.handle("/test/note/1", note)
         stream = await ana.open_stream(ben.peer_id, "/test/note/1")
         with pytest.raises(StreamEnded):
-            await stream.receive(max_bytes=10, deadline=5)
+            await stream.receive(max_bytes=10, deadline=30)
         assert seen == [ana.peer_id]
         assert stream.peer_id == ben.peer_id
         assert ana.path(ben.peer_id) == ben.path(ana.peer_id) == "direct"
@@ -145,7 +145,7 @@ async def test_what_escapes_a_handler_ends_its_stream_only() -> None:
         ben.handle(ECHO, echo)
         with pytest.raises(Unavailable):  # in the opening or just after it
             stream = await ana.open_stream(ben.peer_id, "/test/fail/1")
-            await stream.receive(max_bytes=10, deadline=5)
+            await stream.receive(max_bytes=10, deadline=30)
         for name in (b"\xff\xfe\n", b"\n", b"/multistream/1.0.0"):
             raw = await ana._live(ben.peer_id)[-1].new_stream()
             await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
@@ -185,13 +185,13 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
             await stream.reset()
-        await steady.send("still whole", deadline=5)
-        assert await steady.receive(max_bytes=100, deadline=5) == "still whole"
+        await steady.send("still whole", deadline=30)
+        assert await steady.receive(max_bytes=100, deadline=30) == "still whole"
         assert ana._live(ben.peer_id) == connections
 
 
 async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
-    """Fault 5. Stock: within two seconds both read loops wait to write and nothing moves any more."""
+    """Fault 5 through whole hosts; test_yamux.py has the deadlock itself."""
     size = 24_000_000
 
     async def both_ways(stream: Stream) -> None:
@@ -230,7 +230,7 @@ async def test_cancelled_opens_use_nothing_up() -> None:
     chance = random.Random(6)
     async with two_hosts() as (ana, ben):
         ben.handle(ECHO, echo)
-        for _ in range(300):
+        for _ in range(260):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ana.open_stream, ben.peer_id, ECHO)
                 for _ in range(chance.randrange(12)):
@@ -243,26 +243,31 @@ async def test_cancelled_opens_use_nothing_up() -> None:
 
 
 async def test_connections_of_a_lifetime_use_up_no_slots() -> None:
-    """Fault 3. Stock holds each inbound slot until the swarm stops: the fifth connection is refused here."""
+    """Fault 3. Stock holds each inbound slot, and its task, until the swarm stops: the fifth is refused here."""
     limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=2, connections=4))
     async with two_hosts(limits=limits) as (ana, ben):
+        await until(lambda: ben.connected(ana.peer_id))
+        tasks = count_tasks()
         for _ in range(12):
             ana.drop(ben.peer_id)
             await until(lambda: not ana.connected(ben.peer_id) and not ben.connected(ana.peer_id))
             await ana.connect(ben.peer_id, ben.addresses())
             await until(lambda: ben.connected(ana.peer_id))
+        await until(lambda: count_tasks() <= tasks)
 
 
 async def test_half_open_connections_keep_nobody_out() -> None:
     """Stock counts them like contacts: with 250 of them, or 16 here, nobody else gets in for ten seconds."""
-    limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=16, connections=20))
+    limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=16, connections=20, handshake=300))
     ana, ben = make_host(), make_host(limits=limits)
     async with ana.running(), ben.running():
         port = int(Multiaddr(ben.addresses()[0]).value_for_protocol("tcp"))
         strangers = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(60)]
         await until(lambda: len(ben._swarm._handshakes) == 16)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await ana.connect(ben.peer_id, ben.addresses())
+            while await strangers[0].receive_some():  # cut off, the oldest first
+                pass
         for stranger in strangers:
             await stranger.aclose()
 
@@ -305,7 +310,7 @@ async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None
         dead = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"
         refusing = "/ip4/127.0.0.1/tcp/1"
         async with ana.running(), ben.running():
-            with trio.fail_after(3):
+            with trio.fail_after(8):
                 await ana.connect(ben.peer_id, [dead, refusing, "nonsense", dead, *ben.addresses()])
 
 
@@ -316,7 +321,7 @@ async def test_dialling_gives_up_at_its_deadline() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         async with ana.running():
-            with trio.fail_after(3), pytest.raises(Unavailable):
+            with trio.fail_after(8), pytest.raises(Unavailable):
                 await ana.connect(make_host().peer_id, [f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"])
 
 

@@ -49,6 +49,28 @@ async def test_what_is_written_is_read_and_the_end_comes_after_it() -> None:
 
 
 
+async def test_bulk_both_ways_beside_new_streams_does_not_deadlock(autojump_clock: trio.testing.MockClock) -> None:
+    """Fault 5. Stock: each read loop waits to acknowledge a stream, behind bulk that the other one does not read."""
+    size = 2_000_000
+    async with session_pair(lockstep=True) as (dialled, accepted):
+        near, far = await opened(dialled, accepted)
+
+        async def open_many(opener: SafeYamux, other: SafeYamux) -> None:
+            for _ in range(100):
+                stream = await opener.open_stream()
+                await (await other.accept_stream()).reset()
+                await stream.reset()
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(near.write, bytes(size))
+                nursery.start_soon(far.write, bytes(size))
+                nursery.start_soon(read_exactly, near, size)
+                nursery.start_soon(read_exactly, far, size)
+                nursery.start_soon(open_many, dialled, accepted)
+                nursery.start_soon(open_many, accepted, dialled)
+
+
 async def test_a_writer_waits_for_a_reader_that_pauses(autojump_clock: trio.testing.MockClock) -> None:
     """Fault 7. Stock: "Timed out waiting for window update after 5 seconds"."""
     data = os.urandom(INITIAL_WINDOW + 100_000)
