@@ -110,15 +110,11 @@ class Agent:
             max_requests=start.budget.turns * 3 + 20,
         )
         async with self._proxy.serving(self._run_dir.socket):
-            profile = rundir.profile(
-                start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model
-            )
+            profile = rundir.profile(start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, runtime.prepare)
                 self._facts = _facts(await prove(profile))
-            await self._writer.send(
-                frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version)
-            )
+            await self._writer.send(frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version))
             return await self._let_work(runtime, profile)
 
     async def _let_work(self, runtime: runtimes.Runtime, profile: Profile) -> runtimes.Outcome:
@@ -161,9 +157,7 @@ class Agent:
 
     async def _watch_clock(self) -> None:
         await trio.sleep(self._start.budget.minutes * 60)
-        self._ending.end(
-            "failed", f"the run took longer than its {self._start.budget.minutes:g} minutes", 429
-        )
+        self._ending.end("failed", f"the run took longer than its {self._start.budget.minutes:g} minutes", 429)
 
     async def _emit(self, event: frames.TraceEvent) -> None:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:

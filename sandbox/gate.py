@@ -125,9 +125,7 @@ class Gate:
         if answer is None:
             await self._send(frames.CallClosed(call_id=call_id))
             waited = f"{self._answer_seconds:g} s"
-            return await self._denied(
-                call_id, "timeout", f"nobody answered within {waited}", outcome="unanswered"
-            )
+            return await self._denied(call_id, "timeout", f"nobody answered within {waited}", outcome="unanswered")
         if not answer.allow:
             return await self._refused(call, answer)
         return await self._allowed(call, answer)
@@ -160,9 +158,7 @@ class Gate:
             self._session |= {call.rule_if_always}
         if call.rule_if_always is not None and grant == "always":
             self._scope = replace(self._scope, rules=self._scope.rules | {call.rule_if_always})
-        await self._emit(
-            frames.Approval(call_id=call.call_id, outcome="allowed", by=by, grant=grant, note=answer.note)
-        )
+        await self._emit(frames.Approval(call_id=call.call_id, outcome="allowed", by=by, grant=grant, note=answer.note))
         return Ruling(True)
 
     async def _denied(

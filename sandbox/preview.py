@@ -68,9 +68,7 @@ def diff(tool: str, arguments: Mapping[str, Any], path: str) -> str | None:
     return "\n".join(lines) or "(no change)"
 
 
-def unusual(
-    scope: Scope, tool: str, arguments: Mapping[str, Any], path: str | None, *, resolve: Resolve
-) -> list[str]:
+def unusual(scope: Scope, tool: str, arguments: Mapping[str, Any], path: str | None, *, resolve: Resolve) -> list[str]:
     """What a person should not overlook, as short phrases: outside the project, deletions, network,
     hidden text.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from sandbox import frames
-from sandbox.confinement import Profile, Root
+from sandbox.confinement import ConfinedProcess, Profile, Root
 from sandbox.errors import SandboxError
 from sandbox.gate import Gate
 
@@ -75,6 +75,17 @@ class Runtime(Protocol):
     async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
         """Do the task. Every tool call passes `gate.judge` first; every process is started by
         `confinement.spawn`. Cancelling ends it and all it started. SandboxError when it cannot start."""
+
+
+async def tell_left_behind(process: ConfinedProcess, surroundings: Surroundings) -> None:
+    """Put into the trace what the run made that this machine might obey later (a new `sub/.git`, `.vscode`, …).
+
+    Call it when the process has ended.
+    """
+    for path in await process.planted():
+        seen = surroundings.profile.inside(path)
+        detail = path.name if seen is None else str(seen)
+        await surroundings.emit(frames.Status(status="left_behind", detail=detail))
 
 
 NAMES: Final = ("claude", "scripted")

@@ -29,7 +29,7 @@ from sandbox import frames
 from sandbox.confinement import HOME, MODEL_SOCKET, SHELL_LAUNCHER, ConfinedProcess, Profile, spawn
 from sandbox.errors import FrameError
 from sandbox.gate import Ruling
-from sandbox.runtimes import Outcome, Surroundings, Task
+from sandbox.runtimes import Outcome, Surroundings, Task, tell_left_behind
 
 _MESSAGE_LIMIT: Final = 32 * 1024 * 1024
 _STDERR_KEPT: Final = 20
@@ -45,12 +45,15 @@ async def run(task: Task, surroundings: Surroundings, program: Path) -> Outcome:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.rule)
         try:
-            return await session.converse(sdk.ClaudeSDKClient(options, transport), task)
+            outcome = await session.converse(sdk.ClaudeSDKClient(options, transport), task)
         except (sdk.ClaudeSDKError, trio.BrokenResourceError) as problem:
-            return session.failed(problem, transport.last_words())
+            outcome = session.failed(problem, transport.last_words())
         finally:
-            transport.kill()
-            nursery.cancel_scope.cancel()
+            await transport.close()
+        nursery.cancel_scope.cancel()
+    if transport.process is not None:
+        await tell_left_behind(transport.process, surroundings)
+    return outcome
 
 
 class _Session:
@@ -134,9 +137,7 @@ class _Session:
                 tool, arguments = self._announced[call_id]
                 await self._surroundings.gate.refused_elsewhere(tool, arguments, call_id=call_id)
             output = _clean(_text(block.content))
-            await self._surroundings.emit(
-                frames.ToolResult(call_id=call_id, ok=not block.is_error, output=output)
-            )
+            await self._surroundings.emit(frames.ToolResult(call_id=call_id, ok=not block.is_error, output=output))
 
     def _ended(self, result: sdk.ResultMessage) -> Outcome:
         if not result.is_error and result.subtype == "success":
@@ -175,24 +176,24 @@ class ConfinedTransport(sdk.Transport):
         self._command: list[str] = SubprocessCLITransport("", asked)._build_command()
         self._environment = environment(profile)
         self._profile = profile
-        self._process: ConfinedProcess | None = None
+        self.process: ConfinedProcess | None = None
         self._writing = trio.Lock()
         self._stderr: deque[str] = deque(maxlen=_STDERR_KEPT)
 
     async def connect(self) -> None:
         """Start the program."""
-        self._process = await spawn(self._profile, self._command, self._environment)
+        self.process = await spawn(self._profile, self._command, self._environment)
 
     async def write(self, data: str) -> None:
         """One line to the program."""
         async with self._writing:
-            if self._process is None or self._process.stdin is None:
+            if self.process is None or self.process.stdin is None:
                 raise sdk.CLIConnectionError("the agent is not running")
-            await self._process.stdin.send_all(data.encode())
+            await self.process.stdin.send_all(data.encode())
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         """The program's messages, until it ends. ProcessError when it ended badly."""
-        process = self._process
+        process = self.process
         if process is None or process.stdout is None:
             raise sdk.CLIConnectionError("the agent is not running")
         try:
@@ -202,9 +203,7 @@ class ConfinedTransport(sdk.Transport):
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             return
         except (FrameError, ValueError) as problem:
-            raise sdk.ProcessError(
-                f"the agent said something unreadable: {type(problem).__name__}"
-            ) from problem
+            raise sdk.ProcessError(f"the agent said something unreadable: {type(problem).__name__}") from problem
         await self._drain_stderr(process)
         status = await process.wait()
         if status != 0:
@@ -212,22 +211,17 @@ class ConfinedTransport(sdk.Transport):
 
     async def close(self) -> None:
         """Kill the program and all it started. Bounded: the kernel ends the tree within milliseconds."""
-        if self._process is not None:
-            await self._process.aclose()
+        if self.process is not None:
+            await self.process.aclose()
 
     def is_ready(self) -> bool:
         """Whether it was started."""
-        return self._process is not None
+        return self.process is not None
 
     async def end_input(self) -> None:
         """Close its input."""
-        if self._process is not None and self._process.stdin is not None:
-            await self._process.stdin.aclose()
-
-    def kill(self) -> None:
-        """End the program's tree at once; `close` reaps it."""
-        if self._process is not None:
-            self._process.kill()
+        if self.process is not None and self.process.stdin is not None:
+            await self.process.stdin.aclose()
 
     def last_words(self) -> str:
         """The end of what it wrote to stderr, for a reason."""
@@ -316,9 +310,7 @@ def _reason(subtype: str, status: int | None, text: str) -> tuple[str, int]:
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    parts = [
-        block.get("text") or f"[{block.get('type')}]" for block in content or () if isinstance(block, dict)
-    ]
+    parts = [block.get("text") or f"[{block.get('type')}]" for block in content or () if isinstance(block, dict)]
     return "\n".join(str(part) for part in parts)
 
 

@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import trio
@@ -16,7 +16,7 @@ import trio
 from sandbox import frames
 from sandbox.confinement import SHELL_LAUNCHER, ConfinedProcess, Root, interpreter, spawn
 from sandbox.errors import FrameError, SandboxError
-from sandbox.runtimes import Outcome, Surroundings, Task, executor
+from sandbox.runtimes import Outcome, Surroundings, Task, executor, tell_left_behind
 
 _RESULT_LIMIT: Final = 4 * 1024 * 1024
 
@@ -45,22 +45,26 @@ class ScriptedRuntime:
 
     async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
         """Each step in turn. The reply is the last `say`."""
-        reply = ""
-        calls = 0
         python, _ = interpreter()
         command = [python, "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
         profile = surroundings.profile
         async with await spawn(profile, command, profile.environment(), stderr=subprocess.DEVNULL) as process:
-            hands = _Hands(process)
-            for number, step in enumerate(task.script):
-                if step.say is not None:
-                    reply = step.say
-                    await surroundings.emit(frames.Reasoning(text=step.say))
-                if step.tool is not None:
-                    if calls >= surroundings.budget.turns:
-                        return Outcome("failed", reply, calls, "the run used all its turns", 429)
-                    calls += 1
-                    await self._call(step.tool, step.input, f"step-{number}", hands, surroundings)
+            outcome = await self._follow(task.script, _Hands(process), surroundings)
+        await tell_left_behind(process, surroundings)
+        return outcome
+
+    async def _follow(self, script: Sequence[frames.ScriptStep], hands: _Hands, surroundings: Surroundings) -> Outcome:
+        reply = ""
+        calls = 0
+        for number, step in enumerate(script):
+            if step.say is not None:
+                reply = step.say
+                await surroundings.emit(frames.Reasoning(text=step.say))
+            if step.tool is not None:
+                if calls >= surroundings.budget.turns:
+                    return Outcome("failed", reply, calls, "the run used all its turns", 429)
+                calls += 1
+                await self._call(step.tool, step.input, f"step-{number}", hands, surroundings)
         return Outcome("completed", reply, calls)
 
     async def _call(

@@ -219,9 +219,7 @@ async def _receive(connection: h11.Connection, stream: trio.SocketStream) -> Req
         event = connection.next_event()
         if event is h11.NEED_DATA:
             if connection.they_are_waiting_for_100_continue:
-                await stream.send_all(
-                    connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
-                )
+                await stream.send_all(connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
             connection.receive_data(await stream.receive_some(65536))
         elif isinstance(event, h11.Request):
             head = event
@@ -258,9 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m sandbox.testing.scripted_model --script FILE [--port N] [--key KEY]`: print the URL, then
     serve.
     """
-    parser = argparse.ArgumentParser(
-        prog="scripted_model", description="A model that says what a script tells it."
-    )
+    parser = argparse.ArgumentParser(prog="scripted_model", description="A model that says what a script tells it.")
     parser.add_argument("--script", type=Path, required=True, help="JSON file: {turns: […]}")
     parser.add_argument("--port", type=int, default=0, help="0: any free one (default)")
     parser.add_argument("--key", help="answer 401 to requests without this API key")

@@ -62,11 +62,7 @@ class Node:
         return finished
 
     def events(self, kind: type[Any]) -> list[Any]:
-        return [
-            frame.event
-            for frame in self.seen
-            if isinstance(frame, frames.Event) and isinstance(frame.event, kind)
-        ]
+        return [frame.event for frame in self.seen if isinstance(frame, frames.Event) and isinstance(frame.event, kind)]
 
     @property
     def calls(self) -> list[frames.Call]:

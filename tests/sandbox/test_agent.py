@@ -168,9 +168,7 @@ async def test_a_cancel_can_decline_the_dispatch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["kill", "end of input"])
 async def test_nothing_survives_dp_agent_or_its_node(tmp_path: Path, how: str) -> None:
     async with dp_agent() as node:
-        await node.say(
-            start(tmp_path, bash("setsid sleep 1000 & touch started; sleep 1000"), approval="auto")
-        )
+        await node.say(start(tmp_path, bash("setsid sleep 1000 & touch started; sleep 1000"), approval="auto"))
         await _until_exists(node, tmp_path / "shop" / "started")
         tree = members_of(node.process.pid)
         assert len(tree) > 4
@@ -218,10 +216,17 @@ async def test_a_redacted_trace_holds_sizes_only(tmp_path: Path) -> None:
         await node.run(start(tmp_path, bash("echo se''cret"), redact=True))
     trace = repr([frame for frame in node.seen if isinstance(frame, frames.Event)])
     assert "secret" not in trace and "echo" not in trace
-    assert node.calls[0].input == {"command": "echo se''cret"}, (
-        "the person here still sees what they agree to"
-    )
+    assert node.calls[0].input == {"command": "echo se''cret"}, "the person here still sees what they agree to"
     assert node.results == [(True, "[7 bytes]")]
+
+
+async def test_what_the_machine_might_obey_later_is_told(tmp_path: Path) -> None:
+    plant = "mkdir -p sub/.vscode && echo '{}' > sub/.vscode/tasks.json; mkdir .git/hooks"
+    async with dp_agent() as node:
+        await node.run(start(tmp_path, bash(plant), approval="auto"))
+    left = [event.detail for event in node.events(frames.Status) if event.status == "left_behind"]
+    assert left == ["/project/sub/.vscode"]
+    assert not (tmp_path / "shop" / ".git").exists()
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,7 @@ async def test_what_cannot_be_run_is_refused_with_a_reason(
         assert await node.process.wait() == 0
     assert (finished.status, finished.code) == ("failed", code)
     assert finished.reason is not None and word in finished.reason
-    assert node.calls == []
+    assert node.seen == [finished], "refused before anything was started"
 
 
 @pytest.mark.parametrize("line", [b"hello\n", b'{"kind":"cancel"}\n', b'{"kind":"start"}\n', b""])

@@ -87,9 +87,7 @@ async def test_a_key_is_checked_and_a_hook_may_hold_the_answer() -> None:
         statuses: list[int] = []
 
         async def ask(**headers: str) -> None:
-            statuses.append(
-                (await client.post("/v1/messages", json=conversation(0), headers=headers)).status_code
-            )
+            statuses.append((await client.post("/v1/messages", json=conversation(0), headers=headers)).status_code)
 
         nursery.start_soon(lambda: ask(**{"x-api-key": "k"}))
         await asked.wait()

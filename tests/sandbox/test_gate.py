@@ -25,9 +25,7 @@ class Desk:
     `respond`.
     """
 
-    def __init__(
-        self, project: Path, *, respond: Respond, answer_seconds: float = 120.0, **change: Any
-    ) -> None:
+    def __init__(self, project: Path, *, respond: Respond, answer_seconds: float = 120.0, **change: Any) -> None:
         places = {"/project": project / "shop", "/workspace": project / "workspace"}
         for place in places.values():
             place.mkdir(exist_ok=True)
@@ -145,14 +143,10 @@ async def test_nobody_answers_for_120_seconds(tmp_path: Path, autojump_clock: Mo
     assert not ruling.allow and "120 s" in ruling.reason
     assert desk.approvals == [("unanswered", "timeout")]
     assert desk.closed == ["c1"]
-    assert not desk.gate.answer(frames.Answer(call_id="c1", allow=True, by="person")), (
-        "a late answer finds nothing"
-    )
+    assert not desk.gate.answer(frames.Answer(call_id="c1", allow=True, by="person")), "a late answer finds nothing"
 
 
-async def test_an_answer_just_in_time_counts_and_only_the_first(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_an_answer_just_in_time_counts_and_only_the_first(tmp_path: Path, autojump_clock: MockClock) -> None:
     async def late(desk: Desk, call: frames.Call) -> None:
         async def answer() -> None:
             await trio.sleep(119)
@@ -182,9 +176,7 @@ async def test_allowed_calls_do_not_wait_behind_a_question(tmp_path: Path) -> No
     asked = trio.Event()
     desk = Desk(
         tmp_path,
-        respond=lambda desk, call: (
-            desk.answer(call, True, "edge") if call.verdict == "allow" else asked.set()
-        ),
+        respond=lambda desk, call: desk.answer(call, True, "edge") if call.verdict == "allow" else asked.set(),
         rules=frozenset({rule}),
     )
     async with trio.open_nursery() as nursery:
@@ -321,9 +313,7 @@ async def test_what_is_unusual_is_marked(tmp_path: Path, command: str, mark: str
     assert any(mark in phrase for phrase in desk.calls[0].unusual), desk.calls[0].unusual
 
 
-@pytest.mark.parametrize(
-    "command", ["make test", "grep -rn '/x' src", "ls /project /workspace/out", "python3 a.py"]
-)
+@pytest.mark.parametrize("command", ["make test", "grep -rn '/x' src", "ls /project /workspace/out", "python3 a.py"])
 async def test_ordinary_commands_are_not_marked(tmp_path: Path, command: str) -> None:
     desk = Desk(tmp_path, respond=says(True))
     await desk.bash(command)

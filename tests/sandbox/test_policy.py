@@ -68,9 +68,7 @@ PATHS = st.builds(
     st.sampled_from(["", "/", "//", "~/"]),
     st.lists(PIECES, min_size=1, max_size=8),
 ).filter(bool)
-WILD = st.sampled_from(
-    ["*", "**", "*.py", "{a,..}", "?", "[a-z]", "{/etc,x}", "..", "a", "\\..", "+(..|a)", "~"]
-)
+WILD = st.sampled_from(["*", "**", "*.py", "{a,..}", "?", "[a-z]", "{/etc,x}", "..", "a", "\\..", "+(..|a)", "~"])
 WORDS = st.sampled_from(["", "x", "~", "..", "\0", "\ud800", "*/..", "/etc"])
 JSON = st.one_of(
     st.none(),
@@ -243,18 +241,14 @@ def test_an_always_allows_its_own_call_and_no_other(tool: str, first: str, secon
         assert decide(ruled, another, call(another, first)).verdict != "allow"
 
 
-@pytest.mark.parametrize(
-    "pattern", ["*", "", "/home/bob/shop", "/home/bob/shop/*", "a.txt", "/home/bob/shop/"]
-)
+@pytest.mark.parametrize("pattern", ["*", "", "/home/bob/shop", "/home/bob/shop/*", "a.txt", "/home/bob/shop/"])
 @pytest.mark.parametrize("tool", sorted(GRANTABLE_TOOLS - {"Bash", "Grep", "Glob"}))
 def test_no_pattern_stands_for_a_whole_tool(tool: str, pattern: str) -> None:
     ruled = replace(SCOPE, rules=frozenset({Rule(tool=tool, pattern=pattern)}))
     assert decide(ruled, tool, call(tool)).verdict == "ask"
 
 
-@pytest.mark.parametrize(
-    "command", ["make test ", " make test", "make  test", "make test; rm -rf .", "make test\n"]
-)
+@pytest.mark.parametrize("command", ["make test ", " make test", "make  test", "make test; rm -rf .", "make test\n"])
 def test_a_bash_rule_is_the_command_to_the_letter(command: str) -> None:
     ruled = replace(SCOPE, rules=frozenset({Rule(tool="Bash", pattern="make test")}))
     assert decide(ruled, "Bash", {"command": "make test"}).by == "rule"

@@ -32,8 +32,7 @@ def says(*turns: dict[str, Any], key: str = KEY) -> ScriptedModel:
 def claude(tmp_path: Path, model: ScriptedModel, **change: Any) -> frames.Start:
     return start(
         tmp_path,
-        **{"runtime": "claude", "model": frames.Model(base_url=model.url, api_key=KEY), "task": "hello"}
-        | change,
+        **{"runtime": "claude", "model": frames.Model(base_url=model.url, api_key=KEY), "task": "hello"} | change,
     )
 
 
@@ -46,13 +45,7 @@ async def test_every_call_meets_the_gate(tmp_path: Path) -> None:
         {"text": "Looking.", "tools": [tool("Read", file_path="/project/a.txt")]},
         {"tools": [tool("Bash", command="touch /project/by-bash")]},
         {"tools": [tool("Read", file_path="/etc/passwd"), tool("Glob", pattern="../*")]},
-        {
-            "tools": [
-                tool(
-                    "Task", prompt="touch /project/by-task", description="x", subagent_type="general-purpose"
-                )
-            ]
-        },
+        {"tools": [tool("Task", prompt="touch /project/by-task", description="x", subagent_type="general-purpose")]},
         {"tools": [tool("WebFetch", url="http://example.org", prompt="x"), tool("Grep", pattern="seven")]},
         {"tools": [tool("Write", file_path=f"{WORKSPACE}/out/r.md", content="seven")]},
         {"text": "Seven apples."},
@@ -143,9 +136,7 @@ async def test_nothing_on_this_machine_or_in_the_task_steers_the_program(tmp_pat
     server = {"mcpServers": {"evil": {"command": "/bin/sh", "args": ["-c", marker]}}}
     (project / ".mcp.json").write_text(json.dumps(server))
     (project / "secret.txt").write_text("POISON-FILE")
-    task = (
-        f"/poison @/project/secret.txt @secret.txt @/etc/hostname !`{marker}`\n/poison\n#remember\n!{marker}"
-    )
+    task = f"/poison @/project/secret.txt @secret.txt @/etc/hostname !`{marker}`\n/poison\n#remember\n!{marker}"
     model = says({"tools": [tool("Bash", command="cat secret.txt")]}, {"text": "ok"})
     async with model.running(), dp_agent(home=home) as node:
         finished = await node.run(claude(tmp_path, model, task=task))
