@@ -1,4 +1,6 @@
-"""What a confined process can and cannot do, by real processes: first as the agent program, then as one of its shells."""
+"""What a confined process can and cannot do, by real processes: first as the agent program, then as one
+of its shells.
+"""
 
 from __future__ import annotations
 
@@ -139,26 +141,23 @@ async def test_limits_hold(person: Person) -> None:
 
 
 async def test_shell_cannot_touch_the_agent(person: Person) -> None:
-    # The agent's place: a process with a secret in memory and environment, and open pipes, that starts a shell.
+    # The agent's place: a process with an environment, open pipes and a home, that starts a shell.
+    looks = "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do"
     attack = (
-        "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
-        "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal; kill -USR1 -1;"
-        "echo x > /run/home/agent/.bashrc && echo reached home; echo x > ~/own && echo own home;"
-        "cat /proc/$PPID/status | grep -c Seccomp; true"
+        f"{looks} cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
+        "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal;"
+        "echo x > /run/home/agent/.bashrc && echo reached home; echo x >> /run/home/agent/file && echo reached file;"
+        "rm /run/home/agent/file && echo reached removal; cat <&9 && echo reached descriptor; echo x > ~/own && echo own home; true"
     )
-    # Unconfined by the launcher, the same attack gets through: the test can tell.
-    control = await run(
-        person.profile,
-        ["/bin/bash", "-c", f"cat <(:); /bin/bash -c '{attack.replace('kill -USR1 -1;', '')}'; true"],
-    )
-    assert {"reached environ", "reached stdout", "reached signal", "reached home"} <= set(
-        control.out.splitlines()
-    )
-    done = await run(
-        person.profile, ["/bin/bash", "-c", f"cat <(:); {SHELL_LAUNCHER} '{attack}'; echo alive"]
-    )
+    prepare = "cat <(:); echo mine > /run/home/agent/file; exec 9< /etc/passwd;"
+    # Without the launcher the same attack gets through: the test can tell.
+    control = await run(person.profile, ["/bin/bash", "-c", f"{prepare} /bin/bash -c '{attack}'; true"])
+    for what in ("environ", "stdout", "signal", "home", "file", "removal", "descriptor"):
+        assert f"reached {what}" in control.out.splitlines(), what
+    alive = f"{prepare} {SHELL_LAUNCHER} 'kill -USR1 -1; kill -9 $PPID; {attack}'; cat /run/home/agent/file; echo alive"
+    done = await run(person.profile, ["/bin/bash", "-c", alive])
     assert "reached" not in done.out, done.out
-    assert "own home" in done.out and "alive" in done.out
+    assert "own home" in done.out and "mine" in done.out and "alive" in done.out
 
 
 async def test_shell_that_cannot_be_confined_does_not_start(person: Person) -> None:
@@ -262,7 +261,8 @@ async def test_device_and_socket_are_no_roots(person: Person) -> None:
     assert refused.value.code == 422
 
 
-# -- ending -----------------------------------------------------------------------------------------------------------
+# -- ending
+# -----------------------------------------------------------------------------------------------------------
 
 STUBBORN = (
     "trap '' TERM INT HUP; setsid bash -c \"trap '' TERM INT HUP; (trap '' TERM; exec sleep {mark}) & sleep {mark}\" & "
@@ -357,8 +357,9 @@ async def test_killing_the_supervisor_ends_the_tree(person: Person) -> None:
         supervisor.stdin.close()
         assert (await trio.to_thread.run_sync(supervisor.stdout.readline)).strip() == "ready"
         assert len(alive(mark)) >= 4
-        # Long enough for a parent-death signal tied to a worker thread (trio keeps idle ones 10 s) would be slow to show,
-        # so the spawning thread is asserted directly in the test below; here the tree must still be whole.
+        # Long enough for a parent-death signal tied to a worker thread (trio keeps idle ones 10 s) would be
+        # slow to show, so the spawning thread is asserted directly in the test below; here the tree must
+        # still be whole.
         supervisor.kill()
         await gone(mark, 1)
     finally:

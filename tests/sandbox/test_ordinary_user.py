@@ -1,4 +1,6 @@
-"""The same proofs for an ordinary user. When the suite runs as root, it starts itself again as one that owns nothing."""
+"""The same proofs for an ordinary user. When the suite runs as root, it starts itself again as one that
+owns nothing.
+"""
 
 from __future__ import annotations
 
