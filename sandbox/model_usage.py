@@ -7,22 +7,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # US dollars per million tokens (input, output), by model-name prefix; the longest prefix that fits counts.
-# Source: https://docs.claude.com/en/docs/about-claude/pricing
+# What claude 2.1.330 itself counts for each, measured by answering it with known token counts; the 3.x and
+# first 4 models from the public price list, https://docs.claude.com/en/docs/about-claude/pricing
 PRICES: Mapping[str, tuple[float, float]] = {
+    "claude-fable-5": (10.0, 50.0),
+    "claude-fable-5-2": (8.0, 40.0),
+    "claude-mythos-5": (10.0, 50.0),
+    "claude-mythos-5-2": (8.0, 40.0),
     "claude-opus-4": (15.0, 75.0),
     "claude-opus-4-5": (5.0, 25.0),
     "claude-opus-4-6": (5.0, 25.0),
+    "claude-opus-4-7": (5.0, 25.0),
+    "claude-opus-4-8": (5.0, 25.0),
+    "claude-opus-5": (5.0, 25.0),
+    "claude-opus-5-5": (4.0, 20.0),
     "claude-sonnet-4": (3.0, 15.0),
+    "claude-sonnet-5": (2.0, 10.0),
+    "claude-haiku-4-5": (1.0, 5.0),
+    "claude-haiku-5-5": (0.1, 0.5),
     "claude-3-7-sonnet": (3.0, 15.0),
     "claude-3-5-sonnet": (3.0, 15.0),
-    "claude-haiku-4-5": (1.0, 5.0),
     "claude-3-5-haiku": (0.8, 4.0),
     "claude-3-haiku": (0.25, 1.25),
 }
 # A name the table does not know is counted like the dearest one: a budget may end a run early, never late.
 DEAREST = (15.0, 75.0)
 _CACHE_WRITE, _CACHE_WRITE_HOUR, _CACHE_READ = 1.25, 2.0, 0.1
-_LONG_CONTEXT, _LONG_INPUT, _LONG_OUTPUT = 200_000, 2.0, 1.5
+# Sonnet 4 alone costs more beyond this many tokens of input.
+_LONG_CONTEXT_MODELS, _LONG_CONTEXT, _LONG_INPUT, _LONG_OUTPUT = "claude-sonnet-4", 200_000, 2.0, 1.5
 # A token is about four characters of English and fewer of anything else; used only where the API's own
 # count never came.
 BYTES_PER_TOKEN = 3
@@ -70,7 +82,7 @@ class Tokens:
     def cost_usd(self, model: str) -> float:
         """The price of these tokens for ``model``, in US dollars."""
         per_input, per_output = price(model)
-        if self.all_input > _LONG_CONTEXT:
+        if self.all_input > _LONG_CONTEXT and model.startswith(_LONG_CONTEXT_MODELS):
             per_input, per_output = per_input * _LONG_INPUT, per_output * _LONG_OUTPUT
         weighted = (
             self.input

@@ -65,14 +65,16 @@ Arguments = Callable[[list[str]], list[str]]
 
 
 def find() -> str:
-    """The bwrap program. Raises SandboxError 503 with the fix where it is missing or too old."""
+    """The bwrap program. Raises SandboxError 503 with the fix where it is missing."""
     for candidate in CANDIDATES:
         if os.access(candidate, os.X_OK):
-            break
-    else:
-        raise SandboxError(
-            "bubblewrap is not installed, so runs cannot be confined", fix="sudo apt install bubblewrap"
-        )
+            return candidate
+    raise SandboxError(
+        "bubblewrap is not installed, so runs cannot be confined", fix="sudo apt install bubblewrap"
+    )
+
+
+def _check_version(candidate: str) -> None:
     try:
         said = subprocess.run([candidate, "--help"], env={}, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as problem:
@@ -87,7 +89,6 @@ def find() -> str:
             fix="sudo apt install bubblewrap (Debian 12's 0.8.0-2+deb12u1, Ubuntu's security update, "
             "or 0.10 and later)",
         )
-    return candidate
 
 
 def check_machine() -> None:
@@ -105,7 +106,7 @@ def check_machine() -> None:
         )
     seccomp.filters()
     interpreter()
-    find()
+    _check_version(find())
 
 
 def interpreter() -> tuple[str, tuple[Root, ...]]:

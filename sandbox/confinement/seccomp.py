@@ -13,6 +13,7 @@ agent program itself can speak to the model socket (Landlock cannot restrict pat
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import platform
 import tempfile
@@ -112,6 +113,7 @@ def _export(made: Any) -> bytes:
         return file.read()
 
 
+@functools.cache
 def allow_list(arch: str) -> bytes:
     """The first filter as BPF: calls outside `ALLOWED` fail with ENOSYS, which programs take as an older
     kernel.
@@ -129,6 +131,7 @@ def allow_list(arch: str) -> bytes:
     return _export(made)
 
 
+@functools.cache
 def argument_filter(arch: str) -> bytes:
     """The second filter as BPF: arguments of allowed calls that are refused with EPERM."""
     library = _pyseccomp()
@@ -150,6 +153,7 @@ def argument_filter(arch: str) -> bytes:
     return _export(made)
 
 
+@functools.cache
 def shell_filter(arch: str) -> bytes:
     """The filter a nested shell adds: no unix sockets (EACCES); socket pairs remain."""
     library = _pyseccomp()

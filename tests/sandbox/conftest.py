@@ -1,4 +1,6 @@
-"""Folders of a made-up person, and running a program in a profile to its end. Shared by the sandbox tests only."""
+"""Folders of a made-up person, and running a program in a profile to its end. Shared by the sandbox
+tests only.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ class Person:
 
 @pytest.fixture
 def person() -> Iterator[Person]:
-    # Not pytest's own folder: that is in /tmp, which is private and writable inside, as no home folder ever is.
+    # Not pytest's own folder: that is in /tmp, which is private and writable inside, as no home folder ever
+    # is.
     with tempfile.TemporaryDirectory(prefix="dispatch-test-", dir="/var/tmp") as folder:
         yield make_person(Path(folder).resolve())
 
@@ -93,3 +96,22 @@ async def run(
 async def shell(profile: Profile, command: str, **changes: object) -> Done:
     """Run a command as the agent's own shell commands are run: through the launcher, in the nested domain."""
     return await run(profile, ["/run/dispatch/shell", command], **changes)
+
+
+async def each(place: str, profile: Profile, attempts: Sequence[str]) -> list[tuple[str, int, str]]:
+    """Run shell commands one after another in one sandbox, as the agent or as one of its shells:
+    (command, status, output) of each.
+    """
+    mark = "5a5b5c"
+    script = "\n".join(f"({attempt}\n) 2>&1; status=$?; echo; echo {mark} $status" for attempt in attempts)
+    done = await (shell(profile, script) if place == "shell" else run(profile, ["/bin/bash", "-c", script]))
+    out: list[tuple[str, int, str]] = []
+    said: list[str] = []
+    for line in done.out.splitlines():
+        if line.startswith(mark):
+            out.append((attempts[len(out)], int(line.split()[1]), "\n".join(said)))
+            said = []
+        else:
+            said.append(line)
+    assert len(out) == len(attempts), done
+    return out

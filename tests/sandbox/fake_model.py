@@ -36,6 +36,7 @@ class FakeModel:
         self.turns = list(turns)
         self.seen: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.url = ""
+        self.raw = b""
         self.answer_with: tuple[int, dict[str, str], bytes] | None = None
         self.hold = threading.Event()
         self.hold.set()
@@ -100,7 +101,8 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
             pass
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            model.raw = self.rfile.read(int(self.headers["content-length"]))
+            body = json.loads(model.raw)
             model.seen.append(
                 (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             )

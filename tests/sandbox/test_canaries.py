@@ -1,4 +1,6 @@
-"""The canaries themselves: a sound profile passes, every line taken out of it is noticed, and none of them can pass vacuously."""
+"""The canaries themselves: a sound profile passes, every line taken out of it is noticed, and none of
+them can pass vacuously.
+"""
 
 from __future__ import annotations
 

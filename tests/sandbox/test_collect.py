@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import socket
 import unicodedata
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.confinement import collect
 from sandbox.confinement.collect import MAX_NAME_BYTES, collect_files, harmless_name
+
+# The module, whatever the package exports under its name.
+collect = importlib.import_module("sandbox.confinement.collect")
 
 
 @pytest.fixture
@@ -90,6 +93,14 @@ def test_bounds(out: Path) -> None:
         sparse.truncate(10**12)
     done = collect_files(out.parent, out.parents[1] / "c3", max_file_bytes=99)
     assert done.files == () and ("0", "too large") in done.left_out
+
+
+def test_a_file_that_grows_while_it_is_read(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (out / "small").write_bytes(b"x")
+    monkeypatch.setattr(collect.os, "read", lambda descriptor, size: b"x" * size)  # /dev/zero, in effect
+    done = taken(out, max_bytes=10**7)
+    assert done.files == () and done.left_out == (("small", "too large"),)
+    assert not list((out.parents[1] / "collected").iterdir())
 
 
 def test_deep_and_wide_trees_end(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

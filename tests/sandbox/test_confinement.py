@@ -1,4 +1,6 @@
-"""What a confined process can and cannot do, by real processes: first as the agent program, then as one of its shells."""
+"""What a confined process can and cannot do, by real processes: first as the agent program, then as one
+of its shells.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,23 @@ from pathlib import Path
 import pytest
 import trio
 
-from sandbox.confinement import SHELL_LAUNCHER, WORKSPACE, Limits, Profile, Root, spawn
+from sandbox.confinement import SHELL_LAUNCHER, WORKSPACE, Limits, Root, spawn
 from sandbox.errors import SandboxError
-from tests.sandbox.conftest import Person, finish, run, shell
+from tests.sandbox.conftest import Person, each, finish, run, shell
 
-PLACES = {"agent": run, "shell": shell}
-
-
-async def in_place(place: str, profile: Profile, command: str):
-    return await (run(profile, ["/bin/bash", "-c", command]) if place == "agent" else shell(profile, command))
+PLACES = ("agent", "shell")
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_it_works_where_it_may(person: Person, place: str) -> None:
-    done = await in_place(
-        place,
-        person.profile,
-        f"cat {person.reading}/notes.txt && cat {person.project}/code.py && echo changed > {person.project}/new.txt"
-        " && pwd && echo result > out.txt && id -un && git --version && ls /",
-    )
-    assert done.code == 0, done.err
-    assert "notes" in done.out and "hello" in done.out and str(WORKSPACE) in done.out and "agent" in done.out
+    attempts = [
+        f"cat {person.reading}/notes.txt && cat {person.project}/code.py",
+        f"echo changed > {person.project}/new.txt",
+        "pwd && echo result > out.txt && id -un && git --version && python3 -c 'print(6*7)'",
+    ]
+    for command, status, said in await each(place, person.profile, attempts):
+        assert status == 0, (command, said)
+    assert str(WORKSPACE) in said and "agent" in said and "42" in said
     assert (person.project / "new.txt").read_text() == "changed\n"
     assert (person.workspace / "out.txt").read_text() == "result\n"
 
@@ -51,41 +49,34 @@ async def test_secrets_cannot_be_read(person: Person, place: str) -> None:
         assert (
             "secret" in secret.read_text()
         )  # reachable from outside, so that the refusals below mean something
-    for secret in secrets:
-        done = await in_place(place, person.profile, f"cat '{secret}' || cat '/proc/1/root{secret}'")
-        assert done.code != 0 and "secret" not in done.out, secret
-    done = await in_place(
-        place, person.profile, f"ls -A '{person.state}' '{person.ssh}' '{person.base}/home'"
+    attempts = [
+        f"cat '{path}{secret}'" for secret in secrets for path in ("", "/proc/1/root", "/proc/self/root")
+    ]
+    for command, status, said in await each(place, person.profile, attempts):
+        assert status != 0 and "device secret" not in said and "ssh secret" not in said, command
+    found = await each(
+        place, person.profile, [f"ls -A '{person.base}/home'", f"ls -AR '{person.base}/home/.dispatch'"]
     )
-    assert "device.key" not in done.out and "id_ed25519" not in done.out
-    # The folder of a granted root exists inside as an empty shell of a name.
-    assert sorted(done.out.split()) == sorted([f"{person.base}/home:", "project", "reading"])
+    # The folder above granted roots exists inside as an empty shell of a name.
+    assert found[0][2].split() == ["project", "reading"] and found[1][1] != 0
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_nothing_outside_can_be_written(person: Person, place: str) -> None:
-    targets = [
-        person.reading,
-        person.base,
-        person.base / "home",
-        person.state,
-        "/",
-        "/usr",
-        "/etc",
-        "/run",
-        "/dev",
-        "/var",
-        "/proc/sys/kernel",
+    places = [person.reading, person.base, person.base / "home", person.state]
+    places += [
+        Path(name) for name in ("/", "/usr", "/etc", "/run", "/dev", "/var", "/proc/sys/kernel", "/proc")
     ]
-    for target in targets:
-        done = await in_place(place, person.profile, f"echo x > '{target}/planted'")
-        assert done.code != 0, target
-    done = await in_place(
-        place, person.profile, f"echo x >> {person.reading}/notes.txt || rm {person.reading}/notes.txt"
-    )
-    assert done.code != 0
+    attempts = [f"echo x > '{target}/planted'" for target in places]
+    attempts += [
+        f"echo x >> {person.reading}/notes.txt",
+        f"rm {person.reading}/notes.txt",
+        f"mv {person.reading} /tmp",
+    ]
+    for command, status, _ in await each(place, person.profile, attempts):
+        assert status != 0, command
     assert (person.reading / "notes.txt").read_text() == "notes\n"
-    assert not [path for path in person.base.rglob("planted")]
+    assert not list(person.base.rglob("planted"))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -97,22 +88,20 @@ async def test_no_connection_can_be_opened(person: Person, place: str) -> None:
     ):
         tcp.bind(("127.0.0.1", 0))
         abstract.bind(f"\0dispatch-test-{os.getpid()}")
-        path = person.base / "s"
-        named.bind(str(path))
-        tries = []
+        named.bind(str(person.base / "s"))
+        attempts = []
         for listening, family in ((tcp, "AF_INET"), (abstract, "AF_UNIX"), (named, "AF_UNIX")):
             listening.listen()
             address = listening.getsockname()
             with socket.socket(listening.family) as control:
                 control.settimeout(2)
                 control.connect(address)
-            tries.append(f"socket.socket(socket.{family}).connect({address!r})")
-        tries.append("socket.create_connection(('1.1.1.1', 443), 2)")
-        tries.append("socket.getaddrinfo('example.com', 443)")
-        for attempt in tries:
-            done = await in_place(place, person.profile, f'python3 -c "import socket; {attempt}"')
-            assert done.code != 0, attempt
-            assert "rror" in done.err  # Python's own, not a missing program
+            attempts.append(f"socket.socket(socket.{family}).connect({address!r})")
+        attempts.append("socket.create_connection(('1.1.1.1', 443), 2)")
+        attempts.append("socket.getaddrinfo('example.com', 443)")
+        commands = [f'python3 -c "import socket; {attempt}"' for attempt in attempts]
+        for command, status, said in await each(place, person.profile, commands):
+            assert status != 0 and "rror" in said, (command, said)
 
 
 async def test_environment_is_exactly_what_was_given(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,26 +141,23 @@ async def test_limits_hold(person: Person) -> None:
 
 
 async def test_shell_cannot_touch_the_agent(person: Person) -> None:
-    # The agent's place: a process with a secret in memory and environment, and open pipes, that starts a shell.
+    # The agent's place: a process with an environment, open pipes and a home, that starts a shell.
+    looks = "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do"
     attack = (
-        "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
-        "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal; kill -USR1 -1;"
-        "echo x > /run/home/agent/.bashrc && echo reached home; echo x > ~/own && echo own home;"
-        "cat /proc/$PPID/status | grep -c Seccomp; true"
+        f"{looks} cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
+        "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal;"
+        "echo x > /run/home/agent/.bashrc && echo reached home; echo x >> /run/home/agent/file && echo reached file;"
+        "rm /run/home/agent/file && echo reached removal; cat <&9 && echo reached descriptor; echo x > ~/own && echo own home; true"
     )
-    # Unconfined by the launcher, the same attack gets through: the test can tell.
-    control = await run(
-        person.profile,
-        ["/bin/bash", "-c", f"cat <(:); /bin/bash -c '{attack.replace('kill -USR1 -1;', '')}'; true"],
-    )
-    assert {"reached environ", "reached stdout", "reached signal", "reached home"} <= set(
-        control.out.splitlines()
-    )
-    done = await run(
-        person.profile, ["/bin/bash", "-c", f"cat <(:); {SHELL_LAUNCHER} '{attack}'; echo alive"]
-    )
+    prepare = "cat <(:); echo mine > /run/home/agent/file; exec 9< /etc/passwd;"
+    # Without the launcher the same attack gets through: the test can tell.
+    control = await run(person.profile, ["/bin/bash", "-c", f"{prepare} /bin/bash -c '{attack}'; true"])
+    for what in ("environ", "stdout", "signal", "home", "file", "removal", "descriptor"):
+        assert f"reached {what}" in control.out.splitlines(), what
+    alive = f"{prepare} {SHELL_LAUNCHER} 'kill -USR1 -1; kill -9 $PPID; {attack}'; cat /run/home/agent/file; echo alive"
+    done = await run(person.profile, ["/bin/bash", "-c", alive])
     assert "reached" not in done.out, done.out
-    assert "own home" in done.out and "alive" in done.out
+    assert "own home" in done.out and "mine" in done.out and "alive" in done.out
 
 
 async def test_shell_that_cannot_be_confined_does_not_start(person: Person) -> None:
@@ -195,7 +181,7 @@ async def test_repository_cannot_be_taken_over(person: Person) -> None:
     (person.project / ".git/config").write_text("[core]\n")
     (person.project / "deep/.envrc").write_text("true\n")
     before = {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()}
-    for attack in (
+    attacks = [
         "echo x > .git/hooks/pre-commit",
         "echo x >> .git/config",
         "echo /tmp > .git/commondir",
@@ -210,9 +196,10 @@ async def test_repository_cannot_be_taken_over(person: Person) -> None:
         "echo x > .mcp.json",
         "mkdir .claude/hooks",
         "rmdir .idea && mkdir .idea",
-    ):
-        done = await shell(person.profile, f"cd {person.project} && {attack}")
-        assert done.code != 0, attack
+    ]
+    found = await each("shell", person.profile, [f"cd {person.project} && {attack}" for attack in attacks])
+    for command, status, _ in found:
+        assert status != 0, command
     assert {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()} == before
     # What was held for the time of the runs is gone again.
     assert {path.name for path in person.project.iterdir()} == {".git", ".GIT", "deep", ".vscode", "code.py"}
@@ -274,7 +261,8 @@ async def test_device_and_socket_are_no_roots(person: Person) -> None:
     assert refused.value.code == 422
 
 
-# -- ending -----------------------------------------------------------------------------------------------------------
+# -- ending
+# -----------------------------------------------------------------------------------------------------------
 
 STUBBORN = (
     "trap '' TERM INT HUP; setsid bash -c \"trap '' TERM INT HUP; (trap '' TERM; exec sleep {mark}) & sleep {mark}\" & "
@@ -369,8 +357,9 @@ async def test_killing_the_supervisor_ends_the_tree(person: Person) -> None:
         supervisor.stdin.close()
         assert (await trio.to_thread.run_sync(supervisor.stdout.readline)).strip() == "ready"
         assert len(alive(mark)) >= 4
-        # Long enough for a parent-death signal tied to a worker thread (trio keeps idle ones 10 s) would be slow to show,
-        # so the spawning thread is asserted directly in the test below; here the tree must still be whole.
+        # Long enough for a parent-death signal tied to a worker thread (trio keeps idle ones 10 s) would be
+        # slow to show, so the spawning thread is asserted directly in the test below; here the tree must
+        # still be whole.
         supervisor.kill()
         await gone(mark, 1)
     finally:

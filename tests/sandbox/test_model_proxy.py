@@ -183,7 +183,10 @@ async def test_what_was_checked_is_what_is_sent(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
             assert (await client.post("/v1/messages", content=twice)).status_code == 200
-    assert model.seen[0][2] == {"model": "m", "messages": [], "container": None}
+    assert (
+        model.seen[0][2] == {"model": "m", "messages": [], "container": None}
+        and model.raw.count(b"container") == 1
+    )
 
 
 async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Profiles as values: which paths are refused, where things are seen, and what bwrap is told. Nothing is started here."""
+"""Profiles as values: which paths are refused, where things are seen, and what bwrap is told. Nothing is
+started here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The system-call filters as the kernel would judge them, on both architectures, by a small interpreter of classic BPF."""
+"""The system-call filters as the kernel would judge them, on both architectures, by a small interpreter
+of classic BPF.
+"""
 
 from __future__ import annotations
 
