@@ -6,19 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
+from click.testing import CliRunner, Result
 
 from peer import identity
 from peer.mesh.broker import BrokerClient, LoginToken
 from peer.protocol.errors import Unauthorized, Unavailable
 from peer.state_folder import StateFolder
 from rendezvous.broker import wall_clock
+from rendezvous.main import main
+from rendezvous.tokens import load_secret
 from tests.rendezvous.world import make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +49,22 @@ def process(data: Path, *options: str, **variables: str) -> Iterator[tuple[subpr
             running.kill()
 
 
-def refused(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *options], capture_output=True, text=True, env=environment(**variables), timeout=30, check=False
-    )
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the program in this process with arguments that it must not serve with."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("it started to serve")
+
+    monkeypatch.setattr("rendezvous.main.trio.run", never)
+
+    def run(*arguments: str, **variables: str) -> Result:
+        cleared = {name: None for name in os.environ if name.startswith("DISPATCH_")}
+        result = CliRunner().invoke(main, arguments, env={**cleared, **variables})
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return run
 
 
 async def sign_in(client: BrokerClient, device_set: bytes) -> None:
@@ -124,10 +139,10 @@ async def test_tls_by_its_own_certificate(tmp_path: Path, monkeypatch: pytest.Mo
             assert (await client.health()).origin == url
 
 
-def test_dev_is_refused_off_loopback(tmp_path: Path) -> None:
+def test_dev_is_refused_off_loopback(tmp_path: Path, refused: Callable[..., Result]) -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "broker.example"):
         done = refused("serve", "--dev", "--host", host, "--data", str(tmp_path / "d"), "--public-url", "https://x.y")
-        assert done.returncode == 2 and "--dev" in done.stderr and "fix: use --host 127.0.0.1" in done.stderr
+        assert done.exit_code == 2 and "--dev" in done.stderr and "fix: use --host 127.0.0.1" in done.stderr
     assert not (tmp_path / "d").exists()
 
 
@@ -144,29 +159,31 @@ def test_dev_is_refused_off_loopback(tmp_path: Path) -> None:
         (["--host", "not a host"], {}, "--public-url"),
     ],
 )
-def test_what_is_refused_at_the_start(tmp_path: Path, options: list[str], variables: dict[str, str], says: str) -> None:
+def test_what_is_refused_at_the_start(
+    tmp_path: Path, options: list[str], variables: dict[str, str], says: str, refused: Callable[..., Result]
+) -> None:
     done = refused("serve", "--port", "0", "--data", str(tmp_path / "d"), *options, **variables)
-    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.exit_code == 2 and says in done.stderr, done.stderr
 
 
-def test_one_broker_a_folder_and_one_a_port(tmp_path: Path) -> None:
+def test_one_broker_a_folder_and_one_a_port(tmp_path: Path, refused: Callable[..., Result]) -> None:
     with process(tmp_path / "data", "--dev", "--port", "0") as (_, url):
         second = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
-        assert second.returncode == 1 and "another broker runs" in second.stderr
+        assert second.exit_code == 1 and "another broker runs" in second.stderr
         taken = refused("serve", "--dev", "--port", url.rpartition(":")[2], "--data", str(tmp_path / "other"))
-        assert taken.returncode == 1 and "can't listen" in taken.stderr and "--port" in taken.stderr
+        assert taken.exit_code == 1 and "can't listen" in taken.stderr and "--port" in taken.stderr
 
 
-def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path) -> None:
-    with process(tmp_path / "data", "--dev", "--port", "0"):
-        pass
+def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    (tmp_path / "data").mkdir()
+    assert load_secret(tmp_path / "data", {}) == load_secret(tmp_path / "data", {})
     (tmp_path / "data" / "jwt.secret").chmod(0o644)
     done = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
-    assert done.returncode == 2 and "chmod 600" in done.stderr
+    assert done.exit_code == 2 and "chmod 600" in done.stderr
 
 
-def test_help_and_version() -> None:
+def test_help_and_version(refused: Callable[..., Result]) -> None:
     shown = refused("serve", "-h")
-    assert shown.returncode == 0 and "dispatch-rendezvous serve --dev" in shown.stdout
+    assert shown.exit_code == 0 and "dispatch-rendezvous serve --dev" in shown.stdout
     assert "--public-url" in shown.stdout and "DISPATCH_SMTP_PASSWORD" in shown.stdout
     assert refused("--version").stdout.startswith("dispatch-rendezvous, version")
