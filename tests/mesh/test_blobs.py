@@ -7,12 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-import trio
 
 from peer.mesh import blobs
 from peer.mesh.host import MeshHost
-from peer.mesh.streams import Stream, StreamEnded
-from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from tests.mesh.harness import two_hosts
 
 STATEMENT = bytes(range(16))

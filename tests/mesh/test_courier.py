@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import trio
 
 from peer.mesh.courier import Courier, CourierLimits
-from peer.protocol.answers import Answer
 from peer.mesh.host import MeshHost
+from peer.protocol.answers import Answer
 from tests.mesh.harness import MemoryOutbox, make_host
 
 OK = Answer(200)
