@@ -9,12 +9,13 @@ is completed by the next sign-in, with the keys that are there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -111,6 +112,20 @@ def prepare(
     if exists(folder):
         raise Conflict(f"{folder.path} already holds an identity", fix="`dispatch whoami` shows it")
     folder.create()
+    with _alone(folder):
+        return _prepare(folder, user_id, label, clock, random, keychain)
+
+
+def _prepare(
+    folder: StateFolder,
+    user_id: str,
+    label: str,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    keychain: Keychain | None,
+) -> Identity:
+    if exists(folder):
+        raise Conflict("another sign-in made this device's identity just now", fix="run `dispatch login` again")
     root_seed, stored = _root_seed(folder.root_key, random, keychain)
     seed, sealing_key = _device_keys(folder.device_key, random)
     keys = _Keys(seed, sealing_key, _public(root_seed), stored)
@@ -136,9 +151,10 @@ def prepare(
 def commit(folder: StateFolder, identity: Identity) -> None:
     """Make a prepared identity this folder's. Raises Conflict when there is another one."""
     path = folder.path / DEVICE_SET
-    if not _write_new(path, identity.device_set) and read_private(path) != identity.device_set:
-        raise Conflict(f"another sign-in made an identity in {folder.path} just now", fix="run `dispatch login` again")
-    (folder.path / OFFERED).unlink(missing_ok=True)
+    with _alone(folder):
+        if not _write_new(path, identity.device_set) and read_private(path) != identity.device_set:
+            raise Conflict(f"{folder.path} holds another identity by now", fix="run `dispatch login` again")
+        (folder.path / OFFERED).unlink(missing_ok=True)
 
 
 def create(
@@ -279,11 +295,25 @@ def _public(seed: bytes) -> bytes:
     return bytes(SigningKey(seed).verify_key)
 
 
+@contextmanager
+def _alone(folder: StateFolder) -> Iterator[None]:
+    """Keep every other sign-in out of the folder, in this process or another; a crash lets go by itself."""
+    try:
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise Unavailable(f"can't use {folder.path}: {error.strerror}", fix="check the state folder") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _write_new(path: Path, data: bytes) -> bool:
     """Make `path` with `data`, 0600, durably and whole; False when it exists. Raises Unavailable (disk full, …)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # of a crash: nobody else writes here (see _alone)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -27,7 +27,9 @@ MAX_LIFE_MS = 7 * 24 * 3600 * 1000
 MAX_WAIT_SECONDS = 25
 """Below the 30 s after which proxies commonly give up on a silent response."""
 MAILS_BY_ONE_ACCOUNT = 50
-MAX_SEALED = 256 * 1024
+MAX_SEALED = 96 * 1024
+"""Bytes for one device: the largest acceptance has a scope of 64 kB and a device-set of 8. A page of storage's PAGE
+answers of this size stays below what a client reads (peer.mesh.broker.MAX_ANSWER)."""
 
 
 class Invitations:
@@ -133,9 +135,9 @@ class Invitations:
         for device, box in write.take("sealed", dict).items():
             if not isinstance(device, str) or not isinstance(box, bytes) or not box:
                 raise Invalid("sealed must map peer ids to boxes")
+            if len(box) > MAX_SEALED:
+                raise TooLarge(f"a sealed answer has {len(box)} bytes, at most {MAX_SEALED} are kept")
             sealed[device] = box
-        if sum(map(len, sealed.values())) > MAX_SEALED:
-            raise TooLarge(f"the sealed answers have more than {MAX_SEALED} bytes")
 
         def step(db: Connection) -> Stored:
             row = invitations.one(db, token, write.user_id, write.device)

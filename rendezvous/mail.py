@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -92,8 +93,14 @@ class Mailer:
 
     def _deliver(self, letter: Letter) -> None:
         message = self.compose(letter)
-        with smtplib.SMTP(self._settings.host, self._settings.port, timeout=STEP_SECONDS) as server:
+        server = smtplib.SMTP(self._settings.host, self._settings.port, timeout=STEP_SECONDS)
+        try:
             server.starttls(context=self._tls)
             if self._settings.user:
                 server.login(self._settings.user, self._settings.password)
             server.send_message(message, from_addr=self._envelope_sender, to_addrs=[letter.to])
+            with suppress(OSError, smtplib.SMTPException):  # the mail is taken: a rude goodbye changes nothing
+                server.quit()
+        finally:
+            # Not `with`: that says QUIT on a connection whose TLS just failed, and waits for the answer.
+            server.close()

@@ -112,15 +112,13 @@ def serve(
             )
         if not public_url and not _is_loopback(host):
             raise Invalid("requests are signed for the broker's public address", fix="give --public-url https://…")
-        smtp = None
+        mailer = None
         if smtp_host:
-            smtp = SmtpSettings(
-                host=smtp_host,
-                port=smtp_port,
-                sender=smtp_from,
-                user=smtp_user,
-                password=os.environ.get("DISPATCH_SMTP_PASSWORD", ""),
-                ca=smtp_ca,
+            password = os.environ.get("DISPATCH_SMTP_PASSWORD", "")
+            mailer = Mailer(
+                SmtpSettings(
+                    host=smtp_host, port=smtp_port, sender=smtp_from, user=smtp_user, password=password, ca=smtp_ca
+                )
             )
         folder = data.expanduser()
         with OwnFolder(folder), _listen(host, port) as listener:
@@ -132,7 +130,7 @@ def serve(
             secret = load_secret(folder, os.environ)
             with closing(Database(folder / "rendezvous.db")) as database:
                 config = server_config(certificate=certificate, key=key)
-                trio.run(partial(_run, settings, database, secret, smtp, listener, config))
+                trio.run(partial(_run, settings, database, secret, mailer, listener, config))
     except DispatchError as error:
         click.echo(f"dispatch-rendezvous: {error.message}", err=True)
         if error.fix:
@@ -187,18 +185,18 @@ async def _run(
     settings: Settings,
     database: Database,
     secret: bytes,
-    smtp: SmtpSettings | None,
+    mailer: Mailer | None,
     listener: socket.socket,
     config: Config,
 ) -> None:
-    broker = Broker(settings, database=database, secret=secret, mailer=Mailer(smtp) if smtp else None)
+    broker = Broker(settings, database=database, secret=secret, mailer=mailer)
     started, stop = trio.Event(), trio.Event()
 
     async def announce() -> None:
         await started.wait()
         if settings.dev:
             click.echo("DEVELOPMENT BROKER: anybody who reaches it signs in as anybody", err=True)
-        elif smtp is None:
+        elif mailer is None:
             click.echo("no --smtp-host: nobody can sign in, since no mail can prove an address", err=True)
         click.echo(f"listening on {settings.public_url}")
         sys.stdout.flush()

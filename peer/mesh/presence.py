@@ -118,6 +118,8 @@ def _sign(seed: bytes, addresses: Sequence[str], seq: int) -> bytes:
         parsed = [multiaddr.Multiaddr(address.partition("/p2p/")[0]) for address in addresses]
     except (ValueError, multiaddr.exceptions.Error) as error:
         raise Invalid("that is not a multiaddr", fix="an address looks like /ip4/192.0.2.1/tcp/4001") from error
+    if not all(bytes(address.to_bytes()) for address in parsed):
+        raise Invalid("that is an empty multiaddr", fix="an address looks like /ip4/192.0.2.1/tcp/4001")
     record = PeerRecord(ID.from_pubkey(key.get_public_key()), parsed, seq)
     return bytes(seal_record(record, key).marshal_envelope())
 

@@ -13,7 +13,7 @@ from peer.protocol.errors import Conflict, Gone, NotFound, RateLimited
 
 MAX_OPEN_SENT = 50
 MAX_OPEN_RECEIVED = 200
-PAGE = 50
+PAGE = 25
 KEPT_MS = 30 * 24 * 3600 * 1000
 
 Status = Literal["pending", "accepted", "declined", "withdrawn"]

@@ -10,8 +10,8 @@ from typing import Any
 import trio
 
 from peer.mesh.courier import Parcel
-from peer.protocol.answers import Answer
 from peer.mesh.host import MeshHost, MeshLimits
+from peer.protocol.answers import Answer
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 

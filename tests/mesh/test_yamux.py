@@ -152,19 +152,18 @@ async def test_streams_opened_and_reset_at_once_do_not_pile_up() -> None:
 
 async def test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection() -> None:
     """Stock answers from its read loop and blocks there; seen to fail without the cap on control frames."""
-    async with raw_pair(lockstep=True) as (session, far):
-        async with trio.open_nursery() as nursery:
+    async with raw_pair(lockstep=True) as (session, far), trio.open_nursery() as nursery:
 
-            async def flood() -> None:
-                try:
-                    while True:
-                        await far.send_all(pack(Kind.PING, Flag.SYN, 0, 1) * 100)
-                except trio.BrokenResourceError:
-                    pass
+        async def flood() -> None:
+            try:
+                while True:
+                    await far.send_all(pack(Kind.PING, Flag.SYN, 0, 1) * 100)
+            except trio.BrokenResourceError:
+                pass
 
-            nursery.start_soon(flood)
-            with trio.fail_after(5):
-                await session.event_closed.wait()
+        nursery.start_soon(flood)
+        with trio.fail_after(5):
+            await session.event_closed.wait()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pytest
 import trio
 
 from peer.mesh.broker import BrokerInvitation
-from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, TooLarge
 from rendezvous import bells
+from rendezvous.invitations import MAX_SEALED
+from rendezvous.ratelimit import Buckets
 from rendezvous.storage import invitations as stored
 from tests.rendezvous.world import DAY_MS, People, Person, Running
 
@@ -146,6 +148,22 @@ async def test_only_the_invited_answer_and_only_to_the_inviters_devices(broker: 
     response = await bob.raw("POST", f"/v1/invitations/{other.token}/answer", body)
     assert response.status_code == 403
     assert {entry.status for entry in await received(bob)} == {"pending"}
+
+
+async def test_a_page_of_the_largest_answers_can_be_read(broker: Running, people: People) -> None:
+    """Otherwise whoever was invited could keep the inviter from ever reading an answer again."""
+    alice = await people.signed_in("alice@example.org")
+    broker.broker.sign_ins_by_address = Buckets(per_minute=6000, burst=1000)
+    for number in range(stored.PAGE):
+        friend = await people.signed_in(f"friend{number}@example.org")
+        posted = await alice.client.post_invitation(alice.signed_invitation(friend.who.user_id))
+        await friend.client.answer(posted.token, kind="accepted", sealed={alice.who.device: bytes(MAX_SEALED)})
+    page = await alice.client.invitations()
+    assert [len(entry.sealed or b"") for entry in page.sent] == [MAX_SEALED] * stored.PAGE
+    last = await people.signed_in("last@example.org")
+    posted = await alice.client.post_invitation(alice.signed_invitation(last.who.user_id))
+    with pytest.raises(TooLarge, match=str(MAX_SEALED)):
+        await last.client.answer(posted.token, kind="accepted", sealed={alice.who.device: bytes(MAX_SEALED + 1)})
 
 
 async def test_expired_after_seven_days(broker: Running, people: People) -> None:

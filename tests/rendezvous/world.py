@@ -189,6 +189,15 @@ async def people_at(running: Running, folder: Path) -> AsyncIterator[People]:
         yield People(running, folder, stack)
 
 
+class FreePortController(Controller):
+    """aiosmtpd's own connects to the port it was given to see that it runs, which must then not be 0."""
+
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        super()._trigger_server()
+
+
 class MailServer:
     """aiosmtpd with STARTTLS required and authentication required; keeps what it took."""
 
@@ -200,7 +209,7 @@ class MailServer:
         self._certificate, key = make_certificate(folder)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(self._certificate, key)
-        self._controller = Controller(
+        self._controller = FreePortController(
             self,
             hostname="127.0.0.1",
             port=0,
@@ -216,7 +225,7 @@ class MailServer:
 
     @property
     def port(self) -> int:
-        return int(self._controller.server.sockets[0].getsockname()[1])  # type: ignore[union-attr]
+        return int(self._controller.port)
 
     def _authenticate(
         self, _server: object, _session: Session, _envelope: Envelope, _how: str, data: Any
@@ -225,7 +234,7 @@ class MailServer:
             self.USER.encode(),
             self.PASSWORD.encode(),
         )
-        return AuthResult(success=good)
+        return AuthResult(success=good, handled=False)  # not handled: aiosmtpd says 535 itself
 
     async def handle_DATA(self, _server: object, _session: Session, envelope: Envelope) -> str:
         if self.refuse:

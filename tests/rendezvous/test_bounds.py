@@ -1,0 +1,260 @@
+"""Bounds on bodies, headers, rates and memory, the form of errors, and the database's refusals."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.protocol.errors import RateLimited, Unavailable
+from rendezvous import web
+from rendezvous.ratelimit import Buckets, TooMany, network_of
+from rendezvous.storage.database import Database, migrations
+from rendezvous.storage.upkeep import purge
+from tests.rendezvous.world import DAY_MS, People, Running, people_at, running_broker
+
+
+async def exchange(url: str, *pieces: bytes) -> bytes:
+    """Send raw bytes and return all that comes back."""
+    host, port = url.removeprefix("http://").split(":")
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        for piece in pieces:
+            await stream.send_all(piece)
+        received = b""
+        with trio.fail_after(20):
+            async for data in stream:
+                received += data
+        return received
+
+
+async def test_a_body_that_is_too_large_is_refused_unread(broker: Running) -> None:
+    head = b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    said = await exchange(broker.url, head + b"Content-Length: 999999999999\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 413") and b"at most 393216" in said
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    said = await exchange(broker.url, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 7)
+    assert said.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_body_that_does_not_come_is_given_up(broker: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "BODY_SECONDS", 0.3)
+    head = b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    said = await exchange(broker.url, head + b"Content-Length: 100\r\n\r\n{")
+    assert said.startswith(b"HTTP/1.1 422") and b"did not arrive" in said
+
+
+async def test_endless_headers_are_refused(broker: Running) -> None:
+    said = await exchange(broker.url, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000)
+    assert b" 431 " in said[:20] or b" 400 " in said[:20] or said == b""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [("GET", "/nothing", 404), ("GET", "/v1/presence", 405), ("PATCH", "/v1/invitations", 405), ("GET", "/v1/", 404)],
+)
+async def test_every_refusal_is_problem_details(broker: Running, method: str, path: str, code: int) -> None:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        response = await http.request(method, broker.url + path)
+    assert response.status_code == code
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == problem["code"] == code and problem["title"] and problem["detail"] and problem["fix"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    assert response.headers["cache-control"] == "no-store"
+    assert "server" not in response.headers
+
+
+async def test_a_body_of_another_type_is_refused(broker: Running) -> None:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        for content, kind in (
+            (b"{}", "text/plain"),
+            (b"{", "application/json"),
+            (b"\xff", "application/json"),
+            (b"[" * 100_000, "application/json"),
+        ):
+            headers = {"content-type": kind}
+            response = await http.post(f"{broker.url}/v1/login/token", content=content, headers=headers)
+            assert response.status_code == 422
+        for document in ({}, {"device_code": 1}, {"device_code": "x" * 101}, {"device_code": "x", "y": 1}, [1]):
+            response = await http.post(f"{broker.url}/v1/login/token", json=document)
+            assert response.status_code == 422
+        response = await http.post(
+            f"{broker.url}/v1/login/token",
+            content=b'{"device_code": "\\ud800"}',
+            headers={"content-type": "application/json"},
+        )
+        assert response.json()["error"] == "expired_token"
+
+
+async def test_writes_of_one_device_are_limited(broker: Running, people: People) -> None:
+    alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
+    codes = []
+    for _ in range(70):
+        response = await alice.raw("DELETE", "/v1/presence", alice.statement("presence.withdraw", {"seq": 0}))
+        codes.append(response.status_code)
+    assert 429 in codes[55:] and 429 not in codes[:55]
+    assert int(response.headers["retry-after"]) >= 1 and response.json()["fix"]
+    await bob.client.withdraw_presence(seq=1)  # not of another
+    broker.clock.move(seconds=60)
+    await alice.client.withdraw_presence(seq=2)
+
+
+async def test_one_address_is_limited_and_a_proxy_s_clients_apart(tmp_path: Path) -> None:
+    async with (
+        running_broker(tmp_path / "b", behind_proxy=True) as running,
+        httpx.AsyncClient(trust_env=False, verify=False) as http,
+    ):
+        running.broker.by_address = Buckets(per_minute=60, burst=5)
+
+        async def ask(forwarded: str) -> int:
+            response = await http.get(f"{running.url}/nothing", headers={"x-forwarded-for": forwarded})
+            return response.status_code
+
+        # What the client itself put in front of the proxy's entry does not help.
+        assert [await ask(f"203.0.113.{n}, 198.51.100.1") for n in range(6)] == [404] * 5 + [429]
+        assert await ask("198.51.100.2") == 404
+
+
+async def test_without_a_proxy_the_header_is_not_believed(broker: Running) -> None:
+    broker.broker.by_address = Buckets(per_minute=60, burst=5)
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        codes = [
+            (await http.get(f"{broker.url}/nothing", headers={"x-forwarded-for": f"203.0.113.{n}"})).status_code
+            for n in range(6)
+        ]
+    assert codes == [404] * 5 + [429]
+
+
+@given(
+    per_minute=st.integers(1, 6000),
+    burst=st.integers(1, 20),
+    steps=st.lists(st.integers(0, 5_000), min_size=1, max_size=60),
+)
+def test_a_bucket_never_gives_more_than_burst_and_rate(per_minute: int, burst: int, steps: list[int]) -> None:
+    buckets, now, taken = Buckets(per_minute=per_minute, burst=burst), 0, 0
+    for step in steps:
+        now += step
+        try:
+            buckets.take("x", now)
+            taken += 1
+        except TooMany as error:
+            # It tells the truth about when: then, one is given.
+            Buckets.take(buckets, "x", now + error.retry_after * 1000)
+            now += error.retry_after * 1000
+            taken += 1
+        assert taken <= burst + now * per_minute / 60_000 + 1e-6
+
+
+def test_a_clock_set_back_gives_nothing_for_free() -> None:
+    buckets = Buckets(per_minute=1, burst=1)
+    buckets.take("x", 10_000_000)
+    with pytest.raises(RateLimited):
+        buckets.take("x", 0)
+
+
+def test_the_memory_of_buckets_is_bounded() -> None:
+    buckets = Buckets(per_minute=1, burst=1, max_keys=10)
+    for number in range(1000):
+        buckets.take(str(number), 0)
+    assert len(buckets) == 10
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", "unknown"),
+        ("x" * 1000, "unknown"),
+    ],
+)
+def test_what_counts_as_one_client(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+def test_a_newer_database_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "rendezvous.db"
+    Database(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(Unavailable, match="newer") as refused:
+        Database(path)
+    assert "update" in refused.value.fix and path.read_bytes() == before
+
+
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    database = Database(tmp_path / "rendezvous.db")
+
+    def step(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO versions VALUES ('a', 1)")
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        database.run(step)
+    assert database.run(lambda db: db.execute("SELECT count(*) FROM versions").fetchone()[0]) == 0
+    assert database.run(lambda db: db.execute("PRAGMA user_version").fetchone()[0]) == len(migrations())
+    database.close()
+    with pytest.raises(Unavailable):
+        database.run(step)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rendezvous.db"
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(Unavailable, match="can't use its database"):
+        Database(path)
+
+
+async def test_expired_rows_are_purged(tmp_path: Path) -> None:
+    async with running_broker(tmp_path / "b") as running, people_at(running, tmp_path / "p") as people:
+        alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
+        posted = await alice.client.post_invitation(alice.signed_invitation("bob@example.org"))
+        await bob.client.answer(posted.token, kind="declined", sealed={alice.who.device: b"x"})
+        await alice.client.put_presence(seq=1, expires=running.clock() + 60_000, box=b"x")
+        await alice.client.login_device(alice.who.device_set)
+
+        def left(db: sqlite3.Connection) -> dict[str, int]:
+            tables = ("logins", "nonces", "presence", "invitations", "answers", "users")
+            return {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+
+        await running.broker.db(purge, running.clock())
+        before = await running.broker.db(left)
+        assert before["logins"] == 1 and before["answers"] == 1 and before["presence"] == 1 and before["nonces"] >= 5
+        await running.broker.db(purge, running.clock() + DAY_MS)
+        after = await running.broker.db(left)
+        assert after == {"logins": 0, "nonces": 0, "presence": 0, "invitations": 1, "answers": 1, "users": 2}
+        await running.broker.db(purge, running.clock() + 31 * DAY_MS)
+        assert (await running.broker.db(left))["answers"] == 0
+
+
+async def test_health_and_metrics_hold_numbers_only(broker: Running, people: People) -> None:
+    alice = await people.signed_in("alice@example.org")
+    await alice.client.post_invitation(alice.signed_invitation("bob@example.org"))
+    health = await alice.client.health()
+    assert (health.origin, health.dev, health.mail) == (broker.url, True, False)
+    text = (await alice.raw("GET", "/metrics")).text
+    assert "dispatch_users 1\n" in text and "dispatch_invitations_open 1\n" in text
+    assert 'dispatch_responses_total{status="200"}' in text
+    assert "alice" not in text and alice.who.device not in text
+
+
+async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> None:
+    alice = await people.signed_in("alice@example.org")
+    host, port = broker.url.removeprefix("http://").split(":")
+    async with await trio.open_tcp_stream(host, int(port)) as slow:
+        await slow.send_all(b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        await slow.send_all(b"Content-Length: 100\r\n\r\n{")
+        began = time.monotonic()
+        await alice.client.invitations()
+        assert time.monotonic() - began < 5

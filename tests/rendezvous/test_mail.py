@@ -1,0 +1,226 @@
+"""Signing in and inviting by mail, through a real SMTP server with STARTTLS and authentication."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from peer.mesh.broker import LoginToken
+from peer.protocol.errors import Forbidden
+from rendezvous import letters, mail
+from rendezvous.mail import Letter, Mailer, SmtpSettings
+from tests.rendezvous.world import MailServer, People, Person, Running, people_at, running_broker
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MailServer]:
+    with MailServer(tmp_path / "mail").running() as server:
+        yield server
+
+
+def settings(server: MailServer, **changes: object) -> SmtpSettings:
+    fields = {
+        "host": "127.0.0.1",
+        "port": server.port,
+        "sender": "dispatch <dispatch@broker.example>",
+        "user": server.USER,
+        "password": server.PASSWORD,
+        "ca": server.ca,
+    }
+    return SmtpSettings(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def broker(server: MailServer, tmp_path: Path) -> AsyncIterator[Running]:
+    async with running_broker(tmp_path / "broker", dev=False, mailer=Mailer(settings(server))) as running:
+        yield running
+
+
+@pytest.fixture
+async def people(broker: Running, tmp_path: Path) -> AsyncIterator[People]:
+    async with people_at(broker, tmp_path / "people") as people:
+        yield people
+
+
+async def start(person: Person) -> tuple[str, str]:
+    """Ask for a sign-in and type the code on the first page; return (device code, user code)."""
+    prompt = await person.client.login_device(person.who.device_set)
+    page = await person.http.get(prompt.verification_uri_complete)
+    assert "DEVELOPMENT" not in page.text and prompt.user_code in page.text
+    response = await person.http.post(prompt.verification_uri, data={"user_code": prompt.user_code})
+    assert response.status_code == 200 and "mailbox" in response.text, response.text
+    return prompt.device_code, prompt.user_code
+
+
+def mailed_page(server: MailServer) -> tuple[str, str]:
+    """Return (address without query, token) of the page in the last mail."""
+    text = server.taken[-1][1].get_content().replace("\r\n", "\n")
+    found = re.search(r"^ +(http://\S+/login/mail)\?t=(\S+)$", text, re.M)
+    assert found, text
+    return found[1], found[2]
+
+
+async def test_sign_in_by_mail(broker: Running, people: People, server: MailServer) -> None:
+    alice = await people.new("alice@example.org")
+    device_code, user_code = await start(alice)
+    ((recipients, message),) = server.taken
+    assert recipients == ["alice@example.org"] and message["to"] == "alice@example.org"
+    assert message["from"] == "dispatch <dispatch@broker.example>" and message["auto-submitted"] == "auto-generated"
+    # The code is in neither the mail nor the page it leads to: only the device shows it.
+    page, token = mailed_page(server)
+    opened = await alice.http.get(page, params={"t": token})
+    assert user_code not in str(message) and user_code not in opened.text
+    assert alice.who.device in opened.text
+    assert await alice.client.login_token(device_code) == "authorization_pending"  # the link approved nothing
+
+    done = await alice.http.post(page, data={"t": token, "user_code": user_code})
+    assert done.status_code == 200 and "Signed in" in done.text
+    assert isinstance(await alice.client.login_token(device_code), LoginToken)
+    again = await alice.http.get(page, params={"t": token})
+    assert again.status_code == 404
+
+
+async def test_typing_the_code_on_the_first_page_approves_nothing(
+    broker: Running, people: People, server: MailServer
+) -> None:
+    mallory = await people.new("alice@example.org")  # Mallory's device, Alice's address
+    device_code, user_code = await start(mallory)
+    for path, fields in (
+        ("/login", {"user_code": user_code}),
+        ("/login/mail", {"user_code": user_code}),
+        ("/login/mail", {"user_code": user_code, "t": ""}),
+        ("/login/mail", {"user_code": user_code, "t": "guess"}),
+    ):
+        await mallory.http.post(broker.url + path, data=fields)
+    assert await mallory.client.login_token(device_code) == "authorization_pending"
+
+
+async def test_a_mistyped_code_is_forgiven_four_times(broker: Running, people: People, server: MailServer) -> None:
+    alice = await people.new("alice@example.org")
+    device_code, user_code = await start(alice)
+    page, token = mailed_page(server)
+    codes = ["BBBB-BBBB"] * 4
+    statuses = [(await alice.http.post(page, data={"t": token, "user_code": c})).status_code for c in codes]
+    assert statuses == [422] * 4
+    assert (await alice.http.post(page, data={"t": token, "user_code": "BBBB-BBBB"})).status_code == 410
+    assert (await alice.http.post(page, data={"t": token, "user_code": user_code})).status_code == 409
+    with pytest.raises(Forbidden, match="mistyped too often"):
+        await alice.client.login_token(device_code)
+
+
+async def test_the_owner_of_the_mailbox_can_deny(broker: Running, people: People, server: MailServer) -> None:
+    mallory = await people.new("alice@example.org")
+    device_code, _ = await start(mallory)
+    page, token = mailed_page(server)
+    assert (await mallory.http.post(page, data={"t": token, "deny": "1"})).status_code == 200
+    with pytest.raises(Forbidden, match="denied on the mailed page"):
+        await mallory.client.login_token(device_code)
+
+
+async def test_one_address_gets_so_many_mails_a_day_and_no_more(
+    broker: Running, people: People, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rendezvous.login_pages.MAILS_TO_ONE_ADDRESS", 2)
+    alice = await people.new("alice@example.org")
+    prompt = await alice.client.login_device(alice.who.device_set)
+    for expected in (200, 200, 429):
+        response = await alice.http.post(prompt.verification_uri, data={"user_code": prompt.user_code})
+        assert response.status_code == expected
+    assert len(server.taken) == 2
+    # Only the page of the last mail can approve.
+    tokens = [re.search(r"t=(\S+)", message.get_content())[1] for _, message in server.taken]  # type: ignore[index]
+    opened = [(await alice.http.get(f"{broker.url}/login/mail", params={"t": t})).status_code for t in tokens]
+    assert opened == [404, 200]
+
+
+async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, people: People, server: MailServer) -> None:
+    alice = await people.new("alice@example.org")
+    device_code, user_code = await start(alice)
+    page, token = mailed_page(server)
+    await alice.http.post(page, data={"t": token, "user_code": user_code})
+    assert isinstance(await alice.client.login_token(device_code), LoginToken)
+
+    raw = alice.signed_invitation("bob@example.org")
+    posted = await alice.client.post_invitation(raw)
+    assert posted.emailed and posted.dev_link == ""
+    assert not (await alice.client.post_invitation(raw)).emailed  # again: nothing changes, nothing is mailed
+    recipients, message = server.taken[-1]
+    assert len(server.taken) == 2 and recipients == ["bob@example.org"]
+    text = message.get_content()
+    for needed in (
+        "alice@example.org",
+        f"dispatch login --broker {broker.url} --email bob@example.org",
+        f"dispatch accept-invitation {posted.token}",
+        f"dispatch decline-invitation {posted.token}",
+        "Install dispatch",
+    ):
+        assert needed in text
+    assert "#" not in text
+
+    server.refuse = True
+    other = await alice.client.post_invitation(alice.signed_invitation("carol@example.org"))
+    assert not other.emailed
+    (_, at_broker) = (await alice.client.invitations()).sent
+    assert at_broker.status == "pending"  # the link can still be shared
+
+
+async def test_a_mail_that_cannot_be_sent_is_said(broker: Running, people: People, server: MailServer) -> None:
+    server.refuse = True
+    alice = await people.new("alice@example.org")
+    prompt = await alice.client.login_device(alice.who.device_set)
+    response = await alice.http.post(prompt.verification_uri, data={"user_code": prompt.user_code})
+    assert response.status_code == 503 and "could not be sent" in response.text
+
+
+async def test_the_mailer_trusts_and_authenticates(server: MailServer, tmp_path: Path) -> None:
+    letter = Letter("bob@example.org", "hello", "text")
+    assert await Mailer(settings(server)).send(letter)
+    assert not await Mailer(settings(server, ca=None)).send(letter)  # a certificate that nobody vouches for
+    assert not await Mailer(settings(server, password="wrong")).send(letter)
+    assert not await Mailer(settings(server, user="")).send(letter)
+    assert not await Mailer(settings(server, port=1)).send(letter)
+    assert len(server.taken) == 1
+
+
+async def test_a_silent_mail_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "WHOLE_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        mailer = Mailer(SmtpSettings(host="127.0.0.1", port=port, sender="d@broker.example"))
+        with trio.fail_after(5):
+            assert not await mailer.send(Letter("bob@example.org", "hello", "text"))
+    # The abandoned thread sees its connection closed and ends; nothing waits for it.
+
+
+@pytest.mark.parametrize("bad", ["a\nBcc: eve@example.org", "a\r\nBcc: eve@example.org", "a\rb"])
+async def test_no_header_can_be_injected(server: MailServer, bad: str) -> None:
+    mailer = Mailer(settings(server))
+    assert not await mailer.send(Letter("bob@example.org", bad, "text"))
+    assert not await mailer.send(Letter(f"bob@example.org{bad}", "subject", "text"))
+    assert server.taken == []
+    letter = letters.sign_in(
+        to="a@b.c", device_name=f"lap{bad}\u202etop\x1b[2J", address="::1", asked_ms=0, page="p", origin="o"
+    )
+    assert "\nBcc" not in letter.text and "\x1b" not in letter.text and "\u202e" not in letter.text
+
+
+async def test_a_strange_but_valid_address_is_only_an_address(server: MailServer) -> None:
+    mailer = Mailer(settings(server))
+    for user in ("a..b@example.org", "!#$%&'*+/=?^_`{|}~-@example.org", ".@localhost"):
+        await mailer.send(Letter(user, "hello", "text"))
+    for recipients, message in server.taken:
+        assert len(recipients) == 1 and message["bcc"] is None and message.get_content().strip() == "text"
+
+
+async def test_a_guess_of_codes_is_slowed_down(broker: Running) -> None:
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        statuses = [
+            (await http.post(f"{broker.url}/login", data={"user_code": "BBBB-BBBB"})).status_code for _ in range(40)
+        ]
+    assert statuses[:30] == [404] * 30 and 429 in statuses[30:]

@@ -1,0 +1,189 @@
+"""`dispatch-rendezvous` as a process: starting, refusing to start, stopping, keeping what it knew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from peer import identity
+from peer.mesh.broker import BrokerClient, LoginToken
+from peer.protocol.errors import Unauthorized, Unavailable
+from peer.state_folder import StateFolder
+from rendezvous.broker import wall_clock
+from rendezvous.main import main
+from rendezvous.tokens import load_secret
+from tests.rendezvous.world import make_certificate
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "rendezvous.main"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCH_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+@contextmanager
+def process(data: Path, *options: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `serve`; give the process and its address once it says that it listens."""
+    command = [*PROGRAM, "serve", "--data", str(data), *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**variables)
+    ) as running:
+        try:
+            assert running.stdout is not None
+            line = running.stdout.readline()
+            assert line.startswith("listening on "), running.stderr and running.stderr.read()
+            yield running, line.removeprefix("listening on ").strip()
+        finally:
+            running.kill()
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the program in this process with arguments that it must not serve with."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("it started to serve")
+
+    monkeypatch.setattr("rendezvous.main.trio.run", never)
+
+    def run(*arguments: str, **variables: str) -> Result:
+        cleared = {name: None for name in os.environ if name.startswith("DISPATCH_")}
+        result = CliRunner().invoke(main, arguments, env={**cleared, **variables})
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        return result
+
+    return run
+
+
+async def sign_in(client: BrokerClient, device_set: bytes) -> None:
+    prompt = await client.login_device(device_set)
+    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        assert (await http.post(prompt.verification_uri, data={"user_code": prompt.user_code})).status_code == 200
+    assert isinstance(await client.wait_for_login(prompt), LoginToken)
+
+
+async def test_what_it_knew_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    who = identity.create(StateFolder(tmp_path / "s"), "alice@example.org", "laptop", wall_clock, os.urandom)
+    with process(data, "--dev", "--port", "0") as (running, url):
+        port = url.rpartition(":")[2]
+        async with BrokerClient(url, author=who) as client:
+            await sign_in(client, who.device_set)
+            await client.put_presence(seq=1, expires=wall_clock() + 600_000, box=b"box")
+            token = client.token
+        running.kill()
+    for name in ("", "rendezvous.db", "rendezvous.db-wal", "jwt.secret"):
+        assert (data / name).stat().st_mode & 0o077 == 0, name
+    with process(data, "--dev", "--port", port) as (_, again):
+        assert again == url
+        async with BrokerClient(url, author=who, token=token) as client:
+            assert [entry.box for entry in await client.get_presence("alice@example.org")] == [b"box"]
+    with (
+        process(data, "--dev", "--port", port, DISPATCH_JWT_SECRET="x" * 32) as (_, _url),
+        pytest.raises(Unauthorized, match="DISPATCH_JWT_SECRET"),
+    ):
+        async with BrokerClient(url, author=who, token=token) as client:
+            await client.invitations()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_stops_gracefully_while_somebody_waits(tmp_path: Path, number: int) -> None:
+    who = identity.create(StateFolder(tmp_path / "s"), "alice@example.org", "laptop", wall_clock, os.urandom)
+    with process(tmp_path / "data", "--dev", "--port", "0") as (running, url):
+        async with BrokerClient(url, author=who) as client:
+            await sign_in(client, who.device_set)
+            heard: list[int] = []
+
+            async def wait() -> None:
+                heard.append((await client.invitations(wait=25)).version)
+
+            with trio.fail_after(15):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait)
+                    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+                        while "dispatch_readers_waiting 1" not in (await http.get(f"{url}/metrics")).text:
+                            await trio.sleep(0.02)
+                    running.send_signal(number)
+                # The waiting reader got its answer, and the process went by itself, without a complaint.
+                assert heard == [0]
+                assert await trio.to_thread.run_sync(running.wait, 10) == 0
+            assert running.stderr is not None
+            assert "Traceback" not in running.stderr.read()
+            with pytest.raises(Unavailable, match=f"can't reach broker {url}"):
+                await client.health()
+
+
+async def test_tls_by_its_own_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = make_certificate(tmp_path)
+    who = identity.create(StateFolder(tmp_path / "s"), "alice@example.org", "laptop", wall_clock, os.urandom)
+    options = ("--dev", "--port", "0", "--certificate", str(certificate), "--key", str(key))
+    with process(tmp_path / "data", *options) as (_, url):
+        assert url.startswith("https://127.0.0.1:")
+        with pytest.raises(Unavailable, match="can't reach"):  # nobody vouches for the certificate
+            async with BrokerClient(url, author=who) as client:
+                await client.health()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with BrokerClient(url, author=who) as client:
+            assert (await client.health()).origin == url
+
+
+def test_dev_is_refused_off_loopback(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1", "broker.example"):
+        done = refused("serve", "--dev", "--host", host, "--data", str(tmp_path / "d"), "--public-url", "https://x.y")
+        assert done.exit_code == 2 and "--dev" in done.stderr and "fix: use --host 127.0.0.1" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "says"),
+    [
+        (["--host", "0.0.0.0"], {}, "--public-url"),
+        (["--public-url", "ftp://x"], {}, "not a broker's address"),
+        (["--public-url", "https://x?y"], {}, "not a broker's address"),
+        ([], {"DISPATCH_JWT_SECRET": "short"}, "at least 32"),
+        (["--smtp-host", "localhost"], {}, "--smtp-from"),
+        (["--smtp-host", "localhost", "--smtp-from", "x"], {}, "--smtp-from"),
+        (["--port", "65536"], {}, "65536"),
+        (["--host", "not a host"], {}, "--public-url"),
+    ],
+)
+def test_what_is_refused_at_the_start(
+    tmp_path: Path, options: list[str], variables: dict[str, str], says: str, refused: Callable[..., Result]
+) -> None:
+    done = refused("serve", "--port", "0", "--data", str(tmp_path / "d"), *options, **variables)
+    assert done.exit_code == 2 and says in done.stderr, done.stderr
+
+
+def test_one_broker_a_folder_and_one_a_port(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    with process(tmp_path / "data", "--dev", "--port", "0") as (_, url):
+        second = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
+        assert second.exit_code == 1 and "another broker runs" in second.stderr
+        taken = refused("serve", "--dev", "--port", url.rpartition(":")[2], "--data", str(tmp_path / "other"))
+        assert taken.exit_code == 1 and "can't listen" in taken.stderr and "--port" in taken.stderr
+
+
+def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    (tmp_path / "data").mkdir()
+    assert load_secret(tmp_path / "data", {}) == load_secret(tmp_path / "data", {})
+    (tmp_path / "data" / "jwt.secret").chmod(0o644)
+    done = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
+    assert done.exit_code == 2 and "chmod 600" in done.stderr
+
+
+def test_help_and_version(refused: Callable[..., Result]) -> None:
+    shown = refused("serve", "-h")
+    assert shown.exit_code == 0 and "dispatch-rendezvous serve --dev" in shown.stdout
+    assert "--public-url" in shown.stdout and "DISPATCH_SMTP_PASSWORD" in shown.stdout
+    assert refused("--version").stdout.startswith("dispatch-rendezvous, version")
