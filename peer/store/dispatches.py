@@ -177,10 +177,11 @@ def set_ready(db: sqlite3.Connection, item: File) -> int:
 
 
 def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes) -> bool:
-    """Say whether a statement that we signed to this device names this digest."""
+    """Say whether a statement that we signed to this device, and have not taken back, names this digest."""
     rows = db.execute(
         "SELECT 1 FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.statement = ? AND f.digest = ? "
-        "AND d.device = ? AND f.ready = 1 AND ((d.direction = 'sent' AND f.role = 'attachment') "
+        "AND d.device = ? AND f.ready = 1 AND ((d.direction = 'sent' AND f.role = 'attachment' "
+        "AND d.state NOT IN ('cancelled', 'rejected', 'declined')) "
         "OR (d.direction = 'received' AND f.role = 'returned'))",
         (statement, digest, device),
     )

@@ -1,0 +1,163 @@
+"""Two or three people with real stores and keys, joined by a pretend wire: no network, no daemon, a clock one sets.
+
+`deliver` carries one statement as the courier would: out of the outbox, into the other store, the answer back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from peer import identity, inbound
+from peer.context import Context, Effects
+from peer.protocol.answers import Answer
+from peer.state_folder import StateFolder
+from peer.steps import introducing, receiving, sending
+from peer.store import database, dispatches, outbox, rows
+from peer.store.blobs import Blobs
+from peer.store.database import Store
+from peer.trust import invitations as invitation_life
+from peer.trust.scopes import Scope
+
+T = TypeVar("T")
+START = 1_800_000_000_000
+READ_ONLY = Scope(tools=("Read", "Glob", "Grep"))
+
+
+class Clock:
+    """Milliseconds since the epoch, as the test says."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += int(seconds * 1000)
+
+
+class Person:
+    """One user's device: keys, a store, and what its steps left to do."""
+
+    def __init__(self, folder: Path, name: str, clock: Clock) -> None:
+        self.name = name
+        state = StateFolder(folder / name)
+        self._random = (f"{folder}-{name}-{number}".encode() for number in range(1_000_000))
+        who = identity.create(state, f"{name}@example.org", name, clock, self.random)
+        self.db = database.connect(state.store)
+        database.migrate(self.db)
+        # The steps use the connection they are given; the Store's threads have no part in these tests.
+        self.context = Context(state, who, cast(Store, None), Blobs(state.blobs), clock, self.random)
+        self.effects = Effects()
+
+    def random(self, count: int) -> bytes:
+
+        return hashlib.sha512(next(self._random)).digest()[:count]
+
+    @property
+    def user(self) -> str:
+        return self.context.identity.user_id
+
+    @property
+    def device(self) -> str:
+        return self.context.identity.device
+
+    def step(self, work: Callable[[sqlite3.Connection, Context, Effects], T]) -> T:
+        """Run one step in one transaction."""
+        with database.writing(self.db) as db:
+            return work(db, self.context, self.effects)
+
+    def waiting(self, other: Person) -> list[rows.Outgoing]:
+        """Everything in the outbox for somebody, in the order the courier would take it with one in flight."""
+        found, excluded = [], set[str]()
+        while (item := outbox.next_for(self.db, other.device, excluded)) is not None:
+            found.append(item)
+            excluded.add(str(item.n))
+        return found
+
+    def receive(self, sender: Person, raw: bytes) -> Answer:
+        """Take in bytes that `sender`'s device brought."""
+        with database.writing(self.db) as db:
+            return inbound.take(db, self.context, sender.device, raw, self.effects)
+
+    def deliver(self, other: Person) -> list[tuple[str, Answer]]:
+        """Bring everything that waits for `other`; return (kind, answer) of each."""
+        said = []
+        while (item := outbox.next_for(self.db, other.device, ())) is not None:
+            answer = other.receive(self, item.raw)
+            said.append((item.kind, answer))
+            if not answer.final:
+                break
+            answered: rows.Outgoing = item
+            self.step(lambda db, context, effects: sending.answered(db, context, answered, answer, effects))  # noqa: B023
+        return said
+
+    def row(self, dispatch_id: str) -> rows.Dispatch:
+        found = dispatches.get(self.db, dispatch_id)
+        assert found is not None
+        return found
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, to compare before and after."""
+        tables = [name for (name,) in self.db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {
+            name: [tuple(row) for row in self.db.execute(f"SELECT * FROM {name}")]
+            for name in tables
+            if not name.startswith("sqlite_")
+        }
+
+
+@contextmanager
+def people(folder: Path, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Give a clock and people by name, strangers to each other."""
+    clock = Clock()
+    made = [Person(folder, name, clock) for name in names]
+    try:
+        yield (clock, *made)
+    finally:
+        for person in made:
+            person.db.close()
+
+
+def invite(inviter: Person, invited: Person, *, by_link: bool = True) -> str:
+    """Have an invitation arrive; return its token."""
+    made = inviter.step(lambda db, context, _: introducing.invite(db, context, invited.user))
+    invited.step(lambda db, context, _: introducing.received(db, context, made.row.raw))
+    if by_link:
+        link = invitation_life.Link(
+            "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
+        )
+        invited.step(lambda db, _context, _effects: introducing.open_link(db, link))
+    return made.row.token
+
+
+def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_link: bool = True) -> str:
+    """Bring two strangers to a confirmed edge inviter → invited; return its id."""
+    token = invite(inviter, invited, by_link=by_link)
+    edge = invited.step(lambda db, context, effects: introducing.accept(db, context, token, scope, effects))
+    raw = edge.acceptance
+    inviter.step(lambda db, context, effects: introducing.on_answer(db, context, raw, effects))
+    inviter.deliver(invited)
+    with database.writing(invited.db) as db:
+        # What went by broker went by courier too; by now the inviter answers it.
+        db.execute("DELETE FROM broker_outbox")
+    invited.deliver(inviter)
+    return edge.edge_id
+
+
+def send(sender: Person, recipient: Person, task: str = "say hello", **draft: Any) -> str:
+    """Compose a dispatch; return its id."""
+    wanted = sending.Draft(
+        recipient=recipient.user, task=task, lifetime_seconds=draft.pop("lifetime_seconds", 3600), **draft
+    )
+    return sender.step(lambda db, context, effects: sending.compose(db, context, wanted, effects)).dispatch_id
+
+
+def accept(recipient: Person, dispatch_id: str, cwd: str = "") -> rows.Dispatch:
+    """Accept a dispatch."""
+    return recipient.step(lambda db, context, effects: receiving.accept(db, context, dispatch_id, effects, cwd=cwd))[0]

@@ -1,0 +1,341 @@
+"""One dispatch between two stores: each step, redelivery, and what crosses on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peer.dispatches.lifecycle import State
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
+from peer.protocol.statements import FileRef
+from peer.steps import granting, receiving, running, sending
+from peer.store import dispatches, edges, rows, trace
+from peer.store.receipts import gather
+from peer.trust import receipts
+from peer.trust.scopes import Scope
+from tests.steps.people import Clock, Person, accept, connect, people, send
+
+EVENT = '{"kind":"reasoning","text":"hm"}'
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
+    with people(tmp_path, "alice", "bob") as (clock, alice, bob):
+        connect(alice, bob)
+        yield clock, alice, bob
+
+
+def states(dispatch_id: str, *persons: Person) -> list[State]:
+    return [person.row(dispatch_id).state for person in persons]
+
+
+def run_to_end(alice: Person, bob: Person, dispatch_id: str, status: str = "completed") -> None:
+    row = accept(bob, dispatch_id)
+    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
+    bob.step(
+        lambda db, context, effects: running.record(db, context, dispatch_id, row.attempt, [EVENT], [EVENT], effects)
+    )
+    bob.step(
+        lambda db, context, effects: running.finish(
+            db, context, dispatch_id, row.attempt, status, effects, reply="done"
+        )
+    )
+    bob.deliver(alice)
+
+
+def test_the_whole_life_of_a_dispatch(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    assert alice.row(dispatch_id).state == "queued"
+    assert [(kind, answer.code) for kind, answer in alice.deliver(bob)] == [("dispatch", 200)]
+    assert states(dispatch_id, alice, bob) == ["pending", "pending"]
+    row = accept(bob, dispatch_id)
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["accepted", "accepted"]
+    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["running", "running"]
+    for _ in range(3):
+        bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, 1, [EVENT], [EVENT], effects))
+    bob.step(
+        lambda db, context, effects: running.finish(
+            db, context, dispatch_id, 1, "completed", effects, reply="done", usage={"turns": 2}
+        )
+    )
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["completed", "completed"]
+    assert len(trace.events(alice.db, dispatch_id)) == 3
+    for person in (alice, bob):
+        proven = receipts.verify(
+            receipts.decode(receipts.encode(gather(person.db, person.context.identity.device_set, dispatch_id)))
+        )
+        assert (proven.sender, proven.recipient, proven.events) == (alice.user, bob.user, 3)
+
+
+def test_the_same_bytes_again_get_the_same_answer_and_do_nothing(pair: tuple[Clock, Person, Person]) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    (item,) = alice.waiting(bob)
+    first = bob.receive(alice, item.raw)
+    before = bob.dump()
+    clock.pass_seconds(2 * 86_400)  # past its expiry: it is still known
+    assert bob.receive(alice, item.raw) == first
+    assert bob.dump() == before
+    assert bob.row(dispatch_id).state == "pending"
+
+
+def test_a_refusal_is_repeated_too(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=True))
+    dispatch_id = send(alice, bob)
+    (item,) = alice.waiting(bob)
+    assert bob.receive(alice, item.raw).code == 403
+    bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=False))
+    # The sender was told `rejected`; a copy that comes late must not run behind its back.
+    assert bob.receive(alice, item.raw).code == 403
+    assert dispatches.get(bob.db, dispatch_id) is None
+
+
+def test_accepting_twice_is_one_run(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    with pytest.raises(Conflict, match="nothing pending"):
+        accept(bob, dispatch_id)
+    assert bob.row(dispatch_id).attempt == 1
+
+
+def test_nobody_accepts_after_the_deadline(pair: tuple[Clock, Person, Person]) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob, lifetime_seconds=60)
+    alice.deliver(bob)
+    clock.pass_seconds(60)
+    with pytest.raises(Gone):
+        accept(bob, dispatch_id)
+    bob.step(lambda db, context, effects: receiving.expire(db, context, bob.row(dispatch_id), effects))
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["expired", "expired"]
+
+
+def test_an_acceptance_in_transit_overrides_the_senders_own_deadline(pair: tuple[Clock, Person, Person]) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob, lifetime_seconds=60)
+    alice.deliver(bob)
+    clock.pass_seconds(59)
+    accept(bob, dispatch_id)
+    clock.pass_seconds(10)
+    alice.step(lambda db, context, effects: receiving.expire(db, context, alice.row(dispatch_id), effects))
+    assert alice.row(dispatch_id).state == "expired"
+    bob.deliver(alice)
+    assert alice.row(dispatch_id).state == "accepted"
+
+
+def test_a_dispatch_with_files_is_pending_once_they_are_here(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    content = FileRef("a.txt", 3, hashlib.sha256(b"abc").digest())
+    dispatch_id = send(alice, bob, files=(content,))
+    assert alice.deliver(bob)[0][1].code == 202
+    assert states(dispatch_id, alice, bob) == ["queued", "arriving"]
+    with pytest.raises(Conflict, match="not all arrived"):
+        accept(bob, dispatch_id)
+    ((device, item),) = dispatches.awaited_files(bob.db)
+    assert device == alice.device
+    bob.step(lambda db, context, effects: receiving.files_arrived(db, context, item, effects))
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["pending", "pending"]
+
+
+def test_only_the_named_device_may_pull_only_the_named_files(tmp_path: Path) -> None:
+    with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
+        connect(alice, bob)
+        connect(alice, carol)
+        content = FileRef("a.txt", 3, hashlib.sha256(b"abc").digest())
+        dispatch_id = send(alice, bob, files=(content,))
+        other = hashlib.sha256(b"other").digest()
+        assert dispatches.may_pull(alice.db, bob.device, dispatch_id, content.digest)
+        assert not dispatches.may_pull(alice.db, carol.device, dispatch_id, content.digest)
+        assert not dispatches.may_pull(alice.db, bob.device, dispatch_id, other)
+        alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason=""))
+        assert not dispatches.may_pull(alice.db, bob.device, dispatch_id, content.digest)
+
+
+def test_a_cancel_that_overtakes_its_dispatch(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    (item,) = alice.waiting(bob)  # on the wire
+    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason="no"))
+    assert [(kind, answer.code) for kind, answer in alice.deliver(bob)] == [("cancel", 200)]
+    assert bob.receive(alice, item.raw).code == 410
+    assert dispatches.get(bob.db, dispatch_id) is None
+    assert alice.row(dispatch_id).state == "cancelled"
+
+
+def test_a_cancel_kills_the_run_and_its_word_is_final(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason="changed my mind"))
+    alice.deliver(bob)
+    assert bob.effects.stop_runs == {dispatch_id: "changed my mind"}
+    assert states(dispatch_id, alice, bob) == ["cancelled", "cancelled"]
+    with pytest.raises(Conflict):
+        bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, 1, [EVENT], [EVENT], effects))
+    bob.deliver(alice)
+    assert alice.row(dispatch_id).result
+
+
+def test_a_result_that_crossed_the_cancel_stands(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason=""))
+    run_to_end(alice, bob, dispatch_id)
+    alice.deliver(bob)
+    assert states(dispatch_id, alice, bob) == ["completed", "completed"]
+
+
+def test_an_interrupted_run_is_pending_again_and_never_run_by_itself(pair: tuple[Clock, Person, Person]) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob, lifetime_seconds=600)
+    alice.deliver(bob)
+    row = accept(bob, dispatch_id)
+    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
+    bob.deliver(alice)
+    clock.pass_seconds(500)
+    assert bob.step(running.interrupt_all) == [dispatch_id]
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["pending", "pending"]
+    assert alice.row(dispatch_id).expires == bob.row(dispatch_id).expires == clock.now + 600_000
+    assert bob.step(running.interrupt_all) == []
+    deadline = bob.row(dispatch_id).expires
+    clock.pass_seconds(10)
+    accept(bob, dispatch_id)
+    bob.step(running.interrupt_all)
+    assert bob.row(dispatch_id).expires == deadline  # anew once, not for ever
+    run_to_end(alice, bob, dispatch_id)
+    assert states(dispatch_id, alice, bob) == ["completed", "completed"]
+    assert bob.row(dispatch_id).attempt == 3
+    receipts.verify(gather(alice.db, alice.context.identity.device_set, dispatch_id))
+
+
+def test_revoking_ends_what_runs_and_drops_what_waits(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    runs, waits, done = send(alice, bob), send(alice, bob), send(alice, bob)
+    alice.deliver(bob)
+    run_to_end(alice, bob, done)
+    accept(bob, runs)
+    queued = send(alice, bob)
+    bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+    assert bob.effects.stop_runs.keys() >= {runs}
+    assert next(item.kind for item in bob.waiting(alice)) == "revocation"
+    assert {item.kind for item in bob.waiting(alice)} == {"revocation", "result"}
+    bob.deliver(alice)
+    assert states(runs, alice, bob) == states(waits, alice, bob) == ["cancelled", "cancelled"]
+    assert alice.row(queued).state == "rejected"
+    assert alice.row(queued).code == 403
+    with pytest.raises(Forbidden, match="revoked"):
+        send(alice, bob)
+
+
+def test_a_dispatch_over_a_revoked_edge_arrives_as_rejected(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+    ((kind, answer),) = alice.deliver(bob)
+    assert (kind, answer.code) == ("dispatch", 403)
+    assert alice.row(dispatch_id).state == "rejected"
+    assert dispatches.get(bob.db, dispatch_id) is None
+
+
+def test_the_daily_rate(tmp_path: Path) -> None:
+    with people(tmp_path, "alice", "bob") as (clock, alice, bob):
+        connect(alice, bob, Scope(tools=("Read",), max_per_day=2))
+        sent = [send(alice, bob) for _ in range(3)]
+        assert [answer.code for _, answer in alice.deliver(bob)] == [200, 200, 429]
+        assert alice.row(sent[2]).state == "rejected"
+        clock.pass_seconds(86_400)
+        send(alice, bob)
+        assert [answer.code for _, answer in alice.deliver(bob)] == [200]
+
+
+def test_an_answer_is_consumed_once_and_always_becomes_a_rule(pair: tuple[Clock, Person, Person]) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    call = '{"tool":"Read","input":{},"rule_if_always":{"tool":"Read","pattern":"/p/a"}}'
+    asked = rows.Approval(dispatch_id, "c1", 1, call, clock.now, clock.now + 120_000, "", "")
+    bob.step(lambda db, context, effects: running.ask(db, context, asked, effects))
+
+    def answer() -> rows.Approval:
+        return bob.step(
+            lambda db, context, effects: running.answer(
+                db, context, dispatch_id, "c1", effects, allow=True, grant="always", note=""
+            )
+        )
+
+    answer()
+    with pytest.raises(Conflict, match="already allowed"):
+        answer()
+    (rule,) = edges.rules(bob.db, bob.row(dispatch_id).edge_id)
+    assert (rule.tool, rule.pattern) == ("Read", "/p/a")
+
+
+@pytest.mark.parametrize("change", ["late", "revoked", "paused"])
+def test_an_answer_that_comes_too_late_allows_nothing(pair: tuple[Clock, Person, Person], change: str) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    asked = rows.Approval(dispatch_id, "c1", 1, "{}", clock.now, clock.now + 120_000, "", "")
+    bob.step(lambda db, context, effects: running.ask(db, context, asked, effects))
+    if change == "late":
+        clock.pass_seconds(121)
+    elif change == "revoked":
+        bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+    else:
+        bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=True))
+    with pytest.raises(DispatchError):
+        bob.step(
+            lambda db, context, effects: running.answer(
+                db, context, dispatch_id, "c1", effects, allow=True, grant="once", note=""
+            )
+        )
+
+
+def test_a_broken_chain_of_events_is_refused(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    bob.deliver(alice)
+    for _ in range(2):
+        bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, 1, [EVENT], [EVENT], effects))
+    first, second = (bytes(raw) for (raw,) in bob.db.execute("SELECT raw FROM outbox WHERE kind = 'events' ORDER BY n"))
+    assert alice.receive(bob, second).code == 409
+    assert alice.receive(bob, first).code == 200
+
+
+def test_large_events_are_split_and_shortened_but_stay_statements(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    large = '{"kind":"tool_result","call_id":"c","ok":true,"output":"' + "\u20ac" * 400_000 + '"}'
+    several = '{"kind":"reasoning","text":"' + "\u20ac" * 60_000 + '"}'
+    bob.step(
+        lambda db, context, effects: running.record(
+            db, context, dispatch_id, 1, [large, *[several] * 8], [large, *[several] * 8], effects
+        )
+    )
+    assert all(answer.code == 200 for _, answer in bob.deliver(alice))
+    kept = [text for _, _, text in trace.events(alice.db, dispatch_id)]
+    assert len(kept) == 9
+    assert "shortened_from" in kept[0]
+    assert kept[1] == several
+    assert trace.events(bob.db, dispatch_id)[0][2] == large
