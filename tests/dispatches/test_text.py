@@ -84,6 +84,7 @@ def test_letters_marks_numbers_and_signs_are_unchanged(ordinary: str) -> None:
 
 def test_what_it_looks_like() -> None:
     assert text.line("a\x1b[31mred\x07\u202e\r\nend\u2028.") == "a␛[31mred␇<U+202E> end ."
+    assert text.line("a\rb\tc") == "a b c"
     assert text.block("a\rb\r\nc\x9b") == "a␍b\nc<U+009B>"
     assert text.line("\U0001f3f4\U000e0067\U000e007f") == "🏴<U+E0067><U+E007F>"
 

@@ -84,7 +84,7 @@ def test_a_rule_is_stored_once_and_only_for_a_granted_tool() -> None:
     rules = edges.with_rule((), rule, SCOPE)
     assert rules == edges.with_rule(rules, rule, SCOPE) == (rule,)
     assert len(edges.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
-    for bad in (Rule("Write", "x"), Rule("mcp__github__x", "x"), Rule("mcp__mai", "x"), Rule("Bash", ""),
+    for bad in (Rule("Write", "x"), Rule("mcp__github__x", "x"), Rule("mcp__mai", "x"), Rule("mcp__mailbox__send", "x"), Rule("Bash", ""),
                 Rule("Bash", "x" * 10_001)):  # fmt: skip
         with pytest.raises(Invalid):
             edges.with_rule((), bad, SCOPE)

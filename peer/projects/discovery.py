@@ -1,0 +1,212 @@
+"""Finds projects below the configured roots, and reads the few words that describe each. Nothing is stored here.
+
+A project is a folder with a marker (a repository or a manifest). What is inside a project belongs to it, so the walk
+stops there, but for a root itself: a root may be a repository that holds others. The walk never follows a link,
+skips hidden folders and those that tools fill, and is bounded in depth, folders, projects and time.
+"""
+
+import json
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+MARKERS: Final = (
+    ".git", ".hg", ".jj", ".svn", "pyproject.toml", "setup.py", "package.json", "Cargo.toml", "go.mod", "pom.xml",
+    "build.gradle", "build.gradle.kts", "Gemfile", "composer.json", "mix.exs", "CMakeLists.txt", "Makefile",
+    "meson.build", "Package.swift", "pubspec.yaml", "deno.json", "stack.yaml", "dune-project", "flake.nix",
+    "Project.toml", "DESCRIPTION",
+)  # fmt: skip
+READMES: Final = ("README.md", "README.rst", "README.txt", "README", "readme.md", "Readme.md")
+SKIPPED: Final = frozenset(
+    {"node_modules", "__pycache__", "venv", "env", "target", "build", "dist", "vendor", "site-packages", "Library",
+     "bower_components", "lost+found", "proc", "sys", "dev", "snap"}
+)  # fmt: skip
+
+MAX_DEPTH: Final = 5
+MAX_FOLDERS: Final = 50_000
+MAX_PROJECTS: Final = 5_000
+MAX_SECONDS: Final = 10.0
+_MAX_MANIFEST: Final = 262_144
+_MAX_README: Final = 4_096
+_MAX_WORDS: Final = 1_000
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A project's folder (absolute) and a stamp that changes when the files that describe it do."""
+
+    path: str
+    stamp: str
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What a project says of itself: names in its manifests, and a description with the start of its README."""
+
+    names: str = ""
+    about: str = ""
+
+
+class Walk:
+    """One walk below some roots. Iterating gives each project once; `cut` then says what bound was met, if any."""
+
+    def __init__(self, roots: Sequence[str], *, clock: Callable[[], float], excluded: Sequence[str] = ()) -> None:
+        self._roots = [root for root in roots if root.startswith("/") and root.isprintable()]
+        self._clock = clock
+        self._excluded = frozenset(excluded)
+        self.cut: str | None = None
+
+    def __iter__(self) -> Iterator[Found]:
+        deadline = self._clock() + MAX_SECONDS
+        folders = projects = 0
+        seen: set[str] = set()
+        # Breadth first: when a bound is met, what is near the roots has been found.
+        level: list[tuple[str, bool]] = [(os.path.normpath(root), True) for root in self._roots]
+        for _ in range(MAX_DEPTH + 1):
+            below: list[tuple[str, bool]] = []
+            for path, is_root in level:
+                if path in seen or path in self._excluded:
+                    continue
+                seen.add(path)
+                folders += 1
+                if folders > MAX_FOLDERS:
+                    self.cut = f"more than {MAX_FOLDERS:,} folders"
+                    return
+                if self._clock() > deadline:
+                    self.cut = f"it took more than {MAX_SECONDS:.0f} seconds"
+                    return
+                inside = _entries(path)
+                if inside is None:
+                    continue
+                marked, subfolders = inside
+                if marked:
+                    projects += 1
+                    if projects > MAX_PROJECTS:
+                        self.cut = f"more than {MAX_PROJECTS:,} projects"
+                        return
+                    yield Found(path, _stamp(path))
+                if not marked or is_root:
+                    below += [(f"{path.rstrip('/')}/{name}", False) for name in subfolders]
+            level = below
+
+
+def describe(path: str) -> Description:
+    """Read the manifests and the README of a project. What cannot be read or understood says nothing."""
+    names: list[str] = []
+    about: list[str] = []
+    for manifest, read in _MANIFESTS.items():
+        raw = _read(f"{path}/{manifest}", _MAX_MANIFEST)
+        if raw is None:
+            continue
+        try:
+            name, description = read(raw)
+        # A manifest is anybody's file: whatever is wrong with it, the project is still found by its folder's name.
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            continue
+        names.append(name)
+        about.append(description)
+    for readme in READMES:
+        raw = _read(f"{path}/{readme}", _MAX_README, partly=True)
+        if raw is not None:
+            about.append(raw)
+            break
+    return Description(" ".join(names)[:_MAX_WORDS], " ".join(about)[: _MAX_README + _MAX_WORDS])
+
+
+def _entries(path: str) -> tuple[bool, list[str]] | None:
+    """Whether a folder has a marker, and its subfolders in order; None when it is a link or cannot be listed."""
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            return None
+        marked, subfolders = False, []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name in MARKERS and not entry.is_symlink():
+                    marked = True
+                if entry.name.startswith(".") or entry.name in SKIPPED or not entry.name.isprintable():
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    subfolders.append(entry.name)
+    except OSError:
+        return None
+    return marked, sorted(subfolders)
+
+
+def _stamp(path: str) -> str:
+    # The folder's own time changes when a file is added or removed; the files' when they are written in place.
+    parts = []
+    for name in ("", *_MANIFESTS, *READMES):
+        try:
+            status = os.lstat(f"{path}/{name}" if name else path)
+        except OSError:
+            continue
+        parts.append(f"{name}:{status.st_mtime_ns}:{status.st_size if name else 0}:{status.st_ino}")
+    return "|".join(parts)
+
+
+def _read(path: str, limit: int, *, partly: bool = False) -> str | None:
+    """The text of a regular file of at most `limit` bytes (or its beginning, if `partly`); None for anything else."""
+    try:
+        # O_NONBLOCK, or opening a pipe that somebody named README would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or (status.st_size > limit and not partly):
+            return None
+        return os.read(descriptor, limit).decode(errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _pyproject(raw: str) -> tuple[str, str]:
+    project = _table(tomllib.loads(raw), "project")
+    return _text(project, "name"), _text(project, "description")
+
+
+def _cargo(raw: str) -> tuple[str, str]:
+    package = _table(tomllib.loads(raw), "package")
+    return _text(package, "name"), _text(package, "description")
+
+
+def _json(raw: str) -> tuple[str, str]:
+    manifest = json.loads(raw)
+    # "@scope/name": the scope says who, not what.
+    return _text(manifest, "name").rsplit("/", 1)[-1], _text(manifest, "description")
+
+
+def _go(raw: str) -> tuple[str, str]:
+    module = re.search(r"^module\s+(\S+)", raw, re.MULTILINE)
+    last = [part for part in module[1].split("/") if not re.fullmatch(r"v[0-9]+", part)][-1:] if module else []
+    return "".join(last), ""
+
+
+_MANIFESTS: Final[dict[str, Callable[[str], tuple[str, str]]]] = {
+    "pyproject.toml": _pyproject,
+    "package.json": _json,
+    "Cargo.toml": _cargo,
+    "composer.json": _json,
+    "go.mod": _go,
+}
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(document: dict[str, Any], key: str) -> str:
+    value = document.get(key)
+    return value[:_MAX_WORDS] if isinstance(value, str) else ""
+
+
+def folder_name(path: str) -> str:
+    """The last component: the name a project goes by."""
+    return Path(path).name
