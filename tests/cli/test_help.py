@@ -11,7 +11,7 @@ import click
 import pytest
 
 from cli.base import DispatchCommand, DispatchGroup
-from cli.main import SECTIONS, dispatch
+from cli.program import SECTIONS, dispatch
 from peer.version import VERSION
 from tests.cli.conftest import Cli
 
