@@ -8,8 +8,6 @@ import sys
 import termios
 from collections.abc import Sequence
 
-import click
-
 from cli.output import Output
 
 
@@ -41,12 +39,12 @@ def confirm(question: str) -> bool:
 
 def line(prompt: str, *, seconds: float | None = None) -> str:
     """Ask for a line of text. Raises NoAnswer."""
-    click.echo(prompt, nl=False)
+    sys.stdout.write(prompt)
     sys.stdout.flush()
     ready, _, _ = select.select([0], [], [], seconds)
     answer = os.read(0, 4096) if ready else b""
     if not answer:
-        click.echo()
+        sys.stdout.write("\n")
         raise NoAnswer
     return answer.decode("utf-8", "replace").rstrip("\r\n")
 

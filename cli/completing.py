@@ -12,7 +12,7 @@ from peer.client import Document
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from cli.base import App
+    from cli.app import App
 
 HELP = 50
 OFFERED = 100
@@ -74,7 +74,7 @@ def _people(ctx: click.Context, incomplete: str, direction: str) -> list[Complet
 
 def _ask(ctx: click.Context, ask: Callable[[App], list[Document]]) -> list[Document]:
     """Return what the daemon or the store says, or nothing at all."""
-    from cli.base import App
+    from cli.app import App
 
     app = ctx.find_object(App) or App()
     app.out.json = True  # no notes on the terminal

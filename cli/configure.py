@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.base import App, DispatchCommand, DispatchGroup, from_stdin, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
 from cli.output import string
 
 if TYPE_CHECKING:

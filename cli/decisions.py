@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from cli.base import App, DispatchCommand, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
 from cli.completing import request_ids
 from cli.dispatches import id_argument
 from cli.ids import pick, resolve, short

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from cli.base import App, DispatchCommand, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
 from cli.completing import dispatch_ids
 from cli.ids import resolve, short
-from cli.output import local_time, string
-from peer.client import Document
+from cli.listing import PAGE, show_box
+from cli.output import string
 
 STATES = (
     "queued",
@@ -25,7 +26,7 @@ STATES = (
 
 status_option = click.option("--status", type=click.Choice(STATES), help="Only those in this state.")
 limit_option = click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many."
+    "--limit", type=click.IntRange(1, 1000), default=PAGE, show_default=True, help="At most so many."
 )
 before_option = click.option("--before", metavar="ID", help="Only those older than this one: the next page.")
 id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatch_ids)
@@ -38,9 +39,7 @@ id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatc
 @pass_app
 def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
     """List the dispatches sent to me, newest first."""
-    rows = _page(app, "inbox", status, limit, before)
-    if any(row.get("status") == "pending" for row in rows):
-        app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
+    show_box(app, "inbox", status=status, limit=limit, before=before)
 
 
 @click.command(cls=DispatchCommand, example="dispatch sent --status completed")
@@ -50,37 +49,7 @@ def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
 @pass_app
 def sent(app: App, status: str | None, limit: int, before: str | None) -> None:
     """List the dispatches I sent, newest first."""
-    _page(app, "sent", status, limit, before)
-
-
-def _page(app: App, box: str, status: str | None, limit: int, before: str | None) -> list[Document]:
-    """Show one page of a box; return its rows, none with --json."""
-    document = app.read(
-        lambda source: source.dispatches(
-            box, status=status, limit=limit, before=resolve(source, before, boxes=[box]) if before else None
-        )
-    )
-    if app.out.json:
-        app.out.document(document)
-        return []
-    rows: list[Document] = document["dispatches"]
-    app.out.table(
-        ["id", "status", "from" if box == "inbox" else "to", "created", "task"],
-        [
-            [
-                short(row["dispatch_id"]),
-                string(row.get("status")),
-                string(row.get("peer")),
-                local_time(row.get("created")),
-                string(row.get("task")),
-            ]
-            for row in rows
-        ],
-        empty="nothing here that was sent to you" if box == "inbox" else "nothing here that you sent",
-    )
-    if len(rows) == limit:
-        app.out.note(f"for older ones: --before {short(rows[-1]['dispatch_id'])}")
-    return rows
+    show_box(app, "sent", status=status, limit=limit, before=before)
 
 
 @click.command(cls=DispatchCommand, example="dispatch status 4e5f6a7b\ndispatch status 4e5f6a7b --json")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from cli.base import App, DispatchCommand, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.ids import resolve, short
 from peer.client import Document

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cli.app import App
 from cli.asking import NoAnswer, choose, line
-from cli.base import App
 from cli.ids import short
 from cli.output import string
 from cli.showing import rule_text, show_approval, show_event, show_result

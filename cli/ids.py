@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cli.base import Source
+from cli.app import Source
 from peer.client import Document
 from peer.protocol.errors import Invalid, NotFound
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from cli.app import App
 from cli.asking import NoAnswer, choose, line
-from cli.base import App, DispatchCommand, DispatchGroup, from_stdin, pass_app
+from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
 from cli.completing import inviters
 from cli.output import interactive, local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from cli.base import App, DispatchCommand, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
 from cli.output import string
 from peer.protocol.errors import DispatchError, NotSignedIn
 

@@ -1,4 +1,4 @@
-"""The `dispatch` program: the table of its commands, and how every failure leaves it. Commands live beside this."""
+"""The `dispatch` program: where it starts, and how every ending leaves it. What can be typed is program.py."""
 
 from __future__ import annotations
 
@@ -6,95 +6,27 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
+from cli.app import App
+from peer.protocol.errors import DispatchError, Internal
 
-from cli.base import App, Entry, LazyGroup, from_stdin
-from cli.output import Output
-from peer.protocol.errors import DispatchError, Internal, Invalid
-from peer.version import VERSION
+FAILED, INTERRUPTED = 1, 130
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-SECTIONS = {
-    "This device": {
-        "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
-        "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
-        "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
-        "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
-        "config": Entry("cli.configure", "config", "Show and change the settings."),
-        "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
-        "completion": Entry("cli.configure", "completion", "Print the completion script of a shell."),
-    },
-    "People": {
-        "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),
-        "invite": Entry("cli.invitations", "invite", "Ask someone to let me dispatch to them."),
-        "invitations": Entry("cli.invitations", "invitations", "List open invitations, sent and received."),
-        "accept-invitation": Entry("cli.invitations", "accept_invitation", "Let an inviter dispatch to me."),
-        "decline-invitation": Entry("cli.invitations", "decline_invitation", "Say no to an invitation."),
-        "block": Entry("cli.invitations", "block", "Take no more invitations from someone."),
-        "trust": Entry("cli.trust", "trust", "Show, change or end what I granted to someone."),
-    },
-    "Dispatches": {
-        "send": Entry("cli.send", "send", "Send a task to a contact's machine."),
-        "sent": Entry("cli.dispatches", "sent", "List the dispatches I sent."),
-        "inbox": Entry("cli.dispatches", "inbox", "List the dispatches sent to me."),
-        "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
-        "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
-        "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
-        "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
-    },
-    "Decisions": {
-        "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
-        "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
-        "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
-        "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
-        "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
-    },
-}
-
-
-@click.group(
-    cls=LazyGroup,
-    sections=SECTIONS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    example="dispatch login --broker https://broker.example\n"
-    "dispatch invite bob@example.org\n"
-    "dispatch send bob@example.org 'Why does the build of shop fail?' --wait\n"
-    "dispatch inbox --json",
-    subcommand_metavar="COMMAND …",
-)
-@click.option("--broker", metavar="URL", help="The broker, in place of $DISPATCH_BROKER and the saved one.")
-@click.option("--token", metavar="TOKEN", help="The sign-in, in place of $DISPATCH_TOKEN and the saved one.")
-@click.version_option(VERSION, message="%(prog)s %(version)s")
-@click.pass_context
-def dispatch(ctx: click.Context, broker: str | None, token: str | None) -> None:
-    """Send tasks to the agents of people who trust you, and decide what theirs may do here.
-
-    `--json` prints one JSON document, before or after any command. Ids may be shortened: the last characters are
-    enough, when they fit one dispatch only.
-    """
-    app = ctx.ensure_object(App)
-    app.broker = app.broker or broker
-    app.token = from_stdin(token) if token is not None else app.token
+PLAIN_LISTS = (["inbox"], ["sent"])
+"""The lists that people and status lines ask for all day. Bare, they need no parsing, and so none of click's 40 ms."""
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command line; return its exit code. Whatever happens is said once, in words and with --json in JSON."""
     app = App(json=_wants_json(args))
     try:
-        result = dispatch.main(args=list(args), prog_name="dispatch", standalone_mode=False, obj=app)
+        code = _run(app, args)
         sys.stdout.flush()
+        return code
     except BrokenPipeError:
         # Whoever read us had enough (`| head`). Python must not try again to flush when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=not app.out.json)
-        return USAGE
-    except click.ClickException as error:
-        _say_usage(app.out, error)
-        return USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         app.out.interrupted()
         return INTERRUPTED
     except DispatchError as error:
@@ -106,7 +38,6 @@ def run(args: Sequence[str]) -> int:
         traceback.print_exc()
         app.out.error(Internal(f"{type(error).__name__}: {error}", fix="this is a bug of dispatch: please report it"))
         return FAILED
-    return result if isinstance(result, int) else DONE
 
 
 def main() -> None:
@@ -117,11 +48,16 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _say_usage(out: Output, error: click.ClickException) -> None:
-    """Say what was wrong with the command line, and where its help is."""
-    ctx = error.ctx if isinstance(error, click.UsageError) else None
-    command = ctx.command_path if ctx else "dispatch"
-    out.error(Invalid(error.format_message(), fix=f"see `{command} --help`"))
+def _run(app: App, args: Sequence[str]) -> int:
+    words = [word for word in args if word != "--json"]
+    if words in PLAIN_LISTS and "_DISPATCH_COMPLETE" not in os.environ:
+        from cli.listing import show_box
+
+        show_box(app, words[0])
+        return 0
+    from cli.program import parse_and_run
+
+    return parse_and_run(app, args)
 
 
 def _wants_json(args: Sequence[str]) -> bool:

@@ -12,15 +12,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-
-import click
+from typing import TextIO
 
 from peer.dispatches import text
 from peer.protocol.errors import DispatchError
 
 CELL = 120
 """Characters of a cell in a pipe; on a terminal rich fits cells to the width."""
+
+STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36}
+"""Select Graphic Rendition (ECMA-48, 8.3.117)."""
 
 COLOURS = {
     "queued": "blue",
@@ -68,10 +69,10 @@ class Output:
         width = max((len(name) for name in pairs), default=0)
         for name, value in pairs.items():
             first, *rest = text.block(value).split("\n")
-            label = click.style(name.ljust(width), dim=True) if colour(sys.stdout) else name.ljust(width)
-            click.echo(f"{label}  {_tinted(first, COLOURS.get(first))}".rstrip())
+            label = _styled(name.ljust(width), "dim", sys.stdout)
+            _echo(f"{label}  {_styled(first, COLOURS.get(first), sys.stdout)}".rstrip(), sys.stdout)
             for part in rest:
-                click.echo(" " * (width + 2) + part)
+                _echo(" " * (width + 2) + part, sys.stdout)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
         """Write rows under headings, or the line `empty` when there are none."""
@@ -83,7 +84,8 @@ class Output:
             shown = [list(columns), *([text.line(cell, limit=CELL) for cell in row] for row in rows)]
             widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
             for row in shown:
-                click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+                line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+                _echo(line.rstrip(), sys.stdout)
 
     def note(self, content: str) -> None:
         """Write a remark for a person to stderr; with --json it is left out."""
@@ -114,13 +116,12 @@ class Output:
 
     def _write(self, safe: str, style: str | None, *, err: bool) -> None:
         stream = sys.stderr if err else sys.stdout
-        click.echo(_styled(safe, style) if style and colour(stream) else safe, err=err)
+        _echo(_styled(safe, style, stream), stream)
 
 
-def colour(stream: object) -> bool:
+def colour(stream: TextIO) -> bool:
     """Whether to colour what goes to this stream: a terminal that understands it, and nobody said no (no-color.org)."""
-    isatty = getattr(stream, "isatty", None)
-    return bool(isatty and isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def interactive() -> bool:
@@ -132,6 +133,8 @@ def local_time(stamp: object) -> str:
     """Return an RFC 3339 time as local time with its zone: `2026-11-22 13:00:05 CET`. What is no time stays text."""
     if not isinstance(stamp, str) or not stamp:
         return ""
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError):
@@ -151,14 +154,13 @@ def string(value: object) -> str:
     return str(value)
 
 
-def _styled(safe: str, style: str) -> str:
-    if style in ("bold", "dim"):
-        return click.style(safe, bold=style == "bold" or None, dim=style == "dim" or None)
-    return click.style(safe, fg=style)
+def _styled(safe: str, style: str | None, stream: TextIO) -> str:
+    return f"\x1b[{STYLES[style]}m{safe}\x1b[0m" if style and colour(stream) else safe
 
 
-def _tinted(safe: str, style: str | None) -> str:
-    return _styled(safe, style) if style and colour(sys.stdout) else safe
+def _echo(safe: str, stream: TextIO) -> None:
+    stream.write(safe + "\n")
+    stream.flush()
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from cli.base import App, DispatchCommand, from_stdin, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, from_stdin, pass_app
 from cli.completing import recipients
 from cli.ids import resolve, short
 from cli.output import local_time, string

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from cli.base import App, DispatchCommand, DispatchGroup, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, DispatchGroup, pass_app
 from cli.completing import inviters
 from cli.output import local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options

@@ -8,7 +8,6 @@ Imports nothing but the standard library: the CLI reads this before anything els
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,7 +136,7 @@ class StateFolder:
     def write_private(self, path: Path, data: bytes) -> None:
         """Replace `path` with `data`, 0600, at once or not at all, and durably. Raises Unavailable (disk full, …)."""
         self.create()
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, SECRET_MODE)
             with os.fdopen(descriptor, "wb") as file:

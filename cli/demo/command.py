@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from cli.asking import confirm
-from cli.base import App, DispatchCommand, pass_app
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
 from cli.demo import material
 from cli.demo.stage import Stage, stage
 from cli.following import follow_run

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cli.base import App
+from cli.app import App
 from cli.demo import material
 from peer.protocol.errors import Unavailable
 from peer.state_folder import StateFolder

@@ -1,0 +1,41 @@
+"""The two lists of dispatches, shown. Their flags are in dispatches.py; bare, main.py comes here without click."""
+
+from __future__ import annotations
+
+from cli.app import App
+from cli.ids import resolve, short
+from cli.output import local_time, string
+from peer.client import Document
+
+PAGE = 50
+
+
+def show_box(app: App, box: str, *, status: str | None = None, limit: int = PAGE, before: str | None = None) -> None:
+    """Show one page of `inbox` or `sent`, newest first; `before` is the id, or a part of it, that it starts after."""
+    document = app.read(
+        lambda source: source.dispatches(
+            box, status=status, limit=limit, before=resolve(source, before, boxes=[box]) if before else None
+        )
+    )
+    if app.out.json:
+        app.out.document(document)
+        return
+    rows: list[Document] = document["dispatches"]
+    app.out.table(
+        ["id", "status", "from" if box == "inbox" else "to", "created", "task"],
+        [
+            [
+                short(row["dispatch_id"]),
+                string(row.get("status")),
+                string(row.get("peer")),
+                local_time(row.get("created")),
+                string(row.get("task")),
+            ]
+            for row in rows
+        ],
+        empty="nothing here that was sent to you" if box == "inbox" else "nothing here that you sent",
+    )
+    if len(rows) == limit:
+        app.out.note(f"for older ones: --before {short(rows[-1]['dispatch_id'])}")
+    if box == "inbox" and any(row.get("status") == "pending" for row in rows):
+        app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")

@@ -1,0 +1,171 @@
+"""`doctor`: each part is broken in turn, and the check names it with its fix."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli, Outcome
+from tests.cli.documents import FORBIDDEN, HOSTILE
+from tests.cli.fake_api import FakeApi
+
+LIVE = {"checks": [{"name": "reachability", "ok": True, "detail": "direct", "fix": ""}]}
+PROOF = {"tier": "bwrap", "canaries": [{"name": "ssh", "ok": True, "detail": "denied"}]}
+
+
+@contextmanager
+def broker(status: int = 200) -> Iterator[str]:
+    """A web server whose /health answers with `status`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def healthy(cli: Cli, api: FakeApi) -> Iterator[FakeApi]:
+    api["GET /v1/doctor"] = LIVE
+    with broker() as url:
+        cli.configure(broker=url, token="t", email="bob@example.org")
+        yield api
+
+
+@pytest.fixture
+def prove(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Plays `dp-agent --prove`."""
+    answer: dict[str, Any] = {"document": PROOF, "code": 0, "asked": []}
+
+    def run(args: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        answer["asked"].append(args)
+        raw = answer["document"]
+        return subprocess.CompletedProcess(
+            args, answer["code"], raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+        )
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return answer
+
+
+def broken(outcome: Outcome) -> dict[str, tuple[str, str]]:
+    return {c["name"]: (c["detail"], c["fix"]) for c in outcome.document["checks"] if not c["ok"]}
+
+
+def test_all_is_well(cli: Cli, healthy: FakeApi) -> None:
+    outcome = cli("doctor", "--json")
+    assert (outcome.code, broken(outcome)) == (0, {})
+    names = [check["name"] for check in outcome.document["checks"]]
+    assert names == ["permissions", "settings", "sign-in", "broker", "daemon", "reachability"]
+    human = cli("doctor")
+    assert human.code == 0
+    assert human.out.count("ok    ") == 6
+
+
+def test_what_the_daemon_finds_counts(cli: Cli, healthy: FakeApi) -> None:
+    healthy["GET /v1/doctor"] = {
+        "checks": [{"name": "sandbox", "ok": False, "detail": HOSTILE, "fix": "install bwrap"}]
+    }
+    outcome = cli("doctor")
+    assert outcome.code == 1
+    assert "fix: install bwrap" in outcome.out
+    assert [char for char in FORBIDDEN if char in outcome.out] == []
+    cli("doctor", "--fix")
+    assert [asked.query for asked in healthy.asked] == [{"fix": "0"}, {"fix": "1"}]
+
+
+def test_permissions_are_found_and_repaired(cli: Cli, healthy: FakeApi) -> None:
+    cli.folder.device_key.write_bytes(b"k")
+    cli.folder.device_key.chmod(0o644)
+    outcome = cli("doctor", "--json")
+    detail, fix = broken(outcome)["permissions"]
+    assert "device.key can be reached by others (mode 0644)" in detail
+    assert fix == "run `dispatch doctor --fix`"
+    assert cli.folder.device_key.stat().st_mode & 0o777 == 0o644
+    repaired = cli("doctor", "--fix", "--json")
+    assert repaired.code == 0
+    assert "repaired" in repaired.document["checks"][0]["detail"]
+    assert cli.folder.device_key.stat().st_mode & 0o777 == 0o600
+
+
+def test_settings_that_cannot_be_read(cli: Cli, healthy: FakeApi) -> None:
+    cli.configure(prot=1)
+    assert broken(cli("doctor", "--json"))["settings"][1] == "did you mean `port`?"
+
+
+def test_no_sign_in(cli: Cli, healthy: FakeApi) -> None:
+    cli.configure()
+    found = broken(cli("doctor", "--json"))
+    assert found["sign-in"][1] == "run `dispatch login --broker URL`"
+    assert "no broker" in found["broker"][0]
+
+
+def test_a_broker_that_is_away_or_ill(cli: Cli, healthy: FakeApi) -> None:
+    with broker() as url:
+        pass
+    cli.configure(broker=url, token="t")
+    detail, fix = broken(cli("doctor", "--json"))["broker"]
+    assert detail.startswith(f"can't reach broker {url}")
+    assert "dispatch whoami" in fix
+    with broker(503) as url:
+        cli.configure(broker=url, token="t")
+        assert "answers 503" in broken(cli("doctor", "--json"))["broker"][0]
+
+
+def test_without_a_daemon_the_sandbox_is_still_proven(cli: Cli, prove: dict[str, Any]) -> None:
+    with broker() as url:
+        cli.configure(broker=url, token="t")
+        outcome = cli("doctor", "--json")
+    assert outcome.code == 1
+    assert broken(outcome) == {
+        "daemon": (f"no local daemon token at {cli.folder.local_token}", "start it: `dispatch-daemon`")
+    }
+    assert outcome.document["checks"][-1]["detail"] == "bwrap: 1 canaries were denied"
+    assert prove["asked"][0][1:] == ["-m", "sandbox.agent", "--prove"]
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "said", "fix"),
+    [
+        (
+            {"error": {"code": 503, "message": "no bwrap", "fix": "apt install bubblewrap"}},
+            1,
+            "no bwrap",
+            "apt install",
+        ),
+        ({"tier": "bwrap", "canaries": [{"name": "ssh", "ok": False}]}, 1, "does not hold: ssh", "docs/security.md"),
+        (b"Traceback", 1, "gave no answer", "install dispatch again"),
+    ],
+)
+def test_a_sandbox_that_does_not_hold(
+    cli: Cli, prove: dict[str, Any], document: Any, code: int, said: str, fix: str
+) -> None:
+    prove.update(document=document, code=code)
+    detail, told = broken(cli("doctor", "--json"))["sandbox"]
+    assert said in detail
+    assert fix in told
+
+
+def test_on_a_fresh_machine_nothing_is_made(cli: Cli, prove: dict[str, Any]) -> None:
+    outcome = cli("doctor", "--fix", "--json")
+    assert outcome.code == 1
+    assert set(broken(outcome)) == {"permissions", "sign-in", "broker", "daemon"}
+    assert not cli.folder.path.exists()

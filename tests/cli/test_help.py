@@ -1,0 +1,133 @@
+"""The commands are those that were promised, and each of them, with each of its options, explains itself by example."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.base import DispatchCommand, DispatchGroup
+from cli.program import SECTIONS, dispatch
+from peer.version import VERSION
+from tests.cli.conftest import Cli
+
+PROMISED = [
+    *("login", "logout", "whoami", "doctor", "config", "completion"),
+    *("contacts", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
+    *("send", "sent", "inbox", "status", "watch", "cancel", "fetch"),
+    *("accept", "decline", "approvals", "approve", "deny"),
+]
+
+PROMISED_BELOW = {
+    "config": ["get", "list", "set"],
+    "invitations": ["withdraw"],
+    "trust": ["edit", "pause", "resume", "revoke", "show"],
+}
+
+PROMISED_OPTIONS = {
+    "login": "--broker --email --no-browser --label",
+    "doctor": "--fix",
+    "accept-invitation": "--tools --mcp-servers --paths --approval --max-per-day --expires --results --yes-unverified",
+    "trust edit": "--tools --mcp-servers --paths --approval --max-per-day --expires --results --yes-unverified",
+    "send": "--expires --meta --file --project --link --deliverable --background --device --wait",
+    "sent": "--status --limit",
+    "inbox": "--status --limit",
+    "accept": "--cwd --follow",
+    "decline": "--reason",
+    "approve": "--always --session",
+    "deny": "--note",
+    "fetch": "--to --force",
+}
+
+
+def walk(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        full = f"{path} {name}".strip()
+        yield full, command
+        if isinstance(command, click.Group):
+            yield from walk(command, full)
+
+
+EVERY = dict(walk(dispatch))
+
+
+def test_the_commands_are_the_promised_ones() -> None:
+    found = [name for section in SECTIONS.values() for name in section]
+    assert sorted(set(found) - {"demo"}) == sorted(PROMISED)
+    for name, below in PROMISED_BELOW.items():
+        assert sorted(full.split()[1] for full in EVERY if full.startswith(f"{name} ")) == below
+
+
+@pytest.mark.parametrize("name", PROMISED_OPTIONS)
+def test_the_options_are_there(name: str) -> None:
+    found = {text for param in EVERY[name].params for text in param.opts}
+    assert set(PROMISED_OPTIONS[name].split()) <= found
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_command_explains_itself_and_each_option(name: str) -> None:
+    command = EVERY[name]
+    assert isinstance(command, DispatchCommand | DispatchGroup)
+    assert command.help
+    assert command.help.split("\n")[0].endswith(".")
+    assert "--json" in [text for param in command.params for text in param.opts]
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{name} {param.opts}"
+            assert param.help.endswith("."), f"{name} {param.opts}"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_examples_can_be_typed(name: str) -> None:
+    """They name the command itself, and click takes their arguments as they stand."""
+    command = EVERY[name]
+    assert isinstance(command, DispatchCommand | DispatchGroup)
+    examples = command.example.splitlines()
+    assert examples
+    for example in examples:
+        program, *words = shlex.split(example.split(" < ")[0].split(" > ")[0].split(" | ")[0])
+        assert program == "dispatch"
+        path = name.split()
+        assert words[: len(path)] == path
+        if not isinstance(command, click.Group):
+            arguments = words[len(path) :]
+            parsed = DispatchCommand(name="x", params=[p for p in command.params if p.name not in ("json", "cwd")])
+            parsed.params += [click.Option(["--cwd"])]
+            if "-" not in arguments:
+                parsed.make_context("x", arguments)
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("name", ["", *EVERY])
+def test_help_is_everywhere_and_has_its_example(cli: Cli, name: str, flag: str) -> None:
+    outcome = cli(*name.split(), flag)
+    assert outcome.code == 0
+    assert f"Usage: dispatch {name}".rstrip() in outcome.out
+    assert "Example" in outcome.out
+
+
+def test_the_short_words_of_the_table_are_those_of_the_commands() -> None:
+    """The table is there so that help need not load the commands; it may say the same in fewer words, never nothing."""
+    for section in SECTIONS.values():
+        for name, entry in section.items():
+            assert entry.summary.endswith("."), name
+            assert len(entry.summary) <= 60, name
+
+
+def test_the_version_is_the_projects(cli: Cli) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == VERSION
+    assert cli("--version").out == f"dispatch {VERSION}\n"
+
+
+def test_nothing_at_all_is_answered_with_the_help(cli: Cli) -> None:
+    outcome = cli()
+    assert outcome.code == 2
+    assert "Decisions:" in outcome.err

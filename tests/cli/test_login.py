@@ -1,0 +1,244 @@
+"""`login` and `logout` as a person sees them, over a sign-in that the test plays; and `config`, `completion`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from peer import settings as config
+from peer.protocol.errors import Conflict, Unauthorized, Unavailable
+from peer.settings import Settings
+from tests.cli.conftest import Cli
+from tests.cli.documents import FIRST, HOSTILE, edge, row
+from tests.cli.fake_api import FakeApi
+
+ROOT = Path(__file__).parents[2]
+
+
+class Prompt(NamedTuple):
+    address: str
+    code: str
+    expires_in: int
+
+
+class SignedIn(NamedTuple):
+    user_id: str
+    broker: str
+    token: str
+    device_id: str
+
+
+class SignIn:
+    """Plays peer.signin: what it was called with, and what it raises."""
+
+    def __init__(self) -> None:
+        self.called: list[Any] = []
+        self.failure: Exception | None = None
+        self.address = "https://broker.example/login?code=ABCD-EFGH"
+
+    def sign_in(
+        self, settings: Settings, broker: str, email: str | None, label: str | None, on_prompt: Any
+    ) -> SignedIn:
+        self.called.append((broker, email, label))
+        on_prompt(Prompt(self.address, "ABCD-EFGH", 600))
+        if self.failure:
+            raise self.failure
+        return SignedIn(email or "alice@example.org", broker, "new-token", "12D3KooWAlice")
+
+    def sign_out(self, settings: Settings) -> None:
+        self.called.append(("out", settings.token))
+        if self.failure:
+            raise self.failure
+
+
+@pytest.fixture
+def signin(monkeypatch: pytest.MonkeyPatch) -> SignIn:
+    fake = SignIn()
+    module = types.ModuleType("peer.signin")
+    module.sign_in = fake.sign_in  # type: ignore[attr-defined]
+    module.sign_out = fake.sign_out  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "peer.signin", module)
+    return fake
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    return opened
+
+
+def test_login_says_where_to_go_and_keeps_what_comes(cli: Cli, signin: SignIn, browser: list[str]) -> None:
+    outcome = cli(
+        "login", "--broker", "https://Broker.example/", "--email", "alice@example.org", "--label", "desk", "--json"
+    )
+    assert outcome.code == 0
+    assert outcome.document == {
+        "user_id": "alice@example.org",
+        "broker": "https://broker.example",
+        "device_id": "12D3KooWAlice",
+    }
+    assert "https://broker.example/login?code=ABCD-EFGH" in outcome.err
+    assert "10 minutes" in outcome.err
+    assert browser == ["https://broker.example/login?code=ABCD-EFGH"]
+    saved = config.load(cli.folder)
+    assert (saved.broker, saved.token, saved.email) == ("https://broker.example", "new-token", "alice@example.org")
+    assert saved.device_name == "desk"
+    assert "new-token" not in outcome.out + outcome.err
+    again = cli("login", "--no-browser")
+    assert again.code == 0
+    assert signin.called[-1] == ("https://broker.example", "alice@example.org", "desk")
+    assert len(browser) == 1
+
+
+def test_login_tells_a_running_daemon(cli: Cli, signin: SignIn, browser: list[str], api: FakeApi) -> None:
+    api["POST /v1/reload"] = {}
+    assert cli("login", "--broker", "https://b.example").code == 0
+    assert api.bodies("POST", "/v1/reload") == [None]
+    api.fails("POST /v1/reload", 500, "no")
+    outcome = cli("login")
+    assert (outcome.code, "restart `dispatch-daemon`" in outcome.err) == (0, True)
+
+
+def test_login_without_a_broker_says_how_to_get_one(cli: Cli, signin: SignIn) -> None:
+    error = cli("login", "--json").document["error"]
+    assert error["code"] == 401
+    assert "dispatch-rendezvous serve" in error["fix"]
+    assert cli("login", "--broker", "http://broker.example", "--json").document["error"]["code"] == 422
+    assert signin.called == []
+
+
+def test_a_refused_login_changes_nothing(cli: Cli, signin: SignIn, browser: list[str]) -> None:
+    signin.failure = Conflict("alice@example.org has a root key already", fix="use the device that holds it")
+    outcome = cli("login", "--broker", "https://b.example", "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 409)
+    assert config.load(cli.folder) == Settings()
+
+
+def test_an_address_that_is_no_web_address_is_not_opened(cli: Cli, signin: SignIn, browser: list[str]) -> None:
+    signin.address = f"file:///etc/passwd {HOSTILE}"
+    outcome = cli("login", "--broker", "https://b.example")
+    assert browser == []
+    assert "\x1b" not in outcome.err
+
+
+def test_logout(cli: Cli, signin: SignIn) -> None:
+    assert cli("logout", "--json").document["error"]["code"] == 401
+    cli.configure(broker="https://b.example", token="old", email="a@b.c")
+    outcome = cli("logout", "--json")
+    assert outcome.document == {
+        "user_id": "a@b.c",
+        "broker": "https://b.example",
+        "signed_out": True,
+        "broker_told": True,
+    }
+    assert signin.called == [("out", "old")]
+    assert config.load(cli.folder) == Settings(broker="https://b.example", email="a@b.c")
+
+
+@pytest.mark.parametrize("failure", [Unavailable("can't reach broker"), Unauthorized("expired")])
+def test_logout_forgets_whatever_the_broker_says(cli: Cli, signin: SignIn, failure: Exception) -> None:
+    cli.configure(broker="https://b.example", token="old")
+    signin.failure = failure
+    outcome = cli("logout")
+    assert outcome.code == 0
+    assert ("could not be reached" in outcome.err) is isinstance(failure, Unavailable)
+    assert config.load(cli.folder).token == ""
+
+
+# Settings
+
+
+def test_config_sets_gets_and_lists(cli: Cli) -> None:
+    assert cli("config", "set", "port", "0").out == "port = 0\n"
+    assert cli("config", "get", "port", "--json").document == {"key": "port", "value": 0}
+    assert (
+        cli(
+            "config",
+            "set",
+            "model.api_key",
+            "-",
+            stdin="sk-very-secret\n",
+        ).code
+        == 0
+    )
+    listed = cli("config", "list")
+    assert "sk-very-secret" not in listed.out + listed.err
+    document = cli("config", "list", "--json").document
+    assert document["settings"]["model.api_key"] == "•••"
+    assert document["path"] == str(cli.folder.config)
+    assert cli("config", "get", "model.api_key").out == "•••\n"
+    assert cli("config", "get", "model.api_key", "--reveal").out == "sk-very-secret\n"
+    assert cli.folder.config.stat().st_mode & 0o777 == 0o600
+    cli("config", "set", "listen", "/ip4/127.0.0.1/tcp/1,/ip4/127.0.0.1/tcp/2")
+    assert cli("config", "get", "listen").out.splitlines() == ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("prot", "1", "did you mean `port`?"),
+        ("port", "x", "0 to 65535"),
+        ("broker", "http://b.example", "https://b.example"),
+    ],
+)
+def test_config_refuses(cli: Cli, key: str, value: str, fix: str) -> None:
+    outcome = cli("config", "set", key, value, "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 422)
+    assert fix in outcome.document["error"]["fix"]
+    assert not cli.folder.path.exists()
+
+
+# Completion
+
+
+def complete(cli: Cli, words: str, *, index: int | None = None) -> list[str]:
+    parts = ["dispatch", *words.split(" ")]
+    env = {
+        **os.environ,
+        "_DISPATCH_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(parts),
+        "COMP_CWORD": str(len(parts) - 1 if index is None else index),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stderr == ""
+    return [line.split(",", 1)[1] for line in done.stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(cli: Cli, shell: str) -> None:
+    outcome = cli("completion", shell)
+    assert outcome.code == 0
+    assert f"_DISPATCH_COMPLETE={shell}_complete" in outcome.out
+    assert cli("completion", shell, "--json").document["script"].strip() == outcome.out.strip()
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=outcome.out, text=True, check=True)
+    assert cli("completion", "tcsh").code == 2
+
+
+def test_completing_commands_ids_and_people(cli: Cli, api: FakeApi) -> None:
+    api["GET /v1/dispatches"] = {"dispatches": [row(FIRST, task=HOSTILE)]}
+    api["GET /v1/contacts"] = {"trust": [edge(), edge(direction="outgoing", peer="carol@example.org", alias="")]}
+    api["GET /v1/approvals"] = [{"dispatch_id": FIRST, "request_id": "r-1", "tool": HOSTILE}]
+    assert complete(cli, "inv") == ["invite", "invitations"]
+    assert complete(cli, "trust re") == ["resume", "revoke"]
+    assert "abcd5555" in complete(cli, "accept ab")
+    assert complete(cli, "send c") == ["carol@example.org"]
+    assert complete(cli, "trust show al") == ["alice@example.org", "ally"]
+    assert complete(cli, f"approve {FIRST} r") == ["r-1"]
+    assert complete(cli, "config set po") == ["port"]
+
+
+def test_completing_says_nothing_when_nothing_runs(cli: Cli) -> None:
+    assert complete(cli, "accept ab") == []
+    assert not cli.folder.path.exists()
+    assert json.loads("[]") == complete(cli, "send x")
