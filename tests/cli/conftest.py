@@ -100,7 +100,7 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     module = types.ModuleType("peer.store.reader")
     module.open_reader = open_reader  # type: ignore[attr-defined]
-    module.revoke_offline = revoke_offline  # type: ignore[attr-defined]
+    monkeypatch.setattr("peer.offline.revoke", revoke_offline)
     monkeypatch.setitem(sys.modules, "peer.store.reader", module)
     cli.folder.write_private(cli.folder.store, b"")
     return answers
