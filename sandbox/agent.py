@@ -268,7 +268,9 @@ def _leave() -> NoReturn:
 
 
 def main() -> None:
-    """Run one dispatch, or with `--prove` only prove the sandbox. Exit status 0 once `finished` was said, 1 when the node left or spoke no frames."""
+    """Run one dispatch, or with `--prove` only prove the sandbox. Exit status 0 once `finished` was said, 1
+    when the node left or spoke no frames.
+    """
     if sys.argv[1:] == ["--prove"]:
         proof.main()
     # Frames have the two pipes to themselves: a stray print of a library must not become half a frame.

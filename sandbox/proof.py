@@ -1,4 +1,4 @@
-"""`dp-agent --prove`: build the profile around an empty run, run the canaries in it, say what they met. Runs no task."""
+"""`dp-agent --prove`: build the profile around an empty run, run its canaries and say what they met. Runs no task."""
 
 from __future__ import annotations
 
