@@ -222,6 +222,17 @@ def test_a_refresh_reads_only_what_changed(tmp_path: Path) -> None:
     index.close()
 
 
+def test_a_longer_name_takes_its_words_from_a_shorter_one(tmp_path: Path) -> None:
+    for name in ("winch-motor", "motor"):
+        make(tmp_path, name)
+    index = ProjectIndex(None)
+    index.refresh([str(tmp_path)], clock=time.monotonic)
+    assert index.suggest("fix the winch-motor now", "", [str(tmp_path)]).project == "winch-motor"
+    assert index.suggest("fix the winch-motor now", "", [str(tmp_path)]).pinned
+    assert not index.suggest("fix winch-motor and motor", "", [str(tmp_path)]).pinned
+    index.close()
+
+
 def test_a_walk_cut_short_forgets_only_what_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("alder", "birch", "cedar"):
         make(tmp_path, name)
