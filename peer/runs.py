@@ -218,9 +218,9 @@ class Run:
         await self._flush()
         files, dropped = await self._take_files(finished.files)
         reply = finished.reply[:MAX_REPLY]
-        reason = finished.reason or ""
-        if dropped:
-            reason = f"{reason} {dropped}".strip()
+        reason = f"{finished.reason or ''} {dropped}".strip()[:2_000]
+        # What refused the run before it began may name folders of this machine: its person reads it, the sender does not.
+        told = reason if self._sandbox is not None else "the recipient's machine could not run it"
         facts = finished.sandbox or self._sandbox
         usage = finished.usage
         await self._step(
@@ -233,7 +233,8 @@ class Run:
                 effects,
                 files=files,
                 reply=reply,
-                reason=reason[:2_000],
+                reason=told,
+                own_reason=reason,
                 code=finished.code or 0,
                 usage={
                     "turns": usage.turns,
@@ -350,7 +351,6 @@ class Runs:
                 usd=scope.budget.usd,
                 output_bytes=scope.budget.output_bytes,
             ),
-            redact=scope.results == "redacted",
             cwd=row.cwd or None,
             protected=[str(self._context.state.path)],
             model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),

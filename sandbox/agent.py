@@ -163,7 +163,7 @@ class Agent:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
             cut = f"{event.output[:_OUTPUT_KEPT]}\n[{len(event.output) - _OUTPUT_KEPT} more characters]"
             event = msgspec.structs.replace(event, output=cut)
-        await self._writer.send(frames.Event(event=redacted(event) if self._start.redact else event))
+        await self._writer.send(frames.Event(event=event))
 
     async def _returned(self) -> list[frames.ReturnedFile]:
         collection = await trio.to_thread.run_sync(
@@ -204,16 +204,6 @@ class Agent:
             code=outcome.code,
             sandbox=self._facts,
         )
-
-
-def redacted(event: frames.TraceEvent) -> frames.TraceEvent:
-    """The event for an edge that returns results `redacted`: inputs and outputs as size and outcome only."""
-    if isinstance(event, frames.ToolCall):
-        size = len(msgspec.json.encode(event.input))
-        return msgspec.structs.replace(event, input={"redacted_bytes": size})
-    if isinstance(event, frames.ToolResult):
-        return msgspec.structs.replace(event, output=f"[{len(event.output.encode())} bytes]")
-    return event
 
 
 def _facts(report: CanaryReport) -> frames.SandboxFacts:

@@ -179,7 +179,6 @@ class Start(_Value, frozen=True, tag_field="kind", tag="start"):
     approval: Literal["manual", "auto"] = "manual"
     rules: list[Rule] = []
     budget: Budget = Budget()
-    redact: bool = False
     cwd: str | None = None
     protected: list[str] = []
     model: Model = Model()

@@ -99,9 +99,7 @@ class ModelProxy:
                 nursery.start_soon(self._accept, listener, client, slots, upstream, nursery)
                 try:
                     yield
-                except (
-                    Exception
-                ) as raised:  # the caller's own; out of this nursery it would arrive wrapped in a group
+                except Exception as raised:  # the caller's own; out of this nursery it would arrive wrapped in a group
                     problem = raised
                 nursery.cancel_scope.cancel()
         finally:
@@ -140,9 +138,7 @@ class ModelProxy:
             slots.release()
             await connection.aclose()
 
-    async def _one(
-        self, connection: _Connection, client: httpx.AsyncClient, upstream: trio.CapacityLimiter
-    ) -> bool:
+    async def _one(self, connection: _Connection, client: httpx.AsyncClient, upstream: trio.CapacityLimiter) -> bool:
         """Serve one request; False when the connection is done."""
         request = await connection.request()
         if request is None:
@@ -184,9 +180,7 @@ class ModelProxy:
         # While it is under way, at least what it asks is held against the budget, or eight at once could
         # each pass the check.
         reserved = (
-            Tokens(input=len(request.body) // BYTES_PER_TOKEN).cost_usd(request.model)
-            if request.counted
-            else 0.0
+            Tokens(input=len(request.body) // BYTES_PER_TOKEN).cost_usd(request.model) if request.counted else 0.0
         )
         self._reserved_usd += reserved
         reader: UsageReader | None = None
@@ -203,9 +197,7 @@ class ModelProxy:
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as problem:
             if connection.answering:
                 raise trio.BrokenResourceError from problem
-            raise Refused(
-                502, f"the model's API could not be reached ({type(problem).__name__})"
-            ) from problem
+            raise Refused(502, f"the model's API could not be reached ({type(problem).__name__})") from problem
         finally:
             self._reserved_usd -= reserved
             if reader is not None and request.counted:
@@ -214,9 +206,7 @@ class ModelProxy:
                 self.usage.output_tokens += tokens.output
                 self.usage.cost_usd += tokens.cost_usd(request.model)
 
-    async def _pass_answer(
-        self, connection: _Connection, response: httpx.Response, reader: UsageReader
-    ) -> None:
+    async def _pass_answer(self, connection: _Connection, response: httpx.Response, reader: UsageReader) -> None:
         back = [(name, value) for name in _PASSED_BACK if (value := response.headers.get(name)) is not None]
         await connection.start(response.status_code, back)
         async for chunk in response.aiter_raw():
@@ -235,9 +225,7 @@ class ModelProxy:
             body += chunk
             if len(body) > _MAX_ERROR:
                 raise Refused(502, f"the model's API answered {status}")
-        back = [
-            (name, value) for name in _PASSED_BACK[1:] if (value := response.headers.get(name)) is not None
-        ]
+        back = [(name, value) for name in _PASSED_BACK[1:] if (value := response.headers.get(name)) is not None]
         # A gateway may echo what it was sent.
         await connection.answer(status, body.replace(self._key.encode(), b"[key]"), back)
 

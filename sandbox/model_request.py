@@ -128,9 +128,7 @@ def _check_sources(waiting: list[object]) -> None:
             ):
                 raise Refused(403, "content by URL or stored file is not allowed from this sandbox")
             # A tool's input is the model's own words, free in shape; it is not content.
-            waiting.extend(
-                value for key, value in item.items() if key != "input" and isinstance(value, (list, dict))
-            )
+            waiting.extend(value for key, value in item.items() if key != "input" and isinstance(value, (list, dict)))
 
 
 def _no_constant(name: str) -> object:

@@ -146,16 +146,24 @@ def finish(
     effects: Effects,
     *,
     files: Sequence[FileRef] = (),
+    own_reason: str = "",
     **content: Any,
 ) -> None:
-    """End a run with its signed result: status, reply, files, usage, scope, sandbox, reason, code."""
+    """End a run with its signed result: status, reply, files, usage, scope, sandbox, reason, code.
+
+    `own_reason` is what this machine's person reads where it may not be told to the sender.
+    """
     row = current(db, dispatch_id, attempt)
     event: lifecycle.Event = status  # type: ignore[assignment]  # a status of the frames is an event of the table
     if status == "declined" and row.state == "accepted":
         event = "cancelled"
     dispatches.move(db, dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())
     dispatches.set_reason(
-        db, dispatch_id, code=content.get("code", 0), message=content.get("reason", ""), fix=content.pop("fix", "")
+        db,
+        dispatch_id,
+        code=content.get("code", 0),
+        message=own_reason or content.get("reason", ""),
+        fix=content.pop("fix", ""),
     )
     trace.close_all(db, dispatch_id, "ended")
     signed = receiving.conclude(db, context, row, event, effects, files=tuple(files), **content)

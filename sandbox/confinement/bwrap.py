@@ -69,18 +69,14 @@ def find() -> str:
     for candidate in CANDIDATES:
         if os.access(candidate, os.X_OK):
             return candidate
-    raise SandboxError(
-        "bubblewrap is not installed, so runs cannot be confined", fix="sudo apt install bubblewrap"
-    )
+    raise SandboxError("bubblewrap is not installed, so runs cannot be confined", fix="sudo apt install bubblewrap")
 
 
 def _check_version(candidate: str) -> None:
     try:
         said = subprocess.run([candidate, "--help"], env={}, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise SandboxError(
-            f"{candidate} does not start", fix="sudo apt install --reinstall bubblewrap"
-        ) from problem
+        raise SandboxError(f"{candidate} does not start", fix="sudo apt install --reinstall bubblewrap") from problem
     text = (said.stdout + said.stderr).decode(errors="replace").split()
     missing = [option for option in _NEEDED_OPTIONS if option not in text]
     if missing:
@@ -115,11 +111,7 @@ def interpreter() -> tuple[str, tuple[Root, ...]]:
     """
     program = Path(os.path.realpath(sys.executable))
     prefix = Path(os.path.realpath(sys.base_prefix))
-    if (
-        not program.is_relative_to(prefix)
-        or len(str(program)) > 200
-        or any(ch.isspace() for ch in str(program))
-    ):
+    if not program.is_relative_to(prefix) or len(str(program)) > 200 or any(ch.isspace() for ch in str(program)):
         raise SandboxError(
             f"the Python at {program} cannot run inside a sandbox",
             fix="install dispatch with the system's python3",

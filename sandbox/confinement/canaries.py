@@ -55,10 +55,7 @@ class CanaryReport:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        return (
-            tuple(canary.name for canary in self.canaries if canary.outcome in ("open", "missing"))
-            + self.unproven
-        )
+        return tuple(canary.name for canary in self.canaries if canary.outcome in ("open", "missing")) + self.unproven
 
     @property
     def ok(self) -> bool:
@@ -157,9 +154,7 @@ async def _run_inside(
     question = _question(attempts, shell, "inside", [str(SHELL_LAUNCHER), "--exec"])
     output = {"stdout": b"", "stderr": b""}
     with trio.move_on_after(_SECONDS) as deadline:
-        async with await spawn(
-            profile, words, profile.environment(), stdin=subprocess.PIPE, alter=alter
-        ) as process:
+        async with await spawn(profile, words, profile.environment(), stdin=subprocess.PIPE, alter=alter) as process:
 
             async def drain(name: str, stream: trio.lowlevel.FdStream | None) -> None:
                 if stream is not None:

@@ -42,9 +42,7 @@ def targets(profile: Profile) -> Iterator[tuple[list[Attempt], list[Attempt], in
         folder = Path(planted.enter_context(tempfile.TemporaryDirectory(prefix="dispatch-canary-"))).resolve()
         token = secrets.token_hex(8)
         attempts = (
-            _sockets(planted, folder, token)
-            + _files(planted, profile, folder, token)
-            + _kernel(profile, folder, token)
+            _sockets(planted, folder, token) + _files(planted, profile, folder, token) + _kernel(profile, folder, token)
         )
         attempts += _places(profile, folder, token)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -124,16 +122,10 @@ def _places(profile: Profile, folder: Path, token: str) -> list[Attempt]:
         if not writable:
             kind = "write" if source.is_dir() else "open_for_writing"
             there, here = {"path": str(source)}, {"path": str(at)}
-            out.append(
-                Attempt(f"read-only folder {number}", kind, there, here, required=os.access(source, os.W_OK))
-            )
+            out.append(Attempt(f"read-only folder {number}", kind, there, here, required=os.access(source, os.W_OK)))
             continue
         git = next(
-            (
-                path
-                for path in (source / ".git", source / ".claude")
-                if path.is_dir() and not path.is_symlink()
-            ),
+            (path for path in (source / ".git", source / ".claude") if path.is_dir() and not path.is_symlink()),
             None,
         )
         if git is not None and source in {root.path for root in profile.roots}:
@@ -159,9 +151,7 @@ def _places(profile: Profile, folder: Path, token: str) -> list[Attempt]:
     if profile.model_socket is not None:
         outside = {"family": "unix", "address": str(profile.model_socket)}
         out.append(
-            Attempt(
-                "model socket", "connect", outside, {**outside, "address": str(MODEL_SOCKET)}, permitted=True
-            )
+            Attempt("model socket", "connect", outside, {**outside, "address": str(MODEL_SOCKET)}, permitted=True)
         )
     return out
 
@@ -184,9 +174,7 @@ def _kernel(profile: Profile, folder: Path, token: str) -> list[Attempt]:
         _both("capabilities", "capabilities", required=os.geteuid() == 0),
         _both("netlink socket", "open_socket", family=16, kind=int(socket.SOCK_RAW)),
         _both("vsock socket", "open_socket", family=40, kind=int(socket.SOCK_STREAM), required=False),
-        _both(
-            "kernel crypto socket", "open_socket", family=38, kind=int(socket.SOCK_SEQPACKET), required=False
-        ),
+        _both("kernel crypto socket", "open_socket", family=38, kind=int(socket.SOCK_SEQPACKET), required=False),
         _both("memory of other processes", "call", name="process_vm_readv"),
     ]
     out += [
@@ -220,9 +208,7 @@ def _shell(folder: Path, token: str) -> list[Attempt]:
     out.append(_both("shell: signals to the agent", "parent", what="signal"))
     outside_socket = {"family": "unix", "address": str(folder / "s")}
     out.append(
-        Attempt(
-            "shell: model socket", "connect", outside_socket, {**outside_socket, "address": str(MODEL_SOCKET)}
-        )
+        Attempt("shell: model socket", "connect", outside_socket, {**outside_socket, "address": str(MODEL_SOCKET)})
     )
     out.append(_both("shell: unix socket", "open_socket", family=1, kind=int(socket.SOCK_STREAM)))
     agent_home = {"path": str(HOME / f".canary-{token}")}

@@ -24,9 +24,7 @@ _CHUNK = 1024 * 1024
 # Categories that steer a terminal or hide the order of a name, and halves of characters: control, format
 # (bidi), surrogate, private, unassigned, line and paragraph separators.
 _HOSTILE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_RESERVED = frozenset(
-    {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-)
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,8 @@ def collect_files(
     FileExistsError for an existing ``destination``.
     """
     destination.mkdir(mode=0o700)
-    taking = _Taking(
-        destination, max_files, max_bytes, max_bytes if max_file_bytes is None else max_file_bytes
-    )
-    base = openat2(
-        workspace, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-    )
+    taking = _Taking(destination, max_files, max_bytes, max_bytes if max_file_bytes is None else max_file_bytes)
+    base = openat2(workspace, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
     try:
         try:
             folder = _beneath(base, OUT, os.O_RDONLY | os.O_DIRECTORY)
@@ -212,9 +206,7 @@ class _Taking:
 
 
 def _beneath(folder: int, name: str, flags: int) -> int:
-    return openat2(
-        name, flags, directory=folder, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-    )
+    return openat2(name, flags, directory=folder, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
 
 
 def _shortened(name: str, addition: str) -> str:

@@ -79,9 +79,7 @@ class Pins:
                 path.mkdir(mode=0o500)
                 path.chmod(_FOLDER_MODE)
             else:
-                descriptor = os.open(
-                    path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-                )
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 try:
                     os.write(descriptor, content)
                     os.fchmod(descriptor, _FILE_MODE)

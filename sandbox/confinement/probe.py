@@ -96,11 +96,7 @@ def foreign_environment(allowed: list[str]) -> None:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/environ", "rb") as file:  # noqa: PTH123
-                    found = {
-                        item.split(b"=")[0].decode(errors="replace")
-                        for item in file.read().split(b"\0")
-                        if item
-                    }
+                    found = {item.split(b"=")[0].decode(errors="replace") for item in file.read().split(b"\0") if item}
             except OSError:
                 continue
             if found - set(allowed):
@@ -205,9 +201,7 @@ def main() -> None:
     if "shell" in asked:
         words = [*asked["shell"]["launcher"], sys.executable, "-ISB", "-c", asked["source"]]
         question = json.dumps({"attempts": asked["shell"]["attempts"], "parent": os.getpid()})
-        answer = subprocess.run(
-            words, input=question, capture_output=True, text=True, timeout=20, check=False
-        )
+        answer = subprocess.run(words, input=question, capture_output=True, text=True, timeout=20, check=False)
         if answer.returncode != 0:
             sys.stderr.write(answer.stderr)
             sys.exit(3)

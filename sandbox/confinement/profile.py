@@ -190,9 +190,7 @@ class Descriptors:
     filters: Sequence[int]
 
 
-def arguments(
-    profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], given: Descriptors
-) -> list[str]:
+def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], given: Descriptors) -> list[str]:
     """bwrap's arguments, without the program's. ``pins``: host path of a writable root → the protected
     names in it.
 
@@ -322,6 +320,4 @@ def _check(profile: Profile) -> None:
         raise SandboxError("two granted folders have the same place inside the sandbox", code=422)
     for part in profile.runtime:
         if any(hidden.is_relative_to(part.path) for hidden in profile.protected):
-            raise SandboxError(
-                f"the program folder {part.path} holds something that must stay hidden", code=403
-            )
+            raise SandboxError(f"the program folder {part.path} holds something that must stay hidden", code=403)

@@ -95,7 +95,7 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 pins.append(Pin(Path(entry.path).relative_to(root)))
             elif is_folder:
                 waiting.append(Path(entry.path))
-    above = {parent for pin in pins for parent in pin.path.parents if parent != Path(".")}
+    above = {parent for pin in pins for parent in pin.path.parents if parent != Path()}
     pins += [Pin(parent, writable=True) for parent in above]
     if len(pins) > max_pins:
         raise SandboxError(

@@ -74,9 +74,7 @@ async def test_a_broken_transfer_goes_on_where_it_was(tmp_path: Path) -> None:
                 )
             assert not destination.exists()
         serve_path(ben, path)
-        await blobs.fetch(
-            ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=size, destination=destination
-        )
+        await blobs.fetch(ana, ben.peer_id, statement_id=STATEMENT, digest=digest, size=size, destination=destination)
     assert offsets == [0, 2 * blobs.PIECE + 1000]
     assert destination.read_bytes() == path.read_bytes()
     assert not part.exists()

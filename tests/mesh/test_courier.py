@@ -301,7 +301,13 @@ async def test_a_flood_from_one_peer_does_not_delay_another() -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\xff\xff\xff\xff\x7f", b"\xff\xff\xff\x7f", frame(b"\xa0"), frame(b"not cbor"), frame(codec.encode({0: 0, 1: 0}))],
+    [
+        b"\xff\xff\xff\xff\x7f",
+        b"\xff\xff\xff\x7f",
+        frame(b"\xa0"),
+        frame(b"not cbor"),
+        frame(codec.encode({0: 0, 1: 0})),
+    ],
     ids=["endless length", "huge length", "empty map", "not cbor", "no body"],
 )
 async def test_what_is_not_a_statement_ends_the_stream_and_reaches_nobody(sent: bytes) -> None:

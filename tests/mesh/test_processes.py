@@ -63,25 +63,24 @@ def courier_of(host: MeshHost, outbox: MemoryOutbox, address: str) -> Courier:
 async def test_a_killed_peer_is_noticed_at_once_and_gets_the_rest_when_it_is_back() -> None:
     """SIGKILL: open streams end, the courier reconnects to the new process and brings what waited."""
     host, outbox = make_host(), MemoryOutbox()
-    async with host.running():
-        async with peer_process() as (process, peer_id, address):
-            courier = courier_of(host, outbox, address)
-            async with courier.running():
-                outbox.put(peer_id, "before", b"before")
-                courier.wake(peer_id)
-                await outbox.settled("before")
-                half = await host.open_stream(peer_id, HALF)
-                await half.receive(max_bytes=100, deadline=10)
-                process.send_signal(signal.SIGKILL)
-                with trio.fail_after(10), pytest.raises(StreamEnded):
-                    while True:
-                        await half.read(1 << 20, deadline=10)
-                await until(lambda: not host.connected(peer_id))
-                for number in range(10):
-                    outbox.put(peer_id, f"after{number}", b"x")
-                courier.wake(peer_id)
-                async with peer_process(int(address.split("/")[4])):
-                    await outbox.settled(*[f"after{number}" for number in range(10)])
+    async with host.running(), peer_process() as (process, peer_id, address):
+        courier = courier_of(host, outbox, address)
+        async with courier.running():
+            outbox.put(peer_id, "before", b"before")
+            courier.wake(peer_id)
+            await outbox.settled("before")
+            half = await host.open_stream(peer_id, HALF)
+            await half.receive(max_bytes=100, deadline=10)
+            process.send_signal(signal.SIGKILL)
+            with trio.fail_after(10), pytest.raises(StreamEnded):
+                while True:
+                    await half.read(1 << 20, deadline=10)
+            await until(lambda: not host.connected(peer_id))
+            for number in range(10):
+                outbox.put(peer_id, f"after{number}", b"x")
+            courier.wake(peer_id)
+            async with peer_process(int(address.split("/")[4])):
+                await outbox.settled(*[f"after{number}" for number in range(10)])
     assert outbox.answers["before"] == Answer(200, "1")
 
 

@@ -46,9 +46,6 @@ async def test_what_is_written_is_read_and_the_end_comes_after_it() -> None:
         await until(lambda: not dialled.streams and not accepted.streams)
 
 
-
-
-
 async def test_bulk_both_ways_beside_new_streams_does_not_deadlock(autojump_clock: trio.testing.MockClock) -> None:
     """Fault 5. Stock: each read loop waits to acknowledge a stream, behind bulk that the other one does not read."""
     size = 2_000_000

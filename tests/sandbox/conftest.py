@@ -84,9 +84,7 @@ async def finish(process: ConfinedProcess, seconds: float = 20) -> Done:
     return Done(code, parts["out"].decode(errors="replace"), parts["err"].decode(errors="replace"))
 
 
-async def run(
-    profile: Profile, argv: Sequence[str], env: Mapping[str, str] | None = None, **changes: object
-) -> Done:
+async def run(profile: Profile, argv: Sequence[str], env: Mapping[str, str] | None = None, **changes: object) -> Done:
     """Run ``argv`` confined and return how it ended."""
     profile = replace(profile, **changes)  # type: ignore[arg-type]
     everything = {**profile.environment(), **(env or {})}

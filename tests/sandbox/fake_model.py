@@ -103,9 +103,7 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
         def do_POST(self) -> None:
             model.raw = self.rfile.read(int(self.headers["content-length"]))
             body = json.loads(model.raw)
-            model.seen.append(
-                (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-            )
+            model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             model.hold.wait(20)
             if model.answer_with is not None:
                 status, headers, answer = model.answer_with
@@ -117,9 +115,7 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
                 return
             events = stream(model.next_turn(body), body["model"])
             if body.get("stream"):
-                answer = "".join(
-                    f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events
-                ).encode()
+                answer = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events).encode()
                 kind = "text/event-stream; charset=utf-8"
             else:
                 full = dict(events[0][1]["message"])

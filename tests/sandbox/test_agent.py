@@ -211,15 +211,6 @@ async def test_returned_files_over_the_budget_are_left_out_and_named(tmp_path: P
     assert {event.detail.partition(":")[0] for event in node.events(frames.Status)} == {"big", "link"}
 
 
-async def test_a_redacted_trace_holds_sizes_only(tmp_path: Path) -> None:
-    async with dp_agent() as node:
-        await node.run(start(tmp_path, bash("echo se''cret"), redact=True))
-    trace = repr([frame for frame in node.seen if isinstance(frame, frames.Event)])
-    assert "secret" not in trace and "echo" not in trace
-    assert node.calls[0].input == {"command": "echo se''cret"}, "the person here still sees what they agree to"
-    assert node.results == [(True, "[7 bytes]")]
-
-
 async def test_what_the_machine_might_obey_later_is_told(tmp_path: Path) -> None:
     plant = "mkdir -p sub/.vscode && echo '{}' > sub/.vscode/tasks.json; mkdir .git/hooks"
     async with dp_agent() as node:

@@ -196,17 +196,13 @@ async def test_a_shell_without_its_domain_is_noticed(
         assert "shell: unix socket" in failed
 
 
-async def test_a_canary_that_fails_outside_proves_nothing(
-    person: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_canary_that_fails_outside_proves_nothing(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     real = canary_targets._sockets
 
     def deaf(*arguments: object) -> list[canary_targets.Attempt]:
         out = real(*arguments)  # type: ignore[arg-type]
         return [
-            replace(one, outside={**one.outside, "address": ["127.0.0.1", 1]})
-            if one.name == "loopback port"
-            else one
+            replace(one, outside={**one.outside, "address": ["127.0.0.1", 1]}) if one.name == "loopback port" else one
             for one in out
         ]
 
@@ -230,11 +226,7 @@ async def test_a_probe_that_can_do_nothing_does_not_pass(person: Person) -> None
 async def test_a_sandbox_that_cannot_be_built_says_why(person: Person) -> None:
     with pytest.raises(SandboxError) as refused:
         await prove(person.profile, alter=lambda words: ["--no-such-option", *words])
-    assert (
-        refused.value.code == 503
-        and "no-such-option" in refused.value.message
-        and "bubblewrap" in refused.value.fix
-    )
+    assert refused.value.code == 503 and "no-such-option" in refused.value.message and "bubblewrap" in refused.value.fix
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,7 @@ async def claude(person: Person, turns: list[Turn], **changes: Any) -> tuple[Don
         assert profile.model_socket is not None
         async with proxy.serving(profile.model_socket):
             env = {**profile.environment(), **SETTINGS}
-            done = await finish(
-                await spawn(profile, [str(INSIDE), *WORDS], env, stdin=subprocess.DEVNULL), 60
-            )
+            done = await finish(await spawn(profile, [str(INSIDE), *WORDS], env, stdin=subprocess.DEVNULL), 60)
     return done, model, proxy
 
 
@@ -92,9 +90,7 @@ async def test_claudes_shell_is_nested(person: Person, home: bool) -> None:
         f"echo fine > {person.project}/mine; echo home $HOME; sleep 300 & echo started"
     )
     changes = {"home": person.workspace.parent / "home"} if home else {}
-    done, model, _ = await claude(
-        person, [call("Bash", command=command, description="x"), say("ok")], **changes
-    )
+    done, model, _ = await claude(person, [call("Bash", command=command, description="x"), say("ok")], **changes)
     assert done.code == 0, done.err
     said = results(model)
     assert "started" in said and "home /run/home/shell" in said, said

@@ -46,17 +46,11 @@ async def test_secrets_cannot_be_read(person: Person, place: str) -> None:
         Path.home() / ".bashrc",
     ]
     for secret in secrets[:2]:
-        assert (
-            "secret" in secret.read_text()
-        )  # reachable from outside, so that the refusals below mean something
-    attempts = [
-        f"cat '{path}{secret}'" for secret in secrets for path in ("", "/proc/1/root", "/proc/self/root")
-    ]
+        assert "secret" in secret.read_text()  # reachable from outside, so that the refusals below mean something
+    attempts = [f"cat '{path}{secret}'" for secret in secrets for path in ("", "/proc/1/root", "/proc/self/root")]
     for command, status, said in await each(place, person.profile, attempts):
         assert status != 0 and "device secret" not in said and "ssh secret" not in said, command
-    found = await each(
-        place, person.profile, [f"ls -A '{person.base}/home'", f"ls -AR '{person.base}/home/.dispatch'"]
-    )
+    found = await each(place, person.profile, [f"ls -A '{person.base}/home'", f"ls -AR '{person.base}/home/.dispatch'"])
     # The folder above granted roots exists inside as an empty shell of a name.
     assert found[0][2].split() == ["project", "reading"] and found[1][1] != 0
 
@@ -64,9 +58,7 @@ async def test_secrets_cannot_be_read(person: Person, place: str) -> None:
 @pytest.mark.parametrize("place", PLACES)
 async def test_nothing_outside_can_be_written(person: Person, place: str) -> None:
     places = [person.reading, person.base, person.base / "home", person.state]
-    places += [
-        Path(name) for name in ("/", "/usr", "/etc", "/run", "/dev", "/var", "/proc/sys/kernel", "/proc")
-    ]
+    places += [Path(name) for name in ("/", "/usr", "/etc", "/run", "/dev", "/var", "/proc/sys/kernel", "/proc")]
     attempts = [f"echo x > '{target}/planted'" for target in places]
     attempts += [
         f"echo x >> {person.reading}/notes.txt",
@@ -293,9 +285,7 @@ async def gone(mark: str, seconds: float) -> float:
 
 async def test_kill_ends_the_whole_tree(person: Person) -> None:
     mark = f"1000.{os.getpid()}1"
-    process = await spawn(
-        person.profile, ["/bin/bash", "-c", STUBBORN.format(mark=mark)], person.profile.environment()
-    )
+    process = await spawn(person.profile, ["/bin/bash", "-c", STUBBORN.format(mark=mark)], person.profile.environment())
     assert process.stdout is not None
     assert await process.stdout.receive_some(100) == b"ready\n"
     assert len(alive(mark)) >= 4

@@ -31,9 +31,7 @@ async def door(proxy: ModelProxy, folder: Path) -> AsyncIterator[httpx.AsyncClie
     path = folder / "model.sock"
     async with (
         proxy.serving(path),
-        httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://model.invalid"
-        ) as client,
+        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://model.invalid") as client,
     ):
         yield client
 
@@ -61,20 +59,12 @@ async def test_it_passes_on_with_the_key_and_counts(tmp_path: Path) -> None:
             assert proxy.usage.input_tokens == 130 and proxy.usage.output_tokens == 50
             # 100 plain, 10 read from and 20 written to the cache, 50 out, at 3 and 15 dollars a million.
             assert proxy.usage.cost_usd == pytest.approx((100 + 1 + 25) * 3e-6 + 50 * 15e-6)
-            streamed = await client.post(
-                "/v1/messages?beta=true", json={**BODY, "stream": True}, headers=headers
-            )
+            streamed = await client.post("/v1/messages?beta=true", json={**BODY, "stream": True}, headers=headers)
             assert streamed.headers["content-type"].startswith("text/event-stream")
             assert b'"text": "hello"' in streamed.content and streamed.content.endswith(b"\n\n")
-            assert (
-                proxy.usage.input_tokens == 260
-                and proxy.usage.output_tokens == 100
-                and proxy.usage.requests == 2
-            )
+            assert proxy.usage.input_tokens == 260 and proxy.usage.output_tokens == 100 and proxy.usage.requests == 2
             counted = await client.post("/v1/messages/count_tokens", json=BODY, headers=headers)
-            assert (
-                counted.status_code == 200 and proxy.usage.input_tokens == 260 and proxy.usage.requests == 3
-            )
+            assert counted.status_code == 200 and proxy.usage.input_tokens == 260 and proxy.usage.requests == 3
         assert not (tmp_path / "model.sock").exists()
     assert [path for path, _, _ in model.seen] == [
         "/v1/messages",
@@ -82,11 +72,7 @@ async def test_it_passes_on_with_the_key_and_counts(tmp_path: Path) -> None:
         "/v1/messages/count_tokens",
     ]
     for _, sent, body in model.seen:
-        assert (
-            sent["x-api-key"] == KEY
-            and sent["anthropic-version"] == "2023-06-01"
-            and body["model"] == BODY["model"]
-        )
+        assert sent["x-api-key"] == KEY and sent["anthropic-version"] == "2023-06-01" and body["model"] == BODY["model"]
         assert not {"authorization", "cookie", "x-other"} & set(sent)
 
 
@@ -113,9 +99,7 @@ async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str
             request = client.build_request(method, "/", json=BODY, extensions={"target": path.encode()})
             answer = await client.send(request)
             assert answer.status_code == 403 and "only the model's messages" in error_of(answer)
-            assert (
-                await client.post("/v1/messages", json=BODY)
-            ).status_code == 200  # and the door stays usable
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 200  # and the door stays usable
     assert len(model.seen) == 1 and proxy.usage.refused == 1
 
 
@@ -183,10 +167,7 @@ async def test_what_was_checked_is_what_is_sent(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
             assert (await client.post("/v1/messages", content=twice)).status_code == 200
-    assert (
-        model.seen[0][2] == {"model": "m", "messages": [], "container": None}
-        and model.raw.count(b"container") == 1
-    )
+    assert model.seen[0][2] == {"model": "m", "messages": [], "container": None} and model.raw.count(b"container") == 1
 
 
 async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
@@ -280,9 +261,7 @@ async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:
 
 async def test_redirects_errors_and_silence_upstream(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(
-            model.url, KEY, budget_usd=5, limits=ProxyLimits(response_bytes=10_000, silence_seconds=0.5)
-        )
+        proxy = ModelProxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(response_bytes=10_000, silence_seconds=0.5))
         async with door(proxy, tmp_path) as client:
             model.answer_with = (307, {"location": "http://127.0.0.1:1/"}, b"")
             answer = await client.post("/v1/messages", json=BODY)

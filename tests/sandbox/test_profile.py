@@ -115,9 +115,7 @@ def built(profile: Profile, pins: dict[Path, tuple[Pin, ...]] | None = None) -> 
 
 def test_arguments() -> None:
     words = built(
-        Profile(
-            workspace=W, roots=(Root(Path("/srv/p"), True), Root(Path("/srv/q"))), model_socket=W / "m.sock"
-        )
+        Profile(workspace=W, roots=(Root(Path("/srv/p"), True), Root(Path("/srv/q"))), model_socket=W / "m.sock")
     )
     for part in (
         "--unshare-user --unshare-ipc --unshare-pid --unshare-uts --unshare-net --unshare-cgroup-try",
@@ -147,8 +145,7 @@ def test_pins_come_after_every_root_and_respect_inner_ones() -> None:
     )
     words = built(Profile(workspace=W, roots=(Root(inner), Root(outer, True))), {outer: pins})
     order = [
-        words.index(f" {place} ")
-        for place in ("/srv/p", "/srv/p/sub", "/srv/p/.git", "/srv/p/x", "/srv/p/x/.git")
+        words.index(f" {place} ") for place in ("/srv/p", "/srv/p/sub", "/srv/p/.git", "/srv/p/x", "/srv/p/x/.git")
     ]
     assert order == sorted(order)
     # A read-only folder inside a writable one is not made writable again by the pin above its repository.
