@@ -67,10 +67,12 @@ def logout(app: App) -> None:
     told = True
     try:
         sign_out(app.folder)
+    except NotSignedIn:
+        raise
     except DispatchError as error:
-        if error.code != 503:
+        if error.code not in (401, 503):
             raise
-        told = False
+        told = error.code == 401  # there, it had ended already
     if app.out.json:
         app.out.document(
             {"user_id": resolved.email, "broker": resolved.broker, "signed_out": True, "broker_told": told}

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.asking import confirm
 from cli.app import App
+from cli.asking import confirm
 from cli.base import DispatchCommand, pass_app
 from cli.demo import material
 from cli.demo.stage import Stage, stage

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,13 +93,11 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         assert folder.path == cli.folder.path
         yield Reader()
 
-    def revoke_offline(folder: StateFolder, peer: str) -> Any:
+    def revoke(folder: StateFolder, peer: str) -> Any:
         answers["asked"].append(("revoke", peer))
         return {"status": "revoked", "trust_link_id": "t"}
 
-    module = types.ModuleType("peer.store.reader")
-    module.open_reader = open_reader  # type: ignore[attr-defined]
-    monkeypatch.setattr("peer.offline.revoke", revoke_offline)
-    monkeypatch.setitem(sys.modules, "peer.store.reader", module)
+    monkeypatch.setattr("peer.store.reader.open_reader", open_reader)
+    monkeypatch.setattr("peer.offline.revoke", revoke)
     cli.folder.write_private(cli.folder.store, b"")
     return answers

@@ -6,33 +6,20 @@ import json
 import os
 import subprocess
 import sys
-import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from peer import settings as config
 from peer.protocol.errors import Conflict, Unauthorized, Unavailable
-from peer.settings import Settings
+from peer.signin import Prompt, SignedIn
+from peer.state_folder import StateFolder
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, edge, row
 from tests.cli.fake_api import FakeApi
 
 ROOT = Path(__file__).parents[2]
-
-
-class Prompt(NamedTuple):
-    address: str
-    code: str
-    expires_in: int
-
-
-class SignedIn(NamedTuple):
-    user_id: str
-    broker: str
-    token: str
-    device_id: str
 
 
 class SignIn:
@@ -44,16 +31,21 @@ class SignIn:
         self.address = "https://broker.example/login?code=ABCD-EFGH"
 
     def sign_in(
-        self, settings: Settings, broker: str, email: str | None, label: str | None, on_prompt: Any
+        self,
+        folder: StateFolder,
+        broker: str,
+        email: str | None,
+        label: str | None,
+        on_prompt: Callable[[Prompt], None],
     ) -> SignedIn:
-        self.called.append((broker, email, label))
+        self.called.append((folder.path, broker, email, label))
         on_prompt(Prompt(self.address, "ABCD-EFGH", 600))
         if self.failure:
             raise self.failure
-        return SignedIn(email or "alice@example.org", broker, "new-token", "12D3KooWAlice")
+        return SignedIn(email or "alice@example.org", broker, "12D3KooWAlice", label or "host", "new-token")
 
-    def sign_out(self, settings: Settings) -> None:
-        self.called.append(("out", settings.token))
+    def sign_out(self, folder: StateFolder) -> None:
+        self.called.append(("out", folder.path))
         if self.failure:
             raise self.failure
 
@@ -61,10 +53,8 @@ class SignIn:
 @pytest.fixture
 def signin(monkeypatch: pytest.MonkeyPatch) -> SignIn:
     fake = SignIn()
-    module = types.ModuleType("peer.signin")
-    module.sign_in = fake.sign_in  # type: ignore[attr-defined]
-    module.sign_out = fake.sign_out  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "peer.signin", module)
+    monkeypatch.setattr("peer.signin.sign_in", fake.sign_in)
+    monkeypatch.setattr("peer.signin.sign_out", fake.sign_out)
     return fake
 
 
@@ -88,23 +78,17 @@ def test_login_says_where_to_go_and_keeps_what_comes(cli: Cli, signin: SignIn, b
     assert "https://broker.example/login?code=ABCD-EFGH" in outcome.err
     assert "10 minutes" in outcome.err
     assert browser == ["https://broker.example/login?code=ABCD-EFGH"]
-    saved = config.load(cli.folder)
-    assert (saved.broker, saved.token, saved.email) == ("https://broker.example", "new-token", "alice@example.org")
-    assert saved.device_name == "desk"
     assert "new-token" not in outcome.out + outcome.err
-    again = cli("login", "--no-browser")
-    assert again.code == 0
-    assert signin.called[-1] == ("https://broker.example", "alice@example.org", "desk")
-    assert len(browser) == 1
+    assert signin.called == [(cli.folder.path, "https://broker.example", "alice@example.org", "desk")]
 
 
-def test_login_tells_a_running_daemon(cli: Cli, signin: SignIn, browser: list[str], api: FakeApi) -> None:
-    api["POST /v1/reload"] = {}
-    assert cli("login", "--broker", "https://b.example").code == 0
-    assert api.bodies("POST", "/v1/reload") == [None]
-    api.fails("POST /v1/reload", 500, "no")
-    outcome = cli("login")
-    assert (outcome.code, "restart `dispatch-daemon`" in outcome.err) == (0, True)
+def test_login_takes_what_is_known_and_opens_no_browser(cli: Cli, signin: SignIn, browser: list[str]) -> None:
+    cli.configure(broker="https://b.example", device_name="desk")
+    outcome = cli("login", "--no-browser")
+    assert outcome.code == 0
+    assert "signed in as alice@example.org at https://b.example" in outcome.out
+    assert signin.called == [(cli.folder.path, "https://b.example", None, "desk")]
+    assert browser == []
 
 
 def test_login_without_a_broker_says_how_to_get_one(cli: Cli, signin: SignIn) -> None:
@@ -115,11 +99,10 @@ def test_login_without_a_broker_says_how_to_get_one(cli: Cli, signin: SignIn) ->
     assert signin.called == []
 
 
-def test_a_refused_login_changes_nothing(cli: Cli, signin: SignIn, browser: list[str]) -> None:
+def test_a_refused_login_says_why(cli: Cli, signin: SignIn, browser: list[str]) -> None:
     signin.failure = Conflict("alice@example.org has a root key already", fix="use the device that holds it")
     outcome = cli("login", "--broker", "https://b.example", "--json")
     assert (outcome.code, outcome.document["error"]["code"]) == (1, 409)
-    assert config.load(cli.folder) == Settings()
 
 
 def test_an_address_that_is_no_web_address_is_not_opened(cli: Cli, signin: SignIn, browser: list[str]) -> None:
@@ -130,7 +113,6 @@ def test_an_address_that_is_no_web_address_is_not_opened(cli: Cli, signin: SignI
 
 
 def test_logout(cli: Cli, signin: SignIn) -> None:
-    assert cli("logout", "--json").document["error"]["code"] == 401
     cli.configure(broker="https://b.example", token="old", email="a@b.c")
     outcome = cli("logout", "--json")
     assert outcome.document == {
@@ -139,18 +121,21 @@ def test_logout(cli: Cli, signin: SignIn) -> None:
         "signed_out": True,
         "broker_told": True,
     }
-    assert signin.called == [("out", "old")]
-    assert config.load(cli.folder) == Settings(broker="https://b.example", email="a@b.c")
+    assert signin.called == [("out", cli.folder.path)]
+
+
+def test_logout_of_somebody_who_never_signed_in(cli: Cli) -> None:
+    error = cli("logout", "--json").document["error"]
+    assert (error["code"], error["fix"]) == (401, "run `dispatch login --broker URL`")
 
 
 @pytest.mark.parametrize("failure", [Unavailable("can't reach broker"), Unauthorized("expired")])
-def test_logout_forgets_whatever_the_broker_says(cli: Cli, signin: SignIn, failure: Exception) -> None:
+def test_logout_is_done_whatever_the_broker_says(cli: Cli, signin: SignIn, failure: Exception) -> None:
     cli.configure(broker="https://b.example", token="old")
     signin.failure = failure
     outcome = cli("logout")
     assert outcome.code == 0
     assert ("could not be reached" in outcome.err) is isinstance(failure, Unavailable)
-    assert config.load(cli.folder).token == ""
 
 
 # Settings
