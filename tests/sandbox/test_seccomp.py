@@ -70,7 +70,21 @@ def verdict(arch: str, name: str, *arguments: int) -> int:
 @pytest.mark.parametrize("arch", AUDIT)
 @pytest.mark.parametrize(
     "name",
-    ["ptrace", "keyctl", "unshare", "mount", "process_vm_writev", "bpf", "userfaultfd", "io_uring_setup", "clone3", "perf_event_open", "shmget", "setns", "mseal"],
+    [
+        "ptrace",
+        "keyctl",
+        "unshare",
+        "mount",
+        "process_vm_writev",
+        "bpf",
+        "userfaultfd",
+        "io_uring_setup",
+        "clone3",
+        "perf_event_open",
+        "shmget",
+        "setns",
+        "mseal",
+    ],
 )
 def test_dangerous_calls_do_not_exist(arch: str, name: str) -> None:
     assert verdict(arch, name) == errno.ENOSYS
