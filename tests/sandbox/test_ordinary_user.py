@@ -36,15 +36,32 @@ def test_everything_holds_for_an_ordinary_user() -> None:
     program, path = interpreter()
     with tempfile.TemporaryDirectory(prefix="dispatch-nobody-", dir="/var/tmp") as folder:
         os.chown(folder, NOBODY, NOBODY)
+        user = [
+            f"--reuid={NOBODY}",
+            f"--regid={NOBODY}",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+        ]
+        words = [
+            "-B",
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            f"--basetemp={folder}/t",
+            "-p",
+            "no:hypothesispytest",
+            *TESTS,
+        ]
         done = subprocess.run(
-            ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all",
-             program, "-B", "-m", "pytest", "-q", "-x", f"--basetemp={folder}/t", "-p", "no:hypothesispytest", *TESTS],
+            ["/usr/bin/setpriv", *user, program, *words],
             cwd=Path(__file__).parents[2],
-            env={"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": path, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": path, "LANG": "C.UTF-8"},
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
-        )  # fmt: skip
+        )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " skipped" not in done.stdout and " passed" in done.stdout, done.stdout
