@@ -50,8 +50,10 @@ MAX_PINS = 256
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One thing that gets a mount of its own. ``path``: relative to the root it lies in. ``writable``: a folder
-    on the way to a protected name, which must not be renamed away from above it.
+    """One thing that gets a mount of its own.
+
+    ``path``: relative to the root it lies in. ``writable``: a folder on the way to a protected name, which must not
+    be renamed away from above it.
     """
 
     path: Path

@@ -118,8 +118,7 @@ async def test_limits_hold(person: Person) -> None:
     limits = Limits(file_size=1024, tmp_size=64 * 1024, processes=64, open_files=256)
     done = await shell(
         person.profile,
-        "ulimit -c -n; head -c 4096 /dev/zero > big; stat -c %s big; df --output=size -k /tmp | tail -1;"
-        "ulimit -n 9999",
+        "ulimit -c -n; head -c 4096 /dev/zero > big; stat -c %s big; df --output=size -k /tmp | tail -1;ulimit -n 9999",
         limits=limits,
     )
     assert "256" in done.out.split() and "1024" in done.out.split() and "64" in done.out.split()

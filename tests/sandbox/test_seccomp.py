@@ -39,9 +39,7 @@ landlock_restrict_self 446 446
 mseal 462 462
 """
 ROWS = [line.split() for line in TABLE.strip().splitlines()]
-NUMBERS = {
-    arch: {row[0]: int(row[column]) for row in ROWS} for arch, column in (("X86_64", 1), ("AARCH64", 2))
-}
+NUMBERS = {arch: {row[0]: int(row[column]) for row in ROWS} for arch, column in (("X86_64", 1), ("AARCH64", 2))}
 
 
 def judge(code: bytes, audit: int, number: int, *arguments: int) -> int:
