@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -247,14 +248,26 @@ class _Routes:
         except trio.WouldBlock:
             return _failure(DispatchError("too many live views at once", fix="close some", code=429))
 
-        async def stream() -> AsyncIterator[bytes]:
-            try:
-                async for piece in _follow(self._node, dispatch_id, after):
-                    yield piece
-            finally:
-                self._streams.release_on_behalf_of(request)
+        return _LiveView(
+            _follow(self._node, dispatch_id, after),
+            partial(self._streams.release_on_behalf_of, request),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store"},
+        )
 
-        return StreamingResponse(stream(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+class _LiveView(StreamingResponse):
+    """A stream that says when it is over, also when its reader has gone before its first byte."""
+
+    def __init__(self, content: AsyncIterator[bytes], over: Callable[[], None], **more: Any) -> None:
+        super().__init__(content, **more)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
 
 async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[bytes]:

@@ -215,13 +215,15 @@ class BrokerLink:
             log.warning("invitation.refused", token=item.token, code=error.code, message=error.message)
 
     async def _learn_received(self, item: BrokerInvitation) -> None:
+        effects = Effects()
+
         def step(db: Any) -> None:
             row = introducing.received(db, self._context, item.statement)
-            if row is not None and row.status == "open" and item.status == "withdrawn":
-                invitations.set_status(db, row.token, "withdrawn")
+            if row is not None and item.status == "withdrawn":
+                introducing.withdrawn(db, self._context, row.token, effects)
 
         await self._context.store.write(step)
-        self._apply(Effects(contacts_changed=False))
+        self._apply(effects)
 
     async def _learn_sent(self, item: BrokerInvitation) -> None:
         if item.sealed is None:

@@ -98,6 +98,8 @@ class Puller:
         self._connect = connect
         self._news = trio.Event()
         self._under_way: set[tuple[str, str, int]] = set()
+        self._one_by_one: dict[bytes, trio.Lock] = {}
+        """Of files with the same bytes: a dispatch may carry two of them, and both are fetched to one place."""
         self._limit = trio.CapacityLimiter(PULLS_AT_ONCE)
 
     def wake(self) -> None:
@@ -134,21 +136,30 @@ class Puller:
         effects = Effects()
         try:
             await self._connect(device)
-            await blob_protocol.fetch(
-                self._host,
-                device,
-                statement_id=names.uuid_bytes(item.statement),
-                digest=item.digest,
-                size=item.size,
-                destination=await trio.to_thread.run_sync(context.blobs.destination, item.digest),
-            )
+            destination = await trio.to_thread.run_sync(context.blobs.destination, item.digest)
+            lock = self._one_by_one.setdefault(item.digest, trio.Lock())
+            async with lock:
+                await blob_protocol.fetch(
+                    self._host,
+                    device,
+                    statement_id=names.uuid_bytes(item.statement),
+                    digest=item.digest,
+                    size=item.size,
+                    destination=destination,
+                )
+            if not lock.locked():
+                self._one_by_one.pop(item.digest, None)
             await context.store.write(lambda db: receiving.files_arrived(db, context, item, effects))
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
                 return True
             reason = error.message
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
-            await context.store.write(lambda db: receiving.files_refused(db, context, item, reason, effects))
+            try:
+                await context.store.write(lambda db: receiving.files_refused(db, context, item, reason, effects))
+            except DispatchError as unstored:
+                log.error("blob.refusal_not_stored", dispatch=item.dispatch_id, code=unstored.code)
+                return True
         except OSError as error:
             log.error("blob.not_stored", dispatch=item.dispatch_id, errno=error.errno)
             return True

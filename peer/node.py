@@ -6,6 +6,7 @@ checks what needs waiting (files, folders, the broker), runs one step in one tra
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,13 +28,14 @@ from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.protocol import names
-from peer.protocol.errors import Invalid, NotFound, Unavailable
+from peer.protocol.errors import DispatchError, Invalid, NotFound, Unavailable
 from peer.protocol.statements import FileRef
 from peer.run_folders import RunFolders
 from peer.runs import Runs
 from peer.settings import Settings
 from peer.steps import introducing, receiving, running, sending
-from peer.store import contacts, dispatches, outbox, views
+from peer.store import contacts, dispatches, outbox, rows, views
+from peer.store.blobs import StagedFile
 from peer.trusting import Trusting
 from sandbox import frames
 
@@ -41,6 +43,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Document = dict[str, Any]
+
+STORE_RETRY_SECONDS = 10.0
+"""Between tries to write down what expired, when the store refuses."""
 
 
 class Node:
@@ -77,15 +82,17 @@ class Node:
         """Be a peer while the block runs. What an earlier node left half done is put right first."""
         effects = Effects()
         await self.context.store.write(lambda db: running.interrupt_all(db, self.context, effects))
+        await self._sweep()
         await self._refresh_admitted()
         async with self.host.running(), trio.open_nursery() as nursery:
+            # Before anything is awaited: peers may already be bringing statements that have effects.
+            self._nursery = nursery
             await nursery.start(self.runs.serve)
             nursery.start_soon(self._puller.run)
             nursery.start_soon(self._expiring)
             nursery.start_soon(self.broker.run)
             nursery.start_soon(self.folders.keep_fresh)
             async with self._courier.running():
-                self._nursery = nursery
                 # What waits goes out, and what waits for us over there comes in, also with the broker away.
                 self._courier.greet(self._admitted)
                 for device in await self.context.store.read(outbox.waiting_devices):
@@ -159,28 +166,38 @@ class Node:
         context = self.context
         # Before any file is read: who may not send learns it at once.
         await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
-        files = []
-        for path in paths:
-            if not path.is_absolute():
-                raise Invalid(f"{path} is not an absolute path", fix="name the file by its whole path")
-            take = partial(context.blobs.take_in, path, limit=payload.MAX_FILE_BYTES)
-            size, digest = await trio.to_thread.run_sync(take)
-            files.append(FileRef(path.name, size, digest))
-        payload.check_files(tuple(payload.FileFact(item.name, item.size) for item in files))
-        draft = sending.Draft(
-            recipient=recipient,
-            task=facts.task,
-            lifetime_seconds=facts.lifetime_seconds,
-            files=tuple(files),
-            project=facts.project,
-            links=facts.links,
-            deliverable=facts.deliverable,
-            background=facts.background,
-            metadata=dict(facts.metadata),
-            parent_id=request.get("parent_id") or "",
-            device=request.get("device") or "",
-        )
-        row = await self.step(lambda db, effects: sending.compose(db, context, draft, effects))
+        files: list[StagedFile] = []
+        try:
+            for path in paths:
+                if not path.is_absolute():
+                    raise Invalid(f"{path} is not an absolute path", fix="name the file by its whole path")
+                take = partial(context.blobs.take_in, path, path.name, limit=payload.MAX_FILE_BYTES)
+                files.append(await trio.to_thread.run_sync(take))
+            payload.check_files(tuple(payload.FileFact(item.name, item.size) for item in files))
+            draft = sending.Draft(
+                recipient=recipient,
+                task=facts.task,
+                lifetime_seconds=facts.lifetime_seconds,
+                files=tuple(FileRef(item.name, item.size, item.digest) for item in files),
+                project=facts.project,
+                links=facts.links,
+                deliverable=facts.deliverable,
+                background=facts.background,
+                metadata=dict(facts.metadata),
+                parent_id=request.get("parent_id") or "",
+                device=request.get("device") or "",
+            )
+
+            def compose(db: Any, effects: Effects) -> rows.Dispatch:
+                row = sending.compose(db, context, draft, effects)
+                for item in files:
+                    item.keep()
+                return row
+
+            row = await self.step(compose)
+        finally:
+            for item in files:
+                item.discard()
         return {
             "dispatch_id": row.dispatch_id,
             "status": row.state,
@@ -233,7 +250,8 @@ class Node:
         row, scope = await self.step(
             lambda db, effects: receiving.accept(db, context, dispatch_id, effects, cwd=folder or "")
         )
-        await self.runs.start(row, scope)
+        # No await between the commit and this: nothing may come between an accept and its run.
+        self.runs.start(row, scope)
         return {
             "dispatch_id": dispatch_id,
             "decision": "accepted",
@@ -314,6 +332,14 @@ class Node:
                 "ANTHROPIC_API_KEY",
             )
 
+    async def _sweep(self) -> None:
+        """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name."""
+        named = await self.context.store.read(dispatches.named_digests)
+        removed = await trio.to_thread.run_sync(self.context.blobs.sweep, named)
+        await trio.to_thread.run_sync(partial(shutil.rmtree, self.context.state.runs, ignore_errors=True))
+        if removed:
+            log.info("blobs.swept", files=removed)
+
     async def _connect(self, device: str) -> None:
         if not self.host.connected(device):
             await self.host.connect(device, await self._addresses(device))
@@ -336,7 +362,13 @@ class Node:
         """End what was not accepted in time, when its time comes."""
         while True:
             self._deadline = trio.Event()
-            upcoming = await self._expire_overdue()
+            try:
+                upcoming = await self._expire_overdue()
+            except DispatchError as error:
+                # A full disk. Views show what is overdue as expired, and an accept checks for itself.
+                log.error("expiry.not_stored", code=error.code)
+                await trio.sleep(STORE_RETRY_SECONDS)
+                continue
             # An hour at most: the machine may sleep, or its clock be set.
             left = 3600.0 if upcoming is None else (upcoming - self.context.clock()) / 1000
             with trio.move_on_after(min(max(left, 0.0), 3600.0) + 0.001):

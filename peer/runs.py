@@ -19,21 +19,24 @@ import msgspec
 import structlog
 import trio
 
+from peer.briefing import ANSWER_SECONDS, start_frame
 from peer.context import Context, Effects
 from peer.dispatches import payload
 from peer.dispatches.redaction import redacted
 from peer.protocol.errors import Conflict, DispatchError
-from peer.protocol.statements import Dispatch, FileRef
+from peer.protocol.statements import FileRef
 from peer.settings import Settings
-from peer.steps import receiving, running
-from peer.store import dispatches, rows
+from peer.steps import running
+from peer.store import rows
+from peer.store.blobs import StagedFile
 from peer.trust import scopes
 from sandbox import frames
 from sandbox.errors import FrameError
 
 log = structlog.get_logger(__name__)
 
-ANSWER_SECONDS = 120.0
+STORE_RETRY_SECONDS = 2.0
+"""Between tries to store how a run ended, when the store refuses (a full disk): the end is not lost."""
 FLUSH_SECONDS = 0.05
 """Events that come within this are signed as one batch: a person sees them at once, and a burst costs one fsync."""
 MAX_BUFFERED = 64
@@ -59,10 +62,8 @@ class Run:
         self._flushing = trio.Lock()
         self._fresh = trio.Event()
         self._writer: frames.FrameWriter | None = None
-        self._process: trio.Process | None = None
         self._scope_of_task = trio.CancelScope()
         self._sandbox: frames.SandboxFacts | None = None
-        self.ended = trio.Event()
 
     # --- from outside
 
@@ -78,20 +79,40 @@ class Run:
 
     # --- the life of a run
 
-    async def live(self, start: frames.Start) -> None:
-        """Run the agent to its end and store how it ended; a run that was killed stores nothing."""
-        run_dir = Path(start.run_dir)
+    async def live(self, brief: Callable[[Any], frames.Start]) -> None:
+        """Run the agent to its end and store how it ended; a run that was killed stores nothing.
+
+        `brief` reads from the store what the agent is told. Raises nothing: whatever happens to one run, the node and
+        its other runs go on.
+        """
+        run_dir = self._context.state.runs / self.dispatch_id / str(self.attempt)
         try:
             with self._scope_of_task:
-                finished = await self._converse(start, run_dir)
+                try:
+                    start = await self._context.store.read(brief)
+                    finished = await self._converse(start, run_dir)
+                except Exception as raised:
+                    finished = self._broken(raised)
                 await self._conclude(finished)
-        except DispatchError as error:
+        except* DispatchError as group:
             # The dispatch was cancelled, revoked or finished under us: its state says all there is to say.
-            log.info("run.overtaken", dispatch=self.dispatch_id, code=error.code)
+            log.info("run.overtaken", dispatch=self.dispatch_id, error=str(_root(group)))
+        except* Exception:
+            log.exception("run.failed", dispatch=self.dispatch_id)
         finally:
-            self.ended.set()
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(partial(shutil.rmtree, run_dir, ignore_errors=True))
+                await trio.to_thread.run_sync(_remove, run_dir)
+
+    def _broken(self, raised: Exception) -> frames.Finished:
+        """Say how a run ended that our own side broke: a full disk, a script that is not there, a defect."""
+        error = _root(raised)
+        log.warning("run.broken", dispatch=self.dispatch_id, error=type(error).__name__)
+        if isinstance(error, DispatchError):
+            return frames.Finished(status="failed", reason=f"{error.message}; fix: {error.fix}", code=error.code)
+        if isinstance(error, OSError):
+            return frames.Finished(status="failed", reason=f"the run broke off: {error.strerror}", code=503)
+        log.exception("run.defect", dispatch=self.dispatch_id, exc_info=raised)
+        return frames.Finished(status="failed", reason="the daemon failed at this run", code=500)
 
     async def _converse(self, start: frames.Start, run_dir: Path) -> frames.Finished:
         with await trio.to_thread.run_sync(_opened_log, run_dir) as errors:
@@ -105,7 +126,6 @@ class Run:
                 env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
                 start_new_session=True,
             )
-        self._process = process
         assert process.stdin is not None and process.stdout is not None
         try:
             self._writer = frames.FrameWriter(process.stdin)
@@ -179,7 +199,7 @@ class Run:
             attempt=self.attempt,
             call=msgspec.json.encode({name: document.get(name) for name in kept}).decode(),
             asked=now,
-            deadline=now + int(call.answer_seconds * 1000),
+            deadline=now + int(ANSWER_SECONDS * 1000),
             outcome="",
             answer="",
         )
@@ -208,30 +228,51 @@ class Run:
             told = shown
             if self._scope.results == "redacted":
                 told = [msgspec.json.encode(redacted(event)).decode() for event in events]
-            await self._step(
-                lambda db, effects: running.record(
-                    db, self._context, self.dispatch_id, self.attempt, shown, told, effects
+            try:
+                await self._step(
+                    lambda db, effects: running.record(
+                        db, self._context, self.dispatch_id, self.attempt, shown, told, effects
+                    )
                 )
-            )
+            except DispatchError:
+                self._events = events + self._events
+                raise
 
     async def _conclude(self, finished: frames.Finished) -> None:
-        await self._flush()
+        """Store how the run ended, when the store takes it. Raises Conflict when it was overtaken."""
         files, dropped = await self._take_files(finished.files)
+        try:
+            while True:
+                try:
+                    await self._store_end(finished, files, dropped)
+                    return
+                except DispatchError as error:
+                    if error.code < 500:
+                        raise
+                    log.error("run.end_not_stored", dispatch=self.dispatch_id, code=error.code)
+                await trio.sleep(STORE_RETRY_SECONDS)
+        finally:
+            for file in files:
+                file.discard()
+
+    async def _store_end(self, finished: frames.Finished, files: list[StagedFile], dropped: str) -> None:
+        await self._flush()
         reply = finished.reply[:MAX_REPLY]
         reason = f"{finished.reason or ''} {dropped}".strip()[:2_000]
-        # What refused the run before it began may name folders of this machine: its person reads it, the sender does not.
+        # What refused a run before it began may name folders of this machine: its person reads it, the sender does not.
         told = reason if self._sandbox is not None else "the recipient's machine could not run it"
         facts = finished.sandbox or self._sandbox
         usage = finished.usage
-        await self._step(
-            lambda db, effects: running.finish(
+
+        def end(db: Any, effects: Effects) -> None:
+            running.finish(
                 db,
                 self._context,
                 self.dispatch_id,
                 self.attempt,
                 finished.status,
                 effects,
-                files=files,
+                files=[FileRef(file.name, file.size, file.digest) for file in files],
                 reply=reply,
                 reason=told,
                 own_reason=reason,
@@ -246,21 +287,25 @@ class Run:
                 scope=scopes.encode_summary(scopes.summary(self._scope)),
                 sandbox=_facts_text(facts),
             )
-        )
+            for file in files:
+                file.keep()
 
-    async def _take_files(self, returned: list[frames.ReturnedFile]) -> tuple[list[FileRef], str]:
-        """Bring returned files into the blobs; what breaks a rule is left out, and said."""
-        taken: list[FileRef] = []
+        await self._step(end)
+
+    async def _take_files(self, returned: list[frames.ReturnedFile]) -> tuple[list[StagedFile], str]:
+        """Bring returned files near the blobs; what breaks a rule is left out, and said."""
+        taken: list[StagedFile] = []
         left_out: list[str] = []
         for item in returned:
             try:
                 payload.check_file_name(item.name)
-                size, digest = await trio.to_thread.run_sync(
-                    partial(self._context.blobs.take_in, Path(item.path), limit=payload.MAX_FILE_BYTES)
+                file = await trio.to_thread.run_sync(
+                    partial(self._context.blobs.take_in, Path(item.path), item.name, limit=payload.MAX_FILE_BYTES)
                 )
-                if size == 0 or digest.hex() != item.sha256 or len(taken) == payload.MAX_FILES:
+                if file.size == 0 or file.digest.hex() != item.sha256 or len(taken) == payload.MAX_FILES:
+                    file.discard()
                     raise Conflict("it is empty, changed, or one too many")
-                taken.append(FileRef(item.name, size, digest))
+                taken.append(file)
             except DispatchError as error:
                 left_out.append(f"{item.name} ({error.message})")
         if not left_out:
@@ -290,13 +335,16 @@ class Runs:
             task_status.started()
             await trio.sleep_forever()
 
-    async def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
-        """Run an accepted dispatch."""
+    def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
+        """Run an accepted dispatch. From here on `kill` finds it, also before its process is there."""
         run = Run(self._context, row, scope, self._apply)
-        frame = await self._context.store.read(lambda db: self._frame(db, row, scope))
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
-        self._nursery.start_soon(self._live, run, frame)
+        self._nursery.start_soon(
+            self._live,
+            run,
+            partial(start_frame, context=self._context, settings=self._settings(), row=row, scope=scope),
+        )
 
     async def tell(self, dispatch_id: str, frame: frames.Answer | frames.Cancel) -> None:
         """Pass a word on to a run."""
@@ -308,66 +356,32 @@ class Runs:
         if (run := self._runs.get(dispatch_id)) is not None:
             run.kill()
 
-    def running(self) -> list[str]:
-        """Return the dispatches that run now."""
-        return list(self._runs)
-
-    async def _live(self, run: Run, frame: frames.Start) -> None:
+    async def _live(self, run: Run, brief: Callable[[Any], frames.Start]) -> None:
         try:
-            await run.live(frame)
+            await run.live(brief)
         finally:
             if self._runs.get(run.dispatch_id) is run:
                 del self._runs[run.dispatch_id]
 
-    def _frame(self, db: Any, row: rows.Dispatch, scope: scopes.Scope) -> frames.Start:
-        dispatch: Dispatch = receiving.dispatch_of(row)
-        settings = self._settings()
-        _, rules = running.scope_of(db, row.edge_id)
-        model = settings.model
-        return frames.Start(
-            dispatch_id=row.dispatch_id,
-            attempt=row.attempt,
-            sender=row.peer,
-            task=dispatch.task,
-            run_dir=str(self._context.state.runs / row.dispatch_id / str(row.attempt)),
-            runtime=settings.runtime,
-            script=_script(settings),
-            background=dispatch.background or None,
-            deliverable=dispatch.deliverable or None,
-            links=list(dispatch.links),
-            project=dispatch.project or None,
-            files=[
-                frames.Attachment(name=item.name, path=str(self._context.blobs.path(item.digest)))
-                for item in dispatches.files(db, row.dispatch_id, "attachment")
-            ],
-            tools=list(scope.tools),
-            mcp_servers=list(scope.mcp_servers),
-            paths=list(scope.paths),
-            approval=scope.approval,
-            rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern) for rule in rules],
-            budget=frames.Budget(
-                minutes=scope.budget.minutes,
-                turns=scope.budget.turns,
-                usd=scope.budget.usd,
-                output_bytes=scope.budget.output_bytes,
-            ),
-            cwd=row.cwd or None,
-            protected=[str(self._context.state.path)],
-            model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
-            answer_seconds=ANSWER_SECONDS,
-        )
-
 
 def _opened_log(run_dir: Path) -> BinaryIO:
     """Make a run's folder, which must be new, and the file that its agent's standard error goes to."""
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=False)
+    for folder in (run_dir.parent.parent, run_dir.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    run_dir.mkdir(mode=0o700)
     return (run_dir / "agent.log").open("xb")
 
 
-def _script(settings: Settings) -> list[frames.ScriptStep]:
-    if settings.runtime != "scripted" or not settings.script:
-        return []
-    return msgspec.json.decode(Path(settings.script).read_bytes(), type=list[frames.ScriptStep])
+def _remove(run_dir: Path) -> None:
+    shutil.rmtree(run_dir, ignore_errors=True)
+    with suppress(OSError):
+        run_dir.parent.rmdir()
+
+
+def _root(raised: BaseException) -> BaseException:
+    while isinstance(raised, BaseExceptionGroup):
+        raised = raised.exceptions[0]
+    return raised
 
 
 def _facts_text(facts: frames.SandboxFacts | None) -> str:

@@ -92,7 +92,6 @@ async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> Asyn
     config.include_server_header = False
     config.wsgi_max_body_size = MAX_BODY
     # Closed by its owner, not by the server: the port is this node's until the very end.
-    listener.listen(128)
     sockets = Sockets([], [listener], [])
     app = wrap_app(cast(ASGIFramework, application(node, token)), config.wsgi_max_body_size, "asgi")
     stop = trio.Event()
@@ -123,6 +122,8 @@ def _bound(port: int, say: Callable[[str], None]) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, candidate))
+            # At once: two sockets with SO_REUSEADDR may be bound to one port as long as neither listens.
+            listener.listen(128)
         except OSError as error:
             listener.close()
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):

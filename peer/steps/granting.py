@@ -8,8 +8,8 @@ from peer.context import Context, Effects
 from peer.protocol.answers import Answer
 from peer.protocol.errors import NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
-from peer.steps import receiving, sending
-from peer.store import contacts, dispatches, edges, outbox, rows
+from peer.steps import introducing, receiving, sending
+from peer.store import contacts, dispatches, edges, invitations, outbox, rows
 from peer.trust import edges as edge_life
 from peer.trust import scopes
 
@@ -88,6 +88,9 @@ def block(db: sqlite3.Connection, context: Context, user_id: str, effects: Effec
         revoke(db, context, user_id, effects)
     for device in contacts.devices(db, user_id):
         outbox.purge_device(db, device.device)
+    for invitation in invitations.every(db):
+        if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
+            introducing.refuse(db, context, invitation, effects)
     contacts.block(db, user_id, context.clock())
     effects.contacts_changed = True
 

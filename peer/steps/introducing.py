@@ -127,6 +127,20 @@ def received(db: sqlite3.Connection, context: Context, raw: bytes) -> rows.Invit
     return invitations.get(db, letter.id)
 
 
+def withdrawn(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
+    """An invitation to me was taken back: it cannot be answered any more, and an answer that crossed means nothing."""
+    row = invitations.get(db, token)
+    if row is None or row.direction != "received":
+        return
+    if row.status == "open":
+        invitations.set_status(db, token, invitation_life.next_state("open", "withdraw"))
+    edge = edges.by_invitation(db, token)
+    if edge is not None and edge.status == "offered":
+        edges.decline_offer(db, edge.edge_id, context.clock())
+        outbox.purge_edge(db, edge.edge_id)
+        effects.contacts_changed = True
+
+
 def open_link(db: sqlite3.Connection, link: invitation_life.Link) -> rows.Invitation:
     """Check a received invitation against the link that the inviter gave. Raises NotFound, Invalid."""
     row = _known(db, link.token, "received")
@@ -212,7 +226,11 @@ def accept(db: sqlite3.Connection, context: Context, token: str, scope: scopes.S
 
 def decline(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
     """Tell the inviter that there will be no edge. Raises NotFound, Conflict, Gone."""
-    row = answerable(db, context, token)
+    refuse(db, context, answerable(db, context, token), effects)
+
+
+def refuse(db: sqlite3.Connection, context: Context, row: rows.Invitation, effects: Effects) -> None:
+    """Decline an open invitation and queue the word of it."""
     invitation, signed = open_as(Invitation, row.raw)
     letter = context.letter(
         Decline,
@@ -221,9 +239,9 @@ def decline(db: sqlite3.Connection, context: Context, token: str, effects: Effec
         invitation_id=invitation.id,
         invitation_digest=signed.digest,
     )
-    invitations.set_status(db, token, invitation_life.next_state("open", "decline"))
+    invitations.set_status(db, row.token, invitation_life.next_state("open", "decline"))
     device_set, _ = vouched_devices(invitation.device_set, invitation)
-    _queue_answer(db, device_set, token, "declined", letter, context.clock())
+    _queue_answer(db, device_set, row.token, "declined", letter, context.clock())
     effects.broker = True
 
 

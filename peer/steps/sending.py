@@ -149,12 +149,18 @@ def cancel(db: sqlite3.Connection, context: Context, dispatch_id: str, effects: 
 def answered(db: sqlite3.Connection, context: Context, item: rows.Outgoing, answer: Answer, effects: Effects) -> None:
     """The other machine answered a statement of ours for good."""
     outbox.drop(db, item.n)
+    if item.kind == "acceptance" and not answer.taken:
+        edges.decline_offer(db, item.edge_id, context.clock())
+        effects.contacts_changed = True
     row = dispatches.get(db, item.dispatch_id) if item.kind == "dispatch" else None
     if row is None or row.state not in ("queued", "expired"):
         return
     if answer.code == 200:
         if row.state == "queued":
             _move(db, context, row, "verified", effects)
+    elif answer.code == 410:
+        _move(db, context, row, "expired", effects)
+        dispatches.set_reason(db, row.dispatch_id, code=410, message=answer.message, fix=answer.fix)
     elif not answer.taken:
         _move(db, context, row, "rejected", effects)
         dispatches.set_reason(db, row.dispatch_id, code=answer.code, message=answer.message, fix=answer.fix)
@@ -200,6 +206,8 @@ def on_result(db: sqlite3.Connection, context: Context, signed: Signed, effects:
     if row.result:
         return Answer(200, "it had a result")
     ended: lifecycle.Event = letter.status  # type: ignore[assignment]  # its form allows only events of the table
+    if ended == "failed" and not letter.attempt:
+        ended = "rejected"  # it never came as far as a person: the other machine could not take it in
     if not lifecycle.allows("sender", row.state, ended):
         _catch_up(db, context, row, letter, effects)
         row = sent(db, letter.dispatch_id)

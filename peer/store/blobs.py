@@ -5,11 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from peer.protocol.errors import Invalid, NotFound, TooLarge, Unavailable
 
 PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A copy of a file that nothing names yet: `keep` it in the transaction that names it, or `discard` it."""
+
+    name: str
+    size: int
+    digest: bytes
+    temporary: Path
+    place: Path
+
+    def keep(self) -> None:
+        """Give it its name as a blob, durably. Raises Unavailable."""
+        try:
+            self.place.parent.mkdir(mode=0o700, exist_ok=True)
+            if self.temporary.exists() or not self.place.exists():  # else it was kept by a try that was rolled back
+                self.temporary.replace(self.place)
+            _sync_folder(self.place.parent)
+        except OSError as error:
+            raise _not_stored(error) from error
+
+    def discard(self) -> None:
+        """Forget it, unless it was kept."""
+        self.temporary.unlink(missing_ok=True)
 
 
 class Blobs:
@@ -26,11 +53,13 @@ class Blobs:
     def destination(self, digest: bytes) -> Path:
         """Return `path`, its folder made."""
         path = self.path(digest)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Each by itself: `parents` would make the upper one as the umask has it.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         return path
 
-    def take_in(self, source: Path, *, limit: int) -> tuple[int, bytes]:
-        """Copy a regular file of at most `limit` bytes in; return (size, digest).
+    def take_in(self, source: Path, name: str, *, limit: int) -> StagedFile:
+        """Copy a regular file of at most `limit` bytes, fsynced, beside the blobs.
 
         Raises NotFound, Invalid for anything but a regular file, TooLarge, Unavailable when the disk refuses.
         """
@@ -44,7 +73,7 @@ class Blobs:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise Invalid(f"{source} is not a regular file", fix="pack a folder into an archive and send that")
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             hasher, size = hashlib.sha256(), 0
             temporary = self.folder / f".in-{os.getpid()}-{os.urandom(8).hex()}"
             try:
@@ -60,20 +89,30 @@ class Blobs:
                         out.write(piece)
                     out.flush()
                     os.fsync(out.fileno())
-                digest = hasher.digest()
-                temporary.replace(self.destination(digest))
-                _sync_folder(self.path(digest).parent)
-            except OSError as error:
-                raise Unavailable(
-                    f"the file could not be stored: {error.strerror}", fix="free some disk space, then try again"
-                ) from error
-            finally:
+            except BaseException as error:
                 temporary.unlink(missing_ok=True)
-        return size, digest
+                if isinstance(error, OSError):
+                    raise _not_stored(error) from error
+                raise
+        digest = hasher.digest()
+        return StagedFile(name, size, digest, temporary, self.path(digest))
 
-    def drop(self, digest: bytes) -> None:
-        """Remove a blob that nothing names any more."""
-        self.path(digest).unlink(missing_ok=True)
+    def sweep(self, named: Collection[bytes]) -> int:
+        """Remove what no statement names: copies and parts of transfers that a crash left; return how many files.
+
+        Only while nothing is copied or fetched.
+        """
+        kept = {digest.hex() for digest in named}
+        removed = 0
+        for path in list(self.folder.glob(".in-*")) + list(self.folder.glob("??/*")):
+            if path.name.removesuffix(".part") not in kept:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+
+def _not_stored(error: OSError) -> Unavailable:
+    return Unavailable(f"the file could not be stored: {error.strerror}", fix="free some disk space, then try again")
 
 
 def _private(path: str, flags: int) -> int:

@@ -188,14 +188,9 @@ def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes)
     return rows.fetchone() is not None
 
 
-def purge_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
-    """Forget the returned files of a dispatch."""
-    db.execute("DELETE FROM files WHERE dispatch_id = ? AND role = 'returned'", (dispatch_id,))
-
-
-def unused_digests(db: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes]:
-    """Return those digests that no file row names."""
-    return [d for d in digests if db.execute("SELECT 1 FROM files WHERE digest = ?", (d,)).fetchone() is None]
+def named_digests(db: sqlite3.Connection) -> set[bytes]:
+    """Return the digest of every file that a statement names."""
+    return {bytes(row[0]) for row in db.execute("SELECT DISTINCT digest FROM files")}
 
 
 def withhold_returned(db: sqlite3.Connection, dispatch_id: str) -> None:

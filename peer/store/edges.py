@@ -54,6 +54,18 @@ def set_status(db: sqlite3.Connection, edge_id: str, status: str, now: int) -> N
     db.execute("UPDATE edges SET status = ?, changed = ? WHERE edge_id = ?", (status, now, edge_id))
 
 
+def decline_offer(db: sqlite3.Connection, edge_id: str, now: int) -> None:
+    """End an edge that was offered and is not wanted; one that is in force stays."""
+    db.execute(
+        "UPDATE edges SET status = 'declined', changed = ? WHERE edge_id = ? AND status = 'offered'", (now, edge_id)
+    )
+
+
+def by_invitation(db: sqlite3.Connection, token: str) -> Edge | None:
+    """Return the edge that answered an invitation."""
+    return one(Edge, db.execute("SELECT * FROM edges WHERE invitation_id = ?", (token,)).fetchone())
+
+
 def set_scope(db: sqlite3.Connection, edge_id: str, scope: str, now: int) -> None:
     """Replace an edge's scope (JSON)."""
     db.execute("UPDATE edges SET scope = ?, changed = ? WHERE edge_id = ?", (scope, now, edge_id))

@@ -7,7 +7,6 @@ again and again (`eventually`). What the tests check is in the test modules.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -21,7 +20,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +33,8 @@ ROOT = Path(__file__).parents[2]
 WITHIN = 30.0
 """Seconds after which what is waited for has failed. Generous: the machine may be busy with other things."""
 ALL_TOOLS = "Read,Glob,Grep,Write,Edit,Bash"
-PR_SET_PDEATHSIG = 1
 
 Document = dict[str, Any]
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Failed(AssertionError):
@@ -63,14 +58,13 @@ class Program:
         self._errors = log
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
                 cwd=ROOT,
                 start_new_session=True,
-                preexec_fn=partial(_libc.prctl, PR_SET_PDEATHSIG, signal.SIGKILL),
             )
 
     @property
