@@ -19,7 +19,7 @@ from rendezvous import web
 from rendezvous.ratelimit import Buckets, TooMany, network_of
 from rendezvous.storage.database import Database, migrations
 from rendezvous.storage.upkeep import purge
-from tests.rendezvous.world import DAY_MS, People, Running, people_at, running_broker
+from tests.rendezvous.world import DAY_MS, People, Person, Running, people_at, running_broker
 
 
 async def exchange(url: str, *pieces: bytes) -> bytes:
@@ -279,3 +279,29 @@ async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> 
         began = time.monotonic()
         await alice.client.invitations()
         assert time.monotonic() - began < 5
+
+
+async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign-ins that wait are bounded for one user from one address, not for the user: that would lock the user out."""
+    monkeypatch.setattr("rendezvous.storage.accounts.MAX_OPEN_LOGINS_FROM_ONE", 3)
+    async with (
+        running_broker(tmp_path / "b", behind_proxy=True) as running,
+        people_at(running, tmp_path / "p") as people,
+    ):
+        mallory, alice = await people.new("alice@example.org"), await people.new("alice@example.org")
+
+        async def ask(person: Person, address: str) -> int:
+            arguments = {"email": "alice@example.org", "device_set": person.who.device_set}
+            response = await person.http.post(
+                f"{running.url}/v1/login/device",
+                json=person.statement("login", arguments),
+                headers={"x-forwarded-for": address},
+            )
+            return response.status_code
+
+        assert [await ask(mallory, "203.0.113.1") for _ in range(4)] == [200, 200, 200, 429]
+        assert await ask(alice, "203.0.113.2") == 200
+        monkeypatch.setattr("rendezvous.storage.accounts.MAX_OPEN_LOGINS", 4)
+        assert await ask(alice, "203.0.113.2") == 429
+        running.clock.move(seconds=600)
+        assert await ask(alice, "203.0.113.2") == 200
