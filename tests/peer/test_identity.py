@@ -228,7 +228,8 @@ def test_two_at_once_make_one(folder: StateFolder) -> None:
         thread.join()
     made = [outcome for outcome in outcomes if isinstance(outcome, Identity)]
     assert all(isinstance(outcome, Conflict) for outcome in outcomes if not isinstance(outcome, Identity)), outcomes
-    assert [identity.load(folder)] == made
+    # Two that asked for the same words at the same moment may both have got it: it is one identity.
+    assert made and set(made) == {identity.load(folder)}
 
 
 def test_a_full_disk_leaves_no_half_file(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
