@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from cli.output import Output
 from peer.client import Client, DaemonUnreachable, Document
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import Invalid, NotFound
 from peer.state_folder import StateFolder
 
 T = TypeVar("T")
@@ -57,13 +57,21 @@ class App:
         """Ask the daemon, or the store when no daemon runs. Raises NotSignedIn on a machine that was never set up."""
         try:
             return ask(self.client)
-        except DaemonUnreachable:
-            self.require_sign_in()
+        except DaemonUnreachable as unreachable:
+            lived = self.folder.store.exists()
+            if not lived:
+                self.require_sign_in()
             from peer.store.reader import open_reader
 
+            try:
+                with open_reader(self.folder) as reader:
+                    answer = ask(reader)
+            except NotFound:
+                if lived:
+                    raise
+                raise unreachable from None  # no daemon has ever run here, so there is no store to read
             self.out.note("the daemon is not running: this is what the store holds (start it: `dispatch-daemon`)")
-            with open_reader(self.folder) as reader:
-                return ask(reader)
+            return answer
 
     def ask(self, ask: Callable[[Client], T], *, signed_in: bool = False) -> T:
         """Ask the daemon. With `signed_in`, somebody who never signed in hears that before they hear of the daemon."""
@@ -77,14 +85,10 @@ class App:
             raise
 
     def require_sign_in(self) -> None:
-        """Raise NotSignedIn unless a flag, a variable, config.json or an earlier life left a sign-in."""
+        """Raise NotSignedIn unless a flag, a variable or config.json gives a sign-in."""
         from peer import settings
 
-        resolved = settings.resolve(self.folder, broker=self.broker, token=self.token)
-        if not resolved.token and not self.folder.store.exists():
-            resolved.require_token()
-        if not resolved.token and resolved.broker and (self.broker or not settings.load(self.folder).broker):
-            resolved.require_token()
+        settings.resolve(self.folder, broker=self.broker, token=self.token).require_token()
 
     def _refuse_other_sign_in(self) -> None:
         """A running daemon has its own sign-in: flags that say another one would silently do nothing."""

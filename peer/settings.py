@@ -42,12 +42,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     port: int = 8001
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     roots: tuple[str, ...] = ()
-    approval_ui: Literal["picker", "form"] = "picker"
-    notifications: bool = True
     runtime: Literal["claude", "scripted"] = "claude"
     script: str = ""
     model: ModelSettings = ModelSettings()
-    retention_days: int = 0
 
     def require_broker(self) -> str:
         """Return the broker's URL. Raises NotSignedIn."""
@@ -82,14 +79,11 @@ KEYS: dict[str, Key] = {
     "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
     "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001"),
     "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
-    "approval_ui": Key("`picker` or `form`", example="form"),
-    "notifications": Key("`true` or `false`: desktop notifications", example="false"),
     "runtime": Key("`claude` or `scripted`: what runs accepted dispatches", example="claude"),
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "model.api_key": Key("the model's API key, used outside the sandbox only", secret=True),
     "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
     "model.name": Key("the model's name", example="claude-sonnet-4-5"),
-    "retention_days": Key("days to keep ended dispatches, 0 to 3650 (0: for ever)", example="90"),
 }
 
 _SECTIONS = {"model"}
@@ -137,7 +131,7 @@ def resolve(
 ) -> Settings:
     """Return the settings in force: flags, then variables, then config.json. Not to be saved.
 
-    Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_APPROVAL_UI, $ANTHROPIC_API_KEY, $ANTHROPIC_BASE_URL.
+    Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $ANTHROPIC_API_KEY, $ANTHROPIC_BASE_URL.
     A saved token goes to the broker that gave it and to no other: when a flag or a variable names another broker,
     the saved one does not count.
     """
@@ -151,20 +145,13 @@ def resolve(
             document.pop("token", None)
     if given := (token or variables.get("DISPATCH_TOKEN", "")):
         document["token"] = given
-    if surface := variables.get("DISPATCH_APPROVAL_UI", ""):
-        document["approval_ui"] = surface
     model = dict(document.get("model", {}))
     if key := variables.get("ANTHROPIC_API_KEY", ""):
         model["api_key"] = key
     if url := variables.get("ANTHROPIC_BASE_URL", ""):
         model["base_url"] = url
     document["model"] = model
-    try:
-        return _checked(msgspec.convert(document, Settings))
-    except msgspec.ValidationError as error:
-        raise Invalid(
-            f"$DISPATCH_APPROVAL_UI is {surface!r}", fix="it must be " + KEYS["approval_ui"].allowed
-        ) from error
+    return _checked(msgspec.convert(document, Settings))
 
 
 def save(folder: StateFolder, settings: Settings) -> None:
@@ -197,8 +184,6 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
         if key == "roots":
             value = tuple(_absolute(part) for part in value)
-    elif isinstance(default, bool):
-        value = _boolean(key, text)
     elif isinstance(default, int):
         if not re.fullmatch(r"[0-9]{1,9}", text):
             raise _wrong(key, text)
@@ -287,14 +272,6 @@ def _absolute(folder: str) -> str:
         raise Invalid(f"{folder!r} is not a folder: {error}", fix="name folders that exist") from error
 
 
-def _boolean(key: str, text: str) -> bool:
-    answers = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
-    try:
-        return answers[text.strip().lower()]
-    except KeyError:
-        raise _wrong(key, text) from None
-
-
 def _checked(settings: Settings) -> Settings:
     """Return the settings with every value in its one form. Raises Invalid for what the types alone let through."""
     changes: dict[str, object] = {}
@@ -308,8 +285,6 @@ def _checked(settings: Settings) -> Settings:
         raise _wrong("device_name", settings.device_name)
     if not 0 <= settings.port <= 65535:
         raise _wrong("port", settings.port)
-    if not 0 <= settings.retention_days <= 3650:
-        raise _wrong("retention_days", settings.retention_days)
     for address in settings.listen:
         match = _LISTEN.fullmatch(address)
         if match is None or int(match[3]) > 65535 or not _is_address(match[2], match[1]):

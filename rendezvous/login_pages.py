@@ -28,6 +28,8 @@ from rendezvous.storage.accounts import Login
 MAX_FORM = 4096
 MAILS_TO_ONE_ADDRESS = 20
 """Mails a day to one address, sign-ins and invitations together: nobody's mailbox is flooded through a broker."""
+SIGN_IN_MAILS_FROM_ONE = 10
+"""Of these, for sign-ins asked from one network address: one stranger alone cannot use up somebody's mails."""
 
 AGAIN = "run `dispatch login` again on your device"
 
@@ -128,10 +130,10 @@ class Pages:
         if not await broker.db(
             accounts.may_mail,
             recipient=login.user_id,
-            sender="",
+            sender=f"{login.address} {login.user_id}",
             now=broker.clock(),
             per_recipient=MAILS_TO_ONE_ADDRESS,
-            per_sender=0,
+            per_sender=SIGN_IN_MAILS_FROM_ONE,
         ):
             raise RateLimited("That address has had as many mails today as it may get", fix="try again tomorrow")
         token = secrets.token_urlsafe(32)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 import click
+import structlog
 import trio
 from hypercorn.config import Config, Sockets
 from hypercorn.trio.run import worker_serve
@@ -103,6 +104,7 @@ def serve(
 
     $DISPATCH_JWT_SECRET signs the sign-in tokens; without it one is made and kept in the data folder.
     """
+    _log_to_stderr()
     try:
         if (certificate is None) != (key is None):
             raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
@@ -233,6 +235,19 @@ class OwnFolder:
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.close()
+
+
+def _log_to_stderr() -> None:
+    """Log one JSON object a line. Not structlog's own format: it shows the variables of a traceback, tokens too."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,8 +1,8 @@
 """Where a user's devices are, as sealed boxes with a lifetime. The broker cannot open a box.
 
 Any signed-in user may ask for any user id, and gets the same empty list for somebody unknown, somebody known without
-announcements, and somebody offline. What an asker still learns is whether a known user's devices are announced now,
-how often that changes, and a box's size (padded, protocol.md); who asks for whom is known to the broker.
+announcements, and somebody offline. What an asker still learns is the peer ids of the devices that a user announces
+now, how often that changes, and a box's size (padded); who asks for whom is known to the broker.
 """
 
 from __future__ import annotations

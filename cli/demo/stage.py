@@ -109,9 +109,7 @@ class Stage:
             if self.live is None
             else settings.ModelSettings(**self.live)
         )
-        settings.save(
-            folder, msgspec.structs.replace(saved, model=model, roots=(str(self.project.parent),), notifications=False)
-        )
+        settings.save(folder, msgspec.structs.replace(saved, model=model, roots=(str(self.project.parent),)))
 
     def start_daemon(self, name: str) -> None:
         """Start somebody's daemon and wait until it serves."""

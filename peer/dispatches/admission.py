@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peer.dispatches import payload
+from peer.protocol import names
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
 from peer.protocol.statements import Dispatch
 from peer.trust import edges, rates
@@ -70,6 +71,8 @@ def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, buried: bool, now: int)
     check_edge(edge, user_id=dispatch.issuer_user, now=now)
     assert edge is not None
     rates.check_rate(edge.admitted, max_per_day=edge.max_per_day, now=now)
+    if dispatch.parent_id:
+        names.uuid_bytes(dispatch.parent_id)
     payload.check_payload(
         payload.Payload(
             task=dispatch.task,

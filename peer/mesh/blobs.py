@@ -31,7 +31,7 @@ from peer.protocol.errors import Conflict, DispatchError, Invalid, NotFound, fro
 log = structlog.get_logger(__name__)
 
 BLOB = "/dispatch/blob/1"
-PIECE = 512 * 1024
+PIECE = 1024 * 1024
 """Bytes read from disk, or written to it, at once."""
 MAX_REQUEST = 128
 MAX_REPLY = 8 * 1024
@@ -47,7 +47,7 @@ class BlobLimits:
     request: float = 30.0
     """For the request to come, and for its reply."""
     piece: float = 60.0
-    """For one piece of 512 KiB: slower than 9 kB/s is taken for stopped."""
+    """For one piece of 1 MiB: slower than 18 kB/s is taken for stopped."""
     streams_per_peer: int = 4
 
 

@@ -34,6 +34,7 @@ from peer.mesh.broker_answers import (
     read_invitation,
     read_list,
     read_number,
+    read_prompt,
     read_text,
 )
 from peer.protocol import base64url, codec, names
@@ -45,6 +46,7 @@ ANSWER_SECONDS = 20
 MAIL_SECONDS = 60
 """Posting an invitation waits for the broker's mail server."""
 MAX_WAIT_SECONDS = 25
+SHORTEST_WAIT = 0.5
 MAX_ANSWER = 4 << 20
 """Bytes: a page of 25 invitations with the largest answers has 3.5 MiB, the presence of 16 devices 2.8 MiB."""
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
@@ -136,16 +138,7 @@ class BrokerClient:
         """Ask for a sign-in of this device. Raises Conflict when another root key holds the e-mail."""
         arguments = {"email": self._author.user_id, "device_set": device_set}
         document = await self._write("POST", "/v1/login/device", "login", arguments)
-        return self._read(
-            lambda: LoginPrompt(
-                read_text(document, "device_code"),
-                read_text(document, "user_code"),
-                read_text(document, "verification_uri"),
-                read_text(document, "verification_uri_complete"),
-                read_number(document, "expires_in"),
-                max(1, read_number(document, "interval")),
-            )
-        )
+        return self._read(lambda: read_prompt(document, self.url))
 
     async def login_token(self, device_code: str) -> LoginToken | Literal["authorization_pending", "slow_down"]:
         """Poll once. Raises Gone when the code has expired, Forbidden when the sign-in was denied."""
@@ -229,11 +222,16 @@ class BrokerClient:
         )
 
     async def invitations(self, *, version: int = 0, wait: int = 0) -> Invitations:
-        """Return what changed after `version`, waiting up to `wait` seconds (≤ 25) for a change."""
+        """Return what changed after `version`, waiting up to `wait` seconds (≤ 25) for a change.
+
+        Raises Unavailable, too, when a broker that was asked to wait answers at once with nothing new: it is stopping,
+        or would have its client ask without pause.
+        """
         wait = min(wait, MAX_WAIT_SECONDS)
         path = f"/v1/invitations?version={version}&wait={wait}"
+        began = trio.current_time()
         document = await self._call("GET", path, seconds=ANSWER_SECONDS + wait)
-        return self._read(
+        page = self._read(
             lambda: Invitations(
                 read_number(document, "version"),
                 document["more"] is True,
@@ -241,6 +239,11 @@ class BrokerClient:
                 [read_invitation(entry) for entry in read_list(document, "received", 200)],
             )
         )
+        if page.more and page.version <= version and not (page.sent or page.received):
+            raise self._not_a_broker()
+        if wait and page.version == version and trio.current_time() - began < min(wait, SHORTEST_WAIT):
+            raise Unavailable(f"broker {self.url} lets nobody wait now", fix=UNREACHABLE_FIX)
+        return page
 
     async def get_invitation(self, token: str) -> BrokerInvitation:
         """Return one invitation that this user sent or got. Raises NotFound."""

@@ -6,6 +6,7 @@ The readers raise Invalid, KeyError or ValueError for a document that is not wha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -157,6 +158,25 @@ def read_device(entry: Mapping[str, Any]) -> str:
     device = read_text(entry, "device")
     names.peer_id_bytes(device)
     return device
+
+
+def read_prompt(document: Mapping[str, Any], url: str) -> LoginPrompt:
+    """Return what to show a person: a page of the broker at `url` itself, a code of letters and digits, sane times."""
+    user_code = read_text(document, "user_code")
+    pages = [read_text(document, name) for name in ("verification_uri", "verification_uri_complete")]
+    if not re.fullmatch(r"[A-Z0-9-]{4,32}", user_code):
+        raise Invalid("user_code is not a code")
+    if not all(page.startswith(f"{url}/") and re.fullmatch(r"[\x21-\x7e]{1,1024}", page) for page in pages):
+        raise Invalid("the page is not the broker's own")
+    expires_in, interval = read_number(document, "expires_in"), read_number(document, "interval")
+    return LoginPrompt(
+        device_code=read_text(document, "device_code"),
+        user_code=user_code,
+        verification_uri=pages[0],
+        verification_uri_complete=pages[1],
+        expires_in=min(expires_in, 3600),
+        interval=min(max(1, interval), 60),
+    )
 
 
 def read_invitation(entry: Mapping[str, Any]) -> BrokerInvitation:

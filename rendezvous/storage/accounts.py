@@ -11,7 +11,8 @@ from typing import Any, Literal
 from peer.protocol.errors import Conflict, Forbidden, RateLimited, Unauthorized
 
 MAX_OPEN_LOGINS = 10_000
-MAX_OPEN_LOGINS_PER_USER = 20
+MAX_OPEN_LOGINS_FROM_ONE = 10
+"""For one user from one address: counted by user alone, anybody could keep somebody else from signing in."""
 MAX_CODE_ATTEMPTS = 5
 
 
@@ -124,9 +125,10 @@ def open_login(
 ) -> bool:
     """Store a new sign-in; False when its user code is taken (the caller draws another). Raises RateLimited."""
     open_now, mine = db.execute(
-        "SELECT count(*), coalesce(sum(user_id = ?), 0) FROM logins WHERE expires > ?", (login.user_id, now)
+        "SELECT count(*), coalesce(sum(user_id = ? AND address = ?), 0) FROM logins WHERE expires > ?",
+        (login.user_id, login.address, now),
     ).fetchone()
-    if open_now >= MAX_OPEN_LOGINS or mine >= MAX_OPEN_LOGINS_PER_USER:
+    if open_now >= MAX_OPEN_LOGINS or mine >= MAX_OPEN_LOGINS_FROM_ONE:
         raise RateLimited("too many sign-ins are waiting for approval", fix="try again in ten minutes")
     stored = db.execute(
         f"INSERT INTO logins ({LOGIN_COLUMNS}, device_code, interval_ms, next_poll, created)"
@@ -230,8 +232,8 @@ def may_mail(
     """Record a mail about to be sent and return True, unless one of the daily limits is reached."""
     since = now - 24 * 3600 * 1000
     (to_them,) = db.execute("SELECT count(*) FROM mails WHERE recipient = ? AND at > ?", (recipient, since)).fetchone()
-    (by_me,) = db.execute("SELECT count(*) FROM mails WHERE sender = ? AND at > ?", (sender, since)).fetchone()
-    if to_them >= per_recipient or (sender and by_me >= per_sender):
+    (by_them,) = db.execute("SELECT count(*) FROM mails WHERE sender = ? AND at > ?", (sender, since)).fetchone()
+    if to_them >= per_recipient or by_them >= per_sender:
         return False
     db.execute("INSERT INTO mails (recipient, sender, at) VALUES (?, ?, ?)", (recipient, sender, now))
     return True

@@ -11,7 +11,6 @@ import ctypes
 import json
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -159,8 +158,6 @@ def call(name: str) -> None:
 def parent(pid: int, what: str) -> None:
     if what == "signal":
         os.kill(pid, 0)
-    elif what == "usr1":
-        os.kill(pid, signal.SIGCONT)
     else:
         os.close(os.open(f"/proc/{pid}/{what}", os.O_RDWR if what == "mem" else os.O_RDONLY))
 

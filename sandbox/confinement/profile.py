@@ -239,17 +239,8 @@ def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], 
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
     for part in profile.runtime:
         out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
-    for source, at, writable in profile.seen():
+    for at, source, writable in _mounts(profile, pins):
         out += ["--bind-fd" if writable else "--ro-bind-fd", str(given.binds[source]), str(at)]
-    # After every root, since a later bind of a parent would cover the pin.
-    for source, at, writable in profile.seen():
-        inner = [place for _, place, _ in profile.seen() if place != at and place.is_relative_to(at)]
-        for pin in pins.get(source, ()) if writable else ():
-            place = at / pin.path
-            # Inside a root of its own, that root's rules hold: it has its own pins, or is read-only altogether.
-            if not any(place.is_relative_to(other) for other in inner):
-                kind = "--bind-fd" if pin.writable else "--ro-bind-fd"
-                out += [kind, str(given.binds[source / pin.path]), str(place)]
     if profile.model_socket is not None:
         out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
     for at, descriptor in given.data.items():
@@ -276,6 +267,23 @@ def environment_arguments(env: Mapping[str, str]) -> list[str]:
             raise SandboxError(f"not an environment variable: {name!r}", code=422)
         out += ["--setenv", name, value]
     return out
+
+
+def _mounts(profile: Profile, pins: Mapping[Path, Sequence[Pin]]) -> list[tuple[Path, Path, bool]]:
+    """Roots and pins as (inside path, host path, writable), whatever lies above another first.
+
+    A mount made later would cover those below it, and with them a read-only folder inside a writable one.
+    """
+    out = []
+    seen = profile.seen()
+    for source, at, writable in seen:
+        out.append((at, source, writable))
+        # Inside a root of its own, that root's rules hold: it has its own pins, or is read-only altogether.
+        inner = [place for _, place, _ in seen if place != at and place.is_relative_to(at)]
+        for pin in pins.get(source, ()) if writable else ():
+            if not any((at / pin.path).is_relative_to(place) for place in inner):
+                out.append((at / pin.path, source / pin.path, pin.writable))
+    return sorted(out, key=lambda mount: mount[0].parts)
 
 
 def _translate(path: Path, pairs: Sequence[tuple[Path, Path]]) -> Path | None:

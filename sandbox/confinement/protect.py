@@ -50,8 +50,11 @@ MAX_PINS = 256
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One thing that gets a mount of its own: ``path`` relative to the root it lies in. ``writable``: a folder on the way
-    to a protected name, which must not be renamed away from above it."""
+    """One thing that gets a mount of its own.
+
+    ``path``: relative to the root it lies in. ``writable``: a folder on the way to a protected name, which must not
+    be renamed away from above it.
+    """
 
     path: Path
     writable: bool = False
@@ -95,7 +98,7 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 pins.append(Pin(Path(entry.path).relative_to(root)))
             elif is_folder:
                 waiting.append(Path(entry.path))
-    above = {parent for pin in pins for parent in pin.path.parents if parent != Path()}
+    above = {parent for pin in pins for parent in pin.path.parents if parent.parts}
     pins += [Pin(parent, writable=True) for parent in above]
     if len(pins) > max_pins:
         raise SandboxError(

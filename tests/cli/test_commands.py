@@ -272,6 +272,20 @@ def test_without_a_daemon_the_store_is_read(cli: Cli, reader: dict[str, Any], na
     assert "the daemon is not running" in human.err
 
 
+@pytest.mark.parametrize("args", [["inbox"], ["contacts"], ["status", FIRST], ["fetch", "abcd5555"]])
+def test_signed_in_but_no_daemon_has_ever_run(cli: Cli, args: list[str]) -> None:
+    cli.configure(broker="https://b.example", token="t", email="bob@example.org")
+    outcome = cli(*args, "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 503)
+    assert outcome.document["error"]["fix"] == "start it: `dispatch-daemon`"
+
+
+@pytest.mark.parametrize("args", [["inbox"], ["contacts"]])
+def test_signed_out_but_the_store_is_there(cli: Cli, reader: dict[str, Any], args: list[str]) -> None:
+    reader.update(inbox=[], contacts={"trust": []})
+    assert cli(*args).code == 0
+
+
 def test_revoking_without_a_daemon_writes_to_the_store(cli: Cli, reader: dict[str, Any]) -> None:
     outcome = cli("trust", "revoke", "alice@example.org", "--json")
     assert outcome.document == {"status": "revoked", "trust_link_id": "t"}

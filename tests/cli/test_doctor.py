@@ -92,6 +92,12 @@ def test_what_the_daemon_finds_counts(cli: Cli, healthy: FakeApi) -> None:
     assert [asked.query for asked in healthy.asked] == [{"fix": "0"}, {"fix": "1"}]
 
 
+def test_what_both_check_is_said_once(cli: Cli, healthy: FakeApi) -> None:
+    healthy["GET /v1/doctor"] = {"checks": [{"name": "broker", "ok": False, "detail": "expired", "fix": "sign in"}]}
+    checks = cli("doctor", "--json").document["checks"]
+    assert [check["detail"] for check in checks if check["name"] == "broker"] == ["expired"]
+
+
 def test_permissions_are_found_and_repaired(cli: Cli, healthy: FakeApi) -> None:
     cli.folder.device_key.write_bytes(b"k")
     cli.folder.device_key.chmod(0o644)

@@ -76,11 +76,8 @@ def test_what_is_saved_is_loaded(folder: StateFolder) -> None:
         port=0,
         listen=("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/4001"),
         roots=("/code",),
-        approval_ui="form",
-        notifications=False,
         runtime="scripted",
         model=ModelSettings(api_key="sk-1", base_url="http://127.0.0.1:9", name="m"),
-        retention_days=30,
     )
     config.save(folder, settings)
     assert config.load(folder) == settings
@@ -98,10 +95,9 @@ def test_what_is_saved_is_loaded(folder: StateFolder) -> None:
         ({"listen": ["tcp:80"]}, "can't listen on", "/ip4/0.0.0.0/tcp"),
         ({"listen": ["/ip4/1.2.3.4/tcp/99999"]}, "can't listen on", "/ip4/0.0.0.0/tcp"),
         ({"roots": ["code"]}, "not an absolute path", "use /"),
-        ({"approval_ui": "popup"}, "approval_ui is not right", "`picker` or `form`"),
+        ({"runtime": "popup"}, "runtime is not right", "`claude` or `scripted`"),
         ({"broker": "ftp://x"}, "not a URL with http or https", "https://"),
         ({"email": "not an address"}, "is not an e-mail address", "name@example.org"),
-        ({"retention_days": -1}, "retention_days can't be", "0 to 3650"),
         ({"device_name": "a\x1b[2Jb"}, "device_name can't be", "1 to 64"),
         ("[]", "must hold one JSON object", "correct or remove"),
         ("{", "is not JSON", "correct or remove"),
@@ -206,13 +202,9 @@ def test_a_saved_token_goes_to_no_other_broker(folder: StateFolder) -> None:
     assert config.set_value(config.load(folder), "broker", "https://other.example").token == ""
 
 
-def test_variables_for_the_surface_and_the_model(folder: StateFolder) -> None:
-    env = {"DISPATCH_APPROVAL_UI": "form", "ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:7/"}
-    settings = config.resolve(folder, env=env)
-    assert (settings.approval_ui, settings.model.api_key) == ("form", "k")
-    assert settings.model.base_url == "http://127.0.0.1:7"
-    with pytest.raises(Invalid, match="DISPATCH_APPROVAL_UI"):
-        config.resolve(folder, env={"DISPATCH_APPROVAL_UI": "popup"})
+def test_variables_for_the_model(folder: StateFolder) -> None:
+    settings = config.resolve(folder, env={"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:7/"})
+    assert (settings.model.api_key, settings.model.base_url) == ("k", "http://127.0.0.1:7")
 
 
 def test_no_token_says_what_to_type(folder: StateFolder) -> None:
@@ -227,13 +219,10 @@ def test_no_token_says_what_to_type(folder: StateFolder) -> None:
     ("key", "text", "value"),
     [
         ("port", "0", 0),
-        ("notifications", "off", False),
-        ("notifications", "Yes", True),
         ("listen", "/ip4/127.0.0.1/tcp/1, /ip4/127.0.0.1/tcp/2", ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]),
         ("email", " Alice@Example.ORG ", "alice@example.org"),
         ("model.api_key", "sk-x", "sk-x"),
         ("model.name", "", ""),
-        ("approval_ui", "form", "form"),
     ],
 )
 def test_set_then_get(key: str, text: str, value: object) -> None:
@@ -253,7 +242,6 @@ def test_roots_are_stored_absolute_and_must_exist(tmp_path: Path, monkeypatch: p
     [
         ("port", "x"),
         ("port", "-1"),
-        ("notifications", "maybe"),
         ("runtime", "gpt"),
         ("token", "two words"),
         ("nope", "1"),

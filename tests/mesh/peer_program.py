@@ -1,7 +1,7 @@
-"""A device in a process of its own, for tests that kill or stop it: `python -m tests.mesh.peer_program SEED_HEX [PORT]`.
+"""A device in a process of its own, for tests that kill or stop it: `python -m … SEED_HEX [PORT]`.
 
-It prints its address, answers every statement with 200 and the number of statements so far, serves an echo, and a blob
-protocol that stops in the middle and waits there.
+It prints its address, answers every statement with 200 and the number of statements so far, serves an echo, and a
+transfer that stops in the middle and waits there.
 """
 
 from __future__ import annotations

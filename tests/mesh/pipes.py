@@ -1,4 +1,4 @@
-"""Two Yamux connections joined by a pipe in memory, so that hours pass in no time, and a peer that sends what it likes."""
+"""Two Yamux connections joined by a pipe in memory, so that hours pass in no time; or one, and a bare end."""
 
 from __future__ import annotations
 

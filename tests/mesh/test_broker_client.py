@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from peer import identity
 from peer.identity import Identity
@@ -136,6 +137,72 @@ async def test_what_is_no_broker_is_said_to_be_none(who: Identity, answer: Answe
     assert refused.value.fix
 
 
+PROMPT = {
+    "device_code": "d",
+    "user_code": "BCDF-GHJK",
+    "verification_uri": "{url}/login",
+    "verification_uri_complete": "{url}/login?code=BCDF-GHJK",
+    "expires_in": 600,
+    "interval": 5,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"user_code": "\x1b[2J"},
+        {"user_code": ""},
+        {"verification_uri": "https://evil.example/login"},
+        {"verification_uri": "{url}.evil.example/login"},
+        {"verification_uri_complete": "file:///etc/passwd"},
+        {"verification_uri_complete": "{url}/\x1b[2J"},
+        {"device_code": 7},
+        {"interval": None},
+    ],
+)
+async def test_what_a_person_is_shown_is_the_broker_s_own(who: Identity, changes: dict[str, object]) -> None:
+    url = ""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        document = {**PROMPT, **changes}
+        shown = {k: v.replace("{url}", url) if isinstance(v, str) else v for k, v in document.items()}
+        await says(200, shown)(stream)
+
+    async with answering(who, answer) as client:
+        url = client.url
+        if not changes:
+            assert (await client.login_device(b"x")).verification_uri == f"{url}/login"
+            return
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.login_device(b"x")
+
+
+async def test_a_sign_in_cannot_be_made_to_wait_for_ever(who: Identity) -> None:
+    url = ""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        document = {**PROMPT, "expires_in": 1 << 50, "interval": 1 << 50}
+        shown = {k: v.replace("{url}", url) if isinstance(v, str) else v for k, v in document.items()}
+        await says(200, shown)(stream)
+
+    async with answering(who, answer) as client:
+        url = client.url
+        prompt = await client.login_device(b"x")
+    assert (prompt.expires_in, prompt.interval) == (3600, 60)
+
+
+async def test_a_broker_that_never_waits_is_not_asked_without_pause(who: Identity) -> None:
+    async with answering(who, says(200, PAGE)) as client:
+        with pytest.raises(Unavailable, match="lets nobody wait"):
+            await client.invitations(version=1, wait=25)
+        assert (await client.invitations(version=1)).version == 1
+        assert (await client.invitations(version=0, wait=25)).version == 1
+    async with answering(who, says(200, {**PAGE, "more": True})) as client:
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.invitations(version=1)
+
+
 async def test_an_endless_answer_is_cut(who: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ANSWER", 100_000)
     sent = 0
@@ -247,7 +314,7 @@ async def test_nobody_there(who: Identity) -> None:
     assert refused.value.fix == "check `dispatch whoami`; known contacts keep working"
 
 
-async def test_a_lost_poll_is_not_the_end_of_a_sign_in(who: Identity, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_lost_poll_is_not_the_end_of_a_sign_in(who: Identity, autojump_clock: MockClock) -> None:
     answers = iter([Unavailable("gone"), "slow_down", "authorization_pending", Gone("too late")])
     pauses: list[float] = []
     client = BrokerClient("http://127.0.0.1:1", author=who)
@@ -259,20 +326,20 @@ async def test_a_lost_poll_is_not_the_end_of_a_sign_in(who: Identity, autojump_c
             raise answer
         return answer
 
-    client.login_token = poll  # type: ignore[method-assign]
+    vars(client)["login_token"] = poll
     began = trio.current_time()
     with pytest.raises(Gone, match="too late"):
         await client.wait_for_login(LoginPrompt("d", "u", "v", "c", 600, 5))
     assert [at - began for at in pauses] == [5, 15, 30, 45]
 
 
-async def test_a_sign_in_ends_with_its_code(who: Identity, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_sign_in_ends_with_its_code(who: Identity, autojump_clock: MockClock) -> None:
     client = BrokerClient("http://127.0.0.1:1", author=who)
 
     async def pending(_code: str) -> Any:
         return "authorization_pending"
 
-    client.login_token = pending  # type: ignore[method-assign]
+    vars(client)["login_token"] = pending
     began = trio.current_time()
     with pytest.raises(Gone, match="in time"):
         await client.wait_for_login(LoginPrompt("d", "u", "v", "c", 600, 5))

@@ -1,7 +1,7 @@
 """Whole hosts over loopback TCP: who gets in, what a peer cannot break, what is left behind.
 
-"Stock" is what py-libp2p 0.8.1 does where ours was taken out: its Yamux built by SafeMuxer, its handlers left uncontained,
-and so on. Each docstring says how its test was seen to fail.
+"Stock" is what py-libp2p 0.8.1 does where ours was taken out: its Yamux built by SafeMuxer, its handlers left
+uncontained, and so on. Each docstring says how its test was seen to fail.
 """
 
 from __future__ import annotations

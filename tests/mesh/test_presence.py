@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,11 @@ SEED = bytes(range(32))
 DEVICE = names.peer_id_text(names.peer_id_of(bytes(SigningKey(SEED).verify_key)))
 ADDRESSES = ("/ip4/192.0.2.1/tcp/4001", "/ip6/2001:db8::1/tcp/4001")
 KEYS = [PrivateKey(bytes([n]) * 32) for n in range(1, 20)]
+
+
+def parts(box: bytes) -> Any:
+    """Return the map inside a box."""
+    return codec.decode(box)
 
 
 def public(*keys: PrivateKey) -> list[bytes]:
@@ -56,14 +62,14 @@ def test_every_recipient_reads_it_and_nobody_else() -> None:
 
 @pytest.mark.parametrize(("recipients", "shown"), [(0, 8), (1, 8), (8, 8), (9, 16), (19, 24)])
 def test_the_number_of_recipients_is_padded(recipients: int, shown: int) -> None:
-    keys = codec.decode(sealed(*KEYS[:recipients]))[1]  # type: ignore[index, call-overload]
+    keys = parts(sealed(*KEYS[:recipients]))[1]
     assert len(keys) == shown and {len(key) for key in keys} == {80} and len({bytes(key) for key in keys}) == shown
 
 
 def test_the_order_of_recipients_is_not_that_of_the_list() -> None:
     places = set()
     for _ in range(40):
-        keys = codec.decode(sealed(*KEYS[:8]))[1]  # type: ignore[index, call-overload]
+        keys = parts(sealed(*KEYS[:8]))[1]
         places.add(next(n for n, key in enumerate(keys) if _opens(KEYS[0], key)))
     assert len(places) > 3
 
@@ -120,8 +126,8 @@ def test_any_altered_byte_of_the_record_is_refused() -> None:
 
 def test_any_altered_byte_of_the_box_is_refused() -> None:
     box = sealed(KEYS[0])
-    content = codec.decode(box)
-    mine = next(n for n, key in enumerate(content[1]) if _opens(KEYS[0], key))  # type: ignore[index, call-overload]
+    content = parts(box)
+    mine = next(n for n, key in enumerate(content[1]) if _opens(KEYS[0], key))
     refused = 0
     for position in range(0, len(box), 3):
         altered = bytearray(box)

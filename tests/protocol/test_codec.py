@@ -316,6 +316,7 @@ def test_too_many_bytes_are_refused_before_they_are_read() -> None:
     assert len(codec.encode(bytes(whole))) == codec.MAX_BYTES
     with pytest.raises(TooLarge, match="1048577 bytes of CBOR, at most 1048576 travel"):
         codec.encode(bytes(whole + 1))
+    assert len(codec.encode(bytes(whole + 1), max_bytes=codec.MAX_BYTES + 1)) == codec.MAX_BYTES + 1
 
 
 def test_too_many_items_are_refused_both_ways() -> None:

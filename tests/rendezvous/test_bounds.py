@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
 
 from peer.protocol.errors import RateLimited, Unavailable
 from rendezvous import web
 from rendezvous.ratelimit import Buckets, TooMany, network_of
 from rendezvous.storage.database import Database, migrations
 from rendezvous.storage.upkeep import purge
-from tests.rendezvous.world import DAY_MS, People, Running, people_at, running_broker
+from tests.rendezvous.world import DAY_MS, People, Person, Running, people_at, running_broker
 
 
 async def exchange(url: str, *pieces: bytes) -> bytes:
@@ -249,6 +251,25 @@ async def test_health_and_metrics_hold_numbers_only(broker: Running, people: Peo
     assert "alice" not in text and alice.who.device not in text
 
 
+async def test_a_client_that_stops_reading_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response larger than the socket buffers, not read: it is dropped after a while, and the broker can stop."""
+    monkeypatch.setattr("rendezvous.main.STALLED_MS", 500)
+    monkeypatch.setattr("rendezvous.web.problem", lambda _error: Response(b"x" * 30_000_000))
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with running_broker(tmp_path / "b") as running, people_at(running, tmp_path / "p") as people:
+            alice = await people.new("alice@example.org")
+            host, port = running.url.removeprefix("http://").split(":")
+            stalled.connect((host, int(port)))
+            stalled.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            with trio.fail_after(10):
+                while not running.broker.statuses[200]:
+                    await trio.sleep(0.01)
+                await alice.client.health()  # others are served
+            stopping = time.monotonic()
+        assert time.monotonic() - stopping < 10
+
+
 async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> None:
     alice = await people.signed_in("alice@example.org")
     host, port = broker.url.removeprefix("http://").split(":")
@@ -258,3 +279,29 @@ async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> 
         began = time.monotonic()
         await alice.client.invitations()
         assert time.monotonic() - began < 5
+
+
+async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign-ins that wait are bounded for one user from one address, not for the user: that would lock the user out."""
+    monkeypatch.setattr("rendezvous.storage.accounts.MAX_OPEN_LOGINS_FROM_ONE", 3)
+    async with (
+        running_broker(tmp_path / "b", behind_proxy=True) as running,
+        people_at(running, tmp_path / "p") as people,
+    ):
+        mallory, alice = await people.new("alice@example.org"), await people.new("alice@example.org")
+
+        async def ask(person: Person, address: str) -> int:
+            arguments = {"email": "alice@example.org", "device_set": person.who.device_set}
+            response = await person.http.post(
+                f"{running.url}/v1/login/device",
+                json=person.statement("login", arguments),
+                headers={"x-forwarded-for": address},
+            )
+            return response.status_code
+
+        assert [await ask(mallory, "203.0.113.1") for _ in range(4)] == [200, 200, 200, 429]
+        assert await ask(alice, "203.0.113.2") == 200
+        monkeypatch.setattr("rendezvous.storage.accounts.MAX_OPEN_LOGINS", 4)
+        assert await ask(alice, "203.0.113.2") == 429
+        running.clock.move(seconds=600)
+        assert await ask(alice, "203.0.113.2") == 200

@@ -11,8 +11,8 @@ from peer.mesh.broker import BrokerInvitation
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, TooLarge
 from rendezvous import bells
 from rendezvous.invitations import MAX_SEALED
-from rendezvous.ratelimit import Buckets
 from rendezvous.storage import invitations as stored
+from rendezvous.storage.database import Connection
 from tests.rendezvous.world import DAY_MS, People, Person, Running
 
 BOB = "bob@example.org"
@@ -153,11 +153,32 @@ async def test_only_the_invited_answer_and_only_to_the_inviters_devices(broker: 
 async def test_a_page_of_the_largest_answers_can_be_read(broker: Running, people: People) -> None:
     """Otherwise whoever was invited could keep the inviter from ever reading an answer again."""
     alice = await people.signed_in("alice@example.org")
-    broker.broker.sign_ins_by_address = Buckets(per_minute=6000, burst=1000)
-    for number in range(stored.PAGE):
-        friend = await people.signed_in(f"friend{number}@example.org")
-        posted = await alice.client.post_invitation(alice.signed_invitation(friend.who.user_id))
-        await friend.client.answer(posted.token, kind="accepted", sealed={alice.who.device: bytes(MAX_SEALED)})
+
+    def fill(db: Connection) -> None:
+        for number in range(stored.PAGE):
+            invitation = alice.invitation(f"friend{number}@example.org")
+            raw = alice.signed_invitation(f"friend{number}@example.org", id=invitation.id)
+            stored.post(
+                db,
+                token=invitation.id,
+                inviter=alice.who.user_id,
+                invitee=invitation.audience_user,
+                statement=raw,
+                created=invitation.created,
+                expires=invitation.expires,
+                now=broker.clock(),
+            )
+            stored.answer(
+                db,
+                token=invitation.id,
+                invitee=invitation.audience_user,
+                status="accepted",
+                sealed={alice.who.device: bytes(MAX_SEALED)},
+                digest=bytes(32),
+                now=broker.clock(),
+            )
+
+    await broker.broker.db(fill)
     page = await alice.client.invitations()
     assert [len(entry.sealed or b"") for entry in page.sent] == [MAX_SEALED] * stored.PAGE
     last = await people.signed_in("last@example.org")

@@ -82,11 +82,14 @@ async def test_claudes_shell_is_nested(person: Person, home: bool) -> None:
         (person.workspace.parent / "home").mkdir()
     command = (
         "echo filters $(grep -c . /proc/self/status) $(grep Seccomp_filters /proc/self/status | tr -dc 0-9);"
-        f"cat {person.ssh}/id_ed25519; cat {person.state}/device.key; echo x > {person.reading}/planted; echo x > /usr/planted;"
-        "cat /proc/$CLAUDE_PID/environ && echo reached environ; echo > /proc/$CLAUDE_PID/fd/1 && echo reached stdout;"
+        f"cat {person.ssh}/id_ed25519; cat {person.state}/device.key;"
+        f"echo x > {person.reading}/planted; echo x > /usr/planted;"
+        "cat /proc/$CLAUDE_PID/environ && echo reached environ;"
+        "echo > /proc/$CLAUDE_PID/fd/1 && echo reached stdout;"
         "kill -0 $CLAUDE_PID && echo reached signal; echo x > /run/home/agent/.bashrc && echo reached home;"
-        "python3 -c \"import socket; socket.socket(socket.AF_UNIX).connect('/run/dispatch/model.sock'); print('reached model')\";"
-        "python3 -c \"import socket; socket.create_connection(('127.0.0.1', 8001), 1); print('reached port')\";"
+        "python3 -c \"import socket as s; s.socket(s.AF_UNIX).connect('/run/dispatch/model.sock')\" "
+        "&& echo reached model;"
+        "python3 -c \"import socket as s; s.create_connection(('127.0.0.1', 8001), 1)\" && echo reached port;"
         f"echo fine > {person.project}/mine; echo home $HOME; sleep 300 & echo started"
     )
     changes = {"home": person.workspace.parent / "home"} if home else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import socket
 import unicodedata
@@ -13,10 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.confinement import collect
 from sandbox.confinement.collect import MAX_NAME_BYTES, collect_files, harmless_name
-
-# The module, whatever the package exports under its name.
-collect = importlib.import_module("sandbox.confinement.collect")
 
 
 @pytest.fixture

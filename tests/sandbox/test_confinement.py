@@ -118,7 +118,7 @@ async def test_limits_hold(person: Person) -> None:
     limits = Limits(file_size=1024, tmp_size=64 * 1024, processes=64, open_files=256)
     done = await shell(
         person.profile,
-        "ulimit -c -n; head -c 4096 /dev/zero > big; stat -c %s big; df --output=size -k /tmp | tail -1; ulimit -n 9999",
+        "ulimit -c -n; head -c 4096 /dev/zero > big; stat -c %s big; df --output=size -k /tmp | tail -1;ulimit -n 9999",
         limits=limits,
     )
     assert "256" in done.out.split() and "1024" in done.out.split() and "64" in done.out.split()
@@ -138,16 +138,18 @@ async def test_shell_cannot_touch_the_agent(person: Person) -> None:
     attack = (
         f"{looks} cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
         "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal;"
-        "echo x > /run/home/agent/.bashrc && echo reached home; echo x >> /run/home/agent/file && echo reached file;"
-        "rm /run/home/agent/file && echo reached removal; cat <&9 && echo reached descriptor; echo x > ~/own && echo own home; true"
+        "cd /run/home/agent; echo x > .bashrc && echo reached home; echo x >> file && echo reached file;"
+        "rm file && echo reached removal; cat <&9 && echo reached descriptor;"
+        "echo x > ~/own && echo own home; true"
     )
     prepare = "cat <(:); echo mine > /run/home/agent/file; exec 9< /etc/passwd;"
     # Without the launcher the same attack gets through: the test can tell.
     control = await run(person.profile, ["/bin/bash", "-c", f"{prepare} /bin/bash -c '{attack}'; true"])
     for what in ("environ", "stdout", "signal", "home", "file", "removal", "descriptor"):
         assert f"reached {what}" in control.out.splitlines(), what
-    alive = f"{prepare} {SHELL_LAUNCHER} 'kill -USR1 -1; kill -9 $PPID; {attack}'; cat /run/home/agent/file; echo alive"
-    done = await run(person.profile, ["/bin/bash", "-c", alive])
+    attack = f"kill -USR1 -1; kill -9 $PPID; {attack}"
+    after = "cat /run/home/agent/file; echo alive"
+    done = await run(person.profile, ["/bin/bash", "-c", f"{prepare} {SHELL_LAUNCHER} '{attack}'; {after}"])
     assert "reached" not in done.out, done.out
     assert "own home" in done.out and "mine" in done.out and "alive" in done.out
 
@@ -257,7 +259,8 @@ async def test_device_and_socket_are_no_roots(person: Person) -> None:
 # -----------------------------------------------------------------------------------------------------------
 
 STUBBORN = (
-    "trap '' TERM INT HUP; setsid bash -c \"trap '' TERM INT HUP; (trap '' TERM; exec sleep {mark}) & sleep {mark}\" & "
+    "trap '' TERM INT HUP;"
+    "setsid bash -c \"trap '' TERM INT HUP; (trap '' TERM; exec sleep {mark}) & sleep {mark}\" & "
     "(setsid sleep {mark} &) ; echo ready; while :; do sleep {mark}; done"
 )
 

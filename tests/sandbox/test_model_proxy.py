@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -245,7 +244,7 @@ async def test_requests_under_way_count_against_the_budget(tmp_path: Path) -> No
 
 
 async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:
-    start = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
     with serving(FakeModel([say("x")])) as model:
         model.answer_with = (
             200,
@@ -345,7 +344,7 @@ async def test_long_socket_paths_and_the_callers_own_errors(tmp_path: Path) -> N
         with pytest.raises(OSError):
             async with proxy.serving(tmp_path / "s"):
                 pass
-    assert os.path.exists(tmp_path / "s")
+    assert (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ class SafeYamuxStream(IMuxedStream):  # type: ignore[misc]
         self._settle()
 
     def break_off(self, *, drop: bool) -> None:
-        """The stream is over in both directions: reset (then what is buffered is dropped), or the connection is gone."""
+        """The stream is over both ways: reset (then what is buffered is dropped), or the connection is gone."""
         self._broken = True
         if drop:
             self._chunks.clear()

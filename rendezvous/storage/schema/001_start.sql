@@ -83,7 +83,7 @@ CREATE TABLE answers (
 
 CREATE TABLE mails (
     recipient  TEXT NOT NULL,
-    sender     TEXT NOT NULL,               -- the inviting user, or empty for a sign-in
+    sender     TEXT NOT NULL,               -- the inviting user, or for a sign-in: address and user
     at         INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX mails_by_recipient ON mails (recipient, at);
