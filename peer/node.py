@@ -72,7 +72,7 @@ class Node:
         """The loopback API's port, once it serves."""
         self._deadline = trio.Event()
         blob_protocol.serve(self.host, self._intake.lookup)
-        self.host.on_connected(lambda _device: self._puller.wake())
+        self.host.on_connected(self._puller.showed_up)
         self.host.on_disconnected(lambda _device: self.bells.ring())
 
     # --- life

@@ -200,7 +200,7 @@ def event_document(number: int, attempt: int, text: str) -> Document:
 
 def file_row(item: rows.File) -> Document:
     """Return one file as {name, size, sha256, ready}."""
-    return {"name": item.name, "size": item.size, "sha256": item.digest.hex(), "ready": bool(item.ready)}
+    return {"name": item.name, "size": item.size, "sha256": item.digest.hex(), "ready": item.ready == 1}
 
 
 def approval_row(item: rows.Approval, sender: str, now: int) -> Document:

@@ -12,6 +12,7 @@ from peer.dispatches import reports
 from peer.protocol import fields
 from peer.protocol.answers import Answer
 from peer.protocol.statements import Decision, Events, FileRef, Letter, Result
+from peer.steps import receiving
 from peer.store import dispatches, trace, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
 
@@ -197,3 +198,14 @@ def test_a_word_about_one_dispatch_says_nothing_about_another(pair: tuple[Clock,
         answer = say(mallory, alice, kind, dispatch_id=other, dispatch_digest=digest, attempt=0, **content)
         assert answer.code == 409
     assert alice.row(other).state == "queued"
+
+
+def test_a_returned_file_that_is_refused_is_not_asked_for_again(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, mallory = pair
+    dispatch_id = under_way(alice, mallory)
+    assert result(mallory, alice, dispatch_id, files=(FileRef("a.bin", 10, bytes(32)),)).code == 200
+    ((device, item),) = dispatches.awaited_files(alice.db)
+    assert device == mallory.device
+    alice.step(lambda db, context, effects: receiving.files_refused(db, context, item, "no such file", effects))
+    assert dispatches.awaited_files(alice.db) == []
+    assert [file["ready"] for file in shown(alice, dispatch_id)["result"]["files"]] == [False]
