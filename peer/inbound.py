@@ -32,6 +32,13 @@ from peer.protocol.statements import (
 from peer.steps import granting, introducing, receiving, sending
 from peer.store import contacts, outbox, rows
 
+KEPT_MS = 8 * 86_400_000
+"""How long a statement is remembered. A dispatch lives a day and five minutes at most and an acceptance answers an
+invitation of seven days: what is older is refused for its date, or changes nothing when it is taken in twice."""
+MAX_REMEMBERED = 500_000
+"""Statements of one device remembered at a time, about 100 MB. A run brings twenty batches of events a second at most;
+beyond this the device must wait until the oldest are forgotten, and nobody else is held up."""
+
 Handler = Callable[[sqlite3.Connection, Context, Signed, Effects], Answer]
 
 
@@ -92,6 +99,8 @@ def _once(db: sqlite3.Connection, context: Context, signed: Signed, effects: Eff
         if known.digest != signed.digest:
             return answer_of(Conflict("another statement has this id", fix="send it again"))
         return Answer(known.code, known.message, known.fix)
+    if outbox.remembered(db, letter.issuer_device) >= MAX_REMEMBERED:
+        return Answer(503, "too many statements of this device in a few days", "it is taken in later")
     db.execute("SAVEPOINT effect")
     before = Effects(**{name: type(value)(value) for name, value in vars(effects).items()})
     try:

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import trio
 
+from peer import inbound
 from peer import settings as settings_file
 from peer.broker_link import BrokerLink
 from peer.context import Context, Effects
@@ -28,7 +29,7 @@ from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.protocol import names
-from peer.protocol.errors import DispatchError, Invalid, NotFound, Unavailable
+from peer.protocol.errors import Invalid, NotFound, Unavailable
 from peer.protocol.statements import FileRef
 from peer.run_folders import RunFolders
 from peer.runs import Runs
@@ -36,6 +37,7 @@ from peer.settings import Settings
 from peer.steps import introducing, receiving, running, sending
 from peer.store import contacts, dispatches, outbox, rows, views
 from peer.store.blobs import StagedFile
+from peer.supervision import kept_up
 from peer.trusting import Trusting
 from sandbox import frames
 
@@ -44,8 +46,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Document = dict[str, Any]
 
-STORE_RETRY_SECONDS = 10.0
-"""Between tries to write down what expired, when the store refuses."""
+FORGOTTEN_AT_ONCE = 20_000
+"""Old statements deleted in one transaction, which holds up every other for a fraction of a second."""
 
 
 class Node:
@@ -56,6 +58,7 @@ class Node:
         self.bells = Bells()
         self._settings = settings_file.resolve(context.state)
         self._admitted: frozenset[str] = frozenset()
+        self._readers: frozenset[tuple[str, bytes]] = frozenset()
         self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
         self.broker = BrokerLink(context, lambda: self._settings, self._save_token, self.host.addresses, self.apply)
         self._intake = Intake(context, self.apply)
@@ -88,10 +91,10 @@ class Node:
             # Before anything is awaited: peers may already be bringing statements that have effects.
             self._nursery = nursery
             await nursery.start(self.runs.serve)
-            nursery.start_soon(self._puller.run)
-            nursery.start_soon(self._expiring)
-            nursery.start_soon(self.broker.run)
-            nursery.start_soon(self.folders.keep_fresh)
+            nursery.start_soon(kept_up, "puller", self._puller.run)
+            nursery.start_soon(kept_up, "expiry", self._expiring)
+            nursery.start_soon(kept_up, "broker", self.broker.run)
+            nursery.start_soon(kept_up, "projects", self.folders.keep_fresh)
             async with self._courier.running():
                 # What waits goes out, and what waits for us over there comes in, also with the broker away.
                 self._courier.greet(self._admitted)
@@ -110,7 +113,9 @@ class Node:
             log.info("run.stop", dispatch=dispatch_id, reason=reason)
             self.runs.kill(dispatch_id)
         if effects.contacts_changed:
-            self._nursery.start_soon(self._contacts_changed, frozenset(effects.wake))
+            self._nursery.start_soon(
+                kept_up, "contacts", partial(self._contacts_changed, self._admitted, frozenset(effects.wake))
+            )
         else:
             for device in effects.wake:
                 self._courier.wake(device)
@@ -347,13 +352,16 @@ class Node:
     async def _refresh_admitted(self) -> None:
         devices = await self.context.store.read(contacts.devices)
         self._admitted = frozenset(device.device for device in devices)
+        self._readers = frozenset((device.device, device.sealing_key) for device in devices)
 
-    async def _contacts_changed(self, wake: frozenset[str]) -> None:
-        before = self._admitted
+    async def _contacts_changed(self, before: frozenset[str], wake: frozenset[str]) -> None:
+        readers = self._readers
         await self._refresh_admitted()
         for device in before - self._admitted:
             self.host.drop(device)
-        self.broker.announce()
+        if self._readers != readers:
+            # Not at every change: a contact that edits its edge all day must not use up our announcements.
+            self.broker.announce()
         for device in wake & self._admitted:
             self._courier.wake(device)
         self.bells.ring()
@@ -362,13 +370,8 @@ class Node:
         """End what was not accepted in time, when its time comes."""
         while True:
             self._deadline = trio.Event()
-            try:
-                upcoming = await self._expire_overdue()
-            except DispatchError as error:
-                # A full disk. Views show what is overdue as expired, and an accept checks for itself.
-                log.error("expiry.not_stored", code=error.code)
-                await trio.sleep(STORE_RETRY_SECONDS)
-                continue
+            # On a full disk this is tried again. Views show what is overdue as expired, an accept checks for itself.
+            upcoming = await self._expire_overdue()
             # An hour at most: the machine may sleep, or its clock be set.
             left = 3600.0 if upcoming is None else (upcoming - self.context.clock()) / 1000
             with trio.move_on_after(min(max(left, 0.0), 3600.0) + 0.001):
@@ -382,6 +385,7 @@ class Node:
             for row in dispatches.overdue(db, now):
                 receiving.expire(db, context, row, effects)
             introducing.expire(db, now)
+            outbox.forget(db, before=now - inbound.KEPT_MS, most=FORGOTTEN_AT_ONCE)
             return dispatches.next_expiry(db)
 
         upcoming = await context.store.write(work)

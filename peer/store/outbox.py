@@ -2,7 +2,7 @@
 
 A statement enters the outbox in the transaction that makes it true and leaves it when the other device has answered for
 good. `seen` remembers every statement taken in with its answer, past expiry, so that the same bytes get the same answer
-and other bytes under the same id are refused.
+and other bytes under the same id are refused; only what is too old to be taken in again is forgotten.
 """
 
 from __future__ import annotations
@@ -94,6 +94,21 @@ def remember(db: sqlite3.Connection, entry: Seen) -> None:
         "INSERT INTO seen (device, statement_id, digest, code, message, fix, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (entry.device, entry.statement_id, entry.digest, entry.code, entry.message, entry.fix, entry.at),
     )
+
+
+def remembered(db: sqlite3.Connection, device: str) -> int:
+    """Return how many statements of a device are remembered."""
+    row = db.execute("SELECT count FROM remembered WHERE device = ?", (device,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def forget(db: sqlite3.Connection, *, before: int, most: int) -> None:
+    """Forget up to `most` statements that were taken in before this time, and as many cancellations of unknown ones."""
+    for table, key in (("seen", "statement_id"), ("tombstones", "dispatch_id")):
+        db.execute(
+            f"DELETE FROM {table} WHERE (device, {key}) IN (SELECT device, {key} FROM {table} WHERE at < ? LIMIT ?)",
+            (before, most),
+        )
 
 
 def purge_device(db: sqlite3.Connection, device: str) -> None:
