@@ -285,7 +285,7 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
 
         row, events = await node.context.store.read(query)
         for number, attempt, text in events:
-            yield _sse("trace", number, {"seq": number, "attempt": attempt, **msgspec.json.decode(text)})
+            yield _sse("trace", number, views.event_document(number, attempt, text))
         if len(events) == 1000:
             continue
         asked = [item for item in await node.approvals() if item["dispatch_id"] == dispatch_id]

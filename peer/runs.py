@@ -21,7 +21,7 @@ import trio
 
 from peer.briefing import ANSWER_SECONDS, start_frame
 from peer.context import Context, Effects
-from peer.dispatches import payload
+from peer.dispatches import payload, reports
 from peer.dispatches.redaction import redacted
 from peer.protocol.errors import Conflict, DispatchError
 from peer.protocol.statements import FileRef
@@ -187,6 +187,11 @@ class Run:
         if error is not None:
             await self.tell(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=error.message))
             return
+        if reports.too_deep(call.input):
+            # Nobody could be shown it.
+            note = "the input is nested too deeply"
+            await self.tell(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=note))
+            return
         if call.verdict == "allow":
             await self.tell(frames.Answer(call_id=call.call_id, allow=True, by=call.by))
             return
@@ -207,6 +212,8 @@ class Run:
 
     async def _note(self, event: dict[str, Any]) -> None:
         event.setdefault("at", self._context.clock())
+        if reports.too_deep(event):
+            event["input"] = {"left_out": "it is nested too deeply"}
         self._events.append(event)
         self._fresh.set()
         if len(self._events) >= MAX_BUFFERED:
@@ -259,7 +266,7 @@ class Run:
         await self._flush()
         reply = finished.reply[:MAX_REPLY]
         reason = f"{finished.reason or ''} {dropped}".strip()[:2_000]
-        # What refused a run before it began may name folders of this machine: its person reads it, the sender does not.
+        # What refused the run before it began may name folders of this machine: for its person, not for the sender.
         told = reason if self._sandbox is not None else "the recipient's machine could not run it"
         facts = finished.sandbox or self._sandbox
         usage = finished.usage
@@ -276,13 +283,13 @@ class Run:
                 reply=reply,
                 reason=told,
                 own_reason=reason,
-                code=finished.code or 0,
+                code=_bounded(finished.code or 0, 599),
                 usage={
-                    "turns": usage.turns,
-                    "input_tokens": usage.input_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "cost_microusd": max(0, round(usage.cost_usd * 1_000_000)),
-                    "milliseconds": max(0, round(usage.seconds * 1000)),
+                    "turns": _bounded(usage.turns),
+                    "input_tokens": _bounded(usage.input_tokens),
+                    "output_tokens": _bounded(usage.output_tokens),
+                    "cost_microusd": _bounded(usage.cost_usd * 1_000_000),
+                    "milliseconds": _bounded(usage.seconds * 1000),
                 },
                 scope=scopes.encode_summary(scopes.summary(self._scope)),
                 sandbox=_facts_text(facts),
@@ -298,13 +305,15 @@ class Run:
         left_out: list[str] = []
         for item in returned:
             try:
-                payload.check_file_name(item.name)
+                # With those taken before: two names that are one on another system would make the whole result refused.
+                names = [*(file.name for file in taken), item.name]
+                payload.check_files(tuple(payload.FileFact(name, 1) for name in names))
                 file = await trio.to_thread.run_sync(
                     partial(self._context.blobs.take_in, Path(item.path), item.name, limit=payload.MAX_FILE_BYTES)
                 )
-                if file.size == 0 or file.digest.hex() != item.sha256 or len(taken) == payload.MAX_FILES:
+                if file.size == 0 or file.digest.hex() != item.sha256:
                     file.discard()
-                    raise Conflict("it is empty, changed, or one too many")
+                    raise Conflict("it is empty or changed")
                 taken.append(file)
             except DispatchError as error:
                 left_out.append(f"{item.name} ({error.message})")
@@ -390,4 +399,9 @@ def _facts_text(facts: frames.SandboxFacts | None) -> str:
     text = msgspec.json.encode(facts).decode()
     if len(text) <= MAX_SANDBOX_TEXT:
         return text
-    return msgspec.json.encode({"tier": facts.tier, "mechanisms": facts.mechanisms[:32]}).decode()
+    return msgspec.json.encode({"tier": facts.tier[:32]}).decode()
+
+
+def _bounded(number: float, most: int = (1 << 53) - 1) -> int:
+    """Return a number of the agent's as a statement can carry it: whatever it says, the run must end."""
+    return round(min(max(number, 0), most))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from peer.context import Context, Effects
-from peer.dispatches import lifecycle
+from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
 from peer.protocol.errors import Conflict, DispatchError
 from peer.protocol.statements import MAX_EVENTS, Events, FileRef
@@ -45,6 +45,7 @@ def record(
     """
     row = current(db, dispatch_id, attempt)
     trace.add_events(db, dispatch_id, attempt, shown)
+    stored = row.trace_bytes
     for batch in _batches(told):
         count, head = trace.head(db, dispatch_id, attempt)
         signed = context.letter(
@@ -57,6 +58,9 @@ def record(
             previous=head,
             events=tuple(batch),
         )
+        if (stored := stored + len(signed.raw)) > reports.TOLD_TRACE_BYTES:
+            # The rest of a trace this long stays here: its sender would refuse it.
+            break
         trace.add_batch(db, dispatch_id, attempt, count, signed.raw, signed.digest)
         outbox.put(
             db,

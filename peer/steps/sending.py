@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from peer.context import Context, Effects
-from peer.dispatches import lifecycle
+from peer.dispatches import lifecycle, payload, reports
+from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, FileRef, Result, Signed
@@ -179,20 +177,25 @@ def on_decision(db: sqlite3.Connection, context: Context, signed: Signed, effect
     if letter.decision in ("accepted", "declined"):
         dispatches.set_decision(db, row.dispatch_id, attempt=letter.attempt, decision=signed.raw)
     if letter.decision == "pending" and letter.expires:
-        dispatches.set_expires(db, row.dispatch_id, letter.expires)
+        # As told, but never further off than a dispatch may live: the other machine writes this number as it pleases.
+        latest = context.clock() + payload.MAX_LIFETIME_SECONDS * 1000 + CLOCK_SKEW_MS
+        dispatches.set_expires(db, row.dispatch_id, min(letter.expires, latest))
     if letter.decision in ("declined", "expired") and letter.reason:
         dispatches.set_reason(db, row.dispatch_id, code=0, message=letter.reason, fix="")
     return Answer(200)
 
 
 def on_events(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
-    """A batch of the run's trace: kept if it continues the chain. Raises Conflict when it does not."""
+    """A batch of the run's trace: kept if it continues the chain. Raises Conflict, Invalid, TooLarge."""
     letter: Events = signed.statement
     row = _of_letter(db, letter.dispatch_id, letter.issuer_device, None)
+    if row.result or row.state in ("completed", "failed", "declined", "rejected"):
+        raise Conflict(f"that dispatch has ended here: {row.state}", fix="")
     count, head = trace.head(db, letter.dispatch_id, letter.attempt)
     if letter.sequence != count or letter.previous != head:
         raise Conflict("the batch does not continue the chain of events", fix="")
-    _check_json(letter.events)
+    reports.check_room(row.trace_bytes, len(signed.raw))
+    reports.check_events(letter.events)
     trace.add_batch(db, row.dispatch_id, letter.attempt, count, signed.raw, signed.digest)
     trace.add_events(db, row.dispatch_id, letter.attempt, letter.events)
     effects.changed.add(row.dispatch_id)
@@ -200,19 +203,23 @@ def on_events(db: sqlite3.Connection, context: Context, signed: Signed, effects:
 
 
 def on_result(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
-    """How the dispatch ended."""
+    """How the dispatch ended. Raises Conflict, Invalid, TooLarge."""
     letter: Result = signed.statement
     row = _of_letter(db, letter.dispatch_id, letter.issuer_device, letter.dispatch_digest)
     if row.result:
         return Answer(200, "it had a result")
+    reports.check_returned(letter.files)
+    reports.check_facts("the sandbox", letter.sandbox)
+    reports.check_facts("the scope", letter.scope)
     ended: lifecycle.Event = letter.status  # type: ignore[assignment]  # its form allows only events of the table
     if ended == "failed" and not letter.attempt:
         ended = "rejected"  # it never came as far as a person: the other machine could not take it in
     if not lifecycle.allows("sender", row.state, ended):
         _catch_up(db, context, row, letter, effects)
         row = sent(db, letter.dispatch_id)
-    if lifecycle.allows("sender", row.state, ended):
-        _move(db, context, row, ended, effects)
+    if not lifecycle.allows("sender", row.state, ended):
+        return Answer(200, f"it had ended here: {row.state}")
+    _move(db, context, row, ended, effects)
     dispatches.set_result(db, row.dispatch_id, signed.raw)
     dispatches.set_reason(db, row.dispatch_id, code=letter.code, message=letter.reason, fix="")
     dispatches.add_files(db, row.dispatch_id, "returned", letter.files, statement=letter.id, ready=False)
@@ -259,16 +266,6 @@ def _of_letter(db: sqlite3.Connection, dispatch_id: str, device: str, digest: by
     if contacts.is_blocked(db, row.peer):
         raise Forbidden("blocked", fix="")
     return row
-
-
-def _check_json(events: Sequence[str]) -> None:
-    for event in events:
-        try:
-            document = msgspec.json.decode(event)
-        except msgspec.DecodeError as error:
-            raise Invalid("an event is not JSON") from error
-        if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-            raise Invalid("an event is an object with a kind")
 
 
 def _move(

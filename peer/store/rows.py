@@ -127,6 +127,8 @@ class Dispatch:
     fix: str
     decision: bytes
     result: bytes
+    trace_bytes: int = 0
+    """Signed event batches stored, of all attempts."""
 
 
 @dataclass(frozen=True, slots=True)

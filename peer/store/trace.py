@@ -14,6 +14,7 @@ def add_batch(db: sqlite3.Connection, dispatch_id: str, attempt: int, sequence: 
         "INSERT INTO event_batches (dispatch_id, attempt, sequence, raw, digest) VALUES (?, ?, ?, ?, ?)",
         (dispatch_id, attempt, sequence, raw, digest),
     )
+    db.execute("UPDATE dispatches SET trace_bytes = trace_bytes + ? WHERE dispatch_id = ?", (len(raw), dispatch_id))
 
 
 def head(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> tuple[int, bytes]:

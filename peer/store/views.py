@@ -22,6 +22,9 @@ from peer.trust import fingerprints, scopes
 
 Document = dict[str, Any]
 
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999: the last moment that RFC 3339, and Python's datetime, can say."""
+
 
 @dataclass(frozen=True)
 class Live:
@@ -184,10 +187,17 @@ def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: st
 
 def event_rows(db: sqlite3.Connection, dispatch_id: str, *, after: int = 0) -> list[Document]:
     """Return a dispatch's events after a number, each {seq, attempt, kind, …}."""
-    return [
-        {"seq": number, "attempt": attempt, **msgspec.json.decode(text)}
-        for number, attempt, text in trace.events(db, dispatch_id, after=after)
-    ]
+    return [event_document(*event) for event in trace.events(db, dispatch_id, after=after)]
+
+
+def event_document(number: int, attempt: int, text: str) -> Document:
+    """Return one event of a trace as {seq, attempt, at, kind, …}. What is ours to say counts, whatever it brought."""
+    told = msgspec.json.decode(text)
+    at = told.pop("at", None)
+    document: Document = {**told, "seq": number, "attempt": attempt}
+    if type(at) is int and 0 <= at <= LAST_MS:
+        document["at"] = rfc3339(at)
+    return document
 
 
 def file_row(item: rows.File) -> Document:
