@@ -83,7 +83,9 @@ class Intake:
         """Return the file that a device may pull: only what a statement of ours to that very device names."""
         statement = names.uuid_text(statement_id)
         allowed = await self.context.store.read(lambda db: dispatches.may_pull(db, peer_id, statement, digest))
-        return self.context.blobs.path(digest) if allowed else None
+        path = self.context.blobs.path(digest)
+        # One that the disk lost will not come back: said as a refusal, or the other side would ask until it expires.
+        return path if allowed and await trio.Path(path).is_file() else None
 
 
 class Puller:

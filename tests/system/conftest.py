@@ -23,18 +23,20 @@ class Pair:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.alice = world.person("alice")
-        self.bob = world.person("bob")
+        self.alice, self.bob = world.people_named("alice", "bob")
         connect(self.alice, self.bob)
 
     def restore(self) -> None:
         """Everything up, the edge in force and as it was at first."""
         if self.world.broker.program is None:
             self.world.broker.start()
+        fallen = [person for person in (self.alice, self.bob) if not person.up]
+        for person in fallen:
+            person.stop()
+            person.launch()
+        for person in fallen:
+            person.ready()
         for person in (self.alice, self.bob):
-            if not person.up:
-                person.stop()
-                person.start()
             person.will()
         edge = self.bob.edge(self.alice, "incoming")
         if edge is None or edge["status"] not in ("active", "paused", "offered"):

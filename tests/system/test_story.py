@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.system.world import World, connected
+import pytest
+
+from peer.protocol.errors import DispatchError
+from tests.system.world import (
+    Document,
+    Failed,
+    Person,
+    World,
+    all_gone,
+    connect,
+    connected,
+    descendants,
+    eventually,
+)
+
+Strangers = tuple[Person, Person]
 
 
-def test_from_invitation_to_fetched_result(world: World, tmp_path: Path) -> None:
-    carol, dave = world.person("carol"), world.person("dave")
+@pytest.fixture(scope="module")
+def strangers(world: World) -> Strangers:
+    """(carol, dave), who do not know each other at first; the tests below go on from one another's end."""
+    carol, dave = world.people_named("carol", "dave")
+    return carol, dave
+
+
+def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path) -> None:
+    carol, dave = strangers
     project = dave.projects / "shop"
     project.mkdir()
     (project / "cart.py").write_text("total = price * count - 1\n")
@@ -84,3 +110,260 @@ def test_from_invitation_to_fetched_result(world: World, tmp_path: Path) -> None
     # Nothing of the run is left, and what was attached was only ever in its own workspace.
     assert dave.run_folders() == []
     assert sorted(path.name for path in project.iterdir()) == ["cart.py"]
+
+
+def test_recipient_off_at_send_sender_off_at_result(pair: tuple[Person, Person], tmp_path: Path) -> None:
+    alice, bob = pair
+    bob.stop()
+    twins = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    for file in twins:
+        file.write_text("the same words\n")
+    sent = alice.client.send(bob.email, "Read both", files=[str(file) for file in twins])
+    lost = alice.client.send(bob.email, "Read this", files=[str(_written(tmp_path / "lost.txt", "gone soon\n"))])
+    assert (sent["status"], sent["peer_online"]) == ("queued", False)
+    # The disk loses a file before it is fetched: that dispatch ends, with the reason, and only that one.
+    digest = alice.client.dispatch(lost["dispatch_id"])["files"][0]["sha256"]
+    (alice.state.blobs / digest[:2] / digest).unlink()
+    bob.will(
+        {"tool": "Read", "input": {"file_path": "in/one.txt"}},
+        {"tool": "Write", "input": {"file_path": "out/reply.txt", "content": "read\n"}},
+    )
+    bob.start()
+    # Two files with the same bytes are fetched at once, not one half a minute after the other.
+    alice.state_of(sent["dispatch_id"], "pending", within=15)
+    ended = alice.state_of(lost["dispatch_id"], "rejected")
+    assert "lost.txt" in ended["message"] and ended["code"] in (404, 422), ended
+
+    bob.client.accept(sent["dispatch_id"])
+    first = bob.approval_of(sent["dispatch_id"])
+    alice.stop()
+    bob.client.approve(sent["dispatch_id"], first["request_id"], grant="session")
+    second = bob.approval_of(sent["dispatch_id"])
+    bob.client.approve(sent["dispatch_id"], second["request_id"])
+    bob.state_of(sent["dispatch_id"], "completed")
+    alice.start()
+    alice.state_of(sent["dispatch_id"], "completed")
+    eventually(lambda: all(file["ready"] for file in alice.client.dispatch(sent["dispatch_id"])["result"]["files"]))
+    alice.cli("fetch", sent["dispatch_id"], "--to", str(tmp_path / "back"))
+    assert (tmp_path / "back" / "reply.txt").read_text() == "read\n"
+
+
+def test_contacts_do_without_the_broker(pair: tuple[Person, Person], world: World) -> None:
+    alice, bob = pair
+    world.broker.stop()
+    try:
+        bob.restart()  # on another port: he finds Alice where he last saw her
+        bob.will({"say": "still here"})
+        sent = alice.client.send(bob.email, "Are you there?")
+        alice.state_of(sent["dispatch_id"], "pending")
+        bob.client.accept(sent["dispatch_id"])
+        alice.state_of(sent["dispatch_id"], "completed")
+        error = alice.refused("invite", "grace@example.org")
+        assert error["code"] == 503 and world.broker.url in error["message"] and error["fix"]
+        # Nothing half done: no invitation is open here that the broker never heard of.
+        assert all(row["status"] != "open" for row in alice.client.invitations()["sent"])
+    finally:
+        world.broker.start()
+
+
+def test_decline_and_cancel_before_the_run(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    declined, taken_back, put_aside = (alice.client.send(bob.email, f"Task {n}")["dispatch_id"] for n in range(3))
+    for dispatch_id in (declined, taken_back, put_aside):
+        alice.state_of(dispatch_id, "pending")
+    bob.cli("decline", declined, "--reason", "not on this machine")
+    assert alice.state_of(declined, "declined")["message"] == "not on this machine"
+    alice.cli("cancel", taken_back)
+    assert bob.state_of(taken_back, "cancelled")["message"]
+    bob.cli("cancel", put_aside)
+    alice.state_of(put_aside, "cancelled")
+    for dispatch_id, person, verb in (
+        (declined, bob, "accept"),
+        (taken_back, bob, "accept"),
+        (put_aside, bob, "decline"),
+    ):
+        error = person.refused(verb, dispatch_id)
+        assert error["code"] == 409 and error["message"].startswith("nothing pending") and error["fix"], error
+
+
+@pytest.mark.parametrize("ended_by", ["sender", "recipient", "revocation"])
+def test_ending_a_run_leaves_no_process(pair: tuple[Person, Person], ended_by: str) -> None:
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"approval": "auto"})
+    # Many events on the way: the end must cross them, in the store and on the wire.
+    chatter = [{"say": f"line {n}"} for n in range(50)]
+    bob.will(*chatter, {"tool": "Bash", "input": {"command": "sleep 300 & sleep 300"}})
+    dispatch_id = alice.client.send(bob.email, "Sleep well")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    assert bob.program is not None
+    daemon = bob.program.pid
+    eventually(
+        lambda: sum("sleep 300" in line for line in descendants(daemon).values()) >= 2, what="the run's processes"
+    )
+    running = list(descendants(daemon))
+    began = time.monotonic()
+    if ended_by == "sender":
+        alice.client.cancel(dispatch_id, reason="changed my mind")
+    elif ended_by == "recipient":
+        bob.client.cancel(dispatch_id)
+    else:
+        bob.client.revoke_trust(alice.email)
+    assert all_gone(running, within=1.0), {pid: line for pid, line in descendants(daemon).items() if pid in running}
+    assert time.monotonic() - began < 2.0
+    bob.state_of(dispatch_id, "cancelled")
+    ended = alice.state_of(dispatch_id, "cancelled")
+    if ended_by == "sender":
+        assert bob.client.dispatch(dispatch_id)["message"] == "changed my mind"
+    if ended_by == "revocation":
+        assert ended["code"] == 403 and "revoked" in ended["message"]
+        error = eventually(lambda: _refusal(alice, "send", bob.email, "Again"), what="the news of the revocation")
+        assert error["code"] == 403 and error["fix"] == f"dispatch invite {bob.email}"
+    eventually(lambda: not bob.run_folders(), what="the run's folder removed")
+
+
+def test_a_cancel_right_behind_the_accept_ends_the_run(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"approval": "auto"})
+    bob.will({"tool": "Bash", "input": {"command": "sleep 300"}})
+    assert bob.program is not None
+    sent = [alice.client.send(bob.email, f"Race {n}")["dispatch_id"] for n in range(6)]
+    for dispatch_id in sent:
+        alice.state_of(dispatch_id, "pending")
+    for dispatch_id in sent:
+        with ThreadPoolExecutor(3) as pool:
+            accepts = [pool.submit(_code, bob.client.accept, dispatch_id) for _ in range(2)]
+            cancel = pool.submit(_code, bob.client.cancel, dispatch_id)
+        # Two accepts are one run; whoever came after the cancel hears that nothing is pending.
+        assert sorted(accept.result() for accept in accepts)[-1] == 409 and cancel.result() == 200
+        assert bob.state_of(dispatch_id, "cancelled")["attempt"] <= 1
+    eventually(lambda: not descendants(bob.program.pid), within=10, what="no process of any run")
+    assert bob.up
+
+
+def test_revoked_while_the_daemon_is_down(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    waiting = alice.client.send(bob.email, "Waits in the inbox")["dispatch_id"]
+    alice.state_of(waiting, "pending")
+    bob.stop()
+    late = alice.client.send(bob.email, "Comes after the end")["dispatch_id"]
+    said = bob.cli("trust", "revoke", alice.email, "--json").json
+    assert said["status"] == "revoked"
+    assert next(row["status"] for row in bob.cli("inbox", "--json").json["dispatches"]) == "cancelled"
+    bob.start()
+    assert alice.state_of(late, "rejected")["code"] == 403
+    assert alice.state_of(waiting, "cancelled")["code"] == 403
+    assert bob.rows("SELECT count(*) FROM dispatches WHERE dispatch_id = ?", late) == [(0,)]
+
+
+def test_pause_resume_and_rate(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    bob.cli("trust", "pause", alice.email)
+    eventually(lambda: (alice.edge(bob, "outgoing") or {})["status"] == "paused")
+    assert alice.refused("send", bob.email, "Now?")["code"] == 403
+    bob.cli("trust", "resume", alice.email)
+    eventually(lambda: (alice.edge(bob, "outgoing") or {})["status"] == "active")
+    alice.state_of(alice.client.send(bob.email, "Now!")["dispatch_id"], "pending")
+    bob.cli("trust", "edit", alice.email, "--max-per-day", "1")
+    over = alice.state_of(alice.client.send(bob.email, "One too many")["dispatch_id"], "rejected")
+    assert over["code"] == 429 and over["message"] and over["fix"]
+
+
+def test_redacted_results_keep_inputs_and_outputs_here(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"results": "redacted", "approval": "auto"})
+    bob.will({"tool": "Bash", "input": {"command": "echo very-private"}}, {"say": "done"})
+    dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    alice.state_of(dispatch_id, "completed")
+    assert "very-private" not in json.dumps(alice.client.dispatch(dispatch_id))
+
+
+def test_a_known_address_has_one_root(pair: tuple[Person, Person], world: World) -> None:
+    mallory = Person("mallory", world.folder / "mallory", world.broker)
+    arguments = ("login", "--broker", world.broker.url, "--email", pair[0].email, "--no-browser")
+    error = mallory.refused(*arguments)
+    assert error["code"] == 409 and error["fix"]
+    # Nothing of the attempt binds: there is no sign-in, and the same machine may sign in as somebody else.
+    assert mallory.refused("whoami")["code"] == 401
+    mallory.sign_in()
+
+
+def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(world: World, strangers: Strangers) -> None:
+    carol, dave = strangers
+    withdrawn = dave.client.invite(carol.email)
+    dave.cli("invitations", "withdraw", withdrawn["token"])
+    error = eventually(lambda: _refusal(carol, "accept-invitation", withdrawn["link"], "--tools", "Read"))
+    assert error["code"] in (409, 410) and error["fix"], error
+    declined = dave.client.invite(carol.email)
+    assert _knows(carol, declined)
+    carol.cli("decline-invitation", declined["token"])
+    eventually(lambda: _status(dave, declined) == "declined", what="the news of the decline")
+    assert carol.edge(dave, "incoming") is None and dave.edge(carol, "outgoing") is None
+
+    # The inviter is off when it is accepted; the acceptor is off when that is confirmed.
+    invited = dave.client.invite(carol.email)
+    dave.stop()
+    carol.client.accept_invitation(invited["link"], {"tools": "Read"})
+    eventually(lambda: not carol.rows("SELECT 1 FROM broker_outbox"), what="the answer at the broker")
+    carol.stop()
+    dave.start()
+    eventually(lambda: (dave.edge(carol, "outgoing") or {}).get("status") == "active", what="the edge at the inviter")
+    early = dave.client.send(carol.email, "Before you confirmed")["dispatch_id"]
+    carol.start()
+    connected(dave, carol)
+    dave.state_of(early, "pending")
+
+    # A mailed token proves nothing: what is powerful asks once more.
+    carol.client.revoke_trust(dave.email)
+    eventually(lambda: (dave.edge(carol, "outgoing") or {})["status"] == "revoked")
+    again = dave.client.invite(carol.email)
+    _knows(carol, again)
+    assert again["token"] != invited["token"]
+
+
+def test_blocked(strangers: Strangers) -> None:
+    carol, dave = strangers
+    assert carol.edge(dave, "outgoing") or connect(carol, dave)
+    dispatch_id = carol.client.send(dave.email, "Please")["dispatch_id"]
+    carol.state_of(dispatch_id, "pending")
+    dave.cli("block", carol.email)
+    assert dave.state_of(dispatch_id, "cancelled")["code"] == 403
+    eventually(lambda: not (carol.edge(dave, "outgoing") or {})["peer_online"], what="the connection to end")
+    unheard = carol.client.send(dave.email, "Are you there?")["dispatch_id"]
+    # He can still be invited at the broker; it never reaches him.
+    assert carol.client.dispatch(unheard)["status"] == "queued"
+    assert dave.rows("SELECT 1 FROM dispatches WHERE dispatch_id = ?", unheard) == []
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _code(act: Callable[[str], object], dispatch_id: str) -> int:
+    try:
+        act(dispatch_id)
+    except DispatchError as error:
+        return error.code
+    return 200
+
+
+def _refusal(person: Person, *arguments: str) -> Document | None:
+    """The error of a command that may still succeed; None then."""
+    try:
+        return person.refused(*arguments)
+    except Failed:
+        return None
+
+
+def _knows(person: Person, invited: Document) -> bool:
+    """Wait until the broker has told of an invitation."""
+    received = person.client.invitations
+    return bool(eventually(lambda: invited["token"] in [row["token"] for row in received()["received"]]))
+
+
+def _status(person: Person, invited: Document) -> str:
+    (row,) = [row for row in person.client.invitations()["sent"] if row["token"] == invited["token"]]
+    return str(row["status"])
