@@ -1,4 +1,4 @@
-"""What time does to a dispatch, with a clock that only the test moves: expiry on either side, before and after delivery."""
+"""What time does to a dispatch, by a clock that only the test moves: expiry at either side, early and late."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_an_accept_in_time_outlives_the_senders_expiry(story: Story) -> No
     # The word of the accept is on its way when the sender's own clock runs out.
     assert await expire(alice) == ["expired"]
     assert await expire(bob) == ["accepted"]
-    while await story._carry(bob, alice):
+    while await story.carry(bob, alice):
         pass
     sent = await alice.row()
     assert sent is not None and sent.state == "accepted"
