@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Document = dict[str, Any]
 
+LEARN_SECONDS = (0.0, 6.0)
+"""After a device connected, when its addresses are asked for: it may announce itself a moment after it called."""
 STORE_RETRY_SECONDS = 10.0
 """Between tries to write down what expired, when the store refuses."""
 
@@ -71,8 +73,10 @@ class Node:
         self.port = 0
         """The loopback API's port, once it serves."""
         self._deadline = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        """While the node runs. What a step asks for before or after is read from the store at the next start."""
         blob_protocol.serve(self.host, self._intake.lookup)
-        self.host.on_connected(lambda _device: self._puller.wake())
+        self.host.on_connected(self._on_connected)
         self.host.on_disconnected(lambda _device: self.bells.ring())
 
     # --- life
@@ -85,8 +89,9 @@ class Node:
         await self._sweep()
         await self._refresh_admitted()
         async with self.host.running(), trio.open_nursery() as nursery:
-            # Before anything is awaited: peers may already be bringing statements that have effects.
             self._nursery = nursery
+            # The host already takes statements in; what one of them changed before this line is read here.
+            nursery.start_soon(self._contacts_changed, frozenset[str]())
             await nursery.start(self.runs.serve)
             nursery.start_soon(self._puller.run)
             nursery.start_soon(self._expiring)
@@ -102,6 +107,7 @@ class Node:
                 finally:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await self.broker.withdraw()
+                    self._nursery = None
                     nursery.cancel_scope.cancel()
 
     def apply(self, effects: Effects) -> None:
@@ -109,7 +115,7 @@ class Node:
         for dispatch_id, reason in effects.stop_runs.items():
             log.info("run.stop", dispatch=dispatch_id, reason=reason)
             self.runs.kill(dispatch_id)
-        if effects.contacts_changed:
+        if effects.contacts_changed and self._nursery is not None:
             self._nursery.start_soon(self._contacts_changed, frozenset(effects.wake))
         else:
             for device in effects.wake:
@@ -334,11 +340,27 @@ class Node:
 
     async def _sweep(self) -> None:
         """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name."""
-        named = await self.context.store.read(dispatches.named_digests)
-        removed = await trio.to_thread.run_sync(self.context.blobs.sweep, named)
+        ready = await self.context.store.read(dispatches.ready_digests)
+        awaited = {item.digest for _, item in await self.context.store.read(dispatches.awaited_files)}
+        sweep = partial(self.context.blobs.sweep, ready=ready, awaited=awaited)
+        removed = await trio.to_thread.run_sync(sweep)
         await trio.to_thread.run_sync(partial(shutil.rmtree, self.context.state.runs, ignore_errors=True))
         if removed:
             log.info("blobs.swept", files=removed)
+
+    def _on_connected(self, device: str) -> None:
+        self._puller.wake()
+        if self._nursery is not None:
+            self._nursery.start_soon(self._learn_addresses, device)
+
+    async def _learn_addresses(self, device: str) -> None:
+        """Remember where a device that called us listens, for the day when it does not call and the broker is away."""
+        for wait in LEARN_SECONDS:
+            await trio.sleep(wait)
+            try:
+                await self._addresses(device)
+            except DispatchError as error:
+                log.info("addresses.not_learned", code=error.code)
 
     async def _connect(self, device: str) -> None:
         if not self.host.connected(device):
