@@ -119,7 +119,7 @@ def compose(db: sqlite3.Connection, context: Context, draft: Draft, effects: Eff
     )
     effects.wake.add(edge.device)
     effects.changed.add(dispatch.id)
-    effects.deadline = True
+    effects.expires = min(effects.expires, dispatch.expires)
     return row
 
 
@@ -180,6 +180,7 @@ def on_decision(db: sqlite3.Connection, context: Context, signed: Signed, effect
         dispatches.set_decision(db, row.dispatch_id, attempt=letter.attempt, decision=signed.raw)
     if letter.decision == "pending" and letter.expires:
         dispatches.set_expires(db, row.dispatch_id, letter.expires)
+        effects.expires = min(effects.expires, letter.expires)
     if letter.decision in ("declined", "expired") and letter.reason:
         dispatches.set_reason(db, row.dispatch_id, code=0, message=letter.reason, fix="")
     return Answer(200)
@@ -277,4 +278,3 @@ def _move(
     state = lifecycle.next_state("sender", row.state, event)
     dispatches.move(db, row.dispatch_id, state, context.clock())
     effects.changed.add(row.dispatch_id)
-    effects.deadline = True
