@@ -6,6 +6,7 @@ checks what needs waiting (files, folders, the broker), runs one step in one tra
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -72,7 +73,8 @@ class Node:
         self.trust = Trusting(self)
         self.port = 0
         """The loopback API's port, once it serves."""
-        self._deadline = trio.Event()
+        self._next_expiry = math.inf
+        self._sooner = trio.Event()
         self._nursery: trio.Nursery | None = None
         """While the node runs. What a step asks for before or after is read from the store at the next start."""
         blob_protocol.serve(self.host, self._intake.lookup)
@@ -124,8 +126,8 @@ class Node:
             self._puller.wake()
         if effects.broker:
             self.broker.owe()
-        if effects.deadline:
-            self._deadline.set()
+        if effects.expires < self._next_expiry:
+            self._sooner.set()
         self.bells.ring(effects.changed)
 
     async def step(self, work: Callable[[Any, Effects], T]) -> T:
@@ -170,8 +172,9 @@ class Node:
         # Names and count before anything is read; 1 byte stands for the sizes, which are checked below.
         payload.check_files(tuple(payload.FileFact(path.name, 1) for path in paths))
         context = self.context
-        # Before any file is read: who may not send learns it at once.
-        await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
+        if paths:
+            # Before any file is read: who may not send learns it at once.
+            await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
         files: list[StagedFile] = []
         try:
             for path in paths:
@@ -383,7 +386,8 @@ class Node:
     async def _expiring(self) -> None:
         """End what was not accepted in time, when its time comes."""
         while True:
-            self._deadline = trio.Event()
+            # Until the store has said which is next, every new one counts as sooner.
+            self._next_expiry, self._sooner = math.inf, trio.Event()
             try:
                 upcoming = await self._expire_overdue()
             except DispatchError as error:
@@ -392,9 +396,10 @@ class Node:
                 await trio.sleep(STORE_RETRY_SECONDS)
                 continue
             # An hour at most: the machine may sleep, or its clock be set.
-            left = 3600.0 if upcoming is None else (upcoming - self.context.clock()) / 1000
+            self._next_expiry = math.inf if upcoming is None else upcoming
+            left = (self._next_expiry - self.context.clock()) / 1000
             with trio.move_on_after(min(max(left, 0.0), 3600.0) + 0.001):
-                await self._deadline.wait()
+                await self._sooner.wait()
 
     async def _expire_overdue(self) -> int | None:
         context, effects = self.context, Effects()
@@ -407,7 +412,6 @@ class Node:
             return dispatches.next_expiry(db)
 
         upcoming = await context.store.write(work)
-        effects.deadline = False  # it is read here; ringing it would only wake this task again
         self.apply(effects)
         return upcoming
 

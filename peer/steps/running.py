@@ -201,7 +201,6 @@ def interrupt_all(db: sqlite3.Connection, context: Context, effects: Effects) ->
         )
         receiving.tell(db, context, row, "pending", effects, reason="the run was interrupted")
     trace.close_all(db, None, "interrupted")
-    effects.deadline = True
     return [row.dispatch_id for row in interrupted]
 
 
