@@ -625,7 +625,7 @@ def test_editing(cli: Cli, api: FakeApi) -> None:
 
 
 def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:
-    api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": "invitation"}
+    api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": True}
     assert "nothing changed" in cli("invite", "c@d.e").out
 
 
