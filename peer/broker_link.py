@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 PRESENCE_LIFETIME_MS = 2 * 3_600_000
 LONG_POLL_SECONDS = 25
+LEAST_POLL_SECONDS = 0.25
+MOST_PAGES = 200
+"""Of invitations in a row: 5,000 and more of them."""
 ASK_AGAIN_SECONDS = 5.0
 """How long an answer about somebody's presence is good for; two lines to one user ask once."""
 
@@ -85,6 +88,7 @@ class BrokerLink:
         known = {device.device for device in await self._context.store.read(lambda db: contacts.devices(db, user_id))}
         for entry in entries:
             if entry.device in known:
+                known.discard(entry.device)  # once each: opening a box that a broker made up is slow
                 try:
                     announcement = open_presence(
                         entry.box,
@@ -197,15 +201,22 @@ class BrokerLink:
         await self._context.store.write(lambda db: invitations.broker_confirmed(db, item.n))
 
     async def _learning(self, broker: BrokerClient) -> None:
-        version, more = 0, True
+        version, more, pages = 0, True, 0
         while True:
+            asked = trio.current_time()
             news = await broker.invitations(version=version, wait=0 if more else LONG_POLL_SECONDS)
+            pages = pages + 1 if news.more else 0
+            if news.more and (news.version <= version or pages > MOST_PAGES):
+                raise Unavailable("the broker's list of invitations has no end", fix="check the broker")
             version, more = news.version, news.more
             self.last_error = None
             for item in news.received:
                 await self._guarded(self._learn_received, item)
             for item in news.sent:
                 await self._guarded(self._learn_sent, item)
+            if not more:
+                # A broker that does not wait, as it was asked to, must not keep this machine busy.
+                await trio.sleep_until(asked + LEAST_POLL_SECONDS)
 
     async def _guarded(self, learn: Callable[[BrokerInvitation], Awaitable[None]], item: BrokerInvitation) -> None:
         try:

@@ -27,9 +27,9 @@ from peer.store import contacts, dispatches, outbox, rows
 
 log = structlog.get_logger(__name__)
 
-PULLS_AT_ONCE = 4
-RETRY_SECONDS = 30.0
-"""Between tries at a file whose sender is away; it is tried at once when the sender shows up."""
+PULLS_PER_DEVICE = 4
+FIRST_REST, LONGEST_REST = 30.0, 1800.0
+"""Seconds before a device is fetched from again after it failed, doubled each time; at once when it shows up."""
 
 Apply = Callable[[Effects], None]
 
@@ -89,7 +89,10 @@ class Intake:
 
 
 class Puller:
-    """Fetches the files that stored statements name, a few at a time, until each is here and verified."""
+    """Fetches the files that stored statements name until each is here and verified.
+
+    Every device has its own turn and its own rest: one that is away, slow or hostile holds up nobody else's files.
+    """
 
     def __init__(
         self, context: Context, host: MeshHost, apply: Apply, connect: Callable[[str], Awaitable[None]]
@@ -102,10 +105,17 @@ class Puller:
         self._under_way: set[tuple[str, str, int]] = set()
         self._one_by_one: dict[bytes, trio.Lock] = {}
         """Of files with the same bytes: a dispatch may carry two of them, and both are fetched to one place."""
-        self._limit = trio.CapacityLimiter(PULLS_AT_ONCE)
+        self._turns: dict[str, trio.CapacityLimiter] = {}
+        self._resting: dict[str, tuple[int, float]] = {}
+        """Device → how often in a row it could not be fetched from, and when to try again."""
 
     def wake(self) -> None:
-        """Say that files may be fetched now: a statement named some, or a peer showed up."""
+        """Say that a statement named files."""
+        self._news.set()
+
+    def showed_up(self, device: str) -> None:
+        """Say that a device can be fetched from now."""
+        self._resting.pop(device, None)
         self._news.set()
 
     async def run(self) -> None:
@@ -113,27 +123,48 @@ class Puller:
         async with trio.open_nursery() as nursery:
             while True:
                 self._news = trio.Event()
-                for device, item in await self._context.store.read(dispatches.awaited_files):
+                due = float("inf")
+                for device, item in await self._awaited():
+                    if (rest := self._rest_until(device)) > trio.current_time():
+                        due = min(due, rest)
+                        continue
                     key = (item.dispatch_id, item.role, item.position)
                     if key not in self._under_way:
                         self._under_way.add(key)
                         nursery.start_soon(self._pull, device, item)
-                await self._news.wait()
+                with trio.move_on_at(due):
+                    await self._news.wait()
+
+    async def _awaited(self) -> list[tuple[str, rows.File]]:
+        while True:
+            try:
+                return await self._context.store.read(dispatches.awaited_files)
+            except DispatchError as error:
+                log.error("blob.not_looked_for", code=error.code)
+                await trio.sleep(FIRST_REST)
+
+    def _rest_until(self, device: str) -> float:
+        return self._resting.get(device, (0, float("-inf")))[1]
 
     async def _pull(self, device: str, item: rows.File) -> None:
+        turn = self._turns.setdefault(device, trio.CapacityLimiter(PULLS_PER_DEVICE))
         try:
-            async with self._limit:
-                delay = await self._fetch(device, item)
+            async with turn:
+                if self._rest_until(device) > trio.current_time():
+                    return
+                if await self._fetch(device, item):
+                    self._resting.pop(device, None)
+                    return
         finally:
             self._under_way.discard((item.dispatch_id, item.role, item.position))
-        if delay:
-            # Out of the limiter: one sender that is away holds up nobody else's files.
-            with trio.move_on_after(RETRY_SECONDS):
-                await self._news.wait()
-            self._news.set()
+        if self._rest_until(device) <= trio.current_time():
+            failures = self._resting.get(device, (0, 0.0))[0] + 1
+            rest = min(FIRST_REST * 2 ** min(failures - 1, 16), LONGEST_REST)
+            self._resting[device] = (failures, trio.current_time() + rest)
+        self._news.set()
 
     async def _fetch(self, device: str, item: rows.File) -> bool:
-        """Fetch one file; return whether to try again later."""
+        """Fetch one file; return False if it is to be tried again later."""
         context = self._context
         effects = Effects()
         try:
@@ -154,7 +185,7 @@ class Puller:
             await context.store.write(lambda db: receiving.files_arrived(db, context, item, effects))
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
-                return True
+                return False
             reason = error.message
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
             blob_protocol.forget(context.blobs.path(item.digest))
@@ -162,12 +193,16 @@ class Puller:
                 await context.store.write(lambda db: receiving.files_refused(db, context, item, reason, effects))
             except DispatchError as unstored:
                 log.error("blob.refusal_not_stored", dispatch=item.dispatch_id, code=unstored.code)
-                return True
+                return False
         except OSError as error:
             log.error("blob.not_stored", dispatch=item.dispatch_id, errno=error.errno)
-            return True
+            return False
+        except Exception:
+            # A defect of ours that one file brings to light must not end the node.
+            log.exception("blob.failed", dispatch=item.dispatch_id)
+            return False
         self._apply(effects)
-        return False
+        return True
 
 
 class AddressBook:

@@ -352,7 +352,7 @@ class Node:
             log.info("blobs.swept", files=removed)
 
     def _on_connected(self, device: str) -> None:
-        self._puller.wake()
+        self._puller.showed_up(device)
         if self._nursery is not None:
             self._nursery.start_soon(self._learn_addresses, device)
 

@@ -91,7 +91,10 @@ DEVICE = _converted(
 ID = _converted("uuid", "an id", bytes, names.uuid_bytes, names.uuid_text)
 DIGEST = dataclasses.replace(blob(32, 32), cddl="digest")
 KEY = blob(32, 32)
-TIME = number()
+LAST_TIME = 253_402_300_799_999
+"""Milliseconds to the end of the year 9999: the last moment that RFC 3339 can say. A later one could be stored, and
+then shown by nobody."""
+TIME = number(LAST_TIME)
 
 
 def _is_peer_id(raw: bytes) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from peer.context import Context, Effects
 from peer.protocol import codec
 from peer.protocol.answers import Answer
-from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
+from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
 from peer.protocol.sealing import seal
 from peer.protocol.statements import (
     Acceptance,
@@ -32,6 +32,13 @@ from peer.store import contacts, edges, invitations, outbox, rows
 from peer.trust import edges as edge_life
 from peer.trust import invitations as invitation_life
 from peer.trust import scopes
+
+MAX_AHEAD_MS = 86_400_000
+"""How far ahead of ours an inviter's clock may be. Generous: a refused invitation is not offered again."""
+MAX_OPEN = 500
+"""Received invitations that wait for an answer; whoever posts more, or a broker that makes them up, is not heard."""
+KEPT_MS = 30 * 86_400_000
+"""How long a received invitation that came to nothing is still listed."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,16 @@ def received(db: sqlite3.Connection, context: Context, raw: bytes) -> rows.Invit
         return None
     if letter.expires - letter.created > invitation_life.LIFETIME_MS:
         raise Invalid("an invitation that lives longer than 7 days")
+    now = context.clock()
+    if letter.created > now + MAX_AHEAD_MS:
+        raise Invalid("an invitation from the future", fix="set the clocks of both machines")
+    known = invitations.get(db, letter.id)
+    if known is not None and known.raw != signed.raw:
+        raise Conflict("another invitation has this token", fix="do not trust this invitation")
+    if known is None and invitations.count_open_received(db, now) >= MAX_OPEN:
+        raise RateLimited(
+            f"{MAX_OPEN} invitations wait for an answer already", fix="answer some: `dispatch invitations`"
+        )
     row = rows.Invitation(
         token=letter.id,
         direction="received",
@@ -377,10 +394,11 @@ def on_confirmation(db: sqlite3.Connection, context: Context, signed: Signed, ef
 
 
 def expire(db: sqlite3.Connection, now: int) -> None:
-    """Note which open invitations ran out."""
+    """Note which open invitations ran out; forget received ones that came to nothing long ago."""
     for row in invitations.every(db):
         if row.status == "open" and row.expires <= now:
             invitations.set_status(db, row.token, invitation_life.next_state("open", "expire"))
+    invitations.forget_received(db, before=now - KEPT_MS)
 
 
 def _pin(db: sqlite3.Connection, device_set: DeviceSet, signed: Signed, *, verified: bool, now: int) -> None:

@@ -89,8 +89,10 @@ def files_arrived(db: sqlite3.Connection, context: Context, item: rows.File, eff
 
 
 def files_refused(db: sqlite3.Connection, context: Context, item: rows.File, reason: str, effects: Effects) -> None:
-    """Give a dispatch up whose files its sender does not, or no longer, serve as promised."""
+    """Give up a file that the other side does not, or no longer, serve as promised; with an attachment its dispatch."""
     row = dispatches.get(db, item.dispatch_id)
+    dispatches.give_up(db, item)
+    effects.changed.add(item.dispatch_id)
     if row is None or row.direction != "received" or row.state != "arriving":
         return
     _move(db, context, row, "rejected", effects)

@@ -176,6 +176,14 @@ def set_ready(db: sqlite3.Connection, item: File) -> int:
     return int(left)
 
 
+def give_up(db: sqlite3.Connection, item: File) -> None:
+    """Note that a file's bytes will not come."""
+    db.execute(
+        "UPDATE files SET ready = -1 WHERE dispatch_id = ? AND role = ? AND position = ? AND ready = 0",
+        (item.dispatch_id, item.role, item.position),
+    )
+
+
 def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes) -> bool:
     """Say whether a statement that we signed to this device, and have not taken back, names this digest."""
     rows = db.execute(

@@ -47,6 +47,23 @@ def open_to(db: sqlite3.Connection, peer: str, now: int) -> Invitation | None:
     return one(Invitation, rows.fetchone())
 
 
+def count_open_received(db: sqlite3.Connection, now: int) -> int:
+    """Return how many received invitations wait for an answer."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM invitations WHERE direction = 'received' AND status = 'open' AND expires > ?", (now,)
+    ).fetchone()
+    return int(count)
+
+
+def forget_received(db: sqlite3.Connection, *, before: int) -> None:
+    """Forget received invitations that came to nothing and ran out before this time."""
+    db.execute(
+        "DELETE FROM invitations WHERE direction = 'received' AND expires < ? "
+        "AND status IN ('expired', 'withdrawn', 'declined')",
+        (before,),
+    )
+
+
 def set_status(db: sqlite3.Connection, token: str, status: str) -> None:
     """Move an invitation; the caller asked the transition table."""
     db.execute("UPDATE invitations SET status = ? WHERE token = ?", (status, token))

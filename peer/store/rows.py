@@ -133,7 +133,10 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a dispatch or a result; `statement` is the id of the statement that named its digest."""
+    """A file of a dispatch or a result; `statement` is the id of the statement that named its digest.
+
+    `ready` is 1 once its bytes are here, 0 while they are awaited, -1 when they will not come.
+    """
 
     dispatch_id: str
     role: str

@@ -15,15 +15,13 @@ from typing import Any
 import msgspec
 
 from peer.protocol.errors import NotFound
+from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.trust import edges as edge_life
 from peer.trust import fingerprints, scopes
 
 Document = dict[str, Any]
-
-LAST_MS = 253_402_300_799_999
-"""The end of the year 9999: the last moment that RFC 3339, and Python's datetime, can say."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +193,14 @@ def event_document(number: int, attempt: int, text: str) -> Document:
     told = msgspec.json.decode(text)
     at = told.pop("at", None)
     document: Document = {**told, "seq": number, "attempt": attempt}
-    if type(at) is int and 0 <= at <= LAST_MS:
+    if type(at) is int and 0 <= at <= LAST_TIME:
         document["at"] = rfc3339(at)
     return document
 
 
 def file_row(item: rows.File) -> Document:
     """Return one file as {name, size, sha256, ready}."""
-    return {"name": item.name, "size": item.size, "sha256": item.digest.hex(), "ready": bool(item.ready)}
+    return {"name": item.name, "size": item.size, "sha256": item.digest.hex(), "ready": item.ready == 1}
 
 
 def approval_row(item: rows.Approval, sender: str, now: int) -> Document:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from peer.protocol.errors import Invalid
+from peer.protocol.fields import LAST_TIME
 
 Approval = Literal["manual", "auto"]
 Results = Literal["full", "redacted"]
@@ -105,7 +106,7 @@ def check(scope: Scope) -> None:
     for path in scope.paths:
         if not path.startswith("/") or len(path) > MAX_PATH:
             raise Invalid("a granted folder is not an absolute path", fix="give it from / on")
-    if scope.expires is not None and scope.expires < 0:
+    if scope.expires is not None and not 0 <= scope.expires <= LAST_TIME:
         raise Invalid("the expiry of the edge is not a time")
 
 
@@ -152,7 +153,7 @@ def decode_summary(text: str) -> Summary:
     _check_tools(told.tools)
     _check_servers(told.mcp_servers)
     check_max_per_day(told.max_per_day)
-    if told.expires is not None and told.expires < 0:
+    if told.expires is not None and not 0 <= told.expires <= LAST_TIME:
         raise Invalid("the expiry that the contact told is not a time")
     return told
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from peer.protocol import names
 from peer.protocol import statements as s
+from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Device, FileRef, Statement
 from tests.protocol.examples import ALICE, BOB, MALLORY, Person, has_default
 
@@ -40,14 +41,16 @@ devices = st.binary(min_size=32, max_size=32).map(lambda key: names.peer_id_text
 file_refs = st.builds(FileRef, st.text(max_size=255), numbers, digests)
 files = st.lists(file_refs, max_size=4).map(tuple)
 
+times = st.integers(0, LAST_TIME)
+
 BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "issuer_user": user_ids,
     "issuer_device": persons.map(lambda person: person.device),
     "audience_user": user_ids,
     "audience_device": devices,
     "id": ids,
-    "created": numbers,
-    "expires": numbers,
+    "created": times,
+    "expires": times,
     "root": persons.map(lambda person: person.root),
     "epoch": numbers,
     "devices": st.lists(st.builds(Device, devices, digests, st.text(max_size=64)), max_size=4).map(tuple),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
+from peer.protocol.fields import LAST_TIME
 from peer.trust import grants, scopes
 from peer.trust.grants import McpServer, ScopeInput
 from peer.trust.scopes import Budget, Scope
@@ -24,7 +25,7 @@ scope_values = st.builds(
     paths=st.lists(names.map("/home/".__add__), unique=True, max_size=4).map(tuple),
     approval=st.sampled_from(scopes.APPROVALS),
     max_per_day=st.integers(1, 1000),
-    expires=st.none() | st.integers(0, 2**52),
+    expires=st.none() | st.integers(0, LAST_TIME),
     results=st.sampled_from(scopes.RESULTS),
     budget=st.builds(
         Budget,
@@ -313,6 +314,7 @@ def test_what_needs_a_second_yes() -> None:
         b'{"tools":["Read"],"paths":["x"]}',
         b'{"tools":["Read"],"paths":["/x","/x"]}',
         b'{"tools":["Read"],"expires":-1}',
+        b'{"tools":["Read"],"expires":253402300800000}',
         b'{"tools":["Read"],"mcp_servers":["b","a"]}',
         b'{"tools":["Read"],"mcp_servers":["\\u202e"]}',
         b'{"tools":["Read"],"budget":{"usd":1e999}}',
@@ -344,3 +346,10 @@ def test_no_input_of_a_person_breaks_the_reader(typed: str, field: str) -> None:
         assert refused.code in (403, 422) and refused.fix and refused.message.isprintable()
     else:
         assert scopes.decode(scopes.encode(scope)) == scope
+
+
+@pytest.mark.parametrize("expires", [-1, LAST_TIME + 1, 1 << 53])
+def test_a_contact_tells_no_expiry_that_cannot_be_shown(expires: int) -> None:
+    told = msgspec.structs.replace(scopes.summary(Scope(tools=("Read",))), expires=expires)
+    with pytest.raises(Invalid, match="not a time"):
+        scopes.decode_summary(scopes.encode_summary(told))

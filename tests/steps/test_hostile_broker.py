@@ -1,0 +1,79 @@
+"""A broker, or a stranger through it, hands in invitations that were made to do harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peer.protocol.errors import Conflict, Invalid, RateLimited
+from peer.protocol.statements import Invitation
+from peer.steps import introducing
+from peer.store import invitations, views
+from peer.trust.invitations import LIFETIME_MS
+from tests.steps.people import Clock, Person, people
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person, Person]]:
+    with people(tmp_path, "alice", "bob", "mallory") as made:
+        yield made  # type: ignore[misc]
+
+
+def hand_in(victim: Person, author: Person, **content: Any) -> None:
+    """Have an invitation to `victim`, signed by `author` with any fields, arrive from the broker."""
+    facts = {
+        "created": author.context.clock(),
+        "expires": author.context.clock() + LIFETIME_MS,
+        "audience_user": victim.user,
+        "device_set": author.context.identity.device_set,
+    }
+    signed = author.context.sign(Invitation, **(facts | content))
+    victim.step(lambda db, context, _: introducing.received(db, context, signed.raw))
+
+
+def listed(person: Person) -> views.Document:
+    return views.invitation_rows(person.db, person.context.clock(), lambda _row: "")
+
+
+def test_an_invitation_from_the_future_is_not_kept(three: tuple[Clock, Person, Person, Person]) -> None:
+    clock, _, bob, mallory = three
+    later = clock.now + introducing.MAX_AHEAD_MS + 1
+    with pytest.raises(Invalid, match="future"):
+        hand_in(bob, mallory, created=later, expires=later + LIFETIME_MS)
+    assert listed(bob)["received"] == []
+
+
+def test_a_token_that_is_known_cannot_be_taken_over(three: tuple[Clock, Person, Person, Person]) -> None:
+    _, alice, bob, mallory = three
+    sent = bob.step(lambda db, context, _: introducing.invite(db, context, alice.user)).row
+    before = bob.dump()
+    with pytest.raises(Conflict):
+        hand_in(bob, mallory, id=sent.token)
+    assert bob.dump() == before
+    hand_in(bob, alice)
+    (honest,) = listed(bob)["received"]
+    with pytest.raises(Conflict):
+        hand_in(bob, mallory, id=honest["token"])
+    assert listed(bob)["received"] == [honest]
+
+
+def test_invitations_without_end_are_not_kept(
+    three: tuple[Clock, Person, Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(introducing, "MAX_OPEN", 3)
+    clock, alice, bob, mallory = three
+    for _ in range(3):
+        hand_in(bob, mallory)
+    with pytest.raises(RateLimited):
+        hand_in(bob, alice)
+    clock.pass_seconds(8 * 86_400)
+    hand_in(bob, alice)  # the others ran out
+    bob.step(lambda db, context, _: introducing.expire(db, context.clock()))
+    assert len(listed(bob)["received"]) == 4
+    clock.pass_seconds(31 * 86_400)
+    bob.step(lambda db, context, _: introducing.expire(db, context.clock()))
+    bob.step(lambda db, context, _: introducing.expire(db, context.clock()))
+    assert len(invitations.every(bob.db)) <= 1
