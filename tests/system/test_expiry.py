@@ -9,10 +9,10 @@ import pytest
 
 from peer import inbound
 from peer.context import Effects
-from peer.protocol.errors import Gone
+from peer.protocol.errors import Conflict, Forbidden, Gone
 from peer.protocol.statements import Dispatch, open_as
-from peer.steps import receiving, sending
-from peer.store import dispatches, outbox, rows
+from peer.steps import granting, receiving, running, sending
+from peer.store import dispatches, outbox, rows, trace
 from tests.system.two_ends import End, Fault, Story
 
 LIFETIME_MS = 600_000
@@ -104,3 +104,30 @@ async def test_an_interruption_starts_the_deadline_anew_once(story: Story) -> No
         deadlines.append(now.expires)
     assert deadlines[1] == pytest.approx(deadlines[0] + LIFETIME_MS // 2, abs=100)
     assert deadlines[2] == deadlines[1]
+
+
+async def test_an_answer_that_comes_too_late_or_after_the_end_allows_nothing(story: Story) -> None:
+    alice, bob = story.alice, story.bob
+    while not await bob.read(trace.open_approvals):
+        await story.move()
+    (asked,) = await bob.read(trace.open_approvals)
+
+    async def allow() -> None:
+        await bob.step(
+            lambda db, e: running.answer(
+                db, bob.context, asked.dispatch_id, asked.request_id, e, allow=True, grant="once", note=""
+            )
+        )
+
+    sender = alice.context.identity.user_id
+    await bob.step(lambda db, e: granting.set_paused(db, bob.context, sender, e, paused=True))
+    with pytest.raises(Forbidden, match="paused"):
+        await allow()
+    await bob.step(lambda db, e: granting.set_paused(db, bob.context, sender, e, paused=False))
+    story.now = asked.deadline + 1
+    with pytest.raises(Conflict, match="nothing pending: nobody answered in time"):
+        await allow()
+    await bob.step(lambda db, e: granting.revoke(db, bob.context, sender, e))
+    with pytest.raises(Conflict, match="nothing pending: that tool call was already cancelled"):
+        await allow()
+    assert await bob.read(trace.open_approvals) == []
