@@ -28,7 +28,7 @@ def invite(app: App, email: str) -> None:
         return
     to, link = string(document.get("to")), string(document.get("link"))
     if document.get("existing"):
-        app.out.line(f"nothing changed: there is one already ({string(document['existing'])})")
+        app.out.line(f"nothing changed: your invitation to {string(document.get('to'))} is open already")
     elif document.get("emailed"):
         app.out.line(f"invited {to}: the broker has mailed it")
     else:

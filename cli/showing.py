@@ -76,7 +76,9 @@ def show_result(out: Output, document: Document) -> None:
 
 def show_event(out: Output, kind: str, event: Document) -> None:
     """Show one event of the live stream, or of the trace (`kind` is then `trace`)."""
-    if kind in ("state", "end"):
+    if kind == "end":
+        return  # the state before it said how
+    if kind == "state":
         state = string(event.get("status") or event.get("state"))
         out.line(f"{_clock(event)}[{state}] {event.get('message') or event.get('detail') or ''}".rstrip(), style="bold")
         return

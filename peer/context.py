@@ -6,6 +6,7 @@ starts anything. What must happen once its transaction is durable it notes in `E
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,5 +70,5 @@ class Effects:
     """Who may connect, and who reads our presence, must be worked out again."""
     broker: bool = False
     """Something waits for the broker."""
-    deadline: bool = False
-    """A dispatch with a deadline came or went."""
+    expires: float = math.inf
+    """When (ms since the epoch) the first of the dispatches that now wait for a decision expires."""

@@ -188,6 +188,7 @@ class Puller:
                 return False
             reason = error.message
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
+            blob_protocol.forget(context.blobs.path(item.digest))
             try:
                 await context.store.write(lambda db: receiving.files_refused(db, context, item, reason, effects))
             except DispatchError as unstored:

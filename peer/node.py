@@ -6,6 +6,7 @@ checks what needs waiting (files, folders, the broker), runs one step in one tra
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.protocol import names
-from peer.protocol.errors import Invalid, NotFound, Unavailable
+from peer.protocol.errors import DispatchError, Invalid, NotFound, Unavailable
 from peer.protocol.statements import FileRef
 from peer.run_folders import RunFolders
 from peer.runs import Runs
@@ -48,6 +49,8 @@ Document = dict[str, Any]
 
 FORGOTTEN_AT_ONCE = 20_000
 """Old statements deleted in one transaction, which holds up every other for a fraction of a second."""
+LEARN_SECONDS = (0.0, 6.0)
+"""After a device connected, when its addresses are asked for: it may announce itself a moment after it called."""
 
 
 class Node:
@@ -73,9 +76,12 @@ class Node:
         self.trust = Trusting(self)
         self.port = 0
         """The loopback API's port, once it serves."""
-        self._deadline = trio.Event()
+        self._next_expiry = math.inf
+        self._sooner = trio.Event()
+        self._nursery: trio.Nursery | None = None
+        """While the node runs. What a step asks for before or after is read from the store at the next start."""
         blob_protocol.serve(self.host, self._intake.lookup)
-        self.host.on_connected(self._puller.showed_up)
+        self.host.on_connected(self._on_connected)
         self.host.on_disconnected(lambda _device: self.bells.ring())
 
     # --- life
@@ -88,8 +94,9 @@ class Node:
         await self._sweep()
         await self._refresh_admitted()
         async with self.host.running(), trio.open_nursery() as nursery:
-            # Before anything is awaited: peers may already be bringing statements that have effects.
             self._nursery = nursery
+            # The host already takes statements in; what one of them changed before this line is read here.
+            nursery.start_soon(kept_up, "contacts", partial(self._contacts_changed, self._admitted, frozenset[str]()))
             await nursery.start(self.runs.serve)
             nursery.start_soon(kept_up, "puller", self._puller.run)
             nursery.start_soon(kept_up, "expiry", self._expiring)
@@ -105,6 +112,7 @@ class Node:
                 finally:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await self.broker.withdraw()
+                    self._nursery = None
                     nursery.cancel_scope.cancel()
 
     def apply(self, effects: Effects) -> None:
@@ -112,7 +120,7 @@ class Node:
         for dispatch_id, reason in effects.stop_runs.items():
             log.info("run.stop", dispatch=dispatch_id, reason=reason)
             self.runs.kill(dispatch_id)
-        if effects.contacts_changed:
+        if effects.contacts_changed and self._nursery is not None:
             self._nursery.start_soon(
                 kept_up, "contacts", partial(self._contacts_changed, self._admitted, frozenset(effects.wake))
             )
@@ -123,8 +131,8 @@ class Node:
             self._puller.wake()
         if effects.broker:
             self.broker.owe()
-        if effects.deadline:
-            self._deadline.set()
+        if effects.expires < self._next_expiry:
+            self._sooner.set()
         self.bells.ring(effects.changed)
 
     async def step(self, work: Callable[[Any, Effects], T]) -> T:
@@ -169,8 +177,9 @@ class Node:
         # Names and count before anything is read; 1 byte stands for the sizes, which are checked below.
         payload.check_files(tuple(payload.FileFact(path.name, 1) for path in paths))
         context = self.context
-        # Before any file is read: who may not send learns it at once.
-        await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
+        if paths:
+            # Before any file is read: who may not send learns it at once.
+            await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
         files: list[StagedFile] = []
         try:
             for path in paths:
@@ -339,11 +348,27 @@ class Node:
 
     async def _sweep(self) -> None:
         """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name."""
-        named = await self.context.store.read(dispatches.named_digests)
-        removed = await trio.to_thread.run_sync(self.context.blobs.sweep, named)
+        ready = await self.context.store.read(dispatches.ready_digests)
+        awaited = {item.digest for _, item in await self.context.store.read(dispatches.awaited_files)}
+        sweep = partial(self.context.blobs.sweep, ready=ready, awaited=awaited)
+        removed = await trio.to_thread.run_sync(sweep)
         await trio.to_thread.run_sync(partial(shutil.rmtree, self.context.state.runs, ignore_errors=True))
         if removed:
             log.info("blobs.swept", files=removed)
+
+    def _on_connected(self, device: str) -> None:
+        self._puller.showed_up(device)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._learn_addresses, device)
+
+    async def _learn_addresses(self, device: str) -> None:
+        """Remember where a device that called us listens, for the day when it does not call and the broker is away."""
+        for wait in LEARN_SECONDS:
+            await trio.sleep(wait)
+            try:
+                await self._addresses(device)
+            except DispatchError as error:
+                log.info("addresses.not_learned", code=error.code)
 
     async def _connect(self, device: str) -> None:
         if not self.host.connected(device):
@@ -369,13 +394,15 @@ class Node:
     async def _expiring(self) -> None:
         """End what was not accepted in time, when its time comes."""
         while True:
-            self._deadline = trio.Event()
+            # Until the store has said which is next, every new one counts as sooner.
+            self._next_expiry, self._sooner = math.inf, trio.Event()
             # On a full disk this is tried again. Views show what is overdue as expired, an accept checks for itself.
             upcoming = await self._expire_overdue()
             # An hour at most: the machine may sleep, or its clock be set.
-            left = 3600.0 if upcoming is None else (upcoming - self.context.clock()) / 1000
+            self._next_expiry = math.inf if upcoming is None else upcoming
+            left = (self._next_expiry - self.context.clock()) / 1000
             with trio.move_on_after(min(max(left, 0.0), 3600.0) + 0.001):
-                await self._deadline.wait()
+                await self._sooner.wait()
 
     async def _expire_overdue(self) -> int | None:
         context, effects = self.context, Effects()
@@ -389,7 +416,6 @@ class Node:
             return dispatches.next_expiry(db)
 
         upcoming = await context.store.write(work)
-        effects.deadline = False  # it is read here; ringing it would only wake this task again
         self.apply(effects)
         return upcoming
 

@@ -266,7 +266,7 @@ class Run:
         await self._flush()
         reply = finished.reply[:MAX_REPLY]
         reason = f"{finished.reason or ''} {dropped}".strip()[:2_000]
-        # What refused a run before it began may name folders of this machine: its person reads it, the sender does not.
+        # What refused the run before it began may name folders of this machine: for its person, not for the sender.
         told = reason if self._sandbox is not None else "the recipient's machine could not run it"
         facts = finished.sandbox or self._sandbox
         usage = finished.usage

@@ -34,7 +34,7 @@ class EdgeFacts:
     expires: int | None
     max_per_day: int
     admitted: Sequence[int]
-    """When each dispatch of the last 24 hours was taken in (ms), oldest first."""
+    """When each dispatch of the last 24 hours was taken in (ms), oldest first; may be [] below `max_per_day`."""
 
 
 def check_lifetime(dispatch: Dispatch, *, now: int) -> None:

@@ -154,6 +154,15 @@ async def fetch(
         await trio.to_thread.run_sync(part.commit, destination)
 
 
+def forget(destination: Path) -> None:
+    """Remove what came of a blob that will not be fetched any more."""
+    _part_path(destination).unlink(missing_ok=True)
+
+
+def _part_path(destination: Path) -> Path:
+    return destination.with_name(destination.name + ".part")
+
+
 async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes, size: int, limits: BlobLimits) -> None:
     await stream.send([statement_id, digest, part.offset], deadline=limits.request)
     match await stream.receive(max_bytes=MAX_REPLY, deadline=limits.request):
@@ -264,8 +273,7 @@ class _Part:
 
 @asynccontextmanager
 async def _opened_part(destination: Path, size: int) -> AsyncIterator[_Part]:
-    path = destination.with_name(destination.name + ".part")
-    part = await trio.to_thread.run_sync(_Part, path, size)
+    part = await trio.to_thread.run_sync(_Part, _part_path(destination), size)
     try:
         yield part
     finally:

@@ -28,7 +28,7 @@ def edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | No
         edge.status,
         scope.expires,
         scope.max_per_day,
-        edges.admitted_since(db, edge_id, now - DAY_MS),
+        edges.admitted_since(db, edge_id, now - DAY_MS, at_least=scope.max_per_day),
     )
 
 
@@ -69,7 +69,7 @@ def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: E
         ),
     )
     dispatches.add_files(db, dispatch.id, "attachment", dispatch.files, statement=dispatch.id, ready=False)
-    effects.deadline = True
+    effects.expires = min(effects.expires, dispatch.expires)
     effects.changed.add(dispatch.id)
     if dispatch.files:
         effects.pull_files = True
@@ -255,4 +255,3 @@ def _move(
 ) -> None:
     dispatches.move(db, row.dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())
     effects.changed.add(row.dispatch_id)
-    effects.deadline = True

@@ -89,8 +89,11 @@ def still_permitted(db: sqlite3.Connection, context: Context, dispatch_id: str, 
 
 
 def ask(db: sqlite3.Connection, context: Context, item: rows.Approval, effects: Effects) -> None:
-    """Keep a call that waits for a person."""
+    """Keep a call that waits for a person. Raises Conflict when this run asked about a call of this id before."""
     current(db, item.dispatch_id, item.attempt)
+    known = trace.approval(db, item.dispatch_id, item.request_id)
+    if known is not None and known.attempt == item.attempt:
+        raise Conflict(f"the agent asked twice about the call {item.request_id}")
     trace.ask(db, item)
     effects.changed.add(item.dispatch_id)
 
@@ -198,7 +201,6 @@ def interrupt_all(db: sqlite3.Connection, context: Context, effects: Effects) ->
         )
         receiving.tell(db, context, row, "pending", effects, reason="the run was interrupted")
     trace.close_all(db, None, "interrupted")
-    effects.deadline = True
     return [row.dispatch_id for row in interrupted]
 
 

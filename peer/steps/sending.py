@@ -117,7 +117,7 @@ def compose(db: sqlite3.Connection, context: Context, draft: Draft, effects: Eff
     )
     effects.wake.add(edge.device)
     effects.changed.add(dispatch.id)
-    effects.deadline = True
+    effects.expires = min(effects.expires, dispatch.expires)
     return row
 
 
@@ -179,7 +179,9 @@ def on_decision(db: sqlite3.Connection, context: Context, signed: Signed, effect
     if letter.decision == "pending" and letter.expires:
         # As told, but never further off than a dispatch may live: the other machine writes this number as it pleases.
         latest = context.clock() + payload.MAX_LIFETIME_SECONDS * 1000 + CLOCK_SKEW_MS
-        dispatches.set_expires(db, row.dispatch_id, min(letter.expires, latest))
+        expires = min(letter.expires, latest)
+        dispatches.set_expires(db, row.dispatch_id, expires)
+        effects.expires = min(effects.expires, expires)
     if letter.decision in ("declined", "expired") and letter.reason:
         dispatches.set_reason(db, row.dispatch_id, code=0, message=letter.reason, fix="")
     return Answer(200)
@@ -274,4 +276,3 @@ def _move(
     state = lifecycle.next_state("sender", row.state, event)
     dispatches.move(db, row.dispatch_id, state, context.clock())
     effects.changed.add(row.dispatch_id)
-    effects.deadline = True

@@ -69,10 +69,10 @@ class Blobs:
             raise NotFound(f"there is no file {source}", fix="check the path") from error
         except OSError as error:
             raise Invalid(f"{source} cannot be read: {error.strerror}", fix="check its permissions") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Invalid(f"{source} is not a regular file", fix="pack a folder into an archive and send that")
         with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise Invalid(f"{source} is not a regular file", fix="pack a folder into an archive and send that")
             self.folder.mkdir(mode=0o700, exist_ok=True)
             hasher, size = hashlib.sha256(), 0
             temporary = self.folder / f".in-{os.getpid()}-{os.urandom(8).hex()}"
@@ -97,15 +97,16 @@ class Blobs:
         digest = hasher.digest()
         return StagedFile(name, size, digest, temporary, self.path(digest))
 
-    def sweep(self, named: Collection[bytes]) -> int:
-        """Remove what no statement names: copies and parts of transfers that a crash left; return how many files.
+    def sweep(self, *, ready: Collection[bytes], awaited: Collection[bytes]) -> int:
+        """Remove what is neither there for a statement nor on its way; return how many files.
 
-        Only while nothing is copied or fetched.
+        That is what a crash left: copies, parts of transfers, files that no statement came to name. Only while nothing
+        is copied or fetched.
         """
-        kept = {digest.hex() for digest in named}
+        kept = {digest.hex() for digest in (*ready, *awaited)} | {f"{digest.hex()}.part" for digest in awaited}
         removed = 0
         for path in list(self.folder.glob(".in-*")) + list(self.folder.glob("??/*")):
-            if path.name.removesuffix(".part") not in kept:
+            if path.name not in kept:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

@@ -196,9 +196,9 @@ def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes)
     return rows.fetchone() is not None
 
 
-def named_digests(db: sqlite3.Connection) -> set[bytes]:
-    """Return the digest of every file that a statement names."""
-    return {bytes(row[0]) for row in db.execute("SELECT DISTINCT digest FROM files")}
+def ready_digests(db: sqlite3.Connection) -> set[bytes]:
+    """Return the digest of every file that a statement names and whose bytes are here."""
+    return {bytes(row[0]) for row in db.execute("SELECT DISTINCT digest FROM files WHERE ready = 1")}
 
 
 def withhold_returned(db: sqlite3.Connection, dispatch_id: str) -> None:

@@ -65,9 +65,12 @@ def purge(db: sqlite3.Connection, dispatch_id: str) -> None:
 
 
 def ask(db: sqlite3.Connection, item: Approval) -> None:
-    """Keep an approval request."""
+    """Keep an approval request; it takes the place of one of an earlier attempt, which may have had the same id."""
     db.execute(
-        "INSERT INTO approvals (dispatch_id, request_id, attempt, call, asked, deadline) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO approvals (dispatch_id, request_id, attempt, call, asked, deadline) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (dispatch_id, request_id) DO UPDATE SET attempt = excluded.attempt, call = excluded.call, "
+        "asked = excluded.asked, deadline = excluded.deadline, outcome = '', answer = '' "
+        "WHERE attempt < excluded.attempt",
         (item.dispatch_id, item.request_id, item.attempt, item.call, item.asked, item.deadline),
     )
 

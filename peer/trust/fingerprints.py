@@ -10,6 +10,7 @@ safety number is 30 digits of each key, the lower half first, so both people see
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -37,8 +38,12 @@ class Fingerprint(msgspec.Struct, frozen=True):
         return self.digits
 
 
+@lru_cache(maxsize=1024)
 def fingerprint(root: bytes) -> Fingerprint:
-    """The fingerprint of a root Ed25519 public key (32 bytes). Raises Invalid."""
+    """The fingerprint of a root Ed25519 public key (32 bytes). Raises Invalid.
+
+    Remembered: the iterations take 10 ms, and a list of contacts shows one each.
+    """
     raw = _iterated(root)
     return Fingerprint(_groups(raw, _FINGERPRINT_GROUPS), " ".join(WORDS[byte] for byte in raw[:_WORD_COUNT]))
 

@@ -1,75 +1,78 @@
-"""`dispatch inbox` beside `python -c pass`, both as new processes: the goal is at most 4 times.
+"""`dispatch inbox` beside `python -c pass`, both as new processes, with 1,000 dispatches in the inbox.
 
-Run: python tests/bench/bench_cli.py [rounds]. Prints one JSON line a program, in milliseconds, then the ratios. The
-programs take turns, so that a busy machine slows all of them; processor time is the steadier figure there. The daemon
-is the fake of tests/cli.
+Once with Bob's real daemon up (the list comes over the loopback API), once with it down (from the store, read-only).
+The programs take turns, so that a busy machine slows all of them alike.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+from tests.bench._pair import fill, pair
+from tests.bench._table import Line, ms, p50, show
+from tests.system.world import ROOT
 
-from peer.state_folder import StateFolder  # noqa: E402
-from tests.cli.documents import row  # noqa: E402
-from tests.cli.fake_api import running  # noqa: E402
-
+ROUNDS = 30
+INBOX = 1_000
+GOAL = 4.0
+DISPATCH = "from cli.main import main; main()"
+BASE = "python -c pass"
 PROGRAMS = {
-    "python -c pass": ["-c", "pass"],
+    BASE: ["-c", "pass"],
     "import click": ["-c", "import click"],
-    "dispatch --help": ["-c", "from cli.main import main; main()", "--help"],
-    "dispatch inbox": ["-c", "from cli.main import main; main()", "inbox"],
+    "dispatch --help": ["-c", DISPATCH, "--help"],
+    "dispatch inbox": ["-c", DISPATCH, "inbox"],
+    "dispatch inbox --json": ["-c", DISPATCH, "inbox", "--json"],
+    "dispatch contacts": ["-c", DISPATCH, "contacts"],
 }
 
 
-def measure(arguments: list[str], env: dict[str, str]) -> tuple[float, float]:
-    """Return (wall, processor) milliseconds of one process."""
+def seconds(arguments: list[str], env: dict[str, str]) -> float:
+    """Run one program to its end; return how long it took."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=env, stdout=-3, stderr=-3)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, arguments
-    return (time.perf_counter() - start) * 1e3, (usage.ru_utime + usage.ru_stime) * 1e3
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, stdout=-3, stderr=-3, check=True)
+    return time.perf_counter() - start
+
+
+def measure(env: dict[str, str]) -> dict[str, list[float]]:
+    """Return the seconds of every program."""
+    for arguments in PROGRAMS.values():
+        seconds(arguments, env)  # writes the bytecode: an installed program has it
+    taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(ROUNDS):
+        for name, arguments in PROGRAMS.items():
+            taken[name].append(seconds(arguments, env))
+    return taken
+
+
+def table(title: str, taken: dict[str, list[float]]) -> None:
+    base = p50(taken[BASE])
+    lines = []
+    for name, values in taken.items():
+        ratio = p50(values) / base
+        bound = name.startswith("dispatch inbox")
+        goal, met = (f"<= {GOAL:g}x", ratio <= GOAL) if bound else ("", None)
+        lines.append(Line(name, ms(values), ratio, BASE, goal, met))
+    show(title, lines)
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    with tempfile.TemporaryDirectory() as home:
-        folder = StateFolder(Path(home) / "state")
-        env = {**os.environ, "DISPATCH_HOME": str(folder.path), "PYTHONPYCACHEPREFIX": f"{home}/bytecode"}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
-        with running(folder) as api:
-            api["GET /v1/dispatches"] = {"dispatches": [row() for _ in range(50)]}
-            for arguments in PROGRAMS.values():
-                measure(arguments, env)  # writes the bytecode
-            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in PROGRAMS}
-            for _ in range(rounds):
-                for name, arguments in PROGRAMS.items():
-                    taken[name].append(measure(arguments, env))
-    figures = {
-        name: {
-            "wall_min": min(wall for wall, _ in pairs),
-            "wall_p50": statistics.median(wall for wall, _ in pairs),
-            "cpu_p50": statistics.median(cpu for _, cpu in pairs),
-        }
-        for name, pairs in taken.items()
-    }
-    for name, figure in figures.items():
-        print(json.dumps({"program": name, **{key: round(value, 1) for key, value in figure.items()}}))
-    base = figures["python -c pass"]
-    for name in ("dispatch --help", "dispatch inbox"):
-        ratios = {key: round(value / base[key], 2) for key, value in figures[name].items()}
-        print(json.dumps({"ratio": f"{name} / python -c pass", **ratios, "goal": 4.0}))
+    with pair() as (alice, bob), tempfile.TemporaryDirectory() as bytecode:
+        alice.stop()
+        bob.stop()
+        fill(alice, bob, INBOX)
+        env = bob.environment | {"PYTHONPYCACHEPREFIX": str(Path(bytecode))}
+        bob.start()
+        table(f"Commands with the daemon up, {INBOX:,} in the inbox, {ROUNDS} times", measure(env))
+        bob.stop()
+        table("The same with the daemon down", measure(env))
 
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     main()

@@ -454,7 +454,7 @@ def test_watching_is_one_document_a_line(cli: Cli, api: FakeApi) -> None:
     human = cli("watch", FIRST)
     assert human.code == 0
     assert "→ Read" in human.out
-    assert "[completed]" in human.out
+    assert "result: completed" in human.out
     hostile = [(kind, every_text_hostile(data, ("kind", "at"))) for kind, data in events]
     api.streams[FIRST] = [Stream([*hostile, ("trace", {"kind": HOSTILE, HOSTILE: HOSTILE}), ("end", {})])]
     assert [char for char in FORBIDDEN if char in cli("watch", FIRST).out] == []
@@ -625,7 +625,7 @@ def test_editing(cli: Cli, api: FakeApi) -> None:
 
 
 def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:
-    api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": "invitation"}
+    api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": True}
     assert "nothing changed" in cli("invite", "c@d.e").out
 
 

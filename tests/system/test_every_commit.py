@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -32,8 +34,9 @@ async def check(story: Story) -> None:
     assert sent.raw == got.raw and sent.result == got.result and got.result
     result, _ = open_as(Result, got.result)
     assert result.attempt == got.attempt == sent.attempt
-    # One run per accept: an accept more only where an interruption asked for it.
-    assert got.attempt == 1 + got.interrupted <= bob.lives
+    # One run per accept, and an accept more only where an interruption asked for it.
+    assert got.interrupted < bob.lives
+    assert got.attempt == 1 + got.interrupted or (got.state == "cancelled" and got.attempt == got.interrupted)
     # The chain of events is whole on both sides, and the result closes it.
     for attempt in range(1, got.attempt + 1):
         mine, theirs = [
@@ -50,17 +53,26 @@ async def check(story: Story) -> None:
         assert end.run is None
 
 
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory: what is killed here is not the machine, so nothing need reach a disk."""
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_killed_at_every_commit(tmp_path: Path, ending: str) -> None:
-    whole = await told(tmp_path / "whole", Fault(), ending)
-    commits = {"alice": whole.alice.commits, "bob": whole.bob.commits}
-    assert min(commits.values()) > 8
-    for name, count in commits.items():
-        for n in range(count):
-            for when in ("before", "after"):
-                where = tmp_path / f"{name}-{n}-{when}"
+async def test_killed_at_every_commit(memory: Path, ending: str) -> None:
+    whole = await told(memory / "whole", Fault(), ending)
+    for end in (whole.alice, whole.bob):
+        # Up to where they part, the stories are the same.
+        first = 0 if ending == "none" else whole.parted[end.name]
+        assert end.commits - first >= 2
+        for n in range(first, end.commits):
+            # Before a commit is after the one before it, but for a run that had gone on meanwhile: that is Bob's.
+            for when in ("before", "after") if end is whole.bob else ("after",):
+                where = memory / f"{end.name}-{n}-{when}"
                 try:
-                    story = await told(where, Fault(name, n, when), ending)  # type: ignore[arg-type]
+                    story = await told(where, Fault(end.name, n, when), ending)  # type: ignore[arg-type]
                 except AssertionError as error:
-                    raise AssertionError(f"{name} killed {when} commit {n} of {ending}: {error}") from error
-                assert (story.alice.lives, story.bob.lives) == ((2, 1) if name == "alice" else (1, 2))
+                    raise AssertionError(f"{end.name} killed {when} commit {n} of {ending}: {error}") from error
+                assert (story.alice.lives, story.bob.lives) == ((2, 1) if end.name == "alice" else (1, 2))

@@ -19,7 +19,7 @@ from peer.protocol import codec
 from peer.protocol.sealing import unseal
 from peer.protocol.statements import FileRef
 from peer.state_folder import StateFolder
-from peer.steps import introducing, receiving, running, sending
+from peer.steps import granting, introducing, receiving, running, sending
 from peer.store import contacts, dispatches, invitations, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -159,6 +159,9 @@ class Story:
         self.posted: set[str] = set()
         self.sealed: dict[str, bytes] = {}
         self.content = b"attached"
+        """Of the file that is sent along; none if empty."""
+        self.parted: dict[str, int] = {}
+        """Each end's commits before the ending began."""
 
     def clock(self) -> int:
         self.now += 1
@@ -183,8 +186,8 @@ class Story:
         return (
             await self._first_contact()
             or await self._broker()
-            or await self._carry(self.alice, self.bob)
-            or await self._carry(self.bob, self.alice)
+            or await self.carry(self.alice, self.bob)
+            or await self.carry(self.bob, self.alice)
             or await self._files(self.alice, self.bob)
             or await self._files(self.bob, self.alice)
             or await self._people()
@@ -228,15 +231,18 @@ class Story:
 
     async def _send(self) -> None:
         alice = self.alice
-        digest = hashlib.sha256(self.content).digest()
-        alice.context.blobs.destination(digest).write_bytes(self.content)
-        draft = sending.Draft("bob@example.org", "a task", 600, files=(FileRef("a.txt", len(self.content), digest),))
+        files: tuple[FileRef, ...] = ()
+        if self.content:
+            digest = hashlib.sha256(self.content).digest()
+            alice.context.blobs.destination(digest).write_bytes(self.content)
+            files = (FileRef("a.txt", len(self.content), digest),)
+        draft = sending.Draft("bob@example.org", "a task", 600, files=files)
         await alice.step(lambda db, e: sending.compose(db, alice.context, draft, e))
 
     async def _end(self, sent: rows.Dispatch, got: rows.Dispatch) -> None:
-        from peer.steps import granting
-
         alice, bob = self.alice, self.bob
+        if not self.parted:
+            self.parted = {end.name: end.commits for end in (alice, bob)}
         if self.ending == "sender" and sent.state != "cancelled":
             await alice.step(lambda db, e: sending.cancel(db, alice.context, sent.dispatch_id, e, reason="enough"))
         elif self.ending == "recipient":
@@ -262,7 +268,7 @@ class Story:
             return True
         return False
 
-    async def _carry(self, giver: End, taker: End) -> bool:
+    async def carry(self, giver: End, taker: End) -> bool:
         """One statement across and its answer back. Each is brought twice: the answer must be the same."""
         device = taker.context.identity.device
         item = await giver.read(lambda db: outbox.next_for(db, device, ()))

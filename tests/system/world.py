@@ -54,11 +54,14 @@ def eventually(look: Callable[[], Any], *, within: float = WITHIN, what: str = "
 class Program:
     """One of our programs as a process in a session of its own, dead when this process is."""
 
-    def __init__(self, module: str, arguments: Sequence[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], environment: dict[str, str], log: Path, inside: Sequence[str] = ()
+    ) -> None:
+        """`inside` is a command that puts the program into other surroundings, such as `unshare`."""
         self._errors = log
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
+                [*inside, "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -161,14 +164,14 @@ class Said(str):
 class Person:
     """Somebody with a machine of their own: a state folder, a home, projects, a daemon, a command line."""
 
-    def __init__(self, name: str, folder: Path, broker: Broker) -> None:
+    def __init__(self, name: str, folder: Path, broker: Broker, *, state: Path | None = None) -> None:
         self.name = name
         self.email = f"{name}@example.org"
         self.broker = broker
         self.home = folder
         self.projects = folder / "code"
         self.projects.mkdir(parents=True)
-        self.state = StateFolder(folder / "state")
+        self.state = StateFolder(state or folder / "state")
         self.client = Client(self.state)
         self.program: Program | None = None
         self._script = folder / "script.json"
@@ -176,14 +179,14 @@ class Person:
 
     # --- the command line
 
-    def cli(self, *arguments: str, status: int = 0, stdin: str = "", cwd: Path | None = None) -> Said:
-        """Run one command to its end; fail unless it exits with `status`."""
+    def cli(self, *arguments: str, status: int = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
+        """Run one command to its end; fail unless it exits with `status`. `inside` as of Program."""
         done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
+            [*inside, sys.executable, "-m", "cli.main", *arguments],
             input=stdin.encode(),
             capture_output=True,
             env=self.environment,
-            cwd=cwd or self.home,
+            cwd=self.home,
             timeout=WITHIN,
             check=False,
         )
@@ -202,6 +205,7 @@ class Person:
     def sign_in(self) -> None:
         """Sign in with the real command and the real page."""
         log = self.home / "login.errors"
+        log.unlink(missing_ok=True)
         arguments = ["login", "--broker", self.broker.url, "--email", self.email, "--no-browser", "--json"]
         program = Program("cli.main", arguments, self.environment, log)
         code = eventually(lambda: re.search(r"code=([A-Z0-9-]+)", program.errors()), what=f"{self.name}'s code")
@@ -225,11 +229,11 @@ class Person:
         self.launch(*arguments)
         self.ready()
 
-    def launch(self, *arguments: str) -> None:
-        """Start the daemon."""
+    def launch(self, *arguments: str, inside: Sequence[str] = ()) -> None:
+        """Start the daemon. `inside` as of Program."""
         assert self.program is None
         given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
-        self.program = Program("peer.daemon", given, self.environment, self.home / "daemon.errors")
+        self.program = Program("peer.daemon", given, self.environment, self.home / "daemon.errors", inside)
 
     def ready(self) -> None:
         """Wait until the daemon serves."""

@@ -94,7 +94,7 @@ CREATE TABLE dispatches (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dispatches_by_box ON dispatches (direction, created DESC);
 CREATE INDEX dispatches_by_edge ON dispatches (edge_id, created);
-CREATE INDEX dispatches_by_state ON dispatches (state);
+CREATE INDEX dispatches_by_state ON dispatches (state, expires);
 
 CREATE TABLE tombstones (                     -- cancelled before the dispatch itself arrived
     device      TEXT NOT NULL,
@@ -159,6 +159,7 @@ CREATE TABLE outbox (                         -- statements the other device has
     created     INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX outbox_by_device ON outbox (device, priority, n);
+CREATE INDEX outbox_by_ordering ON outbox (device, ordering, n);
 
 CREATE TABLE seen (                           -- every statement ever taken in, and how it was answered
     device       TEXT NOT NULL,

@@ -1,0 +1,314 @@
+"""The daemon on its own machine: who may call its API, what it refuses to start on, and what a failing disk does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peer.client import find_daemon
+from peer.protocol.errors import DispatchError
+from tests.system.world import Person, Program, World, connect, eventually
+
+Pair = tuple[Person, Person]
+
+
+def call(person: Person, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, Any]]:
+    """One raw request with exactly these headers (underscores are dashes); status and document."""
+    port, _ = find_daemon(person.state)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with closing(connection):
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body)), **headers}.items():
+            if value:
+                connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        connection.send(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        return answer.status, json.loads(content) if content else {}
+
+
+def token(person: Person) -> str:
+    return f"Bearer {find_daemon(person.state)[1]}"
+
+
+def test_only_this_users_own_programs_are_heard(pair: Pair) -> None:
+    alice, _ = pair
+    good = token(alice)
+    assert call(alice, "GET", "/v1/whoami", Authorization=good)[0] == 200
+    assert call(alice, "GET", "/v1/whoami", Authorization=good, Host="localhost:1")[0] == 200
+    cases: list[tuple[int, dict[str, str]]] = [
+        (401, {}),
+        (401, {"Authorization": "Bearer wrong"}),
+        (401, {"Authorization": good + "x"}),
+        (401, {"Authorization": good.removeprefix("Bearer ")}),
+        (401, {"Authorization": "Bearer \u00e9"}),
+        (403, {"Authorization": good, "Host": "evil.example"}),
+        (403, {"Authorization": good, "Host": "127.0.0.1.evil.example:80"}),
+        (403, {"Authorization": good, "Host": ""}),
+        (403, {"Authorization": good, "Origin": "https://evil.example"}),
+        (403, {"Authorization": good, "Origin": "null"}),
+        (403, {"Authorization": good, "Sec_Fetch_Site": "cross-site"}),
+        (403, {"Authorization": good, "Sec_Fetch_Site": "same-site"}),
+    ]
+    for code, headers in cases:
+        status, document = call(alice, "GET", "/v1/contacts", **headers)
+        if headers.get("Host") == "" and status == 400:
+            continue  # refused by HTTP itself (RFC 9112, section 3.2)
+        assert (status, document["error"]["code"]) == (code, code), (headers, document)
+        assert set(document) == {"error"} and document["error"]["message"]
+    assert (alice.state.local_token.stat().st_mode & 0o777) == 0o600
+
+
+def test_bodies_of_another_form(pair: Pair) -> None:
+    alice, bob = pair
+    good = token(alice)
+    before = alice.count("dispatches")
+    send = {"recipient": bob.email, "task": "x"}
+    cases: list[tuple[int, str, bytes]] = [
+        (413, "/v1/dispatches", json.dumps(send | {"background": "x" * 3_000_000}).encode()),
+        (422, "/v1/dispatches", json.dumps(send | {"urgent": True}).encode()),
+        (422, "/v1/dispatches", json.dumps({"recipient": bob.email}).encode()),
+        (422, "/v1/dispatches", json.dumps(send | {"files": "one"}).encode()),
+        (422, "/v1/dispatches", json.dumps(send | {"expires_in_seconds": "60"}).encode()),
+        (422, "/v1/dispatches", b"[]"),
+        (422, "/v1/dispatches", b'{"recipient": "\xff'),
+        (422, "/v1/dispatches", b"[" * 10_000),
+        (404, "/v1/nothing", b"{}"),
+        (404, "/v1/dispatches/x/y/z", b"{}"),
+    ]
+    for code, path, body in cases:
+        status, document = call(alice, "POST", path, body, Authorization=good)
+        assert (status, document["error"]["code"]) == (code, code), (path, body[:80], document)
+    for query in ("box=trash", "limit=0", "limit=501", "limit=x"):
+        assert call(alice, "GET", f"/v1/dispatches?{query}", Authorization=good)[0] == 422
+    assert alice.count("dispatches") == before
+
+
+def test_a_live_view_goes_on_where_it_was(pair: Pair) -> None:
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"approval": "auto"})
+    bob.will(*({"say": f"line {n}"} for n in range(20)))
+    dispatch_id = alice.client.send(bob.email, "Count")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    bob.state_of(dispatch_id, "completed")
+    whole = [event for event in bob.client.events(dispatch_id) if event.kind == "trace"]
+    assert [event.data["text"] for event in whole] == [f"line {n}" for n in range(20)]
+    middle = whole[7].id
+    rest = [event for event in bob.client.events(dispatch_id, after=middle) if event.kind == "trace"]
+    assert [event.data["text"] for event in rest] == [f"line {n}" for n in range(8, 20)]
+
+
+def test_a_view_that_nobody_reads_to_the_end_is_given_back(pair: Pair) -> None:
+    alice, bob = pair
+    dispatch_id = alice.client.send(bob.email, "Wait")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    port, word = find_daemon(bob.state)
+    request = (
+        f"GET /v1/dispatches/{dispatch_id}/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Authorization: Bearer {word}\r\n\r\n"
+    ).encode()
+    for _ in range(80):  # more than may be open at once
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(request)
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+    try:
+        for connection in held:
+            connection.sendall(request)
+        for connection in held:
+            connection.settimeout(10)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200"), "a view that was given up still counts"
+    finally:
+        for connection in held:
+            connection.close()
+
+
+# --- starting
+
+
+@pytest.fixture
+def idle(world: World, tmp_path: Path) -> Iterator[Person]:
+    """Somebody signed in on a machine of their own, whose daemon is down."""
+    person = Person(f"idle{len(world.people)}", tmp_path / "idle", world.broker)
+    world.people.append(person)
+    person.sign_in()
+    yield person
+    person.stop()
+
+
+def refuses(person: Person, *arguments: str, **environment: str) -> str:
+    """Start the daemon, which must refuse; return what it says."""
+    log = person.home / "refusal"
+    log.unlink(missing_ok=True)
+    given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
+    program = Program("peer.daemon", given, person.environment | environment, log)
+    assert program.process.wait(20) == 1, program.errors()
+    assert program.process.stdout is not None
+    program.process.stdout.close()
+    said = program.errors()
+    assert re.match(r"error \d{3}: .+\nfix: .+\n\Z", said), said
+    return said
+
+
+def test_port_taken_and_second_daemon(idle: Person, pair: Pair) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        idle.start("--port", str(port), "--listen", "/ip4/127.0.0.1/tcp/0")
+        assert idle.program is not None
+        said = idle.program.errors()
+        assert f"port {port} is taken" in said and f"pid {os.getpid()}" in said
+        document = json.loads(idle.state.daemon_json.read_bytes())
+        assert port < document["port"] <= port + 20 and document["pid"] == idle.program.pid
+        assert idle.cli("whoami", "--json").json["daemon"]["port"] == document["port"]
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass  # whoever had the port still has it
+    said = refuses(idle)
+    assert said.startswith("error 409") and f"pid {idle.program.pid}" in said and str(idle.state.path) in said
+    assert idle.client.whoami()["daemon"]["pid"] == idle.program.pid, "the first one lives on"
+
+
+def test_what_a_daemon_does_not_start_on(idle: Person) -> None:
+    state = idle.state
+    idle.start()
+    idle.stop()
+    assert not state.local_token.exists() and not state.daemon_json.exists()
+
+    state.device_key.chmod(0o640)
+    said = refuses(idle)
+    assert said.startswith("error 403") and "mode 0640" in said and "doctor --fix" in said
+    assert idle.refused("whoami")["code"] == 403
+    state.device_key.chmod(0o600)
+
+    config = state.config.read_bytes()
+    for broken in (b"{", b"[]", b'{"brokers": 1}', b'{"port": "many"}', b"\xff"):
+        state.write_private(state.config, broken)
+        said = refuses(idle)
+        assert said.startswith("error 422") and "config.json" in said, said
+        assert idle.refused("whoami")["code"] == 422
+        assert state.config.read_bytes() == broken, "what a person wrote is left for them to mend"
+    state.write_private(state.config, config)
+
+    with closing(sqlite3.connect(state.store)) as db:
+        db.execute("PRAGMA user_version = 99")
+    content = state.store.read_bytes()
+    said = refuses(idle)
+    assert said.startswith("error 409") and "99" in said and "update" in said
+    assert idle.refused("inbox")["code"] == 409
+    assert state.store.read_bytes() == content, "a newer store is not touched"
+    with closing(sqlite3.connect(state.store)) as db:
+        db.execute("PRAGMA user_version = 1")
+
+    state.store.write_bytes(b"not a database, for sure" * 100)
+    said = refuses(idle)
+    assert said.startswith("error 503") and "damaged" in said
+
+    fresh = idle.environment | {"DISPATCH_HOME": str(idle.home / "nothing-yet")}
+    said = refuses(idle, DISPATCH_HOME=fresh["DISPATCH_HOME"])
+    assert said.startswith("error 401") and "dispatch login" in said
+
+
+def test_a_broker_with_another_secret(pair: Pair, world: World) -> None:
+    alice, _ = pair
+    world.broker.stop()
+    world.broker.start(secret="another secret of at least thirty-two bytes")
+    try:
+        # What only the token opens is refused; a person reads why, and what to do.
+        absent = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
+        error = alice.refused("accept-invitation", absent, "--tools", "Read")
+        assert error["code"] == 401 and "DISPATCH_JWT_SECRET" in error["message"], error
+        assert "dispatch login" in error["fix"]
+        eventually(lambda: alice.client.whoami()["broker_signed_in"] is False, what="whoami to know")
+        alice.sign_in()  # the same root at the same address: taken, and the running daemon told
+        assert alice.refused("accept-invitation", absent, "--tools", "Read")["code"] == 404
+        eventually(lambda: alice.client.whoami()["broker_signed_in"] is True, what="whoami to know")
+    finally:
+        world.broker.stop()
+        world.broker.start()
+        alice.sign_in()
+
+
+# --- a disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "dispatch-test", str(place)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.root
+def test_a_full_disk(pair: Pair, world: World, small_disk: Path) -> None:
+    _, bob = pair
+    judy = Person("judy", world.folder / "judy", world.broker, state=small_disk / "state")
+    world.people.append(judy)
+    judy.sign_in()
+    judy.start()
+    connect(judy, bob)
+    connect(bob, judy)
+    try:
+        first = judy.client.send(bob.email, "Before")["dispatch_id"]
+        judy.state_of(first, "pending")
+        waiting = bob.client.send(judy.email, "For the full one")["dispatch_id"]
+        bob.state_of(waiting, "pending")
+        eventually(lambda: judy.count("outbox") == 0)
+        before = (judy.count("dispatches"), judy.count("outbox"), judy.count("files"))
+
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(b"x" * 4096)
+        with pytest.raises(DispatchError) as caught:
+            for _ in range(300):  # what the log had set aside is used up first
+                judy.client.send(bob.email, "x" * 5_000)
+        assert caught.value.code == 503 and "full" in caught.value.message and "space" in caught.value.fix
+        attachment = judy.home / "attachment"
+        attachment.write_bytes(b"y" * 100_000)
+        with pytest.raises(DispatchError) as caught:
+            judy.client.send(bob.email, "With a file", files=[str(attachment)])
+        assert caught.value.code == 503 and "space" in caught.value.fix
+        with pytest.raises(DispatchError) as caught:
+            judy.client.accept(waiting)
+            raise AssertionError(judy.client.dispatch(waiting)["status"])
+        assert caught.value.code == 503
+        # Reading goes on, the daemon lives, and no word of a refused step was sent or is kept.
+        sent = judy.client.dispatches("sent", limit=500)["dispatches"]
+        assert judy.client.dispatch(waiting)["status"] == "pending"
+        assert judy.up and judy.blobs() == []
+        late = bob.client.send(judy.email, "z" * 50_000)["dispatch_id"]
+
+        filler.unlink()
+        assert len(judy.client.dispatches("sent", limit=500)["dispatches"]) == len(sent) >= before[0] - 1
+        bob.state_of(late, "pending")  # what could not be stored was not lost: it came again
+        judy.will({"say": "there is room again"})
+        judy.client.accept(waiting)
+        bob.state_of(waiting, "completed")
+        judy.state_of(judy.client.send(bob.email, "After")["dispatch_id"], "pending")
+        assert judy.rows("PRAGMA integrity_check") == [("ok",)]
+    finally:
+        judy.stop()
