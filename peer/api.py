@@ -8,7 +8,8 @@ browser as one. Bodies are bounded and of exactly one shape; errors are {"error"
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -33,7 +34,9 @@ log = structlog.get_logger(__name__)
 MAX_BODY = 2 * 1024 * 1024
 """Bytes: the largest is a dispatch whose task and background are of four-byte characters in JSON's \\u form."""
 MAX_PAGE = 500
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+DECIDING = (b"host", b"origin", b"sec-fetch-site", b"authorization")
+"""Headers on which it is decided who may call: each at most once, or one of two would decide and the other be seen."""
 KEEPALIVE_SECONDS = 15.0
 MAX_STREAMS = 64
 
@@ -239,8 +242,8 @@ class _Routes:
     async def events(self, request: Request) -> Response:
         """Server-sent events of one dispatch: what was, then what comes, until its end."""
         dispatch_id = request.path_params["id"]
-        after = _number(request.headers.get("last-event-id", "0").partition(":")[0] or "0", 0, 1 << 53)
         try:
+            after = _number(request.headers.get("last-event-id", "0").partition(":")[0] or "0", 0, 1 << 53)
             await self._node.dispatch(dispatch_id)
             self._streams.acquire_on_behalf_of_nowait(request)
         except DispatchError as error:
@@ -320,9 +323,10 @@ class _Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name.lower(): value for name, value in scope["headers"]}
         try:
-            self._check(headers)
+            if scope["http_version"] not in ("1.0", "1.1"):
+                raise Forbidden("only HTTP/1.1 is spoken here", fix="")
+            self._check(_single(scope["headers"]))
         except DispatchError as error:
             await _failure(error)(scope, receive, send)
             return
@@ -340,7 +344,7 @@ class _Guard:
 
     def _check(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if host.rpartition(":")[0] not in LOOPBACK_NAMES and host not in LOOPBACK_NAMES:
+        if not LOOPBACK_HOST.fullmatch(host):
             raise Forbidden("the Host is not this machine's loopback address", fix="call it as 127.0.0.1")
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1") != f"http://{host}":
@@ -352,6 +356,17 @@ class _Guard:
             raise Unauthorized(
                 "the local token is missing or not this daemon's", fix="it is in local.token in the state folder"
             )
+
+
+def _single(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the deciding headers by lower-case name. Raises Invalid when one of them comes twice."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if (low := name.lower()) in DECIDING:
+            if low in found:
+                raise Invalid(f"the header {low.decode()} comes twice", fix="")
+            found[low] = value
+    return found
 
 
 def _json(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
