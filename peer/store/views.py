@@ -112,7 +112,7 @@ def inviter_fingerprint(row: rows.Invitation) -> str:
 
 
 def dispatch_row(row: rows.Dispatch, me: str, now: int) -> Document:
-    """Return one dispatch as lists show it."""
+    """Return one dispatch as lists show it; `task_cut` says that the task goes on."""
     received = row.direction == "received"
     status = row.state
     if status in ("queued", "pending", "arriving") and row.expires <= now:
@@ -124,12 +124,14 @@ def dispatch_row(row: rows.Dispatch, me: str, now: int) -> Document:
         "peer": row.peer,
         "sender_id": row.peer if received else me,
         "recipient_id": me if received else row.peer,
-        "task": row.task,
+        "task": row.task[: dispatches.LISTED_TASK],
         "created": rfc3339(row.created),
         "expires_at": rfc3339(row.expires),
         "updated": rfc3339(row.updated),
         "attempt": row.attempt,
     }
+    if len(row.task) > dispatches.LISTED_TASK:
+        document["task_cut"] = True
     if row.code:
         document["code"] = row.code
     if row.message:
@@ -178,6 +180,8 @@ def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: st
         "result": result_document(db, row),
         "suggestion": None,
     }
+    document["task"] = dispatch.task
+    document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None
     return document
