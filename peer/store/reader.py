@@ -6,14 +6,16 @@ its document needs: the lists need little, and are asked for all day.
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from peer.protocol.errors import NotFound
-from peer.state_folder import StateFolder
+from peer.protocol.errors import DispatchError, NotFound
+from peer.state_folder import StateFolder, read_private
 from peer.store import connection, lists
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Document = dict[str, Any]
+
+_PLAIN_ADDRESS = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+")
 
 
 class Reader:
@@ -90,9 +94,22 @@ class Reader:
 @contextmanager
 def open_reader(folder: StateFolder) -> Iterator[Reader]:
     """Give the reader of a state folder. Raises NotFound where no daemon has ever run."""
+    yield Reader(folder, _owner(folder))
+
+
+def _owner(folder: StateFolder) -> str:
+    """Return who signed in on this machine, '' for nobody. Raises what peer.settings does for a broken config.json."""
+    # Importing the settings takes as long as all else that a list does: a plain address is taken as it is.
+    try:
+        document = json.loads(read_private(folder.config))
+    except (DispatchError, ValueError):
+        document = None
+    email = document.get("email") if isinstance(document, dict) else None
+    if isinstance(email, str) and _PLAIN_ADDRESS.fullmatch(email):
+        return email
     from peer import settings
 
-    yield Reader(folder, settings.load(folder).email)
+    return settings.load(folder).email
 
 
 @contextmanager
