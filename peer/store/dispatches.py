@@ -26,27 +26,6 @@ def get(db: sqlite3.Connection, dispatch_id: str) -> Dispatch | None:
     return one(Dispatch, db.execute("SELECT * FROM dispatches WHERE dispatch_id = ?", (dispatch_id,)).fetchone())
 
 
-def page(
-    db: sqlite3.Connection, direction: str, *, status: str | None, limit: int, before: str | None
-) -> list[Dispatch]:
-    """Return up to `limit` dispatches of a direction, newest first, older than the dispatch `before`."""
-    wheres, values = ["direction = ?"], [direction]
-    if direction == "received":
-        # Its files are still on their way: not in the inbox yet.
-        wheres.append("state != 'arriving'")
-    if status:
-        wheres.append("state = ?")
-        values.append(status)
-    if before:
-        wheres.append("(created, dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)")
-        values.append(before)
-    rows = db.execute(
-        f"SELECT * FROM dispatches WHERE {' AND '.join(wheres)} ORDER BY created DESC, dispatch_id DESC LIMIT ?",
-        (*values, limit),
-    )
-    return all_of(Dispatch, rows.fetchall())
-
-
 def in_states(
     db: sqlite3.Connection, direction: str, states: Sequence[str], *, edge_id: str | None = None
 ) -> list[Dispatch]:
