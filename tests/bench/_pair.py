@@ -22,13 +22,13 @@ LOOK_SECONDS = 0.0003
 
 
 @contextmanager
-def pair() -> Iterator[tuple[Person, Person]]:
-    """Give Alice, who may dispatch to Bob, and Bob; both daemons up and connected."""
+def pair(**scope: object) -> Iterator[tuple[Person, Person]]:
+    """Give Alice, who may dispatch to Bob within `scope`, and Bob; both daemons up and connected."""
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
         world = World(Path(folder))
         try:
             alice, bob = world.person("alice"), world.person("bob")
-            connect(alice, bob)
+            connect(alice, bob, **scope)
             yield alice, bob
         finally:
             world.close()
