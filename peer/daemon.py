@@ -15,6 +15,8 @@ import click
 import structlog
 import trio
 
+from peer import preflight
+from peer.lock import state_lock
 from peer.protocol.errors import DispatchError
 from peer.state_folder import StateFolder
 from peer.version import VERSION
@@ -51,7 +53,9 @@ def main(port: int | None, listen: Sequence[str]) -> None:
 
 
 async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> None:
-    from peer.serving import served  # a second after the lock would already have said no
+    with state_lock(folder):
+        preflight.check(folder)
+    from peer.serving import served  # takes two seconds to load: whoever is refused need not wait for them
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with served(folder, port=port, listen=listen or None, say=partial(click.echo, err=True)) as node:

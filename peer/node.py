@@ -36,7 +36,7 @@ from peer.run_folders import RunFolders
 from peer.runs import Runs
 from peer.settings import Settings
 from peer.steps import introducing, receiving, running, sending
-from peer.store import contacts, dispatches, outbox, rows, views
+from peer.store import contacts, dispatches, lists, outbox, rows, views
 from peer.store.blobs import StagedFile
 from peer.supervision import kept_up
 from peer.trusting import Trusting
@@ -215,7 +215,7 @@ class Node:
         return {
             "dispatch_id": row.dispatch_id,
             "status": row.state,
-            "expires_at": views.rfc3339(row.expires),
+            "expires_at": lists.rfc3339(row.expires),
             "peer_online": self.host.connected(row.device),
         }
 
@@ -238,7 +238,7 @@ class Node:
         """Return a page of the inbox or of what was sent."""
         live = self.live()
         return await self.context.store.read(
-            lambda db: views.dispatch_list(db, live.me, live.now, box=box, status=status, limit=limit, before=before)
+            lambda db: lists.dispatch_list(db, live.me, live.now, box=box, status=status, limit=limit, before=before)
         )
 
     async def dispatch(self, dispatch_id: str) -> Document:

@@ -12,7 +12,7 @@ from peer.lock import Held, state_lock
 from peer.protocol.errors import Unavailable
 from peer.state_folder import StateFolder
 from peer.steps import granting
-from peer.store import database
+from peer.store import connection
 from peer.store.blobs import Blobs
 from peer.store.database import Store
 
@@ -26,12 +26,12 @@ def revoke(folder: StateFolder, user_id: str) -> dict[str, Any]:
                 context = Context(folder, identity.load(folder), store, Blobs(folder.blobs))
             finally:
                 store.close()
-            with closing(database.connect(folder.store)) as db:
+            with closing(connection.connect(folder.store)) as db:
                 try:
-                    with database.writing(db):
+                    with connection.writing(db):
                         edge = granting.revoke(db, context, user_id, Effects())
                 except sqlite3.Error as error:
-                    raise database.as_error(error) from error
+                    raise connection.as_error(error) from error
     except Held as error:
         raise Unavailable("a daemon is just starting or stopping", fix="try again in a moment") from error
     return {"status": edge.status, "trust_link_id": edge.edge_id}

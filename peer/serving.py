@@ -23,12 +23,12 @@ from hypercorn.trio.run import worker_serve
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
-from peer import identity, settings
+from peer import preflight
 from peer.api import MAX_BODY, application
 from peer.context import Context
 from peer.lock import state_lock
 from peer.node import Node
-from peer.protocol.errors import NotSignedIn, Unavailable
+from peer.protocol.errors import Unavailable
 from peer.state_folder import StateFolder
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -55,13 +55,7 @@ async def served(
     Raises Held, NotSignedIn, NewerStore, Unavailable, Conflict.
     """
     with state_lock(folder):
-        try:
-            who = identity.load(folder)
-        except NotSignedIn:
-            raise NotSignedIn(
-                "this machine has not signed in yet", fix="run `dispatch login --broker URL`, then `dispatch-daemon`"
-            ) from None
-        chosen = settings.resolve(folder)
+        who, chosen = preflight.check(folder)
         store = Store.open(folder.store)
         try:
             context = Context(folder, who, store, Blobs(folder.blobs))

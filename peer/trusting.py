@@ -17,7 +17,7 @@ from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Invalid
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, introducing
-from peer.store import contacts, invitations, rows, views
+from peer.store import contacts, invitations, lists, rows, views
 from peer.trust import fingerprints, grants, menu, paths, scopes
 from peer.trust import invitations as invitation_life
 
@@ -65,7 +65,7 @@ class Trusting:
             "to": user_id,
             "emailed": emailed,
             "link": self._link(broker, row),
-            "expires": views.rfc3339(row.expires),
+            "expires": lists.rfc3339(row.expires),
         }
         if dev_link:
             document["dev_link"] = dev_link

@@ -13,13 +13,6 @@ COLUMNS = (
     "interrupted, cwd, code, message, fix, decision, result"
 )
 
-LISTED_TASK = 2_000
-"""Characters of a task in a list. Whole tasks made a page of 500 a 300 MB document, which nobody could read."""
-_BULKY = {"task": f"substr(task, 1, {LISTED_TASK + 1}) AS task"} | {
-    name: f"x'' AS {name}" for name in ("raw", "decision", "result")
-}
-_LISTED = ", ".join(_BULKY.get(name, name) for name in COLUMNS.split(", "))
-
 
 def add(db: sqlite3.Connection, item: Dispatch) -> None:
     """Store a new dispatch."""
@@ -31,31 +24,6 @@ def add(db: sqlite3.Connection, item: Dispatch) -> None:
 def get(db: sqlite3.Connection, dispatch_id: str) -> Dispatch | None:
     """Return the dispatch of this id."""
     return one(Dispatch, db.execute("SELECT * FROM dispatches WHERE dispatch_id = ?", (dispatch_id,)).fetchone())
-
-
-def page(
-    db: sqlite3.Connection, direction: str, *, status: str | None, limit: int, before: str | None
-) -> list[Dispatch]:
-    """Return up to `limit` dispatches of a direction, newest first, older than the dispatch `before`.
-
-    For lists: without the signed bytes, and no task longer than LISTED_TASK + 1 characters.
-    """
-    wheres, values = ["direction = ?"], [direction]
-    if direction == "received":
-        # Its files are still on their way: not in the inbox yet.
-        wheres.append("state != 'arriving'")
-    if status:
-        wheres.append("state = ?")
-        values.append(status)
-    if before:
-        wheres.append("(created, dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)")
-        values.append(before)
-    rows = db.execute(
-        f"SELECT {_LISTED} FROM dispatches WHERE {' AND '.join(wheres)} "
-        "ORDER BY created DESC, dispatch_id DESC LIMIT ?",
-        (*values, limit),
-    )
-    return all_of(Dispatch, rows.fetchall())
 
 
 def in_states(

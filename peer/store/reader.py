@@ -1,23 +1,30 @@
 """The read-only door to the store for programs that run while no daemon does, and the one write they may make.
 
-The documents are the API's. Nothing is migrated here: a store of another version is refused.
+The documents are the API's. Nothing is migrated here: a store of another version is refused. Each method imports what
+its document needs: the lists need little, and are asked for all day.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from peer.protocol.errors import NotFound
-from peer.state_folder import StateFolder
-from peer.store import database, views
-from peer.trust import fingerprints
+from peer.protocol.errors import DispatchError, NotFound
+from peer.state_folder import StateFolder, read_private
+from peer.store import connection, lists
+
+if TYPE_CHECKING:
+    from peer.store.views import Live
 
 T = TypeVar("T")
 Document = dict[str, Any]
+
+_PLAIN_ADDRESS = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+")
 
 
 class Reader:
@@ -30,6 +37,7 @@ class Reader:
     def whoami(self) -> Document:
         """Return what `GET /v1/whoami` returns, as far as it is known without a daemon."""
         from peer import identity, settings
+        from peer.trust import fingerprints
 
         who, chosen = identity.load(self._folder), settings.resolve(self._folder)
         return {
@@ -47,10 +55,14 @@ class Reader:
 
     def contacts(self) -> Document:
         """Return what `GET /v1/contacts` returns, nobody online."""
+        from peer.store import views
+
         return self._read(lambda db: views.trust_rows(db, self._live()))
 
     def invitations(self) -> Document:
         """Return what `GET /v1/invitations` returns, without links."""
+        from peer.store import views
+
         return self._read(lambda db: views.invitation_rows(db, _now(), lambda _row: ""))
 
     def dispatches(
@@ -58,16 +70,20 @@ class Reader:
     ) -> Document:
         """Return what `GET /v1/dispatches` returns."""
         return self._read(
-            lambda db: views.dispatch_list(
+            lambda db: lists.dispatch_list(
                 db, self._me, _now(), box=box, status=status, limit=50 if limit is None else limit, before=before
             )
         )
 
     def dispatch(self, dispatch_id: str) -> Document:
         """Return what `GET /v1/dispatches/{id}` returns, without a suggestion."""
+        from peer.store import views
+
         return self._read(lambda db: views.dispatch_document(db, self._me, _now(), dispatch_id))
 
-    def _live(self) -> views.Live:
+    def _live(self) -> Live:
+        from peer.store import views
+
         return views.Live(me=self._me, now=_now())
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -78,20 +94,33 @@ class Reader:
 @contextmanager
 def open_reader(folder: StateFolder) -> Iterator[Reader]:
     """Give the reader of a state folder. Raises NotFound where no daemon has ever run."""
+    yield Reader(folder, _owner(folder))
+
+
+def _owner(folder: StateFolder) -> str:
+    """Return who signed in on this machine, '' for nobody. Raises what peer.settings does for a broken config.json."""
+    # Importing the settings takes as long as all else that a list does: a plain address is taken as it is.
+    try:
+        document = json.loads(read_private(folder.config))
+    except (DispatchError, ValueError):
+        document = None
+    email = document.get("email") if isinstance(document, dict) else None
+    if isinstance(email, str) and _PLAIN_ADDRESS.fullmatch(email):
+        return email
     from peer import settings
 
-    yield Reader(folder, settings.load(folder).email)
+    return settings.load(folder).email
 
 
 @contextmanager
 def _opened(folder: StateFolder) -> Iterator[sqlite3.Connection]:
     if not folder.store.exists():
         raise NotFound("there is no store yet: the daemon has never run here", fix="start it: `dispatch-daemon`")
-    db = database.connect(folder.store, read_only=True)
+    db = connection.connect(folder.store, read_only=True)
     try:
         yield db
     except sqlite3.Error as error:
-        raise database.as_error(error) from error
+        raise connection.as_error(error) from error
     finally:
         db.close()
 

@@ -7,7 +7,7 @@ import sqlite3
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import Result, open_as
 from peer.state_folder import StateFolder
-from peer.store import contacts, database, dispatches, trace
+from peer.store import connection, contacts, dispatches, trace
 from peer.trust.receipts import Receipt
 
 
@@ -35,10 +35,10 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
 
 def open_receipt(folder: StateFolder, my_device_set: bytes, dispatch_id: str) -> Receipt:
     """Return a receipt from a state folder's store, with or without a daemon."""
-    db = database.connect(folder.store, read_only=True)
+    db = connection.connect(folder.store, read_only=True)
     try:
         return gather(db, my_device_set, dispatch_id)
     except sqlite3.Error as error:
-        raise database.as_error(error) from error
+        raise connection.as_error(error) from error
     finally:
         db.close()

@@ -1,4 +1,4 @@
-"""The documents people and programs read: rows of the store as the JSON of the loopback API. Reads only.
+"""The documents people and programs read: rows of the store as the JSON of the loopback API. Lists are in lists.py.
 
 The daemon serves these, and the CLI's read-only door gives the same ones when no daemon runs. What only a running
 daemon knows (who is connected) comes in as `Live`.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
+from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edges as edge_life
 from peer.trust import fingerprints, scopes
 
@@ -31,11 +31,6 @@ class Live:
     me: str
     now: int
     path: Callable[[str], str | None] = lambda _device: None
-
-
-def rfc3339(ms: int) -> str:
-    """Return ms since the epoch as RFC 3339 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def trust_rows(db: sqlite3.Connection, live: Live) -> Document:
@@ -109,45 +104,6 @@ def inviter_fingerprint(row: rows.Invitation) -> str:
     """Return the fingerprint of the root key that vouches for a received invitation."""
     invitation, _ = open_as(Invitation, row.raw)
     return str(fingerprints.fingerprint(open_as(DeviceSet, invitation.device_set)[0].root))
-
-
-def dispatch_row(row: rows.Dispatch, me: str, now: int) -> Document:
-    """Return one dispatch as lists show it; `task_cut` says that the task goes on."""
-    received = row.direction == "received"
-    status = row.state
-    if status in ("queued", "pending", "arriving") and row.expires <= now:
-        status = "expired"
-    document: Document = {
-        "dispatch_id": row.dispatch_id,
-        "status": status,
-        "direction": row.direction,
-        "peer": row.peer,
-        "sender_id": row.peer if received else me,
-        "recipient_id": me if received else row.peer,
-        "task": row.task[: dispatches.LISTED_TASK],
-        "created": rfc3339(row.created),
-        "expires_at": rfc3339(row.expires),
-        "updated": rfc3339(row.updated),
-        "attempt": row.attempt,
-    }
-    if len(row.task) > dispatches.LISTED_TASK:
-        document["task_cut"] = True
-    if row.code:
-        document["code"] = row.code
-    if row.message:
-        document["message"] = row.message
-    if row.fix:
-        document["fix"] = row.fix
-    return document
-
-
-def dispatch_list(
-    db: sqlite3.Connection, me: str, now: int, *, box: str, status: str | None, limit: int, before: str | None
-) -> Document:
-    """Return {dispatches: [row]}, newest first. `box` is inbox or sent."""
-    direction = "received" if box == "inbox" else "sent"
-    page = dispatches.page(db, direction, status=status, limit=limit, before=before)
-    return {"dispatches": [dispatch_row(row, me, now) for row in page]}
 
 
 def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:

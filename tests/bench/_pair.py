@@ -1,4 +1,4 @@
-"""Alice and Bob for measurements: real broker, real daemons, an edge from her to him, their stores seen from outside."""
+"""Alice and Bob for measurements: a broker, their daemons, an edge from her to him, their stores seen from outside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from peer import identity
 from peer.context import Context
 from peer.protocol.statements import Dispatch
-from peer.store import database, dispatches, outbox, rows
+from peer.store import connection, dispatches, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
 from tests.system.world import Person, World, connect
@@ -22,13 +22,13 @@ LOOK_SECONDS = 0.0003
 
 
 @contextmanager
-def pair() -> Iterator[tuple[Person, Person]]:
-    """Give Alice, who may dispatch to Bob, and Bob; both daemons up and connected."""
+def pair(**scope: object) -> Iterator[tuple[Person, Person]]:
+    """Give Alice, who may dispatch to Bob within `scope`, and Bob; both daemons up and connected."""
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
         world = World(Path(folder))
         try:
             alice, bob = world.person("alice"), world.person("bob")
-            connect(alice, bob)
+            connect(alice, bob, **scope)
             yield alice, bob
         finally:
             world.close()
@@ -61,7 +61,7 @@ def fill(alice: Person, bob: Person, count: int) -> None:
     (edge,) = alice.rows("SELECT edge_id FROM edges WHERE direction = 'outgoing'")
     store = Store.open(alice.state.store)
     hers = Context(alice.state, identity.load(alice.state), store, Blobs(alice.state.blobs))
-    with closing(database.connect(bob.state.store)) as db, database.writing(db):
+    with closing(connection.connect(bob.state.store)) as db, connection.writing(db):
         for number in range(count):
             now = hers.clock()
             task = f"Number {number}: look why the cart adds up wrongly when it holds more than one of a thing"

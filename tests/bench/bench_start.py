@@ -39,3 +39,38 @@ def started(person: Person) -> float:
     taken = time.perf_counter() - start
     person.stop()
     return taken
+
+
+def table(title: str, person: Person) -> None:
+    taken: dict[str, list[float]] = {"import": [], "daemon": []}
+    for number in range(ROUNDS + 1):
+        times = {"import": imported(person), "daemon": started(person)}
+        if number:  # the first writes bytecode
+            for name, value in times.items():
+                taken[name].append(value)
+    base = p50(taken["import"])
+    show(
+        title,
+        [
+            Line("python -c 'import libp2p'", ms(taken["import"]), 1.0, "import libp2p"),
+            Line(
+                "dispatch-daemon, until its API answers",
+                ms(taken["daemon"]),
+                p50(taken["daemon"]) / base,
+                "import libp2p",
+            ),
+        ],
+    )
+
+
+def main() -> None:
+    with pair() as (alice, bob):
+        alice.stop()
+        bob.stop()
+        table(f"Start of a daemon, {ROUNDS} times", bob)
+        fill(alice, bob, INBOX)
+        table(f"The same with {INBOX:,} dispatches in its store", bob)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Who may call the loopback API: headers of a web page's request, of another origin or another host, or doubled."""
+"""Who may call the loopback API: each header of a web page's request, of another origin or host, or doubled."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from peer.context import Context, Effects
 from peer.protocol.answers import Answer
 from peer.state_folder import StateFolder
 from peer.steps import introducing, receiving, sending
-from peer.store import database, dispatches, outbox, rows
+from peer.store import connection, dispatches, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
 from peer.trust import invitations as invitation_life
@@ -49,8 +49,8 @@ class Person:
         state = StateFolder(folder / name)
         self._random = (f"{folder}-{name}-{number}".encode() for number in range(1_000_000))
         who = identity.create(state, f"{name}@example.org", name, clock, self.random)
-        self.db = database.connect(state.store)
-        database.migrate(self.db)
+        self.db = connection.connect(state.store)
+        connection.migrate(self.db)
         # The steps use the connection they are given; the Store's threads have no part in these tests.
         self.context = Context(state, who, cast(Store, None), Blobs(state.blobs), clock, self.random)
         self.effects = Effects()
@@ -69,7 +69,7 @@ class Person:
 
     def step(self, work: Callable[[sqlite3.Connection, Context, Effects], T]) -> T:
         """Run one step in one transaction."""
-        with database.writing(self.db) as db:
+        with connection.writing(self.db) as db:
             return work(db, self.context, self.effects)
 
     def waiting(self, other: Person) -> list[rows.Outgoing]:
@@ -82,7 +82,7 @@ class Person:
 
     def receive(self, sender: Person, raw: bytes) -> Answer:
         """Take in bytes that `sender`'s device brought."""
-        with database.writing(self.db) as db:
+        with connection.writing(self.db) as db:
             return inbound.take(db, self.context, sender.device, raw, self.effects)
 
     def deliver(self, other: Person) -> list[tuple[str, Answer]]:
@@ -143,7 +143,7 @@ def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_li
     raw = edge.acceptance
     inviter.step(lambda db, context, effects: introducing.on_answer(db, context, raw, effects))
     inviter.deliver(invited)
-    with database.writing(invited.db) as db:
+    with connection.writing(invited.db) as db:
         # What went by broker went by courier too; by now the inviter answers it.
         db.execute("DELETE FROM broker_outbox")
     invited.deliver(inviter)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from peer.context import Effects
 from peer.dispatches.lifecycle import State
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
 from peer.protocol.statements import FileRef
@@ -119,6 +121,28 @@ def test_nobody_accepts_after_the_deadline(pair: tuple[Clock, Person, Person]) -
     bob.step(lambda db, context, effects: receiving.expire(db, context, bob.row(dispatch_id), effects))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["expired", "expired"]
+
+
+def test_whoever_waits_for_deadlines_is_told_of_each_new_one(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    alice.effects, bob.effects = Effects(), Effects()
+    dispatch_id = send(alice, bob)
+    expires = alice.row(dispatch_id).expires
+    assert alice.effects.expires == expires and bob.effects.expires == math.inf
+    alice.deliver(bob)
+    assert bob.effects.expires == expires
+    # Interrupted: it waits for a person again, with a new deadline on both sides.
+    accept(bob, dispatch_id)
+    bob.deliver(alice)
+    alice.effects = Effects()
+    bob.step(running.interrupt_all)
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["pending", "pending"]
+    assert alice.effects.expires == alice.row(dispatch_id).expires == bob.row(dispatch_id).expires
+    # Nothing new waits after an end.
+    alice.effects = Effects()
+    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason=""))
+    assert alice.effects.expires == math.inf
 
 
 def test_an_acceptance_in_transit_overrides_the_senders_own_deadline(pair: tuple[Clock, Person, Person]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.conftest import Pair
 from tests.system.world import Document, Person, World, connect
 
 NAMES = {
@@ -26,9 +27,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other surroundings fo
 
 
 @pytest.fixture(scope="module")
-def patient(world: World) -> Iterator[Person]:
+def _patient(world: World, _pair: Pair) -> Iterator[Person]:
     """Somebody who is well: signed in, up, and with a run behind them, so that every file there ever is is there."""
-    sender, patient = world.people_named("nurse", "patient")
+    _pair.restore()
+    sender, patient = _pair.alice, world.person("patient")
     connect(sender, patient, approval="auto")
     attachment = sender.home / "a.txt"
     attachment.write_text("words")
@@ -37,9 +39,15 @@ def patient(world: World) -> Iterator[Person]:
     sender.state_of(dispatch_id, "pending")
     patient.client.accept(dispatch_id)
     sender.state_of(dispatch_id, "completed")
-    sender.stop()
     yield patient
     patient.stop()
+
+
+@pytest.fixture
+def patient(_patient: Person) -> Person:
+    if not _patient.up:
+        _patient.start()
+    return _patient
 
 
 def examine(person: Person, *arguments: str, inside: Sequence[str] = (), broken: int = 0) -> dict[str, Document]:
@@ -65,14 +73,15 @@ def test_all_is_well(patient: Person) -> None:
 
 
 def test_permissions(patient: Person) -> None:
-    for path in (patient.state.root_key, patient.state.blobs):
-        mode = path.stat().st_mode & 0o777
+    paths = (patient.state.root_key, patient.state.blobs)
+    modes = [path.stat().st_mode & 0o777 for path in paths]
+    for path in paths:
         path.chmod(0o755)
-        rows = examine(patient, broken=1)
-        assert "permissions" in sick(rows) and str(path) in rows["permissions"]["detail"]
-        assert "doctor --fix" in rows["permissions"]["fix"]
-        assert not sick(examine(patient, "--fix"))
-        assert path.stat().st_mode & 0o777 == mode
+    rows = examine(patient, broken=1)
+    assert "permissions" in sick(rows) and "doctor --fix" in rows["permissions"]["fix"]
+    assert all(str(path) in rows["permissions"]["detail"] for path in paths)
+    assert not sick(examine(patient, "--fix"))
+    assert [path.stat().st_mode & 0o777 for path in paths] == modes == [0o600, 0o700]
 
 
 def test_settings_and_sign_in(patient: Person) -> None:
@@ -116,20 +125,17 @@ def test_broker(patient: Person, world: World) -> None:
 
 def test_daemon_and_sandbox(patient: Person, tmp_path: Path) -> None:
     patient.stop()
-    try:
-        rows = examine(patient, broken=1)
-        assert sick(rows) == {"daemon"} and "dispatch-daemon" in rows["daemon"]["fix"]
-        assert rows["sandbox"]["ok"], "the sandbox is proven without a daemon too"
-        if os.geteuid() == 0:
-            # A machine without a working bubblewrap: the same file system, seen otherwise by this command alone.
-            other = tmp_path / "bwrap"
-            other.write_text("#!/bin/sh\necho 'bwrap: no permission to create a new namespace' >&2; exit 1\n")
-            other.chmod(0o755)
-            swap = 'mount --bind "$1" /usr/bin/bwrap && shift && exec "$@"'
-            rows = examine(patient, broken=1, inside=["unshare", "-m", "sh", "-c", swap, "sh", str(other)])
-            assert sick(rows) == {"daemon", "sandbox"}, rows
-    finally:
-        patient.start()
+    rows = examine(patient, broken=1)
+    assert sick(rows) == {"daemon"} and "dispatch-daemon" in rows["daemon"]["fix"]
+    assert rows["sandbox"]["ok"], "the sandbox is proven without a daemon too"
+    if os.geteuid() == 0:
+        # A machine without a working bubblewrap: the same file system, seen otherwise by this command alone.
+        other = tmp_path / "bwrap"
+        other.write_text("#!/bin/sh\necho 'bwrap: no permission to create a new namespace' >&2; exit 1\n")
+        other.chmod(0o755)
+        swap = 'mount --bind "$1" /usr/bin/bwrap && shift && exec "$@"'
+        rows = examine(patient, broken=1, inside=["unshare", "-m", "sh", "-c", swap, "sh", str(other)])
+        assert sick(rows) == {"daemon", "sandbox"}, rows
 
 
 @needs_root
@@ -150,4 +156,3 @@ def test_reachability(patient: Person) -> None:
         assert "reachability" in sick(rows) and "firewall" in rows["reachability"]["fix"]
     finally:
         patient.stop()
-        patient.start()

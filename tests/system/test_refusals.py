@@ -28,7 +28,7 @@ from peer.protocol import names
 from peer.protocol.answers import Answer
 from peer.protocol.errors import DispatchError
 from peer.protocol.statements import Cancel, Dispatch, FileRef, Result, open_statement, sign_by_device
-from tests.system.world import Document, Person, World, connect, eventually
+from tests.system.world import Document, Person, World, connected, eventually
 
 Pair = tuple[Person, Person]
 Act = Callable[[Client], object]
@@ -264,7 +264,13 @@ def eve(world: World) -> Person:
     """Somebody whose device is a contact of Bob's, her daemon stopped: the tests speak for her."""
     (bob,) = [person for person in world.people if person.name == "bob"]
     eve = world.person("eve")
-    connect(eve, bob)
+    # A token alone, as in a mail, proves nobody's key: what is powerful asks once more.
+    token = eve.client.invite(bob.email)["token"]
+    error = bob.refused("accept-invitation", token, "--tools", "Read,Write")
+    assert error["code"] == 403 and eve.client.whoami()["fingerprint"] in error["message"], error
+    assert bob.edge(eve, "incoming") is None
+    bob.cli("accept-invitation", token, "--tools", "Read,Write", "--yes-unverified")
+    assert connected(eve, bob)["verified"] is False
     eve.stop()
     return eve
 

@@ -337,9 +337,7 @@ def test_a_known_address_has_one_root(pair: Pair, world: World) -> None:
     arguments = ("login", "--broker", world.broker.url, "--email", pair[0].email, "--no-browser")
     error = mallory.refused(*arguments)
     assert error["code"] == 409 and error["fix"]
-    # Nothing of the attempt binds: there is no sign-in, and the same machine may sign in as somebody else.
     assert mallory.refused("whoami")["code"] == 401
-    mallory.sign_in()
 
 
 def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(world: World, strangers: Strangers) -> None:
@@ -366,16 +364,6 @@ def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(worl
     carol.start()
     connected(dave, carol)
     dave.state_of(early, "pending")
-
-    # The link proved who is who. A token alone, as in a mail, proves nothing: what is powerful asks once more.
-    frank = world.person("frank")
-    mailed = frank.client.invite(carol.email)["token"]
-    error = carol.refused("accept-invitation", mailed, "--tools", "Read,Write")
-    assert error["code"] == 403 and frank.client.whoami()["fingerprint"] in error["message"], error
-    assert carol.edge(frank, "incoming") is None
-    carol.cli("accept-invitation", mailed, "--tools", "Read,Write", "--yes-unverified")
-    assert connected(frank, carol)["verified"] is False
-    frank.stop()
 
 
 def test_blocked(strangers: Strangers) -> None:

@@ -1,0 +1,71 @@
+"""docs/commands.md, written from the commands and settings themselves: `python -m cli.reference > docs/commands.md`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import click
+
+from cli.base import DispatchCommand, DispatchGroup
+from cli.program import SECTIONS, dispatch
+from peer.settings import KEYS
+
+HEAD = """\
+# Commands
+
+Written by `python -m cli.reference`; a test compares. `--json` works on every command, before or after it, and prints
+exactly one JSON document (`watch`: one a line). Commands that ask the broker take `--broker URL` and `--token TOKEN` (`-`:
+from standard input) in place of the saved ones. Exit codes: 0 done, 1 refused or failed, 2 usage, 130 Ctrl-C.
+"""
+
+SHARED = ("json", "broker", "token")
+"""Options that the head of the document says once."""
+
+
+def render() -> str:
+    """Return the whole document."""
+    parts = [HEAD]
+    context = click.Context(dispatch, info_name="dispatch")
+    for section, entries in SECTIONS.items():
+        parts.append(f"## {section}\n")
+        for name in entries:
+            command = dispatch.get_command(context, name)
+            assert command is not None
+            parts.append(_command(command, f"dispatch {name}"))
+    parts.append("## Settings\n")
+    parts.append("`dispatch config set KEY VALUE`; kept in `config.json` in the state folder.\n")
+    parts.append("| key | is |\n|---|---|")
+    parts.append("\n".join(f"| `{key}` | {about.allowed} |" for key, about in KEYS.items()) + "\n")
+    return "\n".join(parts)
+
+
+def _command(command: click.Command, path: str) -> str:
+    arguments = [_argument(item) for item in command.params if isinstance(item, click.Argument)]
+    lines = [f"### `{' '.join([path, *arguments])}`\n", inspect.cleandoc(command.help or "") + "\n"]
+    options = [item for item in command.params if isinstance(item, click.Option) and item.name not in SHARED]
+    told = [f"- `{_flags(item)}` {item.help}" for item in options if item.help]
+    if told:
+        lines.append("\n".join(told) + "\n")
+    if isinstance(command, DispatchCommand | DispatchGroup) and command.example:
+        lines.append("\n".join(f"    {line}" for line in command.example.splitlines()) + "\n")
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            lines.append(_command(inner, f"{path} {name}"))
+    return "\n".join(lines)
+
+
+def _argument(item: click.Argument) -> str:
+    return item.make_metavar(click.Context(click.Command("dispatch")))
+
+
+def _flags(option: click.Option) -> str:
+    names = ", ".join([*option.opts, *option.secondary_opts])
+    return names if option.is_flag or option.metavar is None else f"{names} {option.metavar}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,95 @@
+"""The lists of dispatches, `inbox` and `sent`, as the JSON of the loopback API. One dispatch whole is in views.py.
+
+Reads only what lists show, never a signed statement (each up to a mebibyte), and imports only what that needs: with no
+daemon running, `dispatch inbox` comes straight here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from peer.store.rows import Dispatch
+
+Document = dict[str, Any]
+
+LISTED_TASK = 2_000
+"""Characters of a task in a list. Whole tasks made a page of 500 a 300 MB document, which nobody could read."""
+
+
+class Listed(NamedTuple):
+    """The columns of a dispatch that lists show, by their names in the table."""
+
+    dispatch_id: str
+    direction: str
+    peer: str
+    state: str
+    task: str
+    created: int
+    expires: int
+    updated: int
+    attempt: int
+    code: int
+    message: str
+    fix: str
+
+
+def rfc3339(ms: int) -> str:
+    """Return ms since the epoch as RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
+    """Return one dispatch as lists show it; `task_cut` says that the task goes on."""
+    received = row.direction == "received"
+    status = row.state
+    if status in ("queued", "pending", "arriving") and row.expires <= now:
+        status = "expired"
+    document: Document = {
+        "dispatch_id": row.dispatch_id,
+        "status": status,
+        "direction": row.direction,
+        "peer": row.peer,
+        "sender_id": row.peer if received else me,
+        "recipient_id": me if received else row.peer,
+        "task": row.task[:LISTED_TASK],
+        "created": rfc3339(row.created),
+        "expires_at": rfc3339(row.expires),
+        "updated": rfc3339(row.updated),
+        "attempt": row.attempt,
+    }
+    if len(row.task) > LISTED_TASK:
+        document["task_cut"] = True
+    if row.code:
+        document["code"] = row.code
+    if row.message:
+        document["message"] = row.message
+    if row.fix:
+        document["fix"] = row.fix
+    return document
+
+
+def dispatch_list(
+    db: sqlite3.Connection, me: str, now: int, *, box: str, status: str | None, limit: int, before: str | None
+) -> Document:
+    """Return {dispatches: [row]}, newest first, older than the dispatch `before`. `box` is inbox or sent."""
+    wheres, values = ["direction = ?"], ["received" if box == "inbox" else "sent"]
+    if box == "inbox":
+        # Its files are still on their way: not in the inbox yet.
+        wheres.append("state != 'arriving'")
+    if status:
+        wheres.append("state = ?")
+        values.append(status)
+    if before:
+        wheres.append("(created, dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)")
+        values.append(before)
+    # One character more than is shown says that there are more.
+    columns = ", ".join(Listed._fields).replace(" task,", f" substr(task, 1, {LISTED_TASK + 1}),")
+    found = db.execute(
+        f"SELECT {columns} FROM dispatches WHERE {' AND '.join(wheres)} "
+        "ORDER BY created DESC, dispatch_id DESC LIMIT ?",
+        (*values, limit),
+    )
+    return {"dispatches": [dispatch_row(Listed(*row), me, now) for row in found]}
