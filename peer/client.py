@@ -307,10 +307,9 @@ def find_daemon(folder: StateFolder) -> tuple[int, str]:
         raise unreachable(DEFAULT_PORT) from None
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError, OverflowError):
+        # Gone, or the number is another user's process by now; a daemon of this folder is always ours.
         raise unreachable(port) from None
-    except PermissionError:
-        pass  # it lives, and is another user's: the socket will tell
     return port, token
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 
 import click
@@ -68,8 +70,7 @@ async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> 
 
 def set_up_logging(folder: StateFolder) -> None:
     """Log events, one JSON object a line, to daemon.log (0600, rotated). Ids and codes, never task text or secrets."""
-    folder.daemon_log.touch(mode=0o600)
-    handler = RotatingFileHandler(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    handler = _PrivateLog(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -87,6 +88,15 @@ def set_up_logging(folder: StateFolder) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+class _PrivateLog(RotatingFileHandler):
+    """Each file of the log is made 0600, also those that a rotation makes."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename, self.mode, encoding=self.encoding, opener=lambda path, flags: os.open(path, flags, 0o600)
+        )  # type: ignore[return-value]
 
 
 def _first(group: BaseExceptionGroup[DispatchError]) -> DispatchError:

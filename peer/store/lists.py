@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+LISTED_TASK = 2_000
+"""Characters of a task in a list. Whole tasks made a page of 500 a 300 MB document, which nobody could read."""
+
 
 class Listed(NamedTuple):
     """The columns of a dispatch that lists show, by their names in the table."""
@@ -39,7 +42,7 @@ def rfc3339(ms: int) -> str:
 
 
 def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
-    """Return one dispatch as lists show it."""
+    """Return one dispatch as lists show it; `task_cut` says that the task goes on."""
     received = row.direction == "received"
     status = row.state
     if status in ("queued", "pending", "arriving") and row.expires <= now:
@@ -51,12 +54,14 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
         "peer": row.peer,
         "sender_id": row.peer if received else me,
         "recipient_id": me if received else row.peer,
-        "task": row.task,
+        "task": row.task[:LISTED_TASK],
         "created": rfc3339(row.created),
         "expires_at": rfc3339(row.expires),
         "updated": rfc3339(row.updated),
         "attempt": row.attempt,
     }
+    if len(row.task) > LISTED_TASK:
+        document["task_cut"] = True
     if row.code:
         document["code"] = row.code
     if row.message:
@@ -80,8 +85,10 @@ def dispatch_list(
     if before:
         wheres.append("(created, dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)")
         values.append(before)
+    # One character more than is shown says that there are more.
+    columns = ", ".join(Listed._fields).replace(" task,", f" substr(task, 1, {LISTED_TASK + 1}),")
     found = db.execute(
-        f"SELECT {', '.join(Listed._fields)} FROM dispatches WHERE {' AND '.join(wheres)} "
+        f"SELECT {columns} FROM dispatches WHERE {' AND '.join(wheres)} "
         "ORDER BY created DESC, dispatch_id DESC LIMIT ?",
         (*values, limit),
     )

@@ -136,6 +136,8 @@ def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: st
         "result": result_document(db, row),
         "suggestion": None,
     }
+    document["task"] = dispatch.task
+    document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None
     return document

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.async_client import AsyncClient
-from peer.client import Client, DaemonUnreachable, EventStream, Interrupted
+from peer.client import Client, DaemonUnreachable, EventStream, Interrupted, find_daemon
 from peer.loopback import EndedEarly, EventParser, Response
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Internal, NotFound
 from peer.state_folder import StateFolder
@@ -269,3 +269,16 @@ def test_events_are_the_same_however_they_arrive(events: list[tuple[str, str]], 
     parser = EventParser()
     found = [event for i in range(0, len(raw), step) for event in parser.feed(raw[i : i + step])]
     assert [(e.kind, e.id, e.data) for e in found] == [(k, str(n), d) for n, (k, d) in enumerate(events)]
+
+
+def test_a_token_is_not_shown_to_another_users_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = StateFolder(tmp_path / "state")
+    folder.write_private(folder.local_token, b"secret")
+    folder.write_private(folder.daemon_json, b'{"pid": 4242, "port": 8001}')
+
+    def not_ours(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", not_ours)
+    with pytest.raises(DaemonUnreachable):
+        find_daemon(folder)

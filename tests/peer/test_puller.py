@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,9 @@ class Recipient:
     def awaits(self, name: str, files: int) -> str:
         """Have a dispatch with files arrive."""
         sender = self.senders[name]
-        refs = tuple(FileRef(f"{number}.txt", 5, bytes([number]) * 32) for number in range(files))
+        refs = tuple(
+            FileRef(f"{number}.txt", 5, hashlib.sha256(f"{name}{number}".encode()).digest()) for number in range(files)
+        )
         dispatch_id = send(sender, self.person, files=refs)
         sender.deliver(self.person)
         return dispatch_id

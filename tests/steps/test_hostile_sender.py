@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peer import inbound
 from peer.protocol import names
 from peer.protocol.statements import Cancel, Dispatch
-from peer.store import outbox
+from peer.store import lists, outbox, views
 from tests.steps.people import Clock, Person, connect, people, send
 
 
@@ -91,3 +92,17 @@ def test_somebody_elses_dispatch_is_not_hers_to_touch(three: tuple[Clock, Person
     )
     assert bob.receive(mallory, stolen.raw).code == 403
     assert bob.row(dispatch_id) == row
+
+
+def test_long_tasks_do_not_make_the_inbox_unreadable(three: tuple[Clock, Person, Person, Person]) -> None:
+    clock, bob, mallory, _ = three
+    task = "\x01" * 100_000
+    for _ in range(3):
+        dispatch_id = send(mallory, bob, task=task)
+    mallory.deliver(bob)
+    listed = lists.dispatch_list(bob.db, bob.user, clock.now, box="inbox", status=None, limit=500, before=None)
+    assert len(listed["dispatches"]) == 3
+    assert all(row["task"] == task[:2_000] and row["task_cut"] for row in listed["dispatches"])
+    assert len(msgspec.json.encode(listed)) < 3 * 20_000
+    whole = views.dispatch_document(bob.db, bob.user, clock.now, dispatch_id)
+    assert whole["task"] == task and "task_cut" not in whole
