@@ -15,8 +15,8 @@ HEAD = """\
 # Commands
 
 Written by `python -m cli.reference`; a test compares. `--json` works on every command, before or after it, and prints
-exactly one JSON document (`watch`: one a line). Commands that ask the broker take `--broker URL` and `--token TOKEN` (`-`:
-from standard input) in place of the saved ones. Exit codes: 0 done, 1 refused or failed, 2 usage, 130 Ctrl-C.
+exactly one JSON document (`watch`: one a line). Commands that ask the broker take `--broker URL` and `--token TOKEN`
+(`-`: from standard input) in place of the saved ones. Exit codes: 0 done, 1 refused or failed, 2 usage, 130 Ctrl-C.
 """
 
 SHARED = ("json", "broker", "token")

@@ -103,8 +103,8 @@ class Puller:
         self._connect = connect
         self._news = trio.Event()
         self._under_way: set[tuple[str, str, int]] = set()
-        self._one_by_one: dict[bytes, trio.Lock] = {}
-        """Of files with the same bytes: a dispatch may carry two of them, and both are fetched to one place."""
+        self._one_by_one: dict[tuple[str, bytes], trio.Lock] = {}
+        """By device and digest: a dispatch may carry the same bytes twice, and both are fetched to one place."""
         self._turns: dict[str, trio.CapacityLimiter] = {}
         self._resting: dict[str, tuple[int, float]] = {}
         """Device → how often in a row it could not be fetched from, and when to try again."""
@@ -170,7 +170,7 @@ class Puller:
         try:
             await self._connect(device)
             destination = await trio.to_thread.run_sync(context.blobs.destination, item.digest)
-            lock = self._one_by_one.setdefault(item.digest, trio.Lock())
+            lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
             async with lock:
                 await blob_protocol.fetch(
                     self._host,
@@ -179,16 +179,17 @@ class Puller:
                     digest=item.digest,
                     size=item.size,
                     destination=destination,
+                    part=context.blobs.part(item.digest, device),
                 )
             if not lock.locked():
-                self._one_by_one.pop(item.digest, None)
+                self._one_by_one.pop((device, item.digest), None)
             await context.store.write(lambda db: receiving.files_arrived(db, context, item, effects))
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
                 return False
             reason = error.message
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
-            blob_protocol.forget(context.blobs.path(item.digest))
+            context.blobs.part(item.digest, device).unlink(missing_ok=True)
             try:
                 await context.store.write(lambda db: receiving.files_refused(db, context, item, reason, effects))
             except DispatchError as unstored:

@@ -10,7 +10,7 @@ from peer.identity import Identity
 from peer.protocol.errors import NotSignedIn
 from peer.settings import Settings
 from peer.state_folder import StateFolder
-from peer.store import database
+from peer.store import connection
 
 
 class Ready(NamedTuple):
@@ -34,6 +34,6 @@ def check(folder: StateFolder) -> Ready:
         ) from None
     chosen = settings.resolve(folder)
     if folder.store.exists():
-        with closing(database.connect(folder.store)):
+        with closing(connection.connect(folder.store)):
             pass
     return Ready(who, chosen)

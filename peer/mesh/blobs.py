@@ -133,34 +133,27 @@ async def fetch(
     digest: bytes,
     size: int,
     destination: Path,
+    part: Path | None = None,
     limits: BlobLimits | None = None,
 ) -> None:
     """Fetch one blob from a connected peer into `destination`, which appears whole, verified and fsynced, or not.
 
-    What has come stays in `<destination>.part` (0600) when the transfer breaks; the next call goes on from there.
+    What has come stays in `part` (0600, `<destination>.part` unless given, in the same folder) when the transfer
+    breaks; the next call goes on from there.
     Raises what the peer refuses with (404, 403, …), Unavailable when the transfer breaks (call again), Invalid when
     the bytes are not the digest's (the part is removed), Conflict when it is being fetched already, OSError.
     """
     bounds = limits or BlobLimits()
-    async with _opened_part(destination, size) as part:
+    async with _opened_part(part or destination.with_name(destination.name + ".part"), size) as growing:
         stream = await host.open_stream(peer_id, BLOB)
         try:
-            await _pull(stream, part, statement_id, digest, size, bounds)
+            await _pull(stream, growing, statement_id, digest, size, bounds)
         finally:
             await stream.reset()
-        if part.digest() != digest:
-            part.remove()
+        if growing.digest() != digest:
+            growing.remove()
             raise Invalid("the file that came is not the one that was named", fix="ask the sender to send it again")
-        await trio.to_thread.run_sync(part.commit, destination)
-
-
-def forget(destination: Path) -> None:
-    """Remove what came of a blob that will not be fetched any more."""
-    _part_path(destination).unlink(missing_ok=True)
-
-
-def _part_path(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".part")
+        await trio.to_thread.run_sync(growing.commit, destination)
 
 
 async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes, size: int, limits: BlobLimits) -> None:
@@ -272,8 +265,8 @@ class _Part:
 
 
 @asynccontextmanager
-async def _opened_part(destination: Path, size: int) -> AsyncIterator[_Part]:
-    part = await trio.to_thread.run_sync(_Part, _part_path(destination), size)
+async def _opened_part(path: Path, size: int) -> AsyncIterator[_Part]:
+    part = await trio.to_thread.run_sync(_Part, path, size)
     try:
         yield part
     finally:

@@ -58,6 +58,13 @@ class Blobs:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         return path
 
+    def part(self, digest: bytes, device: str) -> Path:
+        """Return where a blob grows while it is fetched from a device.
+
+        Each device's by itself: who is slow with some bytes holds up nobody else who sends the same ones.
+        """
+        return self.path(digest).with_name(f"{digest.hex()}.{device}.part")
+
     def take_in(self, source: Path, name: str, *, limit: int) -> StagedFile:
         """Copy a regular file of at most `limit` bytes, fsynced, beside the blobs.
 
@@ -103,10 +110,10 @@ class Blobs:
         That is what a crash left: copies, parts of transfers, files that no statement came to name. Only while nothing
         is copied or fetched.
         """
-        kept = {digest.hex() for digest in (*ready, *awaited)} | {f"{digest.hex()}.part" for digest in awaited}
+        whole, coming = {digest.hex() for digest in ready}, {digest.hex() for digest in awaited}
         removed = 0
         for path in list(self.folder.glob(".in-*")) + list(self.folder.glob("??/*")):
-            if path.name not in kept:
+            if path.name not in whole and path.name.partition(".")[0] not in coming:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

@@ -1,15 +1,13 @@
-"""Courier and blobs beside bare libp2p, two processes over loopback: `python -m tests.bench.bench_mesh`. Run by hand.
+"""The wire alone: courier and blobs without node or store beside bare libp2p, two processes over loopback.
 
-Prints ratios measured in one run, alternating, because a shared machine is twice as slow in one minute as in the next.
-"bare" is py-libp2p as it comes (stock host, Noise and Yamux), "ours" the hardened host. Goals: a warm statement to its
-acknowledgement <= 3x a bare request on an open stream and p50 <= 20 ms; blobs >= 0.8x a bare stream copy.
+"bare" is py-libp2p as it comes (stock host, Noise and Yamux), "ours" the hardened host; they take turns. What node,
+store and loopback API add is bench_courier.py and bench_files.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,9 +22,11 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
 
 from peer.mesh import blobs
-from peer.mesh.courier import Answer, Courier
+from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
+from peer.protocol.answers import Answer
+from tests.bench._table import Line, ms, p50, show
 from tests.mesh.harness import MemoryOutbox
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
@@ -120,10 +120,9 @@ class Bench:
                 times["bare new stream"].append(time.perf_counter() - start)
                 await fresh.reset()
             times["courier"].append(await self.statement())
-        base = statistics.median(times["bare open stream"])
-        for name, values in times.items():
-            p50, p95 = statistics.median(values), sorted(values)[int(len(values) * 0.95)]
-            print(f"1 KiB {name:18} p50 {p50 * 1e3:6.2f} ms  p95 {p95 * 1e3:6.2f} ms  {p50 / base:5.2f}x")
+        base = p50(times["bare open stream"])
+        lines = [Line(name, ms(values), p50(values) / base, "bare open stream") for name, values in times.items()]
+        show("1 KiB there, and its answer back", lines)
 
     async def statement(self) -> float:
         """Seconds from the outbox to the acknowledgement noted."""
@@ -164,14 +163,14 @@ class Bench:
                 nursery.start_soon(measure)
                 await self.fetch_all(digests)
                 nursery.cancel_scope.cancel()
-        for name, values in speeds.items():
-            best = max(values)
-            print(
-                f"{FILES} x {SIZE / 1e6:.0f} MB {name:12} {best:6.1f} MB/s (median {statistics.median(values):.1f})"
-                f"  {best / max(speeds['bare stream']):5.2f}x bare  {best / max(speeds['our stream']):5.2f}x ours"
-            )
-        p50, p95 = statistics.median(beside), sorted(beside)[int(len(beside) * 0.95)]
-        print(f"courier beside blobs on one connection p50 {p50 * 1e3:.2f} ms p95 {p95 * 1e3:.2f} ms n={len(beside)}")
+        base = p50(speeds["bare stream"])
+        lines = [
+            Line(name, f"{p50(values):.0f} MB/s", p50(values) / base, "bare stream") for name, values in speeds.items()
+        ]
+        show(
+            f"{FILES} files of {SIZE / 1e6:g} MB, {ROUNDS} times",
+            [*lines, Line("courier meanwhile, on the same connection", ms(beside))],
+        )
 
     async def timed(self, copy) -> float:  # type: ignore[no-untyped-def]
         start = time.perf_counter()
