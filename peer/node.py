@@ -112,6 +112,8 @@ class Node:
                 finally:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await self.broker.withdraw()
+                    # The host still takes statements in for a moment; what they change is read at the next start.
+                    self._nursery = None
                     self._nursery = None
                     nursery.cancel_scope.cancel()
 

@@ -9,12 +9,15 @@ from peer.context import Context, Effects
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.answers import Answer
-from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound
+from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
 from peer.trust import scopes
 
 DAY_MS = 86_400_000
+MAX_WAITING_BYTES = 2 << 30
+"""Files of one edge, fetched in a day before anybody accepted them. A thousand dispatches a day of 250 MB each would
+fill any disk; this is eight of the largest."""
 
 
 def edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | None:
@@ -40,6 +43,12 @@ def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: E
     admit(dispatch, edge_facts(db, dispatch.edge_id, now), buried=buried, now=now)
     if dispatches.get(db, dispatch.id) is not None:
         raise Conflict("another dispatch has this id", fix="send it again")
+    attached = sum(item.size for item in dispatch.files)
+    if attached and dispatches.attached_bytes(db, dispatch.edge_id, now - DAY_MS) + attached > MAX_WAITING_BYTES:
+        raise RateLimited(
+            f"the files of this edge's dispatches that wait have {MAX_WAITING_BYTES >> 20:,} MB already",
+            fix="send it when some were accepted, or a day later",
+        )
     state = lifecycle.FIRST["recipient"]
     if not dispatch.files:
         state = lifecycle.next_state("recipient", state, "verified")

@@ -176,8 +176,26 @@ def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes)
 
 
 def ready_digests(db: sqlite3.Connection) -> set[bytes]:
-    """Return the digest of every file that a statement names and whose bytes are here."""
-    return {bytes(row[0]) for row in db.execute("SELECT DISTINCT digest FROM files WHERE ready = 1")}
+    """Return the digest of every file that a statement names and whose bytes are here, and worth their place.
+
+    Attachments of what ended before it ran are not: its sender chose how much that is, and nobody will open them.
+    """
+    rows = db.execute(
+        "SELECT DISTINCT f.digest FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.ready = 1 AND NOT "
+        "(d.direction = 'received' AND f.role = 'attachment' "
+        "AND d.state IN ('cancelled', 'declined', 'expired', 'rejected'))"
+    )
+    return {bytes(row[0]) for row in rows}
+
+
+def attached_bytes(db: sqlite3.Connection, edge_id: str, since: int) -> int:
+    """Return how many bytes the dispatches of an edge carried that came since a time (ms) and never ran."""
+    (found,) = db.execute(
+        "SELECT sum(f.size) FROM dispatches d JOIN files f USING (dispatch_id) WHERE d.edge_id = ? "
+        "AND d.direction = 'received' AND d.created >= ? AND d.attempt = 0 AND f.role = 'attachment'",
+        (edge_id, since),
+    ).fetchone()
+    return int(found or 0)
 
 
 def withhold_returned(db: sqlite3.Connection, dispatch_id: str) -> None:

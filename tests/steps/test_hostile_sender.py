@@ -10,8 +10,9 @@ import pytest
 
 from peer import inbound
 from peer.protocol import names
-from peer.protocol.statements import Cancel, Dispatch
-from peer.store import lists, outbox, views
+from peer.protocol.statements import Cancel, Dispatch, FileRef
+from peer.steps import receiving, sending
+from peer.store import dispatches, lists, outbox, views
 from tests.steps.people import Clock, Person, connect, people, send
 
 
@@ -106,3 +107,30 @@ def test_long_tasks_do_not_make_the_inbox_unreadable(three: tuple[Clock, Person,
     assert len(msgspec.json.encode(listed)) < 3 * 20_000
     whole = views.dispatch_document(bob.db, bob.user, clock.now, dispatch_id)
     assert whole["task"] == task and "task_cut" not in whole
+
+
+def test_files_that_nobody_accepted_are_bounded_and_swept(
+    three: tuple[Clock, Person, Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, bob, mallory, alice = three
+    monkeypatch.setattr(receiving, "MAX_WAITING_BYTES", 2_500)
+    file = FileRef("a.bin", 1_000, bytes(32))
+    sent = [send(mallory, bob, files=(file,)) for _ in range(3)]
+    assert [answer.code for _, answer in mallory.deliver(bob)] == [202, 202, 429]
+    # What she takes back counts on: it was fetched all the same.
+    mallory.step(lambda db, context, effects: sending.cancel(db, context, sent[0], effects, reason=""))
+    send(mallory, bob, files=(file,))
+    assert [answer.code for _, answer in mallory.deliver(bob)] == [200, 429]
+    send(mallory, bob)
+    send(alice, bob, files=(FileRef("b.bin", 1_000, bytes([1]) * 32),))
+    assert [answer.code for _, answer in mallory.deliver(bob)] == [200]
+    assert [answer.code for _, answer in alice.deliver(bob)] == [202]
+    for _, item in dispatches.awaited_files(bob.db):
+        bob.step(lambda db, context, effects: receiving.files_arrived(db, context, item, effects))  # noqa: B023
+    assert dispatches.ready_digests(bob.db) == {bytes(32), bytes([1]) * 32}
+    mallory.step(lambda db, context, effects: sending.cancel(db, context, sent[1], effects, reason=""))
+    mallory.deliver(bob)
+    assert dispatches.ready_digests(bob.db) == {bytes([1]) * 32}
+    clock.pass_seconds(86_401)
+    send(mallory, bob, files=(file,))
+    assert [answer.code for _, answer in mallory.deliver(bob)] == [202]
