@@ -9,7 +9,6 @@ import click
 
 from cli.base import DispatchCommand, DispatchGroup
 from cli.program import SECTIONS, dispatch
-from peer.settings import KEYS
 
 HEAD = """\
 # Commands
@@ -25,6 +24,8 @@ SHARED = ("json", "broker", "token")
 
 def render() -> str:
     """Return the whole document."""
+    from peer.settings import KEYS
+
     parts = [HEAD]
     context = click.Context(dispatch, info_name="dispatch")
     for section, entries in SECTIONS.items():

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 MAX_BODY = 2 * 1024 * 1024
 """Bytes: the largest is a dispatch whose task and background are of four-byte characters in JSON's \\u form."""
-MAX_PAGE = 500
+MAX_PAGE = 1_000
 LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 DECIDING = (b"host", b"origin", b"sec-fetch-site", b"authorization")
 """Headers on which it is decided who may call: each at most once, or one of two would decide and the other be seen."""
