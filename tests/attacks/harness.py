@@ -31,10 +31,12 @@ MODULES |= {f"tests.attacks.table.{name}": importlib.import_module(f"tests.attac
 
 
 def _question(world: World, side: str, names: Iterable[str], launcher: list[str]) -> bytes:
+    names = list(names)
+    kinds = {"inside", *(ATTACKS[name].kind for name in names)}
     asked = {
-        "modules": {name: inspect.getsource(module) for name, module in MODULES.items()},
+        "modules": {name: inspect.getsource(made) for name, made in MODULES.items() if name.split(".")[-1] in kinds},
         "places": BOTH,
-        "names": list(names),
+        "names": names,
         "arguments": getattr(world, side),
         "launcher": launcher,
         "once": side == "outside",

@@ -312,6 +312,6 @@ def filters_replaced_by_weaker_ones(a: Any) -> None:
     libc().prctl(38, 1, 0, 0, 0)
     syscall("seccomp", 1, 0, ctypes.byref(Filter(1, ctypes.cast(program, ctypes.c_void_p))))
     try:
-        syscall("shmget", a.ipc_key, 0, 0)
+        syscall("personality", 0x0400000)
     except OSError:
         absent("still closed")

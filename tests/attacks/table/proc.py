@@ -109,7 +109,8 @@ def memory_of_the_kernel(a: Any) -> None:
 def anything_else_writable_in_proc(a: Any) -> str:
     found = []
     for folder, names, files in os.walk("/proc"):
-        names[:] = [name for name in names if not name.isdigit() and name not in ("self", "thread-self", "net")]
+        if folder == "/proc":
+            names[:] = [name for name in names if not name.isdigit() and name not in ("self", "thread-self", "net")]
         for name in files:
             path = f"{folder}/{name}"
             # Namespaced settings of the sandbox's own network are read-only as well; only asked, never written.
