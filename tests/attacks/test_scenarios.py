@@ -138,7 +138,8 @@ async def test_a_source_swapped_between_grant_and_run(person: Person) -> None:
 
 BARE = (
     "mkdir -p {0}/objects {0}/refs && echo 'ref: refs/heads/main' > {0}/HEAD && "
-    "printf '[core]\\nrepositoryformatversion = 0\\nbare = false\\nworktree = .\\nfsmonitor = \"echo > {1}; false\"\\n' > {0}/config"
+    "printf '[core]\\nrepositoryformatversion = 0\\nbare = false\\nworktree = .\\n"
+    'fsmonitor = "echo > {1}; false"\\n\' > {0}/config'
 )
 
 
@@ -184,7 +185,7 @@ async def test_a_bare_repository_of_the_persons(person: Person) -> None:
 # -- living on ------------------------------------------------------------------------------------------------------
 
 DAEMONS = (
-    "(setsid nohup sleep {0} >/dev/null 2>&1 &); (trap '' HUP TERM; exec setsid sleep {0} >/dev/null 2>&1) & disown"
+    "(setsid nohup sleep {0} >/dev/null 2>&1 &);(trap '' HUP TERM; exec setsid sleep {0} >/dev/null 2>&1) & disown"
 )
 
 
