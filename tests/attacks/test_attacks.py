@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -17,12 +16,12 @@ HERE = [name for name, one in ATTACKS.items() if not (ROOT and one.ordinary_only
 """What this user tries."""
 
 
-@pytest.fixture(scope="session")
-def outcomes() -> Iterator[tuple[Outcomes, Made]]:
+@pytest.fixture(scope="module")
+def outcomes() -> tuple[Outcomes, Made]:
     """(inside, outside) of all attempts, made once."""
     with planted() as world:
         inside = trio.run(lambda: confined(world, HERE))
-        yield inside, outside(world, HERE)
+        return inside, outside(world, HERE)
 
 
 def test_there_are_enough() -> None:

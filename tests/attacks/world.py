@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from sandbox.runtimes.claude import ClaudeRuntime
 
 SECRET = "a-secret-of-this-machine"
 TOOLS = ["Bash", "Edit", "Glob", "Grep", "Read", "Write"]
-_IPC_CREAT, _IPC_RMID, _SHM_LOCKED_KEY = 0o1000, 0, 0x0D15BA7C
+_IPC_CREAT, _IPC_RMID = 0o1000, 0
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _sockets(stack: contextlib.ExitStack, base: Path, run_dir: rundir.RunDir) ->
             made.listen(64)
         return made.getsockname()
 
-    abstract = f"dispatch-attacks-{os.getpid()}"
+    abstract = base.name
     listening(socket.AF_UNIX, f"\0{abstract}")
     listening(socket.AF_UNIX, str(base / "bus"))
     listening(socket.AF_UNIX, str(run_dir.socket))
@@ -186,7 +187,7 @@ def _victim(stack: contextlib.ExitStack, base: Path) -> dict[str, Any]:
 
 def _system_v(stack: contextlib.ExitStack) -> dict[str, Any]:
     library = ctypes.CDLL(None, use_errno=True)
-    out: dict[str, Any] = {"ipc_key": _SHM_LOCKED_KEY + os.getpid()}
+    out: dict[str, Any] = {"ipc_key": secrets.randbelow(1 << 30) + 1}
     for name, arguments in (("shm", (4096,)), ("sem", (1,)), ("msg", ())):
         found = getattr(library, f"{name}get")(out["ipc_key"], *arguments, _IPC_CREAT | 0o600)
         assert found >= 0, name
