@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 
 from sandbox.confinement.profile import Profile
-from sandbox.confinement.protect import PLACEHOLDER_FILE, PLACEHOLDER_FOLDERS, Pin, planted, scan
+from sandbox.confinement.protect import HEAD, PLACEHOLDER_FILES, PLACEHOLDER_FOLDERS, Pin, planted, scan
 
 _FOLDER_MODE, _FILE_MODE = 0o1500, 0o1400
 
@@ -39,8 +39,8 @@ class Pins:
         try:
             for root in profile.roots:
                 if root.writable and root.path.is_dir():
-                    pins._hold(root.path)
-                    pins.found[root.path] = scan(root.path)
+                    held = pins._hold(root.path)
+                    pins.found[root.path] = (*scan(root.path), *held)
         except BaseException:
             pins.release()
             raise
@@ -56,24 +56,26 @@ class Pins:
         for path, descriptor in held:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _same(path, descriptor):
+                if _same(path, descriptor) and _is_placeholder(path):
                     path.rmdir() if path.is_dir() else path.unlink()
             os.close(descriptor)
 
-    def _hold(self, root: Path) -> None:
-        present = {entry.name.casefold() for entry in root.iterdir()}
-        for name in PLACEHOLDER_FOLDERS:
+    def _hold(self, root: Path) -> tuple[Pin, ...]:
+        """Hold what is missing; the pins that ``scan`` does not find, since elsewhere their names mean nothing."""
+        present = {entry.name for entry in root.iterdir()}
+        repository = ".git" in present and not _is_placeholder(root / ".git")
+        for name in (*PLACEHOLDER_FOLDERS, *PLACEHOLDER_FILES):
+            if name == HEAD and repository:
+                continue  # git finds `.git` first
             if name not in present:
-                self._make(root / name, None)
+                self._make(root / name, PLACEHOLDER_FILES.get(name))
             elif _is_placeholder(root / name):
                 self._lock(root / name)
-        name, content = PLACEHOLDER_FILE
-        if name not in present:
-            self._make(root / name, content)
-        elif _is_placeholder(root / name):
-            self._lock(root / name)
+        return (Pin(Path(HEAD)),) if any(path == root / HEAD for path, _ in self._held) else ()
 
     def _make(self, path: Path, content: bytes | None) -> None:
+        # What exists by now is another run's, made a moment ago, or the person's in other letters where those are the
+        # same. Held alike; only a placeholder is removed.
         with contextlib.suppress(FileExistsError):
             if content is None:
                 path.mkdir(mode=0o500)
@@ -88,7 +90,7 @@ class Pins:
         self._lock(path)
 
     def _lock(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             if not _same(path, descriptor):  # the last run before this one has just removed it
@@ -106,7 +108,7 @@ def _is_placeholder(path: Path) -> bool:
     return (
         stat.S_ISREG(found.st_mode)
         and stat.S_IMODE(found.st_mode) == _FILE_MODE
-        and found.st_size == len(PLACEHOLDER_FILE[1])
+        and found.st_size == len(PLACEHOLDER_FILES[path.name])
     )
 
 

@@ -40,7 +40,9 @@ NAMES = FOLDERS | FILES
 # Made, empty, at the top of a writable folder for the time of a run where missing, so that the name cannot
 # be taken.
 PLACEHOLDER_FOLDERS = (".git", ".claude", ".vscode", ".idea")
-PLACEHOLDER_FILE = (".mcp.json", b'{"mcpServers":{}}\n')
+# HEAD is what git goes by: a folder with HEAD, objects and refs is a repository without any `.git`.
+HEAD = "HEAD"
+PLACEHOLDER_FILES = {".mcp.json": b'{"mcpServers":{}}\n', HEAD: b""}
 
 # About two seconds of walking; beyond it nobody can say what the folder holds.
 MAX_ENTRIES = 400_000
@@ -61,11 +63,11 @@ class Pin:
 
 
 def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS) -> tuple[Pin, ...]:
-    """Every protected name below ``root``, at any depth, compared without case; what lies inside one is
-    not looked at.
+    """Every protected name and every bare repository below ``root``, at any depth, compared without case; what
+    lies inside one is not looked at.
 
-    Raises SandboxError 403 when a protected name is a symbolic link (it could be swapped under the pin),
-    and 413 when the folder is too large to look through.
+    Raises SandboxError 403 when a protected name is a symbolic link (it could be swapped under the pin) or
+    ``root`` is a bare repository itself, and 413 when the folder is too large to look through.
     """
     pins: list[Pin] = []
     seen = 0
@@ -85,6 +87,15 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 fix="grant a narrower folder",
                 code=413,
             )
+        if _bare_repository({entry.name.casefold() for entry in entries}):
+            if folder == root:
+                raise SandboxError(
+                    f"{root} is a bare git repository, whose hooks a run that writes could change",
+                    fix="grant a clone of it, or grant it without Write, Edit and Bash",
+                    code=403,
+                )
+            pins.append(Pin(folder.relative_to(root)))
+            continue
         for entry in entries:
             protected = entry.name.casefold() in NAMES
             if protected and entry.is_symlink():
@@ -109,8 +120,13 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
     return tuple(sorted(pins, key=lambda pin: pin.path.parts))  # what lies above comes first
 
 
+def _bare_repository(names: set[str]) -> bool:
+    """Whether git might take a folder with these (case-folded) names for a repository and obey its config."""
+    return "head" in names and ({"objects", "refs"} <= names or "commondir" in names)
+
+
 def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
-    """Protected names below ``root`` that were not there ``before`` the run, relative to it: what a
+    """Protected names and repositories below ``root`` that were not there ``before`` the run, relative to it: what a
     person should be told of.
 
     Nothing can stop a run that may write a folder from making a new repository inside it.

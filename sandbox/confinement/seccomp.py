@@ -22,10 +22,12 @@ from typing import Any
 from sandbox.errors import SandboxError
 
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+_SOCK_DGRAM, _SOCK_RAW, _SOCK_TYPE_MASK = 2, 3, 0xF
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NAMESPACES = 0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _WORD = 0xFFFFFFFF
+_TMPFILE = 0o20000000  # the bit that is O_TMPFILE's alone; os.O_TMPFILE holds O_DIRECTORY as well
 _PER_LINUX, _ADDR_NO_RANDOMIZE, _QUERY = 0x0, 0x0040000, _WORD
 
 # What ordinary programs (shells, compilers, interpreters, git, the claude program) use. Absent on purpose,
@@ -146,14 +148,19 @@ def argument_filter(arch: str) -> bytes:
             ("open", 1),
             ("openat", 2),
         ):  # without O_CREAT the mode is whatever the register held
-            create = library.Arg(position, library.MASKED_EQ, os.O_CREAT, os.O_CREAT)
-            _add(library, made, refuse, name, create, library.Arg(position + 1, library.MASKED_EQ, bit, bit))
+            for making in (os.O_CREAT, _TMPFILE):
+                create = library.Arg(position, library.MASKED_EQ, making, making)
+                _add(library, made, refuse, name, create, library.Arg(position + 1, library.MASKED_EQ, bit, bit))
     return _export(made)
 
 
 @functools.cache
 def shell_filter(arch: str) -> bytes:
-    """The filter a nested shell adds: no unix sockets (EACCES); socket pairs remain."""
+    """The filter a nested shell adds: no unix sockets (EACCES), and no limits set for other processes (EPERM).
+
+    Of socket pairs only streams remain, which stay connected to each other: from an end of a datagram pair one can send
+    to any path. Landlock takes limits for no signal, yet RLIMIT_CPU kills, and would kill the agent program.
+    """
     library = _pyseccomp()
     made = _new(library, library.ALLOW, arch)
     _add(
@@ -163,6 +170,11 @@ def shell_filter(arch: str) -> bytes:
         "socket",
         library.Arg(0, library.MASKED_EQ, _WORD, AF_UNIX),
     )
+    for kind in (_SOCK_DGRAM, _SOCK_RAW):  # the kernel makes a datagram socket of a raw unix one
+        wanted = library.Arg(1, library.MASKED_EQ, _SOCK_TYPE_MASK, kind)
+        _add(library, made, library.ERRNO(errno.EACCES), "socketpair", wanted)
+    others, setting = library.Arg(0, library.NE, 0), library.Arg(2, library.NE, 0)
+    _add(library, made, library.ERRNO(errno.EPERM), "prlimit64", others, setting)
     return _export(made)
 
 

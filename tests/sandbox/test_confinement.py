@@ -217,9 +217,12 @@ async def test_placeholders_are_shared_and_cleaned_up(person: Person) -> None:
     (person.project / ".git").mkdir(mode=0o500)
     (person.project / ".git").chmod(0o1500)
     (person.project / ".idea").mkdir()
+    (person.project / ".Claude").mkdir()  # other letters are another name here, and `.claude` is held all the same
     third = await spawn(person.profile, ["/bin/cat"], env)
+    assert present() == names
     await third.aclose()
     assert present() == {".idea"}
+    assert not (person.project / "HEAD").exists()
 
 
 async def test_new_repositories_are_reported(person: Person) -> None:

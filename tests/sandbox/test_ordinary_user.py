@@ -38,9 +38,8 @@ def reachable() -> list[list[str]]:
     return commands
 
 
-def test_everything_holds_for_an_ordinary_user() -> None:
-    if os.geteuid() != 0:
-        return  # then every other test here has just shown it
+def run_as_ordinary_user(*tests: str) -> subprocess.CompletedProcess[str]:
+    """Run tests again as uid 65534, with everything that they need in its reach. As root only."""
     with tempfile.TemporaryDirectory(prefix="dispatch-nobody-", dir="/var/tmp") as folder:
         for name in ("0", "1", "2", "home"):
             Path(folder, name).mkdir(mode=0o755)
@@ -48,12 +47,12 @@ def test_everything_holds_for_an_ordinary_user() -> None:
         os.chown(Path(folder, "home"), NOBODY, NOBODY)
         script = [shlex.join(command).replace("{folder}", folder) for command in reachable()]
         user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-        suite = ["-B", "-m", "pytest", "-q", "-x", f"--basetemp={folder}/home/t", "-p", "no:hypothesispytest", *TESTS]
+        suite = ["-B", "-m", "pytest", "-q", "-x", f"--basetemp={folder}/home/t", "-p", "no:hypothesispytest", *tests]
         script += [
             shlex.join(["cd", str(Path(__file__).resolve().parents[2])]),
             shlex.join(["exec", "/usr/bin/setpriv", *user, sys.executable, *suite]),
         ]
-        done = subprocess.run(
+        return subprocess.run(
             ["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-ec", "\n".join(script)],
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": f"{folder}/home", "LANG": "C.UTF-8"},
             capture_output=True,
@@ -61,5 +60,11 @@ def test_everything_holds_for_an_ordinary_user() -> None:
             timeout=300,
             check=False,
         )
+
+
+def test_everything_holds_for_an_ordinary_user() -> None:
+    if os.geteuid() != 0:
+        return  # then every other test here has just shown it
+    done = run_as_ordinary_user(*TESTS)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " skipped" not in done.stdout and " passed" in done.stdout, done.stdout

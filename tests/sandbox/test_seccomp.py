@@ -34,6 +34,7 @@ clone3 435 435
 perf_event_open 298 241
 shmget 29 194
 setns 308 268
+prlimit64 302 261
 personality 135 92
 landlock_restrict_self 446 446
 mseal 462 462
@@ -138,6 +139,8 @@ HIGH = 1 << 32
         ("openat", (0, 0, 0, 0o4755), 0),  # without O_CREAT the mode means nothing
         ("openat", (0, 0, 0o101, 0o644), 0),
         ("openat", (0, 0, 0o101, 0o4755), errno.EPERM),
+        ("openat", (0, 0, 0o20200001, 0o644), 0),
+        ("openat", (0, 0, 0o20200001, 0o4755), errno.EPERM),  # O_TMPFILE makes a file too, and linkat names it
         ("personality", (0xFFFFFFFF,), 0),
         ("personality", (0x0400000,), errno.ENOSYS),  # READ_IMPLIES_EXEC
     ],
@@ -163,8 +166,19 @@ def test_shells_have_no_unix_sockets(arch: str) -> None:
     code, numbers = seccomp.shell_filter(arch), NUMBERS[arch]
     assert judge(code, AUDIT[arch], numbers["socket"], 1) == ERRNO | errno.EACCES
     assert judge(code, AUDIT[arch], numbers["socket"], HIGH | 1) == ERRNO | errno.EACCES
-    for allowed in (("socket", 2), ("socketpair", 1), ("read", 0)):
-        assert judge(code, AUDIT[arch], numbers[allowed[0]], allowed[1]) == ALLOW
+    for allowed in (("socket", 2), ("socketpair", 1, 1), ("socketpair", 1, 5 | 0o2000000), ("read", 0)):
+        assert judge(code, AUDIT[arch], numbers[allowed[0]], *allowed[1:]) == ALLOW
+    for kind in (2, 3, 2 | 0o2000000, HIGH | 2):  # one end of a datagram pair reaches any path
+        assert judge(code, AUDIT[arch], numbers["socketpair"], 1, kind) == ERRNO | errno.EACCES
+
+
+@pytest.mark.parametrize("arch", AUDIT)
+def test_shells_set_no_limits_of_others(arch: str) -> None:
+    code, number = seccomp.shell_filter(arch), NUMBERS[arch]["prlimit64"]
+    assert judge(code, AUDIT[arch], number, 2, 0, 0xFFFF) == ERRNO | errno.EPERM
+    assert judge(code, AUDIT[arch], number, 2, 0, HIGH) == ERRNO | errno.EPERM
+    assert judge(code, AUDIT[arch], number, 0, 0, 0xFFFF) == ALLOW
+    assert judge(code, AUDIT[arch], number, 2, 0, 0, 0xFFFF) == ALLOW  # looking
 
 
 def test_every_name_is_known_to_the_library() -> None:

@@ -1,0 +1,1 @@
+"""Attempts to break out of a run, each with the refusal it must meet: `python -m pytest tests/attacks`."""

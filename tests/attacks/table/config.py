@@ -1,0 +1,124 @@
+# ruff: noqa: PTH101, PTH102, PTH104, PTH108
+"""Names that make this machine run or trust something later: git, editors, agents, start-up files."""
+
+import os
+import shutil
+from typing import Any
+
+from tests.attacks.inside import attack, create, write
+
+
+@attack("EROFS")
+def a_hook_of_git(a: Any) -> None:
+    create(f"{a.project}/.git/hooks/pre-commit")
+
+
+@attack("EROFS")
+def settings_of_git(a: Any) -> None:
+    write(f"{a.project}/.git/config")
+
+
+@attack("EROFS")
+def the_head_of_git(a: Any) -> None:
+    write(f"{a.project}/.git/HEAD")
+
+
+@attack("EROFS")
+def git_redirected_by_commondir(a: Any) -> None:
+    create(f"{a.project}/.git/commondir")
+
+
+@attack("EBUSY")
+def git_moved_and_copied_back(a: Any) -> None:
+    os.rename(f"{a.project}/.git", f"{a.project}/g2")
+    shutil.copytree(f"{a.project}/g2", f"{a.project}/.git")
+    shutil.rmtree(f"{a.project}/g2")
+
+
+@attack("EBUSY")
+def git_exchanged_with_another(a: Any) -> None:
+    """renameat2 with RENAME_EXCHANGE, which needs no free name."""
+    import ctypes
+
+    os.mkdir(f"{a.project}/other{os.getpid()}")
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(f"{a.project}/other{os.getpid()}"), os.fsencode(f"{a.project}/.vscode")
+    for _ in range(2):
+        if library.renameat2(-100, names[0], -100, names[1], 2) < 0:
+            raise OSError(ctypes.get_errno(), "renameat2")
+
+
+@attack("EBUSY")
+def a_folder_above_git_moved(a: Any) -> None:
+    os.rename(f"{a.project}/deep", f"{a.project}/d{os.getpid()}")
+    os.rename(f"{a.project}/d{os.getpid()}", f"{a.project}/deep")
+
+
+@attack("EROFS")
+def settings_of_a_repository_further_down(a: Any) -> None:
+    write(f"{a.project}/deep/er/.git/config")
+
+
+@attack("EROFS")
+def git_in_other_letters(a: Any) -> None:
+    create(f"{a.project}/upper/.GIT/config")
+
+
+@attack("EXDEV")
+def a_hard_link_to_settings_of_git(a: Any) -> None:
+    os.link(f"{a.project}/deep/er/.git/config", f"{a.project}/l{os.getpid()}")
+
+
+@attack("EROFS")
+def permissions_of_settings_of_git(a: Any) -> None:
+    os.chmod(f"{a.project}/deep/er/.git/config", 0o666)
+
+
+@attack("EROFS")
+def a_server_for_agents(a: Any) -> None:
+    write(f"{a.project}/.mcp.json")
+
+
+@attack("EBUSY")
+def a_server_for_agents_by_renaming(a: Any) -> None:
+    create(f"{a.project}/m{os.getpid()}")
+    os.rename(f"{a.project}/m{os.getpid()}", f"{a.project}/.mcp.json")
+
+
+@attack("EROFS")
+def a_hook_for_the_next_agent(a: Any) -> None:
+    create(f"{a.project}/.claude/settings.json")
+
+
+@attack("EBUSY")
+def the_placeholder_for_agents_replaced(a: Any) -> None:
+    os.rename(f"{a.project}/.idea", f"{a.project}/i{os.getpid()}")
+    os.mkdir(f"{a.project}/.idea")
+
+
+@attack("EROFS")
+def a_task_of_an_editor(a: Any) -> None:
+    write(f"{a.project}/.vscode/tasks.json")
+
+
+@attack("EROFS")
+def a_configuration_of_another_editor(a: Any) -> None:
+    create(f"{a.project}/.idea/workspace.xml")
+
+
+@attack("EROFS")
+def variables_of_a_folder(a: Any) -> None:
+    write(f"{a.project}/deep/.envrc")
+
+
+@attack("EBUSY")
+def start_of_a_shell(a: Any) -> None:
+    os.unlink(f"{a.project}/.bashrc")
+
+
+@attack("EROFS")
+def the_launcher_replaced(a: Any) -> None:
+    if a.side == "outside":
+        create(f"{a.system}/shell.new")
+    else:
+        create("/run/dispatch/shell.new")

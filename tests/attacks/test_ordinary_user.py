@@ -1,0 +1,15 @@
+"""The same attempts by an ordinary user. Run by root, the suite starts itself again as one that owns nothing."""
+
+from __future__ import annotations
+
+import os
+
+from tests.sandbox.test_ordinary_user import run_as_ordinary_user
+
+
+def test_everything_is_refused_to_an_ordinary_user() -> None:
+    if os.geteuid() != 0:
+        return  # then every other test here has just shown it
+    done = run_as_ordinary_user("tests/attacks/test_attacks.py", "tests/attacks/test_scenarios.py")
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " skipped" not in done.stdout and " passed" in done.stdout, done.stdout

@@ -1,0 +1,36 @@
+"""docs/security.md names, for each promise about a run, the test that shows it; and it names none that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.attacks.harness import CLASSES
+from tests.attacks.inside import ATTACKS
+
+ROOT = Path(__file__).parents[2]
+
+
+def section() -> str:
+    text = (ROOT / "docs/security.md").read_text()
+    return text.partition("## How each promise about a run is tested\n")[2].partition("\n## ")[0]
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = [line.split("|")[1:3] for line in section().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for promise, shown in rows:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown)
+        assert tests or "attacks `" in shown, promise
+        for path, name in tests:
+            assert re.search(rf"def {name}\(", (ROOT / path).read_text()), f"{path}::{name}"
+
+
+def test_every_class_of_attacks_belongs_to_a_promise() -> None:
+    assert sorted(re.findall(r"attacks `(\w+)`", section())) == CLASSES
+    assert {one.kind for one in ATTACKS.values()} == set(CLASSES)
+
+
+def test_what_cannot_be_shown_outside_is_said() -> None:
+    said = set(re.findall(r"`(\w+: [^`]+)`", section()))
+    assert said == {one.name for one in ATTACKS.values() if one.untestable}
