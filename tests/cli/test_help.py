@@ -18,7 +18,7 @@ from tests.cli.conftest import Cli
 PROMISED = [
     *("login", "logout", "whoami", "doctor", "config", "demo", "completion"),
     *("contacts", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
-    *("send", "sent", "inbox", "status", "watch", "cancel", "fetch"),
+    *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),
 ]
 
@@ -41,6 +41,8 @@ PROMISED_OPTIONS = {
     "approve": "--always --session",
     "deny": "--note",
     "fetch": "--to --force",
+    "receipt": "--out",
+    "verify-receipt": "--root",
 }
 
 
