@@ -31,7 +31,9 @@ def _form(kind: str, literals: str, pattern: str, flags: int = 0) -> _Form:
     return _Form(kind, tuple(literals.split()), re.compile(pattern, flags | re.ASCII))
 
 
-_START: Final = r"(?<![A-Za-z0-9_-])"
+# At the first character of a word, or after a line's end as JSON and shells write it. What no word begins with (`ghp_`)
+# is found anywhere.
+_START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
 _END: Final = r"(?![A-Za-z0-9_-])"
 _NAMES: Final = (
     r"(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|auth[_-]?token"
@@ -43,21 +45,21 @@ _NO_VALUE: Final = r"(?![$<{%*\[(]|xxx|\.\.\.)"
 
 _FORMS: Final = (
     _form("AWS access key", "AKIA ASIA", rf"{_START}(?P<value>A(?:KIA|SIA)[A-Z2-7]{{16}}){_END}"),
-    _form("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_", rf"{_START}(?P<value>gh[pousr]_[A-Za-z0-9]{{36,255}}){_END}"),
-    _form("GitHub token", "github_pat_", rf"{_START}(?P<value>github_pat_[A-Za-z0-9_]{{22,255}}){_END}"),
-    _form("GitLab token", "glpat-", rf"{_START}(?P<value>glpat-[A-Za-z0-9_.-]{{20,255}})"),
-    _form("Slack token", "xox xapp-", rf"{_START}(?P<value>x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{{10,255}})"),
+    _form("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_", rf"(?P<value>gh[pousr]_[A-Za-z0-9]{{36,255}}){_END}"),
+    _form("GitHub token", "github_pat_", rf"(?P<value>github_pat_[A-Za-z0-9_]{{22,255}}){_END}"),
+    _form("GitLab token", "glpat-", r"(?P<value>glpat-[A-Za-z0-9_.-]{20,255})"),
+    _form("Slack token", "xox xapp-", r"(?P<value>x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{10,255})"),
     _form("Slack webhook", "hooks.slack.com/", r"hooks\.slack\.com/(?P<value>(?:services|workflows)/[\w/-]{20,255})"),
-    _form("Anthropic key", "sk-ant-", rf"{_START}(?P<value>sk-ant-[A-Za-z0-9_-]{{16,400}})"),
+    _form("Anthropic key", "sk-ant-", r"(?P<value>sk-ant-[A-Za-z0-9_-]{16,400})"),
     _form(
         "OpenAI key",
         "sk-",
         rf"{_START}(?P<value>sk-(?:(?:proj|svcacct|admin)-[A-Za-z0-9_-]{{20,400}}|[A-Za-z0-9]{{32,400}}{_END}))",
     ),
     _form("Google key", "AIza", rf"{_START}(?P<value>AIza[A-Za-z0-9_-]{{35}}){_END}"),
-    _form("Stripe key", "k_live_", rf"{_START}(?P<value>[sr]k_live_[A-Za-z0-9]{{16,255}})"),
-    _form("npm token", "npm_", rf"{_START}(?P<value>npm_[A-Za-z0-9]{{36}}){_END}"),
-    _form("PyPI token", "pypi-AgE", rf"{_START}(?P<value>pypi-AgE[A-Za-z0-9_-]{{50,400}})"),
+    _form("Stripe key", "k_live_", r"(?P<value>[sr]k_live_[A-Za-z0-9]{16,255})"),
+    _form("npm token", "npm_", rf"(?P<value>npm_[A-Za-z0-9]{{36}}){_END}"),
+    _form("PyPI token", "pypi-AgE", r"(?P<value>pypi-AgE[A-Za-z0-9_-]{50,400})"),
     _form(
         "JSON Web Token",
         "eyJ",

@@ -28,11 +28,15 @@ PROMISED_BELOW = {
     "trust": ["edit", "pause", "resume", "revoke", "show"],
 }
 
+SCOPE = (
+    "--tools --mcp-servers --paths --approval --max-per-day --expires --results "
+    "--minutes --turns --usd --output-mb --yes-unverified"
+)
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",
     "doctor": "--fix",
-    "accept-invitation": "--tools --mcp-servers --paths --approval --max-per-day --expires --results --yes-unverified",
-    "trust edit": "--tools --mcp-servers --paths --approval --max-per-day --expires --results --yes-unverified",
+    "accept-invitation": SCOPE,
+    "trust edit": SCOPE,
     "send": "--expires --meta --file --project --link --deliverable --background --device --wait",
     "sent": "--status --limit",
     "inbox": "--status --limit",

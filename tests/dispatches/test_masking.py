@@ -79,6 +79,14 @@ def test_a_secret_goes_and_its_kind_is_said(kind: str) -> None:
     assert masked(out) == (out, {})
 
 
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\r", "'", "=", ":"])
+@pytest.mark.parametrize("kind", SECRETS)
+def test_also_where_its_line_was_quoted(kind: str, before: str) -> None:
+    text, secret = SECRETS[kind]
+    if not kind.startswith(("password", "private key")):
+        assert secret not in masked(f"x{before}{text}")[0]
+
+
 @pytest.mark.parametrize("text", INNOCENT)
 def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == (text, {})
