@@ -240,8 +240,10 @@ class Run:
             events, self._events = self._events, []
             if not events:
                 return
-            # In a thread: a long text takes a while to look through, and the node has other things to do.
-            shown, told = await trio.to_thread.run_sync(self._teller.events, events)
+            # In a thread: a long text takes a while to look through, and the node has other things to do. Not
+            # cancellable, like the step below: what was taken out of the list must be stored.
+            with trio.CancelScope(shield=True):
+                shown, told = await trio.to_thread.run_sync(self._teller.events, events)
             try:
                 await self._step(
                     lambda db, effects: running.record(
