@@ -138,7 +138,7 @@ def _party(party: Party, matched: bool) -> Document:
 
 
 def _time(ms: int) -> str | None:
-    from peer.store.views import rfc3339
+    from peer.store.lists import rfc3339
 
     try:
         return rfc3339(ms)
