@@ -111,7 +111,8 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: An
     """Let the inviter dispatch to this machine, within a scope that I choose.
 
     --tools is required, because nobody but you chooses: without it the choices are shown. What is not said is the
-    least: no MCP servers, every call answered by you, 50 a day. `-` reads the token or link from standard input.
+    least: no MCP servers, every call answered by you, 50 a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-`
+    reads the token or link from standard input.
     """
     secret = from_stdin(token).strip()
     given = chosen(flags)

@@ -40,6 +40,8 @@ SECTIONS = {
         "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
         "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
         "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
+        "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),
+        "verify-receipt": Entry("cli.receipts", "verify_receipt", "Check such a proof, offline."),
     },
     "Decisions": {
         "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),

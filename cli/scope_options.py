@@ -15,6 +15,8 @@ from peer.protocol.errors import Forbidden
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
+BUDGET = ("minutes", "turns", "usd")
+MB = 1024 * 1024
 
 
 def scope_options(command: F) -> F:
@@ -27,6 +29,14 @@ def scope_options(command: F) -> F:
         click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
         click.option("--expires", metavar="WHEN", help="When it ends: 30d, 2027-01-31, or never."),
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
+        click.option("--minutes", type=click.IntRange(1, 1440), metavar="N", help="How long one run may take."),
+        click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
+        click.option(
+            "--usd", type=click.FloatRange(0.01, 1000), metavar="AMOUNT", help="What one run may cost at the model."
+        ),
+        click.option(
+            "--output-mb", type=click.IntRange(0, 250), metavar="N", help="Megabytes of files that one run may return."
+        ),
         click.option("--yes-unverified", is_flag=True, help="Grant power to someone whose key nobody has compared."),
     ]
     for option in reversed(options):
@@ -35,12 +45,17 @@ def scope_options(command: F) -> F:
 
 
 def chosen(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the flags that were given, as the API takes them: folders from / on, the rest as typed."""
+    """Return the flags that were given, as the API takes them: folders from / on, budgets together, the rest typed."""
     given = {name: values[name] for name in NAMES if values.get(name) is not None}
     if (paths := given.get("paths")) is not None and paths != "none":
         given["paths"] = [
             str(Path(part.strip()).expanduser().absolute()) for part in str(paths).split(",") if part.strip()
         ]
+    budget = {name: values[name] for name in BUDGET if values.get(name) is not None}
+    if isinstance(megabytes := values.get("output_mb"), int):
+        budget["output_bytes"] = megabytes * MB
+    if budget:
+        given["budget"] = budget
     return given
 
 

@@ -28,6 +28,7 @@ from peer.health import Health
 from peer.node import Node
 from peer.protocol.errors import DispatchError, Forbidden, Internal, Invalid, NotFound, TooLarge, Unauthorized
 from peer.store import trace, views
+from peer.trust.grants import BudgetInput
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class ScopeBody(_Body):
     max_per_day: int | str | None = None
     expires: str | None = None
     results: str | None = None
+    budget: BudgetInput | None = None
     confirm_unverified: bool = False
 
 

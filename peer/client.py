@@ -82,7 +82,8 @@ class Routes(ABC, Generic[D, L]):
     def accept_invitation(self, token: str, scope: Mapping[str, object], *, confirm_unverified: bool = False) -> D:
         """Return {status, trust_link_id, peer, scopes}, or without tools {status: "scope_choice_required", menu, …}.
 
-        `scope` holds any of tools, mcp_servers, paths, approval, max_per_day, expires, results.
+        `scope` holds any of tools, mcp_servers, paths, approval, max_per_day, expires, results, and budget: any of
+        {minutes, turns, usd, output_bytes}.
         """
         body = {"token": token, **scope, "confirm_unverified": confirm_unverified}
         return self._ask("POST", "/v1/invitations/accept", body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,14 +21,14 @@ import trio
 
 from peer.briefing import ANSWER_SECONDS, start_frame
 from peer.context import Context, Effects
-from peer.dispatches import payload, reports
-from peer.dispatches.redaction import redacted
-from peer.protocol.errors import Conflict, DispatchError
+from peer.dispatches import reports
+from peer.dispatches.telling import Teller
+from peer.protocol.errors import DispatchError
 from peer.protocol.statements import FileRef
+from peer.returning import Returned, take_files
 from peer.settings import Settings
 from peer.steps import running
 from peer.store import rows
-from peer.store.blobs import StagedFile
 from peer.trust import scopes
 from sandbox import frames
 from sandbox.errors import FrameError
@@ -50,15 +50,25 @@ class Run:
     """One run, while it lasts."""
 
     def __init__(
-        self, context: Context, row: rows.Dispatch, scope: scopes.Scope, apply: Callable[[Effects], None]
+        self,
+        context: Context,
+        row: rows.Dispatch,
+        scope: scopes.Scope,
+        apply: Callable[[Effects], None],
+        *,
+        known: Iterable[str],
     ) -> None:
+        """`known`: secrets of this machine that must not leave it, by their value."""
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
         self._context = context
         self._row = row
         self._scope = scope
         self._apply = apply
+        self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
+        self._teller = Teller(redacts=scope.results == "redacted", known=known)
         self._events: list[dict[str, Any]] = []
+        self._notes: list[dict[str, Any]] = []
         self._flushing = trio.Lock()
         self._fresh = trio.Event()
         self._writer: frames.FrameWriter | None = None
@@ -85,12 +95,11 @@ class Run:
         `brief` reads from the store what the agent is told. Raises nothing: whatever happens to one run, the node and
         its other runs go on.
         """
-        run_dir = self._context.state.runs / self.dispatch_id / str(self.attempt)
         try:
             with self._scope_of_task:
                 try:
                     start = await self._context.store.read(brief)
-                    finished = await self._converse(start, run_dir)
+                    finished = await self._converse(start)
                 except Exception as raised:
                     finished = self._broken(raised)
                 await self._conclude(finished)
@@ -101,7 +110,7 @@ class Run:
             log.exception("run.failed", dispatch=self.dispatch_id)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_remove, run_dir)
+                await trio.to_thread.run_sync(_remove, self._run_dir)
 
     def _broken(self, raised: Exception) -> frames.Finished:
         """Say how a run ended that our own side broke: a full disk, a script that is not there, a defect."""
@@ -114,8 +123,8 @@ class Run:
         log.exception("run.defect", dispatch=self.dispatch_id, exc_info=raised)
         return frames.Finished(status="failed", reason="the daemon failed at this run", code=500)
 
-    async def _converse(self, start: frames.Start, run_dir: Path) -> frames.Finished:
-        with await trio.to_thread.run_sync(_opened_log, run_dir) as errors:
+    async def _converse(self, start: frames.Start) -> frames.Finished:
+        with await trio.to_thread.run_sync(_opened_log, self._run_dir) as errors:
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "sandbox.agent"],
                 stdin=subprocess.PIPE,
@@ -231,14 +240,14 @@ class Run:
             events, self._events = self._events, []
             if not events:
                 return
-            shown = [msgspec.json.encode(event).decode() for event in events]
-            told = shown
-            if self._scope.results == "redacted":
-                told = [msgspec.json.encode(redacted(event)).decode() for event in events]
+            # In a thread: a long text takes a while to look through, and the node has other things to do. Not
+            # cancellable, like the step below: what was taken out of the list must be stored.
+            with trio.CancelScope(shield=True):
+                shown, told = await trio.to_thread.run_sync(self._teller.events, events)
             try:
                 await self._step(
                     lambda db, effects: running.record(
-                        db, self._context, self.dispatch_id, self.attempt, shown, told, effects
+                        db, self._context, self.dispatch_id, self.attempt, _texts(shown), _texts(told), effects
                     )
                 )
             except DispatchError:
@@ -247,11 +256,12 @@ class Run:
 
     async def _conclude(self, finished: frames.Finished) -> None:
         """Store how the run ended, when the store takes it. Raises Conflict when it was overtaken."""
-        files, dropped = await self._take_files(finished.files)
+        take = partial(take_files, self._context.blobs, finished, self._teller, self._run_dir)
+        returned = await trio.to_thread.run_sync(take)
         try:
             while True:
                 try:
-                    await self._store_end(finished, files, dropped)
+                    await self._store_end(finished, returned)
                     return
                 except DispatchError as error:
                     if error.code < 500:
@@ -259,19 +269,27 @@ class Run:
                     log.error("run.end_not_stored", dispatch=self.dispatch_id, code=error.code)
                 await trio.sleep(STORE_RETRY_SECONDS)
         finally:
-            for file in files:
-                file.discard()
+            returned.discard()
 
-    async def _store_end(self, finished: frames.Finished, files: list[StagedFile], dropped: str) -> None:
+    async def _store_end(self, finished: frames.Finished, returned: Returned) -> None:
         await self._flush()
-        reply = finished.reply[:MAX_REPLY]
-        reason = f"{finished.reason or ''} {dropped}".strip()[:2_000]
+        code = _bounded(finished.code or 0, 599)
+        reply = self._teller.text(finished.reply)[:MAX_REPLY]
+        own_reason = f"{finished.reason or ''} {returned.left_out_text()}".strip()[:2_000]
         # What refused the run before it began may name folders of this machine: for its person, not for the sender.
-        told = reason if self._sandbox is not None else "the recipient's machine could not run it"
+        told = "the recipient's machine could not run it"
+        if self._sandbox is not None:
+            why = self._teller.reason(finished.reason or "", status=finished.status, code=code)
+            told = f"{why} {returned.left_out_text()}".strip()[:2_000]
+        self._notes += self._teller.notes(self._context.clock())
+        notes = self._notes
+        files = returned.files
         facts = finished.sandbox or self._sandbox
         usage = finished.usage
 
         def end(db: Any, effects: Effects) -> None:
+            if notes:
+                running.record(db, self._context, self.dispatch_id, self.attempt, _texts(notes), [], effects)
             running.finish(
                 db,
                 self._context,
@@ -282,8 +300,8 @@ class Run:
                 files=[FileRef(file.name, file.size, file.digest) for file in files],
                 reply=reply,
                 reason=told,
-                own_reason=reason,
-                code=_bounded(finished.code or 0, 599),
+                own_reason=own_reason,
+                code=code,
                 usage={
                     "turns": _bounded(usage.turns),
                     "input_tokens": _bounded(usage.input_tokens),
@@ -298,28 +316,6 @@ class Run:
                 file.keep()
 
         await self._step(end)
-
-    async def _take_files(self, returned: list[frames.ReturnedFile]) -> tuple[list[StagedFile], str]:
-        """Bring returned files near the blobs; what breaks a rule is left out, and said."""
-        taken: list[StagedFile] = []
-        left_out: list[str] = []
-        for item in returned:
-            try:
-                # With those taken before: two names that are one on another system would make the whole result refused.
-                names = [*(file.name for file in taken), item.name]
-                payload.check_files(tuple(payload.FileFact(name, 1) for name in names))
-                file = await trio.to_thread.run_sync(
-                    partial(self._context.blobs.take_in, Path(item.path), item.name, limit=payload.MAX_FILE_BYTES)
-                )
-                if file.size == 0 or file.digest.hex() != item.sha256:
-                    file.discard()
-                    raise Conflict("it is empty or changed")
-                taken.append(file)
-            except DispatchError as error:
-                left_out.append(f"{item.name} ({error.message})")
-        if not left_out:
-            return taken, ""
-        return taken, f"{len(left_out)} returned files were left out: {'; '.join(left_out)}"[:1_000]
 
     async def _step(self, step: Callable[[Any, Effects], None]) -> None:
         effects = Effects()
@@ -346,13 +342,14 @@ class Runs:
 
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
         """Run an accepted dispatch. From here on `kill` finds it, also before its process is there."""
-        run = Run(self._context, row, scope, self._apply)
+        settings = self._settings()
+        run = Run(self._context, row, scope, self._apply, known=(settings.model.api_key, settings.token))
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(
             self._live,
             run,
-            partial(start_frame, context=self._context, settings=self._settings(), row=row, scope=scope),
+            partial(start_frame, context=self._context, settings=settings, row=row, scope=scope),
         )
 
     async def tell(self, dispatch_id: str, frame: frames.Answer | frames.Cancel) -> None:
@@ -391,6 +388,10 @@ def _root(raised: BaseException) -> BaseException:
     while isinstance(raised, BaseExceptionGroup):
         raised = raised.exceptions[0]
     return raised
+
+
+def _texts(events: Iterable[dict[str, Any]]) -> list[str]:
+    return [msgspec.json.encode(event).decode() for event in events]
 
 
 def _facts_text(facts: frames.SandboxFacts | None) -> str:

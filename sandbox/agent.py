@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
 import trio
 
-from sandbox import brief, frames, proof, rundir, runtimes
-from sandbox.confinement import CanaryReport, Profile, collect_files, prove
+from sandbox import brief, budgets, frames, proof, returns, rundir, runtimes
+from sandbox.confinement import CanaryReport, Profile, Snapshot, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.model_proxy import NO_KEY, ModelProxy
@@ -62,6 +63,7 @@ class Agent:
         self._gate: Gate | None = None
         self._proxy: ModelProxy | None = None
         self._facts: frames.SandboxFacts | None = None
+        self._before: Snapshot | None = None
         self._turns = 0
         self._seconds = 0.0
         self._run_dir = rundir.RunDir(Path(start.run_dir))
@@ -70,11 +72,12 @@ class Agent:
         """The whole run, its `finished` included. Raises nothing but what breaks the pipe to the node."""
         began = trio.current_time()
         outcome = runtimes.Outcome("failed", reason="the run did not begin", code=500)
-        files: list[frames.ReturnedFile] = []
+        returned = returns.Returned()
         try:
             with self._ending.scope:
                 outcome = await self._work()
-                files = await self._returned()
+                returned = await self._returned()
+                outcome = self._within_budget(outcome, returned)
         except Exception as raised:
             error = _root(raised)
             outcome = _failure(error)
@@ -83,7 +86,7 @@ class Agent:
                 # rest.
                 sys.excepthook(type(raised), raised, raised.__traceback__)
         self._seconds = trio.current_time() - began
-        await self._writer.send(self._finished(outcome, files))
+        await self._writer.send(self._finished(outcome, returned))
 
     def cancel(self, frame: frames.Cancel) -> None:
         """The node wants it to end."""
@@ -113,6 +116,7 @@ class Agent:
             profile = rundir.profile(start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, runtime.prepare)
+                nursery.start_soon(self._look_before, profile)
                 self._facts = _facts(await prove(profile))
             await self._writer.send(frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version))
             return await self._let_work(runtime, profile)
@@ -156,8 +160,32 @@ class Agent:
         self._ending.end("failed", f"{DENIALS_IN_A_ROW} calls in a row were denied", 403)
 
     async def _watch_clock(self) -> None:
+        began = trio.current_time()
         await trio.sleep(self._start.budget.minutes * 60)
-        self._ending.end("failed", f"the run took longer than its {self._start.budget.minutes:g} minutes", 429)
+        used = budgets.minutes(self._start.budget, trio.current_time() - began)
+        self._ending.end("failed", used, budgets.EXHAUSTED_CODE)
+
+    def _within_budget(self, outcome: runtimes.Outcome, returned: returns.Returned) -> runtimes.Outcome:
+        """The outcome, or that of a run which used more than it may."""
+        budget = self._start.budget
+        spent = 0.0 if self._proxy is None else self._proxy.usage.cost_usd
+        if outcome.status == "failed" and (outcome.exhausted == "usd" or spent >= budget.usd):
+            reason = budgets.usd(budget, spent)
+        elif outcome.exhausted == "turns":
+            reason = budgets.turns(budget, outcome.turns)
+        elif outcome.status == "completed" and returned.offered > budget.output_bytes:
+            reason = budgets.output(budget, returned.offered)
+        else:
+            return outcome
+        return replace(outcome, status="failed", reason=reason, code=budgets.EXHAUSTED_CODE)
+
+    async def _look_before(self, profile: Profile) -> None:
+        take = partial(Snapshot.take, profile.roots, self._run_dir.before)
+        try:
+            self._before = await trio.to_thread.run_sync(take)
+        except OSError as problem:
+            # A full disk. The run can go on; what it changes is then seen in its trace alone.
+            await self._emit(frames.Status(status="no_diff", detail=problem.strerror or "not enough room"))
 
     async def _emit(self, event: frames.TraceEvent) -> None:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
@@ -165,20 +193,15 @@ class Agent:
             event = msgspec.structs.replace(event, output=cut)
         await self._writer.send(frames.Event(event=event))
 
-    async def _returned(self) -> list[frames.ReturnedFile]:
-        collection = await trio.to_thread.run_sync(
-            lambda: collect_files(
-                self._run_dir.workspace, self._run_dir.collected, max_bytes=self._start.budget.output_bytes
-            )
-        )
-        for name, reason in collection.left_out:
+    async def _returned(self) -> returns.Returned:
+        max_bytes = self._start.budget.output_bytes
+        take = partial(returns.collect, self._run_dir, self._before, max_bytes=max_bytes)
+        returned = await trio.to_thread.run_sync(take)
+        for name, reason in returned.left_out:
             await self._emit(frames.Status(status="file_left_out", detail=f"{name}: {reason}"))
-        return [
-            frames.ReturnedFile(name=file.name, path=str(file.path), size=file.size, sha256=file.sha256)
-            for file in collection.files
-        ]
+        return returned
 
-    def _finished(self, outcome: runtimes.Outcome, files: list[frames.ReturnedFile]) -> frames.Finished:
+    def _finished(self, outcome: runtimes.Outcome, returned: returns.Returned) -> frames.Finished:
         spent = self._proxy.usage if self._proxy is not None else None
         usage = frames.Usage(
             turns=self._turns or (spent.requests if spent else 0),
@@ -199,7 +222,8 @@ class Agent:
             status=outcome.status,
             reply=outcome.reply,
             usage=usage,
-            files=files,
+            files=returned.files,
+            changes=returned.changes,
             reason=outcome.reason,
             code=outcome.code,
             sandbox=self._facts,

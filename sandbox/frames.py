@@ -247,12 +247,15 @@ class CallClosed(_Value, frozen=True, tag_field="kind", tag="call_closed"):
 
 
 class Finished(_Value, frozen=True, tag_field="kind", tag="finished"):
-    """The last frame of a run. `reason` is a sentence for people, `code` as in `sandbox.errors`."""
+    """The last frame of a run. `reason` is a sentence for people, `code` as in `sandbox.errors`. `changes` is
+    the diff of what it changed in the person's folders.
+    """
 
     status: RunStatus
     reply: str = ""
     usage: Usage = Usage()
     files: list[ReturnedFile] = []
+    changes: ReturnedFile | None = None
     reason: str | None = None
     code: int | None = None
     sandbox: SandboxFacts | None = None

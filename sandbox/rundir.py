@@ -4,6 +4,7 @@ Layout, inside the `run_dir` that the node gives:
     workspace/      the agent's own; in/ what came along, out/ what goes back
     home/           a fresh home for the agent program
     collected/      returned files, copied out when the run is over; no run ever sees it
+    before/         what the person's folders held before, to tell what changed; no run ever sees it either
     model.sock      the model proxy
 """
 
@@ -48,6 +49,10 @@ class RunDir:
     @property
     def collected(self) -> Path:
         return self.path / "collected"
+
+    @property
+    def before(self) -> Path:
+        return self.path / "before"
 
     @property
     def socket(self) -> Path:

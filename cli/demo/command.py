@@ -154,7 +154,7 @@ class _Story:
             self._out_block(str(result.get("reply") or result.get("reason") or ""))
             for name, content in returned:
                 self._say(f"returned file {name}:")
-                show_diff(self._out, _diff(name, content))
+                show_diff(self._out, content if name.endswith(".diff") else _diff(name, content))
             self._say(f"receipt: {said}")
         sandbox: Document = result.get("sandbox") or {}
         return {

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from peer.protocol.errors import Forbidden, Invalid
 from peer.trust import scopes
-from peer.trust.scopes import Budget, Scope
+from peer.trust.scopes import Scope
 
 T = TypeVar("T", bound=str)
 
@@ -49,6 +49,15 @@ class McpServer(msgspec.Struct, frozen=True):
     tools: tuple[str, ...] = ()
 
 
+class BudgetInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parts of a budget that a person named; the others keep their values. Units as in Budget."""
+
+    minutes: int | UnsetType = UNSET
+    turns: int | UnsetType = UNSET
+    usd: float | UnsetType = UNSET
+    output_bytes: int | UnsetType = UNSET
+
+
 class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person chose; a field left UNSET was not named. Shapes: text as of a flag, or the typed value.
 
@@ -62,7 +71,7 @@ class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_per_day: int | str | UnsetType = UNSET
     expires: str | UnsetType | None = UNSET
     results: str | UnsetType = UNSET
-    budget: Budget | UnsetType = UNSET
+    budget: BudgetInput | UnsetType = UNSET
 
 
 def grant(chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
@@ -97,7 +106,9 @@ def _with(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | s
     if chosen.results is not UNSET:
         changes["results"] = _one_of("results", chosen.results, scopes.RESULTS)
     if chosen.budget is not UNSET:
-        changes["budget"] = chosen.budget
+        named = {name: getattr(chosen.budget, name) for name in scopes.BUDGET_BOUNDS}
+        given = {name: value for name, value in named.items() if value is not UNSET}
+        changes["budget"] = msgspec.structs.replace(scope.budget, **given)
     changed: Scope = msgspec.structs.replace(scope, **changes)
     scopes.check(changed)
     return changed

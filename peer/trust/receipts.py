@@ -1,26 +1,44 @@
 """A receipt: what was asked, decided, done and returned, each as signed, checked without trusting whoever hands it on.
 
-The file is deterministic CBOR: {1: dispatch, 2: decision, 3: [event batches of the attempt that ended], 4: result,
-5: the sender's device-set, 6: the recipient's}, every member the original signed bytes. It proves who said what; it
-says nothing of revocations or of trusted time.
+The file is a CBOR sequence (RFC 8742): the text "dispatch-receipt-1", then byte strings, each the original signed
+message: the sender's device-set, the recipient's, the dispatch, the decision (empty when no run was accepted), the
+result, and to the end of the file the event batches of the attempt that ended. A sequence has no length of its own, so
+the longest trace has a receipt; the result's count and head say where it ends. It proves who said what; it says nothing
+of revocations or of trusted time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from peer.protocol import codec
-from peer.protocol.errors import Invalid
-from peer.protocol.statements import Decision, DeviceSet, DeviceStatement, Dispatch, Events, Result, Signed, open_as
+from peer.protocol.errors import DispatchError, Invalid, TooLarge
+from peer.protocol.statements import (
+    Decision,
+    DeviceSet,
+    DeviceStatement,
+    Dispatch,
+    Events,
+    Letter,
+    Result,
+    Signed,
+    Statement,
+    open_as,
+)
+from peer.trust import fingerprints
 
-MAX_RECEIPT = 256 * 1024 * 1024
-_DISPATCH, _DECISION, _EVENTS, _RESULT, _SENDER, _RECIPIENT = 1, 2, 3, 4, 5, 6
+MAX_RECEIPT: Final = 256 * 1024 * 1024
+MAGIC: Final = codec.encode("dispatch-receipt-1")
+_PARTS: Final = ("sender's device-set", "recipient's device-set", "dispatch", "decision", "result")
+
+S = TypeVar("S", bound=Statement)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The signed bytes of one dispatch that ended in a result."""
+    """The signed bytes of one dispatch that ended in a result; `decision` is empty when no run was accepted."""
 
     dispatch: bytes
     decision: bytes
@@ -31,115 +49,163 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
-    """What a verified receipt proves. Roots are 32-byte public keys: whose they are is for the reader to compare."""
+class Party:
+    """One side of a verified receipt. `root` is the 32-byte public key that vouches for `device`: whose it is, is for
+    the reader to compare."""
 
-    sender: str
-    recipient: str
-    sender_root: bytes
-    recipient_root: bytes
-    dispatch_id: str
-    status: str
+    user_id: str
+    device: str
+    root: bytes
+
+    def has_root(self, typed: str) -> bool:
+        """Whether `typed` is the fingerprint of this party's root key, in digits or words. Raises Invalid."""
+        return fingerprints.matches(self.root, typed)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What a verified receipt proves: these are the words of the two devices, all of them and no others."""
+
+    sender: Party
+    recipient: Party
+    dispatch: Dispatch
+    result: Result
     events: int
     statements: int
 
 
 class Altered(Invalid):
-    """A part of the receipt does not fit the others; the message names it."""
+    """A part of the receipt is not what was signed, or does not fit the others; the message names it."""
 
     default_fix = "do not rely on this receipt; ask its parties for theirs"
 
 
 def encode(receipt: Receipt) -> bytes:
-    """Return the receipt as a file's bytes."""
-    return codec.encode(
-        {
-            _DISPATCH: receipt.dispatch,
-            _DECISION: receipt.decision,
-            _EVENTS: list(receipt.events),
-            _RESULT: receipt.result,
-            _SENDER: receipt.sender,
-            _RECIPIENT: receipt.recipient,
-        },
-        max_bytes=MAX_RECEIPT,
-    )
+    """Return the receipt as a file's bytes. Raises TooLarge."""
+    parts = (receipt.sender, receipt.recipient, receipt.dispatch, receipt.decision, receipt.result, *receipt.events)
+    raw = b"".join((MAGIC, *(codec.encode(part, max_bytes=MAX_RECEIPT) for part in parts)))
+    if len(raw) > MAX_RECEIPT:
+        raise TooLarge(f"the receipt has {len(raw):,} bytes; at most {MAX_RECEIPT:,} can be", fix="")
+    return raw
 
 
 def decode(raw: bytes) -> Receipt:
-    """Read a receipt's file. Raises Invalid; nothing is verified yet."""
-    match codec.decode(raw, max_bytes=MAX_RECEIPT):
-        case {
-            1: bytes(dispatch),
-            2: bytes(decision),
-            3: list(events),
-            4: bytes(result),
-            5: bytes(sender),
-            6: bytes(recipient),
-            **rest,
-        } if not rest:
-            batches = tuple(item for item in events if isinstance(item, bytes))
-            if len(batches) == len(events):
-                return Receipt(dispatch, decision, batches, result, sender, recipient)
-    raise Altered("that is not a receipt")
+    """Read a receipt's file. Raises Altered, TooLarge; nothing is verified yet."""
+    if len(raw) > MAX_RECEIPT:
+        raise TooLarge(f"a receipt has at most {MAX_RECEIPT:,} bytes", fix="")
+    if not raw.startswith(MAGIC):
+        raise Altered("that is not a receipt, or its first bytes were altered")
+    parts = list(_byte_strings(raw, len(MAGIC)))
+    if len(parts) < len(_PARTS):
+        raise Altered(f"the {_PARTS[len(parts)]} is missing")
+    sender, recipient, dispatch, decision, result, *events = parts
+    return Receipt(dispatch, decision, tuple(events), result, sender, recipient)
 
 
 def verify(receipt: Receipt) -> Proven:
-    """Check every signature and how the parts fit together. Raises Altered, BadSignature, Malformed."""
-    dispatch, signed = open_as(Dispatch, receipt.dispatch)
-    result, _ = open_as(Result, receipt.result)
-    sender, _ = open_as(DeviceSet, receipt.sender)
-    recipient, _ = open_as(DeviceSet, receipt.recipient)
-    _check_device("dispatch", dispatch, sender)
-    _check_device("result", result, recipient)
+    """Check every signature and how the parts fit together. Raises Altered, which names the part."""
+    sender, _ = _open("sender's device-set", DeviceSet, receipt.sender)
+    recipient, _ = _open("recipient's device-set", DeviceSet, receipt.recipient)
+    dispatch, signed = _open("dispatch", Dispatch, receipt.dispatch)
+    result, _ = _open("result", Result, receipt.result)
+    _check_device("dispatch", dispatch, "sender", sender)
+    _check_device("result", result, "recipient", recipient)
     if (dispatch.audience_user, dispatch.audience_device) != (result.issuer_user, result.issuer_device):
         raise Altered("the result is by another device than the dispatch was for")
-    if (result.audience_user, result.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
-        raise Altered("the result is for another device than the dispatch is by")
     if result.dispatch_id != dispatch.id or result.dispatch_digest != signed.digest:
         raise Altered("the result is about another dispatch")
+    _check_parties("result", result, dispatch, result)
     if result.attempt:
         _check_decision(receipt.decision, dispatch, signed, result)
-    head = _check_chain(receipt.events, dispatch, result)
-    if (len(receipt.events), head) != (result.count, result.head):
-        raise Altered("events are missing, or there are more than the result says")
+    elif receipt.decision:
+        raise Altered("there is a decision to run it, and the result knows of no run")
+    events = _check_chain(receipt.events, dispatch, result)
     return Proven(
-        sender=dispatch.issuer_user,
-        recipient=result.issuer_user,
-        sender_root=sender.root,
-        recipient_root=recipient.root,
-        dispatch_id=dispatch.id,
-        status=result.status,
-        events=sum(len(open_as(Events, raw)[0].events) for raw in receipt.events),
+        sender=Party(dispatch.issuer_user, dispatch.issuer_device, sender.root),
+        recipient=Party(result.issuer_user, result.issuer_device, recipient.root),
+        dispatch=dispatch,
+        result=result,
+        events=events,
         statements=4 + bool(result.attempt) + len(receipt.events),
     )
 
 
-def _check_device(what: str, statement: DeviceStatement, devices: DeviceSet) -> None:
+def _open(part: str, kind: type[S], raw: bytes) -> tuple[S, Signed]:
+    try:
+        return open_as(kind, raw)
+    except DispatchError as error:
+        raise Altered(f"the {part} is not what was signed: {error.message}") from error
+
+
+def _check_device(part: str, statement: DeviceStatement, whose: str, devices: DeviceSet) -> None:
     if devices.issuer_user != statement.issuer_user:
-        raise Altered(f"the device-set beside the {what} is another user's")
+        raise Altered(f"the {whose}'s device-set is another user's than the {part}")
     if statement.issuer_device not in {device.device for device in devices.devices}:
-        raise Altered(f"the device that signed the {what} is not in the user's device-set")
+        raise Altered(f"the device that signed the {part} is not in the {whose}'s device-set")
+
+
+def _check_parties(part: str, letter: Letter, dispatch: Dispatch, result: Result) -> None:
+    if (letter.issuer_user, letter.issuer_device) != (result.issuer_user, result.issuer_device):
+        raise Altered(f"the {part} is by another device than the result")
+    if (letter.audience_user, letter.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
+        raise Altered(f"the {part} is for another device than the dispatch is by")
 
 
 def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Result) -> None:
-    decision, _ = open_as(Decision, raw)
+    decision, _ = _open("decision", Decision, raw)
+    _check_parties("decision", decision, dispatch, result)
     if (decision.dispatch_id, decision.dispatch_digest) != (dispatch.id, signed.digest):
         raise Altered("the decision is about another dispatch")
-    if (decision.issuer_user, decision.issuer_device) != (result.issuer_user, result.issuer_device):
-        raise Altered("the decision is by another device than the result")
     if decision.decision != "accepted" or decision.attempt != result.attempt:
         raise Altered("the decision is not the one that accepted this run")
 
 
-def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -> bytes:
+def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -> int:
+    """Check that the batches are the result's chain, whole; return how many events they hold."""
     head = bytes(32)
+    events = 0
     for sequence, raw in enumerate(batches):
-        batch, signed = open_as(Events, raw)
-        if (batch.issuer_user, batch.issuer_device) != (result.issuer_user, result.issuer_device):
-            raise Altered(f"event batch {sequence} is by another device than the result")
+        part = f"event batch {sequence + 1}"
+        if sequence >= result.count:
+            raise Altered(f"{part} is one more than the {result.count} that the result closes with")
+        batch, signed = _open(part, Events, raw)
         if (batch.dispatch_id, batch.attempt) != (dispatch.id, result.attempt):
-            raise Altered(f"event batch {sequence} is of another run")
-        if batch.sequence != sequence or batch.previous != head:
-            raise Altered(f"event batch {sequence} does not continue the one before it")
+            raise Altered(f"{part} is of another run")
+        _check_parties(part, batch, dispatch, result)
+        if batch.sequence != sequence:
+            raise Altered(f"{part} is missing: number {batch.sequence + 1} is in its place")
+        if batch.previous != head:
+            raise Altered(f"{part} does not continue the one before it")
         head = signed.digest
-    return head
+        events += len(batch.events)
+    if len(batches) != result.count:
+        raise Altered(f"event batch {len(batches) + 1} is missing: the result closes with {result.count}")
+    if head != result.head:
+        raise Altered(f"event batch {len(batches)} is not the one that the result closes with")
+    return events
+
+
+def _byte_strings(raw: bytes, at: int) -> Iterator[bytes]:
+    """Yield the byte strings of a sequence. Raises Altered, which names the part that is none."""
+    number = 0
+    while at < len(raw):
+        part = _PARTS[number] if number < len(_PARTS) else f"event batch {number - len(_PARTS) + 1}"
+        start, length = _head(part, raw, at)
+        if length > len(raw) - start:
+            raise Altered(f"the {part} breaks off: the receipt ends within it")
+        yield raw[start : start + length]
+        at = start + length
+        number += 1
+
+
+def _head(part: str, raw: bytes, at: int) -> tuple[int, int]:
+    """Read one byte string's head: where its content begins, and its length, in the one encoding that it has."""
+    major, short = raw[at] >> 5, raw[at] & 0x1F
+    if major == 2 and short < 24:
+        return at + 1, short
+    if major == 2 and short <= 26:
+        size = 1 << (short - 24)
+        length = int.from_bytes(raw[at + 1 : at + 1 + size])
+        if length >= (24, 1 << 8, 1 << 16)[short - 24]:
+            return at + 1 + size, length
+    raise Altered(f"the {part} does not begin as it must: bytes before it, or its first ones, were altered")

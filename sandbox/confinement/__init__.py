@@ -18,6 +18,7 @@ from sandbox.confinement.profile import (
     Profile,
     Root,
 )
+from sandbox.confinement.snapshot import Change, Snapshot
 
 __all__ = [
     "HOME",
@@ -29,12 +30,14 @@ __all__ = [
     "WORKSPACE",
     "Canary",
     "CanaryReport",
+    "Change",
     "CollectedFile",
     "Collection",
     "ConfinedProcess",
     "Limits",
     "Profile",
     "Root",
+    "Snapshot",
     "check_machine",
     "collect_files",
     "examine",

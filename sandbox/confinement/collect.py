@@ -41,10 +41,13 @@ class CollectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """``left_out``: (harmless name, reason) of what was there and not taken, at most a hundred."""
+    """``left_out``: (harmless name, reason) of what was there and not taken, at most a hundred. ``offered``: bytes of
+    the plain files that were there, taken or not.
+    """
 
     files: tuple[CollectedFile, ...]
     left_out: tuple[tuple[str, str], ...]
+    offered: int = 0
 
 
 def collect_files(
@@ -54,16 +57,18 @@ def collect_files(
     max_files: int = 50,
     max_bytes: int = 100_000_000,
     max_file_bytes: int | None = None,
+    reserved: frozenset[str] = frozenset(),
 ) -> Collection:
     """Copy the regular files below ``workspace``/out into ``destination`` (made here, 0700; must not
     exist). Blocking.
 
-    Sub-folders are flattened (``a/b.txt`` becomes ``a__b.txt``). Bounds leave files out and say so. No out
-    folder: an empty collection. Raises OSError where the machine's own disk or folder fails,
-    FileExistsError for an existing ``destination``.
+    Sub-folders are flattened (``a/b.txt`` becomes ``a__b.txt``). Bounds leave files out and say so. A name that is
+    ``reserved`` (lower case) gets another. No out folder: an empty collection. Raises OSError where the machine's own
+    disk or folder fails, FileExistsError for an existing ``destination``.
     """
     destination.mkdir(mode=0o700)
     taking = _Taking(destination, max_files, max_bytes, max_bytes if max_file_bytes is None else max_file_bytes)
+    taking.taken |= reserved
     base = openat2(workspace, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
     try:
         try:
@@ -76,7 +81,7 @@ def collect_files(
             os.close(folder)
     finally:
         os.close(base)
-    return Collection(tuple(taking.files), tuple(taking.left_out[:100]))
+    return Collection(tuple(taking.files), tuple(taking.left_out[:100]), taking.offered)
 
 
 def harmless_name(parts: tuple[str, ...]) -> str:
@@ -101,7 +106,8 @@ class _Taking:
         self._max_files = max_files
         self._max_file_bytes = max_file_bytes
         self._bytes_left = max_bytes
-        self._taken: set[str] = set()
+        self.taken: set[str] = set()
+        self.offered = 0
 
     def walk(self, out: int) -> None:
         waiting: list[tuple[str, ...]] = [()]
@@ -139,6 +145,7 @@ class _Taking:
             return False
         try:
             about = os.fstat(found)
+            self.offered += about.st_size if stat.S_ISREG(about.st_mode) else 0
             if stat.S_ISDIR(about.st_mode):
                 if len(parts) < _MAX_DEPTH:
                     return True
@@ -191,12 +198,12 @@ class _Taking:
             self._leave(parts, "too large")
             return
         self._bytes_left -= size
-        self._taken.add(name.casefold())
+        self.taken.add(name.casefold())
         self.files.append(CollectedFile(name, path, size, digest.hexdigest()))
 
     def _unique(self, name: str) -> str:
         number, candidate = 1, name
-        while candidate.casefold() in self._taken:
+        while candidate.casefold() in self.taken:
             number += 1
             candidate = _shortened(name, f"-{number}")
         return candidate

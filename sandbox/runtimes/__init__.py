@@ -45,7 +45,7 @@ class Surroundings:
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended by itself. `reply`: the agent's last text. `reason`, `code`: why it failed, for
-    people.
+    people. `exhausted`: the budget that it had no more of.
     """
 
     status: Literal["completed", "failed"]
@@ -53,6 +53,7 @@ class Outcome:
     turns: int = 0
     reason: str | None = None
     code: int | None = None
+    exhausted: Literal["turns", "usd"] | None = None
 
 
 class Runtime(Protocol):

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import claude_agent_sdk as sdk
 import trio
@@ -33,6 +33,10 @@ from sandbox.runtimes import Outcome, Surroundings, Task, tell_left_behind
 
 _MESSAGE_LIMIT: Final = 32 * 1024 * 1024
 _STDERR_KEPT: Final = 20
+_EXHAUSTED: Final[Mapping[str, Literal["turns", "usd"]]] = {
+    "error_max_turns": "turns",
+    "error_max_budget_usd": "usd",
+}
 
 
 async def run(task: Task, surroundings: Surroundings, program: Path) -> Outcome:
@@ -143,15 +147,17 @@ class _Session:
         if not result.is_error and result.subtype == "success":
             return Outcome("completed", _clean(result.result or self._reply), self._turns)
         reason, code = _reason(result.subtype, result.api_error_status, result.result or "")
-        return Outcome("failed", "", self._turns, reason, code)
+        return Outcome("failed", "", self._turns, reason, code, _EXHAUSTED.get(result.subtype))
 
     def failed(self, problem: Exception, last_words: str) -> Outcome:
         """The program ended without a result, or reported an error on its way out."""
+        exhausted = None
         if isinstance(problem, sdk.ResultError):
             reason, code = _reason(problem.subtype or "", problem.api_error_status, problem.result or "")
+            exhausted = _EXHAUSTED.get(problem.subtype or "")
         else:
             reason, code = f"the Claude agent ended unexpectedly: {last_words or problem}", 500
-        return Outcome("failed", "", self._turns, _clean(reason), code)
+        return Outcome("failed", "", self._turns, _clean(reason), code, exhausted)
 
 
 class _Held:
@@ -292,10 +298,6 @@ async def _prompt(task: Task) -> AsyncIterator[dict[str, Any]]:
 
 def _reason(subtype: str, status: int | None, text: str) -> tuple[str, int]:
     """(sentence for people, code) of a failed session."""
-    if subtype == "error_max_turns":
-        return "the run used all its turns", 429
-    if subtype == "error_max_budget_usd":
-        return "the run used all its money", 429
     if status == 401 or "Not logged in" in text or "authentication" in text:
         return (
             "the model's API refused the key of this machine (401); fix: dispatch config set model.api_key -",

@@ -62,7 +62,7 @@ class ScriptedRuntime:
                 await surroundings.emit(frames.Reasoning(text=step.say))
             if step.tool is not None:
                 if calls >= surroundings.budget.turns:
-                    return Outcome("failed", reply, calls, "the run used all its turns", 429)
+                    return Outcome("failed", reply, calls, exhausted="turns")
                 calls += 1
                 await self._call(step.tool, step.input, f"step-{number}", hands, surroundings)
         return Outcome("completed", reply, calls)

@@ -564,6 +564,7 @@ def test_a_scope_is_passed_on_as_it_was_said(cli: Cli, api: FakeApi) -> None:
     api["POST /v1/invitations/accept"] = GRANTED
     args = ["--tools", "Read", "--mcp-servers", "none", "--paths", "shop,/srv/x", "--approval", "manual"]
     args += ["--max-per-day", "5", "--expires", "30d", "--results", "redacted"]
+    args += ["--minutes", "10", "--turns", "20", "--usd", "0.5", "--output-mb", "3"]
     assert cli("accept-invitation", "-", *args, stdin="https://b.example/i#t.d.s\n").code == 0
     assert api.bodies("POST", "/v1/invitations/accept") == [
         {
@@ -575,6 +576,7 @@ def test_a_scope_is_passed_on_as_it_was_said(cli: Cli, api: FakeApi) -> None:
             "max_per_day": 5,
             "expires": "30d",
             "results": "redacted",
+            "budget": {"minutes": 10, "turns": 20, "usd": 0.5, "output_bytes": 3 * 1024 * 1024},
             "confirm_unverified": False,
         }
     ]

@@ -18,7 +18,7 @@ from tests.cli.conftest import Cli
 PROMISED = [
     *("login", "logout", "whoami", "doctor", "config", "demo", "completion"),
     *("contacts", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
-    *("send", "sent", "inbox", "status", "watch", "cancel", "fetch"),
+    *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),
 ]
 
@@ -28,11 +28,15 @@ PROMISED_BELOW = {
     "trust": ["edit", "pause", "resume", "revoke", "show"],
 }
 
+SCOPE = (
+    "--tools --mcp-servers --paths --approval --max-per-day --expires --results "
+    "--minutes --turns --usd --output-mb --yes-unverified"
+)
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",
     "doctor": "--fix",
-    "accept-invitation": "--tools --mcp-servers --paths --approval --max-per-day --expires --results --yes-unverified",
-    "trust edit": "--tools --mcp-servers --paths --approval --max-per-day --expires --results --yes-unverified",
+    "accept-invitation": SCOPE,
+    "trust edit": SCOPE,
     "send": "--expires --meta --file --project --link --deliverable --background --device --wait",
     "sent": "--status --limit",
     "inbox": "--status --limit",
@@ -41,6 +45,8 @@ PROMISED_OPTIONS = {
     "approve": "--always --session",
     "deny": "--note",
     "fetch": "--to --force",
+    "receipt": "--out",
+    "verify-receipt": "--root",
 }
 
 

@@ -7,6 +7,7 @@ A session costs about a second, so each test asks one program several things.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +165,27 @@ async def test_the_turns_of_the_budget_end_a_run(tmp_path: Path) -> None:
             claude(tmp_path, model, approval="auto", budget=frames.Budget(turns=2), tools=["Glob"])
         )
     assert (finished.status, finished.code) == ("failed", 429)
-    assert finished.reason is not None and "turns" in finished.reason
+    assert re.fullmatch(r"the run's budget of 2 turns is used up: [23] were used", finished.reason or ""), (
+        finished.reason
+    )
     assert {offered["name"] for offered in model.requests[0].body["tools"]} & {
         "Bash",
         "Read",
         "Write",
     } == set()
+
+
+async def test_the_money_of_the_budget_ends_a_run(tmp_path: Path) -> None:
+    tools = [{"name": "Glob", "input": {"pattern": "*"}}]
+    async with says(*[{"text": "Once more.", "tools": tools}] * 20).running() as model, dp_agent() as node:
+        budget = frames.Budget(usd=0.01)
+        finished = await node.run(claude(tmp_path, model, approval="auto", budget=budget, tools=["Glob"]))
+    assert (finished.status, finished.code) == ("failed", 429)
+    said = re.fullmatch(
+        r"the run's budget of 0\.01 USD for the model is used up: ([0-9.]+) USD were used", finished.reason or ""
+    )
+    assert said, finished.reason
+    assert float(said[1]) >= 0.01
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])

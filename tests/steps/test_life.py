@@ -74,7 +74,7 @@ def test_the_whole_life_of_a_dispatch(pair: tuple[Clock, Person, Person]) -> Non
         proven = receipts.verify(
             receipts.decode(receipts.encode(gather(person.db, person.context.identity.device_set, dispatch_id)))
         )
-        assert (proven.sender, proven.recipient, proven.events) == (alice.user, bob.user, 3)
+        assert (proven.sender.user_id, proven.recipient.user_id, proven.events) == (alice.user, bob.user, 3)
 
 
 def test_the_same_bytes_again_get_the_same_answer_and_do_nothing(pair: tuple[Clock, Person, Person]) -> None:

@@ -263,9 +263,18 @@ def test_the_daily_rate_has_bounds(typed: int | str) -> None:
     ],
 )
 def test_budgets_have_bounds(budget: Budget) -> None:
+    named = grants.BudgetInput(**msgspec.structs.asdict(budget))
     with pytest.raises(Invalid) as refused:
-        grants.grant(ScopeInput(tools="Read", budget=budget), installed=[], now=NOW)
+        grants.grant(ScopeInput(tools="Read", budget=named), installed=[], now=NOW)
     assert refused.value.fix
+
+
+def test_a_part_of_the_budget_is_changed_and_the_others_kept() -> None:
+    old = Scope(tools=("Read",), budget=Budget(minutes=5, turns=6, usd=7.0, output_bytes=8))
+    changed = grants.edit(old, ScopeInput(budget=grants.BudgetInput(turns=9)), installed=[], now=NOW)
+    assert changed.budget == Budget(minutes=5, turns=9, usd=7.0, output_bytes=8)
+    granted = grants.grant(ScopeInput(tools="Read", budget=grants.BudgetInput(usd=0.5)), installed=[], now=NOW)
+    assert granted.budget == Budget(usd=0.5)
 
 
 def test_an_edit_changes_what_was_named_and_keeps_the_rest() -> None:

@@ -1,0 +1,203 @@
+"""`receipt` and `verify-receipt`: a dispatch's signed parts as one file, and what such a file proves. No daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
+from cli.dispatches import id_argument
+from cli.ids import resolve, short
+from cli.output import local_time, string
+from peer.client import Document
+from peer.protocol.errors import Conflict, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from peer.trust.receipts import Party, Proven
+
+NOT_CHECKED = "not checked"
+MATCHES = "matches"
+NOT_PROVEN = (
+    "when it happened: the times are those of the signers' clocks",
+    "that no device was revoked since, or before",
+    "that what the recipient's device said of the run is what happened",
+)
+
+
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch receipt 4e5f6a7b --out shop.receipt\ndispatch receipt 4e5f6a7b > shop.receipt",
+)
+@id_argument
+@click.option("--out", "out", metavar="FILE", type=click.Path(path_type=Path), help="The file to make; 0600, new.")
+@pass_app
+def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
+    """Put what was asked, decided, done and returned, each part as signed, into one file that anyone can check.
+
+    It holds the task, the trace and the reply. Without --out it goes to standard output if that is a pipe or a file,
+    else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
+    """
+    from peer import identity
+    from peer.store.receipts import open_receipt
+    from peer.trust import receipts
+
+    identifier = app.read(lambda source: resolve(source, dispatch_id))
+    found = open_receipt(app.folder, identity.load(app.folder).device_set, identifier)
+    proven = receipts.verify(found)
+    raw = receipts.encode(found)
+    if out is None and not app.out.json and not sys.stdout.isatty():
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+        return
+    target = out or Path(f"dispatch-{short(identifier)}.receipt")
+    _write(target, raw)
+    if app.out.json:
+        app.out.document({"dispatch_id": identifier, "file": str(target.absolute()), "size": len(raw)})
+        return
+    app.out.line(f"{target} ({len(raw)} bytes, {proven.statements} signed statements)")
+    app.out.note(f"to check it, here or on another machine: `dispatch verify-receipt {target}`")
+
+
+@click.command(
+    "verify-receipt",
+    cls=DispatchCommand,
+    example="dispatch verify-receipt shop.receipt\n"
+    "dispatch verify-receipt shop.receipt --root '49123 00915 48813 20012 91234 55555 10101 20202' --json",
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--root",
+    "roots",
+    metavar="FINGERPRINT",
+    multiple=True,
+    help="The fingerprint that a party must have, in digits or words; may be given for both.",
+)
+@pass_app
+def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> None:
+    """Check a receipt: every signature, that the parts belong together, that nothing is missing from the trace.
+
+    Names the part that was altered when one was. Whose keys they are it cannot know: compare the fingerprints with
+    the people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
+    """
+    from peer.trust import receipts
+
+    proven = receipts.verify(receipts.decode(_read(file, receipts.MAX_RECEIPT + 1)))
+    document = _document(proven, roots)
+    if app.out.json:
+        app.out.document(document)
+    else:
+        _show(app, document)
+
+
+def _document(proven: Proven, roots: tuple[str, ...]) -> Document:
+    parties = {"sender": proven.sender, "recipient": proven.recipient}
+    matched = dict.fromkeys(parties, False)
+    for typed in roots:
+        having = [name for name, party in parties.items() if party.has_root(typed)]
+        if not having:
+            raise Conflict(
+                "the receipt is whole, but neither party's root key has the fingerprint given with --root",
+                fix="it may be of other people with the same addresses: ask them for their fingerprints",
+            )
+        matched.update(dict.fromkeys(having, True))
+    dispatch, result = proven.dispatch, proven.result
+    return {
+        "verified": True,
+        "dispatch_id": dispatch.id,
+        "status": result.status,
+        "attempt": result.attempt,
+        "sender": _party(proven.sender, matched["sender"]),
+        "recipient": _party(proven.recipient, matched["recipient"]),
+        "task": dispatch.task,
+        "reply": result.reply,
+        "reason": result.reason or None,
+        "created": _time(dispatch.created),
+        "ended": _time(result.created),
+        "attached": [_file(item.name, item.size, item.digest) for item in dispatch.files],
+        "returned": [_file(item.name, item.size, item.digest) for item in result.files],
+        "events": proven.events,
+        "statements": proven.statements,
+        "not_proven": list(NOT_PROVEN),
+    }
+
+
+def _party(party: Party, matched: bool) -> Document:
+    from peer.trust.fingerprints import fingerprint
+
+    return {
+        "user_id": party.user_id,
+        "device_id": party.device,
+        "fingerprint": str(fingerprint(party.root)),
+        "root": MATCHES if matched else NOT_CHECKED,
+    }
+
+
+def _time(ms: int) -> str | None:
+    from peer.store.lists import rfc3339
+
+    try:
+        return rfc3339(ms)
+    except (ValueError, OverflowError):
+        return None  # signed, but in no year that a calendar has
+
+
+def _file(name: str, size: int, digest: bytes) -> Document:
+    return {"name": name, "size": size, "sha256": digest.hex()}
+
+
+def _show(app: App, document: Document) -> None:
+    app.out.line(f"verified: {document['statements']} signed statements, {document['events']} events in one chain")
+    pairs = {
+        "dispatch": string(document["dispatch_id"]),
+        "status": string(document["status"]),
+        "task": string(document["task"]),
+        "reply": string(document["reply"]),
+        "reason": string(document["reason"]),
+        "sent": f"{local_time(document['created'])}, as the sender's clock had it",
+        "ended": f"{local_time(document['ended'])}, as the recipient's clock had it",
+    }
+    app.out.pairs({name: value for name, value in pairs.items() if value != "-"})
+    for word in ("attached", "returned"):
+        for file in document[word]:
+            app.out.line(f"{word} {file['name']} ({file['size']} bytes), SHA-256 {file['sha256']}")
+    for name in ("sender", "recipient"):
+        party = document[name]
+        app.out.line(f"{name}: {party['user_id']}, device {party['device_id']}")
+        said = "it is the one you gave with --root" if party["root"] == MATCHES else NOT_CHECKED
+        style = "green" if party["root"] == MATCHES else "yellow"
+        app.out.line(f"root key {party['fingerprint']}: {said}", indent=2, style=style)
+    for line in document["not_proven"]:
+        app.out.line(f"not proven: {line}", style="dim")
+
+
+def _write(target: Path, raw: bytes) -> None:
+    """Make a new file of this content, readable by its owner alone: it holds a task and what came of it."""
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Conflict(f"{target} is there already", fix="choose another with --out FILE") from None
+    except OSError as error:
+        raise Unavailable(f"can't write {target}: {error.strerror}", fix="choose another with --out FILE") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise Unavailable(f"can't write {target}: {error.strerror}", fix="free some space") from error
+
+
+def _read(file: Path, limit: int) -> bytes:
+    try:
+        with file.open("rb") as reader:
+            return reader.read(limit)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {file}", fix="check the path") from None
+    except OSError as error:
+        raise Unavailable(f"can't read {file}: {error.strerror}", fix="check the path and its permissions") from error

@@ -1,0 +1,231 @@
+"""Secrets in what leaves a machine: found by their form, replaced by their kind. Pure, and linear in a text's length.
+
+It catches what an agent read and repeated in good faith. It cannot catch a secret that was encoded, cut up or that
+looks like any other word: what a run may read, its sender may learn all the same.
+
+Every pattern starts at a literal or at the first character of a run and has bounded parts only, so that no text makes
+it go over the same characters again and again; a text in which the literal does not occur is not searched at all.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+SHORTEST_LITERAL: Final = 8
+"""Characters of a secret known by its value: a shorter one would be found in any text."""
+
+
+class _Form(NamedTuple):
+    """One form of secret. `literals`: one of them occurs in every match. `value` is the named group to replace."""
+
+    kind: str
+    literals: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+def _form(kind: str, literals: str, pattern: str, flags: int = 0) -> _Form:
+    return _Form(kind, tuple(literals.split()), re.compile(pattern, flags | re.ASCII))
+
+
+# At the first character of a word, or after a line's end as JSON and shells write it. What no word begins with (`ghp_`)
+# is found anywhere.
+_START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
+_END: Final = r"(?![A-Za-z0-9_-])"
+_NAMES: Final = (
+    r"(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|auth[_-]?token"
+    r"|access[_-]?token|refresh[_-]?token|client[_-]?secret)"
+)
+_ASSIGNED: Final = rf"{_NAMES}[a-z0-9_-]{{0,20}}[\"']?[ \t]{{0,4}}(?::=|=>|=|:)[ \t]{{0,4}}"
+# What stands where a secret would, and is none: a variable, a template, a mask, a call.
+_NO_VALUE: Final = r"(?![$<{%*\[(]|xxx|\.\.\.)"
+
+_FORMS: Final = (
+    _form("AWS access key", "AKIA ASIA", rf"{_START}(?P<value>A(?:KIA|SIA)[A-Z2-7]{{16}}){_END}"),
+    _form("GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_", rf"(?P<value>gh[pousr]_[A-Za-z0-9]{{36,255}}){_END}"),
+    _form("GitHub token", "github_pat_", rf"(?P<value>github_pat_[A-Za-z0-9_]{{22,255}}){_END}"),
+    _form("GitLab token", "glpat-", r"(?P<value>glpat-[A-Za-z0-9_.-]{20,255})"),
+    _form("Slack token", "xox xapp-", r"(?P<value>x(?:ox[abeoprs]|app)-[A-Za-z0-9-]{10,255})"),
+    _form("Slack webhook", "hooks.slack.com/", r"hooks\.slack\.com/(?P<value>(?:services|workflows)/[\w/-]{20,255})"),
+    _form("Anthropic key", "sk-ant-", r"(?P<value>sk-ant-[A-Za-z0-9_-]{16,400})"),
+    _form(
+        "OpenAI key",
+        "sk-",
+        rf"{_START}(?P<value>sk-(?:(?:proj|svcacct|admin)-[A-Za-z0-9_-]{{20,400}}|[A-Za-z0-9]{{32,400}}{_END}))",
+    ),
+    _form("Google key", "AIza", rf"{_START}(?P<value>AIza[A-Za-z0-9_-]{{35}}){_END}"),
+    _form("Stripe key", "k_live_", r"(?P<value>[sr]k_live_[A-Za-z0-9]{16,255})"),
+    _form("npm token", "npm_", rf"(?P<value>npm_[A-Za-z0-9]{{36}}){_END}"),
+    _form("PyPI token", "pypi-AgE", r"(?P<value>pypi-AgE[A-Za-z0-9_-]{50,400})"),
+    _form(
+        "JSON Web Token",
+        "eyJ",
+        rf"{_START}(?P<value>eyJ[A-Za-z0-9_-]{{8,4096}}\.eyJ[A-Za-z0-9_-]{{8,16384}}\.[A-Za-z0-9_-]{{8,4096}})",
+    ),
+    _form(
+        "password in an address",
+        "://",
+        r"://[^\s/:@\"'<>]{0,200}:" + _NO_VALUE + r"(?P<value>[^\s/@\"'<>]{1,200})@",
+    ),
+    _form(
+        "credentials in a header",
+        "uthorization UTHORIZATION",
+        r"authorization[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?(?:bearer|basic|token)[ \t]{1,4}"
+        + _NO_VALUE
+        + r"(?P<value>[A-Za-z0-9._~+/=-]{8,4096})",
+        re.IGNORECASE,
+    ),
+    _form(
+        "password of a .netrc",
+        "machine",
+        r"\bmachine\s{1,20}\S{1,255}\s{1,20}login\s{1,20}\S{1,255}\s{1,20}password\s{1,20}"
+        r"(?!\[masked: )(?P<value>\S{1,255})",
+    ),
+)
+# Looked for in a text whose lower case has one of the words; quoted, alone on its line as in a .env file, or with
+# a digit in it: `password = ask()` and `password: str` are code.
+_ASSIGNMENTS: Final = tuple(
+    re.compile(_ASSIGNED + _NO_VALUE + value, re.IGNORECASE | re.ASCII | re.MULTILINE)
+    for value in (
+        r"\"" + _NO_VALUE + r"(?P<value>[^\"\s\\]{6,400})\"",
+        r"'" + _NO_VALUE + r"(?P<value>[^'\s\\]{6,400})'",
+        r"(?=[^\s\"'`,;(){}\[\]<>]{0,400}[0-9])(?P<value>[^\s\"'`,;(){}\[\]<>\\]{8,400})(?![(\[.\w])",
+    )
+)
+_ENV_LINE: Final = re.compile(
+    r"^(?:export )?[A-Z0-9_]{0,60}(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_KEY|ACCESS_KEY|PRIVATE_KEY)"
+    rf"[A-Z0-9_]{{0,20}}={_NO_VALUE}(?P<value>[^\s\"'`$(){{}}\[\]<>]{{4,400}})$",
+    re.ASCII | re.MULTILINE,
+)
+_WORDS: Final = ("pass", "secret", "key", "token")
+
+_KEY_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
+_KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
+# One line of such a key as tools show it: with a number, a diff's sign or a quotation mark before it.
+_KEY_LINE: Final = re.compile(
+    r"[ \t]{0,12}[0-9]{0,7}[ \t:→|>+\-]{0,8}(?:[A-Za-z0-9+/=]{0,200}|[A-Za-z-]{2,30}: .{0,100})\r?"
+)
+_LONGEST_KEY: Final = 32_768
+"""Characters between the first and the last line of a key; without a last line in reach, lines that look like it go."""
+
+
+class Masker:
+    """Masks texts, and counts by kind what it found until `drain`. `known`: secrets by value, such as a model's key."""
+
+    def __init__(self, known: Iterable[str] = ()) -> None:
+        self._known = tuple(sorted({text for text in known if len(text) >= SHORTEST_LITERAL}, key=len, reverse=True))
+        self._found: Counter[str] = Counter()
+
+    def drain(self) -> dict[str, int]:
+        """Return how many secrets of each kind were masked since the last time."""
+        found, self._found = dict(self._found), Counter()
+        return found
+
+    def text(self, text: str) -> str:
+        """Return the text with every secret replaced by `[masked: KIND]`."""
+        for secret in self._known:
+            if secret in text:
+                self._found["key of this machine"] += text.count(secret)
+                text = text.replace(secret, _marker("key of this machine"))
+        if "PRIVATE KEY" in text:
+            text = self._without_private_keys(text)
+        for form in _FORMS:
+            if any(literal in text for literal in form.literals):
+                text = self._replaced(form.kind, form.pattern, text)
+        lower = text.lower()
+        if any(word in lower for word in _WORDS):
+            for pattern in (*_ASSIGNMENTS, _ENV_LINE):
+                text = self._replaced("password", pattern, text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """Return a JSON value with every text in it masked, the names of members included."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.text(str(name)): self.value(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(inner) for inner in value]
+        return value
+
+    def content(self, content: bytes) -> bytes | None:
+        """Return a file's content masked, or None when it is no text and holds a secret, which nothing can cut out."""
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            raw = content.decode("latin-1")
+            return content if self.text(raw) == raw else None
+        masked = self.text(text)
+        return content if masked == text else masked.encode()
+
+    def _replaced(self, kind: str, pattern: re.Pattern[str], text: str) -> str:
+        def replace(match: re.Match[str]) -> str:
+            start, end = match.span("value")
+            self._found[kind] += 1
+            return f"{text[match.start() : start]}{_marker(kind)}{text[end : match.end()]}"
+
+        return pattern.sub(replace, text)
+
+    def _without_private_keys(self, text: str) -> str:
+        ends = [match.end() for match in _KEY_END.finditer(text)]
+        parts: list[str] = []
+        at = 0
+        for begin in _KEY_BEGIN.finditer(text):
+            if begin.start() < at:
+                continue
+            closing = bisect_left(ends, begin.end())
+            if closing < len(ends) and ends[closing] - begin.end() <= _LONGEST_KEY:
+                end = ends[closing]
+            else:
+                end = _lines_after(text, begin.end())
+            parts += [self._without_key_tail(text[at : begin.start()]), _marker("private key")]
+            self._found["private key"] += 1
+            at = end
+        return "".join((*parts, self._without_key_tail(text[at:])))
+
+    def _without_key_tail(self, text: str) -> str:
+        """Mask the rest of a key that began before this text did."""
+        parts: list[str] = []
+        at = 0
+        for match in _KEY_END.finditer(text):
+            start = _lines_before(text, match.start(), at)
+            parts += [text[at:start], _marker("private key")]
+            self._found["private key"] += 1
+            at = match.end()
+        return "".join((*parts, text[at:]))
+
+
+def summary(found: Mapping[str, int]) -> str:
+    """Return what `Masker.drain` returned as words: `2 × GitHub token, 1 × password`."""
+    return ", ".join(f"{count} × {kind}" for kind, count in sorted(found.items()))
+
+
+def _marker(kind: str) -> str:
+    return f"[masked: {kind}]"
+
+
+def _lines_after(text: str, at: int) -> int:
+    """Return where the lines end that look like a key's, from the middle of a line on."""
+    end = _line_end(text, at)
+    while end < len(text) and _KEY_LINE.fullmatch(text, end + 1, following := _line_end(text, end + 1)):
+        end = following
+    return end
+
+
+def _lines_before(text: str, at: int, least: int) -> int:
+    """Return where the lines begin that look like a key's, up to the line of `at`."""
+    start = text.rfind("\n", least, at) + 1 or least
+    while start > least:
+        before = text.rfind("\n", least, start - 1) + 1 or least
+        if not _KEY_LINE.fullmatch(text, before, start - 1):
+            break
+        start = before
+    return start
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
