@@ -1,7 +1,7 @@
 """A small MCP server as people have them, for the tests: its tools do what a test wants to see. Not a test itself.
 
-Arguments: names of tools to offer, `name=description` for another description. `--say TEXT` writes to stderr first,
-`--chatter` puts a line that is no message on stdout, `--end` ends at once with status 3.
+Arguments: names of tools to offer, `name=description` for another description; before them `--chatter` to put a line
+that is no message on stdout.
 """
 
 from __future__ import annotations
@@ -70,14 +70,8 @@ async def main(words: list[str]) -> None:
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    while words and words[0].startswith("--"):
-        option = words.pop(0)
-        if option == "--say":
-            sys.stderr.write(words.pop(0) + "\n")
-            sys.stderr.flush()
-        elif option == "--chatter":
-            sys.stdout.write("Welcome to this server!\n")
-            sys.stdout.flush()
-        elif option == "--end":
-            sys.exit(3)
+    if words[0] == "--chatter":
+        sys.stdout.write("Welcome to this server!\n")
+        sys.stdout.flush()
+        del words[0]
     anyio.run(main, words, backend="trio")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 
-from sandbox import frames, mcp_bridge
+from sandbox import frames, mcp_bridge, mcp_link
 from sandbox.errors import SandboxError
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
@@ -88,11 +88,12 @@ async def test_a_server_sees_the_machine_but_nothing_of_ours(tmp_path: Path) -> 
 
 
 async def test_a_server_that_does_not_start_fails_the_run_at_once(tmp_path: Path) -> None:
-    broken = server("--say", "first", "--say", "no \x1b[31mcredentials", "--end")
+    broken = server(command=["sh", "-c", "echo first >&2; printf 'no \\033[31mcredentials' >&2; exit 3"])
+    waiting = server(command=["sleep", "1000"], name="other")
     async with dp_agent() as node:
         began = trio.current_time()
-        finished = await node.run(start(tmp_path, call("say"), mcp_servers=[broken, server("say", name="other")]))
-        assert trio.current_time() - began < 8
+        finished = await node.run(start(tmp_path, call("say"), mcp_servers=[broken, waiting]))
+        assert trio.current_time() - began < mcp_link.START_SECONDS / 2
     assert (finished.status, finished.code) == ("failed", 503)
     assert finished.reason is not None and "notes did not start" in finished.reason
     assert "first / no \N{REPLACEMENT CHARACTER}[31mcredentials" in finished.reason
