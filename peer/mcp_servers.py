@@ -134,10 +134,11 @@ def filled_in(words: Sequence[str], env: Mapping[str, str] | None = None) -> lis
 def _read(path: Path, member: str) -> dict[str, Any]:
     """The servers that a file names. OSError, or ValueError with what is wrong with the file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ValueError("it is not a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not a plain file")
         if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
             raise ValueError("others than you may write it")
         raw = file.read(MAX_FILE + 1)

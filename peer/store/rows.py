@@ -77,7 +77,7 @@ class EdgeRule:
 
 @dataclass(frozen=True, slots=True)
 class EdgeMcpServer:
-    """An MCP server as an edge pins it. `command`: JSON list; `tools`: JSON {tool: hex SHA-256}, None: not listed yet."""
+    """An MCP server as an edge pins it. `command`: JSON list; `tools`: JSON {tool: hex SHA-256}, None until listed."""
 
     edge_id: str
     name: str
