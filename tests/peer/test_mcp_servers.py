@@ -164,7 +164,8 @@ def make_disguises(folder: Path) -> None:
     folder.mkdir()
     real = folder / "dispatch-mcp"
     real.write_text("#!/usr/bin/python3\nfrom mcp_plugin.server import main\nmain()\n")
-    (folder / "linked").symlink_to(real)
+    (folder / "dispatch-daemon").write_bytes(b"\x7fELF\0")  # compiled: only its name tells
+    (folder / "linked").symlink_to("dispatch-daemon")
     (folder / "copied").write_bytes(real.read_bytes())
     (folder / "wrapper").write_text("#!/bin/sh\ncd /\nexec dispatch-mcp --stdio\n")
     (folder / "wrapper.js").write_text("require('child_process').spawn('dispatch-mcp')\n")
