@@ -124,20 +124,20 @@ def test_what_can_be_granted_is_said(recipient: Recipient, world: World) -> None
     assert remote["code"] == 422 and "network" in remote["message"]
     assert bob.cli(*edit, "*", "--json").json["scopes"]["mcp_servers"] == ["notes"]
 
-    carol = world.person("carol")
-    invited = carol.client.invite(bob.email)
+    nora = world.person("nora")
+    invited = nora.client.invite(bob.email)
     menu = bob.cli("accept-invitation", invited["link"], "--json", status=2).json
     assert menu["installed_mcp_servers"] == ["notes"]
     assert menu["menu"][2]["mcp_servers"] == ["notes"]
     assert [line.partition(":")[0] for line in menu["mcp_servers_left_out"]] == ["remote"]
     shown = bob.cli("accept-invitation", invited["link"], status=2)
     assert "not to be granted: remote" in shown + shown.errors
-    connect(carol, bob, mcp_servers="notes")
+    connect(nora, bob, mcp_servers="notes")
     [(command,)] = bob.rows(
-        "SELECT command FROM edge_mcp_servers JOIN edges USING (edge_id) WHERE user_id = ?", carol.email
+        "SELECT command FROM edge_mcp_servers JOIN edges USING (edge_id) WHERE user_id = ?", nora.email
     )
     assert json.loads(command)[1:] == [str(SERVER), "say"]
-    bob.client.revoke_trust(carol.email)
+    bob.client.revoke_trust(nora.email)
 
 
 def test_a_server_that_does_not_start_fails_the_run_and_tells_the_sender_nothing(recipient: Recipient) -> None:
