@@ -160,6 +160,8 @@ def _show_offer(app: App, offer: Document) -> None:
     app.out.line(heading(string(offer.get("inviter"))))
     for item in menu(_servers(offer)):
         app.out.line(f"{item.number}  {item.title} ({item.explains})", indent=2)
+    for reason in offer.get("mcp_servers_left_out") or []:
+        app.out.line(f"not to be granted: {string(reason)}", indent=2)
     app.out.line(AFTERWARDS)
     verified = "verified" if offer.get("verified") else "unverified: compare it with them"
     app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))} ({verified})")

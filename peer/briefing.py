@@ -7,13 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from peer import mcp_servers
 from peer.context import Context
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import Forbidden, Invalid
 from peer.protocol.statements import Dispatch
 from peer.settings import Settings
 from peer.steps import receiving, running
-from peer.store import dispatches, rows
-from peer.trust import scopes
+from peer.store import dispatches, edges, rows
+from peer.trust import grants, scopes
 from sandbox import frames
 
 ANSWER_SECONDS = 120.0
@@ -48,7 +49,8 @@ def start_frame(
             for item in dispatches.files(db, row.dispatch_id, "attachment")
         ],
         tools=list(scope.tools),
-        mcp_servers=list(scope.mcp_servers),
+        mcp_servers=granted_servers(db, context, row),
+        mcp_refused=grants.DISPATCH_TOOLS,
         paths=list(scope.paths),
         approval=scope.approval,
         rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern) for rule in rules],
@@ -63,6 +65,43 @@ def start_frame(
         model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
+
+
+def granted_servers(db: sqlite3.Connection, context: Context, row: rows.Dispatch) -> list[frames.McpServer]:
+    """Return the MCP servers of a dispatch's edge, ready to start, each exactly as it was granted.
+
+    Raises Forbidden for one that is gone, cannot be used or is not what was granted any more.
+    """
+    scope, _ = running.scope_of(db, row.edge_id)
+    if not scope.mcp_servers:
+        return []
+    found = mcp_servers.discover(context.state.path)
+    pinned = edges.mcp_servers(db, row.edge_id)
+    servers = []
+    for name in scope.mcp_servers:
+        pin, server = pinned.get(name), found.servers.get(name)
+        if server is None:
+            raise _not_as_granted(name, row.peer, "is not installed here any more")
+        if grants.is_dispatch(server.offer):
+            raise _not_as_granted(name, row.peer, "is dispatch itself by now, and a run never dispatches onward")
+        if server.unusable:
+            raise _not_as_granted(name, row.peer, f"cannot be used any more: {server.unusable}")
+        if pin is None or tuple(msgspec.json.decode(pin.command)) != server.command:
+            raise _not_as_granted(name, row.peer, "is started by another command than when it was granted")
+        servers.append(
+            frames.McpServer(
+                name=name,
+                command=mcp_servers.filled_in(server.command),
+                env=mcp_servers.environment(server),
+                tools=None if pin.tools is None else msgspec.json.decode(pin.tools),
+            )
+        )
+    return servers
+
+
+def _not_as_granted(name: str, peer: str, why: str) -> Forbidden:
+    fix = f"look at it, then grant what you want: `dispatch trust edit {peer} --mcp-servers …`"
+    return Forbidden(f"the MCP server `{name}` of this edge {why}", fix=fix)
 
 
 def _script(settings: Settings) -> list[frames.ScriptStep]:

@@ -21,6 +21,7 @@ import trio
 
 from peer import inbound
 from peer import settings as settings_file
+from peer.briefing import granted_servers
 from peer.broker_link import BrokerLink
 from peer.context import Context, Effects
 from peer.delivery import AddressBook, Intake, Puller, StoredOutbox
@@ -262,6 +263,8 @@ class Node:
         context = self.context
         await context.store.read(lambda db: receiving.received(db, dispatch_id))
         self._check_can_run()
+        # Again at the start of the run; here so that one who must edit the edge first can accept afterwards.
+        await context.store.read(lambda db: granted_servers(db, context, receiving.received(db, dispatch_id)))
         folder = await self.folders.choose(dispatch_id, cwd)
         row, scope = await self.step(
             lambda db, effects: receiving.accept(db, context, dispatch_id, effects, cwd=folder or "")

@@ -74,6 +74,7 @@ class Run:
         self._writer: frames.FrameWriter | None = None
         self._scope_of_task = trio.CancelScope()
         self._sandbox: frames.SandboxFacts | None = None
+        self._mcp_commands: dict[str, list[str]] = {}
 
     # --- from outside
 
@@ -99,6 +100,7 @@ class Run:
             with self._scope_of_task:
                 try:
                     start = await self._context.store.read(brief)
+                    self._mcp_commands = {server.name: server.command for server in start.mcp_servers}
                     finished = await self._converse(start)
                 except Exception as raised:
                     finished = self._broken(raised)
@@ -173,6 +175,8 @@ class Run:
                                 db, self._context, self.dispatch_id, self.attempt, effects
                             )
                         )
+                    case frames.McpListed():
+                        await self._pin(frame)
                     case frames.Call():
                         await self._judge(frame)
                     case frames.CallClosed():
@@ -186,6 +190,15 @@ class Run:
             log.warning("run.bad_frame", dispatch=self.dispatch_id, error=str(error)[:200])
             return frames.Finished(status="failed", reason="the agent's process spoke nonsense", code=500)
         return None
+
+    async def _pin(self, listed: frames.McpListed) -> None:
+        """Remember what a server offered the first time: whatever it offers later, the person is asked about."""
+        command = self._mcp_commands.get(listed.server, [])
+        await self._step(
+            lambda db, _effects: running.mcp_listed(
+                db, self.dispatch_id, self.attempt, listed.server, command, listed.tools
+            )
+        )
 
     async def _judge(self, call: frames.Call) -> None:
         """A call that the scope permits: the edge is looked at anew; one that wants a person waits for the answer."""
@@ -206,7 +219,7 @@ class Run:
             return
         now = self._context.clock()
         document = msgspec.to_builtins(call)
-        kept = ("tool", "input", "resolved_path", "diff", "unusual", "rule_if_always", "agent_id")
+        kept = ("tool", "input", "resolved_path", "diff", "unusual", "rule_if_always", "agent_id", "mcp_pin")
         item = rows.Approval(
             dispatch_id=self.dispatch_id,
             request_id=call.call_id,

@@ -22,6 +22,7 @@ SECRETS = (
     "device.key",
     "root.key",
     "local.token",
+    "shareable-mcp.json",
     "store.db",
     "store.db-wal",
     "store.db-shm",

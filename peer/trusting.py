@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
+from peer import mcp_servers
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Invalid
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, introducing
-from peer.store import contacts, invitations, lists, rows, views
+from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import fingerprints, grants, menu, paths, scopes
 from peer.trust import invitations as invitation_life
 
@@ -93,22 +94,26 @@ class Trusting:
         invitation, _ = open_as(Invitation, row.raw)
         fingerprint = views.inviter_fingerprint(row)
         chosen = _chosen(request)
+        found = await self._installed()
         if chosen.tools is msgspec.UNSET:
             return {
                 "status": "scope_choice_required",
                 "inviter": invitation.issuer_user,
                 "heading": menu.heading(invitation.issuer_user),
-                "menu": msgspec.to_builtins(menu.menu(())),
+                "menu": msgspec.to_builtins(menu.menu(found.offers)),
                 "afterwards": menu.AFTERWARDS,
-                "installed_mcp_servers": [],
+                "installed_mcp_servers": list(grants.grantable_names(found.offers)),
+                "mcp_servers_left_out": _left_out(found),
                 "fingerprint": fingerprint,
                 "verified": bool(row.verified),
             }
-        scope = grants.grant(chosen, installed=(), now=self._context.clock())
+        scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._with_checked_paths(scope)
         self._confirm(scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint)
         edge = await self._node.step(
-            lambda db, effects: introducing.accept(db, self._context, row.token, scope, effects)
+            lambda db, effects: introducing.accept(
+                db, self._context, row.token, scope, effects, mcp_commands=_commands(scope, found)
+            )
         )
         return {
             "status": edge.status,
@@ -153,12 +158,20 @@ class Trusting:
         if chosen != grants.ScopeInput():
             edge, verified = await self._context.store.read(lambda db: _edge_and_verified(db, user_id))
             old = scopes.decode(edge.scope)
+            found = await self._installed()
             new = await self._with_checked_paths(
-                grants.edit(old, chosen, installed=(), now=self._context.clock()), unless=old
+                grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
-            if scopes.widens(old, new):
+            commands = None if chosen.mcp_servers is msgspec.UNSET else _commands(new, found)
+            pinned = await self._context.store.read(lambda db: edges.mcp_servers(db, edge.edge_id))
+            others = any(
+                pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
+            )
+            if others or scopes.widens(old, new):
                 self._confirm(new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id))
-            await self._node.step(lambda db, effects: granting.edit(db, self._context, user_id, new, effects))
+            await self._node.step(
+                lambda db, effects: granting.edit(db, self._context, user_id, new, effects, mcp_commands=commands)
+            )
         return await self.show(peer)
 
     async def set_paused(self, peer: str, *, paused: bool) -> Document:
@@ -195,6 +208,9 @@ class Trusting:
             await self._context.store.write(lambda db: introducing.open_link(db, link))
         return await self._context.store.read(lambda db: introducing.answerable(db, self._context, token))
 
+    async def _installed(self) -> mcp_servers.Found:
+        return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
+
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
@@ -228,6 +244,17 @@ def _chosen(request: Mapping[str, Any]) -> grants.ScopeInput:
         return msgspec.convert(given, grants.ScopeInput)
     except msgspec.ValidationError as error:
         raise Invalid(f"the scope is not of the form it must have: {error}") from error
+
+
+def _commands(scope: scopes.Scope, found: mcp_servers.Found) -> dict[str, str]:
+    """Return what to pin of each granted MCP server: name → command, JSON."""
+    return {name: msgspec.json.encode(found.servers[name].command).decode() for name in scope.mcp_servers}
+
+
+def _left_out(found: mcp_servers.Found) -> list[str]:
+    """Return, in sentences, which MCP servers cannot be granted and which configuration cannot be read."""
+    said = [f"{server.name}: {server.unusable}" for server in found.servers.values() if server.unusable]
+    return [*said, *found.warnings]
 
 
 def _edge_and_verified(db: Any, user_id: str) -> tuple[rows.Edge, bool]:

@@ -1,9 +1,9 @@
 """`dp-agent`: runs one accepted dispatch and speaks frames with the node on stdin and stdout. Decides no
 policy.
 
-One process, one run. In order: read `start`; make the run's folders; build the sandbox and prove it; open
-the door to the model; let the runtime work, each call through the gate; end it; collect what it returns;
-say `finished`.
+One process, one run. In order: read `start`; make the run's folders; open the door to the model; build the
+sandbox and prove it; start the granted MCP servers beside it; let the runtime work, each call through the
+gate; end it; collect what it returns; say `finished`.
 
 How it ends early. `cancel`: the whole tree is killed, then `finished`. End of input: the node is gone,
 nobody would read another word, so this process exits on the spot. SIGKILL of this process: the kernel kills
@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
-from sandbox import brief, budgets, frames, proof, returns, rundir, runtimes
+from sandbox import brief, budgets, frames, mcp_bridge, proof, returns, rundir, runtimes
 from sandbox.confinement import CanaryReport, Profile, Snapshot, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
@@ -118,15 +118,23 @@ class Agent:
                 nursery.start_soon(trio.to_thread.run_sync, runtime.prepare)
                 nursery.start_soon(self._look_before, profile)
                 self._facts = _facts(await prove(profile))
-            await self._writer.send(frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version))
-            return await self._let_work(runtime, profile)
+            hidden = rundir.hidden(start, self._run_dir)
+            async with mcp_bridge.opened(start.mcp_servers, refused=start.mcp_refused, hidden=hidden) as bridge:
+                for server, pins in bridge.first_listed.items():
+                    await self._writer.send(frames.McpListed(server=server, tools=pins))
+                await self._writer.send(
+                    frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version)
+                )
+                return await self._let_work(runtime, profile, bridge)
 
-    async def _let_work(self, runtime: runtimes.Runtime, profile: Profile) -> runtimes.Outcome:
+    async def _let_work(
+        self, runtime: runtimes.Runtime, profile: Profile, bridge: mcp_bridge.McpBridge
+    ) -> runtimes.Outcome:
         start = self._start
-        for server in start.mcp_servers:
-            await self._emit(frames.Status(status="mcp_server_absent", detail=server))
+        for reason in bridge.left_out:
+            await self._emit(frames.Status(status="mcp_tool_left_out", detail=reason))
         self._gate = Gate(
-            rundir.scope(start, profile),
+            replace(rundir.scope(start, profile), mcp_tools=frozenset(bridge.tools), changed=bridge.changed),
             resolve=resolver(profile.outside),
             send=self._writer.send,
             emit=self._emit,
@@ -146,6 +154,7 @@ class Agent:
             tools=frozenset(start.tools) & GRANTABLE_TOOLS,
             budget=start.budget,
             model=start.model.name,
+            mcp=bridge,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gate, self._gate)

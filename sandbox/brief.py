@@ -40,11 +40,12 @@ def instructions(start: frames.Start, folders: Sequence[str]) -> str:
     returning = "You cannot write files here: answer in words."
     if writes:
         returning = f"Files you write into {WORKSPACE}/{OUT} go back to the sender at the end."
+    servers = [f"the tools of the owner's MCP server {server.name}" for server in start.mcp_servers]
     return _INSTRUCTIONS.format(
         sender=_line(start.sender),
         places=" ".join(places),
         returning=returning,
-        tools=", ".join(sorted(start.tools)) or "no tools at all; answer in words",
+        tools=", ".join([*sorted(start.tools), *servers]) or "no tools at all; answer in words",
     )
 
 

@@ -6,7 +6,7 @@ and lines that end before their newline are a `FrameError`; neither side guesses
 dispatch means.
 
 node → agent: `Start`, `Answer`, `Cancel` (and the end of input: the node is gone, end everything at once).
-agent → node: `Started`, `Event`, `Call`, `CallClosed`, `Finished`.
+agent → node: `McpListed`, `Started`, `Event`, `Call`, `CallClosed`, `Finished`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,22 @@ class Model(_Value, frozen=True):
     def __repr__(self) -> str:
         key = "None" if self.api_key is None else "'…'"
         return f"Model(base_url={self.base_url!r}, api_key={key}, name={self.name!r})"
+
+
+class McpServer(_Value, frozen=True):
+    """An MCP server of the person that this run may use: what starts it, and its whole environment.
+
+    `tools`: pinned tools, name → hex SHA-256 of what the server says of it; None when it was never listed since the
+    grant. `env` holds the person's secrets and is never repeated.
+    """
+
+    name: str
+    command: list[str]
+    env: dict[str, str] = {}
+    tools: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"McpServer(name={self.name!r}, env={sorted(self.env)!r})"
 
 
 class ScriptStep(_Value, frozen=True):
@@ -174,7 +190,9 @@ class Start(_Value, frozen=True, tag_field="kind", tag="start"):
     files: list[Attachment] = []
     script: list[ScriptStep] = []
     tools: list[str] = []
-    mcp_servers: list[str] = []
+    mcp_servers: list[McpServer] = []
+    mcp_refused: str = ""
+    """A regular expression: a server with a tool of such a name is not used."""
     paths: list[str] = []
     approval: Literal["manual", "auto"] = "manual"
     rules: list[Rule] = []
@@ -211,6 +229,13 @@ ToAgent = Start | Answer | Cancel
 # --- agent → node -----------------------------------------------------------------------------------------
 
 
+class McpListed(_Value, frozen=True, tag_field="kind", tag="mcp_listed"):
+    """What a server listed at its first start since the grant: tool → hex SHA-256, for the edge to pin."""
+
+    server: str
+    tools: dict[str, str]
+
+
 class Started(_Value, frozen=True, tag_field="kind", tag="started"):
     """The sandbox stands and is proven; the runtime begins."""
 
@@ -237,6 +262,8 @@ class Call(_Value, frozen=True, tag_field="kind", tag="call"):
     diff: str | None = None
     unusual: list[str] = []
     rule_if_always: Rule | None = None
+    mcp_pin: str | None = None
+    """Of an MCP tool that is new or changed since it was pinned: what to pin when a person allows the call."""
 
 
 class CallClosed(_Value, frozen=True, tag_field="kind", tag="call_closed"):
@@ -261,7 +288,7 @@ class Finished(_Value, frozen=True, tag_field="kind", tag="finished"):
     sandbox: SandboxFacts | None = None
 
 
-ToNode = Started | Event | Call | CallClosed | Finished
+ToNode = McpListed | Started | Event | Call | CallClosed | Finished
 
 
 # --- lines ------------------------------------------------------------------------------------------------

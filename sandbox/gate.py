@@ -23,6 +23,7 @@ from sandbox import frames, preview
 from sandbox.policy import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
+CHANGED: Final = "this MCP tool is new, or not as it was when it was granted"
 _CALL_ID_LIMIT: Final = 190
 
 
@@ -118,8 +119,12 @@ class Gate:
             agent_id=agent_id,
             resolved_path=decision.path,
             diff=await self._diff(tool, arguments, decision.path),
-            unusual=preview.unusual(self._scope, tool, arguments, decision.path, resolve=self._resolve),
+            unusual=[
+                *preview.unusual(self._scope, tool, arguments, decision.path, resolve=self._resolve),
+                *([CHANGED] if tool in self._scope.changed else []),
+            ],
             rule_if_always=decision.rule,
+            mcp_pin=self._scope.changed.get(tool),
         )
         answer = await self._ask(call)
         if answer is None:
@@ -154,6 +159,9 @@ class Gate:
         grant = answer.grant if call.verdict == "ask" else None
         if call.verdict == "ask":
             self._denials = 0
+            # A person saw that the tool is another one, and agreed: the edge takes it as it is now.
+            still = {tool: pin for tool, pin in self._scope.changed.items() if tool != call.tool}
+            self._scope = replace(self._scope, changed=still)
         if call.rule_if_always is not None and grant == "session":
             self._session |= {call.rule_if_always}
         if call.rule_if_always is not None and grant == "always":

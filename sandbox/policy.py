@@ -6,8 +6,9 @@ denies early and explains, and it shows the person the path that the call really
 
 Order of the decision, first match wins, and nothing later can undo a denial:
 1. the tool is not granted → deny;  2. the input is not what the tool takes → deny;
-3. a path leaves the scope → deny;  4. the edge is `auto` → allow;
-5. a stored rule equals the call → allow by rule;  6. a session grant does → allow by session;  7. ask.
+3. a path leaves the scope → deny;  4. the tool changed since a person granted it → ask;
+5. the edge is `auto` → allow;  6. a stored rule equals the call → allow by rule;
+7. a session grant does → allow by session;  8. ask.
 
 A rule is (tool, pattern) and matches by equality only, never by prefix, glob or tool alone. The pattern is
 the call's own argument in one canonical spelling (`rule_for`):
@@ -31,7 +32,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import msgspec
@@ -74,7 +75,8 @@ class Scope:
 
     On this machine: `roots`, folders or files a call may name, `workspace` and `project` among them;
     `project` is the folder the run starts in. In the agent's view: `cwd`, where relative paths start, and
-    `home`, what `~` means. `mcp_tools`: full names, `mcp__server__tool`.
+    `home`, what `~` means. `mcp_tools`: full names, `mcp__server__tool`; `changed`: those of them that are
+    not as the edge has them pinned, with what they are now.
     """
 
     tools: frozenset[str]
@@ -86,6 +88,7 @@ class Scope:
     approval: Literal["manual", "auto"] = "manual"
     rules: frozenset[Rule] = frozenset()
     mcp_tools: frozenset[str] = frozenset()
+    changed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ def decide(
         rule = _rule(scope, tool, arguments, path)
     except _Denied as denied:
         return Decision("deny", "scope", denied.reason, denied.path)
+    if tool in scope.changed:
+        return Decision("ask", "scope", path=path, rule=rule)
     if scope.approval == "auto":
         return Decision("allow", "scope", path=path, rule=rule)
     if rule in scope.rules:

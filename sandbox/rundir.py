@@ -85,7 +85,7 @@ def profile(start: frames.Start, run_dir: RunDir, *, programs: tuple[Root, ...],
 
 
 def scope(start: frames.Start, profile: Profile) -> Scope:
-    """What the gate allows. Unknown tool names are dropped here and denied there."""
+    """What the gate allows of the built-in tools. Unknown names are dropped here and denied there."""
     return Scope(
         tools=frozenset(start.tools) & GRANTABLE_TOOLS,
         roots=(str(profile.workspace), *(str(root.path) for root in profile.roots)),
@@ -96,6 +96,11 @@ def scope(start: frames.Start, profile: Profile) -> Scope:
         approval=start.approval,
         rules=frozenset(start.rules),
     )
+
+
+def hidden(start: frames.Start, run_dir: RunDir) -> tuple[Path, ...]:
+    """What the person's MCP servers may not see, though they are the person's own."""
+    return (run_dir.path, *(Path(path) for path in start.protected))
 
 
 def _folders(start: frames.Start) -> tuple[Root, ...]:

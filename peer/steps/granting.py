@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from peer.context import Context, Effects
 from peer.protocol.answers import Answer
@@ -22,9 +23,22 @@ def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
     return edge
 
 
-def edit(db: sqlite3.Connection, context: Context, user_id: str, scope: scopes.Scope, effects: Effects) -> rows.Edge:
-    """Replace the scope of an edge I granted, and tell the other side the summary of it."""
+def edit(
+    db: sqlite3.Connection,
+    context: Context,
+    user_id: str,
+    scope: scopes.Scope,
+    effects: Effects,
+    *,
+    mcp_commands: Mapping[str, str] | None = None,
+) -> rows.Edge:
+    """Replace the scope of an edge I granted, and tell the other side the summary of it.
+
+    `mcp_commands`: of each MCP server in the scope the command to pin, as JSON; None where the servers were not named.
+    """
     edge = granted(db, user_id)
+    if mcp_commands is not None:
+        edges.pin_mcp_servers(db, edge.edge_id, mcp_commands)
     edges.set_scope(db, edge.edge_id, scopes.encode(scope).decode(), context.clock())
     _tell_change(db, context, edge, edge.status, scope, effects)
     effects.contacts_changed = True

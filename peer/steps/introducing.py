@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peer.context import Context, Effects
@@ -173,8 +174,18 @@ def answerable(db: sqlite3.Connection, context: Context, token: str) -> rows.Inv
     return row
 
 
-def accept(db: sqlite3.Connection, context: Context, token: str, scope: scopes.Scope, effects: Effects) -> rows.Edge:
+def accept(
+    db: sqlite3.Connection,
+    context: Context,
+    token: str,
+    scope: scopes.Scope,
+    effects: Effects,
+    *,
+    mcp_commands: Mapping[str, str] | None = None,
+) -> rows.Edge:
     """Offer the inviter an edge of this scope: pinned, stored and queued for broker and courier in one step.
+
+    `mcp_commands`: of each MCP server in the scope the command to pin, as JSON.
 
     Raises NotFound, Conflict, Gone; Forbidden where the inviter's root is not the one pinned before.
     """
@@ -222,6 +233,7 @@ def accept(db: sqlite3.Connection, context: Context, token: str, scope: scopes.S
             changed=now,
         ),
     )
+    edges.pin_mcp_servers(db, edge_id, mcp_commands or {})
     invitations.set_status(db, token, invitation_life.next_state("open", "accept"))
     _queue_answer(db, device_set, token, "accepted", acceptance, now)
     outbox.put(

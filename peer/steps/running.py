@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from peer import mcp_servers
 from peer.context import Context, Effects
 from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
@@ -28,6 +29,24 @@ def started(db: sqlite3.Connection, context: Context, dispatch_id: str, attempt:
     state = lifecycle.next_state("recipient", row.state, "started")
     dispatches.move(db, dispatch_id, state, context.clock())
     receiving.tell(db, context, row, "running", effects)
+
+
+def mcp_listed(
+    db: sqlite3.Connection,
+    dispatch_id: str,
+    attempt: int,
+    server: str,
+    command: Sequence[str],
+    tools: Mapping[str, str],
+) -> None:
+    """Pin on the edge what a granted MCP server listed at its first start: tool → hex digest.
+
+    `command`: what was started, which the edge may have been edited away from meanwhile.
+    """
+    edge_id = current(db, dispatch_id, attempt).edge_id
+    pinned = edges.mcp_servers(db, edge_id).get(server)
+    if pinned is not None and mcp_servers.filled_in(msgspec.json.decode(pinned.command)) == list(command):
+        edges.pin_first_tools(db, edge_id, server, msgspec.json.encode(tools).decode())
 
 
 def record(
@@ -134,6 +153,10 @@ def answer(
         row = current(db, dispatch_id, asked.attempt)
         edges.add_rule(db, row.edge_id, rule["tool"], rule["pattern"], now)
         effects.contacts_changed = True
+    if allow and (pin := msgspec.json.decode(asked.call).get("mcp_pin")):
+        # The person was shown that this tool is new or another: from now on it is the one they granted.
+        _, server, tool = str(msgspec.json.decode(asked.call)["tool"]).split("__", 2)
+        edges.pin_tool(db, current(db, dispatch_id, asked.attempt).edge_id, server, tool, pin)
     effects.changed.add(dispatch_id)
     return asked
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
-from peer.store.rows import Edge, EdgeRule, all_of, one
+import msgspec
+
+from peer.store.rows import Edge, EdgeMcpServer, EdgeRule, all_of, one
 
 OPEN = ("offered", "active", "paused")
 
@@ -112,3 +115,36 @@ def admitted_since(db: sqlite3.Connection, edge_id: str, since: int, *, at_least
         (edge_id, made_since, since),
     )
     return [int(row[0]) for row in rows]
+
+
+def mcp_servers(db: sqlite3.Connection, edge_id: str) -> dict[str, EdgeMcpServer]:
+    """Return the MCP servers that an edge grants, as they are pinned, by name."""
+    rows = db.execute("SELECT * FROM edge_mcp_servers WHERE edge_id = ? ORDER BY name", (edge_id,))
+    return {row.name: row for row in all_of(EdgeMcpServer, rows.fetchall())}
+
+
+def pin_mcp_servers(db: sqlite3.Connection, edge_id: str, commands: Mapping[str, str]) -> None:
+    """Pin exactly these servers, name → command (JSON); one with the command of before keeps its tools."""
+    for name, command in commands.items():
+        db.execute(
+            "INSERT INTO edge_mcp_servers (edge_id, name, command) VALUES (?, ?, ?) ON CONFLICT (edge_id, name) "
+            "DO UPDATE SET command = excluded.command, tools = NULL WHERE command <> excluded.command",
+            (edge_id, name, command),
+        )
+    for name in mcp_servers(db, edge_id).keys() - commands.keys():
+        db.execute("DELETE FROM edge_mcp_servers WHERE edge_id = ? AND name = ?", (edge_id, name))
+
+
+def pin_first_tools(db: sqlite3.Connection, edge_id: str, name: str, tools: str) -> None:
+    """Pin the tools (JSON) that a server listed, if none of it are yet."""
+    db.execute(
+        "UPDATE edge_mcp_servers SET tools = ? WHERE edge_id = ? AND name = ? AND tools IS NULL", (tools, edge_id, name)
+    )
+
+
+def pin_tool(db: sqlite3.Connection, edge_id: str, name: str, tool: str, digest: str) -> None:
+    """Pin one tool of a server as it is now (hex SHA-256)."""
+    server = mcp_servers(db, edge_id).get(name)
+    if server is not None:
+        tools = msgspec.json.encode({**msgspec.json.decode(server.tools or "{}"), tool: digest}).decode()
+        db.execute("UPDATE edge_mcp_servers SET tools = ? WHERE edge_id = ? AND name = ?", (tools, edge_id, name))

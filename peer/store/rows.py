@@ -76,6 +76,16 @@ class EdgeRule:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeMcpServer:
+    """An MCP server as an edge pins it. `command`: JSON list; `tools`: JSON {tool: hex SHA-256}, None until listed."""
+
+    edge_id: str
+    name: str
+    command: str
+    tools: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Invitation:
     """An invitation sent or received; `token` is its id."""
 

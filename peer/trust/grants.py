@@ -38,15 +38,22 @@ _DISPATCH_PROGRAMS: Final = re.compile(
     re.IGNORECASE,
 )
 _WORDS: Final = re.compile(r"[^\s'\";|&]+")  # a whole shell line may be one argument
-_DISPATCH_TOOL: Final = re.compile(r"(?:^|__)dispatch_[a-z_]+$", re.IGNORECASE)
+DISPATCH_TOOLS: Final = r"(?i)(?:^|__)dispatch_[a-z_]+$"
+"""What a tool of dispatch is called, also behind the prefixes of those who pass it on."""
+_DISPATCH_TOOL: Final = re.compile(DISPATCH_TOOLS)
 
 
 class McpServer(msgspec.Struct, frozen=True):
-    """An MCP server installed here: its name, the command that starts it, its tools where they are known."""
+    """An MCP server installed here: its name, the command that starts it, its tools where they are known.
+
+    `unusable`: why it cannot be granted, "" when it can. `dispatch`: it is known to be dispatch by more than its words.
+    """
 
     name: str
     command: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    unusable: str = ""
+    dispatch: bool = False
 
 
 class BudgetInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,34 +139,45 @@ def parse_mcp_servers(given: str | Iterable[str], installed: Sequence[McpServer 
     installed, Forbidden for dispatch itself: a run never dispatches onward.
     """
     servers = [McpServer(server) if isinstance(server, str) else server for server in installed]
-    grantable = {server.name for server in servers if not is_dispatch(server)}
+    grantable = grantable_names(servers)
     names = _split(given)
     if names == ["*"]:
-        return tuple(sorted(grantable))
+        return grantable
     if names in ([], ["none"]):
         return ()
-    known = {server.name for server in servers}
+    known = {server.name: server for server in servers}
     for name in names:
         if name in ("*", "none"):
             raise Invalid(f"`{name}` cannot be named beside other MCP servers", fix="give *, none or names")
-        if is_dispatch(McpServer(name)) or (name in known and name not in grantable):
+        if is_dispatch(known.get(name, McpServer(name))):
             raise Forbidden(
                 f"the MCP server `{_shown(name)}` is dispatch itself: a run never dispatches onward",
                 fix="leave it out",
             )
+        listed = ", ".join(grantable) or "none"
         if name not in known:
-            listed = ", ".join(sorted(grantable)) or "none"
             raise Invalid(
-                f"no MCP server `{_shown(name)}` is installed here" + _nearest(name, sorted(grantable)),
+                f"no MCP server `{_shown(name)}` is installed here" + _nearest(name, grantable),
                 fix=f"installed are: {listed}",
             )
+        if known[name].unusable:
+            raise Invalid(
+                f"the MCP server `{_shown(name)}` cannot be granted: {known[name].unusable}",
+                fix=f"those that can are: {listed}",
+            )
     return tuple(sorted(set(names)))
+
+
+def grantable_names(servers: Iterable[McpServer]) -> tuple[str, ...]:
+    """The names of those that can be granted, sorted: neither unusable nor dispatch itself."""
+    return tuple(sorted({server.name for server in servers if not server.unusable and not is_dispatch(server)}))
 
 
 def is_dispatch(server: McpServer) -> bool:
     """Whether a server is dispatch, told by what it runs and offers; its name alone is enough too, to be safe."""
     return (
-        "dispatch" in re.split(r"[^a-z0-9]+", server.name.lower())
+        server.dispatch
+        or "dispatch" in re.split(r"[^a-z0-9]+", server.name.lower())
         or any(_DISPATCH_PROGRAMS.search(word) for part in server.command for word in _WORDS.findall(part))
         or any(_DISPATCH_TOOL.search(tool) for tool in server.tools)
     )

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from peer.protocol.errors import Invalid
-from peer.trust.grants import McpServer, is_dispatch
+from peer.trust.grants import McpServer, grantable_names
 from peer.trust.scopes import TOOLS
 
 Kind = Literal["grant", "custom", "decline"]
@@ -42,7 +42,7 @@ AFTERWARDS: Final = "Then: manual approval of every call (the default) or auto? 
 def menu(installed_mcp: Sequence[McpServer | str]) -> tuple[Item, ...]:
     """The five lines, in their fixed order, for the MCP servers installed now."""
     servers = [McpServer(server) if isinstance(server, str) else server for server in installed_mcp]
-    grantable = tuple(sorted({server.name for server in servers if not is_dispatch(server)}))
+    grantable = grantable_names(servers)
     every = ", ".join(grantable) if grantable else "none is installed"
     return (
         Item(1, "Read-only: Read, Glob, Grep", "can look, can't change anything", _READ),

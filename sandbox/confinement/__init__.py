@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from sandbox.confinement.beside import spawn_beside
 from sandbox.confinement.bwrap import check_machine, interpreter, spawn
 from sandbox.confinement.canaries import MECHANISMS, TIER, Canary, CanaryReport, examine, prove
 from sandbox.confinement.collect import CollectedFile, Collection, collect_files
@@ -44,4 +45,5 @@ __all__ = [
     "interpreter",
     "prove",
     "spawn",
+    "spawn_beside",
 ]

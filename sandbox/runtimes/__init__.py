@@ -12,6 +12,7 @@ from sandbox import frames
 from sandbox.confinement import ConfinedProcess, Profile, Root
 from sandbox.errors import SandboxError
 from sandbox.gate import Gate
+from sandbox.mcp_bridge import McpBridge
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Task:
 @dataclass(frozen=True)
 class Surroundings:
     """What a runtime works with. `profile`: the sandbox to start programs in. `gate`: asked before every
-    call. `emit`: one line of the trace. `tools`: granted built-in tools. `model`: a model's name, or the
-    runtime's own.
+    call. `emit`: one line of the trace. `tools`: granted built-in tools. `mcp`: the granted MCP servers, for a
+    call that the gate allowed and that was admitted there. `model`: a model's name, or the runtime's own.
     """
 
     profile: Profile
@@ -40,6 +41,7 @@ class Surroundings:
     tools: frozenset[str]
     budget: frames.Budget
     model: str | None
+    mcp: McpBridge
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from sandbox import frames
 from sandbox.confinement import HOME, MODEL_SOCKET, SHELL_LAUNCHER, ConfinedProcess, Profile, spawn
 from sandbox.errors import FrameError
 from sandbox.gate import Ruling
-from sandbox.runtimes import Outcome, Surroundings, Task, tell_left_behind
+from sandbox.runtimes import Outcome, Surroundings, Task, claude_mcp, tell_left_behind
 
 _MESSAGE_LIMIT: Final = 32 * 1024 * 1024
 _STDERR_KEPT: Final = 20
@@ -97,6 +97,8 @@ class _Session:
         held.ruling = await self._surroundings.gate.judge(
             call["tool_name"], call["tool_input"], call_id=call["tool_use_id"], agent_id=call.get("agent_id")
         )
+        if held.ruling.allow:
+            self._surroundings.mcp.admit(call["tool_name"], call["tool_input"])
         held.ruled.set()
 
     async def converse(self, client: sdk.ClaudeSDKClient, task: Task) -> Outcome:
@@ -280,6 +282,7 @@ def _options(task: Task, surroundings: Surroundings, hook: Any, program: Path) -
         hooks={"PreToolUse": [sdk.HookMatcher(hooks=[hook], timeout=patience, on_failure="block")]},
         can_use_tool=_deny,
         setting_sources=[],
+        mcp_servers=claude_mcp.servers(surroundings.mcp),
         strict_mcp_config=True,
         skills=[],
         verbatim_prompts=True,

@@ -71,7 +71,14 @@ class ScriptedRuntime:
         self, tool: str, arguments: dict[str, Any], call_id: str, hands: _Hands, surroundings: Surroundings
     ) -> None:
         ruling = await surroundings.gate.judge(tool, arguments, call_id=call_id)
-        ok, output = (False, ruling.reason) if not ruling.allow else await hands.do(tool, arguments)
+        if not ruling.allow:
+            ok, output = False, ruling.reason
+        elif tool in surroundings.mcp.tools:
+            surroundings.mcp.admit(tool, arguments)
+            reply = await surroundings.mcp.call(tool, arguments)
+            ok, output = reply.ok, reply.text
+        else:
+            ok, output = await hands.do(tool, arguments)
         await surroundings.emit(frames.ToolResult(call_id=call_id, ok=ok, output=output))
 
 

@@ -293,3 +293,15 @@ def test_an_mcp_rule_is_the_whole_input() -> None:
     ruled = replace(scope, rules=frozenset({rule}))
     assert decide(ruled, "mcp__mail__send", {"text": "b", "to": "a"}).by == "rule"
     assert decide(ruled, "mcp__mail__send", {"text": "b", "to": "c"}).verdict == "ask"
+
+
+def test_a_changed_mcp_tool_asks_whatever_was_granted() -> None:
+    tools = frozenset({"mcp__mail__send", "mcp__mail__read"})
+    scope = replace(SCOPE, mcp_tools=tools, changed={"mcp__mail__send": "pin"})
+    rule = rule_for(scope, "mcp__mail__send", {})
+    assert rule is not None
+    scope = replace(scope, approval="auto", rules=frozenset({rule}))
+    assert decide(scope, "mcp__mail__send", {}, session=frozenset({rule})).verdict == "ask"
+    assert decide(scope, "mcp__mail__read", {}).verdict == "allow"
+    gone = replace(scope, mcp_tools=frozenset())
+    assert decide(gone, "mcp__mail__send", {}).verdict == "deny"

@@ -1,0 +1,48 @@
+"""The granted MCP servers as the claude program sees them: one server in this process for each, over the control
+channel that it has anyway. Nothing new is bound into the sandbox. Starting and calling them is the bridge's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import mcp_types as types
+from claude_agent_sdk import McpServerConfig
+from mcp.server import Server
+
+from sandbox.mcp_bridge import McpBridge, Tool, full_name
+
+# Else the program offers the tools only behind its tool search, which runs do not have.
+_OFFERED: Final = {"anthropic/alwaysLoad": True}
+
+
+def servers(bridge: McpBridge) -> dict[str, McpServerConfig]:
+    """The option `mcp_servers` of a session. Every call comes back to `bridge`, which wants its ticket."""
+    return {
+        name: {"type": "sdk", "name": name, "instance": _server(bridge, name, tools)}
+        for name, tools in bridge.servers.items()
+    }
+
+
+def _server(bridge: McpBridge, name: str, tools: Sequence[Tool]) -> Server[Any]:
+    async def list_tools(_context: Any, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        return types.ListToolsResult(
+            tools=[
+                types.Tool(
+                    name=tool.name,
+                    description=tool.description,
+                    input_schema=dict(tool.input_schema),
+                    _meta=dict(_OFFERED),
+                )
+                for tool in tools
+            ]
+        )
+
+    async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        reply = await bridge.call(full_name(name, params.name), params.arguments or {})
+        if reply.result is not None:
+            return reply.result
+        return types.CallToolResult(content=[types.TextContent(type="text", text=reply.text)], is_error=not reply.ok)
+
+    return Server(name, on_list_tools=list_tools, on_call_tool=call_tool)
