@@ -51,7 +51,7 @@ def start_frame(
         mcp_servers=list(scope.mcp_servers),
         paths=list(scope.paths),
         approval=scope.approval,
-        rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern) for rule in rules],
+        rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],
         budget=frames.Budget(
             minutes=scope.budget.minutes,
             turns=scope.budget.turns,

@@ -197,12 +197,13 @@ class Run:
             return
         now = self._context.clock()
         document = msgspec.to_builtins(call)
-        kept = ("tool", "input", "resolved_path", "diff", "unusual", "rule_if_always", "agent_id")
+        kept = ("tool", "input", "resolved_path", "diff", "unusual", "rule_if_always", "rule_choices", "agent_id")
+        tier = self._sandbox.tier if self._sandbox is not None else None
         item = rows.Approval(
             dispatch_id=self.dispatch_id,
             request_id=call.call_id,
             attempt=self.attempt,
-            call=msgspec.json.encode({name: document.get(name) for name in kept}).decode(),
+            call=msgspec.json.encode({name: document.get(name) for name in kept} | {"sandbox": tier}).decode(),
             asked=now,
             deadline=now + int(ANSWER_SECONDS * 1000),
             outcome="",

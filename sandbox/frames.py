@@ -35,6 +35,7 @@ By = Literal["scope", "rule", "session", "person", "timeout", "edge"]
 edge itself.
 """
 Grant = Literal["once", "session", "always"]
+Reach = Literal["exact", "prefix", "folder"]
 Outcome = Literal["allowed", "denied", "unanswered"]
 RunStatus = Literal["completed", "failed", "cancelled", "declined"]
 
@@ -44,12 +45,14 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Rule(_Value, frozen=True):
-    """A stored `always`: calls of `tool` whose argument equals `pattern` (see `sandbox.policy` for the
-    meaning).
+    """A stored `always`: the calls of `tool` that `pattern` stands for (see `sandbox.rules` for the meaning).
+
+    `reach`: the argument is the pattern (`exact`), a command continues it (`prefix`), or a path is in it (`folder`).
     """
 
     tool: str
     pattern: str
+    reach: Reach = "exact"
 
 
 class Attachment(_Value, frozen=True):
@@ -188,7 +191,8 @@ class Start(_Value, frozen=True, tag_field="kind", tag="start"):
 class Answer(_Value, frozen=True, tag_field="kind", tag="answer"):
     """The node's word on one `Call`.
 
-    `by` is whoever decided; `note` is passed on to the agent when denied.
+    `by` is whoever decided; `note` is passed on to the agent when denied. `rule`: which of the call's `rule_choices`
+    a grant of `session` or `always` means; none, or one that was not offered, is the narrowest.
     """
 
     call_id: CallId
@@ -196,6 +200,7 @@ class Answer(_Value, frozen=True, tag_field="kind", tag="answer"):
     by: By
     grant: Grant | None = None
     note: str | None = None
+    rule: Rule | None = None
 
 
 class Cancel(_Value, frozen=True, tag_field="kind", tag="cancel"):
@@ -224,7 +229,10 @@ class Event(_Value, frozen=True, tag_field="kind", tag="event"):
 
 
 class Call(_Value, frozen=True, tag_field="kind", tag="call"):
-    """A call that the scope permits. `verdict` "ask" wants a person; "allow" only the edge's re-check."""
+    """A call that the scope permits. `verdict` "ask" wants a person; "allow" only the edge's re-check.
+
+    `rule_choices`: the rules that an `always` may store, narrowest first; `rule_if_always` is the first of them.
+    """
 
     call_id: CallId
     tool: str
@@ -237,6 +245,7 @@ class Call(_Value, frozen=True, tag_field="kind", tag="call"):
     diff: str | None = None
     unusual: list[str] = []
     rule_if_always: Rule | None = None
+    rule_choices: list[Rule] = []
 
 
 class CallClosed(_Value, frozen=True, tag_field="kind", tag="call_closed"):

@@ -120,6 +120,7 @@ class Gate:
             diff=await self._diff(tool, arguments, decision.path),
             unusual=preview.unusual(self._scope, tool, arguments, decision.path, resolve=self._resolve),
             rule_if_always=decision.rule,
+            rule_choices=list(decision.choices),
         )
         answer = await self._ask(call)
         if answer is None:
@@ -154,10 +155,11 @@ class Gate:
         grant = answer.grant if call.verdict == "ask" else None
         if call.verdict == "ask":
             self._denials = 0
-        if call.rule_if_always is not None and grant == "session":
-            self._session |= {call.rule_if_always}
-        if call.rule_if_always is not None and grant == "always":
-            self._scope = replace(self._scope, rules=self._scope.rules | {call.rule_if_always})
+        rule = answer.rule if answer.rule in call.rule_choices else call.rule_if_always
+        if rule is not None and grant == "session":
+            self._session |= {rule}
+        if rule is not None and grant == "always":
+            self._scope = replace(self._scope, rules=self._scope.rules | {rule})
         await self._emit(frames.Approval(call_id=call.call_id, outcome="allowed", by=by, grant=grant, note=answer.note))
         return Ruling(True)
 
