@@ -17,6 +17,7 @@ frame.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,15 @@ from sandbox.confinement import CanaryReport, Profile, collect_files, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.model_proxy import NO_KEY, ModelProxy
+from sandbox.model_request import Allowance
 from sandbox.policy import GRANTABLE_TOOLS
 from sandbox.views import resolver
 
 _OUTPUT_KEPT: Final = 500_000
 """Characters of one tool result that a trace keeps. In JSON each takes up to six bytes (U+0000)."""
+
+_LAST_WORD_SECONDS: Final = 0.5
+"""How long a node that cancelled may leave a frame unread; the tree then ends within milliseconds."""
 
 
 @dataclass
@@ -62,6 +67,7 @@ class Agent:
         self._gate: Gate | None = None
         self._proxy: ModelProxy | None = None
         self._facts: frames.SandboxFacts | None = None
+        self._model_secret = secrets.token_urlsafe(24)
         self._turns = 0
         self._seconds = 0.0
         self._run_dir = rundir.RunDir(Path(start.run_dir))
@@ -86,7 +92,8 @@ class Agent:
         await self._writer.send(self._finished(outcome, files))
 
     def cancel(self, frame: frames.Cancel) -> None:
-        """The node wants it to end."""
+        """The node wants it to end, also when it has stopped to listen: then without a last word."""
+        self._writer.hurry(_LAST_WORD_SECONDS)
         self._ending.end(frame.status, frame.reason or frame.status)
 
     def answer(self, frame: frames.Answer) -> None:
@@ -108,6 +115,12 @@ class Agent:
             # Each turn is one request; a few more for counting tokens and for what a refused request is
             # tried again.
             max_requests=start.budget.turns * 3 + 20,
+            allowance=Allowance(
+                tools=frozenset(start.tools) & GRANTABLE_TOOLS,
+                servers=frozenset(start.mcp_servers),
+                model=start.model.name,
+            ),
+            secret=self._model_secret,
         )
         async with self._proxy.serving(self._run_dir.socket):
             profile = rundir.profile(start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model)
@@ -142,6 +155,7 @@ class Agent:
             tools=frozenset(start.tools) & GRANTABLE_TOOLS,
             budget=start.budget,
             model=start.model.name,
+            model_secret=self._model_secret,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gate, self._gate)

@@ -11,6 +11,7 @@ agent → node: `Started`, `Event`, `Call`, `CallClosed`, `Finished`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -351,13 +352,28 @@ class FrameWriter:
     def __init__(self, stream: trio.abc.SendStream) -> None:
         self._stream = stream
         self._lock = trio.Lock()
+        self._patience = math.inf
+        self._writing: trio.CancelScope | None = None
+        self._spoiled = False
+
+    def hurry(self, seconds: float) -> None:
+        """From now on a line that the reader does not take within so many seconds breaks the stream."""
+        self._patience = seconds
+        if self._writing is not None:
+            self._writing.deadline = min(self._writing.deadline, trio.current_time() + seconds)
 
     async def send(self, frame: ToAgent | ToNode) -> None:
-        """Write one frame. FrameError as `encode`; trio.BrokenResourceError when the reader is gone."""
+        """Write one frame. FrameError as `encode`; trio.BrokenResourceError when the reader is gone, or too slow after
+        `hurry`.
+        """
         line = encode(frame)
         async with self._lock:
+            if self._spoiled:
+                raise trio.BrokenResourceError("the reader took only half a line")
             # Half a line would spoil every frame after it, so a cancelled sender still finishes its own.
-            # The reader is the node, which drains; a node that does not is dead, and its end of the pipe
-            # breaks.
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._patience) as self._writing:
                 await self._stream.send_all(line)
+            if self._writing.cancelled_caught:
+                self._spoiled = True
+                raise trio.BrokenResourceError("the reader takes nothing")
+            self._writing = None

@@ -31,7 +31,8 @@ class Task:
 class Surroundings:
     """What a runtime works with. `profile`: the sandbox to start programs in. `gate`: asked before every
     call. `emit`: one line of the trace. `tools`: granted built-in tools. `model`: a model's name, or the
-    runtime's own.
+    runtime's own. `model_secret`: what the model's door wants from the agent program in place of a key; for no
+    child of it.
     """
 
     profile: Profile
@@ -40,6 +41,7 @@ class Surroundings:
     tools: frozenset[str]
     budget: frames.Budget
     model: str | None
+    model_secret: str = ""
 
 
 @dataclass(frozen=True)

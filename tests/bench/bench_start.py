@@ -10,8 +10,6 @@ import sys
 import time
 
 from peer.client import Client, DaemonUnreachable
-from tests.bench._pair import fill, pair
-from tests.bench._table import Line, ms, p50, show
 from tests.system.world import Person
 
 ROUNDS = 7
