@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,11 +47,23 @@ MAX_REPLY = 100_000
 MAX_SANDBOX_TEXT = 4_000
 
 
+@dataclass
+class GateProof:
+    """For which agent program the gate was proven since this daemon started: the key that `dp-agent` gave; "": none."""
+
+    key: str = ""
+
+
 class Run:
     """One run, while it lasts."""
 
     def __init__(
-        self, context: Context, row: rows.Dispatch, scope: scopes.Scope, apply: Callable[[Effects], None]
+        self,
+        context: Context,
+        row: rows.Dispatch,
+        scope: scopes.Scope,
+        apply: Callable[[Effects], None],
+        gate: GateProof,
     ) -> None:
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
@@ -58,6 +71,7 @@ class Run:
         self._row = row
         self._scope = scope
         self._apply = apply
+        self._gate = gate
         self._events: list[dict[str, Any]] = []
         self._flushing = trio.Lock()
         self._fresh = trio.Event()
@@ -90,6 +104,7 @@ class Run:
             with self._scope_of_task:
                 try:
                     start = await self._context.store.read(brief)
+                    start = msgspec.structs.replace(start, gate_proven=self._gate.key)
                     finished = await self._converse(start, run_dir)
                 except Exception as raised:
                     finished = self._broken(raised)
@@ -159,6 +174,7 @@ class Run:
                         await self._note(msgspec.to_builtins(frame.event))
                     case frames.Started():
                         self._sandbox = frame.sandbox
+                        self._gate.key = frame.gate_key or self._gate.key
                         await self._step(
                             lambda db, effects: running.started(
                                 db, self._context, self.dispatch_id, self.attempt, effects
@@ -335,6 +351,7 @@ class Runs:
         self._context = context
         self._settings = settings
         self._apply = apply
+        self.gate = GateProof()
         self._runs: dict[str, Run] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -347,7 +364,7 @@ class Runs:
 
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
         """Run an accepted dispatch. From here on `kill` finds it, also before its process is there."""
-        run = Run(self._context, row, scope, self._apply)
+        run = Run(self._context, row, scope, self._apply, self.gate)
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(

@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
-from sandbox import brief, frames, proof, rundir, runtimes
+from sandbox import brief, frames, gate_proof, proof, rundir, runtimes
 from sandbox.confinement import CanaryReport, Profile, collect_files, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
@@ -124,11 +124,22 @@ class Agent:
         )
         async with self._proxy.serving(self._run_dir.socket):
             profile = rundir.profile(start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model)
+            gate_key = gate_proof.key(runtime)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.to_thread.run_sync, runtime.prepare)
-                self._facts = _facts(await prove(profile))
-            await self._writer.send(frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version))
+                # Side by side: both start a program and wait for it.
+                nursery.start_soon(self._prepare, runtime, gate_key)
+                facts = _facts(await prove(profile))
+            self._facts = msgspec.structs.replace(facts, gate="proven" if gate_key else "")
+            started = frames.Started(
+                sandbox=self._facts, runtime=runtime.name, runtime_version=version, gate_key=gate_key
+            )
+            await self._writer.send(started)
             return await self._let_work(runtime, profile)
+
+    async def _prepare(self, runtime: runtimes.Runtime, gate_key: str) -> None:
+        await trio.to_thread.run_sync(runtime.prepare)
+        if gate_key != self._start.gate_proven:
+            await gate_proof.prove(runtime, self._run_dir.path / "gate")
 
     async def _let_work(self, runtime: runtimes.Runtime, profile: Profile) -> runtimes.Outcome:
         start = self._start
@@ -272,11 +283,13 @@ def _leave() -> NoReturn:
 
 
 def main() -> None:
-    """Run one dispatch, or with `--prove` only prove the sandbox. Exit status 0 once `finished` was said, 1
+    """Run one dispatch, or with `--prove [RUNTIME]` only prove the sandbox, and the gate with that agent.
+
+    Exit status 0 once `finished` was said, 1
     when the node left or spoke no frames.
     """
-    if sys.argv[1:] == ["--prove"]:
-        proof.main()
+    if sys.argv[1:2] == ["--prove"]:
+        proof.main(sys.argv[2] if len(sys.argv) > 2 else None)
     # Frames have the two pipes to themselves: a stray print of a library must not become half a frame.
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

@@ -114,13 +114,14 @@ class ReturnedFile(_Value, frozen=True):
 
 
 class SandboxFacts(_Value, frozen=True):
-    """What held the run: its tier, the mechanisms, and each canary with its outcome (`held` or what was
-    reached).
+    """What held the run: its tier, the mechanisms, each canary with its outcome (`held` or what was
+    reached), and whether the gate is `proven` with this agent program ("": its calls are made on this side).
     """
 
     tier: str
     mechanisms: list[str] = []
     canaries: dict[str, str] = {}
+    gate: Literal["", "proven"] = ""
 
 
 # --- events: the lines of a trace -------------------------------------------------------------------------
@@ -163,7 +164,11 @@ TraceEvent = Reasoning | ToolCall | Approval | ToolResult | Status
 
 
 class Start(_Value, frozen=True, tag_field="kind", tag="start"):
-    """Everything a run needs to know; sent once, first."""
+    """Everything a run needs to know; sent once, first.
+
+    `gate_proven`: the `gate_key` of a run that the node saw start before. Where it is still the right one, the gate is
+    not proven anew.
+    """
 
     dispatch_id: str
     attempt: Natural
@@ -187,6 +192,7 @@ class Start(_Value, frozen=True, tag_field="kind", tag="start"):
     protected: list[str] = []
     model: Model = Model()
     answer_seconds: PositiveAmount = 120.0
+    gate_proven: str = ""
 
 
 class Answer(_Value, frozen=True, tag_field="kind", tag="answer"):
@@ -218,11 +224,12 @@ ToAgent = Start | Answer | Cancel
 
 
 class Started(_Value, frozen=True, tag_field="kind", tag="started"):
-    """The sandbox stands and is proven; the runtime begins."""
+    """The sandbox stands and is proven, and so is the gate; the runtime begins."""
 
     sandbox: SandboxFacts
     runtime: str
     runtime_version: str
+    gate_key: str = ""
 
 
 class Event(_Value, frozen=True, tag_field="kind", tag="event"):
