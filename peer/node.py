@@ -110,6 +110,7 @@ class Node:
                 try:
                     yield
                 finally:
+                    self.runs.kill_all()
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await self.broker.withdraw()
                     # The host still takes statements in for a moment; what they change is read at the next start.

@@ -383,6 +383,11 @@ class Runs:
         if (run := self._runs.get(dispatch_id)) is not None:
             run.kill()
 
+    def kill_all(self) -> None:
+        """End every run now; nothing waits for anybody's goodbye."""
+        for run in list(self._runs.values()):
+            run.kill()
+
     async def _live(self, run: Run, brief: Callable[[Any], frames.Start]) -> None:
         try:
             await run.live(brief)

@@ -216,9 +216,13 @@ async def _until_exists(node: Node, path: Path) -> None:
 
 
 async def test_the_clock_of_the_budget_ends_a_run(tmp_path: Path) -> None:
-    begin = start(tmp_path, bash("sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.02))
+    begin = start(tmp_path, bash("touch started; sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.04))
     async with dp_agent() as node:
-        finished = await node.run(begin)
+        await node.say(begin)
+        await _until_exists(node, tmp_path / "shop" / "started")
+        tree = members_of(node.process.pid) - {node.process.pid}
+        finished = await node.until(frames.Finished)
+        assert len(tree) > 3 and await all_gone(tree)
     assert (finished.status, finished.code) == ("failed", 429)
     assert finished.reason is not None and "minutes" in finished.reason
 

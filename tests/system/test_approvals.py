@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import closing
 
 import pytest
 
 from peer.protocol.errors import Conflict, Invalid
-from tests.system.world import Document, Person
+from tests.system.world import Document, Person, all_gone, descendants
 
 Pair = tuple[Person, Person]
 
@@ -81,3 +82,35 @@ def test_a_question_outlives_whoever_was_asked_and_its_note_reaches_the_agent(pa
 
 def _approvals(person: Person, dispatch_id: str) -> list[Document]:
     return [event for event in person.client.dispatch(dispatch_id)["events"] if event["kind"] == "approval"]
+
+
+@pytest.mark.parametrize("ended_by", ["decline", "stop", "kill"])
+def test_a_run_that_ends_at_a_question_leaves_no_process(pair: Pair, ended_by: str) -> None:
+    alice, bob = pair
+    dispatch_id = dispatched(pair, bash("setsid sleep 300 >/dev/null 2>&1 & echo gone"), bash("id"))
+    first = bob.approval_of(dispatch_id)
+    bob.client.approve(dispatch_id, first["request_id"])
+    second = bob.approval_of(dispatch_id)
+    assert second["input"]["command"] == "id" and bob.program is not None
+    running = descendants(bob.program.pid)
+    assert any("sleep 300" in line for line in running.values())
+    broker = bob.broker.program
+    assert broker is not None
+    broker.freeze()
+    try:
+        if ended_by == "decline":
+            bob.client.deny(dispatch_id, second["request_id"], decline_dispatch=True)
+        else:
+            # Told, not waited for: a daemon may take its time to say goodbye to its broker, its runs may not.
+            bob.program.process.send_signal(signal.SIGTERM if ended_by == "stop" else signal.SIGKILL)
+        assert all_gone(list(running), within=1.0), descendants(bob.program.pid)
+    finally:
+        broker.thaw()
+    if ended_by == "decline":
+        assert alice.state_of(dispatch_id, "declined")["status"] == "declined"
+        return
+    bob.stop()
+    bob.start()
+    alice.state_of(dispatch_id, "pending")
+    assert bob.client.approvals() == [], "what a dead run asked is nobody's to answer"
+    bob.client.decline(dispatch_id)
