@@ -73,7 +73,7 @@ class Agent:
         self._run_dir = rundir.RunDir(Path(start.run_dir))
 
     async def run(self) -> None:
-        """The whole run, its `finished` included. Raises nothing but what breaks the pipe to the node."""
+        """The whole run, its `finished` included. Raises nothing."""
         began = trio.current_time()
         outcome = runtimes.Outcome("failed", reason="the run did not begin", code=500)
         files: list[frames.ReturnedFile] = []
@@ -89,7 +89,7 @@ class Agent:
                 # rest.
                 sys.excepthook(type(raised), raised, raised.__traceback__)
         self._seconds = trio.current_time() - began
-        await self._writer.send(self._finished(outcome, files))
+        await self._send(self._finished(outcome, files))
 
     def cancel(self, frame: frames.Cancel) -> None:
         """The node wants it to end, also when it has stopped to listen: then without a last word."""
@@ -100,6 +100,13 @@ class Agent:
         """The node's word on a call."""
         if self._gate is not None:
             self._gate.answer(frame)
+
+    async def _send(self, frame: frames.ToNode) -> None:
+        """Tell the node. One that is gone, or that has cancelled and stopped to read, is left on the spot."""
+        try:
+            await self._writer.send(frame)
+        except trio.BrokenResourceError:
+            _leave()
 
     async def _work(self) -> runtimes.Outcome:
         start = self._start
@@ -133,7 +140,7 @@ class Agent:
             started = frames.Started(
                 sandbox=self._facts, runtime=runtime.name, runtime_version=version, gate_key=gate_key
             )
-            await self._writer.send(started)
+            await self._send(started)
             return await self._let_work(runtime, profile)
 
     async def _prepare(self, runtime: runtimes.Runtime, gate_key: str) -> None:
@@ -148,7 +155,7 @@ class Agent:
         self._gate = Gate(
             rundir.scope(start, profile),
             resolve=resolver(profile.outside),
-            send=self._writer.send,
+            send=self._send,
             emit=self._emit,
             answer_seconds=start.answer_seconds,
         )
@@ -188,7 +195,7 @@ class Agent:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
             cut = f"{event.output[:_OUTPUT_KEPT]}\n[{len(event.output) - _OUTPUT_KEPT} more characters]"
             event = msgspec.structs.replace(event, output=cut)
-        await self._writer.send(frames.Event(event=event))
+        await self._send(frames.Event(event=event))
 
     async def _returned(self) -> list[frames.ReturnedFile]:
         collection = await trio.to_thread.run_sync(
