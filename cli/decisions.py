@@ -106,7 +106,7 @@ request_argument = click.argument("request_id", metavar="REQUEST", shell_complet
     "--rule",
     type=click.IntRange(1),
     metavar="N",
-    help="Which of the rules that `approvals` lists --always or --session means. [default: 1, the narrowest]",
+    help="Which rule of those in `approvals` is meant; else the first, the narrowest.",
 )
 @pass_app
 def approve(app: App, dispatch_id: str, request_id: str, always: bool, session: bool, rule: int | None) -> None:
