@@ -73,7 +73,7 @@ def decline(app: App, dispatch_id: str, reason: str | None) -> None:
 @pass_app
 def approvals(app: App) -> None:
     """List the tool calls that wait for an answer right now, whole, with the time left."""
-    from cli.showing import rule_text, show_approval
+    from cli.showing import offered_rules, rule_text, show_approval
 
     rows = app.ask(lambda client: client.approvals())
     if app.out.json:
@@ -83,8 +83,11 @@ def approvals(app: App) -> None:
         app.out.line("no tool call waits for you", style="dim")
     for row in rows:
         show_approval(app.out, row)
-        if row.get("rule_if_always"):
-            app.out.line(f"--always would store: {rule_text(row['rule_if_always'])}", indent=2)
+        rules = offered_rules(row)
+        if rules:
+            app.out.line(f"--always would store: {rule_text(rules[0])}", indent=2)
+        for number, rule in enumerate(rules[1:], 2):
+            app.out.line(f"--always --rule {number}: {rule_text(rule)}", indent=2)
     if rows:
         app.out.note("to answer: `dispatch approve ID REQUEST` or `dispatch deny ID REQUEST`")
 
@@ -92,22 +95,35 @@ def approvals(app: App) -> None:
 request_argument = click.argument("request_id", metavar="REQUEST", shell_complete=request_ids)
 
 
-@click.command(cls=DispatchCommand, example="dispatch approve 4e5f6a7b r-2\ndispatch approve 4e5f6a7b r-2 --session")
+@click.command(
+    cls=DispatchCommand, example="dispatch approve 4e5f6a7b r-2\ndispatch approve 4e5f6a7b r-2 --always --rule 2"
+)
 @id_argument
 @request_argument
 @click.option("--always", is_flag=True, help="Also store the rule that `approvals` shows, on the trust edge.")
 @click.option("--session", is_flag=True, help="Also allow calls like it until this run ends.")
+@click.option(
+    "--rule",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Which rule of those in `approvals` is meant; else the first, the narrowest.",
+)
 @pass_app
-def approve(app: App, dispatch_id: str, request_id: str, always: bool, session: bool) -> None:
+def approve(app: App, dispatch_id: str, request_id: str, always: bool, session: bool, rule: int | None) -> None:
     """Allow one waiting tool call, once unless said otherwise."""
     if always and session:
         raise click.UsageError("--always and --session exclude each other")
+    if rule is not None and not (always or session):
+        raise click.UsageError("--rule goes with --always or --session")
     grant = "always" if always else "session" if session else "once"
 
     def ask(client: Client) -> Document:
-        return client.approve(*_waiting(client, dispatch_id, request_id), grant=grant)
+        waiting = _waiting(client, dispatch_id, request_id)
+        return client.approve(*waiting, grant=grant, rule=None if rule is None else rule - 1)
 
-    _answered(app, app.ask(ask), f"allowed ({grant})")
+    document = app.ask(ask)
+    stored = f": {_rule_text(document['rule'])}" if document.get("rule") else ""
+    _answered(app, document, f"allowed ({grant}{stored})")
 
 
 @click.command(cls=DispatchCommand, example="dispatch deny 4e5f6a7b r-2 --note 'use the copy in tests/'")
@@ -119,6 +135,12 @@ def deny(app: App, dispatch_id: str, request_id: str, note: str | None) -> None:
     """Deny one waiting tool call. The run goes on without it."""
     document = app.ask(lambda client: client.deny(*_waiting(client, dispatch_id, request_id), note=note))
     _answered(app, document, "denied")
+
+
+def _rule_text(rule: object) -> str:
+    from cli.showing import rule_text
+
+    return rule_text(rule)
 
 
 def _answered(app: App, document: Document, word: str) -> None:

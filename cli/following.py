@@ -6,7 +6,7 @@ from cli.app import App
 from cli.asking import NoAnswer, choose, line
 from cli.ids import short
 from cli.output import string
-from cli.showing import rule_text, show_approval, show_event, show_result
+from cli.showing import offered_rules, rule_text, show_approval, show_event, show_result
 from peer.client import Document
 from peer.protocol.errors import Conflict, Gone, NotFound
 
@@ -89,10 +89,11 @@ def _answer(app: App, call: Document) -> None:
     """Show one call, ask, and send the answer."""
     identity, request = call["dispatch_id"], call["request_id"]
     show_approval(app.out, call)
-    rule = call.get("rule_if_always")
+    rules = offered_rules(call)
     options = [("1", "Allow once")]
-    if rule:
-        options.append(("2", f"Always: store the rule {rule_text(rule)}"))
+    if rules:
+        more = ", or a wider one" if len(rules) > 1 else ""
+        options.append(("2", f"Always: store the rule {rule_text(rules[0])}{more}"))
     options += [
         ("3", "Allow for this session: calls like it, until this run ends"),
         ("4", "Deny"),
@@ -102,14 +103,24 @@ def _answer(app: App, call: Document) -> None:
     left = call.get("expires_in")
     seconds = float(left) if isinstance(left, int | float) else ANSWER_SECONDS
     answer = _choose(app, "Your answer?", options, seconds=seconds)
-    if answer in ("1", "2", "3"):
-        app.client.approve(identity, request, grant={"1": "once", "2": "always", "3": "session"}[answer])
+    if answer == "2":
+        app.client.approve(identity, request, grant="always", rule=_chosen_rule(app, rules, seconds))
+    elif answer in ("1", "3"):
+        app.client.approve(identity, request, grant={"1": "once", "3": "session"}[answer])
     elif answer == "5":
         app.client.deny(identity, request, note=line("What should it know? ", seconds=seconds).strip() or None)
     else:
         app.client.deny(identity, request, decline_dispatch=answer == "6")
     words = dict(options)[answer].split(":")[0].lower()
     app.out.line(f"{short(identity)}: {words}", style="dim")
+
+
+def _chosen_rule(app: App, rules: list[Document], seconds: float) -> int | None:
+    """Return the index of the rule that the person picks; None where there is only the narrowest."""
+    if len(rules) < 2:
+        return None
+    options = [(str(number), rule_text(rule)) for number, rule in enumerate(rules, 1)]
+    return int(_choose(app, "Which rule?", options, seconds=seconds)) - 1
 
 
 def _choose(app: App, question: str, options: list[tuple[str, str]], *, seconds: float | None = None) -> str:

@@ -48,6 +48,7 @@ def whoami(app: App) -> None:
         "runtime": f"{string(runtime.get('name'))} {string(runtime.get('version'))}",
         "agent login": string(runtime.get("login")),
         "sandbox": f"{string(sandbox.get('tier'))}{_because(sandbox)}",
+        "gate": string(sandbox.get("gate")),
     }
     app.out.pairs(known)
     for part in (runtime.get("login_fix"), sandbox.get("fix")):

@@ -113,6 +113,7 @@ def show_approval(out: Output, call: Document) -> None:
     left = f"   ({call['expires_in']:.0f} s left)" if isinstance(call.get("expires_in"), int | float) else ""
     out.line(f"{string(call.get('tool'))} asks, in {short(call.get('dispatch_id'))}{left}", style="bold")
     out.line(f"request: {string(call.get('request_id'))}", indent=2)
+    out.line(f"from: {string(call.get('sender_id'))}; sandbox: {string(call.get('sandbox'))}", indent=2)
     show_input(out, call.get("input"), indent=2)
     if call.get("resolved_path"):
         out.line(f"path: {call['resolved_path']}", indent=2)
@@ -144,10 +145,17 @@ def show_diff(out: Output, diff: str) -> None:
 
 
 def rule_text(rule: object) -> str:
-    """Return a rule as people read it: `Write(/code/shop/*)`."""
-    if isinstance(rule, Mapping):
-        return f"{string(rule.get('tool'))}({string(rule.get('pattern'))})"
-    return string(rule)
+    """Return a rule as people read it: `Bash(git status), or with further words`."""
+    if not isinstance(rule, Mapping):
+        return string(rule)
+    reach = {"prefix": ", or with further words", "folder": ", or anything below it"}
+    return f"{string(rule.get('tool'))}({string(rule.get('pattern'))}){reach.get(str(rule.get('reach')), '')}"
+
+
+def offered_rules(call: Document) -> list[Document]:
+    """Return the rules that an `always` for this call may store, narrowest first; none where it cannot."""
+    narrowest = call.get("rule_if_always")
+    return list(call.get("rule_choices") or ([narrowest] if narrowest else []))
 
 
 def scope_pairs(row: Document) -> dict[str, Any]:

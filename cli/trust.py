@@ -139,7 +139,9 @@ def _show(app: App, document: Document) -> None:
     app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
     rules = document.get("rules") or []
     if rules:
-        app.out.line("rules stored by `always`", style="bold")
+        app.out.line(
+            "rules stored by `always` (to forget one: `dispatch trust edit PEER --remove-rule RULE`)", style="bold"
+        )
         app.out.table(
             ["rule", "allows", "since"],
             [[string(rule.get("id")), rule_text(rule), local_time(rule.get("created"))] for rule in rules],

@@ -105,6 +105,8 @@ class AnswerBody(_Body):
     grant: Literal["once", "session", "always"] = "once"
     note: str = ""
     decline_dispatch: bool = False
+    rule: int | None = None
+    """The index of one of the call's `rule_choices`, for `session` and `always`; none is the first, the narrowest."""
 
 
 Handler = Callable[[Request], Awaitable[Any]]
@@ -235,6 +237,7 @@ class _Routes:
             grant=body.grant,
             note=body.note,
             decline_dispatch=body.decline_dispatch,
+            rule=body.rule,
         )
 
     async def reload(self, request: Request) -> Any:

@@ -53,7 +53,7 @@ def start_frame(
         mcp_refused=grants.DISPATCH_TOOLS,
         paths=list(scope.paths),
         approval=scope.approval,
-        rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern) for rule in rules],
+        rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],
         budget=frames.Budget(
             minutes=scope.budget.minutes,
             turns=scope.budget.turns,

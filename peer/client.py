@@ -175,12 +175,17 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/cancel", body)
 
     def approvals(self) -> L:
-        """Return [{dispatch_id, request_id, tool, input, resolved_path, diff, rule_if_always, unusual, …}]."""
+        """Return [{dispatch_id, request_id, tool, input, resolved_path, diff, rule_if_always, rule_choices, …}]."""
         return self._ask_list("GET", "/v1/approvals")
 
-    def approve(self, dispatch_id: str, request_id: str, *, grant: str = "once") -> D:
-        """Allow one waiting call (`grant`: once, session, always); return {dispatch_id, request_id, decision, ok}."""
-        body = {"decision": "allow", "grant": grant}
+    def approve(self, dispatch_id: str, request_id: str, *, grant: str = "once", rule: int | None = None) -> D:
+        """Allow one waiting call (`grant`: once, session, always); return {…, decision, ok, rule?}.
+
+        `rule`: the index of one of the call's `rule_choices`; none is the narrowest.
+        """
+        body: Document = {"decision": "allow", "grant": grant}
+        if rule is not None:
+            body["rule"] = rule
         return self._ask("POST", f"/v1/approvals/{_segment(dispatch_id)}/{_segment(request_id)}", body)
 
     def deny(self, dispatch_id: str, request_id: str, *, note: str | None = None, decline_dispatch: bool = False) -> D:

@@ -71,6 +71,7 @@ class Health:
             ("agent login", self._check_agent),
             ("project roots", self._check_roots),
             ("sandbox", self._check_sandbox),
+            ("gate", self._check_gate),
         ):
             checks.append(await _checked(name, check))
         return {"checks": checks}
@@ -111,10 +112,21 @@ class Health:
         return f"{len(roots)} project roots" if roots else "none set: runs get an empty workspace or --cwd"
 
     async def _check_sandbox(self) -> str:
-        proof = await self._prove()
+        proof = await self._prove(gate=True)
+        if not proof.get("tier"):
+            raise Unavailable(proof["error"]["message"], fix=proof["error"]["fix"])
+        return f"{proof['tier']}: {len(proof.get('canaries', []))} canaries denied"
+
+    async def _check_gate(self) -> str:
+        """Whether the gate saw every call of the real agent program; proven together with the sandbox, just before."""
+        proof = self._proof
+        if proof is None:
+            raise Unavailable("the gate's proof did not finish", fix="see daemon.log")
         if error := proof.get("error"):
             raise Unavailable(error["message"], fix=error["fix"])
-        return f"{proof['tier']}: {len(proof.get('canaries', []))} canaries denied"
+        if not proof.get("gate"):
+            return f"the {self._node.settings.runtime} agent has no program of its own: each call is made by the gate"
+        return f"saw every call of the {self._node.settings.runtime} program, and kept the denied ones back"
 
     # --- parts
 
@@ -142,16 +154,25 @@ class Health:
         }
 
     async def _sandbox(self) -> Document:
-        proof = self._proof or await self._prove()
+        proof = self._proof or await self._prove(gate=False)
         error = proof.get("error") or {}
-        return {"tier": proof.get("tier"), "reason": error.get("message", ""), "fix": error.get("fix", "")}
+        gate = "not needed" if self._node.settings.runtime == "scripted" else "not proven yet"
+        return {
+            "tier": proof.get("tier"),
+            "reason": error.get("message", ""),
+            "fix": error.get("fix", ""),
+            "gate": "proven" if self._node.runs.gate.key else gate,
+        }
 
-    async def _prove(self) -> Document:
-        """Run the canaries in the real profile, by the program that runs dispatches."""
+    async def _prove(self, *, gate: bool) -> Document:
+        """Run the canaries in the real profile, and the gate's with the real agent, by the program that runs
+        dispatches.
+        """
+        runtime = [self._node.settings.runtime] if gate else []
         try:
             with trio.fail_after(PROOF_SECONDS):
                 done = await trio.run_process(
-                    [sys.executable, "-m", "sandbox.agent", "--prove"],
+                    [sys.executable, "-m", "sandbox.agent", "--prove", *runtime],
                     capture_stdout=True,
                     stderr=subprocess.DEVNULL,
                     check=False,
@@ -159,8 +180,11 @@ class Health:
                     env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
                 )
             self._proof = json.loads(done.stdout)
+            if proven := (self._proof or {}).get("gate"):
+                self._node.runs.gate.key = proven["key"]
         except (trio.TooSlowError, OSError, ValueError) as problem:
             log.warning("sandbox.not_proven", error=type(problem).__name__)
+            self._proof = None
             return {"tier": None, "error": {"message": "the sandbox's proof did not finish", "fix": "see daemon.log"}}
         return self._proof or {}
 

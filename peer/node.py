@@ -111,6 +111,7 @@ class Node:
                 try:
                     yield
                 finally:
+                    self.runs.kill_all()
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                         await self.broker.withdraw()
                     # The host still takes statements in for a moment; what they change is read at the next start.
@@ -303,11 +304,19 @@ class Node:
         return {"dispatch_id": dispatch_id, "status": "cancelled", "ok": True}
 
     async def answer(
-        self, dispatch_id: str, request_id: str, *, allow: bool, grant: str, note: str, decline_dispatch: bool
+        self,
+        dispatch_id: str,
+        request_id: str,
+        *,
+        allow: bool,
+        grant: str,
+        note: str,
+        decline_dispatch: bool,
+        rule: int | None = None,
     ) -> Document:
-        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok}."""
+        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok, rule?: the rule that was granted}."""
         payload.check_text("the note", note, 2_000)
-        asked = await self.step(
+        asked, chosen = await self.step(
             lambda db, effects: running.answer(
                 db,
                 self.context,
@@ -317,6 +326,7 @@ class Node:
                 allow=allow and not decline_dispatch,
                 grant=grant,
                 note=note,
+                rule=rule,
             )
         )
         if decline_dispatch:
@@ -331,10 +341,12 @@ class Node:
                     by="person",
                     grant=grant if allow else None,  # type: ignore[arg-type]  # checked by the API's schema
                     note=note or None,
+                    rule=None if chosen is None else frames.Rule(**chosen),
                 ),
             )
         decision = "declined" if decline_dispatch else "allowed" if allow else "denied"
-        return {"dispatch_id": dispatch_id, "request_id": request_id, "decision": decision, "ok": True}
+        document = {"dispatch_id": dispatch_id, "request_id": request_id, "decision": decision, "ok": True}
+        return document if chosen is None else {**document, "rule": chosen}
 
     # --- inside
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,6 +47,13 @@ MAX_REPLY = 100_000
 MAX_SANDBOX_TEXT = 4_000
 
 
+@dataclass
+class GateProof:
+    """For which agent program the gate was proven since this daemon started: the key that `dp-agent` gave; "": none."""
+
+    key: str = ""
+
+
 class Run:
     """One run, while it lasts."""
 
@@ -56,6 +64,7 @@ class Run:
         scope: scopes.Scope,
         apply: Callable[[Effects], None],
         *,
+        gate: GateProof,
         known: Iterable[str],
     ) -> None:
         """`known`: secrets of this machine that must not leave it, by their value."""
@@ -67,6 +76,7 @@ class Run:
         self._apply = apply
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
         self._teller = Teller(redacts=scope.results == "redacted", known=known)
+        self._gate = gate
         self._events: list[dict[str, Any]] = []
         self._notes: list[dict[str, Any]] = []
         self._flushing = trio.Lock()
@@ -100,6 +110,7 @@ class Run:
             with self._scope_of_task:
                 try:
                     start = await self._context.store.read(brief)
+                    start = msgspec.structs.replace(start, gate_proven=self._gate.key)
                     self._mcp_commands = {server.name: server.command for server in start.mcp_servers}
                     finished = await self._converse(start)
                 except Exception as raised:
@@ -170,6 +181,7 @@ class Run:
                         await self._note(msgspec.to_builtins(frame.event))
                     case frames.Started():
                         self._sandbox = frame.sandbox
+                        self._gate.key = frame.gate_key or self._gate.key
                         await self._step(
                             lambda db, effects: running.started(
                                 db, self._context, self.dispatch_id, self.attempt, effects
@@ -219,12 +231,23 @@ class Run:
             return
         now = self._context.clock()
         document = msgspec.to_builtins(call)
-        kept = ("tool", "input", "resolved_path", "diff", "unusual", "rule_if_always", "agent_id", "mcp_pin")
+        kept = (
+            "tool",
+            "input",
+            "resolved_path",
+            "diff",
+            "unusual",
+            "rule_if_always",
+            "rule_choices",
+            "agent_id",
+            "mcp_pin",
+        )
+        tier = self._sandbox.tier if self._sandbox is not None else None
         item = rows.Approval(
             dispatch_id=self.dispatch_id,
             request_id=call.call_id,
             attempt=self.attempt,
-            call=msgspec.json.encode({name: document.get(name) for name in kept}).decode(),
+            call=msgspec.json.encode({name: document.get(name) for name in kept} | {"sandbox": tier}).decode(),
             asked=now,
             deadline=now + int(ANSWER_SECONDS * 1000),
             outcome="",
@@ -343,6 +366,7 @@ class Runs:
         self._context = context
         self._settings = settings
         self._apply = apply
+        self.gate = GateProof()
         self._runs: dict[str, Run] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -356,7 +380,8 @@ class Runs:
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
         """Run an accepted dispatch. From here on `kill` finds it, also before its process is there."""
         settings = self._settings()
-        run = Run(self._context, row, scope, self._apply, known=(settings.model.api_key, settings.token))
+        known = (settings.model.api_key, settings.token)
+        run = Run(self._context, row, scope, self._apply, gate=self.gate, known=known)
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(
@@ -373,6 +398,11 @@ class Runs:
     def kill(self, dispatch_id: str) -> None:
         """End a run now."""
         if (run := self._runs.get(dispatch_id)) is not None:
+            run.kill()
+
+    def kill_all(self) -> None:
+        """End every run now; nothing waits for anybody's goodbye."""
+        for run in list(self._runs.values()):
             run.kill()
 
     async def _live(self, run: Run, brief: Callable[[Any], frames.Start]) -> None:

@@ -83,7 +83,7 @@ KEYS: dict[str, Key] = {
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "model.api_key": Key("the model's API key, used outside the sandbox only", secret=True),
     "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
-    "model.name": Key("the model's name", example="claude-sonnet-4-5"),
+    "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),
 }
 
 _SECTIONS = {"model"}
@@ -131,7 +131,8 @@ def resolve(
 ) -> Settings:
     """Return the settings in force: flags, then variables, then config.json. Not to be saved.
 
-    Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $ANTHROPIC_API_KEY, $ANTHROPIC_BASE_URL.
+    Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
+    $ANTHROPIC_BASE_URL.
     A saved token goes to the broker that gave it and to no other: when a flag or a variable names another broker,
     the saved one does not count.
     """
@@ -150,6 +151,8 @@ def resolve(
         model["api_key"] = key
     if url := variables.get("ANTHROPIC_BASE_URL", ""):
         model["base_url"] = url
+    if name := variables.get("DISPATCH_EXECUTOR_MODEL", "").strip():
+        model["name"] = name
     document["model"] = model
     return _checked(msgspec.convert(document, Settings))
 
@@ -294,6 +297,8 @@ def _checked(settings: Settings) -> Settings:
             raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")
     if settings.model.api_key and not re.fullmatch(r"[\x21-\x7e]{1,1024}", settings.model.api_key):
         raise _wrong("model.api_key", settings.model.api_key)
+    if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
+        raise _wrong("model.name", settings.model.name)
     if settings.model.base_url:
         url = _service_url(settings.model.base_url, "the model's address")
         changes["model"] = msgspec.structs.replace(settings.model, base_url=url)

@@ -17,6 +17,7 @@ frame.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,16 +27,20 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
-from sandbox import brief, budgets, frames, mcp_bridge, proof, returns, rundir, runtimes
+from sandbox import brief, budgets, frames, gate_proof, mcp_bridge, proof, returns, rundir, runtimes
 from sandbox.confinement import CanaryReport, Profile, Snapshot, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.model_proxy import NO_KEY, ModelProxy
+from sandbox.model_request import Allowance
 from sandbox.policy import GRANTABLE_TOOLS
 from sandbox.views import resolver
 
 _OUTPUT_KEPT: Final = 500_000
 """Characters of one tool result that a trace keeps. In JSON each takes up to six bytes (U+0000)."""
+
+_LAST_WORD_SECONDS: Final = 0.5
+"""How long a node that cancelled may leave a frame unread; the tree then ends within milliseconds."""
 
 
 @dataclass
@@ -64,12 +69,13 @@ class Agent:
         self._proxy: ModelProxy | None = None
         self._facts: frames.SandboxFacts | None = None
         self._before: Snapshot | None = None
+        self._model_secret = secrets.token_urlsafe(24)
         self._turns = 0
         self._seconds = 0.0
         self._run_dir = rundir.RunDir(Path(start.run_dir))
 
     async def run(self) -> None:
-        """The whole run, its `finished` included. Raises nothing but what breaks the pipe to the node."""
+        """The whole run, its `finished` included. Raises nothing."""
         began = trio.current_time()
         outcome = runtimes.Outcome("failed", reason="the run did not begin", code=500)
         returned = returns.Returned()
@@ -86,16 +92,24 @@ class Agent:
                 # rest.
                 sys.excepthook(type(raised), raised, raised.__traceback__)
         self._seconds = trio.current_time() - began
-        await self._writer.send(self._finished(outcome, returned))
+        await self._send(self._finished(outcome, returned))
 
     def cancel(self, frame: frames.Cancel) -> None:
-        """The node wants it to end."""
+        """The node wants it to end, also when it has stopped to listen: then without a last word."""
+        self._writer.hurry(_LAST_WORD_SECONDS)
         self._ending.end(frame.status, frame.reason or frame.status)
 
     def answer(self, frame: frames.Answer) -> None:
         """The node's word on a call."""
         if self._gate is not None:
             self._gate.answer(frame)
+
+    async def _send(self, frame: frames.ToNode) -> None:
+        """Tell the node. One that is gone, or that has cancelled and stopped to read, is left on the spot."""
+        try:
+            await self._writer.send(frame)
+        except trio.BrokenResourceError:
+            _leave()
 
     async def _work(self) -> runtimes.Outcome:
         start = self._start
@@ -111,21 +125,36 @@ class Agent:
             # Each turn is one request; a few more for counting tokens and for what a refused request is
             # tried again.
             max_requests=start.budget.turns * 3 + 20,
+            allowance=Allowance(
+                tools=frozenset(start.tools) & GRANTABLE_TOOLS,
+                servers=frozenset(server.name for server in start.mcp_servers),
+                model=start.model.name,
+            ),
+            secret=self._model_secret,
         )
         async with self._proxy.serving(self._run_dir.socket):
             profile = rundir.profile(start, self._run_dir, programs=runtime.programs(), model=runtime.needs_model)
+            gate_key = gate_proof.key(runtime)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.to_thread.run_sync, runtime.prepare)
+                # Side by side: each starts programs and waits for them.
+                nursery.start_soon(self._prepare, runtime, gate_key)
                 nursery.start_soon(self._look_before, profile)
-                self._facts = _facts(await prove(profile))
+                facts = _facts(await prove(profile))
+            self._facts = msgspec.structs.replace(facts, gate="proven" if gate_key else "")
+            started = frames.Started(
+                sandbox=self._facts, runtime=runtime.name, runtime_version=version, gate_key=gate_key
+            )
             hidden = rundir.hidden(start, self._run_dir)
             async with mcp_bridge.opened(start.mcp_servers, refused=start.mcp_refused, hidden=hidden) as bridge:
                 for server, pins in bridge.first_listed.items():
-                    await self._writer.send(frames.McpListed(server=server, tools=pins))
-                await self._writer.send(
-                    frames.Started(sandbox=self._facts, runtime=runtime.name, runtime_version=version)
-                )
+                    await self._send(frames.McpListed(server=server, tools=pins))
+                await self._send(started)
                 return await self._let_work(runtime, profile, bridge)
+
+    async def _prepare(self, runtime: runtimes.Runtime, gate_key: str) -> None:
+        await trio.to_thread.run_sync(runtime.prepare)
+        if gate_key != self._start.gate_proven:
+            await gate_proof.prove(runtime, self._run_dir.path / "gate")
 
     async def _let_work(
         self, runtime: runtimes.Runtime, profile: Profile, bridge: mcp_bridge.McpBridge
@@ -136,7 +165,7 @@ class Agent:
         self._gate = Gate(
             replace(rundir.scope(start, profile), mcp_tools=frozenset(bridge.tools), changed=bridge.changed),
             resolve=resolver(profile.outside),
-            send=self._writer.send,
+            send=self._send,
             emit=self._emit,
             answer_seconds=start.answer_seconds,
         )
@@ -155,6 +184,7 @@ class Agent:
             budget=start.budget,
             model=start.model.name,
             mcp=bridge,
+            model_secret=self._model_secret,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gate, self._gate)
@@ -200,7 +230,7 @@ class Agent:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
             cut = f"{event.output[:_OUTPUT_KEPT]}\n[{len(event.output) - _OUTPUT_KEPT} more characters]"
             event = msgspec.structs.replace(event, output=cut)
-        await self._writer.send(frames.Event(event=event))
+        await self._send(frames.Event(event=event))
 
     async def _returned(self) -> returns.Returned:
         max_bytes = self._start.budget.output_bytes
@@ -291,11 +321,13 @@ def _leave() -> NoReturn:
 
 
 def main() -> None:
-    """Run one dispatch, or with `--prove` only prove the sandbox. Exit status 0 once `finished` was said, 1
+    """Run one dispatch, or with `--prove [RUNTIME]` only prove the sandbox, and the gate with that agent.
+
+    Exit status 0 once `finished` was said, 1
     when the node left or spoke no frames.
     """
-    if sys.argv[1:] == ["--prove"]:
-        proof.main()
+    if sys.argv[1:2] == ["--prove"]:
+        proof.main(sys.argv[2] if len(sys.argv) > 2 else None)
     # Frames have the two pipes to themselves: a stray print of a library must not become half a frame.
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

@@ -11,6 +11,7 @@ agent → node: `McpListed`, `Started`, `Event`, `Call`, `CallClosed`, `Finished
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -35,6 +36,7 @@ By = Literal["scope", "rule", "session", "person", "timeout", "edge"]
 edge itself.
 """
 Grant = Literal["once", "session", "always"]
+Reach = Literal["exact", "prefix", "folder"]
 Outcome = Literal["allowed", "denied", "unanswered"]
 RunStatus = Literal["completed", "failed", "cancelled", "declined"]
 
@@ -44,12 +46,14 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Rule(_Value, frozen=True):
-    """A stored `always`: calls of `tool` whose argument equals `pattern` (see `sandbox.policy` for the
-    meaning).
+    """A stored `always`: the calls of `tool` that `pattern` stands for (see `sandbox.rules` for the meaning).
+
+    `reach`: the argument is the pattern (`exact`), a command continues it (`prefix`), or a path is in it (`folder`).
     """
 
     tool: str
     pattern: str
+    reach: Reach = "exact"
 
 
 class Attachment(_Value, frozen=True):
@@ -126,13 +130,14 @@ class ReturnedFile(_Value, frozen=True):
 
 
 class SandboxFacts(_Value, frozen=True):
-    """What held the run: its tier, the mechanisms, and each canary with its outcome (`held` or what was
-    reached).
+    """What held the run: its tier, the mechanisms, each canary with its outcome (`held` or what was
+    reached), and whether the gate is `proven` with this agent program ("": its calls are made on this side).
     """
 
     tier: str
     mechanisms: list[str] = []
     canaries: dict[str, str] = {}
+    gate: Literal["", "proven"] = ""
 
 
 # --- events: the lines of a trace -------------------------------------------------------------------------
@@ -175,7 +180,11 @@ TraceEvent = Reasoning | ToolCall | Approval | ToolResult | Status
 
 
 class Start(_Value, frozen=True, tag_field="kind", tag="start"):
-    """Everything a run needs to know; sent once, first."""
+    """Everything a run needs to know; sent once, first.
+
+    `gate_proven`: the `gate_key` of a run that the node saw start before. Where it is still the right one, the gate is
+    not proven anew.
+    """
 
     dispatch_id: str
     attempt: Natural
@@ -201,12 +210,14 @@ class Start(_Value, frozen=True, tag_field="kind", tag="start"):
     protected: list[str] = []
     model: Model = Model()
     answer_seconds: PositiveAmount = 120.0
+    gate_proven: str = ""
 
 
 class Answer(_Value, frozen=True, tag_field="kind", tag="answer"):
     """The node's word on one `Call`.
 
-    `by` is whoever decided; `note` is passed on to the agent when denied.
+    `by` is whoever decided; `note` is passed on to the agent when denied. `rule`: which of the call's `rule_choices`
+    a grant of `session` or `always` means; none, or one that was not offered, is the narrowest.
     """
 
     call_id: CallId
@@ -214,6 +225,7 @@ class Answer(_Value, frozen=True, tag_field="kind", tag="answer"):
     by: By
     grant: Grant | None = None
     note: str | None = None
+    rule: Rule | None = None
 
 
 class Cancel(_Value, frozen=True, tag_field="kind", tag="cancel"):
@@ -237,11 +249,12 @@ class McpListed(_Value, frozen=True, tag_field="kind", tag="mcp_listed"):
 
 
 class Started(_Value, frozen=True, tag_field="kind", tag="started"):
-    """The sandbox stands and is proven; the runtime begins."""
+    """The sandbox stands and is proven, and so is the gate; the runtime begins."""
 
     sandbox: SandboxFacts
     runtime: str
     runtime_version: str
+    gate_key: str = ""
 
 
 class Event(_Value, frozen=True, tag_field="kind", tag="event"):
@@ -249,7 +262,10 @@ class Event(_Value, frozen=True, tag_field="kind", tag="event"):
 
 
 class Call(_Value, frozen=True, tag_field="kind", tag="call"):
-    """A call that the scope permits. `verdict` "ask" wants a person; "allow" only the edge's re-check."""
+    """A call that the scope permits. `verdict` "ask" wants a person; "allow" only the edge's re-check.
+
+    `rule_choices`: the rules that an `always` may store, narrowest first; `rule_if_always` is the first of them.
+    """
 
     call_id: CallId
     tool: str
@@ -262,6 +278,7 @@ class Call(_Value, frozen=True, tag_field="kind", tag="call"):
     diff: str | None = None
     unusual: list[str] = []
     rule_if_always: Rule | None = None
+    rule_choices: list[Rule] = []
     mcp_pin: str | None = None
     """Of an MCP tool that is new or changed since it was pinned: what to pin when a person allows the call."""
 
@@ -372,13 +389,28 @@ class FrameWriter:
     def __init__(self, stream: trio.abc.SendStream) -> None:
         self._stream = stream
         self._lock = trio.Lock()
+        self._patience = math.inf
+        self._writing: trio.CancelScope | None = None
+        self._spoiled = False
+
+    def hurry(self, seconds: float) -> None:
+        """From now on a line that the reader does not take within so many seconds breaks the stream."""
+        self._patience = seconds
+        if self._writing is not None:
+            self._writing.deadline = min(self._writing.deadline, trio.current_time() + seconds)
 
     async def send(self, frame: ToAgent | ToNode) -> None:
-        """Write one frame. FrameError as `encode`; trio.BrokenResourceError when the reader is gone."""
+        """Write one frame. FrameError as `encode`; trio.BrokenResourceError when the reader is gone, or too slow after
+        `hurry`.
+        """
         line = encode(frame)
         async with self._lock:
+            if self._spoiled:
+                raise trio.BrokenResourceError("the reader took only half a line")
             # Half a line would spoil every frame after it, so a cancelled sender still finishes its own.
-            # The reader is the node, which drains; a node that does not is dead, and its end of the pipe
-            # breaks.
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._patience) as self._writing:
                 await self._stream.send_all(line)
+            if self._writing.cancelled_caught:
+                self._spoiled = True
+                raise trio.BrokenResourceError("the reader takes nothing")
+            self._writing = None

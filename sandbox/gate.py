@@ -125,6 +125,7 @@ class Gate:
             ],
             rule_if_always=decision.rule,
             mcp_pin=self._scope.changed.get(tool),
+            rule_choices=list(decision.choices),
         )
         answer = await self._ask(call)
         if answer is None:
@@ -162,10 +163,11 @@ class Gate:
             # A person saw that the tool is another one, and agreed: the edge takes it as it is now.
             still = {tool: pin for tool, pin in self._scope.changed.items() if tool != call.tool}
             self._scope = replace(self._scope, changed=still)
-        if call.rule_if_always is not None and grant == "session":
-            self._session |= {call.rule_if_always}
-        if call.rule_if_always is not None and grant == "always":
-            self._scope = replace(self._scope, rules=self._scope.rules | {call.rule_if_always})
+        rule = answer.rule if answer.rule in call.rule_choices else call.rule_if_always
+        if rule is not None and grant == "session":
+            self._session |= {rule}
+        if rule is not None and grant == "always":
+            self._scope = replace(self._scope, rules=self._scope.rules | {rule})
         await self._emit(frames.Approval(call_id=call.call_id, outcome="allowed", by=by, grant=grant, note=answer.note))
         return Ruling(True)
 

@@ -8,6 +8,7 @@ never logged: there is no logging here at all; what a run spent is in ``ModelPro
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import socket
 import stat
@@ -20,7 +21,7 @@ import httpx
 import trio
 
 from sandbox.errors import SandboxError
-from sandbox.model_request import ModelRequest, Refused, check_body, check_target, error_body, passed_headers
+from sandbox.model_request import Allowance, ModelRequest, Refused, check_body, check_target, error_body, passed_headers
 from sandbox.model_usage import BYTES_PER_TOKEN, Tokens, Usage, UsageReader
 
 PUBLIC_API = "https://api.anthropic.com"
@@ -52,8 +53,9 @@ class ModelProxy:
 
     ``base_url``: the API or a gateway, http or https, path allowed; None is the public API. ``api_key``
     None: every request is answered 401 with the fix. ``budget_usd``, ``max_requests``: once reached,
-    further requests are answered 403. ``transport`` replaces the network in tests. Raises SandboxError 422
-    for a base_url that is none.
+    further requests are answered 403. ``allowance``: the tools and models of this run. ``secret``: what a client must
+    send as its key, or is answered 401; None asks nobody. ``transport`` replaces the network in tests. Raises
+    SandboxError 422 for a base_url that is none.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class ModelProxy:
         *,
         budget_usd: float,
         max_requests: int = 1000,
+        allowance: Allowance | None = None,
+        secret: str | None = None,
         limits: ProxyLimits | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -77,6 +81,8 @@ class ModelProxy:
             )
         self._budget_usd = budget_usd
         self._max_requests = max_requests
+        self._allowance = allowance or Allowance()
+        self._secret = secret
         self._limits = limits or ProxyLimits()
         self._transport = transport
         self._reserved_usd = 0.0
@@ -145,8 +151,9 @@ class ModelProxy:
             return False
         try:
             target = check_target(request.method, request.target)
+            self._check_secret(request)
             headers = passed_headers(request.headers)
-            checked = check_body(target, await connection.body())
+            checked = check_body(target, await connection.body(), self._allowance)
             if not self._key:
                 raise Refused(401, NO_KEY)
             async with upstream:
@@ -156,6 +163,12 @@ class ModelProxy:
             self.usage.refused += 1
             await connection.answer(refusal.status, error_body(refusal.status, refusal.message))
         return connection.next()
+
+    def _check_secret(self, request: h11.Request) -> None:
+        """Whoever reaches the socket without the agent program's secret is not the agent program."""
+        given = next((value for name, value in request.headers if name == b"x-api-key"), b"")
+        if self._secret is not None and not hmac.compare_digest(given, self._secret.encode()):
+            raise Refused(401, "this door is for the agent program of the run alone")
 
     def _admit(self) -> None:
         if self.usage.requests >= self._max_requests:

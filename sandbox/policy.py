@@ -7,23 +7,14 @@ denies early and explains, and it shows the person the path that the call really
 Order of the decision, first match wins, and nothing later can undo a denial:
 1. the tool is not granted → deny;  2. the input is not what the tool takes → deny;
 3. a path leaves the scope → deny;  4. the tool changed since a person granted it → ask;
-5. the edge is `auto` → allow;  6. a stored rule equals the call → allow by rule;
+5. the edge is `auto` → allow;  6. a stored rule covers the call → allow by rule;
 7. a session grant does → allow by session;  8. ask.
 
-A rule is (tool, pattern) and matches by equality only, never by prefix, glob or tool alone. The pattern is
-the call's own argument in one canonical spelling (`rule_for`):
-
-    Bash                 the command, character for character
-    Read, Write, Edit    the resolved path, as this machine knows it
-    Glob                 the resolved pattern
-    Grep                 the expression as a JSON string, " in ", the resolved path
-    mcp__server__tool    the whole input as JSON with sorted keys
+What a rule is, and which calls it covers: `sandbox.rules`.
 
 Two views of a path. The agent sees the workspace, the project and other granted folders at neutral places
 (`/workspace`, `/project`, …); a call names paths in that view. `Resolve` leads from there to the path on this
-machine, which is what is judged, shown and ruled on: `/project/a.py` is another file in each project. Only
-paths in the run's own workspace are spelled `$WORKSPACE/…` in a rule, since that folder is a new one in
-each run.
+machine, which is what is judged, shown and ruled on: `/project/a.py` is another file in each project.
 """
 
 from __future__ import annotations
@@ -37,6 +28,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from sandbox import rules
 from sandbox.frames import Rule
 
 FILE_TOOLS: Final = frozenset({"Read", "Write", "Edit"})
@@ -95,7 +87,8 @@ class Scope:
 class Decision:
     """What becomes of a call.
 
-    `path` is the resolved path, also of a denied one; `rule` what `always` stores.
+    `path` is the resolved path, also of a denied one; `rule` what `always` stores; `choices` what a person may have
+    it store instead, `rule` first.
     """
 
     verdict: Literal["allow", "ask", "deny"]
@@ -103,6 +96,7 @@ class Decision:
     reason: str = ""
     path: str | None = None
     rule: Rule | None = None
+    choices: tuple[Rule, ...] = ()
 
 
 class _Denied(Exception):
@@ -132,13 +126,15 @@ def decide(
         return Decision("deny", "scope", denied.reason, denied.path)
     if tool in scope.changed:
         return Decision("ask", "scope", path=path, rule=rule)
+    portable = None if path is None else _portable(scope, path)
     if scope.approval == "auto":
         return Decision("allow", "scope", path=path, rule=rule)
-    if rule in scope.rules:
+    if any(rules.covers(granted, rule, portable) for granted in scope.rules):
         return Decision("allow", "rule", path=path, rule=rule)
-    if rule in session:
+    if any(rules.covers(granted, rule, portable) for granted in session):
         return Decision("allow", "session", path=path, rule=rule)
-    return Decision("ask", "scope", path=path, rule=rule)
+    offered = rules.choices(rule, portable, folder=_folder(scope, tool, path))
+    return Decision("ask", "scope", path=path, rule=rule, choices=offered)
 
 
 def rule_for(scope: Scope, tool: str, arguments: Mapping[str, Any], *, resolve: Resolve) -> Rule | None:
@@ -238,6 +234,14 @@ def _rule(scope: Scope, tool: str, arguments: Mapping[str, Any], path: str | Non
     else:
         pattern = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
     return Rule(tool=tool, pattern=pattern)
+
+
+def _folder(scope: Scope, tool: str, path: str | None) -> str | None:
+    """The folder that a rule for this call may be widened to: never one that the scope does not have whole."""
+    if path is None:
+        return None
+    folder = posixpath.dirname(path) if tool in FILE_TOOLS else path
+    return _portable(scope, folder) if inside(folder, scope.roots) else None
 
 
 def _portable(scope: Scope, path: str) -> str:

@@ -12,11 +12,14 @@ from peer import mcp_servers
 from peer.context import Context, Effects
 from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
-from peer.protocol.errors import Conflict, DispatchError
+from peer.protocol.errors import Conflict, DispatchError, Invalid
 from peer.protocol.statements import MAX_EVENTS, Events, FileRef
 from peer.steps import receiving
 from peer.store import dispatches, edges, outbox, rows, trace
+from peer.trust import edges as edge_life
 from peer.trust import scopes
+
+Document = dict[str, Any]
 
 MAX_BATCH_BYTES = 600_000
 MAX_EVENT_BYTES = 200_000
@@ -127,10 +130,13 @@ def answer(
     allow: bool,
     grant: str,
     note: str,
-) -> rows.Approval:
+    rule: int | None = None,
+) -> tuple[rows.Approval, Document | None]:
     """Consume a person's answer to a waiting call, once; an `always` is stored as a rule on the edge.
 
-    Raises Conflict (`nothing pending: …`), and Forbidden when the edge has gone since.
+    `rule` is the number of one of the call's `rule_choices`, none the narrowest. Returns the call and the rule that was
+    chosen. Raises Conflict (`nothing pending: …`), Invalid for a rule that was not offered, and Forbidden when the edge
+    has gone since.
     """
     asked = trace.approval(db, dispatch_id, request_id)
     if asked is None:
@@ -138,6 +144,7 @@ def answer(
     if asked.outcome:
         raise Conflict(f"nothing pending: that tool call was already {asked.outcome}")
     now = context.clock()
+    chosen = _chosen_rule(asked, grant, rule) if allow else None
     if allow:
         if now > asked.deadline:
             raise Conflict("nothing pending: nobody answered in time, so that tool call was denied")
@@ -147,18 +154,39 @@ def answer(
     if not trace.close(db, dispatch_id, request_id, "allowed" if allow else "denied", text):
         raise Conflict("nothing pending: that tool call was already decided")
     if allow and grant == "always":
-        rule = msgspec.json.decode(asked.call).get("rule_if_always")
-        if rule is None:
+        if chosen is None:
             raise Conflict("this call cannot be allowed always", fix="allow it once or for this session")
-        row = current(db, dispatch_id, asked.attempt)
-        edges.add_rule(db, row.edge_id, rule["tool"], rule["pattern"], now)
+        _store_rule(db, current(db, dispatch_id, asked.attempt).edge_id, chosen, now)
         effects.contacts_changed = True
     if allow and (pin := msgspec.json.decode(asked.call).get("mcp_pin")):
         # The person was shown that this tool is new or another: from now on it is the one they granted.
         _, server, tool = str(msgspec.json.decode(asked.call)["tool"]).split("__", 2)
         edges.pin_tool(db, current(db, dispatch_id, asked.attempt).edge_id, server, tool, pin)
     effects.changed.add(dispatch_id)
-    return asked
+    return asked, chosen
+
+
+def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Document | None:
+    """The rule that an answer grants: the one of those offered that it names, else the narrowest; None for `once`."""
+    call = msgspec.json.decode(asked.call)
+    if grant == "once":
+        if number is not None:
+            raise Invalid("a rule goes with `always` or `session`", fix="say which of the two, or name no rule")
+        return None
+    narrowest: Document | None = call.get("rule_if_always")
+    if number is None:
+        return narrowest
+    choices: list[Document] = call.get("rule_choices") or []
+    if not 0 <= number < len(choices):
+        raise Invalid(f"no rule {number} was offered for this call", fix="choose one of its rule_choices")
+    return choices[number]
+
+
+def _store_rule(db: sqlite3.Connection, edge_id: str, chosen: Document, now: int) -> None:
+    scope, stored = scope_of(db, edge_id)
+    rule = edge_life.Rule(chosen["tool"], chosen["pattern"], chosen.get("reach", "exact"))
+    edge_life.with_rule(tuple(edge_life.Rule(row.tool, row.pattern, row.reach) for row in stored), rule, scope)
+    edges.add_rule(db, edge_id, rule.tool, rule.pattern, rule.reach, now)
 
 
 def unanswered(db: sqlite3.Connection, dispatch_id: str, request_id: str, effects: Effects) -> None:

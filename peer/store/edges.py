@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from peer.store.rows import Edge, EdgeMcpServer, EdgeRule, all_of, one
+from peer.trust.edges import RuleReach
 
 OPEN = ("offered", "active", "paused")
 
@@ -76,11 +77,11 @@ def set_scope(db: sqlite3.Connection, edge_id: str, scope: str, now: int) -> Non
     db.execute("UPDATE edges SET scope = ?, changed = ? WHERE edge_id = ?", (scope, now, edge_id))
 
 
-def add_rule(db: sqlite3.Connection, edge_id: str, tool: str, pattern: str, now: int) -> None:
+def add_rule(db: sqlite3.Connection, edge_id: str, tool: str, pattern: str, reach: RuleReach, now: int) -> None:
     """Store an `always`; the same rule twice is one."""
     db.execute(
-        "INSERT INTO edge_rules (edge_id, tool, pattern, created) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (edge_id, tool, pattern, now),
+        "INSERT INTO edge_rules (edge_id, tool, pattern, reach, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (edge_id, tool, pattern, reach, now),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from peer.dispatches.lifecycle import State
-from peer.trust.edges import Status
+from peer.trust.edges import RuleReach, Status
 from peer.trust.invitations import State as InvitationState
 
 T = TypeVar("T")
@@ -72,6 +72,7 @@ class EdgeRule:
     edge_id: str
     tool: str
     pattern: str
+    reach: RuleReach
     created: int
 
 

@@ -75,7 +75,13 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
     if incoming:
         row["budgets"] = budget
         row["rules"] = [
-            {"id": rule.rule_id, "tool": rule.tool, "pattern": rule.pattern, "created": rfc3339(rule.created)}
+            {
+                "id": rule.rule_id,
+                "tool": rule.tool,
+                "pattern": rule.pattern,
+                "reach": rule.reach,
+                "created": rfc3339(rule.created),
+            }
             for rule in edges.rules(db, edge.edge_id)
         ]
     return row

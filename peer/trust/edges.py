@@ -12,6 +12,7 @@ from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid
 from peer.trust.scopes import Scope
 
 Status = Literal["offered", "active", "paused", "revoked", "expired", "declined"]
+RuleReach = Literal["exact", "prefix", "folder"]
 Event = Literal["confirm", "edit", "pause", "resume", "revoke", "expire", "decline"]
 
 EDGE: Final[dict[Status, dict[Event, Status]]] = {
@@ -56,10 +57,13 @@ _REASONS: Final[dict[Status, str]] = {
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An `always` grant: calls of `tool` whose argument matches `pattern` need no person. sandbox.policy matches."""
+    """An `always` grant: the calls of `tool` that `pattern` covers need no person. sandbox.rules says which it covers:
+    the one argument, a command that continues it, or paths below it.
+    """
 
     tool: str
     pattern: str
+    reach: RuleReach = "exact"
 
 
 def next_status(status: Status, event: Event) -> Status:

@@ -46,6 +46,8 @@ def main() -> None:
         landlock.restrict(settings["writable"])
         _filter_calls(settings["filter"])
         os.environ["HOME"] = settings["home"]
+        for name in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
+            del os.environ[name]  # the agent program's secret for the model's door, and where that is
         arguments = sys.argv[1:]
         command = arguments[1:] if arguments[:1] == ["--exec"] else ["/bin/bash", "-c", *arguments]
     except Exception as problem:

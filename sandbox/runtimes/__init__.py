@@ -33,6 +33,7 @@ class Surroundings:
     """What a runtime works with. `profile`: the sandbox to start programs in. `gate`: asked before every
     call. `emit`: one line of the trace. `tools`: granted built-in tools. `mcp`: the granted MCP servers, for a
     call that the gate allowed and that was admitted there. `model`: a model's name, or the runtime's own.
+    `model_secret`: what the model's door wants from the agent program in place of a key; for no child of it.
     """
 
     profile: Profile
@@ -42,6 +43,7 @@ class Surroundings:
     budget: frames.Budget
     model: str | None
     mcp: McpBridge
+    model_secret: str = ""
 
 
 @dataclass(frozen=True)

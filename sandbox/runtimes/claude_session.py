@@ -45,7 +45,7 @@ async def run(task: Task, surroundings: Surroundings, program: Path) -> Outcome:
     """
     session = _Session(surroundings)
     options = _options(task, surroundings, session.hook, program)
-    transport = ConfinedTransport(options, surroundings.profile)
+    transport = ConfinedTransport(options, surroundings.profile, surroundings.model_secret)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.rule)
         try:
@@ -178,11 +178,11 @@ class ConfinedTransport(sdk.Transport):
     the command line is taken, so that the options mean what the pinned SDK says they mean.
     """
 
-    def __init__(self, options: sdk.ClaudeAgentOptions, profile: Profile) -> None:
+    def __init__(self, options: sdk.ClaudeAgentOptions, profile: Profile, model_secret: str) -> None:
         # As the SDK does for its own transport: `can_use_tool` is asked over stdio.
         asked = replace(options, can_use_tool=None, permission_prompt_tool_name="stdio")
         self._command: list[str] = SubprocessCLITransport("", asked)._build_command()
-        self._environment = environment(profile)
+        self._environment = environment(profile, model_secret)
         self._profile = profile
         self.process: ConfinedProcess | None = None
         self._writing = trio.Lock()
@@ -242,15 +242,15 @@ class ConfinedTransport(sdk.Transport):
                     self._stderr.extend(chunk.decode(errors="replace").split("\n"))
 
 
-def environment(profile: Profile) -> dict[str, str]:
-    """Every variable the program gets. None is this process's, and the key is a placeholder: the proxy has
-    the real one.
+def environment(profile: Profile, model_secret: str) -> dict[str, str]:
+    """Every variable the program gets. None is this process's, and the key is the run's own secret, which opens the
+    proxy and nothing else: the proxy has the real one. The launcher keeps it from shells.
     """
     return {
         **profile.environment(),
         "ANTHROPIC_BASE_URL": "http://model.invalid",
         "ANTHROPIC_UNIX_SOCKET": str(MODEL_SOCKET),
-        "ANTHROPIC_API_KEY": "held-by-the-proxy",
+        "ANTHROPIC_API_KEY": model_secret,
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",

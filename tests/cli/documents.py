@@ -116,6 +116,7 @@ def approval(identity: str = FIRST, request: str = "r-1", **changes: Any) -> dic
         "resolved_path": "/home/bob/shop/notes.md",
         "diff": "@@ -1 +1 @@\n-old\n+one",
         "rule_if_always": {"tool": "Write", "pattern": "/home/bob/shop/notes.md"},
+        "sandbox": "full",
         "unusual": [],
         "sender_id": "alice@example.org",
         "expires_in": 118,

@@ -507,6 +507,7 @@ def test_accept_can_follow_without_a_terminal(cli: Cli, api: FakeApi) -> None:
         (["approve", FIRST, "r-1"], {"decision": "allow", "grant": "once"}),
         (["approve", "5555", "r-1", "--always"], {"decision": "allow", "grant": "always"}),
         (["approve", "abcd5555", "r-1", "--session"], {"decision": "allow", "grant": "session"}),
+        (["approve", FIRST, "r-1", "--always", "--rule", "2"], {"decision": "allow", "grant": "always", "rule": 1}),
         (["deny", "5555", "r-1"], {"decision": "deny"}),
         (["deny", FIRST, "r-1", "--note", "why"], {"decision": "deny", "note": "why"}),
     ],
@@ -527,6 +528,7 @@ def test_answers_to_nothing(cli: Cli, api: FakeApi) -> None:
     assert "approvals" in outcome.document["error"]["fix"]
     assert cli("approve", "ffff", "r-1", "--json").document["error"]["code"] == 404
     assert cli("approve", FIRST, "r-1", "--always", "--session").code == 2
+    assert cli("approve", FIRST, "r-1", "--rule", "1").code == 2
     api.fails(
         f"POST /v1/approvals/{FIRST}/r-1", 409, "nothing pending: it was answered", "re-check `dispatch approvals`"
     )

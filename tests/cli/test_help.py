@@ -42,7 +42,7 @@ PROMISED_OPTIONS = {
     "inbox": "--status --limit",
     "accept": "--cwd --follow",
     "decline": "--reason",
-    "approve": "--always --session",
+    "approve": "--always --session --rule",
     "deny": "--note",
     "fetch": "--to --force",
     "receipt": "--out",

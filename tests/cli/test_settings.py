@@ -205,6 +205,11 @@ def test_a_saved_token_goes_to_no_other_broker(folder: StateFolder) -> None:
 def test_variables_for_the_model(folder: StateFolder) -> None:
     settings = config.resolve(folder, env={"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:7/"})
     assert (settings.model.api_key, settings.model.base_url) == ("k", "http://127.0.0.1:7")
+    write(folder, {"model": {"name": "claude-sonnet-5"}})
+    assert config.resolve(folder, env={}).model.name == "claude-sonnet-5"
+    assert config.resolve(folder, env={"DISPATCH_EXECUTOR_MODEL": "claude-opus-5-5"}).model.name == "claude-opus-5-5"
+    with pytest.raises(Invalid, match=r"model\.name"):
+        config.resolve(folder, env={"DISPATCH_EXECUTOR_MODEL": "two words"})
 
 
 def test_no_token_says_what_to_type(folder: StateFolder) -> None:

@@ -157,6 +157,22 @@ def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
     ]
 
 
+def test_a_wider_rule_is_picked_from_those_offered(cli: Cli, api: FakeApi) -> None:
+    rules = [{"tool": "Bash", "pattern": "git log -3"}, {"tool": "Bash", "pattern": "git log", "reach": "prefix"}]
+    run = Run(api, approval(rule_if_always=rules[0], rule_choices=rules))
+    with terminal("accept", FIRST) as screen:
+        shown = plain(screen.until("Your answer? [1/2/3/4/5/6] "))
+        assert "2  Always: store the rule Bash(git log -3), or a wider one" in shown
+        assert "from: alice@example.org; sandbox: full" in shown
+        screen.type("2\n")
+        shown = plain(screen.until("Which rule? [1/2] "))
+        assert "2  Bash(git log), or with further words" in shown
+        screen.type("2\n")
+        screen.until("is a space.")
+        assert screen.end() == 0
+    assert run.answers == [{"decision": "allow", "grant": "always", "rule": 1}]
+
+
 def test_declining_the_dispatch_ends_it_with_1(cli: Cli, api: FakeApi) -> None:
     run = Run(api, approval(rule_if_always=None), status="declined")
     with terminal("accept", FIRST) as screen:

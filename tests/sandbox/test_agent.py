@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import struct
+import termios
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -156,6 +159,28 @@ async def test_cancel_kills_the_run_within_a_second(tmp_path: Path) -> None:
     assert finished.usage.seconds > 0
 
 
+async def test_a_cancel_ends_the_run_of_a_node_that_does_not_read(tmp_path: Path) -> None:
+    """The pipe is full and nobody empties it: the run's words are lost, its processes are not left."""
+    chatter = [{"say": "x" * 100_000} for _ in range(4)]
+    async with dp_agent() as node:
+        sleeper = bash("setsid sleep 1000 >/dev/null 2>&1 & touch started")
+        await node.say(start(tmp_path, sleeper, *chatter, approval="auto"))
+        await _until_exists(node, tmp_path / "shop" / "started")
+        tree = members_of(node.process.pid) - {node.process.pid}
+        assert len(tree) > 3 and node.process.stdout is not None
+        await _full(node.process.stdout.fileno())  # type: ignore[attr-defined]
+        await node.say(frames.Cancel(reason="enough"))
+        assert await all_gone(tree | {node.process.pid})
+
+
+async def _full(pipe: int) -> None:
+    """Wait until a pipe is all but full, which no event tells its reader."""
+    room = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    with trio.fail_after(10):
+        while struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0] < room - 8192:
+            await trio.sleep(0.01)
+
+
 async def test_a_cancel_can_decline_the_dispatch(tmp_path: Path) -> None:
     async def respond(node: Node, call: frames.Call) -> None:
         await node.say(frames.Cancel(reason="not for me", status="declined"))
@@ -191,9 +216,13 @@ async def _until_exists(node: Node, path: Path) -> None:
 
 
 async def test_the_clock_of_the_budget_ends_a_run(tmp_path: Path) -> None:
-    begin = start(tmp_path, bash("sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.02))
+    begin = start(tmp_path, bash("touch started; sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.04))
     async with dp_agent() as node:
-        finished = await node.run(begin)
+        await node.say(begin)
+        await _until_exists(node, tmp_path / "shop" / "started")
+        tree = members_of(node.process.pid) - {node.process.pid}
+        finished = await node.until(frames.Finished)
+        assert len(tree) > 3 and await all_gone(tree)
     assert (finished.status, finished.code) == ("failed", 429)
     assert finished.reason is not None and "minutes" in finished.reason
 

@@ -28,7 +28,7 @@ SETTINGS = {
     "CLAUDE_CODE_MAX_RETRIES": "0",
     "DISABLE_AUTOUPDATER": "1",
 }
-WORDS = ["-p", "hi", "--output-format", "json", "--dangerously-skip-permissions"]
+WORDS = ["-p", "hi", "--output-format", "json", "--dangerously-skip-permissions", "--tools", "Bash,Read,Write"]
 
 
 async def claude(person: Person, turns: list[Turn], **changes: Any) -> tuple[Done, FakeModel, ModelProxy]:

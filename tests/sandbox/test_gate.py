@@ -198,6 +198,36 @@ async def test_how_far_a_grant_reaches(tmp_path: Path, grant: frames.Grant, then
     assert elsewhere.calls[0].verdict == "ask", "no grant outlives its run here; the node stores an always"
 
 
+async def test_a_person_may_pick_a_wider_rule_of_those_that_are_offered(tmp_path: Path) -> None:
+    prefix = frames.Rule(tool="Bash", pattern="git log", reach="prefix")
+    desk = Desk(tmp_path, respond=says(True, grant="session", rule=prefix))
+    for command in ("git log -3", "git log --stat", "git log; ls"):
+        await desk.bash(command)
+    assert prefix in desk.calls[0].rule_choices
+    assert desk.calls[0].rule_choices[0] == desk.calls[0].rule_if_always
+    assert desk.approvals == [("allowed", "person"), ("allowed", "session"), ("allowed", "person")]
+    other = Desk(tmp_path, respond=says(True, grant="always", rule=prefix))
+    for command in ("make test", "make test", "git log"):
+        await other.bash(command)
+    assert other.approvals == [("allowed", "person"), ("allowed", "rule"), ("allowed", "person")], "it was not offered"
+
+
+async def test_a_folder_rule_ends_at_the_folder(tmp_path: Path) -> None:
+    async def respond(desk: Desk, call: frames.Call) -> None:
+        first = len(desk.calls) == 1
+        desk.answer(call, first, grant="always" if first else None, rule=call.rule_choices[-1] if first else None)
+
+    (tmp_path / "shop" / "docs").mkdir(parents=True)
+    (tmp_path / "shop" / "docs" / "out").symlink_to("../secret")
+    (tmp_path / "shop" / "secret").write_text("x")
+    desk = Desk(tmp_path, respond=respond)
+    for number, path in enumerate(["docs/a", "docs/sub/b", "docs/out", "docs/../secret", "docs2", "./docs/./c"]):
+        await desk.gate.judge("Read", {"file_path": path}, call_id=str(number))
+    folder = frames.Rule(tool="Read", pattern=str(tmp_path / "shop" / "docs"), reach="folder")
+    assert desk.calls[0].rule_choices[1] == folder
+    assert [call.verdict for call in desk.calls] == ["ask", "allow", "ask", "ask", "ask", "allow"]
+
+
 async def test_a_grant_settles_the_same_question_that_was_waiting(tmp_path: Path) -> None:
     async def respond(desk: Desk, call: frames.Call) -> None:
         await trio.testing.wait_all_tasks_blocked()

@@ -15,6 +15,7 @@ import trio
 
 from sandbox.errors import SandboxError
 from sandbox.model_proxy import ModelProxy, ProxyLimits
+from sandbox.model_request import Allowance
 from tests.sandbox.fake_model import FakeModel, say, serving
 
 KEY = "sk-real-key"
@@ -124,26 +125,52 @@ def content(**block: Any) -> dict[str, Any]:
         (content(type="image", source={"type": "url", "url": "https://evil/?secret"}), 403),
         (content(type="document", source={"type": "file", "file_id": "f"}), 403),
         (content(type="container_upload", file_id="f"), 403),
+        (
+            content(
+                type="document", source={"type": "content", "content": [{"type": "image", "source": {"type": "url"}}]}
+            ),
+            403,
+        ),
+        (content(type="text", text="x", extra={"source": {"type": "url"}}), 403),
+        (content(type="server_tool_use", name="web_search"), 403),
+        (content(type="tool_addition", tool={"type": "tool_definition", "definition": {"type": "bash_20250124"}}), 403),
+        ({**BODY, "mcp_servers": []}, 403),
+        ({**BODY, "speed": "fast"}, 403),
+        ({**BODY, "service_tier": "auto"}, 403),
+        ({**BODY, "model": "gpt-5"}, 403),
+        ({**BODY, "max_tokens": 1_000_000}, 403),
+        ({**BODY, "max_tokens": "1"}, 403),
+        ({**BODY, "metadata": {"user_id": "x", "more": "y"}}, 403),
+        ({**BODY, "output_config": {"task_budget": {}}}, 403),
+        ({**BODY, "context_management": {"edits": [{"type": "compact_20260112"}]}}, 403),
+        ({**BODY, "messages": [{"role": "user", "content": "x", "container": "c"}]}, 403),
+        ({**BODY, "messages": "x"}, 400),
+        ({**BODY, "tools": [{"name": "Task", "input_schema": {}}]}, 403),
+        ({**BODY, "tools": [{"name": "mcp__mail__send", "input_schema": {}}]}, 403),
+        ({**BODY, "tools": [{"name": "Bash", "allowed_callers": ["code_execution_20250825"]}]}, 403),
+        ({**BODY, "tools": [{"name": "bash", "type": "bash_20250124"}]}, 403),
         # and what must pass
+        (content(type="document", source={"type": "content", "content": [{"type": "text", "text": "x"}]}), 200),
+        (content(type="tool_addition", tool={"type": "tool_definition", "definition": {"name": "Read"}}), 200),
         (content(type="image", source={"type": "base64", "data": "", "media_type": "image/png"}), 200),
         (
             {
                 **BODY,
                 "tools": [
                     {"name": "Bash", "input_schema": {}},
-                    {"type": "custom", "name": "y", "input_schema": {}},
+                    {"type": "custom", "name": "Read", "input_schema": {}},
                 ],
             },
             200,
         ),
-        ({**BODY, "mcp_servers": [], "tools": []}, 200),
+        ({**BODY, "tools": []}, 200),
         (
             {
                 **BODY,
                 "messages": [
                     {
                         "role": "assistant",
-                        "content": [{"type": "tool_use", "input": {"source": {"type": "url"}}}],
+                        "content": [{"type": "tool_use", "name": "x", "input": {"source": {"type": "url"}}}],
                     }
                 ],
             },
@@ -162,11 +189,58 @@ async def test_bodies(tmp_path: Path, body: Any, status: int) -> None:
 
 async def test_what_was_checked_is_what_is_sent(tmp_path: Path) -> None:
     # Two readers of one body may take different ones of two equal keys.
-    twice = b'{"container":"c","model":"m","messages":[],"container":null}'
+    twice = b'{"stream":"c","model":"claude-opus-5","messages":[],"stream":null}'
     with serving(FakeModel([say("x")])) as model:
         async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
             assert (await client.post("/v1/messages", content=twice)).status_code == 200
-    assert model.seen[0][2] == {"model": "m", "messages": [], "container": None} and model.raw.count(b"container") == 1
+    assert model.seen[0][2] == {"model": "claude-opus-5", "messages": [], "stream": None}
+    assert model.raw.count(b"stream") == 1
+
+
+async def test_only_listed_betas_and_models_of_this_run(tmp_path: Path) -> None:
+    allowance = Allowance(tools=frozenset({"Read"}), servers=frozenset({"mail"}), model="gateway/model[1m]")
+    betas = "claude-code-20250219,web-search-2025-03-05, effort-2025-11-24,mcp-client-2025-11-20"
+    with serving(FakeModel([say("x")])) as model:
+        async with door(ModelProxy(model.url, KEY, budget_usd=5, allowance=allowance), tmp_path) as client:
+
+            async def status(**change: Any) -> int:
+                return (await client.post("/v1/messages", json={**BODY, **change})).status_code
+
+            assert [await status(model=name) for name in ("gateway/model", "claude-opus-5-5", "gateway/other")] == [
+                200,
+                200,
+                403,
+            ]
+            assert [
+                await status(tools=[{"name": name}]) for name in ("Read", "mcp__mail__send", "Bash", "mcp__b__c")
+            ] == [
+                200,
+                200,
+                403,
+                403,
+            ]
+            await client.post("/v1/messages", json=BODY, headers={"anthropic-beta": betas})
+            await client.post("/v1/messages", json=BODY, headers={"anthropic-beta": "files-api-2025-04-14"})
+    assert model.seen[-2][1]["anthropic-beta"] == "claude-code-20250219,effort-2025-11-24"
+    assert "anthropic-beta" not in model.seen[-1][1]
+
+
+async def test_it_opens_for_the_secret_alone(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        async with door(ModelProxy(model.url, KEY, budget_usd=5, secret="of-this-run"), tmp_path) as client:
+            for headers in (
+                {},
+                {"x-api-key": "of-this-ru"},
+                {"authorization": "Bearer of-this-run"},
+                {"x-api-key": KEY},
+            ):
+                answer = await client.post("/v1/messages", json=BODY, headers=headers)
+                assert answer.status_code == 401 and "agent program" in error_of(answer)
+            assert model.seen == []
+            assert (
+                await client.post("/v1/messages", json=BODY, headers={"x-api-key": "of-this-run"})
+            ).status_code == 200
+    assert model.seen[0][1]["x-api-key"] == KEY
 
 
 async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
@@ -221,7 +295,7 @@ async def test_requests_under_way_count_against_the_budget(tmp_path: Path) -> No
         model.hold.clear()
         big = {
             **BODY,
-            "model": "unknown-model",
+            "model": "claude-opus-4-1",
             "system": "x" * 30_000,
         }  # about 10,000 tokens, at least 0.15 dollars
         async with (

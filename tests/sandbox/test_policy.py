@@ -255,6 +255,18 @@ def test_a_bash_rule_is_the_command_to_the_letter(command: str) -> None:
     assert decide(ruled, "Bash", {"command": command}).verdict == "ask"
 
 
+def test_a_wide_rule_never_widens_the_scope() -> None:
+    wide = frozenset(Rule(tool=tool, pattern="/", reach="folder") for tool in GRANTABLE_TOOLS)
+    ruled = replace(SCOPE, rules=wide)
+    assert decide(ruled, "Read", call("Read", "x")).by == "rule"
+    for outside in ("/shared/x", "../shared/x", "/etc/passwd"):
+        assert decide(ruled, "Read", call("Read", outside)).verdict == "deny"
+    assert decide(replace(ruled, tools=frozenset({"Glob"})), "Read", call("Read")).verdict == "deny"
+    # A root that is one file is not offered with the folder around it.
+    file = replace(SCOPE, roots=("/home/bob/shop/a.txt", "/run/d/workspace"))
+    assert [rule.reach for rule in decide(file, "Read", call("Read", "a.txt")).choices] == ["exact"]
+
+
 def test_a_rule_never_widens_the_scope() -> None:
     ruled = replace(SCOPE, rules=frozenset({Rule(tool="Read", pattern="/home/bob/secret/x")}))
     assert decide(ruled, "Read", call("Read", "/shared/x")).verdict == "deny"

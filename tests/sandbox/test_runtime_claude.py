@@ -90,6 +90,58 @@ def _first_words(request: Any) -> list[str]:
     return [block["text"] for block in blocks if "<system-reminder>" not in block["text"]]
 
 
+@pytest.mark.parametrize("name", [None, "claude-haiku-4-5", "claude-sonnet-5"])
+async def test_the_models_door_takes_what_the_program_sends_and_nothing_from_a_shell(
+    tmp_path: Path, name: str | None
+) -> None:
+    """The closed schema of `model_request` against the pinned program, with pictures and documents; and the run's
+    secret, which a shell neither finds nor could use.
+    """
+    connect = "import socket; socket.socket(socket.AF_UNIX).connect('/run/dispatch/model.sock')"
+    model = says(
+        {"tools": [tool("Read", file_path="p.png"), tool("Read", file_path="p.pdf")]},
+        {"tools": [tool("Bash", command="env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'")]},
+        {"tools": [tool("Bash", command=f'python3 -c "{connect}" 2>&1')]},
+        {"text": "Seen."},
+    )
+    async with model.running(), dp_agent() as node:
+        begin = start(
+            tmp_path,
+            runtime="claude",
+            approval="auto",
+            model=frames.Model(base_url=model.url, api_key=KEY, name=name),
+        )
+        (tmp_path / "shop" / "p.png").write_bytes(PICTURE)
+        (tmp_path / "shop" / "p.pdf").write_bytes(DOCUMENT)
+        finished = await node.run(begin)
+    assert (finished.status, finished.reply) == ("completed", "Seen."), finished.reason
+    sent = {block["type"] for message in model.main_requests()[-1].body["messages"] for block in _sources(message)}
+    assert sent == {"image", "document"}
+    environment, connected = (output for _, output in node.results[2:])
+    assert "PATH=" in environment and "ANTHROPIC" not in environment
+    assert "PermissionError" in connected or "Operation not permitted" in connected
+    assert all(request.headers["x-api-key"] == KEY for request in model.requests)
+
+
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360000002000001e221bc33"
+    "0000000049454e44ae426082"
+)
+DOCUMENT = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n"
+)
+
+
+def _sources(value: Any) -> list[dict[str, Any]]:
+    """Every block with a source in a message."""
+    if isinstance(value, list):
+        return [found for item in value for found in _sources(item)]
+    if not isinstance(value, dict):
+        return []
+    return [value] if "source" in value else _sources(value.get("content"))
+
+
 async def test_silence_denies_and_five_refusals_end_it(tmp_path: Path) -> None:
     asked: list[str] = []
 

@@ -296,7 +296,7 @@ def test_an_answer_is_consumed_once_and_always_becomes_a_rule(pair: tuple[Clock,
     asked = rows.Approval(dispatch_id, "c1", 1, call, clock.now, clock.now + 120_000, "", "")
     bob.step(lambda db, context, effects: running.ask(db, context, asked, effects))
 
-    def answer() -> rows.Approval:
+    def answer() -> object:
         return bob.step(
             lambda db, context, effects: running.answer(
                 db, context, dispatch_id, "c1", effects, allow=True, grant="always", note=""

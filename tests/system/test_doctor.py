@@ -22,6 +22,7 @@ NAMES = {
     "agent login",
     "project roots",
     "sandbox",
+    "gate",
 }
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other surroundings for a program need root")
 
@@ -136,6 +137,20 @@ def test_daemon_and_sandbox(patient: Person, tmp_path: Path) -> None:
         swap = 'mount --bind "$1" /usr/bin/bwrap && shift && exec "$@"'
         rows = examine(patient, broken=1, inside=["unshare", "-m", "sh", "-c", swap, "sh", str(other)])
         assert sick(rows) == {"daemon", "sandbox"}, rows
+
+
+def test_the_gate_is_proven_with_the_real_agent_program(patient: Person) -> None:
+    assert patient.cli("whoami", "--json").json["sandbox"]["gate"] == "not needed"
+    patient.configure(runtime="claude")
+    patient.client.reload()
+    try:
+        rows = examine(patient, broken=1)
+        assert sick(rows) == {"agent login"} and "ANTHROPIC_API_KEY" in rows["agent login"]["fix"]
+        assert "every call of the claude program" in rows["gate"]["detail"]
+        assert patient.cli("whoami", "--json").json["sandbox"]["gate"] == "proven"
+    finally:
+        patient.configure(runtime="scripted")
+        patient.client.reload()
 
 
 @needs_root

@@ -84,6 +84,7 @@ def test_a_rule_is_stored_once_and_only_for_a_granted_tool() -> None:
     rules = edges.with_rule((), rule, SCOPE)
     assert rules == edges.with_rule(rules, rule, SCOPE) == (rule,)
     assert len(edges.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
+    assert len(edges.with_rule(rules, Rule("Bash", "git status", "prefix"), SCOPE)) == 2
     outside = [Rule("Write", "x"), *(Rule(f"mcp__{name}", "x") for name in ("github__x", "mai", "mailbox__send"))]
     for bad in (*outside, Rule("Bash", ""), Rule("Bash", "x" * 10_001)):
         with pytest.raises(Invalid):

@@ -1,0 +1,100 @@
+"""The gate's proof: it passes with the real agent program, and finds out one that does not ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import frames, gate_proof, runtimes
+from sandbox.confinement import Root
+from sandbox.errors import SandboxError
+from sandbox.runtimes import Outcome, Surroundings, Task, claude_session, scripted
+from sandbox.runtimes.claude import ClaudeRuntime
+from sandbox.testing.scripted_model import ScriptedModel
+from tests.sandbox.node import dp_agent, start
+
+
+async def test_the_real_program_asks_before_every_call_and_is_proven_once(tmp_path: Path) -> None:
+    model = ScriptedModel([{"text": "Hello."}], key="k")
+    started: list[frames.Started] = []
+    async with model.running():
+        for number, known in enumerate(["", None]):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            given = started[-1].gate_key if known is None else known
+            begin = start(
+                folder, runtime="claude", model=frames.Model(base_url=model.url, api_key="k"), gate_proven=given
+            )
+            async with dp_agent() as node:
+                assert (await node.run(begin)).status == "completed"
+            started.append(next(frame for frame in node.seen if isinstance(frame, frames.Started)))
+            assert (folder / "run" / "gate" / "workspace" / "allowed").exists() is (known is not None)
+            assert not (folder / "run" / "gate" / "workspace" / "denied").exists()
+            assert started[-1].sandbox.gate == "proven" and node.calls == [], "the proof's calls are nobody's to see"
+    assert len({frame.gate_key for frame in started}) == 1
+
+
+async def test_a_program_that_skips_the_hook_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`can_use_tool` denies what it is asked about; the pinned program does not ask it about what only reads."""
+    options = claude_session._options
+
+    def without_hook(*given: Any) -> Any:
+        return replace(options(*given), hooks=None)
+
+    monkeypatch.setattr(claude_session, "_options", without_hook)
+    with pytest.raises(SandboxError) as refused:
+        await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
+    assert refused.value.code == 503 and "did not see Bash cat" in refused.value.message and refused.value.fix
+
+
+class Program:
+    """A made-up agent program: asks about what `asks` says, does what `does` says, ends as `outcome`."""
+
+    name = "made-up"
+    needs_model = True
+
+    def __init__(self, *, asks: bool = True, does: str = "allowed", outcome: Outcome | None = None) -> None:
+        self._asks = asks
+        self._does = does
+        self._outcome = outcome or Outcome("completed")
+
+    def version(self) -> str:
+        return "1"
+
+    def programs(self) -> tuple[Root, ...]:
+        return ()
+
+    def prepare(self) -> None:
+        pass
+
+    async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
+        for number, (tool, given) in enumerate(gate_proof._CALLS):
+            if self._asks:
+                await surroundings.gate.judge(tool, given, call_id=str(number))
+        for name in self._does.split():
+            (surroundings.profile.workspace / name).touch()
+        return self._outcome
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (Program(asks=False), "did not see"),
+        (Program(does="allowed denied"), "denied was executed"),
+        (Program(does=""), "allowed was not executed"),
+        (Program(outcome=Outcome("failed", reason="it broke")), "it broke"),
+    ],
+)
+async def test_what_a_proof_refuses(tmp_path: Path, program: runtimes.Runtime, said: str) -> None:
+    with pytest.raises(SandboxError) as refused:
+        await gate_proof.prove(program, tmp_path / "gate")
+    assert said in refused.value.message and refused.value.code == 503
+
+
+async def test_what_a_proof_accepts(tmp_path: Path) -> None:
+    await gate_proof.prove(Program(), tmp_path / "gate")
+    assert gate_proof.key(Program()) == gate_proof.key(Program()) != gate_proof.key(ClaudeRuntime())
+    assert gate_proof.key(scripted.ScriptedRuntime()) == ""

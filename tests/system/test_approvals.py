@@ -1,0 +1,116 @@
+"""Tool calls that wait for a person, through the API and the command line: asked, answered, remembered, forgotten."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import closing
+
+import pytest
+
+from peer.protocol.errors import Conflict, Invalid
+from tests.system.world import Document, Person, all_gone, descendants
+
+Pair = tuple[Person, Person]
+
+
+def bash(command: str) -> Document:
+    return {"tool": "Bash", "input": {"command": command}}
+
+
+def dispatched(pair: Pair, *steps: Document) -> str:
+    alice, bob = pair
+    bob.will(*steps)
+    dispatch_id = str(alice.client.send(bob.email, "Look into it")["dispatch_id"])
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    return dispatch_id
+
+
+def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair) -> None:
+    alice, bob = pair
+    first = dispatched(pair, bash("echo one two"), bash("echo three"), bash("echo four; id"))
+    call = bob.approval_of(first)
+    assert (call["sender_id"], call["sandbox"]) == (alice.email, "full")
+    assert [rule["pattern"] for rule in call["rule_choices"]] == ["echo one two", "echo one two", "echo one", "echo"]
+    for wrong in (4, -1):
+        with pytest.raises(Invalid):
+            bob.client.approve(first, call["request_id"], grant="always", rule=wrong)
+    with pytest.raises(Invalid):
+        bob.client.approve(first, call["request_id"], grant="once", rule=0)
+    listed = bob.cli("approvals")
+    assert "--always --rule 4: Bash(echo), or with further words" in listed
+    bob.cli("approve", first, call["request_id"], "--always", "--rule", "4")
+    with pytest.raises(Conflict):
+        bob.client.approve(first, call["request_id"])
+    # `echo three` went through by the rule; a second command on the line is not what was agreed to.
+    call = bob.approval_of(first)
+    assert call["input"]["command"] == "echo four; id"
+    bob.client.approve(first, call["request_id"])
+    alice.state_of(first, "completed")
+
+    (rule,) = bob.client.trust(alice.email)["rules"]
+    assert (rule["tool"], rule["pattern"], rule["reach"]) == ("Bash", "echo", "prefix")
+    assert "Bash(echo), or with further words" in bob.cli("trust", "show", alice.email)
+    second = dispatched(pair, bash("echo five"))
+    alice.state_of(second, "completed")
+    assert [event["by"] for event in _approvals(bob, second)] == ["rule"]
+
+    bob.cli("trust", "edit", alice.email, "--remove-rule", str(rule["id"]))
+    assert bob.client.trust(alice.email)["rules"] == []
+    third = dispatched(pair, bash("echo five"))
+    call = bob.approval_of(third)
+    bob.client.approve(third, call["request_id"])
+    alice.state_of(third, "completed")
+
+
+def test_a_question_outlives_whoever_was_asked_and_its_note_reaches_the_agent(pair: Pair) -> None:
+    alice, bob = pair
+    dispatch_id = dispatched(pair, bash("make it"))
+    with closing(bob.client.events(dispatch_id)) as events:
+        asked = next(event.data for event in events if event.kind == "approval")
+    # That client is gone. The call still waits, for any other.
+    (waiting,) = bob.cli("approvals", "--json").json
+    assert waiting["request_id"] == asked["request_id"]
+    bob.cli("deny", dispatch_id, asked["request_id"], "--note", "use the copy in tests/")
+    alice.state_of(dispatch_id, "completed")
+    trace = bob.client.dispatch(dispatch_id)["events"]
+    (told,) = [event["output"] for event in trace if event["kind"] == "tool_result"]
+    assert "use the copy in tests/" in told
+    (answer,) = _approvals(bob, dispatch_id)
+    assert (answer["outcome"], answer["by"], answer["note"]) == ("denied", "person", "use the copy in tests/")
+
+
+def _approvals(person: Person, dispatch_id: str) -> list[Document]:
+    return [event for event in person.client.dispatch(dispatch_id)["events"] if event["kind"] == "approval"]
+
+
+@pytest.mark.parametrize("ended_by", ["decline", "stop", "kill"])
+def test_a_run_that_ends_at_a_question_leaves_no_process(pair: Pair, ended_by: str) -> None:
+    alice, bob = pair
+    dispatch_id = dispatched(pair, bash("setsid sleep 300 >/dev/null 2>&1 & echo gone"), bash("id"))
+    first = bob.approval_of(dispatch_id)
+    bob.client.approve(dispatch_id, first["request_id"])
+    second = bob.approval_of(dispatch_id)
+    assert second["input"]["command"] == "id" and bob.program is not None
+    running = descendants(bob.program.pid)
+    assert any("sleep 300" in line for line in running.values())
+    broker = bob.broker.program
+    assert broker is not None
+    broker.freeze()
+    try:
+        if ended_by == "decline":
+            bob.client.deny(dispatch_id, second["request_id"], decline_dispatch=True)
+        else:
+            # Told, not waited for: a daemon may take its time to say goodbye to its broker, its runs may not.
+            bob.program.process.send_signal(signal.SIGTERM if ended_by == "stop" else signal.SIGKILL)
+        assert all_gone(list(running), within=1.0), descendants(bob.program.pid)
+    finally:
+        broker.thaw()
+    if ended_by == "decline":
+        assert alice.state_of(dispatch_id, "declined")["status"] == "declined"
+        return
+    bob.stop()
+    bob.start()
+    alice.state_of(dispatch_id, "pending")
+    assert bob.client.approvals() == [], "what a dead run asked is nobody's to answer"
+    bob.client.decline(dispatch_id)
