@@ -22,7 +22,7 @@ from peer.protocol.errors import DispatchError, NotSignedIn, Unauthorized, Unava
 from peer.protocol.sealing import unseal
 from peer.settings import Settings
 from peer.steps import introducing
-from peer.store import contacts, invitations, rows
+from peer.store import contacts, counters, invitations, rows
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +138,7 @@ class BrokerLink:
         """Take this device's presence back: the node is stopping."""
         try:
             async with self._client() as broker:
-                await broker.withdraw_presence(seq=self._context.clock())
+                await broker.withdraw_presence(seq=await self._next_sequence())
         except DispatchError as error:
             log.info("presence.not_withdrawn", code=error.code)
 
@@ -167,16 +167,21 @@ class BrokerLink:
         self._announce = trio.Event()
         context = self._context
         devices = await context.store.read(contacts.devices)
-        now = context.clock()
+        now, seq = context.clock(), await self._next_sequence()
         box = seal_presence(
             seed=context.identity.seed,
             addresses=self._addresses()[:MAX_ADDRESSES],
-            seq=now,
+            seq=seq,
             recipients=[device.sealing_key for device in devices],
         )
-        after = await broker.put_presence(seq=now, expires=now + PRESENCE_LIFETIME_MS, box=box)
+        after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
         with trio.move_on_after(after):
             await self._announce.wait()
+
+    async def _next_sequence(self) -> int:
+        """Return the number of the next announcement: it grows also where the clock was set back."""
+        now = self._context.clock()
+        return await self._context.store.write(lambda db: counters.next_after(db, counters.PRESENCE, now))
 
     async def _settling(self, broker: BrokerClient) -> None:
         self._owed = trio.Event()

@@ -41,8 +41,6 @@ STORE_RETRY_SECONDS = 2.0
 FLUSH_SECONDS = 0.05
 """Events that come within this are signed as one batch: a person sees them at once, and a burst costs one fsync."""
 MAX_BUFFERED = 64
-STOP_SECONDS = 0.5
-"""How long a told agent may take to end by itself before it is killed."""
 MAX_REPLY = 100_000
 MAX_SANDBOX_TEXT = 4_000
 

@@ -48,7 +48,8 @@ class BlobLimits:
     """For the request to come, and for its reply."""
     piece: float = 60.0
     """For one piece of 1 MiB: slower than 18 kB/s is taken for stopped."""
-    streams_per_peer: int = 4
+    streams_per_peer: int = 8
+    """Twice what a puller opens at once: a half-dead one of before a reconnect may linger."""
 
 
 # --- serving
