@@ -67,14 +67,6 @@ def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: E
             created=dispatch.created,
             expires=dispatch.expires,
             updated=now,
-            attempt=0,
-            interrupted=0,
-            cwd="",
-            code=0,
-            message="",
-            fix="",
-            decision=b"",
-            result=b"",
         ),
     )
     dispatches.add_files(db, dispatch.id, "attachment", dispatch.files, statement=dispatch.id, ready=False)

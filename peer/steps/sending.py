@@ -94,14 +94,6 @@ def compose(db: sqlite3.Connection, context: Context, draft: Draft, effects: Eff
         created=now,
         expires=dispatch.expires,
         updated=now,
-        attempt=0,
-        interrupted=0,
-        cwd="",
-        code=0,
-        message="",
-        fix="",
-        decision=b"",
-        result=b"",
     )
     dispatches.add(db, row)
     dispatches.add_files(db, dispatch.id, "attachment", draft.files, statement=dispatch.id, ready=True)

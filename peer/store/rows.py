@@ -130,14 +130,14 @@ class Dispatch:
     created: int
     expires: int
     updated: int
-    attempt: int
-    interrupted: int
-    cwd: str
-    code: int
-    message: str
-    fix: str
-    decision: bytes
-    result: bytes
+    attempt: int = 0
+    interrupted: int = 0
+    cwd: str = ""
+    code: int = 0
+    message: str = ""
+    fix: str = ""
+    decision: bytes = b""
+    result: bytes = b""
     trace_bytes: int = 0
     """Signed event batches stored, of all attempts."""
 
