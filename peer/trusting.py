@@ -61,6 +61,8 @@ class Trusting:
             emailed, dev_link = posted.emailed, posted.dev_link
         else:
             emailed, dev_link = bool(row.emailed), row.dev_link
+        self._node.changes.note("invitations")
+        self._node.bells.ring()
         document: Document = {
             "token": row.token,
             "to": user_id,
@@ -206,6 +208,7 @@ class Trusting:
         if isinstance(pasted, invitation_life.Link):
             link = pasted
             await self._context.store.write(lambda db: introducing.open_link(db, link))
+            self._node.changes.note("invitations")
         return await self._context.store.read(lambda db: introducing.answerable(db, self._context, token))
 
     async def _installed(self) -> mcp_servers.Found:
