@@ -255,10 +255,12 @@ class Node:
             lambda db: lists.dispatch_list(db, live.me, live.now, box=box, status=status, limit=limit, before=before)
         )
 
-    async def dispatch(self, dispatch_id: str) -> Document:
+    async def dispatch(self, dispatch_id: str, *, with_trace: bool = True) -> Document:
         """Return one dispatch whole; a pending one with the suggestion of where it would run. Raises NotFound."""
         live = self.live()
-        document = await self.context.store.read(lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id))
+        document = await self.context.store.read(
+            lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id, with_trace=with_trace)
+        )
         if document["direction"] == "received" and document["status"] == "pending":
             document["suggestion"] = await self.folders.suggestion(dispatch_id)
         return document

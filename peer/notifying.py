@@ -1,4 +1,4 @@
-"""Desktop notifications by the daemon while no page is open: what is worth one, what it says, the program that shows it.
+"""Desktop notifications by the daemon while no page is open: what is worth one, what it says, and how it is shown.
 
 A notification names the other person, never what they wrote: it may be shown on a locked screen. The desktop is reached
 through `notify-send` (freedesktop.org, Desktop Notifications Specification); where it is not installed, or shows

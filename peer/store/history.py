@@ -26,12 +26,22 @@ MARK: Final = ("\ue000", "\ue001")
 
 def add(db: sqlite3.Connection, dispatch_id: str, peer: str, task: str) -> None:
     """Index a new dispatch."""
-    db.execute("INSERT INTO searchable (dispatch_id, peer, task) VALUES (?, ?, ?)", (dispatch_id, peer, task))
+    added = db.execute("INSERT INTO searchable (dispatch_id, peer, task) VALUES (?, ?, ?)", (dispatch_id, peer, task))
+    _index(db, added.lastrowid)
 
 
 def set_reply(db: sqlite3.Connection, dispatch_id: str, reply: str) -> None:
     """Index the reply of a dispatch that has its result."""
-    db.execute("UPDATE searchable SET reply = ? WHERE dispatch_id = ?", (reply, dispatch_id))
+    row = db.execute("SELECT * FROM searchable WHERE dispatch_id = ?", (dispatch_id,)).fetchone()
+    if row is None or row["reply"] == reply:
+        return
+    # An index over another table's content must be told what to forget (SQLite FTS5, section 4.4.3).
+    db.execute(
+        "INSERT INTO history (history, rowid, peer, task, reply) VALUES ('delete', ?, ?, ?, ?)",
+        (row["n"], row["peer"], row["task"], row["reply"]),
+    )
+    db.execute("UPDATE searchable SET reply = ? WHERE n = ?", (reply, row["n"]))
+    _index(db, row["n"])
 
 
 def reply_of(raw: bytes) -> str:
@@ -42,6 +52,12 @@ def reply_of(raw: bytes) -> str:
         return open_as(Result, raw)[0].reply
     except DispatchError:
         return ""
+
+
+def _index(db: sqlite3.Connection, n: int | None) -> None:
+    db.execute(
+        "INSERT INTO history (rowid, peer, task, reply) SELECT n, peer, task, reply FROM searchable WHERE n = ?", (n,)
+    )
 
 
 def words(query: str) -> str:
@@ -55,9 +71,7 @@ def words(query: str) -> str:
     return " ".join(f'"{word}"*' for word in found)
 
 
-def search(
-    db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int, before: str | None = None
-) -> Document:
+def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int, before: str | None = None) -> Document:
     """Return {dispatches: [row], more}, newest first, of both directions; with `query` those that it fits.
 
     A row is as lists show it, with `snippet`: where the words were found, each between the characters of MARK.
