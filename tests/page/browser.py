@@ -5,6 +5,7 @@ Everything that reaches it is from 127.0.0.1; whatever asks for anything else fa
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class Tab:
         self.page = page
         self.person = person
         self.wrong: list[str] = []
+        self._own = f"http://127.0.0.1:{port(person)}/"
         page.set_default_timeout(WITHIN_MS)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
@@ -50,15 +52,17 @@ class Tab:
             self.wrong.append(f"console: {message.text}")
 
     def _request(self, request: Request) -> None:
-        if not request.url.startswith((f"http://127.0.0.1:{port(self.person)}/", "file://", "blob:", "data:")):
+        if not request.url.startswith((self._own, "blob:")):
             self.wrong.append(f"a request to {request.url}")
 
     def go(self, path: str) -> None:
         """Open an address of the page."""
-        self.page.goto(f"http://127.0.0.1:{port(self.person)}{path}")
+        self._own = f"http://127.0.0.1:{port(self.person)}/"
+        self.page.goto(self._own + path.lstrip("/"))
 
     def open(self, *arguments: str) -> None:
         """Come in as `dispatch open` leads."""
+        self._own = f"http://127.0.0.1:{port(self.person)}/"
         self.page.goto(self.person.cli("open", "--no-browser", "--json", *arguments).json["url"])
         self.page.locator("#nav").wait_for()
 
@@ -75,8 +79,6 @@ class Tab:
 
 def port(person: Person) -> int:
     """Return the port that a person's daemon serves."""
-    import json
-
     return int(json.loads(person.state.daemon_json.read_bytes())["port"])
 
 

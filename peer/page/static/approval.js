@@ -249,6 +249,7 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
   place.addEventListener("focusin", mark);
   return {
     sync,
+    take,
     leave() {
       document.removeEventListener("keydown", onKey);
       for (const card of cards.values()) card.leave();

@@ -5,7 +5,7 @@ import { busy, button, choice, field, fill, h } from "./dom.js";
 import { line } from "./text.js";
 import { permitsList, scopeOf } from "./scope.js";
 
-const OTHER = "\u0000other";
+const OTHER = "other"; // no folder: those begin with /
 
 /** The form for a pending dispatch. `decided(words)` is called once it is. */
 export function decideForm(item, decided) {

@@ -173,6 +173,7 @@ export function dispatch({ id }) {
       const first = item === null;
       item = told;
       draw();
+      for (const call of told.approvals ?? []) cards.take(call);
       if (first) {
         place.replaceChildren(head, said, cardsPlace, outcome, task, decide, trace.element);
         trace.take(early, false);
