@@ -98,9 +98,9 @@ async def test_nobody_gets_in_by_plaintext_as_a_contact() -> None:
         assert not ben.connected(ID.from_pubkey(ana).to_base58())
 
 
-@pytest.mark.parametrize("protocol", ["/secio/1.0.0", "/plaintext/2.0.0", "/tls/1.0.0"])
+@pytest.mark.parametrize("protocol", ["/secio/1.0.0", "/plaintext/2.0.0"])
 async def test_no_other_handshake_than_noise_is_taken_up(protocol: str) -> None:
-    """Fault 1. Seen to fail for two of them with stock security options, which had said yes."""
+    """Fault 1. Seen to fail with stock security options, which said yes to both."""
     ben = make_host()
     async with ben.running(), await trio.open_tcp_stream("127.0.0.1", port_of(ben)) as stranger:
         await stranger.send_all(encode_delim(MULTISTREAM) + encode_delim(protocol.encode()))
@@ -224,13 +224,15 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
 
 
 async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
-    """Fault 5 through whole hosts; test_yamux.py has the deadlock itself."""
-    size = 24_000_000
+    """Fault 5 through whole hosts, over sockets that hold little. Seen to fail with frames written by the read loop, and
+    with stock Yamux: nothing moved any more. test_yamux.py has the deadlock without sockets.
+    """
+    size = 4_000_000
 
     async def both_ways(stream: Stream) -> None:
         async def write() -> None:
-            for _ in range(size // 1_000_000):
-                await stream.write(bytes(1_000_000), deadline=30)
+            for _ in range(size // 500_000):
+                await stream.write(bytes(500_000), deadline=30)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
@@ -241,6 +243,11 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
     async with two_hosts() as (ana, ben):
         ben.handle("/test/both/1", both_ways)
         ben.handle(ECHO, echo)
+        await until(lambda: ben.connected(ana.peer_id))
+        for connection in (ana._live(ben.peer_id)[-1], ben._live(ana.peer_id)[-1]):
+            tcp = connection.muxed_conn.secured_conn.conn.conn.stream.stream.socket
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stream = await ana.open_stream(ben.peer_id, "/test/both/1")
         done = trio.Event()
         with trio.fail_after(30):

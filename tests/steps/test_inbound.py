@@ -38,11 +38,18 @@ def word(author: Person, to: Person, **changes: Any) -> bytes:
 
 
 def test_a_statement_is_brought_by_its_own_device(four: tuple[Clock, Person, Person, Person, Person]) -> None:
-    """Seen to fail without the comparison with the connection: Mallory delivered, and so held back, Alice's word."""
-    _, bob, alice, mallory, _ = four
+    """Also where both are one user's. Seen to fail without the comparison with the connection: Alice's laptop brought,
+    and could so hold back or repeat, what only her phone had said.
+    """
+    _, bob, alice, mallory, carol = four
     raw = word(alice, bob)
+    bob.db.execute(
+        "INSERT INTO contact_devices (device, user_id, sealing_key, name) VALUES (?, ?, ?, 'laptop')",
+        (carol.device, alice.user, bytes(32)),
+    )
     before = bob.dump()
     assert bob.receive(mallory, raw).code == 403
+    assert bob.receive(carol, raw).code == 403
     assert bob.dump() == before
     assert bob.receive(alice, raw).code == 200
 
@@ -78,7 +85,7 @@ def test_somebody_blocked_says_nothing(four: tuple[Clock, Person, Person, Person
 def test_what_is_said_to_somebody_else_is_not_heard(
     four: tuple[Clock, Person, Person, Person, Person], field: str
 ) -> None:
-    """Seen to fail without the look at the audience, and without the one at its device: a word to Carol was taken in."""
+    """Seen to fail without the look at the audience, and at its user alone: what was said to Carol was taken in."""
     _, bob, alice, _, carol = four
     other = carol.user if field == "audience_user" else carol.device
     before = bob.dump()
