@@ -392,8 +392,9 @@ class Node:
             await self.host.connect(device, await self._addresses(device))
 
     async def _refresh_admitted(self) -> None:
-        devices = await self.context.store.read(contacts.devices)
-        self._admitted = frozenset(device.device for device in devices)
+        devices, owed = await self.context.store.read(lambda db: (contacts.devices(db), contacts.owed_to_blocked(db)))
+        # A blocked device may be connected to for as long as it has not heard that it is; nothing of its is taken in.
+        self._admitted = frozenset([*(device.device for device in devices), *owed])
         self._readers = frozenset((device.device, device.sealing_key) for device in devices)
 
     async def _contacts_changed(self, before: frozenset[str], wake: frozenset[str]) -> None:

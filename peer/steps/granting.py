@@ -96,12 +96,15 @@ def revoke(db: sqlite3.Connection, context: Context, user_id: str, effects: Effe
 
 
 def block(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects) -> None:
-    """Revoke what I granted this user, drop what waits for them, and refuse their devices from now on."""
+    """Revoke what I granted this user, drop what waits for them, and refuse what they send from now on.
+
+    They are still told of the revocation and of what it cancels; with the last of these their devices are refused too.
+    """
+    for device in contacts.devices(db, user_id):
+        outbox.purge_device(db, device.device)
     edge = edges.current(db, user_id, "incoming")
     if edge is not None and edge.status in edges.OPEN:
         revoke(db, context, user_id, effects)
-    for device in contacts.devices(db, user_id):
-        outbox.purge_device(db, device.device)
     for invitation in invitations.every(db):
         if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
             introducing.refuse(db, context, invitation, effects)

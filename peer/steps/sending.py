@@ -139,6 +139,9 @@ def cancel(db: sqlite3.Connection, context: Context, dispatch_id: str, effects: 
 def answered(db: sqlite3.Connection, context: Context, item: rows.Outgoing, answer: Answer, effects: Effects) -> None:
     """The other machine answered a statement of ours for good."""
     outbox.drop(db, item.n)
+    device = contacts.device(db, item.device)
+    if device is not None and contacts.is_blocked(db, device.user_id):
+        effects.contacts_changed = True  # that may have been the last word they were owed
     if item.kind == "acceptance" and not answer.taken:
         edges.decline_offer(db, item.edge_id, context.clock())
         effects.contacts_changed = True
