@@ -20,7 +20,7 @@ from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFoun
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, introducing
 from peer.store import contacts, edges, invitations, lists, rows, views
-from peer.trust import fingerprints, grants, menu, paths, scopes
+from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
 from peer.trust import invitations as invitation_life
 
 if TYPE_CHECKING:
@@ -148,6 +148,13 @@ class Trusting:
         """Return {trust: […]}."""
         live = self._node.live()
         return await self._context.store.read(lambda db: views.trust_rows(db, live))
+
+    async def name(self, peer: str, alias: str) -> Document:
+        """Give a contact a local alias, '' takes it away: {peer, alias}. Raises NotFound, Invalid, Conflict."""
+        user_id = await self._node.user_named(peer)
+        chosen = aliases.check(alias) if alias else ""
+        await self._node.step(lambda db, effects: granting.set_alias(db, user_id, chosen, effects))
+        return {"peer": user_id, "alias": chosen}
 
     async def show(self, peer: str) -> Document:
         """Return the edge that I granted `peer`, with its rules and budgets."""

@@ -72,6 +72,11 @@ def device(db: sqlite3.Connection, device_id: str) -> ContactDevice | None:
     return one(ContactDevice, db.execute("SELECT * FROM contact_devices WHERE device = ?", (device_id,)).fetchone())
 
 
+def set_alias(db: sqlite3.Connection, user_id: str, alias: str) -> None:
+    """Call a contact by a name of one's own; '' is none."""
+    db.execute("UPDATE contacts SET alias = ? WHERE user_id = ?", (alias, user_id))
+
+
 def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequence[str], now: int) -> None:
     """Keep the addresses that last worked, or that presence last told."""
     db.execute(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound
 from peer.protocol.statements import (
     Acceptance,
     Confirmation,
@@ -151,6 +151,25 @@ def test_invitations_for_somebody_else_or_from_somebody_blocked_are_ignored(tmp_
         assert carol.step(lambda db, context, _: introducing.received(db, context, made.row.raw)) is None
         bob.step(lambda db, context, effects: granting.block(db, context, alice.user, effects))
         assert bob.step(lambda db, context, _: introducing.received(db, context, made.row.raw)) is None
+
+
+def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
+    """Seen to fail with aliases compared as they are written."""
+    with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
+        connect(alice, bob)
+        connect(alice, carol)
+
+        def call(person: Person, alias: str) -> None:
+            alice.step(lambda db, _context, effects: granting.set_alias(db, person.user, alias, effects))
+
+        call(bob, "Bo")
+        with pytest.raises(Conflict, match=bob.user):
+            call(carol, "bO")
+        call(bob, "Bo")
+        call(bob, "")
+        call(carol, "bO")
+        with pytest.raises(NotFound):
+            call(alice, "Me")
 
 
 def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Person]) -> None:

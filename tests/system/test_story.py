@@ -170,6 +170,22 @@ def test_contacts_do_without_the_broker(pair: Pair, world: World) -> None:
         world.broker.start()
 
 
+def test_a_contact_is_called_by_its_alias(pair: Pair) -> None:
+    """Seen to fail with names compared as they are written."""
+    alice, bob = pair
+    said = alice.cli("alias", bob.email, " Bobby ", "--json").json
+    assert said == {"peer": bob.email, "alias": "Bobby"}
+    assert {row["alias"] for row in alice.cli("contacts", "--json").json["trust"]} == {"Bobby"}
+    sent = alice.cli("send", "bobby", "By your name", "--json").json["dispatch_id"]
+    alice.state_of(sent, "pending")
+    assert bob.client.dispatch(sent)["peer"] == alice.email
+    alice.cli("alias", "BOBBY", "--remove")
+    error = alice.refused("send", "bobby", "And now?")
+    assert error["code"] == 404 and error["fix"]
+    alice.cli("cancel", sent)
+    bob.state_of(sent, "cancelled")
+
+
 def test_decline_and_cancel_before_the_run(pair: Pair) -> None:
     alice, bob = pair
     declined, taken_back, put_aside = (alice.client.send(bob.email, f"Task {n}")["dispatch_id"] for n in range(3))
