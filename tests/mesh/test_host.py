@@ -227,12 +227,12 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
     """Fault 5 through whole hosts, over sockets that hold little. Seen to fail with frames written by the read loop, and
     with stock Yamux: nothing moved any more. test_yamux.py has the deadlock without sockets.
     """
-    size = 4_000_000
+    size = 24_000_000
 
     async def both_ways(stream: Stream) -> None:
         async def write() -> None:
-            for _ in range(size // 500_000):
-                await stream.write(bytes(500_000), deadline=30)
+            for _ in range(size // 1_000_000):
+                await stream.write(bytes(1_000_000), deadline=30)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
@@ -246,8 +246,8 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
         await until(lambda: ben.connected(ana.peer_id))
         for connection in (ana._live(ben.peer_id)[-1], ben._live(ana.peer_id)[-1]):
             tcp = connection.muxed_conn.secured_conn.conn.conn.stream.stream.socket
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         stream = await ana.open_stream(ben.peer_id, "/test/both/1")
         done = trio.Event()
         with trio.fail_after(30):
