@@ -189,7 +189,7 @@ class Agent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gate, self._gate)
             nursery.start_soon(self._watch_clock)
-            outcome = await runtime.run(task, surroundings)
+            outcome = await _whole(runtime, task, surroundings)
             nursery.cancel_scope.cancel()
         self._turns = outcome.turns
         return outcome
@@ -207,6 +207,8 @@ class Agent:
     def _within_budget(self, outcome: runtimes.Outcome, returned: returns.Returned) -> runtimes.Outcome:
         """The outcome, or that of a run which used more than it may."""
         budget = self._start.budget
+        if outcome.killed:
+            return outcome
         spent = 0.0 if self._proxy is None else self._proxy.usage.cost_usd
         if outcome.status == "failed" and (outcome.exhausted == "usd" or spent >= budget.usd):
             reason = budgets.usd(budget, spent)
@@ -267,6 +269,23 @@ class Agent:
             code=outcome.code,
             sandbox=self._facts,
         )
+
+
+async def _whole(
+    runtime: runtimes.Runtime, task: runtimes.Task, surroundings: runtimes.Surroundings
+) -> runtimes.Outcome:
+    """The runtime's outcome, or that of a run which was killed for what it took of this machine."""
+    try:
+        outcome = await runtime.run(task, surroundings)
+    except SandboxError:
+        if (excess := await surroundings.excess()) is None:
+            raise
+        outcome = runtimes.Outcome("failed")
+    else:
+        excess = await surroundings.excess()
+    if excess is None:
+        return outcome
+    return replace(outcome, status="failed", reason=budgets.excess(excess), code=budgets.EXHAUSTED_CODE, killed=True)
 
 
 def _facts(report: CanaryReport) -> frames.SandboxFacts:
