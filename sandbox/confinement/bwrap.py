@@ -211,7 +211,7 @@ def _prepare(profile: Profile) -> tuple[Pins, Watch]:
         return pins, Watch(profile.limits, tmpfs=profile.tmpfs(), folders=own, others=others)
     except OSError as problem:
         pins.release()
-        raise SandboxError(f"a folder of this run cannot be looked at: {problem.strerror}", code=422) from problem
+        raise SandboxError(f"{problem.filename} cannot be shown to the run: {problem.strerror}", code=422) from problem
 
 
 def _open_all(profile: Profile, pins: Pins, python: str, opened: contextlib.ExitStack) -> Descriptors:

@@ -49,8 +49,10 @@ class Inside:
             # While bwrap still builds, its root is this machine's, whose /proc is not the run's to be judged by.
             if os.readlink("1/ns/pid", dir_fd=self._proc) != str(Path(f"/proc/{init}/ns/pid").readlink()):
                 raise FileNotFoundError(root)
+            kinds = self._mounts()
             for path in tmpfs:
-                self._tmpfs.append(os.open(f"{root}{path}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                if kinds.get(str(path)) == "tmpfs":
+                    self._tmpfs.append(os.open(f"{root}{path}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         except BaseException:
             self.close()
             raise
@@ -85,6 +87,11 @@ class Inside:
         pipes = sum(kind.startswith("pipe:") for kind in kinds)
         memory += sockets * _SOCKET + pipes * _PIPE + threads * _THREAD + self._in_tmpfs()
         return Taken(memory, threads)
+
+    def _mounts(self) -> dict[str, str]:
+        """Place → kind of its file system (proc_pid_mountinfo(5))."""
+        lines = [line.split() for line in self._read("1/mountinfo").splitlines()]
+        return {words[4]: words[words.index("-") + 1] for words in lines}
 
     def _status(self, name: str) -> dict[str, int]:
         """The numbers of proc_pid_status(5): bytes where it says kB."""

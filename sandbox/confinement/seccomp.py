@@ -27,15 +27,16 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NAMESPACES = 0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _WORD = 0xFFFFFFFF
-_MAP_SHARED, _MAP_SHARED_VALIDATE, _MAP_TYPE, _MAP_ANONYMOUS = 0x1, 0x3, 0xF, 0x20
+_MAP_SHARED, _MAP_TYPE, _MAP_ANONYMOUS = 0x1, 0xF, 0x20
 _TMPFILE = 0o20000000  # the bit that is O_TMPFILE's alone; os.O_TMPFILE holds O_DIRECTORY as well
 _PER_LINUX, _ADDR_NO_RANDOMIZE, _QUERY = 0x0, 0x0040000, _WORD
 
 # What ordinary programs (shells, compilers, interpreters, git, the claude program) use. Absent on purpose,
 # among others: ptrace, process_vm_*, pidfd_getfd, kcmp; keyctl and friends; io_uring_*; userfaultfd; bpf;
 # perf_event_open; mount, unshare, setns, chroot and the new mount API; *_by_handle_at; openat2 (its mode is
-# behind a pointer); System V and POSIX message queues, semaphores and shared memory (memory no rlimit
-# bounds); clone3 (its flags are behind a pointer: glibc falls back to clone); clock and module calls.
+# behind a pointer); System V and POSIX message queues, semaphores and shared memory, memfd_create, and splice,
+# vmsplice and tee, whose pipes hold whole pages of files that are gone (memory that no rlimit bounds and the watch
+# cannot see); clone3 (its flags are behind a pointer: glibc falls back to clone); clock and module calls.
 ALLOWED = """
 accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres
 clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create
@@ -140,9 +141,9 @@ def argument_filter(arch: str) -> bytes:
     refuse = library.ERRNO(errno.EPERM)
     for request in (_TIOCSTI, _TIOCLINUX):  # typing into, or driving, a terminal of the host
         _add(library, made, refuse, "ioctl", library.Arg(1, library.MASKED_EQ, _WORD, request))
-    for kind in (_MAP_SHARED, _MAP_SHARED_VALIDATE):
-        flags = library.Arg(3, library.MASKED_EQ, _MAP_TYPE | _MAP_ANONYMOUS, kind | _MAP_ANONYMOUS)
-        _add(library, made, refuse, "mmap", flags)
+    # Memory shared without a file: of no file system, in no limit, and given back (MADV_DONTNEED) resident nowhere.
+    shared = library.Arg(3, library.MASKED_EQ, _MAP_TYPE | _MAP_ANONYMOUS, _MAP_SHARED | _MAP_ANONYMOUS)
+    _add(library, made, refuse, "mmap", shared)
     for bit in (0o4000, 0o2000):  # setuid and setgid files would outlive the sandbox, owned by the person
         for name, position in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1)):
             _add(library, made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
