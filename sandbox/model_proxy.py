@@ -23,6 +23,7 @@ import trio
 from sandbox.errors import SandboxError
 from sandbox.model_request import Allowance, ModelRequest, Refused, check_body, check_target, error_body, passed_headers
 from sandbox.model_usage import BYTES_PER_TOKEN, Tokens, Usage, UsageReader
+from sandbox.turns import Turn, Turns
 
 PUBLIC_API = "https://api.anthropic.com"
 NO_KEY = (
@@ -53,9 +54,9 @@ class ModelProxy:
 
     ``base_url``: the API or a gateway, http or https, path allowed; None is the public API. ``api_key``
     None: every request is answered 401 with the fix. ``budget_usd``, ``max_turns``, ``max_requests``: once reached,
-    further requests are answered 403; a turn is one whole answer of the model (see ``_Turns``), None bounds none. ``allowance``: the tools and models of this run. ``secret``: what a client must
-    send as its key, or is answered 401; None asks nobody. ``transport`` replaces the network in tests. Raises
-    SandboxError 422 for a base_url that is none.
+    further requests are answered 403; what a turn is: ``turns.Turns``, None bounds none. ``allowance``: the tools and
+    models of this run. ``secret``: what a client must send as its key, or is answered 401; None asks nobody.
+    ``transport`` replaces the network in tests. Raises SandboxError 422 for a base_url that is none.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class ModelProxy:
         self._limits = limits or ProxyLimits()
         self._transport = transport
         self._reserved_usd = 0.0
-        self._turns = _Turns(self.usage, max_turns)
+        self._turns = Turns(self.usage, max_turns)
 
     @property
     def turns_exhausted(self) -> trio.Event:
@@ -194,7 +195,7 @@ class ModelProxy:
         client: httpx.AsyncClient,
         request: ModelRequest,
         headers: list[tuple[bytes, bytes]],
-        turn: _Turn | None = None,
+        turn: Turn | None = None,
     ) -> None:
         sent = [
             *headers,
@@ -257,53 +258,6 @@ class ModelProxy:
         back = [(name, value) for name in _PASSED_BACK[1:] if (value := response.headers.get(name)) is not None]
         # A gateway may echo what it was sent.
         await connection.answer(status, body.replace(self._key.encode(), b"[key]"), back)
-
-
-@dataclass
-class _Turn:
-    """One request for an answer: whether it `began`, and came through `whole`."""
-
-    began: bool = False
-    whole: bool = False
-
-
-class _Turns:
-    """Counts turns, outside of the program that counts its own.
-
-    A turn is an answer of the model that was passed on whole, to any request: as the pinned program counts them, of
-    which each turn makes one request, and sends it anew when it is refused (429, 5xx) or breaks off. So an answer that
-    broke off is not a turn; of those, which a dishonest program could cause in order to read all but the last byte, a
-    tenth of the turns and ten more are passed on. Answers under way are held against the rest: a request beyond it waits
-    until one of them has come through, or broken off.
-    """
-
-    def __init__(self, usage: Usage, most: int | None) -> None:
-        self.exhausted = trio.Event()
-        self._usage = usage
-        self._most = most
-        self._under_way = 0
-        self._ended = trio.Event()
-
-    @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[_Turn]:
-        """Have one answer passed on. Raises Refused 403 when there are no more turns."""
-        while self._most is not None:
-            if self._usage.turns >= self._most or self._usage.broken_off > self._most // 10 + 10:
-                self.exhausted.set()
-                raise Refused(403, f"this run's budget of {self._most} turns is used up")
-            if self._usage.turns + self._under_way < self._most:
-                break
-            await self._ended.wait()
-        turn = _Turn()
-        self._under_way += 1
-        try:
-            yield turn
-        finally:
-            self._under_way -= 1
-            self._usage.turns += turn.whole
-            self._usage.broken_off += turn.began and not turn.whole
-            self._ended.set()
-            self._ended = trio.Event()
 
 
 class _Connection:
