@@ -224,7 +224,7 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
 
 
 async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
-    """Fault 5 through whole hosts, over sockets that hold little. Seen to fail with stock Yamux: nothing moved any more.
+    """Fault 5 through whole hosts, over sockets that hold little. Seen to fail with stock Yamux: nothing moved.
     test_yamux.py has the deadlock without sockets.
     """
     size = 24_000_000
