@@ -41,6 +41,10 @@ class InviteBody(Body):
     email: str
 
 
+class ContactBody(Body):
+    alias: Annotated[str, msgspec.Meta(max_length=200)]
+
+
 class ScopeBody(Body):
     tools: Words | None = None
     mcp_servers: Words | None = None
@@ -105,6 +109,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/whoami", as_json(routes.whoami)),
             Route("/v1/doctor", as_json(routes.doctor)),
             Route("/v1/contacts", as_json(routes.contacts)),
+            Route("/v1/contacts/{peer}", as_json(routes.name), methods=["PATCH"]),
             Route("/v1/invitations", as_json(routes.invitations)),
             Route("/v1/invitations", as_json(routes.invite), methods=["POST"]),
             Route("/v1/invitations/accept", as_json(routes.accept_invitation), methods=["POST"]),
@@ -148,6 +153,9 @@ class _Routes:
 
     async def contacts(self, _request: Request) -> Any:
         return await self._node.trust.contacts()
+
+    async def name(self, request: Request) -> Any:
+        return await self._node.trust.name(request.path_params["peer"], (await body_of(request, ContactBody)).alias)
 
     async def invitations(self, _request: Request) -> Any:
         return await self._node.trust.invitations()
