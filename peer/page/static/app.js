@@ -184,4 +184,9 @@ async function start() {
   }
 }
 
+// The address of `dispatch open`, followed where the page is open already, changes nothing but the fragment.
+addEventListener("hashchange", () => {
+  if (new URLSearchParams(location.hash.slice(1)).has("code")) location.reload();
+});
+
 start();
