@@ -63,7 +63,7 @@ export function diff(text) {
   const kind = (row) => (/^(?:\+\+\+|---)/.test(row) ? "head" : { "+": "added", "-": "removed", "@": "place" }[row[0]] ?? "same");
   return h(
     "pre.diff",
-    { "aria-label": "What it changes, line by line", role: "group" },
+    { "aria-label": "What it changes, line by line", role: "group", tabindex: "0" },
     shown.map((row) => h(`span.${kind(row)}`, {}, `${row}\n`)),
     lines.length > shown.length ? `… ${lines.length - shown.length} more lines` : null,
   );

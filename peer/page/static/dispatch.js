@@ -151,7 +151,7 @@ export function dispatch({ id }) {
         }
       });
     };
-    return h("div.actions", {}, button("Cancel it", stopIt), trouble);
+    return h("div.actions.below", {}, button("Cancel it", stopIt), trouble);
   }
 
   async function decided(words, error = null) {

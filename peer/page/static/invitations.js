@@ -169,7 +169,7 @@ export function invitations() {
 }
 
 function copyable(text) {
-  const shown = h("code.copy", {}, text);
+  const shown = h("code.copy", { tabindex: "0", role: "group", "aria-label": "To copy" }, text);
   return h("div.copyable", {}, shown, button("Copy", async (event) => {
     const pressed = event.currentTarget;
     try {
