@@ -23,8 +23,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_axe_finds_nothing(scene: Scene, new_tab: Opener) -> None:
-    """WCAG 2.2 A and AA, and good practice. Seen to fail with a foot outside all landmarks, and with scrolled text that no
-    key reached."""
+    """WCAG 2.2 A and AA, and good practice. Seen to fail with a foot outside all landmarks, and with scrolled text
+    that no key reached."""
     tab = new_tab(scene.bob)
     tab.open()
     found = {}
