@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench pins clean
+.PHONY: help setup browser demo test lint bench screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -11,17 +11,22 @@ help:
 	@echo 'make test   the whole suite (ARGS="tests/protocol -x" for a part of it)'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make bench  measurements beside their bounds'
+	@echo 'make screenshots  every view of the local page, dark and light, narrow and wide, into screenshots/'
 	@echo 'make pins   requirements.txt anew from pyproject.toml (needs uv)'
 	@echo 'make clean  remove .venv and what tools left behind'
 
 setup:
 	@.ci/setup
 
+# What the tests of the local page drive: Debian's Chromium. The demo does without.
+browser:
+	@.ci/setup browser
+
 # Without a person at a terminal the demo answers its own questions.
 demo: setup
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/dispatch demo $(ARGS); else exec $(BIN)/dispatch demo --yes $(ARGS); fi
 
-test: setup
+test: browser
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: setup
@@ -30,10 +35,13 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: setup
+bench: browser
 	@set -e; for file in tests/bench/[a-z]*.py; do \
 	    echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)"; \
 	done
+
+screenshots: browser
+	$(BIN)/python -m tests.page.screenshots screenshots
 
 # Existing pins are kept unless pyproject.toml asks for others; PINS=--upgrade moves them all.
 pins:

@@ -19,6 +19,7 @@ SECTIONS = {
         "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
         "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
         "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
+        "open": Entry("cli.opening", "open_page", "Open the local page in the browser, signed in."),
         "config": Entry("cli.configure", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
         "completion": Entry("cli.configure", "completion", "Print the completion script of a shell."),

@@ -239,7 +239,9 @@ class BrokerLink:
         effects = Effects()
 
         def step(db: Any) -> None:
+            known = invitations.get(db, item.token)
             row = introducing.received(db, self._context, item.statement)
+            effects.invitations_changed = row != known
             if row is not None and item.status == "withdrawn":
                 introducing.withdrawn(db, self._context, row.token, effects)
 

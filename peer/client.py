@@ -201,6 +201,10 @@ class Routes(ABC, Generic[D, L]):
             body["decline_dispatch"] = True
         return self._ask("POST", f"/v1/approvals/{_segment(dispatch_id)}/{_segment(request_id)}", body)
 
+    def page_code(self) -> D:
+        """Return {code, port, expires_in}: what opens the local page signed in, once."""
+        return self._ask("POST", "/v1/page/codes")
+
     def reload(self) -> D:
         """Have the daemon read config.json again."""
         return self._ask("POST", "/v1/reload")

@@ -70,5 +70,7 @@ class Effects:
     """Who may connect, and who reads our presence, must be worked out again."""
     broker: bool = False
     """Something waits for the broker."""
+    invitations_changed: bool = False
+    """An invitation came, or has another state: lists of them are out of date."""
     expires: float = math.inf
     """When (ms since the epoch) the first of the dispatches that now wait for a decision expires."""

@@ -26,10 +26,11 @@ from peer.broker_link import BrokerLink
 from peer.context import Context, Effects
 from peer.delivery import AddressBook, Intake, Puller, StoredOutbox
 from peer.dispatches import payload
-from peer.live import Bells
+from peer.live import Bells, Changes, Pages
 from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
+from peer.notifying import Notifier
 from peer.protocol import names
 from peer.protocol.errors import DispatchError, Invalid, NotFound, Unavailable
 from peer.protocol.statements import FileRef
@@ -61,6 +62,8 @@ class Node:
     def __init__(self, context: Context, listen: Sequence[str]) -> None:
         self.context = context
         self.bells = Bells()
+        self.changes = Changes(context.random(4).hex())
+        self.pages = Pages()
         self._settings = settings_file.resolve(context.state)
         self._admitted: frozenset[str] = frozenset()
         self._readers: frozenset[tuple[str, bytes]] = frozenset()
@@ -84,7 +87,7 @@ class Node:
         """While the node runs. What a step asks for before or after is read from the store at the next start."""
         blob_protocol.serve(self.host, self._intake.lookup)
         self.host.on_connected(self._on_connected)
-        self.host.on_disconnected(lambda _device: self.bells.ring())
+        self.host.on_disconnected(lambda _device: self._people_changed())
 
     # --- life
 
@@ -104,6 +107,8 @@ class Node:
             nursery.start_soon(kept_up, "expiry", self._expiring)
             nursery.start_soon(kept_up, "broker", self.broker.run)
             nursery.start_soon(kept_up, "projects", self.folders.keep_fresh)
+            notifier = Notifier(context=self.context, changes=self.changes, bells=self.bells, pages=self.pages)
+            nursery.start_soon(kept_up, "notifications", partial(notifier.run, lambda: self._settings.notifications))
             async with self._courier.running():
                 # What waits goes out, and what waits for us over there comes in, also with the broker away.
                 self._courier.greet(self._admitted)
@@ -138,6 +143,11 @@ class Node:
             self.broker.owe()
         if effects.expires < self._next_expiry:
             self._sooner.set()
+        for dispatch_id in effects.changed:
+            self.changes.note("dispatch", dispatch_id)
+        if effects.contacts_changed or effects.invitations_changed or effects.broker:
+            self.changes.note("trust")
+            self.changes.note("invitations")
         self.bells.ring(effects.changed)
 
     async def step(self, work: Callable[[Any, Effects], T]) -> T:
@@ -246,10 +256,12 @@ class Node:
             lambda db: lists.dispatch_list(db, live.me, live.now, box=box, status=status, limit=limit, before=before)
         )
 
-    async def dispatch(self, dispatch_id: str) -> Document:
+    async def dispatch(self, dispatch_id: str, *, with_trace: bool = True) -> Document:
         """Return one dispatch whole; a pending one with the suggestion of where it would run. Raises NotFound."""
         live = self.live()
-        document = await self.context.store.read(lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id))
+        document = await self.context.store.read(
+            lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id, with_trace=with_trace)
+        )
         if document["direction"] == "received" and document["status"] == "pending":
             document["suggestion"] = await self.folders.suggestion(dispatch_id)
         return document
@@ -374,8 +386,13 @@ class Node:
         if removed:
             log.info("blobs.swept", files=removed)
 
+    def _people_changed(self) -> None:
+        self.changes.note("trust")
+        self.bells.ring()
+
     def _on_connected(self, device: str) -> None:
         self._puller.showed_up(device)
+        self._people_changed()
         if self._nursery is not None:
             self._nursery.start_soon(self._learn_addresses, device)
 
@@ -408,7 +425,7 @@ class Node:
             self.broker.announce()
         for device in wake & self._admitted:
             self._courier.wake(device)
-        self.bells.ring()
+        self._people_changed()
 
     async def _expiring(self) -> None:
         """End what was not accepted in time, when its time comes."""

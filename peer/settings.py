@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     roots: tuple[str, ...] = ()
     runtime: Literal["claude", "scripted"] = "claude"
     script: str = ""
+    notifications: Literal["on", "off"] = "on"
     model: ModelSettings = ModelSettings()
 
     def require_broker(self) -> str:
@@ -81,6 +82,7 @@ KEYS: dict[str, Key] = {
     "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
     "runtime": Key("`claude` or `scripted`: what runs accepted dispatches", example="claude"),
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
+    "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
     "model.api_key": Key("the model's API key, used outside the sandbox only", secret=True),
     "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
     "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),

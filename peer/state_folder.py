@@ -22,6 +22,8 @@ SECRETS = (
     "device.key",
     "root.key",
     "local.token",
+    "page.sessions",
+    "open.html",
     "shareable-mcp.json",
     "store.db",
     "store.db-wal",
@@ -31,7 +33,7 @@ SECRETS = (
 )
 """Files (those that exist) which only their owner may read; the log and the store hold words of other people."""
 
-PRIVATE_FOLDERS = ("blobs", "runs")
+PRIVATE_FOLDERS = ("blobs", "runs", "uploads")
 
 
 class StateFolder:
@@ -87,6 +89,18 @@ class StateFolder:
     @property
     def local_token(self) -> Path:
         return self.path / "local.token"
+
+    @property
+    def page_sessions(self) -> Path:
+        return self.path / "page.sessions"
+
+    @property
+    def open_page(self) -> Path:
+        return self.path / "open.html"
+
+    @property
+    def uploads(self) -> Path:
+        return self.path / "uploads"
 
     @property
     def daemon_json(self) -> Path:

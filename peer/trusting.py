@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import trio
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "budget")
+
+
+class Installed(NamedTuple):
+    """MCP servers of this machine: as menus take them, the names that can be granted, why others cannot."""
+
+    offers: list[grants.McpServer]
+    grantable: list[str]
+    left_out: list[str]
 
 
 class Trusting:
@@ -62,6 +70,8 @@ class Trusting:
             emailed, dev_link = posted.emailed, posted.dev_link
         else:
             emailed, dev_link = bool(row.emailed), row.dev_link
+        self._node.changes.note("invitations")
+        self._node.bells.ring()
         document: Document = {
             "token": row.token,
             "to": user_id,
@@ -220,7 +230,30 @@ class Trusting:
         if isinstance(pasted, invitation_life.Link):
             link = pasted
             await self._context.store.write(lambda db: introducing.open_link(db, link))
+            self._node.changes.note("invitations")
         return await self._context.store.read(lambda db: introducing.answerable(db, self._context, token))
+
+    async def installed(self) -> Installed:
+        """Return which MCP servers an edge could be given now, and why others could not."""
+        found = await self._installed()
+        return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
+
+    async def preview(self, peer: str, request: Mapping[str, Any]) -> tuple[scopes.Scope, list[str]]:
+        """Return the scope that these choices make, of a new edge or of the one that `peer` has, and what in it is
+        powerful. Nothing is changed. Raises as `accept` and `edit` do.
+        """
+        chosen = _chosen(request)
+        found = await self._installed()
+        user_id = await self._node.user_named(peer)
+        edge = await self._context.store.read(lambda db: edges.current(db, user_id, "incoming"))
+        old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
+        now = self._context.clock()
+        if old is None:
+            scope = grants.grant(chosen, installed=found.offers, now=now)
+        else:
+            scope = grants.edit(old, chosen, installed=found.offers, now=now)
+        scope = await self._with_checked_paths(scope, unless=old)
+        return scope, list(scopes.needs_confirmation(scope))
 
     async def _installed(self) -> mcp_servers.Found:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)

@@ -168,6 +168,7 @@ def withdrawn(db: sqlite3.Connection, context: Context, token: str, effects: Eff
         return
     if row.status == "open":
         invitations.set_status(db, token, invitation_life.next_state("open", "withdraw"))
+        effects.invitations_changed = True
     edge = edges.by_invitation(db, token)
     if edge is not None and edge.status == "offered":
         edges.decline_offer(db, edge.edge_id, context.clock())

@@ -55,6 +55,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the store to this program's version, each migration in a transaction of its own."""
+    from peer.store.history import reply_of  # what reads statements takes long to load; only migrating needs it
+
+    connection.create_function("reply_of", 1, reply_of, deterministic=True)
     for version, script in enumerate(schema(), start=1):
         with writing(connection):
             (present,) = connection.execute("PRAGMA user_version").fetchone()

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from peer.protocol.statements import FileRef
+from peer.store import history
 from peer.store.rows import Dispatch, File, all_of, one
 
 COLUMNS = (
@@ -15,10 +16,11 @@ COLUMNS = (
 
 
 def add(db: sqlite3.Connection, item: Dispatch) -> None:
-    """Store a new dispatch."""
+    """Store a new dispatch, to be found by its words."""
     values = tuple(getattr(item, name) for name in COLUMNS.split(", "))
     marks = ", ".join("?" * len(values))
     db.execute(f"INSERT INTO dispatches ({COLUMNS}) VALUES ({marks})", values)
+    history.add(db, item.dispatch_id, item.peer, item.task)
 
 
 def get(db: sqlite3.Connection, dispatch_id: str) -> Dispatch | None:
@@ -82,8 +84,9 @@ def set_decision(db: sqlite3.Connection, dispatch_id: str, *, attempt: int, deci
 
 
 def set_result(db: sqlite3.Connection, dispatch_id: str, raw: bytes) -> None:
-    """Keep the signed result."""
+    """Keep the signed result, its reply to be found by its words."""
     db.execute("UPDATE dispatches SET result = ? WHERE dispatch_id = ?", (raw, dispatch_id))
+    history.set_reply(db, dispatch_id, history.reply_of(raw))
 
 
 def set_interrupted(db: sqlite3.Connection, dispatch_id: str, expires: int) -> None:

@@ -120,7 +120,9 @@ def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) 
     return dispatch_row(row, me, now)
 
 
-def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:
+def dispatch_document(
+    db: sqlite3.Connection, me: str, now: int, dispatch_id: str, *, with_trace: bool = True
+) -> Document:
     """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound."""
     row = dispatches.get(db, dispatch_id)
     if row is None:
@@ -135,7 +137,7 @@ def dispatch_document(db: sqlite3.Connection, me: str, now: int, dispatch_id: st
         "metadata": dispatch.metadata,
         "parent_id": dispatch.parent_id or None,
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
-        "events": event_rows(db, dispatch_id),
+        "events": event_rows(db, dispatch_id) if with_trace else [],
         "approvals": [
             approval_row(item, row.peer, now) for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id
         ],

@@ -16,7 +16,7 @@ from peer.version import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("login", "logout", "whoami", "doctor", "config", "demo", "completion"),
+    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "completion"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),

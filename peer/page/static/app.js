@@ -1,0 +1,192 @@
+// Where the page begins: signing in, which view an address means, and passing on what the live stream tells.
+
+import { get, key, session, signIn } from "./api.js";
+import { byId, fill, h, problem } from "./dom.js";
+import { Live } from "./live.js";
+import { compose } from "./compose.js";
+import { contact, contacts } from "./contacts.js";
+import { dispatch } from "./dispatch.js";
+import { health } from "./health.js";
+import { invitations } from "./invitations.js";
+import { history as historyView, inbox, sent } from "./lists.js";
+import { mayNotify, onDispatch, onWaitingChanged } from "./notify.js";
+import { setWaiting, state } from "./state.js";
+import { line } from "./text.js";
+import { waiting } from "./waiting.js";
+
+const VIEWS = [
+  [/^\/(?:inbox)?$/, "inbox", inbox],
+  [/^\/approvals$/, "approvals", waiting],
+  [/^\/sent$/, "sent", sent],
+  [/^\/contacts$/, "contacts", contacts],
+  [/^\/contacts\/(?<peer>[^/]+)$/, "contacts", contact],
+  [/^\/invitations$/, "invitations", invitations],
+  [/^\/compose$/, "compose", compose],
+  [/^\/history$/, "history", historyView],
+  [/^\/health$/, "health", health],
+  [/^\/dispatches\/(?<id>[^/]+)$/, "", dispatch],
+];
+const OPENED = ["reset", "dispatch", "approvals", "trust", "invitations", "trace"];
+
+const main = byId("main");
+const live = new Live(mayNotify);
+let view = null;
+let signedIn = false;
+
+function show({ focus = true } = {}) {
+  const found = VIEWS.map(([pattern, name, make]) => [pattern.exec(location.pathname), name, make]).find(([match]) => match);
+  view?.leave();
+  for (const link of document.querySelectorAll("#nav a[data-view]")) {
+    if (found && link.dataset.view === found[1]) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!found) {
+    view = null;
+    fill(main, h("h1", {}, "There is nothing here"), h("p", {}, h("a", { href: "/inbox" }, "To the inbox")));
+    return;
+  }
+  const given = Object.fromEntries(Object.entries(found[0].groups ?? {}).map(([name, value]) => [name, decodeURIComponent(value)]));
+  view = found[2]({ ...given, go });
+  document.title = `${line(view.title)} · dispatch`;
+  main.replaceChildren(...view.content);
+  scrollTo(0, 0);
+  if (focus) main.focus();
+  live.follow(view.follow ?? "");
+}
+
+/** Show another view, as following a link does. */
+function go(path) {
+  history.pushState(null, "", path);
+  show();
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || link.hasAttribute("download")) return;
+  const href = link.getAttribute("href");
+  if (!href.startsWith("/") || !signedIn) return;
+  event.preventDefault();
+  go(href);
+});
+addEventListener("popstate", () => signedIn && show());
+
+// A file that is dropped beside its place must not replace the page.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+
+function count(name, number) {
+  for (const place of document.querySelectorAll(`[data-count=${name}]`)) {
+    place.hidden = !number;
+    place.textContent = String(number);
+    place.setAttribute("aria-label", `${number} open`);
+  }
+}
+
+async function counts() {
+  try {
+    const [pending, asked] = await Promise.all([get("/v1/dispatches?box=inbox&status=pending&limit=100"), get("/v1/invitations")]);
+    count("inbox", pending.dispatches.filter((row) => row.status === "pending").length);
+    count("invitations", asked.received.filter((each) => each.status === "open").length);
+  } catch {
+    // Said where it matters: by the view that needs it, or by the banner.
+  }
+}
+let counting = 0;
+function countSoon() {
+  clearTimeout(counting);
+  counting = setTimeout(counts, 300);
+}
+
+function banner(words, kind = "care") {
+  const place = byId("banner");
+  place.hidden = !words;
+  place.dataset.kind = kind;
+  fill(place, words);
+}
+
+for (const kind of OPENED) {
+  live.addEventListener(kind, ({ detail }) => {
+    if (kind === "approvals") {
+      const before = state.waiting;
+      setWaiting(detail.waiting);
+      count("approvals", detail.waiting.length);
+      document.body.classList.toggle("asked", detail.waiting.length > 0);
+      onWaitingChanged(before, state.waiting);
+      return;
+    }
+    if (kind === "dispatch") onDispatch(detail);
+    if (kind !== "trace") countSoon();
+    view?.[kind]?.(detail);
+  });
+}
+live.addEventListener("online", ({ detail }) => {
+  banner(detail ? "" : "The daemon on this machine does not answer. This page goes on by itself when it is back.");
+});
+document.addEventListener("visibilitychange", () => {
+  if (signedIn && document.visibilityState === "visible" && !live.online) live.restart();
+});
+
+function signedOut() {
+  signedIn = false;
+  live.stop();
+  view?.leave();
+  view = null;
+  key.drop();
+  banner("");
+  byId("nav").hidden = true;
+  fill(byId("who"));
+  document.title = "Sign in · dispatch";
+  fill(main, h("div.signin", {},
+    h("h1", {}, "Sign in"),
+    h("p", {}, "This page shows what only you may see, so it opens from a terminal of yours:"),
+    h("pre", {}, "dispatch open"),
+    h("p.quiet", {}, "It opens this page signed in. If the daemon is not running, start it first: ", h("code", {}, "dispatch-daemon"), ".")));
+}
+session.ended = signedOut;
+
+async function start() {
+  const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+  let refused = null;
+  if (code) {
+    try {
+      await signIn(code);
+    } catch (error) {
+      refused = error;
+    }
+  }
+  if (!key.get()) {
+    signedOut();
+    if (refused) main.append(problem(refused));
+    return;
+  }
+  // The first view asks for what it shows at once; who I am comes beside it.
+  signedIn = true;
+  const told = get("/v1/page/session");
+  byId("nav").hidden = false;
+  const asked = told.then((who) => {
+    state.me = who.user_id;
+    state.device = who.device_name;
+    state.limits = who.limits;
+    state.notifications = who.notifications;
+    fill(byId("who"), h("span", {}, line(who.user_id)), h("span.hint", {}, line(who.device_name)));
+  });
+  try {
+    if (location.pathname === "/compose" || location.pathname === "/health") await asked;
+    show({ focus: false });
+    await asked;
+    countSoon();
+  } catch (error) {
+    if (error.code !== 401) {
+      // Not there now: it may come back.
+      fill(main, h("h1", {}, "Nobody answers"), problem(error));
+      setTimeout(() => location.reload(), 2000);
+    }
+  }
+}
+
+// The address of `dispatch open`, followed where the page is open already, changes nothing but the fragment.
+addEventListener("hashchange", () => {
+  if (new URLSearchParams(location.hash.slice(1)).has("code")) location.reload();
+});
+
+start();

@@ -1,0 +1,143 @@
+// Writing a dispatch: to whom, what, with which files (dropped or picked), for how long. Uploads wait at the daemon.
+
+import { Refused, get, post, remove, request, seg } from "./api.js";
+import { busy, button, field, fill, h, problem } from "./dom.js";
+import { state } from "./state.js";
+import { bytes, line } from "./text.js";
+
+const LIFETIMES = [[600, "10 minutes"], [3600, "an hour"], [14400, "4 hours"], [43200, "12 hours"], [86400, "a day"]];
+
+export function compose({ go }) {
+  const limits = state.limits;
+  const files = [];
+  const list = h("ul.files", { "aria-label": "Files to send" });
+  const trouble = h("div");
+  const filesTrouble = h("div");
+  const to = h("select", { id: "to", required: true });
+  const about = h("p.hint", { id: "to-hint", "aria-live": "polite" });
+  to.setAttribute("aria-describedby", "to-hint");
+  const task = h("textarea.task", { id: "task", rows: "8", required: true, maxlength: String(limits.task) });
+  const deliverable = h("textarea", { id: "deliverable", rows: "2", maxlength: String(limits.deliverable) });
+  const background = h("textarea", { id: "background", rows: "4", maxlength: String(limits.background) });
+  const links = h("textarea", { id: "links", rows: "2", spellcheck: "false", placeholder: "https://…" });
+  const project = h("input", { id: "project", maxlength: "200", autocomplete: "off" });
+  const lifetime = h("select", { id: "lifetime" }, LIFETIMES.map(([seconds, text]) => h("option", { value: String(seconds) }, text)));
+  lifetime.value = "3600";
+  let people = new Map();
+
+  const picker = h("input.picker", { type: "file", id: "files", multiple: true, on: { change: () => {
+    take([...picker.files]);
+    picker.value = "";
+  } } });
+  const drop = h("div.drop", { on: {
+    dragover: (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    },
+    dragleave: () => drop.classList.remove("over"),
+    drop: (event) => {
+      event.preventDefault();
+      drop.classList.remove("over");
+      take([...event.dataTransfer.files]);
+    },
+  } }, h("label", { for: "files" }, "Files"), h("p.hint", {}, `Drop files here, or choose them: at most ${limits.files}, ${bytes(limits.file_bytes)} each.`), picker, list, filesTrouble);
+
+  async function take(picked) {
+    fill(filesTrouble);
+    for (const file of picked) {
+      if (files.length >= limits.files) {
+        fill(filesTrouble, problem(new Refused(413, `at most ${limits.files} files go with a dispatch`, "pack some of them into one archive")));
+        return;
+      }
+      if (file.size > limits.file_bytes) {
+        fill(filesTrouble, problem(new Refused(413, `${file.name} has ${bytes(file.size)}; at most ${bytes(limits.file_bytes)} can go`, "share it by link")));
+        continue;
+      }
+      const entry = { name: file.name, size: file.size, upload: "" };
+      files.push(entry);
+      draw();
+      try {
+        const response = await request("POST", "/v1/page/uploads", {
+          body: file, raw: true,
+          headers: { "content-type": "application/octet-stream", "x-file-name": encodeURIComponent(file.name) },
+        });
+        entry.upload = (await response.json()).upload;
+      } catch (error) {
+        files.splice(files.indexOf(entry), 1);
+        fill(filesTrouble, problem(error));
+      }
+      draw();
+    }
+  }
+
+  function draw() {
+    fill(list, files.map((entry) => h("li", {},
+      h("span.name", {}, line(entry.name)), h("span.hint", {}, entry.upload ? bytes(entry.size) : "being read…"),
+      entry.upload ? h("button", { type: "button", "aria-label": `Remove ${line(entry.name)}`, on: { click: () => {
+        files.splice(files.indexOf(entry), 1);
+        remove("/v1/page/uploads", { uploads: [entry.upload] }).catch(() => {});
+        draw();
+      } } }, "Remove") : null)));
+  }
+
+  function describe() {
+    const row = people.get(to.value);
+    fill(about, row
+      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${row.scopes.approval === "manual" ? "they answer every step" : "its steps are not asked for"}.`
+      : "");
+  }
+  to.addEventListener("change", describe);
+
+  async function load() {
+    try {
+      const { trust } = await get("/v1/contacts");
+      people = new Map(trust.filter((row) => row.direction === "outgoing" && row.status === "active").map((row) => [row.peer, row]));
+      const wanted = to.value || new URLSearchParams(location.search).get("to") || "";
+      fill(to, h("option", { value: "" }, people.size ? "Choose a contact" : "Nobody yet: invite somebody first"),
+        [...people.keys()].map((peer) => h("option", { value: peer }, line(peer))));
+      to.value = people.has(wanted) ? wanted : "";
+      describe();
+    } catch (error) {
+      fill(trouble, problem(error));
+    }
+  }
+
+  const form = h("form.compose", { on: { submit: async (event) => {
+    event.preventDefault();
+    await busy(event.submitter ?? form, trouble, async () => {
+      if (files.some((entry) => !entry.upload)) throw new Refused(409, "some files are still being read", "wait a moment");
+      const told = await post("/v1/page/dispatches", {
+        recipient: to.value,
+        task: task.value,
+        expires_in_seconds: Number(lifetime.value),
+        uploads: files.map((entry) => entry.upload),
+        ...(project.value.trim() ? { project: project.value.trim() } : {}),
+        ...(deliverable.value.trim() ? { deliverable: deliverable.value } : {}),
+        ...(background.value.trim() ? { background: background.value } : {}),
+        links: links.value.split("\n").map((each) => each.trim()).filter(Boolean),
+      });
+      files.length = 0;
+      go(`/dispatches/${seg(told.dispatch_id)}`);
+    });
+  } } },
+  field("To", to), about,
+  field("Task", task, "In your own words. It arrives exactly as you write it; once it has arrived it cannot be recalled."),
+  drop,
+  h("details", {}, h("summary", {}, "More: what you want back, background, links"),
+    field("What you want back", deliverable), field("Background they need", background),
+    field("Links, one on each line", links, `At most ${limits.links}.`), field("Project, as you call it", project)),
+  field("If nobody accepts it, it ends after", lifetime),
+  h("div.actions", {}, h("button.primary", { type: "submit" }, "Sign and send"), button("Discard", () => go("/sent"))), trouble);
+
+  return {
+    title: "New dispatch",
+    content: [h("h1", {}, "New dispatch"), form],
+    ready: load(),
+    trust: load,
+    reset: load,
+    leave() {
+      const left = files.map((entry) => entry.upload).filter(Boolean);
+      if (left.length) remove("/v1/page/uploads", { uploads: left }).catch(() => {});
+    },
+  };
+}

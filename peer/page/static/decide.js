@@ -1,0 +1,113 @@
+// Deciding about a dispatch in the inbox: where it would run, what it may do there, accept or decline. No trace here.
+
+import { get, post, seg } from "./api.js";
+import { busy, button, choice, field, fill, h } from "./dom.js";
+import { line } from "./text.js";
+import { permitsList, scopeOf } from "./scope.js";
+
+const OTHER = "other"; // no folder: those begin with /
+
+/** The form for a pending dispatch. `decided(words)` is called once it is. */
+export function decideForm(item, decided) {
+  const suggestion = item.suggestion ?? { candidates: [] };
+  const candidates = suggestion.candidates ?? [];
+  const trouble = h("div");
+  const may = h("div", {}, h("p.quiet", {}, "Looking up what it may do…"));
+  const known = new Set();
+  const folders = [];
+  for (const each of [suggestion.cwd ? suggestion : null, ...candidates]) {
+    if (!each?.cwd || known.has(each.cwd)) continue;
+    known.add(each.cwd);
+    folders.push(
+      choice("radio", "cwd", each.cwd, line(each.cwd), each.reason ?? "", {
+        checked: suggestion.pinned && each.cwd === suggestion.cwd,
+      }),
+    );
+  }
+  const other = h("input", {
+    id: "other-folder",
+    placeholder: "/home/you/code/project",
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-label": "The folder it shall run in",
+    on: {
+      input: () => {
+        form.querySelector(`input[value="${OTHER}"]`).checked = true;
+      },
+    },
+  });
+  const reason = h("input", { id: "reason", maxlength: "2000", autocomplete: "off" });
+  const form = h(
+    "form.card.decide",
+    { "aria-labelledby": "decide-title", on: { submit: (event) => event.preventDefault() } },
+    h("h2", { id: "decide-title" }, "Do you want to run this?"),
+    may,
+    h(
+      "fieldset",
+      {},
+      h("legend", {}, "Where it runs"),
+      folders,
+      choice("radio", "cwd", "", "An empty folder of its own", "It sees nothing of yours but what came with the task.", {
+        checked: !suggestion.pinned,
+      }),
+      choice("radio", "cwd", OTHER, "Another folder"),
+      other,
+    ),
+    h("div.actions", {},
+      button("Accept and run", (event) => busy(event.currentTarget, trouble, accept), "primary"),
+    ),
+    h("details", {},
+      h("summary", {}, "Decline instead"),
+      field("A note to them (optional)", reason),
+      h("div.actions", {}, button("Decline", (event) => busy(event.currentTarget, trouble, decline), "danger")),
+    ),
+    trouble,
+  );
+
+  async function accept() {
+    const value = form.querySelector("input[name=cwd]:checked").value;
+    const cwd = value === OTHER ? other.value.trim() : value;
+    if (value === OTHER && !cwd) {
+      other.focus();
+      throw { message: "no folder was named", fix: "type the folder it shall run in, or choose another place" };
+    }
+    await settle(() => post(`/v1/dispatches/${seg(item.dispatch_id)}/accept`, { cwd }), "Accepted: it starts now.");
+  }
+
+  async function decline() {
+    await settle(
+      () => post(`/v1/dispatches/${seg(item.dispatch_id)}/decline`, { reason: reason.value }),
+      "Declined. They are told.",
+    );
+  }
+
+  // Decided elsewhere meanwhile: that is said by whoever shows the dispatch, and these buttons go.
+  async function settle(ask, words) {
+    try {
+      await ask();
+      decided(words);
+    } catch (error) {
+      if (error.code !== 409 && error.code !== 410) throw error;
+      const now = await get(`/v1/page/dispatches/${seg(item.dispatch_id)}`);
+      if (now.status === "pending") throw error;
+      decided("", error);
+    }
+  }
+
+  (async () => {
+    try {
+      const edge = await get(`/v1/trust/${seg(item.peer)}`);
+      const { permits } = await post("/v1/page/preview", { peer: item.peer, ...scopeOf(edge) });
+      fill(may, h("details", {}, h("summary", {}, short(edge)), permitsList(permits)));
+    } catch (error) {
+      fill(may, h("p.care", {}, error.message));
+    }
+  })();
+  return form;
+}
+
+function short(edge) {
+  const tools = edge.scopes.tools.join(", ");
+  const asked = edge.scopes.approval === "manual" ? "You are asked before every step." : "You are not asked before its steps.";
+  return `It may use ${tools}. ${asked}`;
+}

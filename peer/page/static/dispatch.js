@@ -1,0 +1,214 @@
+// One dispatch: what was asked, the decision, the calls that wait, the trace as it grows, the result and its files.
+
+import { download, get, post, seg } from "./api.js";
+import { approvalCards } from "./approval.js";
+import { busy, button, confirm, fill, h, long, problem } from "./dom.js";
+import { decideForm } from "./decide.js";
+import { onWaiting, state } from "./state.js";
+import { bytes, duration, line, stateOf, until, whole } from "./text.js";
+import { traceView } from "./trace.js";
+
+const OPEN = new Set(["queued", "pending", "accepted", "running"]);
+const PROSE = "pre.prose"; // words of people and agents, as they were written
+const LIVE = new Set(["accepted", "running"]);
+
+/** What ended or decided a dispatch, and by whom, in words; "" while it is open. */
+export function endedWords(item) {
+  const mine = item.direction === "received";
+  const because = item.message ? ` — ${line(item.message)}` : "";
+  switch (item.status) {
+    case "declined":
+      return (mine ? "You declined it" : `${line(item.peer)} declined it`) + because;
+    case "cancelled":
+      return `Cancelled${because}`;
+    case "expired":
+      return "It expired: nobody accepted it in time";
+    case "rejected":
+      return `${line(item.peer)}’s machine refused it${because}`;
+    case "failed":
+      return `The run failed${because}`;
+    default:
+      return "";
+  }
+}
+
+function files(item, role, title) {
+  const list = role === "returned" ? item.result?.files ?? [] : item.files ?? [];
+  if (!list.length) return null;
+  const trouble = h("div");
+  return h(
+    "section",
+    {},
+    h("h3", {}, title),
+    h(
+      "ul.files",
+      {},
+      list.map((file, position) =>
+        h("li", {},
+          h("span.name", {}, line(file.name)),
+          h("span.hint", {}, file.ready ? bytes(file.size) : `${bytes(file.size)}, not here yet`),
+          file.ready
+            ? h("button", {
+                type: "button",
+                "aria-label": `Save ${line(file.name)}`,
+                on: { click: (event) => busy(event.currentTarget, trouble, () => download(item.dispatch_id, role, position, file.name)) },
+              }, "Save")
+            : null)),
+    ),
+    trouble,
+  );
+}
+
+function result(item) {
+  const told = item.result;
+  if (!told) return null;
+  const usage = told.usage ?? {};
+  const facts = [
+    usage.seconds ? `took ${duration(usage.seconds)}` : "",
+    usage.turns ? `${usage.turns} ${usage.turns === 1 ? "turn" : "turns"}` : "",
+    usage.cost_usd ? `${usage.cost_usd.toFixed(2)} US dollars` : "",
+    told.sandbox?.tier ? `sandbox: ${told.sandbox.tier}` : "",
+  ].filter(Boolean);
+  return h(
+    "section.card.result",
+    { "aria-labelledby": "result-title" },
+    h("h2", { id: "result-title" }, told.status === "completed" ? "Result" : "How it ended"),
+    told.reason ? h("p.care", {}, told.reason) : null,
+    told.reply ? long(told.reply, 20000, PROSE) : h("p.quiet", {}, "It gave no answer in words."),
+    files(item, "returned", "Returned files"),
+    facts.length ? h("p.hint", {}, facts.join(" · ")) : null,
+  );
+}
+
+function asked(item) {
+  const more = [
+    item.deliverable ? [h("h3", {}, "What is wanted back"), long(item.deliverable, 2000, PROSE)] : null,
+    item.background ? [h("h3", {}, "Background"), long(item.background, 4000, PROSE)] : null,
+    item.links?.length ? [h("h3", {}, "Links, as text"), h("ul.links", {}, item.links.map((each) => h("li", {}, line(each))))] : null,
+    files(item, "attachments", "Files that came with it"),
+    item.project ? h("p.hint", {}, "Project, as they call it: ", line(item.project)) : null,
+    Object.keys(item.metadata ?? {}).length
+      ? h("p.hint", {}, "Metadata: ", Object.entries(item.metadata).map(([name, value]) => `${line(name)} = ${line(value)}`).join("; "))
+      : null,
+    item.parent_id ? h("p.hint", {}, h("a", { href: `/dispatches/${seg(item.parent_id)}` }, "It follows an earlier dispatch")) : null,
+  ];
+  return h("section.card", { "aria-labelledby": "task-title" }, h("h2", { id: "task-title" }, "Task"), long(item.task, 6000, PROSE), more);
+}
+
+export function dispatch({ id }) {
+  const place = h("div", {}, h("p.quiet", {}, "Loading…"));
+  const head = h("div");
+  const said = h("div", { role: "status" });
+  const decide = h("div");
+  const cardsPlace = h("div.cards");
+  const outcome = h("div");
+  const task = h("div");
+  const trace = traceView();
+  let item = null;
+  let drawn = "";
+  let early = [];
+  const cards = approvalCards(cardsPlace, { wanted: (call) => call.dispatch_id === id });
+  const stop = onWaiting((waiting) => cards.sync(waiting.filter((each) => each.dispatch_id === id)));
+
+  function draw() {
+    const open = OPEN.has(item.status);
+    const received = item.direction === "received";
+    const left = until(item.expires_at);
+    fill(
+      head,
+      h("p.crumb", {}, h("a", { href: received ? "/inbox" : "/sent" }, received ? "Inbox" : "Sent")),
+      h("h1", {}, received ? "From " : "To ", h("span.person", {}, line(item.peer))),
+      h("p.facts", {},
+        h("span.state", { "data-state": item.status === "pending" && received ? "decide" : item.status }, stateOf(item)),
+        h("span", {}, `sent ${whole(item.created)}`),
+        ["queued", "pending"].includes(item.status) && left ? h("span", {}, `ends in ${left}`) : null,
+        h("span.hint", {}, `…${item.dispatch_id.slice(-8)}`)),
+      endedWords(item) ? h("p.ended", {}, endedWords(item)) : null,
+      LIVE.has(item.status) && item.cwd ? h("p.hint", {}, "Runs in ", h("code", {}, item.cwd)) : null,
+      open && !(received && item.status === "pending") ? cancel() : null,
+    );
+    const now = `${item.status} ${item.attempt}`;
+    if (now !== drawn) {
+      fill(decide, received && item.status === "pending" ? decideForm(item, decided) : null);
+      drawn = now;
+    }
+    if (!open) fill(said);
+    fill(outcome, result(item));
+    fill(task, asked(item));
+  }
+
+  function cancel() {
+    const trouble = h("div");
+    const stopIt = async () => {
+      const words = item.direction === "sent" ? "It is taken back, and a run of it is stopped." : "The run is stopped at once.";
+      if (!(await confirm("Cancel this dispatch?", words, "Cancel it"))) return;
+      await busy(trouble.previousSibling, trouble, async () => {
+        try {
+          await post(`/v1/dispatches/${seg(id)}/cancel`, {});
+        } catch (error) {
+          if (error.code !== 409 && error.code !== 410) throw error;
+          decided("", error);
+        }
+      });
+    };
+    return h("div.actions.below", {}, button("Cancel it", stopIt), trouble);
+  }
+
+  async function decided(words, error = null) {
+    await load();
+    if (words) fill(said, h("p.done", {}, words));
+    else if (error) fill(said, h("p.care", {}, `Nothing to decide any more. ${endedWords(item) || already()}.`));
+    document.getElementById("main").focus();
+  }
+
+  function already() {
+    return item.direction === "received"
+      ? `It was already accepted, by you in another window or on the command line; it is ${stateOf(item).toLowerCase()}`
+      : `It is ${stateOf(item).toLowerCase()}`;
+  }
+
+  async function load() {
+    try {
+      const told = await get(`/v1/page/dispatches/${seg(id)}`);
+      const first = item === null;
+      item = told;
+      draw();
+      for (const call of told.approvals ?? []) cards.take(call);
+      if (first) {
+        place.replaceChildren(head, said, cardsPlace, outcome, task, decide, trace.element);
+        trace.take(early, false);
+        early = [];
+        document.title = `${item.direction === "received" ? "From" : "To"} ${line(item.peer)} · dispatch`;
+      }
+    } catch (error) {
+      if (item === null) fill(place, h("h1", {}, "Dispatch"), problem(error));
+      else fill(said, problem(error));
+    }
+  }
+
+  return {
+    title: "Dispatch",
+    content: [place],
+    follow: id,
+    ready: Promise.all([load(), cards.sync(state.waiting.filter((each) => each.dispatch_id === id))]),
+    trace({ dispatch_id, events }) {
+      if (dispatch_id !== id) return;
+      if (item === null) early.push(...events);
+      else trace.take(events, LIVE.has(item.status));
+    },
+    dispatch(row) {
+      if (row.dispatch_id !== id || item === null) return;
+      const before = item.status;
+      if (before !== row.status && before === "pending" && item.direction === "received" && !decide.contains(document.activeElement) && !said.textContent) {
+        fill(said, h("p.done", {}, OPEN.has(row.status) ? "It was accepted in another window or on the command line." : ""));
+      }
+      if (before !== row.status || !OPEN.has(row.status)) load();
+    },
+    reset: load,
+    leave() {
+      stop();
+      cards.leave();
+      trace.leave();
+    },
+  };
+}

@@ -1,0 +1,88 @@
+// Whether every part of this machine works, with what fixes it; who I am; notifications; signing out.
+
+import { get, key, patch, remove } from "./api.js";
+import { busy, button, choice, fill, h, problem } from "./dom.js";
+import { askPermission, mayNotify, permission } from "./notify.js";
+import { state } from "./state.js";
+import { line } from "./text.js";
+
+export function health() {
+  const checks = h("div", { "aria-live": "polite" });
+  const who = h("div", {}, h("p.quiet", {}, "Loading…"));
+  const trouble = h("div");
+  const again = button("Check again", () => check());
+
+  async function check() {
+    again.disabled = true;
+    fill(checks, h("p.quiet", {}, "Checking every part, live. The sandbox is proven, which takes a few seconds…"));
+    try {
+      const [own, live] = await Promise.all([get("/v1/page/permissions"), get("/v1/doctor")]);
+      const all = [...own.checks, ...live.checks];
+      const broken = all.filter((each) => !each.ok).length;
+      fill(checks,
+        h("p", {}, broken ? h("strong", {}, broken === 1 ? "One part needs you." : `${broken} parts need you.`) : "All parts work."),
+        h("ul.checks", {}, all.map((each) => h("li", { "data-ok": each.ok ? "yes" : "no" },
+          h("strong", {}, each.name), h("span.badge", { "data-kind": each.ok ? "good" : "bad" }, each.ok ? "works" : "broken"),
+          h("p", {}, line(each.detail)), !each.ok && each.fix ? h("p.fix", {}, "What helps: ", h("code", {}, line(each.fix))) : null))));
+    } catch (error) {
+      fill(checks, problem(error));
+    }
+    again.disabled = false;
+  }
+
+  async function load() {
+    try {
+      const told = await get("/v1/whoami");
+      fill(who, h("dl.pairs", {},
+        pair("You", told.user_id), pair("This device", `${told.device_name}`), pair("Your fingerprint", told.fingerprint, "digits"),
+        pair("Root key", told.root_stored), pair("Broker", told.broker ?? "none"), pair("Agent", `${told.runtime?.name ?? ""} ${told.runtime?.version ?? ""}`),
+        pair("Version", told.daemon?.version ?? "")));
+    } catch (error) {
+      fill(who, problem(error));
+    }
+  }
+
+  const setting = h("div");
+  function drawSetting() {
+    const id = choice("checkbox", "notifications", "on", "Desktop notifications",
+      "For a new dispatch, a call that waits, a result. They name who it is about, never what was written.",
+      { checked: state.notifications === "on", on: { change: (event) => {
+        const wanted = event.currentTarget.checked ? "on" : "off";
+        busy(event.currentTarget, trouble, async () => {
+          state.notifications = (await patch("/v1/page/settings", { notifications: wanted })).notifications;
+          if (wanted === "on") await askPermission();
+          drawSetting();
+        });
+      } } });
+    const words = { granted: "While this page is open, it shows them itself.", denied: "This browser does not let the page show them; the daemon does.",
+      default: "", unsupported: "" }[permission()];
+    fill(setting, id, mayNotify() || !words ? h("p.hint", {}, words) : h("p.hint", {}, words),
+      permission() === "default" && state.notifications === "on"
+        ? button("Let this page show them while it is open", async () => {
+            await askPermission();
+            drawSetting();
+          })
+        : null);
+  }
+  drawSetting();
+
+  const out = async (event) => {
+    await busy(event.currentTarget, trouble, () => remove("/v1/page/session"));
+    key.drop();
+    location.assign("/");
+  };
+  return {
+    title: "Health",
+    content: [h("h1", {}, "Health"),
+      h("section.card", { "aria-labelledby": "checks-title" }, h("div.head", {}, h("h2", { id: "checks-title" }, "Does everything work?"), again), checks),
+      h("section.card", {}, h("h2", {}, "This device"), who),
+      h("section.card", {}, h("h2", {}, "This page"), setting, h("div.actions", {}, button("Sign out", out)), trouble)],
+    ready: Promise.all([check(), load()]),
+    reset: load,
+    leave() {},
+  };
+}
+
+function pair(name, value, kind = "") {
+  return [h("dt", {}, name), h(kind ? `dd.${kind}` : "dd", {}, line(value ?? ""))];
+}

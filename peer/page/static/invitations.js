@@ -1,0 +1,182 @@
+// Invitations: ask somebody, answer who asked me (nothing chosen beforehand), take one back.
+
+import { get, post, remove, seg } from "./api.js";
+import { busy, button, confirm, field, fill, h, problem, toast } from "./dom.js";
+import { withConfirmation } from "./contacts.js";
+import { choices, scopeForm } from "./scope.js";
+import { line, whole } from "./text.js";
+
+const STATUS = { open: "open", accepted: "accepted", declined: "declined", withdrawn: "taken back", expired: "expired" };
+
+export function invitations() {
+  const received = h("div", {}, h("p.quiet", {}, "Loading…"));
+  const sent = h("div");
+  const made = h("div");
+  const trouble = h("div");
+  const pasteTrouble = h("div");
+  const email = h("input", { type: "email", id: "invite-email", autocomplete: "off", required: true, spellcheck: "false" });
+  const paste = h("input", { id: "invitation-link", autocomplete: "off", spellcheck: "false" });
+  let answering = "";
+  let shown = "";
+
+  async function load() {
+    try {
+      const told = await get("/v1/invitations");
+      const now = JSON.stringify(told);
+      if (now === shown) return;
+      shown = now;
+      const open = told.received.filter((each) => each.status === "open");
+      if (!answering || !open.some((each) => each.token === answering)) {
+        answering = "";
+        fill(received, open.length ? h("ul.cards", {}, open.map((each) => h("li.card", {}, asks(each)))) : h("p.quiet", {}, "Nobody waits for an answer."));
+      }
+      fill(sent, told.sent.length ? h("ul.plain-list", {}, told.sent.map(mine)) : h("p.quiet", {}, "You have invited nobody yet."));
+    } catch (error) {
+      fill(received, problem(error));
+    }
+  }
+
+  function asks(item) {
+    const place = h("div");
+    const wrong = h("div");
+    const answer = (event) => busy(event.currentTarget, wrong, async () => {
+      answering = item.token;
+      place.replaceChildren(await answerForm(item.token, done));
+      place.querySelector("input")?.focus();
+    });
+    const no = async (event) => {
+      const pressed = event.currentTarget;
+      if (!(await confirm(`Decline ${line(item.from)}?`, "Nothing is permitted, and they are told.", "Decline", "primary"))) return;
+      await busy(pressed, wrong, () => post("/v1/invitations/decline", { token: item.token }));
+      done("Declined. Nothing was permitted.");
+    };
+    const block = async (event) => {
+      const pressed = event.currentTarget;
+      if (!(await confirm(`Block ${line(item.from)}?`, "Their invitations are refused from now on.", "Block"))) return;
+      await busy(pressed, wrong, () => post("/v1/block", { email: item.from }));
+      done("Blocked.");
+    };
+    return [
+      h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
+      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its link" : "not verified: came by mail alone"),
+      h("p.hint.digits", {}, "Their fingerprint: ", item.fingerprint),
+      h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
+      wrong, place,
+    ];
+  }
+
+  async function done(words) {
+    answering = "";
+    shown = "";
+    toast(words);
+    await load();
+    document.getElementById("main").focus();
+  }
+
+  /** The menu for one invitation, by token or link. Nothing is chosen when it opens. */
+  async function answerForm(token, finished) {
+    const [offer, options] = await Promise.all([post("/v1/invitations/accept", { token }), choices()]);
+    const wrong = h("div");
+    const yes = h("button.primary", { type: "button", disabled: true, on: { click: (event) => answer(event) } }, "Choose one of the five first");
+    const form = scopeForm(offer.inviter, null, options, {
+      changed: (now) => {
+        yes.disabled = !now || (!now.decline && !now.tools.length);
+        yes.textContent = !now ? "Choose one of the five first" : now.decline ? "Decline" : "Permit this";
+      },
+    });
+    async function answer(event) {
+      const now = form.chosen();
+      const pressed = event.currentTarget;
+      if (now.decline) {
+        await busy(pressed, wrong, async () => {
+          await post("/v1/invitations/decline", { token });
+          await finished("Declined. Nothing was permitted.");
+        });
+        return;
+      }
+      await withConfirmation(pressed, wrong, offer.inviter, false, async (confirm_unverified) => {
+        await post("/v1/invitations/accept", { token, ...now, confirm_unverified });
+        await finished(`${line(offer.inviter)} may now send you tasks.`);
+      });
+    }
+    return h("form.editor", { on: { submit: (event) => event.preventDefault() } },
+      h("p", {}, offer.verified ? "Their key is verified by the link." : "Their key is not verified. Compare the fingerprint with them before you permit much."),
+      (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Not to be granted: ${each}`)),
+      form.element, h("div.actions", {}, yes), wrong);
+  }
+
+  function mine(item) {
+    const wrong = h("div");
+    return h("li", {},
+      h("span.person", {}, line(item.to)), h("span.badge", {}, STATUS[item.status] ?? line(item.status)),
+      h("span.hint", {}, item.status === "open" ? `until ${whole(item.expires)}` : whole(item.created)),
+      item.status === "open"
+        ? [item.link ? copyable(item.link) : null,
+           h("div.actions", {}, button("Take it back", async (event) => {
+             await busy(event.currentTarget, wrong, () => remove(`/v1/invitations/${seg(item.token)}`));
+             shown = "";
+             await load();
+           })), wrong]
+        : null);
+  }
+
+  const invite = h("form.card", { on: { submit: async (event) => {
+    event.preventDefault();
+    await busy(event.submitter ?? invite, trouble, async () => {
+      const told = await post("/v1/invitations", { email: email.value.trim() });
+      email.value = "";
+      fill(made, h("div.done", { role: "status" },
+        h("p", {}, told.existing ? `Your invitation to ${line(told.to)} is open already.` : told.emailed ? `${line(told.to)} gets a mail.` : `No mail was sent: give ${line(told.to)} this link yourself.`),
+        h("p.hint", {}, "The link also proves to both of you who the other is. Send it in a way that only they can read."),
+        copyable(told.link)));
+      shown = "";
+      await load();
+    });
+  } } },
+  h("h2", {}, "Ask somebody"),
+  h("p.quiet", {}, "They choose what your tasks may do on their machine. Nothing is permitted before."),
+  field("Their e-mail address", email),
+  h("div.actions", {}, h("button.primary", { type: "submit" }, "Invite")), trouble, made);
+
+  const pasted = h("div");
+  const open = h("form.card", { on: { submit: async (event) => {
+    event.preventDefault();
+    await busy(event.submitter ?? open, pasteTrouble, async () => {
+      const token = paste.value.trim();
+      answering = token;
+      pasted.replaceChildren(await answerForm(token, async (words) => {
+        paste.value = "";
+        pasted.replaceChildren();
+        await done(words);
+      }));
+      pasted.querySelector("input")?.focus();
+    });
+  } } },
+  h("h2", {}, "You have a link?"),
+  field("The link or token of an invitation to you", paste),
+  h("div.actions", {}, h("button", { type: "submit" }, "Look at it")), pasteTrouble, pasted);
+
+  return {
+    title: "Invitations",
+    content: [h("h1", {}, "Invitations"),
+      h("section", { "aria-labelledby": "received-title" }, h("h2", { id: "received-title" }, "They ask you"), received), open, invite,
+      h("section", { "aria-labelledby": "sent-title" }, h("h2", { id: "sent-title" }, "You asked"), sent)],
+    ready: load(),
+    invitations: load,
+    reset: load,
+    leave() {},
+  };
+}
+
+function copyable(text) {
+  const shown = h("code.copy", { tabindex: "0", role: "group", "aria-label": "To copy" }, text);
+  return h("div.copyable", {}, shown, button("Copy", async (event) => {
+    const pressed = event.currentTarget;
+    try {
+      await navigator.clipboard.writeText(text);
+      pressed.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(shown);
+    }
+  }));
+}

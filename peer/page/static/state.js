@@ -1,0 +1,27 @@
+// What the whole page knows: who I am, what waits, and who wants to hear when that changes. No DOM here.
+
+export const state = {
+  me: "",
+  device: "",
+  limits: {},
+  notifications: "on",
+  waiting: [],
+};
+
+const listeners = new Set();
+
+/** Hear of changes of what waits. Returns how to stop. */
+export function onWaiting(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+/** Take in the calls that wait for an answer; each knows when it ends by this page's own clock. */
+export function setWaiting(waiting) {
+  const known = new Map(state.waiting.map((item) => [item.dispatch_id + item.request_id, item]));
+  state.waiting = waiting.map((item) => {
+    const before = known.get(item.dispatch_id + item.request_id);
+    return { ...item, ends: before?.ends ?? performance.now() + item.expires_in * 1000 };
+  });
+  for (const listener of [...listeners]) listener(state.waiting);
+}

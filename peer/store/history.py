@@ -1,0 +1,109 @@
+"""Finding a dispatch by words of its task, its reply or its other side: the full-text index and what a search returns.
+
+The index is written by the store's own steps (dispatches.py), in the transactions that write what it indexes.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import Any, Final
+
+from peer.protocol.errors import DispatchError, Invalid
+from peer.protocol.statements import Result, open_as
+from peer.store.lists import LISTED_TASK, Listed, dispatch_row
+
+Document = dict[str, Any]
+
+MAX_QUERY: Final = 200
+MAX_WORDS: Final = 12
+SNIPPET_TOKENS: Final = 24
+MAX_SNIPPET: Final = 1_000
+"""Characters: a token may be as long as the text."""
+MARK: Final = ("\ue000", "\ue001")
+"""Around a word that was found, in a snippet. Private-use characters: text that has them is merely marked oddly."""
+
+
+def add(db: sqlite3.Connection, dispatch_id: str, peer: str, task: str) -> None:
+    """Index a new dispatch."""
+    added = db.execute("INSERT INTO searchable (dispatch_id, peer, task) VALUES (?, ?, ?)", (dispatch_id, peer, task))
+    _index(db, added.lastrowid)
+
+
+def set_reply(db: sqlite3.Connection, dispatch_id: str, reply: str) -> None:
+    """Index the reply of a dispatch that has its result."""
+    row = db.execute("SELECT * FROM searchable WHERE dispatch_id = ?", (dispatch_id,)).fetchone()
+    if row is None or row["reply"] == reply:
+        return
+    # An index over another table's content must be told what to forget (SQLite FTS5, section 4.4.3).
+    db.execute(
+        "INSERT INTO history (history, rowid, peer, task, reply) VALUES ('delete', ?, ?, ?, ?)",
+        (row["n"], row["peer"], row["task"], row["reply"]),
+    )
+    db.execute("UPDATE searchable SET reply = ? WHERE n = ?", (reply, row["n"]))
+    _index(db, row["n"])
+
+
+def reply_of(raw: bytes) -> str:
+    """Return the reply in a signed result, "" where there is none or it cannot be read. For the migration too."""
+    if not raw:
+        return ""
+    try:
+        return open_as(Result, raw)[0].reply
+    except DispatchError:
+        return ""
+
+
+def _index(db: sqlite3.Connection, n: int | None) -> None:
+    db.execute(
+        "INSERT INTO history (rowid, peer, task, reply) SELECT n, peer, task, reply FROM searchable WHERE n = ?", (n,)
+    )
+
+
+def words(query: str) -> str:
+    """Return what a person typed as a query of FTS5: every word, the last as its beginning. "" for none.
+
+    Each word is quoted, so that nothing typed is an operator. Raises Invalid when it is too long.
+    """
+    if len(query) > MAX_QUERY:
+        raise Invalid(f"the search has {len(query)} characters; at most {MAX_QUERY} can be searched for")
+    found = re.findall(r"\w+", query)[:MAX_WORDS]
+    return " ".join(f'"{word}"*' for word in found)
+
+
+def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int, before: str | None = None) -> Document:
+    """Return {dispatches: [row], more}, newest first, of both directions; with `query` those that it fits.
+
+    A row is as lists show it, with `snippet`: where the words were found, each between the characters of MARK.
+    `before` is the id of the dispatch that the page starts after. Raises Invalid.
+    """
+    typed = words(query)
+    if query.strip() and not typed:
+        return {"dispatches": [], "more": False}
+    wheres, values = ["d.state != 'arriving'"], list[Any]()
+    columns = ", ".join(f"d.{name}" for name in Listed._fields).replace(
+        "d.task,", f"substr(d.task, 1, {LISTED_TASK + 1}),"
+    )
+    tables, snippet = "dispatches d", "''"
+    if typed:
+        tables = "history JOIN searchable s ON s.n = history.rowid JOIN dispatches d USING (dispatch_id)"
+        snippet = f"substr(snippet(history, -1, '{MARK[0]}', '{MARK[1]}', '…', {SNIPPET_TOKENS}), 1, {MAX_SNIPPET})"
+        wheres.append("history MATCH ?")
+        values.append(typed)
+    if before:
+        wheres.append(
+            "(d.created, d.dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)"
+        )
+        values.append(before)
+    found = db.execute(
+        f"SELECT {columns}, {snippet} FROM {tables} WHERE {' AND '.join(wheres)} "
+        "ORDER BY d.created DESC, d.dispatch_id DESC LIMIT ?",
+        (*values, limit + 1),
+    ).fetchall()
+    rows = []
+    for row in found[:limit]:
+        document = dispatch_row(Listed(*tuple(row)[:-1]), me, now)
+        if row[-1]:
+            document["snippet"] = row[-1]
+        rows.append(document)
+    return {"dispatches": rows, "more": len(found) > limit}

@@ -1,0 +1,40 @@
+"""One browser and one world for the tests of the page; two people in it, as the system tests have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.page.browser import Tab, chromium, tab
+from tests.system.conftest import _pair, pair, world
+from tests.system.world import Person
+
+__all__ = ["_pair", "pair", "world"]
+
+Opener = Callable[..., Tab]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as (_, started):
+        yield started
+
+
+@pytest.fixture
+def new_tab(browser: Browser) -> Iterator[Opener]:
+    """Make tabs, each of a browser that knows nothing of the others; whatever went wrong in one fails the test."""
+    with ExitStack() as stack:
+        made: list[Tab] = []
+
+        def make(person: Person, **options: Any) -> Tab:
+            opened = stack.enter_context(tab(browser, person, **options))
+            made.append(opened)
+            return opened
+
+        yield make
+        for each in made:
+            each.check()

@@ -1,0 +1,123 @@
+"""Every view of the page with something in it: what the screenshots show and axe-core looks at. No tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.page.browser import Tab
+from tests.system.world import Person, World, connect
+
+WIDTHS = {"narrow": 360, "wide": 1280}
+SCHEMES = ("light", "dark")
+FIXED = '''"""Adding up what is on a till receipt. Prices in cents."""
+
+
+def total(prices, discount_percent=0):
+    """Return the sum of the prices, less the discount."""
+    whole = sum(prices)
+    return whole - whole * discount_percent // 100
+'''
+
+
+class Scene(NamedTuple):
+    """Bob, with something in every view, and the addresses of what he can look at."""
+
+    bob: Person
+    waiting: str
+    done: str
+    pending: str
+
+    def views(self) -> dict[str, str]:
+        """Return the views: name → address."""
+        return {
+            "inbox": "/inbox",
+            "approvals": "/approvals",
+            "sent": "/sent",
+            "contacts": "/contacts",
+            "contact": "/contacts/alice@example.org",
+            "invitations": "/invitations",
+            "compose": "/compose",
+            "history": "/history",
+            "health": "/health",
+            "dispatch-pending": f"/dispatches/{self.pending}",
+            "dispatch-approval": f"/dispatches/{self.waiting}",
+            "dispatch-done": f"/dispatches/{self.done}",
+            "nothing": "/contacts/nobody@example.org",
+        }
+
+
+def set_up(world: World) -> Scene:
+    """Make people, edges, dispatches in several states, a call that waits, a stored rule, and open invitations."""
+    alice, bob, carol, dave = world.people_named("alice", "bob", "carol", "dave")
+    shop = bob.home / "projects" / "till"
+    shop.mkdir(parents=True, exist_ok=True)
+    (shop / "till.py").write_text(FIXED.replace("// 100", "// 10"))
+    connect(alice, bob, paths=[str(shop)])
+    connect(bob, alice)
+    connect(carol, bob, tools="Read,Glob,Grep")
+    dave.client.invite(bob.email)
+    bob.client.invite("erin@example.org")
+
+    bob.will(
+        {"say": "I look at the sum first."},
+        {"tool": "Read", "input": {"file_path": "/project/till.py"}},
+        {"tool": "Bash", "input": {"command": "git status"}},
+        {"tool": "Write", "input": {"file_path": "/dispatch/out/till.py", "content": FIXED}},
+        {"say": "The discount was divided by 10 where 100 is meant. The corrected till.py is attached."},
+    )
+    done = run(alice, bob, "Why is every total with a discount wrong?", shop, answers=3)
+    task = "Correct the discount in till.py, and tell me what was wrong."
+    waiting = alice.client.send(bob.email, task)["dispatch_id"]
+    alice.state_of(waiting, "pending")
+    bob.client.accept(waiting, cwd=str(shop))
+    bob.client.approve(waiting, bob.approval_of(waiting)["request_id"])
+    bob.event_of(waiting, lambda event: "git status" in str(event.get("input")))  # by the rule that is stored now
+    bob.approval_of(waiting)
+
+    (alice.home / "receipts.csv").write_text("date,total\n2026-11-03,1990\n")
+    pending = alice.client.send(
+        bob.email,
+        "Summarise what changed in the parser since Monday, in three sentences.",
+        files=[str(alice.home / "receipts.csv")],
+        project="till",
+        links=["https://example.org/parser/changes"],
+        deliverable="Three sentences, plain words.",
+        background="We talked about it on Tuesday: the last line of a receipt went missing.",
+    )["dispatch_id"]
+    carol.client.send(bob.email, "Which tests fail on your machine?")
+    bob.client.send(alice.email, "Look up the date of the release.")
+    bob.state_of(pending, "pending")
+    return Scene(bob, waiting, done, pending)
+
+
+def run(alice: Person, bob: Person, task: str, folder: Path, *, answers: int) -> str:
+    """Let a whole run happen, each call allowed; the second one always."""
+    dispatch_id = str(alice.client.send(bob.email, task)["dispatch_id"])
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id, cwd=str(folder))
+    for number in range(answers):
+        call = bob.approval_of(dispatch_id)
+        bob.client.approve(dispatch_id, call["request_id"], grant="always" if number == 1 else "once")
+    bob.state_of(dispatch_id, "completed")
+    return dispatch_id
+
+
+def settled(tab: Tab) -> None:
+    """Wait until a view has drawn what it asked for."""
+    tab.page.locator("main:not(:has(#loading))").wait_for()
+    tab.page.wait_for_function("() => !document.querySelector('main [aria-busy=true]')")
+    tab.page.wait_for_load_state("load")
+
+
+def shots(tab: Tab, scene: Scene) -> Iterator[tuple[str, str, str]]:
+    """Show every view in both colour schemes and widths; yield (view, scheme, width) while each is shown."""
+    for scheme in SCHEMES:
+        tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for width, pixels in WIDTHS.items():
+            tab.page.set_viewport_size({"width": pixels, "height": 900})
+            for name, address in scene.views().items():
+                tab.go(address)
+                settled(tab)
+                yield name, scheme, width

@@ -1,0 +1,333 @@
+"""What a page shows stays true by itself: two tabs, a daemon that comes back, long traces, and hostile text."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from peer.dispatches import text
+from peer.store import connection, trace
+from tests.page.browser import port
+from tests.page.conftest import Opener
+from tests.system.world import Person
+
+Pair = tuple[Person, Person]
+SHELL = re.compile(r"/page/([0-9a-f]{16})/")
+
+
+def test_two_tabs_show_the_same_and_each_has_one_stream(pair: Pair, new_tab: Opener) -> None:
+    alice, bob = pair
+    bob.will({"say": "one"}, {"tool": "Bash", "input": {"command": "echo x"}}, {"say": "two"})
+    first = new_tab(bob)
+    first.open()
+    second = first.page.context.new_page()
+    streams = {first.page: 0, second: 0}
+    for page in streams:
+        page.on("request", lambda request, page=page: count(streams, page, request.url))
+    second.goto(f"http://127.0.0.1:{port(bob)}/inbox")
+    first.page.reload()
+    for page in (first.page, second):
+        page.locator(".tabs").wait_for()
+    dispatch_id = alice.client.send(bob.email, "Look at the parser")["dispatch_id"]
+    for page in (first.page, second):
+        expect(page.locator(".row", has_text="Look at the parser").first).to_contain_text("Needs your decision")
+    second.goto(f"http://127.0.0.1:{port(bob)}/dispatches/{dispatch_id}")
+    second.get_by_role("button", name="Accept and run").click()
+    expect(first.page.locator(".row", has_text="Look at the parser").first).to_contain_text("Running")
+    expect(second.locator(".trace")).to_contain_text("one")
+    second.locator(".approval[data-armed]").wait_for()
+    second.keyboard.press("1")
+    expect(second.locator(".trace")).to_contain_text("two")
+    expect(first.page.locator(".row", has_text="Look at the parser").first).to_contain_text("Done")
+    assert streams == {first.page: 1, second: 2}, "one for each document that was shown"
+
+
+def count(streams: dict[object, int], page: object, url: str) -> None:
+    streams[page] += "/v1/page/stream" in url
+
+
+def test_a_daemon_that_comes_back_finds_its_page_again(pair: Pair, new_tab: Opener) -> None:
+    alice, bob = pair
+    tab = new_tab(bob)
+    tab.open()
+    tab.page.locator(".tabs").wait_for()
+    served = str(port(bob))
+    bob.stop()
+    expect(tab.page.locator("#banner")).to_contain_text("does not answer")
+    bob.start("--port", served, "--listen", "/ip4/127.0.0.1/tcp/0")
+    expect(tab.page.locator("#banner")).to_be_hidden()
+    alice.client.send(bob.email, "After the restart")
+    expect(tab.page.locator(".row", has_text="After the restart").first).to_be_visible()
+
+    # Where the session ended meanwhile, it says how to sign in again.
+    bob.stop()
+    bob.state.page_sessions.unlink()
+    bob.start("--port", served, "--listen", "/ip4/127.0.0.1/tcp/0")
+    expect(tab.page.locator("main")).to_contain_text("dispatch open")
+    expect(tab.page.locator("#nav")).to_be_hidden()
+    assert tab.page.locator(".row").count() == 0
+    tab.wrong.clear()
+    tab.open()
+    expect(tab.page.locator(".row", has_text="After the restart").first).to_be_visible()
+
+
+def test_a_trace_of_ten_thousand_events_is_drawn_as_far_as_it_is_seen(pair: Pair, new_tab: Opener) -> None:
+    alice, bob = pair
+    dispatch_id = alice.client.send(bob.email, "A long run")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.decline(dispatch_id)
+    bob.stop()
+    events = [
+        json.dumps({"kind": "reasoning", "text": f"line {n} " + "word " * (n % 90), "at": 1_800_000_000_000})
+        for n in range(10_000)
+    ]
+    with closing(connection.connect(bob.state.store)) as db, connection.writing(db):
+        trace.add_events(db, dispatch_id, 1, events)
+    bob.start()
+    tab = new_tab(bob)
+    tab.open(dispatch_id)
+    expect(tab.page.locator("#trace-title")).to_contain_text("10,000 events")
+    expect(tab.page.locator(".trace")).to_contain_text("line 0 ")
+    assert tab.page.locator(".trace > li").count() < 120
+    for _ in range(6):
+        tab.page.keyboard.press("End")
+        tab.page.wait_for_timeout(100)
+    last = tab.page.locator('.trace > li[aria-posinset="10000"]')
+    expect(last).to_contain_text("line 9999 ")
+    assert tab.page.locator(".trace > li").count() < 120
+    assert last.get_attribute("aria-setsize") == "10000"
+    # Rows neither overlap nor leave gaps, wherever one looks.
+    for share in (0.25, 0.5, 0.9, 0.1):
+        tab.page.evaluate("share => scrollTo(0, document.documentElement.scrollHeight * share)", share)
+        tab.page.wait_for_timeout(150)
+        boxes = tab.page.evaluate(
+            "() => [...document.querySelectorAll('.trace > li')].map((row) => row.getBoundingClientRect())"
+            ".map((box) => [box.top, box.bottom]).sort((a, b) => a[0] - b[0])"
+        )
+        gaps = [abs(after[0] - before[1]) for before, after in pairwise(boxes)]
+        assert len(boxes) > 5 and max(gaps) < 1.5, (share, max(gaps))
+
+
+def test_an_inbox_of_many_is_read_page_by_page(pair: Pair, new_tab: Opener) -> None:
+    alice, bob = pair
+    for number in range(230):
+        alice.client.send(bob.email, f"Number {number}.")
+    last = alice.client.send(bob.email, "The newest")["dispatch_id"]
+    alice.state_of(last, "pending", within=60)
+    tab = new_tab(bob)
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url) if "box=inbox&limit=100" in request.url else None)
+    tab.open()
+    expect(tab.page.locator(".row").first).to_contain_text("The newest")
+    assert tab.page.locator(".row").count() < 60
+    for _ in range(12):
+        tab.page.keyboard.press("End")
+        tab.page.wait_for_timeout(120)
+    assert len([url for url in asked if "before=" in url]) >= 2
+    numbers = set()
+    tab.page.keyboard.press("Home")
+    for _ in range(60):
+        numbers |= set(re.findall(r"Number (\d+)\.", tab.page.locator(".rows").inner_text()))
+        tab.page.mouse.wheel(0, 700)
+        tab.page.wait_for_timeout(30)
+    assert {int(number) for number in numbers} == set(range(230)), "each is seen once on the way down"
+
+
+HOSTILE = (
+    "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+    "<svg onload='window.hacked = 3'><a href=\"javascript:window.hacked = 4\">click me</a></svg>\n"
+    "[click](javascript:window.hacked=5) ![x](http://evil.example/x.png) {{ 7*7 }} ${7*7} &lt;b&gt;\n"
+    "\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202eright to left\u202c zero\u200bwidth \U000e0041tag \x00\x08\n"
+) + "x" * 90_000
+
+
+def test_nothing_that_a_sender_wrote_is_interpreted(pair: Pair, new_tab: Opener) -> None:
+    alice, bob = pair
+    bob.will(
+        {"say": HOSTILE},
+        {"tool": "Bash", "input": {"command": "echo '<img src=x onerror=window.hacked=6>' \u202eevil"}},
+        {"say": HOSTILE},
+    )
+    sent = alice.client.send(
+        bob.email,
+        HOSTILE,
+        deliverable=HOSTILE[:1000],
+        background=HOSTILE[:2000],
+        meta={"<b>": "<script>window.hacked=7</script>\u202e"},
+        project="<svg onload=window.hacked=8>",
+        links=["https://evil.example/%22%3E%3Cscript%3Ewindow.hacked=9%3C/script%3E"],
+    )
+    dispatch_id = sent["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    tab = new_tab(bob)
+    tab.open()
+    expect(tab.page.locator(".row").first).to_contain_text("<script>window.hacked")
+    tab.page.locator(".row").first.click()
+    tab.page.get_by_role("button", name=re.compile("Show all of it")).first.click()
+    shown = tab.page.locator("section:has(#task-title) pre").first.inner_text()
+    assert shown.strip() == text.block(HOSTILE).strip(), "every character is there, the hidden ones made visible"
+    for part in ("\u202e", "\u200b", "\x1b", "\x00", "\U000e0041"):
+        assert part not in tab.page.content()
+    tab.page.get_by_role("button", name="Accept and run").click()
+    card = tab.page.locator(".approval[data-armed]")
+    card.wait_for()
+    expect(card).to_contain_text("<U+202E>evil")
+    expect(card).to_contain_text("holds invisible characters")
+    tab.page.keyboard.press("1")
+    expect(tab.page.locator(".result")).to_be_visible()
+    assert tab.page.evaluate("window.hacked") is None
+    assert tab.page.evaluate("document.querySelectorAll('main img, main svg, main script, main iframe').length") == 0
+    links = tab.page.evaluate("[...document.querySelectorAll('a')].map((each) => each.getAttribute('href'))")
+    assert all(re.match(r"/(?!/)|#", link) for link in links), links
+    assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "long lines wrap"
+    tab.page.goto(f"http://127.0.0.1:{port(bob)}/history")
+    tab.page.get_by_label("Find in").fill("hacked")
+    expect(tab.page.locator(".row").first).to_contain_text("window.")
+    assert tab.page.evaluate("window.hacked") is None
+
+
+def test_text_is_made_safe_as_everywhere_else(pair: Pair, new_tab: Opener) -> None:
+    _, bob = pair
+    tab = new_tab(bob)
+    tab.open()
+    source = tab.page.content()
+    build = SHELL.search(source)
+    assert build is not None
+    flag = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    samples = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    batches = ["|".join(samples[at : at + 5_000]) for at in range(0, len(samples), 5_000)]
+    batches += ["a\r\nb\rc\n\td", flag, flag[:-1], "\u2028x\u2029"]
+    made = tab.page.evaluate(
+        "async ([path, texts]) => { const { block, line } = await import(path);"
+        " return texts.map((each) => [block(each), line(each)]); }",
+        [f"/page/{build[1]}/text.js", batches],
+    )
+    for batch, (block, line) in zip(batches, made, strict=True):
+        assert block == text.block(batch)
+        assert line == text.line(batch)
+    alone = tab.page.evaluate(
+        "async (path) => (await import(path)).block('a' + String.fromCharCode(0xd800) + 'b')",
+        f"/page/{build[1]}/text.js",
+    )
+    assert alone == text.block("a\ud800b")
+
+
+@pytest.mark.parametrize("width", [360, 1600])
+def test_nothing_is_wider_than_the_window(pair: Pair, new_tab: Opener, width: int) -> None:
+    alice, bob = pair
+    dispatch_id = alice.client.send(bob.email, "A" * 300 + " task with a long word")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    tab = new_tab(bob, viewport={"width": width, "height": 800})
+    tab.open()
+    for path in ("/inbox", f"/dispatches/{dispatch_id}", "/contacts", f"/contacts/{alice.email}", "/invitations",
+                 "/compose", "/history", "/health", "/approvals", "/sent"):  # fmt: skip
+        tab.go(path)
+        tab.page.locator("main h1").wait_for()
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_the_page_of_a_stranger_gets_nothing(pair: Pair, new_tab: Opener, tmp_path: Path) -> None:
+    """A page of another port of this host, with the person's cookies: frames, scripts, forms, fetches, streams."""
+    import http.server
+    import threading
+
+    alice, bob = pair
+    dispatch_id = alice.client.send(bob.email, "Private words")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    tab = new_tab(bob)
+    tab.open(dispatch_id)
+    tab.page.get_by_role("button", name="Accept and run").wait_for()
+    heard: list[str] = []
+
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers.get("cookie", ""))
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>stranger</title><p>stranger</p>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        stranger = tab.page.context.new_page()
+        stranger.goto(f"http://127.0.0.1:{server.server_address[1]}/v1/whatever")
+        own = f"http://127.0.0.1:{port(bob)}"
+        tried = stranger.evaluate(ATTEMPTS, [own, dispatch_id])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert tried == {
+        "reads": "refused",
+        "reads blind": "opaque",
+        "accepts": "refused",
+        "accepts blind": "opaque",
+        "accepts by form": "submitted",
+        "streams": "error",
+        "frames": "nothing",
+        "runs its script": "error",
+        "knows its key": None,
+    }
+    # The cookie does go to every port of the host: alone it opens nothing, and the key does not.
+    key = tab.page.evaluate("localStorage.getItem('dispatch-page-key')")
+    assert key and key not in " ".join(heard)
+    assert bob.client.dispatch(dispatch_id)["status"] == "pending"
+
+
+ATTEMPTS = """async ([own, id]) => {
+  const settle = (work) => work.then(() => "done", () => "refused");
+  const blind = (work) => work.then((answer) => answer.type, () => "opaque");
+  const fetching = (path, more = {}) => fetch(path, { credentials: "include", ...more });
+  const posting = { method: "POST", body: "{}" };
+  const guessing = { "x-dispatch-page": "guess" };
+  const accept = `${own}/v1/dispatches/${id}/accept`;
+  const frame = document.createElement("iframe");
+  const framed = new Promise((resolve) => { frame.onload = () => resolve(); });
+  frame.src = `${own}/dispatches/${id}`;
+  document.body.append(frame);
+  await framed;
+  let inside = "nothing";
+  try { inside = frame.contentDocument.body.textContent ? "something" : "nothing"; } catch {}
+  const form = document.createElement("form");
+  const target = document.createElement("iframe");
+  target.name = "target";
+  document.body.append(target);
+  form.method = "post"; form.action = accept; form.target = "target"; form.enctype = "text/plain";
+  document.body.append(form);
+  const posted = new Promise((resolve) => { target.onload = () => resolve("submitted"); });
+  form.submit();
+  const source = new EventSource(`${own}/v1/page/stream`, { withCredentials: true });
+  const streamed = new Promise((resolve) => {
+    source.onopen = () => resolve("open");
+    source.onerror = () => { source.close(); resolve("error"); };
+  });
+  const script = document.createElement("script");
+  const loaded = new Promise((resolve) => {
+    script.onload = () => resolve("ran");
+    script.onerror = () => resolve("error");
+  });
+  script.src = `${own}/v1/whoami`;
+  document.body.append(script);
+  return {
+    "reads": await settle(fetching(`${own}/v1/whoami`)),
+    "reads blind": await blind(fetching(`${own}/v1/whoami`, { mode: "no-cors" })),
+    "accepts": await settle(fetching(accept, { ...posting, headers: guessing })),
+    "accepts blind": await blind(fetching(accept, { ...posting, mode: "no-cors" })),
+    "accepts by form": await posted,
+    "streams": await streamed,
+    "frames": inside,
+    "runs its script": await loaded,
+    "knows its key": localStorage.getItem("dispatch-page-key"),
+  };
+}"""

@@ -1,0 +1,87 @@
+"""Desktop notifications by the daemon, shown by a fake `notify-send` that writes down what it is given."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from peer.notifying import PASSED_ON
+from tests.system.world import Document, Person, eventually
+
+Pair = tuple[Person, Person]
+
+FAKE = """#!{python}
+import json, os, sys
+with open({told!r}, "a") as file:
+    file.write(json.dumps({{"argv": sys.argv[1:], "env": dict(os.environ)}}) + "\\n")
+"""
+
+
+class Desktop:
+    """What a person was shown."""
+
+    def __init__(self, person: Person) -> None:
+        self._told = person.home / "notified.jsonl"
+        self._told.touch()
+        folder = person.home / "fake-desktop"
+        folder.mkdir()
+        program = folder / "notify-send"
+        program.write_text(FAKE.format(python=sys.executable, told=str(self._told)))
+        program.chmod(0o755)
+        person.environment["PATH"] = f"{folder}{os.pathsep}{person.environment['PATH']}"
+        person.environment["ANTHROPIC_API_KEY"] = "sk-made-up"
+        person.restart()
+
+    def shown(self) -> list[Document]:
+        return [json.loads(line) for line in self._told.read_text().splitlines()]
+
+    def says(self, text: str) -> Document:
+        """Wait until this was shown; return it."""
+        found = eventually(lambda: [one for one in self.shown() if one["argv"][-1] == text], what=f"the words {text!r}")
+        return dict(found[0])
+
+
+@pytest.fixture
+def desktops(pair: Pair) -> Iterator[tuple[Desktop, Desktop]]:
+    alice, bob = pair
+    before = [dict(person.environment) for person in pair]
+    try:
+        yield Desktop(alice), Desktop(bob)
+    finally:
+        for person, environment in zip(pair, before, strict=True):
+            person.environment.clear()
+            person.environment.update(environment)
+            (person.home / "fake-desktop" / "notify-send").unlink()
+
+
+def test_what_is_worth_a_notification_and_what_it_does_not_say(pair: Pair, desktops: tuple[Desktop, Desktop]) -> None:
+    """Seen to fail with the daemon's environment passed on, and with the setting ignored."""
+    alice, bob = pair
+    hers, his = desktops
+    bob.will({"tool": "Bash", "input": {"command": "echo looking"}}, {"say": "done"})
+    secret = "The secret plan, <b>word for word</b>"
+    dispatch_id = alice.client.send(bob.email, secret)["dispatch_id"]
+    shown = his.says(f"{alice.email} sent you a dispatch")
+    assert set(shown["env"]) <= {"PATH", "LC_CTYPE", *PASSED_ON}, "no secret of the daemon's"
+    assert shown["argv"][:-1] == ["--app-name=dispatch", "--expire-time=15000", "--"]
+    bob.client.accept(dispatch_id)
+    his.says(f"A run for {alice.email} waits for your answer")
+    bob.client.approve(dispatch_id, bob.approval_of(dispatch_id)["request_id"])
+    hers.says(f"{bob.email}'s machine has a result for you")
+    assert all("secret" not in json.dumps(one["argv"]) for one in (*his.shown(), *hers.shown()))
+
+    # Turned off, nothing is shown, and nothing of it later.
+    bob.cli("config", "set", "notifications", "off")
+    before = len(his.shown())
+    alice.state_of(alice.client.send(bob.email, "While off")["dispatch_id"], "pending")
+    bob.cli("config", "set", "notifications", "on")
+    later = alice.client.send(bob.email, "On again")["dispatch_id"]
+    alice.state_of(later, "pending")
+    bob.client.accept(later)
+    asks = f"A run for {alice.email} waits for your answer"
+    eventually(lambda: [one["argv"][-1] for one in his.shown()].count(asks) == 2, what="the second call")
+    assert len(his.shown()) == before + 2, "what arrived then, and its call"
