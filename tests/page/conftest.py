@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
-from tests.page.browser import Tab, chromium, tab
+from tests.page.browser import WITHIN_MS, Tab, chromium, tab
 from tests.system.conftest import _pair, pair, world
 from tests.system.world import Person
 
@@ -20,6 +20,7 @@ Opener = Callable[..., Tab]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WITHIN_MS)
     with chromium() as (_, started):
         yield started
 

@@ -38,6 +38,7 @@ class Pair:
             person.ready()
         for person in (self.alice, self.bob):
             person.will()
+            person.end_runs()
         edge = self.bob.edge(self.alice, "incoming")
         if edge is None or edge["status"] not in ("active", "paused", "offered"):
             connect(self.alice, self.bob)

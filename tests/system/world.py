@@ -267,6 +267,17 @@ class Person:
         """Decide what the scripted agent does in every run from now on: {"say": …} or {"tool": …, "input": …}."""
         self._script.write_text(json.dumps(list(steps)))
 
+    def end_runs(self) -> None:
+        """Cancel every run that a test before left here, and wait until none asks for anything any more."""
+
+        def left() -> list[Document]:
+            lists = [self.client.dispatches("inbox", status=status)["dispatches"] for status in ("accepted", "running")]
+            return [row for rows in lists for row in rows]
+
+        for row in left():
+            self.client.cancel(row["dispatch_id"])
+        eventually(lambda: not left() and not self.client.approvals(), what="an end of all runs")
+
     # --- waiting
 
     def state_of(self, dispatch_id: str, *states: str, within: float = WITHIN) -> Document:
