@@ -21,6 +21,7 @@ SECTIONS = {
         "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
         "config": Entry("cli.configure", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
+        "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
         "completion": Entry("cli.configure", "completion", "Print the completion script of a shell."),
     },
     "People": {

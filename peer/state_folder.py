@@ -100,6 +100,11 @@ class StateFolder:
     def daemon_log(self) -> Path:
         return self.path / "daemon.log"
 
+    @property
+    def programs(self) -> Path:
+        """Names the folder that holds the programs of dispatch, for the plugin that has to start them."""
+        return self.path / "programs"
+
     def create(self) -> None:
         """Make the folder, 0700, if it is not there. Never loosens or tightens one that exists (see `problems`)."""
         try:
