@@ -38,8 +38,10 @@ DAEMON_SECONDS = 5.0
 class Hosting:
     """Keeps one node reachable while it runs. `ready` gives the client, or says why there is none."""
 
-    def __init__(self, folder: StateFolder) -> None:
+    def __init__(self, folder: StateFolder, begin: trio.Event) -> None:
+        """`begin` is set with the host's first answer on the wire: that must not wait for a node to be loaded."""
         self._folder = folder
+        self._begin = begin
         self._client = AsyncClient(folder)
         self._up = False
         self._failure: DispatchError | None = None
@@ -50,6 +52,7 @@ class Hosting:
 
     async def ready(self) -> AsyncClient:
         """Wait for the node and return its client. Raises why there is none: NotSignedIn, Unavailable, …"""
+        self._begin.set()  # a host may well begin with a call
         if not self._up and self._failure is not None:
             self._failure = None  # this caller asks for another try
             self._asked.set()
@@ -61,9 +64,9 @@ class Hosting:
             return self._client
         raise Unavailable("the node is not up yet", fix="try again; look at daemon.log in the state folder")
 
-    async def run(self, begin: trio.Event) -> None:
-        """Host or attach, over and over, once `begin` is set: a host's first answer must not wait for the node."""
-        await begin.wait()
+    async def run(self) -> None:
+        """Host or attach, over and over."""
+        await self._begin.wait()
         while True:
             try:
                 await self._once()

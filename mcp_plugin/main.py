@@ -54,9 +54,9 @@ async def serve(folder: StateFolder, wire: Wire) -> None:
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            hosting = Hosting(folder)
+            hosting = Hosting(folder, wire.answered)
             nursery.start_soon(_stop_at, signals, nursery.cancel_scope)
-            nursery.start_soon(hosting.run, wire.answered)
+            nursery.start_soon(hosting.run)
             try:
                 await server.run(wire, Session(folder, hosting))
             finally:

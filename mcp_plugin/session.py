@@ -38,6 +38,8 @@ class Session:
         self.clock = clock
         self.followed: Recent[str] = Recent()
         """The last event of each dispatch that was seen: its id in the live stream."""
+        self.tools: Recent[str] = Recent()
+        """The tool of each call of a run, for the events that name the call only."""
         self._shown: Recent[float] = Recent()
         self._questions: Recent[Question] = Recent()
 

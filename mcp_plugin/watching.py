@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from mcp_plugin.call import Call
+from mcp_plugin.session import Session
 from mcp_plugin.texts import quoted, untrusted
 from peer.client import Event
 from peer.dispatches.text import line
@@ -44,7 +45,7 @@ async def watch(call: Call, dispatch_id: str, surface: Surface) -> Document:
                     if event.data["direction"] == "received" and event.data["status"] == "pending":
                         return _waits(event.data, interrupted=began or event.data["attempt"] > 0)
                     await call.progress(f"{event.data['status']}")
-                elif message := _now(event):
+                elif message := _now(session, dispatch_id, event):
                     await call.progress(message)
     document = await client.dispatch(dispatch_id)
     again = f'dispatch_act(action="watch", dispatch_id="{dispatch_id}")'
@@ -97,13 +98,15 @@ def _waits(document: Document, *, interrupted: bool) -> Document:
     }
 
 
-def _now(event: Event) -> str:
+def _now(session: Session, dispatch_id: str, event: Event) -> str:
     """Return what the agent is doing now: tools and outcomes, in words of ours; nothing of what a text says."""
     data = event.data
-    tool = line(str(data.get("tool")), limit=80)
+    key = f"{dispatch_id} {data.get('call_id')}"
+    tool = session.tools.get(key, "a call")
     match data.get("kind"):
         case "tool_call":
-            return f"{tool} …"
+            session.tools[key] = line(str(data.get("tool")), limit=80)
+            return f"{session.tools[key]} …"
         case "approval":
             return f"{tool}: {_word(data.get('outcome'))} by {_word(data.get('by'))}"
         case "tool_result":
