@@ -31,7 +31,7 @@ SECRETS = (
 )
 """Files (those that exist) which only their owner may read; the log and the store hold words of other people."""
 
-PRIVATE_FOLDERS = ("blobs", "runs")
+PRIVATE_FOLDERS = ("blobs", "results", "runs")
 
 
 class StateFolder:
@@ -83,6 +83,11 @@ class StateFolder:
     @property
     def runs(self) -> Path:
         return self.path / "runs"
+
+    @property
+    def results(self) -> Path:
+        """Texts too long for a session's host, as files."""
+        return self.path / "results"
 
     @property
     def local_token(self) -> Path:
