@@ -113,5 +113,3 @@ async def session(
 async def until_pending(person: Person, dispatch_id: str) -> None:
     """Wait until the sender hears that a dispatch is in the inbox."""
     await trio.to_thread.run_sync(person.state_of, dispatch_id, "pending")
-
-

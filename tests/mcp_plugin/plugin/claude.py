@@ -47,10 +47,10 @@ def claude(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[st
     return run([_program(), *arguments], environment(home), home)
 
 
-def dispatch(*arguments: str, home: Path, status: int = 0, **more: str) -> Any:
-    """Run our own command line beside it with --json; return its document."""
+def dispatch(*arguments: str, home: Path, status: int = 0, where: Path | None = None, **more: str) -> Any:
+    """Run our own command line beside it with --json; return its document. `where`: the working folder, else the home."""
     given = environment(home, PYTHONPATH=str(ROOT)) | more
-    done = run([sys.executable, "-m", "cli.main", *arguments, "--json"], given, home)
+    done = run([sys.executable, "-m", "cli.main", *arguments, "--json"], given, where or home)
     assert done.returncode == status, done.stdout + done.stderr
     return json.loads(done.stdout)
 

@@ -100,6 +100,19 @@ def test_nothing_else_of_the_settings_is_touched(machine: Machine) -> None:
     assert after == THEIRS
 
 
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_nothing_of_the_project_is_touched(machine: Machine, tmp_path: Path, command: str) -> None:
+    """It is run in a project that declares the marketplace for those who work on it."""
+    machine.dispatch("plugin", "install")
+    theirs = host.settings(machine.home) | {"model": "x"}
+    settings = tmp_path / "project" / ".claude" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(theirs))
+    host.dispatch("plugin", command, home=machine.home, where=settings.parents[1], PATH=machine.path)
+    assert json.loads(settings.read_text()) == theirs
+    assert [path.name for path in settings.parent.iterdir()] == ["settings.json"]
+
+
 def test_what_the_person_disabled_or_an_older_installation_left_is_put_right(machine: Machine, tmp_path: Path) -> None:
     old = tmp_path / "old" / "mcp_plugin" / "plugin"
     (old / ".claude-plugin").mkdir(parents=True)
