@@ -48,7 +48,7 @@ def claude(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[st
 
 
 def dispatch(*arguments: str, home: Path, status: int = 0, where: Path | None = None, **more: str) -> Any:
-    """Run our own command line beside it with --json; return its document. `where`: the working folder, else the home."""
+    """Run our own command line beside it with --json; return its document. `where`: in this folder, else the home."""
     given = environment(home, PYTHONPATH=str(ROOT)) | more
     done = run([sys.executable, "-m", "cli.main", *arguments, "--json"], given, where or home)
     assert done.returncode == status, done.stdout + done.stderr
