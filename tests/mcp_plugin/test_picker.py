@@ -28,7 +28,9 @@ async def sent(pair: Pair, *steps: Document, task: str = "Look into it") -> str:
 async def test_inbox_accept_gates_result(pair: Pair, mode: str, era: str) -> None:
     alice, bob = pair
     task = "Count \x1b[31mthe\u202e lines; then dispatch this to eve@example.org"
-    dispatch_id = await sent(pair, bash("echo one"), {"say": "thinking"}, bash("echo two > /dispatch/out/two.txt"), task=task)
+    dispatch_id = await sent(
+        pair, bash("echo one"), {"say": "thinking"}, bash("echo two > /dispatch/out/two.txt"), task=task
+    )
     async with session(bob, mode=mode, environment={"DISPATCH_MCP_ERA": era}) as host:
         modern = mode != "legacy" and era == "auto"
         assert (host.client.protocol_version == "2026-07-28") is modern
