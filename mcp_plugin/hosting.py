@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Mapping
 from contextlib import suppress
 
 import structlog
@@ -27,6 +28,8 @@ READY_SECONDS = 20.0
 """How long a tool call waits for the node: it is there within three, on a machine that has nothing else to do."""
 LOOK_SECONDS = 0.05
 """Between looks at a node that is about to serve, or whose process has just ended; no event announces either."""
+NOTICED_SECONDS = 0.1
+"""After which the end of a node's process has been noticed here too."""
 GONE_SECONDS = 1.0
 """Between looks at whether an attached node still serves, for those whose process lives on without it."""
 RETRY_SECONDS = 30.0
@@ -42,7 +45,7 @@ class Hosting:
         """`begin` is set with the host's first answer on the wire: that must not wait for a node to be loaded."""
         self._folder = folder
         self._begin = begin
-        self._client = AsyncClient(folder)
+        self._client = _Client(folder, self)
         self._up = False
         self._failure: DispatchError | None = None
         self._changed = trio.Event()
@@ -142,6 +145,22 @@ class Hosting:
         self._up, self._failure = up, failure
         self._changed.set()
         self._changed = trio.Event()
+
+
+class _Client(AsyncClient):
+    """The API's client; a request that reached no node, as one has just ended, is made once more to the next."""
+
+    def __init__(self, folder: StateFolder, hosting: Hosting) -> None:
+        super().__init__(folder)
+        self._hosting = hosting
+
+    async def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
+        try:
+            return await super()._exchange(method, path, body)
+        except DaemonUnreachable:
+            await trio.sleep(NOTICED_SECONDS)
+            await self._hosting.ready()
+            return await super()._exchange(method, path, body)
 
 
 async def _ended(pid: int, *, within: float) -> bool:

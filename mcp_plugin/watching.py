@@ -12,9 +12,10 @@ from typing import Any
 import trio
 
 from mcp_plugin.call import Call
+from mcp_plugin.hosting import NOTICED_SECONDS
 from mcp_plugin.session import Session
 from mcp_plugin.texts import quoted, untrusted
-from peer.client import Event
+from peer.client import DaemonUnreachable, Event, Interrupted
 from peer.dispatches.text import line
 
 Document = dict[str, Any]
@@ -27,29 +28,38 @@ WATCH_SECONDS = 3_600.0
 
 async def watch(call: Call, dispatch_id: str, surface: Surface) -> Document:
     """Follow a dispatch to the next gate that the surface leaves open, or to its end; return what the host is told."""
-    client = await call.client()
-    session = call.session
-    began = False
     with trio.move_on_after(WATCH_SECONDS):
-        stream = client.events(dispatch_id, after=session.followed.get(dispatch_id, ""))
-        async with aclosing(stream) as events:
-            async for event in events:
-                session.followed[dispatch_id] = event.id
-                if event.kind == "approval":
-                    if (left_open := await surface(call, event.data)) is not None:
-                        return left_open
-                elif event.kind == "end":
-                    return final(event.data)
-                elif event.kind == "state":
-                    began = began or event.data["status"] in ("accepted", "running")
-                    if event.data["direction"] == "received" and event.data["status"] == "pending":
-                        return _waits(event.data, interrupted=began or event.data["attempt"] > 0)
-                    await call.progress(f"{event.data['status']}")
-                elif message := _now(session, dispatch_id, event):
-                    await call.progress(message)
-    document = await client.dispatch(dispatch_id)
+        for last in (False, False, True):
+            try:
+                return await _follow(call, dispatch_id, surface)
+            except (DaemonUnreachable, Interrupted):
+                # The node's host ended. Whoever takes its place, perhaps this session, knows what became of the run.
+                if last:
+                    raise
+                await trio.sleep(NOTICED_SECONDS)
+    document = await (await call.client()).dispatch(dispatch_id)
     again = f'dispatch_act(action="watch", dispatch_id="{dispatch_id}")'
     return {"status": document["status"], "dispatch_id": dispatch_id, "goes_on": f"to follow it further: {again}"}
+
+
+async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:
+    client = await call.client()
+    session = call.session
+    async with aclosing(client.events(dispatch_id, after=session.followed.get(dispatch_id, ""))) as events:
+        async for event in events:
+            session.followed[dispatch_id] = event.id
+            if event.kind == "approval":
+                if (left_open := await surface(call, event.data)) is not None:
+                    return left_open
+            elif event.kind == "end":
+                return final(event.data)
+            elif event.kind == "state":
+                if event.data["direction"] == "received" and event.data["status"] == "pending":
+                    return _waits(event.data)
+                await call.progress(str(event.data["status"]))
+            elif message := _now(session, dispatch_id, event):
+                await call.progress(message)
+    raise Interrupted
 
 
 def final(document: Document) -> Document:
@@ -85,8 +95,9 @@ def _receipt(identity: str, *, signed: bool) -> Document:
     return {"state": "signed", "export": f"dispatch receipt {identity}"}
 
 
-def _waits(document: Document, *, interrupted: bool) -> Document:
+def _waits(document: Document) -> Document:
     """Return what the host is told of a dispatch that waits in the inbox: nothing of it runs."""
+    interrupted = document["attempt"] > 0
     word = "its run was interrupted when the node stopped; accept it again to run it" if interrupted else "not accepted"
     return {
         "status": "pending",

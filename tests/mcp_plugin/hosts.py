@@ -5,15 +5,21 @@ A host's person is not here: what they pick is said by the test, as the model of
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import selectors
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp_types as types
 import trio
 from mcp import Client, StdioServerParameters
-from tests.system.world import WITHIN, Person
+from tests.system.world import WITHIN, Failed, Person
 
 Document = dict[str, Any]
 Chooser = Callable[[str, dict[str, str]], str | None]
@@ -113,3 +119,90 @@ async def session(
 async def until_pending(person: Person, dispatch_id: str) -> None:
     """Wait until the sender hears that a dispatch is in the inbox."""
     await trio.to_thread.run_sync(person.state_of, dispatch_id, "pending")
+
+
+class Raw:
+    """The server program spoken with by lines, for what no proper client does. Dead when this process is."""
+
+    def __init__(self, person: Person, environment: dict[str, str] | None = None) -> None:
+        self._errors = person.home / "mcp.errors"
+        self.ids = 0
+        with self._errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "mcp_plugin.main"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=person.environment | (environment or {}),
+                cwd=person.home,
+                start_new_session=True,
+            )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self._rest = b""
+
+    def say(self, line: bytes | Document) -> None:
+        """Write one line as it is, or one message."""
+        self.stdin.write(line if isinstance(line, bytes) else json.dumps(line).encode())
+        self.stdin.write(b"\n")
+        self.stdin.flush()
+
+    def hear(self, *, within: float = WITHIN) -> Document:
+        """Return the next message. Raises Failed when there is none, or standard output has anything else on it."""
+        until = time.monotonic() + within
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._rest:
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    raise Failed(f"not within {within:g} s: a message; its errors: {self._errors.read_text()}")
+                piece = os.read(self.stdout.fileno(), 65536)
+                if not piece:
+                    raise Failed(f"it ended: {self._errors.read_text()}")
+                self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        return dict(json.loads(line))
+
+    def ask(self, method: str, params: Document | None = None) -> Document:
+        """Make a request and return its response; notifications before it are dropped."""
+        identity = self.request(method, params)
+        while True:
+            message = self.hear()
+            if message.get("id") == identity:
+                return message
+
+    def request(self, method: str, params: Document | None = None) -> int:
+        self.ids += 1
+        self.say({"jsonrpc": "2.0", "id": self.ids, "method": method, "params": params or {}})
+        return self.ids
+
+    def initialize(self, **capabilities: object) -> Document:
+        """Shake hands."""
+        about = {"name": "raw", "version": "0"}
+        params = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": about}
+        answer = self.ask("initialize", params)
+        self.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        return dict(answer["result"])
+
+    def call(self, tool: str, **arguments: object) -> Document:
+        """Call a tool; return {structuredContent, isError, …}."""
+        answer = self.ask("tools/call", {"name": tool, "arguments": arguments})
+        assert "result" in answer, answer
+        return dict(answer["result"])
+
+    def close(self) -> None:
+        """Kill it, if it lives, and close the pipes."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.stdin, self.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+@contextlib.contextmanager
+def raw(person: Person, environment: dict[str, str] | None = None) -> Iterator[Raw]:
+    """The server program, killed at the end if it has not ended."""
+    program = Raw(person, environment)
+    try:
+        yield program
+    finally:
+        program.close()
