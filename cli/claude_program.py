@@ -58,8 +58,7 @@ class ClaudeProgram:
         self._do("marketplace", "add", str(folder))
 
     def remove_marketplace(self, name: str) -> None:
-        """Forget a marketplace. With a scope, only its declaration would go and the program still know it."""
-        self._do("marketplace", "remove", name, scope=False)
+        self._do("marketplace", "remove", name)
 
     def install(self, plugin: str) -> None:
         """Install `name@marketplace`, enabled."""
@@ -72,8 +71,8 @@ class ClaudeProgram:
     def uninstall(self, plugin: str) -> None:
         self._do("uninstall", plugin)
 
-    def _do(self, *words: str, scope: bool = True) -> None:
-        told = self._ask(*words, *(("--scope", "user") if scope else ()))
+    def _do(self, *words: str) -> None:
+        told = self._ask(*words, "--scope", "user")
         if not isinstance(told, dict):
             raise _unknown("something that is not an object")
         if told.get("outcome") != "ok" and told.get("failureCode") not in ALREADY_GONE:

@@ -20,7 +20,7 @@ from peer.version import VERSION
 
 NAME, MARKETPLACE = "dispatch", "dispatch-courier"
 PLUGIN = f"{NAME}@{MARKETPLACE}"
-PROGRAMS = ("dispatch-mcp", "dispatch-announce")
+PROGRAMS = ("dispatch-mcp", "dispatch-announce", "dispatch-witness")
 """What the plugin starts; they lie in one folder, whose path is kept in the state folder for it."""
 
 claude_option = click.option(

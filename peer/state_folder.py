@@ -110,6 +110,11 @@ class StateFolder:
         """Names the folder that holds the programs of dispatch, for the plugin that has to start them."""
         return self.path / "programs"
 
+    @property
+    def picks(self) -> Path:
+        """What persons were shown in a host's picker lately, and chose: see mcp_plugin.witness."""
+        return self.path / "picks.json"
+
     def create(self) -> None:
         """Make the folder, 0700, if it is not there. Never loosens or tightens one that exists (see `problems`)."""
         try:

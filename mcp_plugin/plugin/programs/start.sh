@@ -28,5 +28,13 @@ dispatch-announce)
     fi
     exit 0
     ;;
+dispatch-witness)
+    # Unsure, so the person is asked.
+    if [ "${1:-}" = --calling ]; then
+        printf '{"hookSpecificOutput":{"hookEventName":"PreToolUse","permissionDecision":"ask","permissionDecisionReason":"%s"}}\n' \
+            "dispatch: the program that knows what the picker asked you is not installed"
+    fi
+    exit 0
+    ;;
 esac
 exit 127

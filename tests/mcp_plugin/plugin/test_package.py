@@ -15,6 +15,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from cli.plugin import PROGRAMS
 from peer.version import VERSION
 from tests.mcp_plugin.plugin import claude as host
 
@@ -64,7 +65,7 @@ def test_those_checks_would_find_something(tmp_path: Path) -> None:
 def test_it_holds_what_it_should_and_no_more(tmp_path: Path) -> None:
     said = json.loads(host.claude("plugin", "validate", "--json", host.PLUGIN, home=tmp_path).stdout)["provides"]
     assert [server["name"] for server in said["mcpServers"]] == ["dispatch"]
-    assert [hook["event"] for hook in said["hooks"]] == ["SessionStart"]
+    assert [hook["event"] for hook in said["hooks"]] == ["SessionStart", "PostToolUse", "PreToolUse"]
     (monitor,) = document("monitors/monitors.json")  # which the checks do not look into
     assert set(monitor) == {"name", "command", "description"}
     assert [each["command"] for each in said["monitors"]] == [monitor["command"]]
@@ -97,8 +98,7 @@ def test_an_installed_wheel_has_all_of_it(tmp_path: Path) -> None:
     prefix = "mcp_plugin/plugin/"
     assert sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)) == FILES
     assert {".mcp.json", ".claude-plugin/plugin.json", "hooks/hooks.json", "skills/dispatch/SKILL.md"} <= set(FILES)
-    assert "dispatch-announce = mcp_plugin.announce:main" in programs
-    assert "dispatch-mcp = " in programs
+    assert all(f"{program} = mcp_plugin." in programs for program in PROGRAMS)
 
 
 # --- finding the programs
@@ -113,7 +113,7 @@ class Place:
     def program(self, folder: Path, name: str = "dispatch-mcp") -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
-        path.write_text(f'#!/bin/sh\necho "{folder} $*"\n')
+        path.write_text(f"""#!/bin/sh\nprintf '%s|' '{folder}' "$@"\n""")
         path.chmod(0o755)
         return path
 
@@ -133,19 +133,19 @@ def test_the_programs_are_found_where_they_are(place: Place, tmp_path: Path, she
         return place.start("dispatch-mcp", "a b", "c", shell=shell, **more).stdout.strip()
 
     local = place.program(tmp_path / ".local" / "bin").parent
-    assert found() == f"{local} a b c"
+    assert found() == f"{local}|a b|c|"
     on_path = place.program(tmp_path / "on the path").parent
-    assert found(PATH=f"{on_path}:/usr/bin:/bin") == f"{on_path} a b c"
+    assert found(PATH=f"{on_path}:/usr/bin:/bin") == f"{on_path}|a b|c|"
     recorded = place.program(tmp_path / "a venv" / "bin").parent
     (tmp_path / ".dispatch").mkdir()
     (tmp_path / ".dispatch" / "programs").write_text(f"{recorded}\n")
-    assert found(PATH=f"{on_path}:/usr/bin:/bin") == f"{recorded} a b c"
+    assert found(PATH=f"{on_path}:/usr/bin:/bin") == f"{recorded}|a b|c|"
     state = tmp_path / "another state"
     state.mkdir()
     (state / "programs").write_text(str(on_path))
-    assert found(DISPATCH_HOME=str(state)) == f"{on_path} a b c"
+    assert found(DISPATCH_HOME=str(state)) == f"{on_path}|a b|c|"
     (tmp_path / "a venv" / "bin" / "dispatch-mcp").unlink()
-    assert found() == f"{local} a b c", "what is recorded is gone"
+    assert found() == f"{local}|a b|c|", "what is recorded is gone"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_record_is_a_folder_or_nothing(place: Place, tmp_path: Path, recorded:
 def test_a_relative_state_folder_is_not_searched(place: Place, tmp_path: Path) -> None:
     """A repository that a session is started in must not name programs."""
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "programs").write_text(str(place.program(tmp_path / "evil").parent))
+    (tmp_path / "state" / "programs").write_text(str(place.program(tmp_path / "evil", "dispatch-announce").parent))
     done = place.start("dispatch-announce", "--session-start", shell=["sh"], DISPATCH_HOME="state")
     assert "evil" not in done.stdout
 
@@ -176,6 +176,9 @@ def test_where_they_are_missing_each_says_so_in_its_way(place: Place, shell: lis
     assert told["hookSpecificOutput"]["additionalContext"] == told["systemMessage"]
     monitor = place.start("dispatch-announce", "--follow", shell=shell)
     assert (hook.returncode, monitor.returncode, monitor.stdout, monitor.stderr) == (0, 0, "", "")
+    assert place.start("dispatch-witness", "--picked", shell=shell).stdout == ""
+    ruling = json.loads(place.start("dispatch-witness", "--calling", shell=shell).stdout)["hookSpecificOutput"]
+    assert (ruling["hookEventName"], ruling["permissionDecision"]) == ("PreToolUse", "ask")
     assert place.start("something-else", shell=shell).returncode == 127
 
 
