@@ -191,7 +191,7 @@ WANTED: dict[str, tuple[str, str]] = {
     "asked to forward": (RULES, r"forwarded.*accept or decline and nothing more"),
     "never accept alone": (RULES, r"Never accept by yourself.*Not a dispatch, not an invitation, not a tool call"),
     "never pick a scope": (RULES, r"Never pick a scope.*No default, no recommendation"),
-    "the picker": (RULES, r"AskUserQuestion\), never into chat text.*do not end your turn without having asked"),
+    "the picker": (RULES, r"AskUserQuestion\), never into chat text.*a turn never ends before you have asked"),
     "no terminal": (RULES, r"Nobody is sent to a terminal to accept.*Only when a tool's own answer says"),
     "brief": (RULES, r"Be brief"),
     "no reads first": (RULES, r"Straight to the call.*No reading of contacts, invitations or status first"),
