@@ -20,6 +20,9 @@ Document = dict[str, Any]
 SHOWN = 6_000
 """Characters of an input or a diff in a form; a call that has more is answered where all of it is shown."""
 
+SHOWN_RULE = 400
+"""Characters of a rule in an option; a longer one is not offered, since nobody would see what it says."""
+
 
 async def gate(call: Call, row: Document) -> Document | None:
     """Ask about one call and pass the answer on; return the gate where nobody can be asked."""
@@ -68,8 +71,8 @@ def question(row: Document) -> str | None:
 
 def options(row: Document) -> list[tuple[str, str]]:
     """Return the answers, in their fixed order."""
-    rules = offered_rules(row)
-    always = [("always", f"2. Always: store the rule {rule_text(rules[0])}")] if rules else []
+    rules = [text for rule in offered_rules(row)[:1] if len(text := rule_text(rule)) <= SHOWN_RULE]
+    always = [("always", f"2. Always: store the rule {text}") for text in rules]
     return [
         ("once", "1. Allow once"),
         *always,
