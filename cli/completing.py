@@ -57,17 +57,22 @@ def inviters(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return _people(ctx, incomplete, "incoming")
 
 
+def everyone(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer all contacts."""
+    return _people(ctx, incomplete, "outgoing", "incoming")
+
+
 def _newest(app: App, box: str) -> list[Document]:
     rows: list[Document] = app.read(lambda source: source.dispatches(box, limit=OFFERED))["dispatches"]
     return rows
 
 
-def _people(ctx: click.Context, incomplete: str, direction: str) -> list[CompletionItem]:
+def _people(ctx: click.Context, incomplete: str, *directions: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     rows = _ask(ctx, lambda app: app.read(lambda source: source.contacts())["trust"])
     names = {
-        str(row[key]) for row in rows if row.get("direction") == direction for key in ("peer", "alias") if row.get(key)
+        str(row[key]) for row in rows if row.get("direction") in directions for key in ("peer", "alias") if row.get(key)
     }
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete) and name.isprintable()]
 

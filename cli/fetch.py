@@ -13,8 +13,9 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.ids import resolve, short
+from cli.output import string
 from peer.client import Document
-from peer.protocol.errors import Conflict, Internal, Invalid, NotFound, Unavailable
+from peer.protocol.errors import Conflict, Gone, Internal, Invalid, NotFound, Unavailable
 from peer.state_folder import StateFolder
 
 CHUNK = 1 << 20
@@ -37,13 +38,21 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
             f"{short(document['dispatch_id'])} has returned no files (it is {document.get('status')})",
             fix=f"see `dispatch status {short(document['dispatch_id'])}`",
         )
+    withheld = [file for file in files if file.get("withheld")]
+    if len(withheld) == len(files):
+        raise Gone(
+            f"{string(document.get('peer'))} no longer gives out the files of {short(document['dispatch_id'])}",
+            fix="ask them for the files by another way",
+        )
     target = folder or Path(f"dispatch-{short(document['dispatch_id'])}")
-    written = put(app.folder, files, target, force=force)
+    written = put(app.folder, [file for file in files if not file.get("withheld")], target, force=force)
     if app.out.json:
         app.out.document({"dispatch_id": document["dispatch_id"], "folder": str(target.absolute()), "files": written})
-        return
-    for file in written:
-        app.out.line(f"{target / file['name']} ({file['size']} bytes)")
+    else:
+        for file in written:
+            app.out.line(f"{target / file['name']} ({file['size']} bytes)")
+    for file in withheld:
+        app.out.note(f"{file['name']} did not come: {string(document.get('peer'))} no longer gives it out")
 
 
 def put(state: StateFolder, files: list[Document], target: Path, *, force: bool) -> list[Document]:

@@ -26,6 +26,7 @@ SECTIONS = {
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),
+        "alias": Entry("cli.trust", "alias", "Call a contact by a name of my own."),
         "invite": Entry("cli.invitations", "invite", "Ask someone to let me dispatch to them."),
         "invitations": Entry("cli.invitations", "invitations", "List open invitations, sent and received."),
         "accept-invitation": Entry("cli.invitations", "accept_invitation", "Let an inviter dispatch to me."),

@@ -63,7 +63,7 @@ def show_result(out: Output, document: Document) -> None:
         files = result.get("files") or []
         for file in files:
             out.line(_file(file), indent=2)
-        if files:
+        if any(not file.get("withheld") for file in files):
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
         usage = result.get("usage")
         if usage:
@@ -189,7 +189,8 @@ def _show_long(out: Output, output: object) -> None:
 
 
 def _file(file: Document) -> str:
-    return f"{file.get('name')} ({file.get('size')} bytes)"
+    gone = ", no longer given out" if file.get("withheld") else ""
+    return f"{file.get('name')} ({file.get('size')} bytes{gone})"
 
 
 def _clock(event: Document) -> str:

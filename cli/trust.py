@@ -8,7 +8,7 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, pass_app
-from cli.completing import inviters
+from cli.completing import everyone, inviters
 from cli.output import local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options
 from cli.showing import scope_line, scope_pairs
@@ -40,6 +40,26 @@ def contacts(app: App) -> None:
         ],
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
+
+
+@click.command(
+    cls=DispatchCommand, example="dispatch alias bob@example.org Bob\ndispatch alias bob@example.org --remove"
+)
+@click.argument("peer", shell_complete=everyone)
+@click.argument("name", required=False)
+@click.option("--remove", is_flag=True, help="Take the alias away.")
+@pass_app
+def alias(app: App, peer: str, name: str | None, remove: bool) -> None:
+    """Call a contact by a NAME of your own, which every command takes instead of the address. It is told to nobody."""
+    if (name is None) is not remove:
+        raise click.UsageError("give a NAME, or --remove")
+    document = app.ask(lambda client: client.name_contact(peer, name or ""))
+    if app.out.json:
+        app.out.document(document)
+    elif name:
+        app.out.line(f"{string(document['peer'])} is {string(document['alias'])} here")
+    else:
+        app.out.line(f"{string(document['peer'])} has no alias")
 
 
 @click.group(cls=DispatchGroup, example="dispatch trust show alice@example.org")

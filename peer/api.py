@@ -54,6 +54,10 @@ class InviteBody(_Body):
     email: str
 
 
+class ContactBody(_Body):
+    alias: Annotated[str, msgspec.Meta(max_length=200)]
+
+
 class ScopeBody(_Body):
     tools: Words | None = None
     mcp_servers: Words | None = None
@@ -122,6 +126,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/whoami", _json(routes.whoami)),
             Route("/v1/doctor", _json(routes.doctor)),
             Route("/v1/contacts", _json(routes.contacts)),
+            Route("/v1/contacts/{peer}", _json(routes.name), methods=["PATCH"]),
             Route("/v1/invitations", _json(routes.invitations)),
             Route("/v1/invitations", _json(routes.invite), methods=["POST"]),
             Route("/v1/invitations/accept", _json(routes.accept_invitation), methods=["POST"]),
@@ -165,6 +170,9 @@ class _Routes:
 
     async def contacts(self, _request: Request) -> Any:
         return await self._node.trust.contacts()
+
+    async def name(self, request: Request) -> Any:
+        return await self._node.trust.name(request.path_params["peer"], (await _body(request, ContactBody)).alias)
 
     async def invitations(self, _request: Request) -> Any:
         return await self._node.trust.invitations()

@@ -118,6 +118,11 @@ class BrokerLink:
             found = await broker.get_invitation(token)
         await self._learn_received(found)
 
+    async def withdraw_invitation(self, token: str) -> None:
+        """Take an invitation back now. Raises Conflict when it was answered, Gone, NotFound, Unavailable, …"""
+        async with self._client() as broker:
+            await broker.withdraw(token)
+
     async def check(self, url: str) -> str:
         """Ask the broker for its health and with our token; return what it is. Raises Unavailable, Unauthorized."""
         async with self._client() as broker:
@@ -243,6 +248,8 @@ class BrokerLink:
 
     async def _learn_sent(self, item: BrokerInvitation) -> None:
         if item.sealed is None:
+            if item.status == "withdrawn":
+                await self._context.store.write(lambda db: introducing.learned_withdrawn(db, item.token))
             return
         raw = unseal(item.sealed, self._context.identity.sealing_key)
         effects = Effects()

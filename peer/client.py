@@ -67,6 +67,10 @@ class Routes(ABC, Generic[D, L]):
         """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, status, …}]}."""
         return self._ask("GET", "/v1/contacts")
 
+    def name_contact(self, peer: str, alias: str) -> D:
+        """Give a contact a local alias ('' takes it away); return {peer, alias}."""
+        return self._ask("PATCH", f"/v1/contacts/{_segment(peer)}", {"alias": alias})
+
     def invite(self, email: str) -> D:
         """Return {token, to, emailed, link, dev_link?, existing?}."""
         return self._ask("POST", "/v1/invitations", {"email": email})

@@ -40,6 +40,7 @@ from peer.steps import introducing, receiving, running, sending
 from peer.store import contacts, dispatches, lists, outbox, rows, views
 from peer.store.blobs import StagedFile
 from peer.supervision import kept_up
+from peer.trust import aliases
 from peer.trusting import Trusting
 from sandbox import frames
 
@@ -232,7 +233,7 @@ class Node:
         if "@" in name:
             return names.user_id(name)
         for contact in await self.context.store.read(contacts.every):
-            if contact.alias and contact.alias == name:
+            if contact.alias and aliases.key(contact.alias) == aliases.key(name):
                 return contact.user_id
         raise NotFound(f"no contact is called {name!r}", fix="name them by their e-mail address: `dispatch contacts`")
 
@@ -403,8 +404,9 @@ class Node:
             await self.host.connect(device, await self._addresses(device))
 
     async def _refresh_admitted(self) -> None:
-        devices = await self.context.store.read(contacts.devices)
-        self._admitted = frozenset(device.device for device in devices)
+        devices, owed = await self.context.store.read(lambda db: (contacts.devices(db), contacts.owed_to_blocked(db)))
+        # A blocked device may be connected to for as long as it has not heard that it is; nothing of its is taken in.
+        self._admitted = frozenset([*(device.device for device in devices), *owed])
         self._readers = frozenset((device.device, device.sealing_key) for device in devices)
 
     async def _contacts_changed(self, before: frozenset[str], wake: frozenset[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,11 @@ import trio
 
 from peer import mcp_servers
 from peer.protocol import names
-from peer.protocol.errors import Conflict, DispatchError, Invalid
+from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, introducing
 from peer.store import contacts, edges, invitations, lists, rows, views
-from peer.trust import fingerprints, grants, menu, paths, scopes
+from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
 from peer.trust import invitations as invitation_life
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Trusting:
                 if invited.fresh:
                     # As if it had never been made, also at a broker whose answer was lost on the way.
                     await self._node.step(
-                        lambda db, effects: introducing.withdraw(db, self._context, row.token, effects)
+                        lambda db, effects: introducing.discard(db, self._context, row.token, effects)
                     )
                 raise
             await self._context.store.write(
@@ -84,8 +85,14 @@ class Trusting:
         return await self._context.store.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
 
     async def withdraw(self, token: str) -> Document:
-        """Take a sent invitation back: {status, token}."""
-        await self._node.step(lambda db, effects: introducing.withdraw(db, self._context, token, effects))
+        """Take a sent invitation back: {status, token}. Raises Conflict when its answer was quicker.
+
+        The broker decides which of the two came first: nothing is noted here before it has.
+        """
+        await self._context.store.read(lambda db: introducing.withdrawable(db, token))
+        with suppress(NotFound, Gone):  # it has forgotten the invitation: nobody can answer that either
+            await self._node.broker.withdraw_invitation(token)
+        await self._context.store.write(lambda db: introducing.withdraw(db, token))
         return {"status": "withdrawn", "token": token}
 
     async def accept(self, request: Mapping[str, Any]) -> Document:
@@ -149,6 +156,13 @@ class Trusting:
         """Return {trust: […]}."""
         live = self._node.live()
         return await self._context.store.read(lambda db: views.trust_rows(db, live))
+
+    async def name(self, peer: str, alias: str) -> Document:
+        """Give a contact a local alias, '' takes it away: {peer, alias}. Raises NotFound, Invalid, Conflict."""
+        user_id = await self._node.user_named(peer)
+        chosen = aliases.check(alias) if alias else ""
+        await self._node.step(lambda db, effects: granting.set_alias(db, user_id, chosen, effects))
+        return {"peer": user_id, "alias": chosen}
 
     async def show(self, peer: str) -> Document:
         """Return the edge that I granted `peer`, with its rules and budgets."""

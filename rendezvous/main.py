@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -17,14 +18,14 @@ from typing import IO, cast
 import click
 import structlog
 import trio
-from hypercorn.config import Config, Sockets
-from hypercorn.trio.run import worker_serve
+from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
 from peer.protocol.errors import Conflict, DispatchError, Invalid, Unavailable
 from rendezvous.app import make_app
 from rendezvous.broker import Broker, Settings, origin_of
+from rendezvous.connections import ConnectionLimits, serve_within
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.storage import upkeep
 from rendezvous.storage.database import Database
@@ -157,11 +158,17 @@ def server_config(*, certificate: Path | None = None, key: Path | None = None) -
 
 
 async def serve_on(
-    broker: Broker, listener: socket.socket, config: Config, *, started: trio.Event, stop: trio.Event
+    broker: Broker,
+    listener: socket.socket,
+    config: Config,
+    *,
+    started: trio.Event,
+    stop: trio.Event,
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
 ) -> None:
     """Answer requests on a bound socket until `stop`, then let the running ones end."""
-    secure = [listener] if config.ssl_enabled else []
-    sockets = Sockets(secure, [] if secure else [listener], [])
+    if broker.settings.behind_proxy:
+        limits = replace(limits, per_network=limits.total)  # all of them come from the proxy, which counts its own
     listener.listen(config.backlog)
 
     async def stopping() -> None:
@@ -178,7 +185,7 @@ async def serve_on(
         # Starlette and Hypercorn describe the same ASGI with different types.
         app = wrap_app(cast(ASGIFramework, make_app(broker)), config.wsgi_max_body_size, "asgi")
         async with trio.open_nursery() as server:
-            await server.start(partial(worker_serve, app, config, sockets=sockets, shutdown_trigger=stopping))
+            await server.start(partial(serve_within, app, config, listener, limits=limits, until=stopping))
             started.set()
         nursery.cancel_scope.cancel()
 
@@ -206,7 +213,8 @@ async def _run(
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             nursery.start_soon(announce)
-            nursery.start_soon(partial(serve_on, broker, listener, config, started=started, stop=stop))
+            limits = ConnectionLimits().within_descriptors()
+            nursery.start_soon(partial(serve_on, broker, listener, config, started=started, stop=stop, limits=limits))
             async for _ in signals:
                 stop.set()
                 break

@@ -122,8 +122,8 @@ class Agent:
             start.model.base_url,
             start.model.api_key,
             budget_usd=start.budget.usd,
-            # Each turn is one request; a few more for counting tokens and for what a refused request is
-            # tried again.
+            max_turns=start.budget.turns,
+            # Each turn is one request; more for counting tokens and for what is tried again.
             max_requests=start.budget.turns * 3 + 20,
             allowance=Allowance(
                 tools=frozenset(start.tools) & GRANTABLE_TOOLS,
@@ -189,14 +189,25 @@ class Agent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_gate, self._gate)
             nursery.start_soon(self._watch_clock)
-            outcome = await runtime.run(task, surroundings)
+            if self._proxy is not None:
+                nursery.start_soon(self._watch_turns, self._proxy)
+            outcome = await _whole(runtime, task, surroundings)
             nursery.cancel_scope.cancel()
-        self._turns = outcome.turns
-        return outcome
+        if not runtime.needs_model:
+            self._turns = outcome.turns
+        return replace(outcome, turns=self._turns or self._proxy_turns())
 
     async def _watch_gate(self, gate: Gate) -> None:
         await gate.tripped.wait()
         self._ending.end("failed", f"{DENIALS_IN_A_ROW} calls in a row were denied", 403)
+
+    def _proxy_turns(self) -> int:
+        return 0 if self._proxy is None else self._proxy.usage.turns
+
+    async def _watch_turns(self, proxy: ModelProxy) -> None:
+        """A program that keeps to its turns ends by itself before this."""
+        await proxy.turns_exhausted.wait()
+        self._ending.end("failed", budgets.turns(self._start.budget, proxy.usage.turns), budgets.EXHAUSTED_CODE)
 
     async def _watch_clock(self) -> None:
         began = trio.current_time()
@@ -207,6 +218,8 @@ class Agent:
     def _within_budget(self, outcome: runtimes.Outcome, returned: returns.Returned) -> runtimes.Outcome:
         """The outcome, or that of a run which used more than it may."""
         budget = self._start.budget
+        if outcome.killed:
+            return outcome
         spent = 0.0 if self._proxy is None else self._proxy.usage.cost_usd
         if outcome.status == "failed" and (outcome.exhausted == "usd" or spent >= budget.usd):
             reason = budgets.usd(budget, spent)
@@ -243,7 +256,8 @@ class Agent:
     def _finished(self, outcome: runtimes.Outcome, returned: returns.Returned) -> frames.Finished:
         spent = self._proxy.usage if self._proxy is not None else None
         usage = frames.Usage(
-            turns=self._turns or (spent.requests if spent else 0),
+            # Of a program with a model, as counted here: what it says of itself is its own word.
+            turns=self._turns or (spent.turns if spent else 0),
             input_tokens=spent.input_tokens if spent else 0,
             output_tokens=spent.output_tokens if spent else 0,
             cost_usd=round(spent.cost_usd, 6) if spent else 0.0,
@@ -267,6 +281,23 @@ class Agent:
             code=outcome.code,
             sandbox=self._facts,
         )
+
+
+async def _whole(
+    runtime: runtimes.Runtime, task: runtimes.Task, surroundings: runtimes.Surroundings
+) -> runtimes.Outcome:
+    """The runtime's outcome, or that of a run which was killed for what it took of this machine."""
+    try:
+        outcome = await runtime.run(task, surroundings)
+    except SandboxError:
+        if (excess := await surroundings.excess()) is None:
+            raise
+        outcome = runtimes.Outcome("failed")
+    else:
+        excess = await surroundings.excess()
+    if excess is None:
+        return outcome
+    return replace(outcome, status="failed", reason=budgets.excess(excess), code=budgets.EXHAUSTED_CODE, killed=True)
 
 
 def _facts(report: CanaryReport) -> frames.SandboxFacts:

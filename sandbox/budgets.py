@@ -1,13 +1,17 @@
-"""The words for a budget that ran out: which, and how much was used. Pure; who enforces which is in agent.py."""
+"""The words for a budget or a bound that ran out: which, and how much was used. Pure; who enforces which is in agent.py
+and confinement/watch.py.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 from sandbox import frames
+from sandbox.confinement import Excess
 
 EXHAUSTED_CODE: Final = 429
 _MEGABYTE: Final = 1024 * 1024
+_GIGABYTE: Final = 1024 * _MEGABYTE
 
 
 def minutes(budget: frames.Budget, seconds: float) -> str:
@@ -31,3 +35,28 @@ def output(budget: frames.Budget, offered: int) -> str:
         f"the run's budget of {budget.output_bytes / _MEGABYTE:.1f} MB of returned files is used up: it left "
         f"{offered / _MEGABYTE:.1f} MB, and what did not fit was left out"
     )
+
+
+def excess(excess: Excess) -> str:
+    """The run took too much of this machine, and was killed."""
+    used, bound = f"{excess.used / _GIGABYTE:.2f} GB", f"{excess.bound / _GIGABYTE:.2f} GB"
+    match excess.what:
+        case "memory":
+            return f"the run's bound of {bound} of memory is used up: {used} were used"
+        case "processes":
+            return f"the run's bound of {excess.bound:,} processes and threads is used up: {excess.used:,} were there"
+        case "disk":
+            return f"the run's bound of {bound} in its own folders is used up: {used} were there"
+        case "files":
+            return (
+                f"the run's bound of {excess.bound:,} files in its own folders is used up: {excess.used:,} were there"
+            )
+        case "room":
+            return f"this machine's disk became too full during the run: {used} are free, and {bound} must stay free"
+        case "inodes":
+            return (
+                f"this machine's disk became too full during the run: {excess.used:,} more files fit, and "
+                f"{excess.bound:,} must"
+            )
+        case "sight":
+            return "the run's processes could not be watched, so it was ended"

@@ -23,6 +23,7 @@ import trio
 from sandbox.errors import SandboxError
 from sandbox.model_request import Allowance, ModelRequest, Refused, check_body, check_target, error_body, passed_headers
 from sandbox.model_usage import BYTES_PER_TOKEN, Tokens, Usage, UsageReader
+from sandbox.turns import Turn, Turns
 
 PUBLIC_API = "https://api.anthropic.com"
 NO_KEY = (
@@ -52,10 +53,10 @@ class ModelProxy:
     """One run's door to the model.
 
     ``base_url``: the API or a gateway, http or https, path allowed; None is the public API. ``api_key``
-    None: every request is answered 401 with the fix. ``budget_usd``, ``max_requests``: once reached,
-    further requests are answered 403. ``allowance``: the tools and models of this run. ``secret``: what a client must
-    send as its key, or is answered 401; None asks nobody. ``transport`` replaces the network in tests. Raises
-    SandboxError 422 for a base_url that is none.
+    None: every request is answered 401 with the fix. ``budget_usd``, ``max_turns``, ``max_requests``: once reached,
+    further requests are answered 403; what a turn is: ``turns.Turns``, None bounds none. ``allowance``: the tools and
+    models of this run. ``secret``: what a client must send as its key, or is answered 401; None asks nobody.
+    ``transport`` replaces the network in tests. Raises SandboxError 422 for a base_url that is none.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ModelProxy:
         api_key: str | None,
         *,
         budget_usd: float,
+        max_turns: int | None = None,
         max_requests: int = 1000,
         allowance: Allowance | None = None,
         secret: str | None = None,
@@ -86,6 +88,12 @@ class ModelProxy:
         self._limits = limits or ProxyLimits()
         self._transport = transport
         self._reserved_usd = 0.0
+        self._turns = Turns(self.usage, max_turns)
+
+    @property
+    def turns_exhausted(self) -> trio.Event:
+        """Set when the agent asked for one more turn than it may have."""
+        return self._turns.exhausted
 
     @contextlib.asynccontextmanager
     async def serving(self, socket_path: Path) -> AsyncIterator[None]:
@@ -158,7 +166,11 @@ class ModelProxy:
                 raise Refused(401, NO_KEY)
             async with upstream:
                 self._admit()
-                await self._pass_on(connection, client, checked, headers)
+                if not checked.counted:
+                    await self._pass_on(connection, client, checked, headers)
+                    return connection.next()
+                async with self._turns.one() as turn:
+                    await self._pass_on(connection, client, checked, headers, turn)
         except Refused as refusal:
             self.usage.refused += 1
             await connection.answer(refusal.status, error_body(refusal.status, refusal.message))
@@ -183,6 +195,7 @@ class ModelProxy:
         client: httpx.AsyncClient,
         request: ModelRequest,
         headers: list[tuple[bytes, bytes]],
+        turn: Turn | None = None,
     ) -> None:
         sent = [
             *headers,
@@ -206,7 +219,11 @@ class ModelProxy:
                         await self._pass_error(connection, response)
                         return
                     reader = UsageReader(streamed="event-stream" in response.headers.get("content-type", ""))
+                    if turn is not None:
+                        turn.began = True
                     await self._pass_answer(connection, response, reader)
+                    if turn is not None:
+                        turn.whole = True
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as problem:
             if connection.answering:
                 raise trio.BrokenResourceError from problem

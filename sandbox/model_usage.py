@@ -42,11 +42,13 @@ BYTES_PER_TOKEN = 3
 
 @dataclass(slots=True)
 class Usage:
-    """What a run has spent so far. ``input_tokens`` includes cache reads and writes; ``refused``:
-    requests the proxy did not pass on.
+    """What a run has spent so far. ``turns``: whole answers of the model; ``broken_off``: those that began and did
+    not come through. ``input_tokens`` includes cache reads and writes; ``refused``: requests the proxy did not pass on.
     """
 
     requests: int = 0
+    turns: int = 0
+    broken_off: int = 0
     refused: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

@@ -85,16 +85,18 @@ _FORMS: Final = (
         r"(?!\[masked: )(?P<value>\S{1,255})",
     ),
 )
-# Looked for in a text whose lower case has one of the words; quoted, alone on its line as in a .env file, or with
-# a digit in it: `password = ask()` and `password: str` are code.
-_ASSIGNMENTS: Final = tuple(
-    re.compile(_ASSIGNED + _NO_VALUE + value, re.IGNORECASE | re.ASCII | re.MULTILINE)
-    for value in (
-        r"\"" + _NO_VALUE + r"(?P<value>[^\"\s\\]{6,400})\"",
-        r"'" + _NO_VALUE + r"(?P<value>[^'\s\\]{6,400})'",
-        r"(?=[^\s\"'`,;(){}\[\]<>]{0,400}[0-9])(?P<value>[^\s\"'`,;(){}\[\]<>\\]{8,400})(?![(\[.\w])",
-    )
-)
+# Looked for in a text's lower case that has one of the words.
+_ASSIGNMENT: Final = re.compile(_ASSIGNED + _NO_VALUE, re.ASCII)
+# Its value: quoted, alone on its line as in a .env file (below), or with a digit in it: `password = ask()` and
+# `password: str` are code.
+_QUOTED: Final = {
+    quote: re.compile(quote + _NO_VALUE + rf"(?P<value>[^{quote}\s\\]{{6,400}}){quote}", re.ASCII) for quote in "\"'"
+}
+_BARE: Final = re.compile(r"[^\s\"'`,;(){}\[\]<>\\]*", re.ASCII)
+_WITH_ESCAPES: Final = re.compile(r"[^\s\"'`,;(){}\[\]<>]*", re.ASCII)
+_DIGIT: Final = re.compile(r"[0-9]")
+_GOES_ON: Final = re.compile(r"[(\[.\w]", re.ASCII)
+_SHORTEST_BARE, _LONGEST_BARE = 8, 400
 _ENV_LINE: Final = re.compile(
     r"^(?:export )?[A-Z0-9_]{0,60}(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_KEY|ACCESS_KEY|PRIVATE_KEY)"
     rf"[A-Z0-9_]{{0,20}}={_NO_VALUE}(?P<value>[^\s\"'`$(){{}}\[\]<>]{{4,400}})$",
@@ -137,8 +139,8 @@ class Masker:
                 text = self._replaced(form.kind, form.pattern, text)
         lower = text.lower()
         if any(word in lower for word in _WORDS):
-            for pattern in (*_ASSIGNMENTS, _ENV_LINE):
-                text = self._replaced("password", pattern, text)
+            text = self._without_assigned(text, lower)
+            text = self._replaced("password", _ENV_LINE, text)
         return text
 
     def value(self, value: Any) -> Any:
@@ -169,6 +171,26 @@ class Masker:
 
         return pattern.sub(replace, text)
 
+    def _without_assigned(self, text: str, lower: str) -> str:
+        """Mask what is assigned to a name such as `password`. `lower`: the text in lower case."""
+        if len(lower) != len(text):  # of a few letters the small one is two characters
+            lower = "".join(char.lower() if char.isascii() else char for char in text)
+        parts: list[str] = []
+        bare = _Bare(text)
+        at = end = 0
+        while found := _ASSIGNMENT.search(lower, end):
+            start = end = found.end()
+            if (quoted := _QUOTED.get(text[start : start + 1])) is not None:
+                value = match.span("value") if (match := quoted.match(text, start)) else None
+            else:
+                # Of `:=` the second sign may be the value's first.
+                value = bare.value(start) or (bare.value(start - 1) if lower.startswith(":=", start - 2) else None)
+            if value is not None:
+                parts += [text[at : value[0]], _marker("password")]
+                self._found["password"] += 1
+                at = end = value[1]
+        return "".join((*parts, text[at:]))
+
     def _without_private_keys(self, text: str) -> str:
         ends = [match.end() for match in _KEY_END.finditer(text)]
         parts: list[str] = []
@@ -196,6 +218,44 @@ class Masker:
             self._found["private key"] += 1
             at = match.end()
         return "".join((*parts, text[at:]))
+
+
+class _Bare:
+    """Values without quotes in a text, asked for at growing places.
+
+    Each character is looked at a few times, however many names come before it: ends and digits once found are kept.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._ends = {_BARE: -1, _WITH_ESCAPES: -1}
+        self._digit = -1
+
+    def value(self, start: int) -> tuple[int, int] | None:
+        """Return (start, end) of the value there, or None: too short, without a digit, or going on as code does."""
+        end = min(self._end(_BARE, start), start + _LONGEST_BARE)
+        if end - start < _SHORTEST_BARE or not self._has_digit(start):
+            return None
+        # The longest beginning that does not go on. No further back than to a sign that is no letter: each name is
+        # followed by one.
+        while end - start >= _SHORTEST_BARE:
+            if not _GOES_ON.match(self._text, end):
+                return start, end
+            end -= 1
+        return None
+
+    def _has_digit(self, start: int) -> bool:
+        if self._digit < start:
+            digit = _DIGIT.search(self._text, start)
+            self._digit = len(self._text) if digit is None else digit.start()
+        return self._digit < min(self._end(_WITH_ESCAPES, start), start + _LONGEST_BARE + 1)
+
+    def _end(self, signs: re.Pattern[str], start: int) -> int:
+        """Where the run of such signs ends."""
+        if self._ends[signs] <= start:
+            run = signs.match(self._text, start)
+            self._ends[signs] = start if run is None else run.end()
+        return self._ends[signs]
 
 
 def summary(found: Mapping[str, int]) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from peer.context import Context, Effects
 from peer.protocol.answers import Answer
-from peer.protocol.errors import NotFound
+from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
 from peer.steps import introducing, receiving, sending
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
+from peer.trust import aliases, scopes
 from peer.trust import edges as edge_life
-from peer.trust import scopes
 
 
 def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
@@ -43,6 +43,18 @@ def edit(
     _tell_change(db, context, edge, edge.status, scope, effects)
     effects.contacts_changed = True
     return granted(db, user_id)
+
+
+def set_alias(db: sqlite3.Connection, user_id: str, alias: str, effects: Effects) -> None:
+    """Give a contact a local name. Raises NotFound, Conflict when another contact has it."""
+    known = contacts.every(db)
+    if user_id not in {contact.user_id for contact in known}:
+        raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
+    for contact in known:
+        if alias and contact.user_id != user_id and aliases.key(contact.alias) == aliases.key(alias):
+            raise Conflict(f"{contact.user_id} is called {contact.alias} already", fix="choose another name")
+    contacts.set_alias(db, user_id, alias)
+    effects.contacts_changed = True
 
 
 def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge:
@@ -96,12 +108,15 @@ def revoke(db: sqlite3.Connection, context: Context, user_id: str, effects: Effe
 
 
 def block(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects) -> None:
-    """Revoke what I granted this user, drop what waits for them, and refuse their devices from now on."""
+    """Revoke what I granted this user, drop what waits for them, and refuse what they send from now on.
+
+    They are still told of the revocation and of what it cancels; with the last of these their devices are refused too.
+    """
+    for device in contacts.devices(db, user_id):
+        outbox.purge_device(db, device.device)
     edge = edges.current(db, user_id, "incoming")
     if edge is not None and edge.status in edges.OPEN:
         revoke(db, context, user_id, effects)
-    for device in contacts.devices(db, user_id):
-        outbox.purge_device(db, device.device)
     for invitation in invitations.every(db):
         if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
             introducing.refuse(db, context, invitation, effects)

@@ -101,13 +101,29 @@ def invite(db: sqlite3.Connection, context: Context, user_id: str) -> Invited:
     return Invited(row, fresh=True)
 
 
-def withdraw(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
-    """Take a sent invitation back. Raises NotFound, Conflict, Gone."""
+def withdrawable(db: sqlite3.Connection, token: str) -> None:
+    """Raise NotFound, Conflict or Gone for what is no open invitation of mine."""
+    invitation_life.next_state(_known(db, token, "sent").status, "withdraw")
+
+
+def withdraw(db: sqlite3.Connection, token: str) -> None:
+    """Note that nobody can answer a sent invitation any more. Raises NotFound, Conflict, Gone."""
     row = _known(db, token, "sent")
-    status = invitation_life.next_state(row.status, "withdraw")
-    invitations.set_status(db, token, status)
+    invitations.set_status(db, token, invitation_life.next_state(row.status, "withdraw"))
+
+
+def discard(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
+    """Withdraw an invitation that the broker perhaps never got; it is told as soon as it can be."""
+    withdraw(db, token)
     invitations.queue_broker_write(db, "withdraw", token, b"", context.clock())
     effects.broker = True
+
+
+def learned_withdrawn(db: sqlite3.Connection, token: str) -> None:
+    """The broker says that an invitation of mine is withdrawn, where this device stopped before it had noted it."""
+    row = invitations.get(db, token)
+    if row is not None and (row.direction, row.status) == ("sent", "open"):
+        withdraw(db, token)
 
 
 def received(db: sqlite3.Connection, context: Context, raw: bytes) -> rows.Invitation | None:

@@ -139,6 +139,9 @@ def cancel(db: sqlite3.Connection, context: Context, dispatch_id: str, effects: 
 def answered(db: sqlite3.Connection, context: Context, item: rows.Outgoing, answer: Answer, effects: Effects) -> None:
     """The other machine answered a statement of ours for good."""
     outbox.drop(db, item.n)
+    device = contacts.device(db, item.device)
+    if device is not None and contacts.is_blocked(db, device.user_id):
+        effects.contacts_changed = True  # that may have been the last word they were owed
     if item.kind == "acceptance" and not answer.taken:
         edges.decline_offer(db, item.edge_id, context.clock())
         effects.contacts_changed = True
@@ -231,7 +234,7 @@ def sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
 
 
 def edge_ended(db: sqlite3.Connection, context: Context, edge_id: str, effects: Effects) -> None:
-    """Reject what still waits to be delivered over an edge that its trustor revoked."""
+    """Give up what was to go out, and what was to be fetched, over an edge that its trustor revoked."""
     for row in dispatches.in_states(db, "sent", ("queued",), edge_id=edge_id):
         _move(db, context, row, "rejected", effects)
         dispatches.set_reason(
@@ -241,6 +244,7 @@ def edge_ended(db: sqlite3.Connection, context: Context, edge_id: str, effects: 
             message=f"{row.peer} revoked your trust edge",
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
+    dispatches.give_up_returned(db, edge_id)
     outbox.purge_edge(db, edge_id)
 
 

@@ -59,9 +59,22 @@ def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactD
     return all_of(ContactDevice, rows.fetchall())
 
 
+def owed_to_blocked(db: sqlite3.Connection) -> list[str]:
+    """Return the devices of blocked users for which a last word waits (that their edge was revoked)."""
+    rows = db.execute(
+        "SELECT DISTINCT o.device FROM outbox o JOIN contact_devices USING (device) JOIN blocked USING (user_id)"
+    )
+    return [row[0] for row in rows]
+
+
 def device(db: sqlite3.Connection, device_id: str) -> ContactDevice | None:
     """Return the contact device of this peer id."""
     return one(ContactDevice, db.execute("SELECT * FROM contact_devices WHERE device = ?", (device_id,)).fetchone())
+
+
+def set_alias(db: sqlite3.Connection, user_id: str, alias: str) -> None:
+    """Call a contact by a name of one's own; '' is none."""
+    db.execute("UPDATE contacts SET alias = ? WHERE user_id = ?", (alias, user_id))
 
 
 def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequence[str], now: int) -> None:

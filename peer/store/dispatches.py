@@ -163,6 +163,15 @@ def give_up(db: sqlite3.Connection, item: File) -> None:
     )
 
 
+def give_up_returned(db: sqlite3.Connection, edge_id: str) -> None:
+    """Note that what has not come yet of the files that were returned over an edge will not."""
+    db.execute(
+        "UPDATE files SET ready = -1 WHERE role = 'returned' AND ready = 0 "
+        "AND dispatch_id IN (SELECT dispatch_id FROM dispatches WHERE edge_id = ? AND direction = 'sent')",
+        (edge_id,),
+    )
+
+
 def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes) -> bool:
     """Say whether a statement that we signed to this device, and have not taken back, names this digest."""
     rows = db.execute(

@@ -165,8 +165,14 @@ def event_document(number: int, attempt: int, text: str) -> Document:
 
 
 def file_row(item: rows.File) -> Document:
-    """Return one file as {name, size, sha256, ready}."""
-    return {"name": item.name, "size": item.size, "sha256": item.digest.hex(), "ready": item.ready == 1}
+    """Return one file as {name, size, sha256, ready, withheld}; a withheld one will never be ready."""
+    return {
+        "name": item.name,
+        "size": item.size,
+        "sha256": item.digest.hex(),
+        "ready": item.ready == 1,
+        "withheld": item.ready < 0,
+    }
 
 
 def approval_row(item: rows.Approval, sender: str, now: int) -> Document:

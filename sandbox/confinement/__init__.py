@@ -20,6 +20,7 @@ from sandbox.confinement.profile import (
     Root,
 )
 from sandbox.confinement.snapshot import Change, Snapshot
+from sandbox.confinement.watch import Excess
 
 __all__ = [
     "HOME",
@@ -35,6 +36,7 @@ __all__ = [
     "CollectedFile",
     "Collection",
     "ConfinedProcess",
+    "Excess",
     "Limits",
     "Profile",
     "Root",

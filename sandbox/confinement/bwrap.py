@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from sandbox.confinement import landlock, launcher, seccomp
-from sandbox.confinement.limits import prlimit_prefix
+from sandbox.confinement.limits import first_to_die, prlimit_prefix
 from sandbox.confinement.pins import Pins
 from sandbox.confinement.process import ConfinedProcess
 from sandbox.confinement.profile import (
@@ -40,6 +40,7 @@ from sandbox.confinement.profile import (
     environment_arguments,
 )
 from sandbox.confinement.syscalls import open_pinned
+from sandbox.confinement.watch import Watch
 from sandbox.errors import SandboxError
 
 # Ubuntu's AppArmor profile lets exactly this path make user namespaces, so it comes before anything in PATH.
@@ -161,31 +162,56 @@ async def spawn(
     profile = replace(
         profile, runtime=(*profile.runtime, *(part for part in python_runtime if part not in profile.runtime))
     )
-    pins = await trio.to_thread.run_sync(Pins.take, profile)
+    pins, watch = await trio.to_thread.run_sync(_prepare, profile)
     try:
         with contextlib.ExitStack() as opened:
+            told, telling = os.pipe2(os.O_CLOEXEC)
+            opened.callback(os.close, telling)
+            unread = opened.enter_context(contextlib.ExitStack())
+            unread.callback(os.close, told)
             given = _open_all(profile, pins, python, opened)
-            words = arguments(profile, host_layout(), pins.found, given) + environment_arguments(env)
+            words = ["--info-fd", str(telling), *arguments(profile, host_layout(), pins.found, given)]
+            words += environment_arguments(env)
             if alter is not None:
                 words = alter(words)
             # Not on the command line, which every user of this machine can read, and which pid 1 would show
             # to the run.
             listed = _memory_file(b"".join(os.fsencode(word) + b"\0" for word in words), opened)
-            started = subprocess.Popen(  # noqa: ASYNC220 - in this very thread, see above; takes 2 ms
-                [program, "--args", str(listed), "--", *prlimit_prefix(profile.limits), *argv],
-                env={},
-                cwd="/",
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                close_fds=True,
-                pass_fds=[listed, *given.binds.values(), *given.data.values(), *given.filters],
-                start_new_session=True,
-            )
+            with first_to_die():
+                started = subprocess.Popen(  # noqa: ASYNC220 - in this very thread, see above; takes 2 ms
+                    [program, "--args", str(listed), "--", *prlimit_prefix(profile.limits), *argv],
+                    env={},
+                    cwd="/",
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    close_fds=True,
+                    pass_fds=[listed, telling, *given.binds.values(), *given.data.values(), *given.filters],
+                    start_new_session=True,
+                )
+            process = ConfinedProcess(started, pins, watch)
+            try:
+                watch.begin(started.pid, told)
+            except BaseException:
+                started.kill()  # never unwatched
+                raise
+            unread.pop_all()
     except BaseException:
+        watch.close()
         pins.release()
         raise
-    return ConfinedProcess(started, pins)
+    return process
+
+
+def _prepare(profile: Profile) -> tuple[Pins, Watch]:
+    pins = Pins.take(profile)
+    try:
+        own = [folder for folder in (profile.workspace, profile.home) if folder is not None]
+        others = [root.path for root in profile.roots if root.writable]
+        return pins, Watch(profile.limits, tmpfs=profile.tmpfs(), folders=own, others=others)
+    except OSError as problem:
+        pins.release()
+        raise SandboxError(f"{problem.filename} cannot be shown to the run: {problem.strerror}", code=422) from problem
 
 
 def _open_all(profile: Profile, pins: Pins, python: str, opened: contextlib.ExitStack) -> Descriptors:
@@ -215,7 +241,7 @@ def _open_all(profile: Profile, pins: Pins, python: str, opened: contextlib.Exit
 def _shell_writable(profile: Profile) -> list[str]:
     """Inside paths below which a shell may write: everything writable but the agent program's own home."""
     folders = [at for _, at, writable in profile.seen() if writable and at != HOME]
-    return [*map(str, folders), str(SHELL_HOME), "/tmp", "/dev", "/proc"]  # noqa: S108 - inside
+    return [*map(str, folders), str(SHELL_HOME), "/tmp", "/dev"]  # noqa: S108 - inside
 
 
 def _open(path: Path, kinds: Sequence[Callable[[int], bool]], opened: contextlib.ExitStack) -> int:

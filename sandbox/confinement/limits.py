@@ -4,8 +4,12 @@ them.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -13,11 +17,13 @@ GIB = 1024 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in bytes, seconds or counts. rlimits hold per process, sizes per run.
+    """Bounds in bytes, seconds or counts. rlimits hold per process, sizes and what is watched per run.
 
-    ``data`` bounds private writable memory; the address space is left alone because V8, Go and Java reserve
-    tens of GiB that they never touch. Below 1 GiB of data the claude program does not start. ``processes``
-    counts threads too, and the kernel does not apply it to host uid 0.
+    ``data`` bounds private writable memory of one process; the address space is left alone because V8, Go and Java
+    reserve tens of GiB that they never touch. Below 1 GiB of data the claude program does not start. ``processes``
+    counts threads too; the kernel does not apply it to host uid 0, the watch does. Watched (watch.py): ``memory`` of
+    the whole run, ``disk`` and ``files`` in its own folders, and the ``room`` that it leaves on file systems it may
+    write (or a twentieth of one, if that is more).
     """
 
     data: int = 4 * GIB
@@ -29,6 +35,14 @@ class Limits:
     tmp_size: int = 1 * GIB
     home_size: int = 256 * MIB
     shm_size: int = 128 * MIB
+    memory: int = 8 * GIB
+    disk: int = 10 * GIB
+    files: int = 250_000
+    room: int = GIB
+
+    def whole_memory(self) -> int:
+        """``memory``, or three quarters of what this machine has where that is less."""
+        return min(self.memory, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4)
 
 
 def prlimit_prefix(limits: Limits) -> list[str]:
@@ -51,6 +65,26 @@ def prlimit_prefix(limits: Limits) -> list[str]:
     }
     words = [f"--{name}={_at_most(kind, value)}" for name, (kind, value) in wanted.items()]
     return ["/usr/bin/prlimit", *words, "--"]
+
+
+@contextlib.contextmanager
+def first_to_die() -> Iterator[None]:
+    """What is started inside is taken first when this machine runs out of memory (proc_pid_oom_score_adj(5)).
+
+    Inherited across fork and exec, so set on this process for that instant. Where it may not be set, as some containers
+    have it, the run starts without.
+    """
+    own = Path("/proc/self/oom_score_adj")
+    before = None
+    with contextlib.suppress(OSError):
+        before = own.read_text()
+        own.write_text("1000")
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(OSError):
+                own.write_text(before)
 
 
 def _at_most(kind: int, value: int) -> int:

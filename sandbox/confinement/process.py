@@ -11,6 +11,7 @@ from types import TracebackType
 import trio
 
 from sandbox.confinement.pins import Pins
+from sandbox.confinement.watch import Excess, Watch
 
 
 class ConfinedProcess:
@@ -21,9 +22,10 @@ class ConfinedProcess:
     context manager it is killed and reaped on leaving.
     """
 
-    def __init__(self, started: subprocess.Popen[bytes], pins: Pins) -> None:
+    def __init__(self, started: subprocess.Popen[bytes], pins: Pins, watch: Watch | None = None) -> None:
         self._started = started
         self._pins = pins
+        self._watch = watch
         self._reaped = False
         self._pidfd = os.pidfd_open(started.pid)
         self.pid = started.pid
@@ -68,6 +70,10 @@ class ConfinedProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def excess(self) -> Excess | None:
+        """Why the tree was killed by its watch, None when it was not. Call it after ``wait``."""
+        return None if self._watch is None else await trio.to_thread.run_sync(self._watch.ended)
 
     async def planted(self) -> tuple[Path, ...]:
         """Host paths of protected names (a new `.git`, `.vscode`, …) that the run made in writable

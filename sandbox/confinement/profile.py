@@ -153,6 +153,11 @@ class Profile:
         roots = sorted(self.roots, key=lambda root: len(root.inside.parts))
         return (*own, *((root.path, root.inside, root.writable) for root in roots))
 
+    def tmpfs(self) -> tuple[Path, ...]:
+        """Inside paths at which a file system in memory lies that the run may write."""
+        places = (Path("/tmp"), Path("/dev/shm"), SHELL_HOME)  # noqa: S108 - the sandbox's own
+        return places if self.home is not None else (*places, HOME)
+
     def environment(self) -> dict[str, str]:
         """The variables every confined program needs, none of them the host's."""
         return {
@@ -223,6 +228,9 @@ def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], 
     out += [
         "--dev",
         "/dev",
+        "--dev-bind",
+        "/dev/full",
+        "/dev/zero",
         "--perms",
         "1777",
         "--size",

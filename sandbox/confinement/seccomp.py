@@ -27,14 +27,16 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NAMESPACES = 0x80 | 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _WORD = 0xFFFFFFFF
+_MAP_SHARED, _MAP_TYPE, _MAP_ANONYMOUS = 0x1, 0xF, 0x20
 _TMPFILE = 0o20000000  # the bit that is O_TMPFILE's alone; os.O_TMPFILE holds O_DIRECTORY as well
 _PER_LINUX, _ADDR_NO_RANDOMIZE, _QUERY = 0x0, 0x0040000, _WORD
 
 # What ordinary programs (shells, compilers, interpreters, git, the claude program) use. Absent on purpose,
 # among others: ptrace, process_vm_*, pidfd_getfd, kcmp; keyctl and friends; io_uring_*; userfaultfd; bpf;
 # perf_event_open; mount, unshare, setns, chroot and the new mount API; *_by_handle_at; openat2 (its mode is
-# behind a pointer); System V and POSIX message queues, semaphores and shared memory (memory no rlimit
-# bounds); clone3 (its flags are behind a pointer: glibc falls back to clone); clock and module calls.
+# behind a pointer); System V and POSIX message queues, semaphores and shared memory, memfd_create, and splice,
+# vmsplice and tee, whose pipes hold whole pages of files that are gone (memory that no rlimit bounds and the watch
+# cannot see); clone3 (its flags are behind a pointer: glibc falls back to clone); clock and module calls.
 ALLOWED = """
 accept accept4 access alarm arch_prctl bind brk cachestat capget capset chdir chmod chown clock_getres
 clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create
@@ -46,7 +48,7 @@ getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getre
 get_robust_list getrusage getsid getsockname getsockopt get_thread_area gettid gettimeofday getuid getxattr
 inotify_add_watch inotify_init inotify_init1 inotify_rm_watch ioctl ioprio_get ioprio_set kill
 landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link linkat listen
-listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise membarrier memfd_create mincore mkdir
+listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise membarrier mincore mkdir
 mkdirat mknod mknodat mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap nanosleep
 newfstatat open openat pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll
 ppoll prctl pread64 preadv preadv2 prlimit64 process_mrelease pselect6 pwrite64 pwritev pwritev2 read
@@ -57,10 +59,10 @@ sched_get_priority_max sched_get_priority_min sched_getscheduler sched_rr_get_in
 sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select sendfile sendmmsg sendmsg sendto
 setfsgid setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid
 setrlimit set_robust_list setsid setsockopt set_thread_area set_tid_address setuid setxattr shutdown
-sigaltstack signalfd signalfd4 splice stat statfs statx symlink symlinkat sync sync_file_range syncfs
-sysinfo tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
+sigaltstack signalfd signalfd4 stat statfs statx symlink symlinkat sync sync_file_range syncfs
+sysinfo tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
 timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlink unlinkat utime
-utimensat utimes vfork vmsplice wait4 waitid write writev
+utimensat utimes vfork wait4 waitid write writev
 """.split()  # noqa: SIM905 - a list this long reads best as text
 
 
@@ -139,6 +141,9 @@ def argument_filter(arch: str) -> bytes:
     refuse = library.ERRNO(errno.EPERM)
     for request in (_TIOCSTI, _TIOCLINUX):  # typing into, or driving, a terminal of the host
         _add(library, made, refuse, "ioctl", library.Arg(1, library.MASKED_EQ, _WORD, request))
+    # Memory shared without a file: of no file system, in no limit, and given back (MADV_DONTNEED) resident nowhere.
+    shared = library.Arg(3, library.MASKED_EQ, _MAP_TYPE | _MAP_ANONYMOUS, _MAP_SHARED | _MAP_ANONYMOUS)
+    _add(library, made, refuse, "mmap", shared)
     for bit in (0o4000, 0o2000):  # setuid and setgid files would outlive the sandbox, owned by the person
         for name, position in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1)):
             _add(library, made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))

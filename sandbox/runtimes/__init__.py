@@ -4,12 +4,13 @@ code.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from subprocess import PIPE
 from typing import Final, Literal, Protocol
 
 from sandbox import frames
-from sandbox.confinement import ConfinedProcess, Profile, Root
+from sandbox.confinement import ConfinedProcess, Excess, Profile, Root, spawn
 from sandbox.errors import SandboxError
 from sandbox.gate import Gate
 from sandbox.mcp_bridge import McpBridge
@@ -44,12 +45,24 @@ class Surroundings:
     model: str | None
     mcp: McpBridge
     model_secret: str = ""
+    _started: list[ConfinedProcess] = field(default_factory=list)
+
+    async def spawn(self, command: Sequence[str], env: Mapping[str, str], *, stderr: int = PIPE) -> ConfinedProcess:
+        """Start a program of the run. See `confinement.spawn`."""
+        process = await spawn(self.profile, command, env, stderr=stderr)
+        self._started.append(process)
+        return process
+
+    async def excess(self) -> Excess | None:
+        """Why one of the programs was killed for what it took of this machine, when all have ended; or None."""
+        found = [await process.excess() for process in self._started]
+        return next((one for one in found if one is not None), None)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended by itself. `reply`: the agent's last text. `reason`, `code`: why it failed, for
-    people. `exhausted`: the budget that it had no more of.
+    people. `exhausted`: the budget that it had no more of. `killed`: it took too much of this machine.
     """
 
     status: Literal["completed", "failed"]
@@ -58,6 +71,7 @@ class Outcome:
     reason: str | None = None
     code: int | None = None
     exhausted: Literal["turns", "usd"] | None = None
+    killed: bool = False
 
 
 class Runtime(Protocol):
@@ -79,7 +93,7 @@ class Runtime(Protocol):
 
     async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
         """Do the task. Every tool call passes `gate.judge` first; every process is started by
-        `confinement.spawn`. Cancelling ends it and all it started. SandboxError when it cannot start."""
+        `surroundings.spawn`. Cancelling ends it and all it started. SandboxError when it cannot start."""
 
 
 async def tell_left_behind(process: ConfinedProcess, surroundings: Surroundings) -> None:

@@ -26,7 +26,7 @@ import trio
 from claude_agent_sdk._internal.transport.subprocess_cli import SubprocessCLITransport
 
 from sandbox import frames
-from sandbox.confinement import HOME, MODEL_SOCKET, SHELL_LAUNCHER, ConfinedProcess, Profile, spawn
+from sandbox.confinement import HOME, MODEL_SOCKET, SHELL_LAUNCHER, ConfinedProcess, Profile
 from sandbox.errors import FrameError
 from sandbox.gate import Ruling
 from sandbox.runtimes import Outcome, Surroundings, Task, claude_mcp, tell_left_behind
@@ -45,7 +45,7 @@ async def run(task: Task, surroundings: Surroundings, program: Path) -> Outcome:
     """
     session = _Session(surroundings)
     options = _options(task, surroundings, session.hook, program)
-    transport = ConfinedTransport(options, surroundings.profile, surroundings.model_secret)
+    transport = ConfinedTransport(options, surroundings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.rule)
         try:
@@ -172,25 +172,25 @@ class _Held:
 
 
 class ConfinedTransport(sdk.Transport):
-    """The SDK's transport, with the program started by `confinement.spawn` and by nothing else.
+    """The SDK's transport, with the program started by `surroundings.spawn` and by nothing else.
 
     The SDK's own merges this process's environment into the program's and starts it unconfined. Of it only
     the command line is taken, so that the options mean what the pinned SDK says they mean.
     """
 
-    def __init__(self, options: sdk.ClaudeAgentOptions, profile: Profile, model_secret: str) -> None:
+    def __init__(self, options: sdk.ClaudeAgentOptions, surroundings: Surroundings) -> None:
         # As the SDK does for its own transport: `can_use_tool` is asked over stdio.
         asked = replace(options, can_use_tool=None, permission_prompt_tool_name="stdio")
         self._command: list[str] = SubprocessCLITransport("", asked)._build_command()
-        self._environment = environment(profile, model_secret)
-        self._profile = profile
+        self._environment = environment(surroundings.profile, surroundings.model_secret)
+        self._surroundings = surroundings
         self.process: ConfinedProcess | None = None
         self._writing = trio.Lock()
         self._stderr: deque[str] = deque(maxlen=_STDERR_KEPT)
 
     async def connect(self) -> None:
         """Start the program."""
-        self.process = await spawn(self._profile, self._command, self._environment)
+        self.process = await self._surroundings.spawn(self._command, self._environment)
 
     async def write(self, data: str) -> None:
         """One line to the program."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from sandbox import frames
-from sandbox.confinement import SHELL_LAUNCHER, ConfinedProcess, Root, interpreter, spawn
+from sandbox.confinement import SHELL_LAUNCHER, ConfinedProcess, Root, interpreter
 from sandbox.errors import FrameError, SandboxError
 from sandbox.runtimes import Outcome, Surroundings, Task, executor, tell_left_behind
 
@@ -48,7 +48,7 @@ class ScriptedRuntime:
         python, _ = interpreter()
         command = [python, "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
         profile = surroundings.profile
-        async with await spawn(profile, command, profile.environment(), stderr=subprocess.DEVNULL) as process:
+        async with await surroundings.spawn(command, profile.environment(), stderr=subprocess.DEVNULL) as process:
             outcome = await self._follow(task.script, _Hands(process), surroundings)
         await tell_left_behind(process, surroundings)
         return outcome

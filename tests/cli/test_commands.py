@@ -66,6 +66,12 @@ CASES = {
     "contacts": one(
         "GET /v1/contacts", {"trust": [edge()]}, "contacts", "alice@example.org (ally)", "Read, Glob, Grep", needs="S"
     ),
+    "alias": one(
+        "PATCH /v1/contacts/alice@example.org",
+        {"peer": "alice@example.org", "alias": "ally"},
+        "alias alice@example.org ally",
+        "alice@example.org is ally here",
+    ),
     "invite": one(
         "POST /v1/invitations",
         {"token": TOKEN, "to": "carol@example.org", "emailed": False, "link": "https://b.example/i#x"},

@@ -97,6 +97,19 @@ def test_bytes_that_changed_in_the_store(cli: Cli, api: FakeApi) -> None:
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_files_that_will_not_come(cli: Cli, api: FakeApi) -> None:
+    (here,) = stored(cli, ("a.txt", b"one"))
+    gone = {"name": "b.txt", "size": 3, "sha256": "1" * 64, "ready": False, "withheld": True}
+    returned(api, [here, gone])
+    outcome = cli("fetch", FIRST)
+    assert outcome.code == 0 and "b.txt did not come" in outcome.err
+    assert [path.name for path in Path("dispatch-abcd5555").iterdir()] == ["a.txt"]
+    returned(api, [gone])
+    outcome = cli("fetch", FIRST, "--to", "elsewhere", "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 410)
+    assert not Path("elsewhere").exists()
+
+
 def test_files_that_are_not_here_yet(cli: Cli, api: FakeApi) -> None:
     returned(api, [{"name": "a.txt", "size": 1, "sha256": "0" * 64}])
     assert cli("fetch", FIRST, "--json").document["error"]["code"] == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -166,18 +167,46 @@ FRAGMENTS = [
 ]
 
 
-def spent(fragment: str, length: int) -> float:
+def spent(work: Callable[[str], object], fragment: str, length: int) -> float:
     """Processor seconds for so many characters of a fragment again and again."""
     text = (fragment * (length // len(fragment) + 1))[:length]
     began = time.process_time()
-    masked(text)
+    work(text)
     return time.process_time() - began
+
+
+def grows_as_the_text(work: Callable[[str], object], fragment: str, length: int) -> bool:
+    """Four times the text: four times the work, where a pattern that looks back would make it sixteen."""
+    return spent(work, fragment, 4 * length) < 8 * spent(work, fragment, length) + 0.25
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_the_work_grows_as_the_text_does(fragment: str) -> None:
-    # Four times the text: four times the work, where a pattern that looks back would make it sixteen.
-    assert spent(fragment, 1_000_000) < 8 * spent(fragment, 250_000) + 0.25
+    assert grows_as_the_text(masked, fragment, 250_000)
+
+
+def test_a_pattern_that_looks_back_would_be_found() -> None:
+    assert not grows_as_the_text(lambda text: re.sub(r"a+b", "", text), "a", 12_000)
+
+
+@pytest.mark.parametrize("end", ["", "1(", "1\\"])
+def test_names_in_a_row_cost_no_more_than_names_alone(end: str) -> None:
+    """Within one run, as measured beside the same names one a line: not each of them looks through the rest of it."""
+    alone, in_a_row = "password=\n" * 40, "password=" * 40 + end + "\n"
+    assert spent(masked, in_a_row, 1_000_000) < 3 * spent(masked, alone, 1_000_000) + 0.25
+
+
+def test_a_value_may_be_long_and_what_follows_it_is_looked_at() -> None:
+    for text, out in (
+        (f"password={'a' * 399}1", "password=[masked: password]"),
+        (f"password={'a' * 401}1", None),
+        ("password=abc/def1ghi(", None),
+        ("password=abcdefg1/x(", "password=[masked: password]/x("),
+        ("password:=:abcdef1", "password:=[masked: password]"),
+        ("secret: Access-Key\\12", "secret: [masked: password]\\12"),
+        ("PASSWORD := İhunter22", "PASSWORD := [masked: password]"),
+    ):
+        assert masked(text)[0] == (text if out is None else out)
 
 
 @settings(max_examples=60)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 import trio.testing
 
 from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
+
+Kind = Callable[..., Any]
+"""SafeYamux, or another class that is made as it is."""
 
 
 class Pipe:
@@ -37,11 +41,11 @@ class Pipe:
 
 @asynccontextmanager
 async def raw_pair(
-    limits: YamuxLimits | None = None, *, lockstep: bool = False
+    limits: YamuxLimits | None = None, *, lockstep: bool = False, kind: Kind = SafeYamux
 ) -> AsyncIterator[tuple[SafeYamux, trio.StapledStream]]:
     """A connection that dialled, and the bare end of the pipe behind it."""
     near, far = trio.testing.lockstep_stream_pair() if lockstep else trio.testing.memory_stream_pair()
-    session = SafeYamux(Pipe(near, is_initiator=True), None, limits=limits or YamuxLimits())
+    session = kind(Pipe(near, is_initiator=True), None, limits=limits or YamuxLimits())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.start)
         await session.event_started.wait()
@@ -51,12 +55,12 @@ async def raw_pair(
 
 @asynccontextmanager
 async def session_pair(
-    limits: YamuxLimits | None = None, *, lockstep: bool = False
+    limits: YamuxLimits | None = None, *, lockstep: bool = False, kind: Kind = SafeYamux
 ) -> AsyncIterator[tuple[SafeYamux, SafeYamux]]:
     """Two connections: the first dialled, the second accepted. In lockstep a write waits until it is read."""
     near, far = trio.testing.lockstep_stream_pair() if lockstep else trio.testing.memory_stream_pair()
-    dialled = SafeYamux(Pipe(near, is_initiator=True), None, limits=limits or YamuxLimits())
-    accepted = SafeYamux(Pipe(far, is_initiator=False), None, limits=limits or YamuxLimits())
+    dialled = kind(Pipe(near, is_initiator=True), None, limits=limits or YamuxLimits())
+    accepted = kind(Pipe(far, is_initiator=False), None, limits=limits or YamuxLimits())
     async with trio.open_nursery() as nursery:
         for session in (dialled, accepted):
             nursery.start_soon(session.start)

@@ -1,7 +1,8 @@
 """Whole hosts over loopback TCP: who gets in, what a peer cannot break, what is left behind.
 
 "Stock" is what py-libp2p 0.8.1 does where ours was taken out: its Yamux built by SafeMuxer, its handlers left
-uncontained, and so on. Each docstring says how its test was seen to fail.
+uncontained, and so on. Each docstring says how its test was seen to fail; that the attacks succeed on the library as it
+comes is in test_stock.py.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,17 +18,20 @@ import pytest
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from libp2p.utils.varint import encode_delim
 from multiaddr import Multiaddr
+from trio.testing import MockClock
 
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
-from peer.mesh.host import MeshHost, MeshLimits
+from peer.mesh.host import MULTISTREAM, MeshHost, MeshLimits
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable
 from tests.mesh.harness import LOOPBACK, count_tasks, make_host, two_hosts, until
+from tests.mesh.stock import plaintext_thief
 
 ECHO = "/test/echo/1"
 
@@ -46,11 +51,15 @@ async def answers(host: MeshHost, peer_id: str) -> bool:
         await stream.reset()
 
 
+def port_of(host: MeshHost) -> int:
+    return int(Multiaddr(host.addresses()[0]).value_for_protocol("tcp"))
+
+
 # --- who gets in
 
 
 async def test_a_stream_carries_the_peer_id_that_noise_proved() -> None:
-    """Fault 17."""
+    """Fault 17. Seen to fail with another peer id on the stream than the handshake's."""
     seen: list[str] = []
 
     async def note(stream: Stream) -> None:
@@ -67,7 +76,7 @@ async def test_a_stream_carries_the_peer_id_that_noise_proved() -> None:
 
 
 async def test_another_peer_at_the_address_is_not_taken_for_the_one_dialled() -> None:
-    """Fault 17."""
+    """Fault 17. Seen to fail with a handshake that is not told whom it should meet: "cleo" was connected."""
     async with two_hosts() as (ana, ben):
         cleo = make_host().peer_id
         lied = [address.replace(ben.peer_id, cleo) for address in ben.addresses()]
@@ -77,23 +86,35 @@ async def test_another_peer_at_the_address_is_not_taken_for_the_one_dialled() ->
 
 
 async def test_nobody_gets_in_by_plaintext_as_a_contact() -> None:
-    """Fault 1. With stock security options the victim has a connection from "ana", made with her public key only."""
-    ana = create_new_key_pair(os.urandom(32))
+    """Fault 1. Seen to fail with stock security options: there was a connection from "ana", by her public key only."""
+    ana = create_new_key_pair(os.urandom(32)).public_key
     ben = make_host()
-    thief = new_host(
-        key_pair=ana, sec_opt={PLAINTEXT_PROTOCOL_ID: InsecureTransport(ana)}, listen_addrs=[Multiaddr(LOOPBACK)]
-    )
-    async with ben.running(), thief.run([]):
+    pair, plaintext = plaintext_thief(ana, os.urandom(32))
+    thief = new_host(key_pair=pair, sec_opt=plaintext)
+    async with ben.running(), thief.run([Multiaddr(LOOPBACK)]):
         target = PeerInfo(ID.from_base58(ben.peer_id), [Multiaddr(ben.addresses()[0])])
         with pytest.raises(Exception, match="unable to connect"):
             await thief.connect(target)
-        assert not ben.connected(ID.from_pubkey(ana.public_key).to_base58())
+        assert not ben.connected(ID.from_pubkey(ana).to_base58())
+
+
+@pytest.mark.parametrize("protocol", ["/secio/1.0.0", "/plaintext/2.0.0"])
+async def test_no_other_handshake_than_noise_is_taken_up(protocol: str) -> None:
+    """Fault 1. Seen to fail with stock security options, which said yes to both."""
+    ben = make_host()
+    async with ben.running(), await trio.open_tcp_stream("127.0.0.1", port_of(ben)) as stranger:
+        await stranger.send_all(encode_delim(MULTISTREAM) + encode_delim(protocol.encode()))
+        said = b""
+        with trio.fail_after(20):
+            while (more := await stranger.receive_some()) and b"na" not in said + more:
+                said += more
+        assert said + more == encode_delim(MULTISTREAM) + encode_delim(b"na")
 
 
 async def test_a_stranger_is_refused_counted_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Fault 16. Seen to fail with the stock Noise transport: its gate knows IP addresses only."""
+    """Fault 16. Seen to fail without the question in `secure_inbound`: stock's own gate knows IP addresses only."""
     monkeypatch.chdir(tmp_path)
     ana, cleo = make_host(), make_host()
     ben = make_host(admits=lambda peer_id: peer_id == ana.peer_id)
@@ -114,6 +135,7 @@ async def test_a_stranger_is_refused_counted_and_leaves_no_trace(
 
 
 async def test_a_peer_no_longer_admitted_is_dropped_and_stays_out() -> None:
+    """Seen to fail without the question in `secure_inbound`, and without the one in `secure_outbound`."""
     admitted = {"all": True}
     ana = make_host()
     ben = make_host(admits=lambda _: admitted["all"])
@@ -135,7 +157,7 @@ async def test_a_peer_no_longer_admitted_is_dropped_and_stays_out() -> None:
 
 
 async def test_what_escapes_a_handler_ends_its_stream_only() -> None:
-    """Fault 2. Stock: the exception ends `host.run()`, and with it this test."""
+    """Fault 2. Seen to fail with the handler uncontained: the exception ended `running()`, and with it this test."""
 
     async def fail(stream: Stream) -> None:
         raise RuntimeError("bug")
@@ -146,15 +168,26 @@ async def test_what_escapes_a_handler_ends_its_stream_only() -> None:
         with pytest.raises(Unavailable):  # in the opening or just after it
             stream = await ana.open_stream(ben.peer_id, "/test/fail/1")
             await stream.receive(max_bytes=10, deadline=30)
-        for name in (b"\xff\xfe\n", b"\n", b"/multistream/1.0.0"):
-            raw = await ana._live(ben.peer_id)[-1].new_stream()
-            await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
-            await raw.close()
+        assert await answers(ana, ben.peer_id)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe\n", b"\n", b"/multistream/1.0.0"])
+async def test_a_bad_stream_name_ends_its_stream_only(name: bytes) -> None:
+    """Fault 2. Seen to fail with the handler uncontained for the first, which is not UTF-8: the host ended."""
+    async with two_hosts() as (ana, ben):
+        ben.handle(ECHO, echo)
+        raw = await ana._live(ben.peer_id)[-1].new_stream()
+        await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
+        await raw.close()
+        with trio.fail_after(20), suppress(StreamError):  # answered or reset: it is over
+            while await raw.read(100):
+                pass
         assert await answers(ana, ben.peer_id)
 
 
 async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
-    """Fault 4. Stock: the other end cannot decrypt what follows, and the connection ends."""
+    """Fault 4. Seen to fail with stock Yamux, and with ours writing to the connection from the writer's own task: the
+    other end could not decrypt what followed, and the connection ended."""
     chance = random.Random(4)
 
     async def sink(stream: Stream) -> None:
@@ -191,7 +224,9 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
 
 
 async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
-    """Fault 5 through whole hosts; test_yamux.py has the deadlock itself."""
+    """Fault 5 through whole hosts, over sockets that hold little. Seen to fail with stock Yamux: nothing moved.
+    test_yamux.py has the deadlock without sockets.
+    """
     size = 24_000_000
 
     async def both_ways(stream: Stream) -> None:
@@ -208,6 +243,11 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
     async with two_hosts() as (ana, ben):
         ben.handle("/test/both/1", both_ways)
         ben.handle(ECHO, echo)
+        await until(lambda: ben.connected(ana.peer_id))
+        for connection in (ana._live(ben.peer_id)[-1], ben._live(ana.peer_id)[-1]):
+            tcp = connection.muxed_conn.secured_conn.conn.conn.stream.stream.socket
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         stream = await ana.open_stream(ben.peer_id, "/test/both/1")
         done = trio.Event()
         with trio.fail_after(30):
@@ -226,24 +266,31 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
 
 
 async def test_cancelled_opens_use_nothing_up() -> None:
-    """Fault 6. Stock: every one leaves its entry and its slot, and the 257th open waits for ever."""
-    chance = random.Random(6)
+    """Fault 6. Seen to fail without the reset of what was not negotiated, and without the shield around the opening:
+    streams stayed open. Stock keeps an entry and a slot of each, and its 257th open waits for ever.
+    """
     async with two_hosts() as (ana, ben):
         ben.handle(ECHO, echo)
-        for _ in range(260):
+        near, far = ana._live(ben.peer_id)[-1], ben._live(ana.peer_id)[-1]
+        for number in range(260):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ana.open_stream, ben.peer_id, ECHO)
-                for _ in range(chance.randrange(12)):
+
+                async def open_one() -> None:
+                    await (await ana.open_stream(ben.peer_id, ECHO)).reset()
+
+                nursery.start_soon(open_one)
+                for _ in range(number % 20):  # cancelled at each of the first twenty steps of an opening
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
+            # At once, not when the other side's patience with an unnamed stream is over.
+            assert not near.muxed_conn.streams and not near.streams
         assert await answers(ana, ben.peer_id)
-        near, far = ana._live(ben.peer_id)[-1], ben._live(ana.peer_id)[-1]
-        await until(lambda: not near.muxed_conn.streams and not far.muxed_conn.streams)
-        assert not near.streams and not far.streams
+        await until(lambda: not far.muxed_conn.streams and not far.streams)
 
 
 async def test_connections_of_a_lifetime_use_up_no_slots() -> None:
-    """Fault 3. Stock holds each inbound slot, and its task, until the swarm stops: the fifth is refused here."""
+    """Fault 3. Seen to fail with the stock handler of inbound connections, which holds each slot until the swarm stops
+    (the fifth was refused), and with a task that waits for that (its tasks stayed)."""
     limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=2, connections=4))
     async with two_hosts(limits=limits) as (ana, ben):
         await until(lambda: ben.connected(ana.peer_id))
@@ -261,8 +308,7 @@ async def test_half_open_connections_keep_nobody_out() -> None:
     limits = MeshLimits(swarm=SwarmLimits(pending_handshakes=16, connections=20, handshake=300))
     ana, ben = make_host(), make_host(limits=limits)
     async with ana.running(), ben.running():
-        port = int(Multiaddr(ben.addresses()[0]).value_for_protocol("tcp"))
-        strangers = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(60)]
+        strangers = [await trio.open_tcp_stream("127.0.0.1", port_of(ben)) for _ in range(60)]
         await until(lambda: len(ben._swarm._handshakes) == 16)
         with trio.fail_after(20):
             await ana.connect(ben.peer_id, ben.addresses())
@@ -301,7 +347,7 @@ async def test_both_sides_dialling_at_once_breaks_nothing() -> None:
 
 
 async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None:
-    """Faults 9 and 10. Stock tries one TCP address, and for as long as that takes."""
+    """Fault 10. Seen to fail with stock's `connect`, with the first address alone, and with one after the other."""
     limits = MeshLimits(dial=10)
     ana, ben = make_host(limits=limits), make_host()
     with socket.socket() as silent:
@@ -315,7 +361,7 @@ async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None
 
 
 async def test_dialling_gives_up_at_its_deadline() -> None:
-    """Fault 9. Stock has no deadline: the silent address is waited for until it answers."""
+    """Fault 9. Seen to fail without the deadline: the silent address was waited for until the handshake's."""
     ana = make_host(limits=MeshLimits(dial=0.5))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -325,22 +371,28 @@ async def test_dialling_gives_up_at_its_deadline() -> None:
                 await ana.connect(make_host().peer_id, [f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"])
 
 
-async def test_connecting_has_no_fixed_delay() -> None:
-    """Fault 9. Stock `connect` waits 250 ms after the dial succeeded."""
-    ana = make_host()
-    times = []
-    async with ana.running():
-        for _ in range(5):
-            ben = make_host()
-            async with ben.running():
-                start = trio.current_time()
+async def test_connecting_has_no_fixed_delay(mock_clock: MockClock) -> None:
+    """Fault 9. On a clock that stands still: whatever waits for time to pass, waits for ever. Seen to fail with stock's
+    `connect`, which waits 250 ms after the dial succeeded, and with such a wait of our own.
+    """
+    ana, ben, through = make_host(), make_host(), threading.Event()
+    async with ana.running(), ben.running():
+        async with trio.open_nursery() as nursery:
+
+            async def connect() -> None:
                 await ana.connect(ben.peer_id, ben.addresses())
-                times.append(trio.current_time() - start)
-    assert min(times) < 0.2
+                through.set()
+
+            nursery.start_soon(connect)
+            await trio.to_thread.run_sync(through.wait, 20)  # real seconds, because trio's do not pass
+            nursery.cancel_scope.cancel()
+        mock_clock.rate = 1.0  # stopping may take its time
+        assert ana.connected(ben.peer_id)
 
 
 async def test_a_peer_that_comes_back_is_reached_at_once() -> None:
-    """Fault 11. Stock remembers a failed dial for 60 s and does not even try."""
+    """Fault 11. Seen to fail with stock's `dial_peer` in place of `dial_addr`: it remembers a failed dial for 60 s and
+    does not even try."""
     seed = os.urandom(32)
     ana, ben = make_host(), make_host(seed=seed)
     async with ana.running():
@@ -355,23 +407,25 @@ async def test_a_peer_that_comes_back_is_reached_at_once() -> None:
 
 
 async def test_the_host_dials_nobody_by_itself() -> None:
-    """Fault 16. Stock's connector dials a known peer right at the start, low watermark 0 or not."""
-    ana, ben = make_host(), make_host()
+    """Fault 16. Beside a host with the stock connector, which dials whom it knows right at the start, low watermark 0
+    or not. Seen to fail with that connector in ours."""
+    ana, stock, ben = make_host(), new_host(), make_host()
     dialled: list[str] = []
     ben.on_connected(dialled.append)
     async with ben.running():
-        ana._host.peerstore.add_addrs(ID.from_base58(ben.peer_id), [Multiaddr(ben.addresses()[0])], 3600)
-        async with ana.running():
-            with trio.move_on_after(0.5):
-                await until(lambda: bool(dialled))
-    assert dialled == []
+        known = ID.from_base58(ben.peer_id), [Multiaddr(ben.addresses()[0])], 3600
+        ana._host.peerstore.add_addrs(*known)
+        stock.get_peerstore().add_addrs(*known)
+        async with ana.running(), stock.run([Multiaddr(LOOPBACK)]):
+            await until(lambda: stock.get_id().to_base58() in dialled)
+            assert ana.peer_id not in dialled
 
 
 # --- what is left behind
 
 
 async def test_a_taken_port_is_said() -> None:
-    """Fault 13. Stock listens beside the other one (SO_REUSEPORT) and each gets half of the connections."""
+    """Fault 13. Seen to fail without the probing bind: it listened beside the other one, as stock does."""
     async with two_hosts() as (ana, _):
         address = ana.addresses()[0].rsplit("/p2p/")[0]
         with pytest.raises(Conflict):
@@ -386,7 +440,7 @@ async def test_an_address_that_is_not_ours_is_said() -> None:
 
 
 async def test_stopping_leaves_no_descriptor_open() -> None:
-    """Fault 15. Stock leaves the sockets of live connections when a host stops."""
+    """Fault 15. Seen to fail without `_close_everything`: sockets of live connections were left."""
 
     def descriptors() -> set[str]:
         return {entry.name for entry in Path("/proc/self/fd").iterdir()}

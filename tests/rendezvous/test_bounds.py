@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 import time
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from starlette.responses import Response
 
 from peer.protocol.errors import RateLimited, Unavailable
 from rendezvous import web
+from rendezvous.connections import ConnectionLimits
 from rendezvous.ratelimit import Buckets, TooMany, network_of
 from rendezvous.storage.database import Database, migrations
 from rendezvous.storage.upkeep import purge
@@ -71,6 +73,39 @@ async def test_every_refusal_is_problem_details(broker: Running, method: str, pa
     assert response.headers["content-security-policy"].startswith("default-src 'none'")
     assert response.headers["cache-control"] == "no-store"
     assert "server" not in response.headers
+
+
+async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
+    """Seen to fail without either limit, and where Hypercorn ends a connection, a minute after its client."""
+
+    async def held(host: str, count: int, stack: AsyncExitStack) -> list[trio.SocketStream]:
+        """Open connections from one address; return those that the broker kept."""
+        kept = []
+        for _ in range(count):
+            stream = await trio.open_tcp_stream(at, port, local_address=host)
+            with trio.fail_after(20), suppress(trio.BrokenResourceError):
+                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                if await stream.receive_some():
+                    kept.append(await stack.enter_async_context(stream))
+                    continue
+            await stream.aclose()
+        return kept
+
+    limits = ConnectionLimits(total=4, per_network=2)
+    async with running_broker(tmp_path / "broker", limits=limits) as broker, AsyncExitStack() as stack:
+        at, port = "127.0.0.1", int(broker.url.rpartition(":")[2])
+        first = await held("127.0.0.2", 4, stack)
+        assert len(first) == 2
+        assert len(await held("127.0.0.3", 1, stack)) == 1
+        assert len(await held("127.0.0.4", 2, stack)) == 1
+        await first[0].aclose()
+        with trio.fail_after(20):
+            while not await held("127.0.0.5", 1, stack):  # until the broker has noticed
+                await trio.lowlevel.checkpoint()
+    proxied = running_broker(tmp_path / "proxied", limits=limits, behind_proxy=True)
+    async with proxied as broker, AsyncExitStack() as stack:
+        at, port = "127.0.0.1", int(broker.url.rpartition(":")[2])
+        assert len(await held("127.0.0.2", 6, stack)) == 4
 
 
 async def test_a_body_of_another_type_is_refused(broker: Running) -> None:

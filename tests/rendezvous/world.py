@@ -28,6 +28,7 @@ from peer.protocol import base64url, codec, names
 from peer.protocol.statements import BrokerRequest, Invitation, sign_by_device
 from peer.state_folder import StateFolder
 from rendezvous.broker import Broker, Settings, wall_clock
+from rendezvous.connections import ConnectionLimits
 from rendezvous.mail import Mailer
 from rendezvous.main import _listen, serve_on, server_config
 from rendezvous.storage.database import Database
@@ -67,6 +68,7 @@ async def running_broker(
     mailer: Mailer | None = None,
     port: int = 0,
     behind_proxy: bool = False,
+    limits: ConnectionLimits | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
@@ -77,9 +79,12 @@ async def running_broker(
     settings = Settings(public_url=url, data=data, dev=dev, behind_proxy=behind_proxy)
     broker = Broker(settings, database=database, secret=secret, mailer=mailer, clock=clock)
     started, stop = trio.Event(), trio.Event()
+    bounds = {} if limits is None else {"limits": limits}
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(serve_on, broker, listener, server_config(), started=started, stop=stop))
+            nursery.start_soon(
+                partial(serve_on, broker, listener, server_config(), started=started, stop=stop, **bounds)
+            )
             await started.wait()
             try:
                 yield Running(url, clock, broker)

@@ -79,9 +79,11 @@ class Node:
 
 @asynccontextmanager
 async def dp_agent(
-    respond: Respond = allow, *, stderr: int | None = None, home: Path | None = None
+    respond: Respond = allow, *, stderr: int | None = None, home: Path | None = None, patch: str = ""
 ) -> AsyncIterator[Node]:
-    """dp-agent as a real process, with an environment that holds a secret no run may see."""
+    """dp-agent as a real process, with an environment that holds a secret no run may see. `patch`: Python to run in it
+    before it begins.
+    """
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home or os.environ["HOME"]),
@@ -89,7 +91,7 @@ async def dp_agent(
         "DISPATCH_CANARY_SECRET": "in-the-daemons-environment",
     }
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "sandbox.agent"],
+        [sys.executable, "-c", f"{patch}\nfrom sandbox.agent import main\nmain()"],
         stdin=PIPE,
         stdout=PIPE,
         stderr=stderr,

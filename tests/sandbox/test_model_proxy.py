@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from sandbox.errors import SandboxError
 from sandbox.model_proxy import ModelProxy, ProxyLimits
@@ -315,6 +316,65 @@ async def test_requests_under_way_count_against_the_budget(tmp_path: Path) -> No
             assert statuses == [403, 403]
             model.hold.set()
         assert sorted(statuses) == [200, 200, 403, 403]
+
+
+async def test_turns_are_whole_answers(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        proxy = ModelProxy(model.url, KEY, budget_usd=5, max_turns=2)
+        async with door(proxy, tmp_path) as client:
+
+            async def ask(path: str = "/v1/messages", **more: Any) -> httpx.Response:
+                return await client.post(path, json={**BODY, **more})
+
+            assert (await ask()).status_code == 200
+            model.answer_with = (529, {"content-type": "application/json"}, b"{}")
+            assert (await ask()).status_code == 529
+            model.answer_with = None
+            assert (await ask("/v1/messages/count_tokens")).status_code == 200
+            assert not proxy.turns_exhausted.is_set()
+            assert (await ask(stream=True)).status_code == 200
+            assert (proxy.usage.turns, proxy.turns_exhausted.is_set()) == (2, False)
+            refused = await ask()
+            assert refused.status_code == 403 and "budget of 2 turns" in error_of(refused)
+            assert (await ask("/v1/messages/count_tokens")).status_code == 200
+        assert proxy.turns_exhausted.is_set() and len(model.seen) == 5
+
+
+async def test_answers_at_once_are_turns_too(tmp_path: Path) -> None:
+    with serving(FakeModel([say("x")])) as model:
+        model.hold.clear()
+        async with (
+            door(ModelProxy(model.url, KEY, budget_usd=5, max_turns=2), tmp_path) as client,
+            trio.open_nursery() as nursery,
+        ):
+            statuses: list[int] = []
+
+            async def one() -> None:
+                statuses.append((await client.post("/v1/messages", json=BODY, timeout=30)).status_code)
+
+            for _ in range(5):
+                nursery.start_soon(one)
+            with trio.fail_after(10):
+                while len(model.seen) < 2:
+                    await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.2)
+            assert (len(model.seen), statuses) == (2, []), "the others wait to see what becomes of these"
+            model.hold.set()
+        assert sorted(statuses) == [200, 200, 403, 403, 403] and len(model.seen) == 2
+
+
+async def test_answers_that_break_off_are_not_turns_but_bounded(tmp_path: Path) -> None:
+    """As a program would cause them that wants all but an answer's last byte."""
+    with serving(FakeModel([say("x")])) as model:
+        limits = ProxyLimits(response_bytes=100)
+        proxy = ModelProxy(model.url, KEY, budget_usd=5, max_turns=1, limits=limits)
+        async with door(proxy, tmp_path) as client:
+            for _ in range(11):
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await client.post("/v1/messages", json={**BODY, "stream": True})
+            assert (proxy.usage.turns, proxy.usage.broken_off, proxy.turns_exhausted.is_set()) == (0, 11, False)
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 403
+        assert proxy.turns_exhausted.is_set() and len(model.seen) == 11
 
 
 async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:

@@ -217,14 +217,39 @@ async def test_the_turns_of_the_budget_end_a_run(tmp_path: Path) -> None:
             claude(tmp_path, model, approval="auto", budget=frames.Budget(turns=2), tools=["Glob"])
         )
     assert (finished.status, finished.code) == ("failed", 429)
-    assert re.fullmatch(r"the run's budget of 2 turns is used up: [23] were used", finished.reason or ""), (
-        finished.reason
-    )
+    assert finished.reason == "the run's budget of 2 turns is used up: 2 were used"
+    assert (finished.usage.turns, len(model.main_requests())) == (2, 2)
     assert {offered["name"] for offered in model.requests[0].body["tools"]} & {
         "Bash",
         "Read",
         "Write",
     } == set()
+
+
+async def test_a_run_of_exactly_its_turns_is_never_cut(tmp_path: Path) -> None:
+    """Not though the model was busy twice, and its answers were asked for anew."""
+    busy = {"error": {"status": 529, "type": "overloaded_error", "message": "busy"}, "times": 2}
+    model = says(busy, *[{"tools": [tool("Glob", pattern="*")]}] * 2, {"text": "Done."})
+    async with model.running(), dp_agent() as node:
+        finished = await node.run(claude(tmp_path, model, approval="auto", budget=frames.Budget(turns=3)))
+    assert (finished.status, finished.reply, finished.usage.turns) == ("completed", "Done.", 3), finished.reason
+    assert len(model.main_requests()) == 5
+
+
+async def test_a_program_that_does_not_count_its_turns_is_ended_from_outside(tmp_path: Path) -> None:
+    endless = """
+from dataclasses import replace
+from sandbox.runtimes import claude_session as session
+options = session._options
+session._options = lambda *given: replace(options(*given), max_turns=None)
+"""
+    model = says(*[{"tools": [tool("Glob", pattern="*")]}] * 20)
+    async with model.running(), dp_agent(patch=endless) as node:
+        begin = claude(tmp_path, model, approval="auto", budget=frames.Budget(turns=2), tools=["Glob"])
+        finished = await node.run(begin)
+    assert (finished.status, finished.code) == ("failed", 429)
+    assert finished.reason == "the run's budget of 2 turns is used up: 2 were used"
+    assert (finished.usage.turns, len(model.main_requests())) == (2, 2)
 
 
 async def test_the_money_of_the_budget_ends_a_run(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ prlimit64 302 261
 personality 135 92
 landlock_restrict_self 446 446
 mseal 462 462
+mmap 9 222
+memfd_create 319 279
+splice 275 76
+tee 276 77
+vmsplice 278 75
 """
 ROWS = [line.split() for line in TABLE.strip().splitlines()]
 NUMBERS = {arch: {row[0]: int(row[column]) for row in ROWS} for arch, column in (("X86_64", 1), ("AARCH64", 2))}
@@ -97,7 +102,7 @@ def verdict(arch: str, name: str, *arguments: int) -> int:
             "userfaultfd",
             "io_uring_setup",
         ),
-        *("clone3", "perf_event_open", "shmget", "setns", "mseal"),
+        *("clone3", "perf_event_open", "shmget", "setns", "mseal", "memfd_create", "splice", "tee", "vmsplice"),
     ],
 )
 def test_dangerous_calls_do_not_exist(arch: str, name: str) -> None:
@@ -141,6 +146,11 @@ HIGH = 1 << 32
         ("openat", (0, 0, 0o101, 0o4755), errno.EPERM),
         ("openat", (0, 0, 0o20200001, 0o644), 0),
         ("openat", (0, 0, 0o20200001, 0o4755), errno.EPERM),  # O_TMPFILE makes a file too, and linkat names it
+        ("mmap", (0, 4096, 3, 0x22), 0),  # private, without a file
+        ("mmap", (0, 4096, 3, 0x01), 0),  # shared, a file's
+        ("mmap", (0, 4096, 3, 0x21), errno.EPERM),
+        ("mmap", (0, 4096, 3, 0x40021), errno.EPERM),  # MAP_HUGETLB
+        ("mmap", (0, 4096, 3, HIGH | 0x21), errno.EPERM),
         ("personality", (0xFFFFFFFF,), 0),
         ("personality", (0x0400000,), errno.ENOSYS),  # READ_IMPLIES_EXEC
     ],

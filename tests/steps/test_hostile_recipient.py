@@ -11,7 +11,7 @@ import pytest
 from peer.dispatches import reports
 from peer.protocol import fields
 from peer.protocol.answers import Answer
-from peer.protocol.statements import Decision, Events, FileRef, Letter, Result
+from peer.protocol.statements import Decision, Events, FileRef, Letter, Result, Revocation
 from peer.steps import receiving
 from peer.store import dispatches, lists, trace, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
@@ -209,3 +209,14 @@ def test_a_returned_file_that_is_refused_is_not_asked_for_again(pair: tuple[Cloc
     alice.step(lambda db, context, effects: receiving.files_refused(db, context, item, "no such file", effects))
     assert dispatches.awaited_files(alice.db) == []
     assert [file["ready"] for file in shown(alice, dispatch_id)["result"]["files"]] == [False]
+
+
+def test_files_of_an_edge_that_was_revoked_do_not_come(pair: tuple[Clock, Person, Person]) -> None:
+    """Seen to fail where a revocation leaves them awaited: the sender kept asking, and the person kept waiting."""
+    _, alice, mallory = pair
+    dispatch_id = under_way(alice, mallory)
+    assert result(mallory, alice, dispatch_id, files=(FileRef("a.bin", 10, bytes(32)),)).code == 200
+    assert say(mallory, alice, Revocation, edge_id=alice.row(dispatch_id).edge_id).code == 200
+    assert dispatches.awaited_files(alice.db) == []
+    (file,) = shown(alice, dispatch_id)["result"]["files"]
+    assert (file["ready"], file["withheld"]) == (False, True)

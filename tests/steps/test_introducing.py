@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound
 from peer.protocol.statements import (
     Acceptance,
     Confirmation,
@@ -19,7 +19,8 @@ from peer.protocol.statements import (
     sign_by_device,
     sign_by_root,
 )
-from peer.steps import granting, introducing
+from peer.steps import granting, introducing, sending
+from peer.steps.sending import Draft
 from peer.store import contacts, edges, invitations
 from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
 
@@ -150,6 +151,64 @@ def test_invitations_for_somebody_else_or_from_somebody_blocked_are_ignored(tmp_
         assert carol.step(lambda db, context, _: introducing.received(db, context, made.row.raw)) is None
         bob.step(lambda db, context, effects: granting.block(db, context, alice.user, effects))
         assert bob.step(lambda db, context, _: introducing.received(db, context, made.row.raw)) is None
+
+
+def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
+    """Seen to fail with aliases compared as they are written."""
+    with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
+        connect(alice, bob)
+        connect(alice, carol)
+
+        def call(person: Person, alias: str) -> None:
+            alice.step(lambda db, _context, effects: granting.set_alias(db, person.user, alias, effects))
+
+        call(bob, "Bo")
+        with pytest.raises(Conflict, match=bob.user):
+            call(carol, "bO")
+        call(bob, "Bo")
+        call(bob, "")
+        call(carol, "bO")
+        with pytest.raises(NotFound):
+            call(alice, "Me")
+
+
+def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Person]) -> None:
+    """Seen to fail with the revocation purged, and with blocked devices never connected to again, or for ever."""
+    _, alice, bob = pair
+    connect(alice, bob)
+    change = bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=True))
+    bob.step(lambda db, context, effects: granting.block(db, context, alice.user, effects))
+    assert [item.kind for item in bob.waiting(alice)] == ["revocation"]
+    assert contacts.owed_to_blocked(bob.db) == [alice.device]
+    assert contacts.devices(bob.db) == []
+    bob.effects.contacts_changed = False
+    assert [(kind, answer.code) for kind, answer in bob.deliver(alice)] == [("revocation", 200)]
+    assert edges.get(alice.db, change.edge_id).status == "revoked"  # type: ignore[union-attr]
+    assert contacts.owed_to_blocked(bob.db) == [] and bob.effects.contacts_changed
+    # What she still says is not taken in.
+    with pytest.raises(Forbidden):
+        alice.step(lambda db, context, effects: sending.compose(db, context, Draft(bob.user, "Hello?", 60), effects))
+
+
+def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, Person, Person]) -> None:
+    """Nothing is noted before the broker's word; what it did while this device was down is learned from its list."""
+    _, alice, bob = pair
+    token = invite(alice, bob)
+    alice.step(lambda db, _context, _effects: introducing.withdrawable(db, token))
+    raw = accept(bob, token)
+    assert alice.receive(bob, raw).code == 403  # not a contact yet: it comes by the broker
+    alice.step(lambda db, context, effects: introducing.on_answer(db, context, raw, effects))
+    for late in (introducing.withdrawable, introducing.withdraw):
+        with pytest.raises(Conflict):
+            alice.step(lambda db, _context, _effects, late=late: late(db, token))
+    alice.step(lambda db, _context, _effects: introducing.learned_withdrawn(db, token))  # the broker lies
+    assert invitations.get(alice.db, token).status == "accepted"  # type: ignore[union-attr]
+    bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+    alice.receive(bob, bob.waiting(alice)[0].raw)
+    later = alice.step(lambda db, context, _: introducing.invite(db, context, bob.user)).row.token
+    assert later != token
+    alice.step(lambda db, _context, _effects: introducing.learned_withdrawn(db, later))
+    assert invitations.get(alice.db, later).status == "withdrawn"  # type: ignore[union-attr]
 
 
 def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Person, Person]) -> None:

@@ -146,6 +146,8 @@ def test_names_of_nothing(pair: Pair) -> None:
         (404, lambda c: c.decline_invitation(absent)),
         (404, lambda c: c.trust("nobody@example.org")),
         (404, lambda c: c.revoke_trust("nobody@example.org")),
+        (404, lambda c: c.name_contact("nobody@example.org", "Nobody")),
+        (422, lambda c: c.name_contact(alice.email, "alice@home")),
         (422, lambda c: c.accept_invitation("rubbish", {"tools": "Read"})),
         (422, lambda c: c.accept_invitation(f"{bob.broker.url}/i#{absent}.cut", {"tools": "Read"})),
         (422, lambda c: c.invite("no address")),

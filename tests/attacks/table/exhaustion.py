@@ -1,13 +1,14 @@
 # ruff: noqa: PTH123
 """Using up the machine. Each takes more than its bound at once, so that little is really taken."""
 
+import ctypes
 import errno
 import mmap
 import os
 import resource
 from typing import Any
 
-from tests.attacks.inside import attack
+from tests.attacks.inside import SHELL, attack, checked, libc
 
 GIB = 1024**3
 NORESERVE = 0x4000
@@ -40,9 +41,47 @@ def one_large_file(a: Any) -> None:
     os.ftruncate(handle, 2 * GIB + 1)
 
 
-@attack("EFBIG")
-def one_large_file_in_memory(a: Any) -> None:
-    os.ftruncate(os.memfd_create("large"), 2 * GIB + 1)
+@attack("ENOSYS")
+def memory_as_a_file(a: Any) -> None:
+    """Nobody's resident memory, of no file system, and no limit of a process counts it."""
+    os.truncate(os.memfd_create("large"), GIB)
+
+
+@attack("EPERM")
+def memory_shared_without_a_file(a: Any) -> None:
+    """Given back page by page it is resident in no process, yet all there; of many pieces one page each can stay."""
+    shared = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    shared.write(b"x" * (1 << 20))
+    shared.madvise(mmap.MADV_DONTNEED)
+    assert shared[4096:4097] == b"x"
+
+
+@attack("ENODEV")
+def memory_behind_dev_zero(a: Any) -> None:
+    """The same as memory without a file, when the device is mapped."""
+    mmap.mmap(os.open("/dev/zero", os.O_RDWR), 1 << 20, flags=mmap.MAP_SHARED).close()
+
+
+@attack("ENOSYS")
+def pages_given_to_a_pipe(a: Any) -> None:
+    """One byte holds the whole page, of up to 2 MiB, when its process has long forgotten it."""
+    page = ctypes.create_string_buffer(4096)
+    _, writing = os.pipe()
+    checked(libc().vmsplice(writing, (ctypes.c_size_t * 2)(ctypes.addressof(page), 1), 1, 0), "vmsplice")
+
+
+@attack("ENOSYS")
+def pages_of_a_file_kept_in_a_pipe(a: Any) -> None:
+    _, writing = os.pipe()
+    checked(libc().splice(os.open("/usr/bin/env", os.O_RDONLY), None, writing, None, ctypes.c_size_t(1), 0), "splice")
+
+
+@attack("ENOSYS")
+def pages_kept_in_a_second_pipe(a: Any) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    _, second = os.pipe()
+    checked(libc().tee(reading, second, ctypes.c_size_t(1), 0), "tee")
 
 
 @attack("ENOSPC")
@@ -108,6 +147,14 @@ def more_than_its_turn_of_the_processor(a: Any) -> None:
 @attack("EPERM", root_only=True, machine=True)
 def real_time(a: Any) -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
+@attack("EPERM", shell="EACCES", places=(SHELL,), machine=True)
+def somebody_else_first_when_memory_ends(a: Any) -> None:
+    """A run is the first that the kernel ends when memory does; a shell cannot change that."""
+    with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+        least = "-1000" if os.geteuid() == 0 and a.side == "outside" else "0"
+        file.write(least)
 
 
 @attack("EACCES|EPERM", root_only=True, machine=True)

@@ -104,6 +104,7 @@ def _machine_code(code: bytes) -> None:
 
     if os.uname().machine != "x86_64":
         os.kill(os.getpid(), signal.SIGSYS)  # that door is x86_64's alone
-    page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    flags, prot = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    page = mmap.mmap(-1, 4096, flags=flags, prot=prot)
     page.write(code)
     ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()

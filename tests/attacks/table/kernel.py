@@ -290,9 +290,12 @@ def a_domain_loosened_by_a_second_one(a: Any) -> None:
 
 @attack("EACCES", places=(SHELL,))
 def a_domain_left_by_a_program_in_memory(a: Any) -> None:
-    program = os.memfd_create("program")
+    """A program without a name: /tmp is memory inside."""
+    writing = os.open(a.tmp, os.O_TMPFILE | os.O_RDWR, 0o700)
     with open("/usr/bin/touch", "rb") as file:
-        os.write(program, file.read())
+        os.write(writing, file.read())
+    program = os.open(f"/proc/self/fd/{writing}", os.O_RDONLY)
+    os.close(writing)
     child = os.fork()
     if child == 0:
         os.dup2(os.open("/dev/null", os.O_WRONLY), 2)

@@ -1,0 +1,257 @@
+"""Using up the machine with many small things, none of which the kernel refuses: the watch outside ends the run. Each
+attempt is made once more without the watch, where it must succeed. Single calls are in table/exhaustion.py.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sandbox import budgets
+from sandbox.confinement import Excess, Limits, Profile, spawn
+from sandbox.confinement.watch import Watch
+from tests.sandbox.conftest import Done, Person, finish, person
+from tests.sandbox.node import dp_agent, members_of, start
+
+__all__ = ["person"]
+ROOT = os.geteuid() == 0
+MIB = 1024 * 1024
+SMALL = Limits(memory=256 * MIB, processes=200 if ROOT else 4096, disk=48 * MIB, files=1_500)
+"""Bounds of the same kinds as a run's own, so that little is really taken."""
+STAY = "time.sleep(30 if watched else 0); print('reached', flush=True)"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A Python program that says `reached` when it has what it wanted; watched, it then waits for its end."""
+
+    what: str
+    program: str
+    ordinary: bool = True
+    """Whether an ordinary user's run meets the watch too, and not a refusal of the kernel before it."""
+
+
+ATTEMPTS = {
+    "many processes each below the limit of one": Attempt(
+        "memory",
+        """
+for _ in range(8):
+    if os.fork() == 0:
+        held = bytearray(48 << 20)
+        time.sleep(30 if watched else 2)
+        os._exit(0)
+time.sleep(1)
+""",
+    ),
+    "processes that nobody may look at": Attempt(
+        "memory",
+        """
+for _ in range(8):
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+        held = bytearray(48 << 20)
+        time.sleep(30 if watched else 2)
+        os._exit(0)
+time.sleep(1)
+""",
+    ),
+    "orphans in sessions of their own": Attempt(
+        "memory",
+        """
+for _ in range(8):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        held = bytearray(48 << 20)
+        time.sleep(30 if watched else 2)
+        os._exit(0)
+time.sleep(1)
+""",
+    ),
+    "memory as files in every place in memory": Attempt(
+        "memory",
+        """
+for place, size in (("/tmp", 160), ("/dev/shm", 112)):
+    with open(place + "/large", "wb") as file:
+        for _ in range(size):
+            file.write(bytes(1 << 20))
+""",
+    ),
+    "empty files in memory without end": Attempt(
+        "memory",
+        """
+folder = 0
+while watched and folder < 400 or folder < 2:
+    os.mkdir(f"/dev/shm/{folder}")
+    for number in range(2_000):
+        os.mknod(f"/dev/shm/{folder}/{number}")
+    folder += 1
+""",
+    ),
+    "memory in tables of pages": Attempt(
+        "memory",
+        """
+for _ in range(8):
+    if os.fork() == 0:
+        holes = mmap.mmap(-1, 30 << 30, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ)
+        for at in range(0, 30 << 30, 2 << 20):  # a page of table for each, and of memory only the page of zeros
+            holes[at]
+        time.sleep(30 if watched else 2)
+        os._exit(0)
+time.sleep(2)
+""",
+    ),
+    "words that nobody reads": Attempt(
+        "memory",
+        """
+pairs = [socket.socketpair() for _ in range(900)]
+for one, _ in pairs:
+    one.setblocking(False)
+    try:
+        while True:
+            one.send(bytes(1000))
+    except BlockingIOError:
+        pass
+""",
+    ),
+    "a fork bomb": Attempt(
+        "processes",
+        """
+for _ in range(500):
+    if os.fork() == 0:
+        time.sleep(30 if watched else 2)
+        os._exit(0)
+""",
+        ordinary=False,
+    ),
+    "threads without end": Attempt(
+        "processes",
+        """
+threading.stack_size(64 * 1024)
+for _ in range(500):
+    threading.Thread(target=time.sleep, args=(30 if watched else 1,), daemon=True).start()
+""",
+        ordinary=False,
+    ),
+    "a large workspace": Attempt(
+        "disk",
+        """
+for number in range(8):
+    with open(str(number), "wb") as file:
+        file.write(bytes(8 << 20))
+""",
+    ),
+    "a workspace of many files": Attempt(
+        "files",
+        """
+for number in range(2_000):
+    os.mknod(str(number))
+""",
+    ),
+    "a large file without a name": Attempt(
+        "room",
+        """
+file = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600)
+os.posix_fallocate(file, 0, 160 << 20)
+""",
+    ),
+    "a large file in a folder of the persons": Attempt(
+        "room",
+        """
+with open(project + "/large", "wb") as file:
+    for _ in range(160):
+        file.write(bytes(1 << 20))
+    os.fsync(file.fileno())
+""",
+    ),
+}
+
+
+async def made(profile: Profile, attempt: Attempt, *, watched: bool) -> tuple[Done, Excess | None]:
+    given = f"watched = {watched}; project = {str(profile.roots[0].inside)!r}\n"
+    program = f"import ctypes, mmap, os, socket, sys, threading, time\n{given}{attempt.program}\n{STAY}"
+    command = ["/run/dispatch/shell", "--exec", "/usr/bin/python3", "-ISc", program]
+    process = await spawn(profile, command, profile.environment())
+    return await finish(process, 60), await process.excess()
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+async def test_the_run_is_ended(person: Person, name: str) -> None:
+    attempt = ATTEMPTS[name]
+    profile = replace(person.profile, limits=SMALL if ROOT or attempt.ordinary else replace(SMALL, processes=200))
+    done, excess = await made(profile, attempt, watched=True)
+    if not ROOT and not attempt.ordinary:
+        assert excess is None and done.code != 0 and "reached" not in done.out
+        assert "Resource temporarily unavailable" in done.err or "can't start new thread" in done.err
+        return
+    assert excess is not None and excess.what == attempt.what, (excess, done)
+    assert excess.used < excess.bound if attempt.what == "room" else excess.used > excess.bound
+    assert done.code == -9 and "reached" not in done.out
+
+
+@pytest.mark.parametrize("name", [name for name, one in ATTEMPTS.items() if ROOT or one.ordinary])
+async def test_without_the_watch_it_succeeds(person: Person, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(Watch, "_processes", lambda self, inside: None)
+    monkeypatch.setattr(Watch, "_disk", lambda self: None)
+    done, excess = await made(replace(person.profile, limits=SMALL), ATTEMPTS[name], watched=False)
+    assert (done.code, done.out.strip(), excess) == (0, "reached", None), done.err
+
+
+async def test_what_processes_share_counts_once(person: Person) -> None:
+    program = """
+held = bytearray(96 << 20)
+for _ in range(6):
+    if os.fork() == 0:
+        time.sleep(1)
+        os._exit(0)
+"""
+    done, excess = await made(replace(person.profile, limits=SMALL), Attempt("", program), watched=False)
+    assert (done.code, excess) == (0, None), done.err
+
+
+async def test_a_run_out_of_sight_is_ended(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.confinement.watch._BLIND", 0.1)
+    monkeypatch.setattr("sandbox.confinement.watch.Inside", _refusing)
+    done, excess = await made(person.profile, Attempt("sight", ""), watched=True)
+    assert (done.code, excess) == (-9, Excess("sight"))
+
+
+def _refusing(*_: object) -> object:
+    raise PermissionError("not yours to look at")
+
+
+async def test_a_whole_run_says_which_bound_it_passed(tmp_path: Path) -> None:
+    """With a run's own bounds; as root the fork bomb that everybody knows, which the kernel would let others slow down
+    without end.
+    """
+    forks = """python3 -c 'import os, time
+for _ in range(1500):
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)'"""
+    command = "bomb() { bomb | bomb & }; bomb; sleep 30" if ROOT else forks
+    bomb = {"tool": "Bash", "input": {"command": command}}
+    async with dp_agent() as node:
+        finished = await node.run(start(tmp_path, bomb, {"say": "survived"}, approval="auto"))
+        assert await node.process.wait() == 0
+        assert members_of(node.process.pid) <= {node.process.pid}
+    if ROOT:
+        assert (finished.status, finished.code) == ("failed", budgets.EXHAUSTED_CODE)
+        assert "the run's bound of 1,024 processes and threads is used up" in (finished.reason or "")
+        assert finished.reply == ""
+    else:
+        assert finished.status == "completed", finished.reason
+        assert "Resource temporarily unavailable" in node.results[0][1]
+
+
+def test_the_words() -> None:
+    gib = 1024 * MIB
+    assert budgets.excess(Excess("memory", 9 * gib, 8 * gib)) == (
+        "the run's bound of 8.00 GB of memory is used up: 9.00 GB were used"
+    )
+    for what in ("processes", "disk", "files", "room", "inodes", "sight"):
+        assert budgets.excess(Excess(what, 3, 2))
