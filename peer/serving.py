@@ -12,20 +12,19 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any, cast
 
 import psutil
 import structlog
 import trio
-from hypercorn.config import Config, Sockets
-from hypercorn.trio.run import worker_serve
+from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
 from peer import preflight
 from peer.api import MAX_BODY, application
 from peer.client import HostedBy
+from peer.connections import MAX_CONNECTIONS, serve_at_most
 from peer.context import Context
 from peer.lock import state_lock
 from peer.node import FAREWELL_SECONDS, Node
@@ -39,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 20
-STOP_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -97,16 +95,12 @@ async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> Asyn
     config = Config()
     config.accesslog = None
     config.errorlog = None
-    config.graceful_timeout = STOP_SECONDS
     config.h11_max_incomplete_size = 64 * 1024
     config.include_server_header = False
     config.wsgi_max_body_size = MAX_BODY
-    # Closed by its owner, not by the server: the port is this node's until the very end.
-    sockets = Sockets([], [listener], [])
     app = wrap_app(cast(ASGIFramework, application(node, token)), config.wsgi_max_body_size, "asgi")
-    stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(worker_serve, app, config, sockets=sockets, shutdown_trigger=stop.wait))
+        await nursery.start(serve_at_most, MAX_CONNECTIONS, app, config, listener)
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from tests.cli.conftest import Cli
 
 PROMISED = [
     *("login", "logout", "whoami", "doctor", "config", "demo", "plugin", "completion"),
-    *("contacts", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
+    *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),
 ]
@@ -46,7 +46,6 @@ PROMISED_OPTIONS = {
     "approve": "--always --session --rule",
     "deny": "--note",
     "fetch": "--to --force",
-    "plugin install": "--claude",
     "receipt": "--out",
     "verify-receipt": "--root",
 }

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from peer.client import find_daemon
+from peer.connections import MAX_CONNECTIONS
 from peer.protocol.errors import DispatchError
 from tests.system.world import Person, Program, World, connect, eventually
 
@@ -41,6 +42,31 @@ def call(person: Person, method: str, path: str, body: bytes = b"", **headers: s
 
 def token(person: Person) -> str:
     return f"Bearer {find_daemon(person.state)[1]}"
+
+
+def test_connections_are_bounded_and_over_with_their_client(pair: Pair) -> None:
+    """Seen to fail without the bound, and where Hypercorn ends a connection, seconds after its client."""
+    alice, _ = pair
+    port, _ = find_daemon(alice.state)
+
+    def kept(connection: socket.socket) -> bool:
+        """Whether the daemon answers on it, if only that it must not ask."""
+        connection.settimeout(20)
+        try:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            return connection.recv(100) != b""
+        except ConnectionError:
+            return False
+
+    def opened(held: ExitStack, count: int) -> list[socket.socket]:
+        made = [held.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
+        return [connection for connection in made if kept(connection)]
+
+    with ExitStack() as held:
+        assert len(opened(held, MAX_CONNECTIONS + 20)) == MAX_CONNECTIONS
+    with ExitStack() as held:
+        eventually(lambda: opened(held, 1), within=4, what="a place")
+        assert alice.client.whoami()["user_id"] == alice.email
 
 
 def test_only_this_users_own_programs_are_heard(pair: Pair) -> None:

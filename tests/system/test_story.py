@@ -175,7 +175,7 @@ def test_a_contact_is_called_by_its_alias(pair: Pair) -> None:
     alice, bob = pair
     said = alice.cli("alias", bob.email, " Bobby ", "--json").json
     assert said == {"peer": bob.email, "alias": "Bobby"}
-    assert {row["alias"] for row in alice.cli("contacts", "--json").json["trust"]} == {"Bobby"}
+    assert (alice.edge(bob, "outgoing") or {})["alias"] == "Bobby"
     sent = alice.cli("send", "bobby", "By your name", "--json").json["dispatch_id"]
     alice.state_of(sent, "pending")
     assert bob.client.dispatch(sent)["peer"] == alice.email
