@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -51,7 +52,10 @@ class ConfinedProcess:
     def kill(self) -> None:
         """SIGKILL the tree. Idempotent; ``wait`` afterwards returns within milliseconds."""
         if self._started.returncode is None:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # bwrap leads a process group. Its child is in it until the namespace is built, and would wait for ever for
+            # a bwrap that has died; not reaped yet, bwrap keeps the number of the group from being anybody else's.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def aclose(self) -> None:
         """Kill, reap and close the pipes, also when cancelled."""

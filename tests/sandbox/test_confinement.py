@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import trio
 
@@ -223,6 +224,28 @@ async def test_placeholders_are_shared_and_cleaned_up(person: Person) -> None:
     await third.aclose()
     assert present() == {".idea"}
     assert not (person.project / "HEAD").exists()
+
+
+def group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+async def test_a_tree_that_is_killed_while_it_is_built_leaves_nothing(person: Person) -> None:
+    """Seen to fail with a kill of bwrap alone: its child then waits for a word of it, for ever."""
+    env = person.profile.environment()
+    left = []
+    for step in range(60):
+        process = await spawn(person.profile, ["/bin/cat"], env)
+        until = time.perf_counter() + step * 0.0001  # busy: a sleep is longer than what is to be met
+        while time.perf_counter() < until:
+            pass
+        await process.aclose()
+        left += [other for other in psutil.process_iter() if group_of(other.pid) == process.pid]
+    _, alive = psutil.wait_procs(left, timeout=10)  # the last of them may be about to end
+    assert alive == []
 
 
 async def test_new_repositories_are_reported(person: Person) -> None:
