@@ -19,6 +19,7 @@ from typing import Any
 import mcp_types as types
 import trio
 from mcp import Client, StdioServerParameters
+
 from tests.system.world import WITHIN, Failed, Person
 
 Document = dict[str, Any]

@@ -61,7 +61,7 @@ async def test_a_hijacked_host_model_gets_nothing(
     world: World, pair: Pair, mode: str, does: Chooser | None, reads: float
 ) -> None:
     alice, bob = pair
-    bob.client.edit_trust(alice.email, {"tools": "Read,Bash", "max_per_day": 7})
+    bob.client.edit_trust(alice.email, {"tools": "Read,Bash", "max_per_day": 700})
     invitation = bob.rows("SELECT token FROM invitations WHERE status = 'open' AND direction = 'received'")
     if not invitation:
         eve = world.person(f"eve{len(world.people)}")
@@ -88,7 +88,7 @@ async def test_a_hijacked_host_model_gets_nothing(
         for wider in (
             {"tools": "Read,Write,Bash"},
             {"approval": "auto"},
-            {"max_per_day": 8},
+            {"max_per_day": 800},
             {"paths": [str(bob.projects)]},
             {"tools": "Read", "approval": "auto"},
         ):
@@ -123,8 +123,8 @@ async def test_a_hijacked_host_model_gets_nothing(
         # What narrows, and every no, needs nobody.
         assert (await host.act("deny", **answer))["status"] == "approval_needed"
         await host.ok("dispatch_act", action="cancel", dispatch_id=dispatch_id)
-        edited = await host.ok("dispatch_trust", action="edit", peer=alice.email, tools="Read", max_per_day=6)
-        assert (edited["scopes"]["tools"], edited["scopes"]["max_per_day"]) == (["Read"], 6)
+        edited = await host.ok("dispatch_trust", action="edit", peer=alice.email, tools="Read", max_per_day=600)
+        assert (edited["scopes"]["tools"], edited["scopes"]["max_per_day"]) == (["Read"], 600)
 
 
 async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pair) -> None:
@@ -182,12 +182,12 @@ async def test_what_a_person_agrees_to_in_the_form_is_done(world: World, pair: P
 
 
 async def test_an_answer_counts_for_the_question_that_was_asked(pair: Pair) -> None:
-    """In the newer protocol the host brings question and answer back: what it says of the question counts for nothing."""
+    """In the newer protocol the host brings question and answer back; its word for the question counts for nothing."""
     alice, bob = pair
-    bob.client.edit_trust(alice.email, {"tools": "Read", "max_per_day": 7})
+    bob.client.edit_trust(alice.email, {"tools": "Read", "max_per_day": 700})
     async with session(bob, mode="2026-07-28", person_does=yes, environment=era("modern")) as host:
         ask = host.client.session.call_tool
-        edit = {"action": "edit", "peer": alice.email, "max_per_day": 8}
+        edit = {"action": "edit", "peer": alice.email, "max_per_day": 800}
         grant = {"answer": {"action": "accept", "content": {"answer": "grant"}}}
 
         async def made(arguments: Document, state: str | None, *, brings: bool = True) -> Any:
@@ -206,8 +206,8 @@ async def test_an_answer_counts_for_the_question_that_was_asked(pair: Pair) -> N
         for arguments, token in ((edit | {"max_per_day": 900}, state), (edit, None), (edit, "made up"), (edit, state)):
             again = await made(arguments, token)
             assert again.result_type == "input_required", arguments
-        assert bob.client.trust(alice.email)["scopes"]["max_per_day"] == 7
+        assert bob.client.trust(alice.email)["scopes"]["max_per_day"] == 700
         question = await made(edit, None, brings=False)
         await trio.sleep(READING)
         done = await made(edit, question.request_state)
-        assert done.structured_content["scopes"]["max_per_day"] == 8
+        assert done.structured_content["scopes"]["max_per_day"] == 800

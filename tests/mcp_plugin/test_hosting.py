@@ -31,7 +31,7 @@ def announced(person: Person) -> Document:
 
 
 async def test_a_session_is_the_node_for_everybody_on_the_machine(bare: Pair) -> None:
-    alice, bob = bare
+    _, bob = bare
     async with session(bob) as host:
         me = await host.ok("dispatch_read", what="whoami")
         assert me["user_id"] == bob.email
@@ -124,7 +124,7 @@ def test_whoever_follows_a_run_hears_that_its_node_died(bare: Pair) -> None:
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "stdin"])
 def test_a_session_that_ends_leaves_its_run_recorded_and_no_process(bare: Pair, how: str) -> None:
-    alice, bob = bare
+    _, bob = bare
     with raw(bob) as host:
         host.initialize()
         dispatch_id = trio.run(sent, bare, bash("setsid sleep 300 >/dev/null 2>&1 & sleep 300"))
