@@ -73,7 +73,8 @@ def decline(app: App, dispatch_id: str, reason: str | None) -> None:
 @pass_app
 def approvals(app: App) -> None:
     """List the tool calls that wait for an answer right now, whole, with the time left."""
-    from cli.showing import offered_rules, rule_text, show_approval
+    from cli.showing import show_approval
+    from peer.dispatches.asking import offered_rules, rule_text
 
     rows = app.ask(lambda client: client.approvals())
     if app.out.json:
@@ -138,7 +139,7 @@ def deny(app: App, dispatch_id: str, request_id: str, note: str | None) -> None:
 
 
 def _rule_text(rule: object) -> str:
-    from cli.showing import rule_text
+    from peer.dispatches.asking import rule_text
 
     return rule_text(rule)
 

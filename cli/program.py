@@ -22,6 +22,7 @@ SECTIONS = {
         "open": Entry("cli.opening", "open_page", "Open the local page in the browser, signed in."),
         "config": Entry("cli.configure", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
+        "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
         "completion": Entry("cli.configure", "completion", "Print the completion script of a shell."),
     },
     "People": {

@@ -144,20 +144,6 @@ def show_diff(out: Output, diff: str) -> None:
         out.block(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
 
 
-def rule_text(rule: object) -> str:
-    """Return a rule as people read it: `Bash(git status), or with further words`."""
-    if not isinstance(rule, Mapping):
-        return string(rule)
-    reach = {"prefix": ", or with further words", "folder": ", or anything below it"}
-    return f"{string(rule.get('tool'))}({string(rule.get('pattern'))}){reach.get(str(rule.get('reach')), '')}"
-
-
-def offered_rules(call: Document) -> list[Document]:
-    """Return the rules that an `always` for this call may store, narrowest first; none where it cannot."""
-    narrowest = call.get("rule_if_always")
-    return list(call.get("rule_choices") or ([narrowest] if narrowest else []))
-
-
 def scope_pairs(row: Document) -> dict[str, Any]:
     """Return a scope as names and values for people. `row` is a contacts row or what accepting returned."""
     scopes = row.get("scopes") or {}

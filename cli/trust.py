@@ -11,8 +11,9 @@ from cli.base import DispatchCommand, DispatchGroup, pass_app
 from cli.completing import everyone, inviters
 from cli.output import local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options
-from cli.showing import rule_text, scope_line, scope_pairs
+from cli.showing import scope_line, scope_pairs
 from peer.client import DaemonUnreachable, Document
+from peer.dispatches.asking import rule_text
 
 
 @click.command(cls=DispatchCommand, example="dispatch contacts\ndispatch contacts --json")

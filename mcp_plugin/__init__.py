@@ -1,1 +1,1 @@
-"""The MCP server and the Claude Code plugin (they come with an issue of their own)."""
+"""The MCP server `dispatch-mcp` and the Claude Code plugin: dispatch from inside an agent's session."""

@@ -55,6 +55,8 @@ class ScopeBody(Body):
     results: str | None = None
     budget: BudgetInput | None = None
     confirm_unverified: bool = False
+    unconfirmed: bool = False
+    """No person has confirmed it: what would permit more is only described, and not done."""
 
 
 class AcceptInvitationBody(ScopeBody, kw_only=True):

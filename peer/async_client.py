@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,7 +37,7 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
 
-    async def events(self, dispatch_id: str, *, after: str = "") -> AsyncIterator[Event]:
+    async def events(self, dispatch_id: str, *, after: str = "") -> AsyncGenerator[Event, None]:
         """Yield as Client.events does. Use contextlib.aclosing when leaving early."""
         stream = EventStream(dispatch_id, after)
         while True:

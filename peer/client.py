@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 from peer.loopback import EndedEarly, EventParser, Response, request
@@ -83,13 +83,21 @@ class Routes(ABC, Generic[D, L]):
         """Withdraw an invitation that I sent."""
         return self._ask("DELETE", f"/v1/invitations/{_segment(token)}")
 
-    def accept_invitation(self, token: str, scope: Mapping[str, object], *, confirm_unverified: bool = False) -> D:
+    def accept_invitation(
+        self,
+        token: str,
+        scope: Mapping[str, object],
+        *,
+        confirm_unverified: bool = False,
+        unconfirmed: bool = False,
+    ) -> D:
         """Return {status, trust_link_id, peer, scopes}, or without tools {status: "scope_choice_required", menu, …}.
 
         `scope` holds any of tools, mcp_servers, paths, approval, max_per_day, expires, results, and budget: any of
-        {minutes, turns, usd, output_bytes}.
+        {minutes, turns, usd, output_bytes}. With `unconfirmed` nothing is granted and the answer says what would be:
+        {status: "confirmation_required", peer, scopes, widens, powerful, fingerprint, verified}.
         """
-        body = {"token": token, **scope, "confirm_unverified": confirm_unverified}
+        body = {"token": token, **scope, "confirm_unverified": confirm_unverified, "unconfirmed": unconfirmed}
         return self._ask("POST", "/v1/invitations/accept", body)
 
     def decline_invitation(self, token: str) -> D:
@@ -104,9 +112,19 @@ class Routes(ABC, Generic[D, L]):
         """Return the contacts row of the edge that I granted to `peer`, with its rules and budgets."""
         return self._ask("GET", f"/v1/trust/{_segment(peer)}")
 
-    def edit_trust(self, peer: str, changes: Mapping[str, object], *, confirm_unverified: bool = False) -> D:
-        """Change what `changes` names (as in `accept_invitation`, also remove_rule); return what `trust` returns."""
-        body = {**changes, "confirm_unverified": confirm_unverified}
+    def edit_trust(
+        self,
+        peer: str,
+        changes: Mapping[str, object],
+        *,
+        confirm_unverified: bool = False,
+        unconfirmed: bool = False,
+    ) -> D:
+        """Change what `changes` names (as in `accept_invitation`, also remove_rule); return what `trust` returns.
+
+        With `unconfirmed`, changes that permit anything more are not made; the answer is that of `accept_invitation`.
+        """
+        body = {**changes, "confirm_unverified": confirm_unverified, "unconfirmed": unconfirmed}
         return self._ask("PATCH", f"/v1/trust/{_segment(peer)}", body)
 
     def pause_trust(self, peer: str) -> D:
@@ -304,8 +322,26 @@ class Interrupted(Unavailable):
         super().__init__("the local daemon closed the connection before it had answered")
 
 
+HostedBy = Literal["daemon", "session"]
+
+
+class Daemon(NamedTuple):
+    """The node that serves a state folder. `hosted_by`: `dispatch-daemon`, or the MCP server of an agent's session."""
+
+    port: int
+    token: str
+    pid: int
+    hosted_by: HostedBy
+
+
 def find_daemon(folder: StateFolder) -> tuple[int, str]:
-    """Return (port, token) of the daemon that uses this state folder. Raises DaemonUnreachable.
+    """Return (port, token) of the daemon that uses this state folder. Raises DaemonUnreachable."""
+    found = look_for_daemon(folder)
+    return found.port, found.token
+
+
+def look_for_daemon(folder: StateFolder) -> Daemon:
+    """Return the daemon that uses this state folder. Raises DaemonUnreachable.
 
     A daemon.json whose process is gone is a daemon that died: its port may be anybody's by now, and our token is
     not for them.
@@ -317,6 +353,7 @@ def find_daemon(folder: StateFolder) -> tuple[int, str]:
     try:
         document = json.loads(folder.daemon_json.read_bytes())
         port, pid = int(document["port"]), int(document["pid"])
+        hosted_by: HostedBy = "session" if document.get("hosted_by") == "session" else "daemon"
     except (OSError, ValueError, KeyError, TypeError):
         raise unreachable(DEFAULT_PORT) from None
     try:
@@ -324,7 +361,7 @@ def find_daemon(folder: StateFolder) -> tuple[int, str]:
     except (ProcessLookupError, PermissionError, OverflowError):
         # Gone, or the number is another user's process by now; a daemon of this folder is always ours.
         raise unreachable(port) from None
-    return port, token
+    return Daemon(port, token, pid, hosted_by)
 
 
 def unreachable(port: int) -> DaemonUnreachable:

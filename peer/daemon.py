@@ -1,28 +1,21 @@
-"""`dispatch-daemon`: one node in the foreground, until it is told to stop. Logging is set up here."""
+"""`dispatch-daemon`: one node in the foreground, until it is told to stop."""
 
 from __future__ import annotations
 
-import logging
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
 
 import click
-import structlog
 import trio
 
 from peer import preflight
+from peer.daemon_log import set_up_logging
 from peer.lock import state_lock
 from peer.protocol.errors import DispatchError
 from peer.state_folder import StateFolder
 from peer.version import VERSION
-
-LOG_BYTES = 5 * 1024 * 1024
-LOG_FILES = 3
 
 EXAMPLES = """\b
 Examples:
@@ -66,37 +59,6 @@ async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> 
             async for _ in signals:
                 break
             click.echo("stopping", err=True)
-
-
-def set_up_logging(folder: StateFolder) -> None:
-    """Log events, one JSON object a line, to daemon.log (0600, rotated). Ids and codes, never task text or secrets."""
-    handler = _PrivateLog(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    for chatty in ("httpx", "httpcore", "hypercorn", "libp2p", "asyncio"):
-        logging.getLogger(chatty).setLevel(logging.CRITICAL)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-
-
-class _PrivateLog(RotatingFileHandler):
-    """Each file of the log is made 0600, also those that a rotation makes."""
-
-    def _open(self) -> TextIOWrapper:
-        return open(
-            self.baseFilename, self.mode, encoding=self.encoding, opener=lambda path, flags: os.open(path, flags, 0o600)
-        )  # type: ignore[return-value]
 
 
 def _first(group: BaseExceptionGroup[DispatchError]) -> DispatchError:

@@ -52,6 +52,8 @@ Document = dict[str, Any]
 
 FORGOTTEN_AT_ONCE = 20_000
 """Old statements deleted in one transaction, which holds up every other for a fraction of a second."""
+FAREWELL_SECONDS = 1.0
+"""How long a stopping node tries to take its announcement back at the broker."""
 LEARN_SECONDS = (0.0, 6.0)
 """After a device connected, when its addresses are asked for: it may announce itself a moment after it called."""
 
@@ -59,8 +61,10 @@ LEARN_SECONDS = (0.0, 6.0)
 class Node:
     """The node. Make it with an open store and an identity, enter `running`, call its methods."""
 
-    def __init__(self, context: Context, listen: Sequence[str]) -> None:
+    def __init__(self, context: Context, listen: Sequence[str], *, farewell_seconds: float = FAREWELL_SECONDS) -> None:
+        """`farewell_seconds`: how long a stopping node may take to tell its broker."""
         self.context = context
+        self._farewell_seconds = farewell_seconds
         self.bells = Bells()
         self.changes = Changes(context.random(4).hex())
         self.pages = Pages()
@@ -118,10 +122,10 @@ class Node:
                     yield
                 finally:
                     self.runs.kill_all()
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + self._farewell_seconds):
+                        await self._interrupt_runs()
                         await self.broker.withdraw()
                     # The host still takes statements in for a moment; what they change is read at the next start.
-                    self._nursery = None
                     self._nursery = None
                     nursery.cancel_scope.cancel()
 
@@ -375,6 +379,13 @@ class Node:
                 fix="run `dispatch config set model.api_key -` (the key on standard input), or start the daemon with "
                 "ANTHROPIC_API_KEY",
             )
+
+    async def _interrupt_runs(self) -> None:
+        """Record what was just killed as interrupted: whoever looks while no node runs sees it in the inbox."""
+        try:
+            await self.step(lambda db, effects: running.interrupt_all(db, self.context, effects))
+        except DispatchError as error:
+            log.error("runs.not_interrupted", code=error.code)  # the next start does it
 
     async def _sweep(self) -> None:
         """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name."""

@@ -1,6 +1,6 @@
 """A node opened from its state folder and served on loopback: lock, keys, store, port, token, daemon.json, in order.
 
-The daemon does this; a program that hosts the node inside itself does the same.
+The daemon does this; a program that hosts the node inside itself does the same, through peer.embedded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from hypercorn.utils import wrap_app
 
 from peer import preflight
 from peer.api import MAX_BODY, application
+from peer.client import HostedBy
 from peer.connections import MAX_CONNECTIONS, serve_at_most
 from peer.context import Context
 from peer.lock import state_lock
-from peer.node import Node
+from peer.node import FAREWELL_SECONDS, Node
 from peer.protocol.errors import Unavailable
 from peer.state_folder import StateFolder
 from peer.store.blobs import Blobs
@@ -53,23 +54,38 @@ async def served(
     Raises Held, NotSignedIn, NewerStore, Unavailable, Conflict.
     """
     with state_lock(folder):
-        who, chosen = preflight.check(folder)
-        store = Store.open(folder.store)
-        try:
-            context = Context(folder, who, store, Blobs(folder.blobs))
-            node = Node(context, tuple(listen) if listen else chosen.listen)
-            with _bound(chosen.port if port is None else port, say) as listener:
-                node.port = listener.getsockname()[1]
-                async with node.running(), _api(folder, node, listener):
-                    _announce(folder, node)
-                    try:
-                        yield node
-                    finally:
-                        for path in (folder.daemon_json, folder.local_token):
-                            with suppress(OSError):
-                                path.unlink(missing_ok=True)
-        finally:
-            store.close()
+        async with served_under_lock(folder, port=port, listen=listen, say=say) as node:
+            yield node
+
+
+@asynccontextmanager
+async def served_under_lock(
+    folder: StateFolder,
+    *,
+    port: int | None = None,
+    listen: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    hosted_by: HostedBy = "daemon",
+    farewell_seconds: float = FAREWELL_SECONDS,
+) -> AsyncIterator[Node]:
+    """As `served`, for a caller who holds the folder's lock already. The last two: see Node and peer.client.Daemon."""
+    who, chosen = preflight.check(folder)
+    store = Store.open(folder.store)
+    try:
+        context = Context(folder, who, store, Blobs(folder.blobs))
+        node = Node(context, tuple(listen) if listen else chosen.listen, farewell_seconds=farewell_seconds)
+        with _bound(chosen.port if port is None else port, say) as listener:
+            node.port = listener.getsockname()[1]
+            async with node.running(), _api(folder, node, listener):
+                _announce(folder, node, hosted_by)
+                try:
+                    yield node
+                finally:
+                    for path in (folder.daemon_json, folder.local_token):
+                        with suppress(OSError):
+                            path.unlink(missing_ok=True)
+    finally:
+        store.close()
 
 
 @asynccontextmanager
@@ -92,9 +108,10 @@ async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> Asyn
             nursery.cancel_scope.cancel()
 
 
-def _announce(folder: StateFolder, node: Node) -> None:
+def _announce(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
     document: dict[str, Any] = {
         "pid": os.getpid(),
+        "hosted_by": hosted_by,
         "port": node.port,
         "peer_id": node.host.peer_id,
         "addresses": node.host.addresses(),

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +22,9 @@ from peer.protocol.names import user_id
 from peer.state_folder import StateFolder, read_private
 
 MASK = "•••"
+
+ApprovalUi = Literal["picker", "form"]
+"""How an agent's session asks about a tool call: its own picker, or a form of the MCP server's."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     runtime: Literal["claude", "scripted"] = "claude"
     script: str = ""
     notifications: Literal["on", "off"] = "on"
+    approval_ui: ApprovalUi = "picker"
     model: ModelSettings = ModelSettings()
 
     def require_broker(self) -> str:
@@ -83,6 +87,10 @@ KEYS: dict[str, Key] = {
     "runtime": Key("`claude` or `scripted`: what runs accepted dispatches", example="claude"),
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
+    "approval_ui": Key(
+        "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
+        example="form",
+    ),
     "model.api_key": Key("the model's API key, used outside the sandbox only", secret=True),
     "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
     "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),
@@ -157,6 +165,17 @@ def resolve(
         model["name"] = name
     document["model"] = model
     return _checked(msgspec.convert(document, Settings))
+
+
+def approval_ui(folder: StateFolder, env: Mapping[str, str] | None = None) -> ApprovalUi:
+    """Return how a session asks about tool calls: $DISPATCH_APPROVAL_UI, else config.json. Raises as `load`."""
+    variables = os.environ if env is None else env
+    named = variables.get("DISPATCH_APPROVAL_UI", "").strip().lower()
+    if not named:
+        return load(folder).approval_ui
+    if named not in get_args(ApprovalUi):
+        raise Invalid(f"DISPATCH_APPROVAL_UI is {named[:40]!r}", fix="set it to picker or form, or not at all")
+    return cast(ApprovalUi, named)
 
 
 def save(folder: StateFolder, settings: Settings) -> None:

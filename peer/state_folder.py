@@ -33,7 +33,7 @@ SECRETS = (
 )
 """Files (those that exist) which only their owner may read; the log and the store hold words of other people."""
 
-PRIVATE_FOLDERS = ("blobs", "runs", "uploads")
+PRIVATE_FOLDERS = ("blobs", "results", "runs", "uploads")
 
 
 class StateFolder:
@@ -87,6 +87,11 @@ class StateFolder:
         return self.path / "runs"
 
     @property
+    def results(self) -> Path:
+        """Texts too long for a session's host, as files."""
+        return self.path / "results"
+
+    @property
     def local_token(self) -> Path:
         return self.path / "local.token"
 
@@ -113,6 +118,16 @@ class StateFolder:
     @property
     def daemon_log(self) -> Path:
         return self.path / "daemon.log"
+
+    @property
+    def programs(self) -> Path:
+        """Names the folder that holds the programs of dispatch, for the plugin that has to start them."""
+        return self.path / "programs"
+
+    @property
+    def picks(self) -> Path:
+        """What persons were shown in a host's picker lately, and chose: see mcp_plugin.witness."""
+        return self.path / "picks.json"
 
     def create(self) -> None:
         """Make the folder, 0700, if it is not there. Never loosens or tightens one that exists (see `problems`)."""

@@ -126,6 +126,14 @@ class Trusting:
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._with_checked_paths(scope)
+        if request.get("unconfirmed"):
+            return _to_confirm(
+                invitation.issuer_user,
+                scope,
+                widens=("a new edge",),
+                fingerprint=fingerprint,
+                verified=bool(row.verified),
+            )
         self._confirm(scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint)
         edge = await self._node.step(
             lambda db, effects: introducing.accept(
@@ -173,7 +181,10 @@ class Trusting:
         return await self._context.store.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
 
     async def edit(self, peer: str, request: Mapping[str, Any]) -> Document:
-        """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns."""
+        """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns.
+
+        A request that nobody has confirmed changes nothing when it would permit more, and says what that is.
+        """
         user_id = await self._node.user_named(peer)
         if request.get("remove_rule") is not None:
             rule = int(request["remove_rule"])
@@ -191,7 +202,11 @@ class Trusting:
             others = any(
                 pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
             )
-            if others or scopes.widens(old, new):
+            wider = (*scopes.widens(old, new), *(("another program as an MCP server",) if others else ()))
+            if wider and request.get("unconfirmed"):
+                key = await self._fingerprint(user_id)
+                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified)
+            if wider:
                 self._confirm(new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id))
             await self._node.step(
                 lambda db, effects: granting.edit(db, self._context, user_id, new, effects, mcp_commands=commands)
@@ -291,6 +306,21 @@ def _chosen(request: Mapping[str, Any]) -> grants.ScopeInput:
         return msgspec.convert(given, grants.ScopeInput)
     except msgspec.ValidationError as error:
         raise Invalid(f"the scope is not of the form it must have: {error}") from error
+
+
+def _to_confirm(
+    peer: str, scope: scopes.Scope, *, widens: tuple[str, ...], fingerprint: str, verified: bool
+) -> Document:
+    """Return what a person is shown before more is permitted than now."""
+    return {
+        "status": "confirmation_required",
+        "peer": peer,
+        "scopes": msgspec.to_builtins(scope),
+        "widens": list(widens),
+        "powerful": list(scopes.needs_confirmation(scope)),
+        "fingerprint": fingerprint,
+        "verified": verified,
+    }
 
 
 def _commands(scope: scopes.Scope, found: mcp_servers.Found) -> dict[str, str]:

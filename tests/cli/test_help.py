@@ -16,7 +16,7 @@ from peer.version import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "completion"),
+    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "plugin", "completion"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),
@@ -25,6 +25,7 @@ PROMISED = [
 PROMISED_BELOW = {
     "config": ["get", "list", "set"],
     "invitations": ["withdraw"],
+    "plugin": ["install", "uninstall"],
     "trust": ["edit", "pause", "resume", "revoke", "show"],
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from peer import daemon
+from peer import daemon_log
 from peer.state_folder import StateFolder
 
 
@@ -29,11 +29,11 @@ def folder(tmp_path: Path) -> Iterator[StateFolder]:
 
 
 def test_every_file_of_the_log_is_private(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "LOG_BYTES", 1_000)
-    daemon.set_up_logging(folder)
+    monkeypatch.setattr(daemon_log, "LOG_BYTES", 1_000)
+    daemon_log.set_up_logging(folder)
     for number in range(100):
         logging.getLogger("test").info("line %d %s", number, "x" * 50)
     files = sorted(folder.path.glob("daemon.log*"))
-    assert len(files) == daemon.LOG_FILES + 1
+    assert len(files) == daemon_log.LOG_FILES + 1
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert folder.problems() == []

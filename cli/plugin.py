@@ -1,0 +1,150 @@
+"""`plugin install|uninstall`: the plugin of Claude Code made known to it, by its own commands, and taken away again.
+
+What a plugin is made of lies in mcp_plugin/plugin; how the claude program is asked is claude_program.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from cli.app import App
+from cli.base import DispatchGroup, pass_app
+from cli.claude_program import ClaudeProgram
+from peer.client import Document
+from peer.protocol.errors import Conflict, Unavailable
+from peer.version import VERSION
+
+NAME, MARKETPLACE = "dispatch", "dispatch-courier"
+PLUGIN = f"{NAME}@{MARKETPLACE}"
+PROGRAMS = ("dispatch-mcp", "dispatch-announce", "dispatch-witness")
+"""What the plugin starts; they lie in one folder, whose path is kept in the state folder for it."""
+
+claude_option = click.option(
+    "--claude",
+    "named",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The claude program, if it is not on the path.",
+)
+
+
+@click.group(cls=DispatchGroup, example="dispatch plugin install\ndispatch plugin uninstall")
+def plugin() -> None:
+    """Use dispatch from inside Claude Code."""
+
+
+@plugin.command("install", example="dispatch plugin install\ndispatch plugin install --claude ~/bin/claude --json")
+@claude_option
+@pass_app
+def install(app: App, named: Path | None) -> None:
+    """Register the plugin with Claude Code, for all my projects. Sessions that start from now on have it.
+
+    It is done with Claude Code's own commands: nothing else of its settings is touched. Installing again is
+    harmless, and needed after dispatch has moved to another folder.
+    """
+    program = ClaudeProgram.find(named)
+    folder, programs = plugin_folder(), programs_folder()
+    marketplace, installed = _ours(program)
+    changed = False
+    if marketplace is None or marketplace.get("path") != str(folder):
+        program.add_marketplace(folder)
+        changed = True
+    if installed is None or not installed.get("enabled"):
+        program.install(PLUGIN)
+        changed = True
+    elif installed.get("version") != VERSION:
+        program.update(PLUGIN)
+        changed = True
+    if changed:
+        _, installed = _ours(program)
+    if installed is None or not installed.get("enabled"):
+        raise Unavailable(
+            "Claude Code did not take the plugin, and does not say why",
+            fix=f"look at `claude plugin list`, then try `claude plugin install {PLUGIN}`",
+        )
+    app.folder.write_private(app.folder.programs, f"{programs}\n".encode())
+    _tell(app, program, "installed", changed=changed)
+    if not app.out.json:
+        app.out.line(f"{'installed' if changed else 'already installed'}: {PLUGIN} {VERSION}")
+        app.out.note("in a new session of Claude Code: /dispatch:dispatch, or say what you want to send to whom")
+
+
+@plugin.command("uninstall", example="dispatch plugin uninstall")
+@claude_option
+@pass_app
+def uninstall(app: App, named: Path | None) -> None:
+    """Take the plugin out of Claude Code again. Everything else of dispatch stays."""
+    program = ClaudeProgram.find(named)
+    marketplace, installed = _ours(program)
+    if installed is not None:
+        program.uninstall(PLUGIN)
+    if marketplace is not None:
+        program.remove_marketplace(MARKETPLACE)
+    app.folder.programs.unlink(missing_ok=True)
+    changed = installed is not None or marketplace is not None
+    _tell(app, program, "uninstalled", changed=changed)
+    if not app.out.json:
+        app.out.line("uninstalled" if changed else "it was not installed")
+
+
+def plugin_folder() -> Path:
+    """Return the folder of the plugin, which is its marketplace too. Raises Unavailable."""
+    found = find_spec("mcp_plugin")
+    folder = Path(found.origin).parent / "plugin" if found is not None and found.origin is not None else None
+    if folder is None or not (folder / ".claude-plugin" / "plugin.json").is_file():
+        raise Unavailable("the plugin is missing from this installation", fix="install dispatch again")
+    return folder.resolve()
+
+
+def programs_folder() -> Path:
+    """Return the folder that holds the programs which the plugin starts. Raises Unavailable."""
+    for folder in (Path(sys.executable).parent, Path(sys.argv[0]).resolve().parent):
+        if all((folder / program).is_file() for program in PROGRAMS):
+            return folder
+    raise Unavailable(
+        f"{' and '.join(PROGRAMS)} are not where this dispatch is installed", fix="install dispatch again with pip"
+    )
+
+
+def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
+    """Return (our marketplace, our plugin at user scope), those that there are. Raises Conflict over namesakes."""
+    marketplace = next((row for row in program.marketplaces() if row.get("name") == MARKETPLACE), None)
+    if marketplace is not None and not _is_a_plugin_folder_of_ours(marketplace):
+        raise Conflict(
+            f"Claude Code knows a marketplace {MARKETPLACE} from somewhere else",
+            fix=f"see `claude plugin marketplace list`; to remove it: `claude plugin marketplace remove {MARKETPLACE}`",
+        )
+    plugins = program.plugins()
+    for row in plugins:
+        identity = str(row.get("id"))
+        if identity.startswith(f"{NAME}@") and identity != PLUGIN:
+            raise Conflict(
+                f"Claude Code has another plugin of this name, {identity}: its tools would be taken for ours",
+                fix=f"remove it first: `claude plugin uninstall {identity} --scope {row.get('scope')}`",
+            )
+    ours = (row for row in plugins if row.get("id") == PLUGIN and row.get("scope") == "user")
+    return marketplace, next(ours, None)
+
+
+def _is_a_plugin_folder_of_ours(marketplace: Document) -> bool:
+    """Whether it is this installation's, or one's that was here before and may be gone."""
+    return marketplace.get("source") == "directory" and str(marketplace.get("path")).endswith("/mcp_plugin/plugin")
+
+
+def _tell(app: App, program: ClaudeProgram, status: str, *, changed: bool) -> None:
+    if app.out.json:
+        app.out.document(
+            {
+                "status": status,
+                "changed": changed,
+                "plugin": PLUGIN,
+                "version": VERSION,
+                "scope": "user",
+                "path": str(plugin_folder()),
+                "claude": str(program.path),
+            }
+        )

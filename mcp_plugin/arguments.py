@@ -1,0 +1,99 @@
+"""What a tool may be called with: typed arguments, the JSON Schema a host is given of them, and the checks.
+
+One class a tool says both, so that what is promised and what is checked are the same. The SDK's low-level server checks
+nothing: whatever comes is looked at here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from peer.dispatches.text import line
+from peer.protocol.errors import Invalid
+
+A = TypeVar("A", bound="Arguments")
+
+
+class Arguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The arguments of one tool. A field that is None was not given."""
+
+
+def schema(kind: type[Arguments]) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a tool's arguments: an object, closed."""
+    (_,), definitions = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    described: dict[str, Any] = dict(definitions.pop(kind.__name__))
+    described.pop("title", None)
+    described.pop("description", None)
+    if definitions:
+        described["$defs"] = definitions
+    for about in described["properties"].values():
+        if about.get("default", ...) is None:
+            del about["default"]
+            _without_null(about)
+    return described
+
+
+def _without_null(about: dict[str, Any]) -> None:
+    """Not given is one thing to say, null would be another: hosts are told of the first only."""
+    choices = [choice for choice in about.get("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        del about["anyOf"]
+        about.update(choices[0])
+    elif choices:
+        about["anyOf"] = choices
+
+
+def read(kind: type[A], given: Mapping[str, Any] | None, tool: str) -> A:
+    """Return a tool's arguments, checked. Raises Invalid, which says which one is wrong and what is allowed."""
+    values = given or {}
+    names = kind.__struct_fields__
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
+            raise Invalid(
+                f"{tool} has no argument `{line(name, limit=60)}`{meant}", fix=f"its arguments are {', '.join(names)}"
+            )
+    missing = [name for name in kind.__struct_fields__[: _required(kind)] if name not in values]
+    if missing:
+        raise Invalid(f"{tool} needs {' and '.join(f'`{name}`' for name in missing)}", fix=_allowed(kind, missing[0]))
+    try:
+        return msgspec.convert({name: value for name, value in values.items() if value is not None}, kind)
+    except msgspec.ValidationError as error:
+        text, _, at = str(error).partition(" - at `$.")
+        name = at.rstrip("`").split(".")[0].split("[")[0]
+        if name not in names:
+            raise Invalid(f"the arguments of {tool} are not right: {line(str(error), limit=200)}", fix="") from error
+        raise Invalid(f"`{name}` is not right: {line(text, limit=200)}", fix=_allowed(kind, name)) from error
+
+
+def require(arguments: Arguments, action: str, *needed: str) -> None:
+    """Raise Invalid unless an action has what it needs."""
+    for name in needed:
+        if getattr(arguments, name) is None:
+            raise Invalid(f"{action} needs `{name}`", fix=_allowed(type(arguments), name))
+
+
+def refuse_others(arguments: Arguments, action: str, *allowed: str) -> None:
+    """Raise Invalid for an argument that an action does nothing with: its caller expects something that is not done."""
+    for name in type(arguments).__struct_fields__:
+        if getattr(arguments, name) is not None and name not in allowed:
+            also = ", ".join(allowed)
+            raise Invalid(f"`{name}` has no meaning with {action}", fix=f"{action} takes {also or 'no more arguments'}")
+
+
+def _required(kind: type[Arguments]) -> int:
+    return len(kind.__struct_fields__) - len(kind.__struct_defaults__)
+
+
+def _allowed(kind: type[Arguments], name: str) -> str:
+    about = schema(kind)["properties"][name]
+    said = str(about.get("description", ""))
+    choices = about.get("enum")
+    if choices:
+        return f"`{name}` is one of {', '.join(map(str, choices))}"
+    return f"`{name}`: {said}" if said else f"see the schema of `{name}`"

@@ -1,0 +1,82 @@
+"""The form: one call asks at every gate through the host's elicitation, and goes on to the run's end.
+
+Where a form cannot be shown, or was answered faster than a person reads, the call ends as with the picker.
+"""
+
+from __future__ import annotations
+
+from textwrap import indent
+from typing import Any
+
+from mcp_plugin.call import Call
+from mcp_plugin.surfaces import picker
+from mcp_plugin.texts import safe
+from peer.dispatches.asking import offered_rules, rule_text
+from peer.dispatches.text import block, line
+from peer.protocol.errors import Conflict, Gone
+
+Document = dict[str, Any]
+
+SHOWN = 6_000
+"""Characters of an input or a diff in a form; a call that has more is answered where all of it is shown."""
+
+SHOWN_RULE = 400
+"""Characters of a rule in an option; a longer one is not offered, since nobody would see what it says."""
+
+
+async def gate(call: Call, row: Document) -> Document | None:
+    """Ask about one call and pass the answer on; return the gate where nobody can be asked."""
+    message = question(row)
+    if message is None:
+        return await picker.gate(call, row)
+    client = await call.client()
+    dispatch_id, request_id = row["dispatch_id"], row["request_id"]
+    answer = await call.ask(message, options(row), seconds=float(row["expires_in"]))
+    try:
+        if answer.kind == "declined" or answer.value == "deny":
+            await client.deny(dispatch_id, request_id)
+        elif answer.value == "decline":
+            await client.deny(dispatch_id, request_id, decline_dispatch=True)
+        elif answer.kind == "chosen":
+            await client.approve(dispatch_id, request_id, grant=answer.value)
+        else:
+            open_calls = await client.approvals()
+            again = next((each for each in open_calls if each["request_id"] == request_id), None)
+            if again is None:
+                return None
+            gate_document = await picker.gate(call, again)
+            if answer.kind == "too fast" and gate_document is not None:
+                gate_document["too_fast"] = "the form was answered faster than a person can read; it was not taken"
+            return gate_document
+    except (Conflict, Gone):
+        pass  # answered elsewhere, or its time was over
+    return None
+
+
+def question(row: Document) -> str | None:
+    """Return what a person reads in the form; None when that would not be all of it."""
+    given: Document = safe(row["input"]) if isinstance(row["input"], dict) else {"input": safe(row["input"])}
+    lines = [f"{line(str(row['tool']))} asks, for the dispatch of {line(str(row['sender_id']))}:"]
+    # Indented, each line of it: nothing that an input says can pass for a line of ours.
+    lines += [indent(f"{name}: {value}", "    ") for name, value in given.items()]
+    if row.get("resolved_path"):
+        lines.append(f"path: {line(str(row['resolved_path']))}")
+    if row.get("diff"):
+        lines.append(indent(block(str(row["diff"])), "    "))
+    lines += [f"unusual: {line(str(word))}" for word in row.get("unusual") or []]
+    lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
+    text = "\n".join(lines)
+    return text if len(text) <= SHOWN else None
+
+
+def options(row: Document) -> list[tuple[str, str]]:
+    """Return the answers, in their fixed order."""
+    rules = [text for rule in offered_rules(row)[:1] if len(text := rule_text(rule)) <= SHOWN_RULE]
+    always = [("always", f"2. Always: store the rule {text}") for text in rules]
+    return [
+        ("once", "1. Allow once"),
+        *always,
+        ("session", "3. Allow for this session: calls like it, until this run ends"),
+        ("deny", "4. Deny"),
+        ("decline", "5. Decline the dispatch: end the run"),
+    ]

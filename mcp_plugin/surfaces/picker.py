@@ -1,0 +1,41 @@
+"""The picker: the call ends with `approval_needed`, the host asks with its own picker and calls again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp_plugin.call import Call
+from mcp_plugin.texts import quoted
+from peer.dispatches.asking import offered_rules, rule_text
+
+Document = dict[str, Any]
+
+OPTIONS = ("Allow once", "Always allow", "Allow for this session", "Deny")
+
+
+async def gate(call: Call, row: Document) -> Document | None:
+    """Return the gate as the call's result; from now on it counts as shown."""
+    call.session.show(row["dispatch_id"], row["request_id"])
+    return {"status": "approval_needed", **described(row)}
+
+
+def described(row: Document) -> Document:
+    """Return a waiting tool call as a host gets it: all that a person needs to answer it."""
+    rules = [{**rule, "text": rule_text(rule)} for rule in offered_rules(row)]
+    document: Document = {
+        "dispatch_id": row["dispatch_id"],
+        "request_id": row["request_id"],
+        "sender_id": row["sender_id"],
+        "tool": row["tool"],
+        "input": row["input"],
+        "resolved_path": row.get("resolved_path"),
+        "answer_within_seconds": row["expires_in"],
+        "rule_if_always": rules[0] if rules else None,
+        "rule_choices": rules,
+        "options": [option for option in OPTIONS if rules or option != "Always allow"],
+        "returns_to": f"what this returns goes to {row['sender_id']}",
+    }
+    for name in ("diff", "unusual", "sandbox", "agent_id"):
+        if row.get(name):
+            document[name] = row[name]
+    return quoted(document)

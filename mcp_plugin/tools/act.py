@@ -1,0 +1,165 @@
+"""`dispatch_act` and `dispatch_approve`: decisions on one dispatch and on the tool calls of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from mcp_plugin.arguments import Arguments, refuse_others, require
+from mcp_plugin.call import Call
+from mcp_plugin.consent import confirm
+from mcp_plugin.surfaces import surface
+from mcp_plugin.texts import quoted, safe
+from mcp_plugin.tools.read import DispatchId
+from mcp_plugin.watching import watch
+from peer.async_client import AsyncClient
+from peer.dispatches.asking import offered_rules, rule_text
+from peer.dispatches.text import line
+from peer.protocol.errors import Conflict, Invalid
+
+Document = dict[str, Any]
+
+RequestId = Annotated[str, Meta(description="the request_id of an approval_needed", min_length=1, max_length=200)]
+Grant = Annotated[
+    Literal["once", "always", "session"],
+    Meta(description="how far an approve reaches; once unless said. always needs the person's own word in a form"),
+]
+Rule = Annotated[
+    int, Meta(ge=0, le=50, description="with always or session: the index in rule_choices; 0, the narrowest")
+]
+Reason = Annotated[
+    str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: a note for the agent")
+]
+
+
+class Act(Arguments, frozen=True, kw_only=True):
+    action: Annotated[
+        Literal["accept", "decline", "cancel", "approve", "deny", "watch"],
+        Meta(
+            description="accept runs the task and returns at each gate or at the end; approve and deny answer a gate "
+            "and go on; watch goes on without an answer"
+        ),
+    ]
+    dispatch_id: DispatchId
+    request_id: RequestId | None = None
+    grant: Grant | None = None
+    rule: Rule | None = None
+    cwd: (
+        Annotated[str, Meta(max_length=4_096, description="accept: the folder it runs in, where the person named one")]
+        | None
+    ) = None
+    reason: Reason | None = None
+
+
+class Approve(Arguments, frozen=True, kw_only=True):
+    dispatch_id: DispatchId
+    request_id: RequestId
+    decision: Annotated[Literal["allow", "deny"], Meta(description="what the person answered")]
+    grant: Grant | None = None
+    rule: Rule | None = None
+    reason: Reason | None = None
+
+
+TAKES = {
+    "accept": ("cwd",),
+    "decline": ("request_id", "reason"),
+    "cancel": ("reason",),
+    "approve": ("request_id", "grant", "rule"),
+    "deny": ("request_id", "reason"),
+    "watch": (),
+}
+
+
+async def act(call: Call, arguments: Act) -> Document:
+    """Decide; then follow the run to its next gate or its end."""
+    action, identity = arguments.action, arguments.dispatch_id
+    refuse_others(arguments, f"action={action}", "action", "dispatch_id", *TAKES[action])
+    if action in ("approve", "deny"):
+        require(arguments, f"action={action}", "request_id")
+    client = await call.client()
+    match action:
+        case "accept":
+            await _accept(client, identity, arguments.cwd)
+        case "decline" if arguments.request_id is None:
+            return dict(safe(await client.decline(identity, reason=arguments.reason)))
+        case "decline":
+            await client.deny(identity, str(arguments.request_id), note=arguments.reason, decline_dispatch=True)
+        case "cancel":
+            return dict(safe(await client.cancel(identity, reason=arguments.reason)))
+        case "approve":
+            await _allow(call, identity, str(arguments.request_id), arguments.grant or "once", arguments.rule)
+        case "deny":
+            await client.deny(identity, str(arguments.request_id), note=arguments.reason)
+        case "watch":
+            pass
+    return await watch(call, identity, surface(call))
+
+
+async def approve(call: Call, arguments: Approve) -> Document:
+    """Answer one waiting call of a run that was accepted elsewhere; the run is not followed."""
+    identity, request_id = arguments.dispatch_id, arguments.request_id
+    if arguments.decision == "deny":
+        refuse_others(arguments, "decision=deny", "dispatch_id", "request_id", "decision", "reason")
+        client = await call.client()
+        return dict(safe(await client.deny(identity, request_id, note=arguments.reason)))
+    refuse_others(arguments, "decision=allow", "dispatch_id", "request_id", "decision", "grant", "rule")
+    return quoted(await _allow(call, identity, request_id, arguments.grant or "once", arguments.rule))
+
+
+async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
+    """Accept, once: whoever accepts what runs already only follows it."""
+    try:
+        await client.accept(identity, cwd=cwd)
+    except Conflict:
+        document = await client.dispatch(identity)
+        if document["direction"] != "received" or document["status"] not in ("accepted", "running"):
+            raise
+        if cwd is not None and cwd != document.get("cwd"):
+            raise Conflict(
+                f"nothing pending: it runs already, in {document.get('cwd') or 'an empty workspace'}",
+                fix="cancel it and have it sent again to run it elsewhere",
+            ) from None
+
+
+async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: int | None) -> Document:
+    """Allow one waiting call, if that can be a person's answer; an always, if the person says so in a form."""
+    if rule is not None and grant == "once":
+        raise Invalid("`rule` has no meaning with grant=once", fix="say always or session, or name no rule")
+    client = await call.client()
+    row = next(
+        (
+            each
+            for each in await client.approvals()
+            if (each["dispatch_id"], each["request_id"]) == (identity, request_id)
+        ),
+        None,
+    )
+    if row is None:
+        # The API knows best why: another run, answered already, too late, no such dispatch.
+        await client.dispatch(identity)
+        raise Conflict("nothing pending: no such tool call waits now", fix='dispatch_read(what="approvals")')
+    call.session.check_answer(identity, request_id)
+    if grant == "always":
+        await _confirm_always(call, row, rule)
+    return await client.approve(identity, request_id, grant=grant, rule=rule)
+
+
+async def _confirm_always(call: Call, row: Document, rule: int | None) -> None:
+    rules = offered_rules(row)
+    if not rules:
+        raise Conflict("this call cannot be allowed always", fix="allow it once or for this session")
+    number = rule or 0
+    if number >= len(rules):
+        raise Invalid(f"there is no rule {number}", fix=f"`rule` is 0 to {len(rules) - 1}, an index in rule_choices")
+    sender = line(str(row["sender_id"]))
+    command: Sequence[str] = ("dispatch", "approve", row["dispatch_id"], row["request_id"], "--always")
+    await confirm(
+        call,
+        f"Always allow {sender}'s dispatches what this rule says?\n    {rule_text(rules[number])}\n"
+        "It is stored on the trust edge, and such calls are not asked about any more.",
+        yes="Yes: store this rule and allow the call",
+        command=(*command, "--rule", str(number + 1)) if number else command,
+        what="an always",
+    )

@@ -1,0 +1,119 @@
+"""`dispatch_read` and `dispatch_pending_approvals`: everything that is only looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from mcp_plugin.arguments import Arguments, refuse_others, require
+from mcp_plugin.call import Call
+from mcp_plugin.surfaces import picker
+from mcp_plugin.texts import MAX_INLINE, quoted, safe, size, untrusted
+from mcp_plugin.watching import final
+
+Document = dict[str, Any]
+
+LISTED = 20
+LISTED_TASK = 1_000
+"""Characters of a task in a list; `status` has it whole."""
+EVENTS = 40
+"""Of a trace, the last ones."""
+
+DispatchId = Annotated[
+    str, Meta(description="the whole id, as dispatch_read(what=inbox|sent) gives it", pattern="^[0-9a-f-]{36}$")
+]
+
+
+class Read(Arguments, frozen=True, kw_only=True):
+    what: Annotated[
+        Literal["inbox", "status", "sent", "contacts", "invitations", "approvals", "whoami"],
+        Meta(description="inbox and sent: lists of dispatches; status: one dispatch whole; contacts: the trust edges"),
+    ]
+    dispatch_id: DispatchId | None = None
+    limit: Annotated[int, Meta(ge=1, le=100, description="how many of a list, 1 to 100 (20 unless said)")] | None = None
+
+
+class Nothing(Arguments, frozen=True, kw_only=True):
+    pass
+
+
+async def read(call: Call, arguments: Read) -> Document:
+    """Look something up; nothing changes."""
+    what = arguments.what
+    takes = {"status": ("what", "dispatch_id"), "inbox": ("what", "limit"), "sent": ("what", "limit")}
+    refuse_others(arguments, f"what={what}", *takes.get(what, ("what",)))
+    if what == "status":
+        require(arguments, "what=status", "dispatch_id")
+    client = await call.client()
+    match what:
+        case "inbox" | "sent":
+            found = await client.dispatches(what, limit=arguments.limit or LISTED)
+            return listed(found["dispatches"])
+        case "status":
+            return whole(await client.dispatch(str(arguments.dispatch_id)))
+        case "contacts":
+            return dict(safe(await client.contacts()))
+        case "invitations":
+            return dict(safe(await client.invitations()))
+        case "whoami":
+            return dict(safe(await client.whoami()))
+        case "approvals":
+            return await pending(call, Nothing())
+
+
+async def pending(call: Call, _arguments: Nothing) -> Document:
+    """List the tool calls that wait for an answer; from now on they count as shown."""
+    client = await call.client()
+    rows = await client.approvals()
+    for row in rows:
+        call.session.show(row["dispatch_id"], row["request_id"])
+    return {"approvals": [picker.described(row) for row in rows]}
+
+
+def listed(rows: list[Document]) -> Document:
+    """Return a list of dispatches, as many as a host takes: {dispatches: [{…, untrusted_task}], more?}."""
+    document: Document = {"dispatches": []}
+    length = 0
+    for row in rows:
+        brief = {name: row[name] for name in _BRIEF if name in row}
+        task = row["task"]
+        brief["untrusted_task"] = task[:LISTED_TASK]
+        if len(task) > LISTED_TASK or row.get("task_cut"):
+            brief["task_cut"] = f'whole: dispatch_read(what="status", dispatch_id="{row["dispatch_id"]}")'
+        brief |= untrusted(row, "message")
+        length += size(brief)
+        if length > MAX_INLINE * 3 // 4:
+            document["more"] = "there are more than fit here: ask for fewer with `limit`"
+            break
+        document["dispatches"].append(brief)
+    return quoted(document)
+
+
+_BRIEF = ("dispatch_id", "status", "direction", "sender_id", "recipient_id", "created", "expires_at", "attempt", "code")
+
+
+def whole(row: Document) -> Document:
+    """Return one dispatch with its payload, the end of its trace, and its result."""
+    document: Document = {name: row[name] for name in _BRIEF if name in row}
+    document |= untrusted(row, "task", "project", "links", "deliverable", "background", "metadata", "message", "fix")
+    document["files"] = row["files"]
+    if row.get("parent_id"):
+        document["parent_id"] = row["parent_id"]
+    if row["direction"] == "received":
+        document["cwd"] = row.get("cwd")
+        if row.get("suggestion"):
+            document["suggestion"] = row["suggestion"]
+    events = row["events"]
+    document["untrusted_events"] = events[-EVENTS:]
+    if len(events) > EVENTS:
+        document["events_left_out"] = len(events) - EVENTS
+    document["approvals"] = [picker.described(each) for each in row["approvals"]]
+    if row["result"]:
+        ended = final(row)
+        document["result"] = {
+            name: ended[name]
+            for name in ("status", "reply", "reason", "files", "usage", "receipt", "sandbox")
+            if name in ended
+        }
+    return quoted(document)

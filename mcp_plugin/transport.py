@@ -1,0 +1,176 @@
+"""MCP's stdio wire on trio: lines of JSON-RPC to and from the SDK's streams. What a message means is not known here.
+
+Not the SDK's own transport: that one reads standard input in a thread, which neither a signal nor a cancellation gets
+out of (more than 6 s); this one is out of it at once. Like that one it works on copies of the descriptors and points
+0 at the null device and 1 at standard error: what anything else prints does not reach the wire.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import trio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
+
+from peer.protocol.errors import Unavailable
+
+MAX_LINE = 4 * 1024 * 1024
+"""Bytes of one message: the largest is a dispatch whose task and background are of four-byte characters, as \\u."""
+CHUNK = 64 * 1024
+MAX_DEPTH = 64
+"""Nesting of a message: deeper than any tool's arguments, shallow enough for every parser on the way."""
+
+Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
+Outgoing = MemoryObjectSendStream[SessionMessage]
+
+
+class Wire:
+    """The two ends of one host's connection. `answered` is set once the first request has its answer on the wire."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        """Take over two file descriptors."""
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self.answered = trio.Event()
+
+    @classmethod
+    def claim(cls) -> Wire:
+        """Take standard input and output for the wire. Raises Unavailable where one of them is closed."""
+        try:
+            # Above 2, so that a closed standard descriptor is never taken for a free one.
+            incoming, outgoing = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (0, 1))
+        except OSError as error:
+            raise Unavailable(
+                "standard input and output must be open: MCP is spoken there",
+                fix="let an agent's program start dispatch-mcp",
+            ) from error
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.dup2(2, 1)
+        return cls(incoming, outgoing)
+
+    @asynccontextmanager
+    async def streams(self) -> AsyncIterator[tuple[Incoming, Outgoing]]:
+        """Give the SDK's pair of streams; the one that is read ends when the host closes its side."""
+        to_server, from_host = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        to_host, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+        replies, spoken = trio.open_memory_channel[JSONRPCMessage](8)
+        incoming, outgoing = trio.lowlevel.FdStream(self._incoming), trio.lowlevel.FdStream(self._outgoing)
+        async with incoming, outgoing, trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, incoming, to_server, replies)
+            nursery.start_soon(self._collect, from_server, replies.clone())
+            nursery.start_soon(self._write, outgoing, spoken)
+            yield from_host, to_host
+            nursery.cancel_scope.cancel()
+
+    async def _read(
+        self,
+        stream: trio.lowlevel.FdStream,
+        to_server: MemoryObjectSendStream[SessionMessage | Exception],
+        replies: trio.MemorySendChannel[JSONRPCMessage],
+    ) -> None:
+        async with to_server, replies:
+            async for line in lines(stream):
+                message = parse(line)
+                if isinstance(message, JSONRPCError) and message.id is None:
+                    await replies.send(message)  # what nobody could read is answered here
+                    continue
+                try:
+                    await to_server.send(SessionMessage(message))
+                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    return
+
+    async def _collect(
+        self, from_server: MemoryObjectReceiveStream[SessionMessage], replies: trio.MemorySendChannel[JSONRPCMessage]
+    ) -> None:
+        async with from_server, replies:
+            async for item in from_server:
+                await replies.send(item.message)
+
+    async def _write(self, stream: trio.lowlevel.FdStream, spoken: trio.MemoryReceiveChannel[JSONRPCMessage]) -> None:
+        async with spoken:
+            async for message in spoken:
+                try:
+                    await stream.send_all(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+                except trio.BrokenResourceError:
+                    return  # the host does not read any more: it is ending, and its closed input says so
+                if isinstance(message, JSONRPCResponse):
+                    self.answered.set()
+
+
+async def lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes | None]:
+    """Yield each line of a stream; None for one of more than MAX_LINE bytes, which is skipped. Empty lines are not."""
+    rest = bytearray()
+    skipping = False
+    while True:
+        try:
+            chunk = await stream.receive_some(CHUNK)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        if not chunk:
+            return
+        *whole, last = chunk.split(b"\n")
+        for piece in whole:
+            rest += piece
+            if skipping or len(rest) > MAX_LINE:
+                yield None
+            elif rest.strip():
+                yield bytes(rest)
+            rest.clear()
+            skipping = False
+        rest += last
+        if len(rest) > MAX_LINE:
+            rest.clear()
+            skipping = True
+
+
+def parse(line: bytes | None) -> JSONRPCMessage:
+    """Return the message of a line; for one that is none, the error that answers it (JSON-RPC 2.0, 5.1)."""
+    if line is None:
+        return _unreadable(INVALID_REQUEST, f"a message has at most {MAX_LINE} bytes")
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return _unreadable(PARSE_ERROR, "that is not JSON")
+    if not isinstance(document, dict):
+        return _unreadable(INVALID_REQUEST, "a message is one JSON object")
+    if _too_deep(document):
+        return _unreadable(INVALID_REQUEST, "that message is nested too deeply")
+    try:
+        return jsonrpc_message_adapter.validate_python(document, by_name=False)
+    except ValueError:
+        return _unreadable(INVALID_REQUEST, "that is not a JSON-RPC 2.0 message")
+
+
+def _unreadable(code: int, message: str) -> JSONRPCError:
+    return JSONRPCError(jsonrpc="2.0", id=None, error=ErrorData(code=code, message=message))
+
+
+def _too_deep(document: object) -> bool:
+    level: list[object] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,133 @@
+"""Following a run for one call: progress as it goes, the surface at each gate, the result at its end.
+
+Cancelling the call ends the following and nothing else: the run belongs to the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import trio
+
+from mcp_plugin.call import Call
+from mcp_plugin.hosting import NOTICED_SECONDS
+from mcp_plugin.session import Session
+from mcp_plugin.texts import quoted, untrusted
+from peer.client import DaemonUnreachable, Event, Interrupted
+from peer.dispatches.text import line
+
+Document = dict[str, Any]
+Surface = Callable[[Call, Document], Awaitable[Document | None]]
+"""What is done at a gate: the result that ends the call, or None when it was answered and the run goes on."""
+
+WATCH_SECONDS = 3_600.0
+"""How long one call follows; a run has an hour unless its edge says otherwise. Then the call says to watch again."""
+
+
+async def watch(call: Call, dispatch_id: str, surface: Surface) -> Document:
+    """Follow a dispatch to the next gate that the surface leaves open, or to its end; return what the host is told."""
+    with trio.move_on_after(WATCH_SECONDS):
+        for last in (False, False, True):
+            try:
+                return await _follow(call, dispatch_id, surface)
+            except (DaemonUnreachable, Interrupted):
+                # The node's host ended. Whoever takes its place, perhaps this session, knows what became of the run.
+                if last:
+                    raise
+                await trio.sleep(NOTICED_SECONDS)
+    document = await (await call.client()).dispatch(dispatch_id)
+    again = f'dispatch_act(action="watch", dispatch_id="{dispatch_id}")'
+    return {"status": document["status"], "dispatch_id": dispatch_id, "goes_on": f"to follow it further: {again}"}
+
+
+async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:
+    client = await call.client()
+    session = call.session
+    async with aclosing(client.events(dispatch_id, after=session.followed.get(dispatch_id, ""))) as events:
+        async for event in events:
+            session.followed[dispatch_id] = event.id
+            if event.kind == "approval":
+                if (left_open := await surface(call, event.data)) is not None:
+                    return left_open
+            elif event.kind == "end":
+                return final(event.data)
+            elif event.kind == "state":
+                if event.data["direction"] == "received" and event.data["status"] == "pending":
+                    return _waits(event.data)
+                await call.progress(str(event.data["status"]))
+            elif message := _now(session, dispatch_id, event):
+                await call.progress(message)
+    raise Interrupted
+
+
+def final(document: Document) -> Document:
+    """Return what the host is told of a dispatch that has ended: {status, reply, files, usage, receipt, …}."""
+    identity = document["dispatch_id"]
+    result = document.get("result") or {}
+    told: Document = {
+        "status": document["status"],
+        "dispatch_id": identity,
+        "sender_id": document["sender_id"],
+        "recipient_id": document["recipient_id"],
+        "reply": result.get("reply") or "",
+        "files": [{name: file[name] for name in ("name", "size", "sha256")} for file in result.get("files") or []],
+        "usage": result.get("usage") or {},
+        "receipt": _receipt(identity, signed=bool(result)),
+    }
+    if told["files"]:
+        told["fetch"] = f"dispatch fetch {identity}"
+    if result.get("sandbox"):
+        told["sandbox"] = result["sandbox"].get("tier")
+    if result.get("reason"):
+        told["reason"] = result["reason"]
+    if document.get("cwd"):
+        told["cwd"] = document["cwd"]
+    if document.get("code"):
+        told["code"] = document["code"]
+    return quoted(told | untrusted(document, "message", "fix"))
+
+
+def _receipt(identity: str, *, signed: bool) -> Document:
+    if not signed:
+        return {"state": "none", "why": "it ended without a run, so there is no result that could be signed"}
+    return {"state": "signed", "export": f"dispatch receipt {identity}"}
+
+
+def _waits(document: Document) -> Document:
+    """Return what the host is told of a dispatch that waits in the inbox: nothing of it runs."""
+    interrupted = document["attempt"] > 0
+    word = "its run was interrupted when the node stopped; accept it again to run it" if interrupted else "not accepted"
+    return {
+        "status": "pending",
+        "dispatch_id": document["dispatch_id"],
+        "sender_id": document["sender_id"],
+        "interrupted": interrupted,
+        "message": f"it waits in the inbox: {word}",
+        "expires_at": document["expires_at"],
+    }
+
+
+def _now(session: Session, dispatch_id: str, event: Event) -> str:
+    """Return what the agent is doing now: tools and outcomes, in words of ours; nothing of what a text says."""
+    data = event.data
+    key = f"{dispatch_id} {data.get('call_id')}"
+    tool = session.tools.get(key, "a call")
+    match data.get("kind"):
+        case "tool_call":
+            session.tools[key] = line(str(data.get("tool")), limit=80)
+            return f"{session.tools[key]} …"
+        case "approval":
+            return f"{tool}: {_word(data.get('outcome'))} by {_word(data.get('by'))}"
+        case "tool_result":
+            return f"{tool}: {'done' if data.get('ok') else 'failed'}"
+        case "status":
+            return _word(data.get("status"))
+        case "reasoning":
+            return "thinking"
+    return ""
+
+
+def _word(value: object) -> str:
+    return line(str(value or ""), limit=40)

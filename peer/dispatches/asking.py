@@ -1,0 +1,23 @@
+"""A tool call that waits for a person, in words: the rules that an `always` may store. Showing it is each program's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from peer.dispatches.text import line
+
+_REACH = {"prefix": ", or with further words", "folder": ", or anything below it"}
+
+
+def rule_text(rule: object) -> str:
+    """Return a rule as people read it: `Bash(git status), or with further words`."""
+    if not isinstance(rule, Mapping):
+        return line("" if rule is None else str(rule))
+    return f"{line(str(rule.get('tool')))}({line(str(rule.get('pattern')))}){_REACH.get(str(rule.get('reach')), '')}"
+
+
+def offered_rules(call: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rules that an `always` for this call may store, narrowest first; none where it cannot."""
+    narrowest = call.get("rule_if_always")
+    return list(call.get("rule_choices") or ([narrowest] if narrowest else []))

@@ -1,0 +1,213 @@
+"""A host's model that was talked into it tries everything: it gets nothing that a person did not agree to.
+
+The model is played by the test, with every tool and no scruples; the person is a form that is answered, or not.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+import trio
+
+from tests.mcp_plugin.hosts import READING, Chooser, Host, session
+from tests.mcp_plugin.test_picker import bash, sent
+from tests.system.world import Document, Person, World, connected
+
+Pair = tuple[Person, Person]
+
+WITHOUT: list[Any] = [
+    pytest.param(None, READING, id="no form"),
+    pytest.param(lambda _m, _t: None, READING, id="closed"),
+    pytest.param(lambda _m, titles: next(iter(titles)), 0.0, id="too fast"),
+    pytest.param(lambda _m, _t: "refuse", READING, id="refused"),
+    pytest.param(lambda _m, _t: "DECLINE", READING, id="declined"),
+    pytest.param(lambda _m, _t: "something else", READING, id="nonsense"),
+]
+ERAS = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+
+
+def era(mode: str) -> dict[str, str]:
+    return {"DISPATCH_MCP_ERA": "" if mode == "legacy" else "auto"}
+
+
+def yes(_message: str, titles: dict[str, str]) -> str:
+    return next(iter(titles))
+
+
+async def no_word(host: Host, tool: str, **arguments: object) -> Document:
+    """Try what needs a person's word; return the refusal."""
+    error = await host.refused(tool, **arguments)
+    assert error["code"] == 403, error
+    return error
+
+
+def known(person: Person) -> tuple[Any, ...]:
+    """Everything about trust that a person's store holds."""
+    return tuple(
+        person.rows(query)
+        for query in (
+            "SELECT edge_id, status, scope FROM edges ORDER BY edge_id",
+            "SELECT * FROM edge_rules",
+            "SELECT token, status FROM invitations ORDER BY token",
+        )
+    )
+
+
+@ERAS
+@pytest.mark.parametrize(("does", "reads"), WITHOUT)
+async def test_a_hijacked_host_model_gets_nothing(
+    world: World, pair: Pair, mode: str, does: Chooser | None, reads: float
+) -> None:
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"tools": "Read,Bash", "max_per_day": 700})
+    invitation = bob.rows("SELECT token FROM invitations WHERE status = 'open' AND direction = 'received'")
+    if not invitation:
+        eve = world.person(f"eve{len(world.people)}")
+        token = str(eve.client.invite(bob.email)["token"])
+        eve.stop()
+    else:
+        ((token,),) = invitation
+    dispatch_id = await sent(pair, bash("echo one"), bash("echo two"))
+    async with session(bob, mode=mode, person_does=does, reads=reads, environment=era(mode)) as host:
+        # An invitation: every way to say tools, also with flags of our own making.
+        await host.ok("dispatch_invite", action="accept", token=token)
+        before = known(bob)
+        for tools in ("Read", ["Read", "Bash"]):
+            error = await no_word(host, "dispatch_invite", action="accept", token=token, tools=tools)
+            asked = shlex.join(["dispatch", "accept-invitation", token, "--tools"])
+            assert asked in error["fix"] or "did not agree" in error["message"]
+        for smuggled in ("confirm_unverified", "unconfirmed", "yes_unverified"):
+            error = await host.refused(
+                "dispatch_invite", action="accept", token=token, tools="Read", **{smuggled: False}
+            )
+            assert error["code"] == 422
+
+        # A wider edge, in each way that an edge can be wider; several at once, one of them narrower.
+        for wider in (
+            {"tools": "Read,Write,Bash"},
+            {"approval": "auto"},
+            {"max_per_day": 800},
+            {"paths": [str(bob.projects)]},
+            {"tools": "Read", "approval": "auto"},
+        ):
+            error = await no_word(host, "dispatch_trust", action="edit", peer=alice.email, **wider)
+            assert "trust edit" in error["fix"] or "did not agree" in error["message"]
+        assert known(bob) == before
+
+        # An always, and answers that nobody can have given.
+        fake = await host.refused("dispatch_act", action="approve", dispatch_id=dispatch_id, request_id="1")
+        assert fake["code"] == 409 and "nothing pending" in fake["message"]
+        gate = await host.act("accept", dispatch_id)
+        answer = {"dispatch_id": dispatch_id, "request_id": gate["request_id"]}
+        for arguments in (
+            {"action": "approve", **answer},
+            {"action": "approve", **answer, "grant": "session"},
+            {"action": "approve", **answer, "grant": "always"},
+        ):
+            fast = await host.refused("dispatch_act", **arguments)
+            assert fast["code"] == 409 and "not taken" in fast["message"], fast
+        fast = await host.refused("dispatch_approve", **answer, decision="allow")
+        assert "not taken" in fast["message"]
+        await trio.sleep(READING)
+        for rule in (None, 2):
+            more = {} if rule is None else {"rule": rule}
+            error = await no_word(host, "dispatch_act", action="approve", **answer, grant="always", **more)
+            shown = f"dispatch approve {dispatch_id} {gate['request_id']} --always"
+            assert shown in error["fix"] or "did not agree" in error["message"]
+        await no_word(host, "dispatch_approve", **answer, decision="allow", grant="always")
+        assert [row["request_id"] for row in bob.client.approvals()] == [gate["request_id"]], "it still waits"
+        assert known(bob) == before
+
+        # What narrows, and every no, needs nobody.
+        assert (await host.act("deny", **answer))["status"] == "approval_needed"
+        await host.ok("dispatch_act", action="cancel", dispatch_id=dispatch_id)
+        edited = await host.ok("dispatch_trust", action="edit", peer=alice.email, tools="Read", max_per_day=600)
+        assert (edited["scopes"]["tools"], edited["scopes"]["max_per_day"]) == (["Read"], 600)
+
+
+async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pair) -> None:
+    _, bob = pair
+    dispatch_id = await sent(pair, bash("echo one"))
+    await trio.to_thread.run_sync(bob.client.accept, dispatch_id)
+    row = await trio.to_thread.run_sync(bob.approval_of, dispatch_id)
+    answer = {"dispatch_id": dispatch_id, "request_id": row["request_id"]}
+    async with session(bob) as host:
+        error = await host.refused("dispatch_act", action="approve", **answer)
+        assert "was not shown" in error["message"] and 'action="watch"' in error["fix"]
+        (shown,) = (await host.ok("dispatch_pending_approvals"))["approvals"]
+        assert (
+            shown["request_id"] == row["request_id"]
+            and "not taken" in (await host.refused("dispatch_approve", **answer, decision="allow"))["message"]
+        )
+        await trio.sleep(READING)
+        assert (await host.ok("dispatch_approve", **answer, decision="allow"))["decision"] == "allowed"
+        assert (await host.act("watch", dispatch_id))["status"] == "completed"
+
+
+@ERAS
+async def test_what_a_person_agrees_to_in_the_form_is_done(world: World, pair: Pair, mode: str) -> None:
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"tools": "Read,Bash"})
+    dispatch_id = await sent(pair, bash("echo one two"), bash("echo one three"))
+    async with session(bob, mode=mode, person_does=yes, environment=era(mode)) as host:
+        gate = await host.act("accept", dispatch_id)
+        (number,) = [n for n, rule in enumerate(gate["rule_choices"]) if rule["pattern"] == "echo one"]
+        await trio.sleep(READING)
+        answer = {"request_id": gate["request_id"], "grant": "always", "rule": number}
+        final = await host.act("approve", dispatch_id, **answer)
+        assert final["status"] == "completed"
+        ((message, titles),) = host.forms
+        assert gate["rule_choices"][number]["text"] in message and alice.email in message
+        assert list(titles) == ["grant", "refuse"]
+        assert [rule["pattern"] for rule in bob.client.trust(alice.email)["rules"]] == ["echo one"]
+
+        wide = await host.ok(
+            "dispatch_trust", action="edit", peer=alice.email, tools="Read,Write,Bash", max_per_day=900
+        )
+        assert wide["scopes"]["tools"] == ["Read", "Write", "Bash"]
+        assert "tool Write" in host.forms[1][0]
+
+        carol = await trio.to_thread.run_sync(world.person, f"carol{mode[:2]}")
+        invited = await trio.to_thread.run_sync(carol.client.invite, bob.email)
+        granted = await host.ok("dispatch_invite", action="accept", token=invited["token"], tools="Read,Bash")
+        assert granted["scopes"]["tools"] == ["Read", "Bash"]
+        message = host.forms[2][0]
+        assert carol.email in message and "UNVERIFIED" in message and "Bash" in message
+        (row,) = [row for row in bob.client.contacts()["trust"] if row["peer"] == carol.email]
+        assert row["fingerprint"] in message
+        await trio.to_thread.run_sync(connected, carol, bob)
+        carol.stop()
+
+
+async def test_an_answer_counts_for_the_question_that_was_asked(pair: Pair) -> None:
+    """In the newer protocol the host brings question and answer back; its word for the question counts for nothing."""
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"tools": "Read", "max_per_day": 700})
+    async with session(bob, mode="2026-07-28", person_does=yes, environment=era("modern")) as host:
+        ask = host.client.session.call_tool
+        edit = {"action": "edit", "peer": alice.email, "max_per_day": 800}
+        grant = {"answer": {"action": "accept", "content": {"answer": "grant"}}}
+
+        async def made(arguments: Document, state: str | None, *, brings: bool = True) -> Any:
+            return await ask(
+                "dispatch_trust",
+                arguments,
+                input_responses=grant if brings else None,
+                request_state=state,
+                allow_input_required=True,
+            )
+
+        question = await made(edit, None, brings=False)
+        state = question.request_state
+        await trio.sleep(READING)
+        # Another call with this answer, an answer without a question, and one to a made-up question: asked anew.
+        for arguments, token in ((edit | {"max_per_day": 900}, state), (edit, None), (edit, "made up"), (edit, state)):
+            again = await made(arguments, token)
+            assert again.result_type == "input_required", arguments
+        assert bob.client.trust(alice.email)["scopes"]["max_per_day"] == 700
+        question = await made(edit, None, brings=False)
+        await trio.sleep(READING)
+        done = await made(edit, question.request_state)
+        assert done.structured_content["scopes"]["max_per_day"] == 800

@@ -1,0 +1,167 @@
+"""A session without a daemon is the node itself: one node whatever starts at once, taken over when it ends, no loss."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+import trio
+
+from tests.mcp_plugin.hosts import READING, raw, session
+from tests.mcp_plugin.test_picker import bash, sent
+from tests.system.world import Document, Person, all_gone, descendants, eventually
+
+Pair = tuple[Person, Person]
+
+
+@pytest.fixture
+def bare(pair: Pair) -> Iterator[Pair]:
+    """(alice, bob), Bob without a daemon."""
+    _, bob = pair
+    bob.stop()
+    yield pair
+
+
+def announced(person: Person) -> Document:
+    return dict(json.loads(person.state.daemon_json.read_bytes()))
+
+
+async def test_a_session_is_the_node_for_everybody_on_the_machine(bare: Pair) -> None:
+    _, bob = bare
+    async with session(bob) as host:
+        me = await host.ok("dispatch_read", what="whoami")
+        assert me["user_id"] == bob.email
+        assert announced(bob)["hosted_by"] == "session"
+        told = await trio.to_thread.run_sync(lambda: bob.cli("whoami", "--json").json)
+        assert told["daemon"]["pid"] == me["daemon"]["pid"] == announced(bob)["pid"]
+        dispatch_id = await sent(bare, bash("echo one"))
+        gate = await host.act("accept", dispatch_id)
+        assert gate["status"] == "approval_needed"
+        await trio.to_thread.run_sync(lambda: bob.cli("approve", dispatch_id, gate["request_id"]))
+        assert (await host.act("watch", dispatch_id))["status"] == "completed"
+        # A daemon would be a second node.
+        bob.launch()
+        assert bob.program is not None and await trio.to_thread.run_sync(bob.program.process.wait) == 1
+        assert f"pid {me['daemon']['pid']}" in bob.program.errors()
+        bob.stop()
+    assert not bob.state.daemon_json.exists() and not bob.state.local_token.exists()
+    bob.start()
+    assert announced(bob)["hosted_by"] == "daemon"
+    assert bob.client.dispatch(dispatch_id)["status"] == "completed"
+
+
+def test_sessions_that_start_at_once_are_one_node(bare: Pair) -> None:
+    _, bob = bare
+    with ExitStack() as stack:
+        programs = [stack.enter_context(raw(bob)) for _ in range(3)]
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(lambda program: program.initialize(), programs))
+            said = list(threads.map(lambda program: program.call("dispatch_read", what="whoami"), programs))
+        pids = {answer["structuredContent"]["daemon"]["pid"] for answer in said}
+        assert len(pids) == 1 and pids <= {program.process.pid for program in programs}
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_another_session_takes_over_and_nothing_is_lost(bare: Pair, by: signal.Signals) -> None:
+    alice, bob = bare
+    with raw(bob) as first, raw(bob) as second:
+        first.initialize()
+        pid = first.call("dispatch_read", what="whoami")["structuredContent"]["daemon"]["pid"]
+        assert pid == first.process.pid
+        second.initialize()
+        assert second.call("dispatch_read", what="whoami")["structuredContent"]["daemon"]["pid"] == pid
+        dispatch_id = trio.run(sent, bare, bash("echo one"), bash("echo two"))
+        gate = second.call("dispatch_act", action="accept", dispatch_id=dispatch_id)["structuredContent"]
+        assert gate["status"] == "approval_needed"
+        trio.run(trio.sleep, READING)
+        # The second follows the run, at its second gate no more: nobody answers that before the first session ends.
+        asked = bob.client.approve(dispatch_id, gate["request_id"])
+        assert asked["ok"]
+        watch = second.request(
+            "tools/call", {"name": "dispatch_act", "arguments": {"action": "watch", "dispatch_id": dispatch_id}}
+        )
+        while (answer := second.hear()).get("id") != watch:
+            pass
+        assert answer["result"]["structuredContent"]["status"] == "approval_needed"
+        deny = {"action": "deny", "dispatch_id": dispatch_id, "request_id": "none"}
+        first.process.send_signal(by)
+        first.process.wait(10)
+        assert second.call("dispatch_act", **deny)["isError"], "a request of the run that died with its node"
+        me = second.call("dispatch_read", what="whoami")["structuredContent"]
+        assert me["daemon"]["pid"] == second.process.pid
+        row = second.call("dispatch_read", what="status", dispatch_id=dispatch_id)["structuredContent"]
+        assert (row["status"], row["attempt"], row["approvals"]) == ("pending", 1, [])
+        alice.state_of(dispatch_id, "pending")
+        again = second.call("dispatch_act", action="accept", dispatch_id=dispatch_id)["structuredContent"]
+        assert again["status"] == "approval_needed" and again["input"] == {"command": "echo one"}
+        ended = second.call("dispatch_act", action="decline", dispatch_id=dispatch_id, request_id=again["request_id"])
+        assert ended["structuredContent"]["status"] == "declined"
+
+
+def test_whoever_follows_a_run_hears_that_its_node_died(bare: Pair) -> None:
+    _, bob = bare
+    with raw(bob) as first, raw(bob) as second:
+        for program in (first, second):
+            program.initialize()
+            program.call("dispatch_read", what="whoami")
+        dispatch_id = trio.run(sent, bare, bash("sleep 60"))
+        gate = second.call("dispatch_act", action="accept", dispatch_id=dispatch_id)["structuredContent"]
+        bob.client.approve(dispatch_id, gate["request_id"])
+        params = {"name": "dispatch_act", "arguments": {"action": "watch", "dispatch_id": dispatch_id}}
+        watch = second.request("tools/call", params | {"_meta": {"progressToken": 1}})
+        while second.hear().get("params", {}).get("message") != "running":
+            pass  # until it follows
+        first.process.kill()
+        while (answer := second.hear()).get("id") != watch:
+            pass
+        told = answer["result"]["structuredContent"]
+        assert (told["status"], told["interrupted"]) == ("pending", True), told
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "stdin"])
+def test_a_session_that_ends_leaves_its_run_recorded_and_no_process(bare: Pair, how: str) -> None:
+    _, bob = bare
+    with raw(bob) as host:
+        host.initialize()
+        dispatch_id = trio.run(sent, bare, bash("setsid sleep 300 >/dev/null 2>&1 & sleep 300"))
+        gate = host.call("dispatch_act", action="accept", dispatch_id=dispatch_id)["structuredContent"]
+        bob.client.approve(dispatch_id, gate["request_id"])
+        eventually(lambda: any("sleep 300" in line for line in descendants(host.process.pid).values()))
+        running = [host.process.pid, *descendants(host.process.pid)]
+        if how == "stdin":
+            host.stdin.close()
+        else:
+            host.process.send_signal(signal.Signals[how])
+        assert all_gone(running, within=1.0), descendants(host.process.pid)
+        assert host.process.wait(1) == 0
+    # No node runs: this is what is on disk.
+    row = bob.cli("status", dispatch_id, "--json").json
+    assert row["status"] == "pending"
+    assert [event["status"] for event in row["events"] if event["kind"] == "status"][-1] == "interrupted"
+    assert not bob.state.daemon_json.exists()
+
+
+def test_a_daemon_that_is_restarted_finds_its_place_free(bare: Pair) -> None:
+    _, bob = bare
+    bob.start()
+    with raw(bob) as host:
+        host.initialize()
+        assert host.call("dispatch_read", what="whoami")["structuredContent"]["daemon"]["pid"] == bob.program.pid  # type: ignore[union-attr]
+        bob.restart()
+        assert host.call("dispatch_read", what="whoami")["structuredContent"]["daemon"]["pid"] == bob.program.pid  # type: ignore[union-attr]
+        bob.stop()
+        me = host.call("dispatch_read", what="whoami")["structuredContent"]
+        assert me["daemon"]["pid"] == host.process.pid, "nobody came back, so the session is the node"
+
+
+def test_a_host_that_never_speaks_gets_no_node(bare: Pair) -> None:
+    _, bob = bare
+    with raw(bob) as host:
+        host.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        host.stdin.close()
+        assert host.process.wait(10) == 0
+    assert not bob.state.daemon_json.exists()
