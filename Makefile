@@ -27,7 +27,7 @@ demo: setup
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/dispatch demo $(ARGS); else exec $(BIN)/dispatch demo --yes $(ARGS); fi
 
 test: browser
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

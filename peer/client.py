@@ -97,7 +97,9 @@ class Routes(ABC, Generic[D, L]):
         {minutes, turns, usd, output_bytes}. With `unconfirmed` nothing is granted and the answer says what would be:
         {status: "confirmation_required", peer, scopes, widens, powerful, fingerprint, verified}.
         """
-        body = {"token": token, **scope, "confirm_unverified": confirm_unverified, "unconfirmed": unconfirmed}
+        body = {"token": token, **scope, "confirm_unverified": confirm_unverified}
+        if unconfirmed:
+            body["unconfirmed"] = True
         return self._ask("POST", "/v1/invitations/accept", body)
 
     def decline_invitation(self, token: str) -> D:
@@ -124,7 +126,9 @@ class Routes(ABC, Generic[D, L]):
 
         With `unconfirmed`, changes that permit anything more are not made; the answer is that of `accept_invitation`.
         """
-        body = {**changes, "confirm_unverified": confirm_unverified, "unconfirmed": unconfirmed}
+        body = {**changes, "confirm_unverified": confirm_unverified}
+        if unconfirmed:
+            body["unconfirmed"] = True
         return self._ask("PATCH", f"/v1/trust/{_segment(peer)}", body)
 
     def pause_trust(self, peer: str) -> D:

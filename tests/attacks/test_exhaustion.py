@@ -17,6 +17,7 @@ from tests.sandbox.conftest import Done, Person, finish, person
 from tests.sandbox.node import dp_agent, members_of, start
 
 __all__ = ["person"]
+pytestmark = pytest.mark.alone
 ROOT = os.geteuid() == 0
 MIB = 1024 * 1024
 SMALL = Limits(memory=256 * MIB, processes=200 if ROOT else 4096, disk=48 * MIB, files=1_500)

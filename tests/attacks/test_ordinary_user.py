@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.sandbox.test_ordinary_user import run_as_ordinary_user
 
 
+@pytest.mark.alone
 def test_everything_is_refused_to_an_ordinary_user() -> None:
     if os.geteuid() != 0:
         return  # then every other test here has just shown it

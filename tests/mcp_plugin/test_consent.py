@@ -17,13 +17,14 @@ from tests.system.world import Document, Person, World, connected
 
 Pair = tuple[Person, Person]
 
+# What a person does, how long they read, and whether every way is tried: each form is read for more than a second.
 WITHOUT: list[Any] = [
-    pytest.param(None, READING, id="no form"),
-    pytest.param(lambda _m, _t: None, READING, id="closed"),
-    pytest.param(lambda _m, titles: next(iter(titles)), 0.0, id="too fast"),
-    pytest.param(lambda _m, _t: "refuse", READING, id="refused"),
-    pytest.param(lambda _m, _t: "DECLINE", READING, id="declined"),
-    pytest.param(lambda _m, _t: "something else", READING, id="nonsense"),
+    pytest.param(None, READING, True, id="no form"),
+    pytest.param(lambda _m, _t: None, READING, True, id="closed"),
+    pytest.param(lambda _m, titles: next(iter(titles)), 0.0, False, id="too fast"),
+    pytest.param(lambda _m, _t: "refuse", READING, False, id="refused"),
+    pytest.param(lambda _m, _t: "DECLINE", READING, False, id="declined"),
+    pytest.param(lambda _m, _t: "something else", READING, False, id="nonsense"),
 ]
 ERAS = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 
@@ -56,10 +57,11 @@ def known(person: Person) -> tuple[Any, ...]:
 
 
 @ERAS
-@pytest.mark.parametrize(("does", "reads"), WITHOUT)
+@pytest.mark.parametrize(("does", "reads", "every_way"), WITHOUT)
 async def test_a_hijacked_host_model_gets_nothing(
-    world: World, pair: Pair, mode: str, does: Chooser | None, reads: float
+    world: World, pair: Pair, mode: str, does: Chooser | None, reads: float, every_way: bool
 ) -> None:
+    few = None if every_way else 1
     alice, bob = pair
     bob.client.edit_trust(alice.email, {"tools": "Read,Bash", "max_per_day": 700})
     invitation = bob.rows("SELECT token FROM invitations WHERE status = 'open' AND direction = 'received'")
@@ -74,7 +76,7 @@ async def test_a_hijacked_host_model_gets_nothing(
         # An invitation: every way to say tools, also with flags of our own making.
         await host.ok("dispatch_invite", action="accept", token=token)
         before = known(bob)
-        for tools in ("Read", ["Read", "Bash"]):
+        for tools in ("Read", ["Read", "Bash"])[:few]:
             error = await no_word(host, "dispatch_invite", action="accept", token=token, tools=tools)
             asked = shlex.join(["dispatch", "accept-invitation", token, "--tools"])
             assert asked in error["fix"] or "did not agree" in error["message"]
@@ -85,13 +87,14 @@ async def test_a_hijacked_host_model_gets_nothing(
             assert error["code"] == 422
 
         # A wider edge, in each way that an edge can be wider; several at once, one of them narrower.
-        for wider in (
+        wider_ones: list[Document] = [
             {"tools": "Read,Write,Bash"},
             {"approval": "auto"},
             {"max_per_day": 800},
             {"paths": [str(bob.projects)]},
             {"tools": "Read", "approval": "auto"},
-        ):
+        ]
+        for wider in wider_ones[:few]:
             error = await no_word(host, "dispatch_trust", action="edit", peer=alice.email, **wider)
             assert "trust edit" in error["fix"] or "did not agree" in error["message"]
         assert known(bob) == before
@@ -111,7 +114,7 @@ async def test_a_hijacked_host_model_gets_nothing(
         fast = await host.refused("dispatch_approve", **answer, decision="allow")
         assert "not taken" in fast["message"]
         await trio.sleep(READING)
-        for rule in (None, 2):
+        for rule in (None, 2)[:few]:
             more = {} if rule is None else {"rule": rule}
             error = await no_word(host, "dispatch_act", action="approve", **answer, grant="always", **more)
             shown = f"dispatch approve {dispatch_id} {gate['request_id']} --always"
