@@ -55,4 +55,5 @@ async def test_inbox_accept_gates_result(pair: Pair, mode: str, era: str) -> Non
         assert final["usage"] and "reply" in final
         assert {"Bash …", "Bash: allowed by person", "Bash: done", "thinking"} <= set(host.progress)
         assert not any("echo" in line or "eve" in line for line in host.progress)
+    await trio.to_thread.run_sync(lambda: alice.state_of(dispatch_id, "completed"))
     assert alice.client.dispatch(dispatch_id)["result"]["files"][0]["name"] == "two.txt"
