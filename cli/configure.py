@@ -47,11 +47,14 @@ def list_(app: App) -> None:
 @pass_app
 def get(app: App, key: str, reveal: bool) -> None:
     """Print one setting; a secret is masked unless --reveal."""
-    from peer import settings
+    from peer import model_key, settings
 
-    value = settings.get_value(settings.load(app.folder), key)
+    saved = settings.load(app.folder)
+    value = settings.get_value(saved, key)
     if settings.KEYS[key].secret and value and not reveal:
         value = settings.MASK
+    elif key == "model.api_key":
+        value = model_key.reveal(app.folder, saved)
     if app.out.json:
         app.out.document({"key": key, "value": value})
     elif isinstance(value, list):
@@ -67,11 +70,14 @@ def get(app: App, key: str, reveal: bool) -> None:
 @pass_app
 def set_(app: App, key: str, value: str) -> None:
     """Change one setting. Lists take commas; an empty value takes it back to its default; `-` reads standard input."""
-    from peer import settings
+    from peer import model_key, settings
     from peer.client import DaemonUnreachable
 
     changed = settings.set_value(settings.load(app.folder), key, from_stdin(value))
-    settings.save(app.folder, changed)
+    if key == "model.api_key":
+        changed = model_key.save(app.folder, changed)
+    else:
+        settings.save(app.folder, changed)
     shown = settings.shown(changed)[key]
     try:
         app.client.reload()

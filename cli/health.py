@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -79,7 +80,7 @@ def doctor(app: App, fix: bool) -> int:
     except DispatchError as error:
         checks.append(_broken("daemon", error))
         if isinstance(error, DaemonUnreachable):
-            checks.append(_check("sandbox", _sandbox))
+            checks += _proven(app)
     healthy = all(check["ok"] for check in checks)
     if app.out.json:
         app.out.document({"checks": checks})
@@ -170,26 +171,60 @@ def _get_status(url: str) -> int:
         connection.close()
 
 
-def _sandbox() -> str:
-    """Have the agent program prove its sandbox, since there is no daemon that could ask it."""
+def _proven(app: App) -> list[Document]:
+    """Have the agent program prove its sandbox and its gate, since there is no daemon that could ask it."""
     try:
-        proof = subprocess.run(
-            [sys.executable, "-m", "sandbox.agent", "--prove"],
+        runtime = _runtime(app)
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox.agent", "--prove", runtime],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=CANARY_SECONDS,
             check=False,
+            cwd=Path(__file__).parent.parent,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
         )
-        document: Any = json.loads(proof.stdout)
+        proof: Document = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again") from error
-    if proof.returncode != 0 or document.get("error"):
-        error_document = document.get("error") or {}
-        raise Unavailable(
-            str(error_document.get("message") or "the sandbox does not hold: " + _leaks(document)),
-            fix=str(error_document.get("fix") or "see docs/security.md"),
-        )
-    return f"{document.get('tier')}: {len(document.get('canaries') or [])} canaries were denied"
+        silent = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again")
+        return [_broken("sandbox", silent), _broken("gate", silent)]
+    return [
+        _check("sandbox", lambda: _sandbox(proof)),
+        _check("gate", lambda: _gate(proof, runtime)),
+    ]
+
+
+def _runtime(app: App) -> str:
+    """The runtime of the settings, or of the defaults where they cannot be read, which is said elsewhere."""
+    from peer import settings
+
+    try:
+        return settings.load(app.folder).runtime
+    except DispatchError:
+        return settings.Settings().runtime
+
+
+def _sandbox(proof: Document) -> str:
+    if not proof.get("tier"):
+        _raise_error(proof)
+    if _leaks(proof):
+        raise Unavailable("the sandbox does not hold: " + _leaks(proof), fix="see docs/security.md")
+    return f"{proof['tier']}: {len(proof.get('canaries') or [])} canaries were denied"
+
+
+def _gate(proof: Document, runtime: str) -> str:
+    if proof.get("error") or not proof.get("tier"):
+        _raise_error(proof)
+    if not proof.get("gate"):
+        return f"the {runtime} agent has no program of its own: each call is made by the gate"
+    return f"saw every call of the {runtime} program, and kept the denied ones back"
+
+
+def _raise_error(proof: Document) -> NoReturn:
+    error = proof.get("error") or {}
+    raise Unavailable(
+        str(error.get("message") or "there is no sandbox"), fix=str(error.get("fix") or "see docs/security.md")
+    )
 
 
 def _leaks(document: Document) -> str:

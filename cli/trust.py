@@ -168,3 +168,17 @@ def _show(app: App, document: Document) -> None:
             [[string(rule.get("id")), rule_text(rule), local_time(rule.get("created"))] for rule in rules],
             empty="",
         )
+    if servers := document.get("pinned_servers"):
+        app.out.line("MCP servers as you granted them: another command or other tools ask you anew", style="bold")
+        app.out.table(
+            ["server", "started as", "tools"],
+            [
+                [
+                    string(server.get("name")),
+                    string(server.get("command")),
+                    "not started yet" if server.get("tools") is None else string(server["tools"]),
+                ]
+                for server in servers
+            ],
+            empty="",
+        )

@@ -236,7 +236,7 @@ class _Routes:
         )
 
     async def reload(self, request: Request) -> Any:
-        self._node.reload()
+        await self._node.reload()
         return {"ok": True}
 
     async def events(self, request: Request) -> Response:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 
+from peer import model_key
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.trust import fingerprints
 from peer.version import VERSION
@@ -148,9 +149,7 @@ class Health:
             "name": "claude",
             "version": version,
             "login": ready,
-            "login_fix": ""
-            if ready
-            else "`dispatch config set model.api_key -`, or start the daemon with ANTHROPIC_API_KEY",
+            "login_fix": "" if ready else " — ".join(filter(None, (settings.model.key_problem, model_key.FIX))),
         }
 
     async def _sandbox(self) -> Document:

@@ -12,17 +12,17 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
+from peer import keychain as keychains
+from peer.keychain import Keychain
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
 from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
@@ -30,11 +30,6 @@ from peer.state_folder import StateFolder, read_private
 
 DEVICE_SET = "device-set"
 OFFERED = "device-set.offered"
-KEYCHAIN_SERVICE = "dispatch-courier"
-KEYCHAIN_SECONDS = 60
-"""A locked keychain asks its person; nobody answering must not hang a sign-in for ever."""
-
-T = TypeVar("T")
 
 _IN_KEYCHAIN = re.compile(rb"keychain ([0-9a-f]{64})\n")
 
@@ -52,14 +47,6 @@ class Identity:
     epoch: int
     device_set: bytes = field(repr=False)
     root_stored: Literal["keychain", "file"]
-
-
-class Keychain(Protocol):
-    """What is used of a `keyring` backend."""
-
-    def get_password(self, service: str, username: str, /) -> str | None: ...
-
-    def set_password(self, service: str, username: str, password: str, /) -> None: ...
 
 
 def exists(folder: StateFolder) -> bool:
@@ -102,7 +89,7 @@ def prepare(
     The keys are on disk before any broker hears of them; the address is only settled by `commit`, so that a mistyped
     one can be corrected. What an earlier try left is used again: the same keys always, the same device-set for the same
     address and name. `clock` gives milliseconds since the epoch, `random(n)` n secret bytes (os.urandom). `keychain`
-    takes the root key; None means a file (see `os_keychain`).
+    takes the root key; None means a file.
 
     Raises Conflict when an identity exists, Invalid for a bad address or label, Unavailable when the disk is full.
     """
@@ -172,22 +159,6 @@ def create(
     return identity
 
 
-def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None:
-    """Return the OS keychain, or None where there is no real one.
-
-    On Linux without a session bus nothing is even tried: its backends would wait for a service that never answers.
-    `PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring` keeps the root key out of the keychain.
-    """
-    variables = os.environ if environment is None else environment
-    if sys.platform.startswith("linux") and not variables.get("DBUS_SESSION_BUS_ADDRESS"):
-        return None
-    import keyring  # 50 ms and more; only a first sign-in needs it
-
-    backend = _within(KEYCHAIN_SECONDS, keyring.get_keyring)
-    # keyring's own scale: below 1 a backend is the null, the failing or a not recommended (plain text) one.
-    return backend if backend.priority >= 1 else None
-
-
 @dataclass(frozen=True, slots=True)
 class _Keys:
     """The private keys, the public root key, and where the root's private one is."""
@@ -235,7 +206,7 @@ def _root_seed(
         kept = read_private(path)
     except NotFound:
         seed = random(32)
-        stored = keychain is not None and _keep_in_keychain(keychain, seed)
+        stored = keychain is not None and keychains.store(keychain, _public(seed).hex(), seed.hex())
         kept = b"keychain " + _public(seed).hex().encode() + b"\n" if stored else seed
         if not _write_new(path, kept):
             raise Conflict(
@@ -244,7 +215,7 @@ def _root_seed(
     if len(kept) == 32:
         return kept, "file"
     root, _ = _root_public(path, kept)
-    found = keychain and _within(KEYCHAIN_SECONDS, lambda: keychain.get_password(KEYCHAIN_SERVICE, root.hex()))
+    found = keychain and keychains.read(keychain, root.hex())
     if not found or not re.fullmatch(r"[0-9a-f]{64}", found) or _public(bytes.fromhex(found)) != root:
         raise Unavailable("the OS keychain does not give the root key", fix="unlock it, then `dispatch login` again")
     return bytes.fromhex(found), "keychain"
@@ -257,20 +228,6 @@ def _root_public(path: Path, kept: bytes) -> tuple[bytes, Literal["keychain", "f
     if match is None:
         raise Invalid(f"{path} is damaged", fix="put it back from a backup")
     return bytes.fromhex(match[1].decode()), "keychain"
-
-
-def _keep_in_keychain(keychain: Keychain, seed: bytes) -> bool:
-    """Store the root seed and read it back; False when the keychain does not take it."""
-    account, secret = _public(seed).hex(), seed.hex()
-
-    def store() -> bool:
-        keychain.set_password(KEYCHAIN_SERVICE, account, secret)
-        return keychain.get_password(KEYCHAIN_SERVICE, account) == secret
-
-    try:
-        return _within(KEYCHAIN_SECONDS, store)
-    except Exception:  # backends raise what they like; the file is the answer to all of it
-        return False
 
 
 def _device_keys(path: Path, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
@@ -336,24 +293,3 @@ def _write_new(path: Path, data: bytes) -> bool:
     except OSError as error:
         raise Unavailable(f"can't write {path}: {error.strerror}", fix="free some space, then try again") from error
     return True
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Return `call()` from a thread of its own. Raises Unavailable when it takes longer."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="keychain")
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise Unavailable("the OS keychain does not answer", fix="unlock it, then `dispatch login` again")
-    return results[0]

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 import trio
 
-from peer import inbound
+from peer import inbound, model_key
 from peer import settings as settings_file
 from peer.briefing import granted_servers
 from peer.broker_link import BrokerLink
@@ -68,7 +68,7 @@ class Node:
         self.bells = Bells()
         self.changes = Changes(context.random(4).hex())
         self.pages = Pages()
-        self._settings = settings_file.resolve(context.state)
+        self._settings = model_key.in_force(context.state)
         self._admitted: frozenset[str] = frozenset()
         self._readers: frozenset[tuple[str, bytes]] = frozenset()
         self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
@@ -171,9 +171,9 @@ class Node:
         """The settings in force."""
         return self._settings
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read config.json again. Raises Invalid, and keeps what was in force."""
-        self._settings = settings_file.resolve(self.context.state)
+        self._settings = await trio.to_thread.run_sync(model_key.in_force, self.context.state)
         self.broker.reload()
 
     # --- sending
@@ -373,12 +373,8 @@ class Node:
                 "this machine may send and approve, but not run: its sandbox is proven on Linux only",
                 fix="accept it on a Linux machine (WSL counts)",
             )
-        if self._settings.runtime == "claude" and not self._settings.model.api_key:
-            raise Unavailable(
-                "there are no model credentials for the agent on this machine",
-                fix="run `dispatch config set model.api_key -` (the key on standard input), or start the daemon with "
-                "ANTHROPIC_API_KEY",
-            )
+        if self._settings.runtime == "claude":
+            model_key.require(self._settings)
 
     async def _interrupt_runs(self) -> None:
         """Record what was just killed as interrupted: whoever looks while no node runs sees it in the inbox."""
@@ -469,4 +465,5 @@ class Node:
     def _save_token(self, token: str) -> None:
         saved = settings_file.load(self.context.state)
         settings_file.save(self.context.state, msgspec.structs.replace(saved, token=token))
-        self._settings = settings_file.resolve(self.context.state)
+        fresh = settings_file.resolve(self.context.state)
+        self._settings = msgspec.structs.replace(fresh, model=self._settings.model)

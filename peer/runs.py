@@ -87,10 +87,21 @@ class Run:
     # --- from outside
 
     async def tell(self, frame: frames.Answer | frames.Cancel) -> None:
-        """Pass a word on to the agent; one that is gone hears nothing."""
+        """Pass a word on to the agent, a person's answer under the id that they saw; one that is gone hears nothing."""
+        if isinstance(frame, frames.Answer):
+            frame = msgspec.structs.replace(frame, call_id=frame.call_id.removesuffix(self._mark))
+        await self._send(frame)
+
+    async def _send(self, frame: frames.Answer | frames.Cancel) -> None:
         if self._writer is not None:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 await self._writer.send(frame)
+
+    @property
+    def _mark(self) -> str:
+        """What makes the ids of calls, which the model chooses, those of this attempt: an answer to a call of an
+        earlier one must not find another call under its id."""
+        return f"~{self.attempt}" if self.attempt > 1 else ""
 
     def kill(self) -> None:
         """End the run's processes now. What they were about to say is not heard any more."""
@@ -176,7 +187,10 @@ class Run:
                     case frames.Finished():
                         return frame
                     case frames.Event():
-                        await self._note(msgspec.to_builtins(frame.event))
+                        event = msgspec.to_builtins(frame.event)
+                        if "call_id" in event:
+                            event["call_id"] += self._mark
+                        await self._note(event)
                     case frames.Started():
                         self._sandbox = frame.sandbox
                         self._gate.key = frame.gate_key or self._gate.key
@@ -193,7 +207,7 @@ class Run:
                         closed = frame
                         await self._step(
                             lambda db, effects, closed=closed: running.unanswered(  # type: ignore[misc]
-                                db, self.dispatch_id, closed.call_id, effects
+                                db, self.dispatch_id, closed.call_id + self._mark, effects
                             )
                         )
         except FrameError as error:
@@ -217,15 +231,15 @@ class Run:
             lambda db: running.still_permitted(db, self._context, self.dispatch_id, self.attempt)
         )
         if error is not None:
-            await self.tell(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=error.message))
+            await self._send(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=error.message))
             return
         if reports.too_deep(call.input):
             # Nobody could be shown it.
             note = "the input is nested too deeply"
-            await self.tell(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=note))
+            await self._send(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=note))
             return
         if call.verdict == "allow":
-            await self.tell(frames.Answer(call_id=call.call_id, allow=True, by=call.by))
+            await self._send(frames.Answer(call_id=call.call_id, allow=True, by=call.by))
             return
         now = self._context.clock()
         document = msgspec.to_builtins(call)
@@ -243,7 +257,7 @@ class Run:
         tier = self._sandbox.tier if self._sandbox is not None else None
         item = rows.Approval(
             dispatch_id=self.dispatch_id,
-            request_id=call.call_id,
+            request_id=call.call_id + self._mark,
             attempt=self.attempt,
             call=msgspec.json.encode({name: document.get(name) for name in kept} | {"sandbox": tier}).decode(),
             asked=now,

@@ -23,6 +23,9 @@ from peer.state_folder import StateFolder, read_private
 
 MASK = "•••"
 
+KEY_IN_KEYCHAIN = "keychain"
+"""What `model.api_key` says when the key itself is in the system's keychain (peer/model_key.py)."""
+
 ApprovalUi = Literal["picker", "form"]
 """How an agent's session asks about a tool call: its own picker, or a form of the MCP server's."""
 
@@ -33,6 +36,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     api_key: str = ""
     base_url: str = ""
     name: str = ""
+    key_problem: str = ""
+    """Why a key that should be there is not; only of settings in force, in no file."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,7 +96,9 @@ KEYS: dict[str, Key] = {
         "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
         example="form",
     ),
-    "model.api_key": Key("the model's API key, used outside the sandbox only", secret=True),
+    "model.api_key": Key(
+        "the model's API key, used outside the sandbox only; in the OS keychain where there is one", secret=True
+    ),
     "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
     "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),
 }

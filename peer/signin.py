@@ -17,7 +17,8 @@ import msgspec
 import trio
 
 from peer import client, identity, settings
-from peer.identity import Identity, Keychain
+from peer.identity import Identity
+from peer.keychain import Keychain, os_keychain
 from peer.mesh.broker import BrokerClient
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Invalid, NotSignedIn, Unavailable
@@ -67,7 +68,7 @@ async def signing_in(
     *,
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     random: Callable[[int], bytes] = os.urandom,
-    keychain: Callable[[], Keychain | None] = identity.os_keychain,
+    keychain: Callable[[], Keychain | None] = os_keychain,
 ) -> SignedIn:
     """Make or load this device's identity, run RFC 8628's flow with the broker, save the result, tell the daemon.
 

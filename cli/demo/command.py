@@ -225,12 +225,9 @@ def _credentials(app: App) -> Mapping[str, str]:
     """Return this person's own model settings. Raises Unavailable when there are none."""
     import msgspec
 
-    from peer import settings
+    from peer import model_key
 
-    own: dict[str, Any] = msgspec.to_builtins(settings.resolve(app.folder, env=os.environ).model)
-    if not own.get("api_key"):
-        raise Unavailable(
-            "--live needs model credentials",
-            fix="set ANTHROPIC_API_KEY, or `dispatch config set model.api_key -`",
-        )
+    settings = model_key.in_force(app.folder, env=os.environ)
+    model_key.require(settings)
+    own: dict[str, Any] = msgspec.to_builtins(settings.model)
     return own

@@ -172,7 +172,7 @@ class PageRoutes:
             settings_file.save(folder, settings_file.set_value(saved, "notifications", body.notifications))
 
         await trio.to_thread.run_sync(change)
-        self._node.reload()
+        await self._node.reload()
         return {"notifications": self._node.settings.notifications}
 
     # --- looking

@@ -6,6 +6,7 @@ daemon knows (who is connected) comes in as `Live`.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from peer.dispatches.masking import Masker
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
@@ -84,7 +86,15 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
             }
             for rule in edges.rules(db, edge.edge_id)
         ]
+        row["pinned_servers"] = [_pinned(server) for server in edges.mcp_servers(db, edge.edge_id).values()]
     return row
+
+
+def _pinned(server: rows.EdgeMcpServer) -> Document:
+    """One MCP server as it was granted: what starts it (a secret in that masked) and the tools it listed at first."""
+    command = Masker().text(shlex.join(msgspec.json.decode(server.command)))
+    tools = None if server.tools is None else sorted(msgspec.json.decode(server.tools))
+    return {"name": server.name, "command": command, "tools": tools}
 
 
 def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str]) -> Document:

@@ -148,6 +148,10 @@ def edge(**changes: Any) -> dict[str, Any]:
         "path": "direct",
         "fingerprint": "tulip-anvil 1234",
         "budgets": {"minutes": 60, "turns": 100, "usd": 5.0, "output_bytes": 104857600},
+        "pinned_servers": [
+            {"name": "github", "command": "npx server-github", "tools": ["issue_read"]},
+            {"name": "notes", "command": "notes --stdio", "tools": None},
+        ],
         "rules": [{"id": 7, "tool": "Write", "pattern": "/home/bob/shop/x", "created": "2026-11-22T12:00:00.000Z"}],
     }
     return {**base, **changes}

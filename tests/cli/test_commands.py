@@ -104,7 +104,16 @@ CASES = {
     "block": one(
         "POST /v1/block", {"status": "blocked"}, "block eve@example.org", "blocked eve@example.org", needs="B"
     ),
-    "trust show": one("GET /v1/trust/alice", edge(), "trust show alice", "Write(/home/bob/shop/x)", "budget minutes"),
+    "trust show": one(
+        "GET /v1/trust/alice",
+        edge(),
+        "trust show alice",
+        "Write(/home/bob/shop/x)",
+        "budget minutes",
+        "npx server-github",
+        "issue_read",
+        "not started yet",
+    ),
     "trust edit": case(
         "trust edit alice --max-per-day 5",
         {"GET /v1/trust/alice": edge(), "PATCH /v1/trust/alice": edge(status="paused")},

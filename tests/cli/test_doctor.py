@@ -17,7 +17,11 @@ from tests.cli.documents import FORBIDDEN, HOSTILE
 from tests.cli.fake_api import FakeApi
 
 LIVE = {"checks": [{"name": "reachability", "ok": True, "detail": "direct", "fix": ""}]}
-PROOF = {"tier": "bwrap", "canaries": [{"name": "ssh", "ok": True, "detail": "denied"}]}
+PROOF = {
+    "tier": "bwrap",
+    "canaries": [{"name": "ssh", "ok": True, "detail": "denied"}],
+    "gate": {"key": "k", "seconds": 1.0},
+}
 
 
 @contextmanager
@@ -144,8 +148,16 @@ def test_without_a_daemon_the_sandbox_is_still_proven(cli: Cli, prove: dict[str,
     assert broken(outcome) == {
         "daemon": (f"no local daemon token at {cli.folder.local_token}", "start it: `dispatch-daemon`")
     }
-    assert outcome.document["checks"][-1]["detail"] == "bwrap: 1 canaries were denied"
-    assert prove["asked"][0][1:] == ["-m", "sandbox.agent", "--prove"]
+    sandbox, gate = outcome.document["checks"][-2:]
+    assert sandbox["detail"] == "bwrap: 1 canaries were denied" and "every call of the claude program" in gate["detail"]
+    assert prove["asked"][0][1:] == ["-m", "sandbox.agent", "--prove", "claude"]
+
+
+def test_without_a_daemon_a_gate_that_was_gone_around_is_said(cli: Cli, prove: dict[str, Any]) -> None:
+    """Seen to fail with the sandbox alone proven."""
+    prove.update(document={"tier": "bwrap", "canaries": [], "error": {"message": "a call went past", "fix": "update"}})
+    found = broken(cli("doctor", "--json"))
+    assert found["gate"] == ("a call went past", "update") and "sandbox" not in found
 
 
 @pytest.mark.parametrize(

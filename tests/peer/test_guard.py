@@ -20,7 +20,7 @@ class Reloaded:
     def __init__(self) -> None:
         self.times = 0
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         self.times += 1
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nacl.public import PrivateKey, SealedBox
 
-from peer import identity
+from peer import identity, keychain
 from peer.identity import Identity
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotSignedIn, Unavailable
@@ -47,6 +47,9 @@ class FakeKeychain:
             raise self.fails
         if not self.forgets:
             self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str, /) -> None:
+        del self.kept[service, username]
 
 
 def test_made_and_loaded(folder: StateFolder) -> None:
@@ -245,38 +248,38 @@ def test_a_full_disk_leaves_no_half_file(folder: StateFolder, monkeypatch: pytes
 
 
 def test_the_root_key_goes_into_a_keychain_that_takes_it(folder: StateFolder) -> None:
-    keychain = FakeKeychain()
-    made = create(folder, keychain=keychain)
+    kept = FakeKeychain()
+    made = create(folder, keychain=kept)
     assert made.root_stored == "keychain" and identity.load(folder) == made
-    (((service, account), secret),) = keychain.kept.items()
+    (((service, account), secret),) = kept.kept.items()
     assert (service, account) == ("dispatch-courier", made.root.hex())
     assert bytes.fromhex(secret) not in folder.root_key.read_bytes() and secret not in folder.root_key.read_text()
 
 
-@pytest.mark.parametrize("keychain", [FakeKeychain(fails=RuntimeError("locked")), FakeKeychain(forgets=True)])
-def test_a_keychain_that_does_not_take_it_means_a_file(folder: StateFolder, keychain: FakeKeychain) -> None:
-    assert create(folder, keychain=keychain).root_stored == "file"
+@pytest.mark.parametrize("failing", [FakeKeychain(fails=RuntimeError("locked")), FakeKeychain(forgets=True)])
+def test_a_keychain_that_does_not_take_it_means_a_file(folder: StateFolder, failing: FakeKeychain) -> None:
+    assert create(folder, keychain=failing).root_stored == "file"
     assert len(folder.root_key.read_bytes()) == 32
 
 
 def test_completing_with_a_key_in_the_keychain_needs_the_keychain(folder: StateFolder) -> None:
-    keychain = FakeKeychain()
-    prepared = identity.prepare(folder, "a@b.c", "x", lambda: NOW, os.urandom, keychain=keychain)
+    kept = FakeKeychain()
+    prepared = identity.prepare(folder, "a@b.c", "x", lambda: NOW, os.urandom, keychain=kept)
     (folder.path / "device-set.offered").unlink()
     for other in (None, FakeKeychain()):
         with pytest.raises(Unavailable, match="keychain"):
             create(folder, keychain=other)
-    assert create(folder, keychain=keychain).root == prepared.root
+    assert create(folder, keychain=kept).root == prepared.root
 
 
 def test_no_keychain_is_tried_without_a_session_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setitem(__import__("sys").modules, "keyring", None)  # importing it now would fail
-    assert identity.os_keychain({}) is None
+    assert keychain.os_keychain({}) is None
 
 
 def test_a_keychain_that_never_answers_is_given_up(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "KEYCHAIN_SECONDS", 0.05)
+    monkeypatch.setattr(keychain, "SECONDS", 0.05)
     release = threading.Event()
 
     class Silent(FakeKeychain):

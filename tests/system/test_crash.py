@@ -117,10 +117,24 @@ def test_recipient_killed_right_after_the_accept_and_at_an_approval(pair: Pair) 
     first, second = bob.rows("SELECT interrupted, expires FROM dispatches WHERE dispatch_id = ?", dispatch_id)[0]
     assert first == 2 and second > 0
     assert runs(project) == 0
+    # Another call waits now, under the same id of the agent's: the answer to the earlier one is not taken for it.
+    # Seen to fail with ids that repeat from attempt to attempt.
+    bob.will({"tool": "Bash", "input": {"command": "echo something else"}}, *marking(project))
     bob.client.accept(dispatch_id, cwd=str(project))
-    call = bob.approval_of(dispatch_id)
+    other = bob.approval_of(dispatch_id)
+    assert other["input"]["command"] == "echo something else"
+    error = bob.refused("approve", dispatch_id, call["request_id"])
+    assert error["code"] == 409 and error["message"].startswith("nothing pending"), error
+    bob.client.deny(dispatch_id, other["request_id"])
+    call = eventually(lambda: [row for row in bob.client.approvals() if row["request_id"] != other["request_id"]])[0]
     bob.client.approve(dispatch_id, call["request_id"])
     assert alice.state_of(dispatch_id, "completed")["attempt"] == 3
+    events = [event for event in bob.client.dispatch(dispatch_id)["events"] if event.get("call_id")]
+    called, answered, done = (
+        {event["call_id"] for event in events if event["kind"] == kind}
+        for kind in ("tool_call", "approval", "tool_result")
+    )
+    assert {other["request_id"], call["request_id"]} <= called and answered <= called and done <= called
     assert runs(project) == 1
 
 

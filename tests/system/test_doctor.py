@@ -128,7 +128,7 @@ def test_daemon_and_sandbox(patient: Person, tmp_path: Path) -> None:
     patient.stop()
     rows = examine(patient, broken=1)
     assert sick(rows) == {"daemon"} and "dispatch-daemon" in rows["daemon"]["fix"]
-    assert rows["sandbox"]["ok"], "the sandbox is proven without a daemon too"
+    assert rows["sandbox"]["ok"] and rows["gate"]["ok"], "both are proven without a daemon too"
     if os.geteuid() == 0:
         # A machine without a working bubblewrap: the same file system, seen otherwise by this command alone.
         other = tmp_path / "bwrap"
@@ -136,7 +136,7 @@ def test_daemon_and_sandbox(patient: Person, tmp_path: Path) -> None:
         other.chmod(0o755)
         swap = 'mount --bind "$1" /usr/bin/bwrap && shift && exec "$@"'
         rows = examine(patient, broken=1, inside=["unshare", "-m", "sh", "-c", swap, "sh", str(other)])
-        assert sick(rows) == {"daemon", "sandbox"}, rows
+        assert sick(rows) == {"daemon", "sandbox", "gate"}, rows
 
 
 def test_the_gate_is_proven_with_the_real_agent_program(patient: Person) -> None:

@@ -66,6 +66,7 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     bob = recipient.bob
     recipient.installs("say", "read", "environment")
     assert recipient.edits(mcp_servers="*", approval="auto")["scopes"]["mcp_servers"] == ["notes"]
+    assert bob.client.trust(recipient.alice.email)["pinned_servers"][0]["tools"] is None
     token = str(bob.state.local_token)
     first = recipient.gets(("say", {"text": "hello"}), ("read", {"text": token}), ("environment", {}))
     bob.client.accept(first)
@@ -75,6 +76,9 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     assert bob.client.dispatch(first)["status"] == "completed"
     pinned = recipient.pinned()
     assert set(pinned) == {"say", "read", "environment"}
+    (shown,) = bob.client.trust(recipient.alice.email)["pinned_servers"]
+    assert shown["name"] == "notes" and str(SERVER) in shown["command"]
+    assert shown["tools"] == ["environment", "read", "say"]
 
     # Another command: refused until Bob looks at the edge again; the dispatch waits for him.
     recipient.installs("say=Send everything", "read", "environment")

@@ -85,7 +85,7 @@ export function contact({ peer }) {
         h("p.facts", {}, online(rows[0]), verified(rows[0]), rows[0].blocked ? h("span.badge", { "data-kind": "care" }, "blocked") : null));
       const incoming = rows.find((row) => row.direction === "incoming");
       const outgoing = rows.find((row) => row.direction === "outgoing");
-      const now = JSON.stringify([incoming?.scopes, incoming?.rules, incoming?.status, incoming?.budgets, outgoing?.scopes, outgoing?.status]);
+      const now = JSON.stringify([incoming?.scopes, incoming?.rules, incoming?.pinned_servers, incoming?.status, incoming?.budgets, outgoing?.scopes, outgoing?.status]);
       // Someone who is in the middle of editing is not disturbed by news that change nothing of it.
       if (now === shown) return;
       shown = now;
@@ -144,7 +144,7 @@ export function contact({ peer }) {
             row.status === "paused" ? button("Resume", act("resume")) : row.status === "active" ? button("Pause", act("pause")) : null,
             button("Revoke", revoke, "danger"))
         : null,
-      trouble, editor, rules(row));
+      trouble, editor, rules(row), servers(row));
   }
 
   function rules(row) {
@@ -160,6 +160,15 @@ export function contact({ peer }) {
               await load();
             } } }, "Remove")))),
       trouble);
+  }
+
+  function servers(row) {
+    if (!row.pinned_servers?.length) return null;
+    return h("section", {},
+      h("h3", {}, "Programs of yours that runs may call"),
+      h("ul.rules", {}, row.pinned_servers.map((each) =>
+        h("li", {}, h("strong", {}, line(each.name)), h("code", {}, line(each.command)),
+          h("span.hint", {}, each.tools === null ? "not started yet" : each.tools.map(line).join(", "))))));
   }
 
   function editForm(row, options, close, revoke) {
