@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test lint bench screenshots pins clean
+.PHONY: help setup setup-tests demo test lint bench screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -18,15 +18,15 @@ help:
 setup:
 	@.ci/setup
 
-# What the tests of the local page drive: Debian's Chromium. The demo does without.
-browser:
-	@.ci/setup browser
+# And what the tests drive: Debian's Chromium, the MCP Inspector. The demo does without.
+setup-tests:
+	@.ci/setup tests
 
 # Without a person at a terminal the demo answers its own questions.
 demo: setup
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/dispatch demo $(ARGS); else exec $(BIN)/dispatch demo --yes $(ARGS); fi
 
-test: browser
+test: setup-tests
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: setup
@@ -35,12 +35,12 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: browser
+bench: setup-tests
 	@set -e; for file in tests/bench/[a-z]*.py; do \
 	    echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)"; \
 	done
 
-screenshots: browser
+screenshots: setup-tests
 	$(BIN)/python -m tests.page.screenshots screenshots
 
 # Existing pins are kept unless pyproject.toml asks for others; PINS=--upgrade moves them all.

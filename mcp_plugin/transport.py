@@ -150,6 +150,8 @@ def parse(line: bytes | None) -> JSONRPCMessage:
         return _unreadable(PARSE_ERROR, "that is not JSON")
     if not isinstance(document, dict):
         return _unreadable(INVALID_REQUEST, "a message is one JSON object")
+    if "id" in document and (isinstance(document["id"], bool) or not isinstance(document["id"], str | int)):
+        return _unreadable(INVALID_REQUEST, "an id is a text or a whole number")  # the SDK takes it for a notification
     if _too_deep(document):
         return _unreadable(INVALID_REQUEST, "that message is nested too deeply")
     try:

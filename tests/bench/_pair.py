@@ -17,6 +17,8 @@ from peer.store.blobs import Blobs
 from peer.store.database import Store
 from tests.system.world import Person, World, connect
 
+DAY_MS = 86_400_000
+"""What was taken in so long ago does not count for the daily rate."""
 LOOK_SECONDS = 0.0003
 """Between looks at a store: small beside what is measured, and little work for the machine."""
 
@@ -66,7 +68,7 @@ def fill(alice: Person, bob: Person, count: int) -> None:
             now = hers.clock()
             task = f"Number {number}: look why the cart adds up wrongly when it holds more than one of a thing"
             signed = hers.letter(
-                Dispatch, who.user_id, who.device, created=now, expires=now + 86_400_000, edge_id=edge[0], task=task
+                Dispatch, who.user_id, who.device, created=now, expires=now + DAY_MS, edge_id=edge[0], task=task
             )
             row = rows.Dispatch(
                 dispatch_id=signed.statement.id,
@@ -79,7 +81,7 @@ def fill(alice: Person, bob: Person, count: int) -> None:
                 digest=signed.digest,
                 task=task,
                 created=now,
-                expires=now + 86_400_000,
+                expires=now + DAY_MS,
                 updated=now,
                 attempt=0,
                 interrupted=0,
@@ -91,5 +93,7 @@ def fill(alice: Person, bob: Person, count: int) -> None:
                 result=b"",
             )
             dispatches.add(db, row)
-            outbox.remember(db, rows.Seen(row.device, row.dispatch_id, row.digest, 200, "in the inbox", "", now))
+            outbox.remember(
+                db, rows.Seen(row.device, row.dispatch_id, row.digest, 200, "in the inbox", "", now - DAY_MS)
+            )
     store.close()

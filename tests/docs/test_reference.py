@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from cli import reference
+from mcp_plugin import reference as mcp_reference
 from peer.api import application
 from peer.node import Node
 
@@ -18,6 +19,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_the_reference_of_commands_is_what_the_commands_say() -> None:
     assert (DOCS / "commands.md").read_text("utf-8") == reference.render(), "python -m cli.reference > docs/commands.md"
+
+
+def test_the_reference_of_the_mcp_tools_is_what_the_tools_say() -> None:
+    """Seen to fail with a description changed."""
+    assert (DOCS / "mcp.md").read_text("utf-8") == mcp_reference.render(), (
+        "python -m mcp_plugin.reference > docs/mcp.md"
+    )
 
 
 def routes() -> list[tuple[str, str]]:

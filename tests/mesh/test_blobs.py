@@ -80,6 +80,26 @@ async def test_a_broken_transfer_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not part.exists()
 
 
+async def test_all_bytes_without_the_end_marker_are_not_the_blob(tmp_path: Path) -> None:
+    """Fault 8. Seen to fail with the last byte taken for the end."""
+    path, digest = blob(tmp_path, 1000)
+    wanted = {"statement_id": STATEMENT, "digest": digest, "size": 1000, "destination": tmp_path / "got"}
+
+    async def unfinished(stream: Stream) -> None:
+        await stream.receive(max_bytes=1000)
+        await stream.send([200, 1000, "", ""], deadline=10)
+        await stream.write(path.read_bytes(), deadline=10)
+
+    async with two_hosts() as (ana, ben):
+        ben.handle(blobs.BLOB, unfinished)
+        with pytest.raises(StreamEnded):
+            await blobs.fetch(ana, ben.peer_id, **wanted)  # type: ignore[arg-type]
+        assert not (tmp_path / "got").exists()
+        serve_path(ben, path)
+        await blobs.fetch(ana, ben.peer_id, **wanted)  # type: ignore[arg-type]
+    assert (tmp_path / "got").read_bytes() == path.read_bytes()
+
+
 async def test_other_bytes_never_get_the_name(tmp_path: Path) -> None:
     """Seen to fail without the comparison of digests."""
     path, _ = blob(tmp_path, 1000)

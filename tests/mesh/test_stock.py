@@ -11,10 +11,14 @@ import socket
 import pytest
 import trio
 from libp2p import new_host
+from libp2p.abc import INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.stream_muxer.exceptions import MuxedStreamError
@@ -89,6 +93,31 @@ async def test_fault_7_a_reader_that_pauses_ends_its_writer(autojump_clock: trio
     assert ended.group_contains(MuxedStreamError)
 
 
+@pytest.mark.parametrize("how", ["finished", "reset", "lost"])
+async def test_fault_8_every_end_looks_the_same(how: str) -> None:
+    writer, reader = stock_host(), stock_host()
+    read = trio.Event()
+
+    async def half(stream: INetStream) -> None:
+        await stream.write(b"half of it")
+        await read.wait()
+        if how == "finished":
+            await stream.close()
+        elif how == "reset":
+            await stream.reset()
+        else:
+            await writer.disconnect(reader.get_id())
+
+    writer.set_stream_handler(TProtocol("/test/half/1"), half)
+    async with writer.run([Multiaddr(LOOPBACK)]), reader.run([Multiaddr(LOOPBACK)]):
+        await reader.connect(where(writer))
+        stream = await reader.new_stream(writer.get_id(), [TProtocol("/test/half/1")])
+        assert await stream.read(100) == b"half of it"
+        read.set()
+        with pytest.raises(StreamEOF):
+            await stream.read(100)
+
+
 async def test_fault_11_a_peer_that_is_back_is_not_even_tried() -> None:
     one, back = stock_host(), stock_host()
     with socket.socket() as kept:  # so that nobody else gets the port meanwhile
@@ -125,3 +154,21 @@ async def test_fault_14_more_than_the_window_is_kept() -> None:
 
 async def test_fault_14_every_stream_of_a_flood_is_opened() -> None:
     assert await attacks.flood_of_streams(1000, StockYamux) == (1000, 0)
+
+
+async def test_fault_16_what_five_failures_open_shuts_everybody_out() -> None:
+    victim, friend = stock_host(), stock_host()
+    swarm = victim.get_network()
+    assert isinstance(swarm, Swarm)
+    breaker = swarm._resource_manager.circuit_breaker if swarm._resource_manager else None
+    assert breaker is not None
+
+    def fails() -> None:
+        raise OSError
+
+    for _ in range(5):
+        with pytest.raises(OSError):
+            breaker.call(fails)
+    async with victim.run([Multiaddr(LOOPBACK)]), friend.run([Multiaddr(LOOPBACK)]):
+        with pytest.raises(SwarmException):
+            await friend.connect(where(victim))

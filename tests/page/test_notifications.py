@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from peer.notifying import PASSED_ON
+from tests.page.conftest import Opener
 from tests.system.world import Document, Person, eventually
 
 Pair = tuple[Person, Person]
+
+IN_BROWSER = """
+window.notified = [];
+document.hasFocus = () => false;
+window.Notification = class {
+  static permission = "granted";
+  static requestPermission = async () => "granted";
+  constructor(title, { body }) { window.notified.push(body); }
+  addEventListener() {}
+  close() {}
+};
+"""
+"""Plays the browser's way to the desktop: writes down what it is given."""
 
 FAKE = """#!{python}
 import json, os, sys
@@ -26,7 +41,7 @@ class Desktop:
 
     def __init__(self, person: Person) -> None:
         self._told = person.home / "notified.jsonl"
-        self._told.touch()
+        self._told.write_text("")
         folder = person.home / "fake-desktop"
         folder.mkdir()
         program = folder / "notify-send"
@@ -55,7 +70,7 @@ def desktops(pair: Pair) -> Iterator[tuple[Desktop, Desktop]]:
         for person, environment in zip(pair, before, strict=True):
             person.environment.clear()
             person.environment.update(environment)
-            (person.home / "fake-desktop" / "notify-send").unlink()
+            shutil.rmtree(person.home / "fake-desktop", ignore_errors=True)
 
 
 def test_what_is_worth_a_notification_and_what_it_does_not_say(pair: Pair, desktops: tuple[Desktop, Desktop]) -> None:
@@ -85,3 +100,36 @@ def test_what_is_worth_a_notification_and_what_it_does_not_say(pair: Pair, deskt
     asks = f"A run for {alice.email} waits for your answer"
     eventually(lambda: [one["argv"][-1] for one in his.shown()].count(asks) == 2, what="the second call")
     assert len(his.shown()) == before + 2, "what arrived then, and its call"
+
+
+def test_an_open_page_says_it_in_place_of_the_daemon(
+    pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
+) -> None:
+    """Seen to fail with the daemon never asking whether a page is open."""
+    alice, bob = pair
+    _, his = desktops
+    tab = new_tab(bob)
+    tab.page.add_init_script(IN_BROWSER)
+    tab.open()
+    words = f"{alice.email} sent you a dispatch"
+
+    def told_by_the_page(number: int) -> None:
+        alice.client.send(bob.email, f"Number {number}, while it is open")
+        tab.page.wait_for_function("number => window.notified.length === number", arg=number)
+
+    told_by_the_page(1)
+    told_by_the_page(2)
+    assert tab.page.evaluate("window.notified") == [words] * 2
+    tab.page.goto("about:blank")
+    sent = 0
+
+    def told_by_the_daemon() -> list[Document]:
+        """Its closing is noticed when its connection ends, which nothing announces here."""
+        nonlocal sent
+        sent += 1
+        alice.state_of(alice.client.send(bob.email, "While it is closed")["dispatch_id"], "pending")
+        return his.shown()
+
+    eventually(told_by_the_daemon, what="the daemon's word")
+    said = [one["argv"][-1] for one in his.shown()]
+    assert set(said) == {words} and len(said) <= sent, "nothing of what the page said: one is said after the other"

@@ -1,0 +1,100 @@
+"""The wire by lines, as no proper client speaks: what cannot be read is answered, and the session goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from mcp_plugin.transport import MAX_LINE
+from tests.mcp_plugin.hosts import Raw, raw
+from tests.mcp_plugin.test_picker import bash
+from tests.system.world import Document, Person, eventually
+
+Pair = tuple[Person, Person]
+
+DEEP = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b'{"a":' * 200 + b"1" + b"}" * 201
+
+
+def whoami(host: Raw) -> Document:
+    result = host.call("dispatch_read", what="whoami")
+    assert not result.get("isError"), result
+    return dict(result["structuredContent"])
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"{", -32700),
+        (b"\xff\xfe", -32700),
+        (b"[" * 100_000, -32700),
+        (b"[]", -32600),
+        (b'"text"', -32600),
+        (b"{}", -32600),
+        (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":{},"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":7}', -32600),
+        (DEEP, -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":"' + b"x" * MAX_LINE + b'"}', -32600),
+    ],
+    ids=["half", "bytes", "brackets", "list", "text", "empty", "version", "id", "method", "deep", "long"],
+)
+def test_a_line_that_is_no_message_is_answered_and_skipped(pair: Pair, line: bytes, code: int) -> None:
+    _, bob = pair
+    with raw(bob) as host:
+        host.initialize()
+        host.say(line)
+        answer = host.hear()
+        assert answer["error"]["code"] == code and answer.get("id") is None, answer
+        assert whoami(host)["user_id"] == bob.email
+
+
+def test_requests_that_are_none_of_ours(pair: Pair) -> None:
+    _, bob = pair
+    with raw(bob) as host:
+        host.initialize()
+        assert host.ask("resources/list")["error"]["code"] == -32601
+        assert host.ask("no/such")["error"]["code"] == -32601
+        assert host.ask("tools/call", {"name": 7})["error"]["code"] == -32602
+        assert host.ask("tools/call", {"name": "dispatch_read", "arguments": []})["error"]["code"] == -32602
+        host.say({"jsonrpc": "2.0", "method": "notifications/no-such"})
+        host.say({"jsonrpc": "2.0", "id": 99, "result": {}})  # an answer to nothing
+        host.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 12345}})
+        assert whoami(host)["user_id"] == bob.email
+
+
+def test_a_call_before_the_handshake(pair: Pair) -> None:
+    _, bob = pair
+    with raw(bob) as host:
+        answer = host.ask("tools/call", {"name": "dispatch_read", "arguments": {"what": "whoami"}})
+        assert "error" in answer
+        host.initialize()
+        assert whoami(host)["user_id"] == bob.email
+
+
+@pytest.mark.parametrize("how", ["kill", "close", "half a line"])
+def test_a_host_that_dies_in_a_call_leaves_the_run(pair: Pair, how: str) -> None:
+    """The daemon has the run: it goes on asking, and the next session answers."""
+    alice, bob = pair
+    bob.will(bash("echo one"))
+    dispatch_id = alice.client.send(bob.email, "Outlive me")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    with raw(bob) as host:
+        host.initialize()
+        accept = {"action": "accept", "dispatch_id": dispatch_id}
+        host.request("tools/call", {"name": "dispatch_act", "arguments": accept})
+        row = bob.approval_of(dispatch_id)
+        if how == "kill":
+            host.process.send_signal(signal.SIGKILL)
+        elif how == "half a line":
+            host.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 50})[:-4].encode())
+            host.stdin.close()
+        else:
+            host.stdin.close()
+        eventually(lambda: host.process.poll() is not None, what="its end")
+    with raw(bob) as host:
+        host.initialize()
+        assert [call["request_id"] for call in bob.client.approvals()] == [row["request_id"]]
+        denied = host.call("dispatch_act", action="deny", dispatch_id=dispatch_id, request_id=row["request_id"])
+        assert denied["structuredContent"]["status"] == "completed"
