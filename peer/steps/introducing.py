@@ -107,9 +107,13 @@ def withdrawable(db: sqlite3.Connection, token: str) -> None:
 
 
 def withdraw(db: sqlite3.Connection, token: str) -> None:
-    """Note that nobody can answer a sent invitation any more. Raises NotFound, Conflict, Gone."""
+    """Note that nobody can answer a sent invitation any more, if that is not noted. Raises NotFound, Conflict, Gone.
+
+    The broker's list of invitations may say it here between its word to us and this.
+    """
     row = _known(db, token, "sent")
-    invitations.set_status(db, token, invitation_life.next_state(row.status, "withdraw"))
+    if row.status != "withdrawn":
+        invitations.set_status(db, token, invitation_life.next_state(row.status, "withdraw"))
 
 
 def discard(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:

@@ -209,6 +209,10 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     assert later != token
     alice.step(lambda db, _context, _effects: introducing.learned_withdrawn(db, later))
     assert invitations.get(alice.db, later).status == "withdrawn"  # type: ignore[union-attr]
+    # The list was quicker than the answer to the withdrawal itself: no error. Seen to fail as "withdrawn already".
+    alice.step(lambda db, _context, _effects: introducing.withdraw(db, later))
+    with pytest.raises(Conflict, match="withdrawn already"):
+        alice.step(lambda db, _context, _effects: introducing.withdrawable(db, later))
 
 
 def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Person, Person]) -> None:
