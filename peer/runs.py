@@ -31,7 +31,7 @@ from peer.settings import Settings
 from peer.steps import running
 from peer.store import rows
 from peer.trust import scopes
-from sandbox import frames
+from sandbox import ending, frames
 from sandbox.errors import FrameError
 
 log = structlog.get_logger(__name__)
@@ -173,8 +173,8 @@ class Run:
             )
         finally:
             with trio.CancelScope(shield=True):
-                with suppress(ProcessLookupError):
-                    process.kill()
+                if process.returncode is None:
+                    ending.kill(process.pid)
                 await process.wait()
                 await process.stdin.aclose()
                 await process.stdout.aclose()

@@ -27,7 +27,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
-from sandbox import brief, budgets, frames, gate_proof, mcp_bridge, proof, returns, rundir, runtimes
+from sandbox import brief, budgets, ending, frames, gate_proof, mcp_bridge, proof, returns, rundir, runtimes
 from sandbox.confinement import CanaryReport, Profile, Snapshot, prove
 from sandbox.errors import FrameError, SandboxError
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
@@ -347,7 +347,9 @@ async def _converse(reader: frames.FrameReader[frames.ToAgent], writer: frames.F
 
 
 def _leave() -> NoReturn:
-    """The node is gone. No clean-up: bwrap dies with this process, and its whole pid namespace with it."""
+    """The node is gone. Little to clean up: bwrap dies with this process, and its whole pid namespace with it, but for
+    one that is only being built."""
+    ending.kill_children(os.getpid())
     os._exit(1)
 
 
