@@ -1,8 +1,8 @@
 """Desktop notifications by the daemon while no page is open: what is worth one, what it says, and how it is shown.
 
 A notification names the other person, never what they wrote: it may be shown on a locked screen. The desktop is reached
-through `notify-send` (freedesktop.org, Desktop Notifications Specification); where it is not installed, or shows
-nothing, nothing else changes: the node never waits for it.
+through `notify-send` (freedesktop.org, Desktop Notifications Specification), on a Mac through `osascript`; where there
+is neither, or it shows nothing, nothing else changes: the node never waits for it.
 """
 
 from __future__ import annotations
@@ -69,12 +69,18 @@ def words(event: Event) -> str:
     return SAYS[event.what].format(peer=text.line(event.peer, limit=NAME_LENGTH))
 
 
-def command(program: str, said: str) -> list[str]:
-    """Return the words that start `notify-send`. What others chose comes last, after `--`, as plain text.
+def command(said: str, platform: str = sys.platform) -> list[str] | None:
+    """Return the words that have the desktop show it, None where nothing can. What others chose comes last, as data.
 
-    All of it is the summary: a body may hold markup (Desktop Notifications Specification, section 4), a summary not.
+    notify-send: all of it is the summary; a body may hold markup (Desktop Notifications Specification, section 4).
+    osascript: an argument of the script, behind one that is no option.
     """
-    return [program, "--app-name=dispatch", "--expire-time=15000", "--", said]
+    if platform == "darwin":
+        program = shutil.which("osascript")
+        lines = ("on run words", 'display notification (item 2 of words) with title "dispatch"', "end run")
+        return [program, *(word for each in lines for word in ("-e", each)), "dispatch", said] if program else None
+    program = shutil.which("notify-send") if platform.startswith(("linux", "freebsd")) else None
+    return [program, "--app-name=dispatch", "--expire-time=15000", "--", said] if program else None
 
 
 class Notifier:
@@ -125,14 +131,13 @@ class Notifier:
         return False
 
     async def _show(self, said: str) -> None:
-        program = shutil.which("notify-send") if sys.platform.startswith(("linux", "freebsd")) else None
-        if program is None:
+        if (shows := command(said)) is None:
             return
         environment = {name: value for name in PASSED_ON if (value := os.environ.get(name))}
         try:
             with trio.move_on_after(SHOW_SECONDS) as limit:
                 done = await trio.run_process(
-                    command(program, said),
+                    shows,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
