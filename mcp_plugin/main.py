@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 
-import trio
-
-from mcp_plugin.hosting import Hosting
-from mcp_plugin.session import Session
-from mcp_plugin.transport import Wire
+from mcp_plugin import greeting
 from peer.protocol.errors import DispatchError
 from peer.state_folder import StateFolder
 from peer.version import VERSION
@@ -23,9 +19,6 @@ _TOKEN, CLAUDE_CODE_OAUTH_TOKEN, … Nothing that is started from here is to hav
 KEPT = ("CLAUDE_CONFIG_DIR",)
 """Where the person's MCP servers are configured; a folder, no secret."""
 
-END_SECONDS = 0.4
-"""Hosts kill after half a second. What is not tidied up by then is left to the journal: every state is durable."""
-
 
 def main() -> None:
     """Serve MCP on standard input and output. Takes no arguments but --version and --help."""
@@ -35,47 +28,26 @@ def main() -> None:
     scrub(os.environ)
     try:
         folder = StateFolder.locate()
-        wire = Wire.claim()
+        incoming, outgoing = greeting.claim()
     except (DispatchError, OSError) as error:
         fix = f"\nfix: {error.fix}" if isinstance(error, DispatchError) else ""
         print(f"dispatch-mcp: {error}{fix}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: os._exit(0))  # nothing is begun yet that had to be ended
     try:
-        trio.run(serve, folder, wire)
+        begun = greeting.greet(incoming, outgoing)
+        if begun.read:
+            from mcp_plugin import serving  # the SDK: a second and more, which no host waits for
+
+            serving.run(folder, incoming, outgoing, begun)
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         # Not by way of the interpreter's own end: a thread may still be importing the node, and no host waits for it.
         sys.stderr.flush()
         os._exit(0)
-
-
-async def serve(folder: StateFolder, wire: Wire) -> None:
-    """Serve one session until its host closes the wire or a signal comes."""
-    from mcp_plugin import server  # the SDK: most of a second
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            hosting = Hosting(folder, wire.answered)
-            nursery.start_soon(_stop_at, signals, nursery.cancel_scope)
-            nursery.start_soon(hosting.run)
-            try:
-                await server.run(wire, Session(folder, hosting))
-            finally:
-                _end_soon()
-                nursery.cancel_scope.cancel()
-
-
-async def _stop_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for _ in signals:
-        _end_soon()
-        scope.cancel()
-        return
-
-
-def _end_soon() -> None:
-    """End the process soon, however long its parts take to end."""
-    timer = threading.Timer(END_SECONDS, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
 
 
 def scrub(environment: MutableMapping[str, str]) -> None:

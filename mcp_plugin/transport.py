@@ -7,9 +7,7 @@ out of (more than 6 s); this one is out of it at once. Like that one it works on
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,7 +25,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from peer.protocol.errors import Unavailable
+from mcp_plugin.greeting import Begun
 
 MAX_LINE = 4 * 1024 * 1024
 """Bytes of one message: the largest is a dispatch whose task and background are of four-byte characters, as \\u."""
@@ -35,6 +33,7 @@ CHUNK = 64 * 1024
 MAX_DEPTH = 64
 """Nesting of a message: deeper than any tool's arguments, shallow enough for every parser on the way."""
 
+NOTHING_YET = Begun(b"", None)
 Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 Outgoing = MemoryObjectSendStream[SessionMessage]
 
@@ -42,28 +41,15 @@ Outgoing = MemoryObjectSendStream[SessionMessage]
 class Wire:
     """The two ends of one host's connection. `answered` is set once the first request has its answer on the wire."""
 
-    def __init__(self, incoming: int, outgoing: int) -> None:
-        """Take over two file descriptors."""
+    def __init__(self, incoming: int, outgoing: int, begun: Begun = NOTHING_YET) -> None:
+        """Take over two file descriptors, and what `greet` has done with them."""
         self._incoming = incoming
         self._outgoing = outgoing
+        self._read_before = begun.read
+        self._greeted = begun.answered
         self.answered = trio.Event()
-
-    @classmethod
-    def claim(cls) -> Wire:
-        """Take standard input and output for the wire. Raises Unavailable where one of them is closed."""
-        try:
-            # Above 2, so that a closed standard descriptor is never taken for a free one.
-            incoming, outgoing = (fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3) for number in (0, 1))
-        except OSError as error:
-            raise Unavailable(
-                "standard input and output must be open: MCP is spoken there",
-                fix="let an agent's program start dispatch-mcp",
-            ) from error
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        os.dup2(2, 1)
-        return cls(incoming, outgoing)
+        if begun.answered is not None:
+            self.answered.set()
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[tuple[Incoming, Outgoing]]:
@@ -86,7 +72,7 @@ class Wire:
         replies: trio.MemorySendChannel[JSONRPCMessage],
     ) -> None:
         async with to_server, replies:
-            async for line in lines(stream):
+            async for line in lines(stream, self._read_before):
                 message = parse(line)
                 if isinstance(message, JSONRPCError) and message.id is None:
                     await replies.send(message)  # what nobody could read is answered here
@@ -106,6 +92,9 @@ class Wire:
     async def _write(self, stream: trio.lowlevel.FdStream, spoken: trio.MemoryReceiveChannel[JSONRPCMessage]) -> None:
         async with spoken:
             async for message in spoken:
+                if isinstance(message, JSONRPCResponse) and message.id == self._greeted:
+                    self._greeted = None  # said before the SDK was there; an id is used once
+                    continue
                 try:
                     await stream.send_all(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
                 except trio.BrokenResourceError:
@@ -114,13 +103,15 @@ class Wire:
                     self.answered.set()
 
 
-async def lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes | None]:
-    """Yield each line of a stream; None for one of more than MAX_LINE bytes, which is skipped. Empty lines are not."""
+async def lines(stream: trio.abc.ReceiveStream, before: bytes = b"") -> AsyncIterator[bytes | None]:
+    """Yield each line of a stream, of which `before` was read already; None for one of more than MAX_LINE bytes, which
+    is skipped. Empty lines are not.
+    """
     rest = bytearray()
     skipping = False
     while True:
         try:
-            chunk = await stream.receive_some(CHUNK)
+            chunk, before = before or await stream.receive_some(CHUNK), b""
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         if not chunk:
