@@ -140,7 +140,6 @@ def test_mcpdo_without_forms_uses_the_picker_and_hears_refusals(pair: Pair, insp
     with inspector.connected("--elicit", "off"):
         gate = inspector.call("dispatch_act", action="accept", dispatch_id=dispatch_id)["structuredContent"]
         answer = {"action": "approve", "dispatch_id": dispatch_id, "request_id": gate["request_id"]}
-        assert "not taken" in inspector.refused("dispatch_act", **answer)["message"]
         time.sleep(READING)
         assert inspector.refused("dispatch_act", **answer, grant="always")["code"] == 403
         assert inspector.call("dispatch_act", **answer)["structuredContent"]["status"] == "completed"
