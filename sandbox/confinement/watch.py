@@ -102,6 +102,10 @@ class Watch:
     # -- in the thread
 
     def _run(self, pidfd: int, told: int) -> None:
+        # Before everything that the run starts: of root's processes the kernel bounds no number, and beside thousands
+        # of equal rank this thread would look every few seconds. Only root may ask for it; others have the bound.
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         try:
             try:
                 with open(told, "rb") as telling:

@@ -79,7 +79,12 @@ class Node:
 
 @asynccontextmanager
 async def dp_agent(
-    respond: Respond = allow, *, stderr: int | None = None, home: Path | None = None, patch: str = ""
+    respond: Respond = allow,
+    *,
+    stderr: int | None = None,
+    home: Path | None = None,
+    patch: str = "",
+    within: float = 60.0,
 ) -> AsyncIterator[Node]:
     """dp-agent as a real process, with an environment that holds a secret no run may see. `patch`: Python to run in it
     before it begins.
@@ -99,7 +104,7 @@ async def dp_agent(
         cwd=ROOT,
     )
     try:
-        with trio.fail_after(60):
+        with trio.fail_after(within):
             yield Node(process, respond)
     finally:
         with trio.CancelScope(shield=True):
