@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import string
+from peer import proof
 from peer.client import DaemonUnreachable, Document
 from peer.protocol.errors import DispatchError, Unavailable
 
@@ -184,13 +184,13 @@ def _proven(app: App) -> list[Document]:
             cwd=Path(__file__).parent.parent,
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
         )
-        proof: Document = json.loads(done.stdout)
+        found: Document = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         silent = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again")
         return [_broken("sandbox", silent), _broken("gate", silent)]
     return [
-        _check("sandbox", lambda: _sandbox(proof)),
-        _check("gate", lambda: _gate(proof, runtime)),
+        _check("sandbox", lambda: proof.sandbox(found)),
+        _check("gate", lambda: proof.gate(found, runtime)),
     ]
 
 
@@ -202,33 +202,6 @@ def _runtime(app: App) -> str:
         return settings.load(app.folder).runtime
     except DispatchError:
         return settings.Settings().runtime
-
-
-def _sandbox(proof: Document) -> str:
-    if not proof.get("tier"):
-        _raise_error(proof)
-    if _leaks(proof):
-        raise Unavailable("the sandbox does not hold: " + _leaks(proof), fix="see docs/security.md")
-    return f"{proof['tier']}: {len(proof.get('canaries') or [])} canaries were denied"
-
-
-def _gate(proof: Document, runtime: str) -> str:
-    if proof.get("error") or not proof.get("tier"):
-        _raise_error(proof)
-    if not proof.get("gate"):
-        return f"the {runtime} agent has no program of its own: each call is made by the gate"
-    return f"saw every call of the {runtime} program, and kept the denied ones back"
-
-
-def _raise_error(proof: Document) -> NoReturn:
-    error = proof.get("error") or {}
-    raise Unavailable(
-        str(error.get("message") or "there is no sandbox"), fix=str(error.get("fix") or "see docs/security.md")
-    )
-
-
-def _leaks(document: Document) -> str:
-    return ", ".join(str(row.get("name")) for row in document.get("canaries") or [] if not row.get("ok"))
 
 
 def _because(sandbox: Document) -> str:

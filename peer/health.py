@@ -16,7 +16,9 @@ import structlog
 import trio
 
 from peer import model_key
+from peer import proof as proofs
 from peer.protocol.errors import DispatchError, Unavailable
+from peer.settings import KEY_IN_KEYCHAIN
 from peer.trust import fingerprints
 from peer.version import VERSION
 
@@ -113,21 +115,13 @@ class Health:
         return f"{len(roots)} project roots" if roots else "none set: runs get an empty workspace or --cwd"
 
     async def _check_sandbox(self) -> str:
-        proof = await self._prove(gate=True)
-        if not proof.get("tier"):
-            raise Unavailable(proof["error"]["message"], fix=proof["error"]["fix"])
-        return f"{proof['tier']}: {len(proof.get('canaries', []))} canaries denied"
+        return proofs.sandbox(await self._prove(gate=True))
 
     async def _check_gate(self) -> str:
         """Whether the gate saw every call of the real agent program; proven together with the sandbox, just before."""
-        proof = self._proof
-        if proof is None:
+        if self._proof is None:
             raise Unavailable("the gate's proof did not finish", fix="see daemon.log")
-        if error := proof.get("error"):
-            raise Unavailable(error["message"], fix=error["fix"])
-        if not proof.get("gate"):
-            return f"the {self._node.settings.runtime} agent has no program of its own: each call is made by the gate"
-        return f"saw every call of the {self._node.settings.runtime} program, and kept the denied ones back"
+        return proofs.gate(self._proof, self._node.settings.runtime)
 
     # --- parts
 
@@ -144,7 +138,7 @@ class Health:
                 "login": False,
                 "login_fix": "install the agent: `pip install 'dispatch-courier[claude]'`",
             }
-        ready = bool(settings.model.api_key)
+        ready = settings.model.api_key not in ("", KEY_IN_KEYCHAIN)
         return {
             "name": "claude",
             "version": version,

@@ -25,7 +25,7 @@ FIX = (
 Find = Callable[[], Keychain | None]
 
 
-def save(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_keychain, keep: bool = True) -> Settings:
+def save(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_keychain) -> Settings:
     """Save settings whose model.api_key is a new key, or empty, and return what was saved.
 
     Raises as `settings.save` does.
@@ -69,6 +69,8 @@ def in_force(
 
 def require(settings: Settings) -> None:
     """Raise Unavailable, with the ways to give one, where there is no usable key."""
+    if settings.model.api_key == KEY_IN_KEYCHAIN:
+        raise Unavailable("the OS keychain has not given the model's API key yet", fix=f"unlock it, or {FIX}")
     if not settings.model.api_key:
         reason = settings.model.key_problem or "there are no model credentials for the agent on this machine"
         raise Unavailable(reason, fix=FIX)

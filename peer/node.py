@@ -68,7 +68,7 @@ class Node:
         self.bells = Bells()
         self.changes = Changes(context.random(4).hex())
         self.pages = Pages()
-        self._settings = model_key.in_force(context.state)
+        self._settings = settings_file.resolve(context.state)
         self._admitted: frozenset[str] = frozenset()
         self._readers: frozenset[tuple[str, bytes]] = frozenset()
         self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
@@ -107,6 +107,8 @@ class Node:
             # The host already takes statements in; what one of them changed before this line is read here.
             nursery.start_soon(kept_up, "contacts", partial(self._contacts_changed, self._admitted, frozenset[str]()))
             await nursery.start(self.runs.serve)
+            if self._settings.model.api_key == settings_file.KEY_IN_KEYCHAIN:
+                nursery.start_soon(self._ask_keychain)  # it may ask its person, for whom nothing else waits
             nursery.start_soon(kept_up, "puller", self._puller.run)
             nursery.start_soon(kept_up, "expiry", self._expiring)
             nursery.start_soon(kept_up, "broker", self.broker.run)
@@ -173,8 +175,18 @@ class Node:
 
     async def reload(self) -> None:
         """Read config.json again. Raises Invalid, and keeps what was in force."""
-        self._settings = await trio.to_thread.run_sync(model_key.in_force, self.context.state)
+        self._settings = await self._in_force()
         self.broker.reload()
+
+    async def _in_force(self) -> Settings:
+        find = partial(model_key.in_force, self.context.state)
+        return await trio.to_thread.run_sync(find, abandon_on_cancel=True)  # type: ignore[call-arg]
+
+    async def _ask_keychain(self) -> None:
+        """Have the model's key as soon as the keychain gives it; until then accepting says that it has not."""
+        found = (await self._in_force()).model
+        if self._settings.model.api_key == settings_file.KEY_IN_KEYCHAIN:  # not changed by a reload meanwhile
+            self._settings = msgspec.structs.replace(self._settings, model=found)
 
     # --- sending
 

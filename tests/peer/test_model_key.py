@@ -98,6 +98,14 @@ def test_a_keychain_that_does_not_give_it_is_a_missing_key(
     assert KEY not in str(refused.value)
 
 
+def test_a_keychain_that_was_not_asked_yet_is_no_key(folder: StateFolder) -> None:
+    """Seen to fail with the word `keychain` taken for a key: the node starts before its keychain answers."""
+    ring = FakeKeychain()
+    model_key.save(folder, given(), find=lambda: ring)
+    with pytest.raises(Unavailable, match="has not given"):
+        model_key.require(settings.resolve(folder, env={}))
+
+
 def test_what_is_wrong_with_it_is_in_no_file(folder: StateFolder) -> None:
     folder.write_private(folder.config, b'{"model": {"key_problem": "x"}}')
     with pytest.raises(Invalid, match="unknown key"):
