@@ -106,8 +106,7 @@ def run(alice: Person, bob: Person, task: str, folder: Path, *, answers: int) ->
 
 def settled(tab: Tab) -> None:
     """Wait until a view has drawn what it asked for."""
-    tab.page.locator("main:not(:has(#loading))").wait_for()
-    tab.page.wait_for_function("() => !document.querySelector('main [aria-busy=true]')")
+    tab.page.locator("main:not([aria-busy=true]):not(:has(#loading, [aria-busy=true]))").wait_for()
     tab.page.wait_for_load_state("load")
 
 

@@ -36,6 +36,7 @@ let signedIn = false;
 function show({ focus = true } = {}) {
   const found = VIEWS.map(([pattern, name, make]) => [pattern.exec(location.pathname), name, make]).find(([match]) => match);
   view?.leave();
+  main.removeAttribute("aria-busy");
   for (const link of document.querySelectorAll("#nav a[data-view]")) {
     if (found && link.dataset.view === found[1]) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -49,9 +50,20 @@ function show({ focus = true } = {}) {
   view = found[2]({ ...given, go });
   document.title = `${line(view.title)} · dispatch`;
   main.replaceChildren(...view.content);
+  settle(view);
   scrollTo(0, 0);
   if (focus) main.focus();
   live.follow(view.follow ?? "");
+}
+
+/** Say to a screen reader that the view which is shown is not all there yet, until it is. */
+async function settle(shown) {
+  main.setAttribute("aria-busy", "true");
+  try {
+    await shown.ready;
+  } finally {
+    if (view === shown) main.removeAttribute("aria-busy");
+  }
 }
 
 /** Show another view, as following a link does. */
@@ -130,6 +142,7 @@ function signedOut() {
   live.stop();
   view?.leave();
   view = null;
+  main.removeAttribute("aria-busy");
   key.drop();
   banner("");
   byId("nav").hidden = true;

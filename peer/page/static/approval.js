@@ -196,6 +196,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
 /** Several cards in a place, kept as what waits changes; keys 1 to 5 answer the one in focus, else the first. */
 export function approvalCards(place, { showLink = false, wanted = () => true, changed = () => {} } = {}) {
   const cards = new Map();
+  const wrong = h("div");
   const keyOf = (item) => `${item.dispatch_id} ${item.request_id}`;
 
   function active() {
@@ -239,12 +240,18 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
   async function sync(waiting) {
     const keys = new Set(waiting.map(keyOf));
     for (const [key, card] of cards) if (!keys.has(key)) card.gone().then(mark);
-    if (waiting.some((item) => wanted(item) && !cards.has(keyOf(item)))) {
-      for (const call of await get("/v1/approvals")) take(call);
+    try {
+      fill(wrong);
+      if (waiting.some((item) => wanted(item) && !cards.has(keyOf(item)))) {
+        for (const call of await get("/v1/approvals")) take(call);
+      }
+    } catch (error) {
+      fill(wrong, problem(error)); // until the live stream, back again, tells what waits
     }
     mark();
   }
 
+  place.prepend(wrong);
   document.addEventListener("keydown", onKey);
   place.addEventListener("focusin", mark);
   return {

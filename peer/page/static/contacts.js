@@ -66,7 +66,7 @@ export function contacts() {
 }
 
 export function contact({ peer }) {
-  const head = h("div", {}, h("p.quiet", {}, "Loading…"));
+  const head = h("div", {}, h("h1", {}, line(peer)), h("p.quiet", {}, "Loading…"));
   const body = h("div");
   const compare = h("div");
   let shown = "";

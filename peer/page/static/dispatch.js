@@ -96,7 +96,7 @@ function asked(item) {
 }
 
 export function dispatch({ id }) {
-  const place = h("div", {}, h("p.quiet", {}, "Loading…"));
+  const place = h("div", {}, h("h1", {}, "Dispatch"), h("p.quiet", {}, "Loading…"));
   const head = h("div");
   const said = h("div", { role: "status" });
   const decide = h("div");

@@ -14,6 +14,7 @@ export function health() {
 
   async function check() {
     again.disabled = true;
+    checks.setAttribute("aria-busy", "true");
     fill(checks, h("p.quiet", {}, "Checking every part, live. The sandbox is proven, which takes a few seconds…"));
     try {
       const [own, live] = await Promise.all([get("/v1/page/permissions"), get("/v1/doctor")]);
@@ -28,6 +29,7 @@ export function health() {
       fill(checks, problem(error));
     }
     again.disabled = false;
+    checks.removeAttribute("aria-busy");
   }
 
   async function load() {

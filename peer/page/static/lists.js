@@ -113,6 +113,7 @@ export function history() {
         h("label", { for: "search" }, "Find in tasks, replies and addresses"), search),
       place,
     ],
+    ready: list.ready,
     dispatch: (row) => list.changed(row),
     reset: () => list.reload(),
     leave: () => {
