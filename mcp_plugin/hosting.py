@@ -1,8 +1,8 @@
-"""Which node this session's tools speak with: a running one, or one that is hosted in this process. No tools here.
+"""Which node this session's tools speak with: a running one, or one of the session's own. No tools here.
 
 The state folder's lock decides, never a look around: whoever gets it hosts, everybody else attaches through the
 loopback API. When the host of the node ends, each of the others tries the lock, and one gets it. The tools always speak
-with the API, also with a node in their own process.
+with the API, also with a node of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 import structlog
 import trio
 
-from peer import identity
+from peer import identity, session_node
 from peer.async_client import AsyncClient
 from peer.client import Daemon, DaemonUnreachable, look_for_daemon
 from peer.lock import Held
@@ -42,7 +42,7 @@ class Hosting:
     """Keeps one node reachable while it runs. `ready` gives the client, or says why there is none."""
 
     def __init__(self, folder: StateFolder, begin: trio.Event) -> None:
-        """`begin` is set with the host's first answer on the wire: that must not wait for a node to be loaded."""
+        """`begin` is set with the host's first answer on the wire: on one core, a loading node would hold that up."""
         self._folder = folder
         self._begin = begin
         self._client = _Client(folder, self)
@@ -50,8 +50,6 @@ class Hosting:
         self._failure: DispatchError | None = None
         self._changed = trio.Event()
         self._asked = trio.Event()
-        self.hosts = False
-        """Whether the node is in this process."""
 
     async def ready(self) -> AsyncClient:
         """Wait for the node and return its client. Raises why there is none: NotSignedIn, Unavailable, …"""
@@ -66,6 +64,17 @@ class Hosting:
                 await self._changed.wait()
             return self._client
         raise Unavailable("the node is not up yet", fix="try again; look at daemon.log in the state folder")
+
+    async def again(self) -> None:
+        """Wait for the node after a request that reached none: one that ends takes its files away first."""
+        await trio.sleep(NOTICED_SECONDS)
+        with trio.move_on_after(READY_SECONDS):
+            while self._up:
+                with suppress(DaemonUnreachable):
+                    look_for_daemon(self._folder)
+                    return
+                await trio.sleep(LOOK_SECONDS)
+        await self.ready()
 
     async def run(self) -> None:
         """Host or attach, over and over."""
@@ -92,17 +101,13 @@ class Hosting:
             raise NotSignedIn(
                 "this machine has not signed in yet", fix="run `dispatch login --broker URL` in a terminal"
             )
-        from peer import embedded
-
         try:
-            async with embedded.hosted(self._folder):
-                self.hosts = True
+            async with session_node.hosted(self._folder) as node:
                 self._say(up=True)
-                await trio.sleep_forever()
+                await node.wait()
         except* Held:
             pass
         finally:
-            self.hosts = False
             self._say()
         await self._attached()
 
@@ -158,8 +163,7 @@ class _Client(AsyncClient):
         try:
             return await super()._exchange(method, path, body)
         except DaemonUnreachable:
-            await trio.sleep(NOTICED_SECONDS)
-            await self._hosting.ready()
+            await self._hosting.again()
             return await super()._exchange(method, path, body)
 
 

@@ -38,14 +38,14 @@ def main() -> None:
     try:
         begun = greeting.greet(incoming, outgoing)
         if begun.read:
-            from mcp_plugin import serving  # the SDK: a second and more, which no host waits for
+            from mcp_plugin import serving  # trio and more, which no host waits for
 
             serving.run(folder, incoming, outgoing, begun)
     except BaseException:
         traceback.print_exc()
         raise
     finally:
-        # Not by way of the interpreter's own end: a thread may still be importing the node, and no host waits for it.
+        # Not by way of the interpreter's own end: a thread may still be importing the SDK, and no host waits for it.
         sys.stderr.flush()
         os._exit(0)
 

@@ -17,9 +17,9 @@ start it:
 
     {"mcpServers": {"dispatch": {"command": "dispatch-mcp"}}}
 
-**The node.** It uses the daemon that runs. Without one the session hosts the node itself, for every other program of
-this person too, as long as it lasts; then another session takes over, or `dispatch-daemon` does. Where nobody signed
-in yet, every tool says `dispatch login`, and nothing is started.
+**The node.** It uses the daemon that runs. Without one the session has a node of its own, a process beside it, for
+every other program of this person too, as long as the session lasts; then another session takes over, or
+`dispatch-daemon` does. Where nobody signed in yet, every tool says `dispatch login`, and nothing is started.
 
 **Eras.** The handshake era (`initialize`, 2024-11-05 to 2025-11-25), and with `DISPATCH_MCP_ERA=auto` the one of
 2026-07-28 too, for hosts that ask for it first. There a form ends a call, which the host makes once more with the

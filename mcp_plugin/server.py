@@ -23,7 +23,7 @@ from mcp_types import (
 
 from mcp_plugin.arguments import read
 from mcp_plugin.call import Asked, Call
-from mcp_plugin.greeting import INSTRUCTIONS, NAME, TITLE
+from mcp_plugin.greeting import INSTRUCTIONS, NAME, TITLE, Begun
 from mcp_plugin.problems import Document, Problem, told
 from mcp_plugin.session import Session
 from mcp_plugin.texts import fitted
@@ -37,22 +37,24 @@ MAX_CALLS = 32
 """Calls of one session at a time; each may hold a live view of the node's, which has 64."""
 
 
-async def run(wire: Wire, session: Session) -> None:
-    """Serve a session until its host closes the wire.
+async def run(session: Session, incoming: int, outgoing: int, begun: Begun, answered: trio.Event) -> None:
+    """Serve a session on two file descriptors until its host closes them.
+
+    `begun` is what `greet` has done with them; `answered` is set once the first request has its answer.
 
     The handshake era unless `$DISPATCH_MCP_ERA` is `auto`: a host that asks for the newer one first (`server/discover`)
     is told that it is not served (-32601) and shakes hands. In the older era a question to the person needs no second
     call, and one call can ask at any number of gates.
     """
     server = made(session)
-    async with wire.streams() as (incoming, outgoing):
+    async with Wire(incoming, outgoing, answered, begun).streams() as (heard, spoken):
         if os.environ.get("DISPATCH_MCP_ERA", "") == "auto":
-            await server.run(incoming, outgoing, server.create_initialization_options())
+            await server.run(heard, spoken, server.create_initialization_options())
         else:
             await serve_loop(
                 server,
-                incoming,
-                outgoing,
+                heard,
+                spoken,
                 lifespan_state={},
                 init_options=server.create_initialization_options(),
             )

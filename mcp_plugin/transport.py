@@ -33,23 +33,23 @@ CHUNK = 64 * 1024
 MAX_DEPTH = 64
 """Nesting of a message: deeper than any tool's arguments, shallow enough for every parser on the way."""
 
-NOTHING_YET = Begun(b"", None)
 Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 Outgoing = MemoryObjectSendStream[SessionMessage]
 
 
 class Wire:
-    """The two ends of one host's connection. `answered` is set once the first request has its answer on the wire."""
+    """The two ends of one host's connection."""
 
-    def __init__(self, incoming: int, outgoing: int, begun: Begun = NOTHING_YET) -> None:
-        """Take over two file descriptors, and what `greet` has done with them."""
+    def __init__(self, incoming: int, outgoing: int, answered: trio.Event, begun: Begun) -> None:
+        """Take over two file descriptors, and what `greet` has done with them.
+
+        `answered` is set once the first request has its answer on the wire.
+        """
         self._incoming = incoming
         self._outgoing = outgoing
         self._read_before = begun.read
         self._greeted = begun.answered
-        self.answered = trio.Event()
-        if begun.answered is not None:
-            self.answered.set()
+        self._answered = answered
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[tuple[Incoming, Outgoing]]:
@@ -100,7 +100,7 @@ class Wire:
                 except trio.BrokenResourceError:
                     return  # the host does not read any more: it is ending, and its closed input says so
                 if isinstance(message, JSONRPCResponse):
-                    self.answered.set()
+                    self._answered.set()
 
 
 async def lines(stream: trio.abc.ReceiveStream, before: bytes = b"") -> AsyncIterator[bytes | None]:

@@ -1,6 +1,6 @@
 """A node opened from its state folder and served on loopback: lock, keys, store, port, token, daemon.json, in order.
 
-The daemon does this; a program that hosts the node inside itself does the same, through peer.embedded.
+The daemon does this, and the node of an agent's session (session_node.py).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def started(person: Person) -> tuple[float, float]:
     with raw(person) as host:
         host.initialize()
         greeted = time.perf_counter() - start
-        assert not host.call("dispatch_read", what="whoami").get("isError")
+        assert not host.call("dispatch_read", what="contacts").get("isError")
         return greeted, time.perf_counter() - start
 
 
