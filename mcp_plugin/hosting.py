@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import select
+import sys
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
-import structlog
 import trio
 
 from peer import identity, session_node
@@ -21,8 +22,6 @@ from peer.client import Daemon, DaemonUnreachable, look_for_daemon
 from peer.lock import Held
 from peer.protocol.errors import DispatchError, Internal, NotSignedIn, Unavailable
 from peer.state_folder import StateFolder
-
-log = structlog.get_logger(__name__)
 
 READY_SECONDS = 20.0
 """How long a tool call waits for the node: it is there within three, on a machine that has nothing else to do."""
@@ -86,8 +85,8 @@ class Hosting:
                 failure = error
             except Exception as error:
                 # Whatever becomes of the node, the session goes on and can say so.
-                log.exception("hosting.failed", error=type(error).__name__)
-                failure = _first_of(error)
+                traceback.print_exception(error, file=sys.stderr)
+                failure = Internal("the node of this session failed")
             else:
                 continue
             self._say(failure=failure)
@@ -105,7 +104,7 @@ class Hosting:
             async with session_node.hosted(self._folder) as node:
                 self._say(up=True)
                 await node.wait()
-        except* Held:
+        except Held:
             pass
         finally:
             self._say()
@@ -182,9 +181,3 @@ async def _ended(pid: int, *, within: float) -> bool:
         return bool(select.select([descriptor], [], [], 0)[0])
     finally:
         os.close(descriptor)
-
-
-def _first_of(error: BaseException) -> DispatchError:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error if isinstance(error, DispatchError) else Internal("the node in this session failed")

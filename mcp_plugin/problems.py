@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_plugin.texts import safe
-from peer.protocol.errors import DispatchError, Internal
+from peer.protocol.errors import DispatchError, Internal, root_of
 
 Document = dict[str, Any]
 
@@ -21,8 +21,7 @@ class Problem(Exception):
 
 def told(raised: BaseException) -> Document:
     """Return what the host is told of an exception: nothing of one that is a defect of ours but that it is."""
-    while isinstance(raised, BaseExceptionGroup):
-        raised = raised.exceptions[0]
+    raised = root_of(raised)
     if isinstance(raised, Problem):
         return dict(safe({**raised.error.to_json(), **raised.more}))
     if not isinstance(raised, DispatchError):

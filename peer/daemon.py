@@ -13,7 +13,7 @@ import trio
 from peer import preflight
 from peer.daemon_log import set_up_logging
 from peer.lock import state_lock
-from peer.protocol.errors import DispatchError
+from peer.protocol.errors import DispatchError, root_of
 from peer.state_folder import StateFolder
 from peer.version import VERSION
 
@@ -36,7 +36,8 @@ def main(port: int | None, listen: Sequence[str]) -> None:
         set_up_logging(folder)
         trio.run(partial(_run, folder, port, tuple(listen)))
     except* DispatchError as group:
-        error = _first(group)
+        error = root_of(group)
+        assert isinstance(error, DispatchError)
         click.echo(f"error {error.code}: {error.message}", err=True)
         if error.fix:
             click.echo(f"fix: {error.fix}", err=True)
@@ -59,14 +60,6 @@ async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> 
             async for _ in signals:
                 break
             click.echo("stopping", err=True)
-
-
-def _first(group: BaseExceptionGroup[DispatchError]) -> DispatchError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, DispatchError)
-    return error
 
 
 if __name__ == "__main__":

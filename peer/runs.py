@@ -24,7 +24,7 @@ from peer.briefing import ANSWER_SECONDS, start_frame
 from peer.context import Context, Effects
 from peer.dispatches import reports
 from peer.dispatches.telling import Teller
-from peer.protocol.errors import DispatchError
+from peer.protocol.errors import DispatchError, root_of
 from peer.protocol.statements import FileRef
 from peer.returning import Returned, take_files
 from peer.settings import Settings
@@ -127,7 +127,7 @@ class Run:
                 await self._conclude(finished)
         except* DispatchError as group:
             # The dispatch was cancelled, revoked or finished under us: its state says all there is to say.
-            log.info("run.overtaken", dispatch=self.dispatch_id, error=str(_root(group)))
+            log.info("run.overtaken", dispatch=self.dispatch_id, error=str(root_of(group)))
         except* Exception:
             log.exception("run.failed", dispatch=self.dispatch_id)
         finally:
@@ -136,7 +136,7 @@ class Run:
 
     def _broken(self, raised: Exception) -> frames.Finished:
         """Say how a run ended that our own side broke: a full disk, a script that is not there, a defect."""
-        error = _root(raised)
+        error = root_of(raised)
         log.warning("run.broken", dispatch=self.dispatch_id, error=type(error).__name__)
         if isinstance(error, DispatchError):
             return frames.Finished(status="failed", reason=f"{error.message}; fix: {error.fix}", code=error.code)
@@ -437,12 +437,6 @@ def _remove(run_dir: Path) -> None:
     shutil.rmtree(run_dir, ignore_errors=True)
     with suppress(OSError):
         run_dir.parent.rmdir()
-
-
-def _root(raised: BaseException) -> BaseException:
-    while isinstance(raised, BaseExceptionGroup):
-        raised = raised.exceptions[0]
-    return raised
 
 
 def _texts(events: Iterable[dict[str, Any]]) -> list[str]:

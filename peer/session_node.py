@@ -20,9 +20,8 @@ from contextlib import asynccontextmanager, suppress
 import trio
 
 from peer import preflight
-from peer.daemon_log import set_up_logging
 from peer.lock import Held, state_lock
-from peer.protocol.errors import DispatchError, Internal, Unavailable, from_code
+from peer.protocol.errors import DispatchError, Internal, Unavailable, from_code, root_of
 from peer.state_folder import StateFolder
 
 START_SECONDS = 60.0
@@ -101,7 +100,8 @@ def main() -> None:
     try:
         trio.run(_serve, StateFolder.locate(), session)
     except* DispatchError as group:
-        error = _first(group)
+        error = root_of(group)
+        assert isinstance(error, DispatchError)
         _say(session, {"held": isinstance(error, Held), "error": error.to_json()})
         sys.exit(1)
 
@@ -111,8 +111,11 @@ async def _serve(folder: StateFolder, session: socket.socket) -> None:
         token = trio.lowlevel.current_trio_token()
         threading.Thread(target=_end_with, args=(session, token, scope), daemon=True).start()
         preflight.check(folder)
+        # More than a second, in which its thread sees the end of the session; which needs neither for its own part.
+        from peer import serving
+        from peer.daemon_log import set_up_logging
+
         set_up_logging(folder)
-        from peer import serving  # takes more than a second, in which the end of the session is seen by its thread
 
         async with serving.served_under_lock(folder, hosted_by="session", farewell_seconds=FAREWELL_SECONDS):
             _say(session, {})
@@ -135,14 +138,6 @@ def _end_with(session: socket.socket, token: trio.lowlevel.TrioToken, scope: tri
 def _say(session: socket.socket, document: dict[str, object]) -> None:
     with suppress(OSError):  # the thread sees that it ended
         session.sendall(json.dumps(document).encode() + b"\n")
-
-
-def _first(group: BaseExceptionGroup[DispatchError]) -> DispatchError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, DispatchError)
-    return error
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import trio
 
 from sandbox import brief, budgets, ending, frames, gate_proof, mcp_bridge, proof, returns, rundir, runtimes
 from sandbox.confinement import CanaryReport, Profile, Snapshot, prove
-from sandbox.errors import FrameError, SandboxError
+from sandbox.errors import FrameError, SandboxError, root_of
 from sandbox.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.model_proxy import NO_KEY, ModelProxy
 from sandbox.model_request import Allowance
@@ -85,7 +85,7 @@ class Agent:
                 returned = await self._returned()
                 outcome = self._within_budget(outcome, returned)
         except Exception as raised:
-            error = _root(raised)
+            error = root_of(raised)
             outcome = _failure(error)
             if not isinstance(error, SandboxError):
                 # A defect of ours or a full disk. The node hears of the end in any case; the log gets the
@@ -313,12 +313,6 @@ def _failure(error: BaseException) -> runtimes.Outcome:
         return runtimes.Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)
     reason = error.message + (f"; fix: {error.fix}" if error.fix else "")
     return runtimes.Outcome("failed", reason=reason, code=error.code)
-
-
-def _root(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _converse(reader: frames.FrameReader[frames.ToAgent], writer: frames.FrameWriter) -> None:

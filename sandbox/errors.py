@@ -32,3 +32,10 @@ class FrameError(SandboxError):
 
     def __init__(self, message: str, *, fix: str = "", code: int = 422) -> None:
         super().__init__(message, fix=fix, code=code)
+
+
+def root_of(raised: BaseException) -> BaseException:
+    """Return the first exception in a group, however deep trio's nurseries put it; itself where it is none."""
+    while isinstance(raised, BaseExceptionGroup):
+        raised = raised.exceptions[0]
+    return raised

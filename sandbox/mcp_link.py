@@ -25,7 +25,7 @@ from mcp.shared.message import SessionMessage
 
 from sandbox import frames
 from sandbox.confinement import ConfinedProcess, spawn_beside
-from sandbox.errors import FrameError, SandboxError
+from sandbox.errors import FrameError, SandboxError, root_of
 from sandbox.mcp_bridge import Reply, Tool
 
 START_SECONDS: Final = 30.0
@@ -79,7 +79,7 @@ class ServerLink:
                     await trio.sleep_forever()
                 with trio.move_on_after(GRACE_SECONDS):
                     await process.wait()
-                raise self._not_started(_neutral(str(_root(problem)))[:300]) from problem
+                raise self._not_started(_neutral(str(root_of(problem)))[:300]) from problem
             finally:
                 self._client = None
                 with trio.CancelScope(shield=True), trio.move_on_after(GRACE_SECONDS):
@@ -197,12 +197,6 @@ def _reply(result: types.CallToolResult) -> Reply:
         content=result.content, structured_content=result.structured_content, is_error=result.is_error
     )
     return Reply(not result.is_error, text, passed)
-
-
-def _root(raised: BaseException) -> BaseException:
-    while isinstance(raised, BaseExceptionGroup):
-        raised = raised.exceptions[0]
-    return raised
 
 
 def _neutral(text: str) -> str:

@@ -116,3 +116,10 @@ def from_code(code: int, message: str, fix: str = "") -> DispatchError:
     """Rebuild an error that crossed a boundary as {code, message, fix}."""
     kind = BY_CODE.get(code, Internal if code >= 500 else Invalid)
     return kind(message, fix=fix, code=code)
+
+
+def root_of(raised: BaseException) -> BaseException:
+    """Return the first exception in a group, however deep trio's nurseries put it; itself where it is none."""
+    while isinstance(raised, BaseExceptionGroup):
+        raised = raised.exceptions[0]
+    return raised
