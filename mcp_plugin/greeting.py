@@ -23,7 +23,7 @@ INSTRUCTIONS = (
 VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Of the protocol, with a handshake; the last is the answer to a host that names another."""
 MOST = 64 * 1024
-"""Bytes of a first message that is answered here."""
+"""Bytes of a first message that is answered here, and of what is read of the next before the SDK is there."""
 
 
 class Begun(NamedTuple):

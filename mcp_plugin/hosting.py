@@ -33,6 +33,8 @@ GONE_SECONDS = 1.0
 """Between looks at whether an attached node still serves, for those whose process lives on without it."""
 RETRY_SECONDS = 30.0
 """Until the next try where hosting failed and no tool asks: somebody may have signed in, or freed a disk."""
+STEADY_SECONDS = 10.0
+"""A node that lived so long did not end because of how it began."""
 DAEMON_SECONDS = 5.0
 """How long a daemon that ended has to come back before a session takes its place: it may only be restarted."""
 
@@ -47,6 +49,8 @@ class Hosting:
         self._client = _Client(folder, self)
         self._up = False
         self._failure: DispatchError | None = None
+        self._short_lives = 0
+        """Nodes of this session that ended one after the other soon after they began."""
         self._changed = trio.Event()
         self._asked = trio.Event()
 
@@ -85,7 +89,8 @@ class Hosting:
                 failure = error
             except Exception as error:
                 # Whatever becomes of the node, the session goes on and can say so.
-                traceback.print_exception(error, file=sys.stderr)
+                with suppress(OSError, ValueError):  # nobody reads standard error any more
+                    traceback.print_exception(error, file=sys.stderr)
                 failure = Internal("the node of this session failed")
             else:
                 continue
@@ -103,9 +108,16 @@ class Hosting:
         try:
             async with session_node.hosted(self._folder) as node:
                 self._say(up=True)
+                began = trio.current_time()
                 await node.wait()
         except Held:
             pass
+        else:
+            # One that lived long is replaced at once, and so is the first that did not.
+            steady = trio.current_time() - began >= STEADY_SECONDS
+            self._short_lives = 0 if steady else self._short_lives + 1
+            if self._short_lives > 1:
+                raise Internal("the node of this session ends again and again")
         finally:
             self._say()
         await self._attached()

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 
 from mcp_plugin import greeting
 from peer.protocol.errors import DispatchError
@@ -26,6 +27,7 @@ def main() -> None:
         _say_about(sys.argv[1:])
         return
     scrub(os.environ)
+    _open_stderr()
     try:
         folder = StateFolder.locate()
         incoming, outgoing = greeting.claim()
@@ -42,12 +44,26 @@ def main() -> None:
 
             serving.run(folder, incoming, outgoing, begun)
     except BaseException:
-        traceback.print_exc()
+        with suppress(OSError, ValueError):
+            traceback.print_exc()
         raise
     finally:
         # Not by way of the interpreter's own end: a thread may still be importing the SDK, and no host waits for it.
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
         os._exit(0)
+
+
+def _open_stderr() -> None:
+    """Have a standard error also where the host gave none: what is said there must not come to be on the wire."""
+    try:
+        os.fstat(2)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        if null != 2:
+            os.close(null)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 for as long as the process lives
 
 
 def scrub(environment: MutableMapping[str, str]) -> None:

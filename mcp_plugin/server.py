@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -23,7 +24,8 @@ from mcp_types import (
 
 from mcp_plugin.arguments import read
 from mcp_plugin.call import Asked, Call
-from mcp_plugin.greeting import INSTRUCTIONS, NAME, TITLE, Begun
+from mcp_plugin.greeting import INSTRUCTIONS, NAME, TITLE
+from mcp_plugin.host import Host
 from mcp_plugin.problems import Document, Problem, told
 from mcp_plugin.session import Session
 from mcp_plugin.texts import fitted
@@ -37,17 +39,15 @@ MAX_CALLS = 32
 """Calls of one session at a time; each may hold a live view of the node's, which has 64."""
 
 
-async def run(session: Session, incoming: int, outgoing: int, begun: Begun, answered: trio.Event) -> None:
-    """Serve a session on two file descriptors until its host closes them.
-
-    `begun` is what `greet` has done with them; `answered` is set once the first request has its answer.
+async def run(session: Session, host: Host) -> None:
+    """Serve a session until its host leaves.
 
     The handshake era unless `$DISPATCH_MCP_ERA` is `auto`: a host that asks for the newer one first (`server/discover`)
     is told that it is not served (-32601) and shakes hands. In the older era a question to the person needs no second
     call, and one call can ask at any number of gates.
     """
     server = made(session)
-    async with Wire(incoming, outgoing, answered, begun).streams() as (heard, spoken):
+    async with Wire(host).streams() as (heard, spoken):
         if os.environ.get("DISPATCH_MCP_ERA", "") == "auto":
             await server.run(heard, spoken, server.create_initialization_options())
         else:
@@ -110,7 +110,8 @@ async def answered(
     except Exception as error:
         document = told(error)
         if document["code"] == 500 and not isinstance(error, DispatchError | Problem):
-            traceback.print_exception(error, file=sys.stderr)
+            with suppress(OSError, ValueError):  # nobody reads standard error any more
+                traceback.print_exception(error, file=sys.stderr)
         return failed(document)
 
 

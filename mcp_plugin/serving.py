@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import trio
 
 from mcp_plugin.greeting import Begun
+from mcp_plugin.host import Host
 from mcp_plugin.hosting import Hosting
 from mcp_plugin.session import Session
 from peer.state_folder import StateFolder
@@ -26,32 +27,36 @@ def run(folder: StateFolder, incoming: int, outgoing: int, begun: Begun) -> None
 async def _serve(folder: StateFolder, incoming: int, outgoing: int, begun: Begun) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            answered = trio.Event()
-            if begun.answered is not None:
-                answered.set()
-            hosting = Hosting(folder, answered)
-            nursery.start_soon(_stop_at, signals, nursery.cancel_scope)
-            nursery.start_soon(hosting.run)
-            try:
-                # A second and more, in which the node comes up beside it. An import cannot be called back.
-                loaded = await trio.to_thread.run_sync(_load, abandon_on_cancel=True)  # type: ignore[call-arg]
-                await loaded(Session(folder, hosting), incoming, outgoing, begun, answered)
-            finally:
+
+            def end() -> None:
                 _end_soon()
                 nursery.cancel_scope.cancel()
 
+            host = Host(incoming, outgoing, begun, end)
+            hosting = Hosting(folder, host.answered)
+            nursery.start_soon(_at_signals, signals, end)
+            nursery.start_soon(hosting.run)
+            try:
+                async with trio.open_nursery() as loading:
+                    loading.start_soon(host.read_ahead)
+                    # A second and more, in which the node comes up beside it. An import cannot be called back.
+                    run = await trio.to_thread.run_sync(_load, abandon_on_cancel=True)  # type: ignore[call-arg]
+                    loading.cancel_scope.cancel()
+                host.left = _end_soon  # the SDK ends by itself then, but takes its time
+                await run(Session(folder, hosting), host)
+            finally:
+                end()
 
-def _load() -> Callable[[Session, int, int, Begun, trio.Event], Awaitable[None]]:
+
+def _load() -> Callable[[Session, Host], Awaitable[None]]:
     from mcp_plugin.server import run  # the SDK
 
     return run
 
 
-async def _stop_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _at_signals(signals: AsyncIterator[int], end: Callable[[], None]) -> None:
     async for _ in signals:
-        _end_soon()
-        scope.cancel()
-        return
+        end()
 
 
 def _end_soon() -> None:

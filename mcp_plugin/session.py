@@ -34,7 +34,7 @@ class Session:
         """`clock` gives seconds that only grow."""
         self.folder = folder
         self.hosting = hosting
-        self.started_in = Path.cwd()
+        self.started_in = _here()
         self.clock = clock
         self.followed: Recent[str] = Recent()
         """The last event of each dispatch that was seen: its id in the live stream."""
@@ -79,6 +79,14 @@ class Session:
     def take(self, token: str) -> Question | None:
         """Return the question of a token, once."""
         return self._questions.pop(token, None)
+
+
+def _here() -> Path | None:
+    """Return the folder that the host started the server in, None for one that is gone: only few calls need it."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from mcp_plugin.greeting import Begun
+from mcp_plugin.host import Host
 
 MAX_LINE = 4 * 1024 * 1024
 """Bytes of one message: the largest is a dispatch whose task and background are of four-byte characters, as \\u."""
@@ -40,16 +40,10 @@ Outgoing = MemoryObjectSendStream[SessionMessage]
 class Wire:
     """The two ends of one host's connection."""
 
-    def __init__(self, incoming: int, outgoing: int, answered: trio.Event, begun: Begun) -> None:
-        """Take over two file descriptors, and what `greet` has done with them.
-
-        `answered` is set once the first request has its answer on the wire.
-        """
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._read_before = begun.read
-        self._greeted = begun.answered
-        self._answered = answered
+    def __init__(self, host: Host) -> None:
+        """Take over the host's descriptors."""
+        self._host = host
+        self._greeted = host.begun.answered
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[tuple[Incoming, Outgoing]]:
@@ -57,7 +51,7 @@ class Wire:
         to_server, from_host = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         to_host, from_server = anyio.create_memory_object_stream[SessionMessage](0)
         replies, spoken = trio.open_memory_channel[JSONRPCMessage](8)
-        incoming, outgoing = trio.lowlevel.FdStream(self._incoming), trio.lowlevel.FdStream(self._outgoing)
+        incoming, outgoing = trio.lowlevel.FdStream(self._host.incoming), trio.lowlevel.FdStream(self._host.outgoing)
         async with incoming, outgoing, trio.open_nursery() as nursery:
             nursery.start_soon(self._read, incoming, to_server, replies)
             nursery.start_soon(self._collect, from_server, replies.clone())
@@ -72,7 +66,7 @@ class Wire:
         replies: trio.MemorySendChannel[JSONRPCMessage],
     ) -> None:
         async with to_server, replies:
-            async for line in lines(stream, self._read_before):
+            async for line in lines(stream, self._host.begun.read):
                 message = parse(line)
                 if isinstance(message, JSONRPCError) and message.id is None:
                     await replies.send(message)  # what nobody could read is answered here
@@ -81,6 +75,7 @@ class Wire:
                     await to_server.send(SessionMessage(message))
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                     return
+            self._host.left()
 
     async def _collect(
         self, from_server: MemoryObjectReceiveStream[SessionMessage], replies: trio.MemorySendChannel[JSONRPCMessage]
@@ -100,7 +95,7 @@ class Wire:
                 except trio.BrokenResourceError:
                     return  # the host does not read any more: it is ending, and its closed input says so
                 if isinstance(message, JSONRPCResponse):
-                    self._answered.set()
+                    self._host.answered.set()
 
 
 async def lines(stream: trio.abc.ReceiveStream, before: bytes = b"") -> AsyncIterator[bytes | None]:

@@ -47,11 +47,10 @@ def main(port: int | None, listen: Sequence[str]) -> None:
 
 
 async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> None:
-    with state_lock(folder):
+    with state_lock(folder), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         preflight.check(folder)
-    from peer.serving import served  # takes two seconds to load: whoever is refused need not wait for them
+        from peer.serving import served  # takes two seconds to load: whoever is refused need not wait for them
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with served(folder, port=port, listen=listen or None, say=partial(click.echo, err=True)) as node:
             click.echo(f"{node.context.identity.user_id} on 127.0.0.1:{node.port}, device {node.host.peer_id}")
             for address in node.host.addresses():

@@ -18,7 +18,6 @@ import trio
 from peer import model_key
 from peer import proof as proofs
 from peer.protocol.errors import DispatchError, Unavailable
-from peer.settings import KEY_IN_KEYCHAIN
 from peer.trust import fingerprints
 from peer.version import VERSION
 
@@ -138,7 +137,7 @@ class Health:
                 "login": False,
                 "login_fix": "install the agent: `pip install 'dispatch-courier[claude]'`",
             }
-        ready = settings.model.api_key not in ("", KEY_IN_KEYCHAIN)
+        ready = model_key.usable(settings)
         return {
             "name": "claude",
             "version": version,

@@ -29,7 +29,7 @@ class Keychain(Protocol):
 
 
 def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None:
-    """Return the OS keychain, or None where there is no real one.
+    """Return the OS keychain, or None where there is no real one. Raises Unavailable when it fails or does not answer.
 
     On Linux without a session bus nothing is even tried: its backends would wait for a service that never answers.
     `PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring` keeps secrets out of the keychain.
@@ -39,9 +39,20 @@ def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None
         return None
     import keyring  # 50 ms and more; few commands need it
 
-    backend = _within(SECONDS, keyring.get_keyring)
-    # keyring's own scale: below 1 a backend is the null, the failing or a not recommended (plain text) one.
-    return backend if backend.priority >= 1 else None
+    def find() -> Keychain | None:
+        backend: Keychain = keyring.get_keyring()
+        # keyring's own scale: below 1 a backend is the null, the failing or a not recommended (plain text) one.
+        return backend if backend.priority >= 1 else None  # type: ignore[attr-defined]
+
+    try:
+        return _within(SECONDS, find)
+    except Unavailable:
+        raise
+    except Exception as error:  # backends raise what they like
+        raise Unavailable(
+            f"the OS keychain fails: {type(error).__name__}",
+            fix="mend it, or do without one: PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring",
+        ) from error
 
 
 def read(keychain: Keychain, account: str) -> str | None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from peer.protocol.errors import Conflict, Unavailable
 from peer.state_folder import StateFolder
+
+PROBE_SECONDS = 0.02
+"""Far longer than a session holds the lock that only looks whether it must start a node."""
 
 
 class Held(Conflict):
@@ -27,7 +31,7 @@ def state_lock(folder: StateFolder) -> Iterator[None]:
     try:
         try:
             # flock, not fcntl: it belongs to the open file, so no other open of it in this process can drop it.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(descriptor)
         except BlockingIOError:
             raise Held(
                 f"another daemon{_holder(folder)} uses {folder.path}",
@@ -36,6 +40,15 @@ def state_lock(folder: StateFolder) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _flock(descriptor: int) -> None:
+    """Lock. Raises BlockingIOError where somebody else has it, and not only to see whether anybody does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(PROBE_SECONDS)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _holder(folder: StateFolder) -> str:

@@ -67,6 +67,11 @@ def in_force(
     return msgspec.structs.replace(settings, model=model)
 
 
+def usable(settings: Settings) -> bool:
+    """Whether these settings in force have a key."""
+    return settings.model.api_key not in ("", KEY_IN_KEYCHAIN)
+
+
 def require(settings: Settings) -> None:
     """Raise Unavailable, with the ways to give one, where there is no usable key."""
     if settings.model.api_key == KEY_IN_KEYCHAIN:

@@ -15,17 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 import trio
 
-from peer import inbound, model_key
-from peer import settings as settings_file
+from peer import inbound
 from peer.briefing import granted_servers
 from peer.broker_link import BrokerLink
 from peer.context import Context, Effects
 from peer.delivery import AddressBook, Intake, Puller, StoredOutbox
 from peer.dispatches import payload
+from peer.in_force import SettingsInForce
 from peer.live import Bells, Changes, Pages
 from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
@@ -68,11 +67,12 @@ class Node:
         self.bells = Bells()
         self.changes = Changes(context.random(4).hex())
         self.pages = Pages()
-        self._settings = settings_file.resolve(context.state)
+        self._settings = SettingsInForce(context.state)
         self._admitted: frozenset[str] = frozenset()
         self._readers: frozenset[tuple[str, bytes]] = frozenset()
         self.host = MeshHost(context.identity.seed, listen=listen, admits=lambda device: device in self._admitted)
-        self.broker = BrokerLink(context, lambda: self._settings, self._save_token, self.host.addresses, self.apply)
+        save_token = self._settings.save_token
+        self.broker = BrokerLink(context, lambda: self.settings, save_token, self.host.addresses, self.apply)
         self._intake = Intake(context, self.apply)
         book = AddressBook(context, self.broker.whereabouts)
         self._addresses = book.of
@@ -80,8 +80,8 @@ class Node:
             self.host, outbox=StoredOutbox(context, self.apply), receive=self._intake.receive, addresses=book.of
         )
         self._puller = Puller(context, self.host, self.apply, self._connect)
-        self.runs = Runs(context, lambda: self._settings, self.apply)
-        self.folders = RunFolders(context, lambda: self._settings)
+        self.runs = Runs(context, lambda: self.settings, self.apply)
+        self.folders = RunFolders(context, lambda: self.settings)
         self.trust = Trusting(self)
         self.port = 0
         """The loopback API's port, once it serves."""
@@ -107,14 +107,13 @@ class Node:
             # The host already takes statements in; what one of them changed before this line is read here.
             nursery.start_soon(kept_up, "contacts", partial(self._contacts_changed, self._admitted, frozenset[str]()))
             await nursery.start(self.runs.serve)
-            if self._settings.model.api_key == settings_file.KEY_IN_KEYCHAIN:
-                nursery.start_soon(self._ask_keychain)  # it may ask its person, for whom nothing else waits
+            nursery.start_soon(kept_up, "settings", self._settings.run)
             nursery.start_soon(kept_up, "puller", self._puller.run)
             nursery.start_soon(kept_up, "expiry", self._expiring)
             nursery.start_soon(kept_up, "broker", self.broker.run)
             nursery.start_soon(kept_up, "projects", self.folders.keep_fresh)
             notifier = Notifier(context=self.context, changes=self.changes, bells=self.bells, pages=self.pages)
-            nursery.start_soon(kept_up, "notifications", partial(notifier.run, lambda: self._settings.notifications))
+            nursery.start_soon(kept_up, "notifications", partial(notifier.run, lambda: self.settings.notifications))
             async with self._courier.running():
                 # What waits goes out, and what waits for us over there comes in, also with the broker away.
                 self._courier.greet(self._admitted)
@@ -171,22 +170,12 @@ class Node:
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._settings
+        return self._settings.now
 
     async def reload(self) -> None:
         """Read config.json again. Raises Invalid, and keeps what was in force."""
-        self._settings = await self._in_force()
+        await self._settings.reload()
         self.broker.reload()
-
-    async def _in_force(self) -> Settings:
-        find = partial(model_key.in_force, self.context.state)
-        return await trio.to_thread.run_sync(find, abandon_on_cancel=True)  # type: ignore[call-arg]
-
-    async def _ask_keychain(self) -> None:
-        """Have the model's key as soon as the keychain gives it; until then accepting says that it has not."""
-        found = (await self._in_force()).model
-        if self._settings.model.api_key == settings_file.KEY_IN_KEYCHAIN:  # not changed by a reload meanwhile
-            self._settings = msgspec.structs.replace(self._settings, model=found)
 
     # --- sending
 
@@ -292,7 +281,7 @@ class Node:
         """Accept a dispatch and run it: {dispatch_id, decision, ok, approval, cwd}. Twice is one run: 409."""
         context = self.context
         await context.store.read(lambda db: receiving.received(db, dispatch_id))
-        self._check_can_run()
+        await self._check_can_run()
         # Again at the start of the run; here so that one who must edit the edge first can accept afterwards.
         await context.store.read(lambda db: granted_servers(db, context, receiving.received(db, dispatch_id)))
         folder = await self.folders.choose(dispatch_id, cwd)
@@ -379,14 +368,13 @@ class Node:
 
     # --- inside
 
-    def _check_can_run(self) -> None:
+    async def _check_can_run(self) -> None:
         if sys.platform != "linux":
             raise Unavailable(
                 "this machine may send and approve, but not run: its sandbox is proven on Linux only",
                 fix="accept it on a Linux machine (WSL counts)",
             )
-        if self._settings.runtime == "claude":
-            model_key.require(self._settings)
+        await self._settings.require_key()
 
     async def _interrupt_runs(self) -> None:
         """Record what was just killed as interrupted: whoever looks while no node runs sees it in the inbox."""
@@ -473,9 +461,3 @@ class Node:
         upcoming = await context.store.write(work)
         self.apply(effects)
         return upcoming
-
-    def _save_token(self, token: str) -> None:
-        saved = settings_file.load(self.context.state)
-        settings_file.save(self.context.state, msgspec.structs.replace(saved, token=token))
-        fresh = settings_file.resolve(self.context.state)
-        self._settings = msgspec.structs.replace(fresh, model=self._settings.model)

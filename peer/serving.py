@@ -1,4 +1,4 @@
-"""A node opened from its state folder and served on loopback: lock, keys, store, port, token, daemon.json, in order.
+"""A node opened from its state folder and served on loopback: keys, store, port, token, daemon.json, in order.
 
 The daemon does this, and the node of an agent's session (session_node.py).
 """
@@ -26,7 +26,6 @@ from peer.api import MAX_BODY, application
 from peer.client import HostedBy
 from peer.connections import MAX_CONNECTIONS, serve_at_most
 from peer.context import Context
-from peer.lock import state_lock
 from peer.node import FAREWELL_SECONDS, Node
 from peer.protocol.errors import Unavailable
 from peer.state_folder import StateFolder
@@ -47,28 +46,14 @@ async def served(
     port: int | None = None,
     listen: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda _line: None,
-) -> AsyncIterator[Node]:
-    """Run the node of a state folder and its API while the block runs.
-
-    `port` and `listen` override config.json; port 0 is any free one. `say` hears what a person should (a taken port).
-    Raises Held, NotSignedIn, NewerStore, Unavailable, Conflict.
-    """
-    with state_lock(folder):
-        async with served_under_lock(folder, port=port, listen=listen, say=say) as node:
-            yield node
-
-
-@asynccontextmanager
-async def served_under_lock(
-    folder: StateFolder,
-    *,
-    port: int | None = None,
-    listen: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda _line: None,
     hosted_by: HostedBy = "daemon",
     farewell_seconds: float = FAREWELL_SECONDS,
 ) -> AsyncIterator[Node]:
-    """As `served`, for a caller who holds the folder's lock already. The last two: see Node and peer.client.Daemon."""
+    """Run the node of a state folder and its API while the block runs, which holds the folder's lock.
+
+    `port` and `listen` override config.json; port 0 is any free one. `say` hears what a person should (a taken port).
+    The last two: see peer.client.Daemon and Node. Raises NotSignedIn, NewerStore, Unavailable, Conflict.
+    """
     who, chosen = preflight.check(folder)
     store = Store.open(folder.store)
     try:

@@ -56,10 +56,14 @@ async def hosted(folder: StateFolder) -> AsyncIterator[trio.Process]:
                 env=os.environ | {"DISPATCH_HOME": str(folder.path)},
                 start_new_session=True,  # a Ctrl-C is for the session, and reaches the node as its end
             )
+        serves = False
         try:
             await _serves(word)
+            serves = True
             yield process
         finally:
+            if not serves:
+                process.kill()  # there is nothing yet that it would have to tidy up
             with trio.CancelScope(shield=True):
                 await word.aclose()
                 with trio.move_on_after(END_SECONDS):
@@ -117,7 +121,7 @@ async def _serve(folder: StateFolder, session: socket.socket) -> None:
 
         set_up_logging(folder)
 
-        async with serving.served_under_lock(folder, hosted_by="session", farewell_seconds=FAREWELL_SECONDS):
+        async with serving.served(folder, hosted_by="session", farewell_seconds=FAREWELL_SECONDS):
             _say(session, {})
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:

@@ -75,7 +75,7 @@ async def send(call: Call, arguments: Send) -> Document:
     return dict(safe(sent))
 
 
-def _local(name: str, started_in: Path, state: Path) -> Path:
+def _local(name: str, started_in: Path | None, state: Path) -> Path:
     """Return a file's absolute path, if it may be sent. Raises Invalid, NotFound, Forbidden.
 
     A relative one counts from the folder in which the host started the server: that is all it said about folders.
@@ -84,7 +84,10 @@ def _local(name: str, started_in: Path, state: Path) -> Path:
     if not name or "\0" in name:
         raise Invalid(f"`files` names no file: {shown!r}", fix="give the paths of files")
     try:
-        path = Path(os.path.normpath(started_in / Path(name).expanduser()))
+        given = Path(name).expanduser()
+        if started_in is None and not given.is_absolute():
+            raise Invalid("the folder that this session was started in is gone", fix="give paths from / on")
+        path = Path(os.path.normpath((started_in or Path("/")) / given))
         real = path.resolve()
     except (OSError, RuntimeError) as error:
         raise Invalid(f"`files`: {shown} cannot be read as a path: {error}", fix="give the paths of files") from None

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import mcp_types as types
@@ -125,7 +126,7 @@ async def until_pending(person: Person, dispatch_id: str) -> None:
 class Raw:
     """The server program spoken with by lines, for what no proper client does. Dead when this process is."""
 
-    def __init__(self, person: Person, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, person: Person, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self._errors = person.home / "mcp.errors"
         self.ids = 0
         with self._errors.open("ab") as errors:
@@ -135,7 +136,7 @@ class Raw:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=person.environment | (environment or {}),
-                cwd=person.home,
+                cwd=cwd or person.home,
                 start_new_session=True,
             )
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -200,9 +201,9 @@ class Raw:
 
 
 @contextlib.contextmanager
-def raw(person: Person, environment: dict[str, str] | None = None) -> Iterator[Raw]:
+def raw(person: Person, environment: dict[str, str] | None = None, cwd: Path | None = None) -> Iterator[Raw]:
     """The server program, killed at the end if it has not ended."""
-    program = Raw(person, environment)
+    program = Raw(person, environment, cwd)
     try:
         yield program
     finally:

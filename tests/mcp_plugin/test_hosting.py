@@ -8,11 +8,13 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
 import trio
 
+from peer.lock import Held, state_lock
 from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.system.world import Document, Person, all_gone, descendants, eventually
@@ -178,6 +180,30 @@ def test_a_session_that_ends_leaves_its_run_recorded_and_no_process(bare: Pair, 
     assert not bob.state.daemon_json.exists()
 
 
+@pytest.fixture
+def stuck(tmp_path: Path) -> dict[str, str]:
+    """The environment of a session whose SDK never gets loaded."""
+    (tmp_path / "mcp").mkdir()
+    (tmp_path / "mcp" / "__init__.py").write_text("import time\ntime.sleep(600)\n")
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "stdin"])
+def test_a_session_ends_while_it_still_loads(bare: Pair, stuck: dict[str, str], how: str) -> None:
+    """Seen to fail with a server that looks at its wire only once the SDK is there."""
+    _, bob = bare
+    with raw(bob, stuck) as host:
+        host.initialize()
+        eventually(lambda: any("session_node" in line for line in descendants(host.process.pid).values()))
+        running = [host.process.pid, *descendants(host.process.pid)]
+        if how == "stdin":
+            host.stdin.close()
+        else:
+            host.process.send_signal(signal.Signals[how])
+        assert all_gone(running, within=5.0)
+        assert host.process.wait(1) == 0
+
+
 def test_a_daemon_that_is_restarted_finds_its_place_free(bare: Pair) -> None:
     _, bob = bare
     bob.start()
@@ -189,6 +215,24 @@ def test_a_daemon_that_is_restarted_finds_its_place_free(bare: Pair) -> None:
         bob.stop()
         me = host.call("dispatch_read", what="whoami")["structuredContent"]
         assert owner(me["daemon"]["pid"]) == host.process.pid, "nobody came back, so the session is the node"
+
+
+def test_a_daemon_that_still_loads_has_the_lock(bare: Pair, tmp_path: Path) -> None:
+    """Seen to fail with a daemon that let go of it meanwhile: a session took its place, and it ended."""
+    _, bob = bare
+    (tmp_path / "hypercorn").mkdir()
+    (tmp_path / "hypercorn" / "__init__.py").write_text(
+        f"open({str(tmp_path / 'loading')!r}, 'w')\nimport time\ntime.sleep(600)\n"
+    )
+    before, bob.environment = bob.environment, bob.environment | {"PYTHONPATH": str(tmp_path)}
+    try:
+        bob.launch()
+        eventually((tmp_path / "loading").exists)
+        with pytest.raises(Held), state_lock(bob.state):
+            pass
+    finally:
+        bob.environment = before
+        bob.crash()
 
 
 def test_a_host_that_never_speaks_gets_no_node(bare: Pair) -> None:

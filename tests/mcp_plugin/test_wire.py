@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from mcp_plugin.transport import MAX_LINE
 from tests.mcp_plugin.hosts import Raw, raw
+from tests.mcp_plugin.test_greeting import request
 from tests.mcp_plugin.test_picker import bash
-from tests.system.world import Document, Person, eventually
+from tests.system.world import WITHIN, Document, Person, eventually
 
 Pair = tuple[Person, Person]
 
@@ -98,3 +102,35 @@ def test_a_host_that_dies_in_a_call_leaves_the_run(pair: Pair, how: str) -> None
         assert [call["request_id"] for call in bob.client.approvals()] == [row["request_id"]]
         denied = host.call("dispatch_act", action="deny", dispatch_id=dispatch_id, request_id=row["request_id"])
         assert denied["structuredContent"]["status"] == "completed"
+
+
+def test_a_folder_that_is_gone_is_missed_only_where_it_counts(pair: Pair, tmp_path: Path) -> None:
+    """Seen to fail with a session that ended when it asked for its folder."""
+    _, bob = pair
+    (tmp_path / "gone").mkdir()
+    (bob.home / "note.txt").write_text("a note")
+    with raw(bob, cwd=tmp_path / "gone") as host:
+        (tmp_path / "gone").rmdir()
+        host.initialize()
+        assert whoami(host)["user_id"] == bob.email
+        send = {"recipient": "nobody@example.org", "task": "Read it."}
+        relative = host.call("dispatch_send", files=["note.txt"], **send)["structuredContent"]
+        assert relative["code"] == 422 and "is gone" in relative["message"]
+        whole = host.call("dispatch_send", files=[str(bob.home / "note.txt")], **send)["structuredContent"]
+        assert whole["code"] == 403, "of its own: there is no edge to them"
+
+
+def test_without_standard_error_nothing_else_comes_to_be_on_the_wire(pair: Pair) -> None:
+    """Seen to fail with a message for people on standard output, and a session that did not begin."""
+    _, bob = pair
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m mcp_plugin.main 2>&-"],
+        input=json.dumps(request()).encode() + b"\n",
+        capture_output=True,
+        env=bob.environment,
+        cwd=bob.home,
+        timeout=WITHIN,
+        check=False,
+    )
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["id"] == 1 and done.returncode == 0

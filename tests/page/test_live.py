@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from peer.dispatches import text
 from peer.store import connection, trace
@@ -75,6 +75,37 @@ def test_a_daemon_that_comes_back_finds_its_page_again(pair: Pair, new_tab: Open
     tab.wrong.clear()
     tab.open()
     expect(tab.page.locator(".row", has_text="After the restart").first).to_be_visible()
+
+
+def test_calls_that_could_not_be_read_are_read_as_soon_as_they_can(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that said that nothing waits."""
+    alice, bob = pair
+    bob.will({"tool": "Bash", "input": {"command": "echo waiting"}})
+    tab = new_tab(bob)
+    tab.open()
+    refused: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=500, json={"error": {"code": 500, "message": "the disk is away", "fix": "plug it in"}})
+
+    tab.page.route("**/v1/approvals", refuse_once)
+    tab.go("/approvals")
+    expect(tab.page.locator("main")).to_contain_text("Nothing waits for you.")
+    tab.page.clock.install()
+    dispatch_id = alice.client.send(bob.email, "Wait for me")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    bob.approval_of(dispatch_id)
+    expect(tab.page.locator("main")).to_contain_text("The disk is away")
+    assert "Nothing waits" not in tab.page.locator("main").inner_text()
+    tab.page.clock.run_for(3000)
+    expect(tab.page.locator(".approval")).to_contain_text("echo waiting")
+    expect(tab.page.locator("main")).not_to_contain_text("The disk is away")
+    bob.end_runs()
 
 
 def test_a_trace_of_ten_thousand_events_is_drawn_as_far_as_it_is_seen(pair: Pair, new_tab: Opener) -> None:

@@ -278,6 +278,22 @@ def test_no_keychain_is_tried_without_a_session_bus(monkeypatch: pytest.MonkeyPa
     assert keychain.os_keychain({}) is None
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("no bus"), ModuleNotFoundError("no.such")])
+def test_a_keychain_that_cannot_even_be_found_fails_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Seen to fail with what a backend raises passed on: it ended the node."""
+    import keyring
+
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(keyring, "get_keyring", fails)
+    with pytest.raises(Unavailable, match=type(error).__name__) as refused:
+        keychain.os_keychain({"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"})
+    assert "PYTHON_KEYRING_BACKEND" in refused.value.fix
+
+
 def test_a_keychain_that_never_answers_is_given_up(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keychain, "SECONDS", 0.05)
     release = threading.Event()

@@ -197,6 +197,8 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
 export function approvalCards(place, { showLink = false, wanted = () => true, changed = () => {} } = {}) {
   const cards = new Map();
   const wrong = h("div");
+  let again = 0;
+  let left = false;
   const keyOf = (item) => `${item.dispatch_id} ${item.request_id}`;
 
   function active() {
@@ -240,13 +242,17 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
   async function sync(waiting) {
     const keys = new Set(waiting.map(keyOf));
     for (const [key, card] of cards) if (!keys.has(key)) card.gone().then(mark);
+    clearTimeout(again);
     try {
       fill(wrong);
       if (waiting.some((item) => wanted(item) && !cards.has(keyOf(item)))) {
         for (const call of await get("/v1/approvals")) take(call);
       }
     } catch (error) {
-      fill(wrong, problem(error)); // until the live stream, back again, tells what waits
+      fill(wrong, problem(error));
+      if (!left) again = setTimeout(() => sync(waiting), 2000);
+      changed(null); // nobody knows how many
+      return;
     }
     mark();
   }
@@ -258,6 +264,8 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
     sync,
     take,
     leave() {
+      left = true;
+      clearTimeout(again);
       document.removeEventListener("keydown", onKey);
       for (const card of cards.values()) card.leave();
     },

@@ -12,7 +12,9 @@ export function waiting() {
     changed: (count) =>
       fill(
         note,
-        count === 0
+        count === null
+          ? null
+          : count === 0
           ? h("div.empty", {}, h("p", {}, "Nothing waits for you."), h("p.quiet", {}, "When a run needs your answer, it is shown here."))
           : h("p.quiet", {}, count === 1 ? "One call waits. Keys 1 to 5 answer it." : `${count} calls wait. Keys 1 to 5 answer the marked one.`),
       ),
