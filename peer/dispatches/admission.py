@@ -44,12 +44,12 @@ def check_lifetime(dispatch: Dispatch, *, now: int) -> None:
             f"the dispatch is dated {(dispatch.created - now) // 1000} s ahead of this machine's clock",
             fix="set the clocks of both machines, then send it again",
         )
+    if dispatch.expires <= now:
+        raise Gone("the dispatch expired before it arrived", fix="send it again")
     lifetime = dispatch.expires - dispatch.created
     least, most = payload.MIN_LIFETIME_SECONDS * 1000, payload.MAX_LIFETIME_SECONDS * 1000
     if not least <= lifetime <= most:
         raise Invalid(f"a dispatch lives {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}")
-    if dispatch.expires <= now:
-        raise Gone("the dispatch expired before it arrived", fix="send it again")
 
 
 def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
