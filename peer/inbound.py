@@ -66,7 +66,7 @@ def take(db: sqlite3.Connection, context: Context, device: str, raw: bytes, effe
         signed = open_statement(raw)
         letter = signed.statement
         if not isinstance(letter, Letter):
-            raise Invalid("a statement of this type is not sent by courier", fix="")
+            raise Invalid("a statement of this type is not sent by courier", fix="update dispatch on both machines")
         _check_issuer(db, device, letter)
         _check_audience(context, letter)
     except DispatchError as error:
@@ -78,18 +78,20 @@ def take(db: sqlite3.Connection, context: Context, device: str, raw: bytes, effe
 def _check_issuer(db: sqlite3.Connection, device: str, letter: Letter) -> None:
     """The device that signed is the one at the other end, and is pinned as this user's."""
     if letter.issuer_device != device:
-        raise Forbidden("the statement is by another device than the one that brings it", fix="")
+        raise Forbidden(
+            "the statement is by another device than the one that brings it", fix="send it from the one that signed it"
+        )
     pinned = contacts.device(db, device)
     if pinned is None or pinned.user_id != letter.issuer_user:
-        raise Forbidden("the device is not known as that user's", fix="")
+        raise Forbidden("the device is not known as that user's", fix="invite them from it: `dispatch invite EMAIL`")
     if contacts.is_blocked(db, letter.issuer_user):
-        raise Forbidden("blocked", fix="")
+        raise Forbidden("blocked", fix="only they can undo it")
 
 
 def _check_audience(context: Context, letter: Letter) -> None:
     me = context.identity
     if letter.audience_user != me.user_id or letter.audience_device != me.device:
-        raise Forbidden("the statement is not addressed to this device", fix="")
+        raise Forbidden("the statement is not addressed to this device", fix="send it to the device that it names")
 
 
 def _once(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:

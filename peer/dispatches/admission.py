@@ -49,7 +49,10 @@ def check_lifetime(dispatch: Dispatch, *, now: int) -> None:
     lifetime = dispatch.expires - dispatch.created
     least, most = payload.MIN_LIFETIME_SECONDS * 1000, payload.MAX_LIFETIME_SECONDS * 1000
     if not least <= lifetime <= most:
-        raise Invalid(f"a dispatch lives {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}")
+        raise Invalid(
+            f"a dispatch lives {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}",
+            fix="send it with a lifetime between them",
+        )
 
 
 def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
