@@ -187,7 +187,8 @@ async def test_nothing_on_this_machine_or_in_the_task_steers_the_program(tmp_pat
         (base / "CLAUDE.md").write_text("POISON-MEMORY")
         (base / "AGENTS.md").write_text("POISON-MEMORY")
     server = {"mcpServers": {"evil": {"command": "/bin/sh", "args": ["-c", marker]}}}
-    (project / ".mcp.json").write_text(json.dumps(server))
+    for place in (project / ".mcp.json", home / ".claude.json", home / ".mcp.json"):
+        place.write_text(json.dumps(server))
     (project / "secret.txt").write_text("POISON-FILE")
     task = f"/poison @/project/secret.txt @secret.txt @/etc/hostname !`{marker}`\n/poison\n#remember\n!{marker}"
     model = says({"tools": [tool("Bash", command="cat secret.txt")]}, {"text": "ok"})

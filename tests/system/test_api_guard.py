@@ -308,9 +308,11 @@ def test_a_full_disk(pair: Pair, world: World, small_disk: Path) -> None:
         with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while True:
                 file.write(b"x" * 4096)
+        taken = 0
         with pytest.raises(DispatchError) as caught:
             for _ in range(300):  # what the log had set aside is used up first
                 judy.client.send(bob.email, "x" * 5_000)
+                taken += 1
         assert caught.value.code == 503 and "full" in caught.value.message and "space" in caught.value.fix
         attachment = judy.home / "attachment"
         attachment.write_bytes(b"y" * 100_000)
@@ -325,6 +327,8 @@ def test_a_full_disk(pair: Pair, world: World, small_disk: Path) -> None:
         sent = judy.client.dispatches("sent", limit=500)["dispatches"]
         assert judy.client.dispatch(waiting)["status"] == "pending"
         assert judy.up and judy.blobs() == []
+        assert (judy.count("dispatches"), judy.count("files")) == (before[0] + taken, before[2])
+        assert judy.count("outbox") <= taken
         late = bob.client.send(judy.email, "z" * 50_000)["dispatch_id"]
 
         filler.unlink()

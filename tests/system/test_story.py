@@ -102,6 +102,9 @@ def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path)
     shown = carol.cli("status", dispatch_id[-8:], "--json").json
     assert shown["result"]["reply"] == "It is off by one."
     assert [item["name"] for item in shown["result"]["files"]] == ["answer.txt"]
+    # Signed by Dave's device, and what his machine says of itself: how his run was confined.
+    assert shown["result"]["sandbox"]["tier"] == dave.client.whoami()["sandbox"]["tier"] == "full"
+    assert "blocked" in (canaries := set(shown["result"]["sandbox"]["canaries"].values())) and "open" not in canaries
     denied = [event for event in shown["events"] if event["kind"] == "approval" and event["outcome"] == "denied"]
     assert [event["by"] for event in denied] == ["scope"]
     kinds = [event["kind"] for event in shown["events"]]
