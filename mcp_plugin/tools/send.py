@@ -47,8 +47,8 @@ class Send(Arguments, frozen=True, kw_only=True):
 
 async def send(call: Call, arguments: Send) -> Document:
     """Sign and queue; returns at once: {dispatch_id, status, expires_at, peer_online}."""
+    client = await call.client()  # first: who never signed in is to hear of that, not of a file
     files = [str(_local(name, call.session.started_in, call.session.folder.path)) for name in arguments.files or ()]
-    client = await call.client()
     try:
         sent = await client.send(
             arguments.recipient,
