@@ -18,7 +18,7 @@ from peer.mesh.broker import BrokerClient
 from peer.mesh.broker_answers import BrokerInvitation, PostedInvitation
 from peer.mesh.presence import MAX_ADDRESSES, open_presence, seal_presence
 from peer.protocol import codec
-from peer.protocol.errors import DispatchError, NotSignedIn, Unauthorized, Unavailable
+from peer.protocol.errors import DispatchError, Unauthorized, Unavailable
 from peer.protocol.sealing import unseal
 from peer.settings import Settings
 from peer.steps import introducing
@@ -261,12 +261,11 @@ class BrokerLink:
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[BrokerClient]:
         settings = self._settings()
-        if not settings.broker:
-            raise NotSignedIn("no broker is known")
         async with BrokerClient(
-            settings.broker,
+            settings.require_broker(),
             author=self._context.identity,
-            token=settings.token,
+            # What is signed needs no token there, but whoever signed out is to be neither announced nor heard of.
+            token=settings.require_token(),
             on_token=self._save_token,
         ) as client:
             yield client
