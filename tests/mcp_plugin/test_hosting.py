@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +19,8 @@ import trio
 from peer.lock import Held, state_lock
 from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
+from tests.page.browser import port
+from tests.page.by_hand import Page
 from tests.system.world import Document, Person, all_gone, descendants, eventually
 
 Pair = tuple[Person, Person]
@@ -56,6 +60,31 @@ async def test_a_session_is_the_node_for_everybody_on_the_machine(bare: Pair) ->
     bob.start()
     assert announced(bob)["hosted_by"] == "daemon"
     assert bob.client.dispatch(dispatch_id)["status"] == "completed"
+
+
+def test_the_page_is_served_by_a_sessions_node(bare: Pair) -> None:
+    """Seen to fail with a node that serves no page."""
+    alice, bob = bare
+    with raw(bob) as host:
+        host.initialize()
+        pid = host.call("dispatch_read", what="whoami")["structuredContent"]["daemon"]["pid"]
+        assert owner(pid) == host.process.pid
+        opened = bob.cli("open", "--no-browser", "--json").json
+        assert opened["opened"] is False
+        address, _, code = opened["url"].partition("#code=")
+        assert address == f"http://127.0.0.1:{port(bob)}/"
+        with urllib.request.urlopen(address) as shell:
+            assert shell.headers["content-type"] == "text/html; charset=utf-8"
+            assert re.search(rb"/page/[0-9a-f]{16}/app\.js", shell.read())
+        page = Page(bob, code)
+        answer, body = page.call("GET", "/v1/page/session")
+        assert answer.status == 200 and json.loads(body)["user_id"] == bob.email
+        dispatch_id = trio.run(sent, bare)
+        answer, body = page.call("POST", f"/v1/dispatches/{dispatch_id}/decline", {})
+        assert answer.status == 200
+        row = host.call("dispatch_read", what="status", dispatch_id=dispatch_id)["structuredContent"]
+        assert row["status"] == "declined", "the session sees what was done on the page"
+    alice.state_of(dispatch_id, "declined")
 
 
 def owner(pid: int) -> int:

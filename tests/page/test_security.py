@@ -17,46 +17,11 @@ from peer.client import find_daemon
 from peer.dispatches import payload
 from peer.page.uploads import MAX_WAITING
 from tests.page.browser import port
+from tests.page.by_hand import Page
 from tests.page.conftest import Opener
 from tests.system.world import Person
 
 Pair = tuple[Person, Person]
-
-
-class Page:
-    """The page's requests by hand, signed in as `dispatch open` leads."""
-
-    def __init__(self, person: Person) -> None:
-        self.person = person
-        self.host = f"127.0.0.1:{port(person)}"
-        code = person.client.page_code()["code"]
-        answer, body = self.call("POST", "/v1/page/sign-in", {"code": code}, cookie="", key="")
-        assert answer.status == 200
-        self.set_cookie = answer.getheader("set-cookie") or ""
-        self.cookie = self.set_cookie.partition(";")[0]
-        self.key = json.loads(body)["key"]
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        cookie: str | None = None,
-        key: str | None = None,
-        raw: bytes | None = None,
-        **headers: str,
-    ) -> tuple[http.client.HTTPResponse, bytes]:
-        given = {
-            "Origin": f"http://{self.host}",
-            "Cookie": self.cookie if cookie is None else cookie,
-            "X-Dispatch-Page": self.key if key is None else key,
-        } | {name.replace("_", "-"): value for name, value in headers.items()}
-        with closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
-            sent = raw if raw is not None else None if body is None else json.dumps(body).encode()
-            connection.request(method, path, sent, {name: value for name, value in given.items() if value})
-            answer = connection.getresponse()
-            return answer, answer.read()
 
 
 def test_a_code_is_spent_once_and_the_cookie_is_the_pages_alone(pair: Pair) -> None:
