@@ -6,12 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from mcp_plugin.server import MAX_CALLS
 from mcp_plugin.transport import MAX_LINE
-from tests.mcp_plugin.hosts import Raw, raw
+from tests.mcp_plugin.hosts import READING, Raw, raw
 from tests.mcp_plugin.test_greeting import request
 from tests.mcp_plugin.test_picker import bash
 from tests.system.world import WITHIN, Document, Person, eventually
@@ -102,6 +104,61 @@ def test_a_host_that_dies_in_a_call_leaves_the_run(pair: Pair, how: str) -> None
         assert [call["request_id"] for call in bob.client.approvals()] == [row["request_id"]]
         denied = host.call("dispatch_act", action="deny", dispatch_id=dispatch_id, request_id=row["request_id"])
         assert denied["structuredContent"]["status"] == "completed"
+
+
+def test_a_cancelled_call_lets_go_of_the_run_and_no_more(pair: Pair) -> None:
+    """Seen to fail with a cancellation that cancels the run, and with one that nobody heard."""
+    alice, bob = pair
+    project = bob.projects / "waits"
+    project.mkdir(exist_ok=True)
+    (project / "go").unlink(missing_ok=True)
+    bob.will(bash("until [ -e go ]; do sleep 0.1; done"), bash("echo two"))
+    dispatch_id = alice.client.send(bob.email, "Go on without me")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    act = {"dispatch_id": dispatch_id}
+    with raw(bob) as host:
+        host.initialize()
+        gate = host.call("dispatch_act", action="accept", cwd=str(project), **act)["structuredContent"]
+        time.sleep(READING)
+        approve = {"action": "approve", "request_id": gate["request_id"], **act}
+        params = {"name": "dispatch_act", "arguments": approve, "_meta": {"progressToken": 1}}
+        cancelled = host.request("tools/call", params)
+        while host.hear().get("params", {}).get("message") != "Bash: allowed by person":
+            pass  # until it follows the run
+        host.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": cancelled}})
+        assert host.ask("ping")["result"] == {}
+        assert bob.client.dispatch(dispatch_id)["status"] == "running"
+        (project / "go").touch()
+        asked = bob.approval_of(dispatch_id)
+        watch = host.request("tools/call", {"name": "dispatch_act", "arguments": {"action": "watch", **act}})
+        answer = host.hear()
+        assert answer.get("id") == watch, f"nobody waits for {answer}"
+        gate = answer["result"]["structuredContent"]
+        assert (gate["status"], gate["request_id"]) == ("approval_needed", asked["request_id"])
+        ended = host.call("dispatch_act", action="deny", request_id=gate["request_id"], **act)["structuredContent"]
+        assert ended["status"] == "completed"
+    outcomes = [e["outcome"] for e in bob.client.dispatch(dispatch_id)["events"] if e["kind"] == "approval"]
+    assert outcomes == ["allowed", "denied"]
+
+
+def test_one_call_too_many_at_a_time_is_refused(pair: Pair) -> None:
+    """Each of the others follows a dispatch. Seen to fail with room for 64."""
+    alice, bob = pair
+    dispatch_id = alice.client.send(bob.email, "Wait for it")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    watch = {"name": "dispatch_act", "arguments": {"action": "watch", "dispatch_id": dispatch_id}}
+    with raw(alice) as host:
+        host.initialize()
+        asked = {host.request("tools/call", watch) for _ in range(MAX_CALLS + 1)}
+        first = host.hear()
+        error = first["result"]["structuredContent"]
+        assert first["result"]["isError"] and (error["code"], MAX_CALLS) == (429, 32)
+        assert "32 calls" in error["message"] and "wait" in error["fix"]
+        bob.client.decline(dispatch_id)
+        others = [host.hear() for _ in range(MAX_CALLS)]
+        assert {first["id"], *(answer["id"] for answer in others)} == asked
+        assert {answer["result"]["structuredContent"]["status"] for answer in others} == {"declined"}
+        assert whoami(host)["user_id"] == alice.email, "there is room again"
 
 
 def test_a_folder_that_is_gone_is_missed_only_where_it_counts(pair: Pair, tmp_path: Path) -> None:
