@@ -211,10 +211,13 @@ class BrokerLink:
         await self._context.store.write(lambda db: invitations.broker_confirmed(db, item.n))
 
     async def _learning(self, broker: BrokerClient) -> None:
+        reloaded = self._reloaded
         version, more, pages = 0, True, 0
         while True:
             asked = trio.current_time()
             news = await broker.invitations(version=version, wait=0 if more else LONG_POLL_SECONDS)
+            if reloaded.is_set():
+                return  # of a sign-in that is over
             pages = pages + 1 if news.more else 0
             if news.more and (news.version <= version or pages > MOST_PAGES):
                 raise Unavailable("the broker's list of invitations has no end", fix="check the broker")
@@ -260,12 +263,17 @@ class BrokerLink:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[BrokerClient]:
-        settings = self._settings()
+        settings, reloaded = self._settings(), self._reloaded
+
+        def keep(token: str) -> None:
+            if not reloaded.is_set():  # else it would bring a sign-in back that is over
+                self._save_token(token)
+
         async with BrokerClient(
             settings.require_broker(),
             author=self._context.identity,
-            # What is signed needs no token there, but whoever signed out is to be neither announced nor heard of.
+            # What is signed needs no token there, but whoever signed out is not to be announced, nor to invite.
             token=settings.require_token(),
-            on_token=self._save_token,
+            on_token=keep,
         ) as client:
             yield client
