@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 import trio
 
-Kind = Literal["dispatch", "trust", "invitations"]
+Kind = Literal["dispatch", "trust", "invitations", "settings"]
 KEPT: Final = 2_000
 """Notes kept for a view that comes back. One that missed more reads everything anew, which costs less."""
 

@@ -176,6 +176,8 @@ class Node:
         """Read config.json again. Raises Invalid, and keeps what was in force."""
         await self._settings.reload()
         self.broker.reload()
+        self.changes.note("settings")
+        self.bells.ring()
 
     # --- sending
 

@@ -53,7 +53,7 @@ def position(text: str) -> Position | None:
 
 
 async def stream(node: Node, start: Position | None, follow: str, lasts: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """Yield events as they come: reset, dispatch, approvals, trust, invitations; of the dispatch `follow` its trace.
+    """Yield events as they come: reset, dispatch, approvals, trust, invitations, settings; of `follow` its trace.
 
     `lasts` says whether whoever reads may still: a page that was signed out hears no more.
     """

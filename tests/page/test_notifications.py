@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Page, Response, expect
 
 from peer.notifying import PASSED_ON
+from tests.page.browser import port
 from tests.page.conftest import Opener
 from tests.system.world import Document, Person, eventually
 
@@ -102,6 +104,15 @@ def test_what_is_worth_a_notification_and_what_it_does_not_say(pair: Pair, deskt
     assert len(his.shown()) == before + 2, "what arrived then, and its call"
 
 
+def stream(notifies: int) -> Callable[[Response], bool]:
+    """A live stream that the daemon has taken up, of a page which says whether it notifies."""
+    return lambda response: "/v1/page/stream" in response.url and f"notifies={notifies}" in response.url
+
+
+def notified(page: Page, number: int) -> None:
+    page.wait_for_function("number => window.notified.length === number", arg=number)
+
+
 def test_an_open_page_says_it_in_place_of_the_daemon(
     pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
 ) -> None:
@@ -115,7 +126,7 @@ def test_an_open_page_says_it_in_place_of_the_daemon(
 
     def told_by_the_page(number: int) -> None:
         alice.client.send(bob.email, f"Number {number}, while it is open")
-        tab.page.wait_for_function("number => window.notified.length === number", arg=number)
+        notified(tab.page, number)
 
     told_by_the_page(1)
     told_by_the_page(2)
@@ -133,3 +144,58 @@ def test_an_open_page_says_it_in_place_of_the_daemon(
     eventually(told_by_the_daemon, what="the daemon's word")
     said = [one["argv"][-1] for one in his.shown()]
     assert set(said) == {words} and len(said) <= sent, "nothing of what the page said: one is said after the other"
+
+
+def test_an_open_page_hears_that_they_were_turned_off_and_on(
+    pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
+) -> None:
+    """Seen to fail with no word of new settings in the stream, and with a page that does not report anew."""
+    alice, bob = pair
+    _, his = desktops
+    tab = new_tab(bob)
+    tab.page.add_init_script(IN_BROWSER)
+    with tab.page.expect_response(stream(notifies=1)):
+        tab.open()
+
+    def arrives(words: str) -> None:
+        alice.client.send(bob.email, words)
+        expect(tab.page.locator(".row", has_text=words).first).to_be_visible()
+
+    arrives("While on")
+    notified(tab.page, 1)
+    with tab.page.expect_response(stream(notifies=0)):
+        bob.cli("config", "set", "notifications", "off")
+    arrives("While off")
+    assert tab.page.evaluate("window.notified.length") == 1 and his.shown() == []
+    with tab.page.expect_response(stream(notifies=1)):
+        bob.cli("config", "set", "notifications", "on")
+    arrives("On again")
+    notified(tab.page, 2)
+    assert his.shown() == [], "the page said it"
+
+
+def test_a_page_that_was_loaded_while_they_were_off_hears_that_they_are_on(
+    pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
+) -> None:
+    """Turned on in another tab. Seen to fail with a page that reports its permission alone."""
+    alice, bob = pair
+    _, his = desktops
+    bob.cli("config", "set", "notifications", "off")
+    tab = new_tab(bob)
+    tab.page.add_init_script(IN_BROWSER)
+    with tab.page.expect_response(stream(notifies=0)):
+        tab.open()
+    other = tab.page.context.new_page()
+    other.goto(f"http://127.0.0.1:{port(bob)}/health")
+    setting = other.get_by_role("checkbox", name="Desktop notifications")
+    expect(setting).not_to_be_checked()
+    with tab.page.expect_response(stream(notifies=1)):
+        setting.check()
+    alice.client.send(bob.email, "After it was turned on")
+    notified(tab.page, 1)
+    assert his.shown() == [], "the page said it"
+    # And the view that shows the setting follows what was done elsewhere.
+    bob.cli("config", "set", "notifications", "off")
+    expect(setting).not_to_be_checked()
+    bob.cli("config", "set", "notifications", "on")
+    expect(setting).to_be_checked()

@@ -9,8 +9,8 @@ import { dispatch } from "./dispatch.js";
 import { health } from "./health.js";
 import { invitations } from "./invitations.js";
 import { history as historyView, inbox, sent } from "./lists.js";
-import { mayNotify, onDispatch, onWaitingChanged } from "./notify.js";
-import { setWaiting, state } from "./state.js";
+import { notifies, onDispatch, onWaitingChanged } from "./notify.js";
+import { changes, setNotifications, setWaiting, state } from "./state.js";
 import { line } from "./text.js";
 import { waiting } from "./waiting.js";
 
@@ -26,10 +26,10 @@ const VIEWS = [
   [/^\/health$/, "health", health],
   [/^\/dispatches\/(?<id>[^/]+)$/, "", dispatch],
 ];
-const OPENED = ["reset", "dispatch", "approvals", "trust", "invitations", "trace"];
+const OPENED = ["reset", "dispatch", "approvals", "trust", "invitations", "settings", "trace"];
 
 const main = byId("main");
-const live = new Live(mayNotify);
+const live = new Live(notifies);
 let view = null;
 let signedIn = false;
 
@@ -126,16 +126,32 @@ for (const kind of OPENED) {
       return;
     }
     if (kind === "dispatch") onDispatch(detail);
-    if (kind !== "trace") countSoon();
+    if (kind === "settings" || kind === "reset") readSettings();
+    if (kind !== "trace" && kind !== "settings") countSoon();
     view?.[kind]?.(detail);
   });
 }
+changes.addEventListener("notifications", () => live.report());
 live.addEventListener("online", ({ detail }) => {
   banner(detail ? "" : "The daemon on this machine does not answer. This page goes on by itself when it is back.");
 });
 document.addEventListener("visibilitychange", () => {
   if (signedIn && document.visibilityState === "visible" && !live.online) live.restart();
 });
+
+/** Read who I am and what is set. What is said on the desktop meanwhile waits for it. */
+function readSettings() {
+  const told = get("/v1/page/session").then((who) => {
+    state.me = who.user_id;
+    state.device = who.device_name;
+    state.limits = who.limits;
+    if (state.settled === settled) setNotifications(who.notifications); // else it was asked again meanwhile
+    fill(byId("who"), h("span", {}, line(who.user_id)), h("span.hint", {}, line(who.device_name)));
+  });
+  const settled = told.catch(() => {}); // who needs it says so; else what was known holds
+  state.settled = settled;
+  return told;
+}
 
 function signedOut() {
   signedIn = false;
@@ -174,15 +190,8 @@ async function start() {
   }
   // The first view asks for what it shows at once; who I am comes beside it.
   signedIn = true;
-  const told = get("/v1/page/session");
+  const asked = readSettings();
   byId("nav").hidden = false;
-  const asked = told.then((who) => {
-    state.me = who.user_id;
-    state.device = who.device_name;
-    state.limits = who.limits;
-    state.notifications = who.notifications;
-    fill(byId("who"), h("span", {}, line(who.user_id)), h("span.hint", {}, line(who.device_name)));
-  });
   try {
     if (location.pathname === "/compose" || location.pathname === "/health") await asked;
     show({ focus: false });

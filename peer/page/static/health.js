@@ -2,8 +2,8 @@
 
 import { get, key, patch, remove } from "./api.js";
 import { busy, button, choice, fill, h, problem } from "./dom.js";
-import { askPermission, mayNotify, permission } from "./notify.js";
-import { state } from "./state.js";
+import { askPermission, permission } from "./notify.js";
+import { changes, setNotifications, state } from "./state.js";
 import { line } from "./text.js";
 
 export function health() {
@@ -51,22 +51,25 @@ export function health() {
       { checked: state.notifications === "on", on: { change: (event) => {
         const wanted = event.currentTarget.checked ? "on" : "off";
         busy(event.currentTarget, trouble, async () => {
-          state.notifications = (await patch("/v1/page/settings", { notifications: wanted })).notifications;
-          if (wanted === "on") await askPermission();
-          drawSetting();
+          try {
+            setNotifications((await patch("/v1/page/settings", { notifications: wanted })).notifications);
+            if (wanted === "on") await askPermission();
+          } finally {
+            drawSetting(); // as it is, also where that was refused
+          }
         });
       } } });
     const words = { granted: "While this page is open, it shows them itself.", denied: "This browser does not let the page show them; the daemon does.",
       default: "", unsupported: "" }[permission()];
-    fill(setting, id, mayNotify() || !words ? h("p.hint", {}, words) : h("p.hint", {}, words),
+    const focused = setting.contains(document.activeElement);
+    fill(setting, id, h("p.hint", {}, words),
       permission() === "default" && state.notifications === "on"
-        ? button("Let this page show them while it is open", async () => {
-            await askPermission();
-            drawSetting();
-          })
+        ? button("Let this page show them while it is open", askPermission)
         : null);
+    if (focused) setting.querySelector("input").focus();
   }
   drawSetting();
+  changes.addEventListener("notifications", drawSetting);
 
   const out = async (event) => {
     await busy(event.currentTarget, trouble, () => remove("/v1/page/session"));
@@ -81,7 +84,9 @@ export function health() {
       h("section.card", {}, h("h2", {}, "This page"), setting, h("div.actions", {}, button("Sign out", out)), trouble)],
     ready: Promise.all([check(), load()]),
     reset: load,
-    leave() {},
+    leave() {
+      changes.removeEventListener("notifications", drawSetting);
+    },
   };
 }
 

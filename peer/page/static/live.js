@@ -13,6 +13,7 @@ export class Live extends EventTarget {
   #timer = 0;
   #silence = 0;
   #notifies = () => false;
+  #said = false;
 
   constructor(notifies) {
     super();
@@ -36,6 +37,11 @@ export class Live extends EventTarget {
     this.#run();
   }
 
+  /** Tell the daemon anew who notifies, where that is no longer as it was told. */
+  report() {
+    if (this.#abort && this.#notifies() !== this.#said) this.restart();
+  }
+
   stop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#silence);
@@ -46,8 +52,9 @@ export class Live extends EventTarget {
   async #run() {
     const abort = new AbortController();
     this.#abort = abort;
+    this.#said = this.#notifies();
     try {
-      const query = `follow=${seg(this.#follow)}&notifies=${Number(this.#notifies())}`;
+      const query = `follow=${seg(this.#follow)}&notifies=${Number(this.#said)}`;
       const headers = this.#at ? { "last-event-id": this.#at } : {};
       const response = await request("GET", `/v1/page/stream?${query}`, { headers, signal: abort.signal });
       this.#is(true);

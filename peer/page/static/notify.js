@@ -1,7 +1,7 @@
 // Notifications by the page: on the desktop where the browser lets it, and a word on the page itself. Names, never text.
 
 import { toast } from "./dom.js";
-import { state } from "./state.js";
+import { changes, state } from "./state.js";
 import { cut, line } from "./text.js";
 
 const SAYS = {
@@ -13,24 +13,27 @@ const SAYS = {
 
 export const permission = () => ("Notification" in window ? Notification.permission : "unsupported");
 
-/** Whether this page shows desktop notifications, so that the daemon need not. */
-export const mayNotify = () => permission() === "granted";
+/** Whether this page shows desktop notifications, so that the daemon need not: it may, and they are wanted. */
+export const notifies = () => permission() === "granted" && state.notifications === "on";
 
 export async function askPermission() {
-  if (permission() === "default") await Notification.requestPermission();
+  if (permission() !== "default") return;
+  await Notification.requestPermission();
+  changes.dispatchEvent(new Event("notifications"));
 }
 
 const known = new Map();
 
 /** Say that something happened; `href` leads to it. */
-function say(words, href, tag) {
+async function say(words, href, tag) {
+  await state.settled; // a setting that is just being read decides already
   if (state.notifications !== "on") return;
   if (document.visibilityState === "visible" && document.hasFocus()) {
     if (location.pathname !== href) toast(words, href);
     return;
   }
   toast(words, href);
-  if (!mayNotify()) return;
+  if (!notifies()) return;
   const note = new Notification("dispatch", { body: words, tag });
   note.onclick = () => {
     window.focus();

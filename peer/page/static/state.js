@@ -5,8 +5,20 @@ export const state = {
   device: "",
   limits: {},
   notifications: "on",
+  /** Settles when the settings that were asked for last are known, or cannot be. */
+  settled: Promise.resolve(),
   waiting: [],
 };
+
+/** Tells "notifications" when the setting, or what the browser lets this page do, may be another than before. */
+export const changes = new EventTarget();
+
+/** Take in whether the person wants notifications. */
+export function setNotifications(value) {
+  if (value === state.notifications) return;
+  state.notifications = value;
+  changes.dispatchEvent(new Event("notifications"));
+}
 
 const listeners = new Set();
 
