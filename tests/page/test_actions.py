@@ -1,0 +1,301 @@
+"""What can be pressed on the page, one after the other, with what it does at both ends. The whole story: test_story."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.page.browser import Tab
+from tests.page.conftest import Opener
+from tests.system.world import Person, Program, World
+
+Pair = tuple[Person, Person]
+
+
+def confirm(tab: Tab, button: str) -> None:
+    """Press a button of the dialog that asks once more."""
+    tab.page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+
+
+def test_declining_with_a_note(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that leaves the note away."""
+    alice, bob = pair
+    dispatch_id = alice.client.send(bob.email, "Rewrite it all")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    hers, his = new_tab(alice), new_tab(bob)
+    hers.open(dispatch_id)
+    his.open(dispatch_id)
+    his.page.get_by_text("Decline instead").click()
+    his.page.get_by_label("A note to them").fill("not before Monday")
+    his.page.get_by_role("button", name="Decline", exact=True).click()
+    expect(his.page.locator(".ended")).to_have_text("You declined it — not before Monday")
+    assert his.page.locator("form.decide").count() == 0
+    expect(hers.page.locator(".ended")).to_have_text(f"{bob.email} declined it — not before Monday")
+    assert alice.client.dispatch(dispatch_id)["status"] == "declined"
+
+
+@pytest.fixture
+def projects(pair: Pair) -> Iterator[tuple[str, str]]:
+    """Two projects of Bob's that Alice's tasks may run in."""
+    _, bob = pair
+    website, parser = bob.projects / "website", bob.projects / "parser"
+    for folder in (website, parser):
+        (folder / ".git").mkdir(parents=True, exist_ok=True)
+    bob.cli("config", "set", "roots", str(bob.projects))
+    try:
+        yield str(website), str(parser)
+    finally:
+        bob.cli("config", "set", "roots", "")
+
+
+def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
+    pair: Pair, new_tab: Opener, projects: tuple[str, str]
+) -> None:
+    """Seen to fail with a page that sends the suggested folder all the same."""
+    alice, bob = pair
+    website, parser = projects
+    bob.client.edit_trust(alice.email, {"paths": [website, parser]})
+    dispatch_id = alice.client.send(bob.email, "Look at the website", project="website")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    tab = new_tab(bob)
+    tab.open(dispatch_id)
+    suggested = tab.page.get_by_role("radio", name=website)
+    expect(suggested).to_be_checked()
+    expect(suggested).to_have_accessible_description(re.compile("whole name"))
+
+    other = tab.page.get_by_role("radio", name="Another folder")
+    other.check()
+    tab.page.get_by_role("button", name="Accept and run").click()
+    expect(tab.page.get_by_role("alert")).to_contain_text("No folder was named")
+    expect(tab.page.get_by_label("The folder it shall run in")).to_be_focused()
+    suggested.check()
+    tab.page.get_by_label("The folder it shall run in").fill(str(bob.home))
+    expect(other).to_be_checked()
+    tab.page.get_by_role("button", name="Accept and run").click()
+    expect(tab.page.get_by_role("alert")).to_contain_text("What helps")  # that one was never permitted
+    assert bob.client.dispatch(dispatch_id)["status"] == "pending"
+    tab.page.get_by_label("The folder it shall run in").fill(parser)
+    tab.page.get_by_role("button", name="Accept and run").click()
+    expect(tab.page.get_by_text("Accepted: it starts now.")).to_be_visible()
+    assert bob.state_of(dispatch_id, "completed")["status"] == "completed"
+    assert bob.client.dispatch(dispatch_id)["cwd"] == parser
+
+
+def test_health_says_what_is_broken_and_what_helps(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that leaves the fix away."""
+    _, bob = pair
+    tab = new_tab(bob)
+    bob.state.path.chmod(0o755)
+    try:
+        tab.open()
+        tab.page.get_by_role("link", name="Health").click()
+        part = tab.page.locator(".checks li", has_text="permissions")
+        expect(part).to_have_attribute("data-ok", "no")
+        expect(part).to_contain_text(str(bob.state.path))
+        expect(part.locator(".fix")).to_have_text("What helps: run `dispatch doctor --fix`")
+        expect(tab.page.get_by_text(re.compile("need(s)? you"))).to_be_visible()
+        bob.cli("doctor", "--fix", status=bob_is_not_well(bob))
+        tab.page.get_by_role("button", name="Check again").click()
+        expect(part).to_have_attribute("data-ok", "yes")
+        assert part.locator(".fix").count() == 0
+        assert set(tab.page.locator(".checks li strong").all_inner_texts()) >= {"permissions", "broker", "sandbox"}
+    finally:
+        bob.state.path.chmod(0o700)
+
+
+def bob_is_not_well(bob: Person) -> int:
+    """What `doctor` exits with here: some parts of a test's machine never work."""
+    return int(any(not each["ok"] for each in bob.client.doctor()["checks"]))
+
+
+def test_signing_out_ends_this_browsers_session(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that only forgets its key."""
+    _, bob = pair
+    tab = new_tab(bob)
+    tab.open()
+    key = tab.page.evaluate("localStorage.getItem('dispatch-page-key')")
+    tab.page.get_by_role("link", name="Health").click()
+    tab.page.get_by_role("button", name="Sign out").click()
+    expect(tab.page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(tab.page.locator("#nav")).to_be_hidden()
+    assert tab.page.evaluate("localStorage.length") == 0
+    # The key alone is worth nothing afterwards, even with whatever cookie is left.
+    status = tab.page.evaluate(
+        "async (key) => (await fetch('/v1/page/session', { headers: { 'x-dispatch-page': key } })).status", key
+    )
+    assert status == 401 and not has_cookie(tab)
+
+
+def has_cookie(tab: Tab) -> bool:
+    """Whether the browser still holds a cookie of the page."""
+    return any(each["name"].startswith("dispatch-page") for each in tab.page.context.cookies())
+
+
+def test_both_sides_can_cancel(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that cancels without asking once more, and with one whose dialog cancels nothing."""
+    alice, bob = pair
+    bob.will({"tool": "Bash", "input": {"command": "echo waiting"}})
+    sent = [alice.client.send(bob.email, f"Task {n}")["dispatch_id"] for n in range(2)]
+    for each in sent:
+        alice.state_of(each, "pending")
+    hers, his = new_tab(alice), new_tab(bob)
+    hers.open(sent[0])
+    hers.page.get_by_role("button", name="Cancel it").click()
+    expect(hers.page.get_by_role("dialog")).to_contain_text("It is taken back")
+    confirm(hers, "Cancel")
+    assert alice.client.dispatch(sent[0])["status"] == "pending"
+    hers.page.get_by_role("button", name="Cancel it").click()
+    confirm(hers, "Cancel it")
+    expect(hers.page.locator(".ended")).to_contain_text("Cancelled")
+    bob.state_of(sent[0], "cancelled")
+
+    bob.client.accept(sent[1])
+    his.open(sent[1])
+    his.page.locator(".approval").wait_for()
+    his.page.get_by_role("button", name="Cancel it").click()
+    expect(his.page.get_by_role("dialog")).to_contain_text("The run is stopped at once.")
+    confirm(his, "Cancel it")
+    expect(his.page.locator(".ended")).to_contain_text("Cancelled")
+    expect(his.page.locator(".approval:not(.over)")).to_have_count(0)
+    alice.state_of(sent[1], "cancelled")
+
+
+def test_invitations_are_withdrawn_declined_and_their_sender_blocked(world: World, new_tab: Opener) -> None:
+    """Seen to fail with a button that blocks nobody."""
+    ivan, judy = world.people_named("ivan", "judy")
+    hers, his = new_tab(judy), new_tab(ivan)
+    hers.open()
+    hers.page.get_by_role("link", name=re.compile("^Invitations")).click()
+    card = hers.page.locator("li.card", has_text=ivan.email)
+    his.open()
+    his.page.get_by_role("link", name=re.compile("^Invitations")).click()
+    mine = his.page.locator(".plain-list li")
+
+    def invite() -> None:
+        his.page.get_by_label("Their e-mail address").fill(judy.email)
+        his.page.get_by_role("button", name="Invite", exact=True).click()
+        expect(card).to_contain_text(
+            "asks to send you tasks", timeout=60_000
+        )  # by the broker, which is asked now and then
+
+    invite()
+    mine.first.get_by_role("button", name="Take it back").click()
+    expect(mine.first).to_contain_text("taken back")
+    expect(card).to_have_count(0, timeout=60_000)
+
+    invite()
+    card.get_by_role("button", name="Decline", exact=True).click()
+    expect(hers.page.get_by_role("dialog")).to_contain_text("Nothing is permitted, and they are told.")
+    confirm(hers, "Decline")
+    expect(hers.page.get_by_text("Nobody waits for an answer.")).to_be_visible()
+    expect(mine.first).to_contain_text("declined", timeout=60_000)
+
+    invite()
+    card.get_by_role("button", name="Block").click()
+    expect(hers.page.get_by_role("dialog")).to_contain_text("Their invitations are refused from now on.")
+    confirm(hers, "Block")
+    expect(hers.page.get_by_text("Nobody waits for an answer.")).to_be_visible()
+    assert judy.rows("SELECT count(*) FROM blocked") == [(1,)]
+    assert judy.edge(ivan, "incoming") is None
+
+
+def test_what_was_paused_is_resumed(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that shows Pause where it should show Resume."""
+    alice, bob = pair
+    tab = new_tab(bob)
+    tab.open()
+    tab.page.get_by_role("link", name="Contacts").click()
+    tab.page.locator(".people .row").click()
+    tab.page.get_by_role("button", name="Pause").click()
+    expect(tab.page.get_by_text("This is paused.")).to_be_visible()
+    assert bob.client.trust(alice.email)["status"] == "paused"
+    tab.page.get_by_role("button", name="Resume").click()
+    expect(tab.page.get_by_role("button", name="Pause")).to_be_visible()
+    expect(tab.page.get_by_text("This is paused.")).to_have_count(0)
+    assert bob.client.trust(alice.email)["status"] == "active"
+
+
+def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a form that leaves the background away."""
+    alice, bob = pair
+    tab = new_tab(alice)
+    tab.open()
+    tab.page.get_by_role("link", name="New dispatch").click()
+    tab.page.get_by_label("To", exact=True).select_option(bob.email)
+    expect(tab.page.locator("#to-hint")).to_contain_text("they answer every step")
+    tab.page.get_by_label("Task", exact=True).fill("Summarise it")
+    tab.page.get_by_text("More: what you want back").click()
+    tab.page.get_by_label("What you want back").fill("Three sentences")
+    tab.page.get_by_label("Background they need").fill("We spoke on Tuesday.\nIt was raining.")
+    tab.page.get_by_label("Project, as you call it").fill("till")
+    tab.page.get_by_role("button", name="Sign and send").click()
+    expect(tab.page.get_by_role("heading", name=f"To {bob.email}")).to_be_visible()
+    dispatch_id = tab.page.url.rpartition("/")[2]
+    alice.state_of(dispatch_id, "pending")
+    his = new_tab(bob)
+    his.open(dispatch_id)
+    task = his.page.get_by_role("region", name="Task")
+    for heading, words in (
+        ("What is wanted back", "Three sentences"),
+        ("Background", "We spoke on Tuesday.\nIt was raining."),
+    ):
+        expect(task.get_by_role("heading", name=heading)).to_be_visible()
+        assert words in task.inner_text()
+    expect(task).to_contain_text("Project, as they call it: till")
+
+
+def test_the_countdown_of_a_call(pair: Pair, new_tab: Opener) -> None:
+    """By the page's own clock, which the test moves. Seen to fail with buttons that stay when no time is left."""
+    alice, bob = pair
+    bob.will({"tool": "Bash", "input": {"command": "echo waiting"}})
+    dispatch_id = alice.client.send(bob.email, "Wait for me")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    bob.approval_of(dispatch_id)
+    tab = new_tab(bob)
+    tab.page.clock.install()
+    tab.open(dispatch_id)
+    left = tab.page.get_by_role("timer", name="Time left to answer")
+    expect(left).to_have_text(re.compile(r"^1 min \d+ s left$"))
+    tab.page.locator(".approval[data-armed]").wait_for()
+    tab.page.clock.fast_forward(62_000)
+    expect(left).to_have_text(re.compile(r"^\d\d s left$"))
+    allow = tab.page.get_by_role("button", name="Allow once")
+    expect(allow).to_be_enabled()
+    tab.page.clock.fast_forward(60_000)
+    expect(left).to_have_text("0 s left")
+    expect(left).to_have_class(re.compile("soon"))
+    expect(allow).to_be_disabled()
+    bob.end_runs()
+
+
+def test_a_call_that_nobody_answered_says_so(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that takes what was not answered for what was denied."""
+    alice, bob = pair
+    bob.will({"tool": "Bash", "input": {"command": "echo waiting"}}, {"say": "Nobody was there."})
+    bob.stop()
+    impatient(bob)
+    try:
+        dispatch_id = alice.client.send(bob.email, "Wait for me")["dispatch_id"]
+        alice.state_of(dispatch_id, "pending")
+        tab = new_tab(bob)
+        tab.open(dispatch_id)
+        tab.page.get_by_role("button", name="Accept and run").click()
+        expect(tab.page.locator(".approval.over")).to_contain_text(
+            "Nobody answered within two minutes, so it was denied."
+        )
+        expect(tab.page.locator(".trace")).to_contain_text("Nobody answered, so it was denied")
+        expect(tab.page.locator(".result")).to_contain_text("Nobody was there.")
+        expect(tab.page.locator('[data-count="approvals"]')).to_be_hidden()
+    finally:
+        bob.stop()
+
+
+def impatient(person: Person) -> None:
+    """Start a daemon whose calls wait for seconds, where others wait for two minutes."""
+    given = ["--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0"]
+    person.program = Program("tests.page.impatient", given, person.environment, person.home / "daemon.errors")
+    person.ready()
