@@ -1,4 +1,4 @@
-"""The whole story in two browsers, by clicking and by keyboard only; and what is said when it is too late."""
+"""The whole story in two browsers by clicking, and what is said when it is too late. By keyboard: test_keyboard."""
 
 from __future__ import annotations
 
@@ -156,95 +156,6 @@ def answer(tab: Tab, shows: str, button: str, *, choose: str = "", note: str = "
         card.get_by_label("Note with a denial").fill(note)
     card.get_by_role("button", name=button).click()
     expect(card).to_have_count(0)
-
-
-def test_by_keyboard_only(world: World, new_tab: Opener) -> None:
-    erin, frank = world.people_named("erin", "frank")
-    frank.will(*SCRIPT[:3], SCRIPT[4], SCRIPT[5])
-    hers, his = new_tab(erin), new_tab(frank)
-    hers.open()
-    his.open()
-    press(hers, "link", "Invitations")
-    to(hers, "textbox", "Their e-mail address")
-    hers.page.keyboard.type(frank.email)
-    hers.page.keyboard.press("Enter")
-    link = hers.page.locator(".done .copy").inner_text()
-
-    press(his, "link", "Invitations")
-    to(his, "textbox", "The link or token of an invitation to you")
-    his.page.keyboard.insert_text(link)
-    his.page.keyboard.press("Enter")
-    his.page.locator("fieldset.power").wait_for()
-    to(his, "radio", "Look only")
-    assert his.page.locator("fieldset.power input:checked").count() == 0
-    his.page.keyboard.press("Space")
-    for _ in range(2):
-        his.page.keyboard.press("ArrowDown")
-    expect(his.page.locator("fieldset.power").get_by_label("Everything")).to_be_checked()
-    press(his, "button", "Permit this")
-
-    expect(his.page.locator(".toast")).to_contain_text("may now send you tasks")
-    press(hers, "link", "New dispatch")
-    hers.page.locator(f"#to option[value='{frank.email}']").wait_for(state="attached")
-    to(hers, "combobox", "To")
-    hers.page.keyboard.type("frank")
-    to(hers, "textbox", "Task")
-    hers.page.keyboard.type("Look at it")
-    press(hers, "button", "Sign and send")
-    hers.page.get_by_role("heading", name="To frank@example.org").wait_for()
-
-    press(his, "link", "Inbox")
-    his.page.locator(".row").wait_for()
-    press(his, "link", "erin@example.org")
-    his.page.get_by_role("button", name="Accept and run").wait_for()
-    press(his, "button", "Accept and run")
-    for key, shows in (("1", "echo looking"), ("4", "echo again"), ("3", "out/report.md")):
-        card = his.page.locator(".approval:not(.over)").filter(has_text=shows)
-        card.wait_for()
-        his.page.locator(".approval[data-armed]:not(.over)").filter(has_text=shows).wait_for()
-        his.page.keyboard.press(key)
-        expect(card).to_have_count(0)
-    his.page.get_by_role("heading", name="Result").wait_for()
-    trace = frank.client.dispatch(his.page.url.rpartition("/")[2])["events"]
-    answered = [(event["outcome"], event.get("grant")) for event in trace if event["kind"] == "approval"]
-    assert answered == [("allowed", "once"), ("denied", None), ("allowed", "session")]
-
-    # Within lists the arrows move, and the way back to the content is one key from the top.
-    press(his, "link", "Inbox")
-    his.page.locator(".row").wait_for()
-    his.page.reload()
-    his.page.locator(".row").wait_for()
-    his.page.keyboard.press("Tab")
-    expect(his.page.locator(":focus")).to_have_text("Skip to the content")
-
-
-FOCUS = """() => {
-  const at = document.activeElement;
-  const label = at.getAttribute("aria-label") || [...(at.labels ?? [])].map((each) => each.textContent).join(" ")
-    || at.textContent;
-  const roles = {A: "link", BUTTON: "button", SELECT: "combobox", TEXTAREA: "textbox", SUMMARY: "summary"};
-  const inputs = {radio: "radio", checkbox: "checkbox"};
-  const role = at.tagName === "INPUT" ? inputs[at.type] ?? "textbox" : roles[at.tagName];
-  return [role ?? "", label.trim()];
-}"""
-
-
-def to(tab: Tab, role: str, name: str) -> None:
-    """Press Tab until the focus is there: whatever cannot be reached so fails."""
-    seen = []
-    for _ in range(120):
-        found, label = tab.page.evaluate(FOCUS)
-        if found == role and label.startswith(name):
-            return
-        seen.append((found, label[:30]))
-        tab.page.keyboard.press("Tab")
-    raise AssertionError(f"no {role} {name!r} by Tab alone, but {seen}")
-
-
-def press(tab: Tab, role: str, name: str) -> None:
-    """Go there by Tab and press Enter."""
-    to(tab, role, name)
-    tab.page.keyboard.press("Enter")
 
 
 def test_what_was_decided_elsewhere_is_said(pair: Pair, new_tab: Opener) -> None:
