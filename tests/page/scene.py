@@ -25,9 +25,11 @@ class Scene(NamedTuple):
     """Bob, with something in every view, and the addresses of what he can look at."""
 
     bob: Person
+    carol: Person
     waiting: str
     done: str
     pending: str
+    sent: str
 
     def views(self) -> dict[str, str]:
         """Return the views: name → address."""
@@ -44,6 +46,8 @@ class Scene(NamedTuple):
             "dispatch-pending": f"/dispatches/{self.pending}",
             "dispatch-approval": f"/dispatches/{self.waiting}",
             "dispatch-done": f"/dispatches/{self.done}",
+            "dispatch-sent": f"/dispatches/{self.sent}",
+            "search": "/history?q=parser",
             "nothing": "/contacts/nobody@example.org",
         }
 
@@ -87,9 +91,9 @@ def set_up(world: World) -> Scene:
         background="We talked about it on Tuesday: the last line of a receipt went missing.",
     )["dispatch_id"]
     carol.client.send(bob.email, "Which tests fail on your machine?")
-    bob.client.send(alice.email, "Look up the date of the release.")
+    sent = bob.client.send(alice.email, "Look up the date of the release.")["dispatch_id"]
     bob.state_of(pending, "pending")
-    return Scene(bob, waiting, done, pending)
+    return Scene(bob, carol, waiting, done, pending, sent)
 
 
 def run(alice: Person, bob: Person, task: str, folder: Path, *, answers: int) -> str:
@@ -110,13 +114,54 @@ def settled(tab: Tab) -> None:
     tab.page.wait_for_load_state("load")
 
 
+def states(tab: Tab, scene: Scene) -> Iterator[str]:
+    """Bring about what no address alone shows: forms that are open, a dialog, a toast. Yield the name of each."""
+
+    def at(address: str) -> None:
+        tab.show(address)
+        settled(tab)
+
+    at("/invitations")
+    tab.page.get_by_role("button", name="Choose what to permit").first.click()
+    yield previewed(tab, "invitation-form")
+    at("/contacts/alice@example.org")
+    tab.page.get_by_role("button", name="Change what is permitted").click()
+    yield previewed(tab, "scope-editor")
+    tab.page.get_by_role("button", name="Revoke").click()
+    tab.page.get_by_role("dialog").wait_for()
+    yield "dialog"
+    tab.page.keyboard.press("Escape")
+    at("/sent")
+    scene.carol.client.send(scene.bob.email, "And which of them fail on ours?")
+    tab.page.locator(".toast").wait_for()
+    yield "toast"
+    key = tab.page.evaluate("localStorage.getItem('dispatch-page-key')")
+    tab.page.evaluate("localStorage.clear()")
+    tab.go("/inbox")
+    tab.page.get_by_role("heading", name="Sign in").wait_for()
+    yield "signed-out"
+    tab.page.evaluate("key => localStorage.setItem('dispatch-page-key', key)", key)
+
+
+def previewed(tab: Tab, name: str) -> str:
+    """Pick what shows the most of a form for a scope, and wait until it says what that would permit."""
+    tab.page.locator("fieldset.power").get_by_label("Choose yourself").check()
+    tab.page.locator("fieldset.custom input").first.check()
+    tab.page.locator(".preview li").first.wait_for()
+    return name
+
+
 def shots(tab: Tab, scene: Scene) -> Iterator[tuple[str, str, str]]:
-    """Show every view in both colour schemes and widths; yield (view, scheme, width) while each is shown."""
+    """Show every view and state in both colour schemes and widths; yield (which, scheme, width) while each is shown."""
     for scheme in SCHEMES:
         tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         for width, pixels in WIDTHS.items():
             tab.page.set_viewport_size({"width": pixels, "height": 900})
+            tab.go("/inbox")
+            settled(tab)
             for name, address in scene.views().items():
-                tab.go(address)
+                tab.show(address)
                 settled(tab)
+                yield name, scheme, width
+            for name in states(tab, scene):
                 yield name, scheme, width

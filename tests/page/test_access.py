@@ -1,4 +1,4 @@
-"""For everybody: axe-core finds nothing in any view, in either colour scheme, narrow or wide."""
+"""For everybody: axe-core finds nothing in any view or state, in either colour scheme, narrow or wide."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_axe_finds_nothing(scene: Scene, new_tab: Opener) -> None:
-    """WCAG 2.2 A and AA, and good practice. Seen to fail with a foot outside all landmarks, and with scrolled text
-    that no key reached."""
+    """WCAG 2.2 A and AA, and good practice. Seen to fail with a foot outside all landmarks, with scrolled text
+    that no key reached, and with a dialog that has no name."""
     tab = new_tab(scene.bob)
     tab.open()
     found = {}
