@@ -1,8 +1,9 @@
 """What a person waits for at the page, in Debian's Chromium: an inbox of 1,000, a live event, a trace of 10,000 events.
 
-First paint is what the browser says of itself (first-contentful-paint, since the start of the navigation). A live event
-is timed from the commit in Bob's store until the page has the row. Smoothness is the time from one frame to the next
-while the trace is scrolled from end to end, beside a page that holds nothing.
+An inbox is there when its first rows are painted: the frame that shows them is done, since the start of the navigation.
+What the browser calls its first paint (first-contentful-paint) may be of "Loading…" alone, and is shown beside it. A
+live event is timed from the commit in Bob's store until the page has the row. Smoothness is the time from one frame to
+the next while the trace is scrolled from end to end, beside a page that holds nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,20 @@ ROUNDS = 7
 GOAL_PAINT_MS, GOAL_EVENT_MS, GOAL_FRAME_MS = 300.0, 100.0, 50.0
 
 PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
-ROWS = "() => document.querySelectorAll('.row').length > 0 && performance.now()"
+ROWS = """(() => {
+  const watch = new MutationObserver(() => {
+    if (!document.querySelector(".row")) return;
+    watch.disconnect();
+    // A frame's callbacks run before it is painted, a message that they post is taken after.
+    requestAnimationFrame(() => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => { window.rowsPainted = performance.now(); };
+      port2.postMessage(null);
+    });
+  });
+  watch.observe(document, { childList: true, subtree: true });
+})()"""
+"""Runs before the page's own script, and leaves when the first rows were painted in `rowsPainted`."""
 FRAMES = """async () => {
   const scroller = document.scrollingElement, waits = [];
   let before = performance.now();
@@ -55,10 +69,10 @@ def fill_trace(bob: Person, dispatch_id: str) -> None:
 
 
 def paints(page: Page, address: str) -> tuple[float, float]:
-    """Return the seconds to the first paint, and until the first row is there."""
+    """Return the seconds to the browser's first paint of anything, and until the first rows are painted."""
     page.goto("about:blank")
     page.goto(address)
-    rows = float(page.wait_for_function(ROWS).json_value())
+    rows = float(page.wait_for_function("window.rowsPainted").json_value())
     painted = float(page.wait_for_function(PAINTED).json_value())
     return painted / 1e3, rows / 1e3
 
@@ -72,6 +86,7 @@ def main() -> None:
         bob.start()
         with tab(browser, bob) as opened:
             page = opened.page
+            page.add_init_script(ROWS)
             opened.open()
             address = page.url
             firsts, rows = zip(*(paints(page, address) for _ in range(ROUNDS)), strict=True)
@@ -102,8 +117,8 @@ def main() -> None:
     show(
         f"An inbox of {INBOX:,}, {ROUNDS} times",
         [
-            line("navigation -> first paint", firsts, GOAL_PAINT_MS),
-            Line("navigation -> the first rows", ms(rows), p50(rows) / p50(firsts), "first paint"),
+            Line("navigation -> first paint of anything", ms(firsts)),
+            line("navigation -> the first rows are painted", rows, GOAL_PAINT_MS),
             line("in the store -> on the page", lives, GOAL_EVENT_MS),
         ],
     )
