@@ -203,13 +203,31 @@ def test_ten_thousand_requests_in_a_row(pair: Pair) -> None:
     assert page.call("GET", "/v1/page/session")[0].status == 200
 
 
+def test_a_token_of_before_a_restart_opens_nothing(pair: Pair) -> None:
+    """Seen to fail with a daemon that goes on with the token it finds."""
+    _, bob = pair
+    page = Page(bob)
+    _, old = find_daemon(bob.state)
+    bob.restart()
+    _, now = find_daemon(bob.state)
+    page.host = f"127.0.0.1:{port(bob)}"
+    for path in ("/v1/whoami", "/v1/page/session"):
+        for token, status in ((old, 401), (now[:-1], 401), ("", 401), (now, 200)):
+            answer, body = page.call("GET", path, cookie="", key="", Authorization=f"Bearer {token}")
+            assert answer.status == status, (path, body)
+            assert old.encode() not in body and now.encode() not in body
+
+
 def test_what_the_browser_and_the_log_keep(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that leaves the code in its address, and with a log that names it."""
     alice, bob = pair
     _, token = find_daemon(bob.state)
     tab = new_tab(bob)
     urls: list[str] = []
     tab.page.on("request", lambda request: urls.append(request.url))
-    tab.open()
+    address = bob.cli("open", "--no-browser", "--json").json["url"]
+    code = address.partition("#code=")[2]
+    tab.page.goto(address)
     tab.page.locator(".tabs").wait_for()
     dispatch_id = alice.client.send(bob.email, "Words that no log has: xylophone")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
@@ -218,13 +236,38 @@ def test_what_the_browser_and_the_log_keep(pair: Pair, new_tab: Opener) -> None:
     assert tab.page.evaluate("history.length") <= 2
     kept = tab.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
     (cookie,) = [each for each in tab.page.context.cookies() if each["name"].startswith("dispatch-page")]
-    for secret in (token, cookie["value"]):
-        assert secret not in kept and not any(secret in url for url in urls)
+    for secret in (token, cookie["value"], code):
+        assert secret not in kept
     assert json.loads(kept)[2] == "" and cookie["httpOnly"] and cookie["sameSite"] == "Strict"
     key = json.loads(kept)[0]["dispatch-page-key"]
-    log = bob.state.daemon_log.read_text()
-    for secret in (token, cookie["value"], key, "xylophone"):
-        assert secret not in log and not any(secret in url for url in urls[1:])
+    secrets = (token, cookie["value"], key, code)
+
+    # Whoever goes back through everything that was looked at meets none of them.
+    tab.page.locator(".row").first.click()
+    tab.page.get_by_role("heading", name="Task").wait_for()
+    for view in ("Contacts", "History", "Health"):
+        tab.page.get_by_role("link", name=view).click()
+        tab.page.get_by_role("heading", name=view, exact=True).wait_for()
+    visited = tab.page.context.new_cdp_session(tab.page).send("Page.getNavigationHistory")["entries"]
+    assert len(visited) >= 5
+    for entry in visited:
+        assert not any(secret in entry["url"] for secret in secrets), entry
+        # What the browser itself remembers of how the page was opened is no page's to change: the code is spent.
+        assert not any(secret in entry["userTypedURL"] for secret in (token, cookie["value"], key)), entry
+    assert Page(bob).call("POST", "/v1/page/sign-in", {"code": code})[0].status == 401
+    for _ in visited[1:]:
+        tab.page.evaluate(
+            "new Promise((done) => { addEventListener('popstate', done, { once: true }); history.back(); })"
+        )
+        at = tab.page.evaluate("[location.href, document.title, JSON.stringify(history.state)]")
+        assert not any(secret in word for secret in secrets for word in at if word)
+        if tab.page.url == f"http://127.0.0.1:{port(bob)}/":
+            break
+    assert tab.page.url == f"http://127.0.0.1:{port(bob)}/"
+
+    log = bob.state.daemon_log.read_text() + (bob.home / "daemon.errors").read_text()
+    for secret in (*secrets, "xylophone"):
+        assert secret not in log and not any(secret in url for url in urls)
 
 
 @pytest.mark.parametrize("code", ["", "guessed", "x" * 100])
