@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import Route, expect
 
-from peer.dispatches import text
+from peer.dispatches import payload, text
 from peer.store import connection, trace
-from tests.page.browser import port
+from tests.page.browser import Tab, port
 from tests.page.conftest import Opener
 from tests.system.world import Person
 
@@ -74,6 +74,47 @@ def test_a_daemon_that_comes_back_finds_its_page_again(pair: Pair, new_tab: Open
     tab.wrong.clear()
     tab.open()
     expect(tab.page.locator(".row", has_text="After the restart").first).to_be_visible()
+
+
+def test_a_trace_goes_on_after_a_restart_with_nothing_twice(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that takes every event it is told, and comes back without its place.
+
+    At the sender's page the run goes on meanwhile; at the recipient's it was interrupted, and runs once more."""
+    alice, bob = pair
+    call = {"tool": "Bash", "input": {"command": "echo between"}}
+    bob.will({"say": "before the restart"}, call, {"say": "after the restart"})
+    dispatch_id = alice.client.send(bob.email, "Go on")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    hers, his = new_tab(alice), new_tab(bob)
+    hers.open(dispatch_id)
+    his.open(dispatch_id)
+
+    def again(person: Person) -> None:
+        served = str(port(person))
+        person.stop()
+        person.start("--port", served, "--listen", "/ip4/127.0.0.1/tcp/0")
+
+    def shows_each_once(tab: Tab, *texts: str) -> None:
+        events = tab.person.client.dispatch(dispatch_id)["events"]
+        expect(tab.page.locator("#trace-title")).to_contain_text(f"{len(events)} events")
+        expect(tab.page.locator(".trace > li")).to_have_count(len(events))
+        for words in texts:
+            expected = sum(event.get("text") == words for event in events)
+            expect(tab.page.locator(".trace > li", has_text=words)).to_have_count(expected)
+            assert expected
+
+    his.page.get_by_role("button", name="Accept and run").click()
+    bob.approval_of(dispatch_id)
+    expect(hers.page.locator(".trace")).to_contain_text("before the restart")
+    again(alice)
+    expect(hers.page.locator("#banner")).to_be_hidden()
+    again(bob)
+    his.page.get_by_role("button", name="Accept and run").click()
+    his.page.locator(".approval[data-armed]:not(.over)").wait_for()
+    his.page.keyboard.press("1")
+    for tab in (hers, his):
+        expect(tab.page.locator(".result")).to_contain_text("after the restart")
+        shows_each_once(tab, "before the restart", "after the restart")
 
 
 def test_calls_that_could_not_be_read_are_read_as_soon_as_they_can(pair: Pair, new_tab: Opener) -> None:
@@ -169,18 +210,22 @@ def test_an_inbox_of_many_is_read_page_by_page(pair: Pair, new_tab: Opener) -> N
     assert {int(number) for number in numbers} == set(range(230)), "each is seen once on the way down"
 
 
-HOSTILE = (
+HEAD = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
     "<svg onload='window.hacked = 3'><a href=\"javascript:window.hacked = 4\">click me</a></svg>\n"
     "[click](javascript:window.hacked=5) ![x](http://evil.example/x.png) {{ 7*7 }} ${7*7} &lt;b&gt;\n"
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202eright to left\u202c zero\u200bwidth \U000e0041tag \x00\x08\n"
-) + "x" * 90_000
+)
+HOSTILE = HEAD + "x" * (payload.MAX_TASK - len(HEAD))
+ENDLESS = HEAD + "x" * 150_000
+"""A task has no more than 100,000 characters; an agent that repeats what it read may say more."""
 
 
 def test_nothing_that_a_sender_wrote_is_interpreted(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with lines that do not wrap."""
     alice, bob = pair
     bob.will(
-        {"say": HOSTILE},
+        {"say": ENDLESS},
         {"tool": "Bash", "input": {"command": "echo '<img src=x onerror=window.hacked=6>' \u202eevil"}},
         {"say": HOSTILE},
     )
@@ -211,6 +256,9 @@ def test_nothing_that_a_sender_wrote_is_interpreted(pair: Pair, new_tab: Opener)
     expect(card).to_contain_text("holds invisible characters")
     tab.page.keyboard.press("1")
     expect(tab.page.locator(".result")).to_be_visible()
+    said = tab.page.locator(".trace > li").first
+    said.get_by_role("button", name=re.compile(r"Show all of it \(15\d,\d{3} ch")).click()
+    assert said.locator("pre").inner_text().strip() == text.block(ENDLESS).strip()
     assert tab.page.evaluate("window.hacked") is None
     assert tab.page.evaluate("document.querySelectorAll('main img, main svg, main script, main iframe').length") == 0
     links = tab.page.evaluate("[...document.querySelectorAll('a')].map((each) => each.getAttribute('href'))")

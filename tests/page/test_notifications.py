@@ -20,11 +20,15 @@ Pair = tuple[Person, Person]
 
 IN_BROWSER = """
 window.notified = [];
+window.notes = [];
 document.hasFocus = () => false;
 window.Notification = class {
   static permission = "granted";
   static requestPermission = async () => "granted";
-  constructor(title, { body }) { window.notified.push(body); }
+  constructor(title, { body }) {
+    window.notified.push(body);
+    window.notes.push(this);
+  }
   addEventListener() {}
   close() {}
 };
@@ -144,6 +148,36 @@ def test_an_open_page_says_it_in_place_of_the_daemon(
     eventually(told_by_the_daemon, what="the daemon's word")
     said = [one["argv"][-1] for one in his.shown()]
     assert set(said) == {words} and len(said) <= sent, "nothing of what the page said: one is said after the other"
+
+
+def test_an_open_page_tells_of_a_call_and_of_a_result_too(
+    pair: Pair, desktops: tuple[Desktop, Desktop], new_tab: Opener
+) -> None:
+    """Seen to fail with a page that is quiet about calls, and with one that is quiet about results."""
+    alice, bob = pair
+    bob.will({"tool": "Bash", "input": {"command": "echo secret"}}, {"say": "the secret answer"})
+    hers, his = new_tab(alice), new_tab(bob)
+    for tab in (hers, his):
+        tab.page.add_init_script(IN_BROWSER)
+        with tab.page.expect_response(stream(notifies=1)):
+            tab.open()
+    dispatch_id = alice.client.send(bob.email, "The secret plan")["dispatch_id"]
+    notified(his.page, 1)
+    bob.client.accept(dispatch_id)
+    notified(his.page, 2)
+    bob.client.approve(dispatch_id, bob.approval_of(dispatch_id)["request_id"])
+    notified(hers.page, 1)
+    assert his.page.evaluate("window.notified") == [
+        f"{alice.email} sent you a dispatch",
+        f"A run for {alice.email} waits for your answer",
+    ]
+    assert hers.page.evaluate("window.notified") == [f"{bob.email}’s machine has a result for you"]
+    assert [desktop.shown() for desktop in desktops] == [[], []], "the daemons leave it to the pages"
+    # Each leads to what it is about.
+    for tab in (hers, his):
+        tab.page.evaluate("window.notes.at(-1).onclick()")
+        expect(tab.page.locator(".result")).to_contain_text("the secret answer")
+        assert tab.page.url.endswith(f"/dispatches/{dispatch_id}")
 
 
 def test_an_open_page_hears_that_they_were_turned_off_and_on(

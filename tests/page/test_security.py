@@ -204,7 +204,7 @@ def test_ten_thousand_requests_in_a_row(pair: Pair) -> None:
 
 
 def test_a_token_of_before_a_restart_opens_nothing(pair: Pair) -> None:
-    """Seen to fail with a daemon that goes on with the token it finds."""
+    """Seen to fail with a token that is the same at every start."""
     _, bob = pair
     page = Page(bob)
     _, old = find_daemon(bob.state)
