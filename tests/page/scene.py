@@ -92,7 +92,7 @@ def set_up(world: World) -> Scene:
     )["dispatch_id"]
     carol.client.send(bob.email, "Which tests fail on your machine?")
     sent = bob.client.send(alice.email, "Look up the date of the release.")["dispatch_id"]
-    bob.state_of(pending, "pending")
+    alice.state_of(pending, "pending")
     return Scene(bob, carol, waiting, done, pending, sent)
 
 
