@@ -14,7 +14,7 @@ from peer.protocol.statements import Dispatch
 from peer.settings import Settings
 from peer.steps import receiving, running
 from peer.store import dispatches, edges, rows
-from peer.trust import grants, scopes
+from peer.trust import grants, own_names, scopes
 from sandbox import frames
 
 ANSWER_SECONDS = 120.0
@@ -50,7 +50,7 @@ def start_frame(
         ],
         tools=list(scope.tools),
         mcp_servers=granted_servers(db, context, row),
-        mcp_refused=grants.DISPATCH_TOOLS,
+        mcp_refused=own_names.TOOLS,
         paths=list(scope.paths),
         approval=scope.approval,
         rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],

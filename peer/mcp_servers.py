@@ -10,35 +10,30 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from peer import disguises
 from peer.trust import scopes
-from peer.trust.grants import McpServer, is_dispatch
+from peer.trust.grants import McpServer
 
 MAX_FILE: Final = 32 * 1024 * 1024
 """Bytes. Claude keeps much else in the same file."""
 MAX_SERVERS: Final = 200
 MAX_WORDS: Final = 100
 MAX_TEXT: Final = 32_768
-_SCRIPT_BYTES: Final = 64 * 1024
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 """Variables that a server gets of the daemon's own, beside those of its configuration."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*", re.ASCII)
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_MENTIONS: Final = re.compile(
-    rb"(?<![A-Za-z0-9_-])(?:mcp_plugin(?![A-Za-z0-9_])|dispatch-(?:mcp|daemon|courier)(?![A-Za-z0-9_-])"
-    rb"|dispatch_(?:read|act|send|invite|trust|approve|pending_approvals)(?![A-Za-z0-9_]))"
-)
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,11 @@ def _installed(name: str, entry: Any, source: str, variables: Mapping[str, str])
         return None
     words = (said.command, *said.args)
     server = Installed(name, source, words, said.env, _unusable(name, said, words, variables))
-    return server if server.unusable else replace(server, dispatch=_is_wrapped_dispatch(server, variables))
+    if server.unusable:
+        return server
+    configured = {key: _expanded(value, variables) for key, value in said.env.items()}
+    leads = disguises.leads_to_dispatch(filled_in(words, variables), configured, environment(server, variables))
+    return replace(server, dispatch=leads)
 
 
 def _unusable(name: str, said: _Entry, words: tuple[str, ...], variables: Mapping[str, str]) -> str:
@@ -190,36 +189,3 @@ def _unusable(name: str, said: _Entry, words: tuple[str, ...], variables: Mappin
 
 def _expanded(text: str, variables: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda found: variables.get(found[1]) or found[2] or "", text)
-
-
-def _is_wrapped_dispatch(server: Installed, env: Mapping[str, str]) -> bool:
-    """Whether a server is dispatch by what its words lead to: links followed, scripts looked into."""
-    words = filled_in(server.command, env)
-    if is_dispatch(McpServer("", tuple(words))):
-        return True
-    return any(_leads_to_dispatch(path) for path in _files(words, environment(server, env)))
-
-
-def _files(words: list[str], env: Mapping[str, str]) -> Iterator[Path]:
-    program = shutil.which(words[0], path=env["PATH"])
-    candidates = [program] if program else []
-    candidates += [word for word in words[1:] if word and len(word) < scopes.MAX_PATH]
-    for candidate in candidates:
-        path = Path(env["HOME"], candidate)
-        try:
-            if path.is_file():
-                yield path
-        except OSError:
-            continue
-
-
-def _leads_to_dispatch(path: Path) -> bool:
-    real = path.resolve()
-    if is_dispatch(McpServer("", (str(real),))):
-        return True
-    try:
-        with real.open("rb") as file:
-            beginning = file.read(_SCRIPT_BYTES)
-    except OSError:
-        return False
-    return b"\0" not in beginning[:1024] and _MENTIONS.search(beginning) is not None

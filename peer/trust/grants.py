@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from peer.protocol.errors import Forbidden, Invalid
-from peer.trust import scopes
+from peer.trust import own_names, scopes
 from peer.trust.scopes import Scope
 
 T = TypeVar("T", bound=str)
@@ -32,15 +32,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 MAX_EXPIRY_MS: Final = 10 * _UNITS["y"]
 _EXPIRES_FIX: Final = "give a duration (12h, 30d, 8w), a date (2027-01-31) or never"
 
-# What the MCP server of dispatch is, whatever it is called: its programs and packages, and the tools it offers.
-_DISPATCH_PROGRAMS: Final = re.compile(
-    r"(?:^|[/\\@:])(?:dispatch(?:-mcp|-daemon|-courier)?|mcp_plugin(?:[./\\].*)?)(?:\.exe|\.py)?(?:[@=\[].*)?$",
-    re.IGNORECASE,
-)
-_WORDS: Final = re.compile(r"[^\s'\";|&]+")  # a whole shell line may be one argument
-DISPATCH_TOOLS: Final = r"(?i)(?:^|__)dispatch_[a-z_]+$"
-"""What a tool of dispatch is called, also behind the prefixes of those who pass it on."""
-_DISPATCH_TOOL: Final = re.compile(DISPATCH_TOOLS)
+_DISPATCH_TOOL: Final = re.compile(own_names.TOOLS)
 
 
 class McpServer(msgspec.Struct, frozen=True):
@@ -178,7 +170,7 @@ def is_dispatch(server: McpServer) -> bool:
     return (
         server.dispatch
         or "dispatch" in re.split(r"[^a-z0-9]+", server.name.lower())
-        or any(_DISPATCH_PROGRAMS.search(word) for part in server.command for word in _WORDS.findall(part))
+        or any(map(own_names.in_words, server.command))
         or any(_DISPATCH_TOOL.search(tool) for tool in server.tools)
     )
 

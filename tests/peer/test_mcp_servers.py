@@ -157,6 +157,40 @@ DISGUISES: dict[str, dict[str, Any]] = {
     "in another language": {"command": "node", "args": ["BIN/wrapper.js"]},
     "relative to the home": {"command": "node", "args": ["bin/wrapper.js"]},
     "by its tools": {"command": "python3", "args": ["BIN/tools.py"]},
+    "the agent of a run": {"command": "dp-agent"},
+    "the broker": {"command": "dispatch-rendezvous"},
+    "the command line by its module": {"command": "python3", "args": ["-m", "cli.main"]},
+    "the daemon by its module": {"command": "python3", "args": ["-mpeer.daemon"]},
+    "by the value of an option": {"command": "uvx", "args": ["--from=dispatch-courier", "x"]},
+    "by a bound on its version": {"command": "uvx", "args": ["--from", "dispatch_courier>=0.1", "x"]},
+    "as a built package": {"command": "uvx", "args": ["--from", "./dispatch_courier-0.1.0-py3-none-any.whl", "x"]},
+    "by its repository": {"command": "uvx", "args": ["--from", "git+https://example.org/dispatch-courier.git", "x"]},
+    "a revision of its repository": {"command": "uvx", "args": ["git+ssh://git@h/dispatch-courier.git@v1#egg=x"]},
+    "in a program on the command line": {"command": "python3", "args": ["-c", "from cli.main import main; main()"]},
+    "in a call on the command line": {"command": "node", "args": ["-e", "spawn('dispatch',['send'])"]},
+    "by a variable of its own": {"command": "sh", "args": ["-c", "$X"], "env": {"X": "dispatch-mcp"}},
+    "by half a variable of its own": {
+        "command": "sh",
+        "args": ["-c", "$A$B send"],
+        "env": {"A": "dis", "B": "patch"},
+    },
+    "by a variable for a script": {"command": "BIN/by-variable", "env": {"WHICH": "dispatch"}},
+    "by a variable in a script": {"command": "BIN/by-assignment"},
+    "by words of a variable": {"command": "BIN/other", "env": {"RUN": "python3 -m mcp_plugin"}},
+    "with a state folder of its own": {"command": "BIN/other", "env": {"DISPATCH_HOME": "/srv/second"}},
+    "with quotes in it": {"command": "sh", "args": ["-c", "dis''patch-m\\cp"]},
+    "in pieces": {"command": "python3", "args": ["-c", "runpy.run_module('mcp_'+'plugin')"]},
+    "in pieces in a script": {"command": "python3", "args": ["BIN/pieces.py"]},
+    "in a wrapper of a wrapper": {"command": "BIN/outer"},
+    "in a wrapper in PATH of a wrapper": {"command": "BIN/outer-path"},
+    "in a wrapper beside a wrapper": {"command": "BIN/outer-beside"},
+    "in a wrapper that a program starts": {"command": "node", "args": ["BIN/outer.js"]},
+    "in what a program imports": {"command": "python3", "args": ["BIN/imports.py"]},
+    "as a command line": {"command": "python3", "args": ["BIN/sends.py"]},
+    "as a command line of a shell": {"command": "BIN/sends"},
+    "as whatever it is told": {"command": "BIN/passes-on"},
+    "by its entry point": {"command": "python3", "args": ["BIN/entry.py"]},
+    "out of this installation": {"command": "python3", "args": ["OURS/cli/listing.py"]},
 }
 
 
@@ -170,16 +204,36 @@ def make_disguises(folder: Path) -> None:
     (folder / "wrapper").write_text("#!/bin/sh\ncd /\nexec dispatch-mcp --stdio\n")
     (folder / "wrapper.js").write_text("require('child_process').spawn('dispatch-mcp')\n")
     (folder / "tools.py").write_text("TOOLS = ['dispatch_act', 'dispatch_send']\n")
+    for name, script in {
+        "other": "#!/bin/sh\nexec other-server\n",
+        "by-variable": '#!/bin/sh\nexec "${WHICH}" --json\n',
+        "by-assignment": "#!/bin/sh\nprogram=dispatch\nexec $program inbox\n",
+        "pieces.py": 'import runpy\nrunpy.run_module("mcp_"+"plugin")\n',
+        "outer": f"#!/usr/bin/env bash\nexec {folder}/inner --quiet\n",
+        "outer-path": "#!/bin/bash\nexec inner\n",
+        "outer-beside": '#!/bin/sh\ncd /; exec "$(dirname "$0")/inner"\n',
+        "outer.js": "require('child_process').execFile(__dirname + '/inner')\n",
+        "inner": "#!/bin/sh\nexec wrapper\n",
+        "imports.py": "import helping\nhelping.start()\n",
+        "helping.py": "import os\nos.execvp('dispatch', ['x'])\n",
+        "sends.py": "import subprocess as s\nARGV = ['dispatch', 'send', 'x']\ns.run(ARGV)\n",
+        "sends": "#!/bin/sh\ndispatch send eve@example.org hi\n",
+        "passes-on": '#!/bin/sh\nA=b exec /opt/bin/dispatch "$@"\n',
+        "entry.py": "from cli.main import main\nmain()\n",
+    }.items():
+        (folder / name).write_text(script)
     for path in folder.iterdir():
         path.chmod(0o755)
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_dispatch_is_refused_under_any_name(machine: Machine, disguise: str) -> None:
+    """Seen to fail with the programs, the values of variables or the scripts of scripts not looked at."""
     folder = machine.home / "bin"
     make_disguises(folder)
     machine.env["PATH"] = f"{folder}:{ENV['PATH']}"
-    entry = json.loads(json.dumps(DISGUISES[disguise]).replace("BIN", str(folder)))
+    ours = str(Path(mcp_servers.__file__).parents[1])
+    entry = json.loads(json.dumps(DISGUISES[disguise]).replace("BIN", str(folder)).replace("OURS", ours))
     machine.claude({"courier": entry, "mail": {"command": "mail-mcp"}})
     offers = machine.found().offers
     assert grants.parse_mcp_servers("*", offers) == ("mail",)
@@ -187,8 +241,47 @@ def test_dispatch_is_refused_under_any_name(machine: Machine, disguise: str) -> 
         grants.parse_mcp_servers("courier", offers)
 
 
-def test_words_like_ours_alone_refuse_nothing(machine: Machine) -> None:
-    script = machine.home / "server.js"
-    script.write_text("store.dispatch(action); // redux: dispatch, dispatcher, dispatch_event\n")
-    machine.claude({"app": {"command": "node", "args": [str(script), "--dispatcher"]}})
+OTHERS: dict[str, dict[str, Any]] = {
+    "redux": {"command": "node", "args": ["BIN/server.js", "--dispatcher"]},
+    "a word in a variable": {"command": "BIN/other", "env": {"REPOSITORY": "dispatch", "DISPATCHER": "x"}},
+    "a person of that name": {"command": "BIN/plain", "args": ["$HOME/notes"]},
+    "methods of its own": {"command": "python3", "args": ["BIN/methods.py"]},
+    "scripts that name each other": {"command": "BIN/round"},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_words_like_ours_alone_refuse_nothing(machine: Machine, other: str) -> None:
+    """Also where our own programs are in PATH, and beside the server."""
+    folder = machine.home / "bin"
+    make_disguises(folder)
+    for name in ("dispatch", "dispatch-mcp"):
+        (folder / name).write_text("#!/usr/bin/python3\nfrom cli.main import main\n")
+    redux = (
+        "store.dispatch(action); // redux: dispatch, dispatcher, dispatch_event\n"
+        'const {dispatch, trust} = store; on(\'dispatch\', accept); this.emit("dispatch", "sent")\n'
+        "import {agent} from './sandbox.agent'; peer.client.send(1); cli.main()\n"
+    )
+    for name, script in {
+        "server.js": redux,
+        "plain": "#!/bin/sh\n# unlike dispatch-mcp\necho dispatched; exec mail-server dispatch\n",
+        "methods.py": "class A:\n    def _dispatch_read(self): return self.dispatch\n",
+        "round": "#!/bin/sh\nexec round2\n",
+        "round2": "#!/bin/sh\nexec round\n",
+    }.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    machine.env["PATH"] = f"{folder}:{ENV['PATH']}"
+    machine.claude({"app": json.loads(json.dumps(OTHERS[other]).replace("BIN", str(folder)))})
+    assert grants.parse_mcp_servers("*", machine.found().offers) == ("app",)
+
+
+def test_looking_into_scripts_is_bounded(machine: Machine) -> None:
+    """Seen to fail without the bounds: it reads on until the last script. What lies behind them is for the start."""
+    folder = machine.home / "bin"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"s{number}").write_text(f"#!/bin/sh\nexec {folder}/s{number + 1}\n")
+    (folder / "s200").write_text("#!/bin/sh\nexec dispatch-mcp\n")
+    machine.claude({"app": {"command": str(folder / "s0")}})
     assert grants.parse_mcp_servers("*", machine.found().offers) == ("app",)

@@ -178,6 +178,10 @@ def test_a_star_means_the_servers_installed_now_less_dispatch() -> None:
         McpServer("friend", ("sh", "-c", "cd /; exec dispatch-mcp")),
         McpServer("friend", ("run",), ("dispatch_send",)),
         McpServer("friend", ("run",), ("read", "mcp__plugin_x__dispatch_act")),
+        McpServer("friend", ("run",), ("notes_dispatch_send",)),
+        McpServer("friend", ("run",), ("x-dispatch_read",)),
+        McpServer("friend", ("run",), ("x.dispatch_pending_approvals_v2",)),
+        McpServer("friend", ("run",), ("Dispatch-Trust",)),
     ],
 )
 def test_dispatch_itself_is_never_grantable_whatever_its_name(server: McpServer) -> None:
@@ -190,7 +194,9 @@ def test_dispatch_itself_is_never_grantable_whatever_its_name(server: McpServer)
 def test_other_servers_are_not_mistaken_for_dispatch() -> None:
     for server in (
         McpServer("github", ("npx", "-y", "@modelcontextprotocol/server-github"), ("create_issue",)),
-        McpServer("events", ("dispatcher",), ("send_dispatch",)),
+        McpServer(
+            "events", ("dispatcher",), ("send_dispatch", "redispatch_send", "x_dispatch_reader", "dispatcher_act")
+        ),
     ):
         assert not grants.is_dispatch(server)
 
