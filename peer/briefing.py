@@ -9,6 +9,7 @@ import msgspec
 
 from peer import mcp_servers
 from peer.context import Context
+from peer.known_states import known_states
 from peer.protocol.errors import Forbidden, Invalid
 from peer.protocol.statements import Dispatch
 from peer.settings import Settings
@@ -61,7 +62,7 @@ def start_frame(
             output_bytes=scope.budget.output_bytes,
         ),
         cwd=row.cwd or None,
-        protected=[str(context.state.path)],
+        protected=[str(path) for path in known_states(context.state.path)],
         model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )

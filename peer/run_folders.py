@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from peer.context import Context
+from peer.known_states import known_states
 from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
 from peer.protocol.errors import DispatchError
@@ -40,8 +41,8 @@ class RunFolders:
         self._refreshing = trio.Lock()
 
     def facts(self) -> LocalFacts:
-        """Return what the checks of granted folders look at."""
-        return LocalFacts(home=Path.home(), state=self._context.state.path)
+        """Return what the checks of granted folders look at. Blocking, some milliseconds."""
+        return LocalFacts(home=Path.home(), states=known_states(self._context.state.path))
 
     async def keep_fresh(self) -> None:
         """Refresh the index at start and every five minutes."""
@@ -64,7 +65,7 @@ class RunFolders:
         """
         if cwd:
             allowed = await self._allowed(dispatch_id)
-            return await trio.to_thread.run_sync(partial(paths.check_cwd, allowed, cwd, self.facts()))
+            return await trio.to_thread.run_sync(lambda: paths.check_cwd(allowed, cwd, self.facts()))
         if cwd == "":
             return None
         suggested = await self._suggest(dispatch_id)

@@ -2,7 +2,7 @@
 
 The folder is `$DISPATCH_HOME`, else `~/.dispatch`. It is 0700 and every secret in it 0600, and secrets whose mode or
 owner is anything else are not used: a key that others could have read is no longer a secret, so the person hears it.
-Imports nothing but the standard library: the CLI reads this before anything else.
+Imports hardly more than the standard library: the CLI reads this before anything else.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from peer.protocol.errors import Forbidden, Invalid, NotFound, Unavailable
+from sandbox import mark
 
 FOLDER_MODE = 0o700
 SECRET_MODE = 0o600
@@ -49,7 +50,16 @@ class StateFolder:
 
     @classmethod
     def locate(cls, env: Mapping[str, str] | None = None) -> StateFolder:
-        """Return the folder that `$DISPATCH_HOME` names, else `~/.dispatch`. Raises Invalid for a relative path."""
+        """Return the folder that `$DISPATCH_HOME` names, else `~/.dispatch`. Raises Invalid for a relative path.
+
+        Every program of ours begins with it. So it is here that one is refused, with Forbidden, which a task has
+        reached through an MCP server: nobody may dispatch onward that way.
+        """
+        if mark.inside():
+            raise Forbidden(
+                "this runs inside an MCP server that is granted to other people's tasks, and none dispatches onward",
+                fix="take that server out of the edge, or start dispatch outside of it",
+            )
         variables = os.environ if env is None else env
         named = variables.get("DISPATCH_HOME", "")
         if not named:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -276,7 +275,7 @@ class Trusting:
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
-        checked = await trio.to_thread.run_sync(partial(paths.check_roots, scope.paths, self._node.folders.facts()))
+        checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._node.folders.facts()))
         return msgspec.structs.replace(scope, paths=checked)
 
     def _confirm(

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +16,11 @@ _MAX_SECONDS: Final = 2.0
 
 
 class LocalFacts:
-    """`paths.Facts` of this machine, for one home and one state folder. Never follows a link it is asked about."""
+    """`paths.Facts` of this machine, for one home and its state folders. Never follows a link it is asked about."""
 
-    def __init__(self, *, home: Path, state: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, home: Path, states: Sequence[Path], clock: Callable[[], float] = time.monotonic) -> None:
         self._homes = _both(home)
-        self._states = _both(state)
+        self._states = tuple(dict.fromkeys(name for state in states for name in _both(state)))
         self._clock = clock
 
     @property
@@ -30,7 +30,7 @@ class LocalFacts:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The state folder, as named and as it really is."""
+        """The state folders, as named and as they really are."""
         return self._states
 
     def kind(self, path: str) -> Kind:

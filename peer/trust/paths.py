@@ -44,7 +44,7 @@ class Facts(Protocol):
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The state folder, as named and as it really is."""
+        """The state folders, as named and as they really are."""
 
     def kind(self, path: str) -> Kind:
         """What is at `path` itself: links are not followed."""

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sandbox import mark
 from sandbox.confinement.bwrap import find
 from sandbox.confinement.pins import Pins
 from sandbox.confinement.process import ConfinedProcess
@@ -19,8 +20,9 @@ def spawn_beside(command: Sequence[str], env: Mapping[str, str], *, hidden: Sequ
     looked up in env's PATH.
 
     It sees this machine, its network included, as the person does, with ``hidden`` folders empty and no process but
-    its own. Call it from the main thread: the kernel kills the tree when the *thread* that forked bwrap ends. A
-    program that does not exist shows as exit status 1 and a line on stderr. SandboxError 503 without bubblewrap.
+    its own, and carries the mark for which programs of ours refuse to run. Call it from the main thread: the kernel
+    kills the tree when the *thread* that forked bwrap ends. A program that does not exist shows as exit status 1 and a
+    line on stderr. SandboxError 503 without bubblewrap.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("processes of a run are started from the main thread only")
@@ -40,7 +42,7 @@ def spawn_beside(command: Sequence[str], env: Mapping[str, str], *, hidden: Sequ
 def _arguments(hidden: Sequence[Path], home: str) -> list[str]:
     words = ["--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
     # Of a daemon that runs as root: what covers the folders could otherwise be unmounted. Nobody else has any.
-    words += ["--cap-drop", "ALL"]
+    words += ["--cap-drop", "ALL", *mark.WORDS]
     # Only what exists: bwrap would make the rest, on the real disk.
     real = sorted({path.resolve() for path in hidden if path.is_dir()})
     for path in real:

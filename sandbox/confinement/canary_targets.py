@@ -90,8 +90,9 @@ def _files(planted: contextlib.ExitStack, profile: Profile, folder: Path, token:
     for number, hidden in enumerate(profile.protected):
         if hidden.is_dir() and os.access(hidden, os.W_OK | os.X_OK):
             file = hidden / f".canary-{token}"
-            file.touch(mode=0o600)
             planted.callback(file.unlink, missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # the folder of another node, which has gone meanwhile
+                file.touch(mode=0o600)
             out.append(_both(f"protected folder {number + 1}", "read", path=str(file)))
         elif hidden.is_file():
             out.append(_both(f"protected file {number + 1}", "read", path=str(hidden)))

@@ -13,6 +13,7 @@ import trio
 
 from sandbox import frames, mcp_bridge, mcp_link
 from sandbox.errors import SandboxError
+from sandbox.mark import MARK
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
 SERVER = Path(__file__).with_name("mcp_server.py")
@@ -51,7 +52,7 @@ async def test_calls_pass_the_gate_and_only_granted_tools_are_there(tmp_path: Pa
     assert node.results[0] == (True, "say: hello")
     assert [ok for ok, _ in node.results] == [True, False, False, False, True]
     environment = node.results[-1][1]
-    assert "TOKEN_OF_BOB=bobs-token" in environment and "DISPATCH" not in environment
+    assert "TOKEN_OF_BOB=bobs-token" in environment and environment.count("DISPATCH") == environment.count(MARK) == 1
     assert set(pins(node)) == {"say", "environment"}
     [left_out] = [event.detail for event in node.events(frames.Status)]
     assert "a.b" in left_out

@@ -14,6 +14,7 @@ import pytest
 
 from peer.client import Client
 from peer.protocol.errors import DispatchError
+from sandbox.mark import MARK
 from tests.system.world import Document, Person, World, all_gone, connect, descendants, eventually
 
 SERVER = Path(__file__).parents[1] / "sandbox" / "mcp_server.py"
@@ -68,11 +69,15 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     assert recipient.edits(mcp_servers="*", approval="auto")["scopes"]["mcp_servers"] == ["notes"]
     assert bob.client.trust(recipient.alice.email)["pinned_servers"][0]["tools"] is None
     token = str(bob.state.local_token)
-    first = recipient.gets(("say", {"text": "hello"}), ("read", {"text": token}), ("environment", {}))
+    others = str(recipient.alice.state.local_token)
+    first = recipient.gets(
+        ("say", {"text": "hello"}), ("read", {"text": token}), ("environment", {}), ("read", {"text": others})
+    )
     bob.client.accept(first)
     said = recipient.results(first)
     assert said[0] == (True, "say: hello") and not said[1][0]
-    assert "TOKEN_OF_BOB=bobs-token" in said[2][1] and "DISPATCH" not in said[2][1]
+    assert not said[3][0], "here both identities are one user's, and a server sees neither"
+    assert "TOKEN_OF_BOB=bobs-token" in said[2][1] and said[2][1].count("DISPATCH") == said[2][1].count(MARK) == 1
     assert bob.client.dispatch(first)["status"] == "completed"
     pinned = recipient.pinned()
     assert set(pinned) == {"say", "read", "environment"}

@@ -163,13 +163,13 @@ def disk(tmp_path: Path) -> Path:
 
 def refusal(path: Path, disk: Path) -> str:
     with pytest.raises(Invalid) as refused:
-        paths.check_roots([str(path)], LocalFacts(home=disk / "home", state=disk / "home/.dispatch"))
+        paths.check_roots([str(path)], LocalFacts(home=disk / "home", states=[disk / "home/.dispatch"]))
     return refused.value.message
 
 
 def test_a_real_disk(disk: Path) -> None:
     home = disk / "home"
-    facts = LocalFacts(home=home, state=home / ".dispatch")
+    facts = LocalFacts(home=home, states=[home / ".dispatch"])
     assert paths.check_roots([f"{home}/shop", f"{disk}/elsewhere"], facts) == (f"{home}/shop", f"{disk}/elsewhere")
     assert "whole home" in refusal(home, disk)
     assert "covers the" in refusal(disk, disk)
@@ -193,7 +193,7 @@ def test_a_real_socket(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_home_reached_by_a_link_is_known_by_both_names(disk: Path) -> None:
     (disk / "also").symlink_to(disk / "home")
-    facts = LocalFacts(home=disk / "also", state=disk / "also/.dispatch")
+    facts = LocalFacts(home=disk / "also", states=[disk / "also/.dispatch"])
     with pytest.raises(Invalid) as refused:
         paths.check_roots([str(disk / "home")], facts)
     assert "home folder" in refused.value.message or "state folder" in refused.value.message
@@ -203,6 +203,6 @@ def test_a_home_reached_by_a_link_is_known_by_both_names(disk: Path) -> None:
 
 def test_the_search_for_sockets_gives_up(disk: Path) -> None:
     ticks = iter([0.0, 1.0, 3.0])
-    facts = LocalFacts(home=disk / "home", state=disk / "s", clock=lambda: next(ticks))
+    facts = LocalFacts(home=disk / "home", states=[disk / "s"], clock=lambda: next(ticks))
     assert facts.socket_below(str(disk / "home")) is None
     assert next(ticks, "used up") == "used up"
