@@ -14,6 +14,9 @@ OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
 
 
+LEFT_BEHIND = "the run made it, and programs where it ran may obey it unasked: look at it before anybody works there"
+
+
 def show_dispatch(out: Output, document: Document) -> None:
     """Show everything of one dispatch."""
     inbound = document.get("direction") in ("inbox", "received", "incoming")
@@ -101,9 +104,13 @@ def show_event(out: Output, kind: str, event: Document) -> None:
         _show_long(out, event.get("output"))
     elif name == "status":
         detail = event.get("detail") or ""
+        left = event.get("status") == "left_behind"
         out.line(
-            f"{_clock(event)}[{string(event.get('status'))}] {string(detail) if detail else ''}".rstrip(), style="bold"
+            f"{_clock(event)}[{string(event.get('status'))}] {string(detail) if detail else ''}".rstrip(),
+            style="yellow" if left else "bold",
         )
+        if left:
+            out.line(LEFT_BEHIND, indent=6, style="yellow")
     else:
         out.line(f"{_clock(event)}{string(name)} {string({k: v for k, v in event.items() if k != 'kind'})}", indent=2)
 

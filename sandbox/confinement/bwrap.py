@@ -216,7 +216,7 @@ def _prepare(profile: Profile) -> tuple[Pins, Watch]:
 
 def _open_all(profile: Profile, pins: Pins, python: str, opened: contextlib.ExitStack) -> Descriptors:
     sources = [source for source, _, _ in profile.seen()] + [part.path for part in profile.runtime]
-    sources += [root / pin.path for root, found in pins.found.items() for pin in found]
+    sources += [root / pin.path for root, found in pins.found.items() for pin in found if not pin.link]
     binds: dict[Path, int] = {}
     for source in sources:
         if source not in binds:

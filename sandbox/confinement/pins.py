@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 
 from sandbox.confinement.profile import Profile
-from sandbox.confinement.protect import HEAD, PLACEHOLDER_FILES, PLACEHOLDER_FOLDERS, Pin, planted, scan
+from sandbox.confinement.protect import HEAD, HELD_FILES, HELD_FOLDERS, Pin, planted, scan
 
 _FOLDER_MODE, _FILE_MODE = 0o1500, 0o1400
 
@@ -64,11 +64,11 @@ class Pins:
         """Hold what is missing; the pins that ``scan`` does not find, since elsewhere their names mean nothing."""
         present = {entry.name for entry in root.iterdir()}
         repository = ".git" in present and not _is_placeholder(root / ".git")
-        for name in (*PLACEHOLDER_FOLDERS, *PLACEHOLDER_FILES):
+        for name in (*HELD_FOLDERS, *HELD_FILES):
             if name == HEAD and repository:
                 continue  # git finds `.git` first
             if name not in present:
-                self._make(root / name, PLACEHOLDER_FILES.get(name))
+                self._make(root / name, HELD_FILES.get(name))
             elif _is_placeholder(root / name):
                 self._lock(root / name)
         return (Pin(Path(HEAD)),) if any(path == root / HEAD for path, _ in self._held) else ()
@@ -108,7 +108,7 @@ def _is_placeholder(path: Path) -> bool:
     return (
         stat.S_ISREG(found.st_mode)
         and stat.S_IMODE(found.st_mode) == _FILE_MODE
-        and found.st_size == len(PLACEHOLDER_FILES[path.name])
+        and found.st_size == len(HELD_FILES[path.name])
     )
 
 

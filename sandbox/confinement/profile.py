@@ -289,7 +289,7 @@ def _mounts(profile: Profile, pins: Mapping[Path, Sequence[Pin]]) -> list[tuple[
         # Inside a root of its own, that root's rules hold: it has its own pins, or is read-only altogether.
         inner = [place for _, place, _ in seen if place != at and place.is_relative_to(at)]
         for pin in pins.get(source, ()) if writable else ():
-            if not any((at / pin.path).is_relative_to(place) for place in inner):
+            if not pin.link and not any((at / pin.path).is_relative_to(place) for place in inner):
                 out.append((at / pin.path, source / pin.path, pin.writable))
     return sorted(out, key=lambda mount: mount[0].parts)
 

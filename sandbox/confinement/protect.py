@@ -14,35 +14,79 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 
-# Folders whose content an editor, git or an agent executes or obeys on the host.
-FOLDERS = frozenset({".git", ".claude", ".vscode", ".idea", ".devcontainer", ".husky"})
-FILES = frozenset(
-    [
-        ".mcp.json",
-        ".gitmodules",
-        ".gitconfig",
-        ".envrc",
-        ".bashrc",
-        ".bash_profile",
-        ".bash_login",
-        ".bash_logout",
-        ".profile",
-        ".zshrc",
-        ".zshenv",
-        ".zprofile",
-        ".zlogin",
-        ".ripgreprc",
-        ".tool-versions",
-        ".mise.toml",
-    ]
+# Held by an empty thing of ours at the top of a writable folder for the time of a run where missing, so that the name
+# cannot be taken. Git, editors, agents and package tools act on these by themselves, as soon as somebody works in the
+# folder. Each costs the start of a run half a millisecond (a mount): what is obeyed elsewhere alone is not among them.
+HELD_FOLDERS = (
+    ".git",
+    ".claude",
+    ".codex",
+    ".cursor",
+    ".devcontainer",
+    ".gemini",
+    ".husky",
+    ".idea",
+    ".vscode",
 )
-NAMES = FOLDERS | FILES
-# Made, empty, at the top of a writable folder for the time of a run where missing, so that the name cannot
-# be taken.
-PLACEHOLDER_FOLDERS = (".git", ".claude", ".vscode", ".idea")
 # HEAD is what git goes by: a folder with HEAD, objects and refs is a repository without any `.git`.
 HEAD = "HEAD"
-PLACEHOLDER_FILES = {".mcp.json": b'{"mcpServers":{}}\n', HEAD: b""}
+# Obeyed by agents as their person's word. Often links to one another, which is why those are not refused: see `scan`.
+INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md", "CLAUDE.local.md", "GEMINI.md", ".cursorrules")
+# Obeyed in a home folder, and none can be granted (peer.trust.paths).
+START_UP = (
+    ".bashrc",
+    ".bash_profile",
+    ".bash_login",
+    ".bash_logout",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".zlogin",
+)
+HELD_FILES: dict[str, bytes] = {
+    ".mcp.json": b'{"mcpServers":{}}\n',
+    HEAD: b"",
+    ".pre-commit-config.yaml": b"repos: []\n",  # an empty one is an error to whoever commits meanwhile
+    **dict.fromkeys((".envrc", ".exrc", ".npmrc", ".nvim.lua", ".yarnrc.yml", *INSTRUCTIONS), b""),
+}
+# Not writable where they are, and told when they are new.
+MORE_FOLDERS = frozenset({".continue", ".opencode", ".roo", ".windsurf", ".zed"})
+MORE_FILES = frozenset(
+    [
+        ".aider.conf.yml",
+        ".clinerules",
+        ".dir-locals.el",
+        ".gdbinit",
+        ".gitconfig",
+        ".gitmodules",
+        ".gvimrc",
+        ".irbrc",
+        ".lldbinit",
+        ".mise.toml",
+        ".nvimrc",
+        ".pdbrc",
+        ".pryrc",
+        ".ripgreprc",
+        ".rprofile",
+        ".tool-versions",
+        ".vimrc",
+        ".windsurfrules",
+        ".zlogout",
+        "copilot-instructions.md",
+        "lefthook.yml",
+        ".lefthook.yml",
+        "mise.toml",
+    ]
+)
+_INSTRUCTIONS = frozenset(name.casefold() for name in INSTRUCTIONS)
+NAMES = frozenset(
+    name.casefold() for name in {*HELD_FOLDERS, *HELD_FILES, *START_UP, *MORE_FOLDERS, *MORE_FILES} if name != HEAD
+)
+"""In small letters."""
+# Of what tools install there, a host runs any file; so only what it runs unasked counts, and there may be much of it.
+INSTALLED = "node_modules"
+_NAMES_INSTALLED = frozenset(HELD_FOLDERS)
 
 # About two seconds of walking; beyond it nobody can say what the folder holds.
 MAX_ENTRIES = 400_000
@@ -55,19 +99,24 @@ class Pin:
     """One thing that gets a mount of its own.
 
     ``path``: relative to the root it lies in. ``writable``: a folder on the way to a protected name, which must not
-    be renamed away from above it.
+    be renamed away from above it. ``link``: it gets no mount, since it is a symbolic link to this; that it still is
+    one is looked at when the run has ended.
     """
 
     path: Path
     writable: bool = False
+    link: str = ""
 
 
-def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS) -> tuple[Pin, ...]:
+def scan(
+    root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS, refuse_links: bool = True
+) -> tuple[Pin, ...]:
     """Every protected name and every bare repository below ``root``, at any depth, compared without case; what
-    lies inside one is not looked at.
+    lies inside one is not looked at. Instructions of agents may be links; what they lead to in ``root`` is protected.
 
-    Raises SandboxError 403 when a protected name is a symbolic link (it could be swapped under the pin) or
-    ``root`` is a bare repository itself, and 413 when the folder is too large to look through.
+    ``refuse_links``: False only remembers them. Raises SandboxError 403 when another protected name is a symbolic link
+    (it could be swapped under the pin) or ``root`` is a bare repository itself, and 413 when the folder is too large
+    to look through.
     """
     pins: list[Pin] = []
     seen = 0
@@ -96,9 +145,15 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 )
             pins.append(Pin(folder.relative_to(root)))
             continue
+        names = _NAMES_INSTALLED if INSTALLED in folder.relative_to(root).parts else NAMES
         for entry in entries:
-            protected = entry.name.casefold() in NAMES
-            if protected and entry.is_symlink():
+            protected = entry.name.casefold() in names
+            linked = protected and entry.is_symlink()
+            if linked and not refuse_links:
+                pins.append(Pin(Path(entry.path).relative_to(root), link=str(Path(entry.path).readlink())))
+            elif linked and entry.name.casefold() in _INSTRUCTIONS:
+                pins += _linked(root, Path(entry.path))
+            elif linked:
                 raise SandboxError(
                     f"{entry.path} is a symbolic link, so it cannot be protected from the run",
                     fix="replace the link by what it points to, or grant a folder without it",
@@ -109,6 +164,9 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
                 pins.append(Pin(Path(entry.path).relative_to(root)))
             elif is_folder:
                 waiting.append(Path(entry.path))
+    # What links lead to may lie in a protected folder, or be named twice.
+    fixed = {pin.path for pin in pins if not pin.link}
+    pins = [pin for pin in dict.fromkeys(pins) if pin.link or fixed.isdisjoint(pin.path.parents)]
     above = {parent for pin in pins for parent in pin.path.parents if parent.parts}
     pins += [Pin(parent, writable=True) for parent in above]
     if len(pins) > max_pins:
@@ -120,6 +178,22 @@ def scan(root: Path, *, max_entries: int = MAX_ENTRIES, max_pins: int = MAX_PINS
     return tuple(sorted(pins, key=lambda pin: pin.path.parts))  # what lies above comes first
 
 
+def _linked(root: Path, link: Path) -> list[Pin]:
+    """The pins of instructions that are a link: it cannot be mounted on, so it is remembered; its target can."""
+    said = str(link.readlink())
+    target = Path(os.path.normpath(link.parent / said))
+    pins = [Pin(link.relative_to(root), link=said)]
+    if not target.is_relative_to(root):
+        return pins  # nothing that this folder's run may write, or its own folder's matter
+    if target.resolve() != target or not target.is_file():
+        raise SandboxError(
+            f"{link} is a symbolic link to what is no plain file, so it cannot be protected from the run",
+            fix="let it lead straight to a file, or grant a folder without it",
+            code=403,
+        )
+    return [*pins, Pin(target.relative_to(root))]
+
+
 def _bare_repository(names: set[str]) -> bool:
     """Whether git might take a folder with these (case-folded) names for a repository and obey its config."""
     return "head" in names and ({"objects", "refs"} <= names or "commondir" in names)
@@ -129,8 +203,9 @@ def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
     """Protected names and repositories below ``root`` that were not there ``before`` the run, relative to it: what a
     person should be told of.
 
-    Nothing can stop a run that may write a folder from making a new repository inside it.
+    Nothing can stop a run that may write a folder from making a new repository inside it, or from leading
+    instructions that are a link elsewhere.
     """
-    known = {pin.path for pin in before}
-    now = scan(root, max_pins=MAX_ENTRIES)
-    return tuple(pin.path for pin in now if not pin.writable and pin.path not in known)
+    known = {(pin.path, pin.link) for pin in before}
+    now = scan(root, max_pins=MAX_ENTRIES, refuse_links=False)
+    return tuple(pin.path for pin in now if not pin.writable and (pin.path, pin.link) not in known)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.confinement.profile import Root
-from sandbox.confinement.protect import PLACEHOLDER_FILES, PLACEHOLDER_FOLDERS
+from sandbox.confinement.protect import HELD_FILES, HELD_FOLDERS
 from sandbox.confinement.syscalls import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 MAX_ENTRIES: Final = 20_000
@@ -28,7 +28,7 @@ SKIPPED: Final = frozenset(
 )
 """Folders that tools fill by themselves, and the repository, which a run cannot write."""
 # Held by an empty thing of ours while a run lasts (pins.py), so that it may come and go.
-_OURS: Final = frozenset({*PLACEHOLDER_FOLDERS, *PLACEHOLDER_FILES})
+_OURS: Final = frozenset({*HELD_FOLDERS, *HELD_FILES})
 
 Parts = tuple[str, ...]
 

@@ -91,9 +91,7 @@ def filters(*which: int) -> Arguments:
 
 def pins_writable(words: Words) -> Words:
     return [
-        "--bind-fd"
-        if word == "--ro-bind-fd" and words[i + 2].startswith("/project/") and "/." in words[i + 2]
-        else word
+        "--bind-fd" if word == "--ro-bind-fd" and words[i + 2].startswith("/project/") else word
         for i, word in enumerate(words)
     ]
 
@@ -201,6 +199,11 @@ HOLES: dict[str, Hole] = {
             "config: a server for agents",
             "config: a task of an editor",
             "config: variables of a folder",
+            "config: instructions for agents",
+            "config: instructions for agents further down",
+            "config: servers of an agent",
+            "config: settings of a package tool",
+            "config: settings of an editor that runs them",
         ),
         alter=pins_writable,
     ),
@@ -211,6 +214,8 @@ HOLES: dict[str, Hole] = {
             "config: a folder above git moved",
             "config: a server for agents by renaming",
             "config: start of a shell",
+            "config: instructions for agents replaced",
+            *(name for name in ATTACKS if name.startswith("config: a new ")),
         ),
         patch=_no_pins,
     ),

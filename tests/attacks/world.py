@@ -96,7 +96,7 @@ def _folders(base: Path) -> tuple[frames.Start, rundir.RunDir, Any]:
         (home / secret).write_text(SECRET)
     (base / "neighbour/diary").write_text(SECRET)
     project = home / "project"
-    for folder in (".git/hooks", ".vscode", "deep/er/.git/hooks", "upper/.GIT"):
+    for folder in (".git/hooks", ".vscode", "deep/er/.git/hooks", "deep/.cursor", "upper/.GIT"):
         (project / folder).mkdir(parents=True)
     for name, text in (
         (".git/config", "[core]\n"),
@@ -104,6 +104,11 @@ def _folders(base: Path) -> tuple[frames.Start, rundir.RunDir, Any]:
         (".vscode/tasks.json", "{}"),
         ("deep/er/.git/config", "[core]\n"),
         ("deep/.envrc", "true\n"),
+        ("deep/.cursor/mcp.json", "{}"),
+        ("deep/.npmrc", ""),
+        ("deep/.nvim.lua", ""),
+        ("deep/AGENTS.md", "Be careful.\n"),
+        ("CLAUDE.md", "Be careful.\n"),
         (".bashrc", "true\n"),
         (".mcp.json", "{}"),
         ("code.py", "print()\n"),

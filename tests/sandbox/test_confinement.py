@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from sandbox.confinement import SHELL_LAUNCHER, WORKSPACE, Limits, Root, spawn
+from sandbox.confinement.protect import HELD_FILES, HELD_FOLDERS
 from sandbox.errors import SandboxError
 from tests.sandbox.conftest import Person, each, finish, run, shell
 
@@ -191,10 +192,15 @@ async def test_repository_cannot_be_taken_over(person: Person) -> None:
         "echo x > .mcp.json",
         "mkdir .claude/hooks",
         "rmdir .idea && mkdir .idea",
+        *(f"mkdir {name}/x" for name in HELD_FOLDERS),
+        *(f"echo x > {name}" for name in HELD_FILES if name != "HEAD"),
+        *(f"echo x > new && mv -f new {name}" for name in HELD_FILES if name != "HEAD"),
+        "ln -sf code.py AGENTS.md",
     ]
     found = await each("shell", person.profile, [f"cd {person.project} && {attack}" for attack in attacks])
     for command, status, _ in found:
         assert status != 0, command
+    (person.project / "new").unlink()
     assert {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()} == before
     # What was held for the time of the runs is gone again.
     assert {path.name for path in person.project.iterdir()} == {".git", ".GIT", "deep", ".vscode", "code.py"}
@@ -202,7 +208,7 @@ async def test_repository_cannot_be_taken_over(person: Person) -> None:
 
 async def test_placeholders_are_shared_and_cleaned_up(person: Person) -> None:
     env = person.profile.environment()
-    names = {".git", ".claude", ".vscode", ".idea", ".mcp.json"}
+    names = {*HELD_FOLDERS, *HELD_FILES} - {"HEAD"}
 
     def present() -> set[str]:
         return {path.name for path in person.project.iterdir()} & names

@@ -169,6 +169,61 @@ def test_scan_finds_every_protected_name(tmp_path: Path) -> None:
     assert planted(tmp_path, found) == (Path("plain/.git"),)
 
 
+def test_instructions_that_are_links_are_kept_as_they_are(tmp_path: Path) -> None:
+    """Seen to fail with every link refused, which so many projects have, and with its target left writable."""
+    for folder in ("docs", ".claude", "sub"):
+        (tmp_path / folder).mkdir()
+    for file in ("docs/agents.txt", ".claude/CLAUDE.md", "CLAUDE.md"):
+        (tmp_path / file).touch()
+    for link, target in (
+        ("AGENTS.md", "CLAUDE.md"),
+        ("GEMINI.md", "docs/agents.txt"),
+        ("CLAUDE.local.md", ".claude/CLAUDE.md"),
+        ("sub/AGENTS.md", "../docs/agents.txt"),
+        (".cursorrules", "/elsewhere/rules"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    found = scan(tmp_path)
+    mounted = {str(pin.path): pin.writable for pin in found if not pin.link}
+    assert mounted == {".claude": False, "CLAUDE.md": False, "docs/agents.txt": False, "docs": True, "sub": True}
+    assert {str(pin.path) for pin in found if pin.link} == {
+        "AGENTS.md",
+        "GEMINI.md",
+        "CLAUDE.local.md",
+        "sub/AGENTS.md",
+        ".cursorrules",
+    }
+    assert planted(tmp_path, found) == ()
+    (tmp_path / "AGENTS.md").unlink()
+    (tmp_path / "AGENTS.md").symlink_to("docs/mine")
+    (tmp_path / "sub/AGENTS.md").unlink()
+    (tmp_path / "sub/AGENTS.md").touch()
+    (tmp_path / "docs/.vscode").symlink_to("elsewhere")
+    assert {str(path) for path in planted(tmp_path, found)} == {"AGENTS.md", "sub/AGENTS.md", "docs/.vscode"}
+
+
+@pytest.mark.parametrize("target", ["missing", "folder", "through/file"])
+def test_instructions_that_lead_nowhere_firm_are_refused(tmp_path: Path, target: str) -> None:
+    """Seen to fail with the target not looked at: a run could make it, or lead the way to it elsewhere."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    (tmp_path / "through").symlink_to("folder")
+    (tmp_path / "AGENTS.md").symlink_to(target)
+    with pytest.raises(SandboxError) as refused:
+        scan(tmp_path)
+    assert refused.value.code == 403 and "AGENTS.md" in refused.value.message and refused.value.fix
+
+
+def test_what_tools_install_takes_no_pins(tmp_path: Path) -> None:
+    """Seen to fail with every name protected there: a large project would hold too many."""
+    package = tmp_path / "node_modules/package"
+    for folder in (".git", ".vscode"):
+        (package / folder).mkdir(parents=True)
+    for file in ("AGENTS.md", ".npmrc", ".envrc"):
+        (package / file).touch()
+    assert {pin.path.name for pin in scan(tmp_path) if not pin.writable} == {".git", ".vscode"}
+
+
 def test_scan_is_bounded(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"{number}/.git").mkdir(parents=True)

@@ -33,6 +33,11 @@ function content(event) {
       return ["Gate", h("p", {}, words, event.note ? h("span.hint", {}, ` — ${line(event.note)}`) : null)];
     }
     case "status":
+      if (event.status === "left_behind")
+        return [
+          "Left",
+          h("p.care", {}, h("strong", {}, "Look twice: "), h("code", {}, String(event.detail ?? "a file")), " is new. Programs may obey it unasked: look at it before you work there."),
+        ];
       return ["Run", h("p", {}, line(String(event.status ?? "").replaceAll("_", " ")), event.detail ? `: ${event.detail}` : "")];
     default:
       return [line(event.kind), long(JSON.stringify(event), SHORT)];

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH101, PTH102, PTH104, PTH108
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH110, PTH112
 """Names that make this machine run or trust something later: git, editors, agents, start-up files."""
 
 import os
@@ -114,6 +114,80 @@ def variables_of_a_folder(a: Any) -> None:
 @attack("EBUSY")
 def start_of_a_shell(a: Any) -> None:
     os.unlink(f"{a.project}/.bashrc")
+
+
+@attack("EROFS")
+def instructions_for_agents(a: Any) -> None:
+    write(f"{a.project}/CLAUDE.md")
+
+
+@attack("EROFS")
+def instructions_for_agents_further_down(a: Any) -> None:
+    write(f"{a.project}/deep/AGENTS.md")
+
+
+@attack("EBUSY")
+def instructions_for_agents_replaced(a: Any) -> None:
+    _put(a, "CLAUDE.md")
+
+
+@attack("EROFS")
+def servers_of_an_agent(a: Any) -> None:
+    write(f"{a.project}/deep/.cursor/mcp.json")
+
+
+@attack("EROFS")
+def settings_of_a_package_tool(a: Any) -> None:
+    write(f"{a.project}/deep/.npmrc")
+
+
+@attack("EROFS")
+def settings_of_an_editor_that_runs_them(a: Any) -> None:
+    write(f"{a.project}/deep/.nvim.lua")
+
+
+def _put(a: Any, name: str) -> None:
+    """Get a file or a folder to that name, which is missing or was held."""
+    made = f"{a.project}/p{os.getpid()}"
+    if name in NEW_FOLDERS:
+        os.mkdir(made)
+    else:
+        create(made)
+    try:
+        os.rename(made, f"{a.project}/{name}")
+    finally:
+        if os.path.isdir(made):
+            os.rmdir(made)
+        elif os.path.exists(made):
+            os.unlink(made)
+
+
+# What the project does not have, and the host would act on if it had.
+NEW_FOLDERS = (".codex", ".cursor", ".devcontainer", ".gemini", ".husky")
+NEW_FILES = (
+    ".cursorrules",
+    ".envrc",
+    ".exrc",
+    ".npmrc",
+    ".nvim.lua",
+    ".pre-commit-config.yaml",
+    ".yarnrc.yml",
+    "AGENTS.md",
+    "CLAUDE.local.md",
+    "GEMINI.md",
+)
+
+
+def _new(name: str) -> None:
+    def attempt(a: Any) -> None:
+        _put(a, name)
+
+    attempt.__name__ = f"a_new_{name}"
+    attack("EBUSY")(attempt)
+
+
+for _name in (*NEW_FOLDERS, *NEW_FILES):
+    _new(_name)
 
 
 @attack("EROFS")
