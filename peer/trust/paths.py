@@ -27,12 +27,16 @@ SHARED_FOLDERS: Final = (
 )  # fmt: skip
 """Refused themselves; a folder of one's own below them may be granted."""
 
-SECRET_FOLDERS: Final = (
-    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config", ".claude", ".dispatch", ".password-store",
-    ".mozilla", ".thunderbird", ".local/share/keyrings", ".local/state", ".cargo/credentials", ".pki", ".netrc",
-    "Library/Keychains", "Library/Application Support",
+SECRET_FOLDERS: Final[tuple[str, ...]] = (
+    "bin", "go/bin", "AppData", "Library/Application Support", "Library/Keychains", "Library/LaunchAgents",
+    "Library/Preferences",
 )  # fmt: skip
-"""Below the home folder: keys, sign-ins and the settings that programs of this user obey."""
+"""Below the home folder, beside every hidden folder there: keys, sign-ins, settings that programs of this user obey,
+and programs that are found by their name. Hidden ones are refused without a list: ~/.ssh, ~/.config, ~/.local/bin,
+~/.codex and whatever the next program brings."""
+
+
+_PRIVATE: Final = "holds keys, sign-ins, settings or programs"
 
 
 class Facts(Protocol):
@@ -45,6 +49,14 @@ class Facts(Protocol):
     @property
     def states(self) -> tuple[str, ...]:
         """The state folders, as named and as they really are."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The home folders of other accounts that people use."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Folders with settings or keys of programs that are elsewhere than usual."""
 
     def kind(self, path: str) -> Kind:
         """What is at `path` itself: links are not followed."""
@@ -118,10 +130,19 @@ def _check_place(root: str, facts: Facts) -> None:
             raise _refusal(root, "is inside the state folder, where dispatch keeps its keys", "name a project folder")
         if within(state, (root,)):
             raise _refusal(root, "covers the state folder, where dispatch keeps its keys", "name a project folder")
-    for home in facts.homes:
-        for secret in SECRET_FOLDERS:
+    for home in facts.others:
+        if within(home, (root,)):
+            raise _refusal(root, f"is or covers a home folder, {_shown(home)}", "name a folder inside it")
+    for home in (*facts.homes, *facts.others):
+        secrets = SECRET_FOLDERS
+        if within(root, (home,)) and (first := root[len(home) :].split("/")[1]).startswith("."):
+            secrets = (first,)
+        for secret in secrets:
             if within(root, (f"{home}/{secret}",)) or within(f"{home}/{secret}", (root,)):
-                raise _refusal(root, f"holds keys, sign-ins or settings (~/{secret})", "name a project folder")
+                raise _refusal(root, f"{_PRIVATE} (~/{_shown(secret)})", "name a project folder")
+    for folder in facts.settings:
+        if within(root, (folder,)) or within(folder, (root,)):
+            raise _refusal(root, f"{_PRIVATE} ({_shown(folder)})", "name a project folder")
     if root in SHARED_FOLDERS:
         raise _refusal(root, "is shared by every user or program of this machine", "name a folder of yours inside it")
     for system in SYSTEM_FOLDERS:

@@ -1,6 +1,7 @@
 """Folders that may be granted: every refusal with its reason, on made-up facts and on a real disk."""
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -13,12 +14,36 @@ from peer.trust import paths
 from peer.trust.filesystem import LocalFacts
 from peer.trust.paths import Kind
 
+PRIVATE = (
+    ".codex",
+    ".cursor",
+    ".gemini",
+    ".local/bin",
+    ".local/lib/python3.11/site-packages",
+    ".config/autostart",
+    ".config/systemd/user",
+    ".kube",
+    ".docker",
+    ".netrc",
+    ".cargo/bin",
+    ".nvm/versions",
+    ".oh-my-zsh/custom",
+    ".vscode/extensions",
+    ".a-program-of-tomorrow",
+    "bin",
+    "go/bin",
+    "Library/LaunchAgents",
+)
+"""Places of a home that no grant may reach."""
+
 
 class MadeUp:
     """A machine where everything is a folder unless said otherwise."""
 
     homes = ("/home/bob", "/data/homes/bob")
     states = ("/home/bob/.dispatch", "/srv/state")
+    others = ("/home/eve", "/srv/accounts/carl")
+    settings = ("/srv/settings/codex",)
 
     def __init__(self, **kinds: Kind) -> None:
         self.kinds = kinds
@@ -50,6 +75,15 @@ class MadeUp:
         ("/data/homes/bob/.gnupg", "keys"),
         ("/home/bob/.config/app", "settings"),
         ("/home/bob/.local/share", "keys"),
+        *((f"/home/bob/{place}", "programs") for place in PRIVATE),
+        ("/home/eve", "home folder"),
+        ("/srv/accounts", "covers a home folder"),
+        ("/home/eve/.bashrc.d", "programs"),
+        ("/srv/accounts/carl/bin", "programs"),
+        ("/srv/settings/codex", "programs"),
+        ("/srv/settings/codex/sessions", "programs"),
+        ("/srv/settings", "programs"),
+        ("/home/bob/go", "programs"),
         ("/etc", "system"),
         ("/etc/ssl", "system"),
         ("/usr/local/src", "system"),
@@ -105,8 +139,10 @@ def test_a_socket_inside_is_named() -> None:
 
 def test_what_may_be_granted_comes_back_canonical_and_once() -> None:
     given_paths = ["/home/bob/shop/", "/home//bob/./shop", "/tmp/x", "/srv/sites", "/opt/work", "/home/bobby"]
+    given_paths += ["/home/bob/shop/.hidden", "/home/bob/go/src", "/home/bob/binary", "/home/eve/shared"]
     assert paths.check_roots(given_paths, MadeUp()) == (
-        "/home/bob/shop", "/tmp/x", "/srv/sites", "/opt/work", "/home/bobby",
+        "/home/bob/shop", "/tmp/x", "/srv/sites", "/opt/work", "/home/bobby", "/home/bob/shop/.hidden",
+        "/home/bob/go/src", "/home/bob/binary", "/home/eve/shared",
     )  # fmt: skip
     assert paths.check_roots([], MadeUp()) == ()
 
@@ -199,6 +235,25 @@ def test_a_home_reached_by_a_link_is_known_by_both_names(disk: Path) -> None:
     assert "home folder" in refused.value.message or "state folder" in refused.value.message
     with pytest.raises(Invalid):
         paths.check_roots([str(disk / "home/.dispatch")], facts)
+
+
+def test_what_variables_name_and_other_peoples_homes(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail with the usual places alone: a run could plant servers in the file that they are read from."""
+    home = disk / "home"
+    eve, service = disk / "eve", disk / "service"
+    for folder in (home / "codex", eve / "project", service):
+        folder.mkdir(parents=True)
+    accounts = [("eve", 1001, eve), ("games", 5, service), ("nobody", 65534, "/"), ("bob", 1000, home)]
+    entries = [pwd.struct_passwd((name, "x", uid, uid, "", str(at), "/bin/sh")) for name, uid, at in accounts]
+    monkeypatch.setattr(pwd, "getpwall", lambda: entries)
+    env = {"CODEX_HOME": str(home / "codex"), "ZDOTDIR": str(home), "CLAUDE_CONFIG_DIR": "relative"}
+    facts = LocalFacts(home=home, states=[home / ".dispatch"], env=env)
+    assert facts.others == (str(eve),) and facts.settings == (str(home / "codex"),)
+    for refused in (home / "codex", eve):
+        with pytest.raises(Invalid):
+            paths.check_roots([str(refused)], facts)
+    granted = (str(home / "shop"), str(eve / "project"), str(service))
+    assert paths.check_roots(granted, facts) == granted
 
 
 def test_the_search_for_sockets_gives_up(disk: Path) -> None:
