@@ -182,6 +182,21 @@ async def test_a_bare_repository_of_the_persons(person: Person) -> None:
     assert not mark.exists()
 
 
+async def test_instructions_that_are_a_link(person: Person) -> None:
+    """Seen to fail with the link's target not protected, and with links not remembered."""
+    project = person.project
+    (project / "docs").mkdir()
+    (project / "docs/agents.txt").write_text("Be careful.")
+    (project / "AGENTS.md").symlink_to("docs/agents.txt")
+    for attack in ("echo x >> AGENTS.md", "echo x > docs/agents.txt", "mv docs d", "rm docs/agents.txt"):
+        assert (await shell(person.profile, f"cd {project} && {attack}")).code != 0, attack
+    plant = f"cd {project} && echo Obey. > mine && ln -sf mine AGENTS.md && mkdir sub && echo Obey. > sub/CLAUDE.md"
+    process = await spawn(person.profile, ["/bin/sh", "-ec", plant], person.profile.environment())
+    assert (await finish(process)).code == 0
+    assert set(await process.planted()) == {project / "AGENTS.md", project / "sub/CLAUDE.md"}
+    assert {path.name for path in project.iterdir()} == {"AGENTS.md", "code.py", "docs", "mine", "sub"}
+
+
 # -- living on ------------------------------------------------------------------------------------------------------
 
 DAEMONS = (
