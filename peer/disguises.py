@@ -25,6 +25,8 @@ _MAX_NAMES: Final = 2_000
 _OURS: Final = Path(__file__).resolve().parents[1]
 _OUR_PACKAGES: Final = tuple(str(_OURS / name) + os.sep for name in ("cli", "mcp_plugin", "peer", "sandbox"))
 
+_SYSTEM: Final = ("/usr/bin/", "/usr/sbin/", "/bin/", "/sbin/", "/usr/lib/", "/lib/", "/usr/share/")
+
 _SHELL: Final = re.compile(r"#!\s*\S*(?:/|env\s+(?:-\S+\s+)*)(?:ba|da|k|z|fi|a)?sh\b")
 _COMMENT: Final = re.compile(r"(?m)(?:^|(?<=\s))#.*$")
 _ASSIGNED: Final = re.compile(r"(?m)(?:^|[\s;])([A-Za-z_]\w*)=[\"']?([^\s\"';]+)")
@@ -53,7 +55,13 @@ def leads_to_dispatch(words: Sequence[str], configured: Mapping[str, str], env: 
         seen.add(real)
         if own_names.in_words(path.name) or own_names.in_words(str(real)) or str(real).startswith(_OUR_PACKAGES):
             return True
+        if depth and str(real).startswith(_SYSTEM):
+            continue  # what a script calls on the way: grep, sed, env
         text, shell = _read(real)
+        if "\0" in text[:1024]:
+            if "mcp_plugin/" in text:  # an archive of Python modules that is a program
+                return True
+            continue
         values = dict(_ASSIGNED.findall(text)) | dict(configured) if shell else configured
         for spelling in {text, own_names.filled(text, values)}:
             if own_names.in_script(spelling, shell=shell):
@@ -86,8 +94,6 @@ def _files(words: Sequence[str], env: Mapping[str, str]) -> Iterator[Path]:
 
 def _named(text: str, shell: bool, path: Path, real: Path, env: Mapping[str, str]) -> Iterator[Path]:
     """The files that a script names: in a shell's any word, elsewhere what stands in quotes or is imported."""
-    if "\0" in text[:1024]:
-        return
     folders = dict.fromkeys((path.parent, real.parent, Path(env["HOME"])))
     names = dict.fromkeys(_SHELL_WORD.findall(text) if shell else _LITERAL.findall(text))
     for name in list(names)[:_MAX_NAMES]:

@@ -48,6 +48,8 @@ _MENTION: Final = re.compile(
     rf"|\b(?i:{_STARTS})\s*\(\s*[\[(]?\s*[\"'`](?:[^\"'`\s]*/)?dispatch(?:[\"'`]|\s)"
     rf"|(?<![\w.-])dispatch[ \t]+(?:{_COMMANDS})(?![\w-])"
 )
+_PARTS: Final = ("dispatch", "mcp_plugin", "dp-agent", "cli.", "peer.", "rendezvous.", "sandbox.")
+"""What every mention holds one of: most scripts hold none, and are done with in no time."""
 # Where a shell expects a program.
 _SHELL_CALL: Final = re.compile(
     r"(?:^|[;&|(`!]|\b(?:exec|sudo|nohup|env|command|time|then|do|else)\b)[ \t]*(?:\w+=\S*[ \t]+)*[\"']?"
@@ -68,7 +70,8 @@ def in_words(text: str) -> bool:
 def in_script(text: str, *, shell: bool = False) -> bool:
     """Whether a script names one of ours. `shell`: a bare `dispatch` where a program is expected counts as well."""
     patterns = (_MENTION, _SHELL_CALL) if shell else (_MENTION,)
-    return any(pattern.search(spelled) for spelled in _spellings(text) for pattern in patterns)
+    spellings = [spelled for spelled in _spellings(text) if any(part in spelled for part in _PARTS)]
+    return any(pattern.search(spelled) for spelled in spellings for pattern in patterns)
 
 
 def in_value(text: str) -> bool:

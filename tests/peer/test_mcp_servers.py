@@ -189,6 +189,7 @@ DISGUISES: dict[str, dict[str, Any]] = {
     "as a command line": {"command": "python3", "args": ["BIN/sends.py"]},
     "as a command line of a shell": {"command": "BIN/sends"},
     "as whatever it is told": {"command": "BIN/passes-on"},
+    "as an archive": {"command": "python3", "args": ["BIN/app.pyz"]},
     "by its entry point": {"command": "python3", "args": ["BIN/entry.py"]},
     "out of this installation": {"command": "python3", "args": ["OURS/cli/listing.py"]},
 }
@@ -222,6 +223,7 @@ def make_disguises(folder: Path) -> None:
         "entry.py": "from cli.main import main\nmain()\n",
     }.items():
         (folder / name).write_text(script)
+    (folder / "app.pyz").write_bytes(b"#!/usr/bin/python3\nPK\3\4\0\0mcp_plugin/main.py")
     for path in folder.iterdir():
         path.chmod(0o755)
 
