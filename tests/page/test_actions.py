@@ -135,7 +135,7 @@ def has_cookie(tab: Tab) -> bool:
 
 
 def test_both_sides_can_cancel(pair: Pair, new_tab: Opener) -> None:
-    """Seen to fail with a page that cancels without asking once more, and with one whose dialog cancels nothing."""
+    """Seen to fail with a page that cancels without asking once more."""
     alice, bob = pair
     bob.will({"tool": "Bash", "input": {"command": "echo waiting"}})
     sent = [alice.client.send(bob.email, f"Task {n}")["dispatch_id"] for n in range(2)]

@@ -77,8 +77,7 @@ class Unguarded:
 
 
 def test_the_page_of_a_stranger_gets_nothing(pair: Pair, new_tab: Opener) -> None:
-    """Seen to fail with a guard that does not look where a request comes from and a policy that lets everybody frame,
-    and, at each single attempt, with the unguarded server put in place of the daemon."""
+    """Seen to fail with a guard that does not look where a request comes from and a policy that lets all frame it."""
     alice, bob = pair
     dispatch_id = alice.client.send(bob.email, "Private words")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
