@@ -191,6 +191,7 @@ class Agent:
             nursery.start_soon(self._watch_clock)
             if self._proxy is not None:
                 nursery.start_soon(self._watch_turns, self._proxy)
+                nursery.start_soon(self._watch_spending, self._proxy)
             outcome = await _whole(runtime, task, surroundings)
             nursery.cancel_scope.cancel()
         if not runtime.needs_model:
@@ -209,6 +210,11 @@ class Agent:
         await proxy.turns_exhausted.wait()
         self._ending.end("failed", budgets.turns(self._start.budget, proxy.usage.turns), budgets.EXHAUSTED_CODE)
 
+    async def _watch_spending(self, proxy: ModelProxy) -> None:
+        """As with turns."""
+        await proxy.budget_exhausted.wait()
+        self._ending.end("failed", budgets.usd(self._start.budget, proxy.usage.cost_usd), budgets.EXHAUSTED_CODE)
+
     async def _watch_clock(self) -> None:
         began = trio.current_time()
         await trio.sleep(self._start.budget.minutes * 60)
@@ -221,7 +227,8 @@ class Agent:
         if outcome.killed:
             return outcome
         spent = 0.0 if self._proxy is None else self._proxy.usage.cost_usd
-        if outcome.status == "failed" and (outcome.exhausted == "usd" or spent >= budget.usd):
+        if outcome.exhausted == "usd" or spent > budget.usd or (outcome.status == "failed" and spent >= budget.usd):
+            # Also of a run whose last answer was what cost too much: nothing was left to refuse it.
             reason = budgets.usd(budget, spent)
         elif outcome.exhausted == "turns":
             reason = budgets.turns(budget, outcome.turns)

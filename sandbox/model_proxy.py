@@ -23,6 +23,7 @@ import trio
 from sandbox.errors import SandboxError
 from sandbox.model_request import Allowance, ModelRequest, Refused, check_body, check_target, error_body, passed_headers
 from sandbox.model_usage import BYTES_PER_TOKEN, Tokens, Usage, UsageReader
+from sandbox.spending import Spending
 from sandbox.turns import Turn, Turns
 
 PUBLIC_API = "https://api.anthropic.com"
@@ -81,19 +82,23 @@ class ModelProxy:
                 fix="dispatch config set model.api_key -",
                 code=422,
             )
-        self._budget_usd = budget_usd
         self._max_requests = max_requests
         self._allowance = allowance or Allowance()
         self._secret = secret
         self._limits = limits or ProxyLimits()
         self._transport = transport
-        self._reserved_usd = 0.0
+        self._spending = Spending(self.usage, budget_usd)
         self._turns = Turns(self.usage, max_turns)
 
     @property
     def turns_exhausted(self) -> trio.Event:
         """Set when the agent asked for one more turn than it may have."""
         return self._turns.exhausted
+
+    @property
+    def budget_exhausted(self) -> trio.Event:
+        """Set when the agent asked for more than the budget has left."""
+        return self._spending.exhausted
 
     @contextlib.asynccontextmanager
     async def serving(self, socket_path: Path) -> AsyncIterator[None]:
@@ -165,12 +170,15 @@ class ModelProxy:
             if not self._key:
                 raise Refused(401, NO_KEY)
             async with upstream:
-                self._admit()
-                if not checked.counted:
-                    await self._pass_on(connection, client, checked, headers)
-                    return connection.next()
-                async with self._turns.one() as turn:
-                    await self._pass_on(connection, client, checked, headers, turn)
+                if self.usage.requests >= self._max_requests:
+                    raise Refused(403, f"this run's limit of {self._max_requests} model requests is reached")
+                async with self._spending.one(_at_least(checked)):
+                    self.usage.requests += 1
+                    if not checked.counted:
+                        await self._pass_on(connection, client, checked, headers)
+                        return connection.next()
+                    async with self._turns.one() as turn:
+                        await self._pass_on(connection, client, checked, headers, turn)
         except Refused as refusal:
             self.usage.refused += 1
             await connection.answer(refusal.status, error_body(refusal.status, refusal.message))
@@ -181,13 +189,6 @@ class ModelProxy:
         given = next((value for name, value in request.headers if name == b"x-api-key"), b"")
         if self._secret is not None and not hmac.compare_digest(given, self._secret.encode()):
             raise Refused(401, "this door is for the agent program of the run alone")
-
-    def _admit(self) -> None:
-        if self.usage.requests >= self._max_requests:
-            raise Refused(403, f"this run's limit of {self._max_requests} model requests is reached")
-        if self.usage.cost_usd + self._reserved_usd >= self._budget_usd:
-            raise Refused(403, f"this run's budget of {self._budget_usd:.2f} USD for the model is spent")
-        self.usage.requests += 1
 
     async def _pass_on(
         self,
@@ -203,12 +204,6 @@ class ModelProxy:
             (b"content-type", b"application/json"),
             (b"accept-encoding", b"identity"),  # so that the counts can be read as the answer passes by
         ]
-        # While it is under way, at least what it asks is held against the budget, or eight at once could
-        # each pass the check.
-        reserved = (
-            Tokens(input=len(request.body) // BYTES_PER_TOKEN).cost_usd(request.model) if request.counted else 0.0
-        )
-        self._reserved_usd += reserved
         reader: UsageReader | None = None
         try:
             with trio.fail_after(self._limits.request_seconds):
@@ -229,7 +224,6 @@ class ModelProxy:
                 raise trio.BrokenResourceError from problem
             raise Refused(502, f"the model's API could not be reached ({type(problem).__name__})") from problem
         finally:
-            self._reserved_usd -= reserved
             if reader is not None and request.counted:
                 tokens = reader.end(request_bytes=len(request.body))
                 self.usage.input_tokens += tokens.all_input
@@ -332,6 +326,13 @@ class _Connection:
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]
             self._http.receive_data(await self._stream.receive_some(64 * 1024))
+
+
+def _at_least(request: ModelRequest) -> float:
+    """What the request costs in USD before a word of its answer."""
+    if not request.counted:
+        return 0.0
+    return Tokens(input=len(request.body) // BYTES_PER_TOKEN).cost_usd(request.model)
 
 
 def _checked_base(base_url: str) -> str:

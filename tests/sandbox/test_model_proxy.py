@@ -221,31 +221,46 @@ async def test_budgets(tmp_path: Path) -> None:
             assert (await client.post("/v1/messages", json=BODY)).status_code == 403
 
 
-async def test_requests_under_way_count_against_the_budget(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("budget", "under_way", "statuses"), [(0.2, 2, [200, 200, 200, 200]), (0.01, 1, [200, 200, 403, 403])]
+)
+async def test_requests_under_way_count_against_the_budget(
+    tmp_path: Path, budget: float, under_way: int, statuses: list[int]
+) -> None:
+    """What is held is given back: each asks for 0.15 dollars or more, and costs 0.00564. Seen to fail with nothing
+    held, and with what was held refused instead of waited for.
+    """
+    big = {**BODY, "model": "claude-opus-4-1", "system": "x" * 30_000}
     with serving(FakeModel([say("x")])) as model:
         model.hold.clear()
-        big = {
-            **BODY,
-            "model": "claude-opus-4-1",
-            "system": "x" * 30_000,
-        }  # about 10,000 tokens, at least 0.15 dollars
-        async with (
-            door(ModelProxy(model.url, KEY, budget_usd=0.2), tmp_path) as client,
-            trio.open_nursery() as nursery,
-        ):
-            statuses: list[int] = []
+        proxy = ModelProxy(model.url, KEY, budget_usd=budget)
+        async with door(proxy, tmp_path) as client, trio.open_nursery() as nursery:
+            seen: list[int] = []
 
             async def one() -> None:
-                statuses.append((await client.post("/v1/messages", json=big, timeout=30)).status_code)
+                seen.append((await client.post("/v1/messages", json=big, timeout=30)).status_code)
 
             for _ in range(4):
                 nursery.start_soon(one)
             with trio.fail_after(10):
-                while len(statuses) < 2:  # two are held by the model; the others find the budget taken
+                while len(model.seen) < under_way:
                     await trio.sleep(0.01)
-            assert statuses == [403, 403]
+            await trio.testing.wait_all_tasks_blocked(0.2)
+            assert (len(model.seen), seen) == (under_way, []), "the others wait to see what these cost"
+            assert not proxy.budget_exhausted.is_set()
             model.hold.set()
-        assert sorted(statuses) == [200, 200, 403, 403]
+        assert sorted(seen) == statuses and proxy.budget_exhausted.is_set() == (403 in statuses)
+
+
+async def test_a_request_beyond_the_budget_is_told_outside(tmp_path: Path) -> None:
+    """Seen to fail with the event set by the answer that took the last of it."""
+    with serving(FakeModel([say("x")])) as model:
+        proxy = ModelProxy(model.url, KEY, budget_usd=0.001)
+        async with door(proxy, tmp_path) as client:
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 200
+            assert proxy.usage.cost_usd > 0.001 and not proxy.budget_exhausted.is_set()
+            assert (await client.post("/v1/messages", json=BODY)).status_code == 403
+        assert proxy.budget_exhausted.is_set() and len(model.seen) == 1
 
 
 async def test_turns_are_whole_answers(tmp_path: Path) -> None:
