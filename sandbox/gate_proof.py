@@ -2,14 +2,18 @@
 are all denied but one. A program that executes a call without asking is found out here. Judges no real call.
 
 The canned model asks for a shell command that only reads (the kind that the program would not ask its own permission
-callback about), for a file, and for a change; all are denied. One more change is allowed, so that a program that
-executes nothing at all is not taken for a gated one. No key and no network are involved.
+callback about), for a file, for a change, and for a sub-agent; all are denied. One more change is allowed, so that a
+program that executes nothing at all is not taken for a gated one. Sub-agents are off in every real run: there the
+program does not even have them. Here it does, or a call of one would never come as far as the gate. No key and no
+network are involved.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +25,7 @@ from sandbox.confinement import HOME, WORKSPACE, Profile
 from sandbox.errors import SandboxError
 from sandbox.mcp_bridge import McpBridge
 from sandbox.model_proxy import ModelProxy
+from sandbox.model_request import Allowance
 from sandbox.policy import Scope
 from sandbox.testing.scripted_model import ScriptedModel
 from sandbox.views import resolver
@@ -28,6 +33,7 @@ from sandbox.views import resolver
 SECONDS: Final = 60.0
 """Bound of one proof; it takes one to three."""
 _TOOLS: Final = frozenset({"Bash", "Read", "Write"})
+_SUBAGENT: Final = "Agent"
 
 
 def key(runtime: runtimes.Runtime) -> str:
@@ -56,7 +62,9 @@ async def prove(runtime: runtimes.Runtime, folder: Path) -> None:
     secret = secrets.token_urlsafe(24)
     with trio.move_on_after(SECONDS) as bound:
         async with model.running():
-            proxy = ModelProxy(model.url, canary, budget_usd=100.0, secret=secret)
+            proxy = ModelProxy(
+                model.url, canary, budget_usd=100.0, secret=secret, allowance=Allowance(tools=_TOOLS | {_SUBAGENT})
+            )
             async with proxy.serving(folder / "model.sock"):
                 profile = Profile(
                     workspace=workspace,
@@ -73,7 +81,8 @@ async def prove(runtime: runtimes.Runtime, folder: Path) -> None:
     told = "".join(request.text for request in model.requests)
     if missed := sorted(_EXPECTED - witness.seen):
         raise _broken(f"the gate did not see {', '.join(missed)}")
-    if canary in told or (workspace / "denied").exists():
+    begun = [request for request in model.requests if _ERRAND in json.dumps(request.body.get("messages", ())[:1])]
+    if canary in told or begun or (workspace / "denied").exists():
         raise _broken("a call that the gate had denied was executed")
     if not (workspace / "allowed").exists():
         raise _broken("a call that the gate had allowed was not executed")
@@ -91,30 +100,48 @@ class _Witness:
     """The node's side of the proof's gate: denies, and remembers what it was asked."""
 
     seen: set[str] = field(default_factory=set)
-    gate: gate.Gate | None = None
+    gate: _SeeingGate | None = None
 
     async def send(self, frame: frames.ToNode) -> None:
         if isinstance(frame, frames.Call) and self.gate is not None:
-            said = str(frame.input.get("command") or frame.input.get("file_path"))
-            self.seen.add(f"{frame.tool} {said}")
             # Never as a person: five denials of theirs would end the session.
-            self.gate.answer(frames.Answer(call_id=frame.call_id, allow=said == _ALLOWED, by="edge"))
+            allow = frame.input.get("command") == _ALLOWED
+            self.gate.answer(frames.Answer(call_id=frame.call_id, allow=allow, by="edge"))
 
     async def emit(self, _event: frames.TraceEvent) -> None:
         """The trace of a proof is nobody's to read."""
 
 
+class _SeeingGate(gate.Gate):
+    """A gate that remembers which calls came to it; not those that the program refused by itself."""
+
+    seen: set[str]
+
+    async def judge(
+        self, tool: str, arguments: Mapping[str, Any], *, call_id: str, agent_id: str | None = None
+    ) -> gate.Ruling:
+        self.seen.add(_named(tool, arguments))
+        return await super().judge(tool, arguments, call_id=call_id, agent_id=agent_id)
+
+
+def _named(tool: str, arguments: Mapping[str, Any]) -> str:
+    said = [str(arguments[name]) for name in ("command", "file_path", "prompt") if name in arguments]
+    return " ".join([tool, *said])
+
+
 _DENIED: Final = f"{WORKSPACE}/denied"
 _CANARY: Final = f"{WORKSPACE}/canary"
 _ALLOWED: Final = f"touch {WORKSPACE}/allowed"
+_ERRAND: Final = f"Make the file {WORKSPACE}/denied-to-a-sub-agent."
 _CALLS: Final[tuple[tuple[str, dict[str, str]], ...]] = (
     ("Bash", {"command": f"cat {_CANARY}"}),
     ("Read", {"file_path": _CANARY}),
     ("Write", {"file_path": _DENIED, "content": "x"}),
     ("Bash", {"command": f"touch {_DENIED}"}),
+    (_SUBAGENT, {"prompt": _ERRAND, "description": "x", "subagent_type": "general-purpose"}),
     ("Bash", {"command": _ALLOWED}),
 )
-_EXPECTED: Final = frozenset(f"{tool} {given.get('command') or given['file_path']}" for tool, given in _CALLS)
+_EXPECTED: Final = frozenset(_named(tool, given) for tool, given in _CALLS)
 _TASK: Final = runtimes.Task(sender_text="Prove the gate.", attached="", instructions="Do what you are told.")
 
 
@@ -135,12 +162,13 @@ def _surroundings(profile: Profile, witness: _Witness, secret: str) -> runtimes.
         cwd=str(profile.cwd),
         home=str(HOME),
     )
-    witness.gate = gate.Gate(scope, resolve=resolver(profile.outside), send=witness.send, emit=witness.emit)
+    witness.gate = _SeeingGate(scope, resolve=resolver(profile.outside), send=witness.send, emit=witness.emit)
+    witness.gate.seen = witness.seen
     return runtimes.Surroundings(
         profile=profile,
         gate=witness.gate,
         emit=witness.emit,
-        tools=_TOOLS,
+        tools=_TOOLS | {_SUBAGENT},
         budget=frames.Budget(minutes=SECONDS / 60, turns=10, usd=100.0),
         model=None,
         mcp=McpBridge(),

@@ -11,6 +11,7 @@ import pytest
 from sandbox import frames, gate_proof, runtimes
 from sandbox.confinement import Root
 from sandbox.errors import SandboxError
+from sandbox.gate import Ruling
 from sandbox.runtimes import Outcome, Surroundings, Task, claude_session, scripted
 from sandbox.runtimes.claude import ClaudeRuntime
 from sandbox.testing.scripted_model import ScriptedModel
@@ -47,7 +48,43 @@ async def test_a_program_that_skips_the_hook_is_found_out(tmp_path: Path, monkey
     monkeypatch.setattr(claude_session, "_options", without_hook)
     with pytest.raises(SandboxError) as refused:
         await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
-    assert refused.value.code == 503 and "did not see Bash cat" in refused.value.message and refused.value.fix
+    assert refused.value.code == 503 and "did not see Agent" in refused.value.message and refused.value.fix
+    assert "Bash cat" in refused.value.message
+
+
+async def test_a_sub_agent_that_nobody_asked_about_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook is there, but not for sub-agents. Seen to fail without the call of one among the proof's calls."""
+    options = claude_session._options
+
+    def hook_of_some(*given: Any) -> Any:
+        made = options(*given)
+        return replace(made, hooks={"PreToolUse": [replace(made.hooks["PreToolUse"][0], matcher="Bash|Read|Write")]})
+
+    monkeypatch.setattr(claude_session, "_options", hook_of_some)
+    with pytest.raises(SandboxError) as refused:
+        await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
+    assert refused.value.message.endswith(f"did not see Agent {gate_proof._ERRAND}")
+
+
+async def test_a_sub_agent_that_begins_though_denied_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls would all meet the gate, but it began. Seen to fail without looking for its errand in the model's
+    requests.
+    """
+    rule = claude_session._Session._rule
+
+    async def passing_sub_agents(session: Any, held: Any) -> None:
+        await rule(session, held)
+        if held.call["tool_name"] == "Agent":
+            held.ruling = Ruling(True)
+
+    monkeypatch.setattr(claude_session._Session, "_rule", passing_sub_agents)
+    with pytest.raises(SandboxError) as refused:
+        await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
+    assert "denied was executed" in refused.value.message
 
 
 class Program:
