@@ -29,7 +29,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 def test_axe_finds_nothing(scene: Scene, new_tab: Opener) -> None:
     """WCAG 2.2 A and AA, and good practice. Seen to fail with a foot outside all landmarks, with scrolled text
-    that no key reached, and with a dialog that has no name."""
+    that no key reached, and with a toast that is hard to read."""
     tab = new_tab(scene.bob)
     tab.open()
     found = {}

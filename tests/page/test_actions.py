@@ -144,7 +144,7 @@ def test_both_sides_can_cancel(pair: Pair, new_tab: Opener) -> None:
     hers, his = new_tab(alice), new_tab(bob)
     hers.open(sent[0])
     hers.page.get_by_role("button", name="Cancel it").click()
-    expect(hers.page.get_by_role("dialog")).to_contain_text("It is taken back")
+    expect(hers.page.get_by_role("dialog", name="Cancel this dispatch?")).to_contain_text("It is taken back")
     confirm(hers, "Cancel")
     assert alice.client.dispatch(sent[0])["status"] == "pending"
     hers.page.get_by_role("button", name="Cancel it").click()

@@ -53,7 +53,7 @@ export function health() {
         busy(event.currentTarget, trouble, async () => {
           try {
             setNotifications((await patch("/v1/page/settings", { notifications: wanted })).notifications);
-            if (wanted === "on") await askPermission();
+            if (wanted === "on") askPermission(); // not waited for: its person may leave the browser's question open
           } finally {
             drawSetting(); // as it is, also where that was refused
           }
