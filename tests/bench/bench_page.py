@@ -72,7 +72,7 @@ def paints(page: Page, address: str) -> tuple[float, float]:
     """Return the seconds to the browser's first paint of anything, and until the first rows are painted."""
     page.goto("about:blank")
     page.goto(address)
-    rows = float(page.wait_for_function("window.rowsPainted").json_value())
+    rows = float(page.wait_for_function("() => window.rowsPainted").json_value())
     painted = float(page.wait_for_function(PAINTED).json_value())
     return painted / 1e3, rows / 1e3
 
