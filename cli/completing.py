@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from peer.client import Document
+from peer.client.blocking import Document
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

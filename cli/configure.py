@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    from peer.settings import KEYS
+    from peer.machine.settings import KEYS
 
     return [CompletionItem(key, help=about.allowed) for key, about in KEYS.items() if key.startswith(incomplete)]
 
@@ -31,7 +31,7 @@ def config() -> None:
 @pass_app
 def list_(app: App) -> None:
     """Show every setting of config.json; secrets are masked."""
-    from peer import settings
+    from peer.machine import settings
 
     values = settings.shown(settings.load(app.folder))
     if app.out.json:
@@ -47,7 +47,7 @@ def list_(app: App) -> None:
 @pass_app
 def get(app: App, key: str, reveal: bool) -> None:
     """Print one setting; a secret is masked unless --reveal."""
-    from peer import model_key, settings
+    from peer.machine import model_key, settings
 
     saved = settings.load(app.folder)
     value = settings.get_value(saved, key)
@@ -70,8 +70,8 @@ def get(app: App, key: str, reveal: bool) -> None:
 @pass_app
 def set_(app: App, key: str, value: str) -> None:
     """Change one setting. Lists take commas; an empty value takes it back to its default; `-` reads standard input."""
-    from peer import model_key, settings
-    from peer.client import DaemonUnreachable
+    from peer.client.blocking import DaemonUnreachable
+    from peer.machine import model_key, settings
 
     changed = settings.set_value(settings.load(app.folder), key, from_stdin(value))
     if key == "model.api_key":

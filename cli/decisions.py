@@ -12,7 +12,7 @@ from cli.completing import request_ids
 from cli.dispatches import id_argument
 from cli.ids import pick, resolve, short
 from cli.output import interactive, string
-from peer.client import Client, Document
+from peer.client.blocking import Client, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 
 

@@ -7,7 +7,7 @@ from cli.asking import NoAnswer, choose, line
 from cli.ids import short
 from cli.output import string
 from cli.showing import show_approval, show_event, show_result
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.protocol.errors import Conflict, Gone, NotFound
 

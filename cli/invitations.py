@@ -13,7 +13,7 @@ from cli.completing import inviters
 from cli.output import interactive, local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options
 from cli.showing import scope_line
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Invalid
 
 

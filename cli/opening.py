@@ -1,4 +1,4 @@
-"""`open`: the local page in the browser, signed in by a one-time code. The page itself is peer.page."""
+"""`open`: the local page in the browser, signed in by a one-time code. The page itself is peer.api.page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.completing import dispatch_ids
 from cli.ids import resolve
-from peer.client import HOST
+from peer.client.blocking import HOST
 
 PAGE = """<!doctype html>
 <meta charset="utf-8">

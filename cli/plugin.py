@@ -14,7 +14,7 @@ import click
 from cli.app import App
 from cli.base import DispatchGroup, pass_app
 from cli.claude_program import ClaudeProgram
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Conflict, Unavailable
 from peer.version import VERSION
 

@@ -24,7 +24,7 @@ SHARED = ("json", "broker", "token")
 
 def render() -> str:
     """Return the whole document."""
-    from peer.settings import KEYS
+    from peer.machine.settings import KEYS
 
     parts = [HEAD]
     context = click.Context(dispatch, info_name="dispatch")

@@ -11,7 +11,7 @@ from cli.base import DispatchCommand, from_stdin, pass_app
 from cli.completing import recipients
 from cli.ids import resolve, short
 from cli.output import local_time, string
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Invalid
 
 

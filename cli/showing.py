@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.ids import short
 from cli.output import Output, local_time, string
-from peer.client import Document
+from peer.client.blocking import Document
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""

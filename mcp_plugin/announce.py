@@ -18,9 +18,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
-from peer.client import Client, Document
+from peer.client.blocking import Client, Document
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
-from peer.state_folder import StateFolder
 
 SESSION_START_SECONDS = 3
 """The hook gives up in silence after this; Claude Code would after 5, with words."""

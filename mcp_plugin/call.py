@@ -18,7 +18,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_plugin.session import PERSON_SECONDS, Question, Session
-from peer.async_client import AsyncClient
+from peer.client.on_trio import AsyncClient
 
 QUESTION_SECONDS = 120.0
 """How long a person has for a question: as long as for a tool call."""

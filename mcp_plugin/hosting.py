@@ -16,12 +16,13 @@ from contextlib import suppress
 
 import trio
 
-from peer import identity, session_node
-from peer.async_client import AsyncClient
-from peer.client import Daemon, DaemonUnreachable, look_for_daemon
-from peer.lock import Held
+from peer.client.blocking import Daemon, DaemonUnreachable, look_for_daemon
+from peer.client.on_trio import AsyncClient
+from peer.machine import identity
+from peer.machine.lock import AlreadyRunning
+from peer.machine.state_folder import StateFolder
+from peer.programs import session_node
 from peer.protocol.errors import DispatchError, Internal, NotSignedIn, Unavailable
-from peer.state_folder import StateFolder
 
 READY_SECONDS = 20.0
 """How long a tool call waits for the node: it is there within three, on a machine that has nothing else to do."""
@@ -110,7 +111,7 @@ class Hosting:
                 self._say(up=True)
                 began = trio.current_time()
                 await node.wait()
-        except Held:
+        except AlreadyRunning:
             pass
         else:
             # One that lived long is replaced at once, and so is the first that did not.

@@ -10,8 +10,8 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 
 from mcp_plugin import greeting
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
-from peer.state_folder import StateFolder
 from peer.version import VERSION
 
 SECRETS_OF_A_SESSION = ("CLAUDE", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")

@@ -13,7 +13,7 @@ from mcp_plugin.greeting import Begun
 from mcp_plugin.host import Host
 from mcp_plugin.hosting import Hosting
 from mcp_plugin.session import Session
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 
 END_SECONDS = 0.4
 """Hosts kill after half a second. What is not tidied up by then is left to the journal: every state is durable."""

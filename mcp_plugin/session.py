@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 import trio
 
 from mcp_plugin.hosting import Hosting
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict
-from peer.state_folder import StateFolder
 
 V = TypeVar("V")
 

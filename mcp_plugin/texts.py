@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from peer.dispatches.text import block, line
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
-from peer.state_folder import StateFolder
 
 Document = dict[str, Any]
 

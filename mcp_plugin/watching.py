@@ -15,7 +15,7 @@ from mcp_plugin.call import Call
 from mcp_plugin.hosting import NOTICED_SECONDS
 from mcp_plugin.session import Session
 from mcp_plugin.texts import quoted, untrusted
-from peer.client import DaemonUnreachable, Event, Interrupted
+from peer.client.blocking import DaemonUnreachable, Event, Interrupted
 from peer.dispatches.text import line
 
 Document = dict[str, Any]

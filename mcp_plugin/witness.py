@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
-from peer.client import Client, Document
+from peer.client.blocking import Client, Document
 from peer.dispatches.text import block, line
-from peer.state_folder import StateFolder, read_private
+from peer.machine.state_folder import StateFolder, read_private
 
 PREFIX = "mcp__plugin_dispatch_dispatch__"
 LABELS = {"Allow once": "once", "Always allow": "always", "Allow for this session": "session"}

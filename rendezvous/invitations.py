@@ -29,7 +29,7 @@ MAX_WAIT_SECONDS = 25
 MAILS_BY_ONE_ACCOUNT = 50
 MAX_SEALED = 96 * 1024
 """Bytes for one device: the largest acceptance has a scope of 64 kB and a device-set of 8. A page of storage's PAGE
-answers of this size stays below what a client reads (peer.mesh.broker.MAX_ANSWER)."""
+answers of this size stays below what a client reads (peer.broker.client.MAX_ANSWER)."""
 
 
 class Invitations:

@@ -146,7 +146,7 @@ def server_config(*, certificate: Path | None = None, key: Path | None = None) -
     config = Config()
     config.alpn_protocols = ["http/1.1"]
     config.h11_max_incomplete_size = 16 * 1024
-    # Longer than a client keeps an idle connection (peer.mesh.broker), so that it is the client who closes first.
+    # Longer than a client keeps an idle connection (peer.broker.client), so that it is the client who closes first.
     config.keep_alive_timeout = 60
     config.graceful_timeout = 3
     config.include_server_header = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp_plugin.call import Call
 from mcp_plugin.surfaces import form, picker
 from mcp_plugin.watching import Surface
-from peer import settings
+from peer.machine import settings
 
 
 def surface(call: Call) -> Surface:

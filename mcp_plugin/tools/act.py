@@ -14,7 +14,7 @@ from mcp_plugin.surfaces import surface
 from mcp_plugin.texts import quoted, safe
 from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
-from peer.async_client import AsyncClient
+from peer.client.on_trio import AsyncClient
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
 from peer.protocol.errors import Conflict, Invalid

@@ -13,7 +13,7 @@ from mcp_plugin.arguments import Arguments
 from mcp_plugin.call import Call
 from mcp_plugin.problems import Problem
 from mcp_plugin.texts import safe
-from peer.async_client import AsyncClient
+from peer.client.on_trio import AsyncClient
 from peer.dispatches import payload
 from peer.dispatches.text import line
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound

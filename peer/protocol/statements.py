@@ -128,7 +128,7 @@ class DeviceStatement(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter(DeviceStatement):
+class Addressed(DeviceStatement):
     """Addressed to one device of one user."""
 
     audience_user: str
@@ -156,7 +156,7 @@ class Invitation(DeviceStatement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acceptance(Letter):
+class Acceptance(Addressed):
     """The invited user's device offers an edge. `proof` is the HMAC by the link's secret, empty without a link."""
 
     type_name: ClassVar[str] = "acceptance"
@@ -169,7 +169,7 @@ class Acceptance(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decline(Letter):
+class Decline(Addressed):
     """The invited user wants no edge."""
 
     type_name: ClassVar[str] = "decline"
@@ -178,7 +178,7 @@ class Decline(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmation(Letter):
+class Confirmation(Addressed):
     """The inviter has the acceptance and pinned its device-set: the edge may become active."""
 
     type_name: ClassVar[str] = "confirmation"
@@ -188,7 +188,7 @@ class Confirmation(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatch(Letter):
+class Dispatch(Addressed):
     """One task with its payload; every field is what the sender's person gave, verbatim."""
 
     type_name: ClassVar[str] = "dispatch"
@@ -205,7 +205,7 @@ class Dispatch(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision(Letter):
+class Decision(Addressed):
     """What the recipient's side decided or what state its machine brought the dispatch to."""
 
     type_name: ClassVar[str] = "decision"
@@ -218,7 +218,7 @@ class Decision(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Events(Letter):
+class Events(Addressed):
     """A batch of a run's trace. `previous` is the SHA-256 of the batch before (of this attempt), or 32 zero bytes."""
 
     type_name: ClassVar[str] = "events"
@@ -230,7 +230,7 @@ class Events(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result(Letter):
+class Result(Addressed):
     """How a dispatch ended. `head` and `count` close the chain of event batches."""
 
     type_name: ClassVar[str] = "result"
@@ -250,7 +250,7 @@ class Result(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(Letter):
+class Cancel(Addressed):
     """The sender takes a dispatch back."""
 
     type_name: ClassVar[str] = "cancel"
@@ -259,7 +259,7 @@ class Cancel(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeChange(Letter):
+class EdgeChange(Addressed):
     """The trustor changed, paused or resumed an edge."""
 
     type_name: ClassVar[str] = "edge-change"
@@ -269,7 +269,7 @@ class EdgeChange(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation(Letter):
+class Revocation(Addressed):
     """The trustor ended an edge."""
 
     type_name: ClassVar[str] = "revocation"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from peer.context import Context, Effects
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
-from peer.steps import introducing, receiving, sending
+from peer.steps import inviting, receiving, sending
+from peer.steps.context import Context, Effects
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
 from peer.trust import aliases, scopes
 from peer.trust import edges as edge_life
@@ -119,7 +119,7 @@ def block(db: sqlite3.Connection, context: Context, user_id: str, effects: Effec
         revoke(db, context, user_id, effects)
     for invitation in invitations.every(db):
         if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
-            introducing.refuse(db, context, invitation, effects)
+            inviting.refuse(db, context, invitation, effects)
     contacts.block(db, user_id, context.clock())
     effects.contacts_changed = True
 

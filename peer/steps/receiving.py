@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from peer.context import Context, Effects
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
+from peer.steps.context import Context, Effects
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
 from peer.trust import scopes
 
@@ -39,7 +39,7 @@ def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: E
     """Store a dispatch that arrived. 200: it is in the inbox; 202: its files are still to be fetched."""
     dispatch: Dispatch = signed.statement
     now = context.clock()
-    buried = dispatches.is_buried(db, dispatch.issuer_device, dispatch.id)
+    buried = dispatches.has_tombstone(db, dispatch.issuer_device, dispatch.id)
     admit(dispatch, edge_facts(db, dispatch.edge_id, now), buried=buried, now=now)
     if dispatches.get(db, dispatch.id) is not None:
         raise Conflict("another dispatch has this id", fix="send it again")
@@ -150,7 +150,7 @@ def on_cancel(db: sqlite3.Connection, context: Context, signed: Signed, effects:
     letter: Cancel = signed.statement
     row = dispatches.get(db, letter.dispatch_id)
     if row is None:
-        dispatches.bury(db, letter.issuer_device, letter.dispatch_id, context.clock())
+        dispatches.add_tombstone(db, letter.issuer_device, letter.dispatch_id, context.clock())
         return Answer(200, "it will not be taken in")
     if row.direction != "received" or row.device != letter.issuer_device:
         raise Forbidden("that dispatch is not of this device", fix="")

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from peer import mcp_servers
-from peer.context import Context, Effects
 from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
+from peer.machine import mcp_servers
 from peer.protocol.errors import Conflict, DispatchError, Invalid
 from peer.protocol.statements import MAX_EVENTS, Events, FileRef
 from peer.steps import receiving
+from peer.steps.context import Context, Effects
 from peer.store import dispatches, edges, outbox, rows, trace
 from peer.trust import edges as edge_life
 from peer.trust import scopes

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 
-from peer.context import Context, Effects
 from peer.dispatches import lifecycle, payload, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, FileRef, Result, Signed
+from peer.steps.context import Context, Effects
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
 from peer.trust import edges as edge_life
 from peer.trust import scopes

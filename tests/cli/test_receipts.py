@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from peer.machine.state_folder import StateFolder
 from peer.protocol.statements import FileRef
-from peer.state_folder import StateFolder
 from peer.steps import running
 from peer.trust import fingerprints
 from tests.cli.conftest import Cli

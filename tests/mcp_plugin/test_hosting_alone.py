@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from mcp_plugin.hosting import Hosting
-from peer import identity
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Internal
-from peer.state_folder import StateFolder
 
 
 @pytest.fixture

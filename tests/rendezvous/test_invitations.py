@@ -7,7 +7,7 @@ import hashlib
 import pytest
 import trio
 
-from peer.mesh.broker import BrokerInvitation
+from peer.broker.client import BrokerInvitation
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, TooLarge
 from rendezvous import bells
 from rendezvous.invitations import MAX_SEALED

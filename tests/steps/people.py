@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from peer import identity, inbound
-from peer.context import Context, Effects
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol.answers import Answer
-from peer.state_folder import StateFolder
-from peer.steps import introducing, receiving, sending
+from peer.steps import inbound, inviting, receiving, sending
+from peer.steps.context import Context, Effects
 from peer.store import connection, dispatches, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -126,22 +126,22 @@ def people(folder: Path, *names: str) -> Iterator[tuple[Any, ...]]:
 
 def invite(inviter: Person, invited: Person, *, by_link: bool = True) -> str:
     """Have an invitation arrive; return its token."""
-    made = inviter.step(lambda db, context, _: introducing.invite(db, context, invited.user))
-    invited.step(lambda db, context, _: introducing.received(db, context, made.row.raw))
+    made = inviter.step(lambda db, context, _: inviting.invite(db, context, invited.user))
+    invited.step(lambda db, context, _: inviting.received(db, context, made.row.raw))
     if by_link:
         link = invitation_life.Link(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
         )
-        invited.step(lambda db, _context, _effects: introducing.open_link(db, link))
+        invited.step(lambda db, _context, _effects: inviting.open_link(db, link))
     return made.row.token
 
 
 def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_link: bool = True) -> str:
     """Bring two strangers to a confirmed edge inviter → invited; return its id."""
     token = invite(inviter, invited, by_link=by_link)
-    edge = invited.step(lambda db, context, effects: introducing.accept(db, context, token, scope, effects))
+    edge = invited.step(lambda db, context, effects: inviting.accept(db, context, token, scope, effects))
     raw = edge.acceptance
-    inviter.step(lambda db, context, effects: introducing.on_answer(db, context, raw, effects))
+    inviter.step(lambda db, context, effects: inviting.on_answer(db, context, raw, effects))
     inviter.deliver(invited)
     with connection.writing(invited.db) as db:
         # What went by broker went by courier too; by now the inviter answers it.

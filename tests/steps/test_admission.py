@@ -97,6 +97,6 @@ def test_each_alone_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("earlier", "later"), [pair for pair in combinations(CASES, 2) if pair not in APART])
 def test_of_two_the_earlier_is_the_answer(tmp_path: Path, earlier: str, later: str) -> None:
-    """Seen to fail with any two neighbours of peer.dispatches.admission.admit and peer.inbound.take exchanged."""
+    """Seen to fail with any two neighbours of peer.dispatches.admission.admit and peer.steps.inbound.take exchanged."""
     told = judged(tmp_path, {earlier, later})
     assert told.code == CASES[earlier].code and CASES[earlier].words in told.message, told

@@ -11,7 +11,7 @@ import pytest
 from peer.dispatches import reports
 from peer.protocol import fields
 from peer.protocol.answers import Answer
-from peer.protocol.statements import Decision, Events, FileRef, Letter, Result, Revocation
+from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import receiving
 from peer.store import dispatches, lists, trace, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
@@ -26,7 +26,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
         yield clock, alice, mallory
 
 
-def say(mallory: Person, alice: Person, kind: type[Letter], **content: Any) -> Answer:
+def say(mallory: Person, alice: Person, kind: type[Addressed], **content: Any) -> Answer:
     """Sign any letter and bring it, past whatever Mallory's own steps would refuse."""
     signed = mallory.context.letter(kind, alice.user, alice.device, **content)
     return alice.receive(mallory, signed.raw)

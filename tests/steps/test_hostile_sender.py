@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peer import inbound
 from peer.protocol import names
 from peer.protocol.statements import Cancel, Dispatch, FileRef
-from peer.steps import receiving, sending
+from peer.steps import inbound, receiving, sending
 from peer.store import dispatches, lists, outbox, views
 from tests.steps.people import Clock, Person, connect, people, send
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from peer.context import Effects
 from peer.dispatches.lifecycle import State
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
 from peer.protocol.statements import FileRef
 from peer.steps import granting, receiving, running, sending
+from peer.steps.context import Effects
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
 from peer.trust import receipts

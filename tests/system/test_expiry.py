@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from peer import inbound
-from peer.context import Effects
 from peer.protocol.errors import Conflict, Forbidden, Gone
 from peer.protocol.statements import Dispatch, open_as
-from peer.steps import granting, receiving, running, sending
+from peer.steps import granting, inbound, receiving, running, sending
+from peer.steps.context import Effects
 from peer.store import dispatches, outbox, rows, trace
 from tests.system.two_ends import End, Fault, Story
 

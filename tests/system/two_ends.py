@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from peer import identity, inbound
-from peer.context import Context, Effects
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol import codec
 from peer.protocol.sealing import unseal
 from peer.protocol.statements import FileRef
-from peer.state_folder import StateFolder
-from peer.steps import granting, introducing, receiving, running, sending
+from peer.steps import granting, inbound, inviting, receiving, running, sending
+from peer.steps.context import Context, Effects
 from peer.store import contacts, dispatches, invitations, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -198,16 +198,16 @@ class Story:
     async def _first_contact(self) -> bool:
         alice, bob = self.alice, self.bob
         if not await alice.read(invitations.every):
-            await alice.step(lambda db, _: introducing.invite(db, alice.context, "bob@example.org"))
+            await alice.step(lambda db, _: inviting.invite(db, alice.context, "bob@example.org"))
             return True
         (sent,) = await alice.read(invitations.every)
         if not await bob.read(invitations.every):
-            await bob.step(lambda db, _: introducing.received(db, bob.context, sent.raw))
+            await bob.step(lambda db, _: inviting.received(db, bob.context, sent.raw))
             return True
         (got,) = await bob.read(invitations.every)
         if got.status == "open":
             scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=self.now)
-            await bob.step(lambda db, e: introducing.accept(db, bob.context, got.token, scope, e))
+            await bob.step(lambda db, e: inviting.accept(db, bob.context, got.token, scope, e))
             return True
         return False
 
@@ -264,7 +264,7 @@ class Story:
         alice = self.alice
         if self.sealed and not await alice.read(contacts.every):
             raw = unseal(self.sealed[alice.context.identity.device], alice.context.identity.sealing_key)
-            await alice.step(lambda db, e: introducing.on_answer(db, alice.context, raw, e))
+            await alice.step(lambda db, e: inviting.on_answer(db, alice.context, raw, e))
             return True
         return False
 

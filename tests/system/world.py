@@ -25,9 +25,9 @@ from typing import Any
 
 import trio
 
-from peer.async_client import AsyncClient
-from peer.client import Client
-from peer.state_folder import StateFolder
+from peer.client.blocking import Client
+from peer.client.on_trio import AsyncClient
+from peer.machine.state_folder import StateFolder
 
 ROOT = Path(__file__).parents[2]
 WITHIN = 30.0
@@ -233,7 +233,7 @@ class Person:
         """Start the daemon. `inside` as of Program."""
         assert self.program is None
         given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
-        self.program = Program("peer.daemon", given, self.environment, self.home / "daemon.errors", inside)
+        self.program = Program("peer.programs.daemon", given, self.environment, self.home / "daemon.errors", inside)
 
     def ready(self) -> None:
         """Wait until the daemon serves."""

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_plugin.announce import LINES, PATIENCE_SECONDS, Key, News, Waiting, bounded, look, sender, session_start
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
 
 ROOT = Path(__file__).parents[3]

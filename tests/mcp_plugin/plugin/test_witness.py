@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mcp_plugin.tools import TOOLS
 from mcp_plugin.witness import KEPT_SECONDS, MAX_KEPT, PREFIX, agreed, picked, shows, stake
 from peer.dispatches.text import block
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
 from tests.mcp_plugin.plugin.claude import ROOT
 from tests.mcp_plugin.plugin.sessions import PICKER, Answers, Heard, pick, play, question, say, use
