@@ -92,10 +92,9 @@ class Health:
             raise Unavailable(
                 f"none of {len(addresses)} addresses answers on this machine", fix="check the firewall, then restart it"
             )
-        connected = [device for device in self._node.admitted if self._node.host.connected(device)]
-        return (
-            f"listening on {len(addresses)} addresses; {len(connected)} of {len(self._node.admitted)} devices connected"
-        )
+        known = self._node.admission.devices
+        connected = [device for device in known if self._node.host.connected(device)]
+        return f"listening on {len(addresses)} addresses; {len(connected)} of {len(known)} devices connected"
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()

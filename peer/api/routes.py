@@ -194,14 +194,14 @@ class _Routes:
         return await self._node.trust.revoke(request.path_params["peer"])
 
     async def send(self, request: Request) -> Any:
-        return await self._node.send(msgspec.structs.asdict(await body_of(request, SendBody)))
+        return await self._node.sending.send(msgspec.structs.asdict(await body_of(request, SendBody)))
 
     async def dispatches(self, request: Request) -> Any:
         query = request.query_params
         box = query.get("box", "inbox")
         if box not in ("inbox", "sent"):
             raise Invalid("box is inbox or sent")
-        return await self._node.dispatches(
+        return await self._node.queries.dispatches(
             box=box,
             status=query.get("status"),
             limit=number(query.get("limit", "50"), 1, MAX_PAGE),
@@ -209,23 +209,25 @@ class _Routes:
         )
 
     async def dispatch(self, request: Request) -> Any:
-        return await self._node.dispatch(request.path_params["id"])
+        return await self._node.queries.dispatch(request.path_params["id"])
 
     async def accept(self, request: Request) -> Any:
-        return await self._node.accept(request.path_params["id"], (await body_of(request, AcceptBody)).cwd)
+        return await self._node.decisions.accept(request.path_params["id"], (await body_of(request, AcceptBody)).cwd)
 
     async def decline(self, request: Request) -> Any:
-        return await self._node.decline(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
+        return await self._node.decisions.decline(
+            request.path_params["id"], (await body_of(request, ReasonBody)).reason
+        )
 
     async def cancel(self, request: Request) -> Any:
-        return await self._node.cancel(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
+        return await self._node.decisions.cancel(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
 
     async def approvals(self, _request: Request) -> Any:
-        return await self._node.approvals()
+        return await self._node.queries.approvals()
 
     async def answer(self, request: Request) -> Any:
         body = await body_of(request, AnswerBody)
-        return await self._node.answer(
+        return await self._node.decisions.answer(
             request.path_params["id"],
             request.path_params["request_id"],
             allow=body.decision == "allow",
@@ -244,7 +246,7 @@ class _Routes:
         dispatch_id = request.path_params["id"]
         try:
             after = number(request.headers.get("last-event-id", "0").partition(":")[0] or "0", 0, 1 << 53)
-            await self._node.dispatch(dispatch_id)
+            await self._node.queries.dispatch(dispatch_id)
             self._streams.acquire_on_behalf_of_nowait(request)
         except DispatchError as error:
             return failure(error)
@@ -263,8 +265,8 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
     told_approvals: list[str] = []
     number = after
     while True:
-        bell = node.bells.of(dispatch_id)
-        live = node.live()
+        bell = node.signal.of(dispatch_id)
+        live = node.queries.live()
 
         def query(db: Any, number: int = number, now: int = live.now, me: str = live.me) -> Any:
             row = views.dispatch_brief(db, me, now, dispatch_id)
@@ -275,7 +277,7 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
             yield sse("trace", number, views.event_document(number, attempt, text))
         if len(events) == 1000:
             continue
-        asked = [item for item in await node.approvals() if item["dispatch_id"] == dispatch_id]
+        asked = [item for item in await node.queries.approvals() if item["dispatch_id"] == dispatch_id]
         for item in asked:
             if item["request_id"] not in told_approvals:
                 yield sse("approval", number, item)
@@ -284,7 +286,7 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
             told_state = row["status"]
             yield sse("state", number, row)
         if told_state in FINAL:
-            yield sse("end", number, await node.dispatch(dispatch_id))
+            yield sse("end", number, await node.queries.dispatch(dispatch_id))
             return
         with trio.move_on_after(KEEPALIVE_SECONDS) as waited:
             await bell.wait()

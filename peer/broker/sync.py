@@ -1,7 +1,7 @@
-"""What the node does at its broker, in the background: announce itself, learn of invitations, keep its word.
+"""Background sync with the broker: publish presence, poll invitations, flush queued writes.
 
-Everything here may fail for as long as it likes: known contacts keep working, and what is owed to the broker stays in
-the store until it took it.
+Everything here may fail for as long as it likes: known contacts keep working, and a write stays queued in the store
+until the broker confirms it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from peer.protocol import codec
 from peer.protocol.errors import DispatchError, Unauthorized, Unavailable
 from peer.protocol.sealing import unseal
 from peer.steps import inviting
-from peer.steps.context import Context, Effects
+from peer.steps.effects import InvitationsChanged
+from peer.steps.journal import Journal
+from peer.steps.transaction import Transaction
 from peer.store import contacts, counters, invitations, rows
 
 log = structlog.get_logger(__name__)
@@ -36,27 +38,24 @@ MOST_PAGES = 200
 ASK_AGAIN_SECONDS = 5.0
 """How long an answer about somebody's presence is good for; two lines to one user ask once."""
 
-Apply = Callable[[Effects], None]
-
 
 class BrokerSync:
     """The node's side of the broker. `addresses` gives this device's multiaddrs now."""
 
     def __init__(
         self,
-        context: Context,
+        journal: Journal,
         settings: Callable[[], Settings],
         save_token: Callable[[str], None],
         addresses: Callable[[], list[str]],
-        apply: Apply,
     ) -> None:
-        self._context = context
+        self._journal = journal
+        self._context = journal.context
         self._settings = settings
         self._save_token = save_token
         self._addresses = addresses
-        self._apply = apply
         self._announce = trio.Event()
-        self._owed = trio.Event()
+        self._queued = trio.Event()
         self._reloaded = trio.Event()
         self._presence: dict[str, tuple[float, dict[str, list[str]]]] = {}
         self.last_error: DispatchError | None = None
@@ -64,19 +63,19 @@ class BrokerSync:
     # --- from outside
 
     def announce(self) -> None:
-        """Say that addresses or contacts changed."""
+        """Addresses or contacts changed."""
         self._announce.set()
 
-    def owe(self) -> None:
-        """Say that the store has something for the broker."""
-        self._owed.set()
+    def flush(self) -> None:
+        """The store holds a write for the broker."""
+        self._queued.set()
 
     def reload(self) -> None:
-        """Say that config.json changed: another broker or a new token."""
+        """config.json changed: another broker or a new token."""
         self._reloaded.set()
         self._reloaded = trio.Event()
         self._announce.set()
-        self._owed.set()
+        self._queued.set()
 
     async def presence_of(self, user_id: str) -> dict[str, list[str]]:
         """Return {device: multiaddrs} of a contact, as its presence says. Raises Unavailable, Unauthorized."""
@@ -134,11 +133,11 @@ class BrokerSync:
     # --- the background
 
     async def run(self) -> None:
-        """Announce, learn and keep word for as long as the node lives."""
+        """Publish, poll and flush for as long as the node lives."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._again_and_again, self._announcing)
-            nursery.start_soon(self._again_and_again, self._learning)
-            nursery.start_soon(self._again_and_again, self._settling)
+            nursery.start_soon(self._retry_forever, self._publish_presence)
+            nursery.start_soon(self._retry_forever, self._poll_invitations)
+            nursery.start_soon(self._retry_forever, self._flush_writes)
 
     async def withdraw(self) -> None:
         """Take this device's presence back: the node is stopping."""
@@ -148,7 +147,7 @@ class BrokerSync:
         except DispatchError as error:
             log.info("presence.not_withdrawn", code=error.code)
 
-    async def _again_and_again(self, work: Callable[[BrokerClient], Awaitable[None]]) -> None:
+    async def _retry_forever(self, work: Callable[[BrokerClient], Awaitable[None]]) -> None:
         delay = FIRST_RETRY
         while True:
             reloaded = self._reloaded
@@ -163,13 +162,13 @@ class BrokerSync:
                 if self.last_error is None or self.last_error.message != error.message:
                     log.warning("broker.trouble", code=error.code, message=error.message)
                 self.last_error = error
-                # Only a person can mend a sign-in, and `dispatch login` tells us to reload when it is mended.
+                # 401 needs a person; `dispatch login` calls reload(), so wait the maximum.
                 pause = LONGEST_RETRY if isinstance(error, Unauthorized) else delay
                 with trio.move_on_after(pause):
                     await reloaded.wait()
                 delay = min(delay * 1.5, LONGEST_RETRY)
 
-    async def _announcing(self, broker: BrokerClient) -> None:
+    async def _publish_presence(self, broker: BrokerClient) -> None:
         self._announce = trio.Event()
         context = self._context
         devices = await context.store.read(contacts.devices)
@@ -189,13 +188,13 @@ class BrokerSync:
         now = self._context.clock()
         return await self._context.store.write(lambda db: counters.next_after(db, counters.PRESENCE, now))
 
-    async def _settling(self, broker: BrokerClient) -> None:
-        self._owed = trio.Event()
+    async def _flush_writes(self, broker: BrokerClient) -> None:
+        self._queued = trio.Event()
         for item in await self._context.store.read(invitations.broker_writes):
-            await self._settle(broker, item)
-        await self._owed.wait()
+            await self._send_write(broker, item)
+        await self._queued.wait()
 
-    async def _settle(self, broker: BrokerClient, item: rows.BrokerWrite) -> None:
+    async def _send_write(self, broker: BrokerClient, item: rows.BrokerWrite) -> None:
         try:
             if item.action == "withdraw":
                 await broker.withdraw(item.token)
@@ -211,7 +210,7 @@ class BrokerSync:
             log.warning("broker.refused", action=item.action, code=error.code)
         await self._context.store.write(lambda db: invitations.broker_confirmed(db, item.n))
 
-    async def _learning(self, broker: BrokerClient) -> None:
+    async def _poll_invitations(self, broker: BrokerClient) -> None:
         reloaded = self._reloaded
         version, more, pages = 0, True, 0
         while True:
@@ -240,27 +239,23 @@ class BrokerSync:
             log.warning("invitation.refused", token=item.token, code=error.code, message=error.message)
 
     async def _learn_received(self, item: BrokerInvitation) -> None:
-        effects = Effects()
-
-        def step(db: Any) -> None:
-            known = invitations.get(db, item.token)
-            row = inviting.received(db, self._context, item.statement)
-            effects.invitations_changed = row != known
+        def step(tx: Transaction) -> None:
+            known = invitations.get(tx.db, item.token)
+            row = inviting.take_in(tx, item.statement)
+            if row != known:
+                tx.note(InvitationsChanged())
             if row is not None and item.status == "withdrawn":
-                inviting.withdrawn(db, self._context, row.token, effects)
+                inviting.on_withdrawn(tx, row.token)
 
-        await self._context.store.write(step)
-        self._apply(effects)
+        await self._journal.step(step)
 
     async def _learn_sent(self, item: BrokerInvitation) -> None:
         if item.sealed is None:
             if item.status == "withdrawn":
-                await self._context.store.write(lambda db: inviting.learned_withdrawn(db, item.token))
+                await self._journal.step(lambda tx: inviting.reconcile_withdrawn(tx.db, item.token))
             return
         raw = unseal(item.sealed, self._context.identity.sealing_key)
-        effects = Effects()
-        await self._context.store.write(lambda db: inviting.on_answer(db, self._context, raw, effects))
-        self._apply(effects)
+        await self._journal.step(lambda tx: inviting.on_answer(tx, raw))
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[BrokerClient]:

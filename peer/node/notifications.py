@@ -86,10 +86,10 @@ def command(said: str, platform: str = sys.platform) -> list[str] | None:
 class Notifier:
     """Watches the node's changes and says what is worth it."""
 
-    def __init__(self, *, context: Context, changes: ChangeLog, bells: ChangeSignal, pages: OpenPages) -> None:
+    def __init__(self, *, context: Context, changes: ChangeLog, signal: ChangeSignal, pages: OpenPages) -> None:
         self._context = context
         self._changes = changes
-        self._bells = bells
+        self._signal = signal
         self._pages = pages
         self._said: OrderedDict[str, None] = OrderedDict()
         self._times: deque[float] = deque(maxlen=MOST_A_MINUTE)
@@ -99,7 +99,7 @@ class Notifier:
         """Notify of what happens from now on, while `setting` gives "on"."""
         seen = self._changes.last
         while True:
-            bell = self._bells.any
+            bell = self._signal.any
             notes = self._changes.since(seen)
             seen = self._changes.last
             for note in (notes or [])[-MOST_LOOKED_AT:]:

@@ -6,24 +6,26 @@ The person always chooses the tools: where they are missing, the answer is the m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
 
+from peer.broker.sync import BrokerSync
 from peer.machine import mcp_servers
+from peer.machine.settings import Settings
+from peer.node.queries import QueryService
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, inviting
+from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
 from peer.trust import invitations as invitation_life
-
-if TYPE_CHECKING:
-    from peer.node.node import Node
+from peer.trust.filesystem import LocalFacts
 
 Document = dict[str, Any]
 
@@ -41,34 +43,48 @@ class Installed(NamedTuple):
 class TrustService:
     """The trust half of a node's API."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._context = node.context
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Callable[[], Settings],
+        broker: BrokerSync,
+        queries: QueryService,
+        *,
+        facts: Callable[[], LocalFacts],
+        invited: Callable[[], None],
+    ) -> None:
+        """`facts`: what the checks of granted folders look at, blocking. `invited`: called when invitations changed."""
+        self._journal = journal
+        self._context = journal.context
+        self._settings = settings
+        self._broker = broker
+        self._queries = queries
+        self._facts = facts
+        self._invited = invited
 
     # --- invitations
 
     async def invite(self, email: str) -> Document:
         """Ask someone to let me dispatch to them: {token, to, emailed, link, dev_link?, existing?}."""
         user_id = names.user_id(email)
-        broker = self._node.settings.require_broker()
-        invited = await self._context.store.write(lambda db: inviting.invite(db, self._context, user_id))
+        broker = self._settings().require_broker()
+        invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
         row = invited.row
         if invited.fresh or not row.emailed:
             try:
-                posted = await self._node.broker.post(row)
+                posted = await self._broker.post(row)
             except DispatchError:
                 if invited.fresh:
                     # As if it had never been made, also at a broker whose answer was lost on the way.
-                    await self._node.step(lambda db, effects: inviting.discard(db, self._context, row.token, effects))
+                    await self._journal.step(lambda tx: inviting.discard(tx, row.token))
                 raise
-            await self._context.store.write(
-                lambda db: invitations.set_mailed(db, row.token, emailed=posted.emailed, dev_link=posted.dev_link)
+            await self._journal.step(
+                lambda tx: invitations.set_mailed(tx.db, row.token, emailed=posted.emailed, dev_link=posted.dev_link)
             )
             emailed, dev_link = posted.emailed, posted.dev_link
         else:
             emailed, dev_link = bool(row.emailed), row.dev_link
-        self._node.changes.note("invitations")
-        self._node.bells.ring()
+        self._invited()
         document: Document = {
             "token": row.token,
             "to": user_id,
@@ -84,22 +100,22 @@ class TrustService:
 
     async def invitations(self) -> Document:
         """Return {sent, received}."""
-        broker = self._node.settings.broker
+        broker = self._settings().broker
 
         def link(row: rows.Invitation) -> str:
             return self._link(broker, row) if broker else ""
 
-        return await self._context.store.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
+        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
 
     async def withdraw(self, token: str) -> Document:
         """Take a sent invitation back: {status, token}. Raises Conflict when its answer was quicker.
 
         The broker decides which of the two came first: nothing is noted here before it has.
         """
-        await self._context.store.read(lambda db: inviting.withdrawable(db, token))
+        await self._journal.read(lambda db: inviting.check_withdrawable(db, token))
         with suppress(NotFound, Gone):  # it has forgotten the invitation: nobody can answer that either
-            await self._node.broker.withdraw_invitation(token)
-        await self._context.store.write(lambda db: inviting.withdraw(db, token))
+            await self._broker.withdraw_invitation(token)
+        await self._journal.step(lambda tx: inviting.withdraw(tx.db, token))
         return {"status": "withdrawn", "token": token}
 
     async def accept(self, request: Mapping[str, Any]) -> Document:
@@ -132,10 +148,8 @@ class TrustService:
                 verified=bool(row.verified),
             )
         self._confirm(scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint)
-        edge = await self._node.step(
-            lambda db, effects: inviting.accept(
-                db, self._context, row.token, scope, effects, mcp_commands=_commands(scope, found)
-            )
+        edge = await self._journal.step(
+            lambda tx: inviting.accept(tx, row.token, scope, mcp_commands=_commands(scope, found))
         )
         return {
             "status": edge.status,
@@ -148,54 +162,54 @@ class TrustService:
     async def decline(self, token: str) -> Document:
         """Decline an invitation: {status, token}."""
         row = await self._received(token)
-        await self._node.step(lambda db, effects: inviting.decline(db, self._context, row.token, effects))
+        await self._journal.step(lambda tx: inviting.decline(tx, row.token))
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
         """Refuse someone from now on: {status, peer}."""
         user_id = names.user_id(email)
-        await self._node.step(lambda db, effects: granting.block(db, self._context, user_id, effects))
+        await self._journal.step(lambda tx: granting.block(tx, user_id))
         return {"status": "blocked", "peer": user_id}
 
     # --- edges
 
     async def contacts(self) -> Document:
         """Return {trust: […]}."""
-        live = self._node.live()
-        return await self._context.store.read(lambda db: views.trust_rows(db, live))
+        live = self._queries.live()
+        return await self._journal.read(lambda db: views.trust_rows(db, live))
 
     async def name(self, peer: str, alias: str) -> Document:
         """Give a contact a local alias, '' takes it away: {peer, alias}. Raises NotFound, Invalid, Conflict."""
-        user_id = await self._node.user_named(peer)
+        user_id = await self._user_named(peer)
         chosen = aliases.check(alias) if alias else ""
-        await self._node.step(lambda db, effects: granting.set_alias(db, user_id, chosen, effects))
+        await self._journal.step(lambda tx: granting.set_alias(tx, user_id, chosen))
         return {"peer": user_id, "alias": chosen}
 
     async def show(self, peer: str) -> Document:
         """Return the edge that I granted `peer`, with its rules and budgets."""
-        user_id = await self._node.user_named(peer)
-        live = self._node.live()
-        return await self._context.store.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
+        user_id = await self._user_named(peer)
+        live = self._queries.live()
+        return await self._journal.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
 
     async def edit(self, peer: str, request: Mapping[str, Any]) -> Document:
         """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns.
 
         A request that nobody has confirmed changes nothing when it would permit more, and says what that is.
         """
-        user_id = await self._node.user_named(peer)
+        user_id = await self._user_named(peer)
         if request.get("remove_rule") is not None:
             rule = int(request["remove_rule"])
-            await self._node.step(lambda db, _effects: granting.remove_rule(db, user_id, rule))
+            await self._journal.step(lambda tx: granting.remove_rule(tx.db, user_id, rule))
         chosen = _chosen(request)
         if chosen != grants.ScopeInput():
-            edge, verified = await self._context.store.read(lambda db: _edge_and_verified(db, user_id))
+            edge, verified = await self._journal.read(lambda db: _edge_and_verified(db, user_id))
             old = scopes.decode(edge.scope)
             found = await self._installed()
             new = await self._with_checked_paths(
                 grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
             commands = None if chosen.mcp_servers is msgspec.UNSET else _commands(new, found)
-            pinned = await self._context.store.read(lambda db: edges.mcp_servers(db, edge.edge_id))
+            pinned = await self._journal.read(lambda db: edges.mcp_servers(db, edge.edge_id))
             others = any(
                 pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
             )
@@ -205,45 +219,44 @@ class TrustService:
                 return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified)
             if wider:
                 self._confirm(new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id))
-            await self._node.step(
-                lambda db, effects: granting.edit(db, self._context, user_id, new, effects, mcp_commands=commands)
-            )
+            await self._journal.step(lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands))
         return await self.show(peer)
 
     async def set_paused(self, peer: str, *, paused: bool) -> Document:
         """Pause or resume: {status, trust_link_id}."""
-        user_id = await self._node.user_named(peer)
-        edge = await self._node.step(
-            lambda db, effects: granting.set_paused(db, self._context, user_id, effects, paused=paused)
-        )
+        user_id = await self._user_named(peer)
+        edge = await self._journal.step(lambda tx: granting.set_paused(tx, user_id, paused=paused))
         return {"status": edge.status, "trust_link_id": edge.edge_id}
 
     async def revoke(self, peer: str) -> Document:
         """End an edge I granted: {status, trust_link_id}."""
-        user_id = await self._node.user_named(peer)
-        edge = await self._node.step(lambda db, effects: granting.revoke(db, self._context, user_id, effects))
+        user_id = await self._user_named(peer)
+        edge = await self._journal.step(lambda tx: granting.revoke(tx, user_id))
         return {"status": edge.status, "trust_link_id": edge.edge_id}
 
     # --- inside
+
+    async def _user_named(self, name: str) -> str:
+        return await self._journal.read(lambda db: contacts.user_named(db, name))
 
     async def _received(self, text: str) -> rows.Invitation:
         """Find the invitation that a token or a link means, asking the broker for one not yet here."""
         pasted = invitation_life.parse(text)
         token = pasted.token
-        known = await self._context.store.read(lambda db: invitations.get(db, token))
+        known = await self._journal.read(lambda db: invitations.get(db, token))
         if known is None:
-            if isinstance(pasted, invitation_life.Link) and pasted.broker != self._node.settings.broker:
+            if isinstance(pasted, invitation_life.Link) and pasted.broker != self._settings().broker:
                 raise Conflict(
                     f"that invitation is at {pasted.broker}, and you are signed in at "
-                    f"{self._node.settings.broker or 'no broker'}",
+                    f"{self._settings().broker or 'no broker'}",
                     fix=f"run `dispatch login --broker {pasted.broker}`",
                 )
-            await self._node.broker.fetch(token)
+            await self._broker.fetch(token)
         if isinstance(pasted, invitation_life.Link):
             link = pasted
-            await self._context.store.write(lambda db: inviting.open_link(db, link))
-            self._node.changes.note("invitations")
-        return await self._context.store.read(lambda db: inviting.answerable(db, self._context, token))
+            await self._journal.step(lambda tx: inviting.open_link(tx.db, link))
+            self._invited()
+        return await self._journal.read(lambda db: inviting.answerable(db, self._context.clock(), token))
 
     async def installed(self) -> Installed:
         """Return which MCP servers an edge could be given now, and why others could not."""
@@ -256,8 +269,8 @@ class TrustService:
         """
         chosen = _chosen(request)
         found = await self._installed()
-        user_id = await self._node.user_named(peer)
-        edge = await self._context.store.read(lambda db: edges.current(db, user_id, "incoming"))
+        user_id = await self._user_named(peer)
+        edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
         old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
         now = self._context.clock()
         if old is None:
@@ -273,7 +286,7 @@ class TrustService:
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
-        checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._node.folders.facts()))
+        checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
         return msgspec.structs.replace(scope, paths=checked)
 
     def _confirm(
@@ -289,7 +302,7 @@ class TrustService:
             )
 
     async def _fingerprint(self, user_id: str) -> str:
-        contact = await self._context.store.read(lambda db: contacts.get(db, user_id))
+        contact = await self._journal.read(lambda db: contacts.get(db, user_id))
         return str(fingerprints.fingerprint(contact.root)) if contact else ""
 
     def _link(self, broker: str, row: rows.Invitation) -> str:

@@ -11,7 +11,8 @@ from peer.machine.lock import AlreadyRunning, state_lock
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Unavailable
 from peer.steps import granting
-from peer.steps.context import Context, Effects
+from peer.steps.context import Context
+from peer.steps.transaction import Transaction
 from peer.store import connection
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -29,7 +30,7 @@ def revoke(folder: StateFolder, user_id: str) -> dict[str, Any]:
             with closing(connection.connect(folder.store)) as db:
                 try:
                     with connection.writing(db):
-                        edge = granting.revoke(db, context, user_id, Effects())
+                        edge = granting.revoke(Transaction(db, context), user_id)
                 except sqlite3.Error as error:
                     raise connection.as_error(error) from error
     except AlreadyRunning as error:

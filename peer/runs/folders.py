@@ -76,7 +76,7 @@ class RunFolders:
             return NOTHING
         try:
             index = await self._refresh()
-            row = await self._context.store.read(lambda db: receiving.received(db, dispatch_id))
+            row = await self._context.store.read(lambda db: receiving.get_received(db, dispatch_id))
             dispatch = receiving.dispatch_of(row)
             allowed = await self._allowed(dispatch_id)
             return await trio.to_thread.run_sync(index.suggest, dispatch.task, dispatch.project, allowed)
@@ -86,7 +86,7 @@ class RunFolders:
 
     async def _allowed(self, dispatch_id: str) -> tuple[str, ...]:
         def query(db: Any) -> tuple[str, ...]:
-            scope, _ = running.scope_of(db, receiving.received(db, dispatch_id).edge_id)
+            scope, _ = running.scope_of(db, receiving.get_received(db, dispatch_id).edge_id)
             return scope.paths
 
         return await self._context.store.read(query)

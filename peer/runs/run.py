@@ -26,9 +26,10 @@ from peer.machine.settings import Settings
 from peer.protocol.errors import DispatchError, root_of
 from peer.protocol.statements import FileRef
 from peer.runs.returned_files import Returned, take_files
-from peer.runs.start_frame import ANSWER_SECONDS, start_frame
+from peer.runs.start_frame import ANSWER_SECONDS, machine_facts, start_frame
 from peer.steps import running
-from peer.steps.context import Context, Effects
+from peer.steps.journal import Journal
+from peer.steps.transaction import Transaction
 from peer.store import rows
 from peer.trust import scopes
 from sandbox import ending, frames
@@ -57,10 +58,9 @@ class Run:
 
     def __init__(
         self,
-        context: Context,
+        journal: Journal,
         row: rows.Dispatch,
         scope: scopes.Scope,
-        apply: Callable[[Effects], None],
         *,
         gate: GateProof,
         known: Iterable[str],
@@ -68,10 +68,10 @@ class Run:
         """`known`: secrets of this machine that must not leave it, by their value."""
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
-        self._context = context
+        self._journal = journal
+        self._context = context = journal.context
         self._row = row
         self._scope = scope
-        self._apply = apply
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
         self._teller = Redactor(redacts=scope.results == "redacted", known=known)
         self._gate = gate
@@ -109,17 +109,16 @@ class Run:
 
     # --- the life of a run
 
-    async def live(self, brief: Callable[[Any], frames.Start]) -> None:
+    async def live(self, settings: Settings) -> None:
         """Run the agent to its end and store how it ended; a run that was killed stores nothing.
 
-        `brief` reads from the store what the agent is told. Raises nothing: whatever happens to one run, the node and
+        Raises nothing: whatever happens to one run, the node and
         its other runs go on.
         """
         try:
             with self._scope_of_task:
                 try:
-                    start = await self._context.store.read(brief)
-                    start = msgspec.structs.replace(start, gate_proven=self._gate.key)
+                    start = await self._start_frame(settings)
                     self._mcp_commands = {server.name: server.command for server in start.mcp_servers}
                     finished = await self._converse(start)
                 except Exception as raised:
@@ -133,6 +132,14 @@ class Run:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_remove, self._run_dir)
+
+    async def _start_frame(self, settings: Settings) -> frames.Start:
+        context, row, scope = self._context, self._row, self._scope
+        facts = await trio.to_thread.run_sync(machine_facts, context, settings, scope)
+        start = await self._journal.read(
+            lambda db: start_frame(db, context=context, settings=settings, row=row, scope=scope, facts=facts)
+        )
+        return msgspec.structs.replace(start, gate_proven=self._gate.key)
 
     def _broken(self, raised: Exception) -> frames.Finished:
         """Say how a run ended that our own side broke: a full disk, a script that is not there, a defect."""
@@ -193,20 +200,16 @@ class Run:
                     case frames.Started():
                         self._sandbox = frame.sandbox
                         self._gate.key = frame.gate_key or self._gate.key
-                        await self._step(
-                            lambda db, effects: running.started(
-                                db, self._context, self.dispatch_id, self.attempt, effects
-                            )
-                        )
+                        await self._journal.step(lambda tx: running.start(tx, self.dispatch_id, self.attempt))
                     case frames.McpListed():
                         await self._pin(frame)
                     case frames.Call():
                         await self._judge(frame)
                     case frames.CallClosed():
                         closed = frame
-                        await self._step(
-                            lambda db, effects, closed=closed: running.unanswered(  # type: ignore[misc]
-                                db, self.dispatch_id, closed.call_id + self._mark, effects
+                        await self._journal.step(
+                            lambda tx, closed=closed: running.close_unanswered(  # type: ignore[misc]
+                                tx, self.dispatch_id, closed.call_id + self._mark
                             )
                         )
         except FrameError as error:
@@ -217,9 +220,9 @@ class Run:
     async def _pin(self, listed: frames.McpListed) -> None:
         """Remember what a server offered the first time: whatever it offers later, the person is asked about."""
         command = self._mcp_commands.get(listed.server, [])
-        await self._step(
-            lambda db, _effects: running.mcp_listed(
-                db, self.dispatch_id, self.attempt, listed.server, command, listed.tools
+        await self._journal.step(
+            lambda tx: running.pin_mcp_tools(
+                tx.db, self.dispatch_id, self.attempt, listed.server, command, listed.tools
             )
         )
 
@@ -227,7 +230,7 @@ class Run:
         """A call that the scope permits: the edge is looked at anew; one that wants a person waits for the answer."""
         await self._flush()
         error = await self._context.store.read(
-            lambda db: running.still_permitted(db, self._context, self.dispatch_id, self.attempt)
+            lambda db: running.still_permitted(db, self._context.clock(), self.dispatch_id, self.attempt)
         )
         if error is not None:
             await self._send(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=error.message))
@@ -264,7 +267,7 @@ class Run:
             outcome="",
             answer="",
         )
-        await self._step(lambda db, effects: running.ask(db, self._context, item, effects))
+        await self._journal.step(lambda tx: running.ask(tx, item))
 
     async def _note(self, event: dict[str, Any]) -> None:
         event.setdefault("at", self._context.clock())
@@ -292,10 +295,8 @@ class Run:
             with trio.CancelScope(shield=True):
                 shown, told = await trio.to_thread.run_sync(self._teller.events, events)
             try:
-                await self._step(
-                    lambda db, effects: running.record(
-                        db, self._context, self.dispatch_id, self.attempt, _texts(shown), _texts(told), effects
-                    )
+                await self._journal.step(
+                    lambda tx: running.record(tx, self.dispatch_id, self.attempt, _texts(shown), _texts(told))
                 )
             except DispatchError:
                 self._events = events + self._events
@@ -334,16 +335,14 @@ class Run:
         facts = finished.sandbox or self._sandbox
         usage = finished.usage
 
-        def end(db: Any, effects: Effects) -> None:
+        def end(tx: Transaction) -> None:
             if notes:
-                running.record(db, self._context, self.dispatch_id, self.attempt, _texts(notes), [], effects)
+                running.record(tx, self.dispatch_id, self.attempt, _texts(notes), [])
             running.finish(
-                db,
-                self._context,
+                tx,
                 self.dispatch_id,
                 self.attempt,
                 finished.status,
-                effects,
                 files=[FileRef(file.name, file.size, file.digest) for file in files],
                 reply=reply,
                 reason=told,
@@ -362,21 +361,15 @@ class Run:
             for file in files:
                 file.keep()
 
-        await self._step(end)
-
-    async def _step(self, step: Callable[[Any, Effects], None]) -> None:
-        effects = Effects()
-        await self._context.store.write(lambda db: step(db, effects))
-        self._apply(effects)
+        await self._journal.step(end)
 
 
 class Runs:
     """All runs of this node."""
 
-    def __init__(self, context: Context, settings: Callable[[], Settings], apply: Callable[[Effects], None]) -> None:
-        self._context = context
+    def __init__(self, journal: Journal, settings: Callable[[], Settings]) -> None:
+        self._journal = journal
         self._settings = settings
-        self._apply = apply
         self.gate = GateProof()
         self._runs: dict[str, Run] = {}
         self._nursery: trio.Nursery | None = None
@@ -392,14 +385,10 @@ class Runs:
         """Run an accepted dispatch. From here on `kill` finds it, also before its process is there."""
         settings = self._settings()
         known = (settings.model.api_key, settings.token)
-        run = Run(self._context, row, scope, self._apply, gate=self.gate, known=known)
+        run = Run(self._journal, row, scope, gate=self.gate, known=known)
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
-        self._nursery.start_soon(
-            self._live,
-            run,
-            partial(start_frame, context=self._context, settings=settings, row=row, scope=scope),
-        )
+        self._nursery.start_soon(self._live, run, settings)
 
     async def tell(self, dispatch_id: str, frame: frames.Answer | frames.Cancel) -> None:
         """Pass a word on to a run."""
@@ -416,9 +405,9 @@ class Runs:
         for run in list(self._runs.values()):
             run.kill()
 
-    async def _live(self, run: Run, brief: Callable[[Any], frames.Start]) -> None:
+    async def _live(self, run: Run, settings: Settings) -> None:
         try:
-            await run.live(brief)
+            await run.live(settings)
         finally:
             if self._runs.get(run.dispatch_id) is run:
                 del self._runs[run.dispatch_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,11 +25,36 @@ AGENT_PATIENCE = 1.0
 """Seconds that the agent waits longer than that: an answer taken here is always in time over there."""
 
 
+class MachineFacts(NamedTuple):
+    """What a start frame takes from this machine and not from the store. Looking for it takes long: disk and /proc."""
+
+    servers: mcp_servers.Found
+    state_folders: tuple[Path, ...]
+    script: list[frames.ScriptStep]
+
+
+def machine_facts(context: Context, settings: Settings, scope: scopes.Scope) -> MachineFacts:
+    """Look at this machine for a run of this scope. Blocking. Raises Invalid for a script that is none."""
+    own = context.state.path
+    return MachineFacts(granted_candidates(context, scope), all_state_folders(own), _script(settings))
+
+
+def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.Found:
+    """Return the MCP servers that are installed here, none where the scope grants none. Blocking."""
+    return mcp_servers.discover(context.state.path) if scope.mcp_servers else mcp_servers.Found()
+
+
 def start_frame(
-    db: sqlite3.Connection, *, context: Context, settings: Settings, row: rows.Dispatch, scope: scopes.Scope
+    db: sqlite3.Connection,
+    *,
+    context: Context,
+    settings: Settings,
+    row: rows.Dispatch,
+    scope: scopes.Scope,
+    facts: MachineFacts,
 ) -> frames.Start:
     """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
-    # A cancel may have been committed between the accept and this run's registration.
+    # A cancel may commit before the run is registered.
     running.current(db, row.dispatch_id, row.attempt)
     dispatch: Dispatch = receiving.dispatch_of(row)
     _, rules = running.scope_of(db, row.edge_id)
@@ -40,7 +66,7 @@ def start_frame(
         task=dispatch.task,
         run_dir=str(context.state.runs / row.dispatch_id / str(row.attempt)),
         runtime=settings.runtime,
-        script=_script(settings),
+        script=facts.script,
         background=dispatch.background or None,
         deliverable=dispatch.deliverable or None,
         links=list(dispatch.links),
@@ -50,7 +76,7 @@ def start_frame(
             for item in dispatches.files(db, row.dispatch_id, "attachment")
         ],
         tools=list(scope.tools),
-        mcp_servers=granted_servers(db, context, row),
+        mcp_servers=granted_servers(db, facts.servers, row),
         mcp_refused=own_names.TOOLS,
         paths=list(scope.paths),
         approval=scope.approval,
@@ -62,21 +88,19 @@ def start_frame(
             output_bytes=scope.budget.output_bytes,
         ),
         cwd=row.cwd or None,
-        protected=[str(path) for path in all_state_folders(context.state.path)],
+        protected=[str(path) for path in facts.state_folders],
         model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
 
 
-def granted_servers(db: sqlite3.Connection, context: Context, row: rows.Dispatch) -> list[frames.McpServer]:
+def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:
     """Return the MCP servers of a dispatch's edge, ready to start, each exactly as it was granted.
 
-    Raises Forbidden for one that is gone, cannot be used or is not what was granted any more.
+    `found`: those that are installed here now. Raises Forbidden for one that is gone, cannot be used or is not what was
+    granted any more.
     """
     scope, _ = running.scope_of(db, row.edge_id)
-    if not scope.mcp_servers:
-        return []
-    found = mcp_servers.discover(context.state.path)
     pinned = edges.mcp_servers(db, row.edge_id)
     servers = []
     for name in scope.mcp_servers:

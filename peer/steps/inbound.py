@@ -29,7 +29,8 @@ from peer.protocol.statements import (
     open_statement,
 )
 from peer.steps import granting, inviting, receiving, sending
-from peer.steps.context import Context, Effects
+from peer.steps.context import Context
+from peer.steps.transaction import Transaction
 from peer.store import contacts, outbox, rows
 
 KEPT_MS = 8 * 86_400_000
@@ -39,11 +40,11 @@ MAX_REMEMBERED = 500_000
 """Statements of one device remembered at a time, about 100 MB. A run brings twenty batches of events a second at most;
 beyond this the device must wait until the oldest are forgotten, and nobody else is held up."""
 
-Handler = Callable[[sqlite3.Connection, Context, Signed, Effects], Answer]
+Handler = Callable[[Transaction, Signed], Answer]
 
 
-def _invitation_answer(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
-    return inviting.on_answer(db, context, signed.raw, effects)
+def _invitation_answer(tx: Transaction, signed: Signed) -> Answer:
+    return inviting.on_answer(tx, signed.raw)
 
 
 HANDLERS: Final[dict[type[Addressed], Handler]] = {
@@ -60,69 +61,65 @@ HANDLERS: Final[dict[type[Addressed], Handler]] = {
 }
 
 
-def take(db: sqlite3.Connection, context: Context, device: str, raw: bytes, effects: Effects) -> Answer:
+def take(tx: Transaction, device: str, raw: bytes) -> Answer:
     """Take in what the connected `device` sent; a step (one transaction). Never raises DispatchError."""
     try:
         signed = open_statement(raw)
-        letter = signed.statement
-        if not isinstance(letter, Addressed):
+        statement = signed.statement
+        if not isinstance(statement, Addressed):
             raise Invalid("a statement of this type is not sent by courier", fix="update dispatch on both machines")
-        _check_issuer(db, device, letter)
-        _check_audience(context, letter)
+        _check_issuer(tx.db, device, statement)
+        _check_audience(tx.context, statement)
     except DispatchError as error:
         # Not remembered: the id inside is not its issuer's word until all of the above holds.
         return answer_of(error)
-    return _once(db, context, signed, effects)
+    return _once(tx, signed)
 
 
-def _check_issuer(db: sqlite3.Connection, device: str, letter: Addressed) -> None:
+def _check_issuer(db: sqlite3.Connection, device: str, statement: Addressed) -> None:
     """The device that signed is the one at the other end, and is pinned as this user's."""
-    if letter.issuer_device != device:
+    if statement.issuer_device != device:
         raise Forbidden(
             "the statement is by another device than the one that brings it", fix="send it from the one that signed it"
         )
     pinned = contacts.device(db, device)
-    if pinned is None or pinned.user_id != letter.issuer_user:
+    if pinned is None or pinned.user_id != statement.issuer_user:
         raise Forbidden("the device is not known as that user's", fix="invite them from it: `dispatch invite EMAIL`")
-    if contacts.is_blocked(db, letter.issuer_user):
+    if contacts.is_blocked(db, statement.issuer_user):
         raise Forbidden("blocked", fix="only they can undo it")
 
 
-def _check_audience(context: Context, letter: Addressed) -> None:
+def _check_audience(context: Context, statement: Addressed) -> None:
     me = context.identity
-    if letter.audience_user != me.user_id or letter.audience_device != me.device:
+    if statement.audience_user != me.user_id or statement.audience_device != me.device:
         raise Forbidden("the statement is not addressed to this device", fix="send it to the device that it names")
 
 
-def _once(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
-    letter: Addressed = signed.statement
-    known = outbox.seen(db, letter.issuer_device, letter.id)
+def _once(tx: Transaction, signed: Signed) -> Answer:
+    statement: Addressed = signed.statement
+    known = outbox.seen(tx.db, statement.issuer_device, statement.id)
     if known is not None:
         if known.digest != signed.digest:
             return answer_of(Conflict("another statement has this id", fix="send it again"))
         return Answer(known.code, known.message, known.fix)
-    if outbox.remembered(db, letter.issuer_device) >= MAX_REMEMBERED:
+    if outbox.remembered(tx.db, statement.issuer_device) >= MAX_REMEMBERED:
         return Answer(503, "too many statements of this device in a few days", "it is taken in later")
-    db.execute("SAVEPOINT effect")
-    before = Effects(**{name: type(value)(value) for name, value in vars(effects).items()})
     try:
-        answer = HANDLERS[type(letter)](db, context, signed, effects)
+        with tx.savepoint() as part:
+            answer = HANDLERS[type(statement)](part, signed)
     except DispatchError as error:
-        db.execute("ROLLBACK TO effect")
-        vars(effects).update(vars(before))
         answer = answer_of(error)
-    db.execute("RELEASE effect")
     if answer.final:
         outbox.remember(
-            db,
+            tx.db,
             rows.Seen(
-                letter.issuer_device,
-                letter.id,
+                statement.issuer_device,
+                statement.id,
                 signed.digest,
                 answer.code,
                 answer.message,
                 answer.fix,
-                context.clock(),
+                tx.now,
             ),
         )
     return answer

@@ -28,7 +28,8 @@ from peer.protocol.statements import (
     open_as,
     open_statement,
 )
-from peer.steps.context import Context, Effects
+from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
+from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, outbox, rows
 from peer.trust import edges as edge_life
 from peer.trust import invitations as invitation_life
@@ -63,33 +64,33 @@ def vouched_devices(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, 
     return device_set, signed
 
 
-def invite(db: sqlite3.Connection, context: Context, user_id: str) -> Invited:
+def invite(tx: Transaction, user_id: str) -> Invited:
     """Make an invitation, or return the one that is open. Raises Invalid, Conflict, Forbidden."""
-    if user_id == context.identity.user_id:
+    if user_id == tx.context.identity.user_id:
         raise Invalid("you cannot invite yourself", fix="name somebody else's e-mail address")
-    if contacts.is_blocked(db, user_id):
+    if contacts.is_blocked(tx.db, user_id):
         raise Forbidden(f"you blocked {user_id}", fix="nothing was sent")
-    edge = edges.current(db, user_id, "outgoing")
+    edge = edges.current(tx.db, user_id, "outgoing")
     if edge is not None and edge.status in ("active", "paused"):
         raise Conflict(
             f"{user_id} has granted you a trust edge already", fix=f"dispatch to them: `dispatch send {user_id} '…'`"
         )
-    now = context.clock()
-    if (known := invitations.open_to(db, user_id, now)) is not None:
+    now = tx.now
+    if (known := invitations.open_to(tx.db, user_id, now)) is not None:
         return Invited(known, fresh=False)
-    signed = context.sign(
+    signed = tx.context.sign(
         Invitation,
         created=now,
         audience_user=user_id,
         expires=now + invitation_life.LIFETIME_MS,
-        device_set=context.identity.device_set,
+        device_set=tx.context.identity.device_set,
     )
     row = rows.Invitation(
         token=signed.statement.id,
         direction="sent",
         peer=user_id,
         raw=signed.raw,
-        secret=context.random(invitation_life.SECRET_BYTES),
+        secret=tx.context.random(invitation_life.SECRET_BYTES),
         verified=0,
         status="open",
         emailed=0,
@@ -97,11 +98,11 @@ def invite(db: sqlite3.Connection, context: Context, user_id: str) -> Invited:
         created=now,
         expires=signed.statement.expires,
     )
-    invitations.add(db, row)
+    invitations.add(tx.db, row)
     return Invited(row, fresh=True)
 
 
-def withdrawable(db: sqlite3.Connection, token: str) -> None:
+def check_withdrawable(db: sqlite3.Connection, token: str) -> None:
     """Raise NotFound, Conflict or Gone for what is no open invitation of mine."""
     invitation_life.next_state(_known(db, token, "sent").status, "withdraw")
 
@@ -116,68 +117,68 @@ def withdraw(db: sqlite3.Connection, token: str) -> None:
         invitations.set_status(db, token, invitation_life.next_state(row.status, "withdraw"))
 
 
-def discard(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
+def discard(tx: Transaction, token: str) -> None:
     """Withdraw an invitation that the broker perhaps never got; it is told as soon as it can be."""
-    withdraw(db, token)
-    invitations.queue_broker_write(db, "withdraw", token, b"", context.clock())
-    effects.broker = True
+    withdraw(tx.db, token)
+    invitations.queue_broker_write(tx.db, "withdraw", token, b"", tx.now)
+    tx.note(BrokerWriteQueued())
 
 
-def learned_withdrawn(db: sqlite3.Connection, token: str) -> None:
+def reconcile_withdrawn(db: sqlite3.Connection, token: str) -> None:
     """The broker says that an invitation of mine is withdrawn, where this device stopped before it had noted it."""
     row = invitations.get(db, token)
     if row is not None and (row.direction, row.status) == ("sent", "open"):
         withdraw(db, token)
 
 
-def received(db: sqlite3.Connection, context: Context, raw: bytes) -> rows.Invitation | None:
+def take_in(tx: Transaction, raw: bytes) -> rows.Invitation | None:
     """Take in an invitation that the broker holds for me; None when it is not one for me, or from someone blocked."""
-    letter, signed = open_as(Invitation, raw)
-    vouched_devices(letter.device_set, letter)
-    if letter.audience_user != context.identity.user_id or contacts.is_blocked(db, letter.issuer_user):
+    statement, signed = open_as(Invitation, raw)
+    vouched_devices(statement.device_set, statement)
+    if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
         return None
-    if letter.expires - letter.created > invitation_life.LIFETIME_MS:
+    if statement.expires - statement.created > invitation_life.LIFETIME_MS:
         raise Invalid("an invitation that lives longer than 7 days")
-    now = context.clock()
-    if letter.created > now + MAX_AHEAD_MS:
+    now = tx.now
+    if statement.created > now + MAX_AHEAD_MS:
         raise Invalid("an invitation from the future", fix="set the clocks of both machines")
-    known = invitations.get(db, letter.id)
+    known = invitations.get(tx.db, statement.id)
     if known is not None and known.raw != signed.raw:
         raise Conflict("another invitation has this token", fix="do not trust this invitation")
-    if known is None and invitations.count_open_received(db, now) >= MAX_OPEN:
+    if known is None and invitations.count_open_received(tx.db, now) >= MAX_OPEN:
         raise RateLimited(
             f"{MAX_OPEN} invitations wait for an answer already", fix="answer some: `dispatch invitations`"
         )
     row = rows.Invitation(
-        token=letter.id,
+        token=statement.id,
         direction="received",
-        peer=letter.issuer_user,
+        peer=statement.issuer_user,
         raw=signed.raw,
         secret=b"",
         verified=0,
         status="open",
         emailed=0,
         dev_link="",
-        created=letter.created,
-        expires=letter.expires,
+        created=statement.created,
+        expires=statement.expires,
     )
-    invitations.add(db, row)
-    return invitations.get(db, letter.id)
+    invitations.add(tx.db, row)
+    return invitations.get(tx.db, statement.id)
 
 
-def withdrawn(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
+def on_withdrawn(tx: Transaction, token: str) -> None:
     """An invitation to me was taken back: it cannot be answered any more, and an answer that crossed means nothing."""
-    row = invitations.get(db, token)
+    row = invitations.get(tx.db, token)
     if row is None or row.direction != "received":
         return
     if row.status == "open":
-        invitations.set_status(db, token, invitation_life.next_state("open", "withdraw"))
-        effects.invitations_changed = True
-    edge = edges.by_invitation(db, token)
+        invitations.set_status(tx.db, token, invitation_life.next_state("open", "withdraw"))
+        tx.note(InvitationsChanged())
+    edge = edges.by_invitation(tx.db, token)
     if edge is not None and edge.status == "offered":
-        edges.decline_offer(db, edge.edge_id, context.clock())
-        outbox.purge_edge(db, edge.edge_id)
-        effects.contacts_changed = True
+        edges.decline_offer(tx.db, edge.edge_id, tx.now)
+        outbox.purge_edge(tx.db, edge.edge_id)
+        tx.note(PeopleChanged())
 
 
 def open_link(db: sqlite3.Connection, link: invitation_life.Link) -> rows.Invitation:
@@ -188,19 +189,17 @@ def open_link(db: sqlite3.Connection, link: invitation_life.Link) -> rows.Invita
     return _known(db, link.token, "received")
 
 
-def answerable(db: sqlite3.Connection, context: Context, token: str) -> rows.Invitation:
+def answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitation:
     """Return a received invitation that can still be answered. Raises NotFound, Conflict, Gone."""
     row = _known(db, token, "received")
-    invitation_life.check_open(row.status, expires=row.expires, now=context.clock())
+    invitation_life.check_open(row.status, expires=row.expires, now=now)
     return row
 
 
 def accept(
-    db: sqlite3.Connection,
-    context: Context,
+    tx: Transaction,
     token: str,
     scope: scopes.Scope,
-    effects: Effects,
     *,
     mcp_commands: Mapping[str, str] | None = None,
 ) -> rows.Edge:
@@ -210,25 +209,25 @@ def accept(
 
     Raises NotFound, Conflict, Gone; Forbidden where the inviter's root is not the one pinned before.
     """
-    row = answerable(db, context, token)
+    row = answerable(tx.db, tx.now, token)
     invitation, signed = open_as(Invitation, row.raw)
     device_set, device_set_signed = vouched_devices(invitation.device_set, invitation)
-    now = context.clock()
-    existing = edges.current(db, invitation.issuer_user, "incoming")
+    now = tx.now
+    existing = edges.current(tx.db, invitation.issuer_user, "incoming")
     if existing is not None and existing.status in edges.OPEN:
         raise Conflict(
             f"{invitation.issuer_user} may dispatch to you already",
             fix=f"change what is permitted: `dispatch trust edit {invitation.issuer_user}`",
         )
-    _pin(db, device_set, device_set_signed, verified=bool(row.verified), now=now)
-    my_digest = hashlib.sha256(context.identity.device_set).digest()
+    _pin(tx.db, device_set, device_set_signed, verified=bool(row.verified), now=now)
+    my_digest = hashlib.sha256(tx.context.identity.device_set).digest()
     proof = (
         invitation_life.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
         if row.secret
         else b""
     )
-    edge_id = context.new_id()
-    acceptance = context.letter(
+    edge_id = tx.context.new_id()
+    acceptance = tx.context.sign_for(
         Acceptance,
         invitation.issuer_user,
         invitation.issuer_device,
@@ -236,16 +235,16 @@ def accept(
         invitation_digest=signed.digest,
         edge_id=edge_id,
         scope=scopes.encode_summary(scopes.summary(scope)),
-        device_set=context.identity.device_set,
+        device_set=tx.context.identity.device_set,
         proof=proof,
     )
     edges.add(
-        db,
+        tx.db,
         rows.Edge(
             edge_id=edge_id,
             direction="incoming",
             user_id=invitation.issuer_user,
-            device=context.identity.device,
+            device=tx.context.identity.device,
             status="offered",
             scope=scopes.encode(scope).decode(),
             invitation_id=token,
@@ -254,175 +253,144 @@ def accept(
             changed=now,
         ),
     )
-    edges.pin_mcp_servers(db, edge_id, mcp_commands or {})
-    invitations.set_status(db, token, invitation_life.next_state("open", "accept"))
-    _queue_answer(db, device_set, token, "accepted", acceptance, now)
-    outbox.put(
-        db,
-        device=invitation.issuer_device,
-        kind="acceptance",
-        raw=acceptance.raw,
-        now=now,
-        priority=0,
-        ordering=edge_id,
-        edge_id=edge_id,
-    )
-    effects.broker = effects.contacts_changed = True
-    effects.wake.add(invitation.issuer_device)
-    made = edges.get(db, edge_id)
+    edges.pin_mcp_servers(tx.db, edge_id, mcp_commands or {})
+    invitations.set_status(tx.db, token, invitation_life.next_state("open", "accept"))
+    _queue_answer(tx.db, device_set, token, "accepted", acceptance, now)
+    tx.post(acceptance, edge_id=edge_id)
+    tx.note(BrokerWriteQueued())
+    tx.note(PeopleChanged())
+    made = edges.get(tx.db, edge_id)
     assert made is not None
     return made
 
 
-def decline(db: sqlite3.Connection, context: Context, token: str, effects: Effects) -> None:
+def decline(tx: Transaction, token: str) -> None:
     """Tell the inviter that there will be no edge. Raises NotFound, Conflict, Gone."""
-    refuse(db, context, answerable(db, context, token), effects)
+    refuse(tx, answerable(tx.db, tx.now, token))
 
 
-def refuse(db: sqlite3.Connection, context: Context, row: rows.Invitation, effects: Effects) -> None:
+def refuse(tx: Transaction, row: rows.Invitation) -> None:
     """Decline an open invitation and queue the word of it."""
     invitation, signed = open_as(Invitation, row.raw)
-    letter = context.letter(
+    statement = tx.context.sign_for(
         Decline,
         invitation.issuer_user,
         invitation.issuer_device,
         invitation_id=invitation.id,
         invitation_digest=signed.digest,
     )
-    invitations.set_status(db, row.token, invitation_life.next_state("open", "decline"))
+    invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
     device_set, _ = vouched_devices(invitation.device_set, invitation)
-    _queue_answer(db, device_set, row.token, "declined", letter, context.clock())
-    effects.broker = True
+    _queue_answer(tx.db, device_set, row.token, "declined", statement, tx.now)
+    tx.note(BrokerWriteQueued())
 
 
-def on_answer(db: sqlite3.Connection, context: Context, raw: bytes, effects: Effects) -> Answer:
-    """An invitation of mine was answered: the same letter may come by broker, by courier, or by both."""
+def on_answer(tx: Transaction, raw: bytes) -> Answer:
+    """An invitation of mine was answered: the same statement may come by broker, by courier, or by both."""
     signed = open_statement(raw)
-    letter = signed.statement
-    if not isinstance(letter, Acceptance | Decline):
+    statement = signed.statement
+    if not isinstance(statement, Acceptance | Decline):
         raise Invalid("an acceptance or a decline belongs here")
-    me = context.identity
-    if letter.audience_user != me.user_id or letter.audience_device != me.device:
-        raise Forbidden("that letter is not addressed to this device", fix="")
-    row = _known(db, letter.invitation_id, "sent")
-    if hashlib.sha256(row.raw).digest() != letter.invitation_digest:
+    me = tx.context.identity
+    if statement.audience_user != me.user_id or statement.audience_device != me.device:
+        raise Forbidden("that statement is not addressed to this device", fix="")
+    row = _known(tx.db, statement.invitation_id, "sent")
+    if hashlib.sha256(row.raw).digest() != statement.invitation_digest:
         raise Invalid("that answers another invitation than the one that was sent", fix="")
-    if letter.issuer_user != row.peer:
+    if statement.issuer_user != row.peer:
         raise Forbidden(f"that invitation went to {row.peer}", fix="")
-    if isinstance(letter, Decline):
-        return _declined(db, row, effects)
-    return _accepted(db, context, row, letter, signed, effects)
+    if isinstance(statement, Decline):
+        return _declined(tx, row)
+    return _accepted(tx, row, statement, signed)
 
 
-def _declined(db: sqlite3.Connection, row: rows.Invitation, effects: Effects) -> Answer:
+def _declined(tx: Transaction, row: rows.Invitation) -> Answer:
     if row.status == "open":
-        invitations.set_status(db, row.token, invitation_life.next_state("open", "decline"))
-        effects.contacts_changed = True
+        invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
+        tx.note(PeopleChanged())
     return Answer(200)
 
 
 def _accepted(
-    db: sqlite3.Connection,
-    context: Context,
+    tx: Transaction,
     row: rows.Invitation,
-    letter: Acceptance,
+    statement: Acceptance,
     signed: Signed,
-    effects: Effects,
 ) -> Answer:
-    known = edges.get(db, letter.edge_id)
+    known = edges.get(tx.db, statement.edge_id)
     if known is not None:
         if known.acceptance != signed.raw:
             raise Conflict("another acceptance has this edge id", fix="")
         return Answer(200, "known")
-    now = context.clock()
-    if row.status == "expired" and letter.created < row.expires:
+    now = tx.now
+    if row.status == "expired" and statement.created < row.expires:
         pass  # accepted in time, learned late
     else:
         invitation_life.next_state(row.status, "accept")
-    device_set, device_set_signed = vouched_devices(letter.device_set, letter)
-    scopes.decode_summary(letter.scope)
+    device_set, device_set_signed = vouched_devices(statement.device_set, statement)
+    scopes.decode_summary(statement.scope)
     verified = False
-    if letter.proof:
+    if statement.proof:
         if not invitation_life.proven(
-            letter.proof,
+            statement.proof,
             row.secret,
-            invitation_digest=letter.invitation_digest,
+            invitation_digest=statement.invitation_digest,
             device_set_digest=device_set_signed.digest,
         ):
             raise Forbidden("the acceptance does not prove that it was made with the link that you shared", fix="")
         verified = True
-    _pin(db, device_set, device_set_signed, verified=verified, now=now)
+    _pin(tx.db, device_set, device_set_signed, verified=verified, now=now)
     edges.add(
-        db,
+        tx.db,
         rows.Edge(
-            edge_id=letter.edge_id,
+            edge_id=statement.edge_id,
             direction="outgoing",
-            user_id=letter.issuer_user,
-            device=letter.issuer_device,
+            user_id=statement.issuer_user,
+            device=statement.issuer_device,
             status="active",
-            scope=letter.scope,
+            scope=statement.scope,
             invitation_id=row.token,
             acceptance=signed.raw,
             created=now,
             changed=now,
         ),
     )
-    invitations.set_status(db, row.token, "accepted")
-    confirmation = context.letter(
+    invitations.set_status(tx.db, row.token, "accepted")
+    confirmation = tx.context.sign_for(
         Confirmation,
-        letter.issuer_user,
-        letter.issuer_device,
-        edge_id=letter.edge_id,
+        statement.issuer_user,
+        statement.issuer_device,
+        edge_id=statement.edge_id,
         acceptance_digest=signed.digest,
-        device_set=context.identity.device_set,
+        device_set=tx.context.identity.device_set,
     )
-    outbox.put(
-        db,
-        device=letter.issuer_device,
-        kind="confirmation",
-        raw=confirmation.raw,
-        now=now,
-        priority=0,
-        ordering=letter.edge_id,
-        edge_id=letter.edge_id,
-    )
-    effects.wake.add(letter.issuer_device)
-    effects.contacts_changed = True
+    tx.post(confirmation, edge_id=statement.edge_id)
+    tx.note(PeopleChanged())
     return Answer(200)
 
 
-def on_confirmation(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_confirmation(tx: Transaction, signed: Signed) -> Answer:
     """The inviter has my acceptance and pinned my devices: the edge is in force."""
-    letter: Confirmation = signed.statement
-    edge = edges.get(db, letter.edge_id)
-    if edge is None or edge.direction != "incoming" or edge.user_id != letter.issuer_user:
+    statement: Confirmation = signed.statement
+    edge = edges.get(tx.db, statement.edge_id)
+    if edge is None or edge.direction != "incoming" or edge.user_id != statement.issuer_user:
         raise NotFound("no such edge", fix="")
-    if hashlib.sha256(edge.acceptance).digest() != letter.acceptance_digest:
+    if hashlib.sha256(edge.acceptance).digest() != statement.acceptance_digest:
         raise Conflict("that confirms another acceptance than the one that was made", fix="")
     if edge.status != "offered":
         return Answer(200, f"the edge is {edge.status}")
-    device_set, device_set_signed = vouched_devices(letter.device_set, letter)
-    _pin(db, device_set, device_set_signed, verified=False, now=context.clock())
-    edges.set_status(db, edge.edge_id, edge_life.next_status("offered", "confirm"), context.clock())
+    device_set, device_set_signed = vouched_devices(statement.device_set, statement)
+    _pin(tx.db, device_set, device_set_signed, verified=False, now=tx.now)
+    edges.set_status(tx.db, edge.edge_id, edge_life.next_status("offered", "confirm"), tx.now)
     offered, _ = open_as(Acceptance, edge.acceptance)
     told = scopes.encode_summary(scopes.summary(scopes.decode(edge.scope)))
     if told != offered.scope:
         # The scope was edited while the edge was only offered.
-        change = context.letter(
-            EdgeChange, edge.user_id, letter.issuer_device, edge_id=edge.edge_id, edge_status="active", scope=told
+        change = tx.context.sign_for(
+            EdgeChange, edge.user_id, statement.issuer_device, edge_id=edge.edge_id, edge_status="active", scope=told
         )
-        outbox.put(
-            db,
-            device=letter.issuer_device,
-            kind="edge-change",
-            raw=change.raw,
-            now=context.clock(),
-            priority=0,
-            ordering=edge.edge_id,
-            edge_id=edge.edge_id,
-        )
-        effects.wake.add(letter.issuer_device)
-    effects.contacts_changed = True
+        tx.post(change, edge_id=edge.edge_id)
+    tx.note(PeopleChanged())
     return Answer(200)
 
 
@@ -450,10 +418,10 @@ def _pin(db: sqlite3.Connection, device_set: DeviceSet, signed: Signed, *, verif
 
 
 def _queue_answer(
-    db: sqlite3.Connection, device_set: DeviceSet, token: str, kind: str, letter: Signed, now: int
+    db: sqlite3.Connection, device_set: DeviceSet, token: str, kind: str, statement: Signed, now: int
 ) -> None:
     # Sealed once and stored sealed: the broker takes the same bytes again and refuses others.
-    sealed = {device.device: seal(letter.raw, device.sealing_key) for device in device_set.devices}
+    sealed = {device.device: seal(statement.raw, device.sealing_key) for device in device_set.devices}
     invitations.queue_broker_write(db, kind, token, codec.encode(sealed), now)
 
 

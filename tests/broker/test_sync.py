@@ -14,6 +14,7 @@ from peer.broker import sync
 from peer.broker.sync import BrokerSync
 from peer.machine.settings import Settings
 from peer.protocol.errors import NotSignedIn
+from peer.steps.journal import Journal
 
 URL = "http://127.0.0.1:1"
 
@@ -51,9 +52,9 @@ async def test_a_sign_out_ends_the_waiting_for_invitations(monkeypatch: pytest.M
     settings = [Settings(broker=URL, token="first")]
     kept: list[str] = []
     context: Any = SimpleNamespace(identity=None)  # without a store: nothing is to be learned
-    link = BrokerSync(context, lambda: settings[-1], kept.append, list, lambda _: None)
+    link = BrokerSync(Journal(context, lambda _: None), lambda: settings[-1], kept.append, list)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(link._again_and_again, link._learning)
+        nursery.start_soon(link._retry_forever, link._poll_invitations)
         await broker.asked.wait()
         settings.append(Settings(broker=URL, token=""))
         link.reload()

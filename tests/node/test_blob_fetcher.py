@@ -19,6 +19,7 @@ from peer.node.delivery import FIRST_REST, BlobFetcher
 from peer.protocol.errors import Unavailable
 from peer.protocol.statements import FileRef
 from peer.steps.context import Context
+from peer.steps.journal import Journal
 from peer.store.database import Store
 from tests.steps.people import Clock, Person, connect, send
 
@@ -60,7 +61,7 @@ class Recipient:
             if device in self.away:
                 raise Unavailable("away")
 
-        return BlobFetcher(opened, cast(MeshHost, None), lambda _effects: None, connected)
+        return BlobFetcher(Journal(opened, lambda _: None), cast(MeshHost, None), connected)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 def buried(alice: Person, bob: Person, _carol: Person, _known: str) -> dict[str, Any]:
     dispatch_id = names.uuid7(alice.context.clock(), alice.random(10))
-    raw = alice.context.letter(Cancel, bob.user, bob.device, dispatch_id=dispatch_id).raw
+    raw = alice.context.sign_for(Cancel, bob.user, bob.device, dispatch_id=dispatch_id).raw
     assert bob.receive(alice, raw).code == 200
     return {"id": dispatch_id}
 
@@ -70,7 +70,7 @@ def judged(folder: Path, wrong: set[str]) -> Answer:
         edge_id = bob.row(known).edge_id
         now = clock()
         fields: dict[str, Any] = {"edge_id": edge_id, "task": "say more", "expires": now + 3_600_000}
-        letter = alice.context.letter(Dispatch, bob.user, bob.device, **fields).statement
+        letter = alice.context.sign_for(Dispatch, bob.user, bob.device, **fields).statement
         changes: dict[str, Any] = {}
         for name in reversed(CASES):
             if name in wrong:

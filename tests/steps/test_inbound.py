@@ -32,7 +32,7 @@ def four(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person, Person, Person
 def word(author: Person, to: Person, **changes: Any) -> bytes:
     """A cancellation of a dispatch that never was, which anybody's device may send, signed with any fields."""
     unknown = names.uuid7(author.context.clock(), author.random(10))
-    letter: Addressed = author.context.letter(Cancel, to.user, to.device, dispatch_id=unknown).statement
+    letter: Addressed = author.context.sign_for(Cancel, to.user, to.device, dispatch_id=unknown).statement
     return sign_by_device(dataclasses.replace(letter, **changes), author.context.identity.seed).raw
 
 
@@ -74,7 +74,7 @@ def test_somebody_blocked_says_nothing(four: tuple[Clock, Person, Person, Person
     """Seen to fail without the look at who is blocked: her cancellations were remembered on."""
     _, bob, _, mallory, _ = four
     assert bob.receive(mallory, word(mallory, bob)).code == 200
-    bob.step(lambda db, context, effects: granting.block(db, context, mallory.user, effects))
+    bob.step(lambda tx: granting.block(tx, mallory.user))
     before = bob.dump()
     assert bob.receive(mallory, word(mallory, bob)).code == 403
     assert bob.dump() == before

@@ -20,6 +20,7 @@ from peer.protocol.statements import (
     sign_by_root,
 )
 from peer.steps import granting, inviting, sending
+from peer.steps.effects import Effects, PeopleChanged
 from peer.steps.sending import Draft
 from peer.store import contacts, edges, invitations
 from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
@@ -33,12 +34,12 @@ def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
 
 def accept(person: Person, token: str) -> bytes:
     """Accept an invitation; return the signed acceptance."""
-    edge = person.step(lambda db, context, effects: inviting.accept(db, context, token, READ_ONLY, effects))
+    edge = person.step(lambda tx: inviting.accept(tx, token, READ_ONLY))
     return edge.acceptance
 
 
 def answer(person: Person, raw: bytes) -> int:
-    return person.step(lambda db, context, effects: inviting.on_answer(db, context, raw, effects)).code
+    return person.step(lambda tx: inviting.on_answer(tx, raw)).code
 
 
 def resigned(person: Person, raw: bytes, **changes: Any) -> bytes:
@@ -85,7 +86,7 @@ def test_an_invitation_is_answered_once(pair: tuple[Clock, Person, Person]) -> N
     with pytest.raises(Conflict):
         accept(bob, token)
     with pytest.raises(Conflict):
-        bob.step(lambda db, context, effects: inviting.decline(db, context, token, effects))
+        bob.step(lambda tx: inviting.decline(tx, token))
     assert answer(alice, raw) == answer(alice, raw) == 200
     assert len(edges.every(alice.db)) == 1
     with pytest.raises(Conflict):
@@ -128,7 +129,7 @@ def test_a_link_for_another_invitation_is_refused(tmp_path: Path) -> None:
         assert row is not None
         wrong = Link("http://127.0.0.1", token, bytes(32), bytes(32))
         with pytest.raises(Invalid, match="not the one"):
-            bob.step(lambda db, _context, _effects: inviting.open_link(db, wrong))
+            bob.step(lambda tx: inviting.open_link(tx.db, wrong))
         assert not invitations.get(bob.db, token).verified  # type: ignore[union-attr]
 
 
@@ -137,9 +138,9 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
         connect(alice, bob)
         (tmp_path / "elsewhere").mkdir()
         with people(tmp_path / "elsewhere", "alice") as (_, impostor):
-            made = impostor.step(lambda db, context, _: inviting.invite(db, context, bob.user))
-            bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
-            bob.step(lambda db, context, _: inviting.received(db, context, made.row.raw))
+            made = impostor.step(lambda tx: inviting.invite(tx, bob.user))
+            bob.step(lambda tx: granting.revoke(tx, alice.user))
+            bob.step(lambda tx: inviting.take_in(tx, made.row.raw))
             with pytest.raises(Forbidden, match="another root key"):
                 accept(bob, made.row.token)
         assert contacts.get(bob.db, alice.user).root == alice.context.identity.root  # type: ignore[union-attr]
@@ -147,10 +148,10 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
 
 def test_invitations_for_somebody_else_or_from_somebody_blocked_are_ignored(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
-        made = alice.step(lambda db, context, _: inviting.invite(db, context, bob.user))
-        assert carol.step(lambda db, context, _: inviting.received(db, context, made.row.raw)) is None
-        bob.step(lambda db, context, effects: granting.block(db, context, alice.user, effects))
-        assert bob.step(lambda db, context, _: inviting.received(db, context, made.row.raw)) is None
+        made = alice.step(lambda tx: inviting.invite(tx, bob.user))
+        assert carol.step(lambda tx: inviting.take_in(tx, made.row.raw)) is None
+        bob.step(lambda tx: granting.block(tx, alice.user))
+        assert bob.step(lambda tx: inviting.take_in(tx, made.row.raw)) is None
 
 
 def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
         connect(alice, carol)
 
         def call(person: Person, alias: str) -> None:
-            alice.step(lambda db, _context, effects: granting.set_alias(db, person.user, alias, effects))
+            alice.step(lambda tx: granting.set_alias(tx, person.user, alias))
 
         call(bob, "Bo")
         with pytest.raises(Conflict, match=bob.user):
@@ -176,58 +177,58 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
     """Seen to fail with the revocation purged, and with blocked devices never connected to again, or for ever."""
     _, alice, bob = pair
     connect(alice, bob)
-    change = bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=True))
-    bob.step(lambda db, context, effects: granting.block(db, context, alice.user, effects))
+    change = bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
+    bob.step(lambda tx: granting.block(tx, alice.user))
     assert [item.kind for item in bob.waiting(alice)] == ["revocation"]
     assert contacts.owed_to_blocked(bob.db) == [alice.device]
     assert contacts.devices(bob.db) == []
-    bob.effects.contacts_changed = False
+    bob.effects = Effects()
     assert [(kind, answer.code) for kind, answer in bob.deliver(alice)] == [("revocation", 200)]
     assert edges.get(alice.db, change.edge_id).status == "revoked"  # type: ignore[union-attr]
-    assert contacts.owed_to_blocked(bob.db) == [] and bob.effects.contacts_changed
+    assert contacts.owed_to_blocked(bob.db) == [] and PeopleChanged() in bob.effects
     # What she still says is not taken in.
     with pytest.raises(Forbidden):
-        alice.step(lambda db, context, effects: sending.compose(db, context, Draft(bob.user, "Hello?", 60), effects))
+        alice.step(lambda tx: sending.compose(tx, Draft(bob.user, "Hello?", 60)))
 
 
 def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, Person, Person]) -> None:
     """Nothing is noted before the broker's word; what it did while this device was down is learned from its list."""
     _, alice, bob = pair
     token = invite(alice, bob)
-    alice.step(lambda db, _context, _effects: inviting.withdrawable(db, token))
+    alice.step(lambda tx: inviting.check_withdrawable(tx.db, token))
     raw = accept(bob, token)
     assert alice.receive(bob, raw).code == 403  # not a contact yet: it comes by the broker
-    alice.step(lambda db, context, effects: inviting.on_answer(db, context, raw, effects))
-    for late in (inviting.withdrawable, inviting.withdraw):
+    alice.step(lambda tx: inviting.on_answer(tx, raw))
+    for late in (inviting.check_withdrawable, inviting.withdraw):
         with pytest.raises(Conflict):
-            alice.step(lambda db, _context, _effects, late=late: late(db, token))
-    alice.step(lambda db, _context, _effects: inviting.learned_withdrawn(db, token))  # the broker lies
+            alice.step(lambda tx, late=late: late(tx.db, token))
+    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, token))  # the broker lies
     assert invitations.get(alice.db, token).status == "accepted"  # type: ignore[union-attr]
-    bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+    bob.step(lambda tx: granting.revoke(tx, alice.user))
     alice.receive(bob, bob.waiting(alice)[0].raw)
-    later = alice.step(lambda db, context, _: inviting.invite(db, context, bob.user)).row.token
+    later = alice.step(lambda tx: inviting.invite(tx, bob.user)).row.token
     assert later != token
-    alice.step(lambda db, _context, _effects: inviting.learned_withdrawn(db, later))
+    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, later))
     assert invitations.get(alice.db, later).status == "withdrawn"  # type: ignore[union-attr]
     # The list was quicker than the answer to the withdrawal itself: no error. Seen to fail as "withdrawn already".
-    alice.step(lambda db, _context, _effects: inviting.withdraw(db, later))
+    alice.step(lambda tx: inviting.withdraw(tx.db, later))
     with pytest.raises(Conflict, match="withdrawn already"):
-        alice.step(lambda db, _context, _effects: inviting.withdrawable(db, later))
+        alice.step(lambda tx: inviting.check_withdrawable(tx.db, later))
 
 
 def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Person, Person]) -> None:
     clock, alice, bob = pair
-    first = alice.step(lambda db, context, _: inviting.invite(db, context, bob.user))
-    again = alice.step(lambda db, context, _: inviting.invite(db, context, bob.user))
+    first = alice.step(lambda tx: inviting.invite(tx, bob.user))
+    again = alice.step(lambda tx: inviting.invite(tx, bob.user))
     assert (first.fresh, again.fresh) == (True, False)
     assert first.row.token == again.row.token
     with pytest.raises(Invalid, match="yourself"):
-        alice.step(lambda db, context, _: inviting.invite(db, context, alice.user))
+        alice.step(lambda tx: inviting.invite(tx, alice.user))
     clock.pass_seconds(7 * 86_400)
-    bob.step(lambda db, context, _: inviting.received(db, context, first.row.raw))
+    bob.step(lambda tx: inviting.take_in(tx, first.row.raw))
     with pytest.raises(Gone):
         accept(bob, first.row.token)
-    later = alice.step(lambda db, context, _: inviting.invite(db, context, bob.user))
+    later = alice.step(lambda tx: inviting.invite(tx, bob.user))
     assert later.fresh
 
 
@@ -240,14 +241,14 @@ def test_the_invitation_keeps_its_promise_about_time(pair: tuple[Clock, Person, 
         device_set=alice.context.identity.device_set,
     )
     with pytest.raises(Invalid, match="7 days"):
-        bob.step(lambda db, context, _: inviting.received(db, context, signed.raw))
+        bob.step(lambda tx: inviting.take_in(tx, signed.raw))
 
 
 def test_a_confirmation_must_be_of_this_very_acceptance(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
     raw = accept(bob, invite(alice, bob))
     acceptance, _ = open_as(Acceptance, raw)
-    letter = alice.context.letter(
+    letter = alice.context.sign_for(
         Confirmation,
         bob.user,
         bob.device,
@@ -266,7 +267,7 @@ def test_a_decline_reaches_the_inviter(pair: tuple[Clock, Person, Person]) -> No
 
     _, alice, bob = pair
     token = invite(alice, bob)
-    bob.step(lambda db, context, effects: inviting.decline(db, context, token, effects))
+    bob.step(lambda tx: inviting.decline(tx, token))
     (write,) = invitations.broker_writes(bob.db)
     sealed = codec.decode(write.body)
     raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])  # type: ignore[index, call-overload]
@@ -280,7 +281,7 @@ def test_a_scope_edited_before_the_confirmation_is_told_after_it(pair: tuple[Clo
     _, alice, bob = pair
     raw = accept(bob, invite(alice, bob))
     wider = scopes.Scope(tools=("Read", "Glob", "Grep", "Write"))
-    bob.step(lambda db, context, effects: granting.edit(db, context, alice.user, wider, effects))
+    bob.step(lambda tx: granting.edit(tx, alice.user, wider))
     answer(alice, raw)
     alice.deliver(bob)
     bob.deliver(alice)

@@ -203,7 +203,7 @@ class PageRoutes:
 
     async def dispatch(self, request: Request) -> Any:
         """Return one dispatch without its trace, which the stream brings."""
-        return await self._node.dispatch(request.path_params["id"], with_trace=False)
+        return await self._node.queries.dispatch(request.path_params["id"], with_trace=False)
 
     async def decided(self, request: Request) -> Any:
         """Return how a tool call was decided: {outcome, grant?, note?, at?}; outcome "" while it waits."""
@@ -217,7 +217,7 @@ class PageRoutes:
     async def history(self, request: Request) -> Any:
         """Return what was sent and received, newest first, with `q` only what has its words."""
         query = request.query_params
-        live = self._node.live()
+        live = self._node.queries.live()
         find = partial(
             history.search,
             me=live.me,
@@ -230,7 +230,7 @@ class PageRoutes:
 
     async def safety(self, request: Request) -> Any:
         """Return what two people compare: {fingerprint, words, own_fingerprint, own_words, safety_number}."""
-        user_id = await self._node.user_named(request.path_params["peer"])
+        user_id = await self._node.context.store.read(lambda db: contacts.user_named(db, request.path_params["peer"]))
         contact = await self._node.context.store.read(lambda db: contacts.get(db, user_id))
         if contact is None:
             raise NotFound(f"{user_id} is no contact", fix="look at the contacts")
@@ -298,7 +298,7 @@ class PageRoutes:
             raise Invalid(f"a dispatch has at most {payload.MAX_FILES} files, each once")
         store = await self._files()
         paths = await trio.to_thread.run_sync(store.paths, uploads)
-        answer = await self._node.send({**body, "files": [str(path) for path in paths]})
+        answer = await self._node.sending.send({**body, "files": [str(path) for path in paths]})
         await trio.to_thread.run_sync(store.drop, uploads)
         return answer
 

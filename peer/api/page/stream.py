@@ -67,7 +67,7 @@ async def stream(node: Node, start: Position | None, follow: str, lasts: Callabl
         return str(Position(changes.life, told, event))
 
     while lasts():
-        bell = node.bells.any
+        bell = node.signal.any
         notes = [] if behind else changes.since(told)
         told = changes.last
         if behind or notes is None or len(notes) > MOST_ROWS:
@@ -75,7 +75,7 @@ async def stream(node: Node, start: Position | None, follow: str, lasts: Callabl
             yield sse("reset", at(), {})
             notes = []
         changed = [note.key for note in notes if note.kind == "dispatch"]
-        live = node.live()
+        live = node.queries.live()
         for row in await _rows(node, changed, live):
             yield sse("dispatch", at(), row)
         for kind in sorted({note.kind for note in notes} - {"dispatch"}):
@@ -87,7 +87,7 @@ async def stream(node: Node, start: Position | None, follow: str, lasts: Callabl
                 event = events[-1]["seq"]
                 yield sse("trace", at(), {"dispatch_id": follow, "events": events})
         if changed or behind or approvals is None:
-            waiting = [_brief(item) for item in await node.approvals()]
+            waiting = [_brief(item) for item in await node.queries.approvals()]
             if approvals is None or [_key(item) for item in waiting] != [_key(item) for item in approvals]:
                 yield sse("approvals", at(), {"waiting": waiting})
             approvals = waiting
