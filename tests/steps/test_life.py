@@ -341,3 +341,29 @@ def test_large_events_are_split_and_shortened_but_stay_statements(pair: tuple[Cl
     assert "shortened_from" in kept[0]
     assert kept[1] == several
     assert trace.events(bob.db, dispatch_id)[0][2] == large
+
+
+@pytest.mark.parametrize("ending", ["completed", "declined", "expired", "cancelled"])
+def test_what_has_ended_takes_no_decision_of_its_sender(tmp_path: Path, ending: str) -> None:
+    """Also where its table would still take news from the other side. Seen to fail with news in place of a decision."""
+    with people(tmp_path, "alice", "bob") as (clock, alice, bob):
+        connect(alice, bob)
+        dispatch_id = send(alice, bob)
+        if ending == "expired":
+            clock.pass_seconds(3601)
+            alice.step(lambda tx: receiving.expire(tx, alice.row(dispatch_id)))
+        elif ending == "cancelled":
+            alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="first"))
+        else:
+            alice.deliver(bob)
+            if ending == "declined":
+                bob.step(lambda tx: receiving.decline(tx, dispatch_id, reason="no"))
+            else:
+                row = accept(bob, dispatch_id)
+                bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
+                bob.step(lambda tx: running.finish(tx, dispatch_id, row.attempt, "completed"))
+            bob.deliver(alice)
+        before = alice.dump()
+        with pytest.raises(Conflict if ending != "expired" else Gone):
+            alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="too late"))
+        assert alice.dump() == before
