@@ -33,7 +33,7 @@ async def serve_at_most(
     config: Config,
     listener: socket.socket,
     *,
-    task_status: Any = trio.TASK_STATUS_IGNORED,
+    task_status: Any = trio.TASK_STATUS_IGNORED,  # trio-stubs lack trio.TaskStatus
 ) -> None:
     """Answer on a listening socket until cancelled; a connection beyond `most` is closed at once, without a word."""
     context = WorkerContext(None)

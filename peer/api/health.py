@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -16,6 +16,7 @@ import trio
 from peer.machine import model_key
 from peer.machine import sandbox_proof as proofs
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.trust import fingerprints
 from peer.version import VERSION
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PROOF_SECONDS = 60.0
-
-Document = dict[str, Any]
 
 
 class Health:

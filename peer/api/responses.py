@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import structlog
@@ -11,12 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Internal, Invalid
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Handler = Callable[[Request], Awaitable[Any]]
+Reply = Response | Document | list[Document]
+"""What a route gives: a document to be sent as JSON, or a response as it is."""
+Handler = Callable[[Request], Awaitable[Reply]]
 Text = Annotated[str, msgspec.Meta(max_length=200_000)]
 
 
@@ -51,7 +54,7 @@ async def body_of(request: Request, shape: type[T]) -> T:
         raise Invalid("the request is not JSON") from error
 
 
-def document(value: Any, status: int = 200) -> Response:
+def document(value: Document | list[Document], status: int = 200) -> Response:
     """Return a document as JSON."""
     return Response(
         msgspec.json.encode(value),
@@ -87,6 +90,6 @@ class LiveView(StreamingResponse):
             self._over()
 
 
-def sse(kind: str, position: int | str, value: Any) -> bytes:
+def sse(kind: str, position: int | str, value: object) -> bytes:
     """Return one server-sent event (HTML standard, 9.2) whose data is JSON, on one line."""
     return f"event: {kind}\nid: {position}\ndata: ".encode() + msgspec.json.encode(value) + b"\n\n"

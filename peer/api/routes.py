@@ -6,9 +6,10 @@ errors are {"error": {code, message, fix}}.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import trio
@@ -23,9 +24,10 @@ from peer.api.health import Health
 from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what it buffers by the same number
 from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
-from peer.api.responses import Body, LiveView, Text, as_json, body_of, failure, number, sse
+from peer.api.responses import Body, LiveView, Reply, Text, as_json, body_of, failure, number, sse
 from peer.dispatches.lifecycle import FINAL
 from peer.node.node import Node
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Invalid, NotFound
 from peer.store import trace, views
 from peer.trust.grants import BudgetInput
@@ -147,56 +149,56 @@ class _Routes:
         self._health = Health(node)
         self._streams = trio.CapacityLimiter(MAX_STREAMS)
 
-    async def whoami(self, _request: Request) -> Any:
+    async def whoami(self, _request: Request) -> Reply:
         return await self._health.whoami()
 
-    async def doctor(self, request: Request) -> Any:
+    async def doctor(self, request: Request) -> Reply:
         return await self._health.doctor(fix=request.query_params.get("fix") == "1")
 
-    async def contacts(self, _request: Request) -> Any:
+    async def contacts(self, _request: Request) -> Reply:
         return await self._node.trust.contacts()
 
-    async def name(self, request: Request) -> Any:
+    async def name(self, request: Request) -> Reply:
         return await self._node.trust.name(request.path_params["peer"], (await body_of(request, ContactBody)).alias)
 
-    async def invitations(self, _request: Request) -> Any:
+    async def invitations(self, _request: Request) -> Reply:
         return await self._node.trust.invitations()
 
-    async def invite(self, request: Request) -> Any:
+    async def invite(self, request: Request) -> Reply:
         return await self._node.trust.invite((await body_of(request, InviteBody)).email)
 
-    async def accept_invitation(self, request: Request) -> Any:
+    async def accept_invitation(self, request: Request) -> Reply:
         return await self._node.trust.accept(msgspec.structs.asdict(await body_of(request, AcceptInvitationBody)))
 
-    async def decline_invitation(self, request: Request) -> Any:
+    async def decline_invitation(self, request: Request) -> Reply:
         return await self._node.trust.decline((await body_of(request, TokenBody)).token)
 
-    async def withdraw(self, request: Request) -> Any:
+    async def withdraw(self, request: Request) -> Reply:
         return await self._node.trust.withdraw(request.path_params["token"])
 
-    async def block(self, request: Request) -> Any:
+    async def block(self, request: Request) -> Reply:
         return await self._node.trust.block((await body_of(request, InviteBody)).email)
 
-    async def trust(self, request: Request) -> Any:
+    async def trust(self, request: Request) -> Reply:
         return await self._node.trust.show(request.path_params["peer"])
 
-    async def edit(self, request: Request) -> Any:
+    async def edit(self, request: Request) -> Reply:
         body = await body_of(request, EditBody)
         return await self._node.trust.edit(request.path_params["peer"], msgspec.structs.asdict(body))
 
-    async def pause(self, request: Request) -> Any:
+    async def pause(self, request: Request) -> Reply:
         return await self._node.trust.set_paused(request.path_params["peer"], paused=True)
 
-    async def resume(self, request: Request) -> Any:
+    async def resume(self, request: Request) -> Reply:
         return await self._node.trust.set_paused(request.path_params["peer"], paused=False)
 
-    async def revoke(self, request: Request) -> Any:
+    async def revoke(self, request: Request) -> Reply:
         return await self._node.trust.revoke(request.path_params["peer"])
 
-    async def send(self, request: Request) -> Any:
+    async def send(self, request: Request) -> Reply:
         return await self._node.sending.send(msgspec.structs.asdict(await body_of(request, SendBody)))
 
-    async def dispatches(self, request: Request) -> Any:
+    async def dispatches(self, request: Request) -> Reply:
         query = request.query_params
         box = query.get("box", "inbox")
         if box not in ("inbox", "sent"):
@@ -208,24 +210,24 @@ class _Routes:
             before=query.get("before"),
         )
 
-    async def dispatch(self, request: Request) -> Any:
+    async def dispatch(self, request: Request) -> Reply:
         return await self._node.queries.dispatch(request.path_params["id"])
 
-    async def accept(self, request: Request) -> Any:
+    async def accept(self, request: Request) -> Reply:
         return await self._node.decisions.accept(request.path_params["id"], (await body_of(request, AcceptBody)).cwd)
 
-    async def decline(self, request: Request) -> Any:
+    async def decline(self, request: Request) -> Reply:
         return await self._node.decisions.decline(
             request.path_params["id"], (await body_of(request, ReasonBody)).reason
         )
 
-    async def cancel(self, request: Request) -> Any:
+    async def cancel(self, request: Request) -> Reply:
         return await self._node.decisions.cancel(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
 
-    async def approvals(self, _request: Request) -> Any:
+    async def approvals(self, _request: Request) -> Reply:
         return await self._node.queries.approvals()
 
-    async def answer(self, request: Request) -> Any:
+    async def answer(self, request: Request) -> Reply:
         body = await body_of(request, AnswerBody)
         return await self._node.decisions.answer(
             request.path_params["id"],
@@ -237,7 +239,7 @@ class _Routes:
             rule=body.rule,
         )
 
-    async def reload(self, request: Request) -> Any:
+    async def reload(self, request: Request) -> Reply:
         await self._node.reload()
         return {"ok": True}
 
@@ -268,7 +270,9 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
         bell = node.signal.of(dispatch_id)
         live = node.queries.live()
 
-        def query(db: Any, number: int = number, now: int = live.now, me: str = live.me) -> Any:
+        def query(
+            db: sqlite3.Connection, number: int = number, now: int = live.now, me: str = live.me
+        ) -> tuple[Document, list[tuple[int, int, str]]]:
             row = views.dispatch_brief(db, me, now, dispatch_id)
             return row, trace.events(db, dispatch_id, after=number, limit=1000)
 

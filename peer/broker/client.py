@@ -12,7 +12,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 import certifi
@@ -38,6 +38,7 @@ from peer.broker.responses import (
     read_text,
 )
 from peer.protocol import base64url, codec, names
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid, Unauthorized, Unavailable, from_code
 from peer.protocol.statements import BrokerRequest, sign_by_device
 
@@ -278,7 +279,7 @@ class BrokerClient:
 
     async def _write(
         self, method: str, path: str, action: str, arguments: Mapping[str, object], *, seconds: float = ANSWER_SECONDS
-    ) -> dict[str, Any]:
+    ) -> Document:
         return await self._call(method, path, self._signed(action, arguments), seconds=seconds, authorized=False)
 
     async def _call(
@@ -289,7 +290,7 @@ class BrokerClient:
         *,
         seconds: float = ANSWER_SECONDS,
         authorized: bool = True,
-    ) -> dict[str, Any]:
+    ) -> Document:
         answer = await self._send(method, path, body, seconds=seconds, authorized=authorized)
         document = answer.document()
         if document is None:

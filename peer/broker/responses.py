@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from peer.protocol import base64url, names
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Invalid
 
 
@@ -102,7 +103,7 @@ class Answer:
     headers: Mapping[str, str]
     content: bytes
 
-    def document(self) -> dict[str, Any] | None:
+    def document(self) -> Document | None:
         """Return the JSON object in the body, or None."""
         try:
             document = json.loads(self.content)
@@ -121,7 +122,7 @@ class OAuthError(DispatchError):
         self.error = error
 
 
-def read_text(document: Mapping[str, Any], name: str) -> str:
+def read_text(document: Mapping[str, object], name: str) -> str:
     """Return a member that is text of at most 8,192 characters."""
     value = document[name]
     if not isinstance(value, str) or len(value) > 8192:
@@ -129,7 +130,7 @@ def read_text(document: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def read_bytes(document: Mapping[str, Any], name: str) -> bytes:
+def read_bytes(document: Mapping[str, object], name: str) -> bytes:
     """Return the bytes of a member in base64url."""
     value = document[name]
     if not isinstance(value, str):
@@ -137,7 +138,7 @@ def read_bytes(document: Mapping[str, Any], name: str) -> bytes:
     return base64url.decode(value)
 
 
-def read_number(document: Mapping[str, Any], name: str) -> int:
+def read_number(document: Mapping[str, object], name: str) -> int:
     """Return a member that is a whole number below 2^53."""
     value = document[name]
     if type(value) is not int or not 0 <= value < 1 << 53:
@@ -145,7 +146,7 @@ def read_number(document: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def read_list(document: Mapping[str, Any], name: str, most: int) -> list[dict[str, Any]]:
+def read_list(document: Mapping[str, object], name: str, most: int) -> list[Document]:
     """Return a member that is a list of at most `most` objects."""
     value = document[name]
     if not isinstance(value, list) or len(value) > most:
@@ -153,14 +154,14 @@ def read_list(document: Mapping[str, Any], name: str, most: int) -> list[dict[st
     return value
 
 
-def read_device(entry: Mapping[str, Any]) -> str:
+def read_device(entry: Mapping[str, object]) -> str:
     """Return the peer id in the member `device`."""
     device = read_text(entry, "device")
     names.peer_id_bytes(device)
     return device
 
 
-def read_prompt(document: Mapping[str, Any], url: str) -> LoginPrompt:
+def read_prompt(document: Mapping[str, object], url: str) -> LoginPrompt:
     """Return what to show a person: a page of the broker at `url` itself, a code of letters and digits, sane times."""
     user_code = read_text(document, "user_code")
     pages = [read_text(document, name) for name in ("verification_uri", "verification_uri_complete")]
@@ -179,7 +180,7 @@ def read_prompt(document: Mapping[str, Any], url: str) -> LoginPrompt:
     )
 
 
-def read_invitation(entry: Mapping[str, Any]) -> BrokerInvitation:
+def read_invitation(entry: Mapping[str, object]) -> BrokerInvitation:
     """Return an invitation; its statement is not verified here."""
     token, status = read_text(entry, "token"), read_text(entry, "status")
     names.uuid_bytes(token)

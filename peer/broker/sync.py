@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Literal
 
 import structlog
 import trio
@@ -199,8 +199,8 @@ class BrokerSync:
             if item.action == "withdraw":
                 await broker.withdraw(item.token)
             else:
-                sealed: Any = codec.decode(item.body)
-                await broker.answer(item.token, kind=item.action, sealed=sealed)  # type: ignore[arg-type]
+                kind: Literal["accepted", "declined"] = "accepted" if item.action == "accepted" else "declined"
+                await broker.answer(item.token, kind=kind, sealed=_sealed_answers(item.body))
         except (Unavailable, Unauthorized):
             raise
         except DispatchError as error:
@@ -273,3 +273,10 @@ class BrokerSync:
             on_token=keep,
         ) as client:
             yield client
+
+
+def _sealed_answers(body: bytes) -> dict[str, bytes]:
+    """Return {device: sealed statement} as the step queued it."""
+    decoded = codec.decode(body)
+    assert isinstance(decoded, dict)  # written by steps.inviting
+    return {str(device): bytes(sealed) for device, sealed in decoded.items() if isinstance(sealed, bytes)}

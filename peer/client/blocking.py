@@ -14,11 +14,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 from peer.client.http import EndedEarly, EventParser, Response, request
 from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.documents import Document as Document  # programs take it from here
 from peer.protocol.errors import DispatchError, Internal, NotFound, Unavailable, from_code
 
 HOST = "127.0.0.1"
@@ -27,7 +28,6 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0
 """Longer than any route takes: an invitation waits for the broker, which waits for a mail server (60 s)."""
 
-Document = dict[str, Any]
 D = TypeVar("D")
 L = TypeVar("L")
 

@@ -8,13 +8,14 @@ the sender, and go.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from peer.dispatches.masking import Masker, summary
+from peer.protocol.documents import Document
 
-Event = dict[str, Any]
+Event = Document
 
 _KEPT: Final = {
     "reasoning": ("kind", "at"),
@@ -37,7 +38,7 @@ class Redactor:
 
     def events(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
         """Return what this machine's person is shown of these events, and what the sender is told."""
-        told = [self._masker.value(redacted(event) if self.redacts else event) for event in events]
+        told = [self._masker.members(redacted(event) if self.redacts else event) for event in events]
         return [*events, *self.notes(events[-1].get("at") if events else None)], told
 
     def text(self, text: str) -> str:

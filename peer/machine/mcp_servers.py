@@ -15,11 +15,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from peer.machine import disguises
+from peer.protocol.documents import Document
 from peer.trust import scopes
 from peer.trust.grants import McpServer
 
@@ -126,7 +127,7 @@ def filled_in(words: Sequence[str], env: Mapping[str, str] | None = None) -> lis
     return [_expanded(word, variables) for word in words]
 
 
-def _read(path: Path, member: str) -> dict[str, Any]:
+def _read(path: Path, member: str) -> Document:
     """The servers that a file names. OSError, or ValueError with what is wrong with the file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
@@ -152,7 +153,7 @@ def _read(path: Path, member: str) -> dict[str, Any]:
     return entries
 
 
-def _installed(name: str, entry: Any, source: str, variables: Mapping[str, str]) -> Installed | None:
+def _installed(name: str, entry: object, source: str, variables: Mapping[str, str]) -> Installed | None:
     try:
         said = msgspec.convert(entry, _Entry)
     except msgspec.ValidationError:

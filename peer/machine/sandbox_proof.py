@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from peer.protocol.documents import Document
 from peer.protocol.errors import Unavailable
 
-Proof = Mapping[str, Any]
+Proof = Document
 """{tier, canaries: [{name, ok}], gate, error?: {message, fix}}; with a tier, the error is about the gate."""
 
 

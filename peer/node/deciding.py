@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import trio
 
 from peer.dispatches import payload
 from peer.machine.live_settings import LiveSettings
+from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound, Unavailable
 from peer.runs.folders import RunFolders
 from peer.runs.run import Runs
@@ -18,8 +18,6 @@ from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import dispatches
 from sandbox import frames
-
-Document = dict[str, Any]
 
 
 class DecisionService:

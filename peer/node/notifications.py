@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 import trio
@@ -108,7 +109,7 @@ class Notifier:
             await bell.wait()
 
     async def _look_at(self, dispatch_id: str, *, quiet: bool) -> None:
-        def query(db: Any) -> tuple[rows.Dispatch | None, list[rows.Approval]]:
+        def query(db: sqlite3.Connection) -> tuple[rows.Dispatch | None, list[rows.Approval]]:
             row = dispatches.get(db, dispatch_id)
             return row, [item for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id]
 

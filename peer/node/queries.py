@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from peer.protocol.documents import Document
 from peer.runs.folders import RunFolders
 from peer.steps.context import Context
 from peer.store import lists, views
-
-Document = dict[str, Any]
 
 
 class QueryService:

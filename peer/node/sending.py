@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from peer.dispatches import payload
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
 from peer.protocol.statements import FileRef
 from peer.steps import sending
@@ -17,8 +17,6 @@ from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import contacts, lists, rows
 from peer.store.blobs import StagedFile
-
-Document = dict[str, Any]
 
 
 class SendService:
@@ -30,7 +28,7 @@ class SendService:
         self._context = journal.context
         self._connected = connected
 
-    async def send(self, request: Mapping[str, Any]) -> Document:
+    async def send(self, request: Document) -> Document:
         """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online}."""
         recipient = await self._context.store.read(lambda db: contacts.user_named(db, request["recipient"]))
         lifetime = request.get("expires_in_seconds")

@@ -6,9 +6,10 @@ The person always chooses the tools: where they are missing, the answer is the m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -18,6 +19,7 @@ from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.node.queries import QueryService
 from peer.protocol import names
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, inviting
@@ -26,8 +28,6 @@ from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
 from peer.trust import invitations as invitation_life
 from peer.trust.filesystem import LocalFacts
-
-Document = dict[str, Any]
 
 SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "budget")
 
@@ -118,7 +118,7 @@ class TrustService:
         await self._journal.step(lambda tx: inviting.withdraw(tx.db, token))
         return {"status": "withdrawn", "token": token}
 
-    async def accept(self, request: Mapping[str, Any]) -> Document:
+    async def accept(self, request: Document) -> Document:
         """Grant an edge: {status, trust_link_id, peer, scopes}; without tools the menu, and nothing happens."""
         row = await self._received(request["token"])
         invitation, _ = open_as(Invitation, row.raw)
@@ -191,7 +191,7 @@ class TrustService:
         live = self._queries.live()
         return await self._journal.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
 
-    async def edit(self, peer: str, request: Mapping[str, Any]) -> Document:
+    async def edit(self, peer: str, request: Document) -> Document:
         """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns.
 
         A request that nobody has confirmed changes nothing when it would permit more, and says what that is.
@@ -263,7 +263,7 @@ class TrustService:
         found = await self._installed()
         return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
 
-    async def preview(self, peer: str, request: Mapping[str, Any]) -> tuple[scopes.Scope, list[str]]:
+    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str]]:
         """Return the scope that these choices make, of a new edge or of the one that `peer` has, and what in it is
         powerful. Nothing is changed. Raises as `accept` and `edit` do.
         """
@@ -289,9 +289,7 @@ class TrustService:
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
         return msgspec.structs.replace(scope, paths=checked)
 
-    def _confirm(
-        self, scope: scopes.Scope, request: Mapping[str, Any], *, verified: bool, inviter: str, key: str
-    ) -> None:
+    def _confirm(self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str) -> None:
         """Ask once more before a powerful grant to somebody whose key nobody compared."""
         powerful = scopes.needs_confirmation(scope)
         if powerful and not verified and not request.get("confirm_unverified"):
@@ -310,7 +308,7 @@ class TrustService:
         return invitation_life.build_link(broker, token=row.token, digest=digest, secret=row.secret)
 
 
-def _chosen(request: Mapping[str, Any]) -> grants.ScopeInput:
+def _chosen(request: Document) -> grants.ScopeInput:
     given = {name: request[name] for name in SCOPE_FIELDS if request.get(name) is not None}
     try:
         return msgspec.convert(given, grants.ScopeInput)
@@ -344,6 +342,6 @@ def _left_out(found: mcp_servers.Found) -> list[str]:
     return [*said, *found.warnings]
 
 
-def _edge_and_verified(db: Any, user_id: str) -> tuple[rows.Edge, bool]:
+def _edge_and_verified(db: sqlite3.Connection, user_id: str) -> tuple[rows.Edge, bool]:
     contact = contacts.get(db, user_id)
     return granting.granted(db, user_id), bool(contact and contact.verified)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import Any
 
 from peer.machine import identity
 from peer.machine.lock import AlreadyRunning, state_lock
 from peer.machine.state_folder import StateFolder
+from peer.protocol.documents import Document
 from peer.protocol.errors import Unavailable
 from peer.steps import granting
 from peer.steps.context import Context
@@ -18,7 +18,7 @@ from peer.store.blobs import Blobs
 from peer.store.database import Store
 
 
-def revoke(folder: StateFolder, user_id: str) -> dict[str, Any]:
+def revoke(folder: StateFolder, user_id: str) -> Document:
     """Revoke the edge granted to a user, in the store: {status, trust_link_id}. Raises NotFound, Unavailable."""
     try:
         with state_lock(folder):

@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from typing import cast
 
 import psutil
 import structlog
@@ -27,6 +27,7 @@ from peer.client.blocking import HostedBy
 from peer.machine.state_folder import StateFolder
 from peer.node.node import FAREWELL_SECONDS, Node
 from peer.programs import preflight
+from peer.protocol.documents import Document
 from peer.protocol.errors import Unavailable
 from peer.steps.context import Context
 from peer.store.blobs import Blobs
@@ -94,7 +95,7 @@ async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> Asyn
 
 
 def _announce(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
-    document: dict[str, Any] = {
+    document: Document = {
         "pid": os.getpid(),
         "hosted_by": hosted_by,
         "port": node.port,

@@ -5,11 +5,11 @@ A path from the sender is never used, and nothing said here (project names, path
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ from peer.machine.all_state_folders import all_state_folders
 from peer.machine.settings import Settings
 from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError
 from peer.steps import receiving, running
 from peer.steps.context import Context
@@ -53,7 +54,7 @@ class RunFolders:
                 log.warning("projects.not_indexed", code=error.code)
             await trio.sleep(REFRESH_SECONDS)
 
-    async def suggestion(self, dispatch_id: str) -> dict[str, Any]:
+    async def suggestion(self, dispatch_id: str) -> Document:
         """Return {cwd, project, reason, pinned, candidates} for a dispatch in the inbox."""
         return msgspec.to_builtins(await self._suggest(dispatch_id))  # type: ignore[no-any-return]
 
@@ -85,7 +86,7 @@ class RunFolders:
             return NOTHING
 
     async def _allowed(self, dispatch_id: str) -> tuple[str, ...]:
-        def query(db: Any) -> tuple[str, ...]:
+        def query(db: sqlite3.Connection) -> tuple[str, ...]:
             scope, _ = running.scope_of(db, receiving.get_received(db, dispatch_id).edge_id)
             return scope.paths
 

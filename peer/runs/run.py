@@ -23,6 +23,7 @@ from peer.dispatches import reports
 from peer.dispatches.redaction import Redactor
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, root_of
 from peer.protocol.statements import FileRef
 from peer.runs.returned_files import Returned, take_files
@@ -75,8 +76,8 @@ class Run:
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
         self._teller = Redactor(redacts=scope.results == "redacted", known=known)
         self._gate = gate
-        self._events: list[dict[str, Any]] = []
-        self._notes: list[dict[str, Any]] = []
+        self._events: list[Document] = []
+        self._notes: list[Document] = []
         self._flushing = trio.Lock()
         self._fresh = trio.Event()
         self._writer: frames.FrameWriter | None = None
@@ -206,12 +207,12 @@ class Run:
                     case frames.Call():
                         await self._judge(frame)
                     case frames.CallClosed():
-                        closed = frame
-                        await self._journal.step(
-                            lambda tx, closed=closed: running.close_unanswered(  # type: ignore[misc]
-                                tx, self.dispatch_id, closed.call_id + self._mark
-                            )
+                        unanswered = partial(
+                            running.close_unanswered,
+                            dispatch_id=self.dispatch_id,
+                            request_id=frame.call_id + self._mark,
                         )
+                        await self._journal.step(unanswered)
         except FrameError as error:
             log.warning("run.bad_frame", dispatch=self.dispatch_id, error=str(error)[:200])
             return frames.Finished(status="failed", reason="the agent's process spoke nonsense", code=500)
@@ -269,7 +270,7 @@ class Run:
         )
         await self._journal.step(lambda tx: running.ask(tx, item))
 
-    async def _note(self, event: dict[str, Any]) -> None:
+    async def _note(self, event: Document) -> None:
         event.setdefault("at", self._context.clock())
         if reports.too_deep(event):
             event["input"] = {"left_out": "it is nested too deeply"}
@@ -374,6 +375,7 @@ class Runs:
         self._runs: dict[str, Run] = {}
         self._nursery: trio.Nursery | None = None
 
+    # Any: the stubs that trio-typing brings along lack trio.TaskStatus.
     async def serve(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Be the parent of all runs; cancelling this kills them."""
         async with trio.open_nursery() as nursery:
@@ -427,7 +429,7 @@ def _remove(run_dir: Path) -> None:
         run_dir.parent.rmdir()
 
 
-def _texts(events: Iterable[dict[str, Any]]) -> list[str]:
+def _texts(events: Iterable[Document]) -> list[str]:
     return [msgspec.json.encode(event).decode() for event in events]
 
 

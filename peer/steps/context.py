@@ -38,6 +38,7 @@ class Context:
         """Return a fresh UUIDv7."""
         return names.uuid7(self.clock(), self.random(10))
 
+    # **content is Any: the fields of whichever type it is, which its own constructor checks.
     def sign(self, kind: type[DeviceStatement], **content: Any) -> Signed:
         """Make and sign a statement of this device; id and time are filled in."""
         content.setdefault("id", self.new_id())

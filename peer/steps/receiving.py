@@ -9,6 +9,7 @@ from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited
+from peer.protocol.outcomes import Ended
 from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
 from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, StopRun
@@ -196,11 +197,11 @@ def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason
 def queue_result(
     tx: Transaction,
     row: rows.Dispatch,
-    status: str,
+    status: Ended,
     *,
     reason: str = "",
     code: int = 0,
-    **content: Any,
+    **content: Any,  # fields of a result; Result's own constructor checks them
 ) -> Signed:
     """Sign, store and queue the result of a dispatch: the chain's head and count as the store has them now."""
     count, head = trace.head(tx.db, row.dispatch_id, row.attempt)

@@ -11,7 +11,9 @@ import msgspec
 from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
 from peer.machine import mcp_servers
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Invalid
+from peer.protocol.outcomes import Ended
 from peer.protocol.statements import MAX_EVENTS, Events, FileRef
 from peer.steps import receiving, states
 from peer.steps.effects import DispatchChanged, PeopleChanged
@@ -19,8 +21,6 @@ from peer.steps.transaction import Transaction
 from peer.store import dispatches, edges, rows, trace
 from peer.trust import edges as edge_life
 from peer.trust import scopes
-
-Document = dict[str, Any]
 
 MAX_BATCH_BYTES = 600_000
 MAX_EVENT_BYTES = 200_000
@@ -183,21 +183,21 @@ def finish(
     tx: Transaction,
     dispatch_id: str,
     attempt: int,
-    status: str,
+    status: Ended,
     *,
     files: Sequence[FileRef] = (),
     own_reason: str = "",
-    **content: Any,
+    **content: Any,  # fields of a result; Result's own constructor checks them
 ) -> None:
     """End a run with its signed result: status, reply, files, usage, scope, sandbox, reason, code.
 
     `own_reason` is what this machine's person reads where it may not be told to the sender.
     """
     row = current(tx.db, dispatch_id, attempt)
-    event: lifecycle.Event = status  # type: ignore[assignment]  # a status of the frames is an event of the table
+    event = status
     if status == "declined" and row.state == "accepted":
         event = "cancelled"
-    dispatches.move(tx.db, dispatch_id, lifecycle.next_state("recipient", row.state, event), tx.now)
+    states.decide(tx, row, event)
     dispatches.set_reason(
         tx.db,
         dispatch_id,

@@ -12,9 +12,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, NotFound
 from peer.store import connection, lists
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from peer.store.views import Live
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 _PLAIN_ADDRESS = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -22,9 +22,10 @@ from peer.api.page.guard import CALLER, SIGN_IN, UPLOADS, cookie_name
 from peer.api.page.sessions import CODE_SECONDS, SESSION_SECONDS, Session, Sessions
 from peer.api.page.shell import VIEWS, Shell
 from peer.api.page.uploads import Uploads
-from peer.api.responses import Body, LiveView, Text, as_json, body_of, document, failure, number
+from peer.api.responses import Body, LiveView, Reply, Text, as_json, body_of, document, failure, number
 from peer.dispatches import payload
 from peer.machine import settings as settings_file
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound, Unavailable
 from peer.store import contacts, dispatches, history, trace
 from peer.trust import fingerprints
@@ -116,13 +117,13 @@ class PageRoutes:
 
     # --- sessions
 
-    async def code(self, request: Request) -> Any:
+    async def code(self, request: Request) -> Reply:
         """Give out a one-time code. To programs alone: a page must not be able to make itself another session."""
         if request.scope[CALLER] is not None:
             raise Forbidden("only a program with the local token may ask for a sign-in code", fix="run `dispatch open`")
         return {"code": self.sessions.new_code(), "port": self._node.port, "expires_in": CODE_SECONDS}
 
-    async def sign_in(self, request: Request) -> Any:
+    async def sign_in(self, request: Request) -> Reply:
         """Spend a code: the cookie in a header, the key in the body."""
         body = await body_of(request, CodeBody)
         opened = await trio.to_thread.run_sync(self.sessions.sign_in, body.code)
@@ -137,7 +138,7 @@ class PageRoutes:
         )
         return answer
 
-    async def session(self, request: Request) -> Any:
+    async def session(self, request: Request) -> Reply:
         """Return what a page must know at first: who this is, limits, settings."""
         identity = self._node.context.identity
         return {
@@ -154,7 +155,7 @@ class PageRoutes:
             },
         }
 
-    async def sign_out(self, request: Request) -> Any:
+    async def sign_out(self, request: Request) -> Reply:
         """End the session that calls."""
         session = _session(request)
         await trio.to_thread.run_sync(self.sessions.end, session)
@@ -162,7 +163,7 @@ class PageRoutes:
         answer.delete_cookie(cookie_name(request.headers["host"]), path="/v1/", httponly=True, samesite="strict")
         return answer
 
-    async def change_settings(self, request: Request) -> Any:
+    async def change_settings(self, request: Request) -> Reply:
         """Turn desktop notifications on or off, in config.json."""
         body = await body_of(request, SettingsBody)
         folder = self._node.context.state
@@ -201,11 +202,11 @@ class PageRoutes:
 
         return LiveView(live_stream.stream(self._node, start, query.get("follow", ""), lasts), over)
 
-    async def dispatch(self, request: Request) -> Any:
+    async def dispatch(self, request: Request) -> Reply:
         """Return one dispatch without its trace, which the stream brings."""
         return await self._node.queries.dispatch(request.path_params["id"], with_trace=False)
 
-    async def decided(self, request: Request) -> Any:
+    async def decided(self, request: Request) -> Reply:
         """Return how a tool call was decided: {outcome, grant?, note?, at?}; outcome "" while it waits."""
         dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
         asked = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
@@ -214,7 +215,7 @@ class PageRoutes:
         given = msgspec.json.decode(asked.answer) if asked.answer else {}
         return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
 
-    async def history(self, request: Request) -> Any:
+    async def history(self, request: Request) -> Reply:
         """Return what was sent and received, newest first, with `q` only what has its words."""
         query = request.query_params
         live = self._node.queries.live()
@@ -228,7 +229,7 @@ class PageRoutes:
         )
         return await self._node.context.store.read(find)
 
-    async def safety(self, request: Request) -> Any:
+    async def safety(self, request: Request) -> Reply:
         """Return what two people compare: {fingerprint, words, own_fingerprint, own_words, safety_number}."""
         user_id = await self._node.context.store.read(lambda db: contacts.user_named(db, request.path_params["peer"]))
         contact = await self._node.context.store.read(lambda db: contacts.get(db, user_id))
@@ -236,7 +237,7 @@ class PageRoutes:
             raise NotFound(f"{user_id} is no contact", fix="look at the contacts")
         own = self._node.context.identity.root
 
-        def compute() -> Any:
+        def compute() -> Document:
             theirs, mine = fingerprints.fingerprint(contact.root), fingerprints.fingerprint(own)
             return {
                 "fingerprint": theirs.digits,
@@ -248,7 +249,7 @@ class PageRoutes:
 
         return await trio.to_thread.run_sync(compute)
 
-    async def permissions(self, _request: Request) -> Any:
+    async def permissions(self, _request: Request) -> Reply:
         """Return the check of who can read the state folder, as `doctor` has it: {checks}."""
         folder = self._node.context.state
         problems = await trio.to_thread.run_sync(folder.problems)
@@ -258,7 +259,7 @@ class PageRoutes:
 
     # --- choosing a scope
 
-    async def choices(self, _request: Request) -> Any:
+    async def choices(self, _request: Request) -> Reply:
         """Return the menu in plain words, the tools by name, and which MCP servers could be granted."""
         found = await self._node.trust.installed()
         return {
@@ -270,7 +271,7 @@ class PageRoutes:
             "left_out": found.left_out,
         }
 
-    async def preview(self, request: Request) -> Any:
+    async def preview(self, request: Request) -> Reply:
         """Return what a scope would permit, in words: {permits: [{weight, text}], needs_confirmation}."""
         body = msgspec.structs.asdict(await body_of(request, PreviewBody))
         peer = body.pop("peer")
@@ -279,18 +280,18 @@ class PageRoutes:
 
     # --- files
 
-    async def upload(self, request: Request) -> Any:
+    async def upload(self, request: Request) -> Reply:
         """Take one file in; its name is percent-encoded in a header, its bytes are the body."""
         name = unquote(request.headers.get("x-file-name", ""), errors="replace")
         return await (await self._files()).take(name, _pieces(request))
 
-    async def discard(self, request: Request) -> Any:
+    async def discard(self, request: Request) -> Reply:
         """Forget uploads that will not be sent."""
         body = await body_of(request, DiscardBody)
         await trio.to_thread.run_sync((await self._files()).drop, body.uploads)
         return {"ok": True}
 
-    async def send(self, request: Request) -> Any:
+    async def send(self, request: Request) -> Reply:
         """Sign and queue a dispatch with uploads as its files; they are forgotten once it is queued."""
         body = msgspec.structs.asdict(await body_of(request, PageSendBody))
         uploads = body.pop("uploads")
@@ -302,7 +303,7 @@ class PageRoutes:
         await trio.to_thread.run_sync(store.drop, uploads)
         return answer
 
-    async def download(self, request: Request) -> Any:
+    async def download(self, request: Request) -> Reply:
         """Return a file of a dispatch, as bytes to be saved and as nothing else."""
         parameters = request.path_params
         role = {"attachments": "attachment", "returned": "returned"}.get(parameters["role"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 import jinja2
 from starlette.requests import Request
@@ -65,7 +65,7 @@ class Shell:
 
     async def asset(self, request: Request) -> Response:
         """Return a style or script of this build."""
-        name: Any = request.path_params["name"]
+        name: str = request.path_params["name"]
         content = self._assets.get(name)
         if content is None or request.path_params["build"] != self._build:
             return failure(NotFound("there is no such part of the page", fix="load the page again"))

@@ -7,19 +7,20 @@ missed, or, where that is no longer known, to read everything anew (`reset`).
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
 from peer.api.responses import sse
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid, NotFound
 from peer.store import trace, views
 
 if TYPE_CHECKING:
     from peer.node.node import Node
 
-Document = dict[str, Any]
 
 MAX_STREAMS: Final = 32
 KEEPALIVE_SECONDS: Final = 15.0
@@ -99,7 +100,7 @@ async def stream(node: Node, start: Position | None, follow: str, lasts: Callabl
 
 
 async def _rows(node: Node, wanted: list[str], live: views.Live) -> list[Document]:
-    def query(db: Any) -> list[Document]:
+    def query(db: sqlite3.Connection) -> list[Document]:
         found = []
         for dispatch_id in wanted:
             try:
@@ -116,7 +117,7 @@ async def _rows(node: Node, wanted: list[str], live: views.Live) -> list[Documen
 async def _events(node: Node, dispatch_id: str, after: int) -> tuple[list[Document], bool]:
     """Return the next events, and whether these were all."""
 
-    def query(db: Any) -> tuple[list[tuple[int, int, str]], bool]:
+    def query(db: sqlite3.Connection) -> tuple[list[tuple[int, int, str]], bool]:
         found = trace.events(db, dispatch_id, after=after, limit=BATCH)
         kept, size = [], 0
         for item in found:

@@ -13,12 +13,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from peer.dispatches import payload
 from peer.machine.state_folder import StateFolder
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, NotFound, TooLarge, Unavailable
 
 MAX_WAITING: Final = 4 * payload.MAX_FILES
@@ -34,7 +35,7 @@ class Uploads:
     def __init__(self, state: StateFolder) -> None:
         self._folder = state.uploads
 
-    async def take(self, name: str, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+    async def take(self, name: str, pieces: AsyncIterator[bytes]) -> Document:
         """Store one file as its bytes come; return {upload, name, size}.
 
         Raises Invalid (a name that no dispatch may carry, an empty file), TooLarge, Unavailable. What is refused half

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
+from peer.protocol.documents import Document
+from peer.trust.grants import McpServer
 from peer.trust.menu import menu
 from peer.trust.scopes import MB, Scope
-
-Document = dict[str, Any]
 
 PLAIN: Final = {
     1: (
@@ -39,7 +40,7 @@ TOOLS: Final = {
 """Tool → a name for people, and what it does."""
 
 
-def choices(installed: tuple[Any, ...] | list[Any]) -> list[Document]:
+def choices(installed: Sequence[McpServer]) -> list[Document]:
     """Return the five options as {number, kind, title, explains, tools, mcp_servers}: the menu's, in plain words."""
     return [
         {
