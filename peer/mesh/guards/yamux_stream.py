@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peer.mesh.guards.yamux import SafeYamux
 
 
-class SafeYamuxStream(IMuxedStream):  # type: ignore[misc]
+class SafeYamuxStream(IMuxedStream):
     """A stream as libp2p's swarm wants one. Made by SafeYamux only.
 
     `read` and `write` raise MuxedStreamReset when either side reset it or the connection is gone, `read` raises
