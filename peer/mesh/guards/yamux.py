@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
-from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.abc import ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
@@ -37,7 +37,7 @@ from peer.mesh.guards.yamux_header import (
     pack,
     unpack,
 )
-from peer.mesh.guards.yamux_stream import SafeYamuxStream
+from peer.mesh.guards.yamux_stream import SafeYamuxStream, YamuxSession
 
 YAMUX = "/yamux/1.0.0"
 
@@ -65,7 +65,7 @@ class YamuxLimits:
     """Receive window granted beyond the initial 256 KiB of each stream, all streams together."""
 
 
-class SafeYamux(IMuxedConn):
+class SafeYamux(YamuxSession):
     """A multiplexed connection as libp2p's swarm wants one.
 
     At most `inbound_streams` x 256 KiB + `window_budget` bytes of received data are ever held (16 MiB by default).
