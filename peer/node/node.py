@@ -42,6 +42,7 @@ from peer.steps.effects import (
     InvitationsChanged,
     PeopleChanged,
     StopRun,
+    StopRunsOfEdge,
 )
 from peer.steps.journal import Journal
 from peer.store import dispatches, outbox
@@ -145,7 +146,10 @@ class Node:
             match effect:
                 case StopRun(dispatch_id, reason):
                     log.info("run.stop", dispatch=dispatch_id, reason=reason)
-                    self.runs.kill(dispatch_id)
+                    self.runs.stop(dispatch_id)
+                case StopRunsOfEdge(edge_id):
+                    log.info("run.stop_edge", edge=edge_id)
+                    self.runs.stop_edge(edge_id)
                 case FetchFiles():
                     self._fetcher.wake()
                 case BrokerWriteQueued():

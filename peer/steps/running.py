@@ -195,9 +195,7 @@ def finish(
     """
     row = current(tx.db, dispatch_id, attempt)
     event: lifecycle.Event = status  # type: ignore[assignment]  # a status of the frames is an event of the table
-    if status == "declined" and row.state == "accepted":
-        event = "cancelled"
-    dispatches.move(tx.db, dispatch_id, lifecycle.next_state("recipient", row.state, event), tx.now)
+    states.decide(tx, row, event)
     dispatches.set_reason(
         tx.db,
         dispatch_id,
