@@ -6,7 +6,6 @@ ends the whole run: the sandbox lives in a namespace that dies with it, and it r
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -25,6 +24,7 @@ from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
 from peer.protocol.errors import DispatchError, root_of
 from peer.protocol.statements import FileRef
+from peer.runs.removal import Remover
 from peer.runs.returned_files import Returned, take_files
 from peer.runs.start_frame import ANSWER_SECONDS, machine_facts, start_frame
 from peer.steps import running
@@ -66,8 +66,9 @@ class Run:
         *,
         gate: GateProof,
         known: Iterable[str],
+        remover: Remover,
     ) -> None:
-        """`known`: secrets of this machine that must not leave it, by their value."""
+        """`known`: secrets of this machine that must not leave it, by their value. `remover`: of the run's folder."""
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
         self._journal = journal
@@ -77,6 +78,7 @@ class Run:
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
         self._teller = Redactor(redacts=scope.results == "redacted", known=known)
         self._gate = gate
+        self._remover = remover
         self._events: list[dict[str, Any]] = []
         self._notes: list[dict[str, Any]] = []
         self._flushing = trio.Lock()
@@ -110,7 +112,7 @@ class Run:
         return self._row.edge_id
 
     def stop(self) -> None:
-        """End the run. What it was about to say is not heard any more.
+        """End the run. What it would still send is thrown away.
 
         Its agent has STOP_SECONDS to kill what it started, which takes what held names in the person's folders out of
         them again, and is killed with all that is left then.
@@ -121,7 +123,7 @@ class Run:
         self.kill()
 
     def kill(self) -> None:
-        """End the run's processes on the spot. What they were about to say is not heard any more."""
+        """End the run's processes on the spot. What they would still send is thrown away."""
         self._scope_of_task.cancel()
 
     # --- the life of a run
@@ -148,7 +150,7 @@ class Run:
             log.exception("run.failed", dispatch=self.dispatch_id)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_remove, self._run_dir)
+                await self._remover.remove(self._run_dir)
 
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
@@ -396,8 +398,10 @@ class Run:
 class Runs:
     """All runs of this node."""
 
-    def __init__(self, journal: Journal, settings: Callable[[], Settings]) -> None:
+    def __init__(self, journal: Journal, settings: Callable[[], Settings], remover: Remover) -> None:
+        """`remover`: of the folders of runs that have ended."""
         self._journal = journal
+        self._remover = remover
         self._settings = settings
         self.gate = GateProof()
         self._runs: dict[str, Run] = {}
@@ -414,7 +418,7 @@ class Runs:
         """Run an accepted dispatch. From here on `stop` finds it, also before its process is there."""
         settings = self._settings()
         known = (settings.model.api_key, settings.token)
-        run = Run(self._journal, row, scope, gate=self.gate, known=known)
+        run = Run(self._journal, row, scope, gate=self.gate, known=known, remover=self._remover)
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(self._live, run, settings)
@@ -454,12 +458,6 @@ def _opened_log(run_dir: Path) -> BinaryIO:
         folder.mkdir(mode=0o700, exist_ok=True)
     run_dir.mkdir(mode=0o700)
     return (run_dir / "agent.log").open("xb")
-
-
-def _remove(run_dir: Path) -> None:
-    shutil.rmtree(run_dir, ignore_errors=True)
-    with suppress(OSError):
-        run_dir.parent.rmdir()
 
 
 def _texts(events: Iterable[dict[str, Any]]) -> list[str]:
