@@ -61,7 +61,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
 @click.option("--reason", metavar="TEXT", help="Why, for the sender to read.")
 @pass_app
 def decline(app: App, dispatch_id: str, reason: str | None) -> None:
-    """Refuse a dispatch that was sent to me. Its sender is told."""
+    """Refuse a dispatch that was sent to me; a run of it ends. Its sender is told."""
     document = app.ask(lambda client: client.decline(resolve(client, dispatch_id, boxes=["inbox"]), reason=reason))
     if app.out.json:
         app.out.document(document)

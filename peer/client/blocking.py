@@ -191,7 +191,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/accept", body)
 
     def decline(self, dispatch_id: str, *, reason: str | None = None) -> D:
-        """Return {dispatch_id, decision: "declined", ok}."""
+        """Decline a dispatch, which ends a run of it; return {dispatch_id, decision: "declined", ok}."""
         body = {"reason": reason} if reason is not None else {}
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/decline", body)
 

@@ -41,7 +41,7 @@ Event = Literal[
     "interrupted",  # the daemon stopped while it was accepted or running
     "completed",
     "failed",
-    "declined",  # by a person, at the inbox or at an approval
+    "declined",  # by a person: in the inbox, while it ran, or at an approval
     "cancelled",  # by either party, or by the revocation of its edge once it was accepted
     "expired",  # its time passed before it was accepted
     "rejected",  # the recipient's machine refused it, with a code
@@ -131,6 +131,7 @@ RECIPIENT: Final[Table] = {
         "started": "running",
         "interrupted": "pending",
         "failed": "failed",
+        "declined": "declined",
         "cancelled": "cancelled",
     },
     "running": {

@@ -16,7 +16,7 @@ from peer.runs.start_frame import granted_candidates, granted_servers
 from peer.steps import receiving, running, sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
-from peer.store import dispatches
+from peer.store import dispatches, rows
 from sandbox import frames
 
 
@@ -51,7 +51,7 @@ class DecisionService:
         }
 
     async def decline(self, dispatch_id: str, reason: str) -> Document:
-        """Decline a dispatch: {dispatch_id, decision, ok}."""
+        """Decline a dispatch, which ends a run of it: {dispatch_id, decision, ok}."""
         payload.check_text("the reason", reason, 2_000)
         await self._journal.step(lambda tx: receiving.decline(tx, dispatch_id, reason=reason))
         return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
@@ -83,17 +83,21 @@ class DecisionService:
         decline_dispatch: bool,
         rule: int | None = None,
     ) -> Document:
-        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok, rule?: the rule that was granted}."""
+        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok, rule?: the rule that was granted}.
+
+        `decline_dispatch` denies the call and declines its dispatch, in one step.
+        """
         payload.check_text("the note", note, 2_000)
-        asked, chosen = await self._journal.step(
-            lambda tx: running.answer(
-                tx, dispatch_id, request_id, allow=allow and not decline_dispatch, grant=grant, note=note, rule=rule
-            )
-        )
-        if decline_dispatch:
-            reason = note or "declined while it ran"
-            await self._runs.tell(dispatch_id, frames.Cancel(reason=reason, status="declined"))
-        else:
+
+        def work(tx: Transaction) -> tuple[rows.Approval, Document | None]:
+            permitted = allow and not decline_dispatch
+            answered = running.answer(tx, dispatch_id, request_id, allow=permitted, grant=grant, note=note, rule=rule)
+            if decline_dispatch:
+                receiving.decline(tx, dispatch_id, reason=note or "declined while it ran")
+            return answered
+
+        asked, chosen = await self._journal.step(work)
+        if not decline_dispatch:
             await self._runs.tell(
                 dispatch_id,
                 frames.Answer(

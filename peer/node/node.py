@@ -6,7 +6,6 @@ of the API. A service checks what needs waiting (files, folders, the broker), th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,6 +31,7 @@ from peer.node.sending import SendService
 from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs.folders import RunFolders
+from peer.runs.removal import Remover
 from peer.runs.run import Runs
 from peer.steps import running
 from peer.steps.context import Context
@@ -42,6 +42,7 @@ from peer.steps.effects import (
     InvitationsChanged,
     PeopleChanged,
     StopRun,
+    StopRunsOfEdge,
 )
 from peer.steps.journal import Journal
 from peer.store import dispatches, outbox
@@ -84,7 +85,8 @@ class Node:
         self._fetcher = BlobFetcher(journal, self.host, self._people.connect)
         self._deadlines = Deadlines(journal)
         self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
-        self.runs = Runs(journal, current)
+        self._remover = Remover(context.state.runs)
+        self.runs = Runs(journal, current, self._remover)
         self._folders = RunFolders(context, current)
         self.sending = SendService(journal, self.host.connected)
         self.decisions = DecisionService(journal, live, self._folders, self.runs)
@@ -111,6 +113,7 @@ class Node:
             # The host already takes statements in; what one of them changed before this line is read here.
             nursery.start_soon(supervise, "people", self._people.run)
             await nursery.start(self.runs.serve)
+            nursery.start_soon(supervise, "removal", self._remover.run)
             nursery.start_soon(supervise, "settings", self._settings.run)
             nursery.start_soon(supervise, "files", self._fetcher.run)
             nursery.start_soon(supervise, "deadlines", self._deadlines.run)
@@ -145,7 +148,10 @@ class Node:
             match effect:
                 case StopRun(dispatch_id, reason):
                     log.info("run.stop", dispatch=dispatch_id, reason=reason)
-                    self.runs.kill(dispatch_id)
+                    self.runs.stop(dispatch_id)
+                case StopRunsOfEdge(edge_id):
+                    log.info("run.stop_edge", edge=edge_id)
+                    self.runs.stop_edge(edge_id)
                 case FetchFiles():
                     self._fetcher.wake()
                 case BrokerWriteQueued():
@@ -184,11 +190,18 @@ class Node:
             log.error("runs.not_interrupted", code=error.code)  # the next start does it
 
     async def _sweep(self) -> None:
-        """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name."""
+        """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name.
+
+        The folders are only set aside here: what is in them may take long to remove, or not be removable.
+        """
         ready = await self.journal.read(dispatches.ready_digests)
         awaited = {item.digest for _, item in await self.journal.read(dispatches.awaited_files)}
         sweep = partial(self.context.blobs.sweep, ready=ready, awaited=awaited)
-        removed = await trio.to_thread.run_sync(sweep)
-        await trio.to_thread.run_sync(partial(shutil.rmtree, self.context.state.runs, ignore_errors=True))
+        try:
+            removed = await trio.to_thread.run_sync(sweep)
+        except OSError as error:
+            log.warning("blobs.not_swept", why=error.strerror)
+            removed = 0
+        await self._remover.remove_all()
         if removed:
             log.info("blobs.swept", files=removed)

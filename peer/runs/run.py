@@ -6,7 +6,6 @@ ends the whole run: the sandbox lives in a namespace that dies with it, and it r
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -26,6 +25,7 @@ from peer.machine.settings import Settings
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, root_of
 from peer.protocol.statements import FileRef
+from peer.runs.removal import Remover
 from peer.runs.returned_files import Returned, take_files
 from peer.runs.start_frame import ANSWER_SECONDS, machine_facts, start_frame
 from peer.steps import running
@@ -42,6 +42,8 @@ STORE_RETRY_SECONDS = 2.0
 """Between tries to store how a run ended, when the store refuses (a full disk): the end is not lost."""
 FLUSH_SECONDS = 0.05
 """Events that come within this are signed as one batch: a person sees them at once, and a burst costs one fsync."""
+STOP_SECONDS = 0.5
+"""How long the agent of a run that was cancelled, declined or revoked has to end it in good order: milliseconds do."""
 MAX_BUFFERED = 64
 MAX_REPLY = 100_000
 MAX_SANDBOX_TEXT = 4_000
@@ -65,8 +67,9 @@ class Run:
         *,
         gate: GateProof,
         known: Iterable[str],
+        remover: Remover,
     ) -> None:
-        """`known`: secrets of this machine that must not leave it, by their value."""
+        """`known`: secrets of this machine that must not leave it, by their value. `remover`: of the run's folder."""
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
         self._journal = journal
@@ -76,6 +79,7 @@ class Run:
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
         self._teller = Redactor(redacts=scope.results == "redacted", known=known)
         self._gate = gate
+        self._remover = remover
         self._events: list[Document] = []
         self._notes: list[Document] = []
         self._flushing = trio.Lock()
@@ -84,14 +88,13 @@ class Run:
         self._scope_of_task = trio.CancelScope()
         self._sandbox: frames.SandboxFacts | None = None
         self._mcp_commands: dict[str, list[str]] = {}
+        self._gently = False
 
     # --- from outside
 
-    async def tell(self, frame: frames.Answer | frames.Cancel) -> None:
-        """Pass a word on to the agent, a person's answer under the id that they saw; one that is gone hears nothing."""
-        if isinstance(frame, frames.Answer):
-            frame = msgspec.structs.replace(frame, call_id=frame.call_id.removesuffix(self._mark))
-        await self._send(frame)
+    async def tell(self, frame: frames.Answer) -> None:
+        """Pass a person's answer on to the agent, under the id that they saw; one that is gone hears nothing."""
+        await self._send(msgspec.structs.replace(frame, call_id=frame.call_id.removesuffix(self._mark)))
 
     async def _send(self, frame: frames.Answer | frames.Cancel) -> None:
         if self._writer is not None:
@@ -104,8 +107,24 @@ class Run:
         earlier one must not find another call under its id."""
         return f"~{self.attempt}" if self.attempt > 1 else ""
 
+    @property
+    def edge_id(self) -> str:
+        """The edge whose grant it runs under."""
+        return self._row.edge_id
+
+    def stop(self) -> None:
+        """End the run. What it would still send is thrown away.
+
+        Its agent has STOP_SECONDS to kill what it started, which takes what held names in the person's folders out of
+        them again, and is killed with all that is left then.
+        """
+        self._gently = True
+        if self._writer is not None:
+            self._writer.hurry(STOP_SECONDS)
+        self.kill()
+
     def kill(self) -> None:
-        """End the run's processes now. What they were about to say is not heard any more."""
+        """End the run's processes on the spot. What they would still send is thrown away."""
         self._scope_of_task.cancel()
 
     # --- the life of a run
@@ -132,7 +151,7 @@ class Run:
             log.exception("run.failed", dispatch=self.dispatch_id)
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_remove, self._run_dir)
+                await self._remover.remove(self._run_dir)
 
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
@@ -180,11 +199,23 @@ class Run:
             )
         finally:
             with trio.CancelScope(shield=True):
+                if self._gently:
+                    with trio.move_on_after(STOP_SECONDS):
+                        await self._let_end(process)
                 if process.returncode is None:
                     ending.kill(process.pid)
                 await process.wait()
                 await process.stdin.aclose()
                 await process.stdout.aclose()
+
+    async def _let_end(self, process: trio.Process) -> None:
+        """Ask the agent to kill what it started, and wait until it has gone; what it still writes is thrown away."""
+        assert process.stdout is not None
+        await self._send(frames.Cancel())
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await process.stdout.receive_some(65_536):
+                pass
+        await process.wait()
 
     async def _listen(self, stream: trio.abc.ReceiveStream) -> frames.Finished | None:
         reader: frames.FrameReader[frames.ToNode] = frames.FrameReader(stream, frames.decode_to_node)
@@ -368,8 +399,10 @@ class Run:
 class Runs:
     """All runs of this node."""
 
-    def __init__(self, journal: Journal, settings: Callable[[], Settings]) -> None:
+    def __init__(self, journal: Journal, settings: Callable[[], Settings], remover: Remover) -> None:
+        """`remover`: of the folders of runs that have ended."""
         self._journal = journal
+        self._remover = remover
         self._settings = settings
         self.gate = GateProof()
         self._runs: dict[str, Run] = {}
@@ -384,23 +417,29 @@ class Runs:
             await trio.sleep_forever()
 
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
-        """Run an accepted dispatch. From here on `kill` finds it, also before its process is there."""
+        """Run an accepted dispatch. From here on `stop` finds it, also before its process is there."""
         settings = self._settings()
         known = (settings.model.api_key, settings.token)
-        run = Run(self._journal, row, scope, gate=self.gate, known=known)
+        run = Run(self._journal, row, scope, gate=self.gate, known=known, remover=self._remover)
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(self._live, run, settings)
 
-    async def tell(self, dispatch_id: str, frame: frames.Answer | frames.Cancel) -> None:
-        """Pass a word on to a run."""
+    async def tell(self, dispatch_id: str, frame: frames.Answer) -> None:
+        """Pass a person's answer on to a run."""
         if (run := self._runs.get(dispatch_id)) is not None:
             await run.tell(frame)
 
-    def kill(self, dispatch_id: str) -> None:
-        """End a run now."""
+    def stop(self, dispatch_id: str) -> None:
+        """End the run of a dispatch."""
         if (run := self._runs.get(dispatch_id)) is not None:
-            run.kill()
+            run.stop()
+
+    def stop_edge(self, edge_id: str) -> None:
+        """End every run under an edge, whatever state its dispatch is in."""
+        for run in list(self._runs.values()):
+            if run.edge_id == edge_id:
+                run.stop()
 
     def kill_all(self) -> None:
         """End every run now; nothing waits for anybody's goodbye."""
@@ -421,12 +460,6 @@ def _opened_log(run_dir: Path) -> BinaryIO:
         folder.mkdir(mode=0o700, exist_ok=True)
     run_dir.mkdir(mode=0o700)
     return (run_dir / "agent.log").open("xb")
-
-
-def _remove(run_dir: Path) -> None:
-    shutil.rmtree(run_dir, ignore_errors=True)
-    with suppress(OSError):
-        run_dir.parent.rmdir()
 
 
 def _texts(events: Iterable[Document]) -> list[str]:

@@ -28,10 +28,17 @@ class DispatchChanged:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """The run of this dispatch, if there is one, is to be killed; `reason` is for the log."""
+    """The run of this dispatch, if there is one, is to be stopped; `reason` is for the log."""
 
     dispatch_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRunsOfEdge:
+    """Every run under this edge is to be stopped, whatever state its dispatch is in."""
+
+    edge_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,15 @@ class DeadlineSet:
 
 
 Effect = (
-    Wake | DispatchChanged | StopRun | FetchFiles | PeopleChanged | InvitationsChanged | BrokerWriteQueued | DeadlineSet
+    Wake
+    | DispatchChanged
+    | StopRun
+    | StopRunsOfEdge
+    | FetchFiles
+    | PeopleChanged
+    | InvitationsChanged
+    | BrokerWriteQueued
+    | DeadlineSet
 )
 
 

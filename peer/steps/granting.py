@@ -9,7 +9,7 @@ from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
 from peer.steps import inviting, receiving, sending
-from peer.steps.effects import PeopleChanged
+from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
 from peer.trust import aliases, scopes
@@ -74,7 +74,7 @@ def set_paused(tx: Transaction, user_id: str, *, paused: bool) -> rows.Edge:
 
 
 def revoke(tx: Transaction, user_id: str) -> rows.Edge:
-    """End an edge I granted: what runs over it is killed, what waits is cancelled, what is undelivered is dropped.
+    """End an edge I granted: what runs over it is stopped, what waits is cancelled, what is undelivered is dropped.
 
     Only the word of the cancellations and of the revocation itself still goes out. Raises NotFound.
     """
@@ -86,6 +86,8 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
         tx.db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id
     ):
         receiving.cancel(tx, row, reason="the trust edge was revoked", code=403)
+    # By edge and not by state: a run must not outlive its edge, whatever is stored of its dispatch.
+    tx.note(StopRunsOfEdge(edge.edge_id))
     for row in dispatches.in_states(tx.db, "received", ("completed", "failed"), edge_id=edge.edge_id):
         # What the sender has not fetched yet, it no longer gets.
         dispatches.withhold_returned(tx.db, row.dispatch_id)

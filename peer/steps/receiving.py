@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, Literal
 
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
@@ -127,8 +127,11 @@ def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatc
 
 
 def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
-    """Decide that a dispatch does not run. Raises NotFound, Conflict, Gone."""
+    """Decide that a dispatch does not run, or not any further: its run is stopped. Raises NotFound, Conflict, Gone."""
     row = get_received(tx.db, dispatch_id)
+    if row.state in ("accepted", "running"):
+        _stop(tx, row, "declined", reason=reason)
+        return
     states.decide(tx, row, "declined")
     dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason, fix="")
     signed = queue_decision(tx, row, "declined", reason=reason)
@@ -136,12 +139,8 @@ def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
 
 
 def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0) -> None:
-    """End a received dispatch as cancelled, whoever asked for it; a run of it is killed."""
-    states.decide(tx, row, "cancelled")
-    dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix="")
-    trace.close_all(tx.db, row.dispatch_id, "cancelled")
-    queue_result(tx, row, "cancelled", reason=reason, code=code)
-    tx.note(StopRun(row.dispatch_id, reason))
+    """End a received dispatch as cancelled, whoever asked for it; a run of it is stopped."""
+    _stop(tx, row, "cancelled", reason=reason, code=code)
 
 
 def on_cancel(tx: Transaction, signed: Signed) -> Answer:
@@ -227,6 +226,17 @@ def queue_result(
 def dispatch_of(row: rows.Dispatch) -> Dispatch:
     """Return the signed dispatch of a row."""
     return open_as(Dispatch, row.raw)[0]
+
+
+def _stop(
+    tx: Transaction, row: rows.Dispatch, event: Literal["cancelled", "declined"], *, reason: str, code: int = 0
+) -> None:
+    """End a dispatch and whatever runs of it. From this step on nothing of that run is stored: see running.current."""
+    states.decide(tx, row, event)
+    dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix="")
+    trace.close_all(tx.db, row.dispatch_id, event)
+    queue_result(tx, row, event, reason=reason, code=code)
+    tx.note(StopRun(row.dispatch_id, reason))
 
 
 def _queue(tx: Transaction, row: rows.Dispatch, kind: str, signed: Signed, now: int) -> None:

@@ -194,10 +194,7 @@ def finish(
     `own_reason` is what this machine's person reads where it may not be told to the sender.
     """
     row = current(tx.db, dispatch_id, attempt)
-    event = status
-    if status == "declined" and row.state == "accepted":
-        event = "cancelled"
-    states.decide(tx, row, event)
+    states.decide(tx, row, status)
     dispatches.set_reason(
         tx.db,
         dispatch_id,
@@ -206,7 +203,7 @@ def finish(
         fix=content.pop("fix", ""),
     )
     trace.close_all(tx.db, dispatch_id, "ended")
-    signed = receiving.queue_result(tx, row, event, files=tuple(files), **content)
+    signed = receiving.queue_result(tx, row, status, files=tuple(files), **content)
     dispatches.add_files(tx.db, dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
 
 

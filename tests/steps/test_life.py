@@ -13,7 +13,7 @@ from peer.dispatches.lifecycle import State
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
 from peer.protocol.statements import FileRef
 from peer.steps import granting, receiving, running, sending
-from peer.steps.effects import Effects, StopRun
+from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
 from peer.trust import receipts
@@ -203,6 +203,38 @@ def test_a_cancel_kills_the_run_and_its_word_is_final(pair: tuple[Clock, Person,
     assert alice.row(dispatch_id).result
 
 
+@pytest.mark.parametrize("began", [False, True])
+def test_declining_a_run_ends_it(pair: tuple[Clock, Person, Person], began: bool) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    if began:
+        bob.step(lambda tx: running.start(tx, dispatch_id, 1))
+    asked = rows.Approval(dispatch_id, "c1", 1, '{"tool":"Read"}', clock.now, clock.now + 120_000, "", "")
+    bob.step(lambda tx: running.ask(tx, asked))
+    bob.effects = Effects()
+    bob.step(lambda tx: receiving.decline(tx, dispatch_id, reason="not on this machine"))
+    assert StopRun(dispatch_id, "not on this machine") in bob.effects and bob.effects.changed() == (dispatch_id,)
+    assert trace.open_approvals(bob.db) == []
+    before = bob.dump()
+    for late in (
+        lambda tx: running.record(tx, dispatch_id, 1, [EVENT], [EVENT]),
+        lambda tx: running.start(tx, dispatch_id, 1),
+        lambda tx: running.ask(tx, asked),
+        lambda tx: running.finish(tx, dispatch_id, 1, "completed", reply="done"),
+        lambda tx: receiving.decline(tx, dispatch_id, reason="again"),
+    ):
+        with pytest.raises(Conflict):
+            bob.step(late)
+    assert bob.dump() == before
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["declined", "declined"]
+    assert alice.row(dispatch_id).message == "not on this machine"
+    proven = receipts.verify(gather(alice.db, alice.context.identity.device_set, dispatch_id))
+    assert (proven.result.status, proven.result.attempt) == ("declined", 1)
+
+
 def test_a_result_that_crossed_the_cancel_stands(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
     dispatch_id = send(alice, bob)
@@ -246,6 +278,7 @@ def test_revoking_ends_what_runs_and_drops_what_waits(pair: tuple[Clock, Person,
     queued = send(alice, bob)
     bob.step(lambda tx: granting.revoke(tx, alice.user))
     assert StopRun(runs, "the trust edge was revoked") in bob.effects
+    assert StopRunsOfEdge(bob.row(done).edge_id) in bob.effects
     assert next(item.kind for item in bob.waiting(alice)) == "revocation"
     assert {item.kind for item in bob.waiting(alice)} == {"revocation", "result"}
     bob.deliver(alice)

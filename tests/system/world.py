@@ -28,6 +28,7 @@ import trio
 from peer.client.blocking import Client
 from peer.client.on_trio import AsyncClient
 from peer.machine.state_folder import StateFolder
+from peer.runs.removal import TRASH
 
 ROOT = Path(__file__).parents[2]
 WITHIN = 30.0
@@ -326,8 +327,13 @@ class Person:
         return sorted(path.name for path in self.state.blobs.rglob("*") if path.is_file())
 
     def run_folders(self) -> list[Path]:
-        """Run folders that are still there."""
-        return sorted(self.state.runs.glob("*/*"))
+        """Run folders that are still in their place."""
+        return sorted(path for path in self.state.runs.glob("*/*") if path.parent.name != TRASH)
+
+    def trash(self) -> list[str]:
+        """What of ended runs is not removed yet."""
+        trash = self.state.runs / TRASH
+        return [path.name for path in trash.iterdir()] if trash.is_dir() else []
 
     def edge(self, peer: Person, direction: str) -> Document | None:
         """The newest trust edge with somebody: incoming (they may dispatch to me) or outgoing."""
