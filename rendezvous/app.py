@@ -1,4 +1,4 @@
-"""The broker's routes, its middleware, /health and /metrics. What each route does: the modules it is wired to."""
+"""The table of routes, the middleware, /health and /metrics. What the other routes do: the modules imported here."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peer.protocol.errors import DispatchError, Unavailable
 from rendezvous import web
 from rendezvous.broker import Broker
-from rendezvous.invitations import Invitations
-from rendezvous.login_pages import Pages
-from rendezvous.presence import Presence
-from rendezvous.signin import SignIn
-from rendezvous.storage import upkeep
+from rendezvous.invitations import InvitationRoutes
+from rendezvous.presence import PresenceRoutes
+from rendezvous.signin import SignInRoutes
+from rendezvous.signin_pages import PageRoutes
 
 MAX_AT_ONCE = 6_000
-"""Requests in flight, waiting readers included; a flood above it is told to come back."""
+"""Requests in flight, long polls included; one above it gets 503 at once."""
 
 
 def make_app(broker: Broker) -> ASGIApp:
     """Return the broker as one ASGI application."""
-    sign_in, pages, presence, invitations = SignIn(broker), Pages(broker), Presence(broker), Invitations(broker)
+    sign_in, pages = SignInRoutes(broker), PageRoutes(broker)
+    presence, invitations = PresenceRoutes(broker), InvitationRoutes(broker)
 
     async def health(_request: Request) -> Response:
-        """GET /health → {status, origin, dev, mail}: 200 when the database answers too."""
-        await broker.db(lambda db: db.execute("SELECT 1").fetchone())
+        """GET /health → {status, origin, dev, mail}; 503 when the database does not answer."""
+        await broker.storage.check()
         settings = broker.settings
         return web.document(
             {"status": "ok", "origin": settings.public_url, "dev": settings.dev, "mail": broker.mailer is not None}
         )
 
     async def metrics(_request: Request) -> Response:
-        """GET /metrics: numbers only, in Prometheus' text format."""
+        """GET /metrics: numbers only, in the text format of Prometheus."""
         return PlainTextResponse(await _metrics(broker), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     routes = [
@@ -60,7 +60,7 @@ def make_app(broker: Broker) -> ASGIApp:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(web.SecurityHeaders), Middleware(Door, broker=broker)],
+        middleware=[Middleware(web.SecurityHeaders), Middleware(RequestLimits, broker=broker)],
         exception_handlers={
             DispatchError: web.on_dispatch_error,
             HTTPException: web.on_http_exception,
@@ -69,13 +69,13 @@ def make_app(broker: Broker) -> ASGIApp:
     )
 
 
-class Door:
-    """ASGI middleware: bounds on requests at once and per address, and the count of responses by status."""
+class RequestLimits:
+    """ASGI middleware: bounds on requests in flight and per address; counts responses by status."""
 
     def __init__(self, app: ASGIApp, *, broker: Broker) -> None:
         self._app = app
         self._broker = broker
-        self._inside = 0
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -87,28 +87,37 @@ class Door:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._broker.statuses[int(message["status"])] += 1
+                self._broker.responses_by_status[int(message["status"])] += 1
             await send(message)
 
         try:
-            if self._inside >= MAX_AT_ONCE:
+            if self._in_flight >= MAX_AT_ONCE:
                 raise Unavailable("the broker is busy", fix="try again in a few seconds")
             self._broker.by_address.take(self._broker.address(Request(scope)), self._broker.clock())
         except DispatchError as error:
             await web.problem(error)(scope, receive, counted)
             return
-        self._inside += 1
+        self._in_flight += 1
         try:
             await self._app(scope, receive, counted)
         finally:
-            self._inside -= 1
+            self._in_flight -= 1
 
 
 async def _metrics(broker: Broker) -> str:
-    counts = await broker.db(upkeep.counts, broker.clock())
+    counts = await broker.storage.counts(broker.clock())
+    gauges = {
+        "users": counts.users,
+        "devices": counts.devices,
+        "devices_present": counts.devices_present,
+        "invitations_open": counts.invitations_open,
+        "logins_pending": counts.sign_ins_pending,
+        "readers_waiting": len(broker.changes),
+    }
     lines = []
-    for name, value in {**counts, "readers_waiting": len(broker.bells)}.items():
+    for name, value in gauges.items():
         lines += [f"# TYPE dispatch_{name} gauge", f"dispatch_{name} {value}"]
     lines.append("# TYPE dispatch_responses_total counter")
-    lines += [f'dispatch_responses_total{{status="{status}"}} {n}' for status, n in sorted(broker.statuses.items())]
+    by_status = sorted(broker.responses_by_status.items())
+    lines += [f'dispatch_responses_total{{status="{status}"}} {count}' for status, count in by_status]
     return "\n".join(lines) + "\n"

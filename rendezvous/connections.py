@@ -1,18 +1,17 @@
-"""How many clients may be connected: in all, and from one network. What they may ask is not here.
+"""Accepting connections, with a bound in all and for each network. Bounds on requests: app.py, ratelimit.py.
 
-Hypercorn's own loop accepts without limit, so that whoever opens connections and says nothing uses up the process's
-file descriptors, and everybody else waits. Here one too many is closed at once, without a word.
+Hypercorn's own loop accepts without limit: clients that open connections and send nothing could use up the process's
+file descriptors, and nobody else would be served. Here a connection above a bound is closed at once.
 """
 
 from __future__ import annotations
 
 import resource
-import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import trio
 from hypercorn.config import Config
@@ -23,19 +22,19 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from rendezvous.ratelimit import network_of
 
 SPARED_DESCRIPTORS = 64
-"""For the database, its journal, mail that is being sent, and the connection that is closed for being one too many."""
+"""For the database, mail that is being sent, the listeners, and a connection that is accepted only to be closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """Counts of open connections. A daemon has two or three: one waits for news, one writes."""
+    """Counts of open connections. A daemon has two or three: one for its long poll, one to write."""
 
     total: int = 10_000
     per_network: int = 256
-    """As `network_of` counts: an IPv4 address, which an office may share, or the /64 of an IPv6 one."""
+    """By `network_of`: an IPv4 address, which an office may share, or the /64 of an IPv6 address."""
 
     def within_descriptors(self) -> ConnectionLimits:
-        """Raise this process's limit of file descriptors as far as it may and is needed; return what that allows."""
+        """Raise this process's limit of file descriptors as far as needed and allowed; return what fits it."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = self.total + SPARED_DESCRIPTORS
         soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
@@ -44,7 +43,7 @@ class ConnectionLimits:
 
 
 class _Connection(TCPServer):
-    """One connection, over when its client is gone: Hypercorn's own then waits for its idle time to pass."""
+    """One connection that ends with its client's; Hypercorn's own waits for the idle timeout first."""
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -54,21 +53,21 @@ class _Connection(TCPServer):
 async def serve_within(
     app: AppWrapper,
     config: Config,
-    listener: socket.socket,
+    listeners: Sequence[trio.SocketListener],
     *,
     limits: ConnectionLimits,
+    started: trio.Event,
     until: Callable[[], Awaitable[None]],
-    task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer on a listening socket while `until` waits; then let running requests end, for `config.graceful_timeout`.
+    """Serve on `listeners` until `until` returns, then let running requests end, for `config.graceful_timeout`.
 
-    With a certificate in `config` the connections are TLS.
+    Sets `started` once it accepts connections. They are TLS if `config` has a certificate.
     """
     context = WorkerContext(None)
     open_from: Counter[str] = Counter()
     open_now = 0
 
-    async def answer(stream: trio.abc.Stream) -> None:
+    async def serve_connection(stream: trio.abc.Stream) -> None:
         nonlocal open_now
         network = _network(stream)
         if open_now >= limits.total or open_from[network] >= limits.per_network:
@@ -77,7 +76,7 @@ async def serve_within(
         open_now += 1
         open_from[network] += 1
         try:
-            # Typed for TLS alone, made for both.
+            # Typed for TLS streams, implemented for both.
             await _Connection(app, config, context, ConnectionState({}), cast(trio.SSLStream, stream))
         finally:
             open_now -= 1
@@ -85,13 +84,14 @@ async def serve_within(
             if not open_from[network]:
                 del open_from[network]
 
-    plain = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     tls = config.create_ssl_context()
-    ready = plain if tls is None else trio.SSLListener(plain, tls, https_compatible=True)
+    ready: list[trio.abc.Listener[trio.abc.Stream]] = [
+        plain if tls is None else trio.SSLListener(plain, tls, https_compatible=True) for plain in listeners
+    ]
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
-            await accepting.start(partial(trio.serve_listeners, answer, [ready], handler_nursery=connections))
-            task_status.started()
+            await accepting.start(partial(trio.serve_listeners, serve_connection, ready, handler_nursery=connections))
+            started.set()
             await until()
             accepting.cancel_scope.cancel()
         await context.terminated.set()

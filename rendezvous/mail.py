@@ -1,6 +1,6 @@
-"""Sending one mail by SMTP with STARTTLS and authentication, in a worker thread. What mails say: letters.py.
+"""Sending mail by SMTP with STARTTLS and authentication, in worker threads. The texts: mail_texts.py.
 
-The standard library's client, because the asynchronous ones do not run on trio.
+smtplib, because the asynchronous clients do not run on trio.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import trio
 from peer.protocol.errors import Invalid
 
 STEP_SECONDS = 10
-"""For each answer of the server; RFC 5321 4.5.3.2 allows minutes, but a person is waiting."""
+"""For each reply of the server; RFC 5321 section 4.5.3.2 allows minutes, but a person is waiting."""
 WHOLE_SECONDS = 25
+"""For all of one mail."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpSettings:
-    """The operator's mail server. `ca` is a file of certificates to trust instead of the system's."""
+    """The operator's mail server. `ca` is a PEM file of certificates to trust instead of the system's."""
 
     host: str
     port: int
@@ -40,8 +41,8 @@ class SmtpSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One mail: the recipient's user id, a subject of one line, and plain text."""
+class Mail:
+    """One mail: the recipient's address, a subject of one line, and plain text."""
 
     to: str
     subject: str
@@ -49,7 +50,7 @@ class Letter:
 
 
 class Mailer:
-    """Sends letters, four at a time."""
+    """Sends mails, four at a time. Raises Invalid for settings that cannot work."""
 
     def __init__(self, settings: SmtpSettings) -> None:
         address = parseaddr(settings.sender)[1]
@@ -63,13 +64,13 @@ class Mailer:
             raise Invalid(f"can't use --smtp-ca {settings.ca}: {error}", fix="name a PEM file") from error
         self._limiter = trio.CapacityLimiter(4)
 
-    async def send(self, letter: Letter) -> bool:
-        """Send one mail; False (and a line in the log) when the server did not take it in time."""
+    async def send(self, mail: Mail) -> bool:
+        """Send one mail; False, and a line in the log, when the server did not accept it in time."""
         outcome: dict[str, object] = {"kind": "timeout"}
         with trio.move_on_after(WHOLE_SECONDS):
             try:
                 await trio.to_thread.run_sync(  # type: ignore[call-arg]  # trio-stubs has the old name
-                    partial(self._deliver, letter), limiter=self._limiter, abandon_on_cancel=True
+                    partial(self._deliver, mail), limiter=self._limiter, abandon_on_cancel=True
                 )
                 outcome = {}
             except (OSError, smtplib.SMTPException, ValueError) as error:
@@ -79,28 +80,28 @@ class Mailer:
             log.warning("mail.failed", **outcome)
         return not outcome
 
-    def compose(self, letter: Letter) -> EmailMessage:
+    def compose(self, mail: Mail) -> EmailMessage:
         """Return the message. Raises ValueError for a line break in a header (email.message refuses it)."""
         message = EmailMessage()
         message["From"] = self._settings.sender
-        message["To"] = letter.to
-        message["Subject"] = letter.subject
+        message["To"] = mail.to
+        message["Subject"] = mail.subject
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = make_msgid(domain=self._envelope_sender.rpartition("@")[2])
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(letter.text)
+        message.set_content(mail.text)
         return message
 
-    def _deliver(self, letter: Letter) -> None:
-        message = self.compose(letter)
+    def _deliver(self, mail: Mail) -> None:
+        message = self.compose(mail)
         server = smtplib.SMTP(self._settings.host, self._settings.port, timeout=STEP_SECONDS)
         try:
             server.starttls(context=self._tls)
             if self._settings.user:
                 server.login(self._settings.user, self._settings.password)
-            server.send_message(message, from_addr=self._envelope_sender, to_addrs=[letter.to])
-            with suppress(OSError, smtplib.SMTPException):  # the mail is taken: a rude goodbye changes nothing
+            server.send_message(message, from_addr=self._envelope_sender, to_addrs=[mail.to])
+            with suppress(OSError, smtplib.SMTPException):  # the mail is accepted already
                 server.quit()
         finally:
-            # Not `with`: that says QUIT on a connection whose TLS just failed, and waits for the answer.
+            # Not `with`: it sends QUIT also on a connection whose TLS just failed, and waits for the reply.
             server.close()

@@ -1,8 +1,8 @@
 """Where a user's devices are, as sealed boxes with a lifetime. The broker cannot open a box.
 
-Any signed-in user may ask for any user id, and gets the same empty list for somebody unknown, somebody known without
-announcements, and somebody offline. What an asker still learns is the peer ids of the devices that a user announces
-now, how often that changes, and a box's size (padded); who asks for whom is known to the broker.
+Any signed-in user may ask for any user id. An unknown user, one without announcements and one who is offline get the
+same empty list. What an asker can learn: the peer ids of the devices that a user announces now, how often that
+changes, and a box's size (padded). The broker learns who asks for whom.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from peer.protocol import base64url, names
 from peer.protocol.errors import Invalid, TooLarge
 from rendezvous import web
 from rendezvous.broker import Broker
-from rendezvous.storage import presence
 
 MAX_TTL_MS = 2 * 3600 * 1000
 MAX_BOX = 128 * 1024
 """Bytes: room for 1,024 recipient devices and a padded peer record."""
 
 
-class Presence:
+class PresenceRoutes:
     """The routes under /v1/presence."""
 
     def __init__(self, broker: Broker) -> None:
@@ -42,7 +41,7 @@ class Presence:
         if expires <= now:
             raise Invalid("the announcement has expired already", fix="set this machine's clock")
         expires = min(expires, now + MAX_TTL_MS)
-        await self._broker.accept(write, presence.put, write.user_id, write.device, seq=seq, expires=expires, box=box)
+        await self._broker.storage.announce(write.author, seq=seq, expires=expires, box=box)
         half, spread = (expires - now) // 2000, (expires - now) // 10_000
         # The jitter is in the number already: daemons that started together must not return together.
         after = max(1, half + random.randint(-spread, spread))  # noqa: S311 - spreads load, guards nothing
@@ -52,18 +51,17 @@ class Presence:
         """DELETE /v1/presence: action `presence.withdraw`, arguments {seq}. 204."""
         write = await self._broker.signed(request, "presence.withdraw", "seq")
         seq = write.take("seq", int, _is_count)
-        now = self._broker.clock()
-        await self._broker.accept(write, presence.put, write.user_id, write.device, seq=seq, expires=now, box=None)
+        await self._broker.storage.announce(write.author, seq=seq, expires=self._broker.clock(), box=None)
         return Response(status_code=204)
 
     async def get(self, request: Request) -> Response:
         """GET /v1/presence/{user_id} with a token → {devices: [{device, seq, expires, box}]}."""
-        bearer = await self._broker.reader(request)
+        bearer = self._broker.reader(request)
         user_id = names.user_id(request.path_params["user_id"])
-        rows = await self._broker.db(presence.of_user, user_id, self._broker.clock())
+        found = await self._broker.storage.announcements(bearer.caller, user_id, self._broker.clock())
         devices = [
             {"device": row.device, "seq": row.seq, "expires": row.expires, "box": base64url.encode(row.box)}
-            for row in rows
+            for row in found
         ]
         return web.document({"devices": devices}, headers=web.renewal(bearer))
 

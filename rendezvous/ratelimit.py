@@ -1,4 +1,4 @@
-"""Token buckets with bounded memory (one per account or address). What is limited: app.py, broker.py."""
+"""Token buckets in bounded memory, one for each account or address. What they limit: app.py, broker.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from peer.protocol.errors import RateLimited
 
 
 class TooMany(RateLimited):
-    """Over a rate; `retry_after` whole seconds until one more is allowed."""
+    """A rate is exceeded; `retry_after` is the time until one more request is allowed, in whole seconds."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too many requests; one more is taken in {retry_after} s", fix="wait and try again")
@@ -18,7 +18,7 @@ class TooMany(RateLimited):
 
 
 class Buckets:
-    """One bucket a key: `burst` at once, refilled with `per_minute`. Times in milliseconds."""
+    """One bucket for each key: `burst` at once, refilled by `per_minute`. Times in milliseconds."""
 
     def __init__(self, *, per_minute: float, burst: int, max_keys: int = 20_000) -> None:
         self._per_ms = per_minute / 60_000
@@ -33,7 +33,8 @@ class Buckets:
         allowed = level >= 1
         self._levels[key] = (level - 1 if allowed else level, now)
         if len(self._levels) > self._max_keys:
-            # The least recently used is the fullest, mostly. Forgetting one only ever lets somebody through.
+            # The least recently used bucket is mostly the fullest, and a forgotten one is full again: the bound on
+            # memory can only let a request through, never refuse one.
             self._levels.popitem(last=False)
         if not allowed:
             raise TooMany(max(1, math.ceil((1 - level) / self._per_ms / 1000)))

@@ -1,7 +1,7 @@
-"""Sign-in of a device: RFC 8628's device authorisation for programs. The pages a person sees: login_pages.py.
+"""Sign-in of a device: device authorization for programs (RFC 8628). The pages that a person sees: signin_pages.py.
 
-The device's request is a statement signed by the device for this origin, so nobody can ask in another device's name.
-Whoever first proves an e-mail claims it with their root key; another root for it is refused, early and at approval.
+A device's request is a statement that it signs for this origin, so that nobody can ask in another device's name. The
+first root key that proves an e-mail address claims it; another root is refused, at the request and at the approval.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from peer.protocol.errors import Forbidden, Internal, Invalid, Unavailable
 from peer.protocol.statements import DeviceSet, open_as
 from rendezvous import web
 from rendezvous.broker import Broker
-from rendezvous.letters import plain
-from rendezvous.storage import accounts
-from rendezvous.storage.accounts import Claim, Login
-from rendezvous.storage.database import Connection
+from rendezvous.storage.errors import UserCodeTaken
+from rendezvous.storage.rows import AccountClaim, PollOutcome, SignIn
+from rendezvous.text import printable
 from rendezvous.tokens import LIFE_SECONDS
+from rendezvous.writes import Write
 
 EXPIRES_SECONDS = 600
 INTERVAL_SECONDS = 5
 DEV_INTERVAL_SECONDS = 1
 CODE_LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
-"""RFC 8628 6.1: no vowels, so no words; 20^8 is 34 bits, enough for ten minutes behind a rate limit."""
+"""RFC 8628 section 6.1: no vowels, so no words; 20^8 is 34 bits, enough for ten minutes behind a rate limit."""
+CODE_DRAWS = 8
+"""With 10,000 sign-ins open, one draw is taken with a probability of 4 in 10^7."""
 
 
 def new_user_code() -> str:
@@ -37,15 +39,15 @@ def new_user_code() -> str:
 
 
 def normal_user_code(typed: str) -> str:
-    """Return what a person typed in the form of a code; other characters than its letters are dropped."""
+    """Return what a person typed in the form of a code; characters other than its letters are dropped."""
     letters = "".join(c for c in typed[:64].upper() if c in CODE_LETTERS)
     return f"{letters[:4]}-{letters[4:]}"
 
 
-def read_claim(device_set: bytes) -> tuple[Claim, DeviceSet]:
-    """Open a device-set and return the claim it makes. Raises Invalid, BadSignature."""
+def read_claim(device_set: bytes) -> tuple[AccountClaim, DeviceSet]:
+    """Verify a device-set and return the claim it makes. Raises Invalid, BadSignature."""
     statement, signed = open_as(DeviceSet, device_set)
-    claim = Claim(
+    claim = AccountClaim(
         user_id=statement.issuer_user,
         root=statement.root,
         epoch=statement.epoch,
@@ -55,7 +57,7 @@ def read_claim(device_set: bytes) -> tuple[Claim, DeviceSet]:
     return claim, statement
 
 
-class SignIn:
+class SignInRoutes:
     """The two calls of RFC 8628."""
 
     def __init__(self, broker: Broker) -> None:
@@ -79,31 +81,15 @@ class SignIn:
         if not mine:
             raise Forbidden("the device that asks is not in the device-set it brings")
         device_code = secrets.token_urlsafe(32)
-        now = broker.clock()
         interval = DEV_INTERVAL_SECONDS if broker.settings.dev else INTERVAL_SECONDS
-
-        def step(db: Connection) -> str:
-            accounts.use_nonce(db, write.device, write.nonce, write.nonce_expires)
-            accounts.check_claim(db, claim)
-            for _ in range(8):
-                user_code = new_user_code()
-                login = Login(
-                    user_code=user_code,
-                    user_id=email,
-                    device=write.device,
-                    device_name=plain(mine[0].name),
-                    device_set=claim.device_set,
-                    address=broker.address(request),
-                    state="pending",
-                    reason="",
-                    expires=now + EXPIRES_SECONDS * 1000,
-                )
-                digest = hashlib.sha256(device_code.encode()).digest()
-                if accounts.open_login(db, login, device_code=digest, interval_ms=interval * 1000, now=now):
-                    return user_code
-            raise Internal("no free code was found", fix="try again")
-
-        user_code = await broker.db(step)
+        user_code = await self._open(
+            write,
+            claim,
+            device_name=printable(mine[0].name),
+            address=broker.address(request),
+            device_code=_digest(device_code),
+            interval=interval * 1000,
+        )
         page = f"{broker.settings.public_url}/login"
         return web.document(
             {
@@ -117,7 +103,7 @@ class SignIn:
         )
 
     async def token(self, request: Request) -> Response:
-        """POST /v1/login/token (RFC 8628 3.4, 3.5): {device_code} → a token, or `error` as that RFC says."""
+        """POST /v1/login/token (RFC 8628 3.4, 3.5): {device_code} → a token, or `error` as that RFC has it."""
         broker = self._broker
         broker.by_address.take(broker.address(request), broker.clock())
         document = await web.read_json(request)
@@ -126,22 +112,52 @@ class SignIn:
         device_code = document["device_code"]
         if not isinstance(device_code, str) or len(device_code) > 100:
             raise Invalid("device_code must be the text that /v1/login/device gave")
-        digest = hashlib.sha256(device_code.encode("utf-8", "surrogatepass")).digest()
-        outcome, login = await broker.db(accounts.poll, digest, broker.clock())
-        if outcome == "ok":
-            assert login is not None
+        poll = await broker.storage.poll_sign_in(_digest(device_code), broker.clock())
+        sign_in = poll.sign_in
+        if poll.outcome is PollOutcome.APPROVED and sign_in is not None:
             return web.document(
                 {
-                    "access_token": broker.tokens.issue(login.user_id, login.device),
+                    "access_token": broker.tokens.issue(sign_in.user_id, sign_in.device),
                     "token_type": "Bearer",
                     "expires_in": LIFE_SECONDS,
-                    "user_id": login.user_id,
+                    "user_id": sign_in.user_id,
                 }
             )
         about, fix = {
-            "authorization_pending": ("nobody has approved the sign-in yet", "approve it on the page"),
-            "slow_down": ("asked again too early", "wait five seconds longer between polls"),
-            "expired_token": ("the code has expired", "run `dispatch login` again"),
-            "access_denied": (login.reason if login else "", "run `dispatch login` again, or ask whoever denied it"),
-        }[outcome]
-        return web.document({"error": outcome, "error_description": about, "fix": fix}, status=400)
+            PollOutcome.AUTHORIZATION_PENDING: ("nobody has approved the sign-in yet", "approve it on the page"),
+            PollOutcome.SLOW_DOWN: ("asked again too early", "wait five seconds longer between polls"),
+            PollOutcome.EXPIRED_TOKEN: ("the code has expired", "run `dispatch login` again"),
+            PollOutcome.ACCESS_DENIED: (
+                sign_in.reason if sign_in else "",
+                "run `dispatch login` again, or ask whoever denied it",
+            ),
+        }[poll.outcome]
+        content = {"error": poll.outcome.value, "error_description": about, "fix": fix}
+        return web.document(content, status=400)
+
+    async def _open(
+        self, write: Write, claim: AccountClaim, *, device_name: str, address: str, device_code: bytes, interval: int
+    ) -> str:
+        now = self._broker.clock()
+        for _ in range(CODE_DRAWS):
+            sign_in = SignIn(
+                user_code=new_user_code(),
+                user_id=claim.user_id,
+                device=write.device,
+                device_name=device_name,
+                device_set=claim.device_set,
+                address=address,
+                expires=now + EXPIRES_SECONDS * 1000,
+            )
+            try:
+                await self._broker.storage.open_sign_in(
+                    write.author, claim, sign_in, device_code=device_code, interval=interval, now=now
+                )
+            except UserCodeTaken:
+                continue
+            return sign_in.user_code
+        raise Internal("no free code was found", fix="try again")
+
+
+def _digest(code: str) -> bytes:
+    return hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()

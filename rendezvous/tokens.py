@@ -1,4 +1,4 @@
-"""The sign-in's token: a JWT (HS256) that names the user and is bound to one device key. It opens reads only."""
+"""Tokens of a sign-in: JWTs (HS256) with the user and the one device key they are bound to. They open reads only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import jwt
 
 from peer.protocol.errors import Invalid, Unauthorized
+from rendezvous.storage.rows import Caller
 
 LIFE_SECONDS = 30 * 24 * 3600
 MIN_SECRET = 32
@@ -20,11 +21,16 @@ MAX_TOKEN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Who a valid token speaks for; `renewed` is a fresh token when less than half of its life was left, else ""."""
+    """The user and device of a valid token; `renewed` is a fresh one once less than half of its life is left, or ""."""
 
     user_id: str
     device: str
     renewed: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        """Who reads, for a storage operation."""
+        return Caller(self.user_id, self.device)
 
 
 class Tokens:
@@ -36,7 +42,7 @@ class Tokens:
         self._clock = clock
 
     def issue(self, user_id: str, device: str) -> str:
-        """Return a token of LIFE_SECONDS; its `cnf` claim (RFC 7800) names the device key by peer id."""
+        """Return a token that lives LIFE_SECONDS; its `cnf` claim (RFC 7800) is the device key's peer id."""
         now = self._clock() // 1000
         claims = {
             "iss": self._origin,
@@ -64,7 +70,7 @@ class Tokens:
                 issuer=self._origin,
                 options={
                     "require": ["iss", "aud", "sub", "iat", "exp", "cnf"],
-                    # Times are compared below, with the broker's own clock.
+                    # Times are compared below, by the clock that was passed in.
                     "verify_exp": False,
                     "verify_iat": False,
                     "verify_nbf": False,

@@ -1,11 +1,10 @@
-"""HTTP around the routes: bounded bodies, JSON, problem details (RFC 9457), security headers. No route lives here."""
+"""HTTP around the routes: bounded bodies, JSON, problem details (RFC 9457), security headers. No routes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 import trio
@@ -25,13 +24,13 @@ MAX_BODY = 384 * 1024
 """Bytes: the largest write is 262,144 bytes of arguments in a signed statement, in base64url."""
 BODY_SECONDS = 15
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
-"""The header of a read's response that carries a fresh token, once less than half of the old one's life is left."""
+"""A read's response header with a fresh token, present once less than half of the old one's life is left."""
 PROBLEM = "application/problem+json"
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
     "x-content-type-options": "nosniff",
-    # same-origin, not no-referrer: the latter makes browsers send `Origin: null` with our own forms.
+    # Not no-referrer: browsers then send `Origin: null` with this origin's own forms.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -58,7 +57,7 @@ async def read_body(request: Request, *, limit: int = MAX_BODY) -> bytes:
     return bytes(body)
 
 
-async def read_json(request: Request) -> Any:
+async def read_json(request: Request) -> object:
     """Return the JSON document in the body. Raises Invalid and as `read_body`."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -78,18 +77,18 @@ def number(request: Request, name: str, *, default: int, most: int) -> int:
     return int(text)
 
 
-def document(content: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def document(content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON response."""
     return JSONResponse(content, status_code=status, headers=headers)
 
 
 def renewal(bearer: Bearer) -> dict[str, str]:
-    """Return the header that carries a fresh token, when one is due."""
+    """Return the header with a fresh token, if one is due."""
     return {RENEWED_TOKEN: bearer.renewed} if bearer.renewed else {}
 
 
 def problem(error: DispatchError) -> Response:
-    """Return problem details with the members `code` and `fix` of every error of this product."""
+    """Return problem details; `code` and `fix` are this product's own members."""
     headers = {"content-type": PROBLEM}
     if isinstance(error, TooMany):
         headers["retry-after"] = str(error.retry_after)
@@ -107,13 +106,13 @@ def problem(error: DispatchError) -> Response:
 
 
 async def on_dispatch_error(_request: Request, error: Exception) -> Response:
-    """Turn an error of ours into a response."""
+    """Turn a DispatchError into a response."""
     assert isinstance(error, DispatchError)
     return problem(error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Turn Starlette's own refusals (no such route, wrong method) into problem details."""
+    """Turn Starlette's own errors (no such route, wrong method) into problem details."""
     assert isinstance(error, HTTPException)
     message = f"there is nothing at {request.url.path[:100]}" if error.status_code == 404 else error.detail
     response = problem(DispatchError(message, code=error.status_code, fix="check the broker's address"))
@@ -122,13 +121,13 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected(_request: Request, error: Exception) -> Response:
-    """Answer for a fault of ours without telling its inside; the server logs it."""
+    """Log an unexpected exception and return a response that reveals nothing of it."""
     log.error("request.failed", kind=type(error).__name__, exc_info=error)
     return problem(Internal("the broker failed at that", fix="tell its operator; it is in the broker's log"))
 
 
 class SecurityHeaders:
-    """ASGI middleware: every response carries SECURITY_HEADERS, unless the route set its own value."""
+    """ASGI middleware: adds SECURITY_HEADERS to every response, except those that the route set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Taking a signed write apart: a `broker-request` for this origin, now, for this action. Pure; nonces are storage's."""
+"""Verifying a signed write: a `broker-request` for this origin, this action and about now. Pure; nonces: storage."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from peer.protocol import base64url, codec
 from peer.protocol.codec import Malformed
 from peer.protocol.errors import Forbidden, Invalid
 from peer.protocol.statements import BrokerRequest, open_as
+from rendezvous.storage.rows import Author, Caller
 
 WINDOW_MS = 5 * 60 * 1000
+"""How far a request's time may be off, either way: a replay is refused by its nonce until then, by its time after."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A checked request: who (user id and peer id as the statement says), which nonce until when, and the arguments.
+    """A verified request: user id and peer id as the statement has them, nonce, arguments.
 
-    Whether the device is that user's is storage's to say. `digest` is SHA-256 over the arguments' bytes, so that the
-    same arguments in a second request are recognised.
+    Whether the device is that user's, and the nonce unused, is checked by storage. `digest` is SHA-256 of the
+    arguments' bytes, by which the same arguments in a second request are recognised.
     """
 
     user_id: str
@@ -30,6 +32,16 @@ class Write:
     nonce_expires: int
     arguments: Mapping[str, object]
     digest: bytes
+
+    @property
+    def author(self) -> Author:
+        """Who writes, for the storage operation that carries the request out."""
+        return Author(self.user_id, self.device, self.nonce, self.nonce_expires)
+
+    @property
+    def caller(self) -> Caller:
+        """The same device, for a read on the way there."""
+        return Caller(self.user_id, self.device)
 
     def take(self, name: str, kind: type[T], accepts: Callable[[T], bool] = lambda _value: True) -> T:
         """Return the argument `name`, which must be exactly of this type. Raises Invalid."""
@@ -40,7 +52,7 @@ class Write:
 
 
 def open_write(document: object, *, origin: str, action: str, names: frozenset[str], now: int) -> Write:
-    """Check {"statement": base64url} and return what it asks.
+    """Verify {"statement": base64url} and return the request in it.
 
     Raises Invalid (form), BadSignature, and Forbidden for another origin, another action or a time outside ±5 min.
     """

@@ -1,1 +1,1 @@
-"""Everything the broker keeps, and all of its SQL. Functions of one transaction each; no HTTP, no clock, no keys."""
+"""What the broker keeps: one interface, the values it takes and returns, its errors, and one folder a database."""

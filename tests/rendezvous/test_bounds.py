@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
-import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -15,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
 
-from peer.protocol.errors import RateLimited, Unavailable
+from peer.protocol.errors import RateLimited
 from rendezvous import web
 from rendezvous.connections import ConnectionLimits
 from rendezvous.ratelimit import Buckets, TooMany, network_of
-from rendezvous.storage.database import Database, migrations
-from rendezvous.storage.upkeep import purge
+from rendezvous.storage.limits import StorageLimits
 from tests.rendezvous.world import DAY_MS, People, Person, Running, people_at, running_broker
 
 
@@ -218,41 +215,6 @@ def test_what_counts_as_one_client(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-def test_a_newer_database_is_refused_and_not_touched(tmp_path: Path) -> None:
-    path = tmp_path / "rendezvous.db"
-    Database(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 999")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(Unavailable, match="newer") as refused:
-        Database(path)
-    assert "update" in refused.value.fix and path.read_bytes() == before
-
-
-def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    database = Database(tmp_path / "rendezvous.db")
-
-    def step(db: sqlite3.Connection) -> None:
-        db.execute("INSERT INTO versions VALUES ('a', 1)")
-        raise ValueError
-
-    with pytest.raises(ValueError):
-        database.run(step)
-    assert database.run(lambda db: db.execute("SELECT count(*) FROM versions").fetchone()[0]) == 0
-    assert database.run(lambda db: db.execute("PRAGMA user_version").fetchone()[0]) == len(migrations())
-    database.close()
-    with pytest.raises(Unavailable):
-        database.run(step)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rendezvous.db"
-    path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(Unavailable, match="can't use its database"):
-        Database(path)
-
-
 async def test_expired_rows_are_purged(tmp_path: Path) -> None:
     async with running_broker(tmp_path / "b") as running, people_at(running, tmp_path / "p") as people:
         alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
@@ -261,18 +223,19 @@ async def test_expired_rows_are_purged(tmp_path: Path) -> None:
         await alice.client.put_presence(seq=1, expires=running.clock() + 60_000, box=b"x")
         await alice.client.login_device(alice.who.device_set)
 
-        def left(db: sqlite3.Connection) -> dict[str, int]:
-            tables = ("logins", "nonces", "presence", "invitations", "answers", "users")
-            return {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+        def left() -> dict[str, int]:
+            tables = running.tables()
+            return {
+                name: len(tables[name]) for name in ("logins", "nonces", "presence", "invitations", "answers", "users")
+            }
 
-        await running.broker.db(purge, running.clock())
-        before = await running.broker.db(left)
+        await running.broker.storage.purge(running.clock())
+        before = left()
         assert before["logins"] == 1 and before["answers"] == 1 and before["presence"] == 1 and before["nonces"] >= 5
-        await running.broker.db(purge, running.clock() + DAY_MS)
-        after = await running.broker.db(left)
-        assert after == {"logins": 0, "nonces": 0, "presence": 0, "invitations": 1, "answers": 1, "users": 2}
-        await running.broker.db(purge, running.clock() + 31 * DAY_MS)
-        assert (await running.broker.db(left))["answers"] == 0
+        await running.broker.storage.purge(running.clock() + DAY_MS)
+        assert left() == {"logins": 0, "nonces": 0, "presence": 0, "invitations": 1, "answers": 1, "users": 2}
+        await running.broker.storage.purge(running.clock() + 31 * DAY_MS)
+        assert left()["answers"] == 0
 
 
 async def test_health_and_metrics_hold_numbers_only(broker: Running, people: People) -> None:
@@ -288,21 +251,18 @@ async def test_health_and_metrics_hold_numbers_only(broker: Running, people: Peo
 
 async def test_a_client_that_stops_reading_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A response larger than the socket buffers, not read: it is dropped after a while, and the broker can stop."""
-    monkeypatch.setattr("rendezvous.main.STALLED_MS", 500)
+    monkeypatch.setattr("rendezvous.listening.STALLED_MS", 500)
     monkeypatch.setattr("rendezvous.web.problem", lambda _error: Response(b"x" * 30_000_000))
-    with socket.socket() as stalled:
+    with socket.socket() as stalled, trio.fail_after(30):
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         async with running_broker(tmp_path / "b") as running, people_at(running, tmp_path / "p") as people:
             alice = await people.new("alice@example.org")
             host, port = running.url.removeprefix("http://").split(":")
             stalled.connect((host, int(port)))
             stalled.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-            with trio.fail_after(10):
-                while not running.broker.statuses[200]:
-                    await trio.sleep(0.01)
-                await alice.client.health()  # others are served
-            stopping = time.monotonic()
-        assert time.monotonic() - stopping < 10
+            while not running.broker.responses_by_status[200]:
+                await trio.sleep(0.01)
+            await alice.client.health()  # others are served
 
 
 async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> None:
@@ -311,16 +271,15 @@ async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> 
     async with await trio.open_tcp_stream(host, int(port)) as slow:
         await slow.send_all(b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
         await slow.send_all(b"Content-Length: 100\r\n\r\n{")
-        began = time.monotonic()
         await alice.client.invitations()
-        assert time.monotonic() - began < 5
+        assert not broker.broker.responses_by_status[422]  # the slow one is not given up yet: nobody waited for it
 
 
-async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path) -> None:
     """Sign-ins that wait are bounded for one user from one address, not for the user: that would lock the user out."""
-    monkeypatch.setattr("rendezvous.storage.accounts.MAX_OPEN_LOGINS_FROM_ONE", 3)
+    kept = StorageLimits(open_sign_ins_from_one=3, open_sign_ins=4)
     async with (
-        running_broker(tmp_path / "b", behind_proxy=True) as running,
+        running_broker(tmp_path / "b", behind_proxy=True, kept=kept) as running,
         people_at(running, tmp_path / "p") as people,
     ):
         mallory, alice = await people.new("alice@example.org"), await people.new("alice@example.org")
@@ -336,7 +295,6 @@ async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path, monkey
 
         assert [await ask(mallory, "203.0.113.1") for _ in range(4)] == [200, 200, 200, 429]
         assert await ask(alice, "203.0.113.2") == 200
-        monkeypatch.setattr("rendezvous.storage.accounts.MAX_OPEN_LOGINS", 4)
-        assert await ask(alice, "203.0.113.2") == 429
+        assert await ask(alice, "203.0.113.2") == 429  # in all, there are four
         running.clock.move(seconds=600)
         assert await ask(alice, "203.0.113.2") == 200

@@ -13,8 +13,9 @@ import trio
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Forbidden
-from rendezvous import letters, mail
-from rendezvous.mail import Letter, Mailer, SmtpSettings
+from rendezvous import mail, mail_texts
+from rendezvous.mail import Mail, Mailer, SmtpSettings
+from rendezvous.storage.limits import StorageLimits
 from tests.rendezvous.world import MailServer, People, Person, Running, people_at, running_broker
 
 
@@ -123,20 +124,22 @@ async def test_the_owner_of_the_mailbox_can_deny(broker: Running, people: People
         await mallory.client.login_token(device_code)
 
 
-async def test_one_address_gets_so_many_mails_a_day_and_no_more(
-    broker: Running, people: People, server: MailServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rendezvous.login_pages.MAILS_TO_ONE_ADDRESS", 2)
-    alice = await people.new("alice@example.org")
-    prompt = await alice.client.login_device(alice.who.device_set)
-    for expected in (200, 200, 429):
-        response = await alice.http.post(prompt.verification_uri, data={"user_code": prompt.user_code})
-        assert response.status_code == expected
-    assert len(server.taken) == 2
-    # Only the page of the last mail can approve.
-    tokens = [re.search(r"t=(\S+)", message.get_content())[1] for _, message in server.taken]  # type: ignore[index]
-    opened = [(await alice.http.get(f"{broker.url}/login/mail", params={"t": t})).status_code for t in tokens]
-    assert opened == [404, 200]
+async def test_one_address_gets_so_many_mails_a_day_and_no_more(server: MailServer, tmp_path: Path) -> None:
+    kept = StorageLimits(mails_to_one_address=2)
+    async with (
+        running_broker(tmp_path / "broker", dev=False, mailer=Mailer(settings(server)), kept=kept) as broker,
+        people_at(broker, tmp_path / "people") as people,
+    ):
+        alice = await people.new("alice@example.org")
+        prompt = await alice.client.login_device(alice.who.device_set)
+        for expected in (200, 200, 429):
+            response = await alice.http.post(prompt.verification_uri, data={"user_code": prompt.user_code})
+            assert response.status_code == expected
+        assert len(server.taken) == 2
+        # Only the page of the last mail can approve.
+        tokens = [re.search(r"t=(\S+)", message.get_content())[1] for _, message in server.taken]  # type: ignore[index]
+        opened = [(await alice.http.get(f"{broker.url}/login/mail", params={"t": t})).status_code for t in tokens]
+        assert opened == [404, 200]
 
 
 async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, people: People, server: MailServer) -> None:
@@ -179,12 +182,12 @@ async def test_a_mail_that_cannot_be_sent_is_said(broker: Running, people: Peopl
 
 
 async def test_the_mailer_trusts_and_authenticates(server: MailServer, tmp_path: Path) -> None:
-    letter = Letter("bob@example.org", "hello", "text")
-    assert await Mailer(settings(server)).send(letter)
-    assert not await Mailer(settings(server, ca=None)).send(letter)  # a certificate that nobody vouches for
-    assert not await Mailer(settings(server, password="wrong")).send(letter)
-    assert not await Mailer(settings(server, user="")).send(letter)
-    assert not await Mailer(settings(server, port=1)).send(letter)
+    hello = Mail("bob@example.org", "hello", "text")
+    assert await Mailer(settings(server)).send(hello)
+    assert not await Mailer(settings(server, ca=None)).send(hello)  # a certificate that nobody vouches for
+    assert not await Mailer(settings(server, password="wrong")).send(hello)
+    assert not await Mailer(settings(server, user="")).send(hello)
+    assert not await Mailer(settings(server, port=1)).send(hello)
     assert len(server.taken) == 1
 
 
@@ -194,26 +197,26 @@ async def test_a_silent_mail_server_is_given_up(monkeypatch: pytest.MonkeyPatch)
         port = silent.getsockname()[1]
         mailer = Mailer(SmtpSettings(host="127.0.0.1", port=port, sender="d@broker.example"))
         with trio.fail_after(5):
-            assert not await mailer.send(Letter("bob@example.org", "hello", "text"))
+            assert not await mailer.send(Mail("bob@example.org", "hello", "text"))
     # The abandoned thread sees its connection closed and ends; nothing waits for it.
 
 
 @pytest.mark.parametrize("bad", ["a\nBcc: eve@example.org", "a\r\nBcc: eve@example.org", "a\rb"])
 async def test_no_header_can_be_injected(server: MailServer, bad: str) -> None:
     mailer = Mailer(settings(server))
-    assert not await mailer.send(Letter("bob@example.org", bad, "text"))
-    assert not await mailer.send(Letter(f"bob@example.org{bad}", "subject", "text"))
+    assert not await mailer.send(Mail("bob@example.org", bad, "text"))
+    assert not await mailer.send(Mail(f"bob@example.org{bad}", "subject", "text"))
     assert server.taken == []
-    letter = letters.sign_in(
+    made = mail_texts.sign_in(
         to="a@b.c", device_name=f"lap{bad}\u202etop\x1b[2J", address="::1", asked_ms=0, page="p", origin="o"
     )
-    assert "\nBcc" not in letter.text and "\x1b" not in letter.text and "\u202e" not in letter.text
+    assert "\nBcc" not in made.text and "\x1b" not in made.text and "\u202e" not in made.text
 
 
 async def test_a_strange_but_valid_address_is_only_an_address(server: MailServer) -> None:
     mailer = Mailer(settings(server))
     for user in ("a..b@example.org", "!#$%&'*+/=?^_`{|}~-@example.org", ".@localhost"):
-        await mailer.send(Letter(user, "hello", "text"))
+        await mailer.send(Mail(user, "hello", "text"))
     for recipients, message in server.taken:
         assert len(recipients) == 1 and message["bcc"] is None and message.get_content().strip() == "text"
 

@@ -53,10 +53,10 @@ def process(data: Path, *options: str, **variables: str) -> Iterator[tuple[subpr
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs the program in this process with arguments that it must not serve with."""
 
-    def never(*_: object) -> None:
+    async def never(*_: object, **__: object) -> None:
         raise AssertionError("it started to serve")
 
-    monkeypatch.setattr("rendezvous.main.trio.run", never)
+    monkeypatch.setattr("rendezvous.serving.serve", never)
 
     def run(*arguments: str, **variables: str) -> Result:
         cleared = {name: None for name in os.environ if name.startswith("DISPATCH_")}

@@ -9,7 +9,6 @@ import pytest
 
 from peer.protocol import base64url
 from peer.protocol.errors import Conflict, Unauthorized
-from rendezvous.storage.upkeep import purge
 from tests.rendezvous.world import People, Person, Running
 
 Arguments = dict[str, Any]
@@ -51,7 +50,7 @@ async def test_the_same_request_is_taken_once(broker: Running, people: People) -
     await alice.client.withdraw_presence(seq=2)
     for minute in range(1, 13):  # at every moment until the window has closed, and after
         broker.clock.move(seconds=60)
-        await broker.broker.db(purge, broker.clock())
+        await broker.broker.storage.purge(broker.clock())
         replayed = await alice.raw("PUT", "/v1/presence", body)
         # It must be the nonce that refuses: another write has no seq that would.
         says = "already used" if minute < 5 else "behind the broker's clock"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import partial
@@ -29,9 +30,12 @@ from peer.protocol import base64url, codec, names
 from peer.protocol.statements import BrokerRequest, Invitation, sign_by_device
 from rendezvous.broker import Broker, Settings, wall_clock
 from rendezvous.connections import ConnectionLimits
+from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
-from rendezvous.main import _listen, serve_on, server_config
-from rendezvous.storage.database import Database
+from rendezvous.main import DATABASE
+from rendezvous.serving import serve, server_config
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.sqlite import SqliteStorage
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -57,6 +61,12 @@ class Running:
         self.clock = clock
         self.broker = broker
 
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return everything that is in the broker's database file, table by table, seen from outside."""
+        with closing(sqlite3.connect(f"file:{self.broker.settings.data / DATABASE}?mode=ro", uri=True)) as db:
+            names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: db.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+
 
 @asynccontextmanager
 async def running_broker(
@@ -68,30 +78,29 @@ async def running_broker(
     mailer: Mailer | None = None,
     port: int = 0,
     behind_proxy: bool = False,
-    limits: ConnectionLimits | None = None,
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
+    kept: StorageLimits = StorageLimits(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
     data.mkdir(parents=True, exist_ok=True)
-    database = Database(data / "rendezvous.db")
-    listener = _listen("127.0.0.1", port)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    settings = Settings(public_url=url, data=data, dev=dev, behind_proxy=behind_proxy)
-    broker = Broker(settings, database=database, secret=secret, mailer=mailer, clock=clock)
-    started, stop = trio.Event(), trio.Event()
-    bounds = {} if limits is None else {"limits": limits}
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                partial(serve_on, broker, listener, server_config(), started=started, stop=stop, **bounds)
-            )
-            await started.wait()
-            try:
-                yield Running(url, clock, broker)
-            finally:
-                stop.set()
-    finally:
-        database.close()
+    async with (
+        listening("127.0.0.1", port, backlog=limits.total) as listeners,
+        SqliteStorage(data / DATABASE, limits=kept) as storage,
+        trio.open_nursery() as nursery,
+    ):
+        url = f"http://127.0.0.1:{port_of(listeners)}"
+        settings = Settings(public_url=url, data=data, dev=dev, behind_proxy=behind_proxy)
+        broker = Broker(settings, storage=storage, secret=secret, mailer=mailer, clock=clock)
+        started, stop = trio.Event(), trio.Event()
+        nursery.start_soon(
+            partial(serve, broker, listeners, server_config(), started=started, stop=stop, limits=limits)
+        )
+        await started.wait()
+        try:
+            yield Running(url, clock, broker)
+        finally:
+            stop.set()
 
 
 class Person:

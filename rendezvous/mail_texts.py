@@ -1,19 +1,20 @@
-"""The words of the two mails a broker sends. Pure text; nothing secret but the one-time address of a sign-in."""
+"""The texts of the two mails that a broker sends. Pure; the only secret in them is the one-time page of a sign-in."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from rendezvous.mail import Letter
+from rendezvous.mail import Mail
+from rendezvous.text import printable
 
 
-def sign_in(*, to: str, device_name: str, address: str, asked_ms: int, page: str, origin: str) -> Letter:
-    """Ask the owner of a mailbox to type, on `page`, the code that their own device shows."""
+def sign_in(*, to: str, device_name: str, address: str, asked_ms: int, page: str, origin: str) -> Mail:
+    """Ask the mailbox's owner to type, on `page`, the code that their own device shows."""
     asked = datetime.fromtimestamp(asked_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Letter(
+    return Mail(
         to,
         "Sign in to dispatch: type the code your device shows",
-        f"""A device that calls itself "{plain(device_name)}" asks to sign in to dispatch as {to}.
+        f"""A device that calls itself "{printable(device_name)}" asks to sign in to dispatch as {to}.
 
   Broker:  {origin}
   Asked:   {asked}, from the address {address}
@@ -28,15 +29,10 @@ or if you did not ask for this, do nothing: the request ends by itself in a few 
     )
 
 
-def how_to_install(url: str) -> str:
-    """Return one line on getting dispatch: the operator's page about it, where one is set."""
-    return url or "whoever invited you can say where; the project's README says how"
-
-
-def invitation(*, to: str, inviter: str, token: str, origin: str, expires_ms: int, install_url: str) -> Letter:
-    """Tell somebody that `inviter` invites them, what that means, and what to type. Holds the token, no secret."""
+def invitation(*, to: str, inviter: str, token: str, origin: str, expires_ms: int, how_to_install: str) -> Mail:
+    """Say that `inviter` invites the recipient, what that means, and what to type. Contains the token, no secret."""
     expires = datetime.fromtimestamp(expires_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Letter(
+    return Mail(
         to,
         f"{inviter} would like to send you tasks with dispatch",
         f"""{inviter} asks for your permission to send tasks to your computer with dispatch.
@@ -47,7 +43,7 @@ Nothing can be sent to you unless you accept, and you can end it at any time.
 
 To answer:
 
-  1. Install dispatch:    {how_to_install(install_url)}
+  1. Install dispatch:    {how_to_install}
   2. Sign in:             dispatch login --broker {origin} --email {to}
   3. See what is asked:   dispatch invitations
   4. Choose and accept:   dispatch accept-invitation {token}
@@ -59,8 +55,3 @@ reading, compare the fingerprint that dispatch shows with {inviter}, by voice.
 If you do not know {inviter}, do nothing.
 """,
     )
-
-
-def plain(text: str) -> str:
-    """Return text of others for a line of ours: what is not printable (controls, bidi, line breaks) becomes `?`."""
-    return "".join(c if c.isprintable() else "?" for c in text)

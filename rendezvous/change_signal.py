@@ -1,4 +1,8 @@
-"""Waking the readers who wait for news of a user (long polls). In memory, bounded; what the news is: storage."""
+"""Waking the requests that wait for a user's invitations to change (long polls). What changed: storage.
+
+In this process only. The events are hints: a request that wakes reads the storage again, and one that was not woken
+ends by its own timeout.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ import trio
 
 from peer.protocol.errors import RateLimited
 
-PER_USER = 20
-IN_ALL = 5_000
+WAITING_PER_USER = 20
+WAITING_IN_ALL = 5_000
 
 
-class Bells:
-    """One bell a user; whoever hangs on it hears the next ring."""
+class ChangeSignal:
+    """An event for each waiting request, by user. `len()` is the number of waiting requests."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[trio.Event]] = {}
@@ -22,10 +26,10 @@ class Bells:
         self._closed = False
 
     @contextmanager
-    def hang_on(self, user_id: str) -> Iterator[trio.Event]:
-        """Give an event that is set by the next ring for `user_id`. Raises RateLimited over the bounds."""
+    def subscribe(self, user_id: str) -> Iterator[trio.Event]:
+        """Give an event that the next `notify` for `user_id` sets. Raises RateLimited over the bounds."""
         mine = self._waiting.setdefault(user_id, set())
-        if len(mine) >= PER_USER or self._count >= IN_ALL:
+        if len(mine) >= WAITING_PER_USER or self._count >= WAITING_IN_ALL:
             raise RateLimited("too many readers are waiting already", fix="ask without wait=")
         event = trio.Event()
         if self._closed:
@@ -40,16 +44,16 @@ class Bells:
             if not mine and self._waiting.get(user_id) is mine:
                 del self._waiting[user_id]
 
-    def ring(self, *user_ids: str) -> None:
-        """Wake everyone who waits for these users."""
+    def notify(self, *user_ids: str) -> None:
+        """Wake every request that waits for one of these users."""
         for user_id in user_ids:
             for event in self._waiting.get(user_id, ()):
                 event.set()
 
     def close(self) -> None:
-        """Wake everyone, and let nobody wait any more: the broker is stopping."""
+        """Wake every request, and let none wait from now on: the broker is stopping."""
         self._closed = True
-        self.ring(*self._waiting)
+        self.notify(*self._waiting)
 
     def __len__(self) -> int:
         return self._count

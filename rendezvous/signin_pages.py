@@ -1,8 +1,8 @@
-"""The pages on which a person approves a sign-in, and the page an invitation link opens. Programs use signin.py.
+"""The pages on which a person approves a sign-in, and the page an invitation link opens. For programs: signin.py.
 
-With mail: the person types their device's code on /login, gets a mail at the address the device claims, and types the
-code once more on the page that only the mail names. Reaching that page proves the mailbox, typing the code proves that
-their own device asked; a link alone approves nothing. On a development broker the first page approves at once.
+With mail: the person types their device's code on /login, gets a mail at the address that the device claims, and types
+the code once more on the page that the mail links to. Opening that page proves the mailbox, typing the code proves that
+their own device asked; the link alone approves nothing. On a development broker the first page approves at once.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, Unavailable
-from rendezvous import letters, web
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, RateLimited, Unavailable
+from rendezvous import mail_texts, web
 from rendezvous.broker import Broker
 from rendezvous.signin import normal_user_code, read_claim
-from rendezvous.storage import accounts
-from rendezvous.storage.accounts import Login
+from rendezvous.storage.errors import NoSuchSignIn
+from rendezvous.storage.rows import SignIn, SignInStatus
 
 MAX_FORM = 4096
-MAILS_TO_ONE_ADDRESS = 20
-"""Mails a day to one address, sign-ins and invitations together: nobody's mailbox is flooded through a broker."""
-SIGN_IN_MAILS_FROM_ONE = 10
-"""Of these, for sign-ins asked from one network address: one stranger alone cannot use up somebody's mails."""
+"""Bytes."""
+MAILS_FROM_ONE_ADDRESS = 10
+"""Mails a day to one user for sign-ins asked from one network address. Less than StorageLimits.mails_to_one_address, so
+that one stranger alone cannot use up somebody's mails."""
 
 AGAIN = "run `dispatch login` again on your device"
 
 
-class Pages:
+class PageRoutes:
     """HTML for people; no script, no external request."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        folder = resources.files("rendezvous").joinpath("pages")
+        folder = resources.files("rendezvous").joinpath("templates")
         self._templates = jinja2.Environment(
             loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text()),
             autoescape=True,
@@ -53,120 +53,109 @@ class Pages:
         )
 
     async def login(self, request: Request) -> Response:
-        """GET /login: the form; with ?code=… it is filled in and says which device asks for which e-mail."""
+        """GET /login: the form; with ?code=… it is filled in and shows which device asks for which e-mail."""
         self._throttle(request)
-        code, login = "", None
+        code, sign_in = "", None
         if typed := request.query_params.get("code", ""):
             code = normal_user_code(typed)
-            login = await self._broker.db(accounts.login_by_user_code, code, self._broker.clock())
-        return self._page("login.html", code=code, login=login, mail_token="")
+            sign_in = await self._broker.storage.sign_in_by_user_code(code, self._broker.clock())
+        return self._page("login.html", code=code, sign_in=sign_in, mail_token="")
 
     async def submit(self, request: Request) -> Response:
-        """POST /login with `user_code`: approve (development broker) or mail the page that can approve."""
+        """POST /login with `user_code`: approve (development broker), or mail the link to the page that can."""
         try:
             form = await self._form(request)
-            login = self._pending(
-                await self._broker.db(
-                    accounts.login_by_user_code, normal_user_code(form.get("user_code", "")), self._broker.clock()
-                )
-            )
+            code = normal_user_code(form.get("user_code", ""))
+            sign_in = _pending(await self._broker.storage.sign_in_by_user_code(code, self._broker.clock()))
             if self._broker.settings.dev:
-                return await self._approve(login)
-            return await self._mail(login)
+                return await self._approve(sign_in)
+            return await self._mail(sign_in)
         except DispatchError as error:
-            return self._refusal(error)
+            return self._error_page(error)
 
     async def mailed(self, request: Request) -> Response:
-        """GET /login/mail?t=…: the page that only the mail names. Approves nothing by itself."""
+        """GET /login/mail?t=…: the page that the mail links to. Approves nothing by itself."""
         self._throttle(request)
         token = request.query_params.get("t", "")
         try:
-            login = self._pending(await self._by_mail_token(token))
+            sign_in = _pending(await self._by_mail_token(token))
         except DispatchError as error:
-            return self._refusal(error)
-        return self._page("login.html", code="", login=login, mail_token=token)
+            return self._error_page(error)
+        return self._page("login.html", code="", sign_in=sign_in, mail_token=token)
 
     async def confirm(self, request: Request) -> Response:
         """POST /login/mail with `t` and `user_code`: approve when the code is the one the device shows; or deny."""
         try:
             form = await self._form(request)
             token = form.get("t", "")
-            login = self._pending(await self._by_mail_token(token))
+            sign_in = _pending(await self._by_mail_token(token))
             if "deny" in form:
-                await self._broker.db(accounts.deny, login.user_code, "it was denied on the mailed page")
+                await self._broker.storage.deny_sign_in(sign_in.user_code, "it was denied on the mailed page")
                 return self._page("done.html", title="Denied", text="The device gets no access.")
             typed = normal_user_code(form.get("user_code", ""))
-            if not hmac.compare_digest(typed.encode(), login.user_code.encode()):
-                if await self._broker.db(accounts.count_attempt, _digest(token)):
+            if not hmac.compare_digest(typed.encode(), sign_in.user_code.encode()):
+                if await self._broker.storage.count_wrong_code(_digest(token)):
                     raise Gone("The code was mistyped too often, so this request has ended", fix=AGAIN)
                 raise Invalid("That is not the code of the device that asked", fix="go back and look at your device")
-            return await self._approve(login)
+            return await self._approve(sign_in)
         except DispatchError as error:
-            return self._refusal(error)
+            return self._error_page(error)
 
     async def invitation(self, request: Request) -> Response:
-        """GET /i: where an invitation link leads. Its secret is in the fragment, which no browser sends and no script
-        here reads."""
+        """GET /i: the page of an invitation link. The link's secret is in its fragment, which browsers do not send and
+        no script here reads."""
         self._throttle(request)
         settings = self._broker.settings
-        install = letters.how_to_install(settings.install_url)
-        return self._page("invitation.html", origin=settings.public_url, install=install)
+        return self._page("invitation.html", origin=settings.public_url, install=settings.how_to_install)
 
-    async def _approve(self, login: Login) -> Response:
-        claim, _ = read_claim(login.device_set)
-        reason = await self._broker.db(accounts.approve, login.user_code, claim, self._broker.clock())
-        if reason:
-            raise Conflict(reason, fix="sign in on the device that signed in first")
+    async def _approve(self, sign_in: SignIn) -> Response:
+        claim, _ = read_claim(sign_in.device_set)
+        decided = await self._broker.storage.approve_sign_in(sign_in.user_code, claim, self._broker.clock())
+        if decided.status is not SignInStatus.APPROVED:
+            raise Conflict(decided.reason, fix="sign in on the device that signed in first")
         return self._page(
             "done.html",
             title="Signed in",
-            text=f"“{login.device_name}” is signed in as {login.user_id}. You can close this page.",
+            text=f"“{sign_in.device_name}” is signed in as {sign_in.user_id}. You can close this page.",
         )
 
-    async def _mail(self, login: Login) -> Response:
+    async def _mail(self, sign_in: SignIn) -> Response:
         broker = self._broker
         if broker.mailer is None:
             raise Unavailable("This broker can't send mail", fix="its operator sets --smtp-host and the rest")
-        if not await broker.db(
-            accounts.may_mail,
-            recipient=login.user_id,
-            sender=f"{login.address} {login.user_id}",
+        if not await broker.storage.reserve_mail(
+            recipient=sign_in.user_id,
+            sender=f"{sign_in.address} {sign_in.user_id}",
+            per_sender=MAILS_FROM_ONE_ADDRESS,
             now=broker.clock(),
-            per_recipient=MAILS_TO_ONE_ADDRESS,
-            per_sender=SIGN_IN_MAILS_FROM_ONE,
         ):
             raise RateLimited("That address has had as many mails today as it may get", fix="try again tomorrow")
         token = secrets.token_urlsafe(32)
-        await broker.db(accounts.set_mail_token, login.user_code, _digest(token))
-        letter = letters.sign_in(
-            to=login.user_id,
-            device_name=login.device_name,
-            address=login.address,
+        await broker.storage.set_mail_token(sign_in.user_code, _digest(token))
+        mail = mail_texts.sign_in(
+            to=sign_in.user_id,
+            device_name=sign_in.device_name,
+            address=sign_in.address,
             asked_ms=broker.clock(),
             page=f"{broker.settings.public_url}/login/mail?t={token}",
             origin=broker.settings.public_url,
         )
-        if not await broker.mailer.send(letter):
+        if not await broker.mailer.send(mail):
             raise Unavailable("The mail could not be sent", fix="try again; if it stays so, tell the broker's operator")
         return self._page(
             "done.html",
             title="Look into your mailbox",
-            text=f"A mail is on its way to {login.user_id}. Open the page it names and type the code once more there.",
+            text=(
+                f"A mail is on its way to {sign_in.user_id}. Open the page it names and type the code once more there."
+            ),
         )
 
-    async def _by_mail_token(self, token: str) -> Login | None:
-        return await self._broker.db(accounts.login_by_mail_token, _digest(token), self._broker.clock())
-
-    def _pending(self, login: Login | None) -> Login:
-        if login is None:
-            raise NotFound("No sign-in is waiting with that code", fix="check the code, or " + AGAIN)
-        if login.state != "pending":
-            raise Conflict("That sign-in has already been decided", fix="look at your device")
-        return login
+    async def _by_mail_token(self, token: str) -> SignIn | None:
+        return await self._broker.storage.sign_in_by_mail_token(_digest(token), self._broker.clock())
 
     async def _form(self, request: Request) -> dict[str, str]:
         self._throttle(request)
-        # A page of another site can make a browser post here; a program (curl) sends neither header.
+        # Another site's page can make a browser post here. A program (curl) sends neither header.
         origin = request.headers.get("origin")
         ours = urlsplit(self._broker.settings.public_url)
         if origin is not None and origin != f"{ours.scheme}://{ours.netloc}":
@@ -183,7 +172,7 @@ class Pages:
     def _throttle(self, request: Request) -> None:
         self._broker.sign_ins_by_address.take("page " + self._broker.address(request), self._broker.clock())
 
-    def _refusal(self, error: DispatchError) -> Response:
+    def _error_page(self, error: DispatchError) -> Response:
         return self._page("done.html", status=error.code, title="That did not work", text=error.message, fix=error.fix)
 
     def _page(self, name: str, *, status: int = 200, **values: object) -> Response:
@@ -194,6 +183,14 @@ class Pages:
             **values,
         )
         return HTMLResponse(html, status_code=status, headers={"content-security-policy": self._policy})
+
+
+def _pending(sign_in: SignIn | None) -> SignIn:
+    if sign_in is None:
+        raise NoSuchSignIn
+    if sign_in.status is not SignInStatus.PENDING:
+        raise Conflict("That sign-in has already been decided", fix="look at your device")
+    return sign_in
 
 
 def _digest(token: str) -> bytes:

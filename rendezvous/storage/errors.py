@@ -1,0 +1,134 @@
+"""The refusals of storage operations, worded here once for every implementation."""
+
+from __future__ import annotations
+
+from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited, Unauthorized
+
+
+class UnknownUser(Unauthorized):
+    """The user never signed in at this broker."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"{user_id} has not signed in at this broker")
+
+
+class UnknownDevice(Forbidden):
+    """The user is known, the device is not, or no longer, in their device-set."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"this device is not among {user_id}'s devices any more", fix="sign in again, or look at `dispatch whoami`"
+        )
+
+
+class NonceUsed(Conflict):
+    """The device's signed request was already accepted."""
+
+    def __init__(self) -> None:
+        super().__init__("this request was already used once", fix="the client makes a fresh one: repeat the command")
+
+
+class OtherRoot(Conflict):
+    """The e-mail address belongs to another root key."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"{user_id} is already claimed by another root key: a first sign-in on another device made one",
+            fix="sign in on the device that made it; a second device joins there, it is never a second identity",
+        )
+
+
+class OldDeviceSet(Conflict):
+    """The device-set has a lower epoch than the stored one, or the same epoch and other content (a fork)."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(
+            f"this device brings an older list of {user_id}'s devices than the broker has",
+            fix="let this device meet your other devices once, then sign in again",
+        )
+
+
+class OtherDeviceSet(Forbidden):
+    """An invitation carries a device-set that is not the inviter's current one."""
+
+    def __init__(self) -> None:
+        super().__init__("the invitation carries another device-set than the broker has", fix="sign in again")
+
+
+class TooManySignIns(RateLimited):
+    """`StorageLimits.open_sign_ins` or `open_sign_ins_from_one` is reached."""
+
+    def __init__(self) -> None:
+        super().__init__("too many sign-ins are waiting for approval", fix="try again in ten minutes")
+
+
+class UserCodeTaken(Conflict):
+    """Another sign-in has this user code. Repeat the operation with another one."""
+
+    def __init__(self) -> None:
+        super().__init__("another sign-in has that code", fix="try again")
+
+
+class NoSuchSignIn(NotFound):
+    """No unexpired sign-in has this code. The sentence is shown on a page."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No sign-in is waiting with that code", fix="check the code, or run `dispatch login` again on your device"
+        )
+
+
+class OldAnnouncement(Conflict):
+    """`seq` is not higher than that of the device's last announcement or withdrawal."""
+
+    def __init__(self) -> None:
+        super().__init__("a newer announcement of this device is already here", fix="check this machine's clock")
+
+
+class InvitationIdTaken(Conflict):
+    """Another invitation has the same id."""
+
+    def __init__(self) -> None:
+        super().__init__("another invitation has that id", fix="make a new invitation")
+
+
+class TooManyInvitationsSent(RateLimited):
+    """`StorageLimits.open_invitations_sent` is reached."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} of your invitations are still open", fix="withdraw some: `dispatch invitations`")
+
+
+class TooManyInvitationsReceived(RateLimited):
+    """`StorageLimits.open_invitations_received` is reached."""
+
+    def __init__(self, invitee: str) -> None:
+        super().__init__(f"{invitee} has too many open invitations", fix="ask them to answer some first")
+
+
+class NoSuchInvitation(NotFound):
+    """No invitation has this token, or the caller is neither its inviter nor its invitee."""
+
+    def __init__(self) -> None:
+        super().__init__("no such invitation for you here", fix="see `dispatch invitations`, or ask for a new one")
+
+
+class AlreadyAnswered(Conflict):
+    """The invitation has an answer already."""
+
+    def __init__(self, *, fix: str = "see `dispatch invitations`") -> None:
+        super().__init__("that invitation was already answered", fix=fix)
+
+
+class InvitationWithdrawn(Gone):
+    """The inviter took the invitation back."""
+
+    def __init__(self) -> None:
+        super().__init__("that invitation was withdrawn", fix="ask the person who invited you for a new one")
+
+
+class InvitationExpired(Gone):
+    """The invitation's time is over."""
+
+    def __init__(self) -> None:
+        super().__init__("that invitation expired", fix="ask the person who invited you for a new one")

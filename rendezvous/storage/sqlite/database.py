@@ -1,0 +1,151 @@
+"""The SQLite file: opening, migrations, one transaction at a time. What is in it: the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from peer.protocol.errors import Unavailable
+
+R = TypeVar("R")
+
+READERS = 4
+"""Connections for reads. In WAL mode they neither wait for the writer's fsync nor hold it up."""
+BUSY_SECONDS = 5
+"""The broker holds its data folder alone: only a backup or an operator's sqlite3 can have the file locked."""
+
+
+def migrations() -> list[str]:
+    """Return the SQL of schema/NNN_name.sql in order; the n-th brings `user_version` to n."""
+    folder = resources.files("rendezvous.storage.sqlite").joinpath("schema")
+    return [
+        entry.read_text() for entry in sorted(folder.iterdir(), key=lambda e: e.name) if entry.name.endswith(".sql")
+    ]
+
+
+class Database:
+    """One connection that writes and READERS that read, for worker threads. Raises Unavailable for SQLite's errors."""
+
+    def __init__(self, path: Path) -> None:
+        # Created 0600 before SQLite opens it: the -wal and -shm files get its mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._write_lock = threading.Lock()
+        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._readers_open = 0
+        with _as_unavailable():
+            self._writer = _connect(path, "rw")
+            try:
+                _refuse_newer(self._writer, path)
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute("PRAGMA synchronous = FULL")
+                migrate(self._writer)
+                for _ in range(READERS):
+                    self._readers.put(_connect(path, "ro"))
+                    self._readers_open += 1
+            except BaseException:
+                self._close()
+                raise
+
+    def close(self) -> None:
+        """Close the file once running transactions have ended; later ones raise Unavailable."""
+        with self._write_lock:
+            self._close()
+
+    def _close(self) -> None:
+        self._writer.close()
+        readers = [self._readers.get() for _ in range(self._readers_open)]
+        for reader in readers:
+            reader.close()
+            self._readers.put(reader)
+
+    def write(self, step: Callable[[sqlite3.Connection], R]) -> R:
+        """Return `step(connection)`; all of its writes are committed together or, when it raises, none."""
+        with self._write_lock, _as_unavailable(), transaction(self._writer, "BEGIN IMMEDIATE"):
+            return step(self._writer)
+
+    def read(self, step: Callable[[sqlite3.Connection], R]) -> R:
+        """Return `step(connection)`, which sees one committed state of the file and cannot write."""
+        reader = self._readers.get()
+        try:
+            with _as_unavailable(), transaction(reader, "BEGIN"):
+                return step(reader)
+        finally:
+            self._readers.put(reader)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """Run the block as one transaction: committed at its end, rolled back by any exception."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to this program's version, each migration in a transaction of its own."""
+    for version, script in enumerate(migrations(), start=1):
+        with transaction(connection, "BEGIN IMMEDIATE"):
+            (present,) = connection.execute("PRAGMA user_version").fetchone()
+            if present < version:
+                for statement in _statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    # executescript() first commits the open transaction, so that a crash half way would leave half a migration.
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    yield pending  # a comment, or a statement without its semicolon, which must not be lost
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_SECONDS,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    known = len(migrations())
+    if version > known:
+        raise Unavailable(
+            f"{path} was written by a newer dispatch-rendezvous (schema {version}, this one knows {known})",
+            fix="update dispatch-rendezvous; the file was not touched",
+        )
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise  # a fault of ours, not of the disk
+    except sqlite3.Error as error:
+        raise Unavailable(
+            f"the broker can't use its database: {error}", fix="its operator should look at disk and log"
+        ) from error

@@ -1,0 +1,203 @@
+"""SQL on invitations, their sealed answers, and users' versions, which grow with every change to one of theirs."""
+
+# ruff: noqa: S608 - only column names of this file are put into SQL; values are always bound
+
+from __future__ import annotations
+
+import sqlite3
+
+from rendezvous.storage.errors import (
+    AlreadyAnswered,
+    InvitationExpired,
+    InvitationIdTaken,
+    InvitationWithdrawn,
+    NoSuchInvitation,
+    OtherDeviceSet,
+    TooManyInvitationsReceived,
+    TooManyInvitationsSent,
+)
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.rows import (
+    Caller,
+    InvitationAnswer,
+    InvitationChanges,
+    InvitationStatus,
+    NewInvitation,
+    PostedInvitation,
+    StoredInvitation,
+)
+from rendezvous.storage.sqlite import accounts
+
+COLUMNS = "token, inviter, invitee, statement, status, created, expires, answered"
+
+
+def post(
+    db: sqlite3.Connection, inviter: str, invitation: NewInvitation, now: int, *, limits: StorageLimits
+) -> PostedInvitation:
+    """Insert an invitation, unless one is open already or a bound is reached."""
+    known = accounts.account(db, inviter)
+    if known is None or known.device_set != invitation.device_set:
+        raise OtherDeviceSet
+    row = db.execute("SELECT statement FROM invitations WHERE token = ?", (invitation.token,)).fetchone()
+    if row is not None:
+        if row["statement"] == invitation.statement:
+            return PostedInvitation(invitation.token, new=False)
+        raise InvitationIdTaken
+    row = db.execute(
+        "SELECT token FROM invitations WHERE inviter = ? AND invitee = ? AND status = 'pending' AND expires > ?",
+        (inviter, invitation.invitee, now),
+    ).fetchone()
+    if row is not None:
+        return PostedInvitation(row["token"], new=False)
+    open_sent, open_received = (
+        db.execute(
+            f"SELECT count(*) FROM invitations WHERE {side} = ? AND status = 'pending' AND expires > ?", (who, now)
+        ).fetchone()[0]
+        for side, who in (("inviter", inviter), ("invitee", invitation.invitee))
+    )
+    if open_sent >= limits.open_invitations_sent:
+        raise TooManyInvitationsSent(limits.open_invitations_sent)
+    if open_received >= limits.open_invitations_received:
+        raise TooManyInvitationsReceived(invitation.invitee)
+    db.execute(
+        "INSERT INTO invitations (token, inviter, invitee, statement, status, created, expires, inviter_version,"
+        " invitee_version, purge_after) VALUES (?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?)",
+        (
+            invitation.token,
+            inviter,
+            invitation.invitee,
+            invitation.statement,
+            invitation.created,
+            invitation.expires,
+            _next_version(db, inviter),
+            _next_version(db, invitation.invitee),
+            invitation.expires + limits.invitation_kept,
+        ),
+    )
+    return PostedInvitation(invitation.token, new=True)
+
+
+def answer(
+    db: sqlite3.Connection, invitee: str, given: InvitationAnswer, now: int, *, limits: StorageLimits
+) -> StoredInvitation:
+    """Answer a pending invitation, once."""
+    done = db.execute(
+        "UPDATE invitations SET status = ?, answered = ?, answer_digest = ?, purge_after = ?"
+        f" WHERE token = ? AND invitee = ? AND status = 'pending' AND expires > ? RETURNING {COLUMNS}",
+        (given.decision.value, now, given.digest, now + limits.invitation_kept, given.token, invitee, now),
+    ).fetchone()
+    if done is not None:
+        db.executemany(
+            "INSERT INTO answers (token, device, sealed) VALUES (?, ?, ?)",
+            [(given.token, device, box) for device, box in given.sealed.items()],
+        )
+        _touch(db, given.token, done["inviter"], invitee)
+        return _invitation(done)
+    row = db.execute(
+        f"SELECT {COLUMNS}, answer_digest FROM invitations WHERE token = ? AND invitee = ?", (given.token, invitee)
+    ).fetchone()
+    if row is None:
+        raise NoSuchInvitation
+    if row["answer_digest"] == given.digest:
+        return _invitation(row)
+    if row["answer_digest"] is not None:
+        raise AlreadyAnswered
+    if row["status"] == InvitationStatus.WITHDRAWN.value:
+        raise InvitationWithdrawn
+    raise InvitationExpired
+
+
+def withdraw(db: sqlite3.Connection, inviter: str, token: str, now: int, *, limits: StorageLimits) -> StoredInvitation:
+    """Withdraw a pending invitation."""
+    row = db.execute(f"SELECT {COLUMNS} FROM invitations WHERE token = ? AND inviter = ?", (token, inviter)).fetchone()
+    if row is None:
+        raise NoSuchInvitation
+    known = _invitation(row)
+    if known.status is InvitationStatus.WITHDRAWN:
+        return known
+    if known.status is not InvitationStatus.PENDING:
+        raise AlreadyAnswered(fix="see `dispatch contacts`")
+    if known.expires <= now:
+        raise InvitationExpired
+    row = db.execute(
+        f"UPDATE invitations SET status = 'withdrawn', purge_after = ? WHERE token = ? RETURNING {COLUMNS}",
+        (now + limits.invitation_kept, token),
+    ).fetchone()
+    _touch(db, token, inviter, known.invitee)
+    return _invitation(row)
+
+
+def one(db: sqlite3.Connection, caller: Caller, token: str) -> StoredInvitation:
+    """Return an invitation to its inviter or its invitee."""
+    row = db.execute(
+        f"SELECT {COLUMNS} FROM invitations WHERE token = ?1 AND ?2 IN (inviter, invitee)", (token, caller.user_id)
+    ).fetchone()
+    if row is None:
+        raise NoSuchInvitation
+    sealed = db.execute("SELECT sealed FROM answers WHERE token = ? AND device = ?", (token, caller.device)).fetchone()
+    return _invitation(row, sealed["sealed"] if sealed and row["inviter"] == caller.user_id else None)
+
+
+def changes(db: sqlite3.Connection, caller: Caller, after: int, *, limits: StorageLimits) -> InvitationChanges:
+    """Return what changed for the caller's user after a version, oldest change first."""
+    current = version(db, caller.user_id)
+    if after > current:
+        after = 0
+    rows = db.execute(
+        f"SELECT {COLUMNS}, inviter_version AS version, 1 AS mine FROM invitations"
+        " WHERE inviter = ?1 AND inviter_version > ?2"
+        f" UNION ALL SELECT {COLUMNS}, invitee_version, 0 FROM invitations WHERE invitee = ?1 AND invitee_version > ?2"
+        " ORDER BY version LIMIT ?3",
+        (caller.user_id, after, limits.changes_at_once + 1),
+    ).fetchall()
+    more = len(rows) > limits.changes_at_once
+    rows = rows[: limits.changes_at_once]
+    boxes = dict(
+        db.execute(
+            "SELECT a.token, a.sealed FROM answers a JOIN invitations i USING (token)"
+            " WHERE i.inviter = ?1 AND i.inviter_version > ?2 AND i.inviter_version <= ?3 AND a.device = ?4",
+            (caller.user_id, after, rows[-1]["version"] if rows else after, caller.device),
+        ).fetchall()
+    )
+    return InvitationChanges(
+        version=rows[-1]["version"] if more else current,
+        more=more,
+        sent=tuple(_invitation(row, boxes.get(row["token"])) for row in rows if row["mine"]),
+        received=tuple(_invitation(row) for row in rows if not row["mine"]),
+    )
+
+
+def version(db: sqlite3.Connection, user_id: str) -> int:
+    """Return a user's version: 0 before any invitation of theirs."""
+    row = db.execute("SELECT version FROM versions WHERE user_id = ?", (user_id,)).fetchone()
+    return int(row["version"]) if row else 0
+
+
+def _invitation(row: sqlite3.Row, sealed: bytes | None = None) -> StoredInvitation:
+    return StoredInvitation(
+        token=row["token"],
+        inviter=row["inviter"],
+        invitee=row["invitee"],
+        statement=row["statement"],
+        status=InvitationStatus(row["status"]),
+        created=row["created"],
+        expires=row["expires"],
+        answered=row["answered"],
+        sealed=sealed,
+    )
+
+
+def _next_version(db: sqlite3.Connection, user_id: str) -> int:
+    row = db.execute(
+        "INSERT INTO versions (user_id, version) VALUES (?, 1)"
+        " ON CONFLICT (user_id) DO UPDATE SET version = version + 1 RETURNING version",
+        (user_id,),
+    ).fetchone()
+    return int(row["version"])
+
+
+def _touch(db: sqlite3.Connection, token: str, inviter: str, invitee: str) -> None:
+    db.execute(
+        "UPDATE invitations SET inviter_version = ?, invitee_version = ? WHERE token = ?",
+        (_next_version(db, inviter), _next_version(db, invitee), token),
+    )

@@ -1,0 +1,30 @@
+"""SQL on sealed presence, one row a device."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from rendezvous.storage.errors import OldAnnouncement
+from rendezvous.storage.rows import Announcement, Author
+
+
+def put(db: sqlite3.Connection, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:
+    """Replace a device's announcement. Withdrawn (None), its row stays, so that `seq` cannot go back."""
+    done = db.execute(
+        "INSERT INTO presence (user_id, device, seq, expires, box) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (user_id, device) DO UPDATE SET seq = excluded.seq, expires = excluded.expires,"
+        " box = excluded.box WHERE excluded.seq > presence.seq RETURNING 1",
+        (author.user_id, author.device, seq, expires, box),
+    ).fetchone()
+    if done is None:
+        raise OldAnnouncement
+
+
+def of_user(db: sqlite3.Connection, user_id: str, now: int) -> tuple[Announcement, ...]:
+    """Return the unexpired announcements of a user's current devices."""
+    rows = db.execute(
+        "SELECT p.device, p.seq, p.expires, p.box FROM presence p JOIN devices d USING (user_id, device)"
+        " WHERE p.user_id = ? AND p.expires > ? AND p.box IS NOT NULL ORDER BY p.device",
+        (user_id, now),
+    )
+    return tuple(Announcement(*row) for row in rows)

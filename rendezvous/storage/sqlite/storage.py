@@ -1,0 +1,166 @@
+"""SqliteStorage: each operation as one transaction of the functions beside this module, in a worker thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from rendezvous.storage.interface import Storage
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.rows import (
+    AccountClaim,
+    Announcement,
+    Author,
+    Caller,
+    Counts,
+    InvitationAnswer,
+    InvitationChanges,
+    NewInvitation,
+    Poll,
+    PostedInvitation,
+    SignIn,
+    StoredInvitation,
+)
+from rendezvous.storage.rules import check_claim
+from rendezvous.storage.sqlite import accounts, invitations, presence, sign_ins, upkeep
+from rendezvous.storage.sqlite.database import READERS, Database
+
+R = TypeVar("R")
+Step = Callable[[sqlite3.Connection], R]
+
+
+class SqliteStorage(Storage):
+    """A storage in the SQLite file at `path`, which is created or migrated. Raises Unavailable for an unusable one."""
+
+    def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits()) -> None:  # noqa: B008 - frozen
+        self._limits = limits
+        self._database = Database(path)
+        self._write_limiter = trio.CapacityLimiter(1)  # more threads would only queue on the one writing connection
+        self._read_limiter = trio.CapacityLimiter(READERS)
+
+    async def aclose(self) -> None:
+        """Close the file; later operations raise Unavailable."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._database.close)
+
+    async def _write(self, step: Step[R]) -> R:
+        return await trio.to_thread.run_sync(partial(self._database.write, step), limiter=self._write_limiter)
+
+    async def _write_by(self, author: Author, step: Step[R]) -> R:
+        def authorized(db: sqlite3.Connection) -> R:
+            accounts.require_device(db, author)
+            accounts.use_nonce(db, author)
+            return step(db)
+
+        return await self._write(authorized)
+
+    async def _read(self, step: Step[R]) -> R:
+        return await trio.to_thread.run_sync(partial(self._database.read, step), limiter=self._read_limiter)
+
+    async def _read_by(self, caller: Caller, step: Step[R]) -> R:
+        def authorized(db: sqlite3.Connection) -> R:
+            accounts.require_device(db, caller)
+            return step(db)
+
+        return await self._read(authorized)
+
+    # -- accounts and sign-ins
+
+    async def open_sign_in(
+        self, author: Author, claim: AccountClaim, sign_in: SignIn, *, device_code: bytes, interval: int, now: int
+    ) -> None:
+        def step(db: sqlite3.Connection) -> None:
+            accounts.use_nonce(db, author)
+            check_claim(accounts.account(db, claim.user_id), claim)
+            sign_ins.open_one(db, sign_in, device_code=device_code, interval=interval, now=now, limits=self._limits)
+
+        await self._write(step)
+
+    async def sign_in_by_user_code(self, user_code: str, now: int) -> SignIn | None:
+        return await self._read(lambda db: sign_ins.by_user_code(db, user_code, now))
+
+    async def sign_in_by_mail_token(self, mail_token: bytes, now: int) -> SignIn | None:
+        return await self._read(lambda db: sign_ins.by_mail_token(db, mail_token, now))
+
+    async def set_mail_token(self, user_code: str, mail_token: bytes) -> None:
+        await self._write(lambda db: sign_ins.set_mail_token(db, user_code, mail_token))
+
+    async def count_wrong_code(self, mail_token: bytes) -> bool:
+        most = self._limits.wrong_codes
+        return await self._write(lambda db: sign_ins.count_wrong_code(db, mail_token, most=most))
+
+    async def approve_sign_in(self, user_code: str, claim: AccountClaim, now: int) -> SignIn:
+        return await self._write(lambda db: sign_ins.approve(db, user_code, claim, now))
+
+    async def deny_sign_in(self, user_code: str, reason: str) -> None:
+        await self._write(lambda db: sign_ins.deny(db, user_code, reason))
+
+    async def poll_sign_in(self, device_code: bytes, now: int) -> Poll:
+        return await self._write(lambda db: sign_ins.poll(db, device_code, now))
+
+    # -- presence
+
+    async def announce(self, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:
+        await self._write_by(author, lambda db: presence.put(db, author, seq=seq, expires=expires, box=box))
+
+    async def announcements(self, caller: Caller, user_id: str, now: int) -> tuple[Announcement, ...]:
+        return await self._read_by(caller, lambda db: presence.of_user(db, user_id, now))
+
+    # -- invitations
+
+    async def post_invitation(self, author: Author, invitation: NewInvitation, now: int) -> PostedInvitation:
+        def step(db: sqlite3.Connection) -> PostedInvitation:
+            return invitations.post(db, author.user_id, invitation, now, limits=self._limits)
+
+        return await self._write_by(author, step)
+
+    async def answer_invitation(self, author: Author, answer: InvitationAnswer, now: int) -> StoredInvitation:
+        def step(db: sqlite3.Connection) -> StoredInvitation:
+            return invitations.answer(db, author.user_id, answer, now, limits=self._limits)
+
+        return await self._write_by(author, step)
+
+    async def withdraw_invitation(self, author: Author, token: str, now: int) -> StoredInvitation:
+        def step(db: sqlite3.Connection) -> StoredInvitation:
+            return invitations.withdraw(db, author.user_id, token, now, limits=self._limits)
+
+        return await self._write_by(author, step)
+
+    async def invitation(self, caller: Caller, token: str) -> StoredInvitation:
+        return await self._read_by(caller, lambda db: invitations.one(db, caller, token))
+
+    async def invitation_version(self, caller: Caller) -> int:
+        return await self._read_by(caller, lambda db: invitations.version(db, caller.user_id))
+
+    async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
+        return await self._read_by(caller, lambda db: invitations.changes(db, caller, after, limits=self._limits))
+
+    # -- quotas
+
+    async def reserve_mail(self, *, recipient: str, sender: str, per_sender: int, now: int) -> bool:
+        return await self._write(
+            lambda db: accounts.reserve_mail(
+                db,
+                recipient=recipient,
+                sender=sender,
+                per_recipient=self._limits.mails_to_one_address,
+                per_sender=per_sender,
+                now=now,
+            )
+        )
+
+    # -- upkeep
+
+    async def check(self) -> None:
+        await self._read(lambda db: db.execute("SELECT 1").fetchone())
+
+    async def counts(self, now: int) -> Counts:
+        return await self._read(lambda db: upkeep.counts(db, now))
+
+    async def purge(self, now: int) -> int:
+        return await self._write(lambda db: upkeep.purge(db, now, limits=self._limits))

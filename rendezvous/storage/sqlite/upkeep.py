@@ -1,0 +1,39 @@
+"""Deleting what is past its time, and counting what is left."""
+
+# ruff: noqa: S608 - only table and column names of this file are put into SQL; values are always bound
+
+from __future__ import annotations
+
+import sqlite3
+
+from rendezvous.storage.limits import DAY_MS, StorageLimits
+from rendezvous.storage.rows import Counts
+
+
+def purge(db: sqlite3.Connection, now: int, *, limits: StorageLimits) -> int:
+    """Delete expired rows and return how many."""
+    return sum(
+        db.execute(f"DELETE FROM {table} WHERE {column} <= ?", (limit,)).rowcount
+        for table, column, limit in (
+            ("logins", "expires", now),
+            ("nonces", "expires", now),
+            ("presence", "expires", now - limits.presence_kept),
+            ("invitations", "purge_after", now),
+            ("mails", "at", now - DAY_MS),
+        )
+    )
+
+
+def counts(db: sqlite3.Connection, now: int) -> Counts:
+    """Return the numbers that /metrics shows."""
+
+    def count(what: str, *values: int) -> int:
+        return int(db.execute(f"SELECT count(*) FROM {what}", values).fetchone()[0])
+
+    return Counts(
+        users=count("users"),
+        devices=count("devices"),
+        devices_present=count("presence WHERE box IS NOT NULL AND expires > ?", now),
+        invitations_open=count("invitations WHERE status = 'pending' AND expires > ?", now),
+        sign_ins_pending=count("logins WHERE state = 'pending' AND expires > ?", now),
+    )
