@@ -1,9 +1,9 @@
-"""The program `dispatch-announce`: what is new, said to a Claude Code session. Ids and senders, never a task's words.
+"""`dispatch-mcp announce`: prints what waits for the person, for a Claude Code session. Ids and senders, never a task.
 
-The plugin's hook runs it once (`--session-start`), its monitor for as long as the session lasts (`--follow`). Both
-attach to a node that runs already and start none; without one, or without a sign-in, they say nothing. What is said is
-read by the host's model, so it holds nothing that others may word: identifiers of a strict form, and an address.
-Imports nothing that takes long: a session waits for the hook.
+The plugin's SessionStart hook runs it once (`--session-start`), its monitor for as long as the session lasts
+(`--follow`). Both attach to a running node and start none; without one, or without a sign-in, they print nothing. The
+host's model reads the output, so it holds no text that a sender can choose: identifiers of a strict form and an address.
+Imports only what starts in a few milliseconds (no click, no SDK): a session waits for the hook.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NoReturn, Protocol
+from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from peer.client.blocking import Client, Document
 from peer.machine.state_folder import StateFolder
@@ -157,26 +157,18 @@ def _node_was_there(folder: StateFolder, when: float) -> bool:
         return False
 
 
-def main() -> NoReturn:
-    """Run `dispatch-announce --session-start|--follow`. Never fails: a session must not hear of our troubles."""
-    wanted = sys.argv[1:]
-    if wanted not in (["--session-start"], ["--follow"]):
-        sys.stderr.write("usage: dispatch-announce --session-start | --follow\n")
-        sys.exit(2)
+def run(option: Literal["--session-start", "--follow"]) -> NoReturn:
+    """Run as the hook or the monitor, then exit with 0, also after an error: an error is not shown in the session."""
     for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP):
         signal.signal(ending, lambda *_: os._exit(0))
     try:
         folder = StateFolder.locate()
-        if wanted == ["--follow"]:
+        if option == "--follow":
             follow(folder)
         else:
             signal.alarm(SESSION_START_SECONDS)
             sys.stdout.write(session_start(Client(folder)))
             sys.stdout.flush()
-    except Exception:  # noqa: S110 - whatever it is, a session is no place to say it
+    except Exception:  # noqa: S110 - see above
         pass
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,7 @@
-"""`dispatch-mcp`: one session's MCP server on standard input and output, until either side ends it. No tools here."""
+"""`dispatch-mcp`: the MCP server of one session; `announce` and `witness`: the hooks of the plugin. No tools here.
+
+Every part is imported where it is run: the hooks are started at each of their events, and a session waits for them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 
-from mcp_plugin import greeting
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 from peer.version import VERSION
@@ -21,11 +23,49 @@ KEPT = ("CLAUDE_CONFIG_DIR",)
 """Where the person's MCP servers are configured; a folder, no secret."""
 
 
+USAGE = """\
+Usage: dispatch-mcp [announce | witness]
+
+Without a command: speaks MCP on standard input and output. An agent's program starts it, people do not.
+
+Commands, which the Claude Code plugin runs as its hooks and its monitor:
+  announce --session-start  Print what waits for this person, as the answer to a SessionStart event.
+  announce --follow         Print a line for each dispatch or call that begins to wait, until the session ends.
+  witness --picked          Keep the answers that the person gave in the picker (PostToolUse).
+  witness --calling         Have the host ask the person, unless the picker asked about this call (PreToolUse).
+
+Options:
+  --version   Print the version.
+  -h, --help  Print this.
+"""
+
+
 def main() -> None:
-    """Serve MCP on standard input and output. Takes no arguments but --version and --help."""
-    if sys.argv[1:]:
-        _say_about(sys.argv[1:])
-        return
+    """Run `dispatch-mcp` with the arguments of the process."""
+    match sys.argv[1:]:
+        case []:
+            serve()
+        case ["announce", ("--session-start" | "--follow") as option]:
+            from mcp_plugin import announce
+
+            announce.run(option)
+        case ["witness", ("--picked" | "--calling") as option]:
+            from mcp_plugin import witness
+
+            witness.run(option)
+        case ["--version"]:
+            sys.stdout.write(f"dispatch-mcp, version {VERSION}\n")
+        case ["--help" | "-h"] | ["announce" | "witness", "--help" | "-h"]:
+            sys.stdout.write(USAGE)
+        case _:
+            sys.stderr.write(USAGE)
+            sys.exit(2)
+
+
+def serve() -> None:
+    """Serve MCP on standard input and output until the host leaves or a signal comes; ends the process."""
+    from mcp_plugin import greeting
+
     scrub(os.environ)
     _open_stderr()
     try:
@@ -33,14 +73,14 @@ def main() -> None:
         incoming, outgoing = greeting.claim()
     except (DispatchError, OSError) as error:
         fix = f"\nfix: {error.fix}" if isinstance(error, DispatchError) else ""
-        print(f"dispatch-mcp: {error}{fix}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"dispatch-mcp: {error}{fix}\n")
         sys.exit(1)
     for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, lambda *_: os._exit(0))  # nothing is begun yet that had to be ended
+        signal.signal(ending, lambda *_: os._exit(0))  # nothing has been started that would need an orderly end
     try:
         begun = greeting.greet(incoming, outgoing)
         if begun.read:
-            from mcp_plugin import serving  # trio and more, which no host waits for
+            from mcp_plugin import serving  # loads trio: after the handshake, which the host waits for
 
             serving.run(folder, incoming, outgoing, begun)
     except BaseException:
@@ -48,7 +88,7 @@ def main() -> None:
             traceback.print_exc()
         raise
     finally:
-        # Not by way of the interpreter's own end: a thread may still be importing the SDK, and no host waits for it.
+        # os._exit: a thread may still be importing the SDK, and the interpreter's own shutdown would wait for it.
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(0)
@@ -74,20 +114,6 @@ def scrub(environment: MutableMapping[str, str]) -> None:
 
 def _secrets(environment: MutableMapping[str, str]) -> Iterator[str]:
     return (name for name in environment if name.startswith(SECRETS_OF_A_SESSION) and name not in KEPT)
-
-
-def _say_about(arguments: list[str]) -> None:
-    if arguments == ["--version"]:
-        print(f"dispatch-mcp, version {VERSION}")  # noqa: T201
-        return
-    usage = (
-        "Usage: dispatch-mcp\n\nSpeaks MCP on standard input and output; an agent's program starts it, people do not."
-    )
-    if arguments in (["--help"], ["-h"]):
-        print(usage)  # noqa: T201
-        return
-    print(usage, file=sys.stderr)  # noqa: T201
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The program `dispatch-witness`: what the person was shown in the host's picker, and whether a call follows from it.
+"""`dispatch-mcp witness`: whether a tool call follows from what its person was shown and chose in the host's picker.
 
-The host's model reads words of senders, and a host may permit calls by itself: by a rule of the person's, or in a mode
-that answers for them. So the plugin's hooks look on. `--picked` (after the picker) keeps what was asked and chosen;
-`--calling` (before a call that stands for a person's yes) compares. A yes without its question is not refused: the
-host is told to ask the person itself (`ask`), whatever its mode or rules. Anything unsure is asked.
+The host's model reads texts of senders, and a host may permit calls by itself: by a rule of the person's, or in a mode
+that answers for them. So two hooks of the plugin check. `--picked` (after the picker) stores what was asked and chosen;
+`--calling` (before a call that stands for a person's yes) compares. A call without a matching answer is not refused:
+the hook has the host ask the person itself (`ask`), whatever its mode or rules. Whatever cannot be checked is asked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from peer.client.blocking import Client, Document
 from peer.dispatches.text import block, line
@@ -152,13 +152,9 @@ def ask(told: str) -> str:
     return json.dumps({"hookSpecificOutput": ruling}) + "\n"
 
 
-def main() -> NoReturn:
-    """Run `dispatch-witness --picked|--calling` on a hook's event. Never fails; what it cannot judge it has asked."""
-    wanted = sys.argv[1] if len(sys.argv) == 2 else ""
-    if wanted not in ("--picked", "--calling"):
-        sys.stderr.write("usage: dispatch-witness --picked | --calling\n")
-        sys.exit(2)
-    unsure = ask("what it is about could not be found out") if wanted == "--calling" else ""
+def run(option: Literal["--picked", "--calling"]) -> NoReturn:
+    """Handle one hook event from standard input, then exit with 0; an error on `--calling` has the person asked."""
+    unsure = ask("what it is about could not be found out") if option == "--calling" else ""
 
     def late(*_: object) -> NoReturn:
         raise TimeoutError
@@ -166,7 +162,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGALRM, late)
     signal.alarm(JUDGING_SECONDS)
     try:
-        said = look_on(StateFolder.locate(), wanted, json.loads(sys.stdin.buffer.read(MAX_INPUT)))
+        said = look_on(StateFolder.locate(), option, json.loads(sys.stdin.buffer.read(MAX_INPUT)))
     except Exception:
         said = unsure
     signal.alarm(0)
@@ -181,7 +177,3 @@ def _dense(text: str) -> str:
 
 def _json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-if __name__ == "__main__":
-    main()

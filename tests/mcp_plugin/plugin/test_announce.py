@@ -195,7 +195,7 @@ def node(folder: StateFolder) -> Iterator[FakeApi]:
 
 def command(folder: StateFolder, *arguments: str) -> tuple[list[str], dict[str, str]]:
     given = {"PATH": "/usr/bin:/bin", "HOME": str(folder.path.parent), "DISPATCH_HOME": str(folder.path)}
-    return [sys.executable, "-m", "mcp_plugin.announce", *arguments], given
+    return [sys.executable, "-m", "mcp_plugin.main", "announce", *arguments], given
 
 
 def announce(folder: StateFolder, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -366,7 +366,7 @@ def test_the_monitor_ends_quietly(folder: StateFolder, by: signal.Signals, node:
 
 
 def test_it_loads_nothing_that_takes_long() -> None:
-    code = "import sys, mcp_plugin.announce; print(*sys.modules)"
+    code = "import sys, mcp_plugin.main, mcp_plugin.announce, mcp_plugin.witness; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
     )

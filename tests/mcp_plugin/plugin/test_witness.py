@@ -138,7 +138,7 @@ def hook(folder: StateFolder, wanted: str, event: Any) -> str:
     given = {"PATH": "/usr/bin:/bin", "HOME": str(folder.path.parent), "DISPATCH_HOME": str(folder.path)}
     text = event if isinstance(event, str) else json.dumps(event)
     done = subprocess.run(
-        [sys.executable, "-m", "mcp_plugin.witness", wanted],
+        [sys.executable, "-m", "mcp_plugin.main", "witness", wanted],
         input=text, env=given, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
