@@ -14,9 +14,9 @@ import click
 from cli.app import App
 from cli.base import DispatchGroup, pass_app
 from cli.claude_program import ClaudeProgram
+from peer import VERSION
 from peer.client.blocking import Document
 from peer.protocol.errors import Conflict, Unavailable
-from peer.version import VERSION
 
 NAME, MARKETPLACE = "dispatch", "dispatch-courier"
 PLUGIN = f"{NAME}@{MARKETPLACE}"

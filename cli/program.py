@@ -8,8 +8,8 @@ import click
 
 from cli.app import App
 from cli.base import Entry, LazyGroup, from_stdin
+from peer import VERSION
 from peer.protocol.errors import Invalid
-from peer.version import VERSION
 
 DONE, USAGE = 0, 2
 

@@ -2,8 +2,8 @@
 
 The plugin's SessionStart hook runs it once (`--session-start`), its monitor for as long as the session lasts
 (`--follow`). Both attach to a running node and start none; without one, or without a sign-in, they print nothing. The
-host's model reads the output, so it holds no text that a sender can choose: identifiers of a strict form and an address.
-Imports only what starts in a few milliseconds (no click, no SDK): a session waits for the hook.
+host's model reads the output, so it holds no text that a sender can choose: identifiers of a strict form and an
+address. Imports only what loads in a few milliseconds (no click, no SDK): a session waits for the hook.
 """
 
 from __future__ import annotations

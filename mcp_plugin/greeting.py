@@ -11,8 +11,8 @@ import json
 import os
 from typing import Any, NamedTuple
 
+from peer import VERSION
 from peer.protocol.errors import Unavailable
-from peer.version import VERSION
 
 NAME, TITLE = "dispatch", "Dispatch"
 INSTRUCTIONS = (

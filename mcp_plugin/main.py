@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 
+from peer import VERSION
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
-from peer.version import VERSION
 
 SECRETS_OF_A_SESSION = ("CLAUDE", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")
 """Beginnings of variables by which a host lets its own programs speak for it: CLAUDE_CODE_MESSAGING_SOCKET and

@@ -31,9 +31,9 @@ from mcp_plugin.session import Session
 from mcp_plugin.texts import fitted
 from mcp_plugin.tools import TOOLS
 from mcp_plugin.transport import Wire
+from peer import VERSION
 from peer.dispatches.text import line
 from peer.protocol.errors import DispatchError, NotFound, RateLimited
-from peer.version import VERSION
 
 MAX_CALLS = 32
 """Calls of one session at a time; each may hold a live view of the node's, which has 64."""

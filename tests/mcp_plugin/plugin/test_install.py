@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from peer.version import VERSION
+from peer import VERSION
 from tests.mcp_plugin.plugin import claude as host
 
 PLUGIN = "dispatch@dispatch-courier"

@@ -1,12 +1,10 @@
-"""The plugin as a package: its host's own checks, what a wheel holds, and how it finds our programs."""
+"""The plugin as a package: its host's own checks, and how it finds our programs. The wheel: tests/packaging."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,9 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from cli.plugin import PROGRAM
-from peer.version import VERSION
+from peer import VERSION
 from tests.mcp_plugin.plugin import claude as host
 
-FILES = sorted(str(path.relative_to(host.PLUGIN)) for path in host.PLUGIN.rglob("*") if path.is_file())
 START, MISSING = host.PLUGIN / "programs" / "start.sh", host.PLUGIN / "programs" / "missing.sh"
 SHELLS = [["sh"], *([["bash", "--posix"]] if shutil.which("bash") else [])]
 
@@ -76,29 +72,6 @@ def test_it_holds_what_it_should_and_no_more(tmp_path: Path) -> None:
 
 def test_one_version() -> None:
     assert document(".claude-plugin/plugin.json")["version"] == VERSION
-
-
-# --- the wheel
-
-
-def test_an_installed_wheel_has_all_of_it(tmp_path: Path) -> None:
-    source = shutil.copytree(
-        host.ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*cache", ".venv", ".git", "*.egg-info", "tests")
-    )
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run(
-        [*command, "--wheel-dir", tmp_path, source], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as packed:
-        names = packed.namelist()
-        (entries,) = (name for name in names if name.endswith("/entry_points.txt"))
-        programs = packed.read(entries).decode()
-    prefix = "mcp_plugin/plugin/"
-    assert sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)) == FILES
-    assert {".mcp.json", ".claude-plugin/plugin.json", "hooks/hooks.json", "skills/dispatch/SKILL.md"} <= set(FILES)
-    assert f"{PROGRAM} = mcp_plugin." in programs
 
 
 # --- finding the programs
