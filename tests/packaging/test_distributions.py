@@ -55,7 +55,7 @@ def build(program: str, source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Both distributions, built by the build system of pyproject.toml from a copy of the tree, less what git ignores."""
+    """Both distributions, built by the build system of pyproject.toml from a copy of the tree less what git ignores."""
     folder = tmp_path_factory.mktemp("distributions")
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
     source = shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(".git", ".pytest_cache", *ignored))
