@@ -17,10 +17,10 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 
 SECRETS_OF_A_SESSION = ("CLAUDE", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")
-"""Beginnings of variables by which a host lets its own programs speak for it: CLAUDE_CODE_MESSAGING_SOCKET and
-_TOKEN, CLAUDE_CODE_OAUTH_TOKEN, … Nothing that is started from here is to have them, and nothing here needs them."""
+"""Prefixes of variables by which a host authorises its own programs: CLAUDE_CODE_MESSAGING_SOCKET and _TOKEN,
+CLAUDE_CODE_OAUTH_TOKEN, … Nothing here needs them, and no program started from here may have them."""
 KEPT = ("CLAUDE_CONFIG_DIR",)
-"""Where the person's MCP servers are configured; a folder, no secret."""
+"""The folder in which the person's MCP servers are configured; no secret."""
 
 
 USAGE = """\
@@ -64,13 +64,13 @@ def main() -> None:
 
 def serve() -> None:
     """Serve MCP on standard input and output until the host leaves or a signal comes; ends the process."""
-    from mcp_plugin import greeting
+    from mcp_plugin import handshake
 
     scrub(os.environ)
     _open_stderr()
     try:
         folder = StateFolder.locate()
-        incoming, outgoing = greeting.claim()
+        incoming, outgoing = handshake.claim_stdio()
     except (DispatchError, OSError) as error:
         fix = f"\nfix: {error.fix}" if isinstance(error, DispatchError) else ""
         sys.stderr.write(f"dispatch-mcp: {error}{fix}\n")
@@ -78,11 +78,11 @@ def serve() -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: os._exit(0))  # nothing has been started that would need an orderly end
     try:
-        begun = greeting.greet(incoming, outgoing)
-        if begun.read:
+        first = handshake.answer_first(incoming, outgoing)
+        if first.read:
             from mcp_plugin import serving  # loads trio: after the handshake, which the host waits for
 
-            serving.run(folder, incoming, outgoing, begun)
+            serving.run(folder, incoming, outgoing, first)
     except BaseException:
         with suppress(OSError, ValueError):
             traceback.print_exc()
@@ -95,7 +95,7 @@ def serve() -> None:
 
 
 def _open_stderr() -> None:
-    """Have a standard error also where the host gave none: what is said there must not come to be on the wire."""
+    """Open the null device as standard error where the host gave none, so that descriptor 2 is never the protocol's."""
     try:
         os.fstat(2)
     except OSError:
@@ -107,7 +107,7 @@ def _open_stderr() -> None:
 
 
 def scrub(environment: MutableMapping[str, str]) -> None:
-    """Take the session's secrets out of an environment."""
+    """Remove the session's secrets from an environment."""
     for name in list(_secrets(environment)):
         del environment[name]
 

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from cli.base import DispatchCommand, DispatchGroup
-from cli.program import SECTIONS, dispatch
+from cli.commands import SECTIONS, dispatch
 from peer import VERSION
 from tests.cli.conftest import Cli
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.program import SECTIONS
+from cli.commands import SECTIONS
 from mcp_plugin.main import USAGE
 from peer import VERSION
 from peer.machine.settings import KEYS
