@@ -8,7 +8,7 @@ import sys
 import click
 
 from cli.base import DispatchCommand, DispatchGroup
-from cli.program import SECTIONS, dispatch
+from cli.commands import SECTIONS, dispatch
 
 HEAD = """\
 # Commands

@@ -8,10 +8,10 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, pass_app
-from cli.completing import everyone, inviters
+from cli.completion import everyone, inviters
+from cli.display import scope_line, scope_pairs
 from cli.output import local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options
-from cli.showing import scope_line, scope_pairs
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 

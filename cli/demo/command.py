@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from cli.app import App
-from cli.asking import confirm
 from cli.base import DispatchCommand, pass_app
 from cli.demo import material
 from cli.demo.stage import Stage, stage
-from cli.following import follow_run
+from cli.display import show_approval, show_diff, show_event
+from cli.follow_run import follow_run
 from cli.output import interactive
-from cli.showing import show_approval, show_diff, show_event
+from cli.prompts import confirm
 from peer.client.blocking import Document
 from peer.protocol.errors import DispatchError, Forbidden, Unavailable
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from peer import VERSION
 from peer.machine import model_key
 from peer.machine import sandbox_proof as proofs
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.trust import fingerprints
-from peer.version import VERSION
 
 if TYPE_CHECKING:
     from peer.node.node import Node

@@ -10,12 +10,12 @@ from functools import partial
 import click
 import trio
 
+from peer import VERSION
 from peer.machine.lock import state_lock
 from peer.machine.log_file import set_up_logging
 from peer.machine.state_folder import StateFolder
 from peer.programs import preflight
 from peer.protocol.errors import DispatchError, root_of
-from peer.version import VERSION
 
 EXAMPLES = """\b
 Examples:

@@ -21,6 +21,7 @@ from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
 
+from peer import VERSION
 from peer.api.connections import MAX_CONNECTIONS, serve_at_most
 from peer.api.routes import MAX_BODY, application
 from peer.client.blocking import HostedBy
@@ -32,7 +33,6 @@ from peer.protocol.errors import Unavailable
 from peer.steps.context import Context
 from peer.store.blobs import Blobs
 from peer.store.database import Store
-from peer.version import VERSION
 
 log = structlog.get_logger(__name__)
 

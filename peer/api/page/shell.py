@@ -13,9 +13,9 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import Response
 
+from peer import VERSION
 from peer.api.responses import failure
 from peer.protocol.errors import NotFound
-from peer.version import VERSION
 
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Of the assets by the ends of their names, as text in UTF-8."""

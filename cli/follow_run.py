@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.asking import NoAnswer, choose, line
+from cli.display import show_approval, show_event, show_result
 from cli.ids import short
 from cli.output import string
-from cli.showing import show_approval, show_event, show_result
+from cli.prompts import NoAnswer, choose, line
 from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.protocol.errors import Conflict, Gone, NotFound

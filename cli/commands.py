@@ -8,8 +8,8 @@ import click
 
 from cli.app import App
 from cli.base import Entry, LazyGroup, from_stdin
+from peer import VERSION
 from peer.protocol.errors import Invalid
-from peer.version import VERSION
 
 DONE, USAGE = 0, 2
 
@@ -19,11 +19,11 @@ SECTIONS = {
         "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
         "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
         "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
-        "open": Entry("cli.opening", "open_page", "Open the local page in the browser, signed in."),
-        "config": Entry("cli.configure", "config", "Show and change the settings."),
+        "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
+        "config": Entry("cli.config", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
         "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
-        "completion": Entry("cli.configure", "completion", "Print the completion script of a shell."),
+        "completion": Entry("cli.config", "completion", "Print the completion script of a shell."),
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),

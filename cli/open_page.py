@@ -8,7 +8,7 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
-from cli.completing import dispatch_ids
+from cli.completion import dispatch_ids
 from cli.ids import resolve
 from peer.client.blocking import HOST
 
