@@ -9,6 +9,7 @@ from typing import Any
 from cli.ids import short
 from cli.output import Output, local_time, string
 from peer.client.blocking import Document
+from peer.protocol.content import TEXTS
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
@@ -29,18 +30,18 @@ def show_dispatch(out: Output, document: Document) -> None:
                 "created": local_time(document.get("created")),
                 "expires": local_time(document.get("expires_at")),
                 "updated": local_time(document.get("updated")),
-                "project": document.get("project"),
+                **{text.name: document.get(text.name) for text in TEXTS if not text.long},
                 "links": "\n".join(map(str, document.get("links") or [])),
                 "files": "\n".join(map(_file, document.get("files") or [])),
-                "metadata": "\n".join(f"{k}={v}" for k, v in (document.get("metadata") or {}).items()),
-                "answers": short(document["parent_id"]) if document.get("parent_id") else None,
+                "meta": "\n".join(f"{k}={v}" for k, v in (document.get("meta") or {}).items()),
+                "parent": short(document["parent"]) if document.get("parent") else None,
             }
         )
     )
-    for title, key in (("task", "task"), ("deliverable", "deliverable"), ("background", "background")):
-        if document.get(key):
-            out.line(f"{title}:", style="bold")
-            out.block(str(document[key]))
+    for name in ("task", *(text.name for text in TEXTS if text.long)):
+        if document.get(name):
+            out.line(f"{name}:", style="bold")
+            out.block(str(document[name]))
     _show_suggestion(out, document.get("suggestion"))
     events = document.get("events") or []
     attempt = None

@@ -136,14 +136,11 @@ def dispatch_document(
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
     dispatch, _ = open_as(Dispatch, row.raw)
-    document = dispatch_row(row, me, now) | {
+    document = dispatch_row(row, me, now) | dispatch.content.values()
+    document |= {
         "edge_id": row.edge_id,
-        "project": dispatch.project,
-        "links": list(dispatch.links),
-        "deliverable": dispatch.deliverable,
-        "background": dispatch.background,
-        "metadata": dispatch.metadata,
-        "parent_id": dispatch.parent_id or None,
+        "links": list(dispatch.content.links),
+        "parent": dispatch.content.parent or None,
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
         "events": event_rows(db, dispatch_id) if with_trace else [],
         "approvals": [
@@ -152,7 +149,6 @@ def dispatch_document(
         "result": result_document(db, row),
         "suggestion": None,
     }
-    document["task"] = dispatch.task
     document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None

@@ -150,7 +150,7 @@ async def test_what_cannot_be_sent(pair: Pair, tmp_path: Path) -> None:
             ({"files": [str(alice.state.device_key)]}, 403, "its keys", "leave it out"),
             ({"files": ["a\0b"]}, 422, "names no file", "paths"),
             ({"links": ["javascript:alert(1)"]}, 422, "javascript", "whole address"),
-            ({"expires_in_seconds": 59}, 422, "59", "60"),
+            ({"expires": 59}, 422, "59", "60"),
             ({"recipient": "stranger@example.org"}, 403, "stranger@example.org", 'dispatch_invite(action="send"'),
             ({"recipient": "nobody"}, 404, "nobody", ""),
         ):
