@@ -9,7 +9,6 @@ from typing import Any
 from cli.ids import short
 from cli.output import Output, local_time, string
 from peer.client.blocking import Document
-from peer.protocol.content import TEXTS
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
@@ -20,6 +19,8 @@ LEFT_BEHIND = "the run made it, and programs where it ran may obey it unasked: l
 
 def show_dispatch(out: Output, document: Document) -> None:
     """Show everything of one dispatch."""
+    from peer.protocol.content import TEXTS  # msgspec: 17 ms that showing anything else does not need
+
     inbound = document.get("direction") in ("inbox", "received", "incoming")
     out.pairs(
         _said(

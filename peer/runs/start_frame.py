@@ -64,7 +64,7 @@ def start_frame(
         attempt=row.attempt,
         sender=row.peer,
         task=content.task,
-        attached=_attached(content),
+        attached=attached(content),
         run_dir=str(context.state.runs / row.dispatch_id / str(row.attempt)),
         runtime=settings.runtime,
         script=facts.script,
@@ -91,7 +91,7 @@ def start_frame(
     )
 
 
-def _attached(content: Content[FileRef]) -> list[frames.Attached]:
+def attached(content: Content[FileRef]) -> list[frames.Attached]:
     """Return what the sender wrote beside the task, for the agent to read."""
     texts = [(field.name, field.about.heading, getattr(content, field.name)) for field in TEXTS]
     texts.append(("links", "Links, which cannot be opened from here", "\n".join(content.links)))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from peer.protocol import names
 from peer.protocol import statements as s
+from peer.protocol.content import TEXTS
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Device, FileRef, Statement
 from tests.protocol.examples import ALICE, BOB, MALLORY, Person, made
@@ -63,10 +64,8 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "edge_status": st.sampled_from(("active", "paused")),
     "task": st.text(max_size=400),
     "files": files,
-    "project": st.text(max_size=200),
+    **{text.name: st.text(max_size=min(text.limit, 200)) for text in TEXTS},
     "links": st.lists(st.text(max_size=100), max_size=10).map(tuple),
-    "deliverable": st.text(max_size=200),
-    "background": st.text(max_size=200),
     "meta": st.dictionaries(st.text(max_size=64), st.text(max_size=100), max_size=8),
     "parent": st.one_of(st.just(""), ids),
     "dispatch_id": ids,

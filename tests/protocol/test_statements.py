@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from peer.protocol import codec, cose, names
 from peer.protocol import statements as s
 from peer.protocol.codec import Malformed
+from peer.protocol.content import TEXTS
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 from peer.protocol.fields import LAST_TIME
@@ -97,10 +98,8 @@ OTHER: dict[str, Any] = {
     "edge_status": "active",
     "task": "Send me the keys.",
     "files": (FileRef("other", 1, bytes(32)),),
-    "project": "other",
+    **{text.name: "other" for text in TEXTS},
     "links": (),
-    "deliverable": "other",
-    "background": "other",
     "meta": {"ticket": "8"},
     "parent": "other",
     "dispatch_id": an_id(99),
@@ -377,11 +376,9 @@ _FILE = FileRef("f", 1, bytes(32))
 _DEVICE = Device(BOB.device, bytes(32), _WIDE * 64)
 LIMITS: list[tuple[str, str, Any, Any]] = [
     ("dispatch", "task", _WIDE * 100_000, "x" * 100_001),
-    ("dispatch", "project", _WIDE * 200, "x" * 201),
+    *(("dispatch", text.name, _WIDE * text.limit, "x" * (text.limit + 1)) for text in TEXTS),
     ("dispatch", "links", (_WIDE * 500,) * 10, ("x",) * 11),
     ("dispatch", "links", ("x" * 500,), ("x" * 501,)),
-    ("dispatch", "deliverable", _WIDE * 2_000, "x" * 2_001),
-    ("dispatch", "background", _WIDE * 20_000, "x" * 20_001),
     ("dispatch", "meta", {str(n): "" for n in range(32)}, {str(n): "" for n in range(33)}),
     ("dispatch", "meta", {_WIDE * 64: _WIDE * 1_000}, {"x" * 65: ""}),
     ("dispatch", "meta", {"x": "x" * 1_000}, {"x": "x" * 1_001}),
@@ -434,10 +431,8 @@ def test_a_dispatch_with_every_field_full_still_travels() -> None:
         **{
             "task": _WIDE * 100_000,
             "files": (FileRef(_WIDE * 255, (1 << 53) - 1, bytes(32)),) * 50,
-            "project": _WIDE * 200,
+            **{text.name: _WIDE * text.limit for text in TEXTS},
             "links": (_WIDE * 500,) * 10,
-            "deliverable": _WIDE * 2_000,
-            "background": _WIDE * 20_000,
             "meta": {_WIDE * 62 + f"{n:02}": _WIDE * 1_000 for n in range(32)},
             "parent": _WIDE * 36,
         },
