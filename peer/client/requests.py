@@ -22,12 +22,13 @@ class SendRequest(Content[str], frozen=True, kw_only=True):
         Meta(
             ge=content.MIN_EXPIRES,
             le=content.MAX_EXPIRES,
-            description=f"seconds to accept it in: {content.MIN_EXPIRES} to {content.MAX_EXPIRES}",
+            description=f"seconds in which it may be accepted, {content.MIN_EXPIRES} to {content.MAX_EXPIRES}; "
+            f"{content.DEFAULT_EXPIRES} unless given",
         ),
     ] = content.DEFAULT_EXPIRES
     device: Annotated[str, Meta(description="one of the recipient's devices, by its peer id")] = ""
 
-    def content(self, files: tuple[FileRef, ...]) -> Content[FileRef]:
+    def to_content(self, files: tuple[FileRef, ...]) -> Content[FileRef]:
         """Return what is to be signed, with the files as they were read."""
         return Content(**(self.values() | {"files": files}))
 

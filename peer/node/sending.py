@@ -48,7 +48,7 @@ class SendService:
                 take = partial(context.blobs.take_in, path, path.name, limit=MAX_FILE_BYTES)
                 files.append(await trio.to_thread.run_sync(take))
             payload.check_files(files)
-            content = request.content(tuple(FileRef(item.name, item.size, item.digest) for item in files))
+            content = request.to_content(tuple(FileRef(item.name, item.size, item.digest) for item in files))
             draft = sending.Draft(recipient, content, request.expires, device=request.device)
 
             def compose(tx: Transaction) -> rows.Dispatch:

@@ -65,7 +65,7 @@ class Content(msgspec.Struct, Generic[F], frozen=True, kw_only=True, forbid_unkn
     ] = ""
     links: Annotated[
         tuple[Annotated[str, Meta(max_length=500), About("a link")], ...],
-        Meta(max_length=10, description="reference URLs, at most 10"),
+        Meta(max_length=10, description="reference URLs"),
         About("the list of links", 43),
     ] = ()
     deliverable: Annotated[
@@ -83,7 +83,7 @@ class Content(msgspec.Struct, Generic[F], frozen=True, kw_only=True, forbid_unkn
             Annotated[str, Meta(max_length=64), About("a key of the metadata")],
             Annotated[str, Meta(max_length=1_000), About("a value of the metadata")],
         ],
-        Meta(max_length=32, description="at most 32 pairs of text"),
+        Meta(max_length=32, description="pairs of text for the recipient to see"),
         About("the metadata", 46),
     ] = {}
     parent: Annotated[
