@@ -22,7 +22,7 @@ class Arguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     """The arguments of one tool. A field that is None or empty was not given."""
 
     @classmethod
-    def refuse(cls, given: Mapping[str, Any]) -> None:
+    def refuse(cls, given: Mapping[str, object]) -> None:
         """Raise what is wrong with values that are not of this form, where a tool can say more than the types do."""
 
 

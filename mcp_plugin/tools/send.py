@@ -33,7 +33,7 @@ class Send(SendRequest, Arguments, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(
             max_length=MAX_FILES,
-            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB; relative ones from where the session is",
+            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB; relative to where the session runs",
         ),
     ] = ()
 

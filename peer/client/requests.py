@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -33,7 +33,7 @@ class SendRequest(Content[str], frozen=True, kw_only=True):
         return Content(**(self.values() | {"files": files}))
 
     @classmethod
-    def refuse(cls, given: Mapping[str, Any]) -> None:
+    def refuse(cls, given: Mapping[str, object]) -> None:
         """Raise what is wrong with values that are not of this form, if it is a limit: which one and by how much."""
         content.check_limits(given)
         if isinstance(task := given.get("task"), str):

@@ -7,7 +7,7 @@ The limits are those of the fields (peer/protocol/content.py).
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,6 +17,7 @@ from peer.protocol.content import (
     MAX_FILE_NAME_BYTES,
     MAX_FILES,
     Content,
+    F,
     check_count,
     check_limits,
     check_unicode,
@@ -49,7 +50,7 @@ class FileFact(msgspec.Struct, frozen=True):
     size: int
 
 
-def check_content(content: Content[Any]) -> None:
+def check_content(content: Content[F]) -> None:
     """Raise TooLarge (413) or Invalid (422) for the first rule that all but the files break."""
     check_limits(content.values())
     check_task(content.task)

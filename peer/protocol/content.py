@@ -10,11 +10,12 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid, TooLarge
 
 F = TypeVar("F")
@@ -90,7 +91,7 @@ class Content(msgspec.Struct, Generic[F], frozen=True, kw_only=True, forbid_unkn
         str, Meta(max_length=36, description="the dispatch that this one follows"), About("the parent's id", 47)
     ] = ""
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Document:
         """Return the fields of a Content by name, also of a struct that has more."""
         return {name: getattr(self, name) for name in FIELDS}
 
@@ -100,12 +101,12 @@ class ContentField:
     """One field as its annotation says it. `hint` is the whole annotation; a required field has no default."""
 
     name: str
-    hint: Any
+    hint: object
     about: About
     limit: int
     description: str
     required: bool
-    default: Any
+    default: object
 
     @property
     def long(self) -> bool:
@@ -116,19 +117,19 @@ class ContentField:
 class Bounded(NamedTuple):
     """A type of a field, or of what a field holds: the most characters, items or pairs, and its words."""
 
-    kind: Any
+    kind: object
     most: int
     about: About
     description: str
 
 
-def bounded(hint: Any) -> Bounded:
+def bounded(hint: object) -> Bounded:
     """Take an annotated type apart. Each within `Content` has a Meta with its limit, and an About."""
     kind, meta, about = typing.get_args(hint)
     return Bounded(kind, meta.max_length, about, meta.description or "")
 
 
-def _field(spec: msgspec.structs.FieldInfo, hint: Any) -> ContentField:
+def _field(spec: msgspec.structs.FieldInfo, hint: object) -> ContentField:
     _, most, about, description = bounded(hint)
     default = spec.default if spec.default_factory is msgspec.NODEFAULT else spec.default_factory()
     return ContentField(spec.name, hint, about, most, description, spec.required, default)
@@ -143,7 +144,7 @@ TEXTS: Final[tuple[ContentField, ...]] = tuple(field for field in FIELDS.values(
 MAX_FILES: Final = FIELDS["files"].limit
 
 
-def check_limits(values: Mapping[str, Any]) -> None:
+def check_limits(values: Mapping[str, object]) -> None:
     """Raise TooLarge (413) for the first value that passes a limit of its field, Invalid (422) for half a character.
 
     `values` may be a stranger's JSON: a value of another type than its field's is left to whoever converts it.
@@ -186,7 +187,7 @@ def check_expires(seconds: object) -> None:
         raise Invalid(f"the expiry is {seconds:,} seconds: {off}", fix=allowed)
 
 
-def _check(hint: Any, value: object) -> None:
+def _check(hint: object, value: object) -> None:
     kind, most, about, _ = bounded(hint)
     inside = typing.get_args(kind)
     match value:

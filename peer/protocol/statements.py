@@ -19,6 +19,7 @@ from peer.protocol.codec import Malformed
 from peer.protocol.content import Content
 from peer.protocol.content import FileRef as FileRef
 from peer.protocol.cose import BadSignature
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
 from peer.protocol.fields import Field, Form
 from peer.protocol.outcomes import Decided, Ended
@@ -49,7 +50,7 @@ FILE_FORM = f.record(
 )
 
 
-def _content_form(hint: Any) -> Form:
+def _content_form(hint: object) -> Form:
     """Return how a field of `Content` travels: a text, a list of texts or files, or a map of texts, each bounded."""
     kind, most, _, _ = content.bounded(hint)
     if kind is str:
@@ -348,7 +349,7 @@ class Part(NamedTuple):
 
     name: str
     required: bool
-    default: Any = None
+    default: object = None
 
 
 def parts_of(kind: type[Statement]) -> tuple[Part, ...]:
@@ -365,7 +366,7 @@ def parts_of(kind: type[Statement]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def values_of(statement: Statement) -> dict[str, Any]:
+def values_of(statement: Statement) -> Document:
     """Return a statement's values by the names in FIELDS. Raises Invalid for a content that is no `Content`."""
     values = {spec.name: getattr(statement, spec.name) for spec in dataclasses.fields(statement)}
     if isinstance(statement, Dispatch):
