@@ -100,7 +100,7 @@ class DecisionService:
         if not decline_dispatch:
             await self._runs.tell(
                 dispatch_id,
-                frames.Answer(
+                frames.Verdict(
                     call_id=asked.request_id,
                     allow=allow,
                     by="person",

@@ -17,7 +17,7 @@ from tests.cli.documents import FIRST, row
 from tests.cli.fake_api import FakeApi, Stream
 
 ROOT = Path(__file__).parents[2]
-LIGHT = {"sandbox", "sandbox.mark"}
+LIGHT = {"sandbox", "sandbox.mcp", "sandbox.mcp.marker"}
 """What every program looks at first: whether it runs inside a granted server. It loads nothing else."""
 NEVER = {"libp2p", "trio", "httpx", "mcp", "starlette", "sandbox", "rendezvous"}
 LATE = {"rich", "msgspec", "sqlite3", "http.client", "email", "ssl", "asyncio", "cbor2", "nacl"}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from sandbox import budgets, frames
-from sandbox.confinement import WORKSPACE
+from sandbox import frames
+from sandbox.confinement.places import WORKSPACE
+from sandbox.run import budget_messages
 from tests.sandbox.node import dp_agent, start
 from tests.sandbox.test_agent import bash
 
@@ -35,12 +36,12 @@ async def test_a_budget_that_ran_out(
 ) -> None:
     async with dp_agent() as node:
         finished = await node.run(start(tmp_path, *script, approval="auto", budget=frames.Budget(**budget)))
-    assert (finished.status, finished.code) == ("failed", budgets.EXHAUSTED_CODE)
+    assert (finished.status, finished.code) == ("failed", budget_messages.EXHAUSTED_CODE)
     assert re.fullmatch(said, finished.reason or ""), finished.reason
     assert [file.name for file in finished.files] == (["a"] if "output_bytes" in budget else [])
 
 
 def test_the_words_for_money() -> None:
-    assert budgets.usd(frames.Budget(usd=0.5), 0.519) == (
+    assert budget_messages.usd(frames.Budget(usd=0.5), 0.519) == (
         "the run's budget of 0.50 USD for the model is used up: 0.52 USD were used"
     )

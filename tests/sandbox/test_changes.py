@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox import changes, frames
-from sandbox.confinement import Change, Root, Snapshot, snapshot
+from sandbox import frames
+from sandbox.confinement import Root
+from sandbox.run import snapshot
+from sandbox.run.diff import unified_diff
+from sandbox.run.snapshot import Change, Snapshot
 from tests.sandbox.node import dp_agent, start
 from tests.sandbox.test_agent import bash, write
 
@@ -23,7 +26,7 @@ LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "\n", "x y\n", "é\r\n", 
 
 def diff(before: str | bytes | None, after: str | bytes | None, name: str = "project/f", **more: Any) -> str:
     old, new = (text.encode() if isinstance(text, str) else text for text in (before, after))
-    return changes.diff([Change(name, old, new, shown=True)], whole=lambda: True, **more)
+    return unified_diff([Change(name, old, new, shown=True)], whole=lambda: True, **more)
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,7 +56,7 @@ def test_it_reads_as_diffs_do() -> None:
     ]
     assert diff(None, "x\n") == "--- /dev/null\n+++ b/project/f\n@@ -0,0 +1 @@\n+x\n"
     assert diff("x\n", None) == "--- a/project/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"
-    assert changes.diff([], whole=lambda: True) == ""
+    assert unified_diff([], whole=lambda: True) == ""
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_what_is_not_shown_is_named() -> None:
         Change("project/big", b"", b"line\n" * 1000, shown=True),
         Change("project/small", b"a\n", b"b\n", shown=True),
     ]
-    text = changes.diff(many, whole=lambda: False, limit=1000)
+    text = unified_diff(many, whole=lambda: False, limit=1000)
     assert text.splitlines()[:7] == [
         "# Changed, and not shown here:",
         "#   project/logo.png (new; not text)",

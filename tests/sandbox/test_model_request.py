@@ -16,7 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.model_request import Allowance, Refused, check_body
+from sandbox.model_api.anthropic.requests import check_body
+from sandbox.model_api.interface import Allowance, Refused
+from sandbox.policy.decision import GRANTABLE_TOOLS
 
 ASK, COUNT = "/v1/messages?beta=true", "/v1/messages/count_tokens"
 BODY: dict[str, Any] = {
@@ -82,7 +84,7 @@ LESS_COMMON = {
     ],
 }
 PASSING = [*RECORDED, BODY, LESS_COMMON]
-ALLOWANCE = Allowance(servers=frozenset({"notes"}))
+ALLOWANCE = Allowance(GRANTABLE_TOOLS, servers=frozenset({"notes"}))
 OPEN = ("input", "input_schema")
 """Members that hold what only this side means by them."""
 

@@ -380,6 +380,6 @@ def test_it_loads_nothing_that_takes_long() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
     )
-    loaded = {name.split(".")[0] for name in {*done.stdout.split()} - {"sandbox", "sandbox.mark"}}
+    loaded = {name.split(".")[0] for name in {*done.stdout.split()} - {"sandbox", "sandbox.mcp", "sandbox.mcp.marker"}}
     heavy = {"libp2p", "trio", "httpx", "mcp", "mcp_types", "click", "rich", "msgspec", "sqlite3", "asyncio", "ssl"}
     assert not loaded & (heavy | {"starlette", "sandbox", "rendezvous", "cbor2", "nacl", "email", "argparse"})
