@@ -21,14 +21,14 @@ DEFAULT: Final = "claude"
 class RuntimeInfo:
     """One runtime, without loading it.
 
-    `distribution`: the Python package whose version is the runtime's; `install`: the fix where that is missing.
-    `needs_model_key`: it asks a model, so its machine needs a key. `has_program`: it has an agent program of its own,
-    with which the gate is proven; the calls of one without are made by the gate's own side. `takes_script`: it runs the
-    script of the settings.
+    `distribution`: the Python package that has to be installed for it and whose version is its own; None: it is part of
+    this one. `install`: the fix where that is missing. `needs_model_key`: it asks a model, so its machine needs a key.
+    `has_program`: it has an agent program of its own, with which the gate is proven; the calls of one without are made
+    on the gate's side. `takes_script`: it runs the script of the settings.
     """
 
     name: str
-    distribution: str
+    distribution: str | None
     install: str
     needs_model_key: bool
     has_program: bool
@@ -47,8 +47,8 @@ RUNTIMES: Final[Mapping[str, RuntimeInfo]] = {
         ),
         RuntimeInfo(
             "scripted",
-            distribution="dispatch-courier",
-            install="`pip install dispatch-courier`",
+            distribution=None,
+            install="",
             needs_model_key=False,
             has_program=False,
             takes_script=True,
