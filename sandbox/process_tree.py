@@ -12,7 +12,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 _STOPPED_WITHIN: Final = 0.05
 """Seconds to wait until a process has stopped; then it starts nothing any more."""
@@ -35,6 +35,15 @@ def kill_children(pid: int) -> None:
         for kill_one in (os.killpg, os.kill):  # just forked, it may not lead a group yet
             with suppress(ProcessLookupError):
                 kill_one(child, signal.SIGKILL)
+
+
+def leave() -> NoReturn:
+    """Exit at once, with status 1, as for a node that is gone.
+
+    bwrap dies with this process, and its pid namespace with it, but not one that is being built.
+    """
+    kill_children(os.getpid())
+    os._exit(1)
 
 
 def _state(pid: int) -> str:

@@ -16,13 +16,13 @@ from tests.system.world import all_gone
 
 PROGRAM = """
 import signal, subprocess, sys
-from sandbox import agent
+from sandbox import process_tree
 half_built = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", "sleep 1000 & echo built; wait"]
 tree = subprocess.Popen(half_built, start_new_session=True, stdout=subprocess.PIPE)
 tree.stdout.readline()
 print("ready", flush=True)
 sys.stdin.readline()
-agent._leave()
+process_tree.leave()
 """
 
 

@@ -13,6 +13,7 @@ import resource
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 # x86_64 and aarch64 numbers of calls Python has no function for.
@@ -27,7 +28,10 @@ _NUMBERS: dict[str, tuple[int, int]] = {
 }
 
 
-def syscall(name: str, *arguments: Any) -> int:
+Json = dict[str, Any]  # an attempt that does not fit is one that failed
+
+
+def syscall(name: str, *arguments: object) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     number = _NUMBERS[name][os.uname().machine == "aarch64"]
     result = int(libc.syscall(ctypes.c_long(number), *arguments))
@@ -36,7 +40,7 @@ def syscall(name: str, *arguments: Any) -> int:
     return result
 
 
-def in_child(name: str, *arguments: Any) -> None:
+def in_child(name: str, *arguments: object) -> None:
     """Make the call in a forked child, since it would change this process for good."""
     child = os.fork()
     if child == 0:
@@ -76,10 +80,12 @@ def setuid_file(path: str) -> None:
         os.unlink(path)
 
 
-def connect(family: str, address: Any) -> None:
+def connect(family: str, address: str | list[str | int]) -> None:
     if family == "abstract":
-        family, address = "unix", "\0" + address
-    kind = {"unix": socket.AF_UNIX, "inet": socket.AF_INET, "inet6": socket.AF_INET6}[family]
+        address = f"\0{address}"
+    kind = {"unix": socket.AF_UNIX, "abstract": socket.AF_UNIX, "inet": socket.AF_INET, "inet6": socket.AF_INET6}[
+        family
+    ]
     with socket.socket(kind, socket.SOCK_STREAM) as attempt:
         attempt.settimeout(2)
         attempt.connect(tuple(address) if isinstance(address, list) else address)
@@ -161,7 +167,7 @@ def parent(pid: int, what: str) -> None:
         os.close(os.open(f"/proc/{pid}/{what}", os.O_RDWR if what == "mem" else os.O_RDONLY))
 
 
-def attempt(one: dict[str, Any], parent_pid: int) -> dict[str, Any]:
+def attempt(one: Json, parent_pid: int) -> dict[str, object]:
     try:
         arguments = dict(one["arguments"])
         if one["kind"] == "parent":
@@ -172,7 +178,7 @@ def attempt(one: dict[str, Any], parent_pid: int) -> dict[str, Any]:
     return {"name": one["name"], "reached": True, "detail": ""}
 
 
-KINDS: dict[str, Any] = {
+KINDS: dict[str, Callable[..., None]] = {
     "read": read,
     "write": write,
     "create": create,

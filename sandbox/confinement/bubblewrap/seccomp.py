@@ -15,7 +15,7 @@ import functools
 import os
 import platform
 import tempfile
-from typing import Any
+from typing import IO, Protocol, cast
 
 from sandbox.errors import SandboxError
 
@@ -76,7 +76,38 @@ def architecture() -> str:
     return names[machine.lower()]
 
 
-def _pyseccomp() -> Any:
+class _Filter(Protocol):
+    def set_attr(self, attribute: int, value: int) -> None: ...
+    def remove_arch(self, arch: int) -> None: ...
+    def add_arch(self, arch: int) -> None: ...
+    def add_rule(self, action: int, name: str, *arguments: object) -> None: ...
+    def export_bpf(self, file: IO[bytes]) -> None: ...
+
+
+class _Attributes(Protocol):
+    ACT_BADARCH: int
+
+
+class _Architectures(Protocol):
+    NATIVE: int
+
+
+class _Library(Protocol):
+    """What is used of pyseccomp, which has no types."""
+
+    ALLOW: int
+    KILL_PROCESS: int
+    MASKED_EQ: int
+    NE: int
+    Arch: _Architectures
+    Attr: _Attributes
+
+    def ERRNO(self, number: int, /) -> int: ...
+    def Arg(self, position: int, comparison: int, *values: int) -> object: ...
+    def SyscallFilter(self, default: int, /) -> _Filter: ...
+
+
+def _pyseccomp() -> _Library:
     try:
         import pyseccomp
     except (ImportError, RuntimeError) as problem:
@@ -84,10 +115,10 @@ def _pyseccomp() -> Any:
             "the library libseccomp is missing, so system calls cannot be filtered",
             fix="sudo apt install libseccomp2",
         ) from problem
-    return pyseccomp
+    return cast(_Library, pyseccomp)
 
 
-def _new(library: Any, default: int, arch: str) -> Any:
+def _new(library: _Library, default: int, arch: str) -> _Filter:
     made = library.SyscallFilter(default)
     wanted = getattr(library.Arch, arch)
     made.set_attr(library.Attr.ACT_BADARCH, library.KILL_PROCESS)
@@ -97,7 +128,7 @@ def _new(library: Any, default: int, arch: str) -> Any:
     return made
 
 
-def _add(library: Any, made: Any, action: int, name: str, *arguments: Any) -> None:
+def _add(made: _Filter, action: int, name: str, *arguments: object) -> None:
     try:
         made.add_rule(action, name, *arguments)
     except OSError as problem:
@@ -106,7 +137,7 @@ def _add(library: Any, made: Any, action: int, name: str, *arguments: Any) -> No
             raise
 
 
-def _export(made: Any) -> bytes:
+def _export(made: _Filter) -> bytes:
     with tempfile.TemporaryFile() as file:
         made.export_bpf(file)
         file.seek(0, os.SEEK_SET)
@@ -119,13 +150,13 @@ def allow_list(arch: str) -> bytes:
     library = _pyseccomp()
     made = _new(library, library.ERRNO(errno.ENOSYS), arch)
     for name in ALLOWED:
-        _add(library, made, library.ALLOW, name)
+        _add(made, library.ALLOW, name)
     for family in (AF_UNIX, AF_INET, AF_INET6):
-        _add(library, made, library.ALLOW, "socket", library.Arg(0, library.MASKED_EQ, _WORD, family))
-    _add(library, made, library.ALLOW, "socketpair", library.Arg(0, library.MASKED_EQ, _WORD, AF_UNIX))
-    _add(library, made, library.ALLOW, "clone", library.Arg(0, library.MASKED_EQ, _CLONE_NAMESPACES, 0))
+        _add(made, library.ALLOW, "socket", library.Arg(0, library.MASKED_EQ, _WORD, family))
+    _add(made, library.ALLOW, "socketpair", library.Arg(0, library.MASKED_EQ, _WORD, AF_UNIX))
+    _add(made, library.ALLOW, "clone", library.Arg(0, library.MASKED_EQ, _CLONE_NAMESPACES, 0))
     for persona in (_PER_LINUX, _ADDR_NO_RANDOMIZE, _QUERY):
-        _add(library, made, library.ALLOW, "personality", library.Arg(0, library.MASKED_EQ, _WORD, persona))
+        _add(made, library.ALLOW, "personality", library.Arg(0, library.MASKED_EQ, _WORD, persona))
     return _export(made)
 
 
@@ -136,22 +167,22 @@ def argument_filter(arch: str) -> bytes:
     made = _new(library, library.ALLOW, arch)
     refuse = library.ERRNO(errno.EPERM)
     for request in (_TIOCSTI, _TIOCLINUX):  # typing into, or driving, a terminal of the host
-        _add(library, made, refuse, "ioctl", library.Arg(1, library.MASKED_EQ, _WORD, request))
+        _add(made, refuse, "ioctl", library.Arg(1, library.MASKED_EQ, _WORD, request))
     # Memory shared without a file: no file system and no limit counts it, and after MADV_DONTNEED no process does.
     shared = library.Arg(3, library.MASKED_EQ, _MAP_TYPE | _MAP_ANONYMOUS, _MAP_SHARED | _MAP_ANONYMOUS)
-    _add(library, made, refuse, "mmap", shared)
+    _add(made, refuse, "mmap", shared)
     for bit in (0o4000, 0o2000):  # setuid and setgid files would outlive the sandbox, owned by the person
         for name, position in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("creat", 1)):
-            _add(library, made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
+            _add(made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
         for name, position in (("mknod", 1), ("mknodat", 2)):
-            _add(library, made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
+            _add(made, refuse, name, library.Arg(position, library.MASKED_EQ, bit, bit))
         for name, position in (
             ("open", 1),
             ("openat", 2),
         ):  # without O_CREAT the mode is whatever the register held
             for making in (os.O_CREAT, _TMPFILE):
                 create = library.Arg(position, library.MASKED_EQ, making, making)
-                _add(library, made, refuse, name, create, library.Arg(position + 1, library.MASKED_EQ, bit, bit))
+                _add(made, refuse, name, create, library.Arg(position + 1, library.MASKED_EQ, bit, bit))
     return _export(made)
 
 
@@ -165,7 +196,6 @@ def shell_filter(arch: str) -> bytes:
     library = _pyseccomp()
     made = _new(library, library.ALLOW, arch)
     _add(
-        library,
         made,
         library.ERRNO(errno.EACCES),
         "socket",
@@ -173,9 +203,9 @@ def shell_filter(arch: str) -> bytes:
     )
     for kind in (_SOCK_DGRAM, _SOCK_RAW):  # the kernel makes a datagram socket of a raw unix one
         wanted = library.Arg(1, library.MASKED_EQ, _SOCK_TYPE_MASK, kind)
-        _add(library, made, library.ERRNO(errno.EACCES), "socketpair", wanted)
+        _add(made, library.ERRNO(errno.EACCES), "socketpair", wanted)
     others, setting = library.Arg(0, library.NE, 0), library.Arg(2, library.NE, 0)
-    _add(library, made, library.ERRNO(errno.EPERM), "prlimit64", others, setting)
+    _add(made, library.ERRNO(errno.EPERM), "prlimit64", others, setting)
     return _export(made)
 
 
