@@ -1,4 +1,4 @@
-"""The sandbox's errors, in words for people. Where they are shown is the node's affair."""
+"""The sandbox's errors, worded for people. Showing them is the node's."""
 
 from __future__ import annotations
 

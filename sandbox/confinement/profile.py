@@ -1,4 +1,4 @@
-"""What one run may see and use, as a value in the run's own terms. Pure; a confinement turns it into its own words.
+"""What one run may see and use, as a value in the run's own terms. Pure; a confinement translates it.
 
 Nothing is opened, started or looked up here.
 """

@@ -1,8 +1,8 @@
 """Names in a writable folder that make the host run something later: which they are, and where they are now.
 
 Only looks; keeping them from being written is the confinement's. All of `.git` is protected, not only its config and
-hooks: a new `.git/commondir` would redirect both. A whole name has to be protected, not just its content, or
-`mv .git g2; cp -r g2 .git` would get around it.
+hooks: a new `.git/commondir` would redirect both. The name is protected as well as the content, or `mv .git g2; cp -r
+g2 .git` would get around it.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
 class Verdict(Value, frozen=True, tag_field="kind", tag="verdict"):
     """What the node decided about one `Call`.
 
-    `by` is whoever decided; `note` is passed on to the agent when denied. `rule`: which of the call's `rule_choices`
+    `by`: what or who decided; `note` is passed on to the agent when denied. `rule`: which of the call's `rule_choices`
     a grant of `session` or `always` means; none, or one that was not offered, is the narrowest.
     """
 
@@ -116,7 +116,7 @@ class TraceEntry(Value, frozen=True, tag_field="kind", tag="event"):
 
 
 class Call(Value, frozen=True, tag_field="kind", tag="call"):
-    """A call that the scope permits. `verdict` "ask" wants a person; "allow" only the edge's re-check.
+    """A call that the scope permits. `verdict` "ask": a person must decide; "allow": only the edge is checked again.
 
     `rule_choices`: the rules that an `always` may store, narrowest first; `rule_if_always` is the first of them.
     """

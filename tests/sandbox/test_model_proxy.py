@@ -107,7 +107,7 @@ async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str
 
 
 async def test_a_refused_body_goes_nowhere(tmp_path: Path) -> None:
-    """Which are refused: test_model_request.py. Seen to fail with forms that take unknown members."""
+    """Which are refused: test_anthropic_requests.py. Seen to fail with forms that take unknown members."""
     with serving(FakeModel([say("x")])) as model:
         proxy = model_proxy(model.url, KEY, budget_usd=5)
         async with door(proxy, tmp_path) as client:
@@ -207,7 +207,7 @@ async def test_without_a_key(tmp_path: Path) -> None:
     assert model.seen == []
 
 
-async def test_budgets(tmp_path: Path) -> None:
+async def test_budget_messages(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         # One request costs 0.001128 dollars.
         async with door(model_proxy(model.url, KEY, budget_usd=0.002), tmp_path) as client:

@@ -1,4 +1,4 @@
-"""A profile in bubblewrap's words: the arguments of bwrap(1). Pure; opening what is bound is start.py's."""
+"""A profile as the arguments of bwrap(1). Pure; opening what is bound is start.py's."""
 
 from __future__ import annotations
 
