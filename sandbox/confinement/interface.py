@@ -36,15 +36,11 @@ class ConfinedProcess(Protocol):
     stdout: trio.abc.ReceiveStream | None
     stderr: trio.abc.ReceiveStream | None
 
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs; negative for a signal, 128 + signal when the program inside died of one."""
-
     async def wait(self) -> int:
-        """Wait for the end of all of it and return `returncode`. Cancelling the wait leaves it running."""
+        """Wait for the end of all of it and return its exit status. Cancelling the wait leaves it running.
 
-    def kill(self) -> None:
-        """Kill all of it. Idempotent; `wait` afterwards returns within milliseconds."""
+        Negative for a signal, 128 + signal when the program inside died of one.
+        """
 
     async def aclose(self) -> None:
         """Kill, reap and close the pipes, also when cancelled."""
@@ -67,9 +63,6 @@ class ConfinedProcess(Protocol):
 
 class Confinement(Protocol):
     """One way to confine a run on this machine. A module can be one."""
-
-    def check_machine(self) -> None:
-        """Raise SandboxError 503, with the fix, unless this machine can confine a run. Starts nothing of a run."""
 
     async def prove(self, profile: Profile, /) -> CanaryReport:
         """Build `profile` and try to break out of it. Main thread only.

@@ -147,19 +147,12 @@ class PlainProcess:
         self.stdout: trio.abc.ReceiveStream | None = process.stdout
         self.stderr: trio.abc.ReceiveStream | None = process.stderr
 
-    @property
-    def returncode(self) -> int | None:
-        return self._process.returncode
-
     async def wait(self) -> int:
         return await self._process.wait()
 
-    def kill(self) -> None:
-        self._process.kill()
-
     async def aclose(self) -> None:
         with trio.CancelScope(shield=True):
-            self.kill()
+            self._process.kill()
             await self.wait()
             for stream in (self.stdin, self.stdout, self.stderr):
                 if stream is not None:
@@ -187,9 +180,6 @@ class Unconfined:
         self._excess = excess
         self._left = left
         self.profiles: list[Profile] = []
-
-    def check_machine(self) -> None:
-        pass
 
     async def prove(self, profile: Profile, /) -> CanaryReport:
         return CanaryReport((), (), 0.0, "none", ())

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from sandbox.confinement.bubblewrap.canaries import examine, prove
 from sandbox.confinement.bubblewrap.host_program import spawn_on_host
-from sandbox.confinement.bubblewrap.start import check_machine, python, spawn
+from sandbox.confinement.bubblewrap.start import python, spawn
 
-__all__ = ["check_machine", "examine", "prove", "python", "spawn", "spawn_on_host"]
+__all__ = ["examine", "prove", "python", "spawn", "spawn_on_host"]

@@ -39,7 +39,7 @@ class BubblewrapProcess:
 
     @property
     def returncode(self) -> int | None:
-        """See `ConfinedProcess`."""
+        """As `wait` returns it; None while it runs."""
         return self._started.returncode
 
     async def wait(self) -> int:
