@@ -121,7 +121,7 @@ def _source(old: str, new: str) -> Patch:
 
         def weakened(module: object) -> str:
             text = real(module)  # type: ignore[arg-type]
-            if module is start.launcher:
+            if module is start.shell_launcher:
                 assert old in text
                 text = text.replace(old, new)
             return text
