@@ -17,8 +17,8 @@ from tests.cli.documents import FIRST, row
 from tests.cli.fake_api import FakeApi, Stream
 
 ROOT = Path(__file__).parents[2]
-LIGHT = {"sandbox", "sandbox.mark"}
-"""What every program looks at first: whether it runs inside a granted server. It loads nothing else."""
+LIGHT = {"sandbox", "sandbox.errors", "sandbox.mcp", "sandbox.mcp.marker", "sandbox.runtimes"}
+"""Whether a program runs inside a granted server, which all look at first, and which runtimes a setting may name."""
 NEVER = {"libp2p", "trio", "httpx", "mcp", "starlette", "sandbox", "rendezvous"}
 LATE = {"rich", "msgspec", "sqlite3", "http.client", "email", "ssl", "asyncio", "cbor2", "nacl"}
 
