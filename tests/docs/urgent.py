@@ -13,9 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cli.showing import show_dispatch
 from click.testing import CliRunner
 
+from cli.display import show_dispatch
 from cli.output import Output
 from cli.send import send
 from mcp_plugin.arguments import schema
