@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from cli.output import Output
-from peer.client import Client, DaemonUnreachable, Document
+from peer.client.blocking import Client, DaemonUnreachable, Document
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, NotFound
-from peer.state_folder import StateFolder
 
 T = TypeVar("T")
 
 
 class Source(Protocol):
-    """What both the daemon (peer.client.Client) and the store on disk (peer.store.reader) can tell."""
+    """What both the daemon (peer.client.blocking.Client) and the store on disk (peer.store.reader) can tell."""
 
     def whoami(self) -> Document: ...
 
@@ -86,7 +86,7 @@ class App:
 
     def require_sign_in(self) -> None:
         """Raise NotSignedIn unless a flag, a variable or config.json gives a sign-in."""
-        from peer import settings
+        from peer.machine import settings
 
         settings.resolve(self.folder, broker=self.broker, token=self.token).require_token()
 
@@ -94,7 +94,7 @@ class App:
         """A running daemon has its own sign-in: flags that say another one would silently do nothing."""
         if self.broker is None and self.token is None:
             return
-        from peer import settings
+        from peer.machine import settings
 
         given = settings.resolve(self.folder, broker=self.broker, token=self.token)
         own = self.client.whoami().get("broker") or ""

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import DispatchError, NotFound, Unavailable
 
 SECONDS = 180.0

@@ -8,11 +8,11 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
-from cli.completing import request_ids
+from cli.completion import request_ids
 from cli.dispatches import id_argument
 from cli.ids import pick, resolve, short
 from cli.output import interactive, string
-from peer.client import Client, Document
+from peer.client.blocking import Client, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 
 
@@ -34,7 +34,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     On a terminal the run is followed and each tool call that needs an answer is asked here. Otherwise the calls wait in
     `dispatch approvals`, two minutes each, and are denied after that.
     """
-    from cli.following import confirmed_folder, follow_run
+    from cli.follow_run import confirmed_folder, follow_run
 
     asks = interactive() and not app.out.json and follow is not False
     identity = app.ask(lambda client: resolve(client, dispatch_id, boxes=["inbox"]))
@@ -61,7 +61,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
 @click.option("--reason", metavar="TEXT", help="Why, for the sender to read.")
 @pass_app
 def decline(app: App, dispatch_id: str, reason: str | None) -> None:
-    """Refuse a dispatch that was sent to me. Its sender is told."""
+    """Refuse a dispatch that was sent to me; a run of it ends. Its sender is told."""
     document = app.ask(lambda client: client.decline(resolve(client, dispatch_id, boxes=["inbox"]), reason=reason))
     if app.out.json:
         app.out.document(document)
@@ -73,7 +73,7 @@ def decline(app: App, dispatch_id: str, reason: str | None) -> None:
 @pass_app
 def approvals(app: App) -> None:
     """List the tool calls that wait for an answer right now, whole, with the time left."""
-    from cli.showing import show_approval
+    from cli.display import show_approval
     from peer.dispatches.asking import offered_rules, rule_text
 
     rows = app.ask(lambda client: client.approvals())

@@ -6,7 +6,7 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
-from cli.completing import dispatch_ids
+from cli.completion import dispatch_ids
 from cli.ids import resolve, short
 from cli.listing import PAGE, show_box
 from cli.output import string
@@ -61,7 +61,7 @@ def status(app: App, dispatch_id: str) -> None:
     if app.out.json:
         app.out.document(document)
         return
-    from cli.showing import show_dispatch
+    from cli.display import show_dispatch
 
     show_dispatch(app.out, document)
 
@@ -74,7 +74,7 @@ def watch(app: App, dispatch_id: str) -> None:
 
     With --json, one document a line: {"kind", "id", "data"}.
     """
-    from cli.showing import show_event, show_result
+    from cli.display import show_event, show_result
 
     identity = app.ask(lambda client: resolve(client, dispatch_id))
     for event in app.client.events(identity):

@@ -14,9 +14,9 @@ from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.ids import resolve, short
 from cli.output import string
-from peer.client import Document
+from peer.client.blocking import Document
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Gone, Internal, Invalid, NotFound, Unavailable
-from peer.state_folder import StateFolder
 
 CHUNK = 1 << 20
 

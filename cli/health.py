@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import string
-from peer import proof
-from peer.client import DaemonUnreachable, Document
+from peer.client.blocking import DaemonUnreachable, Document
+from peer.machine import sandbox_proof
+from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.errors import DispatchError, Unavailable
 
 BROKER_SECONDS = 10.0
@@ -126,14 +125,14 @@ def _permissions(app: App, fix: bool) -> str:
 
 
 def _settings(app: App) -> str:
-    from peer import settings
+    from peer.machine import settings
 
     settings.load(app.folder)
     return f"{app.folder.config} is right" if app.folder.config.exists() else "all at their defaults"
 
 
 def _sign_in(app: App) -> str:
-    from peer import settings
+    from peer.machine import settings
 
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
     resolved.require_broker()
@@ -142,7 +141,7 @@ def _sign_in(app: App) -> str:
 
 
 def _broker(app: App) -> str:
-    from peer import settings
+    from peer.machine import settings
 
     url = settings.resolve(app.folder, broker=app.broker, token=app.token).require_broker()
     status = _get_status(url)
@@ -152,7 +151,7 @@ def _broker(app: App) -> str:
 
 
 def _get_status(url: str) -> int:
-    """Return the HTTP status of the broker's /health. Proxies of the environment are not asked: see peer.settings."""
+    """Return the HTTP status of the broker's /health. Proxies of the environment are not asked."""
     import http.client
     from urllib.parse import urlsplit
 
@@ -176,27 +175,27 @@ def _proven(app: App) -> list[Document]:
     try:
         runtime = _runtime(app)
         done = subprocess.run(
-            [sys.executable, "-m", "sandbox.agent", "--prove", runtime],
+            [*AGENT, "--prove", runtime],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=CANARY_SECONDS,
             check=False,
-            cwd=Path(__file__).parent.parent,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
+            cwd=ROOT,
+            env=AGENT_ENVIRONMENT,
         )
         found: Document = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         silent = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again")
         return [_broken("sandbox", silent), _broken("gate", silent)]
     return [
-        _check("sandbox", lambda: proof.sandbox(found)),
-        _check("gate", lambda: proof.gate(found, runtime)),
+        _check("sandbox", lambda: sandbox_proof.sandbox(found)),
+        _check("gate", lambda: sandbox_proof.gate(found, runtime)),
     ]
 
 
 def _runtime(app: App) -> str:
     """The runtime of the settings, or of the defaults where they cannot be read, which is said elsewhere."""
-    from peer import settings
+    from peer.machine import settings
 
     try:
         return settings.load(app.folder).runtime

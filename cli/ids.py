@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cli.app import Source
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Invalid, NotFound
 
 FULL = 36

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from cli.app import App
-from cli.asking import NoAnswer, choose, line
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
-from cli.completing import inviters
+from cli.completion import inviters
+from cli.display import scope_line
 from cli.output import interactive, local_time, string
+from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import chosen, confirmed, powers, scope_options
-from cli.showing import scope_line
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Invalid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli.app import App
 from cli.ids import resolve, short
 from cli.output import local_time, string
-from peer.client import Document
+from peer.client.blocking import Document
 
 PAGE = 50
 

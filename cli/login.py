@@ -1,4 +1,4 @@
-"""`login`, `logout`: the device-authorisation flow as a person sees it. The flow itself is peer.signin."""
+"""`login`, `logout`: the device-authorisation flow as a person sees it. The flow itself is peer.broker.signin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from peer.protocol.errors import DispatchError, NotSignedIn
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from peer.signin import Prompt
+    from peer.broker.signin import Prompt
 
 
 @click.command(
@@ -35,8 +35,8 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
 
     Prints an address and a code, opens the browser, and waits until you have agreed there.
     """
-    from peer import settings
-    from peer.signin import sign_in
+    from peer.broker.signin import sign_in
+    from peer.machine import settings
 
     saved = settings.load(app.folder)
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
@@ -60,8 +60,8 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
 @pass_app
 def logout(app: App) -> None:
     """Forget the sign-in, here and at the broker. Keys, contacts and dispatches stay."""
-    from peer import settings
-    from peer.signin import sign_out
+    from peer.broker.signin import sign_out
+    from peer.machine import settings
 
     resolved = settings.load(app.folder)
     told = True

@@ -62,7 +62,7 @@ def _run(app: App, args: Sequence[str]) -> int:
 
         show_box(app, next(word for word in args if word != "--json"))
         return 0
-    from cli.program import parse_and_run
+    from cli.commands import parse_and_run
 
     return parse_and_run(app, args)
 

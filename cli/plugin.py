@@ -14,14 +14,14 @@ import click
 from cli.app import App
 from cli.base import DispatchGroup, pass_app
 from cli.claude_program import ClaudeProgram
-from peer.client import Document
+from peer import VERSION
+from peer.client.blocking import Document
 from peer.protocol.errors import Conflict, Unavailable
-from peer.version import VERSION
 
 NAME, MARKETPLACE = "dispatch", "dispatch-courier"
 PLUGIN = f"{NAME}@{MARKETPLACE}"
-PROGRAMS = ("dispatch-mcp", "dispatch-announce", "dispatch-witness")
-"""What the plugin starts; they lie in one folder, whose path is kept in the state folder for it."""
+PROGRAM = "dispatch-mcp"
+"""The program that the plugin starts: as its server, and with a subcommand as its hooks and its monitor."""
 
 claude_option = click.option(
     "--claude",
@@ -44,7 +44,7 @@ def install(app: App, named: Path | None) -> None:
     """Register the plugin with Claude Code, for all my projects. Sessions that start from now on have it.
 
     It is done with Claude Code's own commands: nothing else of its settings is touched. Installing again is
-    harmless, and needed after dispatch has moved to another folder.
+    harmless, and needed after dispatch has moved to another folder or was upgraded.
     """
     program = ClaudeProgram.find(named)
     folder, programs = plugin_folder(), programs_folder()
@@ -58,6 +58,11 @@ def install(app: App, named: Path | None) -> None:
         changed = True
     elif installed.get("version") != VERSION:
         program.update(PLUGIN)
+        changed = True
+    elif not _is_copy(folder, installed.get("installPath")):
+        # `update` compares versions alone, so only installing anew replaces a copy of the same version.
+        program.uninstall(PLUGIN)
+        program.install(PLUGIN)
         changed = True
     if changed:
         _, installed = _ours(program)
@@ -101,13 +106,11 @@ def plugin_folder() -> Path:
 
 
 def programs_folder() -> Path:
-    """Return the folder that holds the programs which the plugin starts. Raises Unavailable."""
+    """Return the folder that holds the program which the plugin starts. Raises Unavailable."""
     for folder in (Path(sys.executable).parent, Path(sys.argv[0]).resolve().parent):
-        if all((folder / program).is_file() for program in PROGRAMS):
+        if (folder / PROGRAM).is_file():
             return folder
-    raise Unavailable(
-        f"{' and '.join(PROGRAMS)} are not where this dispatch is installed", fix="install dispatch again with pip"
-    )
+    raise Unavailable(f"{PROGRAM} is not where this dispatch is installed", fix="install dispatch again with pip")
 
 
 def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
@@ -133,6 +136,23 @@ def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
 def _is_a_plugin_folder_of_ours(marketplace: Document) -> bool:
     """Whether it is this installation's, or one's that was here before and may be gone."""
     return marketplace.get("source") == "directory" and str(marketplace.get("path")).endswith("/mcp_plugin/plugin")
+
+
+def _is_copy(folder: Path, copy: object) -> bool:
+    """Whether Claude Code's copy of the plugin, which some of its versions load, has the files of `folder`.
+
+    One made by another dispatch may start programs that this one does not have. True where no copy was made.
+    """
+    if not isinstance(copy, str) or not Path(copy).is_dir():
+        return True
+    return _contents(folder) == _contents(Path(copy))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    try:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    except OSError as error:
+        raise Unavailable(f"can't read {error.filename}: {error.strerror}", fix="check its permissions") from error
 
 
 def _tell(app: App, program: ClaudeProgram, status: str, *, changed: bool) -> None:

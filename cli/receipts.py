@@ -14,7 +14,7 @@ from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.ids import resolve, short
 from cli.output import local_time, string
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     It holds the task, the trace and the reply. Without --out it goes to standard output if that is a pipe or a file,
     else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
     """
-    from peer import identity
+    from peer.machine import identity
     from peer.store.receipts import open_receipt
     from peer.trust import receipts
 

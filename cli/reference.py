@@ -8,7 +8,7 @@ import sys
 import click
 
 from cli.base import DispatchCommand, DispatchGroup
-from cli.program import SECTIONS, dispatch
+from cli.commands import SECTIONS, dispatch
 
 HEAD = """\
 # Commands
@@ -24,7 +24,7 @@ SHARED = ("json", "broker", "token")
 
 def render() -> str:
     """Return the whole document."""
-    from peer.settings import KEYS
+    from peer.machine.settings import KEYS
 
     parts = [HEAD]
     context = click.Context(dispatch, info_name="dispatch")

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.asking import confirm
 from cli.output import Output, interactive, string
+from cli.prompts import confirm
 from peer.protocol.errors import Forbidden
 
 F = TypeVar("F", bound=Callable[..., Any])

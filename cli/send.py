@@ -8,10 +8,10 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, from_stdin, pass_app
-from cli.completing import recipients
+from cli.completion import recipients
 from cli.ids import resolve, short
 from cli.output import local_time, string
-from peer.client import Document
+from peer.client.blocking import Document
 from peer.protocol.errors import Invalid
 
 
@@ -100,7 +100,7 @@ def send(
 
 def wait_for_end(app: App, document: Document) -> int:
     """Follow a dispatch to its end and print its result; return 0 only when it completed."""
-    from cli.showing import show_event, show_result
+    from cli.display import show_event, show_result
 
     identity = document["dispatch_id"]
     for event in app.client.events(identity):

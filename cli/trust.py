@@ -8,11 +8,11 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, pass_app
-from cli.completing import everyone, inviters
+from cli.completion import everyone, inviters
+from cli.display import scope_line, scope_pairs
 from cli.output import local_time, string
 from cli.scope_options import chosen, confirmed, powers, scope_options
-from cli.showing import scope_line, scope_pairs
-from peer.client import DaemonUnreachable, Document
+from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
 
@@ -131,9 +131,9 @@ def revoke(app: App, peer: str) -> None:
     except DaemonUnreachable:
         if not app.folder.store.exists():
             raise
-        from peer import offline
+        from peer.programs import offline_revoke
 
-        document = offline.revoke(app.folder, peer)
+        document = offline_revoke.revoke(app.folder, peer)
         app.out.note("the daemon is not running: the revocation is stored, and in force before it does anything else")
     _say(app, document, f"revoked: {peer} may no longer dispatch to you")
 

@@ -1,7 +1,7 @@
-"""What a tool may be called with: typed arguments, the JSON Schema a host is given of them, and the checks.
+"""The arguments of tools: typed, checked, and described by the JSON Schema that a host gets.
 
-One class a tool says both, so that what is promised and what is checked are the same. The SDK's low-level server checks
-nothing: whatever comes is looked at here.
+One class for each tool is the source of both schema and check, so the two cannot differ. The SDK's low-level server
+checks no arguments, so every call is checked here.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from peer.dispatches.text import line
 from peer.protocol.errors import Invalid
 
 A = TypeVar("A", bound="Arguments")
+JsonSchema = dict[str, Any]  # nested as deep as the schema is; only the members used here are looked at
 
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The arguments of one tool. A field that is None was not given."""
 
 
-def schema(kind: type[Arguments]) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a tool's arguments: an object, closed."""
+def schema(kind: type[Arguments]) -> JsonSchema:
+    """Return the JSON Schema (2020-12) of a tool's arguments: an object without further properties."""
     (_,), definitions = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    described: dict[str, Any] = dict(definitions.pop(kind.__name__))
+    described: JsonSchema = dict(definitions.pop(kind.__name__))
     described.pop("title", None)
     described.pop("description", None)
     if definitions:
@@ -37,8 +38,8 @@ def schema(kind: type[Arguments]) -> dict[str, Any]:
     return described
 
 
-def _without_null(about: dict[str, Any]) -> None:
-    """Not given is one thing to say, null would be another: hosts are told of the first only."""
+def _without_null(about: JsonSchema) -> None:
+    """Remove `null` from a property's types: a host leaves an argument out, and needs no second way to say so."""
     choices = [choice for choice in about.get("anyOf", []) if choice != {"type": "null"}]
     if len(choices) == 1:
         del about["anyOf"]
@@ -47,8 +48,8 @@ def _without_null(about: dict[str, Any]) -> None:
         about["anyOf"] = choices
 
 
-def read(kind: type[A], given: Mapping[str, Any] | None, tool: str) -> A:
-    """Return a tool's arguments, checked. Raises Invalid, which says which one is wrong and what is allowed."""
+def read(kind: type[A], given: Mapping[str, object] | None, tool: str) -> A:
+    """Return a tool's arguments, checked. Raises Invalid, which names the wrong one and what is allowed."""
     values = given or {}
     names = kind.__struct_fields__
     for name in values:
@@ -72,14 +73,14 @@ def read(kind: type[A], given: Mapping[str, Any] | None, tool: str) -> A:
 
 
 def require(arguments: Arguments, action: str, *needed: str) -> None:
-    """Raise Invalid unless an action has what it needs."""
+    """Raise Invalid unless an action has the arguments it needs."""
     for name in needed:
         if getattr(arguments, name) is None:
             raise Invalid(f"{action} needs `{name}`", fix=_allowed(type(arguments), name))
 
 
 def refuse_others(arguments: Arguments, action: str, *allowed: str) -> None:
-    """Raise Invalid for an argument that an action does nothing with: its caller expects something that is not done."""
+    """Raise Invalid for an argument without meaning for an action: the caller expects an effect that it has not."""
     for name in type(arguments).__struct_fields__:
         if getattr(arguments, name) is not None and name not in allowed:
             also = ", ".join(allowed)
@@ -92,8 +93,8 @@ def _required(kind: type[Arguments]) -> int:
 
 def _allowed(kind: type[Arguments], name: str) -> str:
     about = schema(kind)["properties"][name]
-    said = str(about.get("description", ""))
+    description = str(about.get("description", ""))
     choices = about.get("enum")
     if choices:
         return f"`{name}` is one of {', '.join(map(str, choices))}"
-    return f"`{name}`: {said}" if said else f"see the schema of `{name}`"
+    return f"`{name}`: {description}" if description else f"see the schema of `{name}`"

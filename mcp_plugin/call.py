@@ -1,14 +1,15 @@
 """One tool call while it is handled: its session, the node's client, its progress, and its questions to the person.
 
-The two eras of the protocol ask differently. With a handshake the server sends a request of its own. Since 2026-07-28
-the call ends with the question and is made again with the answer; so a tool changes nothing before it has asked.
-What the host brings back of that question is its word, and believed in nothing: what was asked is remembered here.
+How a question is asked depends on the era of the protocol. With a handshake, the server sends a request of its own
+(elicitation). Since 2026-07-28 the call ends with the question, and the host repeats the call with the answer; so a
+tool must change nothing before it asks. A host's claim of what was asked is not trusted: the session stores the
+question, and an answer counts only for the stored one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import mcp_types as types
 import trio
@@ -17,32 +18,31 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from mcp_plugin.session import PERSON_SECONDS, Question, Session
-from peer.async_client import AsyncClient
+from mcp_plugin.session import PERSON_SECONDS, Option, Question, Session
+from peer.client.on_trio import AsyncClient
 
 QUESTION_SECONDS = 120.0
-"""How long a person has for a question: as long as for a tool call."""
+"""Time to answer a question; the same as for a tool call of a run."""
 FIELD = "answer"
 
-Option = tuple[str, str]
-"""What is answered, and what the person reads."""
+Context = ServerRequestContext[dict[str, object], object]
 
 
-class Answer(NamedTuple):
-    """How a question was answered. `none`: there is no form, it was closed, or its time was over."""
+class FormAnswer(NamedTuple):
+    """How a question was answered. `none`: the host has no form, or it was closed, or the time was over."""
 
     kind: Literal["chosen", "declined", "too fast", "none"]
     value: str = ""
 
 
-NOBODY = Answer("none")
+NO_ANSWER = FormAnswer("none")
 
 
-class Asked(Exception):
-    """The call ends with this question and is made again with the answer (2026-07-28)."""
+class InputRequired(Exception):
+    """Ends the call with a question; the host repeats the call with the answer (2026-07-28)."""
 
     def __init__(self, message: str, options: Sequence[Option]) -> None:
-        super().__init__("asked")
+        super().__init__("input required")
         self.message = message
         self.options = tuple(options)
 
@@ -50,21 +50,21 @@ class Asked(Exception):
 class Call:
     """One call of a tool."""
 
-    def __init__(self, context: ServerRequestContext[Any, Any], session: Session, params: Any) -> None:
+    def __init__(self, context: Context, session: Session, params: types.CallToolRequestParams) -> None:
         self._context = context
         self._steps = 0
         self.session = session
-        self.tool = str(params.name)
-        self.arguments: Mapping[str, Any] = params.arguments or {}
+        self.tool = params.name
+        self.arguments: Mapping[str, object] = params.arguments or {}
         self.modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
-        self._answered = self._answer_brought(params) if self.modern else None
+        self._answered = self._repeated_with_answer(params) if self.modern else None
 
     async def client(self) -> AsyncClient:
-        """Return the client of the node, once it is there."""
+        """Return the node's client, waiting for the node to start. Raises what `Hosting.ready` raises."""
         return await self.session.hosting.ready()
 
     async def progress(self, message: str) -> None:
-        """Tell the host what is going on, if it wants to hear it."""
+        """Report progress to the host, if it asked for reports."""
         self._steps += 1
         await self._context.session.report_progress(self._steps, None, message)
 
@@ -72,21 +72,20 @@ class Call:
 
     @property
     def can_ask(self) -> bool:
-        """Whether the host says that it shows forms."""
+        """Whether the host declared that it shows forms."""
         capabilities = self._context.session.client_capabilities
-        asks = capabilities.elicitation if capabilities is not None else None
-        # An empty object is what hosts of before 2025-11-25 say, who know forms only.
-        return asks is not None and (asks.form is not None or asks.url is None)
+        elicitation = capabilities.elicitation if capabilities is not None else None
+        # Hosts from before 2025-11-25 declare an empty object, and mean forms.
+        return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
-    async def ask(self, message: str, options: Sequence[Option], *, seconds: float = QUESTION_SECONDS) -> Answer:
-        """Ask the person to choose. Raises Asked where the protocol wants the call to end with its question."""
+    async def ask(self, message: str, options: Sequence[Option], *, seconds: float = QUESTION_SECONDS) -> FormAnswer:
+        """Ask the person to choose one option. Raises InputRequired where the question has to end the call."""
         if not self.can_ask:
-            return NOBODY
+            return NO_ANSWER
         if self.modern:
-            question, answer = self._answered or (None, None)
+            question, answer = self._answered or (None, NO_ANSWER)
             if question is None or (question.message, question.options) != (message, tuple(options)):
-                raise Asked(message, options)
-            assert answer is not None
+                raise InputRequired(message, options)
             return answer
         before = self.session.clock()
         result = None
@@ -96,33 +95,34 @@ class Call:
                     message, requested_schema(options), related_request_id=self._context.request_id
                 )
             except (MCPError, ValidationError):
-                return NOBODY  # a host that says it asks and then does not
-        return judged(result, options, took=self.session.clock() - before)
+                return NO_ANSWER  # a host that declared forms and does not show them
+        return form_answer(result, options, took=self.session.clock() - before)
 
-    def end_with(self, asked: Asked) -> types.InputRequiredResult:
-        """Return the result that ends this call with a question."""
-        question = Question(self.tool, self.arguments, asked.message, asked.options, self.session.clock())
-        form = types.ElicitRequestFormParams(message=asked.message, requested_schema=requested_schema(asked.options))
+    def input_required(self, raised: InputRequired) -> types.InputRequiredResult:
+        """Store the question; return the result that ends this call with it."""
+        question = Question(self.tool, self.arguments, raised.message, raised.options, self.session.clock())
+        form = types.ElicitRequestFormParams(message=raised.message, requested_schema=requested_schema(raised.options))
         return types.InputRequiredResult(
-            input_requests={FIELD: types.ElicitRequest(params=form)}, request_state=self.session.put(question)
+            input_requests={FIELD: types.ElicitRequest(params=form)},
+            request_state=self.session.store_question(question),
         )
 
-    def _answer_brought(self, params: Any) -> tuple[Question, Answer] | None:
-        """Return the question that this call answers; None for a call that is not an answer to one asked here."""
+    def _repeated_with_answer(self, params: types.CallToolRequestParams) -> tuple[Question, FormAnswer] | None:
+        """Return the stored question and its answer if this call repeats one with the same tool and arguments."""
         if not params.request_state or not params.input_responses:
             return None
-        question = self.session.take(params.request_state)
+        question = self.session.take_question(params.request_state)
         if question is None or (question.tool, question.arguments) != (self.tool, self.arguments):
             return None
         result = params.input_responses.get(FIELD)
         took = self.session.clock() - question.asked
         if not isinstance(result, types.ElicitResult) or took > QUESTION_SECONDS:
-            return question, NOBODY
-        return question, judged(result, question.options, took=took)
+            return question, NO_ANSWER
+        return question, form_answer(result, question.options, took=took)
 
 
-def requested_schema(options: Sequence[Option]) -> dict[str, Any]:
-    """Return the form's schema: one choice with titles (SEP-1330), no default."""
+def requested_schema(options: Sequence[Option]) -> types.ElicitRequestedSchema:
+    """Return the form's schema: one choice with titles (SEP-1330), without a default."""
     titled = [{"const": value, "title": title} for value, title in options]
     return {
         "type": "object",
@@ -131,13 +131,13 @@ def requested_schema(options: Sequence[Option]) -> dict[str, Any]:
     }
 
 
-def judged(result: types.ElicitResult | None, options: Sequence[Option], *, took: float) -> Answer:
-    """Return what a form's answer counts as. `took`: seconds from when it was shown."""
+def form_answer(result: types.ElicitResult | None, options: Sequence[Option], *, took: float) -> FormAnswer:
+    """Return what a form's result counts as. `took`: seconds since the form was shown."""
     if result is None or result.action == "cancel":
-        return NOBODY
+        return NO_ANSWER
     if result.action == "decline":
-        return Answer("declined")
+        return FormAnswer("declined")
     value = (result.content or {}).get(FIELD)
     if value not in {name for name, _ in options}:
-        return NOBODY
-    return Answer("too fast" if took < PERSON_SECONDS else "chosen", str(value))
+        return NO_ANSWER
+    return FormAnswer("too fast" if took < PERSON_SECONDS else "chosen", str(value))

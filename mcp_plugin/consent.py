@@ -1,31 +1,29 @@
-"""What the host's model cannot agree to alone, and how a person does: a form of the host's, else a command.
+"""What the host's model cannot agree to alone, and how a person does: in a form of the host's, else by a command.
 
-The model reads what senders wrote, so its word is nobody's. An `always`, an accepted invitation and a wider edge are
-done only after the person chose so in a form that this server asked for; where there is none, the refusal names the
-command for a terminal, and nothing is granted.
+The model reads texts of senders, so its word is no consent. An `always`, an accepted invitation and a wider edge need
+the person's choice in a form that this server asked for. Where the host has no form, the refusal names the command for
+a terminal, and nothing is granted.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from mcp_plugin.call import Answer, Call
+from mcp_plugin.call import Call, FormAnswer
+from peer.client.blocking import Document
 from peer.dispatches.text import line
 from peer.protocol.errors import Forbidden
 
-YES = "grant"
-Document = Mapping[str, Any]
+YES, NO = "grant", "refuse"
 
 
 async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str], what: str) -> None:
-    """Ask the person; return when they agree. Raises Forbidden, with the command that does it instead."""
-    options = [(YES, yes), ("refuse", "No: change nothing")]
-    answer = await call.ask(question, options)
-    if answer == Answer("chosen", YES):
+    """Ask the person; return if they agree. Raises Forbidden, whose fix is the command that does the same."""
+    answer = await call.ask(question, [(YES, yes), (NO, "No: change nothing")])
+    if answer == FormAnswer("chosen", YES):
         return
-    if answer.kind == "declined" or answer.value == "refuse":
+    if answer.kind == "declined" or answer.value == NO:
         raise Forbidden(f"the person did not agree: {what} was not done", fix="leave it; do not ask again by yourself")
     if answer.kind == "too fast":
         why = "the form was answered faster than a person can read it"
@@ -38,7 +36,7 @@ async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str]
 
 
 def scope_lines(document: Document) -> list[str]:
-    """Return what a confirmation is about, a fact a line. `document`: the API's confirmation_required."""
+    """Return what a confirmation is about, one fact a line. `document`: the API's confirmation_required."""
     scope = document["scopes"]
     budget = scope.get("budget") or {}
     lines = [
@@ -58,7 +56,7 @@ def scope_lines(document: Document) -> list[str]:
     return lines
 
 
-def scope_flags(changes: Document) -> list[str]:
+def scope_flags(changes: Mapping[str, object]) -> list[str]:
     """Return a scope's fields as flags of `dispatch accept-invitation` and `dispatch trust edit`."""
     flags: list[str] = []
     for name, value in changes.items():
@@ -67,5 +65,5 @@ def scope_flags(changes: Document) -> list[str]:
     return flags
 
 
-def _listed(values: Any) -> str:
+def _listed(values: Iterable[object]) -> str:
     return ", ".join(line(str(value), limit=200) for value in values) or "none"

@@ -1,6 +1,4 @@
-"""The host of a session, as far as it is known without the SDK: its two descriptors, and what it said before that was
-loaded. What a message means is not known here.
-"""
+"""The host of a session without the SDK: its two descriptors and the bytes read from it so far. Parses no message."""
 
 from __future__ import annotations
 
@@ -9,31 +7,31 @@ from collections.abc import Callable
 
 import trio
 
-from mcp_plugin.greeting import MOST, Begun
+from mcp_plugin.handshake import MOST, Handshake
 
 
 class Host:
-    """One host. `answered` is set once its first request has its answer on the wire."""
+    """One host. `answered` is set once its first request has been answered."""
 
-    def __init__(self, incoming: int, outgoing: int, begun: Begun, left: Callable[[], None]) -> None:
-        """`begun` is what `greet` has done with the descriptors; `left` is called when the host closes its side."""
+    def __init__(self, incoming: int, outgoing: int, handshake: Handshake, left: Callable[[], None]) -> None:
+        """`handshake`: what `answer_first` returned for these descriptors. `left`: called when the host closes."""
         self.incoming = incoming
         self.outgoing = outgoing
-        self.begun = begun
+        self.handshake = handshake
         self.left = left
         self.answered = trio.Event()
-        if begun.answered is not None:
+        if handshake.answered is not None:
             self.answered.set()
 
     async def read_ahead(self) -> None:
-        """Read until the SDK is there and this is cancelled, or the host leaves: what it asked needs no answer then."""
-        while len(self.begun.read) < MOST:
+        """Read until cancelled (the SDK is loaded) or until the host closes, so that a closed host is noticed early."""
+        while len(self.handshake.read) < MOST:
             try:
                 await trio.lowlevel.wait_readable(self.incoming)
                 piece = os.read(self.incoming, MOST)
             except OSError:
-                return  # a file, for which there is nothing to wait
+                return  # a regular file, which cannot be waited for
             if not piece:
                 self.left()
                 return
-            self.begun = self.begun._replace(read=self.begun.read + piece)
+            self.handshake = self.handshake._replace(read=self.handshake.read + piece)

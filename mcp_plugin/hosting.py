@@ -1,8 +1,8 @@
-"""Which node this session's tools speak with: a running one, or one of the session's own. No tools here.
+"""Which node the tools of this session use: a running one, or one that the session starts. No tools here.
 
-The state folder's lock decides, never a look around: whoever gets it hosts, everybody else attaches through the
-loopback API. When the host of the node ends, each of the others tries the lock, and one gets it. The tools always speak
-with the API, also with a node of their own.
+The state folder's lock decides: the process that gets it hosts the node, every other one attaches through the loopback
+API. When that process ends, each of the others tries the lock, and one gets it. The tools always use the API, also
+with a node of their own session.
 """
 
 from __future__ import annotations
@@ -16,49 +16,50 @@ from contextlib import suppress
 
 import trio
 
-from peer import identity, session_node
-from peer.async_client import AsyncClient
-from peer.client import Daemon, DaemonUnreachable, look_for_daemon
-from peer.lock import Held
+from peer.client.blocking import Daemon, DaemonUnreachable, look_for_daemon
+from peer.client.on_trio import AsyncClient
+from peer.machine import identity
+from peer.machine.lock import AlreadyRunning
+from peer.machine.state_folder import StateFolder
+from peer.programs import session_node
 from peer.protocol.errors import DispatchError, Internal, NotSignedIn, Unavailable
-from peer.state_folder import StateFolder
 
 READY_SECONDS = 20.0
-"""How long a tool call waits for the node: it is there within three, on a machine that has nothing else to do."""
+"""How long a tool call waits for the node, which takes up to three seconds to start on an idle machine."""
 LOOK_SECONDS = 0.05
-"""Between looks at a node that is about to serve, or whose process has just ended; no event announces either."""
+"""Between looks at a node that is about to serve, or whose process has just ended; the system reports neither."""
 NOTICED_SECONDS = 0.1
-"""After which the end of a node's process has been noticed here too."""
+"""Time in which `run` notices the end of a node's process."""
 GONE_SECONDS = 1.0
-"""Between looks at whether an attached node still serves, for those whose process lives on without it."""
+"""Between looks at whether an attached node still serves, for a process that goes on without its node."""
 RETRY_SECONDS = 30.0
-"""Until the next try where hosting failed and no tool asks: somebody may have signed in, or freed a disk."""
+"""Until the next try after hosting failed and no tool call asks: a person may have signed in or freed space."""
 STEADY_SECONDS = 10.0
-"""A node that lived so long did not end because of how it began."""
+"""A node that ran this long did not end because of a faulty start."""
 DAEMON_SECONDS = 5.0
-"""How long a daemon that ended has to come back before a session takes its place: it may only be restarted."""
+"""How long a daemon that ended may take to come back before a session hosts the node: it may be restarting."""
 
 
 class Hosting:
-    """Keeps one node reachable while it runs. `ready` gives the client, or says why there is none."""
+    """Keeps one node reachable while `run` runs. `ready` returns the client, or raises why there is none."""
 
     def __init__(self, folder: StateFolder, begin: trio.Event) -> None:
-        """`begin` is set with the host's first answer on the wire: on one core, a loading node would hold that up."""
+        """`begin`: set once the host has its first answer, which a node that is loading would delay on one core."""
         self._folder = folder
         self._begin = begin
         self._client = _Client(folder, self)
         self._up = False
         self._failure: DispatchError | None = None
         self._short_lives = 0
-        """Nodes of this session that ended one after the other soon after they began."""
+        """How many nodes of this session in a row ended soon after their start."""
         self._changed = trio.Event()
         self._asked = trio.Event()
 
     async def ready(self) -> AsyncClient:
-        """Wait for the node and return its client. Raises why there is none: NotSignedIn, Unavailable, …"""
-        self._begin.set()  # a host may well begin with a call
+        """Wait for the node and return its client. Raises NotSignedIn, Unavailable or what hosting failed with."""
+        self._begin.set()  # a host may call a tool without a handshake
         if not self._up and self._failure is not None:
-            self._failure = None  # this caller asks for another try
+            self._failure = None  # a tool call triggers another try
             self._asked.set()
         with trio.move_on_after(READY_SECONDS):
             while not self._up:
@@ -68,8 +69,8 @@ class Hosting:
             return self._client
         raise Unavailable("the node is not up yet", fix="try again; look at daemon.log in the state folder")
 
-    async def again(self) -> None:
-        """Wait for the node after a request that reached none: one that ends takes its files away first."""
+    async def wait_for_next(self) -> None:
+        """Wait for the node after a request reached none; a node that ends deletes its files before it stops."""
         await trio.sleep(NOTICED_SECONDS)
         with trio.move_on_after(READY_SECONDS):
             while self._up:
@@ -80,7 +81,7 @@ class Hosting:
         await self.ready()
 
     async def run(self) -> None:
-        """Host or attach, over and over."""
+        """Host the node or attach to it, again after each end, until cancelled."""
         await self._begin.wait()
         while True:
             try:
@@ -88,57 +89,57 @@ class Hosting:
             except DispatchError as error:
                 failure = error
             except Exception as error:
-                # Whatever becomes of the node, the session goes on and can say so.
-                with suppress(OSError, ValueError):  # nobody reads standard error any more
+                # The session goes on without the node, so that its tools can report the failure.
+                with suppress(OSError, ValueError):  # standard error may be closed
                     traceback.print_exception(error, file=sys.stderr)
                 failure = Internal("the node of this session failed")
             else:
                 continue
-            self._say(failure=failure)
+            self._set_state(failure=failure)
             with trio.move_on_after(RETRY_SECONDS):
                 await self._asked.wait()
             self._asked = trio.Event()
 
     async def _once(self) -> None:
-        """Host the node, or attach to whoever does, until that ends."""
+        """Host the node, or attach to the process that does, until that ends."""
         if not await trio.to_thread.run_sync(identity.exists, self._folder):
             raise NotSignedIn(
                 "this machine has not signed in yet", fix="run `dispatch login --broker URL` in a terminal"
             )
         try:
             async with session_node.hosted(self._folder) as node:
-                self._say(up=True)
+                self._set_state(up=True)
                 began = trio.current_time()
                 await node.wait()
-        except Held:
+        except AlreadyRunning:
             pass
         else:
-            # One that lived long is replaced at once, and so is the first that did not.
+            # A node that ran long is replaced at once, and so is the first one that did not.
             steady = trio.current_time() - began >= STEADY_SECONDS
             self._short_lives = 0 if steady else self._short_lives + 1
             if self._short_lives > 1:
                 raise Internal("the node of this session ends again and again")
         finally:
-            self._say()
+            self._set_state()
         await self._attached()
 
     async def _attached(self) -> None:
-        """Attach to the node that holds the lock, until it is gone; return at once where it does not serve yet."""
+        """Attach to the node that holds the lock until it is gone; return soon if it does not serve yet."""
         try:
             daemon = look_for_daemon(self._folder)
         except DaemonUnreachable:
             await trio.sleep(LOOK_SECONDS)
             return
-        self._say(up=True)
+        self._set_state(up=True)
         try:
             await self._gone(daemon)
         finally:
-            self._say()
+            self._set_state()
         if daemon.hosted_by == "daemon":
             await self._comes_back()
 
     async def _gone(self, daemon: Daemon) -> None:
-        """Wait until this very node serves no more."""
+        """Wait until this node no longer serves."""
         while True:
             if await _ended(daemon.pid, within=GONE_SECONDS):
                 return
@@ -149,7 +150,7 @@ class Hosting:
                 return
 
     async def _comes_back(self) -> None:
-        """Give a daemon that has ended the time to be started again."""
+        """Wait for a daemon that has ended to be started again, at most DAEMON_SECONDS."""
         with trio.move_on_after(DAEMON_SECONDS):
             while True:
                 with suppress(DispatchError):
@@ -157,14 +158,14 @@ class Hosting:
                     return
                 await trio.sleep(LOOK_SECONDS)
 
-    def _say(self, *, up: bool = False, failure: DispatchError | None = None) -> None:
+    def _set_state(self, *, up: bool = False, failure: DispatchError | None = None) -> None:
         self._up, self._failure = up, failure
         self._changed.set()
         self._changed = trio.Event()
 
 
 class _Client(AsyncClient):
-    """The API's client; a request that reached no node, as one has just ended, is made once more to the next."""
+    """The API's client; a request that reached no node, since one has just ended, is repeated once to the next."""
 
     def __init__(self, folder: StateFolder, hosting: Hosting) -> None:
         super().__init__(folder)
@@ -174,12 +175,12 @@ class _Client(AsyncClient):
         try:
             return await super()._exchange(method, path, body)
         except DaemonUnreachable:
-            await self._hosting.again()
+            await self._hosting.wait_for_next()
             return await super()._exchange(method, path, body)
 
 
 async def _ended(pid: int, *, within: float) -> bool:
-    """Whether a process ends within so many seconds: at once when it does on Linux, at their end elsewhere."""
+    """Whether a process ends within so many seconds. On Linux returns as soon as it does, elsewhere at their end."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,7 @@
-"""`dispatch-mcp`: one session's MCP server on standard input and output, until either side ends it. No tools here."""
+"""`dispatch-mcp`: the MCP server of one session; `announce` and `witness`: the hooks of the plugin. No tools here.
+
+Every part is imported where it is run: the hooks are started at each of their events, and a session waits for them.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,90 @@ import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 
-from mcp_plugin import greeting
+from peer import VERSION
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
-from peer.state_folder import StateFolder
-from peer.version import VERSION
 
 SECRETS_OF_A_SESSION = ("CLAUDE", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")
-"""Beginnings of variables by which a host lets its own programs speak for it: CLAUDE_CODE_MESSAGING_SOCKET and
-_TOKEN, CLAUDE_CODE_OAUTH_TOKEN, … Nothing that is started from here is to have them, and nothing here needs them."""
+"""Prefixes of variables by which a host authorises its own programs: CLAUDE_CODE_MESSAGING_SOCKET and _TOKEN,
+CLAUDE_CODE_OAUTH_TOKEN, … Nothing here needs them, and no program started from here may have them."""
 KEPT = ("CLAUDE_CONFIG_DIR",)
-"""Where the person's MCP servers are configured; a folder, no secret."""
+"""The folder in which the person's MCP servers are configured; no secret."""
+
+
+USAGE = """\
+Usage: dispatch-mcp [announce | witness]
+
+Without a command: speaks MCP on standard input and output. An agent's program starts it, people do not.
+
+Commands, which the Claude Code plugin runs as its hooks and its monitor:
+  announce --session-start  Print what waits for this person, as the answer to a SessionStart event.
+  announce --follow         Print a line for each dispatch or call that begins to wait, until the session ends.
+  witness --picked          Keep the answers that the person gave in the picker (PostToolUse).
+  witness --calling         Have the host ask the person, unless the picker asked about this call (PreToolUse).
+
+Options:
+  --version   Print the version.
+  -h, --help  Print this.
+"""
 
 
 def main() -> None:
-    """Serve MCP on standard input and output. Takes no arguments but --version and --help."""
-    if sys.argv[1:]:
-        _say_about(sys.argv[1:])
-        return
+    """Run `dispatch-mcp` with the arguments of the process."""
+    match sys.argv[1:]:
+        case []:
+            serve()
+        case ["announce", ("--session-start" | "--follow") as option]:
+            from mcp_plugin import announce
+
+            announce.run(option)
+        case ["witness", ("--picked" | "--calling") as option]:
+            from mcp_plugin import witness
+
+            witness.run(option)
+        case ["--version"]:
+            sys.stdout.write(f"dispatch-mcp, version {VERSION}\n")
+        case ["--help" | "-h"] | ["announce" | "witness", "--help" | "-h"]:
+            sys.stdout.write(USAGE)
+        case _:
+            sys.stderr.write(USAGE)
+            sys.exit(2)
+
+
+def serve() -> None:
+    """Serve MCP on standard input and output until the host leaves or a signal comes; ends the process."""
+    from mcp_plugin import handshake
+
     scrub(os.environ)
     _open_stderr()
     try:
         folder = StateFolder.locate()
-        incoming, outgoing = greeting.claim()
+        incoming, outgoing = handshake.claim_stdio()
     except (DispatchError, OSError) as error:
         fix = f"\nfix: {error.fix}" if isinstance(error, DispatchError) else ""
-        print(f"dispatch-mcp: {error}{fix}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"dispatch-mcp: {error}{fix}\n")
         sys.exit(1)
     for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, lambda *_: os._exit(0))  # nothing is begun yet that had to be ended
+        signal.signal(ending, lambda *_: os._exit(0))  # nothing has been started that would need an orderly end
     try:
-        begun = greeting.greet(incoming, outgoing)
-        if begun.read:
-            from mcp_plugin import serving  # trio and more, which no host waits for
+        first = handshake.answer_first(incoming, outgoing)
+        if first.read:
+            from mcp_plugin import serving  # loads trio: after the handshake, which the host waits for
 
-            serving.run(folder, incoming, outgoing, begun)
+            serving.run(folder, incoming, outgoing, first)
     except BaseException:
         with suppress(OSError, ValueError):
             traceback.print_exc()
         raise
     finally:
-        # Not by way of the interpreter's own end: a thread may still be importing the SDK, and no host waits for it.
+        # os._exit: a thread may still be importing the SDK, and the interpreter's own shutdown would wait for it.
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(0)
 
 
 def _open_stderr() -> None:
-    """Have a standard error also where the host gave none: what is said there must not come to be on the wire."""
+    """Open the null device as standard error where the host gave none, so that descriptor 2 is never the protocol's."""
     try:
         os.fstat(2)
     except OSError:
@@ -67,27 +107,13 @@ def _open_stderr() -> None:
 
 
 def scrub(environment: MutableMapping[str, str]) -> None:
-    """Take the session's secrets out of an environment."""
+    """Remove the session's secrets from an environment."""
     for name in list(_secrets(environment)):
         del environment[name]
 
 
 def _secrets(environment: MutableMapping[str, str]) -> Iterator[str]:
     return (name for name in environment if name.startswith(SECRETS_OF_A_SESSION) and name not in KEPT)
-
-
-def _say_about(arguments: list[str]) -> None:
-    if arguments == ["--version"]:
-        print(f"dispatch-mcp, version {VERSION}")  # noqa: T201
-        return
-    usage = (
-        "Usage: dispatch-mcp\n\nSpeaks MCP on standard input and output; an agent's program starts it, people do not."
-    )
-    if arguments in (["--help"], ["-h"]):
-        print(usage)  # noqa: T201
-        return
-    print(usage, file=sys.stderr)  # noqa: T201
-    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""docs/mcp.md, written from the tools themselves: `python -m mcp_plugin.reference > docs/mcp.md`."""
+"""Generates docs/mcp.md from the tools: `python -m mcp_plugin.reference > docs/mcp.md`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from mcp_plugin.arguments import schema
+from mcp_plugin.arguments import Arguments, JsonSchema, schema
 from mcp_plugin.tools import TOOLS, Entry
 
 HEAD = """\
@@ -50,7 +49,7 @@ def render() -> str:
     return HEAD + "".join(_tool(entry) for entry in TOOLS.values())
 
 
-def _tool(entry: Entry) -> str:
+def _tool(entry: Entry[Arguments]) -> str:
     hints = ["read-only" if entry.reads else "destructive" if entry.destroys else "additive"]
     hints += ["open world"] if entry.outside else []
     described = schema(entry.arguments)
@@ -71,7 +70,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "&#124;")
 
 
-def _kind(about: dict[str, Any]) -> str:
+def _kind(about: JsonSchema) -> str:
     if "enum" in about:
         return " &#124; ".join(f"`{choice}`" for choice in about["enum"])
     if "anyOf" in about:

@@ -7,10 +7,8 @@ import os
 import sys
 import traceback
 from contextlib import suppress
-from typing import Any
 
 import trio
-from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_loop
 from mcp_types import (
@@ -22,59 +20,58 @@ from mcp_types import (
     TextContent,
 )
 
-from mcp_plugin.arguments import read
-from mcp_plugin.call import Asked, Call
-from mcp_plugin.greeting import INSTRUCTIONS, NAME, TITLE
+from mcp_plugin.call import Call, Context, InputRequired
+from mcp_plugin.error_documents import DetailedError, error_document
+from mcp_plugin.handshake import INSTRUCTIONS, NAME, TITLE
 from mcp_plugin.host import Host
-from mcp_plugin.problems import Document, Problem, told
+from mcp_plugin.results import fitted
 from mcp_plugin.session import Session
-from mcp_plugin.texts import fitted
 from mcp_plugin.tools import TOOLS
-from mcp_plugin.transport import Wire
+from mcp_plugin.transport import StdioTransport
+from peer import VERSION
+from peer.client.blocking import Document
 from peer.dispatches.text import line
 from peer.protocol.errors import DispatchError, NotFound, RateLimited
-from peer.version import VERSION
 
 MAX_CALLS = 32
-"""Calls of one session at a time; each may hold a live view of the node's, which has 64."""
+"""Concurrent calls of one session. Each may hold a live view of the node, which allows 64."""
 
 
 async def run(session: Session, host: Host) -> None:
-    """Serve a session until its host leaves.
+    """Serve a session until its host closes.
 
-    The handshake era unless `$DISPATCH_MCP_ERA` is `auto`: a host that asks for the newer one first (`server/discover`)
-    is told that it is not served (-32601) and shakes hands. In the older era a question to the person needs no second
-    call, and one call can ask at any number of gates.
+    In the handshake era unless `$DISPATCH_MCP_ERA` is `auto`: a host that tries the newer era first (`server/discover`)
+    gets -32601 and falls back to the handshake. There a question to the person needs no second call, so that one call
+    can ask at any number of gates.
     """
-    server = made(session)
-    async with Wire(host).streams() as (heard, spoken):
+    server = build(session)
+    async with StdioTransport(host).streams() as (received, sent):
         if os.environ.get("DISPATCH_MCP_ERA", "") == "auto":
-            await server.run(heard, spoken, server.create_initialization_options())
+            await server.run(received, sent, server.create_initialization_options())
         else:
             await serve_loop(
                 server,
-                heard,
-                spoken,
+                received,
+                sent,
                 lifespan_state={},
                 init_options=server.create_initialization_options(),
             )
 
 
-def made(session: Session) -> Server[Any]:
+def build(session: Session) -> Server[dict[str, object]]:
     """Return the SDK's server with our tools."""
     limit = trio.CapacityLimiter(MAX_CALLS)
 
-    async def list_tools(_context: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:
+    async def list_tools(_context: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=[entry.described() for entry in TOOLS.values()])
 
-    async def call_tool(
-        context: ServerRequestContext[Any, Any], params: CallToolRequestParams
-    ) -> CallToolResult | InputRequiredResult:
+    async def call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         token = object()
         try:
             limit.acquire_on_behalf_of_nowait(token)
         except trio.WouldBlock:
-            return failed(told(RateLimited(f"{MAX_CALLS} calls are under way", fix="wait for one of them")))
+            error = RateLimited(f"{MAX_CALLS} calls are under way", fix="wait for one of them")
+            return failed(error_document(error))
         try:
             return await answered(context, params, session)
         finally:
@@ -91,26 +88,26 @@ def made(session: Session) -> Server[Any]:
 
 
 async def answered(
-    context: ServerRequestContext[Any, Any], params: CallToolRequestParams, session: Session
+    context: Context, params: CallToolRequestParams, session: Session
 ) -> CallToolResult | InputRequiredResult:
-    """Run one call; whatever goes wrong becomes its clear error. A cancelled call is only left, and undoes nothing."""
+    """Run one call; an exception becomes its error result. Cancelling a call stops it and undoes nothing."""
     call: Call | None = None
     try:
         entry = TOOLS.get(params.name)
         if entry is None:
             raise NotFound(f"there is no tool {line(params.name, limit=60)!r}", fix=f"the tools are {', '.join(TOOLS)}")
-        arguments = read(entry.arguments, params.arguments, entry.name)
+        arguments = entry.read(params.arguments)
         call = Call(context, session, params)
         document = await entry.run(call, arguments)
         name = line(str(document.get("dispatch_id") or entry.name))
         return succeeded(await trio.to_thread.run_sync(fitted, document, session.folder, name))
-    except Asked as asked:
+    except InputRequired as raised:
         assert call is not None
-        return call.end_with(asked)
+        return call.input_required(raised)
     except Exception as error:
-        document = told(error)
-        if document["code"] == 500 and not isinstance(error, DispatchError | Problem):
-            with suppress(OSError, ValueError):  # nobody reads standard error any more
+        document = error_document(error)
+        if document["code"] == 500 and not isinstance(error, DispatchError | DetailedError):
+            with suppress(OSError, ValueError):  # standard error may be closed
                 traceback.print_exception(error, file=sys.stderr)
         return failed(document)
 
@@ -122,7 +119,7 @@ def succeeded(document: Document) -> CallToolResult:
 
 
 def failed(document: Document) -> CallToolResult:
-    """Return an error: hosts show the text of one, and programs read {code, message, fix}."""
+    """Return an error: as text, which hosts show, and as {code, message, fix} for programs."""
     text = f"error {document['code']}: {document['message']}"
     if document["fix"]:
         text += f"\nfix: {document['fix']}"

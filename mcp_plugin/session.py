@@ -1,6 +1,6 @@
-"""What one session remembers: which tool calls were shown to its person and when, and how far each run was followed.
+"""The memory of one session: which tool calls its person was shown and when, and how far each run was followed.
 
-Nothing here is needed again after the session: the node's store has everything that counts.
+Nothing here outlives the session: what has to last is in the node's store.
 """
 
 from __future__ import annotations
@@ -10,49 +10,52 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
 from mcp_plugin.hosting import Hosting
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict
-from peer.state_folder import StateFolder
 
 V = TypeVar("V")
 
 PERSON_SECONDS = 1.2
-"""Nobody reads a tool call and answers faster. What does is a hook, a script, or the model itself."""
+"""A person takes at least this long to read a tool call and answer. A faster answer is a script's or the model's."""
 REMEMBERED = 512
+
+Option = tuple[str, str]
+"""One choice of a form: the value that is returned, and the title that the person reads."""
 
 
 class Session:
-    """One host's session, for as long as its wire is open."""
+    """One host's session, for as long as its connection is open."""
 
     def __init__(
         self, folder: StateFolder, hosting: Hosting, *, clock: Callable[[], float] = trio.current_time
     ) -> None:
-        """`clock` gives seconds that only grow."""
+        """`clock`: seconds of a monotonic clock."""
         self.folder = folder
         self.hosting = hosting
-        self.started_in = _here()
+        self.started_in = _working_directory()
         self.clock = clock
         self.followed: Recent[str] = Recent()
-        """The last event of each dispatch that was seen: its id in the live stream."""
+        """The id, in the live stream, of the last event seen of each dispatch."""
         self.tools: Recent[str] = Recent()
-        """The tool of each call of a run, for the events that name the call only."""
+        """The tool of each call of a run, since later events of a call have only its id."""
         self._shown: Recent[float] = Recent()
         self._questions: Recent[Question] = Recent()
 
-    # --- who answers
+    # --- approvals
 
     def show(self, dispatch_id: str, request_id: str) -> None:
-        """Note that a tool call is now before the person's eyes; the first time counts."""
+        """Record that a tool call is shown to the person now; only the first time counts."""
         key = f"{dispatch_id} {request_id}"
         if key not in self._shown:
             self._shown[key] = self.clock()
 
     def check_answer(self, dispatch_id: str, request_id: str) -> None:
-        """Raise Conflict for an approval of what nobody was shown, or that came faster than a person reads."""
+        """Raise Conflict for the approval of a call that was not shown, or shown less than PERSON_SECONDS ago."""
         key = f"{dispatch_id} {request_id}"
         if key not in self._shown:
             raise Conflict(
@@ -61,28 +64,28 @@ class Session:
             )
         passed = self.clock() - self._shown[key]
         if passed < PERSON_SECONDS:
-            self._shown[key] = self.clock()  # whoever tries again and again is no person either
+            self._shown[key] = self.clock()  # so that a script that retries does not get through
             raise Conflict(
                 f"that approval came {passed:.1f} s after the call was shown; a person has not read it by then, so "
                 "it is not taken",
                 fix="ask the person with the picker and pass their answer on; a deny is always taken",
             )
 
-    # --- questions of the newer protocol, whose answer comes with the call made again
+    # --- questions that end a call (2026-07-28)
 
-    def put(self, question: Question) -> str:
-        """Keep a question until it is answered; return the token that its answer brings back."""
+    def store_question(self, question: Question) -> str:
+        """Store a question; return the token with which the host repeats the call."""
         token = secrets.token_urlsafe(16)
         self._questions[token] = question
         return token
 
-    def take(self, token: str) -> Question | None:
-        """Return the question of a token, once."""
+    def take_question(self, token: str) -> Question | None:
+        """Return the question of a token and forget it: one answer each."""
         return self._questions.pop(token, None)
 
 
-def _here() -> Path | None:
-    """Return the folder that the host started the server in, None for one that is gone: only few calls need it."""
+def _working_directory() -> Path | None:
+    """Return the folder in which the host started the server; None if it was deleted."""
     try:
         return Path.cwd()
     except OSError:
@@ -91,17 +94,17 @@ def _here() -> Path | None:
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked of a person, in which call, and when (by the session's clock)."""
+    """A question to the person: in which call, its form, and when it was asked (by the session's clock)."""
 
     tool: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     message: str
-    options: tuple[tuple[str, str], ...]
+    options: tuple[Option, ...]
     asked: float
 
 
 class Recent(OrderedDict[str, V], Generic[V]):
-    """A dict that forgets its oldest entries beyond REMEMBERED."""
+    """A dict of at most REMEMBERED entries: those written last."""
 
     def __setitem__(self, key: str, value: V) -> None:
         super().__setitem__(key, value)

@@ -1,8 +1,7 @@
-"""MCP's stdio wire on trio: lines of JSON-RPC to and from the SDK's streams. What a message means is not known here.
+"""MCP's stdio transport on trio: lines of JSON-RPC to and from the SDK's streams. No message is interpreted here.
 
-Not the SDK's own transport: that one reads standard input in a thread, which neither a signal nor a cancellation gets
-out of (more than 6 s); this one is out of it at once. Like that one it works on copies of the descriptors and points
-0 at the null device and 1 at standard error: what anything else prints does not reach the wire.
+Not the SDK's own transport: that one reads standard input in a thread, which a signal or a cancellation ends only after
+more than 6 s; this one ends at once. The descriptors are the copies that `handshake.claim_stdio` made.
 """
 
 from __future__ import annotations
@@ -28,34 +27,33 @@ from mcp_types import (
 from mcp_plugin.host import Host
 
 MAX_LINE = 4 * 1024 * 1024
-"""Bytes of one message: the largest is a dispatch whose task and background are of four-byte characters, as \\u."""
+"""Bytes of one message: the largest is a dispatch whose task and background are four-byte characters, escaped."""
 CHUNK = 64 * 1024
 MAX_DEPTH = 64
-"""Nesting of a message: deeper than any tool's arguments, shallow enough for every parser on the way."""
+"""Nesting of a message: more than the arguments of any tool have, little enough for every parser involved."""
 
 Incoming = MemoryObjectReceiveStream[SessionMessage | Exception]
 Outgoing = MemoryObjectSendStream[SessionMessage]
 
 
-class Wire:
-    """The two ends of one host's connection."""
+class StdioTransport:
+    """The connection to one host; owns its descriptors."""
 
     def __init__(self, host: Host) -> None:
-        """Take over the host's descriptors."""
         self._host = host
-        self._greeted = host.begun.answered
+        self._handshake_id = host.handshake.answered
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[tuple[Incoming, Outgoing]]:
-        """Give the SDK's pair of streams; the one that is read ends when the host closes its side."""
+        """Yield the SDK's pair of streams; the receiving one ends when the host closes its side."""
         to_server, from_host = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         to_host, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-        replies, spoken = trio.open_memory_channel[JSONRPCMessage](8)
+        replies, outbox = trio.open_memory_channel[JSONRPCMessage](8)
         incoming, outgoing = trio.lowlevel.FdStream(self._host.incoming), trio.lowlevel.FdStream(self._host.outgoing)
         async with incoming, outgoing, trio.open_nursery() as nursery:
             nursery.start_soon(self._read, incoming, to_server, replies)
             nursery.start_soon(self._collect, from_server, replies.clone())
-            nursery.start_soon(self._write, outgoing, spoken)
+            nursery.start_soon(self._write, outgoing, outbox)
             yield from_host, to_host
             nursery.cancel_scope.cancel()
 
@@ -66,10 +64,10 @@ class Wire:
         replies: trio.MemorySendChannel[JSONRPCMessage],
     ) -> None:
         async with to_server, replies:
-            async for line in lines(stream, self._host.begun.read):
+            async for line in lines(stream, self._host.handshake.read):
                 message = parse(line)
                 if isinstance(message, JSONRPCError) and message.id is None:
-                    await replies.send(message)  # what nobody could read is answered here
+                    await replies.send(message)  # the error for an unreadable line; the SDK does not see it
                     continue
                 try:
                     await to_server.send(SessionMessage(message))
@@ -84,23 +82,24 @@ class Wire:
             async for item in from_server:
                 await replies.send(item.message)
 
-    async def _write(self, stream: trio.lowlevel.FdStream, spoken: trio.MemoryReceiveChannel[JSONRPCMessage]) -> None:
-        async with spoken:
-            async for message in spoken:
-                if isinstance(message, JSONRPCResponse) and message.id == self._greeted:
-                    self._greeted = None  # said before the SDK was there; an id is used once
+    async def _write(self, stream: trio.lowlevel.FdStream, outbox: trio.MemoryReceiveChannel[JSONRPCMessage]) -> None:
+        async with outbox:
+            async for message in outbox:
+                if isinstance(message, JSONRPCResponse) and message.id == self._handshake_id:
+                    self._handshake_id = None  # answered before the SDK was loaded; a later request may reuse the id
                     continue
                 try:
                     await stream.send_all(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
                 except trio.BrokenResourceError:
-                    return  # the host does not read any more: it is ending, and its closed input says so
+                    return  # the host no longer reads: it is ending, which _read notices
                 if isinstance(message, JSONRPCResponse):
                     self._host.answered.set()
 
 
 async def lines(stream: trio.abc.ReceiveStream, before: bytes = b"") -> AsyncIterator[bytes | None]:
-    """Yield each line of a stream, of which `before` was read already; None for one of more than MAX_LINE bytes, which
-    is skipped. Empty lines are not.
+    """Yield each line of a stream, `before` being its beginning, read already. Empty lines are left out.
+
+    A line of more than MAX_LINE bytes is skipped, and None yielded in its place.
     """
     rest = bytearray()
     skipping = False
@@ -127,7 +126,7 @@ async def lines(stream: trio.abc.ReceiveStream, before: bytes = b"") -> AsyncIte
 
 
 def parse(line: bytes | None) -> JSONRPCMessage:
-    """Return the message of a line; for one that is none, the error that answers it (JSON-RPC 2.0, 5.1)."""
+    """Return the message in a line, or the error that answers a line without one (JSON-RPC 2.0, section 5.1)."""
     if line is None:
         return _unreadable(INVALID_REQUEST, f"a message has at most {MAX_LINE} bytes")
     try:
@@ -137,7 +136,9 @@ def parse(line: bytes | None) -> JSONRPCMessage:
     if not isinstance(document, dict):
         return _unreadable(INVALID_REQUEST, "a message is one JSON object")
     if "id" in document and (isinstance(document["id"], bool) or not isinstance(document["id"], str | int)):
-        return _unreadable(INVALID_REQUEST, "an id is a text or a whole number")  # the SDK takes it for a notification
+        return _unreadable(
+            INVALID_REQUEST, "an id is a text or a whole number"
+        )  # the SDK would take it for a notification
     if _too_deep(document):
         return _unreadable(INVALID_REQUEST, "that message is nested too deeply")
     try:

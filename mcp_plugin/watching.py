@@ -1,39 +1,37 @@
-"""Following a run for one call: progress as it goes, the surface at each gate, the result at its end.
+"""Following a run within one tool call: progress reports, the approval surface at each gate, the result at its end.
 
-Cancelling the call ends the following and nothing else: the run belongs to the node.
+Cancelling the call stops following and nothing else: the run belongs to the node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
 
 import trio
 
 from mcp_plugin.call import Call
 from mcp_plugin.hosting import NOTICED_SECONDS
+from mcp_plugin.results import quoted, untrusted
 from mcp_plugin.session import Session
-from mcp_plugin.texts import quoted, untrusted
-from peer.client import DaemonUnreachable, Event, Interrupted
+from peer.client.blocking import DaemonUnreachable, Document, Event, Interrupted
 from peer.dispatches.text import line
 
-Document = dict[str, Any]
 Surface = Callable[[Call, Document], Awaitable[Document | None]]
-"""What is done at a gate: the result that ends the call, or None when it was answered and the run goes on."""
+"""What happens at a gate. Returns the result that ends the call, or None if it was answered and the run goes on."""
 
 WATCH_SECONDS = 3_600.0
-"""How long one call follows; a run has an hour unless its edge says otherwise. Then the call says to watch again."""
+"""The longest that one call follows; a run has an hour unless its edge differs. The result then says how to go on."""
 
 
 async def watch(call: Call, dispatch_id: str, surface: Surface) -> Document:
-    """Follow a dispatch to the next gate that the surface leaves open, or to its end; return what the host is told."""
+    """Follow a dispatch to the next gate that the surface leaves open, or to its end; return the result of the call."""
     with trio.move_on_after(WATCH_SECONDS):
         for last in (False, False, True):
             try:
                 return await _follow(call, dispatch_id, surface)
             except (DaemonUnreachable, Interrupted):
-                # The node's host ended. Whoever takes its place, perhaps this session, knows what became of the run.
+                # The node ended. Its successor, perhaps of this session, has the run's state in the same store.
                 if last:
                     raise
                 await trio.sleep(NOTICED_SECONDS)
@@ -57,16 +55,16 @@ async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:
                 if event.data["direction"] == "received" and event.data["status"] == "pending":
                     return _waits(event.data)
                 await call.progress(str(event.data["status"]))
-            elif message := _now(session, dispatch_id, event):
+            elif message := _activity(session, dispatch_id, event):
                 await call.progress(message)
     raise Interrupted
 
 
 def final(document: Document) -> Document:
-    """Return what the host is told of a dispatch that has ended: {status, reply, files, usage, receipt, …}."""
+    """Return the result for a dispatch that has ended: {status, reply, files, usage, receipt, …}."""
     identity = document["dispatch_id"]
     result = document.get("result") or {}
-    told: Document = {
+    ended: Document = {
         "status": document["status"],
         "dispatch_id": identity,
         "sender_id": document["sender_id"],
@@ -76,17 +74,17 @@ def final(document: Document) -> Document:
         "usage": result.get("usage") or {},
         "receipt": _receipt(identity, signed=bool(result)),
     }
-    if told["files"]:
-        told["fetch"] = f"dispatch fetch {identity}"
+    if ended["files"]:
+        ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):
-        told["sandbox"] = result["sandbox"].get("tier")
+        ended["sandbox"] = result["sandbox"].get("tier")
     if result.get("reason"):
-        told["reason"] = result["reason"]
+        ended["reason"] = result["reason"]
     if document.get("cwd"):
-        told["cwd"] = document["cwd"]
+        ended["cwd"] = document["cwd"]
     if document.get("code"):
-        told["code"] = document["code"]
-    return quoted(told | untrusted(document, "message", "fix"))
+        ended["code"] = document["code"]
+    return quoted(ended | untrusted(document, "message", "fix"))
 
 
 def _receipt(identity: str, *, signed: bool) -> Document:
@@ -96,7 +94,7 @@ def _receipt(identity: str, *, signed: bool) -> Document:
 
 
 def _waits(document: Document) -> Document:
-    """Return what the host is told of a dispatch that waits in the inbox: nothing of it runs."""
+    """Return the result for a dispatch that waits in the inbox: nothing of it runs."""
     interrupted = document["attempt"] > 0
     word = "its run was interrupted when the node stopped; accept it again to run it" if interrupted else "not accepted"
     return {
@@ -109,8 +107,8 @@ def _waits(document: Document) -> Document:
     }
 
 
-def _now(session: Session, dispatch_id: str, event: Event) -> str:
-    """Return what the agent is doing now: tools and outcomes, in words of ours; nothing of what a text says."""
+def _activity(session: Session, dispatch_id: str, event: Event) -> str:
+    """Return what the agent is doing now: tools and outcomes in our own words, and nothing of any text."""
     data = event.data
     key = f"{dispatch_id} {data.get('call_id')}"
     tool = session.tools.get(key, "a call")

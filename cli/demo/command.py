@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import click
 
 from cli.app import App
-from cli.asking import confirm
 from cli.base import DispatchCommand, pass_app
 from cli.demo import material
 from cli.demo.stage import Stage, stage
-from cli.following import follow_run
+from cli.display import show_approval, show_diff, show_event
+from cli.follow_run import follow_run
 from cli.output import interactive
-from cli.showing import show_approval, show_diff, show_event
-from peer.client import Document
+from cli.prompts import confirm
+from peer.client.blocking import Document
 from peer.protocol.errors import DispatchError, Forbidden, Unavailable
 
 STEP_SECONDS = 30.0
@@ -138,7 +138,7 @@ class _Story:
                 show_event(self._out, event.kind, event.data)
 
     def _show_result(self, final: Document) -> Document:
-        from peer.identity import load
+        from peer.machine.identity import load
         from peer.store.receipts import open_receipt
         from peer.trust import receipts
 
@@ -225,7 +225,7 @@ def _credentials(app: App) -> Mapping[str, str]:
     """Return this person's own model settings. Raises Unavailable when there are none."""
     import msgspec
 
-    from peer import model_key
+    from peer.machine import model_key
 
     settings = model_key.in_force(app.folder, env=os.environ)
     model_key.require(settings)

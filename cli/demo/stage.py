@@ -21,8 +21,8 @@ from pathlib import Path
 
 from cli.app import App
 from cli.demo import material
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Unavailable
-from peer.state_folder import StateFolder
 
 START_SECONDS = 30.0
 STOP_SECONDS = 3.0
@@ -100,7 +100,7 @@ class Stage:
         """Give Bob's machine its model and its project root."""
         import msgspec
 
-        from peer import settings
+        from peer.machine import settings
 
         folder = self.home_of(name)
         saved = settings.load(folder)
@@ -113,7 +113,9 @@ class Stage:
 
     def start_daemon(self, name: str) -> None:
         """Start somebody's daemon and wait until it serves."""
-        process = self._start(["-m", "peer.daemon", "--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0"], home=name)
+        process = self._start(
+            ["-m", "peer.programs.daemon", "--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0"], home=name
+        )
         self._heard(process, r"(on 127\.0\.0\.1:\d+)")
 
     def stop(self) -> None:

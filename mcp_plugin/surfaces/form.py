@@ -1,4 +1,4 @@
-"""The form: one call asks at every gate through the host's elicitation, and goes on to the run's end.
+"""The form: one call asks at every gate by elicitation and follows the run to its end.
 
 Where a form cannot be shown, or was answered faster than a person reads, the call ends as with the picker.
 """
@@ -6,26 +6,24 @@ Where a form cannot be shown, or was answered faster than a person reads, the ca
 from __future__ import annotations
 
 from textwrap import indent
-from typing import Any
 
 from mcp_plugin.call import Call
+from mcp_plugin.results import safe
 from mcp_plugin.surfaces import picker
-from mcp_plugin.texts import safe
+from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import block, line
 from peer.protocol.errors import Conflict, Gone
 
-Document = dict[str, Any]
-
 SHOWN = 6_000
-"""Characters of an input or a diff in a form; a call that has more is answered where all of it is shown."""
+"""Characters of a form. A call that needs more is answered by the picker, where all of it is shown."""
 
 SHOWN_RULE = 400
-"""Characters of a rule in an option; a longer one is not offered, since nobody would see what it says."""
+"""Characters of a rule in an option. A longer rule is not offered, since a form would cut it off."""
 
 
 async def gate(call: Call, row: Document) -> Document | None:
-    """Ask about one call and pass the answer on; return the gate where nobody can be asked."""
+    """Ask about one call and send the answer to the node; return the gate where nobody can be asked."""
     message = question(row)
     if message is None:
         return await picker.gate(call, row)
@@ -54,10 +52,10 @@ async def gate(call: Call, row: Document) -> Document | None:
 
 
 def question(row: Document) -> str | None:
-    """Return what a person reads in the form; None when that would not be all of it."""
-    given: Document = safe(row["input"]) if isinstance(row["input"], dict) else {"input": safe(row["input"])}
+    """Return the text of the form; None where it would not hold the whole call."""
+    given = safe(row["input"] if isinstance(row["input"], dict) else {"input": row["input"]})
     lines = [f"{line(str(row['tool']))} asks, for the dispatch of {line(str(row['sender_id']))}:"]
-    # Indented, each line of it: nothing that an input says can pass for a line of ours.
+    # Every line is indented, so that no line of an input can pass for one of this form.
     lines += [indent(f"{name}: {value}", "    ") for name, value in given.items()]
     if row.get("resolved_path"):
         lines.append(f"path: {line(str(row['resolved_path']))}")
@@ -70,7 +68,7 @@ def question(row: Document) -> str | None:
 
 
 def options(row: Document) -> list[tuple[str, str]]:
-    """Return the answers, in their fixed order."""
+    """Return the options, in their fixed order."""
     rules = [text for rule in offered_rules(row)[:1] if len(text := rule_text(rule)) <= SHOWN_RULE]
     always = [("always", f"2. Always: store the rule {text}") for text in rules]
     return [

@@ -1,20 +1,17 @@
-"""The picker: the call ends with `approval_needed`, the host asks with its own picker and calls again."""
+"""The picker: the call ends with `approval_needed`; the host asks with its own picker and calls again."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from mcp_plugin.call import Call
-from mcp_plugin.texts import quoted
+from mcp_plugin.results import quoted
+from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
-
-Document = dict[str, Any]
 
 OPTIONS = ("Allow once", "Always allow", "Allow for this session", "Deny")
 
 
 async def gate(call: Call, row: Document) -> Document | None:
-    """Return the gate as the call's result; from now on it counts as shown."""
+    """Return the gate as the call's result; it counts as shown from now on."""
     call.session.show(row["dispatch_id"], row["request_id"])
     return {"status": "approval_needed", **described(row)}
 

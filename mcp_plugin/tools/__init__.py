@@ -1,31 +1,37 @@
-"""The tools, by name: what each takes, what a host is told of it, and the function that does it."""
+"""The table of tools: the arguments of each, its description for a host, and the function that does it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from mcp_types import Tool, ToolAnnotations
 
-from mcp_plugin.arguments import Arguments, schema
+from mcp_plugin import arguments
+from mcp_plugin.arguments import A
 from mcp_plugin.call import Call
 from mcp_plugin.tools import act, invite, read, send, trust
+from peer.client.blocking import Document
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Generic[A]):
     """One tool. `run` is called with the checked arguments and returns the structured result."""
 
     name: str
     title: str
     description: str
-    arguments: type[Arguments]
-    run: Callable[[Call, Any], Awaitable[dict[str, Any]]]
+    arguments: type[A]
+    run: Callable[[Call, A], Awaitable[Document]]
     reads: bool = False
     destroys: bool = False
     outside: bool = False
     """Whether it reaches other people's machines."""
+
+    def read(self, given: Mapping[str, object] | None) -> A:
+        """Return the arguments of one call, checked. Raises Invalid."""
+        return arguments.read(self.arguments, given, self.name)
 
     def described(self) -> Tool:
         """Return the tool as `tools/list` has it."""
@@ -33,7 +39,7 @@ class Entry:
             name=self.name,
             title=self.title,
             description=self.description,
-            input_schema=schema(self.arguments),
+            input_schema=arguments.schema(self.arguments),
             annotations=ToolAnnotations(
                 title=self.title,
                 read_only_hint=self.reads,
@@ -41,12 +47,12 @@ class Entry:
                 idempotent_hint=self.reads,
                 open_world_hint=self.outside,
             ),
-            # Claude Code puts other tools behind a search, and a gate is to be answered at once.
+            # Claude Code puts other tools behind a search, but a gate has to be answered at once.
             _meta={"anthropic/alwaysLoad": True},
         )
 
 
-TOOLS: dict[str, Entry] = {
+TOOLS: dict[str, Entry[Any]] = {  # each with arguments of its own class
     entry.name: entry
     for entry in (
         Entry(
@@ -104,7 +110,7 @@ TOOLS: dict[str, Entry] = {
             "dispatch_pending_approvals",
             "Waiting approvals",
             "List the tool calls of running dispatches that wait for an answer, for runs that were accepted elsewhere.",
-            read.Nothing,
+            read.NoArguments,
             read.pending,
             reads=True,
         ),

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm
-from mcp_plugin.surfaces import surface
-from mcp_plugin.texts import quoted, safe
+from mcp_plugin.results import quoted, safe
+from mcp_plugin.surfaces import chosen_surface
 from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
-from peer.async_client import AsyncClient
+from peer.client.blocking import Document
+from peer.client.on_trio import AsyncClient
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
 from peer.protocol.errors import Conflict, Invalid
-
-Document = dict[str, Any]
 
 RequestId = Annotated[str, Meta(description="the request_id of an approval_needed", min_length=1, max_length=200)]
 Grant = Annotated[
@@ -73,7 +72,7 @@ TAKES = {
 
 
 async def act(call: Call, arguments: Act) -> Document:
-    """Decide; then follow the run to its next gate or its end."""
+    """Carry out the decision; then follow the run to its next gate or its end."""
     action, identity = arguments.action, arguments.dispatch_id
     refuse_others(arguments, f"action={action}", "action", "dispatch_id", *TAKES[action])
     if action in ("approve", "deny"):
@@ -83,18 +82,18 @@ async def act(call: Call, arguments: Act) -> Document:
         case "accept":
             await _accept(client, identity, arguments.cwd)
         case "decline" if arguments.request_id is None:
-            return dict(safe(await client.decline(identity, reason=arguments.reason)))
+            return safe(await client.decline(identity, reason=arguments.reason))
         case "decline":
             await client.deny(identity, str(arguments.request_id), note=arguments.reason, decline_dispatch=True)
         case "cancel":
-            return dict(safe(await client.cancel(identity, reason=arguments.reason)))
+            return safe(await client.cancel(identity, reason=arguments.reason))
         case "approve":
             await _allow(call, identity, str(arguments.request_id), arguments.grant or "once", arguments.rule)
         case "deny":
             await client.deny(identity, str(arguments.request_id), note=arguments.reason)
         case "watch":
             pass
-    return await watch(call, identity, surface(call))
+    return await watch(call, identity, chosen_surface(call))
 
 
 async def approve(call: Call, arguments: Approve) -> Document:
@@ -103,13 +102,13 @@ async def approve(call: Call, arguments: Approve) -> Document:
     if arguments.decision == "deny":
         refuse_others(arguments, "decision=deny", "dispatch_id", "request_id", "decision", "reason")
         client = await call.client()
-        return dict(safe(await client.deny(identity, request_id, note=arguments.reason)))
+        return safe(await client.deny(identity, request_id, note=arguments.reason))
     refuse_others(arguments, "decision=allow", "dispatch_id", "request_id", "decision", "grant", "rule")
     return quoted(await _allow(call, identity, request_id, arguments.grant or "once", arguments.rule))
 
 
 async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
-    """Accept, once: whoever accepts what runs already only follows it."""
+    """Accept a dispatch. One that was accepted already is no error, unless another folder is asked for."""
     try:
         await client.accept(identity, cwd=cwd)
     except Conflict:
@@ -124,7 +123,7 @@ async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
 
 
 async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: int | None) -> Document:
-    """Allow one waiting call, if that can be a person's answer; an always, if the person says so in a form."""
+    """Allow one waiting call, if it was shown long enough to be read; an `always`, after consent in a form."""
     if rule is not None and grant == "once":
         raise Invalid("`rule` has no meaning with grant=once", fix="say always or session, or name no rule")
     client = await call.client()
@@ -137,7 +136,7 @@ async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: i
         None,
     )
     if row is None:
-        # The API knows best why: another run, answered already, too late, no such dispatch.
+        # Raises NotFound for an unknown dispatch, which is the more useful error.
         await client.dispatch(identity)
         raise Conflict("nothing pending: no such tool call waits now", fix='dispatch_read(what="approvals")')
     call.session.check_answer(identity, request_id)

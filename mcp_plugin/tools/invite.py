@@ -1,19 +1,19 @@
-"""`dispatch_invite`: asking for trust, and answering who asks. A person always chooses what is granted."""
+"""`dispatch_invite`: sending, listing and answering invitations. What is granted is always a person's choice."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm, scope_flags, scope_lines
-from mcp_plugin.texts import safe
+from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, Many, PerDay, Results, given_scope
+from peer.client.blocking import Document
 from peer.dispatches.text import line
-
-Document = dict[str, Any]
 
 
 class Invite(Arguments, frozen=True, kw_only=True):
@@ -47,22 +47,22 @@ async def invite(call: Call, arguments: Invite) -> Document:
     client = await call.client()
     match action:
         case "send":
-            return dict(safe(await client.invite(str(arguments.to_email))))
+            return safe(await client.invite(str(arguments.to_email)))
         case "list":
-            return dict(safe(await client.invitations()))
+            return safe(await client.invitations())
         case "decline":
-            return dict(safe(await client.decline_invitation(str(arguments.token))))
+            return safe(await client.decline_invitation(str(arguments.token)))
         case "accept":
             return await _accept(call, str(arguments.token), given_scope(arguments))
 
 
-async def _accept(call: Call, token: str, scope: Document) -> Document:
+async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Document:
     client = await call.client()
     if "tools" not in scope:
         return {**safe(await client.accept_invitation(token, {})), "next": CHOOSE}
     asked = await client.accept_invitation(token, scope, unconfirmed=True)
-    # What the person agrees to, by name: `*` may mean more by the time they have read it.
-    exact = scope | {name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}
+    # By name, as the person reads it: `*` may cover more servers by the time they answer.
+    exact = {**scope, **{name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}}
     peer = line(str(asked["peer"]))
     command = ["dispatch", "accept-invitation", token, *scope_flags(exact)]
     await confirm(
@@ -72,4 +72,4 @@ async def _accept(call: Call, token: str, scope: Document) -> Document:
         command=command if asked["verified"] else [*command, "--yes-unverified"],
         what="accepting an invitation",
     )
-    return dict(safe(await client.accept_invitation(token, exact, confirm_unverified=True)))
+    return safe(await client.accept_invitation(token, exact, confirm_unverified=True))

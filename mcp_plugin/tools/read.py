@@ -1,24 +1,23 @@
-"""`dispatch_read` and `dispatch_pending_approvals`: everything that is only looked at."""
+"""`dispatch_read` and `dispatch_pending_approvals`: reading, without any change to a dispatch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
+from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
-from mcp_plugin.texts import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.watching import final
-
-Document = dict[str, Any]
+from peer.client.blocking import Document
 
 LISTED = 20
 LISTED_TASK = 1_000
 """Characters of a task in a list; `status` has it whole."""
 EVENTS = 40
-"""Of a trace, the last ones."""
+"""Events of a trace in one result: the last ones."""
 
 DispatchId = Annotated[
     str, Meta(description="the whole id, as dispatch_read(what=inbox|sent) gives it", pattern="^[0-9a-f-]{36}$")
@@ -34,7 +33,7 @@ class Read(Arguments, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=100, description="how many of a list, 1 to 100 (20 unless said)")] | None = None
 
 
-class Nothing(Arguments, frozen=True, kw_only=True):
+class NoArguments(Arguments, frozen=True, kw_only=True):
     pass
 
 
@@ -53,17 +52,17 @@ async def read(call: Call, arguments: Read) -> Document:
         case "status":
             return whole(await client.dispatch(str(arguments.dispatch_id)))
         case "contacts":
-            return dict(safe(await client.contacts()))
+            return safe(await client.contacts())
         case "invitations":
-            return dict(safe(await client.invitations()))
+            return safe(await client.invitations())
         case "whoami":
-            return dict(safe(await client.whoami()))
+            return safe(await client.whoami())
         case "approvals":
-            return await pending(call, Nothing())
+            return await pending(call, NoArguments())
 
 
-async def pending(call: Call, _arguments: Nothing) -> Document:
-    """List the tool calls that wait for an answer; from now on they count as shown."""
+async def pending(call: Call, _arguments: NoArguments) -> Document:
+    """List the tool calls that wait for an answer; they count as shown from now on."""
     client = await call.client()
     rows = await client.approvals()
     for row in rows:
@@ -72,7 +71,7 @@ async def pending(call: Call, _arguments: Nothing) -> Document:
 
 
 def listed(rows: list[Document]) -> Document:
-    """Return a list of dispatches, as many as a host takes: {dispatches: [{…, untrusted_task}], more?}."""
+    """Return a list of dispatches, as many as fit a result: {dispatches: [{…, untrusted_task}], more?}."""
     document: Document = {"dispatches": []}
     length = 0
     for row in rows:

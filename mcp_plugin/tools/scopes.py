@@ -1,8 +1,8 @@
-"""The fields of a scope as tools take them; their meaning and checks are the node's (peer.trust.grants)."""
+"""The fields of a scope as arguments of tools. Their meaning and their checks are the node's: peer.trust.grants."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -28,7 +28,7 @@ Results = Annotated[
 ]
 
 
-def given_scope(arguments: Arguments) -> dict[str, Any]:
+def given_scope(arguments: Arguments) -> dict[str, object]:
     """Return the scope's fields that were given."""
     values = {name: getattr(arguments, name) for name in SCOPE}
     return {name: value for name, value in values.items() if value is not None}

@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments
 from mcp_plugin.call import Call
-from mcp_plugin.problems import Problem
-from mcp_plugin.texts import safe
-from peer.async_client import AsyncClient
+from mcp_plugin.error_documents import DetailedError
+from mcp_plugin.results import safe
+from peer.client.blocking import Document
+from peer.client.on_trio import AsyncClient
 from peer.dispatches import payload
 from peer.dispatches.text import line
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound
 
-Document = dict[str, Any]
-
-CANDIDATES = 10
+MAX_CANDIDATES = 10
 
 
 class Send(Arguments, frozen=True, kw_only=True):
@@ -47,7 +46,7 @@ class Send(Arguments, frozen=True, kw_only=True):
 
 async def send(call: Call, arguments: Send) -> Document:
     """Sign and queue; returns at once: {dispatch_id, status, expires_at, peer_online}."""
-    client = await call.client()  # first: who never signed in is to hear of that, not of a file
+    client = await call.client()  # first, so that a missing sign-in is reported rather than a missing file
     files = [str(_local(name, call.session.started_in, call.session.folder.path)) for name in arguments.files or ()]
     try:
         sent = await client.send(
@@ -66,19 +65,19 @@ async def send(call: Call, arguments: Send) -> Document:
     except NotFound as error:
         if "@" in arguments.recipient or arguments.parent_id or arguments.device:
             raise
-        raise await _who(client, arguments.recipient, error) from None
+        raise await _candidates(client, arguments.recipient, error) from None
     except Forbidden as error:
         if "dispatch invite" not in error.fix:
             raise
         fix = f'dispatch_invite(action="send", to_email="{line(arguments.recipient, limit=320)}"), then they accept'
         raise Forbidden(error.message, fix=fix) from None
-    return dict(safe(sent))
+    return safe(sent)
 
 
 def _local(name: str, started_in: Path | None, state: Path) -> Path:
     """Return a file's absolute path, if it may be sent. Raises Invalid, NotFound, Forbidden.
 
-    A relative one counts from the folder in which the host started the server: that is all it said about folders.
+    A relative path counts from the folder in which the host started the server, the only one known of the session.
     """
     shown = line(name, limit=200)
     if not name or "\0" in name:
@@ -100,15 +99,15 @@ def _local(name: str, started_in: Path | None, state: Path) -> Path:
     return path
 
 
-async def _who(client: AsyncClient, name: str, error: DispatchError) -> Exception:
-    """Return what to say of a name that is neither an address nor an alias: which contacts it may mean."""
+async def _candidates(client: AsyncClient, name: str, error: DispatchError) -> Exception:
+    """Return the error for a name that is neither an address nor an alias: with the contacts it may mean, if any."""
     rows = (await client.contacts())["trust"]
     outgoing = {row["peer"]: row.get("alias") or "" for row in rows if row["direction"] == "outgoing"}
-    meant = sorted(peer for peer, alias in outgoing.items() if _like(name, (peer, alias)))[:CANDIDATES]
+    meant = sorted(peer for peer, alias in outgoing.items() if _resembles(name, (peer, alias)))[:MAX_CANDIDATES]
     if not meant:
         return error
     listed = ", ".join(line(peer) for peer in meant)
-    return Problem(
+    return DetailedError(
         Invalid(
             f"{line(name, limit=80)!r} may mean {listed}", fix="ask which one is meant, then give the e-mail address"
         ),
@@ -116,5 +115,5 @@ async def _who(client: AsyncClient, name: str, error: DispatchError) -> Exceptio
     )
 
 
-def _like(name: str, known: Iterable[str]) -> bool:
+def _resembles(name: str, known: Iterable[str]) -> bool:
     return any(name.casefold() in each.casefold() for each in known)

@@ -1,19 +1,19 @@
-"""`dispatch_trust`: the edges that were granted: looked at, changed, ended."""
+"""`dispatch_trust`: listing, changing and ending the trust edges that this person granted."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm, scope_flags, scope_lines
-from mcp_plugin.texts import safe
+from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, Many, PerDay, Results, given_scope
+from peer.client.blocking import Document
 from peer.dispatches.text import line
-
-Document = dict[str, Any]
 
 
 class Trust(Arguments, frozen=True, kw_only=True):
@@ -47,22 +47,26 @@ async def trust(call: Call, arguments: Trust) -> Document:
     match action:
         case "list":
             rows = (await client.contacts())["trust"]
-            return {"trust": safe([row for row in rows if peer is None or peer in (row["peer"], row.get("alias"))])}
+            wanted = [row for row in rows if peer is None or peer in (row["peer"], row.get("alias"))]
+            return safe({"trust": wanted})
         case "edit":
             return await _edit(call, str(peer), given_scope(arguments))
         case "revoke":
-            return dict(safe(await client.revoke_trust(str(peer))))
+            return safe(await client.revoke_trust(str(peer)))
 
 
-async def _edit(call: Call, peer: str, changes: Document) -> Document:
-    """Narrow at once; ask the person before anything is wider."""
+async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Document:
+    """Change an edge: at once where it becomes narrower, with the person's consent where anything becomes wider."""
     client = await call.client()
     if not changes:
-        return dict(safe(await client.trust(peer)))
+        return safe(await client.trust(peer))
     answer = await client.edit_trust(peer, changes, unconfirmed=True)
     if answer.get("status") != "confirmation_required":
-        return dict(safe(answer))
-    exact = changes | {name: answer["scopes"][name] for name in ("tools", "mcp_servers", "paths") if name in changes}
+        return safe(answer)
+    exact = {
+        **changes,
+        **{name: answer["scopes"][name] for name in ("tools", "mcp_servers", "paths") if name in changes},
+    }
     user = line(str(answer["peer"]))
     wider = ", ".join(line(str(way), limit=200) for way in answer["widens"])
     command = ["dispatch", "trust", "edit", peer, *scope_flags(exact)]
@@ -73,4 +77,4 @@ async def _edit(call: Call, peer: str, changes: Document) -> Document:
         command=command if answer["verified"] or not answer["powerful"] else [*command, "--yes-unverified"],
         what="widening a trust edge",
     )
-    return dict(safe(await client.edit_trust(peer, exact, confirm_unverified=True)))
+    return safe(await client.edit_trust(peer, exact, confirm_unverified=True))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from peer.dispatches.text import line
+from peer.protocol.documents import Document
 
 _REACH = {"prefix": ", or with further words", "folder": ", or anything below it"}
 
@@ -17,7 +17,7 @@ def rule_text(rule: object) -> str:
     return f"{line(str(rule.get('tool')))}({line(str(rule.get('pattern')))}){_REACH.get(str(rule.get('reach')), '')}"
 
 
-def offered_rules(call: Mapping[str, Any]) -> list[dict[str, Any]]:
+def offered_rules(call: Document) -> list[Document]:
     """Return the rules that an `always` for this call may store, narrowest first; none where it cannot."""
     narrowest = call.get("rule_if_always")
     return list(call.get("rule_choices") or ([narrowest] if narrowest else []))

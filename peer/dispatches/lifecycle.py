@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from peer.protocol.errors import Conflict, DispatchError, Gone
+from peer.protocol.outcomes import Decided, Ended
 
 Side = Literal["sender", "recipient"]
 State = Literal[
@@ -40,7 +41,7 @@ Event = Literal[
     "interrupted",  # the daemon stopped while it was accepted or running
     "completed",
     "failed",
-    "declined",  # by a person, at the inbox or at an approval
+    "declined",  # by a person: in the inbox, while it ran, or at an approval
     "cancelled",  # by either party, or by the revocation of its edge once it was accepted
     "expired",  # its time passed before it was accepted
     "rejected",  # the recipient's machine refused it, with a code
@@ -130,6 +131,7 @@ RECIPIENT: Final[Table] = {
         "started": "running",
         "interrupted": "pending",
         "failed": "failed",
+        "declined": "declined",
         "cancelled": "cancelled",
     },
     "running": {
@@ -176,6 +178,33 @@ def decide(side: Side, state: State, event: Event) -> State:
 def allows(side: Side, state: State, event: Event) -> bool:
     """Whether the table lists `event` in `state`."""
     return event in TABLES[side].get(state, {})
+
+
+def event_of_acknowledgement(code: int) -> Event | None:
+    """What the other machine's final answer to a dispatch means for it at its sender; None: nothing yet.
+
+    200 it is in the inbox; 202 stored, its files still awaited; 410 it came too late; all else refuses it.
+    """
+    if code == 200:
+        return "verified"
+    if 200 <= code < 300:
+        return None
+    return "expired" if code == 410 else "rejected"
+
+
+def event_of_decision(state: State, decision: Decided) -> Event:
+    """What a signed decision of the recipient's means for a dispatch that is in `state` at its sender.
+
+    `pending` is said when the files of a dispatch are verified, and again when its run was interrupted.
+    """
+    if decision == "pending":
+        return "interrupted" if state in ("accepted", "running") else "verified"
+    return "started" if decision == "running" else decision
+
+
+def event_of_result(status: Ended, *, attempt: int) -> Event:
+    """What a signed result means: one that failed before any accept (`attempt` 0) was refused by the machine."""
+    return "rejected" if status == "failed" and not attempt else status
 
 
 def deadline_after_interruption(*, now: int, lifetime: int, deadline: int, earlier_interruptions: int) -> int:

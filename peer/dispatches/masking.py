@@ -13,7 +13,9 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from peer.protocol.documents import Document
 
 SHORTEST_LITERAL: Final = 8
 """Characters of a secret known by its value: a shorter one would be found in any text."""
@@ -143,15 +145,19 @@ class Masker:
             text = self._replaced("password", _ENV_LINE, text)
         return text
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: object) -> object:
         """Return a JSON value with every text in it masked, the names of members included."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.text(str(name)): self.value(inner) for name, inner in value.items()}
+            return self.members(value)
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
         return value
+
+    def members(self, document: Mapping[str, object]) -> Document:
+        """Return a JSON object with every text in it masked."""
+        return {self.text(str(name)): self.value(inner) for name, inner in document.items()}
 
     def content(self, content: bytes) -> bytes | None:
         """Return a file's content masked, or None when it is no text and holds a secret, which nothing can cut out."""

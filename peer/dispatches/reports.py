@@ -6,12 +6,13 @@ everything is checked before it is stored: what is not of its form here would br
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
 from peer.dispatches import payload
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid, TooLarge
 from peer.protocol.statements import FileRef
 
@@ -50,9 +51,9 @@ def check_returned(files: Sequence[FileRef]) -> None:
     payload.check_files(tuple(payload.FileFact(item.name, item.size) for item in files))
 
 
-def too_deep(value: Any) -> bool:
+def too_deep(value: object) -> bool:
     """Say whether objects and arrays are nested deeper than MAX_DEPTH."""
-    level: list[Any] = [value]
+    level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
         if not level:
@@ -60,7 +61,7 @@ def too_deep(value: Any) -> bool:
     return True
 
 
-def _object(what: str, text: str) -> dict[str, Any]:
+def _object(what: str, text: str) -> Document:
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -72,5 +73,7 @@ def _object(what: str, text: str) -> dict[str, Any]:
     return document
 
 
-def _inside(value: Any) -> Any:
-    return value.values() if isinstance(value, dict) else value
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

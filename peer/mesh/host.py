@@ -11,13 +11,14 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 import trio
-from libp2p.abc import INetStream
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.network.stream.exceptions import StreamError
@@ -31,7 +32,7 @@ from multiaddr import Multiaddr
 
 from peer.mesh.dialing import race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
-from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits
+from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable
@@ -55,7 +56,7 @@ class MeshLimits:
     shutdown: float = 3.0
 
 
-class _Host(BasicHost):  # type: ignore[misc]
+class _Host(BasicHost):
     """libp2p's host without what it does by itself: it answers identify and ping, and asks and pushes nothing."""
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
@@ -64,25 +65,25 @@ class _Host(BasicHost):  # type: ignore[misc]
         pass
 
 
-class _Notifee:
+class _Notifee(INotifee):
     """Passes the swarm's connection events on as peer ids."""
 
     def __init__(self, host: MeshHost) -> None:
         self._host = host
 
-    async def connected(self, _network: object, conn: Any) -> None:
+    async def connected(self, _network: INetwork, conn: INetConn) -> None:
         self._host._note_connected(conn.muxed_conn.peer_id.to_base58())
 
-    async def disconnected(self, _network: object, conn: Any) -> None:
+    async def disconnected(self, _network: INetwork, conn: INetConn) -> None:
         self._host._note_disconnected(conn.muxed_conn.peer_id.to_base58())
 
-    async def opened_stream(self, _network: object, _stream: object) -> None: ...
+    async def opened_stream(self, _network: INetwork, _stream: INetStream) -> None: ...
 
-    async def closed_stream(self, _network: object, _stream: object) -> None: ...
+    async def closed_stream(self, _network: INetwork, _stream: INetStream) -> None: ...
 
-    async def listen(self, _network: object, _address: object) -> None: ...
+    async def listen(self, _network: INetwork, _address: Multiaddr) -> None: ...
 
-    async def listen_close(self, _network: object, _address: object) -> None: ...
+    async def listen_close(self, _network: INetwork, _address: Multiaddr) -> None: ...
 
 
 class MeshHost:
@@ -194,7 +195,7 @@ class MeshHost:
         with trio.move_on_after(self._limits.dial):
             won = await race(lambda address: self._swarm.dial_addr(address, wanted), usable(addresses, peer_id))
             for spare in won[1:]:
-                spare.muxed_conn.abort()
+                ours(spare.muxed_conn).abort()
         if not self.connected(peer_id):
             raise Unavailable(
                 f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
@@ -204,7 +205,7 @@ class MeshHost:
     def drop(self, peer_id: str) -> None:
         """End every connection to the peer, now and without a goodbye."""
         for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
-            connection.muxed_conn.abort()
+            ours(connection.muxed_conn).abort()
 
     # --- streams
 
@@ -222,7 +223,7 @@ class MeshHost:
             except StreamEnded:
                 await stream.reset()
 
-        self._host.set_stream_handler(protocol_id, adapted)
+        self._host.set_stream_handler(TProtocol(protocol_id), adapted)
 
     async def open_stream(self, peer_id: str, protocol_id: str) -> Stream:
         """Open a stream on the peer's newest connection.
@@ -254,7 +255,7 @@ class MeshHost:
 
     # --- inside
 
-    def _live(self, peer_id: str) -> list[Any]:
+    def _live(self, peer_id: str) -> list[INetConn]:
         """Connections that can carry a stream, the newest last: after a peer's restart the old one may linger."""
         connections = self._swarm.get_connections(ID.from_base58(peer_id))
         return [each for each in connections if not each.is_closed and each.muxed_conn.is_established]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import trio
 from libp2p.abc import INetStream
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peer.protocol import codec
@@ -34,6 +35,7 @@ class Stream:
     """
 
     def __init__(self, net_stream: INetStream) -> None:
+        assert isinstance(net_stream, NetStream)  # the only kind that a swarm makes
         self._net = net_stream
         self._muxed = net_stream.muxed_stream
         self._deframer = Deframer()

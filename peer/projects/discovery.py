@@ -12,9 +12,11 @@ import stat
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+
+from peer.protocol.documents import Document
 
 MARKERS: Final = (
     ".git", ".hg", ".jj", ".svn", "pyproject.toml", "setup.py", "package.json", "Cargo.toml", "go.mod", "pom.xml",
@@ -197,12 +199,12 @@ _MANIFESTS: Final[dict[str, Callable[[str], tuple[str, str]]]] = {
 }
 
 
-def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+def _table(document: Document, key: str) -> Document:
     value = document.get(key)
     return value if isinstance(value, dict) else {}
 
 
-def _text(document: dict[str, Any], key: str) -> str:
+def _text(document: Document, key: str) -> str:
     value = document.get(key)
     return value[:_MAX_WORDS] if isinstance(value, str) else ""
 

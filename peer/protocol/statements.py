@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from peer.protocol import codec, cose, names
 from peer.protocol import fields as f
@@ -18,6 +18,7 @@ from peer.protocol.codec import Malformed
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import Invalid
 from peer.protocol.fields import Field
+from peer.protocol.outcomes import Decided, Ended
 
 VERSION = 1
 _UPDATE = "update dispatch on both sides"
@@ -91,12 +92,12 @@ FIELDS: dict[str, Field] = {
     "dispatch_id": Field(56, f.ID),
     "dispatch_digest": Field(57, f.DIGEST),
     "attempt": Field(58, f.number(1_000_000)),
-    "decision": Field(59, f.one_of("accepted", "declined", "running", "pending", "expired")),
+    "decision": Field(59, f.one_of(*get_args(Decided))),
     "reason": Field(60, f.text(2_000)),
     "sequence": Field(61, f.number()),
     "previous": Field(62, f.DIGEST),
     "events": Field(63, f.many(f.text(MAX_EVENT_TEXT), MAX_EVENTS)),
-    "status": Field(64, f.one_of("completed", "failed", "cancelled", "declined", "expired")),
+    "status": Field(64, f.one_of(*get_args(Ended))),
     "reply": Field(65, f.text(100_000)),
     "usage": Field(66, f.words(16, f.text(32), f.number())),
     "head": Field(67, f.DIGEST),
@@ -128,11 +129,25 @@ class DeviceStatement(Statement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter(DeviceStatement):
-    """Addressed to one device of one user."""
+class Addressed(DeviceStatement):
+    """Addressed to one device of one user; these travel by courier."""
 
+    priority: ClassVar[int] = 1
+    """Which waiting statement goes first: the one of the lowest number."""
+    ordered_by: ClassVar[str] = ""
+    """The field whose value names the queue that the statement keeps its place in: none overtakes an earlier one."""
     audience_user: str
     audience_device: str
+
+    @property
+    def ordering(self) -> str:
+        """The queue that the statement keeps its place in, "" for none."""
+        return str(getattr(self, self.ordered_by)) if self.ordered_by else ""
+
+    @property
+    def about_dispatch(self) -> str:
+        """The id of the dispatch that the statement is about, "" for none."""
+        return str(getattr(self, "dispatch_id", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +171,12 @@ class Invitation(DeviceStatement):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acceptance(Letter):
+class Acceptance(Addressed):
     """The invited user's device offers an edge. `proof` is the HMAC by the link's secret, empty without a link."""
 
     type_name: ClassVar[str] = "acceptance"
+    priority: ClassVar[int] = 0
+    ordered_by: ClassVar[str] = "edge_id"
     invitation_id: str
     invitation_digest: bytes
     edge_id: str
@@ -169,7 +186,7 @@ class Acceptance(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decline(Letter):
+class Decline(Addressed):
     """The invited user wants no edge."""
 
     type_name: ClassVar[str] = "decline"
@@ -178,20 +195,23 @@ class Decline(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmation(Letter):
+class Confirmation(Addressed):
     """The inviter has the acceptance and pinned its device-set: the edge may become active."""
 
     type_name: ClassVar[str] = "confirmation"
+    priority: ClassVar[int] = 0
+    ordered_by: ClassVar[str] = "edge_id"
     edge_id: str
     acceptance_digest: bytes
     device_set: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatch(Letter):
+class Dispatch(Addressed):
     """One task with its payload; every field is what the sender's person gave, verbatim."""
 
     type_name: ClassVar[str] = "dispatch"
+    ordered_by: ClassVar[str] = "id"
     edge_id: str
     expires: int
     task: str
@@ -203,25 +223,33 @@ class Dispatch(Letter):
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     parent_id: str = ""
 
+    @property
+    def about_dispatch(self) -> str:
+        """Its own id."""
+        return self.id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision(Letter):
+class Decision(Addressed):
     """What the recipient's side decided or what state its machine brought the dispatch to."""
 
     type_name: ClassVar[str] = "decision"
+    ordered_by: ClassVar[str] = "dispatch_id"
     dispatch_id: str
     dispatch_digest: bytes
     attempt: int
-    decision: str
+    decision: Decided
     expires: int = 0
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Events(Letter):
+class Events(Addressed):
     """A batch of a run's trace. `previous` is the SHA-256 of the batch before (of this attempt), or 32 zero bytes."""
 
     type_name: ClassVar[str] = "events"
+    priority: ClassVar[int] = 2
+    ordered_by: ClassVar[str] = "dispatch_id"
     dispatch_id: str
     attempt: int
     sequence: int
@@ -230,14 +258,15 @@ class Events(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result(Letter):
+class Result(Addressed):
     """How a dispatch ended. `head` and `count` close the chain of event batches."""
 
     type_name: ClassVar[str] = "result"
+    ordered_by: ClassVar[str] = "dispatch_id"
     dispatch_id: str
     dispatch_digest: bytes
     attempt: int
-    status: str
+    status: Ended
     head: bytes
     count: int
     reply: str = ""
@@ -250,29 +279,33 @@ class Result(Letter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(Letter):
+class Cancel(Addressed):
     """The sender takes a dispatch back."""
 
     type_name: ClassVar[str] = "cancel"
+    priority: ClassVar[int] = 0
     dispatch_id: str
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeChange(Letter):
+class EdgeChange(Addressed):
     """The trustor changed, paused or resumed an edge."""
 
     type_name: ClassVar[str] = "edge-change"
+    priority: ClassVar[int] = 0
+    ordered_by: ClassVar[str] = "edge_id"
     edge_id: str
     edge_status: str
     scope: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation(Letter):
+class Revocation(Addressed):
     """The trustor ended an edge."""
 
     type_name: ClassVar[str] = "revocation"
+    priority: ClassVar[int] = 0
     edge_id: str
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from peer.context import Context, Effects
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
-from peer.steps import introducing, receiving, sending
+from peer.steps import inviting, receiving, sending
+from peer.steps.effects import PeopleChanged, StopRunsOfEdge
+from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
 from peer.trust import aliases, scopes
 from peer.trust import edges as edge_life
@@ -24,11 +25,9 @@ def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
 
 
 def edit(
-    db: sqlite3.Connection,
-    context: Context,
+    tx: Transaction,
     user_id: str,
     scope: scopes.Scope,
-    effects: Effects,
     *,
     mcp_commands: Mapping[str, str] | None = None,
 ) -> rows.Edge:
@@ -36,25 +35,25 @@ def edit(
 
     `mcp_commands`: of each MCP server in the scope the command to pin, as JSON; None where the servers were not named.
     """
-    edge = granted(db, user_id)
+    edge = granted(tx.db, user_id)
     if mcp_commands is not None:
-        edges.pin_mcp_servers(db, edge.edge_id, mcp_commands)
-    edges.set_scope(db, edge.edge_id, scopes.encode(scope).decode(), context.clock())
-    _tell_change(db, context, edge, edge.status, scope, effects)
-    effects.contacts_changed = True
-    return granted(db, user_id)
+        edges.pin_mcp_servers(tx.db, edge.edge_id, mcp_commands)
+    edges.set_scope(tx.db, edge.edge_id, scopes.encode(scope).decode(), tx.now)
+    _queue_change(tx, edge, edge.status, scope)
+    tx.note(PeopleChanged())
+    return granted(tx.db, user_id)
 
 
-def set_alias(db: sqlite3.Connection, user_id: str, alias: str, effects: Effects) -> None:
+def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
     """Give a contact a local name. Raises NotFound, Conflict when another contact has it."""
-    known = contacts.every(db)
+    known = contacts.every(tx.db)
     if user_id not in {contact.user_id for contact in known}:
         raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
     for contact in known:
         if alias and contact.user_id != user_id and aliases.key(contact.alias) == aliases.key(alias):
             raise Conflict(f"{contact.user_id} is called {contact.alias} already", fix="choose another name")
-    contacts.set_alias(db, user_id, alias)
-    effects.contacts_changed = True
+    contacts.set_alias(tx.db, user_id, alias)
+    tx.note(PeopleChanged())
 
 
 def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge:
@@ -65,115 +64,96 @@ def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge
     return edge
 
 
-def set_paused(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects, *, paused: bool) -> rows.Edge:
+def set_paused(tx: Transaction, user_id: str, *, paused: bool) -> rows.Edge:
     """Pause or resume an edge I granted. Raises NotFound, Conflict."""
-    edge = granted(db, user_id)
+    edge = granted(tx.db, user_id)
     status = edge_life.next_status(edge.status, "pause" if paused else "resume")
-    edges.set_status(db, edge.edge_id, status, context.clock())
-    _tell_change(db, context, edge, status, scopes.decode(edge.scope), effects)
-    return granted(db, user_id)
+    edges.set_status(tx.db, edge.edge_id, status, tx.now)
+    _queue_change(tx, edge, status, scopes.decode(edge.scope))
+    return granted(tx.db, user_id)
 
 
-def revoke(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects) -> rows.Edge:
-    """End an edge I granted: what runs over it is killed, what waits is cancelled, what is undelivered is dropped.
+def revoke(tx: Transaction, user_id: str) -> rows.Edge:
+    """End an edge I granted: what runs over it is stopped, what waits is cancelled, what is undelivered is dropped.
 
     Only the word of the cancellations and of the revocation itself still goes out. Raises NotFound.
     """
-    edge = granted(db, user_id)
+    edge = granted(tx.db, user_id)
     status = edge_life.next_status(edge.status, "revoke")
-    edges.set_status(db, edge.edge_id, status, context.clock())
-    outbox.purge_edge(db, edge.edge_id)
+    edges.set_status(tx.db, edge.edge_id, status, tx.now)
+    outbox.purge_edge(tx.db, edge.edge_id)
     for row in dispatches.in_states(
-        db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id
+        tx.db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id
     ):
-        receiving.cancel(db, context, row, effects, reason="the trust edge was revoked", code=403)
-    for row in dispatches.in_states(db, "received", ("completed", "failed"), edge_id=edge.edge_id):
+        receiving.cancel(tx, row, reason="the trust edge was revoked", code=403)
+    # By edge and not by state: a run must not outlive its edge, whatever is stored of its dispatch.
+    tx.note(StopRunsOfEdge(edge.edge_id))
+    for row in dispatches.in_states(tx.db, "received", ("completed", "failed"), edge_id=edge.edge_id):
         # What the sender has not fetched yet, it no longer gets.
-        dispatches.withhold_returned(db, row.dispatch_id)
-    signed = context.letter(Revocation, edge.user_id, _device_of(db, edge), edge_id=edge.edge_id)
-    outbox.put(
-        db,
-        device=_device_of(db, edge),
-        kind="revocation",
-        raw=signed.raw,
-        now=context.clock(),
-        priority=0,
-        edge_id=edge.edge_id,
-    )
-    effects.wake.add(_device_of(db, edge))
-    effects.contacts_changed = True
-    ended = edges.get(db, edge.edge_id)
+        dispatches.withhold_returned(tx.db, row.dispatch_id)
+    signed = tx.context.sign_for(Revocation, edge.user_id, _device_of(tx.db, edge), edge_id=edge.edge_id)
+    tx.post(signed, edge_id=edge.edge_id)
+    tx.note(PeopleChanged())
+    ended = edges.get(tx.db, edge.edge_id)
     assert ended is not None
     return ended
 
 
-def block(db: sqlite3.Connection, context: Context, user_id: str, effects: Effects) -> None:
+def block(tx: Transaction, user_id: str) -> None:
     """Revoke what I granted this user, drop what waits for them, and refuse what they send from now on.
 
     They are still told of the revocation and of what it cancels; with the last of these their devices are refused too.
     """
-    for device in contacts.devices(db, user_id):
-        outbox.purge_device(db, device.device)
-    edge = edges.current(db, user_id, "incoming")
+    for device in contacts.devices(tx.db, user_id):
+        outbox.purge_device(tx.db, device.device)
+    edge = edges.current(tx.db, user_id, "incoming")
     if edge is not None and edge.status in edges.OPEN:
-        revoke(db, context, user_id, effects)
-    for invitation in invitations.every(db):
+        revoke(tx, user_id)
+    for invitation in invitations.every(tx.db):
         if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
-            introducing.refuse(db, context, invitation, effects)
-    contacts.block(db, user_id, context.clock())
-    effects.contacts_changed = True
+            inviting.refuse(tx, invitation)
+    contacts.block(tx.db, user_id, tx.now)
+    tx.note(PeopleChanged())
 
 
-def on_edge_change(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_edge_change(tx: Transaction, signed: Signed) -> Answer:
     """The trustor of an edge of mine changed, paused or resumed it."""
-    letter: EdgeChange = signed.statement
-    edge = _told_edge(db, letter.edge_id, letter.issuer_user, letter.issuer_device)
+    statement: EdgeChange = signed.statement
+    edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status not in ("active", "paused"):
         return Answer(200, f"the edge had ended: {edge.status}")
-    scopes.decode_summary(letter.scope)
-    edges.set_scope(db, edge.edge_id, letter.scope, context.clock())
-    edges.set_status(db, edge.edge_id, letter.edge_status, context.clock())
-    effects.contacts_changed = True
+    scopes.decode_summary(statement.scope)
+    edges.set_scope(tx.db, edge.edge_id, statement.scope, tx.now)
+    edges.set_status(tx.db, edge.edge_id, statement.edge_status, tx.now)
+    tx.note(PeopleChanged())
     return Answer(200)
 
 
-def on_revocation(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_revocation(tx: Transaction, signed: Signed) -> Answer:
     """The trustor of an edge of mine ended it."""
-    letter: Revocation = signed.statement
-    edge = _told_edge(db, letter.edge_id, letter.issuer_user, letter.issuer_device)
+    statement: Revocation = signed.statement
+    edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status != "revoked":
-        edges.set_status(db, edge.edge_id, "revoked", context.clock())
-        sending.edge_ended(db, context, edge.edge_id, effects)
-        effects.contacts_changed = True
+        edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
+        sending.edge_ended(tx, edge.edge_id)
+        tx.note(PeopleChanged())
     return Answer(200)
 
 
-def _told_edge(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:
+def _edge_named(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:
     edge = edges.get(db, edge_id)
     if edge is None or edge.direction != "outgoing" or edge.user_id != user_id or edge.device != device:
         raise NotFound("no such edge", fix="")
     return edge
 
 
-def _tell_change(
-    db: sqlite3.Connection, context: Context, edge: rows.Edge, status: str, scope: scopes.Scope, effects: Effects
-) -> None:
+def _queue_change(tx: Transaction, edge: rows.Edge, status: str, scope: scopes.Scope) -> None:
     if edge.status == "offered":
         return  # the acceptance on its way tells the scope; a change before its confirmation is told after it
     told = scopes.encode_summary(scopes.summary(scope))
-    device = _device_of(db, edge)
-    signed = context.letter(EdgeChange, edge.user_id, device, edge_id=edge.edge_id, edge_status=status, scope=told)
-    outbox.put(
-        db,
-        device=device,
-        kind="edge-change",
-        raw=signed.raw,
-        now=context.clock(),
-        priority=0,
-        ordering=edge.edge_id,
-        edge_id=edge.edge_id,
-    )
-    effects.wake.add(device)
+    device = _device_of(tx.db, edge)
+    signed = tx.context.sign_for(EdgeChange, edge.user_id, device, edge_id=edge.edge_id, edge_status=status, scope=told)
+    tx.post(signed, edge_id=edge.edge_id)
 
 
 def _device_of(db: sqlite3.Connection, edge: rows.Edge) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, Literal
 
-from peer.context import Context, Effects
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited
+from peer.protocol.outcomes import Ended
 from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
-from peer.store import contacts, dispatches, edges, outbox, rows, trace
+from peer.steps import states
+from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, StopRun
+from peer.steps.transaction import Transaction
+from peer.store import contacts, dispatches, edges, rows, trace
 from peer.trust import scopes
 
 DAY_MS = 86_400_000
@@ -35,16 +38,16 @@ def edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | No
     )
 
 
-def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def take_in(tx: Transaction, signed: Signed) -> Answer:
     """Store a dispatch that arrived. 200: it is in the inbox; 202: its files are still to be fetched."""
     dispatch: Dispatch = signed.statement
-    now = context.clock()
-    buried = dispatches.is_buried(db, dispatch.issuer_device, dispatch.id)
-    admit(dispatch, edge_facts(db, dispatch.edge_id, now), buried=buried, now=now)
-    if dispatches.get(db, dispatch.id) is not None:
+    now = tx.now
+    cancelled = dispatches.has_tombstone(tx.db, dispatch.issuer_device, dispatch.id)
+    admit(dispatch, edge_facts(tx.db, dispatch.edge_id, now), buried=cancelled, now=now)
+    if dispatches.get(tx.db, dispatch.id) is not None:
         raise Conflict("another dispatch has this id", fix="send it again")
     attached = sum(item.size for item in dispatch.files)
-    if attached and dispatches.attached_bytes(db, dispatch.edge_id, now - DAY_MS) + attached > MAX_WAITING_BYTES:
+    if attached and dispatches.attached_bytes(tx.db, dispatch.edge_id, now - DAY_MS) + attached > MAX_WAITING_BYTES:
         raise RateLimited(
             f"the files of this edge's dispatches that wait have {MAX_WAITING_BYTES >> 20:,} MB already",
             fix="send it when some were accepted, or a day later",
@@ -53,7 +56,7 @@ def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: E
     if not dispatch.files:
         state = lifecycle.next_state("recipient", state, "verified")
     dispatches.add(
-        db,
+        tx.db,
         rows.Dispatch(
             dispatch_id=dispatch.id,
             direction="received",
@@ -69,109 +72,102 @@ def take_in(db: sqlite3.Connection, context: Context, signed: Signed, effects: E
             updated=now,
         ),
     )
-    dispatches.add_files(db, dispatch.id, "attachment", dispatch.files, statement=dispatch.id, ready=False)
-    effects.expires = min(effects.expires, dispatch.expires)
-    effects.changed.add(dispatch.id)
+    dispatches.add_files(tx.db, dispatch.id, "attachment", dispatch.files, statement=dispatch.id, ready=False)
+    tx.note(DeadlineSet(dispatch.expires))
+    tx.note(DispatchChanged(dispatch.id))
     if dispatch.files:
-        effects.pull_files = True
+        tx.note(FetchFiles())
         return Answer(202, "stored; its files are still to be fetched")
     return Answer(200, "in the inbox")
 
 
-def files_arrived(db: sqlite3.Connection, context: Context, item: rows.File, effects: Effects) -> None:
+def files_arrived(tx: Transaction, item: rows.File) -> None:
     """Note that a file is here and verified; the last attachment brings its dispatch into the inbox."""
-    left = dispatches.set_ready(db, item)
-    effects.changed.add(item.dispatch_id)
-    row = dispatches.get(db, item.dispatch_id)
+    left = dispatches.set_ready(tx.db, item)
+    tx.note(DispatchChanged(item.dispatch_id))
+    row = dispatches.get(tx.db, item.dispatch_id)
     if left or row is None or row.direction != "received" or row.state != "arriving":
         return
-    _move(db, context, row, "verified", effects)
-    tell(db, context, row, "pending", effects)
+    states.decide(tx, row, "verified")
+    queue_decision(tx, row, "pending")
 
 
-def files_refused(db: sqlite3.Connection, context: Context, item: rows.File, reason: str, effects: Effects) -> None:
+def files_refused(tx: Transaction, item: rows.File, reason: str) -> None:
     """Give up a file that the other side does not, or no longer, serve as promised; with an attachment its dispatch."""
-    row = dispatches.get(db, item.dispatch_id)
-    dispatches.give_up(db, item)
-    effects.changed.add(item.dispatch_id)
+    row = dispatches.get(tx.db, item.dispatch_id)
+    dispatches.give_up(tx.db, item)
+    tx.note(DispatchChanged(item.dispatch_id))
     if row is None or row.direction != "received" or row.state != "arriving":
         return
-    _move(db, context, row, "rejected", effects)
-    dispatches.set_reason(db, row.dispatch_id, code=422, message=f"{item.name}: {reason}", fix="send it again")
-    conclude(db, context, row, "failed", effects, reason=f"the file {item.name} did not arrive: {reason}", code=422)
+    states.decide(tx, row, "rejected")
+    dispatches.set_reason(tx.db, row.dispatch_id, code=422, message=f"{item.name}: {reason}", fix="send it again")
+    queue_result(tx, row, "failed", reason=f"the file {item.name} did not arrive: {reason}", code=422)
 
 
-def accept(
-    db: sqlite3.Connection, context: Context, dispatch_id: str, effects: Effects, *, cwd: str
-) -> tuple[rows.Dispatch, scopes.Scope]:
+def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatch, scopes.Scope]:
     """Decide that a dispatch runs, in `cwd` ('' is an empty workspace); return it as it now is, and its edge's scope.
 
     Edge, state and expiry are checked here, inside the transaction. Raises NotFound, Conflict, Gone, Forbidden.
     """
-    row = received(db, dispatch_id)
-    now = context.clock()
+    row = get_received(tx.db, dispatch_id)
+    now = tx.now
     lifecycle.next_state("recipient", row.state, "accepted")
     if row.expires <= now:
         raise Gone("nothing pending: this dispatch expired before it was accepted")
-    check_edge(edge_facts(db, row.edge_id, now), user_id=row.peer, now=now)
-    _move(db, context, row, "accepted", effects)
+    check_edge(edge_facts(tx.db, row.edge_id, now), user_id=row.peer, now=now)
+    states.decide(tx, row, "accepted")
     attempt = row.attempt + 1
-    dispatches.set_accepted(db, dispatch_id, attempt=attempt, cwd=cwd, decision=b"")
-    accepted = received(db, dispatch_id)
-    signed = tell(db, context, accepted, "accepted", effects)
-    dispatches.set_decision(db, dispatch_id, attempt=attempt, decision=signed.raw)
-    edge = edges.get(db, row.edge_id)
+    dispatches.set_accepted(tx.db, dispatch_id, attempt=attempt, cwd=cwd, decision=b"")
+    accepted = get_received(tx.db, dispatch_id)
+    signed = queue_decision(tx, accepted, "accepted")
+    dispatches.set_decision(tx.db, dispatch_id, attempt=attempt, decision=signed.raw)
+    edge = edges.get(tx.db, row.edge_id)
     assert edge is not None  # check_edge has just looked at it
-    return received(db, dispatch_id), scopes.decode(edge.scope)
+    return get_received(tx.db, dispatch_id), scopes.decode(edge.scope)
 
 
-def decline(db: sqlite3.Connection, context: Context, dispatch_id: str, effects: Effects, *, reason: str) -> None:
-    """Decide that a dispatch does not run. Raises NotFound, Conflict, Gone."""
-    row = received(db, dispatch_id)
-    _move(db, context, row, "declined", effects)
-    dispatches.set_reason(db, dispatch_id, code=0, message=reason, fix="")
-    signed = tell(db, context, row, "declined", effects, reason=reason)
-    dispatches.set_decision(db, dispatch_id, attempt=row.attempt, decision=signed.raw)
+def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
+    """Decide that a dispatch does not run, or not any further: its run is stopped. Raises NotFound, Conflict, Gone."""
+    row = get_received(tx.db, dispatch_id)
+    if row.state in ("accepted", "running"):
+        _stop(tx, row, "declined", reason=reason)
+        return
+    states.decide(tx, row, "declined")
+    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason, fix="")
+    signed = queue_decision(tx, row, "declined", reason=reason)
+    dispatches.set_decision(tx.db, dispatch_id, attempt=row.attempt, decision=signed.raw)
 
 
-def cancel(
-    db: sqlite3.Connection, context: Context, row: rows.Dispatch, effects: Effects, *, reason: str, code: int = 0
-) -> None:
-    """End a received dispatch as cancelled, whoever asked for it; a run of it is killed."""
-    _move(db, context, row, "cancelled", effects)
-    dispatches.set_reason(db, row.dispatch_id, code=code, message=reason, fix="")
-    trace.close_all(db, row.dispatch_id, "cancelled")
-    conclude(db, context, row, "cancelled", effects, reason=reason, code=code)
-    effects.stop_runs[row.dispatch_id] = reason
+def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0) -> None:
+    """End a received dispatch as cancelled, whoever asked for it; a run of it is stopped."""
+    _stop(tx, row, "cancelled", reason=reason, code=code)
 
 
-def on_cancel(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_cancel(tx: Transaction, signed: Signed) -> Answer:
     """The sender takes a dispatch back, also one that has not arrived yet."""
-    letter: Cancel = signed.statement
-    row = dispatches.get(db, letter.dispatch_id)
+    statement: Cancel = signed.statement
+    row = dispatches.get(tx.db, statement.dispatch_id)
     if row is None:
-        dispatches.bury(db, letter.issuer_device, letter.dispatch_id, context.clock())
+        dispatches.add_tombstone(tx.db, statement.issuer_device, statement.dispatch_id, tx.now)
         return Answer(200, "it will not be taken in")
-    if row.direction != "received" or row.device != letter.issuer_device:
+    if row.direction != "received" or row.device != statement.issuer_device:
         raise Forbidden("that dispatch is not of this device", fix="")
     if row.state in lifecycle.FINAL:
         return Answer(200, f"it had ended: {row.state}")
-    cancel(db, context, row, effects, reason=letter.reason or "its sender cancelled it")
+    cancel(tx, row, reason=statement.reason or "its sender cancelled it")
     return Answer(200, "cancelled")
 
 
-def expire(db: sqlite3.Connection, context: Context, row: rows.Dispatch, effects: Effects) -> None:
+def expire(tx: Transaction, row: rows.Dispatch) -> None:
     """End a dispatch whose time passed before it was accepted, on either side."""
-    side: lifecycle.Side = "recipient" if row.direction == "received" else "sender"
-    state = lifecycle.next_state(side, row.state, "expired")
-    dispatches.move(db, row.dispatch_id, state, context.clock())
-    dispatches.set_reason(db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix="")
-    effects.changed.add(row.dispatch_id)
+    states.decide(tx, row, "expired")
+    dispatches.set_reason(tx.db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix="")
+    tx.note(DispatchChanged(row.dispatch_id))
     if row.direction == "received":
-        tell(db, context, row, "expired", effects)
+        queue_decision(tx, row, "expired")
 
 
-def received(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
+def get_received(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
     """Return a received dispatch. Raises NotFound."""
     row = dispatches.get(db, dispatch_id)
     if row is None or row.direction != "received":
@@ -179,12 +175,10 @@ def received(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
     return row
 
 
-def tell(
-    db: sqlite3.Connection, context: Context, row: rows.Dispatch, decision: str, effects: Effects, *, reason: str = ""
-) -> Signed:
+def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason: str = "") -> Signed:
     """Queue the signed word that a dispatch is now `decision`, for its sender."""
-    current = received(db, row.dispatch_id)
-    signed = context.letter(
+    current = get_received(tx.db, row.dispatch_id)
+    signed = tx.context.sign_for(
         Decision,
         row.peer,
         row.device,
@@ -195,24 +189,22 @@ def tell(
         expires=current.expires if decision == "pending" else 0,
         reason=reason[:2_000],
     )
-    _queue(db, row, "decision", signed, context.clock(), effects)
+    _queue(tx, row, "decision", signed, tx.now)
     return signed
 
 
-def conclude(
-    db: sqlite3.Connection,
-    context: Context,
+def queue_result(
+    tx: Transaction,
     row: rows.Dispatch,
-    status: str,
-    effects: Effects,
+    status: Ended,
     *,
     reason: str = "",
     code: int = 0,
-    **content: Any,
+    **content: Any,  # fields of a result; Result's own constructor checks them
 ) -> Signed:
     """Sign, store and queue the result of a dispatch: the chain's head and count as the store has them now."""
-    count, head = trace.head(db, row.dispatch_id, row.attempt)
-    signed = context.letter(
+    count, head = trace.head(tx.db, row.dispatch_id, row.attempt)
+    signed = tx.context.sign_for(
         Result,
         row.peer,
         row.device,
@@ -226,8 +218,8 @@ def conclude(
         code=code,
         **content,
     )
-    dispatches.set_result(db, row.dispatch_id, signed.raw)
-    _queue(db, row, "result", signed, context.clock(), effects)
+    dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
+    _queue(tx, row, "result", signed, tx.now)
     return signed
 
 
@@ -236,23 +228,17 @@ def dispatch_of(row: rows.Dispatch) -> Dispatch:
     return open_as(Dispatch, row.raw)[0]
 
 
-def _queue(db: sqlite3.Connection, row: rows.Dispatch, kind: str, signed: Signed, now: int, effects: Effects) -> None:
-    outbox.put(
-        db,
-        device=row.device,
-        kind=kind,
-        raw=signed.raw,
-        now=now,
-        ordering=row.dispatch_id,
-        edge_id=row.edge_id,
-        dispatch_id=row.dispatch_id,
-    )
-    effects.wake.add(row.device)
-    effects.changed.add(row.dispatch_id)
-
-
-def _move(
-    db: sqlite3.Connection, context: Context, row: rows.Dispatch, event: lifecycle.Event, effects: Effects
+def _stop(
+    tx: Transaction, row: rows.Dispatch, event: Literal["cancelled", "declined"], *, reason: str, code: int = 0
 ) -> None:
-    dispatches.move(db, row.dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())
-    effects.changed.add(row.dispatch_id)
+    """End a dispatch and whatever runs of it. From this step on nothing of that run is stored: see running.current."""
+    states.decide(tx, row, event)
+    dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix="")
+    trace.close_all(tx.db, row.dispatch_id, event)
+    queue_result(tx, row, event, reason=reason, code=code)
+    tx.note(StopRun(row.dispatch_id, reason))
+
+
+def _queue(tx: Transaction, row: rows.Dispatch, kind: str, signed: Signed, now: int) -> None:
+    tx.post(signed, edge_id=row.edge_id)
+    tx.note(DispatchChanged(row.dispatch_id))

@@ -8,33 +8,33 @@ from typing import Any
 
 import msgspec
 
-from peer import mcp_servers
-from peer.context import Context, Effects
 from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
+from peer.machine import mcp_servers
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Invalid
+from peer.protocol.outcomes import Ended
 from peer.protocol.statements import MAX_EVENTS, Events, FileRef
-from peer.steps import receiving
-from peer.store import dispatches, edges, outbox, rows, trace
+from peer.steps import receiving, states
+from peer.steps.effects import DispatchChanged, PeopleChanged
+from peer.steps.transaction import Transaction
+from peer.store import dispatches, edges, rows, trace
 from peer.trust import edges as edge_life
 from peer.trust import scopes
-
-Document = dict[str, Any]
 
 MAX_BATCH_BYTES = 600_000
 MAX_EVENT_BYTES = 200_000
 """UTF-8 bytes of event text in one batch, and in one event of it, so that a statement stays under codec.MAX_BYTES."""
 
 
-def started(db: sqlite3.Connection, context: Context, dispatch_id: str, attempt: int, effects: Effects) -> None:
+def start(tx: Transaction, dispatch_id: str, attempt: int) -> None:
     """Note that the agent runs, inside its proven sandbox."""
-    row = current(db, dispatch_id, attempt)
-    state = lifecycle.next_state("recipient", row.state, "started")
-    dispatches.move(db, dispatch_id, state, context.clock())
-    receiving.tell(db, context, row, "running", effects)
+    row = current(tx.db, dispatch_id, attempt)
+    states.decide(tx, row, "started")
+    receiving.queue_decision(tx, row, "running")
 
 
-def mcp_listed(
+def pin_mcp_tools(
     db: sqlite3.Connection,
     dispatch_id: str,
     attempt: int,
@@ -53,24 +53,22 @@ def mcp_listed(
 
 
 def record(
-    db: sqlite3.Connection,
-    context: Context,
+    tx: Transaction,
     dispatch_id: str,
     attempt: int,
     shown: Sequence[str],
     told: Sequence[str],
-    effects: Effects,
 ) -> None:
     """Keep events (JSON texts), sign them as the next batch of the chain, and queue it for the sender.
 
     `shown` is what this machine's person sees, `told` the same as the sender may see it (redacted where the edge says).
     """
-    row = current(db, dispatch_id, attempt)
-    trace.add_events(db, dispatch_id, attempt, shown)
+    row = current(tx.db, dispatch_id, attempt)
+    trace.add_events(tx.db, dispatch_id, attempt, shown)
     stored = row.trace_bytes
     for batch in _batches(told):
-        count, head = trace.head(db, dispatch_id, attempt)
-        signed = context.letter(
+        count, head = trace.head(tx.db, dispatch_id, attempt)
+        signed = tx.context.sign_for(
             Events,
             row.peer,
             row.device,
@@ -83,49 +81,35 @@ def record(
         if (stored := stored + len(signed.raw)) > reports.TOLD_TRACE_BYTES:
             # The rest of a trace this long stays here: its sender would refuse it.
             break
-        trace.add_batch(db, dispatch_id, attempt, count, signed.raw, signed.digest)
-        outbox.put(
-            db,
-            device=row.device,
-            kind="events",
-            raw=signed.raw,
-            now=context.clock(),
-            priority=2,
-            ordering=dispatch_id,
-            edge_id=row.edge_id,
-            dispatch_id=dispatch_id,
-        )
-        effects.wake.add(row.device)
-    effects.changed.add(dispatch_id)
+        trace.add_batch(tx.db, dispatch_id, attempt, count, signed.raw, signed.digest)
+        tx.post(signed, edge_id=row.edge_id)
+    tx.note(DispatchChanged(dispatch_id))
 
 
-def still_permitted(db: sqlite3.Connection, context: Context, dispatch_id: str, attempt: int) -> DispatchError | None:
+def still_permitted(db: sqlite3.Connection, now: int, dispatch_id: str, attempt: int) -> DispatchError | None:
     """Return why a run may make no more calls, or None: its edge and its state are looked at anew at every call."""
     try:
         row = current(db, dispatch_id, attempt)
-        now = context.clock()
         check_edge(receiving.edge_facts(db, row.edge_id, now), user_id=row.peer, now=now)
     except DispatchError as error:
         return error
     return None
 
 
-def ask(db: sqlite3.Connection, context: Context, item: rows.Approval, effects: Effects) -> None:
+def ask(tx: Transaction, item: rows.Approval) -> None:
     """Keep a call that waits for a person. Raises Conflict when this run asked about a call of this id before."""
-    current(db, item.dispatch_id, item.attempt)
-    known = trace.approval(db, item.dispatch_id, item.request_id)
+    current(tx.db, item.dispatch_id, item.attempt)
+    known = trace.approval(tx.db, item.dispatch_id, item.request_id)
     if known is not None and known.attempt == item.attempt:
         raise Conflict(f"the agent asked twice about the call {item.request_id}")
-    trace.ask(db, item)
-    effects.changed.add(item.dispatch_id)
+    trace.ask(tx.db, item)
+    tx.note(DispatchChanged(item.dispatch_id))
 
 
 def answer(
-    db: sqlite3.Connection,
-    context: Context,
+    tx: Transaction,
     dispatch_id: str,
     request_id: str,
-    effects: Effects,
     *,
     allow: bool,
     grant: str,
@@ -138,31 +122,31 @@ def answer(
     chosen. Raises Conflict (`nothing pending: …`), Invalid for a rule that was not offered, and Forbidden when the edge
     has gone since.
     """
-    asked = trace.approval(db, dispatch_id, request_id)
+    asked = trace.approval(tx.db, dispatch_id, request_id)
     if asked is None:
         raise Conflict(f"nothing pending: no tool call {request_id} of that dispatch was asked about")
     if asked.outcome:
         raise Conflict(f"nothing pending: that tool call was already {asked.outcome}")
-    now = context.clock()
+    now = tx.now
     chosen = _chosen_rule(asked, grant, rule) if allow else None
     if allow:
         if now > asked.deadline:
             raise Conflict("nothing pending: nobody answered in time, so that tool call was denied")
-        if error := still_permitted(db, context, dispatch_id, asked.attempt):
+        if error := still_permitted(tx.db, now, dispatch_id, asked.attempt):
             raise error
     text = msgspec.json.encode({"allow": allow, "grant": grant, "note": note, "at": now}).decode()
-    if not trace.close(db, dispatch_id, request_id, "allowed" if allow else "denied", text):
+    if not trace.close(tx.db, dispatch_id, request_id, "allowed" if allow else "denied", text):
         raise Conflict("nothing pending: that tool call was already decided")
     if allow and grant == "always":
         if chosen is None:
             raise Conflict("this call cannot be allowed always", fix="allow it once or for this session")
-        _store_rule(db, current(db, dispatch_id, asked.attempt).edge_id, chosen, now)
-        effects.contacts_changed = True
+        _store_rule(tx.db, current(tx.db, dispatch_id, asked.attempt).edge_id, chosen, now)
+        tx.note(PeopleChanged())
     if allow and (pin := msgspec.json.decode(asked.call).get("mcp_pin")):
         # The person was shown that this tool is new or another: from now on it is the one they granted.
         _, server, tool = str(msgspec.json.decode(asked.call)["tool"]).split("__", 2)
-        edges.pin_tool(db, current(db, dispatch_id, asked.attempt).edge_id, server, tool, pin)
-    effects.changed.add(dispatch_id)
+        edges.pin_tool(tx.db, current(tx.db, dispatch_id, asked.attempt).edge_id, server, tool, pin)
+    tx.note(DispatchChanged(dispatch_id))
     return asked, chosen
 
 
@@ -189,69 +173,63 @@ def _store_rule(db: sqlite3.Connection, edge_id: str, chosen: Document, now: int
     edges.add_rule(db, edge_id, rule.tool, rule.pattern, rule.reach, now)
 
 
-def unanswered(db: sqlite3.Connection, dispatch_id: str, request_id: str, effects: Effects) -> None:
+def close_unanswered(tx: Transaction, dispatch_id: str, request_id: str) -> None:
     """Note that nobody answered in time."""
-    trace.close(db, dispatch_id, request_id, "unanswered", "")
-    effects.changed.add(dispatch_id)
+    trace.close(tx.db, dispatch_id, request_id, "unanswered", "")
+    tx.note(DispatchChanged(dispatch_id))
 
 
 def finish(
-    db: sqlite3.Connection,
-    context: Context,
+    tx: Transaction,
     dispatch_id: str,
     attempt: int,
-    status: str,
-    effects: Effects,
+    status: Ended,
     *,
     files: Sequence[FileRef] = (),
     own_reason: str = "",
-    **content: Any,
+    **content: Any,  # fields of a result; Result's own constructor checks them
 ) -> None:
     """End a run with its signed result: status, reply, files, usage, scope, sandbox, reason, code.
 
     `own_reason` is what this machine's person reads where it may not be told to the sender.
     """
-    row = current(db, dispatch_id, attempt)
-    event: lifecycle.Event = status  # type: ignore[assignment]  # a status of the frames is an event of the table
-    if status == "declined" and row.state == "accepted":
-        event = "cancelled"
-    dispatches.move(db, dispatch_id, lifecycle.next_state("recipient", row.state, event), context.clock())
+    row = current(tx.db, dispatch_id, attempt)
+    states.decide(tx, row, status)
     dispatches.set_reason(
-        db,
+        tx.db,
         dispatch_id,
         code=content.get("code", 0),
         message=own_reason or content.get("reason", ""),
         fix=content.pop("fix", ""),
     )
-    trace.close_all(db, dispatch_id, "ended")
-    signed = receiving.conclude(db, context, row, event, effects, files=tuple(files), **content)
-    dispatches.add_files(db, dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
+    trace.close_all(tx.db, dispatch_id, "ended")
+    signed = receiving.queue_result(tx, row, status, files=tuple(files), **content)
+    dispatches.add_files(tx.db, dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
 
 
-def interrupt_all(db: sqlite3.Connection, context: Context, effects: Effects) -> list[str]:
+def interrupt_all(tx: Transaction) -> list[str]:
     """Put every run that a stopped daemon left behind back into the inbox; return their ids. At start only."""
-    interrupted = dispatches.in_states(db, "received", ("accepted", "running"))
+    interrupted = dispatches.in_states(tx.db, "received", ("accepted", "running"))
     for row in interrupted:
         dispatch = receiving.dispatch_of(row)
-        now = context.clock()
+        now = tx.now
         expires = lifecycle.deadline_after_interruption(
             now=now,
             lifetime=dispatch.expires - dispatch.created,
             deadline=row.expires,
             earlier_interruptions=row.interrupted,
         )
-        state = lifecycle.next_state("recipient", row.state, "interrupted")
-        dispatches.move(db, row.dispatch_id, state, now)
-        dispatches.set_interrupted(db, row.dispatch_id, expires)
-        trace.close_all(db, row.dispatch_id, "interrupted")
+        states.decide(tx, row, "interrupted")
+        dispatches.set_interrupted(tx.db, row.dispatch_id, expires)
+        trace.close_all(tx.db, row.dispatch_id, "interrupted")
         trace.add_events(
-            db,
+            tx.db,
             row.dispatch_id,
             row.attempt,
             ['{"kind":"status","status":"interrupted","detail":"the daemon stopped; accept it again to run it"}'],
         )
-        receiving.tell(db, context, row, "pending", effects, reason="the run was interrupted")
-    trace.close_all(db, None, "interrupted")
+        receiving.queue_decision(tx, row, "pending", reason="the run was interrupted")
+    trace.close_all(tx.db, None, "interrupted")
     return [row.dispatch_id for row in interrupted]
 
 
@@ -264,7 +242,7 @@ def scope_of(db: sqlite3.Connection, edge_id: str) -> tuple[scopes.Scope, list[r
 
 def current(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> rows.Dispatch:
     """Return the dispatch if this attempt of it is still the one that runs. Raises Conflict."""
-    row = receiving.received(db, dispatch_id)
+    row = receiving.get_received(db, dispatch_id)
     if row.attempt != attempt or row.state not in ("accepted", "running"):
         raise Conflict(f"nothing pending: this run ended, its dispatch is {row.state}")
     return row

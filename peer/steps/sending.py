@@ -5,24 +5,17 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 
-from peer.context import Context, Effects
 from peer.dispatches import lifecycle, payload, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, FileRef, Result, Signed
+from peer.steps import states
+from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
+from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
 from peer.trust import edges as edge_life
 from peer.trust import scopes
-
-DECISIONS: dict[str, lifecycle.Event] = {
-    "pending": "verified",
-    "accepted": "accepted",
-    "running": "started",
-    "declined": "declined",
-    "expired": "expired",
-}
-"""What a decision means in the sender's table; `pending` of a run that had begun means that it was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +46,18 @@ def edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
     return edge
 
 
-def compose(db: sqlite3.Connection, context: Context, draft: Draft, effects: Effects) -> rows.Dispatch:
+def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
     """Sign a dispatch, store it and queue it. Raises Forbidden, with nothing stored, where no edge permits it."""
-    now = context.clock()
-    edge = edge_to(db, draft.recipient, now)
+    now = tx.now
+    edge = edge_to(tx.db, draft.recipient, now)
     if draft.device and draft.device != edge.device:
         raise Invalid(
             f"{draft.recipient} accepts your dispatches on one device, and that is another one",
             fix="leave out --device",
         )
-    if draft.parent_id and dispatches.get(db, draft.parent_id) is None:
+    if draft.parent_id and dispatches.get(tx.db, draft.parent_id) is None:
         raise NotFound(f"no dispatch {draft.parent_id} to refer to")
-    signed = context.letter(
+    signed = tx.context.sign_for(
         Dispatch,
         edge.user_id,
         edge.device,
@@ -95,137 +88,102 @@ def compose(db: sqlite3.Connection, context: Context, draft: Draft, effects: Eff
         expires=dispatch.expires,
         updated=now,
     )
-    dispatches.add(db, row)
-    dispatches.add_files(db, dispatch.id, "attachment", draft.files, statement=dispatch.id, ready=True)
-    outbox.put(
-        db,
-        device=edge.device,
-        kind="dispatch",
-        raw=signed.raw,
-        now=now,
-        ordering=dispatch.id,
-        edge_id=edge.edge_id,
-        dispatch_id=dispatch.id,
-    )
-    effects.wake.add(edge.device)
-    effects.changed.add(dispatch.id)
-    effects.expires = min(effects.expires, dispatch.expires)
+    dispatches.add(tx.db, row)
+    dispatches.add_files(tx.db, dispatch.id, "attachment", draft.files, statement=dispatch.id, ready=True)
+    tx.post(signed, edge_id=edge.edge_id)
+    tx.note(DispatchChanged(dispatch.id))
+    tx.note(DeadlineSet(dispatch.expires))
     return row
 
 
-def cancel(db: sqlite3.Connection, context: Context, dispatch_id: str, effects: Effects, *, reason: str) -> None:
+def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     """Take a dispatch back. Raises NotFound, Conflict, Gone."""
-    row = sent(db, dispatch_id)
-    if row.state in ("cancelled", "expired"):
-        raise Conflict(f"nothing pending: this dispatch is already {row.state}")
-    _move(db, context, row, "cancelled", effects)
-    dispatches.set_reason(db, dispatch_id, code=0, message=reason or "you cancelled it", fix="")
-    outbox.purge_dispatch(db, dispatch_id)
+    row = get_sent(tx.db, dispatch_id)
+    states.decide(tx, row, "cancelled")
+    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason or "you cancelled it", fix="")
+    outbox.purge_dispatch(tx.db, dispatch_id)
     # Also when nothing was delivered as far as we know: the dispatch may be on the wire this very moment.
-    signed = context.letter(Cancel, row.peer, row.device, dispatch_id=dispatch_id, reason=reason)
-    outbox.put(
-        db,
-        device=row.device,
-        kind="cancel",
-        raw=signed.raw,
-        now=context.clock(),
-        priority=0,
-        edge_id=row.edge_id,
-        dispatch_id=dispatch_id,
-    )
-    effects.wake.add(row.device)
+    signed = tx.context.sign_for(Cancel, row.peer, row.device, dispatch_id=dispatch_id, reason=reason)
+    tx.post(signed, edge_id=row.edge_id)
 
 
-def answered(db: sqlite3.Connection, context: Context, item: rows.Outgoing, answer: Answer, effects: Effects) -> None:
+def on_acknowledged(tx: Transaction, item: rows.Outgoing, answer: Answer) -> None:
     """The other machine answered a statement of ours for good."""
-    outbox.drop(db, item.n)
-    device = contacts.device(db, item.device)
-    if device is not None and contacts.is_blocked(db, device.user_id):
-        effects.contacts_changed = True  # that may have been the last word they were owed
+    outbox.drop(tx.db, item.n)
+    device = contacts.device(tx.db, item.device)
+    if device is not None and contacts.is_blocked(tx.db, device.user_id):
+        tx.note(PeopleChanged())  # that may have been the last word they were owed
     if item.kind == "acceptance" and not answer.taken:
-        edges.decline_offer(db, item.edge_id, context.clock())
-        effects.contacts_changed = True
-    row = dispatches.get(db, item.dispatch_id) if item.kind == "dispatch" else None
-    if row is None or row.state not in ("queued", "expired"):
+        edges.decline_offer(tx.db, item.edge_id, tx.now)
+        tx.note(PeopleChanged())
+    row = dispatches.get(tx.db, item.dispatch_id) if item.kind == "dispatch" else None
+    event = lifecycle.event_of_acknowledgement(answer.code)
+    if row is None or event is None:
         return
-    if answer.code == 200:
-        if row.state == "queued":
-            _move(db, context, row, "verified", effects)
-    elif answer.code == 410:
-        _move(db, context, row, "expired", effects)
-        dispatches.set_reason(db, row.dispatch_id, code=410, message=answer.message, fix=answer.fix)
-    elif not answer.taken:
-        _move(db, context, row, "rejected", effects)
-        dispatches.set_reason(db, row.dispatch_id, code=answer.code, message=answer.message, fix=answer.fix)
+    if states.learn(tx, row, event) in ("rejected", "expired") and not answer.taken:
+        dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=answer.message, fix=answer.fix)
 
 
-def on_decision(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_decision(tx: Transaction, signed: Signed) -> Answer:
     """The recipient's side decided, began, interrupted or let expire."""
-    letter: Decision = signed.statement
-    row = _of_letter(db, letter.dispatch_id, letter.issuer_device, letter.dispatch_digest)
-    event = DECISIONS[letter.decision]
-    if event == "verified" and row.state in ("accepted", "running"):
-        event = "interrupted"
-    if not lifecycle.allows("sender", row.state, event):
-        return Answer(200, f"it had ended here: {row.state}")
-    _move(db, context, row, event, effects)
-    if letter.decision in ("accepted", "declined"):
-        dispatches.set_decision(db, row.dispatch_id, attempt=letter.attempt, decision=signed.raw)
-    if letter.decision == "pending" and letter.expires:
+    statement: Decision = signed.statement
+    row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
+    if states.learn(tx, row, lifecycle.event_of_decision(row.state, statement.decision)) is None:
+        return Answer(200, f"it is {row.state} here")
+    if statement.decision in ("accepted", "declined"):
+        dispatches.set_decision(tx.db, row.dispatch_id, attempt=statement.attempt, decision=signed.raw)
+    if statement.decision == "pending" and statement.expires:
         # As told, but never further off than a dispatch may live: the other machine writes this number as it pleases.
-        latest = context.clock() + payload.MAX_LIFETIME_SECONDS * 1000 + CLOCK_SKEW_MS
-        expires = min(letter.expires, latest)
-        dispatches.set_expires(db, row.dispatch_id, expires)
-        effects.expires = min(effects.expires, expires)
-    if letter.decision in ("declined", "expired") and letter.reason:
-        dispatches.set_reason(db, row.dispatch_id, code=0, message=letter.reason, fix="")
+        latest = tx.now + payload.MAX_LIFETIME_SECONDS * 1000 + CLOCK_SKEW_MS
+        expires = min(statement.expires, latest)
+        dispatches.set_expires(tx.db, row.dispatch_id, expires)
+        tx.note(DeadlineSet(expires))
+    if statement.decision in ("declined", "expired") and statement.reason:
+        dispatches.set_reason(tx.db, row.dispatch_id, code=0, message=statement.reason, fix="")
     return Answer(200)
 
 
-def on_events(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_events(tx: Transaction, signed: Signed) -> Answer:
     """A batch of the run's trace: kept if it continues the chain. Raises Conflict, Invalid, TooLarge."""
-    letter: Events = signed.statement
-    row = _of_letter(db, letter.dispatch_id, letter.issuer_device, None)
+    statement: Events = signed.statement
+    row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
     if row.result or row.state in ("completed", "failed", "declined", "rejected"):
         raise Conflict(f"that dispatch has ended here: {row.state}", fix="")
-    count, head = trace.head(db, letter.dispatch_id, letter.attempt)
-    if letter.sequence != count or letter.previous != head:
+    count, head = trace.head(tx.db, statement.dispatch_id, statement.attempt)
+    if statement.sequence != count or statement.previous != head:
         raise Conflict("the batch does not continue the chain of events", fix="")
     reports.check_room(row.trace_bytes, len(signed.raw))
-    reports.check_events(letter.events)
-    trace.add_batch(db, row.dispatch_id, letter.attempt, count, signed.raw, signed.digest)
-    trace.add_events(db, row.dispatch_id, letter.attempt, letter.events)
-    effects.changed.add(row.dispatch_id)
+    reports.check_events(statement.events)
+    trace.add_batch(tx.db, row.dispatch_id, statement.attempt, count, signed.raw, signed.digest)
+    trace.add_events(tx.db, row.dispatch_id, statement.attempt, statement.events)
+    tx.note(DispatchChanged(row.dispatch_id))
     return Answer(200)
 
 
-def on_result(db: sqlite3.Connection, context: Context, signed: Signed, effects: Effects) -> Answer:
+def on_result(tx: Transaction, signed: Signed) -> Answer:
     """How the dispatch ended. Raises Conflict, Invalid, TooLarge."""
-    letter: Result = signed.statement
-    row = _of_letter(db, letter.dispatch_id, letter.issuer_device, letter.dispatch_digest)
+    statement: Result = signed.statement
+    row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
     if row.result:
         return Answer(200, "it had a result")
-    reports.check_returned(letter.files)
-    reports.check_facts("the sandbox", letter.sandbox)
-    reports.check_facts("the scope", letter.scope)
-    ended: lifecycle.Event = letter.status  # type: ignore[assignment]  # its form allows only events of the table
-    if ended == "failed" and not letter.attempt:
-        ended = "rejected"  # it never came as far as a person: the other machine could not take it in
-    if not lifecycle.allows("sender", row.state, ended):
-        _catch_up(db, context, row, letter, effects)
-        row = sent(db, letter.dispatch_id)
-    if not lifecycle.allows("sender", row.state, ended):
-        return Answer(200, f"it had ended here: {row.state}")
-    _move(db, context, row, ended, effects)
-    dispatches.set_result(db, row.dispatch_id, signed.raw)
-    dispatches.set_reason(db, row.dispatch_id, code=letter.code, message=letter.reason, fix="")
-    dispatches.add_files(db, row.dispatch_id, "returned", letter.files, statement=letter.id, ready=False)
-    effects.pull_files = effects.pull_files or bool(letter.files)
-    effects.changed.add(row.dispatch_id)
+    reports.check_returned(statement.files)
+    reports.check_facts("the sandbox", statement.sandbox)
+    reports.check_facts("the scope", statement.scope)
+    if row.attempt < statement.attempt and statement.status != "cancelled":
+        # A revocation drops an acceptance that is still queued, and then the result alone says that it was cancelled.
+        raise Conflict("no decision said that this attempt was accepted", fix="")
+    if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
+        return Answer(200, f"it is {row.state} here")
+    dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
+    dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix="")
+    dispatches.add_files(tx.db, row.dispatch_id, "returned", statement.files, statement=statement.id, ready=False)
+    if statement.files:
+        tx.note(FetchFiles())
+    tx.note(DispatchChanged(row.dispatch_id))
     return Answer(200)
 
 
-def sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
+def get_sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
     """Return a dispatch that I sent. Raises NotFound."""
     row = dispatches.get(db, dispatch_id)
     if row is None or row.direction != "sent":
@@ -233,29 +191,22 @@ def sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
     return row
 
 
-def edge_ended(db: sqlite3.Connection, context: Context, edge_id: str, effects: Effects) -> None:
+def edge_ended(tx: Transaction, edge_id: str) -> None:
     """Give up what was to go out, and what was to be fetched, over an edge that its trustor revoked."""
-    for row in dispatches.in_states(db, "sent", ("queued",), edge_id=edge_id):
-        _move(db, context, row, "rejected", effects)
+    for row in dispatches.in_states(tx.db, "sent", ("queued",), edge_id=edge_id):
+        states.decide(tx, row, "rejected")
         dispatches.set_reason(
-            db,
+            tx.db,
             row.dispatch_id,
             code=403,
             message=f"{row.peer} revoked your trust edge",
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
-    dispatches.give_up_returned(db, edge_id)
-    outbox.purge_edge(db, edge_id)
+    dispatches.give_up_returned(tx.db, edge_id)
+    outbox.purge_edge(tx.db, edge_id)
 
 
-def _catch_up(db: sqlite3.Connection, context: Context, row: rows.Dispatch, letter: Result, effects: Effects) -> None:
-    # A result implies the accept that came before it; where that word was lost with the sender's store restored from
-    # a backup, the result alone must still end the dispatch.
-    if letter.attempt and lifecycle.allows("sender", row.state, "accepted"):
-        _move(db, context, row, "accepted", effects)
-
-
-def _of_letter(db: sqlite3.Connection, dispatch_id: str, device: str, digest: bytes | None) -> rows.Dispatch:
+def _dispatch_of(db: sqlite3.Connection, dispatch_id: str, device: str, digest: bytes | None) -> rows.Dispatch:
     row = dispatches.get(db, dispatch_id)
     if row is None or row.direction != "sent" or row.device != device:
         raise NotFound("that dispatch was not sent to this device", fix="")
@@ -264,11 +215,3 @@ def _of_letter(db: sqlite3.Connection, dispatch_id: str, device: str, digest: by
     if contacts.is_blocked(db, row.peer):
         raise Forbidden("blocked", fix="")
     return row
-
-
-def _move(
-    db: sqlite3.Connection, context: Context, row: rows.Dispatch, event: lifecycle.Event, effects: Effects
-) -> None:
-    state = lifecycle.next_state("sender", row.state, event)
-    dispatches.move(db, row.dispatch_id, state, context.clock())
-    effects.changed.add(row.dispatch_id)

@@ -6,8 +6,11 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from peer.protocol import names
+from peer.protocol.errors import NotFound
 from peer.protocol.statements import DeviceSet
 from peer.store.rows import Contact, ContactDevice, all_of, one
+from peer.trust import aliases
 
 
 def get(db: sqlite3.Connection, user_id: str) -> Contact | None:
@@ -18,6 +21,16 @@ def get(db: sqlite3.Connection, user_id: str) -> Contact | None:
 def every(db: sqlite3.Connection) -> list[Contact]:
     """Return all contacts by user id."""
     return all_of(Contact, db.execute("SELECT * FROM contacts ORDER BY user_id").fetchall())
+
+
+def user_named(db: sqlite3.Connection, name: str) -> str:
+    """Return the user id that an e-mail address or a contact's alias means. Raises Invalid, NotFound."""
+    if "@" in name:
+        return names.user_id(name)
+    for contact in every(db):
+        if contact.alias and aliases.key(contact.alias) == aliases.key(name):
+            return contact.user_id
+    raise NotFound(f"no contact is called {name!r}", fix="name them by their e-mail address: `dispatch contacts`")
 
 
 def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: bool, now: int) -> None:

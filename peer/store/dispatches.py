@@ -102,7 +102,7 @@ def set_expires(db: sqlite3.Connection, dispatch_id: str, expires: int) -> None:
     db.execute("UPDATE dispatches SET expires = ? WHERE dispatch_id = ?", (expires, dispatch_id))
 
 
-def bury(db: sqlite3.Connection, device: str, dispatch_id: str, now: int) -> None:
+def add_tombstone(db: sqlite3.Connection, device: str, dispatch_id: str, now: int) -> None:
     """Remember that a dispatch was cancelled before it came."""
     db.execute(
         "INSERT INTO tombstones (device, dispatch_id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -110,7 +110,7 @@ def bury(db: sqlite3.Connection, device: str, dispatch_id: str, now: int) -> Non
     )
 
 
-def is_buried(db: sqlite3.Connection, device: str, dispatch_id: str) -> bool:
+def has_tombstone(db: sqlite3.Connection, device: str, dispatch_id: str) -> bool:
     """Say whether a dispatch was cancelled before it came."""
     found = db.execute("SELECT 1 FROM tombstones WHERE device = ? AND dispatch_id = ?", (device, dispatch_id))
     return found.fetchone() is not None

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from typing import Any, Final
+from typing import Final
 
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Invalid
 from peer.protocol.statements import Result, open_as
 from peer.store.lists import LISTED_TASK, Listed, dispatch_row
-
-Document = dict[str, Any]
 
 MAX_QUERY: Final = 200
 MAX_WORDS: Final = 12
@@ -80,7 +79,7 @@ def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int,
     typed = words(query)
     if query.strip() and not typed:
         return {"dispatches": [], "more": False}
-    wheres, values = ["d.state != 'arriving'"], list[Any]()
+    wheres, values = ["d.state != 'arriving'"], list[object]()
     columns = ", ".join(f"d.{name}" for name in Listed._fields).replace(
         "d.task,", f"substr(d.task, 1, {LISTED_TASK + 1}),"
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from peer.protocol.documents import Document
 
 if TYPE_CHECKING:
     from peer.store.rows import Dispatch
 
-Document = dict[str, Any]
 
 LISTED_TASK = 2_000
 """Characters of a task in a list. Whole tasks made a page of 500 a 300 MB document, which nobody could read."""

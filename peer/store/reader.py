@@ -12,17 +12,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, NotFound
-from peer.state_folder import StateFolder, read_private
 from peer.store import connection, lists
 
 if TYPE_CHECKING:
     from peer.store.views import Live
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 _PLAIN_ADDRESS = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+")
 
@@ -36,7 +36,7 @@ class Reader:
 
     def whoami(self) -> Document:
         """Return what `GET /v1/whoami` returns, as far as it is known without a daemon."""
-        from peer import identity, settings
+        from peer.machine import identity, settings
         from peer.trust import fingerprints
 
         who, chosen = identity.load(self._folder), settings.resolve(self._folder)
@@ -98,7 +98,7 @@ def open_reader(folder: StateFolder) -> Iterator[Reader]:
 
 
 def _owner(folder: StateFolder) -> str:
-    """Return who signed in on this machine, '' for nobody. Raises what peer.settings does for a broken config.json."""
+    """Return who signed in on this machine, '' for nobody. Raises what the settings do for a broken config.json."""
     # Importing the settings takes as long as all else that a list does: a plain address is taken as it is.
     try:
         document = json.loads(read_private(folder.config))
@@ -107,7 +107,7 @@ def _owner(folder: StateFolder) -> str:
     email = document.get("email") if isinstance(document, dict) else None
     if isinstance(email, str) and _PLAIN_ADDRESS.fullmatch(email):
         return email
-    from peer import settings
+    from peer.machine import settings
 
     return settings.load(folder).email
 

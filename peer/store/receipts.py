@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import Result, open_as
-from peer.state_folder import StateFolder
 from peer.store import connection, contacts, dispatches, trace
 from peer.trust.receipts import Receipt
 

@@ -10,11 +10,11 @@ import shlex
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from peer.dispatches.masking import Masker
+from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
@@ -22,8 +22,6 @@ from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edges as edge_life
 from peer.trust import fingerprints, scopes
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from peer.protocol.documents import Document
 from peer.protocol.errors import Forbidden, Invalid
 from peer.trust import own_names, scopes
 from peer.trust.scopes import Scope
@@ -89,7 +90,7 @@ def edit(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | st
 
 
 def _with(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
-    changes: dict[str, Any] = {}
+    changes: Document = {}
     if chosen.tools is not UNSET:
         changes["tools"] = parse_tools(chosen.tools)
     if chosen.mcp_servers is not UNSET:

@@ -28,7 +28,8 @@ class Item(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> Kind:
         """Whether it grants as it says, asks for more, or declines."""
-        return {CUSTOM: "custom", DECLINE: "decline"}.get(self.number, "grant")  # type: ignore[return-value]
+        kinds: dict[int, Kind] = {CUSTOM: "custom", DECLINE: "decline"}
+        return kinds.get(self.number, "grant")
 
 
 def heading(inviter: str) -> str:

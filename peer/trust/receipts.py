@@ -16,12 +16,12 @@ from typing import Final, TypeVar
 from peer.protocol import codec
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 from peer.protocol.statements import (
+    Addressed,
     Decision,
     DeviceSet,
     DeviceStatement,
     Dispatch,
     Events,
-    Letter,
     Result,
     Signed,
     Statement,
@@ -144,7 +144,7 @@ def _check_device(part: str, statement: DeviceStatement, whose: str, devices: De
         raise Altered(f"the device that signed the {part} is not in the {whose}'s device-set")
 
 
-def _check_parties(part: str, letter: Letter, dispatch: Dispatch, result: Result) -> None:
+def _check_parties(part: str, letter: Addressed, dispatch: Dispatch, result: Result) -> None:
     if (letter.issuer_user, letter.issuer_device) != (result.issuer_user, result.issuer_device):
         raise Altered(f"the {part} is by another device than the result")
     if (letter.audience_user, letter.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):

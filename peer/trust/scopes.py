@@ -4,7 +4,7 @@ A scope lives in the trustor's store and nowhere else; `summary` is the part of 
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -213,7 +213,7 @@ def ordered(tools: Iterable[str]) -> tuple[str, ...]:
     return tuple(tool for tool in TOOLS if tool in named)
 
 
-def _check_tools(tools: tuple[Any, ...]) -> None:
+def _check_tools(tools: tuple[str, ...]) -> None:
     if not tools:
         raise Invalid("the scope has no tools", fix=f"grant at least one of {', '.join(TOOLS)}")
     if tools != ordered(tools):

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from peer import identity
-from peer.context import Context
+from peer.machine import identity
 from peer.protocol.statements import Dispatch
+from peer.steps.context import Context
 from peer.store import connection, dispatches, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store

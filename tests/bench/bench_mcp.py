@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from peer.client import Client
+from peer.client.blocking import Client
 from tests.bench._pair import pair
 from tests.bench._table import Line, ms, p50, show
 from tests.mcp_plugin.hosts import raw

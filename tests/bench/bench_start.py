@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from peer.client import Client, DaemonUnreachable
+from peer.client.blocking import Client, DaemonUnreachable
 from tests.bench._pair import fill, pair
 from tests.bench._table import Line, ms, p50, show
 from tests.system.world import Person

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from cli.main import run
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
 
 
@@ -98,6 +98,6 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return {"status": "revoked", "trust_link_id": "t"}
 
     monkeypatch.setattr("peer.store.reader.open_reader", open_reader)
-    monkeypatch.setattr("peer.offline.revoke", revoke)
+    monkeypatch.setattr("peer.programs.offline_revoke.revoke", revoke)
     cli.folder.write_private(cli.folder.store, b"")
     return answers

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 
 TOKEN = "local-token-of-the-fake"
 

@@ -17,11 +17,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.async_client import AsyncClient
-from peer.client import Client, DaemonUnreachable, EventStream, Interrupted, find_daemon
-from peer.loopback import EndedEarly, EventParser, Response
+from peer.client.blocking import Client, DaemonUnreachable, EventStream, Interrupted, find_daemon
+from peer.client.http import EndedEarly, EventParser, Response
+from peer.client.on_trio import AsyncClient
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Internal, NotFound
-from peer.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, Stream, running
 
 ID = "0198c0de-1111-7222-8333-4444abcd5555"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from peer.broker.signin import Prompt, SignedIn
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Unauthorized, Unavailable
-from peer.signin import Prompt, SignedIn
-from peer.state_folder import StateFolder
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, edge, row
 from tests.cli.fake_api import FakeApi
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class SignIn:
-    """Plays peer.signin: what it was called with, and what it raises."""
+    """Plays peer.broker.signin: what it was called with, and what it raises."""
 
     def __init__(self) -> None:
         self.called: list[Any] = []
@@ -53,8 +53,8 @@ class SignIn:
 @pytest.fixture
 def signin(monkeypatch: pytest.MonkeyPatch) -> SignIn:
     fake = SignIn()
-    monkeypatch.setattr("peer.signin.sign_in", fake.sign_in)
-    monkeypatch.setattr("peer.signin.sign_out", fake.sign_out)
+    monkeypatch.setattr("peer.broker.signin.sign_in", fake.sign_in)
+    monkeypatch.setattr("peer.broker.signin.sign_out", fake.sign_out)
     return fake
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from peer.machine.state_folder import StateFolder
 from peer.protocol.statements import FileRef
-from peer.state_folder import StateFolder
 from peer.steps import running
 from peer.trust import fingerprints
 from tests.cli.conftest import Cli
@@ -30,20 +30,11 @@ class Parties:
         self.ended = send(alice, bob, "say hello\x1b[2J")
         alice.deliver(bob)
         row = accept(bob, self.ended)
-        bob.step(lambda db, context, effects: running.started(db, context, self.ended, 1, effects))
+        bob.step(lambda tx: running.start(tx, self.ended, 1))
+        bob.step(lambda tx: running.record(tx, self.ended, row.attempt, [EVENT], [EVENT]))
         bob.step(
-            lambda db, context, effects: running.record(db, context, self.ended, row.attempt, [EVENT], [EVENT], effects)
-        )
-        bob.step(
-            lambda db, context, effects: running.finish(
-                db,
-                context,
-                self.ended,
-                row.attempt,
-                "completed",
-                effects,
-                reply="hello",
-                files=[FileRef("a.txt", 3, bytes(32))],
+            lambda tx: running.finish(
+                tx, self.ended, row.attempt, "completed", reply="hello", files=[FileRef("a.txt", 3, bytes(32))]
             )
         )
         bob.deliver(alice)

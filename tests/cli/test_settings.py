@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer import settings as config
+from peer.machine import settings as config
+from peer.machine.settings import KEYS, MASK, ModelSettings, Settings
+from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotSignedIn, Unavailable
-from peer.settings import KEYS, MASK, ModelSettings, Settings
-from peer.state_folder import StateFolder, read_private
 
 
 @pytest.fixture

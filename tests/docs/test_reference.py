@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from cli import reference
 from mcp_plugin import reference as mcp_reference
-from peer.api import application
-from peer.node import Node
+from peer.api.routes import application
+from peer.node.node import Node
 
 DOCS = Path(__file__).parents[2] / "docs"
 

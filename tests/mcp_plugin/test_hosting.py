@@ -16,7 +16,7 @@ import psutil
 import pytest
 import trio
 
-from peer.lock import Held, state_lock
+from peer.machine.lock import AlreadyRunning, state_lock
 from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.page.browser import port
@@ -257,7 +257,7 @@ def test_a_daemon_that_still_loads_has_the_lock(bare: Pair, tmp_path: Path) -> N
     try:
         bob.launch()
         eventually((tmp_path / "loading").exists)
-        with pytest.raises(Held), state_lock(bob.state):
+        with pytest.raises(AlreadyRunning), state_lock(bob.state):
             pass
     finally:
         bob.environment = before

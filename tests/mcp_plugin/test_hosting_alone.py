@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from mcp_plugin.hosting import Hosting
-from peer import identity
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Internal
-from peer.state_folder import StateFolder
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def hosting(folder: StateFolder) -> AsyncIterator[Hosting]:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_node_that_ends_again_and_again_is_not_started_for_ever(
+async def test_a_node_that_ends_retry_forever_is_not_started_for_ever(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen to fail with every end of a node taken for a regular one: 34 starts in two seconds."""

@@ -14,7 +14,7 @@ import pytest
 from mcp_plugin.server import MAX_CALLS
 from mcp_plugin.transport import MAX_LINE
 from tests.mcp_plugin.hosts import READING, Raw, raw
-from tests.mcp_plugin.test_greeting import request
+from tests.mcp_plugin.test_handshake import request
 from tests.mcp_plugin.test_picker import bash
 from tests.system.world import WITHIN, Document, Person, eventually
 

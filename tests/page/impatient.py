@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from peer import briefing, runs
+from peer.runs import run, start_frame
 
 SECONDS = 4.0
 
 if __name__ == "__main__":
-    briefing.ANSWER_SECONDS = runs.ANSWER_SECONDS = SECONDS
-    from peer.daemon import main
+    start_frame.ANSWER_SECONDS = run.ANSWER_SECONDS = SECONDS
+    from peer.programs.daemon import main
 
     main()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from peer.notifying import PASSED_ON
+from peer.node.notifications import PASSED_ON
 from tests.page.browser import port
 from tests.page.conftest import Opener
 from tests.system.world import Document, Person, eventually

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from peer.client import find_daemon
+from peer.api.page.uploads import MAX_WAITING
+from peer.client.blocking import find_daemon
 from peer.dispatches import payload
-from peer.page.uploads import MAX_WAITING
 from tests.page.browser import port
 from tests.page.by_hand import Page
 from tests.page.conftest import Opener

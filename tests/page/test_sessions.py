@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from peer.page.sessions import CODE_SECONDS, MAX_CODES, MAX_SESSIONS, SESSION_SECONDS, Sessions
+from peer.api.page.sessions import CODE_SECONDS, MAX_CODES, MAX_SESSIONS, SESSION_SECONDS, Sessions
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Unauthorized
-from peer.state_folder import StateFolder
 
 
 class Clock:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from peer.mesh.broker import BrokerInvitation
+from peer.broker.client import BrokerInvitation
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited, TooLarge
 from rendezvous import change_signal
 from rendezvous.invitations import MAX_SEALED

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from peer.mesh.broker import LoginToken
+from peer.broker.client import LoginToken
 from peer.protocol.errors import Forbidden
 from rendezvous import mail, mail_texts
 from rendezvous.mail import Mail, Mailer, SmtpSettings

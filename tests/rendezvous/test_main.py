@@ -15,10 +15,10 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from peer import identity
-from peer.mesh.broker import BrokerClient, LoginToken
+from peer.broker.client import BrokerClient, LoginToken
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Unauthorized, Unavailable
-from peer.state_folder import StateFolder
 from rendezvous.broker import wall_clock
 from rendezvous.main import main
 from rendezvous.tokens import load_secret

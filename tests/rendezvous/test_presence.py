@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peer.mesh.broker import SealedPresence
+from peer.broker.client import SealedPresence
 from peer.protocol.errors import Invalid, TooLarge
 from rendezvous.presence import MAX_BOX, MAX_TTL_MS
 from tests.rendezvous.world import People, Running

@@ -8,7 +8,7 @@ import httpx
 import jwt
 import pytest
 
-from peer.mesh.broker import BrokerClient, LoginToken
+from peer.broker.client import BrokerClient, LoginToken
 from peer.protocol import base64url, names
 from peer.protocol.errors import Conflict, Forbidden, Gone, Unauthorized, Unavailable
 from peer.protocol.statements import Device, DeviceSet, sign_by_root

@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from peer import identity
-from peer.identity import Identity
-from peer.mesh.broker import BrokerClient, LoginToken
+from peer.broker.client import BrokerClient, LoginToken
+from peer.machine import identity
+from peer.machine.identity import Identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol import base64url, codec, names
 from peer.protocol.statements import BrokerRequest, Invitation, sign_by_device
-from peer.state_folder import StateFolder
 from rendezvous.broker import Broker, Settings, wall_clock
 from rendezvous.connections import ConnectionLimits
 from rendezvous.listening import listening, port_of

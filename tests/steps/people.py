@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from peer import identity, inbound
-from peer.context import Context, Effects
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol.answers import Answer
-from peer.state_folder import StateFolder
-from peer.steps import introducing, receiving, sending
+from peer.steps import inbound, inviting, receiving, sending
+from peer.steps.context import Context
+from peer.steps.effects import Effects
+from peer.steps.transaction import Transaction
 from peer.store import connection, dispatches, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -67,10 +68,13 @@ class Person:
     def device(self) -> str:
         return self.context.identity.device
 
-    def step(self, work: Callable[[sqlite3.Connection, Context, Effects], T]) -> T:
-        """Run one step in one transaction."""
+    def step(self, work: Callable[[Transaction], T]) -> T:
+        """Run one step in one transaction; what it left to do joins `effects`."""
         with connection.writing(self.db) as db:
-            return work(db, self.context, self.effects)
+            tx = Transaction(db, self.context)
+            value = work(tx)
+        self.effects.merge(tx.effects)
+        return value
 
     def waiting(self, other: Person) -> list[rows.Outgoing]:
         """Everything in the outbox for somebody, in the order the courier would take it with one in flight."""
@@ -82,8 +86,7 @@ class Person:
 
     def receive(self, sender: Person, raw: bytes) -> Answer:
         """Take in bytes that `sender`'s device brought."""
-        with connection.writing(self.db) as db:
-            return inbound.take(db, self.context, sender.device, raw, self.effects)
+        return self.step(lambda tx: inbound.take(tx, sender.device, raw))
 
     def deliver(self, other: Person) -> list[tuple[str, Answer]]:
         """Bring everything that waits for `other`; return (kind, answer) of each."""
@@ -94,7 +97,7 @@ class Person:
             if not answer.final:
                 break
             answered: rows.Outgoing = item
-            self.step(lambda db, context, effects: sending.answered(db, context, answered, answer, effects))  # noqa: B023
+            self.step(lambda tx: sending.on_acknowledged(tx, answered, answer))  # noqa: B023
         return said
 
     def row(self, dispatch_id: str) -> rows.Dispatch:
@@ -126,22 +129,22 @@ def people(folder: Path, *names: str) -> Iterator[tuple[Any, ...]]:
 
 def invite(inviter: Person, invited: Person, *, by_link: bool = True) -> str:
     """Have an invitation arrive; return its token."""
-    made = inviter.step(lambda db, context, _: introducing.invite(db, context, invited.user))
-    invited.step(lambda db, context, _: introducing.received(db, context, made.row.raw))
+    made = inviter.step(lambda tx: inviting.invite(tx, invited.user))
+    invited.step(lambda tx: inviting.take_in(tx, made.row.raw))
     if by_link:
         link = invitation_life.Link(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
         )
-        invited.step(lambda db, _context, _effects: introducing.open_link(db, link))
+        invited.step(lambda tx: inviting.open_link(tx.db, link))
     return made.row.token
 
 
 def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_link: bool = True) -> str:
     """Bring two strangers to a confirmed edge inviter → invited; return its id."""
     token = invite(inviter, invited, by_link=by_link)
-    edge = invited.step(lambda db, context, effects: introducing.accept(db, context, token, scope, effects))
+    edge = invited.step(lambda tx: inviting.accept(tx, token, scope))
     raw = edge.acceptance
-    inviter.step(lambda db, context, effects: introducing.on_answer(db, context, raw, effects))
+    inviter.step(lambda tx: inviting.on_answer(tx, raw))
     inviter.deliver(invited)
     with connection.writing(invited.db) as db:
         # What went by broker went by courier too; by now the inviter answers it.
@@ -155,9 +158,9 @@ def send(sender: Person, recipient: Person, task: str = "say hello", **draft: An
     wanted = sending.Draft(
         recipient=recipient.user, task=task, lifetime_seconds=draft.pop("lifetime_seconds", 3600), **draft
     )
-    return sender.step(lambda db, context, effects: sending.compose(db, context, wanted, effects)).dispatch_id
+    return sender.step(lambda tx: sending.compose(tx, wanted)).dispatch_id
 
 
 def accept(recipient: Person, dispatch_id: str, cwd: str = "") -> rows.Dispatch:
     """Accept a dispatch."""
-    return recipient.step(lambda db, context, effects: receiving.accept(db, context, dispatch_id, effects, cwd=cwd))[0]
+    return recipient.step(lambda tx: receiving.accept(tx, dispatch_id, cwd=cwd))[0]

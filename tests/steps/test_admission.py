@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 def buried(alice: Person, bob: Person, _carol: Person, _known: str) -> dict[str, Any]:
     dispatch_id = names.uuid7(alice.context.clock(), alice.random(10))
-    raw = alice.context.letter(Cancel, bob.user, bob.device, dispatch_id=dispatch_id).raw
+    raw = alice.context.sign_for(Cancel, bob.user, bob.device, dispatch_id=dispatch_id).raw
     assert bob.receive(alice, raw).code == 200
     return {"id": dispatch_id}
 
@@ -70,7 +70,7 @@ def judged(folder: Path, wrong: set[str]) -> Answer:
         edge_id = bob.row(known).edge_id
         now = clock()
         fields: dict[str, Any] = {"edge_id": edge_id, "task": "say more", "expires": now + 3_600_000}
-        letter = alice.context.letter(Dispatch, bob.user, bob.device, **fields).statement
+        letter = alice.context.sign_for(Dispatch, bob.user, bob.device, **fields).statement
         changes: dict[str, Any] = {}
         for name in reversed(CASES):
             if name in wrong:
@@ -97,6 +97,6 @@ def test_each_alone_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("earlier", "later"), [pair for pair in combinations(CASES, 2) if pair not in APART])
 def test_of_two_the_earlier_is_the_answer(tmp_path: Path, earlier: str, later: str) -> None:
-    """Seen to fail with any two neighbours of peer.dispatches.admission.admit and peer.inbound.take exchanged."""
+    """Seen to fail with any two neighbours of peer.dispatches.admission.admit and peer.steps.inbound.take exchanged."""
     told = judged(tmp_path, {earlier, later})
     assert told.code == CASES[earlier].code and CASES[earlier].words in told.message, told

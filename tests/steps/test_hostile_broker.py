@@ -10,7 +10,7 @@ import pytest
 
 from peer.protocol.errors import Conflict, Invalid, RateLimited
 from peer.protocol.statements import Invitation
-from peer.steps import introducing
+from peer.steps import inviting
 from peer.store import invitations, views
 from peer.trust.invitations import LIFETIME_MS
 from tests.steps.people import Clock, Person, people
@@ -31,7 +31,7 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
         "device_set": author.context.identity.device_set,
     }
     signed = author.context.sign(Invitation, **(facts | content))
-    victim.step(lambda db, context, _: introducing.received(db, context, signed.raw))
+    victim.step(lambda tx: inviting.take_in(tx, signed.raw))
 
 
 def listed(person: Person) -> views.Document:
@@ -40,7 +40,7 @@ def listed(person: Person) -> views.Document:
 
 def test_an_invitation_from_the_future_is_not_kept(three: tuple[Clock, Person, Person, Person]) -> None:
     clock, _, bob, mallory = three
-    later = clock.now + introducing.MAX_AHEAD_MS + 1
+    later = clock.now + inviting.MAX_AHEAD_MS + 1
     with pytest.raises(Invalid, match="future"):
         hand_in(bob, mallory, created=later, expires=later + LIFETIME_MS)
     assert listed(bob)["received"] == []
@@ -48,7 +48,7 @@ def test_an_invitation_from_the_future_is_not_kept(three: tuple[Clock, Person, P
 
 def test_a_token_that_is_known_cannot_be_taken_over(three: tuple[Clock, Person, Person, Person]) -> None:
     _, alice, bob, mallory = three
-    sent = bob.step(lambda db, context, _: introducing.invite(db, context, alice.user)).row
+    sent = bob.step(lambda tx: inviting.invite(tx, alice.user)).row
     before = bob.dump()
     with pytest.raises(Conflict):
         hand_in(bob, mallory, id=sent.token)
@@ -63,7 +63,7 @@ def test_a_token_that_is_known_cannot_be_taken_over(three: tuple[Clock, Person, 
 def test_invitations_without_end_are_not_kept(
     three: tuple[Clock, Person, Person, Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introducing, "MAX_OPEN", 3)
+    monkeypatch.setattr(inviting, "MAX_OPEN", 3)
     clock, alice, bob, mallory = three
     for _ in range(3):
         hand_in(bob, mallory)
@@ -71,9 +71,9 @@ def test_invitations_without_end_are_not_kept(
         hand_in(bob, alice)
     clock.pass_seconds(8 * 86_400)
     hand_in(bob, alice)  # the others ran out
-    bob.step(lambda db, context, _: introducing.expire(db, context.clock()))
+    bob.step(lambda tx: inviting.expire(tx.db, tx.now))
     assert len(listed(bob)["received"]) == 4
     clock.pass_seconds(31 * 86_400)
-    bob.step(lambda db, context, _: introducing.expire(db, context.clock()))
-    bob.step(lambda db, context, _: introducing.expire(db, context.clock()))
+    bob.step(lambda tx: inviting.expire(tx.db, tx.now))
+    bob.step(lambda tx: inviting.expire(tx.db, tx.now))
     assert len(invitations.every(bob.db)) <= 1

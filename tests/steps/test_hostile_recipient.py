@@ -11,8 +11,9 @@ import pytest
 from peer.dispatches import reports
 from peer.protocol import fields
 from peer.protocol.answers import Answer
-from peer.protocol.statements import Decision, Events, FileRef, Letter, Result, Revocation
+from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import receiving
+from peer.steps.effects import FetchFiles
 from peer.store import dispatches, lists, trace, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
 
@@ -26,9 +27,9 @@ def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
         yield clock, alice, mallory
 
 
-def say(mallory: Person, alice: Person, kind: type[Letter], **content: Any) -> Answer:
+def say(mallory: Person, alice: Person, kind: type[Addressed], **content: Any) -> Answer:
     """Sign any letter and bring it, past whatever Mallory's own steps would refuse."""
-    signed = mallory.context.letter(kind, alice.user, alice.device, **content)
+    signed = mallory.context.sign_for(kind, alice.user, alice.device, **content)
     return alice.receive(mallory, signed.raw)
 
 
@@ -149,7 +150,7 @@ def test_returned_files_keep_the_rules_of_sent_ones(
     dispatch_id = under_way(alice, mallory)
     assert result(mallory, alice, dispatch_id, files=files).code in (413, 422)
     assert dispatches.awaited_files(alice.db) == []
-    assert not alice.effects.pull_files
+    assert FetchFiles() not in alice.effects
 
 
 @pytest.mark.parametrize("field", ["sandbox", "scope"])
@@ -170,7 +171,7 @@ def test_a_result_does_not_follow_a_refusal(pair: tuple[Clock, Person, Person]) 
     about = {"dispatch_id": dispatch_id, "dispatch_digest": row.digest, "attempt": 0}
     assert say(mallory, alice, Decision, decision="declined", reason="no", **about).code == 200
     files = (FileRef("late.bin", 10, bytes(32)),)
-    assert result(mallory, alice, dispatch_id, attempt=1, files=files, reason="other").code == 200
+    assert result(mallory, alice, dispatch_id, attempt=1, files=files, reason="other").code == 409
     after = alice.row(dispatch_id)
     assert (after.state, after.message, after.result) == ("declined", "no", b"")
     assert dispatches.awaited_files(alice.db) == []
@@ -206,7 +207,7 @@ def test_a_returned_file_that_is_refused_is_not_asked_for_again(pair: tuple[Cloc
     assert result(mallory, alice, dispatch_id, files=(FileRef("a.bin", 10, bytes(32)),)).code == 200
     ((device, item),) = dispatches.awaited_files(alice.db)
     assert device == mallory.device
-    alice.step(lambda db, context, effects: receiving.files_refused(db, context, item, "no such file", effects))
+    alice.step(lambda tx: receiving.files_refused(tx, item, "no such file"))
     assert dispatches.awaited_files(alice.db) == []
     assert [file["ready"] for file in shown(alice, dispatch_id)["result"]["files"]] == [False]
 

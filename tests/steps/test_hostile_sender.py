@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peer import inbound
 from peer.protocol import names
 from peer.protocol.statements import Cancel, Dispatch, FileRef
-from peer.steps import receiving, sending
+from peer.steps import inbound, receiving, sending
 from peer.store import dispatches, lists, outbox, views
 from tests.steps.people import Clock, Person, connect, people, send
 
@@ -27,7 +26,7 @@ def three(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person, Person]]:
 def cancel(author: Person, bob: Person) -> int:
     """Cancel a dispatch that never was; return the answer's code."""
     unknown = names.uuid7(author.context.clock(), author.random(10))
-    signed = author.context.letter(Cancel, bob.user, bob.device, dispatch_id=unknown)
+    signed = author.context.sign_for(Cancel, bob.user, bob.device, dispatch_id=unknown)
     return bob.receive(author, signed.raw).code
 
 
@@ -42,7 +41,7 @@ def test_what_one_device_makes_us_remember_is_bounded(
     (item,) = mallory.waiting(bob)
     assert bob.receive(mallory, item.raw).code == 503  # and passes: her courier brings it again
     clock.pass_seconds(inbound.KEPT_MS / 1000)
-    bob.step(lambda db, _context, _effects: outbox.forget(db, before=clock.now, most=100))
+    bob.step(lambda tx: outbox.forget(tx.db, before=clock.now, most=100))
     assert outbox.remembered(bob.db, mallory.device) == 0
     assert bob.db.execute("SELECT count(*) FROM tombstones").fetchone()[0] == 0
     assert cancel(mallory, bob) == 200
@@ -56,7 +55,7 @@ def test_what_is_forgotten_is_not_taken_in_again(three: tuple[Clock, Person, Per
     (item,) = mallory.waiting(bob)
     assert bob.receive(mallory, item.raw).code == 200
     clock.pass_seconds(inbound.KEPT_MS / 1000 + 1)
-    bob.step(lambda db, _context, _effects: outbox.forget(db, before=clock.now - inbound.KEPT_MS, most=100))
+    bob.step(lambda tx: outbox.forget(tx.db, before=clock.now - inbound.KEPT_MS, most=100))
     before = bob.dump()
     assert bob.receive(mallory, item.raw).code == 410
     assert {name: rows for name, rows in bob.dump().items() if name not in ("seen", "remembered")} == {
@@ -69,11 +68,11 @@ def test_somebody_elses_dispatch_is_not_hers_to_touch(three: tuple[Clock, Person
     _, bob, mallory, alice = three
     dispatch_id = send(alice, bob)
     alice.deliver(bob)
-    signed = mallory.context.letter(Cancel, bob.user, bob.device, dispatch_id=dispatch_id)
+    signed = mallory.context.sign_for(Cancel, bob.user, bob.device, dispatch_id=dispatch_id)
     assert bob.receive(mallory, signed.raw).code == 403
     # Nor may another of hers take its id, or use Alice's edge.
     row = bob.row(dispatch_id)
-    own = mallory.context.letter(
+    own = mallory.context.sign_for(
         Dispatch,
         bob.user,
         bob.device,
@@ -83,7 +82,7 @@ def test_somebody_elses_dispatch_is_not_hers_to_touch(three: tuple[Clock, Person
         task="mine",
     )
     assert bob.receive(mallory, own.raw).code == 409
-    stolen = mallory.context.letter(
+    stolen = mallory.context.sign_for(
         Dispatch,
         bob.user,
         bob.device,
@@ -118,7 +117,7 @@ def test_files_that_nobody_accepted_are_bounded_and_swept(
     sent = [send(mallory, bob, files=(file,)) for _ in range(3)]
     assert [answer.code for _, answer in mallory.deliver(bob)] == [202, 202, 429]
     # What she takes back counts on: it was fetched all the same.
-    mallory.step(lambda db, context, effects: sending.cancel(db, context, sent[0], effects, reason=""))
+    mallory.step(lambda tx: sending.cancel(tx, sent[0], reason=""))
     send(mallory, bob, files=(file,))
     assert [answer.code for _, answer in mallory.deliver(bob)] == [200, 429]
     send(mallory, bob)
@@ -126,9 +125,9 @@ def test_files_that_nobody_accepted_are_bounded_and_swept(
     assert [answer.code for _, answer in mallory.deliver(bob)] == [200]
     assert [answer.code for _, answer in alice.deliver(bob)] == [202]
     for _, item in dispatches.awaited_files(bob.db):
-        bob.step(lambda db, context, effects: receiving.files_arrived(db, context, item, effects))  # noqa: B023
+        bob.step(lambda tx: receiving.files_arrived(tx, item))  # noqa: B023
     assert dispatches.ready_digests(bob.db) == {bytes(32), bytes([1]) * 32}
-    mallory.step(lambda db, context, effects: sending.cancel(db, context, sent[1], effects, reason=""))
+    mallory.step(lambda tx: sending.cancel(tx, sent[1], reason=""))
     mallory.deliver(bob)
     assert dispatches.ready_digests(bob.db) == {bytes([1]) * 32}
     clock.pass_seconds(86_401)

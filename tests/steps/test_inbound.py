@@ -1,6 +1,6 @@
 """Whose word is taken in at all: the device at the other end, the user it is pinned for, and to whom it speaks.
 
-Each docstring says without which check of peer/inbound.py its test was seen to fail.
+Each docstring says without which check of peer/steps/inbound.py its test was seen to fail.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from peer import inbound
 from peer.protocol import names
-from peer.protocol.statements import Cancel, Letter, open_statement, sign_by_device
-from peer.steps import granting
+from peer.protocol.statements import Addressed, Cancel, open_statement, sign_by_device
+from peer.steps import granting, inbound
 from peer.store import outbox
 from tests.steps.people import Clock, Person, connect, people
 
@@ -33,7 +32,7 @@ def four(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person, Person, Person
 def word(author: Person, to: Person, **changes: Any) -> bytes:
     """A cancellation of a dispatch that never was, which anybody's device may send, signed with any fields."""
     unknown = names.uuid7(author.context.clock(), author.random(10))
-    letter: Letter = author.context.letter(Cancel, to.user, to.device, dispatch_id=unknown).statement
+    letter: Addressed = author.context.sign_for(Cancel, to.user, to.device, dispatch_id=unknown).statement
     return sign_by_device(dataclasses.replace(letter, **changes), author.context.identity.seed).raw
 
 
@@ -75,7 +74,7 @@ def test_somebody_blocked_says_nothing(four: tuple[Clock, Person, Person, Person
     """Seen to fail without the look at who is blocked: her cancellations were remembered on."""
     _, bob, _, mallory, _ = four
     assert bob.receive(mallory, word(mallory, bob)).code == 200
-    bob.step(lambda db, context, effects: granting.block(db, context, mallory.user, effects))
+    bob.step(lambda tx: granting.block(tx, mallory.user))
     before = bob.dump()
     assert bob.receive(mallory, word(mallory, bob)).code == 403
     assert bob.dump() == before

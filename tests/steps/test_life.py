@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from peer.context import Effects
 from peer.dispatches.lifecycle import State
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
 from peer.protocol.statements import FileRef
 from peer.steps import granting, receiving, running, sending
+from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
 from peer.trust import receipts
@@ -36,15 +36,9 @@ def states(dispatch_id: str, *persons: Person) -> list[State]:
 
 def run_to_end(alice: Person, bob: Person, dispatch_id: str, status: str = "completed") -> None:
     row = accept(bob, dispatch_id)
-    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
-    bob.step(
-        lambda db, context, effects: running.record(db, context, dispatch_id, row.attempt, [EVENT], [EVENT], effects)
-    )
-    bob.step(
-        lambda db, context, effects: running.finish(
-            db, context, dispatch_id, row.attempt, status, effects, reply="done"
-        )
-    )
+    bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
+    bob.step(lambda tx: running.record(tx, dispatch_id, row.attempt, [EVENT], [EVENT]))
+    bob.step(lambda tx: running.finish(tx, dispatch_id, row.attempt, status, reply="done"))
     bob.deliver(alice)
 
 
@@ -57,16 +51,12 @@ def test_the_whole_life_of_a_dispatch(pair: tuple[Clock, Person, Person]) -> Non
     row = accept(bob, dispatch_id)
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["accepted", "accepted"]
-    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
+    bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["running", "running"]
     for _ in range(3):
-        bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, 1, [EVENT], [EVENT], effects))
-    bob.step(
-        lambda db, context, effects: running.finish(
-            db, context, dispatch_id, 1, "completed", effects, reply="done", usage={"turns": 2}
-        )
-    )
+        bob.step(lambda tx: running.record(tx, dispatch_id, 1, [EVENT], [EVENT]))
+    bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed", reply="done", usage={"turns": 2}))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["completed", "completed"]
     assert len(trace.events(alice.db, dispatch_id)) == 3
@@ -91,11 +81,11 @@ def test_the_same_bytes_again_get_the_same_answer_and_do_nothing(pair: tuple[Clo
 
 def test_a_refusal_is_repeated_too(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
-    bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=True))
+    bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
     dispatch_id = send(alice, bob)
     (item,) = alice.waiting(bob)
     assert bob.receive(alice, item.raw).code == 403
-    bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=False))
+    bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=False))
     # The sender was told `rejected`; a copy that comes late must not run behind its back.
     assert bob.receive(alice, item.raw).code == 403
     assert dispatches.get(bob.db, dispatch_id) is None
@@ -118,7 +108,7 @@ def test_nobody_accepts_after_the_deadline(pair: tuple[Clock, Person, Person]) -
     clock.pass_seconds(60)
     with pytest.raises(Gone):
         accept(bob, dispatch_id)
-    bob.step(lambda db, context, effects: receiving.expire(db, context, bob.row(dispatch_id), effects))
+    bob.step(lambda tx: receiving.expire(tx, bob.row(dispatch_id)))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["expired", "expired"]
 
@@ -128,9 +118,9 @@ def test_whoever_waits_for_deadlines_is_told_of_each_new_one(pair: tuple[Clock, 
     alice.effects, bob.effects = Effects(), Effects()
     dispatch_id = send(alice, bob)
     expires = alice.row(dispatch_id).expires
-    assert alice.effects.expires == expires and bob.effects.expires == math.inf
+    assert alice.effects.first_deadline() == expires and bob.effects.first_deadline() == math.inf
     alice.deliver(bob)
-    assert bob.effects.expires == expires
+    assert bob.effects.first_deadline() == expires
     # Interrupted: it waits for a person again, with a new deadline on both sides.
     accept(bob, dispatch_id)
     bob.deliver(alice)
@@ -138,11 +128,11 @@ def test_whoever_waits_for_deadlines_is_told_of_each_new_one(pair: tuple[Clock, 
     bob.step(running.interrupt_all)
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["pending", "pending"]
-    assert alice.effects.expires == alice.row(dispatch_id).expires == bob.row(dispatch_id).expires
+    assert alice.effects.first_deadline() == alice.row(dispatch_id).expires == bob.row(dispatch_id).expires
     # Nothing new waits after an end.
     alice.effects = Effects()
-    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason=""))
-    assert alice.effects.expires == math.inf
+    alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason=""))
+    assert alice.effects.first_deadline() == math.inf
 
 
 def test_an_acceptance_in_transit_overrides_the_senders_own_deadline(pair: tuple[Clock, Person, Person]) -> None:
@@ -152,7 +142,7 @@ def test_an_acceptance_in_transit_overrides_the_senders_own_deadline(pair: tuple
     clock.pass_seconds(59)
     accept(bob, dispatch_id)
     clock.pass_seconds(10)
-    alice.step(lambda db, context, effects: receiving.expire(db, context, alice.row(dispatch_id), effects))
+    alice.step(lambda tx: receiving.expire(tx, alice.row(dispatch_id)))
     assert alice.row(dispatch_id).state == "expired"
     bob.deliver(alice)
     assert alice.row(dispatch_id).state == "accepted"
@@ -168,7 +158,7 @@ def test_a_dispatch_with_files_is_pending_once_they_are_here(pair: tuple[Clock, 
         accept(bob, dispatch_id)
     ((device, item),) = dispatches.awaited_files(bob.db)
     assert device == alice.device
-    bob.step(lambda db, context, effects: receiving.files_arrived(db, context, item, effects))
+    bob.step(lambda tx: receiving.files_arrived(tx, item))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["pending", "pending"]
 
@@ -183,7 +173,7 @@ def test_only_the_named_device_may_pull_only_the_named_files(tmp_path: Path) -> 
         assert dispatches.may_pull(alice.db, bob.device, dispatch_id, content.digest)
         assert not dispatches.may_pull(alice.db, carol.device, dispatch_id, content.digest)
         assert not dispatches.may_pull(alice.db, bob.device, dispatch_id, other)
-        alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason=""))
+        alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason=""))
         assert not dispatches.may_pull(alice.db, bob.device, dispatch_id, content.digest)
 
 
@@ -191,7 +181,7 @@ def test_a_cancel_that_overtakes_its_dispatch(pair: tuple[Clock, Person, Person]
     _, alice, bob = pair
     dispatch_id = send(alice, bob)
     (item,) = alice.waiting(bob)  # on the wire
-    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason="no"))
+    alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="no"))
     assert [(kind, answer.code) for kind, answer in alice.deliver(bob)] == [("cancel", 200)]
     assert bob.receive(alice, item.raw).code == 410
     assert dispatches.get(bob.db, dispatch_id) is None
@@ -203,21 +193,53 @@ def test_a_cancel_kills_the_run_and_its_word_is_final(pair: tuple[Clock, Person,
     dispatch_id = send(alice, bob)
     alice.deliver(bob)
     accept(bob, dispatch_id)
-    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason="changed my mind"))
+    alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="changed my mind"))
     alice.deliver(bob)
-    assert bob.effects.stop_runs == {dispatch_id: "changed my mind"}
+    assert [e for e in bob.effects if isinstance(e, StopRun)] == [StopRun(dispatch_id, "changed my mind")]
     assert states(dispatch_id, alice, bob) == ["cancelled", "cancelled"]
     with pytest.raises(Conflict):
-        bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, 1, [EVENT], [EVENT], effects))
+        bob.step(lambda tx: running.record(tx, dispatch_id, 1, [EVENT], [EVENT]))
     bob.deliver(alice)
     assert alice.row(dispatch_id).result
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_declining_a_run_ends_it(pair: tuple[Clock, Person, Person], began: bool) -> None:
+    clock, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    if began:
+        bob.step(lambda tx: running.start(tx, dispatch_id, 1))
+    asked = rows.Approval(dispatch_id, "c1", 1, '{"tool":"Read"}', clock.now, clock.now + 120_000, "", "")
+    bob.step(lambda tx: running.ask(tx, asked))
+    bob.effects = Effects()
+    bob.step(lambda tx: receiving.decline(tx, dispatch_id, reason="not on this machine"))
+    assert StopRun(dispatch_id, "not on this machine") in bob.effects and bob.effects.changed() == (dispatch_id,)
+    assert trace.open_approvals(bob.db) == []
+    before = bob.dump()
+    for late in (
+        lambda tx: running.record(tx, dispatch_id, 1, [EVENT], [EVENT]),
+        lambda tx: running.start(tx, dispatch_id, 1),
+        lambda tx: running.ask(tx, asked),
+        lambda tx: running.finish(tx, dispatch_id, 1, "completed", reply="done"),
+        lambda tx: receiving.decline(tx, dispatch_id, reason="again"),
+    ):
+        with pytest.raises(Conflict):
+            bob.step(late)
+    assert bob.dump() == before
+    bob.deliver(alice)
+    assert states(dispatch_id, alice, bob) == ["declined", "declined"]
+    assert alice.row(dispatch_id).message == "not on this machine"
+    proven = receipts.verify(gather(alice.db, alice.context.identity.device_set, dispatch_id))
+    assert (proven.result.status, proven.result.attempt) == ("declined", 1)
 
 
 def test_a_result_that_crossed_the_cancel_stands(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
     dispatch_id = send(alice, bob)
     alice.deliver(bob)
-    alice.step(lambda db, context, effects: sending.cancel(db, context, dispatch_id, effects, reason=""))
+    alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason=""))
     run_to_end(alice, bob, dispatch_id)
     alice.deliver(bob)
     assert states(dispatch_id, alice, bob) == ["completed", "completed"]
@@ -228,7 +250,7 @@ def test_an_interrupted_run_is_pending_again_and_never_run_by_itself(pair: tuple
     dispatch_id = send(alice, bob, lifetime_seconds=600)
     alice.deliver(bob)
     row = accept(bob, dispatch_id)
-    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
+    bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
     bob.deliver(alice)
     clock.pass_seconds(500)
     assert bob.step(running.interrupt_all) == [dispatch_id]
@@ -254,8 +276,9 @@ def test_revoking_ends_what_runs_and_drops_what_waits(pair: tuple[Clock, Person,
     run_to_end(alice, bob, done)
     accept(bob, runs)
     queued = send(alice, bob)
-    bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
-    assert bob.effects.stop_runs.keys() >= {runs}
+    bob.step(lambda tx: granting.revoke(tx, alice.user))
+    assert StopRun(runs, "the trust edge was revoked") in bob.effects
+    assert StopRunsOfEdge(bob.row(done).edge_id) in bob.effects
     assert next(item.kind for item in bob.waiting(alice)) == "revocation"
     assert {item.kind for item in bob.waiting(alice)} == {"revocation", "result"}
     bob.deliver(alice)
@@ -269,7 +292,7 @@ def test_revoking_ends_what_runs_and_drops_what_waits(pair: tuple[Clock, Person,
 def test_a_dispatch_over_a_revoked_edge_arrives_as_rejected(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
     dispatch_id = send(alice, bob)
-    bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+    bob.step(lambda tx: granting.revoke(tx, alice.user))
     ((kind, answer),) = alice.deliver(bob)
     assert (kind, answer.code) == ("dispatch", 403)
     assert alice.row(dispatch_id).state == "rejected"
@@ -294,14 +317,10 @@ def test_an_answer_is_consumed_once_and_always_becomes_a_rule(pair: tuple[Clock,
     accept(bob, dispatch_id)
     call = '{"tool":"Read","input":{},"rule_if_always":{"tool":"Read","pattern":"/p/a"}}'
     asked = rows.Approval(dispatch_id, "c1", 1, call, clock.now, clock.now + 120_000, "", "")
-    bob.step(lambda db, context, effects: running.ask(db, context, asked, effects))
+    bob.step(lambda tx: running.ask(tx, asked))
 
     def answer() -> object:
-        return bob.step(
-            lambda db, context, effects: running.answer(
-                db, context, dispatch_id, "c1", effects, allow=True, grant="always", note=""
-            )
-        )
+        return bob.step(lambda tx: running.answer(tx, dispatch_id, "c1", allow=True, grant="always", note=""))
 
     answer()
     with pytest.raises(Conflict, match="already allowed"):
@@ -317,19 +336,15 @@ def test_an_answer_that_comes_too_late_allows_nothing(pair: tuple[Clock, Person,
     alice.deliver(bob)
     accept(bob, dispatch_id)
     asked = rows.Approval(dispatch_id, "c1", 1, "{}", clock.now, clock.now + 120_000, "", "")
-    bob.step(lambda db, context, effects: running.ask(db, context, asked, effects))
+    bob.step(lambda tx: running.ask(tx, asked))
     if change == "late":
         clock.pass_seconds(121)
     elif change == "revoked":
-        bob.step(lambda db, context, effects: granting.revoke(db, context, alice.user, effects))
+        bob.step(lambda tx: granting.revoke(tx, alice.user))
     else:
-        bob.step(lambda db, context, effects: granting.set_paused(db, context, alice.user, effects, paused=True))
+        bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
     with pytest.raises(DispatchError):
-        bob.step(
-            lambda db, context, effects: running.answer(
-                db, context, dispatch_id, "c1", effects, allow=True, grant="once", note=""
-            )
-        )
+        bob.step(lambda tx: running.answer(tx, dispatch_id, "c1", allow=True, grant="once", note=""))
 
 
 def test_a_broken_chain_of_events_is_refused(pair: tuple[Clock, Person, Person]) -> None:
@@ -339,7 +354,7 @@ def test_a_broken_chain_of_events_is_refused(pair: tuple[Clock, Person, Person])
     accept(bob, dispatch_id)
     bob.deliver(alice)
     for _ in range(2):
-        bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, 1, [EVENT], [EVENT], effects))
+        bob.step(lambda tx: running.record(tx, dispatch_id, 1, [EVENT], [EVENT]))
     first, second = (bytes(raw) for (raw,) in bob.db.execute("SELECT raw FROM outbox WHERE kind = 'events' ORDER BY n"))
     assert alice.receive(bob, second).code == 409
     assert alice.receive(bob, first).code == 200
@@ -352,14 +367,36 @@ def test_large_events_are_split_and_shortened_but_stay_statements(pair: tuple[Cl
     accept(bob, dispatch_id)
     large = '{"kind":"tool_result","call_id":"c","ok":true,"output":"' + "\u20ac" * 400_000 + '"}'
     several = '{"kind":"reasoning","text":"' + "\u20ac" * 60_000 + '"}'
-    bob.step(
-        lambda db, context, effects: running.record(
-            db, context, dispatch_id, 1, [large, *[several] * 8], [large, *[several] * 8], effects
-        )
-    )
+    bob.step(lambda tx: running.record(tx, dispatch_id, 1, [large, *[several] * 8], [large, *[several] * 8]))
     assert all(answer.code == 200 for _, answer in bob.deliver(alice))
     kept = [text for _, _, text in trace.events(alice.db, dispatch_id)]
     assert len(kept) == 9
     assert "shortened_from" in kept[0]
     assert kept[1] == several
     assert trace.events(bob.db, dispatch_id)[0][2] == large
+
+
+@pytest.mark.parametrize("ending", ["completed", "declined", "expired", "cancelled"])
+def test_what_has_ended_takes_no_decision_of_its_sender(tmp_path: Path, ending: str) -> None:
+    """Also where its table would still take news from the other side. Seen to fail with news in place of a decision."""
+    with people(tmp_path, "alice", "bob") as (clock, alice, bob):
+        connect(alice, bob)
+        dispatch_id = send(alice, bob)
+        if ending == "expired":
+            clock.pass_seconds(3601)
+            alice.step(lambda tx: receiving.expire(tx, alice.row(dispatch_id)))
+        elif ending == "cancelled":
+            alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="first"))
+        else:
+            alice.deliver(bob)
+            if ending == "declined":
+                bob.step(lambda tx: receiving.decline(tx, dispatch_id, reason="no"))
+            else:
+                row = accept(bob, dispatch_id)
+                bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
+                bob.step(lambda tx: running.finish(tx, dispatch_id, row.attempt, "completed"))
+            bob.deliver(alice)
+        before = alice.dump()
+        with pytest.raises(Conflict if ending != "expired" else Gone):
+            alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="too late"))
+        assert alice.dump() == before

@@ -31,23 +31,19 @@ def run(alice: Person, bob: Person, task: str, *, batches: int = 3, twice: bool 
         row = begin(bob, dispatch_id)
     for _ in range(batches):
         record(bob, dispatch_id, row.attempt)
-    bob.step(
-        lambda db, context, effects: running.finish(
-            db, context, dispatch_id, row.attempt, "completed", effects, reply="done"
-        )
-    )
+    bob.step(lambda tx: running.finish(tx, dispatch_id, row.attempt, "completed", reply="done"))
     bob.deliver(alice)
     return dispatch_id
 
 
 def begin(bob: Person, dispatch_id: str) -> rows.Dispatch:
     row = accept(bob, dispatch_id)
-    bob.step(lambda db, context, effects: running.started(db, context, dispatch_id, row.attempt, effects))
+    bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
     return row
 
 
 def record(bob: Person, dispatch_id: str, attempt: int) -> None:
-    bob.step(lambda db, context, effects: running.record(db, context, dispatch_id, attempt, [EVENT], [EVENT], effects))
+    bob.step(lambda tx: running.record(tx, dispatch_id, attempt, [EVENT], [EVENT]))
 
 
 def receipt_of(person: Person, dispatch_id: str) -> Receipt:
@@ -201,7 +197,7 @@ def test_cancelled_before_any_run_has_a_receipt_without_a_decision(tmp_path: Pat
         connect(alice, bob)
         dispatch_id = send(alice, bob)
         alice.deliver(bob)
-        bob.step(lambda db, c, e: receiving.cancel(db, c, bob.row(dispatch_id), e, reason="not now"))
+        bob.step(lambda tx: receiving.cancel(tx, bob.row(dispatch_id), reason="not now"))
         bob.deliver(alice)
         receipt = receipt_of(alice, dispatch_id)
         assert receipt.decision == b""

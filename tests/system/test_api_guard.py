@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from peer.client import find_daemon
-from peer.connections import MAX_CONNECTIONS
+from peer.api.connections import MAX_CONNECTIONS
+from peer.client.blocking import find_daemon
 from peer.protocol.errors import DispatchError
 from tests.system.world import Person, Program, World, connect, eventually
 
@@ -178,7 +178,7 @@ def refuses(person: Person, *arguments: str, **environment: str) -> str:
     log = person.home / "refusal"
     log.unlink(missing_ok=True)
     given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
-    program = Program("peer.daemon", given, person.environment | environment, log)
+    program = Program("peer.programs.daemon", given, person.environment | environment, log)
     assert program.process.wait(20) == 1, program.errors()
     assert program.process.stdout is not None
     program.process.stdout.close()

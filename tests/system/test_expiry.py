@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from peer import inbound
-from peer.context import Effects
 from peer.protocol.errors import Conflict, Forbidden, Gone
 from peer.protocol.statements import Dispatch, open_as
-from peer.steps import granting, receiving, running, sending
+from peer.steps import granting, inbound, receiving, running, sending
+from peer.steps.transaction import Transaction
 from peer.store import dispatches, outbox, rows, trace
 from tests.system.two_ends import End, Fault, Story
 
@@ -34,9 +33,9 @@ async def story(tmp_path: Path) -> AsyncIterator[Story]:
 async def expire(end: End) -> list[str]:
     """What a node's clock does; the states of what was overdue, after it."""
 
-    def work(db: object, effects: Effects) -> None:
-        for row in dispatches.overdue(db, end.context.clock()):  # type: ignore[arg-type]
-            receiving.expire(db, end.context, row, effects)  # type: ignore[arg-type]
+    def work(tx: Transaction) -> None:
+        for row in dispatches.overdue(tx.db, end.context.clock()):  # type: ignore[arg-type]
+            receiving.expire(tx, row)  # type: ignore[arg-type]
 
     await end.step(work)
     row = await end.row()
@@ -56,9 +55,9 @@ async def test_expired_before_it_was_delivered_stays_expired(story: Story) -> No
     story.now += LIFETIME_MS + 1
     assert await expire(alice) == ["expired"]
     me = alice.context.identity.device
-    answer = await bob.step(lambda db, e: inbound.take(db, bob.context, me, item.raw, e))
+    answer = await bob.step(lambda tx: inbound.take(tx, me, item.raw))
     assert (answer.code, await bob.row()) == (410, None)
-    await alice.step(lambda db, e: sending.answered(db, alice.context, item, answer, e))
+    await alice.step(lambda tx: sending.on_acknowledged(tx, item, answer))
     row = await alice.row()
     assert row is not None and (row.state, row.code) == ("expired", 410) and row.message
 
@@ -69,17 +68,17 @@ async def test_an_expired_dispatch_takes_no_accept(story: Story) -> None:
         await story.move()
     story.now += LIFETIME_MS + 1
     with pytest.raises(Gone, match="nothing pending"):  # the clock decides, also before anybody noted the expiry
-        await bob.step(lambda db, e: receiving.accept(db, bob.context, row.dispatch_id, e, cwd=""))
+        await bob.step(lambda tx: receiving.accept(tx, row.dispatch_id, cwd=""))
     assert await expire(bob) == ["expired"]
     with pytest.raises(Gone, match="nothing pending"):
-        await bob.step(lambda db, e: receiving.decline(db, bob.context, row.dispatch_id, e, reason=""))
+        await bob.step(lambda tx: receiving.decline(tx, row.dispatch_id, reason=""))
 
 
 async def test_an_accept_in_time_outlives_the_senders_expiry(story: Story) -> None:
     alice, bob = story.alice, story.bob
     while (row := await bob.row()) is None:
         await story.move()
-    await bob.step(lambda db, e: receiving.accept(db, bob.context, row.dispatch_id, e, cwd=""))
+    await bob.step(lambda tx: receiving.accept(tx, row.dispatch_id, cwd=""))
     story.now += LIFETIME_MS + 1
     # The word of the accept is on its way when the sender's own clock runs out.
     assert await expire(alice) == ["expired"]
@@ -96,7 +95,7 @@ async def test_an_interruption_starts_the_deadline_anew_once(story: Story) -> No
         await story.move()
     deadlines = [open_as(Dispatch, row.raw)[0].expires]
     for _ in range(2):
-        await bob.step(lambda db, e: receiving.accept(db, bob.context, row.dispatch_id, e, cwd=""))
+        await bob.step(lambda tx: receiving.accept(tx, row.dispatch_id, cwd=""))
         story.now += LIFETIME_MS // 2
         await bob.come_back()
         now = await bob.row()
@@ -114,20 +113,18 @@ async def test_an_answer_that_comes_too_late_or_after_the_end_allows_nothing(sto
 
     async def allow() -> None:
         await bob.step(
-            lambda db, e: running.answer(
-                db, bob.context, asked.dispatch_id, asked.request_id, e, allow=True, grant="once", note=""
-            )
+            lambda tx: running.answer(tx, asked.dispatch_id, asked.request_id, allow=True, grant="once", note="")
         )
 
     sender = alice.context.identity.user_id
-    await bob.step(lambda db, e: granting.set_paused(db, bob.context, sender, e, paused=True))
+    await bob.step(lambda tx: granting.set_paused(tx, sender, paused=True))
     with pytest.raises(Forbidden, match="paused"):
         await allow()
-    await bob.step(lambda db, e: granting.set_paused(db, bob.context, sender, e, paused=False))
+    await bob.step(lambda tx: granting.set_paused(tx, sender, paused=False))
     story.now = asked.deadline + 1
     with pytest.raises(Conflict, match="nothing pending: nobody answered in time"):
         await allow()
-    await bob.step(lambda db, e: granting.revoke(db, bob.context, sender, e))
+    await bob.step(lambda tx: granting.revoke(tx, sender))
     with pytest.raises(Conflict, match="nothing pending: that tool call was already cancelled"):
         await allow()
     assert await bob.read(trace.open_approvals) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from peer.client import Client
+from peer.client.blocking import Client
 from peer.protocol.errors import DispatchError
 from sandbox.mark import MARK
 from tests.system.world import Document, Person, World, all_gone, connect, descendants, eventually

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import trio
 
-from peer import identity
-from peer.client import Client
+from peer.client.blocking import Client
 from peer.dispatches.payload import MAX_FILE_BYTES
+from peer.machine import identity
 from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier_wire import COURIER, MAX_ANSWER, answer_frame, read_answer, read_statement, statement_frame
 from peer.mesh.host import MeshHost

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from peer import identity, inbound
-from peer.context import Context, Effects
+from peer.machine import identity
+from peer.machine.state_folder import StateFolder
 from peer.protocol import codec
 from peer.protocol.sealing import unseal
 from peer.protocol.statements import FileRef
-from peer.state_folder import StateFolder
-from peer.steps import granting, introducing, receiving, running, sending
+from peer.steps import granting, inbound, inviting, receiving, running, sending
+from peer.steps.context import Context
+from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, invitations, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
@@ -56,13 +57,13 @@ class End:
         who = identity.prepare(state, f"{name}@example.org", name, clock, os.urandom)
         self.context = Context(state, who, Store.open(state.store), Blobs(state.blobs), clock)
 
-    async def step(self, work: Callable[[Any, Effects], T]) -> T:
+    async def step(self, work: Callable[[Transaction], T]) -> T:
         """One transaction; dies there if that is the plan. Its effects are forgotten: the stores must be enough."""
         n, self.commits = self.commits, self.commits + 1
         dies = (self.fault.end, self.fault.n) == (self.name, n)
 
         def whole(db: Any) -> T:
-            value = work(db, Effects())
+            value = work(Transaction(db, self.context))
             if dies and self.fault.when == "before":
                 raise Killed
             return value
@@ -83,7 +84,7 @@ class End:
         self.context = Context(
             context.state, context.identity, Store.open(context.state.store), context.blobs, context.clock
         )
-        await self.step(lambda db, effects: running.interrupt_all(db, self.context, effects))
+        await self.step(running.interrupt_all)
 
     async def row(self) -> rows.Dispatch | None:
         """The one dispatch of these stories."""
@@ -114,23 +115,21 @@ class Run:
 
     async def _started(self) -> None:
         row, end = self._row, self._end
-        await end.step(lambda db, e: running.started(db, end.context, row.dispatch_id, row.attempt, e))
+        await end.step(lambda tx: running.start(tx, row.dispatch_id, row.attempt))
 
     async def _record(self, text: str) -> None:
         row, end = self._row, self._end
         events = [f'{{"kind":"reasoning","text":"{text}"}}']
-        await end.step(lambda db, e: running.record(db, end.context, row.dispatch_id, row.attempt, events, events, e))
+        await end.step(lambda tx: running.record(tx, row.dispatch_id, row.attempt, events, events))
 
     async def _ask(self) -> None:
         row, end = self._row, self._end
         asked = rows.Approval(row.dispatch_id, "call", row.attempt, '{"tool":"Read"}', NOW, NOW + 120_000, "", "")
-        await end.step(lambda db, e: running.ask(db, end.context, asked, e))
+        await end.step(lambda tx: running.ask(tx, asked))
 
     async def _answer(self) -> None:
         row, end = self._row, self._end
-        await end.step(
-            lambda db, e: running.answer(db, end.context, row.dispatch_id, "call", e, allow=True, grant="once", note="")
-        )
+        await end.step(lambda tx: running.answer(tx, row.dispatch_id, "call", allow=True, grant="once", note=""))
 
     async def _finish(self) -> None:
         row, end = self._row, self._end
@@ -139,9 +138,7 @@ class Run:
         end.context.blobs.destination(digest).write_bytes(content)
         files = [FileRef("made.txt", len(content), digest)]
         await end.step(
-            lambda db, e: running.finish(
-                db, end.context, row.dispatch_id, row.attempt, "completed", e, files=files, reply="done"
-            )
+            lambda tx: running.finish(tx, row.dispatch_id, row.attempt, "completed", files=files, reply="done")
         )
 
 
@@ -198,16 +195,16 @@ class Story:
     async def _first_contact(self) -> bool:
         alice, bob = self.alice, self.bob
         if not await alice.read(invitations.every):
-            await alice.step(lambda db, _: introducing.invite(db, alice.context, "bob@example.org"))
+            await alice.step(lambda tx: inviting.invite(tx, "bob@example.org"))
             return True
         (sent,) = await alice.read(invitations.every)
         if not await bob.read(invitations.every):
-            await bob.step(lambda db, _: introducing.received(db, bob.context, sent.raw))
+            await bob.step(lambda tx: inviting.take_in(tx, sent.raw))
             return True
         (got,) = await bob.read(invitations.every)
         if got.status == "open":
             scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=self.now)
-            await bob.step(lambda db, e: introducing.accept(db, bob.context, got.token, scope, e))
+            await bob.step(lambda tx: inviting.accept(tx, got.token, scope))
             return True
         return False
 
@@ -218,7 +215,7 @@ class Story:
             await self._send()
             return True
         if got is not None and got.state == "pending":
-            row, _ = await bob.step(lambda db, e: receiving.accept(db, bob.context, got.dispatch_id, e, cwd=""))
+            row, _ = await bob.step(lambda tx: receiving.accept(tx, got.dispatch_id, cwd=""))
             bob.run = Run(bob, row)
             return True
         if got is not None and got.state == "running" and self.ending != "none":
@@ -237,19 +234,19 @@ class Story:
             alice.context.blobs.destination(digest).write_bytes(self.content)
             files = (FileRef("a.txt", len(self.content), digest),)
         draft = sending.Draft("bob@example.org", "a task", 600, files=files)
-        await alice.step(lambda db, e: sending.compose(db, alice.context, draft, e))
+        await alice.step(lambda tx: sending.compose(tx, draft))
 
     async def _end(self, sent: rows.Dispatch, got: rows.Dispatch) -> None:
         alice, bob = self.alice, self.bob
         if not self.parted:
             self.parted = {end.name: end.commits for end in (alice, bob)}
         if self.ending == "sender" and sent.state != "cancelled":
-            await alice.step(lambda db, e: sending.cancel(db, alice.context, sent.dispatch_id, e, reason="enough"))
+            await alice.step(lambda tx: sending.cancel(tx, sent.dispatch_id, reason="enough"))
         elif self.ending == "recipient":
-            await bob.step(lambda db, e: receiving.cancel(db, bob.context, got, e, reason="enough"))
+            await bob.step(lambda tx: receiving.cancel(tx, got, reason="enough"))
             bob.run = None
         elif self.ending == "revocation":
-            await bob.step(lambda db, e: granting.revoke(db, bob.context, "alice@example.org", e))
+            await bob.step(lambda tx: granting.revoke(tx, "alice@example.org"))
             bob.run = None
 
     # --- what carries
@@ -259,12 +256,12 @@ class Story:
         for item in await self.bob.read(invitations.broker_writes):
             boxes: Any = codec.decode(item.body)
             self.sealed = boxes
-            await self.bob.step(lambda db, _, item=item: invitations.broker_confirmed(db, item.n))
+            await self.bob.step(lambda tx, item=item: invitations.broker_confirmed(tx.db, item.n))
             return True
         alice = self.alice
         if self.sealed and not await alice.read(contacts.every):
             raw = unseal(self.sealed[alice.context.identity.device], alice.context.identity.sealing_key)
-            await alice.step(lambda db, e: introducing.on_answer(db, alice.context, raw, e))
+            await alice.step(lambda tx: inviting.on_answer(tx, raw))
             return True
         return False
 
@@ -276,13 +273,13 @@ class Story:
         if item is None or giver.context.identity.device not in {each.device for each in admitted}:
             return False
         me = giver.context.identity.device
-        first = await taker.step(lambda db, e: inbound.take(db, taker.context, me, item.raw, e))
-        again = await taker.step(lambda db, e: inbound.take(db, taker.context, me, item.raw, e))
+        first = await taker.step(lambda tx: inbound.take(tx, me, item.raw))
+        again = await taker.step(lambda tx: inbound.take(tx, me, item.raw))
         assert first == again, (item.kind, first, again)
         assert first.taken, (item.kind, first)
         if taker is self.bob and item.kind == "cancel":
             taker.run = None  # what `Effects.stop_runs` does
-        await giver.step(lambda db, e: sending.answered(db, giver.context, item, first, e))
+        await giver.step(lambda tx: sending.on_acknowledged(tx, item, first))
         return True
 
     async def _files(self, giver: End, taker: End) -> bool:
@@ -296,6 +293,6 @@ class Story:
                 continue
             content = giver.context.blobs.path(item.digest).read_bytes()
             taker.context.blobs.destination(item.digest).write_bytes(content)
-            await taker.step(lambda db, e, item=item: receiving.files_arrived(db, taker.context, item, e))
+            await taker.step(lambda tx, item=item: receiving.files_arrived(tx, item))
             return True
         return False

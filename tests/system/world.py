@@ -25,9 +25,10 @@ from typing import Any
 
 import trio
 
-from peer.async_client import AsyncClient
-from peer.client import Client
-from peer.state_folder import StateFolder
+from peer.client.blocking import Client
+from peer.client.on_trio import AsyncClient
+from peer.machine.state_folder import StateFolder
+from peer.runs.removal import TRASH
 
 ROOT = Path(__file__).parents[2]
 WITHIN = 30.0
@@ -233,7 +234,7 @@ class Person:
         """Start the daemon. `inside` as of Program."""
         assert self.program is None
         given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
-        self.program = Program("peer.daemon", given, self.environment, self.home / "daemon.errors", inside)
+        self.program = Program("peer.programs.daemon", given, self.environment, self.home / "daemon.errors", inside)
 
     def ready(self) -> None:
         """Wait until the daemon serves."""
@@ -326,8 +327,13 @@ class Person:
         return sorted(path.name for path in self.state.blobs.rglob("*") if path.is_file())
 
     def run_folders(self) -> list[Path]:
-        """Run folders that are still there."""
-        return sorted(self.state.runs.glob("*/*"))
+        """Run folders that are still in their place."""
+        return sorted(path for path in self.state.runs.glob("*/*") if path.parent.name != TRASH)
+
+    def trash(self) -> list[str]:
+        """What of ended runs is not removed yet."""
+        trash = self.state.runs / TRASH
+        return [path.name for path in trash.iterdir()] if trash.is_dir() else []
 
     def edge(self, peer: Person, direction: str) -> Document | None:
         """The newest trust edge with somebody: incoming (they may dispatch to me) or outgoing."""

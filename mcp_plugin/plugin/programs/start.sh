@@ -1,5 +1,5 @@
-# Starts a program of dispatch wherever it is installed: `sh start.sh PROGRAM ARGUMENT…`. Where it is not, says how to
-# install it, in the way that whoever started this can show. POSIX sh alone; nothing here reads what others wrote.
+# Starts `dispatch-mcp` wherever it is installed: `sh start.sh dispatch-mcp ARGUMENT…`. Where it is not installed, prints
+# how to install it in the form that the caller (server, hook or monitor) can show. POSIX sh alone; reads no input.
 
 program=$1
 shift
@@ -19,18 +19,19 @@ esac
 if command -v "$program" >/dev/null 2>&1; then exec "$program" "$@"; fi
 if [ -x "${HOME:-}/.local/bin/$program" ]; then exec "$HOME/.local/bin/$program" "$@"; fi
 
-case $program in
-dispatch-mcp) exec sh "$(dirname "$0")/missing.sh" ;;
-dispatch-announce)
-    if [ "${1:-}" = --session-start ]; then
+[ "$program" = dispatch-mcp ] || exit 127
+case ${1:-} in
+'') exec sh "$(dirname "$0")/missing.sh" ;;
+announce)
+    if [ "${2:-}" = --session-start ]; then
         how="dispatch: its programs are not installed. Install them with pip install 'dispatch-courier[claude]', then run dispatch plugin install, and start a new session."
         printf '{"systemMessage":"%s","hookSpecificOutput":{"hookEventName":"SessionStart","additionalContext":"%s"}}\n' "$how" "$how"
     fi
     exit 0
     ;;
-dispatch-witness)
-    # Unsure, so the person is asked.
-    if [ "${1:-}" = --calling ]; then
+witness)
+    # Nothing can be checked, so the host asks the person.
+    if [ "${2:-}" = --calling ]; then
         printf '{"hookSpecificOutput":{"hookEventName":"PreToolUse","permissionDecision":"ask","permissionDecisionReason":"%s"}}\n' \
             "dispatch: the program that knows what the picker asked you is not installed"
     fi

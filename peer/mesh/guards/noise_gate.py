@@ -17,7 +17,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.security.security_multistream import SecurityMultistream
 
 
-class GatedNoise(Transport):  # type: ignore[misc]
+class GatedNoise(Transport):
     """libp2p Noise (XX) that closes a connection whose proven peer id is not admitted.
 
     `admits(peer_id)` is asked for every connection, in both directions and before a byte of the muxer is read.

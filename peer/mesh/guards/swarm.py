@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import structlog
 import trio
-from libp2p.abc import INetStream
+from libp2p.abc import IMuxedConn, INetStream
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
@@ -21,9 +23,10 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
 
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
-from peer.mesh.guards.yamux import SafeMuxer, YamuxLimits
+from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +61,13 @@ class _NoConnector:
     def record_disconnect(self, _peer_id: ID) -> None: ...
 
 
-class GuardedSwarm(Swarm):  # type: ignore[misc]
+def ours(connection: IMuxedConn) -> SafeYamux:
+    """Return a connection of a GuardedSwarm as what it is: its muxer makes no other kind."""
+    assert isinstance(connection, SafeYamux)
+    return connection
+
+
+class GuardedSwarm(Swarm):
     """A libp2p swarm over TCP, Noise and Yamux only, in which no peer can spend what belongs to another.
 
     There is no ResourceManager: its circuit breaker blocks every peer when it opens, and its scopes leak when a dial
@@ -88,7 +97,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
                 inbound_stream_protocol_negotiation_timeout=limits.handshake,
             ),
         )
-        self.auto_connector = _NoConnector()
+        self.auto_connector = cast(AutoConnector, _NoConnector())
         self._limits = limits
         self._handshakes: OrderedDict[object, trio.CancelScope] = OrderedDict()
 
@@ -106,7 +115,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
 
         super().set_stream_handler(contained)
 
-    async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Any) -> None:
+    async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         """Bring one inbound connection up, then stay for exactly as long as it lives."""
         if len(self._handshakes) >= self._limits.pending_handshakes:
             _, oldest = self._handshakes.popitem(last=False)
@@ -123,7 +132,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
                 finally:
                     self._handshakes.pop(ticket, None)
             if muxed is not None:
-                await muxed.event_closed.wait()
+                await ours(muxed).event_closed.wait()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
                 await read_write_closer.close()
@@ -131,7 +140,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
     def _trim_connections(self, peer_id: ID) -> None:
         """End a peer's oldest connections beyond its number; stock spares all younger than 20 s, so floods pass."""
         for connection in self.connections[peer_id][: -self._limits.connections_per_peer]:
-            connection.muxed_conn.abort()
+            ours(connection.muxed_conn).abort()
 
     def _schedule_auto_connect(self) -> None:
         """Dial nobody."""

@@ -16,13 +16,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import trio
-from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.abc import ISecureConn
+from libp2p.connection_types import ConnectionType
+from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from multiaddr import Multiaddr
 
 from peer.mesh.guards.yamux_header import (
     HEADER_BYTES,
@@ -35,7 +37,7 @@ from peer.mesh.guards.yamux_header import (
     pack,
     unpack,
 )
-from peer.mesh.guards.yamux_stream import SafeYamuxStream
+from peer.mesh.guards.yamux_stream import SafeYamuxStream, YamuxSession
 
 YAMUX = "/yamux/1.0.0"
 
@@ -63,7 +65,7 @@ class YamuxLimits:
     """Receive window granted beyond the initial 256 KiB of each stream, all streams together."""
 
 
-class SafeYamux(IMuxedConn):  # type: ignore[misc]
+class SafeYamux(YamuxSession):
     """A multiplexed connection as libp2p's swarm wants one.
 
     At most `inbound_streams` x 256 KiB + `window_budget` bytes of received data are ever held (16 MiB by default).
@@ -168,11 +170,11 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
         """Whether everything is released."""
         return bool(self.event_closed.is_set())
 
-    def get_transport_addresses(self) -> Any:
+    def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the remote multiaddrs of the transport."""
         return self.secured_conn.get_transport_addresses()
 
-    def get_connection_type(self) -> Any:
+    def get_connection_type(self) -> ConnectionType:
         """Return libp2p's ConnectionType: direct or relayed."""
         return self.secured_conn.get_connection_type()
 
@@ -366,11 +368,11 @@ class SafeYamux(IMuxedConn):  # type: ignore[misc]
             await trio.sleep(self.limits.ping_every)
 
 
-class SafeMuxer(MuxerMultistream):  # type: ignore[misc]
+class SafeMuxer(MuxerMultistream):
     """Muxer negotiation that offers Yamux alone and builds ours: stock hard-codes its own class for that name."""
 
     def __init__(self, *, limits: YamuxLimits) -> None:
-        super().__init__({YAMUX: SafeYamux})
+        super().__init__({TProtocol(YAMUX): SafeYamux})
         self._limits = limits
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> SafeYamux:

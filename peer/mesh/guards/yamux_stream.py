@@ -7,27 +7,64 @@ Cancelling a read or a write loses no byte of the connection: no method here wri
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import IMuxedStream
+from libp2p.abc import IMuxedConn, IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
 from peer.mesh.guards.yamux_header import INITIAL_WINDOW, MAX_FRAME_PAYLOAD, Flag, Kind, pack
 
-if TYPE_CHECKING:
-    from peer.mesh.guards.yamux import SafeYamux
+
+class YamuxSession(IMuxedConn):
+    """What a stream needs of the connection that carries it; yamux.py has the one that there is."""
+
+    round_trip: float
+    """Seconds, as the last answered ping took; a millisecond before the first."""
+
+    @property
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether the writer's queue takes another DATA frame."""
+
+    @abstractmethod
+    async def wait_for_room(self) -> None:
+        """Wait until the writer took something from the queue; another waiter may have been quicker."""
+
+    @abstractmethod
+    def queue_data(self, header: bytes, data: memoryview | bytes) -> None:
+        """Queue one DATA frame. The caller looked at `has_room` without a checkpoint in between."""
+
+    @abstractmethod
+    def queue_fin(self, stream_id: int) -> None:
+        """Queue the end of a stream behind its data."""
+
+    @abstractmethod
+    def queue_control(self, frame: bytes) -> None:
+        """Queue a frame that goes before data. A full queue means a flood: the connection ends."""
+
+    @abstractmethod
+    def forget(self, stream: SafeYamuxStream) -> None:
+        """Drop a stream that is over in both directions."""
+
+    @abstractmethod
+    def grow_window(self, size: int) -> int:
+        """Return how much a window of `size` bytes may grow now: as much again, the rest of the budget, or nothing."""
+
+    @abstractmethod
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's (IP address, port)."""
 
 
-class SafeYamuxStream(IMuxedStream):  # type: ignore[misc]
-    """A stream as libp2p's swarm wants one. Made by SafeYamux only.
+class SafeYamuxStream(IMuxedStream):
+    """A stream as libp2p's swarm wants one. Made by a YamuxSession only.
 
     `read` and `write` raise MuxedStreamReset when either side reset it or the connection is gone, `read` raises
     MuxedStreamEOF after the peer's FIN.
     """
 
-    def __init__(self, stream_id: int, session: SafeYamux) -> None:
+    def __init__(self, stream_id: int, session: YamuxSession) -> None:
         self.stream_id = stream_id
         self.muxed_conn = session
         self._session = session

@@ -19,8 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_plugin.announce import LINES, PATIENCE_SECONDS, Key, News, Waiting, bounded, look, sender, session_start
-from peer.state_folder import StateFolder
+from mcp_plugin.announce import (
+    LINES,
+    PATIENCE_SECONDS,
+    Announcements,
+    Key,
+    Waiting,
+    bounded,
+    session_start,
+    shown_sender,
+    waiting_items,
+)
+from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +75,7 @@ class Told:
 
 
 def test_ids_and_senders_and_nothing_else() -> None:
-    said = [item.line for item in look(Told([row()], [call()])).values()]
+    said = [item.line for item in waiting_items(Told([row()], [call()])).values()]
     assert said == [
         f"dispatch {FIRST} from alice@example.org waits in the inbox",
         f"call toolu_1 of dispatch {FIRST} from alice@example.org waits for an answer",
@@ -91,13 +101,13 @@ documents = st.fixed_dictionaries({}, optional=dict.fromkeys(MEMBERS, words))
 @given(st.lists(documents, max_size=3), st.lists(documents, max_size=3))
 def test_no_word_of_others_gets_in(rows: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
     """Whatever is in every member: a line is of our form, and one line."""
-    for item in look(Told([row(**each) for each in rows], [call(**each) for each in calls])).values():
+    for item in waiting_items(Told([row(**each) for each in rows], [call(**each) for each in calls])).values():
         assert SAFE.fullmatch(item.line), item.line
 
 
 @pytest.mark.parametrize("address", ["alice@example.org", "o'brien+x@a.example", "a" * 64 + "@" + "b" * 190])
 def test_an_address_is_shown(address: str) -> None:
-    assert sender({"sender_id": address}) == address
+    assert shown_sender({"sender_id": address}) == address
 
 
 @pytest.mark.parametrize(
@@ -105,11 +115,11 @@ def test_an_address_is_shown(address: str) -> None:
     ["", "no address", "a b@example.org", "a@b\nc", "a@b\u202e", "a@<b>", "ä@example.org", "a@b@c", "a@" + "b" * 191],
 )
 def test_what_is_no_plain_address_is_not(address: str) -> None:
-    assert sender({"sender_id": address}) == "somebody whose address cannot be shown"
+    assert shown_sender({"sender_id": address}) == "somebody whose address cannot be shown"
 
 
 def test_what_is_no_longer_pending_is_not_said() -> None:
-    assert look(Told([row(status="expired"), row(SECOND, status="accepted")], [])) == {}
+    assert waiting_items(Told([row(status="expired"), row(SECOND, status="accepted")], [])) == {}
 
 
 def test_lines_are_bounded() -> None:
@@ -136,29 +146,29 @@ def waiting(*keys: Key, since: str = "2026-01-01T00:00:00.000Z") -> dict[Key, Wa
 
 
 def test_a_dispatch_is_said_at_once_and_once() -> None:
-    news = News()
-    assert news.tell(waiting(DISPATCH), 0) == [str(DISPATCH)]
-    assert news.tell(waiting(DISPATCH), 1) == []
+    news = Announcements()
+    assert news.due(waiting(DISPATCH), 0) == [str(DISPATCH)]
+    assert news.due(waiting(DISPATCH), 1) == []
     again = Key(FIRST, "attempt 2")
-    assert news.tell(waiting(again), 2) == [str(again)], "it was interrupted, and waits again"
+    assert news.due(waiting(again), 2) == [str(again)], "it was interrupted, and waits again"
 
 
 def test_a_call_is_said_when_nobody_has_answered_for_a_while() -> None:
-    news = News()
-    assert news.tell(waiting(CALL), 100) == []
-    assert news.tell(waiting(CALL), 100 + PATIENCE_SECONDS - 0.1) == []
-    assert news.tell(waiting(CALL), 100 + PATIENCE_SECONDS) == [str(CALL)]
-    assert news.tell(waiting(CALL), 500) == []
-    assert news.tell(waiting(), 600) == []
+    news = Announcements()
+    assert news.due(waiting(CALL), 100) == []
+    assert news.due(waiting(CALL), 100 + PATIENCE_SECONDS - 0.1) == []
+    assert news.due(waiting(CALL), 100 + PATIENCE_SECONDS) == [str(CALL)]
+    assert news.due(waiting(CALL), 500) == []
+    assert news.due(waiting(), 600) == []
 
 
 def test_what_the_hook_said_is_not_said_again() -> None:
-    news = News()
+    news = Announcements()
     late = Key(SECOND, "attempt 1")
     all_of_it = waiting(DISPATCH) | waiting(late, since="2026-01-01T00:00:09.000Z") | waiting(CALL)
-    news.know(all_of_it, "2026-01-01T00:00:05")
-    assert news.tell(all_of_it, 0) == [str(late)]
-    assert news.tell(all_of_it, PATIENCE_SECONDS) == [str(CALL)]
+    news.skip_older(all_of_it, "2026-01-01T00:00:05")
+    assert news.due(all_of_it, 0) == [str(late)]
+    assert news.due(all_of_it, PATIENCE_SECONDS) == [str(CALL)]
 
 
 moments = st.lists(
@@ -168,14 +178,14 @@ moments = st.lists(
 
 @given(moments)
 def test_nothing_is_said_twice_while_it_waits_or_remembered_when_it_does_not(steps: list[set[Key]]) -> None:
-    news = News()
+    news = Announcements()
     said: set[str] = set()
     for now, keys in enumerate(steps):
         said &= {str(key) for key in keys}
-        new = news.tell(waiting(*sorted(keys)), now * PATIENCE_SECONDS)
+        new = news.due(waiting(*sorted(keys)), now * PATIENCE_SECONDS)
         assert not said & set(new)
         said |= set(new)
-        assert len(news._said) + len(news._seen) <= 2 * len(keys)
+        assert len(news._done) + len(news._seen) <= 2 * len(keys)
         assert {str(key) for key in keys if "attempt" in key.detail} <= said
 
 
@@ -195,7 +205,7 @@ def node(folder: StateFolder) -> Iterator[FakeApi]:
 
 def command(folder: StateFolder, *arguments: str) -> tuple[list[str], dict[str, str]]:
     given = {"PATH": "/usr/bin:/bin", "HOME": str(folder.path.parent), "DISPATCH_HOME": str(folder.path)}
-    return [sys.executable, "-m", "mcp_plugin.announce", *arguments], given
+    return [sys.executable, "-m", "mcp_plugin.main", "announce", *arguments], given
 
 
 def announce(folder: StateFolder, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -366,7 +376,7 @@ def test_the_monitor_ends_quietly(folder: StateFolder, by: signal.Signals, node:
 
 
 def test_it_loads_nothing_that_takes_long() -> None:
-    code = "import sys, mcp_plugin.announce; print(*sys.modules)"
+    code = "import sys, mcp_plugin.main, mcp_plugin.announce, mcp_plugin.witness; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peer.version import VERSION
+from peer import VERSION
 from tests.mcp_plugin.plugin import claude as host
 
 PLUGIN = "dispatch@dispatch-courier"
@@ -130,6 +131,28 @@ def test_what_the_person_disabled_or_an_older_installation_left_is_put_right(mac
     assert machine.registered()[PLUGIN]["enabled"] is False
     assert machine.dispatch("plugin", "install")["changed"] is True
     assert machine.registered()[PLUGIN]["enabled"] is True
+
+
+def test_an_older_plugin_of_the_same_version_is_replaced(machine: Machine, tmp_path: Path) -> None:
+    """Its hooks start programs that are gone: `dispatch-announce` is a subcommand of `dispatch-mcp` now."""
+    old = shutil.copytree(host.PLUGIN, tmp_path / "old" / "mcp_plugin" / "plugin")
+    for path in (old / "hooks" / "hooks.json", old / "monitors" / "monitors.json"):
+        path.write_text(path.read_text().replace("dispatch-mcp announce", "dispatch-announce"))
+    (old / "commands" / "older.md").write_text("An older command")
+    assert host.claude("plugin", "marketplace", "add", old, home=machine.home).returncode == 0
+    assert host.claude("plugin", "install", PLUGIN, home=machine.home).returncode == 0
+    copy = Path(machine.registered()[PLUGIN]["installPath"])
+    assert "dispatch-announce" in (copy / "hooks" / "hooks.json").read_text()
+
+    assert machine.dispatch("plugin", "install")["changed"] is True
+    row = machine.registered()[PLUGIN]
+    assert (row["enabled"], row["version"]) == (True, VERSION)
+    assert _files(Path(row["installPath"])) == _files(host.PLUGIN)
+    assert machine.dispatch("plugin", "install")["changed"] is False
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("command", ["install", "uninstall"])

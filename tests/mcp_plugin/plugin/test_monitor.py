@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 from sandbox.runtimes.claude import _program
 from sandbox.testing.scripted_model import Request, ScriptedModel
 from tests.cli.fake_api import running

@@ -1,12 +1,10 @@
-"""The plugin as a package: its host's own checks, what a wheel holds, and how it finds our programs."""
+"""The plugin as a package: its host's own checks, and how it finds our programs. The wheel: tests/packaging."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,9 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from cli.plugin import PROGRAMS
-from peer.version import VERSION
+from peer import VERSION
 from tests.mcp_plugin.plugin import claude as host
 
-FILES = sorted(str(path.relative_to(host.PLUGIN)) for path in host.PLUGIN.rglob("*") if path.is_file())
 START, MISSING = host.PLUGIN / "programs" / "start.sh", host.PLUGIN / "programs" / "missing.sh"
 SHELLS = [["sh"], *([["bash", "--posix"]] if shutil.which("bash") else [])]
 
@@ -78,29 +74,6 @@ def test_one_version() -> None:
     assert document(".claude-plugin/plugin.json")["version"] == VERSION
 
 
-# --- the wheel
-
-
-def test_an_installed_wheel_has_all_of_it(tmp_path: Path) -> None:
-    source = shutil.copytree(
-        host.ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*cache", ".venv", ".git", "*.egg-info", "tests")
-    )
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run(
-        [*command, "--wheel-dir", tmp_path, source], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as packed:
-        names = packed.namelist()
-        (entries,) = (name for name in names if name.endswith("/entry_points.txt"))
-        programs = packed.read(entries).decode()
-    prefix = "mcp_plugin/plugin/"
-    assert sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)) == FILES
-    assert {".mcp.json", ".claude-plugin/plugin.json", "hooks/hooks.json", "skills/dispatch/SKILL.md"} <= set(FILES)
-    assert all(f"{program} = mcp_plugin." in programs for program in PROGRAMS)
-
-
 # --- finding the programs
 
 
@@ -155,7 +128,7 @@ def test_a_record_is_a_folder_or_nothing(place: Place, tmp_path: Path, recorded:
     place.program(tmp_path / "relative" / "bin")
     (tmp_path / ".dispatch").mkdir()
     (tmp_path / ".dispatch" / "programs").write_text(recorded)
-    assert place.start("dispatch-announce", "--follow", shell=["sh"]).stdout == ""
+    assert place.start("dispatch-mcp", "announce", "--follow", shell=["sh"]).stdout == ""
     assert not (tmp_path / "owned").exists()
     assert "relative" not in place.start("dispatch-mcp", shell=["sh"]).stdout
 
@@ -163,23 +136,24 @@ def test_a_record_is_a_folder_or_nothing(place: Place, tmp_path: Path, recorded:
 def test_a_relative_state_folder_is_not_searched(place: Place, tmp_path: Path) -> None:
     """A repository that a session is started in must not name programs."""
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "programs").write_text(str(place.program(tmp_path / "evil", "dispatch-announce").parent))
-    done = place.start("dispatch-announce", "--session-start", shell=["sh"], DISPATCH_HOME="state")
+    (tmp_path / "state" / "programs").write_text(str(place.program(tmp_path / "evil").parent))
+    done = place.start("dispatch-mcp", "announce", "--session-start", shell=["sh"], DISPATCH_HOME="state")
     assert "evil" not in done.stdout
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_where_they_are_missing_each_says_so_in_its_way(place: Place, shell: list[str]) -> None:
-    hook = place.start("dispatch-announce", "--session-start", shell=shell)
+    hook = place.start("dispatch-mcp", "announce", "--session-start", shell=shell)
     told = json.loads(hook.stdout)
     assert "dispatch plugin install" in told["systemMessage"]
     assert told["hookSpecificOutput"]["additionalContext"] == told["systemMessage"]
-    monitor = place.start("dispatch-announce", "--follow", shell=shell)
+    monitor = place.start("dispatch-mcp", "announce", "--follow", shell=shell)
     assert (hook.returncode, monitor.returncode, monitor.stdout, monitor.stderr) == (0, 0, "", "")
-    assert place.start("dispatch-witness", "--picked", shell=shell).stdout == ""
-    ruling = json.loads(place.start("dispatch-witness", "--calling", shell=shell).stdout)["hookSpecificOutput"]
+    assert place.start("dispatch-mcp", "witness", "--picked", shell=shell).stdout == ""
+    ruling = json.loads(place.start("dispatch-mcp", "witness", "--calling", shell=shell).stdout)["hookSpecificOutput"]
     assert (ruling["hookEventName"], ruling["permissionDecision"]) == ("PreToolUse", "ask")
     assert place.start("something-else", shell=shell).returncode == 127
+    assert place.start("dispatch-mcp", "something-else", shell=shell).returncode == 127
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_plugin.tools import TOOLS
-from mcp_plugin.witness import KEPT_SECONDS, MAX_KEPT, PREFIX, agreed, picked, shows, stake
+from mcp_plugin.witness import KEPT_SECONDS, MAX_KEPT, PREFIX, matching_pick, picks_of, requirement, shows
 from peer.dispatches.text import block
-from peer.state_folder import StateFolder
+from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
 from tests.mcp_plugin.plugin.claude import ROOT
 from tests.mcp_plugin.plugin.sessions import PICKER, Answers, Heard, pick, play, question, say, use
@@ -42,9 +42,9 @@ def answered(text: str, label: str, session: str = "s", at: float = 0.0) -> dict
 
 
 def judge(text: str, label: str, tool: str, *, session: str = "s", now: float = 1.0, **given: Any) -> bool:
-    what = stake(Node(), tool, given)
-    assert what is not None
-    return agreed([answered(text, label)], what, session, now) is not None
+    required = requirement(Node(), tool, given)
+    assert required is not None
+    return matching_pick([answered(text, label)], required, session, now) is not None
 
 
 ASKED = {"dispatch_id": FIRST, "request_id": "toolu_1"}
@@ -98,8 +98,8 @@ def test_accepting_and_sending() -> None:
 
 @pytest.mark.parametrize("action", ["decline", "cancel", "deny", "watch"])
 def test_what_agrees_to_nothing_is_no_matter(action: str) -> None:
-    assert stake(Node(), "dispatch_act", {"action": action, **ASKED}) is None
-    assert stake(Node(), "dispatch_approve", {"decision": "deny", **ASKED}) is None
+    assert requirement(Node(), "dispatch_act", {"action": action, **ASKED}) is None
+    assert requirement(Node(), "dispatch_approve", {"decision": "deny", **ASKED}) is None
 
 
 @given(st.text(), st.text(), st.text())
@@ -115,7 +115,7 @@ def test_only_pickers_of_ours_are_kept() -> None:
         "tool_input": {"questions": questions},
         "tool_response": {"answers": {"Which colour?": "Red", "q1": "Allow once", "q2": "Deny"}},
     }
-    assert picked(event, 7.0) == [answered("q1", "Allow once", at=7.0)]
+    assert picks_of(event, 7.0) == [answered("q1", "Allow once", at=7.0)]
 
 
 # --- the program
@@ -138,7 +138,7 @@ def hook(folder: StateFolder, wanted: str, event: Any) -> str:
     given = {"PATH": "/usr/bin:/bin", "HOME": str(folder.path.parent), "DISPATCH_HOME": str(folder.path)}
     text = event if isinstance(event, str) else json.dumps(event)
     done = subprocess.run(
-        [sys.executable, "-m", "mcp_plugin.witness", wanted],
+        [sys.executable, "-m", "mcp_plugin.main", "witness", wanted],
         input=text, env=given, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,98 @@
+"""The command line: the table of commands, parsed by click. Commands live beside this; how it all ends is main.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from cli.app import App
+from cli.base import Entry, LazyGroup, from_stdin
+from peer import VERSION
+from peer.protocol.errors import Invalid
+
+DONE, USAGE = 0, 2
+
+SECTIONS = {
+    "This device": {
+        "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
+        "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
+        "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
+        "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
+        "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
+        "config": Entry("cli.config", "config", "Show and change the settings."),
+        "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
+        "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
+        "completion": Entry("cli.config", "completion", "Print the completion script of a shell."),
+    },
+    "People": {
+        "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),
+        "alias": Entry("cli.trust", "alias", "Call a contact by a name of my own."),
+        "invite": Entry("cli.invitations", "invite", "Ask someone to let me dispatch to them."),
+        "invitations": Entry("cli.invitations", "invitations", "List open invitations, sent and received."),
+        "accept-invitation": Entry("cli.invitations", "accept_invitation", "Let an inviter dispatch to me."),
+        "decline-invitation": Entry("cli.invitations", "decline_invitation", "Say no to an invitation."),
+        "block": Entry("cli.invitations", "block", "Take no more invitations from someone."),
+        "trust": Entry("cli.trust", "trust", "Show, change or end what I granted to someone."),
+    },
+    "Dispatches": {
+        "send": Entry("cli.send", "send", "Send a task to a contact's machine."),
+        "sent": Entry("cli.dispatches", "sent", "List the dispatches I sent."),
+        "inbox": Entry("cli.dispatches", "inbox", "List the dispatches sent to me."),
+        "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
+        "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
+        "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
+        "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
+        "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),
+        "verify-receipt": Entry("cli.receipts", "verify_receipt", "Check such a proof, offline."),
+    },
+    "Decisions": {
+        "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
+        "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
+        "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
+        "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
+        "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
+    },
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    example="dispatch login --broker https://broker.example\n"
+    "dispatch invite bob@example.org\n"
+    "dispatch send bob@example.org 'Why does the build of shop fail?' --wait\n"
+    "dispatch inbox --json",
+    subcommand_metavar="COMMAND …",
+)
+@click.option("--broker", metavar="URL", help="The broker, in place of $DISPATCH_BROKER and the saved one.")
+@click.option("--token", metavar="TOKEN", help="The sign-in, in place of $DISPATCH_TOKEN and the saved one.")
+@click.version_option(VERSION, message="%(prog)s %(version)s")
+@click.pass_context
+def dispatch(ctx: click.Context, broker: str | None, token: str | None) -> None:
+    """Send tasks to the agents of people who trust you, and decide what theirs may do here.
+
+    `--json` prints one JSON document, before or after any command. Ids may be shortened: the last characters are
+    enough, when they fit one dispatch only.
+    """
+    app = ctx.ensure_object(App)
+    app.broker = app.broker or broker
+    app.token = from_stdin(token) if token is not None else app.token
+
+
+def parse_and_run(app: App, args: Sequence[str]) -> int:
+    """Run one command line; return its exit code, 2 when it can't be understood. Raises what the command raises."""
+    try:
+        result = dispatch.main(args=list(args), prog_name="dispatch", standalone_mode=False, obj=app)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
+    except click.ClickException as error:
+        ctx = error.ctx if isinstance(error, click.UsageError) else None
+        command = ctx.command_path if ctx else "dispatch"
+        app.out.error(Invalid(error.format_message(), fix=f"see `{command} --help`"))
+        return USAGE
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else DONE

@@ -1,0 +1,113 @@
+"""`config list|get|set` and `completion`: the person's settings, and their shell's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.app import App
+from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
+from cli.output import string
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def _keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from peer.machine.settings import KEYS
+
+    return [CompletionItem(key, help=about.allowed) for key, about in KEYS.items() if key.startswith(incomplete)]
+
+
+@click.group(cls=DispatchGroup, example="dispatch config list\ndispatch config set roots ~/code,~/work")
+def config() -> None:
+    """Show and change the settings in config.json. Flags and variables come before them."""
+
+
+@config.command("list", example="dispatch config list --json")
+@pass_app
+def list_(app: App) -> None:
+    """Show every setting of config.json; secrets are masked."""
+    from peer.machine import settings
+
+    values = settings.shown(settings.load(app.folder))
+    if app.out.json:
+        app.out.document({"path": str(app.folder.config), "settings": values})
+        return
+    app.out.pairs({key: string(value) for key, value in values.items()})
+    app.out.note(f"from {app.folder.config}")
+
+
+@config.command("get", example="dispatch config get roots")
+@click.argument("key", shell_complete=_keys)
+@click.option("--reveal", is_flag=True, help="Print a secret as it is.")
+@pass_app
+def get(app: App, key: str, reveal: bool) -> None:
+    """Print one setting; a secret is masked unless --reveal."""
+    from peer.machine import model_key, settings
+
+    saved = settings.load(app.folder)
+    value = settings.get_value(saved, key)
+    if settings.KEYS[key].secret and value and not reveal:
+        value = settings.MASK
+    elif key == "model.api_key":
+        value = model_key.reveal(app.folder, saved)
+    if app.out.json:
+        app.out.document({"key": key, "value": value})
+    elif isinstance(value, list):
+        for item in value:
+            app.out.line(str(item))
+    else:
+        app.out.line(string(value) if value not in ("", None) else "")
+
+
+@config.command("set", example="dispatch config set port 8002\ndispatch config set model.api_key - < key.txt")
+@click.argument("key", shell_complete=_keys)
+@click.argument("value", metavar="VALUE|-")
+@pass_app
+def set_(app: App, key: str, value: str) -> None:
+    """Change one setting. Lists take commas; an empty value takes it back to its default; `-` reads standard input."""
+    from peer.client.blocking import DaemonUnreachable
+    from peer.machine import model_key, settings
+
+    changed = settings.set_value(settings.load(app.folder), key, from_stdin(value))
+    if key == "model.api_key":
+        changed = model_key.save(app.folder, changed)
+    else:
+        settings.save(app.folder, changed)
+    shown = settings.shown(changed)[key]
+    try:
+        app.client.reload()
+        told = True
+    except DaemonUnreachable:
+        told = False
+    if app.out.json:
+        app.out.document({"key": key, "value": shown, "daemon_told": told})
+    else:
+        app.out.line(f"{key} = {string(shown)}")
+
+
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch completion bash > ~/.local/share/bash-completion/completions/dispatch\n"
+    "dispatch completion zsh > ~/.zfunc/_dispatch\n"
+    "dispatch completion fish > ~/.config/fish/completions/dispatch.fish",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands, ids and contacts in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    app = ctx.find_object(App)
+    kind = get_completion_class(shell)
+    assert app is not None
+    assert kind is not None
+    script = kind(ctx.find_root().command, {}, "dispatch", "_DISPATCH_COMPLETE").source()
+    if app.out.json:
+        app.out.document({"shell": shell, "script": script})
+    else:
+        app.out.block(script, indent=0)

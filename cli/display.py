@@ -1,0 +1,209 @@
+"""How a dispatch, its events, its result and a waiting tool call look to a person. Asks nothing, decides nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cli.ids import short
+from cli.output import Output, local_time, string
+from peer.client.blocking import Document
+
+OUTPUT_LINES = 20
+"""Lines of a tool's output that are shown; `--json` has all."""
+
+
+LEFT_BEHIND = "the run made it, and programs where it ran may obey it unasked: look at it before anybody works there"
+
+
+def show_dispatch(out: Output, document: Document) -> None:
+    """Show everything of one dispatch."""
+    inbound = document.get("direction") in ("inbox", "received", "incoming")
+    out.pairs(
+        _said(
+            {
+                "id": document.get("dispatch_id"),
+                "status": document.get("status"),
+                "from" if inbound else "to": document.get("peer"),
+                "created": local_time(document.get("created")),
+                "expires": local_time(document.get("expires_at")),
+                "updated": local_time(document.get("updated")),
+                "project": document.get("project"),
+                "links": "\n".join(map(str, document.get("links") or [])),
+                "files": "\n".join(map(_file, document.get("files") or [])),
+                "metadata": "\n".join(f"{k}={v}" for k, v in (document.get("metadata") or {}).items()),
+                "answers": short(document["parent_id"]) if document.get("parent_id") else None,
+            }
+        )
+    )
+    for title, key in (("task", "task"), ("deliverable", "deliverable"), ("background", "background")):
+        if document.get(key):
+            out.line(f"{title}:", style="bold")
+            out.block(str(document[key]))
+    _show_suggestion(out, document.get("suggestion"))
+    events = document.get("events") or []
+    attempt = None
+    for event in events:
+        if event.get("attempt") != attempt:
+            attempt = event.get("attempt")
+            out.line(f"run {string(attempt)}:" if attempt else "trace:", style="bold")
+        show_event(out, "trace", event)
+    for approval in document.get("approvals") or []:
+        show_approval(out, approval)
+    show_result(out, document)
+
+
+def show_result(out: Output, document: Document) -> None:
+    """Show how a dispatch ended, if it has."""
+    result = document.get("result")
+    if result:
+        out.line(f"result: {string(result.get('status'))}", style="bold")
+        if result.get("reason"):
+            out.block(str(result["reason"]))
+        if result.get("reply"):
+            out.block(str(result["reply"]))
+        files = result.get("files") or []
+        for file in files:
+            out.line(_file(file), indent=2)
+        if any(not file.get("withheld") for file in files):
+            out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
+        usage = result.get("usage")
+        if usage:
+            out.line("used: " + ", ".join(f"{name} {string(value)}" for name, value in usage.items()), style="dim")
+    elif document.get("message"):
+        out.line(f"{string(document.get('status'))} ({string(document.get('code'))}): {document['message']}")
+        if document.get("fix"):
+            out.line(f"fix: {document['fix']}")
+
+
+def show_event(out: Output, kind: str, event: Document) -> None:
+    """Show one event of the live stream, or of the trace (`kind` is then `trace`)."""
+    if kind == "end":
+        return  # the state before it said how
+    if kind == "state":
+        state = string(event.get("status") or event.get("state"))
+        out.line(f"{_clock(event)}[{state}] {event.get('message') or event.get('detail') or ''}".rstrip(), style="bold")
+        return
+    if kind == "approval":
+        out.line(f"{_clock(event)}waits for an answer: {string(event.get('tool'))}", style="yellow")
+        return
+    name = event.get("kind")
+    if name == "reasoning":
+        out.block(f"{_clock(event)}{event.get('text') or ''}", indent=2, style="dim")
+    elif name == "tool_call":
+        who = f" (sub-agent {event['agent_id']})" if event.get("agent_id") else ""
+        out.line(f"{_clock(event)}→ {string(event.get('tool'))}{who}", indent=2)
+        show_input(out, event.get("input"), indent=6)
+    elif name == "approval":
+        grant = f", {event['grant']}" if event.get("grant") else ""
+        note = f": {event['note']}" if event.get("note") else ""
+        out.line(f"{string(event.get('outcome'))} by {string(event.get('by'))}{grant}{note}", indent=6)
+    elif name == "tool_result":
+        out.line("ok" if event.get("ok") else "failed", indent=6, style=None if event.get("ok") else "red")
+        _show_long(out, event.get("output"))
+    elif name == "status":
+        detail = event.get("detail") or ""
+        left = event.get("status") == "left_behind"
+        out.line(
+            f"{_clock(event)}[{string(event.get('status'))}] {string(detail) if detail else ''}".rstrip(),
+            style="yellow" if left else "bold",
+        )
+        if left:
+            out.line(LEFT_BEHIND, indent=6, style="yellow")
+    else:
+        out.line(f"{_clock(event)}{string(name)} {string({k: v for k, v in event.items() if k != 'kind'})}", indent=2)
+
+
+def show_approval(out: Output, call: Document) -> None:
+    """Show one waiting tool call: all that a person needs to answer it."""
+    left = f"   ({call['expires_in']:.0f} s left)" if isinstance(call.get("expires_in"), int | float) else ""
+    out.line(f"{string(call.get('tool'))} asks, in {short(call.get('dispatch_id'))}{left}", style="bold")
+    out.line(f"request: {string(call.get('request_id'))}", indent=2)
+    out.line(f"from: {string(call.get('sender_id'))}; sandbox: {string(call.get('sandbox'))}", indent=2)
+    show_input(out, call.get("input"), indent=2)
+    if call.get("resolved_path"):
+        out.line(f"path: {call['resolved_path']}", indent=2)
+    if call.get("diff"):
+        show_diff(out, str(call["diff"]))
+    for word in call.get("unusual") or []:
+        out.line(f"unusual: {string(word)}", indent=2, style="red")
+    out.line(f"what this returns goes to {string(call.get('sender_id'))}", indent=2, style="yellow")
+
+
+def show_input(out: Output, given: object, *, indent: int) -> None:
+    """Show a tool's input verbatim: every field, whole."""
+    if not isinstance(given, Mapping):
+        out.block(string(given), indent=indent)
+        return
+    for name, value in given.items():
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if "\n" in shown:
+            out.line(f"{name}:", indent=indent)
+            out.block(shown, indent=indent + 2)
+        else:
+            out.line(f"{name}: {shown}", indent=indent)
+
+
+def show_diff(out: Output, diff: str) -> None:
+    """Show a unified diff, added lines green and removed ones red."""
+    for row in diff.split("\n"):
+        out.block(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
+
+
+def scope_pairs(row: Document) -> dict[str, Any]:
+    """Return a scope as names and values for people. `row` is a contacts row or what accepting returned."""
+    scopes = row.get("scopes") or {}
+    return {name.replace("_", " "): _scope_value(name, value) for name, value in scopes.items()}
+
+
+def scope_line(scopes: Mapping[str, Any] | None) -> str:
+    """Return a scope on one line: what it permits first."""
+    if not scopes:
+        return "-"
+    parts = [string(scopes.get("tools"))]
+    if scopes.get("mcp_servers"):
+        parts.append("MCP " + string(scopes["mcp_servers"]))
+    parts.append(string(scopes.get("approval")))
+    if scopes.get("paths"):
+        parts.append("in " + string(scopes["paths"]))
+    if scopes.get("expires"):
+        parts.append("until " + local_time(scopes["expires"]))
+    return "; ".join(parts)
+
+
+def _scope_value(name: str, value: object) -> str:
+    if name == "expires":
+        return local_time(value) or "never"
+    if name == "paths" and not value:
+        return "only the folder confirmed at accept"
+    return string(value)
+
+
+def _show_suggestion(out: Output, suggestion: Document | None) -> None:
+    if not suggestion:
+        return
+    word = "runs in" if suggestion.get("pinned") else "suggested folder"
+    out.line(f"{word}: {string(suggestion.get('cwd'))} ({string(suggestion.get('reason'))})", style="dim")
+
+
+def _show_long(out: Output, output: object) -> None:
+    shown = output if isinstance(output, str) else string(output)
+    lines = shown.split("\n")
+    out.block("\n".join(lines[:OUTPUT_LINES]), indent=6, style="dim")
+    if len(lines) > OUTPUT_LINES:
+        out.line(f"… {len(lines) - OUTPUT_LINES} more lines (`--json` has all)", indent=6, style="dim")
+
+
+def _file(file: Document) -> str:
+    gone = ", no longer given out" if file.get("withheld") else ""
+    return f"{file.get('name')} ({file.get('size')} bytes{gone})"
+
+
+def _clock(event: Document) -> str:
+    moment = local_time(event.get("at"))
+    return f"{moment[11:19]} " if len(moment) > 19 else ""
+
+
+def _said(values: dict[str, object]) -> dict[str, str]:
+    return {name: string(value) for name, value in values.items() if value not in (None, "", [], {})}

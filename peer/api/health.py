@@ -1,0 +1,198 @@
+"""What this machine is and whether its parts work: `whoami` and the daemon's half of `doctor`. Each check is live."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from peer import VERSION
+from peer.machine import model_key
+from peer.machine import sandbox_proof as proofs
+from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
+from peer.protocol.documents import Document
+from peer.protocol.errors import DispatchError, Unavailable
+from peer.trust import fingerprints
+
+if TYPE_CHECKING:
+    from peer.node.node import Node
+
+log = structlog.get_logger(__name__)
+
+PROOF_SECONDS = 60.0
+
+
+class Health:
+    """Looks at one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._proof: Document | None = None
+
+    async def whoami(self) -> Document:
+        """Return who this is, and the state of each part as last known."""
+        node, identity, settings = self._node, self._node.context.identity, self._node.settings
+        error = node.broker.last_error
+        return {
+            "user_id": identity.user_id,
+            "device_id": identity.device,
+            "device_name": identity.name,
+            "fingerprint": str(fingerprints.fingerprint(identity.root)),
+            "root_stored": identity.root_stored,
+            "broker": settings.broker or None,
+            "broker_signed_in": bool(settings.broker and settings.token) and (error is None or error.code != 401),
+            "broker_error": None if error is None else error.to_json(),
+            "daemon": {
+                "running": True,
+                "pid": os.getpid(),
+                "port": node.port,
+                "peer_id": node.host.peer_id,
+                "addresses": node.host.addresses(),
+                "version": VERSION,
+                "refused_connections": node.host.refused,
+            },
+            "runtime": self._runtime(),
+            "sandbox": await self._sandbox(),
+        }
+
+    async def doctor(self, *, fix: bool) -> Document:
+        """Return {checks: [{name, ok, detail, fix}]}."""
+        checks: list[Document] = []
+        for name, check in (
+            ("broker", self._check_broker),
+            ("reachability", self._check_reachability),
+            ("agent login", self._check_agent),
+            ("project roots", self._check_roots),
+            ("sandbox", self._check_sandbox),
+            ("gate", self._check_gate),
+        ):
+            checks.append(await _checked(name, check))
+        return {"checks": checks}
+
+    # --- the checks: each returns what it saw, or raises with the fix
+
+    async def _check_broker(self) -> str:
+        settings = self._node.settings
+        return await self._node.broker.check(settings.require_broker())
+
+    async def _check_reachability(self) -> str:
+        addresses = self._node.host.addresses()
+        if not addresses:
+            raise Unavailable("the daemon listens on no address", fix="`dispatch config set listen …`, then restart it")
+        reached = await trio.to_thread.run_sync(_answers, addresses)
+        if not reached:
+            raise Unavailable(
+                f"none of {len(addresses)} addresses answers on this machine", fix="check the firewall, then restart it"
+            )
+        known = self._node.admission.devices
+        connected = [device for device in known if self._node.host.connected(device)]
+        return f"listening on {len(addresses)} addresses; {len(connected)} of {len(known)} devices connected"
+
+    async def _check_agent(self) -> str:
+        runtime = self._runtime()
+        if not runtime["login"]:
+            raise Unavailable("the agent has no model credentials", fix=runtime["login_fix"])
+        return f"{runtime['name']} {runtime['version']}"
+
+    async def _check_roots(self) -> str:
+        roots = self._node.settings.roots
+        missing = [root for root in roots if not await trio.Path(root).is_dir()]
+        if missing:
+            raise Unavailable(
+                f"project roots that are not there: {', '.join(missing)}", fix="`dispatch config set roots PATH,PATH`"
+            )
+        return f"{len(roots)} project roots" if roots else "none set: runs get an empty workspace or --cwd"
+
+    async def _check_sandbox(self) -> str:
+        return proofs.sandbox(await self._prove(gate=True))
+
+    async def _check_gate(self) -> str:
+        """Whether the gate saw every call of the real agent program; proven together with the sandbox, just before."""
+        if self._proof is None:
+            raise Unavailable("the gate's proof did not finish", fix="see daemon.log")
+        return proofs.gate(self._proof, self._node.settings.runtime)
+
+    # --- parts
+
+    def _runtime(self) -> Document:
+        settings = self._node.settings
+        if settings.runtime == "scripted":
+            return {"name": "scripted", "version": VERSION, "login": True, "login_fix": ""}
+        try:
+            version = metadata.version("claude-agent-sdk")
+        except metadata.PackageNotFoundError:
+            return {
+                "name": "claude",
+                "version": None,
+                "login": False,
+                "login_fix": "install the agent: `pip install 'dispatch-courier[claude]'`",
+            }
+        ready = model_key.usable(settings)
+        return {
+            "name": "claude",
+            "version": version,
+            "login": ready,
+            "login_fix": "" if ready else " — ".join(filter(None, (settings.model.key_problem, model_key.FIX))),
+        }
+
+    async def _sandbox(self) -> Document:
+        proof = self._proof or await self._prove(gate=False)
+        error = proof.get("error") or {}
+        gate = "not needed" if self._node.settings.runtime == "scripted" else "not proven yet"
+        return {
+            "tier": proof.get("tier"),
+            "reason": error.get("message", ""),
+            "fix": error.get("fix", ""),
+            "gate": "proven" if self._node.runs.gate.key else gate,
+        }
+
+    async def _prove(self, *, gate: bool) -> Document:
+        """Run the canaries in the real profile, and the gate's with the real agent, by the program that runs
+        dispatches.
+        """
+        runtime = [self._node.settings.runtime] if gate else []
+        try:
+            with trio.fail_after(PROOF_SECONDS):
+                done = await trio.run_process(
+                    [*AGENT, "--prove", *runtime],
+                    capture_stdout=True,
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                    cwd=ROOT,
+                    env=AGENT_ENVIRONMENT,
+                )
+            self._proof = json.loads(done.stdout)
+            if proven := (self._proof or {}).get("gate"):
+                self._node.runs.gate.key = proven["key"]
+        except (trio.TooSlowError, OSError, ValueError) as problem:
+            log.warning("sandbox.not_proven", error=type(problem).__name__)
+            self._proof = None
+            return {"tier": None, "error": {"message": "the sandbox's proof did not finish", "fix": "see daemon.log"}}
+        return self._proof or {}
+
+
+async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Document:
+    try:
+        return {"name": name, "ok": True, "detail": await check(), "fix": ""}
+    except DispatchError as error:
+        return {"name": name, "ok": False, "detail": error.message, "fix": error.fix}
+
+
+def _answers(addresses: list[str]) -> bool:
+    """Whether anything takes a TCP connection at one of these multiaddrs."""
+    for address in addresses:
+        parts = address.split("/")
+        if len(parts) >= 5 and parts[1] in ("ip4", "ip6") and parts[3] == "tcp":
+            try:
+                with socket.create_connection((parts[2], int(parts[4])), timeout=2):
+                    return True
+            except OSError:
+                continue
+    return False

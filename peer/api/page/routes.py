@@ -1,0 +1,342 @@
+"""The routes that only the local page needs: signing in, its live stream, uploads and downloads, search, previews.
+
+What programs and the page both do (accept, approve, edit an edge) is in api.py, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+from urllib.parse import quote, unquote
+
+import msgspec
+import trio
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from peer.api.page import stream as live_stream
+from peer.api.page import words
+from peer.api.page.guard import CALLER, SIGN_IN, UPLOADS, cookie_name
+from peer.api.page.sessions import CODE_SECONDS, SESSION_SECONDS, Session, Sessions
+from peer.api.page.shell import VIEWS, Shell
+from peer.api.page.uploads import Uploads
+from peer.api.responses import Body, LiveView, Reply, Text, as_json, body_of, document, failure, number
+from peer.dispatches import payload
+from peer.machine import settings as settings_file
+from peer.protocol.documents import Document
+from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound, Unavailable
+from peer.store import contacts, dispatches, history, trace
+from peer.trust import fingerprints
+from peer.trust.grants import BudgetInput
+
+if TYPE_CHECKING:
+    from peer.node.node import Node
+
+MAX_FOUND: Final = 200
+
+
+class CodeBody(Body):
+    code: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class PreviewBody(Body):
+    peer: str
+    tools: str | list[str] | None = None
+    mcp_servers: str | list[str] | None = None
+    paths: str | list[str] | None = None
+    approval: str | None = None
+    max_per_day: int | str | None = None
+    expires: str | None = None
+    results: str | None = None
+    budget: BudgetInput | None = None
+
+
+class PageSendBody(Body):
+    recipient: str
+    task: Text
+    expires_in_seconds: int | None = None
+    uploads: list[str] = msgspec.field(default_factory=list)
+    project: str | None = None
+    links: list[str] | None = None
+    deliverable: str | None = None
+    background: Text | None = None
+    parent_id: str | None = None
+
+
+class DiscardBody(Body):
+    uploads: list[str]
+
+
+class SettingsBody(Body):
+    notifications: Literal["on", "off"]
+
+
+class PageRoutes:
+    """One method a route."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._shell = Shell()
+        self._streams = trio.CapacityLimiter(live_stream.MAX_STREAMS)
+        self._sessions: Sessions | None = None
+        self._uploads: Uploads | None = None
+
+    @property
+    def sessions(self) -> Sessions:
+        """Who may use the page."""
+        if self._sessions is None:
+            context = self._node.context
+            self._sessions = Sessions(lambda: context.state, context.clock)
+        return self._sessions
+
+    def table(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            *(Route(path, self._shell.page) for path in VIEWS),
+            Route("/page/{build}/{name}", self._shell.asset),
+            Route("/v1/page/codes", as_json(self.code), methods=["POST"]),
+            Route(SIGN_IN, as_json(self.sign_in), methods=["POST"]),
+            Route("/v1/page/session", as_json(self.session)),
+            Route("/v1/page/session", as_json(self.sign_out), methods=["DELETE"]),
+            Route("/v1/page/settings", as_json(self.change_settings), methods=["PATCH"]),
+            Route("/v1/page/stream", self.stream),
+            Route("/v1/page/dispatches", as_json(self.send), methods=["POST"]),
+            Route("/v1/page/dispatches/{id}", as_json(self.dispatch)),
+            Route("/v1/page/approvals/{id}/{request_id}", as_json(self.decided)),
+            Route("/v1/page/history", as_json(self.history)),
+            Route("/v1/page/choices", as_json(self.choices)),
+            Route("/v1/page/preview", as_json(self.preview), methods=["POST"]),
+            Route("/v1/page/contacts/{peer}/safety", as_json(self.safety)),
+            Route("/v1/page/permissions", as_json(self.permissions)),
+            Route(UPLOADS, as_json(self.upload), methods=["POST"]),
+            Route(UPLOADS, as_json(self.discard), methods=["DELETE"]),
+            Route("/v1/dispatches/{id}/files/{role}/{position}", as_json(self.download)),
+        ]
+
+    # --- sessions
+
+    async def code(self, request: Request) -> Reply:
+        """Give out a one-time code. To programs alone: a page must not be able to make itself another session."""
+        if request.scope[CALLER] is not None:
+            raise Forbidden("only a program with the local token may ask for a sign-in code", fix="run `dispatch open`")
+        return {"code": self.sessions.new_code(), "port": self._node.port, "expires_in": CODE_SECONDS}
+
+    async def sign_in(self, request: Request) -> Reply:
+        """Spend a code: the cookie in a header, the key in the body."""
+        body = await body_of(request, CodeBody)
+        opened = await trio.to_thread.run_sync(self.sessions.sign_in, body.code)
+        answer = document({"key": opened.key})
+        answer.set_cookie(
+            cookie_name(request.headers["host"]),
+            opened.cookie,
+            max_age=SESSION_SECONDS,
+            path="/v1/",
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    async def session(self, request: Request) -> Reply:
+        """Return what a page must know at first: who this is, limits, settings."""
+        identity = self._node.context.identity
+        return {
+            "user_id": identity.user_id,
+            "device_name": identity.name,
+            "notifications": self._node.settings.notifications,
+            "limits": {
+                "task": payload.MAX_TASK,
+                "files": payload.MAX_FILES,
+                "file_bytes": payload.MAX_FILE_BYTES,
+                "links": payload.MAX_LINKS,
+                "deliverable": payload.MAX_DELIVERABLE,
+                "background": payload.MAX_BACKGROUND,
+            },
+        }
+
+    async def sign_out(self, request: Request) -> Reply:
+        """End the session that calls."""
+        session = _session(request)
+        await trio.to_thread.run_sync(self.sessions.end, session)
+        answer = document({"ok": True})
+        answer.delete_cookie(cookie_name(request.headers["host"]), path="/v1/", httponly=True, samesite="strict")
+        return answer
+
+    async def change_settings(self, request: Request) -> Reply:
+        """Turn desktop notifications on or off, in config.json."""
+        body = await body_of(request, SettingsBody)
+        folder = self._node.context.state
+
+        def change() -> None:
+            saved = settings_file.load(folder)
+            settings_file.save(folder, settings_file.set_value(saved, "notifications", body.notifications))
+
+        await trio.to_thread.run_sync(change)
+        await self._node.reload()
+        return {"notifications": self._node.settings.notifications}
+
+    # --- looking
+
+    async def stream(self, request: Request) -> Response:
+        """The live stream. `follow` names a dispatch whose trace comes too; `notifies=1`: the page notifies itself."""
+        query = request.query_params
+        try:
+            start = live_stream.position(request.headers.get("last-event-id", ""))
+            session: Session | None = request.scope[CALLER]
+            self._streams.acquire_on_behalf_of_nowait(request)
+        except DispatchError as error:
+            return failure(error)
+        except trio.WouldBlock:
+            return failure(DispatchError("too many live views at once", fix="close some tabs", code=429))
+        sessions = self.sessions
+        shown = self._node.pages.shown(notifies=query.get("notifies") == "1")
+        shown.__enter__()
+
+        def over() -> None:
+            shown.__exit__(None, None, None)
+            self._streams.release_on_behalf_of(request)
+
+        def lasts() -> bool:
+            return session is None or sessions.holds(session)
+
+        return LiveView(live_stream.stream(self._node, start, query.get("follow", ""), lasts), over)
+
+    async def dispatch(self, request: Request) -> Reply:
+        """Return one dispatch without its trace, which the stream brings."""
+        return await self._node.queries.dispatch(request.path_params["id"], with_trace=False)
+
+    async def decided(self, request: Request) -> Reply:
+        """Return how a tool call was decided: {outcome, grant?, note?, at?}; outcome "" while it waits."""
+        dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
+        asked = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
+        if asked is None:
+            raise NotFound("no such tool call was asked about")
+        given = msgspec.json.decode(asked.answer) if asked.answer else {}
+        return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
+
+    async def history(self, request: Request) -> Reply:
+        """Return what was sent and received, newest first, with `q` only what has its words."""
+        query = request.query_params
+        live = self._node.queries.live()
+        find = partial(
+            history.search,
+            me=live.me,
+            now=live.now,
+            query=query.get("q", ""),
+            limit=number(query.get("limit", "50"), 1, MAX_FOUND),
+            before=query.get("before"),
+        )
+        return await self._node.context.store.read(find)
+
+    async def safety(self, request: Request) -> Reply:
+        """Return what two people compare: {fingerprint, words, own_fingerprint, own_words, safety_number}."""
+        user_id = await self._node.context.store.read(lambda db: contacts.user_named(db, request.path_params["peer"]))
+        contact = await self._node.context.store.read(lambda db: contacts.get(db, user_id))
+        if contact is None:
+            raise NotFound(f"{user_id} is no contact", fix="look at the contacts")
+        own = self._node.context.identity.root
+
+        def compute() -> Document:
+            theirs, mine = fingerprints.fingerprint(contact.root), fingerprints.fingerprint(own)
+            return {
+                "fingerprint": theirs.digits,
+                "words": theirs.words,
+                "own_fingerprint": mine.digits,
+                "own_words": mine.words,
+                "safety_number": fingerprints.safety_number(contact.root, own),
+            }
+
+        return await trio.to_thread.run_sync(compute)
+
+    async def permissions(self, _request: Request) -> Reply:
+        """Return the check of who can read the state folder, as `doctor` has it: {checks}."""
+        folder = self._node.context.state
+        problems = await trio.to_thread.run_sync(folder.problems)
+        detail = "; ".join(f"{path} {wrong}" for path, wrong in problems) or f"only you can reach {folder.path}"
+        fix = "run `dispatch doctor --fix`" if problems else ""
+        return {"checks": [{"name": "permissions", "ok": not problems, "detail": detail, "fix": fix}]}
+
+    # --- choosing a scope
+
+    async def choices(self, _request: Request) -> Reply:
+        """Return the menu in plain words, the tools by name, and which MCP servers could be granted."""
+        found = await self._node.trust.installed()
+        return {
+            "choices": words.choices(found.offers),
+            "tools": [
+                {"tool": tool, "title": words.TOOLS[tool][0], "does": words.TOOLS[tool][1]} for tool in words.TOOLS
+            ],
+            "mcp_servers": found.grantable,
+            "left_out": found.left_out,
+        }
+
+    async def preview(self, request: Request) -> Reply:
+        """Return what a scope would permit, in words: {permits: [{weight, text}], needs_confirmation}."""
+        body = msgspec.structs.asdict(await body_of(request, PreviewBody))
+        peer = body.pop("peer")
+        scope, powerful = await self._node.trust.preview(peer, body)
+        return {"permits": words.permits(scope, peer), "needs_confirmation": powerful}
+
+    # --- files
+
+    async def upload(self, request: Request) -> Reply:
+        """Take one file in; its name is percent-encoded in a header, its bytes are the body."""
+        name = unquote(request.headers.get("x-file-name", ""), errors="replace")
+        return await (await self._files()).take(name, _pieces(request))
+
+    async def discard(self, request: Request) -> Reply:
+        """Forget uploads that will not be sent."""
+        body = await body_of(request, DiscardBody)
+        await trio.to_thread.run_sync((await self._files()).drop, body.uploads)
+        return {"ok": True}
+
+    async def send(self, request: Request) -> Reply:
+        """Sign and queue a dispatch with uploads as its files; they are forgotten once it is queued."""
+        body = msgspec.structs.asdict(await body_of(request, PageSendBody))
+        uploads = body.pop("uploads")
+        if len(uploads) > payload.MAX_FILES or len(set(uploads)) != len(uploads):
+            raise Invalid(f"a dispatch has at most {payload.MAX_FILES} files, each once")
+        store = await self._files()
+        paths = await trio.to_thread.run_sync(store.paths, uploads)
+        answer = await self._node.sending.send({**body, "files": [str(path) for path in paths]})
+        await trio.to_thread.run_sync(store.drop, uploads)
+        return answer
+
+    async def download(self, request: Request) -> Reply:
+        """Return a file of a dispatch, as bytes to be saved and as nothing else."""
+        parameters = request.path_params
+        role = {"attachments": "attachment", "returned": "returned"}.get(parameters["role"])
+        if role is None:
+            raise NotFound("a dispatch has attachments and returned files", fix="")
+        place = number(parameters["position"], 0, payload.MAX_FILES)
+        files = await self._node.context.store.read(lambda db: dispatches.files(db, parameters["id"], role))
+        item = next((file for file in files if file.position == place), None)
+        if item is None:
+            raise NotFound("no such file of that dispatch", fix="")
+        path = self._node.context.blobs.path(item.digest)
+        if item.ready != 1 or not await trio.Path(path).is_file():
+            raise Unavailable("that file is not here yet", fix="wait until it has arrived")
+        payload.check_file_name(item.name)
+        headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(item.name, safe='')}"}
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+    async def _files(self) -> Uploads:
+        if self._uploads is None:
+            uploads = Uploads(self._node.context.state)
+            self._uploads = uploads
+            await trio.to_thread.run_sync(uploads.sweep)
+        return self._uploads
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        if piece:
+            yield piece
+
+
+def _session(request: Request) -> Session:
+    session = request.scope[CALLER]
+    if not isinstance(session, Session):
+        raise Invalid("only a page has a session to end", fix="")
+    return session

@@ -1,0 +1,75 @@
+"""The page's documents: one shell out of templates, and the style and scripts that it names. No data, no secrets.
+
+Assets are read once and served under a name that changes with their content, so that a browser may keep them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Final
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import Response
+
+from peer import VERSION
+from peer.api.responses import failure
+from peer.protocol.errors import NotFound
+
+TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+"""Of the assets by the ends of their names, as text in UTF-8."""
+VIEWS: Final = (
+    "/",
+    "/inbox",
+    "/approvals",
+    "/sent",
+    "/contacts",
+    "/contacts/{peer}",
+    "/invitations",
+    "/compose",
+    "/history",
+    "/health",
+    "/dispatches/{id}",
+)
+"""Addresses at which the page shows a view; which one, its script reads from the address."""
+
+
+class Shell:
+    """Makes the page. Blocking file reads, once."""
+
+    def __init__(self) -> None:
+        package = resources.files("peer.api.page")
+        self._assets: dict[str, bytes] = {
+            entry.name: entry.read_bytes()
+            for entry in package.joinpath("static").iterdir()
+            if "." + entry.name.rpartition(".")[2] in TYPES
+        }
+        content = b"".join(name.encode() + self._assets[name] for name in sorted(self._assets))
+        build = hashlib.sha256(content).hexdigest()[:16]
+        self._build = build
+        templates = package.joinpath("templates")
+        environment = jinja2.Environment(
+            loader=jinja2.FunctionLoader(lambda name: templates.joinpath(name).read_text("utf-8")),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        modules = sorted(name for name in self._assets if name.endswith(".js"))
+        self._page = environment.get_template("page.html").render(build=build, version=VERSION, modules=modules)
+
+    async def page(self, _request: Request) -> Response:
+        """Return the shell, the same for every view."""
+        return Response(self._page, media_type="text/html")
+
+    async def asset(self, request: Request) -> Response:
+        """Return a style or script of this build."""
+        name: str = request.path_params["name"]
+        content = self._assets.get(name)
+        if content is None or request.path_params["build"] != self._build:
+            return failure(NotFound("there is no such part of the page", fix="load the page again"))
+        kind = TYPES["." + name.rpartition(".")[2]]
+        # For ever: other content has another name.
+        headers = {"cache-control": "private, max-age=31536000, immutable"}
+        return Response(content, media_type=f"{kind}; charset=utf-8", headers=headers)

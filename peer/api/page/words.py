@@ -1,0 +1,114 @@
+"""What an edge would permit, in plain words for people who know no tool by its name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from peer.protocol.documents import Document
+from peer.trust.grants import McpServer
+from peer.trust.menu import menu
+from peer.trust.scopes import MB, Scope
+
+PLAIN: Final = {
+    1: (
+        "Look only",
+        "It can read and search the folders you choose. It cannot change, create or run anything.",
+    ),
+    2: (
+        "Look and change",
+        "It can also create and change files in those folders. It cannot run programs.",
+    ),
+    3: (
+        "Everything",
+        "It can also run any program inside the sandbox, and use every connected service (MCP server) that is "
+        "installed here now. Choose this only for people whose work you would run yourself.",
+    ),
+    4: ("Choose yourself", "Pick each ability and each connected service by hand."),
+    5: ("Nothing", "Say no. Nothing is permitted, and they are told that you declined."),
+}
+"""The menu's five lines for people who do not know the tools by name: number → title, what it means."""
+
+TOOLS: Final = {
+    "Read": ("Read files", "look into files"),
+    "Glob": ("Find files by name", "see which files there are"),
+    "Grep": ("Search in files", "find words in files"),
+    "Write": ("Create files", "create new files, or replace whole ones"),
+    "Edit": ("Change files", "change parts of files"),
+    "Bash": ("Run programs", "run any command inside the sandbox, without network"),
+}
+"""Tool → a name for people, and what it does."""
+
+
+def choices(installed: Sequence[McpServer]) -> list[Document]:
+    """Return the five options as {number, kind, title, explains, tools, mcp_servers}: the menu's, in plain words."""
+    return [
+        {
+            "number": item.number,
+            "kind": item.kind,
+            "title": PLAIN[item.number][0],
+            "explains": PLAIN[item.number][1],
+            "tools": list(item.tools),
+            "mcp_servers": list(item.mcp_servers),
+        }
+        for item in menu(installed)
+    ]
+
+
+def permits(scope: Scope, peer: str) -> list[Document]:
+    """Return what a scope permits to `peer` as [{text, weight}]: weight is "yes", "no" or "care"."""
+    said: list[Document] = []
+
+    def say(weight: str, text: str) -> None:
+        said.append({"weight": weight, "text": text})
+
+    tools = set(scope.tools)
+    looks = tools & {"Read", "Glob", "Grep"}
+    changes = tools & {"Write", "Edit"}
+    where = f"in {_listed(list(scope.paths))}" if scope.paths else "in the one folder that you confirm each time"
+    say("yes", f"{peer} may send you tasks. Each waits until you accept it.")
+    if looks:
+        say("yes", f"The agent may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in looks])} {where}.")
+    else:
+        say("no", "The agent may not read files by itself.")
+    if changes:
+        say("care", f"It may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in changes])} {where}.")
+    elif "Bash" not in tools:
+        say("no", "It cannot change or create files there.")
+    if "Bash" in tools:
+        may = "and with them read and change any file there" if changes else "and with them read any file there"
+        say("care", f"It may run any program inside the sandbox, without network, {may}.")
+    else:
+        say("no", "It cannot run programs.")
+    if scope.mcp_servers:
+        say(
+            "care",
+            f"It may use {_listed(list(scope.mcp_servers))}: programs of yours, outside the sandbox, with your access.",
+        )
+    if scope.approval == "manual":
+        say("yes", "You are asked before every single step; no answer within two minutes means no.")
+    else:
+        say("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
+    say("yes", _results(scope, peer))
+    budget = scope.budget
+    say(
+        "yes",
+        f"At most {scope.max_per_day:,} {'task' if scope.max_per_day == 1 else 'tasks'} a day; each may take "
+        f"{budget.minutes:,} minutes, {budget.turns:,} turns of the agent, {budget.usd:g} US dollars of your model "
+        f"account, and return {budget.output_bytes // MB:,} MB.",
+    )
+    if scope.expires is None:
+        say("yes", "It holds until you end it. You can pause or revoke it at any moment.")
+    return said
+
+
+def _results(scope: Scope, peer: str) -> str:
+    if scope.results == "full":
+        return f"What the agent reads and does, and its answer, are told to {peer}."
+    return f"{peer} gets the answer and the returned files; of the steps only how many and how large."
+
+
+def _listed(words: list[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"

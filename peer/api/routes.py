@@ -1,0 +1,302 @@
+"""The loopback API: who may call, the shape of each request, and which method of the node answers. No deciding here.
+
+Who is let through is page/guard.py; what only the local page needs is page/routes.py. Bodies are of exactly one shape;
+errors are {"error": {code, message, fix}}.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Literal
+
+import msgspec
+import trio
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from peer.api.health import Health
+from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what it buffers by the same number
+from peer.api.page.guard import Guard
+from peer.api.page.routes import PageRoutes
+from peer.api.responses import Body, LiveView, Reply, Text, as_json, body_of, failure, number, sse
+from peer.dispatches.lifecycle import FINAL
+from peer.node.node import Node
+from peer.protocol.documents import Document
+from peer.protocol.errors import DispatchError, Invalid, NotFound
+from peer.store import trace, views
+from peer.trust.grants import BudgetInput
+
+MAX_PAGE = 1_000
+KEEPALIVE_SECONDS = 15.0
+MAX_STREAMS = 64
+
+Words = str | list[str]
+
+
+class InviteBody(Body):
+    email: str
+
+
+class ContactBody(Body):
+    alias: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class ScopeBody(Body):
+    tools: Words | None = None
+    mcp_servers: Words | None = None
+    paths: Words | None = None
+    approval: str | None = None
+    max_per_day: int | str | None = None
+    expires: str | None = None
+    results: str | None = None
+    budget: BudgetInput | None = None
+    confirm_unverified: bool = False
+    unconfirmed: bool = False
+    """No person has confirmed it: what would permit more is only described, and not done."""
+
+
+class AcceptInvitationBody(ScopeBody, kw_only=True):
+    token: Annotated[str, msgspec.Meta(max_length=2_000)]
+
+
+class EditBody(ScopeBody):
+    remove_rule: int | None = None
+
+
+class TokenBody(Body):
+    token: Annotated[str, msgspec.Meta(max_length=2_000)]
+
+
+class SendBody(Body):
+    recipient: str
+    task: Text
+    expires_in_seconds: int | None = None
+    meta: dict[str, str] | None = None
+    files: list[str] | None = None
+    project: str | None = None
+    links: list[str] | None = None
+    deliverable: str | None = None
+    background: Text | None = None
+    device: str | None = None
+    parent_id: str | None = None
+
+
+class AcceptBody(Body):
+    cwd: str | None = None
+
+
+class ReasonBody(Body):
+    reason: str = ""
+
+
+class AnswerBody(Body):
+    decision: Literal["allow", "deny"]
+    grant: Literal["once", "session", "always"] = "once"
+    note: str = ""
+    decline_dispatch: bool = False
+    rule: int | None = None
+    """The index of one of the call's `rule_choices`, for `session` and `always`; none is the first, the narrowest."""
+
+
+def application(node: Node, token: str) -> ASGIApp:
+    """Return the ASGI application of one node, open to holders of `token`."""
+    routes, page = _Routes(node), PageRoutes(node)
+    return Starlette(
+        routes=[
+            *page.table(),
+            Route("/v1/whoami", as_json(routes.whoami)),
+            Route("/v1/doctor", as_json(routes.doctor)),
+            Route("/v1/contacts", as_json(routes.contacts)),
+            Route("/v1/contacts/{peer}", as_json(routes.name), methods=["PATCH"]),
+            Route("/v1/invitations", as_json(routes.invitations)),
+            Route("/v1/invitations", as_json(routes.invite), methods=["POST"]),
+            Route("/v1/invitations/accept", as_json(routes.accept_invitation), methods=["POST"]),
+            Route("/v1/invitations/decline", as_json(routes.decline_invitation), methods=["POST"]),
+            Route("/v1/invitations/{token}", as_json(routes.withdraw), methods=["DELETE"]),
+            Route("/v1/block", as_json(routes.block), methods=["POST"]),
+            Route("/v1/trust/{peer}", as_json(routes.trust)),
+            Route("/v1/trust/{peer}", as_json(routes.edit), methods=["PATCH"]),
+            Route("/v1/trust/{peer}/pause", as_json(routes.pause), methods=["POST"]),
+            Route("/v1/trust/{peer}/resume", as_json(routes.resume), methods=["POST"]),
+            Route("/v1/trust/{peer}/revoke", as_json(routes.revoke), methods=["POST"]),
+            Route("/v1/dispatches", as_json(routes.dispatches)),
+            Route("/v1/dispatches", as_json(routes.send), methods=["POST"]),
+            Route("/v1/dispatches/{id}", as_json(routes.dispatch)),
+            Route("/v1/dispatches/{id}/events", routes.events),
+            Route("/v1/dispatches/{id}/accept", as_json(routes.accept), methods=["POST"]),
+            Route("/v1/dispatches/{id}/decline", as_json(routes.decline), methods=["POST"]),
+            Route("/v1/dispatches/{id}/cancel", as_json(routes.cancel), methods=["POST"]),
+            Route("/v1/approvals", as_json(routes.approvals)),
+            Route("/v1/approvals/{id}/{request_id}", as_json(routes.answer), methods=["POST"]),
+            Route("/v1/reload", as_json(routes.reload), methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions)],
+        exception_handlers={404: _no_route, 405: _no_route},
+    )
+
+
+class _Routes:
+    """One method a route: the request taken apart, the node asked."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._health = Health(node)
+        self._streams = trio.CapacityLimiter(MAX_STREAMS)
+
+    async def whoami(self, _request: Request) -> Reply:
+        return await self._health.whoami()
+
+    async def doctor(self, request: Request) -> Reply:
+        return await self._health.doctor(fix=request.query_params.get("fix") == "1")
+
+    async def contacts(self, _request: Request) -> Reply:
+        return await self._node.trust.contacts()
+
+    async def name(self, request: Request) -> Reply:
+        return await self._node.trust.name(request.path_params["peer"], (await body_of(request, ContactBody)).alias)
+
+    async def invitations(self, _request: Request) -> Reply:
+        return await self._node.trust.invitations()
+
+    async def invite(self, request: Request) -> Reply:
+        return await self._node.trust.invite((await body_of(request, InviteBody)).email)
+
+    async def accept_invitation(self, request: Request) -> Reply:
+        return await self._node.trust.accept(msgspec.structs.asdict(await body_of(request, AcceptInvitationBody)))
+
+    async def decline_invitation(self, request: Request) -> Reply:
+        return await self._node.trust.decline((await body_of(request, TokenBody)).token)
+
+    async def withdraw(self, request: Request) -> Reply:
+        return await self._node.trust.withdraw(request.path_params["token"])
+
+    async def block(self, request: Request) -> Reply:
+        return await self._node.trust.block((await body_of(request, InviteBody)).email)
+
+    async def trust(self, request: Request) -> Reply:
+        return await self._node.trust.show(request.path_params["peer"])
+
+    async def edit(self, request: Request) -> Reply:
+        body = await body_of(request, EditBody)
+        return await self._node.trust.edit(request.path_params["peer"], msgspec.structs.asdict(body))
+
+    async def pause(self, request: Request) -> Reply:
+        return await self._node.trust.set_paused(request.path_params["peer"], paused=True)
+
+    async def resume(self, request: Request) -> Reply:
+        return await self._node.trust.set_paused(request.path_params["peer"], paused=False)
+
+    async def revoke(self, request: Request) -> Reply:
+        return await self._node.trust.revoke(request.path_params["peer"])
+
+    async def send(self, request: Request) -> Reply:
+        return await self._node.sending.send(msgspec.structs.asdict(await body_of(request, SendBody)))
+
+    async def dispatches(self, request: Request) -> Reply:
+        query = request.query_params
+        box = query.get("box", "inbox")
+        if box not in ("inbox", "sent"):
+            raise Invalid("box is inbox or sent")
+        return await self._node.queries.dispatches(
+            box=box,
+            status=query.get("status"),
+            limit=number(query.get("limit", "50"), 1, MAX_PAGE),
+            before=query.get("before"),
+        )
+
+    async def dispatch(self, request: Request) -> Reply:
+        return await self._node.queries.dispatch(request.path_params["id"])
+
+    async def accept(self, request: Request) -> Reply:
+        return await self._node.decisions.accept(request.path_params["id"], (await body_of(request, AcceptBody)).cwd)
+
+    async def decline(self, request: Request) -> Reply:
+        return await self._node.decisions.decline(
+            request.path_params["id"], (await body_of(request, ReasonBody)).reason
+        )
+
+    async def cancel(self, request: Request) -> Reply:
+        return await self._node.decisions.cancel(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
+
+    async def approvals(self, _request: Request) -> Reply:
+        return await self._node.queries.approvals()
+
+    async def answer(self, request: Request) -> Reply:
+        body = await body_of(request, AnswerBody)
+        return await self._node.decisions.answer(
+            request.path_params["id"],
+            request.path_params["request_id"],
+            allow=body.decision == "allow",
+            grant=body.grant,
+            note=body.note,
+            decline_dispatch=body.decline_dispatch,
+            rule=body.rule,
+        )
+
+    async def reload(self, request: Request) -> Reply:
+        await self._node.reload()
+        return {"ok": True}
+
+    async def events(self, request: Request) -> Response:
+        """Server-sent events of one dispatch: what was, then what comes, until its end."""
+        dispatch_id = request.path_params["id"]
+        try:
+            after = number(request.headers.get("last-event-id", "0").partition(":")[0] or "0", 0, 1 << 53)
+            await self._node.queries.dispatch(dispatch_id)
+            self._streams.acquire_on_behalf_of_nowait(request)
+        except DispatchError as error:
+            return failure(error)
+        except trio.WouldBlock:
+            return failure(DispatchError("too many live views at once", fix="close some", code=429))
+
+        return LiveView(
+            _follow(self._node, dispatch_id, after),
+            partial(self._streams.release_on_behalf_of, request),
+        )
+
+
+async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[bytes]:
+    """Yield a dispatch's trace events, states and approvals as they come; the id is the number of the last event."""
+    told_state = ""
+    told_approvals: list[str] = []
+    number = after
+    while True:
+        bell = node.signal.of(dispatch_id)
+        live = node.queries.live()
+
+        def query(
+            db: sqlite3.Connection, number: int = number, now: int = live.now, me: str = live.me
+        ) -> tuple[Document, list[tuple[int, int, str]]]:
+            row = views.dispatch_brief(db, me, now, dispatch_id)
+            return row, trace.events(db, dispatch_id, after=number, limit=1000)
+
+        row, events = await node.context.store.read(query)
+        for number, attempt, text in events:
+            yield sse("trace", number, views.event_document(number, attempt, text))
+        if len(events) == 1000:
+            continue
+        asked = [item for item in await node.queries.approvals() if item["dispatch_id"] == dispatch_id]
+        for item in asked:
+            if item["request_id"] not in told_approvals:
+                yield sse("approval", number, item)
+        told_approvals = [item["request_id"] for item in asked]
+        if row["status"] != told_state:
+            told_state = row["status"]
+            yield sse("state", number, row)
+        if told_state in FINAL:
+            yield sse("end", number, await node.queries.dispatch(dispatch_id))
+            return
+        with trio.move_on_after(KEEPALIVE_SECONDS) as waited:
+            await bell.wait()
+        if waited.cancelled_caught:
+            yield b": still here\n\n"
+
+
+async def _no_route(request: Request, _error: Exception) -> Response:
+    return failure(NotFound("the daemon has no such route", fix="do daemon and command have the same version?"))

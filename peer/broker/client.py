@@ -1,0 +1,378 @@
+"""The broker's client: every call of its HTTP API as a method, on trio. Imports no libp2p, so signing in stays fast.
+
+What a call means to this device (who may be invited, what an answer does) is decided elsewhere. Reads carry the token;
+writes are statements signed by this device for this broker's origin. A broker is not trusted: sizes and times are
+bounded, and whatever it returns is bytes for others to verify.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol, TypeVar
+from urllib.parse import quote
+
+import certifi
+import httpx
+import trio
+
+from peer.broker.responses import (
+    Answer,
+    BrokerInvitation,
+    Health,
+    Invitations,
+    LoginPrompt,
+    LoginToken,
+    OAuthError,
+    PostedInvitation,
+    SealedPresence,
+    read_bytes,
+    read_device,
+    read_invitation,
+    read_list,
+    read_number,
+    read_prompt,
+    read_text,
+)
+from peer.protocol import base64url, codec, names
+from peer.protocol.documents import Document
+from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid, Unauthorized, Unavailable, from_code
+from peer.protocol.statements import BrokerRequest, sign_by_device
+
+CONNECT_SECONDS = 10
+ANSWER_SECONDS = 20
+MAIL_SECONDS = 60
+"""Posting an invitation waits for the broker's mail server."""
+MAX_WAIT_SECONDS = 25
+SHORTEST_WAIT = 0.5
+MAX_ANSWER = 4 << 20
+"""Bytes: a page of 25 invitations with the largest answers has 3.5 MiB, the presence of 16 devices 2.8 MiB."""
+RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
+UNREACHABLE_FIX = "check `dispatch whoami`; known contacts keep working"
+
+__all__ = [
+    "Author",
+    "BrokerClient",
+    "BrokerInvitation",
+    "Health",
+    "Invitations",
+    "Kind",
+    "LoginPrompt",
+    "LoginToken",
+    "PostedInvitation",
+    "SealedPresence",
+]
+
+T = TypeVar("T")
+Kind = Literal["accepted", "declined"]
+
+
+class Author(Protocol):
+    """Who signs writes; peer.machine.identity.Identity is one."""
+
+    @property
+    def user_id(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def seed(self) -> bytes: ...
+
+
+class BrokerClient:
+    """One broker, for one device. Use as `async with BrokerClient(…) as broker:`.
+
+    Every method raises Unavailable when the broker cannot be reached or does not speak like one, and the broker's own
+    refusals as the errors they are (Unauthorized, Forbidden, NotFound, Conflict, Gone, TooLarge, Invalid, RateLimited).
+    `on_token` hears of a renewed token; `clock` gives milliseconds since the epoch, `random(n)` n bytes.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        author: Author,
+        token: str = "",
+        on_token: Callable[[str], None] | None = None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.token = token
+        self._author = author
+        self._on_token = on_token
+        self._clock = clock
+        self._random = random
+        self._http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> BrokerClient:
+        self._http = httpx.AsyncClient(
+            # No proxy of the environment: presence would tell it when this machine is up.
+            trust_env=False,
+            verify=await _trust(self.url),
+            follow_redirects=False,
+            # Compression would let a few bytes become many before the bound is checked.
+            headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "dispatch"},
+            # The broker keeps an idle connection for 60 s: the client must be the one that closes it.
+            limits=httpx.Limits(max_connections=8, keepalive_expiry=30),
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def health(self) -> Health:
+        """GET /health, without a token."""
+        document = await self._call("GET", "/health", authorized=False)
+        return self._read(
+            lambda: Health(read_text(document, "origin"), document["dev"] is True, document["mail"] is True)
+        )
+
+    async def login_device(self, device_set: bytes) -> LoginPrompt:
+        """Ask for a sign-in of this device. Raises Conflict when another root key holds the e-mail."""
+        arguments = {"email": self._author.user_id, "device_set": device_set}
+        document = await self._write("POST", "/v1/login/device", "login", arguments)
+        return self._read(lambda: read_prompt(document, self.url))
+
+    async def login_token(self, device_code: str) -> LoginToken | Literal["authorization_pending", "slow_down"]:
+        """Poll once. Raises Gone when the code has expired, Forbidden when the sign-in was denied."""
+        try:
+            document = await self._call("POST", "/v1/login/token", {"device_code": device_code}, authorized=False)
+        except OAuthError as error:
+            if error.error == "authorization_pending":
+                return "authorization_pending"
+            if error.error == "slow_down":
+                return "slow_down"
+            if error.error == "expired_token":
+                raise Gone("the code was not approved in time", fix="run `dispatch login` again") from None
+            reason = error.message or "it was denied"
+            raise Forbidden(f"the sign-in was denied: {reason}", fix=error.fix) from None
+        token = self._read(
+            lambda: LoginToken(
+                read_text(document, "access_token"), read_text(document, "user_id"), read_number(document, "expires_in")
+            )
+        )
+        self.token = token.access_token
+        return token
+
+    async def wait_for_login(self, prompt: LoginPrompt) -> LoginToken:
+        """Poll until the sign-in is decided (RFC 8628 3.5). Raises Gone, Forbidden; one lost poll is not the end."""
+        interval = prompt.interval
+        with trio.move_on_after(prompt.expires_in + interval):
+            while True:
+                await trio.sleep(interval)
+                try:
+                    outcome = await self.login_token(prompt.device_code)
+                except Unavailable:
+                    interval = min(30, interval * 2)  # RFC 8628 3.5: exponential back-off on connection time-outs
+                    continue
+                if isinstance(outcome, LoginToken):
+                    return outcome
+                if outcome == "slow_down":
+                    interval += 5
+        raise Gone("the code was not approved in time", fix="run `dispatch login` again")
+
+    async def put_presence(self, *, seq: int, expires: int, box: bytes) -> float:
+        """Announce this device until `expires` (ms; at most two hours ahead); return the seconds after which to do so
+        again. Raises Conflict when `seq` did not grow."""
+        arguments = {"seq": seq, "expires": expires, "box": box}
+        answer = await self._send("PUT", "/v1/presence", self._signed("presence.put", arguments))
+        after = answer.headers.get("reannounce-after", "")
+        # Bounded both ways: a broker must not make a device announce itself without pause, or never again.
+        return float(min(max(int(after), 10), 7200)) if re.fullmatch(r"[0-9]{1,9}", after) else 1800.0
+
+    async def withdraw_presence(self, *, seq: int) -> None:
+        """Take this device's announcement back."""
+        await self._send("DELETE", "/v1/presence", self._signed("presence.withdraw", {"seq": seq}))
+
+    async def get_presence(self, user_id: str) -> list[SealedPresence]:
+        """Return the announcements of a user's devices; none for a user who is unknown or not there."""
+        document = await self._call("GET", f"/v1/presence/{quote(user_id, safe='@')}")
+        return self._read(
+            lambda: [
+                SealedPresence(
+                    read_device(entry),
+                    read_number(entry, "seq"),
+                    read_number(entry, "expires"),
+                    read_bytes(entry, "box"),
+                )
+                for entry in read_list(document, "devices", 64)
+            ]
+        )
+
+    async def post_invitation(self, invitation: bytes) -> PostedInvitation:
+        """Post a signed invitation; waits for the mail that it may send."""
+        document = await self._write(
+            "POST", "/v1/invitations", "invitations.post", {"invitation": invitation}, seconds=MAIL_SECONDS
+        )
+        return self._read(
+            lambda: PostedInvitation(
+                read_text(document, "token"),
+                read_text(document, "to"),
+                document["emailed"] is True,
+                document["existing"] is True,
+                str(document.get("dev_link", "")),
+            )
+        )
+
+    async def invitations(self, *, version: int = 0, wait: int = 0) -> Invitations:
+        """Return what changed after `version`, waiting up to `wait` seconds (≤ 25) for a change.
+
+        Raises Unavailable, too, when a broker that was asked to wait answers at once with nothing new: it is stopping,
+        or would have its client ask without pause.
+        """
+        wait = min(wait, MAX_WAIT_SECONDS)
+        path = f"/v1/invitations?version={version}&wait={wait}"
+        began = trio.current_time()
+        document = await self._call("GET", path, seconds=ANSWER_SECONDS + wait)
+        page = self._read(
+            lambda: Invitations(
+                read_number(document, "version"),
+                document["more"] is True,
+                [read_invitation(entry) for entry in read_list(document, "sent", 200)],
+                [read_invitation(entry) for entry in read_list(document, "received", 200)],
+            )
+        )
+        if page.more and page.version <= version and not (page.sent or page.received):
+            raise self._not_a_broker()
+        if wait and page.version == version and trio.current_time() - began < min(wait, SHORTEST_WAIT):
+            raise Unavailable(f"broker {self.url} lets nobody wait now", fix=UNREACHABLE_FIX)
+        return page
+
+    async def get_invitation(self, token: str) -> BrokerInvitation:
+        """Return one invitation that this user sent or got. Raises NotFound."""
+        document = await self._call("GET", f"/v1/invitations/{quote(token, safe='')}")
+        return self._read(lambda: read_invitation(document))
+
+    async def answer(self, token: str, *, kind: Kind, sealed: Mapping[str, bytes]) -> None:
+        """Answer an invitation, sealed to each of the inviter's devices by peer id.
+
+        The same answer, byte for byte, may be sent again; another one raises Conflict. Raises Gone, NotFound.
+        """
+        arguments = {"token": token, "kind": kind, "sealed": dict(sealed)}
+        await self._write("POST", f"/v1/invitations/{quote(token, safe='')}/answer", "invitations.answer", arguments)
+
+    async def withdraw(self, token: str) -> None:
+        """Take back an invitation of one's own. Raises Conflict when it was answered, Gone, NotFound."""
+        path = f"/v1/invitations/{quote(token, safe='')}"
+        await self._write("DELETE", path, "invitations.withdraw", {"token": token})
+
+    def _signed(self, action: str, arguments: Mapping[str, object]) -> dict[str, str]:
+        now = self._clock()
+        request = BrokerRequest(
+            issuer_user=self._author.user_id,
+            issuer_device=self._author.device,
+            id=names.uuid7(now, self._random(10)),
+            created=now,
+            origin=self.url,
+            action=action,
+            arguments=codec.encode(arguments),
+        )
+        return {"statement": base64url.encode(sign_by_device(request, self._author.seed).raw)}
+
+    async def _write(
+        self, method: str, path: str, action: str, arguments: Mapping[str, object], *, seconds: float = ANSWER_SECONDS
+    ) -> Document:
+        return await self._call(method, path, self._signed(action, arguments), seconds=seconds, authorized=False)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        authorized: bool = True,
+    ) -> Document:
+        answer = await self._send(method, path, body, seconds=seconds, authorized=authorized)
+        document = answer.document()
+        if document is None:
+            raise self._not_a_broker()
+        return document
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        authorized: bool = False,
+    ) -> Answer:
+        headers: dict[str, str] = {}
+        if authorized:
+            if not self.token:
+                raise Unauthorized(f"no token for {self.url}", fix=f"run `dispatch login --broker {self.url}`")
+            headers["authorization"] = f"Bearer {self.token}"
+        answer = await self._exchange(method, path, body, headers, seconds)
+        if not 200 <= answer.status < 300:
+            raise self._refusal(answer)
+        if authorized and (fresh := answer.headers.get(RENEWED_TOKEN, "")) and len(fresh) <= 4096:
+            self.token = fresh
+            if self._on_token is not None:
+                self._on_token(fresh)
+        return answer
+
+    async def _exchange(
+        self, method: str, path: str, body: Mapping[str, str] | None, headers: Mapping[str, str], seconds: float
+    ) -> Answer:
+        if self._http is None:
+            raise RuntimeError("a BrokerClient is used inside `async with`")
+        content = bytearray()
+        try:
+            with trio.fail_after(seconds):
+                async with self._http.stream(method, self.url + path, json=body, headers=headers) as response:
+                    async for piece in response.aiter_raw():
+                        content += piece
+                        if len(content) > MAX_ANSWER:
+                            raise self._not_a_broker()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, trio.TooSlowError, OSError) as error:
+            raise Unavailable(f"can't reach broker {self.url}", fix=UNREACHABLE_FIX) from error
+        return Answer(response.status_code, response.headers, bytes(content))
+
+    def _refusal(self, answer: Answer) -> DispatchError:
+        """Return the error in an answer: problem details (RFC 9457) or, of the token call, RFC 8628's."""
+        document = answer.document()
+        if document is None or not 400 <= answer.status < 600:
+            return self._not_a_broker()
+        fix = str(document.get("fix", ""))[:500]
+        if isinstance(error := document.get("error"), str):
+            return OAuthError(error, str(document.get("error_description", ""))[:500], fix)
+        if not isinstance(detail := document.get("detail"), str):
+            return self._not_a_broker()
+        if answer.status == 401 and not fix:
+            fix = f"sign in again: `dispatch login --broker {self.url}`"
+        return from_code(answer.status, detail[:500], fix)
+
+    def _not_a_broker(self) -> Unavailable:
+        return Unavailable(f"what answers at {self.url} is not a dispatch broker", fix="check the broker's address")
+
+    def _read(self, make: Callable[[], T]) -> T:
+        """Return what `make` reads out of a document; whatever is missing or of another kind is not a broker's."""
+        try:
+            return make()
+        except (KeyError, TypeError, ValueError, Invalid) as error:
+            raise self._not_a_broker() from error
+
+
+async def _trust(url: str) -> ssl.SSLContext | bool:
+    """Return whose certificates are believed: the system's, and certifi's where Python finds none of the system's."""
+    if not url.startswith("https:"):
+        # Plain http is for this machine only and leads nowhere else (no redirects): there is nothing to verify.
+        return False
+    # Reading some hundred certificates takes 0.1 s: not on the loop that the courier lives on.
+    return await trio.to_thread.run_sync(_system_trust)
+
+
+def _system_trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_verify_locations(certifi.where())
+    return context

@@ -1,0 +1,98 @@
+"""The presence box: this device's addresses, readable by chosen devices only. Sealing and opening; no network.
+
+Inside is the device's addresses as a signed libp2p peer record (libp2p RFC 0003) in its envelope (RFC 0002), padded,
+under a fresh content key (XSalsa20-Poly1305), and that key sealed to each recipient's X25519 key (anonymous boxes, so
+the list names nobody). The number of sealed keys is padded to a multiple of eight with boxes that nobody can open, and
+their order is random: broker and recipients learn neither who else can read it nor, closely, how many.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import nacl.utils
+from nacl.bindings import sodium_pad, sodium_unpad
+from nacl.exceptions import CryptoError
+from nacl.public import PrivateKey, PublicKey, SealedBox
+from nacl.secret import SecretBox
+
+from peer.mesh import peer_record
+from peer.mesh.peer_record import MAX_ADDRESSES, Announcement
+from peer.protocol import codec
+from peer.protocol.codec import Malformed
+from peer.protocol.cose import BadSignature
+from peer.protocol.errors import Forbidden, Invalid, TooLarge
+
+MAX_RECIPIENTS = 1024
+MAX_BOX = 128 * 1024
+"""Bytes: what a broker keeps at most."""
+MAX_RECORD = 8192
+RECIPIENTS_STEP = 8
+RECORD_STEP = 512
+"""Bytes: a record of one to about ten addresses has the same size from outside."""
+
+_KEYS, _CONTENT = 1, 2
+
+
+def seal_presence(*, seed: bytes, addresses: Sequence[str], seq: int, recipients: Sequence[bytes]) -> bytes:
+    """Return the box. `seed` is this device's Ed25519 seed, `addresses` multiaddrs as text (a /p2p/ part is dropped),
+    `recipients` X25519 public keys of 32 bytes; an empty list makes a box that nobody can open.
+
+    Raises TooLarge over MAX_RECIPIENTS or MAX_ADDRESSES, Invalid for what is not an address or key.
+    """
+    if len(recipients) > MAX_RECIPIENTS:
+        raise TooLarge(f"{len(recipients)} devices may read the presence, at most {MAX_RECIPIENTS} can")
+    if len(addresses) > MAX_ADDRESSES:
+        raise TooLarge(f"{len(addresses)} addresses, at most {MAX_ADDRESSES} are announced")
+    envelope = peer_record.sign(seed, addresses, seq)
+    content_key = nacl.utils.random(SecretBox.KEY_SIZE)
+    keys = []
+    for recipient in recipients:
+        if len(recipient) != 32:
+            raise Invalid("a device's sealing key has 32 bytes")
+        keys.append(bytes(SealedBox(PublicKey(recipient)).encrypt(content_key)))
+    while not keys or len(keys) % RECIPIENTS_STEP:
+        # Sealed to a key whose private half is forgotten here, so it looks like every other one.
+        keys.append(bytes(SealedBox(PrivateKey.generate().public_key).encrypt(nacl.utils.random(SecretBox.KEY_SIZE))))
+    secrets.SystemRandom().shuffle(keys)
+    content = bytes(SecretBox(content_key).encrypt(sodium_pad(envelope, RECORD_STEP)))
+    return codec.encode({_KEYS: keys, _CONTENT: content})
+
+
+def open_presence(box: bytes, *, sealing_key: bytes, device: str, seq: int) -> Announcement:
+    """Open a box with this device's X25519 private key (32 bytes).
+
+    `device` and `seq` are whose box the broker says it is and its number; both must be those of the signed record, so
+    that a broker cannot hand out one device's box, or an older one, as another. Raises Forbidden when the box is not
+    for this device, BadSignature when it is not `device`'s, Malformed and TooLarge for any other form.
+    """
+    content = codec.decode(box, max_bytes=MAX_BOX)
+    if not isinstance(content, dict) or set(content) != {_KEYS, _CONTENT}:
+        raise Malformed("that is not a presence box")
+    keys, sealed = content[_KEYS], content[_CONTENT]  # type: ignore[index]  # the key set is checked above
+    if not isinstance(keys, list) or not isinstance(sealed, bytes) or len(keys) > MAX_RECIPIENTS:
+        raise Malformed("that is not a presence box")
+    content_key = _content_key(keys, sealing_key)
+    try:
+        envelope = sodium_unpad(SecretBox(content_key).decrypt(sealed), RECORD_STEP)
+    except (CryptoError, ValueError, TypeError) as error:
+        raise Malformed("the presence box is damaged") from error
+    if len(envelope) > MAX_RECORD:
+        raise TooLarge(f"a peer record of {len(envelope)} bytes, at most {MAX_RECORD} are read")
+    announcement = peer_record.verify(envelope)
+    if announcement.device != device or announcement.seq != seq:
+        raise BadSignature("the presence is another device's, or an older one, than the broker says")
+    return announcement
+
+
+def _content_key(keys: Sequence[object], sealing_key: bytes) -> bytes:
+    mine = SealedBox(PrivateKey(sealing_key))
+    for sealed in keys:
+        if not isinstance(sealed, bytes) or len(sealed) != SecretBox.KEY_SIZE + 48:
+            raise Malformed("that is not a presence box")
+        try:
+            return bytes(mine.decrypt(sealed))
+        except CryptoError:
+            continue
+    raise Forbidden("that presence is not for this device", fix="its owner must have you as a contact")

@@ -1,0 +1,199 @@
+"""What a broker's answers hold, and how each is read out of JSON: strictly, since a broker is not trusted. No I/O.
+
+The readers raise Invalid, KeyError or ValueError for a document that is not what it must be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from peer.protocol import base64url, names
+from peer.protocol.documents import Document
+from peer.protocol.errors import DispatchError, Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPrompt:
+    """What a person needs to approve a sign-in (RFC 8628 3.2). Times in seconds."""
+
+    device_code: str = field(repr=False)
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoginToken:
+    """An approved sign-in."""
+
+    access_token: str = field(repr=False)
+    user_id: str
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPresence:
+    """One device's announcement as the broker has it; open `box` with peer.broker.presence. `expires` in ms."""
+
+    device: str
+    seq: int
+    expires: int
+    box: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PostedInvitation:
+    """What became of a posted invitation. With `existing`, one to the same user was open and `token` is that one's.
+
+    `dev_link` is the page's address on a development broker, else "".
+    """
+
+    token: str
+    to: str
+    emailed: bool
+    existing: bool
+    dev_link: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerInvitation:
+    """An invitation as the broker has it; `statement` is to be verified. `sealed` is the answer for this device."""
+
+    token: str
+    inviter: str
+    invitee: str
+    status: Literal["pending", "accepted", "declined", "withdrawn", "expired"]
+    created: int
+    expires: int
+    statement: bytes
+    answered: int | None
+    sealed: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitations:
+    """What changed after the version that was asked for; `more`: ask again from `version` at once."""
+
+    version: int
+    more: bool
+    sent: list[BrokerInvitation]
+    received: list[BrokerInvitation]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a broker says of itself."""
+
+    origin: str
+    dev: bool
+    mail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response with its whole body."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def document(self) -> Document | None:
+        """Return the JSON object in the body, or None."""
+        try:
+            document = json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+        return document if isinstance(document, dict) else None
+
+
+class OAuthError(DispatchError):
+    """An error of RFC 8628 3.5, by its code."""
+
+    default_code = 400
+
+    def __init__(self, error: str, message: str, fix: str) -> None:
+        super().__init__(message, fix=fix)
+        self.error = error
+
+
+def read_text(document: Mapping[str, object], name: str) -> str:
+    """Return a member that is text of at most 8,192 characters."""
+    value = document[name]
+    if not isinstance(value, str) or len(value) > 8192:
+        raise Invalid(f"{name} is not text")
+    return value
+
+
+def read_bytes(document: Mapping[str, object], name: str) -> bytes:
+    """Return the bytes of a member in base64url."""
+    value = document[name]
+    if not isinstance(value, str):
+        raise Invalid(f"{name} is not text")
+    return base64url.decode(value)
+
+
+def read_number(document: Mapping[str, object], name: str) -> int:
+    """Return a member that is a whole number below 2^53."""
+    value = document[name]
+    if type(value) is not int or not 0 <= value < 1 << 53:
+        raise Invalid(f"{name} is not a number")
+    return value
+
+
+def read_list(document: Mapping[str, object], name: str, most: int) -> list[Document]:
+    """Return a member that is a list of at most `most` objects."""
+    value = document[name]
+    if not isinstance(value, list) or len(value) > most:
+        raise Invalid(f"{name} is not a list")
+    return value
+
+
+def read_device(entry: Mapping[str, object]) -> str:
+    """Return the peer id in the member `device`."""
+    device = read_text(entry, "device")
+    names.peer_id_bytes(device)
+    return device
+
+
+def read_prompt(document: Mapping[str, object], url: str) -> LoginPrompt:
+    """Return what to show a person: a page of the broker at `url` itself, a code of letters and digits, sane times."""
+    user_code = read_text(document, "user_code")
+    pages = [read_text(document, name) for name in ("verification_uri", "verification_uri_complete")]
+    if not re.fullmatch(r"[A-Z0-9-]{4,32}", user_code):
+        raise Invalid("user_code is not a code")
+    if not all(page.startswith(f"{url}/") and re.fullmatch(r"[\x21-\x7e]{1,1024}", page) for page in pages):
+        raise Invalid("the page is not the broker's own")
+    expires_in, interval = read_number(document, "expires_in"), read_number(document, "interval")
+    return LoginPrompt(
+        device_code=read_text(document, "device_code"),
+        user_code=user_code,
+        verification_uri=pages[0],
+        verification_uri_complete=pages[1],
+        expires_in=min(expires_in, 3600),
+        interval=min(max(1, interval), 60),
+    )
+
+
+def read_invitation(entry: Mapping[str, object]) -> BrokerInvitation:
+    """Return an invitation; its statement is not verified here."""
+    token, status = read_text(entry, "token"), read_text(entry, "status")
+    names.uuid_bytes(token)
+    if status not in ("pending", "accepted", "declined", "withdrawn", "expired"):
+        raise Invalid("an unknown status")
+    return BrokerInvitation(
+        token=token,
+        inviter=names.user_id(read_text(entry, "from")),
+        invitee=names.user_id(read_text(entry, "to")),
+        status=cast(Literal["pending", "accepted", "declined", "withdrawn", "expired"], status),
+        created=read_number(entry, "created"),
+        expires=read_number(entry, "expires"),
+        statement=read_bytes(entry, "statement"),
+        answered=None if entry["answered"] is None else read_number(entry, "answered"),
+        sealed=None if entry["sealed"] is None else read_bytes(entry, "sealed"),
+    )

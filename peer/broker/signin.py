@@ -1,0 +1,156 @@
+"""Signing this device in at a broker, and out: identity, device flow, config.json. What a person sees of it: cli.login.
+
+The keys exist before the broker hears of them and the address is settled only once the broker took it, so an attempt
+that fails or is cut off at any point can simply be made again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+import trio
+
+from peer.broker.client import BrokerClient
+from peer.client import blocking
+from peer.machine import identity, settings
+from peer.machine.identity import Identity
+from peer.machine.keychain import Keychain, os_keychain
+from peer.machine.state_folder import StateFolder
+from peer.protocol import names
+from peer.protocol.errors import Conflict, DispatchError, Invalid, NotSignedIn, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a person must open and compare: the page's address with the code in it, the code, the seconds left."""
+
+    address: str
+    code: str
+    expires_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """An approved sign-in, as it was saved."""
+
+    user_id: str
+    broker: str
+    device_id: str
+    device_name: str
+    token: str = field(repr=False)
+
+
+def sign_in(
+    folder: StateFolder,
+    broker_url: str,
+    email: str | None,
+    label: str | None,
+    on_prompt: Callable[[Prompt], None],
+) -> SignedIn:
+    """Sign this device in and save broker, token and address; blocks until the sign-in is approved. See `signing_in`.
+
+    Must not be called on a running trio loop.
+    """
+    return trio.run(partial(signing_in, folder, broker_url, email, label, on_prompt))
+
+
+async def signing_in(
+    folder: StateFolder,
+    broker_url: str,
+    email: str | None,
+    label: str | None,
+    on_prompt: Callable[[Prompt], None],
+    *,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    random: Callable[[int], bytes] = os.urandom,
+    keychain: Callable[[], Keychain | None] = os_keychain,
+) -> SignedIn:
+    """Make or load this device's identity, run RFC 8628's flow with the broker, save the result, tell the daemon.
+
+    `email` and `label` (the device's name) are needed at the first sign-in only; without a label the host's name is
+    taken, and a name once signed stays. Raises Invalid (no address, bad URL), Conflict (the identity is another
+    address's, or the address another root's), Forbidden (denied), Gone (not approved in time), Unavailable.
+    """
+    url = settings.broker_url(broker_url)
+    settings.load(folder)  # a broken config.json is heard of now, not after the person was at the page
+    who, new = await trio.to_thread.run_sync(partial(_identity, folder, email, label, clock, random, keychain))
+    async with BrokerClient(url, author=who, clock=clock, random=random) as broker:
+        prompt = await broker.login_device(who.device_set)
+        on_prompt(Prompt(prompt.verification_uri_complete, prompt.user_code, prompt.expires_in))
+        token = await broker.wait_for_login(prompt)
+    if token.user_id != who.user_id:
+        raise Unavailable(f"the broker signed in {token.user_id!r} instead of {who.user_id}", fix="use another broker")
+    if new:
+        identity.commit(folder, who)
+    # config.json may have changed while the person was at the page.
+    saved = settings.load(folder)
+    settings.save(
+        folder,
+        msgspec.structs.replace(
+            saved, broker=url, token=token.access_token, email=who.user_id, device_name=saved.device_name or who.name
+        ),
+    )
+    await trio.to_thread.run_sync(_reload_daemon, folder)
+    return SignedIn(who.user_id, url, who.device, who.name, token.access_token)
+
+
+def sign_out(folder: StateFolder) -> None:
+    """Take this device's announcement back at its broker and forget the token; keys and contacts stay.
+
+    The token is forgotten even when the broker cannot be told: it then raises Unavailable. The announcement ends by
+    itself within two hours. Raises NotSignedIn.
+    """
+    saved = settings.load(folder)
+    url = saved.require_broker()
+    saved.require_token()
+    settings.save(folder, msgspec.structs.replace(saved, token=""))
+    _reload_daemon(folder)
+    who = identity.load(folder)
+
+    async def withdraw() -> None:
+        async with BrokerClient(url, author=who) as broker:
+            await broker.withdraw_presence(seq=time.time_ns() // 1_000_000)
+
+    trio.run(withdraw)
+
+
+def _identity(
+    folder: StateFolder,
+    email: str | None,
+    label: str | None,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    keychain: Callable[[], Keychain | None],
+) -> tuple[Identity, bool]:
+    """Return the identity, and whether it is new and not yet committed."""
+    try:
+        who = identity.load(folder)
+    except NotSignedIn:
+        if email is None:
+            raise Invalid("which address is yours?", fix="`dispatch login --email you@example.org`") from None
+        return identity.prepare(folder, email, label or _host_name(), clock, random, keychain=keychain()), True
+    if email is not None and names.user_id(email) != who.user_id:
+        raise Conflict(
+            f"this device belongs to {who.user_id}, and an identity keeps its address",
+            fix="leave out --email, or use another state folder ($DISPATCH_HOME) for another person",
+        )
+    return who, False
+
+
+def _host_name() -> str:
+    name = "".join(c for c in socket.gethostname().partition(".")[0] if c.isprintable())
+    return name[:64] or "device"
+
+
+def _reload_daemon(folder: StateFolder) -> None:
+    """Have a running daemon read config.json again; none running, or a busy one, is no reason to fail."""
+    try:
+        blocking.Client(folder).reload()
+    except DispatchError:
+        return

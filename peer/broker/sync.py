@@ -1,0 +1,282 @@
+"""Background sync with the broker: publish presence, poll invitations, flush queued writes.
+
+Everything here may fail for as long as it likes: known contacts keep working, and a write stays queued in the store
+until the broker confirms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import structlog
+import trio
+
+from peer.broker.client import BrokerClient
+from peer.broker.presence import open_presence, seal_presence
+from peer.broker.responses import BrokerInvitation, PostedInvitation
+from peer.machine.settings import Settings
+from peer.mesh.peer_record import MAX_ADDRESSES
+from peer.protocol import codec
+from peer.protocol.errors import DispatchError, Unauthorized, Unavailable
+from peer.protocol.sealing import unseal
+from peer.steps import inviting
+from peer.steps.effects import InvitationsChanged
+from peer.steps.journal import Journal
+from peer.steps.transaction import Transaction
+from peer.store import contacts, counters, invitations, rows
+
+log = structlog.get_logger(__name__)
+
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+PRESENCE_LIFETIME_MS = 2 * 3_600_000
+LONG_POLL_SECONDS = 25
+LEAST_POLL_SECONDS = 0.25
+MOST_PAGES = 200
+"""Of invitations in a row: 5,000 and more of them."""
+ASK_AGAIN_SECONDS = 5.0
+"""How long an answer about somebody's presence is good for; two lines to one user ask once."""
+
+
+class BrokerSync:
+    """The node's side of the broker. `addresses` gives this device's multiaddrs now."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Callable[[], Settings],
+        save_token: Callable[[str], None],
+        addresses: Callable[[], list[str]],
+    ) -> None:
+        self._journal = journal
+        self._context = journal.context
+        self._settings = settings
+        self._save_token = save_token
+        self._addresses = addresses
+        self._announce = trio.Event()
+        self._queued = trio.Event()
+        self._reloaded = trio.Event()
+        self._presence: dict[str, tuple[float, dict[str, list[str]]]] = {}
+        self.last_error: DispatchError | None = None
+
+    # --- from outside
+
+    def announce(self) -> None:
+        """Addresses or contacts changed."""
+        self._announce.set()
+
+    def flush(self) -> None:
+        """The store holds a write for the broker."""
+        self._queued.set()
+
+    def reload(self) -> None:
+        """config.json changed: another broker or a new token."""
+        self._reloaded.set()
+        self._reloaded = trio.Event()
+        self._announce.set()
+        self._queued.set()
+
+    async def presence_of(self, user_id: str) -> dict[str, list[str]]:
+        """Return {device: multiaddrs} of a contact, as its presence says. Raises Unavailable, Unauthorized."""
+        at, found = self._presence.get(user_id, (-ASK_AGAIN_SECONDS, {}))
+        if trio.current_time() - at < ASK_AGAIN_SECONDS:
+            return found
+        async with self._client() as broker:
+            entries = await broker.get_presence(user_id)
+        found = {}
+        known = {device.device for device in await self._context.store.read(lambda db: contacts.devices(db, user_id))}
+        for entry in entries:
+            if entry.device in known:
+                known.discard(entry.device)  # once each: opening a box that a broker made up is slow
+                try:
+                    announcement = open_presence(
+                        entry.box,
+                        sealing_key=self._context.identity.sealing_key,
+                        device=entry.device,
+                        seq=entry.seq,
+                    )
+                    found[entry.device] = list(announcement.addresses)
+                except DispatchError:
+                    log.info("presence.unreadable", device=entry.device)
+        self._presence[user_id] = (trio.current_time(), found)
+        return found
+
+    async def post(self, row: rows.Invitation) -> PostedInvitation:
+        """Give the broker a new invitation now; the caller tells its person what became of it."""
+        async with self._client() as broker:
+            posted = await broker.post_invitation(row.raw)
+            if posted.existing and posted.token != row.token:
+                # One of ours that this store does not know (it was made anew): nobody could use its answer.
+                await broker.withdraw(posted.token)
+                posted = await broker.post_invitation(row.raw)
+            return posted
+
+    async def fetch(self, token: str) -> None:
+        """Ask for one invitation by its token, so that a person need not wait for the poll. Raises NotFound, …"""
+        async with self._client() as broker:
+            found = await broker.get_invitation(token)
+        await self._learn_received(found)
+
+    async def withdraw_invitation(self, token: str) -> None:
+        """Take an invitation back now. Raises Conflict when it was answered, Gone, NotFound, Unavailable, …"""
+        async with self._client() as broker:
+            await broker.withdraw(token)
+
+    async def check(self, url: str) -> str:
+        """Ask the broker for its health and with our token; return what it is. Raises Unavailable, Unauthorized."""
+        async with self._client() as broker:
+            health = await broker.health()
+            await broker.invitations()
+        return f"{url}{' (development: approves anybody)' if health.dev else ''}"
+
+    # --- the background
+
+    async def run(self) -> None:
+        """Publish, poll and flush for as long as the node lives."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._retry_forever, self._publish_presence)
+            nursery.start_soon(self._retry_forever, self._poll_invitations)
+            nursery.start_soon(self._retry_forever, self._flush_writes)
+
+    async def withdraw(self) -> None:
+        """Take this device's presence back: the node is stopping."""
+        try:
+            async with self._client() as broker:
+                await broker.withdraw_presence(seq=await self._next_sequence())
+        except DispatchError as error:
+            log.info("presence.not_withdrawn", code=error.code)
+
+    async def _retry_forever(self, work: Callable[[BrokerClient], Awaitable[None]]) -> None:
+        delay = FIRST_RETRY
+        while True:
+            reloaded = self._reloaded
+            try:
+                async with self._client() as broker:
+                    while True:
+                        await work(broker)
+                        delay, self.last_error = FIRST_RETRY, None
+                        if reloaded.is_set():
+                            break
+            except DispatchError as error:
+                if self.last_error is None or self.last_error.message != error.message:
+                    log.warning("broker.trouble", code=error.code, message=error.message)
+                self.last_error = error
+                # 401 needs a person; `dispatch login` calls reload(), so wait the maximum.
+                pause = LONGEST_RETRY if isinstance(error, Unauthorized) else delay
+                with trio.move_on_after(pause):
+                    await reloaded.wait()
+                delay = min(delay * 1.5, LONGEST_RETRY)
+
+    async def _publish_presence(self, broker: BrokerClient) -> None:
+        self._announce = trio.Event()
+        context = self._context
+        devices = await context.store.read(contacts.devices)
+        now, seq = context.clock(), await self._next_sequence()
+        box = seal_presence(
+            seed=context.identity.seed,
+            addresses=self._addresses()[:MAX_ADDRESSES],
+            seq=seq,
+            recipients=[device.sealing_key for device in devices],
+        )
+        after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
+        with trio.move_on_after(after):
+            await self._announce.wait()
+
+    async def _next_sequence(self) -> int:
+        """Return the number of the next announcement: it grows also where the clock was set back."""
+        now = self._context.clock()
+        return await self._context.store.write(lambda db: counters.next_after(db, counters.PRESENCE, now))
+
+    async def _flush_writes(self, broker: BrokerClient) -> None:
+        self._queued = trio.Event()
+        for item in await self._context.store.read(invitations.broker_writes):
+            await self._send_write(broker, item)
+        await self._queued.wait()
+
+    async def _send_write(self, broker: BrokerClient, item: rows.BrokerWrite) -> None:
+        try:
+            if item.action == "withdraw":
+                await broker.withdraw(item.token)
+            else:
+                kind: Literal["accepted", "declined"] = "accepted" if item.action == "accepted" else "declined"
+                await broker.answer(item.token, kind=kind, sealed=_sealed_answers(item.body))
+        except (Unavailable, Unauthorized):
+            raise
+        except DispatchError as error:
+            # Refused for good: withdrawn meanwhile, expired, answered already. The courier still carries an acceptance.
+            if error.code >= 500 or error.code == 429:
+                raise
+            log.warning("broker.refused", action=item.action, code=error.code)
+        await self._context.store.write(lambda db: invitations.broker_confirmed(db, item.n))
+
+    async def _poll_invitations(self, broker: BrokerClient) -> None:
+        reloaded = self._reloaded
+        version, more, pages = 0, True, 0
+        while True:
+            asked = trio.current_time()
+            news = await broker.invitations(version=version, wait=0 if more else LONG_POLL_SECONDS)
+            if reloaded.is_set():
+                return  # of a sign-in that is over
+            pages = pages + 1 if news.more else 0
+            if news.more and (news.version <= version or pages > MOST_PAGES):
+                raise Unavailable("the broker's list of invitations has no end", fix="check the broker")
+            version, more = news.version, news.more
+            self.last_error = None
+            for item in news.received:
+                await self._guarded(self._learn_received, item)
+            for item in news.sent:
+                await self._guarded(self._learn_sent, item)
+            if not more:
+                # A broker that does not wait, as it was asked to, must not keep this machine busy.
+                await trio.sleep_until(asked + LEAST_POLL_SECONDS)
+
+    async def _guarded(self, learn: Callable[[BrokerInvitation], Awaitable[None]], item: BrokerInvitation) -> None:
+        try:
+            await learn(item)
+        except DispatchError as error:
+            # One bad entry must not hide the others; the broker is not trusted to send only good ones.
+            log.warning("invitation.refused", token=item.token, code=error.code, message=error.message)
+
+    async def _learn_received(self, item: BrokerInvitation) -> None:
+        def step(tx: Transaction) -> None:
+            known = invitations.get(tx.db, item.token)
+            row = inviting.take_in(tx, item.statement)
+            if row != known:
+                tx.note(InvitationsChanged())
+            if row is not None and item.status == "withdrawn":
+                inviting.on_withdrawn(tx, row.token)
+
+        await self._journal.step(step)
+
+    async def _learn_sent(self, item: BrokerInvitation) -> None:
+        if item.sealed is None:
+            if item.status == "withdrawn":
+                await self._journal.step(lambda tx: inviting.reconcile_withdrawn(tx.db, item.token))
+            return
+        raw = unseal(item.sealed, self._context.identity.sealing_key)
+        await self._journal.step(lambda tx: inviting.on_answer(tx, raw))
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[BrokerClient]:
+        settings, reloaded = self._settings(), self._reloaded
+
+        def keep(token: str) -> None:
+            if not reloaded.is_set():  # else it would bring a sign-in back that is over
+                self._save_token(token)
+
+        async with BrokerClient(
+            settings.require_broker(),
+            author=self._context.identity,
+            # What is signed needs no token there, but whoever signed out is not to be announced, nor to invite.
+            token=settings.require_token(),
+            on_token=keep,
+        ) as client:
+            yield client
+
+
+def _sealed_answers(body: bytes) -> dict[str, bytes]:
+    """Return {device: sealed statement} as the step queued it."""
+    decoded = codec.decode(body)
+    assert isinstance(decoded, dict)  # written by steps.inviting
+    return {str(device): bytes(sealed) for device, sealed in decoded.items() if isinstance(sealed, bytes)}

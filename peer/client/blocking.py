@@ -1,0 +1,440 @@
+"""The only client of the daemon's loopback API: the CLI, the MCP server and the demo call it. No display, no store.
+
+`Routes` says each route once; `Client` here (blocking) and `AsyncClient` in async_client.py (trio) differ in how a
+request travels. The documents are those of the API, decoded; their shapes are written at each method. Errors that the
+daemon answers with are raised as what they are (peer.protocol.errors); one that is not there is DaemonUnreachable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Generic, Literal, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+from peer.client.http import EndedEarly, EventParser, Response, request
+from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.documents import Document as Document  # programs take it from here
+from peer.protocol.errors import DispatchError, Internal, NotFound, Unavailable, from_code
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8001
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 90.0
+"""Longer than any route takes: an invitation waits for the broker, which waits for a mail server (60 s)."""
+
+D = TypeVar("D")
+L = TypeVar("L")
+
+
+class DaemonUnreachable(Unavailable):
+    """No daemon answers on this machine: it is not running, or not with this state folder."""
+
+    default_fix = "start it: `dispatch-daemon`"
+
+
+class Event(NamedTuple):
+    """One event of a dispatch: kind (trace, state, approval, end), its id in the stream, and its document."""
+
+    kind: str
+    id: str
+    data: Document
+
+
+class Routes(ABC, Generic[D, L]):
+    """Every route. D: what a call returns that gives an object, L: one that gives a list."""
+
+    @abstractmethod
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> D: ...
+
+    @abstractmethod
+    def _ask_list(self, method: str, path: str) -> L: ...
+
+    def whoami(self) -> D:
+        """Return {user_id, device_id, device_name, fingerprint, broker, daemon:{…}, runtime:{…}, sandbox:{…}, …}."""
+        return self._ask("GET", "/v1/whoami")
+
+    def doctor(self, *, fix: bool = False) -> D:
+        """Return {checks:[{name, ok, detail, fix}]}: what only the running daemon can check."""
+        return self._ask("GET", f"/v1/doctor?fix={int(fix)}")
+
+    def contacts(self) -> D:
+        """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, status, …}]}."""
+        return self._ask("GET", "/v1/contacts")
+
+    def name_contact(self, peer: str, alias: str) -> D:
+        """Give a contact a local alias ('' takes it away); return {peer, alias}."""
+        return self._ask("PATCH", f"/v1/contacts/{_segment(peer)}", {"alias": alias})
+
+    def invite(self, email: str) -> D:
+        """Return {token, to, emailed, link, dev_link?, existing?}."""
+        return self._ask("POST", "/v1/invitations", {"email": email})
+
+    def invitations(self) -> D:
+        """Return {sent:[…], received:[…]}."""
+        return self._ask("GET", "/v1/invitations")
+
+    def withdraw_invitation(self, token: str) -> D:
+        """Withdraw an invitation that I sent."""
+        return self._ask("DELETE", f"/v1/invitations/{_segment(token)}")
+
+    def accept_invitation(
+        self,
+        token: str,
+        scope: Mapping[str, object],
+        *,
+        confirm_unverified: bool = False,
+        unconfirmed: bool = False,
+    ) -> D:
+        """Return {status, trust_link_id, peer, scopes}, or without tools {status: "scope_choice_required", menu, …}.
+
+        `scope` holds any of tools, mcp_servers, paths, approval, max_per_day, expires, results, and budget: any of
+        {minutes, turns, usd, output_bytes}. With `unconfirmed` nothing is granted and the answer says what would be:
+        {status: "confirmation_required", peer, scopes, widens, powerful, fingerprint, verified}.
+        """
+        body = {"token": token, **scope, "confirm_unverified": confirm_unverified}
+        if unconfirmed:
+            body["unconfirmed"] = True
+        return self._ask("POST", "/v1/invitations/accept", body)
+
+    def decline_invitation(self, token: str) -> D:
+        """Return {status}."""
+        return self._ask("POST", "/v1/invitations/decline", {"token": token})
+
+    def block(self, email: str) -> D:
+        """Return {status}."""
+        return self._ask("POST", "/v1/block", {"email": email})
+
+    def trust(self, peer: str) -> D:
+        """Return the contacts row of the edge that I granted to `peer`, with its rules and budgets."""
+        return self._ask("GET", f"/v1/trust/{_segment(peer)}")
+
+    def edit_trust(
+        self,
+        peer: str,
+        changes: Mapping[str, object],
+        *,
+        confirm_unverified: bool = False,
+        unconfirmed: bool = False,
+    ) -> D:
+        """Change what `changes` names (as in `accept_invitation`, also remove_rule); return what `trust` returns.
+
+        With `unconfirmed`, changes that permit anything more are not made; the answer is that of `accept_invitation`.
+        """
+        body = {**changes, "confirm_unverified": confirm_unverified}
+        if unconfirmed:
+            body["unconfirmed"] = True
+        return self._ask("PATCH", f"/v1/trust/{_segment(peer)}", body)
+
+    def pause_trust(self, peer: str) -> D:
+        """Return {status, trust_link_id}."""
+        return self._ask("POST", f"/v1/trust/{_segment(peer)}/pause")
+
+    def resume_trust(self, peer: str) -> D:
+        """Return {status, trust_link_id}."""
+        return self._ask("POST", f"/v1/trust/{_segment(peer)}/resume")
+
+    def revoke_trust(self, peer: str) -> D:
+        """Return {status, trust_link_id}."""
+        return self._ask("POST", f"/v1/trust/{_segment(peer)}/revoke")
+
+    def send(
+        self,
+        recipient: str,
+        task: str,
+        *,
+        expires_in_seconds: int | None = None,
+        meta: Mapping[str, str] | None = None,
+        files: Sequence[str] = (),
+        project: str | None = None,
+        links: Sequence[str] = (),
+        deliverable: str | None = None,
+        background: str | None = None,
+        device: str | None = None,
+        parent_id: str | None = None,
+    ) -> D:
+        """Sign and queue; return {dispatch_id, status, expires_at, peer_online}. `files` are absolute paths."""
+        optional = {
+            "expires_in_seconds": expires_in_seconds,
+            "meta": dict(meta) if meta else None,
+            "files": list(files) or None,
+            "project": project,
+            "links": list(links) or None,
+            "deliverable": deliverable,
+            "background": background,
+            "device": device,
+            "parent_id": parent_id,
+        }
+        given = {name: value for name, value in optional.items() if value is not None}
+        return self._ask("POST", "/v1/dispatches", {"recipient": recipient, "task": task, **given})
+
+    def dispatches(
+        self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
+    ) -> D:
+        """Return {dispatches:[…]}, newest first. `box` is inbox or sent, `before` the id that the page starts after."""
+        wanted = {"box": box, "status": status, "limit": limit, "before": before}
+        query = urlencode({name: value for name, value in wanted.items() if value is not None})
+        return self._ask("GET", f"/v1/dispatches?{query}")
+
+    def dispatch(self, dispatch_id: str) -> D:
+        """Return one dispatch with its payload, events, result, approvals and suggestion of a run directory."""
+        return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}")
+
+    def accept(self, dispatch_id: str, *, cwd: str | None = None) -> D:
+        """Return {dispatch_id, decision: "accepted", ok, approval, cwd}."""
+        body = {"cwd": cwd} if cwd is not None else {}
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/accept", body)
+
+    def decline(self, dispatch_id: str, *, reason: str | None = None) -> D:
+        """Decline a dispatch, which ends a run of it; return {dispatch_id, decision: "declined", ok}."""
+        body = {"reason": reason} if reason is not None else {}
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/decline", body)
+
+    def cancel(self, dispatch_id: str, *, reason: str | None = None) -> D:
+        """Return {dispatch_id, status, ok}."""
+        body = {"reason": reason} if reason is not None else {}
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/cancel", body)
+
+    def approvals(self) -> L:
+        """Return [{dispatch_id, request_id, tool, input, resolved_path, diff, rule_if_always, rule_choices, …}]."""
+        return self._ask_list("GET", "/v1/approvals")
+
+    def approve(self, dispatch_id: str, request_id: str, *, grant: str = "once", rule: int | None = None) -> D:
+        """Allow one waiting call (`grant`: once, session, always); return {…, decision, ok, rule?}.
+
+        `rule`: the index of one of the call's `rule_choices`; none is the narrowest.
+        """
+        body: Document = {"decision": "allow", "grant": grant}
+        if rule is not None:
+            body["rule"] = rule
+        return self._ask("POST", f"/v1/approvals/{_segment(dispatch_id)}/{_segment(request_id)}", body)
+
+    def deny(self, dispatch_id: str, request_id: str, *, note: str | None = None, decline_dispatch: bool = False) -> D:
+        """Deny one waiting call, or with `decline_dispatch` the whole; return what `approve` returns."""
+        body: Document = {"decision": "deny"}
+        if note is not None:
+            body["note"] = note
+        if decline_dispatch:
+            body["decline_dispatch"] = True
+        return self._ask("POST", f"/v1/approvals/{_segment(dispatch_id)}/{_segment(request_id)}", body)
+
+    def page_code(self) -> D:
+        """Return {code, port, expires_in}: what opens the local page signed in, once."""
+        return self._ask("POST", "/v1/page/codes")
+
+    def reload(self) -> D:
+        """Have the daemon read config.json again."""
+        return self._ask("POST", "/v1/reload")
+
+
+class Client(Routes[Document, list[Document]]):
+    """Blocking client of the daemon that uses this state folder. Nothing is read or connected before a call."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+
+    def events(self, dispatch_id: str, *, after: str = "") -> Iterator[Event]:
+        """Yield a dispatch's events, past and then live, until `end`; resume by itself when the stream breaks.
+
+        `after` is the id of the last event seen. Raises DaemonUnreachable when the daemon stays away.
+        """
+        stream = EventStream(dispatch_id, after)
+        while True:
+            failure: DispatchError | None = None
+            try:
+                for event in self._stream(stream):
+                    yield event
+                    if event.kind == "end":
+                        return
+            except (DaemonUnreachable, Interrupted) as error:
+                failure = error
+            time.sleep(stream.pause(failure))
+
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
+        return as_object(self._exchange(method, path, body))
+
+    def _ask_list(self, method: str, path: str) -> list[Document]:
+        return as_list(self._exchange(method, path, None))
+
+    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
+        port, token = find_daemon(self._folder)
+        response = Response()
+        with _connected(port) as connection:
+            connection.sendall(encode(method, path, port=port, token=token, body=body))
+            while not response.complete:
+                response.feed(connection.recv(65536))
+        return decode(response)
+
+    def _stream(self, stream: EventStream) -> Iterator[Event]:
+        port, token = find_daemon(self._folder)
+        response = Response()
+        with _connected(port) as connection:
+            connection.settimeout(None)  # a person may think for as long as they like; a dead daemon closes
+            connection.sendall(stream.request(port, token))
+            while not response.complete:
+                response.feed(connection.recv(65536))
+                if response.status == 200:
+                    yield from stream.read(response)
+        if response.status != 200:
+            decode(response)
+
+
+class EventStream:
+    """What following one dispatch remembers between connections: where it was, and how often it failed in a row."""
+
+    PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+    """Seconds between attempts: a daemon that is restarted by hand or by its service manager is back within these."""
+
+    def __init__(self, dispatch_id: str, after: str = "") -> None:
+        self._path = f"/v1/dispatches/{_segment(dispatch_id)}/events?follow=1"
+        self._parser = EventParser(after)
+        self._failures = 0
+
+    def request(self, port: int, token: str) -> bytes:
+        """Return the request that continues after the last event seen."""
+        self._parser = EventParser(self._parser.last_id)
+        headers = {"Accept": "text/event-stream"}
+        if self._parser.last_id:
+            headers["Last-Event-ID"] = self._parser.last_id
+        return request("GET", self._path, host=f"{HOST}:{port}", token=token, body=None, headers=headers)
+
+    def read(self, response: Response) -> Iterator[Event]:
+        """Yield the events whose bytes have come."""
+        for kind, identity, data in self._parser.feed(response.take()):
+            self._failures = 0
+            yield Event(kind, identity, as_object(_json(data)))
+
+    def pause(self, failure: DispatchError | None) -> float:
+        """Return the seconds to wait before the next attempt; raise when there were enough."""
+        if self._failures >= len(self.PAUSES):
+            raise failure or Interrupted()
+        self._failures += 1
+        return self.PAUSES[self._failures - 1]
+
+
+class Interrupted(Unavailable):
+    """The daemon was there and went away before it had answered: what was asked may or may not have happened."""
+
+    default_fix = "is `dispatch-daemon` still running? then look at `dispatch inbox`, `dispatch sent`"
+
+    def __init__(self) -> None:
+        super().__init__("the local daemon closed the connection before it had answered")
+
+
+HostedBy = Literal["daemon", "session"]
+
+
+class Daemon(NamedTuple):
+    """The node that serves a state folder. `hosted_by`: `dispatch-daemon`, or the MCP server of an agent's session."""
+
+    port: int
+    token: str
+    pid: int
+    hosted_by: HostedBy
+
+
+def find_daemon(folder: StateFolder) -> tuple[int, str]:
+    """Return (port, token) of the daemon that uses this state folder. Raises DaemonUnreachable."""
+    found = look_for_daemon(folder)
+    return found.port, found.token
+
+
+def look_for_daemon(folder: StateFolder) -> Daemon:
+    """Return the daemon that uses this state folder. Raises DaemonUnreachable.
+
+    A daemon.json whose process is gone is a daemon that died: its port may be anybody's by now, and our token is
+    not for them.
+    """
+    try:
+        token = read_private(folder.local_token, limit=4096).decode("ascii", "replace").strip()
+    except NotFound:
+        raise DaemonUnreachable(f"no local daemon token at {folder.local_token}") from None
+    try:
+        document = json.loads(folder.daemon_json.read_bytes())
+        port, pid = int(document["port"]), int(document["pid"])
+        hosted_by: HostedBy = "session" if document.get("hosted_by") == "session" else "daemon"
+    except (OSError, ValueError, KeyError, TypeError):
+        raise unreachable(DEFAULT_PORT) from None
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError, OverflowError):
+        # Gone, or the number is another user's process by now; a daemon of this folder is always ours.
+        raise unreachable(port) from None
+    return Daemon(port, token, pid, hosted_by)
+
+
+def unreachable(port: int) -> DaemonUnreachable:
+    """Return the error that says where the daemon was looked for."""
+    return DaemonUnreachable(f"the local daemon isn't reachable on {HOST}:{port}")
+
+
+def silent() -> Unavailable:
+    """Return the error for a daemon that took the request and does not answer."""
+    return Unavailable(
+        f"the local daemon has not answered within {ANSWER_SECONDS:.0f} s", fix="look at daemon.log in the state folder"
+    )
+
+
+def encode(method: str, path: str, *, port: int, token: str, body: Mapping[str, object] | None) -> bytes:
+    """Return the bytes of one API request."""
+    raw = None if body is None else json.dumps(body).encode()
+    return request(method, path, host=f"{HOST}:{port}", token=token, body=raw, headers={})
+
+
+def decode(response: Response) -> object:
+    """Return the document of a complete response. Raises the error that it carries."""
+    text = response.take().decode("utf-8", "replace")
+    if 200 <= response.status < 300:
+        return _json(text) if text else {}
+    try:
+        error = json.loads(text)["error"]
+        raise from_code(int(error["code"]), str(error["message"]), str(error.get("fix", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Internal(f"the local daemon answered {response.status} without saying why") from None
+
+
+def as_object(document: object) -> Document:
+    """Return the document if it is an object. Raises Internal."""
+    if not isinstance(document, dict):
+        raise Internal("the local daemon answered with something that is not an object")
+    return document
+
+
+def as_list(document: object) -> list[Document]:
+    """Return the document if it is a list. Raises Internal."""
+    if not isinstance(document, list):
+        raise Internal("the local daemon answered with something that is not a list")
+    return document
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Internal("the local daemon answered with something that is not JSON") from None
+
+
+@contextmanager
+def _connected(port: int) -> Iterator[socket.socket]:
+    """Give a connection to the daemon; inside, what goes wrong with it becomes one of our errors."""
+    try:
+        connection = socket.create_connection((HOST, port), timeout=CONNECT_SECONDS)
+    except OSError:
+        raise unreachable(port) from None
+    with connection:
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            yield connection
+        except TimeoutError:
+            raise silent() from None
+        except (OSError, EndedEarly):
+            raise Interrupted() from None
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")

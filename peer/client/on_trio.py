@@ -1,0 +1,93 @@
+"""The loopback client for trio: the same routes as client.py, awaited. Nothing of the API is said here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from peer.client.blocking import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
+    HOST,
+    DaemonUnreachable,
+    Document,
+    Event,
+    EventStream,
+    Interrupted,
+    Routes,
+    as_list,
+    as_object,
+    decode,
+    encode,
+    find_daemon,
+    silent,
+    unreachable,
+)
+from peer.client.http import EndedEarly, Response
+from peer.machine.state_folder import StateFolder
+from peer.protocol.errors import DispatchError
+
+
+class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list[Document]]]):
+    """Every method returns a coroutine to await; cancelling one closes its connection and undoes nothing."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+
+    async def events(self, dispatch_id: str, *, after: str = "") -> AsyncGenerator[Event, None]:
+        """Yield as Client.events does. Use contextlib.aclosing when leaving early."""
+        stream = EventStream(dispatch_id, after)
+        while True:
+            failure: DispatchError | None = None
+            try:
+                port, token = find_daemon(self._folder)
+                response = Response()
+                async with _connected(port) as connection:
+                    await connection.send_all(stream.request(port, token))
+                    while not response.complete:
+                        response.feed(await connection.receive_some())
+                        if response.status == 200:
+                            for event in stream.read(response):
+                                yield event
+                                if event.kind == "end":
+                                    return
+                if response.status != 200:
+                    decode(response)
+            except (DaemonUnreachable, Interrupted) as error:
+                failure = error
+            await trio.sleep(stream.pause(failure))
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
+        return as_object(await self._exchange(method, path, body))
+
+    async def _ask_list(self, method: str, path: str) -> list[Document]:
+        return as_list(await self._exchange(method, path, None))
+
+    async def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
+        port, token = find_daemon(self._folder)
+        response = Response()
+        async with _connected(port) as connection:
+            with trio.move_on_after(ANSWER_SECONDS) as scope:
+                await connection.send_all(encode(method, path, port=port, token=token, body=body))
+                while not response.complete:
+                    response.feed(await connection.receive_some())
+        if scope.cancelled_caught:
+            raise silent()
+        return decode(response)
+
+
+@asynccontextmanager
+async def _connected(port: int) -> AsyncIterator[trio.SocketStream]:
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            connection = await trio.open_tcp_stream(HOST, port)
+    except (OSError, trio.TooSlowError):
+        raise unreachable(port) from None
+    async with connection:
+        try:
+            yield connection
+        except (trio.BrokenResourceError, EndedEarly):
+            raise Interrupted() from None

@@ -1,0 +1,295 @@
+"""This device's keys in the state folder: making them once, loading them, and where the root key is kept. No network.
+
+Three files make an identity, written in this order, each at once or not at all and never over an existing one:
+`root.key` (the user's root seed, 32 bytes, or a line saying that the OS keychain has it), `device.key` (the device's
+Ed25519 seed and X25519 private key, 64 bytes) and `device-set` (the signed list of devices), which completes it. Until
+a broker has taken the address the list is only offered (`device-set.offered`); what a crash left without a device-set
+is completed by the next sign-in, with the keys that are there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nacl.public import PrivateKey
+from nacl.signing import SigningKey
+
+from peer.machine import keychain as keychains
+from peer.machine.keychain import Keychain
+from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol import names
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
+from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
+
+DEVICE_SET = "device-set"
+OFFERED = "device-set.offered"
+
+_IN_KEYCHAIN = re.compile(rb"keychain ([0-9a-f]{64})\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this device is. Keys are 32 bytes; `seed` and `sealing_key` are private, `root` is the public root key."""
+
+    user_id: str
+    device: str
+    name: str
+    seed: bytes = field(repr=False)
+    sealing_key: bytes = field(repr=False)
+    root: bytes
+    epoch: int
+    device_set: bytes = field(repr=False)
+    root_stored: Literal["keychain", "file"]
+
+
+def exists(folder: StateFolder) -> bool:
+    """Say whether a whole identity is there (not whether it can be read)."""
+    return os.path.lexists(folder.path / DEVICE_SET)
+
+
+def load(folder: StateFolder) -> Identity:
+    """Return this device's identity.
+
+    Raises NotSignedIn when there is none, Forbidden when others can read a key, Invalid when the files do not belong
+    together.
+    """
+    try:
+        device_set = read_private(folder.path / DEVICE_SET)
+    except NotFound:
+        raise NotSignedIn("this device has no identity yet") from None
+    try:
+        seed, sealing_key = _split(folder.device_key, read_private(folder.device_key))
+        root_public, stored = _root_public(folder.root_key, read_private(folder.root_key))
+    except NotFound as error:
+        raise Invalid(
+            f"{error.message}, but a device-set is: the identity is not whole",
+            fix=f"put the file back from a backup, or move {folder.path} away and sign in as another address",
+        ) from None
+    return _assemble(folder, device_set, _Keys(seed, sealing_key, root_public, stored))
+
+
+def prepare(
+    folder: StateFolder,
+    email: str,
+    label: str,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    *,
+    keychain: Keychain | None = None,
+) -> Identity:
+    """Make this device's keys and its user's root key, and offer a device-set under this address; `commit` follows.
+
+    The keys are on disk before any broker hears of them; the address is only settled by `commit`, so that a mistyped
+    one can be corrected. What an earlier try left is used again: the same keys always, the same device-set for the same
+    address and name. `clock` gives milliseconds since the epoch, `random(n)` n secret bytes (os.urandom). `keychain`
+    takes the root key; None means a file.
+
+    Raises Conflict when an identity exists, Invalid for a bad address or label, Unavailable when the disk is full.
+    """
+    user_id = names.user_id(email)
+    if not 1 <= len(label) <= 64 or not label.isprintable():
+        raise Invalid("a device's name has 1 to 64 printable characters", fix="--label NAME")
+    if exists(folder):
+        raise Conflict(f"{folder.path} already holds an identity", fix="`dispatch whoami` shows it")
+    folder.create()
+    with _alone(folder):
+        return _prepare(folder, user_id, label, clock, random, keychain)
+
+
+def _prepare(
+    folder: StateFolder,
+    user_id: str,
+    label: str,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    keychain: Keychain | None,
+) -> Identity:
+    if exists(folder):
+        raise Conflict("another sign-in made this device's identity just now", fix="run `dispatch login` again")
+    root_seed, stored = _root_seed(folder.root_key, random, keychain)
+    seed, sealing_key = _device_keys(folder.device_key, random)
+    keys = _Keys(seed, sealing_key, _public(root_seed), stored)
+    offered = folder.path / OFFERED
+    with suppress(DispatchError):  # whatever is wrong with an offer, a new one takes its place
+        earlier = _assemble(folder, read_private(offered), keys)
+        if (earlier.user_id, earlier.name) == (user_id, label):
+            return earlier
+    now = clock()
+    statement = DeviceSet(
+        issuer_user=user_id,
+        id=names.uuid7(now, random(10)),
+        created=now,
+        root=keys.root,
+        epoch=1,
+        devices=(Device(keys.device, keys.sealing_public, label),),
+    )
+    device_set = sign_by_root(statement, root_seed).raw
+    folder.write_private(offered, device_set)
+    return _assemble(folder, device_set, keys)
+
+
+def commit(folder: StateFolder, identity: Identity) -> None:
+    """Make a prepared identity this folder's. Raises Conflict when there is another one."""
+    path = folder.path / DEVICE_SET
+    with _alone(folder):
+        if not _write_new(path, identity.device_set) and read_private(path) != identity.device_set:
+            raise Conflict(f"{folder.path} holds another identity by now", fix="run `dispatch login` again")
+        (folder.path / OFFERED).unlink(missing_ok=True)
+
+
+def create(
+    folder: StateFolder,
+    email: str,
+    label: str,
+    clock: Callable[[], int],
+    random: Callable[[int], bytes],
+    *,
+    keychain: Keychain | None = None,
+) -> Identity:
+    """`prepare` and `commit` in one."""
+    identity = prepare(folder, email, label, clock, random, keychain=keychain)
+    commit(folder, identity)
+    return identity
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The private keys, the public root key, and where the root's private one is."""
+
+    seed: bytes
+    sealing_key: bytes
+    root: bytes
+    root_stored: Literal["keychain", "file"]
+
+    @property
+    def device(self) -> str:
+        return names.peer_id_text(names.peer_id_of(_public(self.seed)))
+
+    @property
+    def sealing_public(self) -> bytes:
+        return bytes(PrivateKey(self.sealing_key).public_key)
+
+
+def _assemble(folder: StateFolder, device_set: bytes, keys: _Keys) -> Identity:
+    statement, signed = open_as(DeviceSet, device_set)
+    mine = [entry for entry in statement.devices if entry.device == keys.device]
+    if statement.root != keys.root or not mine or mine[0].sealing_key != keys.sealing_public:
+        raise Invalid(
+            f"the keys in {folder.path} do not belong to its device-set",
+            fix="put back the files that belong together: device.key, root.key, device-set",
+        )
+    return Identity(
+        user_id=statement.issuer_user,
+        device=keys.device,
+        name=mine[0].name,
+        seed=keys.seed,
+        sealing_key=keys.sealing_key,
+        root=keys.root,
+        epoch=statement.epoch,
+        device_set=signed.raw,
+        root_stored=keys.root_stored,
+    )
+
+
+def _root_seed(
+    path: Path, random: Callable[[int], bytes], keychain: Keychain | None
+) -> tuple[bytes, Literal["keychain", "file"]]:
+    """Return the root seed that `path` holds or leads to; make it where there is none."""
+    try:
+        kept = read_private(path)
+    except NotFound:
+        seed = random(32)
+        stored = keychain is not None and keychains.store(keychain, _public(seed).hex(), seed.hex())
+        kept = b"keychain " + _public(seed).hex().encode() + b"\n" if stored else seed
+        if not _write_new(path, kept):
+            raise Conflict(
+                "another sign-in is making this device's identity", fix="run `dispatch login` again"
+            ) from None
+    if len(kept) == 32:
+        return kept, "file"
+    root, _ = _root_public(path, kept)
+    found = keychain and keychains.read(keychain, root.hex())
+    if not found or not re.fullmatch(r"[0-9a-f]{64}", found) or _public(bytes.fromhex(found)) != root:
+        raise Unavailable("the OS keychain does not give the root key", fix="unlock it, then `dispatch login` again")
+    return bytes.fromhex(found), "keychain"
+
+
+def _root_public(path: Path, kept: bytes) -> tuple[bytes, Literal["keychain", "file"]]:
+    if len(kept) == 32:
+        return _public(kept), "file"
+    match = _IN_KEYCHAIN.fullmatch(kept)
+    if match is None:
+        raise Invalid(f"{path} is damaged", fix="put it back from a backup")
+    return bytes.fromhex(match[1].decode()), "keychain"
+
+
+def _device_keys(path: Path, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    try:
+        return _split(path, read_private(path))
+    except NotFound:
+        keys = random(32) + random(32)
+        if not _write_new(path, keys):
+            raise Conflict(
+                "another sign-in is making this device's identity", fix="run `dispatch login` again"
+            ) from None
+        return _split(path, keys)
+
+
+def _split(path: Path, kept: bytes) -> tuple[bytes, bytes]:
+    if len(kept) != 64:
+        raise Invalid(f"{path} is damaged: it has {len(kept)} bytes, not 64", fix="put it back from a backup")
+    return kept[:32], kept[32:]
+
+
+def _public(seed: bytes) -> bytes:
+    return bytes(SigningKey(seed).verify_key)
+
+
+@contextmanager
+def _alone(folder: StateFolder) -> Iterator[None]:
+    """Keep every other sign-in out of the folder, in this process or another; a crash lets go by itself."""
+    try:
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise Unavailable(f"can't use {folder.path}: {error.strerror}", fix="check the state folder") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_new(path: Path, data: bytes) -> bool:
+    """Make `path` with `data`, 0600, durably and whole; False when it exists. Raises Unavailable (disk full, …)."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)  # of a crash: nobody else writes here (see _alone)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # link, not rename: it fails when the name is taken, so a key is never replaced.
+            os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except FileExistsError:
+        return False
+    except PermissionError as error:
+        raise Forbidden(f"can't write {path}: {error.strerror}", fix="check who owns the state folder") from error
+    except OSError as error:
+        raise Unavailable(f"can't write {path}: {error.strerror}", fix="free some space, then try again") from error
+    return True

@@ -1,0 +1,59 @@
+"""One node per state folder: a lock taken before anything else, held until the process ends however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from peer.machine.state_folder import StateFolder
+from peer.protocol.errors import Conflict, Unavailable
+
+PROBE_SECONDS = 0.02
+"""Far longer than a session holds the lock that only looks whether it must start a node."""
+
+
+class AlreadyRunning(Conflict):
+    """Another node has this state folder."""
+
+
+@contextmanager
+def state_lock(folder: StateFolder) -> Iterator[None]:
+    """Hold the folder's lock while the block runs. Raises AlreadyRunning, which says by whom, and Unavailable."""
+    folder.create()
+    try:
+        descriptor = os.open(folder.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise Unavailable(f"can't lock {folder.path}: {error.strerror}", fix="run `dispatch doctor --fix`") from error
+    try:
+        try:
+            # flock, not fcntl: it belongs to the open file, so no other open of it in this process can drop it.
+            _flock(descriptor)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"another daemon{_holder(folder)} uses {folder.path}",
+                fix="use that one, or choose another state folder with DISPATCH_HOME",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> None:
+    """Lock. Raises BlockingIOError where somebody else has it, and not only to see whether anybody does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(PROBE_SECONDS)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _holder(folder: StateFolder) -> str:
+    try:
+        document = json.loads(folder.daemon_json.read_bytes())
+        return f" (pid {int(document['pid'])}, 127.0.0.1:{int(document['port'])})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

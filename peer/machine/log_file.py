@@ -1,0 +1,48 @@
+"""Where a node's log goes: daemon.log in its state folder, rotated, its owner's alone. What is logged is not here."""
+
+from __future__ import annotations
+
+import logging
+import os
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+
+import structlog
+
+from peer.machine.state_folder import StateFolder
+
+LOG_BYTES = 5 * 1024 * 1024
+LOG_FILES = 3
+
+
+def set_up_logging(folder: StateFolder) -> None:
+    """Log events, one JSON object a line, to daemon.log (0600, rotated). Ids and codes, never task text or secrets."""
+    handler = _PrivateLog(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    for old in root.handlers:
+        if isinstance(old, _PrivateLog):
+            old.close()  # a session that hosts, ends and hosts again
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for chatty in ("httpx", "httpcore", "hypercorn", "libp2p", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+class _PrivateLog(RotatingFileHandler):
+    """Each file of the log is made 0600, also those that a rotation makes."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding, line_buffering=True)

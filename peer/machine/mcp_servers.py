@@ -1,0 +1,192 @@
+"""Which MCP servers are installed on this machine for its person, and which of them an edge may be given. Starts none.
+
+They are read where the person put them for all of their work: Claude's user configuration, Codex's, and
+`shareable-mcp.json` in the state folder, in the order of whom to believe about a name from the last to the first. Never
+from a project: a run could have written that. What cannot be granted is listed with the reason; a file that cannot be
+read is a warning, and the rest still counts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from peer.machine import disguises
+from peer.protocol.documents import Document
+from peer.trust import scopes
+from peer.trust.grants import McpServer
+
+MAX_FILE: Final = 32 * 1024 * 1024
+"""Bytes. Claude keeps much else in the same file."""
+MAX_SERVERS: Final = 200
+MAX_WORDS: Final = 100
+MAX_TEXT: Final = 32_768
+
+INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
+"""Variables that a server gets of the daemon's own, beside those of its configuration."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*", re.ASCII)
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One server. `command` is as it is configured, `unusable` why it cannot be granted ("" when it can); `dispatch`
+    when what it runs is dispatch, whatever it is called.
+    """
+
+    name: str
+    source: str
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    unusable: str = ""
+    dispatch: bool = False
+
+    @property
+    def offer(self) -> McpServer:
+        """The server as grants and menus know it."""
+        return McpServer(self.name, self.command, unusable=self.unusable, dispatch=self.dispatch)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is installed, by name, and what could not be read."""
+
+    servers: Mapping[str, Installed] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def offers(self) -> list[McpServer]:
+        """Every server as grants and menus know it."""
+        return [server.offer for server in self.servers.values()]
+
+
+class _Entry(msgspec.Struct):
+    """A server in any of the files; what else it says there is not ours."""
+
+    type: str = "stdio"
+    command: str = ""
+    args: list[str] = []
+    env: dict[str, str] = {}
+    url: str = ""
+    enabled: bool = True
+    disabled: bool = False
+
+
+def discover(state: Path, env: Mapping[str, str] | None = None) -> Found:
+    """Look for the person's servers (blocking). `state`: the state folder; `env`: this process's environment."""
+    variables = os.environ if env is None else env
+    home = Path(variables.get("HOME") or Path.home())
+    claude = Path(variables.get("CLAUDE_CONFIG_DIR") or home) / ".claude.json"
+    codex = Path(variables.get("CODEX_HOME") or home / ".codex") / "config.toml"
+    servers: dict[str, Installed] = {}
+    warnings: list[str] = []
+    for path, member in ((codex, "mcp_servers"), (claude, "mcpServers"), (state / "shareable-mcp.json", "mcpServers")):
+        try:
+            entries = _read(path, member)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            warnings.append(f"{path} cannot be read: {error.strerror}")
+            continue
+        except ValueError as error:
+            warnings.append(f"{path} is not used: {error}")
+            continue
+        if len(entries) > MAX_SERVERS:
+            warnings.append(f"{path} names {len(entries)} MCP servers; the first {MAX_SERVERS} count")
+        for name, entry in list(entries.items())[:MAX_SERVERS]:
+            if not 1 <= len(name) <= scopes.MAX_MCP_NAME or not name.isprintable():
+                warnings.append(f"{path}: an MCP server's name is empty, too long or cannot be shown")
+                continue
+            found = _installed(name, entry, str(path), variables)
+            if found is not None:
+                servers[name] = found
+    return Found(dict(sorted(servers.items())), tuple(warnings))
+
+
+def environment(server: Installed, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment that `server` is started with: a few of ours, and what its configuration says."""
+    variables = os.environ if env is None else env
+    base = {name: variables[name] for name in INHERITED if variables.get(name)}
+    base.setdefault("HOME", str(Path.home()))
+    base.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
+    return base | {name: _expanded(value, variables) for name, value in server.env.items()}
+
+
+def filled_in(words: Sequence[str], env: Mapping[str, str] | None = None) -> list[str]:
+    """The words that start a server, as they are configured, with their `${variables}` filled in."""
+    variables = os.environ if env is None else env
+    return [_expanded(word, variables) for word in words]
+
+
+def _read(path: Path, member: str) -> Document:
+    """The servers that a file names. OSError, or ValueError with what is wrong with the file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ValueError("it is not a plain file")
+    with os.fdopen(descriptor, "rb") as file:
+        if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+            raise ValueError("others than you may write it")
+        raw = file.read(MAX_FILE + 1)
+    if len(raw) > MAX_FILE:
+        raise ValueError(f"it is larger than {MAX_FILE} bytes")
+    try:
+        document = tomllib.loads(raw.decode()) if path.suffix == ".toml" else msgspec.json.decode(raw)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError, RecursionError) as error:
+        # Not the error's own words: they may quote the file, which holds secrets.
+        raise ValueError(f"it is not {'TOML' if path.suffix == '.toml' else 'JSON'}") from error
+    if not isinstance(document, dict):
+        raise ValueError("it is not an object")
+    entries = document.get(member, {})
+    if not isinstance(entries, dict):
+        raise ValueError(f"its {member} is not an object")
+    return entries
+
+
+def _installed(name: str, entry: object, source: str, variables: Mapping[str, str]) -> Installed | None:
+    try:
+        said = msgspec.convert(entry, _Entry)
+    except msgspec.ValidationError:
+        return Installed(name, source, unusable=f"{source} does not describe it as it should")
+    if said.disabled or not said.enabled:
+        return None
+    words = (said.command, *said.args)
+    server = Installed(name, source, words, said.env, _unusable(name, said, words, variables))
+    if server.unusable:
+        return server
+    configured = {key: _expanded(value, variables) for key, value in said.env.items()}
+    leads = disguises.leads_to_dispatch(filled_in(words, variables), configured, environment(server, variables))
+    return replace(server, dispatch=leads)
+
+
+def _unusable(name: str, said: _Entry, words: tuple[str, ...], variables: Mapping[str, str]) -> str:
+    if said.url or said.type not in ("stdio", ""):
+        return "it is reached over the network; only servers that this machine starts can be granted"
+    if not said.command:
+        return "its configuration names no command"
+    if not _NAME.fullmatch(name):
+        return "its name is not of letters, digits, - and single _, so its tools could not be told apart"
+    texts = [*words, *said.env, *said.env.values()]
+    if len(words) > MAX_WORDS or len(said.env) > MAX_WORDS or sum(map(len, texts)) > MAX_TEXT:
+        return "its configuration is too long"
+    if any("\0" in text for text in texts) or any(not key or "=" in key for key in said.env):
+        return "its configuration holds what no program can be given"
+    for text in texts:
+        for variable, otherwise in _VARIABLE.findall(text):
+            if variable not in variables and not otherwise:
+                return f"it needs ${variable}, which the daemon's environment does not have"
+    return ""
+
+
+def _expanded(text: str, variables: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: variables.get(found[1]) or found[2] or "", text)

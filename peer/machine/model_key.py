@@ -1,0 +1,86 @@
+"""Where the model's API key is kept: the system's keychain if there is one, else config.json. Using it is the proxy's.
+
+config.json then holds the word `keychain` in its place. The order in which a key is looked for: $ANTHROPIC_API_KEY, the
+keychain, config.json. A keychain that does not give the key is a missing key, never another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from peer.machine import keychain as keychains
+from peer.machine import settings as settings_file
+from peer.machine.keychain import Keychain
+from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
+from peer.machine.state_folder import StateFolder
+from peer.protocol.errors import DispatchError, Unavailable
+
+FIX = (
+    "run `dispatch config set model.api_key -` (the key on standard input; the OS keychain keeps it, if there is one), "
+    "or start the daemon with ANTHROPIC_API_KEY"
+)
+
+Find = Callable[[], Keychain | None]
+
+
+def save(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_keychain) -> Settings:
+    """Save settings whose model.api_key is a new key, or empty, and return what was saved.
+
+    Raises as `settings.save` does.
+    """
+    key = settings.model.api_key
+    keychain = find()
+    if not key and keychain is not None:
+        keychains.forget(keychain, _account(folder))
+    if key and keychain is not None and keychains.store(keychain, _account(folder), key):
+        model = msgspec.structs.replace(settings.model, api_key=KEY_IN_KEYCHAIN)
+        settings = msgspec.structs.replace(settings, model=model)
+    settings_file.save(folder, settings)
+    return settings
+
+
+def reveal(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_keychain) -> str:
+    """Return the key that these settings hold or lead to, empty if there is none. Raises Unavailable."""
+    if settings.model.api_key != KEY_IN_KEYCHAIN:
+        return settings.model.api_key
+    keychain = find()
+    kept = keychain and keychains.read(keychain, _account(folder))
+    if not kept:
+        raise Unavailable("the OS keychain does not give the model's API key", fix=f"unlock it, or {FIX}")
+    return kept
+
+
+def in_force(
+    folder: StateFolder, *, env: Mapping[str, str] | None = None, find: Find = keychains.os_keychain
+) -> Settings:
+    """Return `settings.resolve` with the key itself in it; where it cannot be had, `model.key_problem` says why.
+
+    May take as long as a keychain: not for the event loop's thread. Raises as `settings.resolve` does.
+    """
+    settings = settings_file.resolve(folder, env=env)
+    try:
+        model = msgspec.structs.replace(settings.model, api_key=reveal(folder, settings, find=find))
+    except DispatchError as error:
+        model = msgspec.structs.replace(settings.model, api_key="", key_problem=error.message)
+    return msgspec.structs.replace(settings, model=model)
+
+
+def usable(settings: Settings) -> bool:
+    """Whether these settings in force have a key."""
+    return settings.model.api_key not in ("", KEY_IN_KEYCHAIN)
+
+
+def require(settings: Settings) -> None:
+    """Raise Unavailable, with the ways to give one, where there is no usable key."""
+    if settings.model.api_key == KEY_IN_KEYCHAIN:
+        raise Unavailable("the OS keychain has not given the model's API key yet", fix=f"unlock it, or {FIX}")
+    if not settings.model.api_key:
+        reason = settings.model.key_problem or "there are no model credentials for the agent on this machine"
+        raise Unavailable(reason, fix=FIX)
+
+
+def _account(folder: StateFolder) -> str:
+    """The name of the key in the keychain: one for each state folder."""
+    return f"model-api-key {folder.path.absolute()}"

@@ -1,0 +1,35 @@
+"""What `dp-agent --prove` found, in the words of `doctor`: the same for the daemon and the command without one."""
+
+from __future__ import annotations
+
+from peer.protocol.documents import Document
+from peer.protocol.errors import Unavailable
+
+Proof = Document
+"""{tier, canaries: [{name, ok}], gate, error?: {message, fix}}; with a tier, the error is about the gate."""
+
+
+def sandbox(proof: Proof) -> str:
+    """Return what holds. Raises Unavailable, with the reason and the fix, where the sandbox does not."""
+    if not proof.get("tier"):
+        raise _error(proof)
+    canaries = proof.get("canaries") or []
+    if leaks := ", ".join(str(canary.get("name")) for canary in canaries if not canary.get("ok")):
+        raise Unavailable(f"the sandbox does not hold: {leaks}", fix="see docs/security.md")
+    return f"{proof['tier']}: {len(canaries)} canaries were denied"
+
+
+def gate(proof: Proof, runtime: str) -> str:
+    """Return what the gate saw. Raises Unavailable where it was not proven."""
+    if proof.get("error") or not proof.get("tier"):
+        raise _error(proof)
+    if not proof.get("gate"):
+        return f"the {runtime} agent has no program of its own: each call is made by the gate"
+    return f"saw every call of the {runtime} program, and kept the denied ones back"
+
+
+def _error(proof: Proof) -> Unavailable:
+    error = proof.get("error") or {}
+    return Unavailable(
+        str(error.get("message") or "there is no sandbox"), fix=str(error.get("fix") or "see docs/security.md")
+    )

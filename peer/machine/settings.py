@@ -1,0 +1,340 @@
+"""What a person may set: config.json as a typed value, its checks, and flags > variables > file. No network, no store.
+
+Unknown keys are refused with the nearest known one, so that a slip of the pen is never a setting that silently does
+nothing. `KEYS` is the one list of keys: `dispatch config`, the docs and the checks are read from it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple, cast, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.errors import Invalid, NotFound, NotSignedIn
+from peer.protocol.names import user_id
+
+MASK = "•••"
+
+KEY_IN_KEYCHAIN = "keychain"
+"""What `model.api_key` says when the key itself is in the system's keychain (model_key.py)."""
+
+ApprovalUi = Literal["picker", "form"]
+"""How an agent's session asks about a tool call: its own picker, or a form of the MCP server's."""
+
+
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How this machine's agent reaches its model. The key is read outside the sandbox and never enters it."""
+
+    api_key: str = ""
+    base_url: str = ""
+    name: str = ""
+    key_problem: str = ""
+    """Why a key that should be there is not; only of settings in force, in no file."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """config.json. Empty text means: not set."""
+
+    broker: str = ""
+    token: str = ""
+    email: str = ""
+    device_name: str = ""
+    port: int = 8001
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
+    roots: tuple[str, ...] = ()
+    runtime: Literal["claude", "scripted"] = "claude"
+    script: str = ""
+    notifications: Literal["on", "off"] = "on"
+    approval_ui: ApprovalUi = "picker"
+    model: ModelSettings = ModelSettings()
+
+    def require_broker(self) -> str:
+        """Return the broker's URL. Raises NotSignedIn."""
+        if not self.broker:
+            raise NotSignedIn("no broker is known", fix="run `dispatch login --broker URL`")
+        return self.broker
+
+    def require_token(self) -> str:
+        """Return the token of the sign-in. Raises NotSignedIn with product.md's `no token`."""
+        if not self.token:
+            where = f" for {self.broker}" if self.broker else ""
+            raise NotSignedIn(
+                f"no token{where}: no saved sign-in, no --token and no $DISPATCH_TOKEN",
+                fix=f"run `dispatch login --broker {self.broker or 'URL'}`",
+            )
+        return self.token
+
+
+class Key(NamedTuple):
+    """One settable key: what it may be, in words, and whether it is shown masked."""
+
+    allowed: str
+    secret: bool = False
+    example: str = ""
+
+
+KEYS: dict[str, Key] = {
+    "broker": Key("the broker's https:// address (http:// only on this machine)", example="https://broker.example"),
+    "token": Key("the sign-in's token; `dispatch login` sets it", secret=True),
+    "email": Key("your e-mail address: your user id", example="alice@example.org"),
+    "device_name": Key("what this device is called, 1 to 64 characters", example="laptop"),
+    "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
+    "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001"),
+    "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
+    "runtime": Key("`claude` or `scripted`: what runs accepted dispatches", example="claude"),
+    "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
+    "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
+    "approval_ui": Key(
+        "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
+        example="form",
+    ),
+    "model.api_key": Key(
+        "the model's API key, used outside the sandbox only; in the OS keychain where there is one", secret=True
+    ),
+    "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
+    "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),
+}
+
+_SECTIONS = {"model"}
+_LISTEN = re.compile(r"/(ip4|ip6)/([0-9a-fA-F.:]+)/tcp/([0-9]{1,5})")
+
+
+def load(folder: StateFolder) -> Settings:
+    """Return config.json as it is on disk (the defaults where there is none).
+
+    Raises Invalid (unknown key, wrong value, broken JSON) and Forbidden (others can read the file).
+    """
+    try:
+        raw = read_private(folder.config)
+    except NotFound:
+        return Settings()
+    try:
+        document = json.loads(raw)
+    except ValueError as error:
+        raise Invalid(f"{folder.config} is not JSON: {error}", fix=f"correct or remove {folder.config}") from error
+    if not isinstance(document, dict):
+        raise Invalid(f"{folder.config} must hold one JSON object", fix=f"correct or remove {folder.config}")
+    for key, value in document.items():
+        if key in _SECTIONS and isinstance(value, dict):
+            for inner in value:
+                _known(f"{key}.{inner}", folder.config)
+        elif key not in _SECTIONS:
+            _known(key, folder.config)
+    try:
+        return _checked(msgspec.convert(document, Settings))
+    except msgspec.ValidationError as error:
+        text, _, at = str(error).partition(" - at `$")
+        key = at.rstrip("`").lstrip(".").split("[")[0]
+        allowed = KEYS[key].allowed if key in KEYS else "an object"
+        raise Invalid(
+            f"{folder.config}: {key or 'the document'} is not right ({text})", fix=f"{key} must be {allowed}"
+        ) from error
+
+
+def resolve(
+    folder: StateFolder,
+    *,
+    broker: str | None = None,
+    token: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings in force: flags, then variables, then config.json. Not to be saved.
+
+    Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
+    $ANTHROPIC_BASE_URL.
+    A saved token goes to the broker that gave it and to no other: when a flag or a variable names another broker,
+    the saved one does not count.
+    """
+    variables = os.environ if env is None else env
+    saved = load(folder)
+    document = msgspec.to_builtins(saved)
+    named = broker or variables.get("DISPATCH_BROKER", "")
+    if named:
+        document["broker"] = broker_url(named)
+        if document["broker"] != saved.broker:
+            document.pop("token", None)
+    if given := (token or variables.get("DISPATCH_TOKEN", "")):
+        document["token"] = given
+    model = dict(document.get("model", {}))
+    if key := variables.get("ANTHROPIC_API_KEY", ""):
+        model["api_key"] = key
+    if url := variables.get("ANTHROPIC_BASE_URL", ""):
+        model["base_url"] = url
+    if name := variables.get("DISPATCH_EXECUTOR_MODEL", "").strip():
+        model["name"] = name
+    document["model"] = model
+    return _checked(msgspec.convert(document, Settings))
+
+
+def approval_ui(folder: StateFolder, env: Mapping[str, str] | None = None) -> ApprovalUi:
+    """Return how a session asks about tool calls: $DISPATCH_APPROVAL_UI, else config.json. Raises as `load`."""
+    variables = os.environ if env is None else env
+    named = variables.get("DISPATCH_APPROVAL_UI", "").strip().lower()
+    if not named:
+        return load(folder).approval_ui
+    if named not in get_args(ApprovalUi):
+        raise Invalid(f"DISPATCH_APPROVAL_UI is {named[:40]!r}", fix="set it to picker or form, or not at all")
+    return cast(ApprovalUi, named)
+
+
+def save(folder: StateFolder, settings: Settings) -> None:
+    """Write config.json, 0600, at once or not at all."""
+    document = msgspec.to_builtins(_checked(settings))
+    folder.write_private(folder.config, json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def get_value(settings: Settings, key: str) -> object:
+    """Return the value of a key as JSON would hold it. Raises Invalid for an unknown key."""
+    _known(key)
+    section, _, name = key.rpartition(".")
+    holder = getattr(settings, section) if section else settings
+    value = getattr(holder, name)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def set_value(settings: Settings, key: str, text: str) -> Settings:
+    """Return the settings with `key` set from what a person typed; empty text takes it back to its default.
+
+    Lists are comma-separated. Setting another broker drops the token of the old one. Raises Invalid.
+    """
+    _known(key)
+    section, _, name = key.rpartition(".")
+    holder: Settings | ModelSettings = getattr(settings, section) if section else settings
+    default = getattr(type(holder)(), name)
+    if not text:
+        value = default
+    elif isinstance(default, tuple):
+        value = tuple(part.strip() for part in text.split(",") if part.strip())
+        if key == "roots":
+            value = tuple(_absolute(part) for part in value)
+    elif isinstance(default, int):
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            raise _wrong(key, text)
+        value = int(text)
+    else:
+        value = text
+    if key == "broker" and value:
+        value = broker_url(value)
+    changed = msgspec.structs.replace(holder, **{name: value})
+    new = msgspec.structs.replace(settings, **{section: changed}) if section else changed
+    try:
+        new = _checked(msgspec.convert(msgspec.to_builtins(new), Settings))
+    except msgspec.ValidationError as error:
+        raise _wrong(key, text) from error
+    if key == "broker" and new.broker != settings.broker:
+        new = msgspec.structs.replace(new, token="")
+    if key == "roots":
+        for root in new.roots:
+            if not Path(root).is_dir():
+                raise Invalid(f"there is no folder {root}", fix="name folders that exist")
+    return new
+
+
+def shown(settings: Settings) -> dict[str, object]:
+    """Return every key with its value, secrets masked: what `dispatch config list` prints."""
+    values: dict[str, object] = {}
+    for key, about in KEYS.items():
+        value = get_value(settings, key)
+        values[key] = MASK if about.secret and value else value
+    return values
+
+
+def broker_url(text: str) -> str:
+    """Return a broker's address in its one form (no trailing slash). Raises Invalid."""
+    return _service_url(text, "the broker's address")
+
+
+def _service_url(text: str, what: str) -> str:
+    """Return an https URL, or an http one of this machine: a token must not cross a network in the clear."""
+    fix = "write it like https://broker.example"
+    try:
+        parts = urlsplit(text.strip())
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise Invalid(f"{what} is not a URL: {text!r}", fix=fix) from error
+    if parts.scheme not in ("https", "http") or not host:
+        raise Invalid(f"{what} is not a URL with http or https: {text!r}", fix=fix)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise Invalid(f"{what} carries more than host, port and path", fix=fix)
+    if re.search(r"[\s\x00-\x1f\x7f]", parts.netloc + parts.path):
+        raise Invalid(f"{what} has blanks or control characters in it", fix=fix)
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise Invalid(f"{what} is plain http, so anybody on the way could read the token", fix=f"use https://{host}")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _known(key: str, where: Path | None = None) -> None:
+    """Raise Invalid, naming the nearest known key, unless `key` is one of KEYS."""
+    if key in KEYS:
+        return
+    import difflib
+
+    near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
+    fix = f"did you mean `{near[0]}`?" if near else "known keys: " + ", ".join(KEYS)
+    raise Invalid(f"{where}: unknown key {key!r}" if where else f"unknown key {key!r}", fix=fix)
+
+
+def _wrong(key: str, value: object) -> Invalid:
+    given = "" if KEYS[key].secret else f" {str(value)!r}"
+    return Invalid(f"{key} can't be{given or ' that'}", fix=f"{key} must be {KEYS[key].allowed}")
+
+
+def _absolute(folder: str) -> str:
+    try:
+        return str(Path(folder).expanduser().resolve())
+    except (ValueError, RuntimeError, OSError) as error:  # NUL in it, `~nobody`, a loop of links
+        raise Invalid(f"{folder!r} is not a folder: {error}", fix="name folders that exist") from error
+
+
+def _checked(settings: Settings) -> Settings:
+    """Return the settings with every value in its one form. Raises Invalid for what the types alone let through."""
+    changes: dict[str, object] = {}
+    if settings.broker:
+        changes["broker"] = broker_url(settings.broker)
+    if settings.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", settings.token):
+        raise _wrong("token", settings.token)
+    if settings.email:
+        changes["email"] = user_id(settings.email)
+    if settings.device_name and (len(settings.device_name) > 64 or not settings.device_name.isprintable()):
+        raise _wrong("device_name", settings.device_name)
+    if not 0 <= settings.port <= 65535:
+        raise _wrong("port", settings.port)
+    for address in settings.listen:
+        match = _LISTEN.fullmatch(address)
+        if match is None or int(match[3]) > 65535 or not _is_address(match[2], match[1]):
+            raise Invalid(f"can't listen on {address!r}", fix="write it like /ip4/0.0.0.0/tcp/4001")
+    for root in settings.roots:
+        if not Path(root).is_absolute():
+            raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")
+    if settings.model.api_key and not re.fullmatch(r"[\x21-\x7e]{1,1024}", settings.model.api_key):
+        raise _wrong("model.api_key", settings.model.api_key)
+    if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
+        raise _wrong("model.name", settings.model.name)
+    if settings.model.base_url:
+        url = _service_url(settings.model.base_url, "the model's address")
+        changes["model"] = msgspec.structs.replace(settings.model, base_url=url)
+    return msgspec.structs.replace(settings, **changes)
+
+
+def _is_address(text: str, family: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == (4 if family == "ip4" else 6)
+    except ValueError:
+        return False

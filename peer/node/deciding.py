@@ -1,0 +1,124 @@
+"""A person's decisions about dispatches, as the API's routes call them: accept, decline, cancel, answer a tool call."""
+
+from __future__ import annotations
+
+import sys
+
+import trio
+
+from peer.dispatches import payload
+from peer.machine.live_settings import LiveSettings
+from peer.protocol.documents import Document
+from peer.protocol.errors import NotFound, Unavailable
+from peer.runs.folders import RunFolders
+from peer.runs.run import Runs
+from peer.runs.start_frame import granted_candidates, granted_servers
+from peer.steps import receiving, running, sending
+from peer.steps.journal import Journal
+from peer.steps.transaction import Transaction
+from peer.store import dispatches, rows
+from sandbox import frames
+
+
+class DecisionService:
+    """Decides about dispatches, and starts and stops runs accordingly."""
+
+    def __init__(self, journal: Journal, settings: LiveSettings, folders: RunFolders, runs: Runs) -> None:
+        self._journal = journal
+        self._context = journal.context
+        self._settings = settings
+        self._folders = folders
+        self._runs = runs
+
+    async def accept(self, dispatch_id: str, cwd: str | None) -> Document:
+        """Accept a dispatch and run it: {dispatch_id, decision, ok, approval, cwd}. Twice is one run: 409."""
+        row = await self._journal.read(lambda db: receiving.get_received(db, dispatch_id))
+        await self._check_can_run()
+        # Again at the start of the run; here so that one who must edit the edge first can accept afterwards.
+        scope, _ = await self._journal.read(lambda db: running.scope_of(db, row.edge_id))
+        found = await trio.to_thread.run_sync(granted_candidates, self._context, scope)
+        await self._journal.read(lambda db: granted_servers(db, found, row))
+        folder = await self._folders.choose(dispatch_id, cwd)
+        row, scope = await self._journal.step(lambda tx: receiving.accept(tx, dispatch_id, cwd=folder or ""))
+        # A cancel may commit before this registers the run; start_frame() looks at the state again.
+        self._runs.start(row, scope)
+        return {
+            "dispatch_id": dispatch_id,
+            "decision": "accepted",
+            "ok": True,
+            "approval": scope.approval,
+            "cwd": folder,
+        }
+
+    async def decline(self, dispatch_id: str, reason: str) -> Document:
+        """Decline a dispatch, which ends a run of it: {dispatch_id, decision, ok}."""
+        payload.check_text("the reason", reason, 2_000)
+        await self._journal.step(lambda tx: receiving.decline(tx, dispatch_id, reason=reason))
+        return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
+
+    async def cancel(self, dispatch_id: str, reason: str) -> Document:
+        """Cancel a dispatch, sent or received: {dispatch_id, status, ok}."""
+        payload.check_text("the reason", reason, 2_000)
+
+        def work(tx: Transaction) -> None:
+            row = dispatches.get(tx.db, dispatch_id)
+            if row is None:
+                raise NotFound(f"no dispatch {dispatch_id}")
+            if row.direction == "sent":
+                sending.cancel(tx, dispatch_id, reason=reason)
+            else:
+                receiving.cancel(tx, row, reason=reason or "its recipient cancelled it")
+
+        await self._journal.step(work)
+        return {"dispatch_id": dispatch_id, "status": "cancelled", "ok": True}
+
+    async def answer(
+        self,
+        dispatch_id: str,
+        request_id: str,
+        *,
+        allow: bool,
+        grant: str,
+        note: str,
+        decline_dispatch: bool,
+        rule: int | None = None,
+    ) -> Document:
+        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok, rule?: the rule that was granted}.
+
+        `decline_dispatch` denies the call and declines its dispatch, in one step.
+        """
+        payload.check_text("the note", note, 2_000)
+
+        def work(tx: Transaction) -> tuple[rows.Approval, Document | None]:
+            permitted = allow and not decline_dispatch
+            answered = running.answer(tx, dispatch_id, request_id, allow=permitted, grant=grant, note=note, rule=rule)
+            if decline_dispatch:
+                receiving.decline(tx, dispatch_id, reason=note or "declined while it ran")
+            return answered
+
+        asked, chosen = await self._journal.step(work)
+        if not decline_dispatch:
+            await self._runs.tell(
+                dispatch_id,
+                frames.Answer(
+                    call_id=asked.request_id,
+                    allow=allow,
+                    by="person",
+                    grant=grant if allow else None,  # type: ignore[arg-type]  # checked by the API's schema
+                    note=note or None,
+                    rule=None if chosen is None else frames.Rule(**chosen),
+                ),
+            )
+        decision = "declined" if decline_dispatch else "allowed" if allow else "denied"
+        document = {"dispatch_id": dispatch_id, "request_id": request_id, "decision": decision, "ok": True}
+        return document if chosen is None else {**document, "rule": chosen}
+
+    # --- inside
+
+    async def _check_can_run(self) -> None:
+        if sys.platform != "linux":
+            raise Unavailable(
+                "this machine may send and approve, but not run: its sandbox is proven on Linux only",
+                fix="accept it on a Linux machine (WSL counts)",
+            )
+        await self._settings.require_key()

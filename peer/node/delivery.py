@@ -1,0 +1,190 @@
+"""Between the store and the mesh: the outbox that is emptied, statements on their way in, files fetched and served.
+
+Nothing here is remembered: what is to be sent or fetched is always read from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import trio
+
+from peer.mesh import blobs as blob_protocol
+from peer.mesh.courier_wire import Parcel
+from peer.mesh.host import MeshHost
+from peer.protocol import names
+from peer.protocol.answers import Answer
+from peer.protocol.errors import DispatchError
+from peer.steps import inbound, receiving, sending
+from peer.steps.journal import Journal
+from peer.steps.transaction import Transaction
+from peer.store import dispatches, outbox, rows
+
+log = structlog.get_logger(__name__)
+
+PULLS_PER_DEVICE = 4
+FIRST_REST, LONGEST_REST = 30.0, 1800.0
+"""Seconds before a device is fetched from again after it failed, doubled each time; at once when it shows up."""
+
+
+@dataclass(frozen=True)
+class StoredOutbox:
+    """The courier's view of the outbox table."""
+
+    journal: Journal
+
+    async def next_for(self, peer_id: str, exclude_keys: Collection[str]) -> Parcel | None:
+        """Return the next statement for a device, or None."""
+        item = await self.journal.read(lambda db: outbox.next_for(db, peer_id, exclude_keys))
+        if item is None:
+            return None
+        return Parcel(str(item.n), item.ordering or None, item.priority == 0, item.raw)
+
+    async def answered(self, key: str, answer: Answer) -> None:
+        """Note a final answer and drop the statement."""
+
+        def step(tx: Transaction) -> None:
+            item = outbox.get(tx.db, int(key))
+            if item is not None:
+                sending.on_acknowledged(tx, item, answer)
+
+        await self.journal.step(step)
+
+    async def failed(self, key: str, answer: Answer) -> None:
+        """A passing refusal: the statement stays where it is."""
+        log.info("courier.retry", outbox=key, code=answer.code)
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """What arrives by courier, into the store."""
+
+    journal: Journal
+
+    async def receive(self, peer_id: str, raw: bytes) -> Answer:
+        """Take in one statement and answer it."""
+        return await self.journal.step(lambda tx: inbound.take(tx, peer_id, raw))
+
+    async def lookup(self, peer_id: str, statement_id: bytes, digest: bytes) -> Path | None:
+        """Return the file that a device may pull: only what a statement of ours to that very device names."""
+        statement = names.uuid_text(statement_id)
+        allowed = await self.journal.read(lambda db: dispatches.may_pull(db, peer_id, statement, digest))
+        path = self.journal.context.blobs.path(digest)
+        # One that the disk lost will not come back: said as a refusal, or the other side would ask until it expires.
+        return path if allowed and await trio.Path(path).is_file() else None
+
+
+class BlobFetcher:
+    """Fetches the files that stored statements name until each is here and verified.
+
+    Every device has its own turn and its own rest: one that is away, slow or hostile holds up nobody else's files.
+    """
+
+    def __init__(self, journal: Journal, host: MeshHost, connect: Callable[[str], Awaitable[None]]) -> None:
+        self._journal = journal
+        self._host = host
+        self._connect = connect
+        self._news = trio.Event()
+        self._under_way: set[tuple[str, str, int]] = set()
+        self._one_by_one: dict[tuple[str, bytes], trio.Lock] = {}
+        """By device and digest: a dispatch may carry the same bytes twice, and both are fetched to one place."""
+        self._turns: dict[str, trio.CapacityLimiter] = {}
+        self._resting: dict[str, tuple[int, float]] = {}
+        """Device → how often in a row it could not be fetched from, and when to try again."""
+
+    def wake(self) -> None:
+        """Say that a statement named files."""
+        self._news.set()
+
+    def showed_up(self, device: str) -> None:
+        """Say that a device can be fetched from now."""
+        self._resting.pop(device, None)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Fetch for as long as the node lives."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._news = trio.Event()
+                due = float("inf")
+                for device, item in await self._awaited():
+                    if (rest := self._rest_until(device)) > trio.current_time():
+                        due = min(due, rest)
+                        continue
+                    key = (item.dispatch_id, item.role, item.position)
+                    if key not in self._under_way:
+                        self._under_way.add(key)
+                        nursery.start_soon(self._pull, device, item)
+                with trio.move_on_at(due):
+                    await self._news.wait()
+
+    async def _awaited(self) -> list[tuple[str, rows.File]]:
+        while True:
+            try:
+                return await self._journal.read(dispatches.awaited_files)
+            except DispatchError as error:
+                log.error("blob.not_looked_for", code=error.code)
+                await trio.sleep(FIRST_REST)
+
+    def _rest_until(self, device: str) -> float:
+        return self._resting.get(device, (0, float("-inf")))[1]
+
+    async def _pull(self, device: str, item: rows.File) -> None:
+        turn = self._turns.setdefault(device, trio.CapacityLimiter(PULLS_PER_DEVICE))
+        try:
+            async with turn:
+                if self._rest_until(device) > trio.current_time():
+                    return
+                if await self._fetch(device, item):
+                    self._resting.pop(device, None)
+                    return
+        finally:
+            self._under_way.discard((item.dispatch_id, item.role, item.position))
+        if self._rest_until(device) <= trio.current_time():
+            failures = self._resting.get(device, (0, 0.0))[0] + 1
+            rest = min(FIRST_REST * 2 ** min(failures - 1, 16), LONGEST_REST)
+            self._resting[device] = (failures, trio.current_time() + rest)
+        self._news.set()
+
+    async def _fetch(self, device: str, item: rows.File) -> bool:
+        """Fetch one file; return False if it is to be tried again later."""
+        context = self._journal.context
+        try:
+            await self._connect(device)
+            destination = await trio.to_thread.run_sync(context.blobs.destination, item.digest)
+            lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
+            async with lock:
+                await blob_protocol.fetch(
+                    self._host,
+                    device,
+                    statement_id=names.uuid_bytes(item.statement),
+                    digest=item.digest,
+                    size=item.size,
+                    destination=destination,
+                    part=context.blobs.part(item.digest, device),
+                )
+            if not lock.locked():
+                self._one_by_one.pop((device, item.digest), None)
+            await self._journal.step(lambda tx: receiving.files_arrived(tx, item))
+        except DispatchError as error:
+            if error.code >= 500 or error.code == 409:
+                return False
+            reason = error.message
+            log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
+            context.blobs.part(item.digest, device).unlink(missing_ok=True)
+            try:
+                await self._journal.step(lambda tx: receiving.files_refused(tx, item, reason))
+            except DispatchError as unstored:
+                log.error("blob.refusal_not_stored", dispatch=item.dispatch_id, code=unstored.code)
+                return False
+        except OSError as error:
+            log.error("blob.not_stored", dispatch=item.dispatch_id, errno=error.errno)
+            return False
+        except Exception:
+            # A defect of ours that one file brings to light must not end the node.
+            log.exception("blob.failed", dispatch=item.dispatch_id)
+            return False
+        return True

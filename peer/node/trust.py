@@ -1,0 +1,347 @@
+"""What a person does about trust, as the API's routes call it: invite, accept, edit, pause, revoke, block.
+
+The person always chooses the tools: where they are missing, the answer is the menu, and nothing happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from peer.broker.sync import BrokerSync
+from peer.machine import mcp_servers
+from peer.machine.settings import Settings
+from peer.node.queries import QueryService
+from peer.protocol import names
+from peer.protocol.documents import Document
+from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
+from peer.protocol.statements import Invitation, open_as
+from peer.steps import granting, inviting
+from peer.steps.journal import Journal
+from peer.store import contacts, edges, invitations, lists, rows, views
+from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
+from peer.trust import invitations as invitation_life
+from peer.trust.filesystem import LocalFacts
+
+SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "budget")
+
+
+class Installed(NamedTuple):
+    """MCP servers of this machine: as menus take them, the names that can be granted, why others cannot."""
+
+    offers: list[grants.McpServer]
+    grantable: list[str]
+    left_out: list[str]
+
+
+class TrustService:
+    """The trust half of a node's API."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Callable[[], Settings],
+        broker: BrokerSync,
+        queries: QueryService,
+        *,
+        facts: Callable[[], LocalFacts],
+        invited: Callable[[], None],
+    ) -> None:
+        """`facts`: what the checks of granted folders look at, blocking. `invited`: called when invitations changed."""
+        self._journal = journal
+        self._context = journal.context
+        self._settings = settings
+        self._broker = broker
+        self._queries = queries
+        self._facts = facts
+        self._invited = invited
+
+    # --- invitations
+
+    async def invite(self, email: str) -> Document:
+        """Ask someone to let me dispatch to them: {token, to, emailed, link, dev_link?, existing?}."""
+        user_id = names.user_id(email)
+        broker = self._settings().require_broker()
+        invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
+        row = invited.row
+        if invited.fresh or not row.emailed:
+            try:
+                posted = await self._broker.post(row)
+            except DispatchError:
+                if invited.fresh:
+                    # As if it had never been made, also at a broker whose answer was lost on the way.
+                    await self._journal.step(lambda tx: inviting.discard(tx, row.token))
+                raise
+            await self._journal.step(
+                lambda tx: invitations.set_mailed(tx.db, row.token, emailed=posted.emailed, dev_link=posted.dev_link)
+            )
+            emailed, dev_link = posted.emailed, posted.dev_link
+        else:
+            emailed, dev_link = bool(row.emailed), row.dev_link
+        self._invited()
+        document: Document = {
+            "token": row.token,
+            "to": user_id,
+            "emailed": emailed,
+            "link": self._link(broker, row),
+            "expires": lists.rfc3339(row.expires),
+        }
+        if dev_link:
+            document["dev_link"] = dev_link
+        if not invited.fresh:
+            document["existing"] = True
+        return document
+
+    async def invitations(self) -> Document:
+        """Return {sent, received}."""
+        broker = self._settings().broker
+
+        def link(row: rows.Invitation) -> str:
+            return self._link(broker, row) if broker else ""
+
+        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
+
+    async def withdraw(self, token: str) -> Document:
+        """Take a sent invitation back: {status, token}. Raises Conflict when its answer was quicker.
+
+        The broker decides which of the two came first: nothing is noted here before it has.
+        """
+        await self._journal.read(lambda db: inviting.check_withdrawable(db, token))
+        with suppress(NotFound, Gone):  # it has forgotten the invitation: nobody can answer that either
+            await self._broker.withdraw_invitation(token)
+        await self._journal.step(lambda tx: inviting.withdraw(tx.db, token))
+        return {"status": "withdrawn", "token": token}
+
+    async def accept(self, request: Document) -> Document:
+        """Grant an edge: {status, trust_link_id, peer, scopes}; without tools the menu, and nothing happens."""
+        row = await self._received(request["token"])
+        invitation, _ = open_as(Invitation, row.raw)
+        fingerprint = views.inviter_fingerprint(row)
+        chosen = _chosen(request)
+        found = await self._installed()
+        if chosen.tools is msgspec.UNSET:
+            return {
+                "status": "scope_choice_required",
+                "inviter": invitation.issuer_user,
+                "heading": menu.heading(invitation.issuer_user),
+                "menu": msgspec.to_builtins(menu.menu(found.offers)),
+                "afterwards": menu.AFTERWARDS,
+                "installed_mcp_servers": list(grants.grantable_names(found.offers)),
+                "mcp_servers_left_out": _left_out(found),
+                "fingerprint": fingerprint,
+                "verified": bool(row.verified),
+            }
+        scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
+        scope = await self._with_checked_paths(scope)
+        if request.get("unconfirmed"):
+            return _to_confirm(
+                invitation.issuer_user,
+                scope,
+                widens=("a new edge",),
+                fingerprint=fingerprint,
+                verified=bool(row.verified),
+            )
+        self._confirm(scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint)
+        edge = await self._journal.step(
+            lambda tx: inviting.accept(tx, row.token, scope, mcp_commands=_commands(scope, found))
+        )
+        return {
+            "status": edge.status,
+            "trust_link_id": edge.edge_id,
+            "peer": edge.user_id,
+            "scopes": msgspec.to_builtins(scope),
+            "verified": bool(row.verified),
+        }
+
+    async def decline(self, token: str) -> Document:
+        """Decline an invitation: {status, token}."""
+        row = await self._received(token)
+        await self._journal.step(lambda tx: inviting.decline(tx, row.token))
+        return {"status": "declined", "token": row.token}
+
+    async def block(self, email: str) -> Document:
+        """Refuse someone from now on: {status, peer}."""
+        user_id = names.user_id(email)
+        await self._journal.step(lambda tx: granting.block(tx, user_id))
+        return {"status": "blocked", "peer": user_id}
+
+    # --- edges
+
+    async def contacts(self) -> Document:
+        """Return {trust: […]}."""
+        live = self._queries.live()
+        return await self._journal.read(lambda db: views.trust_rows(db, live))
+
+    async def name(self, peer: str, alias: str) -> Document:
+        """Give a contact a local alias, '' takes it away: {peer, alias}. Raises NotFound, Invalid, Conflict."""
+        user_id = await self._user_named(peer)
+        chosen = aliases.check(alias) if alias else ""
+        await self._journal.step(lambda tx: granting.set_alias(tx, user_id, chosen))
+        return {"peer": user_id, "alias": chosen}
+
+    async def show(self, peer: str) -> Document:
+        """Return the edge that I granted `peer`, with its rules and budgets."""
+        user_id = await self._user_named(peer)
+        live = self._queries.live()
+        return await self._journal.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
+
+    async def edit(self, peer: str, request: Document) -> Document:
+        """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns.
+
+        A request that nobody has confirmed changes nothing when it would permit more, and says what that is.
+        """
+        user_id = await self._user_named(peer)
+        if request.get("remove_rule") is not None:
+            rule = int(request["remove_rule"])
+            await self._journal.step(lambda tx: granting.remove_rule(tx.db, user_id, rule))
+        chosen = _chosen(request)
+        if chosen != grants.ScopeInput():
+            edge, verified = await self._journal.read(lambda db: _edge_and_verified(db, user_id))
+            old = scopes.decode(edge.scope)
+            found = await self._installed()
+            new = await self._with_checked_paths(
+                grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
+            )
+            commands = None if chosen.mcp_servers is msgspec.UNSET else _commands(new, found)
+            pinned = await self._journal.read(lambda db: edges.mcp_servers(db, edge.edge_id))
+            others = any(
+                pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
+            )
+            wider = (*scopes.widens(old, new), *(("another program as an MCP server",) if others else ()))
+            if wider and request.get("unconfirmed"):
+                key = await self._fingerprint(user_id)
+                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified)
+            if wider:
+                self._confirm(new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id))
+            await self._journal.step(lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands))
+        return await self.show(peer)
+
+    async def set_paused(self, peer: str, *, paused: bool) -> Document:
+        """Pause or resume: {status, trust_link_id}."""
+        user_id = await self._user_named(peer)
+        edge = await self._journal.step(lambda tx: granting.set_paused(tx, user_id, paused=paused))
+        return {"status": edge.status, "trust_link_id": edge.edge_id}
+
+    async def revoke(self, peer: str) -> Document:
+        """End an edge I granted: {status, trust_link_id}."""
+        user_id = await self._user_named(peer)
+        edge = await self._journal.step(lambda tx: granting.revoke(tx, user_id))
+        return {"status": edge.status, "trust_link_id": edge.edge_id}
+
+    # --- inside
+
+    async def _user_named(self, name: str) -> str:
+        return await self._journal.read(lambda db: contacts.user_named(db, name))
+
+    async def _received(self, text: str) -> rows.Invitation:
+        """Find the invitation that a token or a link means, asking the broker for one not yet here."""
+        pasted = invitation_life.parse(text)
+        token = pasted.token
+        known = await self._journal.read(lambda db: invitations.get(db, token))
+        if known is None:
+            if isinstance(pasted, invitation_life.Link) and pasted.broker != self._settings().broker:
+                raise Conflict(
+                    f"that invitation is at {pasted.broker}, and you are signed in at "
+                    f"{self._settings().broker or 'no broker'}",
+                    fix=f"run `dispatch login --broker {pasted.broker}`",
+                )
+            await self._broker.fetch(token)
+        if isinstance(pasted, invitation_life.Link):
+            link = pasted
+            await self._journal.step(lambda tx: inviting.open_link(tx.db, link))
+            self._invited()
+        return await self._journal.read(lambda db: inviting.answerable(db, self._context.clock(), token))
+
+    async def installed(self) -> Installed:
+        """Return which MCP servers an edge could be given now, and why others could not."""
+        found = await self._installed()
+        return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
+
+    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str]]:
+        """Return the scope that these choices make, of a new edge or of the one that `peer` has, and what in it is
+        powerful. Nothing is changed. Raises as `accept` and `edit` do.
+        """
+        chosen = _chosen(request)
+        found = await self._installed()
+        user_id = await self._user_named(peer)
+        edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
+        old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
+        now = self._context.clock()
+        if old is None:
+            scope = grants.grant(chosen, installed=found.offers, now=now)
+        else:
+            scope = grants.edit(old, chosen, installed=found.offers, now=now)
+        scope = await self._with_checked_paths(scope, unless=old)
+        return scope, list(scopes.needs_confirmation(scope))
+
+    async def _installed(self) -> mcp_servers.Found:
+        return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
+
+    async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
+        if not scope.paths or (unless is not None and scope.paths == unless.paths):
+            return scope
+        checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
+        return msgspec.structs.replace(scope, paths=checked)
+
+    def _confirm(self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str) -> None:
+        """Ask once more before a powerful grant to somebody whose key nobody compared."""
+        powerful = scopes.needs_confirmation(scope)
+        if powerful and not verified and not request.get("confirm_unverified"):
+            raise Conflict(
+                f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
+                fix="compare the fingerprint with them by another way, then repeat with --yes-unverified; or use the "
+                "link that they share with you",
+            )
+
+    async def _fingerprint(self, user_id: str) -> str:
+        contact = await self._journal.read(lambda db: contacts.get(db, user_id))
+        return str(fingerprints.fingerprint(contact.root)) if contact else ""
+
+    def _link(self, broker: str, row: rows.Invitation) -> str:
+        digest = hashlib.sha256(row.raw).digest()
+        return invitation_life.build_link(broker, token=row.token, digest=digest, secret=row.secret)
+
+
+def _chosen(request: Document) -> grants.ScopeInput:
+    given = {name: request[name] for name in SCOPE_FIELDS if request.get(name) is not None}
+    try:
+        return msgspec.convert(given, grants.ScopeInput)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the scope is not of the form it must have: {error}") from error
+
+
+def _to_confirm(
+    peer: str, scope: scopes.Scope, *, widens: tuple[str, ...], fingerprint: str, verified: bool
+) -> Document:
+    """Return what a person is shown before more is permitted than now."""
+    return {
+        "status": "confirmation_required",
+        "peer": peer,
+        "scopes": msgspec.to_builtins(scope),
+        "widens": list(widens),
+        "powerful": list(scopes.needs_confirmation(scope)),
+        "fingerprint": fingerprint,
+        "verified": verified,
+    }
+
+
+def _commands(scope: scopes.Scope, found: mcp_servers.Found) -> dict[str, str]:
+    """Return what to pin of each granted MCP server: name → command, JSON."""
+    return {name: msgspec.json.encode(found.servers[name].command).decode() for name in scope.mcp_servers}
+
+
+def _left_out(found: mcp_servers.Found) -> list[str]:
+    """Return, in sentences, which MCP servers cannot be granted and which configuration cannot be read."""
+    said = [f"{server.name}: {server.unusable}" for server in found.servers.values() if server.unusable]
+    return [*said, *found.warnings]
+
+
+def _edge_and_verified(db: sqlite3.Connection, user_id: str) -> tuple[rows.Edge, bool]:
+    contact = contacts.get(db, user_id)
+    return granting.granted(db, user_id), bool(contact and contact.verified)

@@ -1,0 +1,65 @@
+"""`dispatch-daemon`: one node in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import click
+import trio
+
+from peer import VERSION
+from peer.machine.lock import state_lock
+from peer.machine.log_file import set_up_logging
+from peer.machine.state_folder import StateFolder
+from peer.programs import preflight
+from peer.protocol.errors import DispatchError, root_of
+
+EXAMPLES = """\b
+Examples:
+  dispatch-daemon
+  dispatch-daemon --port 0 --listen /ip4/0.0.0.0/tcp/4001
+"""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.option("--port", type=click.IntRange(0, 65535), help="Loopback port; 0 is any free one. [default: 8001]")
+@click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where other devices reach this one; repeatable.")
+@click.version_option(VERSION, prog_name="dispatch-daemon")
+def main(port: int | None, listen: Sequence[str]) -> None:
+    """Be this machine's node: receive, ask, run and send. Stops on Ctrl-C or SIGTERM."""
+    try:
+        folder = StateFolder.locate()
+        folder.create()
+        set_up_logging(folder)
+        trio.run(partial(_run, folder, port, tuple(listen)))
+    except* DispatchError as group:
+        error = root_of(group)
+        assert isinstance(error, DispatchError)
+        click.echo(f"error {error.code}: {error.message}", err=True)
+        if error.fix:
+            click.echo(f"fix: {error.fix}", err=True)
+        sys.exit(1)
+    except* KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> None:
+    with state_lock(folder), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        preflight.check(folder)
+        from peer.programs.serving import served  # takes two seconds to load: whoever is refused need not wait for them
+
+        async with served(folder, port=port, listen=listen or None, say=partial(click.echo, err=True)) as node:
+            click.echo(f"{node.context.identity.user_id} on 127.0.0.1:{node.port}, device {node.host.peer_id}")
+            for address in node.host.addresses():
+                click.echo(f"  {address}")
+            sys.stdout.flush()
+            async for _ in signals:
+                break
+            click.echo("stopping", err=True)
+
+
+if __name__ == "__main__":
+    main()

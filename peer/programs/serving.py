@@ -1,0 +1,137 @@
+"""A node opened from its state folder and served on loopback: keys, store, port, token, daemon.json, in order.
+
+The daemon does this, and the node of an agent's session (session_node.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import psutil
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+from hypercorn.utils import wrap_app
+
+from peer import VERSION
+from peer.api.connections import MAX_CONNECTIONS, serve_at_most
+from peer.api.routes import MAX_BODY, application
+from peer.client.blocking import HostedBy
+from peer.machine.state_folder import StateFolder
+from peer.node.node import FAREWELL_SECONDS, Node
+from peer.programs import preflight
+from peer.protocol.documents import Document
+from peer.protocol.errors import Unavailable
+from peer.steps.context import Context
+from peer.store.blobs import Blobs
+from peer.store.database import Store
+
+log = structlog.get_logger(__name__)
+
+HOST = "127.0.0.1"
+PORTS_TRIED = 20
+
+
+@asynccontextmanager
+async def served(
+    folder: StateFolder,
+    *,
+    port: int | None = None,
+    listen: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    hosted_by: HostedBy = "daemon",
+    farewell_seconds: float = FAREWELL_SECONDS,
+) -> AsyncIterator[Node]:
+    """Run the node of a state folder and its API while the block runs, which holds the folder's lock.
+
+    `port` and `listen` override config.json; port 0 is any free one. `say` hears what a person should (a taken port).
+    The last two: see peer.client.blocking.Daemon and Node. Raises NotSignedIn, NewerStore, Unavailable, Conflict.
+    """
+    who, chosen = preflight.check(folder)
+    store = Store.open(folder.store)
+    try:
+        context = Context(folder, who, store, Blobs(folder.blobs))
+        node = Node(context, tuple(listen) if listen else chosen.listen, farewell_seconds=farewell_seconds)
+        with _bound(chosen.port if port is None else port, say) as listener:
+            node.port = listener.getsockname()[1]
+            async with node.running(), _api(folder, node, listener):
+                _announce(folder, node, hosted_by)
+                try:
+                    yield node
+                finally:
+                    for path in (folder.daemon_json, folder.local_token):
+                        with suppress(OSError):
+                            path.unlink(missing_ok=True)
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> AsyncIterator[None]:
+    token = secrets.token_urlsafe(32)
+    folder.write_private(folder.local_token, token.encode())
+    config = Config()
+    config.accesslog = None
+    config.errorlog = None
+    config.h11_max_incomplete_size = 64 * 1024
+    config.include_server_header = False
+    config.wsgi_max_body_size = MAX_BODY
+    app = wrap_app(cast(ASGIFramework, application(node, token)), config.wsgi_max_body_size, "asgi")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_at_most, MAX_CONNECTIONS, app, config, listener)
+        try:
+            yield
+        finally:
+            # Live views end when the node does; nothing else takes long.
+            nursery.cancel_scope.cancel()
+
+
+def _announce(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
+    document: Document = {
+        "pid": os.getpid(),
+        "hosted_by": hosted_by,
+        "port": node.port,
+        "peer_id": node.host.peer_id,
+        "addresses": node.host.addresses(),
+        "version": VERSION,
+    }
+    folder.write_private(folder.daemon_json, json.dumps(document).encode() + b"\n")
+
+
+def _bound(port: int, say: Callable[[str], None]) -> socket.socket:
+    """Return a socket on loopback: on `port`, else on the next free one; nothing that holds a port is disturbed."""
+    for candidate in range(port, port + PORTS_TRIED) if port else (0,):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, candidate))
+            # At once: two sockets with SO_REUSEADDR may be bound to one port as long as neither listens.
+            listener.listen(128)
+        except OSError as error:
+            listener.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise Unavailable(f"can't listen on {HOST}:{candidate}: {error.strerror}") from error
+            say(f"port {candidate} is taken{_taker(candidate)}; trying the next one")
+            continue
+        listener.setblocking(False)
+        return listener
+    raise Unavailable(
+        f"the ports {port} to {port + PORTS_TRIED - 1} are all taken", fix="choose another: `dispatch-daemon --port 0`"
+    )
+
+
+def _taker(port: int) -> str:
+    """Say which program listens on a loopback port, as far as this user may know."""
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return ""

@@ -1,0 +1,109 @@
+"""Where an accepted dispatch runs: the suggestion from the project index, the person's choice, the checks on it.
+
+A path from the sender is never used, and nothing said here (project names, paths) leaves this machine.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from peer.machine.all_state_folders import all_state_folders
+from peer.machine.settings import Settings
+from peer.projects.index import ProjectIndex
+from peer.projects.matching import NOTHING, Suggestion
+from peer.protocol.documents import Document
+from peer.protocol.errors import DispatchError
+from peer.steps import receiving, running
+from peer.steps.context import Context
+from peer.trust import paths
+from peer.trust.filesystem import LocalFacts
+
+log = structlog.get_logger(__name__)
+
+REFRESH_SECONDS = 300.0
+
+
+class RunFolders:
+    """The project index of this node and what it is asked."""
+
+    def __init__(self, context: Context, settings: Callable[[], Settings]) -> None:
+        self._context = context
+        self._settings = settings
+        self._index: ProjectIndex | None = None
+        self._fresh: tuple[float, tuple[str, ...]] = (float("-inf"), ())
+        self._refreshing = trio.Lock()
+
+    def facts(self) -> LocalFacts:
+        """Return what the checks of granted folders look at. Blocking, some milliseconds."""
+        return LocalFacts(home=Path.home(), states=all_state_folders(self._context.state.path))
+
+    async def keep_fresh(self) -> None:
+        """Refresh the index at start and every five minutes."""
+        while True:
+            try:
+                await self._refresh()
+            except DispatchError as error:
+                log.warning("projects.not_indexed", code=error.code)
+            await trio.sleep(REFRESH_SECONDS)
+
+    async def suggestion(self, dispatch_id: str) -> Document:
+        """Return {cwd, project, reason, pinned, candidates} for a dispatch in the inbox."""
+        return msgspec.to_builtins(await self._suggest(dispatch_id))  # type: ignore[no-any-return]
+
+    async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
+        """Return the folder a dispatch is to run in, or None for an empty workspace.
+
+        A folder that the person named is checked against the edge's folders (Forbidden) and against what may never be
+        granted (Invalid). Without one, a pinned suggestion counts.
+        """
+        if cwd:
+            allowed = await self._allowed(dispatch_id)
+            return await trio.to_thread.run_sync(lambda: paths.check_cwd(allowed, cwd, self.facts()))
+        if cwd == "":
+            return None
+        suggested = await self._suggest(dispatch_id)
+        return suggested.cwd if suggested.pinned else None
+
+    async def _suggest(self, dispatch_id: str) -> Suggestion:
+        if not self._settings().roots:
+            return NOTHING
+        try:
+            index = await self._refresh()
+            row = await self._context.store.read(lambda db: receiving.get_received(db, dispatch_id))
+            dispatch = receiving.dispatch_of(row)
+            allowed = await self._allowed(dispatch_id)
+            return await trio.to_thread.run_sync(index.suggest, dispatch.task, dispatch.project, allowed)
+        except DispatchError as error:
+            log.warning("projects.no_suggestion", code=error.code)
+            return NOTHING
+
+    async def _allowed(self, dispatch_id: str) -> tuple[str, ...]:
+        def query(db: sqlite3.Connection) -> tuple[str, ...]:
+            scope, _ = running.scope_of(db, receiving.get_received(db, dispatch_id).edge_id)
+            return scope.paths
+
+        return await self._context.store.read(query)
+
+    async def _refresh(self) -> ProjectIndex:
+        async with self._refreshing:
+            index = self._index
+            if index is None:
+                index = self._index = await trio.to_thread.run_sync(
+                    ProjectIndex, self._context.state.path / "projects.db"
+                )
+            roots = self._settings().roots
+            at, indexed = self._fresh
+            if roots != indexed or trio.current_time() - at > REFRESH_SECONDS / 2:
+                await trio.to_thread.run_sync(
+                    partial(index.refresh, roots, clock=time.monotonic, excluded=(str(self._context.state.path),))
+                )
+                self._fresh = (trio.current_time(), roots)
+            return index

@@ -1,0 +1,141 @@
+"""What the agent of an accepted dispatch is told when it starts: the payload, the edge's scope, our settings."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from peer.machine import mcp_servers
+from peer.machine.all_state_folders import all_state_folders
+from peer.machine.settings import Settings
+from peer.protocol.errors import Forbidden, Invalid
+from peer.protocol.statements import Dispatch
+from peer.steps import receiving, running
+from peer.steps.context import Context
+from peer.store import dispatches, edges, rows
+from peer.trust import grants, own_names, scopes
+from sandbox import frames
+
+ANSWER_SECONDS = 120.0
+"""How long a person may take to answer one call."""
+AGENT_PATIENCE = 1.0
+"""Seconds that the agent waits longer than that: an answer taken here is always in time over there."""
+
+
+class MachineFacts(NamedTuple):
+    """What a start frame takes from this machine and not from the store. Looking for it takes long: disk and /proc."""
+
+    servers: mcp_servers.Found
+    state_folders: tuple[Path, ...]
+    script: list[frames.ScriptStep]
+
+
+def machine_facts(context: Context, settings: Settings, scope: scopes.Scope) -> MachineFacts:
+    """Look at this machine for a run of this scope. Blocking. Raises Invalid for a script that is none."""
+    own = context.state.path
+    return MachineFacts(granted_candidates(context, scope), all_state_folders(own), _script(settings))
+
+
+def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.Found:
+    """Return the MCP servers that are installed here, none where the scope grants none. Blocking."""
+    return mcp_servers.discover(context.state.path) if scope.mcp_servers else mcp_servers.Found()
+
+
+def start_frame(
+    db: sqlite3.Connection,
+    *,
+    context: Context,
+    settings: Settings,
+    row: rows.Dispatch,
+    scope: scopes.Scope,
+    facts: MachineFacts,
+) -> frames.Start:
+    """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
+    # A cancel may commit before the run is registered.
+    running.current(db, row.dispatch_id, row.attempt)
+    dispatch: Dispatch = receiving.dispatch_of(row)
+    _, rules = running.scope_of(db, row.edge_id)
+    model = settings.model
+    return frames.Start(
+        dispatch_id=row.dispatch_id,
+        attempt=row.attempt,
+        sender=row.peer,
+        task=dispatch.task,
+        run_dir=str(context.state.runs / row.dispatch_id / str(row.attempt)),
+        runtime=settings.runtime,
+        script=facts.script,
+        background=dispatch.background or None,
+        deliverable=dispatch.deliverable or None,
+        links=list(dispatch.links),
+        project=dispatch.project or None,
+        files=[
+            frames.Attachment(name=item.name, path=str(context.blobs.path(item.digest)))
+            for item in dispatches.files(db, row.dispatch_id, "attachment")
+        ],
+        tools=list(scope.tools),
+        mcp_servers=granted_servers(db, facts.servers, row),
+        mcp_refused=own_names.TOOLS,
+        paths=list(scope.paths),
+        approval=scope.approval,
+        rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],
+        budget=frames.Budget(
+            minutes=scope.budget.minutes,
+            turns=scope.budget.turns,
+            usd=scope.budget.usd,
+            output_bytes=scope.budget.output_bytes,
+        ),
+        cwd=row.cwd or None,
+        protected=[str(path) for path in facts.state_folders],
+        model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
+        answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
+    )
+
+
+def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:
+    """Return the MCP servers of a dispatch's edge, ready to start, each exactly as it was granted.
+
+    `found`: those that are installed here now. Raises Forbidden for one that is gone, cannot be used or is not what was
+    granted any more.
+    """
+    scope, _ = running.scope_of(db, row.edge_id)
+    pinned = edges.mcp_servers(db, row.edge_id)
+    servers = []
+    for name in scope.mcp_servers:
+        pin, server = pinned.get(name), found.servers.get(name)
+        if server is None:
+            raise _not_as_granted(name, row.peer, "is not installed here any more")
+        if grants.is_dispatch(server.offer):
+            raise _not_as_granted(name, row.peer, "is dispatch itself by now, and a run never dispatches onward")
+        if server.unusable:
+            raise _not_as_granted(name, row.peer, f"cannot be used any more: {server.unusable}")
+        if pin is None or tuple(msgspec.json.decode(pin.command)) != server.command:
+            raise _not_as_granted(name, row.peer, "is started by another command than when it was granted")
+        servers.append(
+            frames.McpServer(
+                name=name,
+                command=mcp_servers.filled_in(server.command),
+                env=mcp_servers.environment(server),
+                tools=None if pin.tools is None else msgspec.json.decode(pin.tools),
+            )
+        )
+    return servers
+
+
+def _not_as_granted(name: str, peer: str, why: str) -> Forbidden:
+    fix = f"look at it, then grant what you want: `dispatch trust edit {peer} --mcp-servers …`"
+    return Forbidden(f"the MCP server `{name}` of this edge {why}", fix=fix)
+
+
+def _script(settings: Settings) -> list[frames.ScriptStep]:
+    if settings.runtime != "scripted" or not settings.script:
+        return []
+    fix = '`dispatch config set script FILE`: a JSON list of {"say": …} and {"tool": …, "input": …}'
+    try:
+        return msgspec.json.decode(Path(settings.script).read_bytes(), type=list[frames.ScriptStep])
+    except OSError as error:
+        raise Invalid(f"the script {settings.script} cannot be read: {error.strerror}", fix=fix) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"the script {settings.script} is not a list of steps", fix=fix) from error

@@ -1,0 +1,126 @@
+"""What a step leaves to be done once its transaction is durable: frozen values. Doing it is the node's (node/node.py).
+
+A step notes effects in the order in which they came about. Applying one twice is harmless, so that equal ones are kept
+once; none carries data that the store does not have, so that a crash between the commit and the effects loses nothing:
+every one of them can be derived again from the store at the next start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """The outbox has something new for this device."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchChanged:
+    """State, trace or approvals of this dispatch changed: live views read it again."""
+
+    dispatch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """The run of this dispatch, if there is one, is to be stopped; `reason` is for the log."""
+
+    dispatch_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRunsOfEdge:
+    """Every run under this edge is to be stopped, whatever state its dispatch is in."""
+
+    edge_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFiles:
+    """A statement named files whose bytes are to be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleChanged:
+    """Contacts, edges or blocks changed: who may connect and who reads our presence is worked out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationsChanged:
+    """An invitation came, or has another state: lists of them are out of date."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerWriteQueued:
+    """The store holds a write that the broker has not confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineSet:
+    """A dispatch that waits for a decision expires at this time (ms since the epoch)."""
+
+    at: int
+
+
+Effect = (
+    Wake
+    | DispatchChanged
+    | StopRun
+    | StopRunsOfEdge
+    | FetchFiles
+    | PeopleChanged
+    | InvitationsChanged
+    | BrokerWriteQueued
+    | DeadlineSet
+)
+
+
+class Effects:
+    """An ordered set of effects. Two are equal when they hold equal effects in the same order."""
+
+    def __init__(self, effects: Iterable[Effect] = ()) -> None:
+        self._noted: dict[Effect, None] = dict.fromkeys(effects)
+
+    def note(self, effect: Effect) -> None:
+        """Add an effect, at the end; one that is there already keeps its place."""
+        self._noted.setdefault(effect)
+
+    def merge(self, later: Effects) -> None:
+        """Add the effects of a part of this step that succeeded."""
+        for effect in later:
+            self.note(effect)
+
+    def woken(self) -> frozenset[str]:
+        """Return the devices to wake."""
+        return frozenset(effect.device for effect in self if isinstance(effect, Wake))
+
+    def changed(self) -> tuple[str, ...]:
+        """Return the ids of the dispatches that changed, in order."""
+        return tuple(effect.dispatch_id for effect in self if isinstance(effect, DispatchChanged))
+
+    def first_deadline(self) -> float:
+        """Return the earliest deadline that was set, in ms since the epoch; infinity for none."""
+        return min((effect.at for effect in self if isinstance(effect, DeadlineSet)), default=math.inf)
+
+    def __iter__(self) -> Iterator[Effect]:
+        return iter(self._noted)
+
+    def __len__(self) -> int:
+        return len(self._noted)
+
+    def __contains__(self, effect: object) -> bool:
+        return effect in self._noted
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Effects) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable while its step runs
+
+    def __repr__(self) -> str:
+        return f"Effects({list(self)!r})"

@@ -1,0 +1,432 @@
+"""First contact: an invitation, its acceptance or decline, the confirmation. How two people come to pin each other.
+
+A asks (invitation, by the broker). B offers an edge (acceptance, sealed to A's devices, by the broker, and by courier
+once the two may connect). A pins B and confirms (by courier): B's edge becomes active. Each side adds the other's
+devices to those that may connect and that can read its presence as soon as it has pinned them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from peer.protocol import codec
+from peer.protocol.answers import Answer
+from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
+from peer.protocol.sealing import seal
+from peer.protocol.statements import (
+    Acceptance,
+    Confirmation,
+    Decline,
+    DeviceSet,
+    DeviceStatement,
+    EdgeChange,
+    Invitation,
+    Signed,
+    open_as,
+    open_statement,
+)
+from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
+from peer.steps.transaction import Transaction
+from peer.store import contacts, edges, invitations, outbox, rows
+from peer.trust import edges as edge_life
+from peer.trust import invitations as invitation_life
+from peer.trust import scopes
+
+MAX_AHEAD_MS = 86_400_000
+"""How far ahead of ours an inviter's clock may be. Generous: a refused invitation is not offered again."""
+MAX_OPEN = 500
+"""Received invitations that wait for an answer; whoever posts more, or a broker that makes them up, is not heard."""
+KEPT_MS = 30 * 86_400_000
+"""How long a received invitation that came to nothing is still listed."""
+
+
+@dataclass(frozen=True)
+class Invited:
+    """An invitation that I sent. `fresh` is False when an open one was there already."""
+
+    row: rows.Invitation
+    fresh: bool
+
+
+def vouched_devices(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, Signed]:
+    """Open a device-set that comes with a statement and check that it is the issuer's and holds its device.
+
+    Raises Invalid, Malformed, BadSignature.
+    """
+    device_set, signed = open_as(DeviceSet, raw)
+    if device_set.issuer_user != statement.issuer_user:
+        raise Invalid("the device-set is another user's", fix="do not trust this invitation")
+    if statement.issuer_device not in {device.device for device in device_set.devices}:
+        raise Invalid("the device-set does not hold the device that signed", fix="do not trust this invitation")
+    return device_set, signed
+
+
+def invite(tx: Transaction, user_id: str) -> Invited:
+    """Make an invitation, or return the one that is open. Raises Invalid, Conflict, Forbidden."""
+    if user_id == tx.context.identity.user_id:
+        raise Invalid("you cannot invite yourself", fix="name somebody else's e-mail address")
+    if contacts.is_blocked(tx.db, user_id):
+        raise Forbidden(f"you blocked {user_id}", fix="nothing was sent")
+    edge = edges.current(tx.db, user_id, "outgoing")
+    if edge is not None and edge.status in ("active", "paused"):
+        raise Conflict(
+            f"{user_id} has granted you a trust edge already", fix=f"dispatch to them: `dispatch send {user_id} '…'`"
+        )
+    now = tx.now
+    if (known := invitations.open_to(tx.db, user_id, now)) is not None:
+        return Invited(known, fresh=False)
+    signed = tx.context.sign(
+        Invitation,
+        created=now,
+        audience_user=user_id,
+        expires=now + invitation_life.LIFETIME_MS,
+        device_set=tx.context.identity.device_set,
+    )
+    row = rows.Invitation(
+        token=signed.statement.id,
+        direction="sent",
+        peer=user_id,
+        raw=signed.raw,
+        secret=tx.context.random(invitation_life.SECRET_BYTES),
+        verified=0,
+        status="open",
+        emailed=0,
+        dev_link="",
+        created=now,
+        expires=signed.statement.expires,
+    )
+    invitations.add(tx.db, row)
+    return Invited(row, fresh=True)
+
+
+def check_withdrawable(db: sqlite3.Connection, token: str) -> None:
+    """Raise NotFound, Conflict or Gone for what is no open invitation of mine."""
+    invitation_life.next_state(_known(db, token, "sent").status, "withdraw")
+
+
+def withdraw(db: sqlite3.Connection, token: str) -> None:
+    """Note that nobody can answer a sent invitation any more, if that is not noted. Raises NotFound, Conflict, Gone.
+
+    The broker's list of invitations may say it here between its word to us and this.
+    """
+    row = _known(db, token, "sent")
+    if row.status != "withdrawn":
+        invitations.set_status(db, token, invitation_life.next_state(row.status, "withdraw"))
+
+
+def discard(tx: Transaction, token: str) -> None:
+    """Withdraw an invitation that the broker perhaps never got; it is told as soon as it can be."""
+    withdraw(tx.db, token)
+    invitations.queue_broker_write(tx.db, "withdraw", token, b"", tx.now)
+    tx.note(BrokerWriteQueued())
+
+
+def reconcile_withdrawn(db: sqlite3.Connection, token: str) -> None:
+    """The broker says that an invitation of mine is withdrawn, where this device stopped before it had noted it."""
+    row = invitations.get(db, token)
+    if row is not None and (row.direction, row.status) == ("sent", "open"):
+        withdraw(db, token)
+
+
+def take_in(tx: Transaction, raw: bytes) -> rows.Invitation | None:
+    """Take in an invitation that the broker holds for me; None when it is not one for me, or from someone blocked."""
+    statement, signed = open_as(Invitation, raw)
+    vouched_devices(statement.device_set, statement)
+    if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
+        return None
+    if statement.expires - statement.created > invitation_life.LIFETIME_MS:
+        raise Invalid("an invitation that lives longer than 7 days")
+    now = tx.now
+    if statement.created > now + MAX_AHEAD_MS:
+        raise Invalid("an invitation from the future", fix="set the clocks of both machines")
+    known = invitations.get(tx.db, statement.id)
+    if known is not None and known.raw != signed.raw:
+        raise Conflict("another invitation has this token", fix="do not trust this invitation")
+    if known is None and invitations.count_open_received(tx.db, now) >= MAX_OPEN:
+        raise RateLimited(
+            f"{MAX_OPEN} invitations wait for an answer already", fix="answer some: `dispatch invitations`"
+        )
+    row = rows.Invitation(
+        token=statement.id,
+        direction="received",
+        peer=statement.issuer_user,
+        raw=signed.raw,
+        secret=b"",
+        verified=0,
+        status="open",
+        emailed=0,
+        dev_link="",
+        created=statement.created,
+        expires=statement.expires,
+    )
+    invitations.add(tx.db, row)
+    return invitations.get(tx.db, statement.id)
+
+
+def on_withdrawn(tx: Transaction, token: str) -> None:
+    """An invitation to me was taken back: it cannot be answered any more, and an answer that crossed means nothing."""
+    row = invitations.get(tx.db, token)
+    if row is None or row.direction != "received":
+        return
+    if row.status == "open":
+        invitations.set_status(tx.db, token, invitation_life.next_state("open", "withdraw"))
+        tx.note(InvitationsChanged())
+    edge = edges.by_invitation(tx.db, token)
+    if edge is not None and edge.status == "offered":
+        edges.decline_offer(tx.db, edge.edge_id, tx.now)
+        outbox.purge_edge(tx.db, edge.edge_id)
+        tx.note(PeopleChanged())
+
+
+def open_link(db: sqlite3.Connection, link: invitation_life.Link) -> rows.Invitation:
+    """Check a received invitation against the link that the inviter gave. Raises NotFound, Invalid."""
+    row = _known(db, link.token, "received")
+    invitation_life.check_digest(link, row.raw)
+    invitations.set_link(db, link.token, link.secret)
+    return _known(db, link.token, "received")
+
+
+def answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitation:
+    """Return a received invitation that can still be answered. Raises NotFound, Conflict, Gone."""
+    row = _known(db, token, "received")
+    invitation_life.check_open(row.status, expires=row.expires, now=now)
+    return row
+
+
+def accept(
+    tx: Transaction,
+    token: str,
+    scope: scopes.Scope,
+    *,
+    mcp_commands: Mapping[str, str] | None = None,
+) -> rows.Edge:
+    """Offer the inviter an edge of this scope: pinned, stored and queued for broker and courier in one step.
+
+    `mcp_commands`: of each MCP server in the scope the command to pin, as JSON.
+
+    Raises NotFound, Conflict, Gone; Forbidden where the inviter's root is not the one pinned before.
+    """
+    row = answerable(tx.db, tx.now, token)
+    invitation, signed = open_as(Invitation, row.raw)
+    device_set, device_set_signed = vouched_devices(invitation.device_set, invitation)
+    now = tx.now
+    existing = edges.current(tx.db, invitation.issuer_user, "incoming")
+    if existing is not None and existing.status in edges.OPEN:
+        raise Conflict(
+            f"{invitation.issuer_user} may dispatch to you already",
+            fix=f"change what is permitted: `dispatch trust edit {invitation.issuer_user}`",
+        )
+    _pin(tx.db, device_set, device_set_signed, verified=bool(row.verified), now=now)
+    my_digest = hashlib.sha256(tx.context.identity.device_set).digest()
+    proof = (
+        invitation_life.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
+        if row.secret
+        else b""
+    )
+    edge_id = tx.context.new_id()
+    acceptance = tx.context.sign_for(
+        Acceptance,
+        invitation.issuer_user,
+        invitation.issuer_device,
+        invitation_id=invitation.id,
+        invitation_digest=signed.digest,
+        edge_id=edge_id,
+        scope=scopes.encode_summary(scopes.summary(scope)),
+        device_set=tx.context.identity.device_set,
+        proof=proof,
+    )
+    edges.add(
+        tx.db,
+        rows.Edge(
+            edge_id=edge_id,
+            direction="incoming",
+            user_id=invitation.issuer_user,
+            device=tx.context.identity.device,
+            status="offered",
+            scope=scopes.encode(scope).decode(),
+            invitation_id=token,
+            acceptance=acceptance.raw,
+            created=now,
+            changed=now,
+        ),
+    )
+    edges.pin_mcp_servers(tx.db, edge_id, mcp_commands or {})
+    invitations.set_status(tx.db, token, invitation_life.next_state("open", "accept"))
+    _queue_answer(tx.db, device_set, token, "accepted", acceptance, now)
+    tx.post(acceptance, edge_id=edge_id)
+    tx.note(BrokerWriteQueued())
+    tx.note(PeopleChanged())
+    made = edges.get(tx.db, edge_id)
+    assert made is not None
+    return made
+
+
+def decline(tx: Transaction, token: str) -> None:
+    """Tell the inviter that there will be no edge. Raises NotFound, Conflict, Gone."""
+    refuse(tx, answerable(tx.db, tx.now, token))
+
+
+def refuse(tx: Transaction, row: rows.Invitation) -> None:
+    """Decline an open invitation and queue the word of it."""
+    invitation, signed = open_as(Invitation, row.raw)
+    statement = tx.context.sign_for(
+        Decline,
+        invitation.issuer_user,
+        invitation.issuer_device,
+        invitation_id=invitation.id,
+        invitation_digest=signed.digest,
+    )
+    invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
+    device_set, _ = vouched_devices(invitation.device_set, invitation)
+    _queue_answer(tx.db, device_set, row.token, "declined", statement, tx.now)
+    tx.note(BrokerWriteQueued())
+
+
+def on_answer(tx: Transaction, raw: bytes) -> Answer:
+    """An invitation of mine was answered: the same statement may come by broker, by courier, or by both."""
+    signed = open_statement(raw)
+    statement = signed.statement
+    if not isinstance(statement, Acceptance | Decline):
+        raise Invalid("an acceptance or a decline belongs here")
+    me = tx.context.identity
+    if statement.audience_user != me.user_id or statement.audience_device != me.device:
+        raise Forbidden("that statement is not addressed to this device", fix="")
+    row = _known(tx.db, statement.invitation_id, "sent")
+    if hashlib.sha256(row.raw).digest() != statement.invitation_digest:
+        raise Invalid("that answers another invitation than the one that was sent", fix="")
+    if statement.issuer_user != row.peer:
+        raise Forbidden(f"that invitation went to {row.peer}", fix="")
+    if isinstance(statement, Decline):
+        return _declined(tx, row)
+    return _accepted(tx, row, statement, signed)
+
+
+def _declined(tx: Transaction, row: rows.Invitation) -> Answer:
+    if row.status == "open":
+        invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
+        tx.note(PeopleChanged())
+    return Answer(200)
+
+
+def _accepted(
+    tx: Transaction,
+    row: rows.Invitation,
+    statement: Acceptance,
+    signed: Signed,
+) -> Answer:
+    known = edges.get(tx.db, statement.edge_id)
+    if known is not None:
+        if known.acceptance != signed.raw:
+            raise Conflict("another acceptance has this edge id", fix="")
+        return Answer(200, "known")
+    now = tx.now
+    if row.status == "expired" and statement.created < row.expires:
+        pass  # accepted in time, learned late
+    else:
+        invitation_life.next_state(row.status, "accept")
+    device_set, device_set_signed = vouched_devices(statement.device_set, statement)
+    scopes.decode_summary(statement.scope)
+    verified = False
+    if statement.proof:
+        if not invitation_life.proven(
+            statement.proof,
+            row.secret,
+            invitation_digest=statement.invitation_digest,
+            device_set_digest=device_set_signed.digest,
+        ):
+            raise Forbidden("the acceptance does not prove that it was made with the link that you shared", fix="")
+        verified = True
+    _pin(tx.db, device_set, device_set_signed, verified=verified, now=now)
+    edges.add(
+        tx.db,
+        rows.Edge(
+            edge_id=statement.edge_id,
+            direction="outgoing",
+            user_id=statement.issuer_user,
+            device=statement.issuer_device,
+            status="active",
+            scope=statement.scope,
+            invitation_id=row.token,
+            acceptance=signed.raw,
+            created=now,
+            changed=now,
+        ),
+    )
+    invitations.set_status(tx.db, row.token, "accepted")
+    confirmation = tx.context.sign_for(
+        Confirmation,
+        statement.issuer_user,
+        statement.issuer_device,
+        edge_id=statement.edge_id,
+        acceptance_digest=signed.digest,
+        device_set=tx.context.identity.device_set,
+    )
+    tx.post(confirmation, edge_id=statement.edge_id)
+    tx.note(PeopleChanged())
+    return Answer(200)
+
+
+def on_confirmation(tx: Transaction, signed: Signed) -> Answer:
+    """The inviter has my acceptance and pinned my devices: the edge is in force."""
+    statement: Confirmation = signed.statement
+    edge = edges.get(tx.db, statement.edge_id)
+    if edge is None or edge.direction != "incoming" or edge.user_id != statement.issuer_user:
+        raise NotFound("no such edge", fix="")
+    if hashlib.sha256(edge.acceptance).digest() != statement.acceptance_digest:
+        raise Conflict("that confirms another acceptance than the one that was made", fix="")
+    if edge.status != "offered":
+        return Answer(200, f"the edge is {edge.status}")
+    device_set, device_set_signed = vouched_devices(statement.device_set, statement)
+    _pin(tx.db, device_set, device_set_signed, verified=False, now=tx.now)
+    edges.set_status(tx.db, edge.edge_id, edge_life.next_status("offered", "confirm"), tx.now)
+    offered, _ = open_as(Acceptance, edge.acceptance)
+    told = scopes.encode_summary(scopes.summary(scopes.decode(edge.scope)))
+    if told != offered.scope:
+        # The scope was edited while the edge was only offered.
+        change = tx.context.sign_for(
+            EdgeChange, edge.user_id, statement.issuer_device, edge_id=edge.edge_id, edge_status="active", scope=told
+        )
+        tx.post(change, edge_id=edge.edge_id)
+    tx.note(PeopleChanged())
+    return Answer(200)
+
+
+def expire(db: sqlite3.Connection, now: int) -> None:
+    """Note which open invitations ran out; forget received ones that came to nothing long ago."""
+    for row in invitations.every(db):
+        if row.status == "open" and row.expires <= now:
+            invitations.set_status(db, row.token, invitation_life.next_state("open", "expire"))
+    invitations.forget_received(db, before=now - KEPT_MS)
+
+
+def _pin(db: sqlite3.Connection, device_set: DeviceSet, signed: Signed, *, verified: bool, now: int) -> None:
+    user_id = device_set.issuer_user
+    known = contacts.get(db, user_id)
+    if known is not None and known.root != device_set.root:
+        raise Forbidden(
+            f"{user_id} now has another root key than the one you know",
+            fix=f"ask {user_id} by another way whether they made a new one; until then nothing of theirs is taken",
+        )
+    for device in device_set.devices:
+        other = contacts.device(db, device.device)
+        if other is not None and other.user_id != user_id:
+            raise Forbidden("a device of another contact is named in that device-set", fix="do not trust it")
+    contacts.pin(db, device_set, signed.raw, verified=verified, now=now)
+
+
+def _queue_answer(
+    db: sqlite3.Connection, device_set: DeviceSet, token: str, kind: str, statement: Signed, now: int
+) -> None:
+    # Sealed once and stored sealed: the broker takes the same bytes again and refuses others.
+    sealed = {device.device: seal(statement.raw, device.sealing_key) for device in device_set.devices}
+    invitations.queue_broker_write(db, kind, token, codec.encode(sealed), now)
+
+
+def _known(db: sqlite3.Connection, token: str, direction: str) -> rows.Invitation:
+    row = invitations.get(db, token)
+    if row is None or row.direction != direction:
+        raise NotFound(f"no {direction} invitation {token}", fix="see `dispatch invitations`")
+    return row

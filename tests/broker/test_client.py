@@ -1,0 +1,352 @@
+"""The broker's client against what is no honest broker: wrong, endless, slow and hostile answers over real TCP."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from peer.broker import client as module
+from peer.broker.client import BrokerClient, LoginPrompt
+from peer.machine import identity
+from peer.machine.identity import Identity
+from peer.machine.state_folder import StateFolder
+from peer.protocol import base64url
+from peer.protocol.errors import (
+    Conflict,
+    DispatchError,
+    Forbidden,
+    Gone,
+    Internal,
+    Invalid,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+
+NOW = 1_800_000_000_000
+Answer = Callable[[trio.SocketStream], Any]
+
+
+@pytest.fixture(scope="module")
+def who(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    folder = StateFolder(tmp_path_factory.mktemp("state") / "s")
+    return identity.create(folder, "alice@example.org", "laptop", lambda: NOW, os.urandom)
+
+
+@asynccontextmanager
+async def answering(who: Identity, answer: Answer) -> AsyncIterator[BrokerClient]:
+    """A client of a server that reads one request a connection and then does what the test says."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        try:
+            seen = b""
+            while b"\r\n\r\n" not in seen:
+                seen += await stream.receive_some(65536)
+            await answer(stream)
+            await stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        async with BrokerClient(f"http://127.0.0.1:{port}", author=who, token="t") as client:
+            yield client
+        nursery.cancel_scope.cancel()
+
+
+def says(status: int, body: object, *headers: str) -> Answer:
+    """Answer once with this status, body (JSON unless bytes) and headers."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    async def answer(stream: trio.SocketStream) -> None:
+        lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(content)}", "Connection: close", *headers]
+        await stream.send_all("\r\n".join(lines).encode() + b"\r\n\r\n" + content)
+
+    return answer
+
+
+PAGE = {"version": 1, "more": False, "sent": [], "received": []}
+
+
+def invitation(**changes: object) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "token": "0198c0de-1111-7222-8333-444455556666",
+        "from": "bob@example.org",
+        "to": "alice@example.org",
+        "status": "pending",
+        "created": NOW,
+        "expires": NOW + 1,
+        "statement": base64url.encode(b"x"),
+        "answered": None,
+        "sealed": None,
+    }
+    return {**entry, **changes}
+
+
+async def test_what_is_right_is_read(who: Identity) -> None:
+    async with answering(who, says(200, {**PAGE, "received": [invitation()]})) as client:
+        (entry,) = (await client.invitations()).received
+    assert (entry.inviter, entry.statement, entry.sealed) == ("bob@example.org", b"x", None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(200, b""),
+        says(200, b"<html>sign in to the hotel's network"),
+        says(200, b"\xff\xfe"),
+        says(200, b"[" * 100_000),
+        says(200, []),
+        says(200, {}),
+        says(200, {**PAGE, "version": "1"}),
+        says(200, {**PAGE, "version": True}),
+        says(200, {**PAGE, "version": -1}),
+        says(200, {**PAGE, "sent": {}}),
+        says(200, {**PAGE, "sent": [7]}),
+        says(200, {**PAGE, "sent": [invitation()] * 201}),
+        says(200, {**PAGE, "sent": [invitation(token="../../x")]}),
+        says(200, {**PAGE, "sent": [invitation(**{"from": "no address"})]}),
+        says(200, {**PAGE, "sent": [invitation(status="whatever")]}),
+        says(200, {**PAGE, "sent": [invitation(statement="###")]}),
+        says(200, {**PAGE, "sent": [invitation(statement=None)]}),
+        says(200, {**PAGE, "sent": [invitation(sealed=7)]}),
+        says(200, {**PAGE, "sent": [{}]}),
+        says(302, {}, "Location: http://127.0.0.1:1/"),
+        says(404, b"not found"),
+        says(500, {"error": {"not": "ours"}}),
+        says(200, gzip.compress(json.dumps(PAGE).encode()), "Content-Encoding: gzip"),
+    ],
+)
+async def test_what_is_no_broker_is_said_to_be_none(who: Identity, answer: Answer) -> None:
+    async with answering(who, answer) as client:
+        with pytest.raises(Unavailable, match="not a dispatch broker") as refused:
+            await client.invitations()
+    assert refused.value.fix
+
+
+PROMPT = {
+    "device_code": "d",
+    "user_code": "BCDF-GHJK",
+    "verification_uri": "{url}/login",
+    "verification_uri_complete": "{url}/login?code=BCDF-GHJK",
+    "expires_in": 600,
+    "interval": 5,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"user_code": "\x1b[2J"},
+        {"user_code": ""},
+        {"verification_uri": "https://evil.example/login"},
+        {"verification_uri": "{url}.evil.example/login"},
+        {"verification_uri_complete": "file:///etc/passwd"},
+        {"verification_uri_complete": "{url}/\x1b[2J"},
+        {"device_code": 7},
+        {"interval": None},
+    ],
+)
+async def test_what_a_person_is_shown_is_the_broker_s_own(who: Identity, changes: dict[str, object]) -> None:
+    url = ""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        document = {**PROMPT, **changes}
+        shown = {k: v.replace("{url}", url) if isinstance(v, str) else v for k, v in document.items()}
+        await says(200, shown)(stream)
+
+    async with answering(who, answer) as client:
+        url = client.url
+        if not changes:
+            assert (await client.login_device(b"x")).verification_uri == f"{url}/login"
+            return
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.login_device(b"x")
+
+
+async def test_a_sign_in_cannot_be_made_to_wait_for_ever(who: Identity) -> None:
+    url = ""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        document = {**PROMPT, "expires_in": 1 << 50, "interval": 1 << 50}
+        shown = {k: v.replace("{url}", url) if isinstance(v, str) else v for k, v in document.items()}
+        await says(200, shown)(stream)
+
+    async with answering(who, answer) as client:
+        url = client.url
+        prompt = await client.login_device(b"x")
+    assert (prompt.expires_in, prompt.interval) == (3600, 60)
+
+
+async def test_a_broker_that_never_waits_is_not_asked_without_pause(who: Identity) -> None:
+    async with answering(who, says(200, PAGE)) as client:
+        with pytest.raises(Unavailable, match="lets nobody wait"):
+            await client.invitations(version=1, wait=25)
+        assert (await client.invitations(version=1)).version == 1
+        assert (await client.invitations(version=0, wait=25)).version == 1
+    async with answering(who, says(200, {**PAGE, "more": True})) as client:
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.invitations(version=1)
+
+
+async def test_an_endless_answer_is_cut(who: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ANSWER", 100_000)
+    sent = 0
+
+    async def endless(stream: trio.SocketStream) -> None:
+        nonlocal sent
+        await stream.send_all(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await stream.send_all(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+            sent += 0x4000
+
+    async with answering(who, endless) as client:
+        with trio.fail_after(10), pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.invitations()
+    assert sent < 20_000_000
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 200 x\r\nContent-Length: 100\r\n\r\n", b"HTTP/1.1 200 x\r\nX: "])
+async def test_a_slow_answer_is_given_up(who: Identity, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+
+    async def drip(stream: trio.SocketStream) -> None:
+        await stream.send_all(first)
+        while True:
+            await trio.sleep(0.05)
+            await stream.send_all(b"x" if first else b"")
+
+    async with answering(who, drip) as client:
+        with trio.fail_after(10), pytest.raises(Unavailable, match="can't reach broker"):
+            await client._call("GET", "/health", seconds=0.5)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\0" * 100, b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 abc\r\n\r\n"])
+async def test_what_is_no_http_is_unreachable(who: Identity, garbage: bytes) -> None:
+    async def speak(stream: trio.SocketStream) -> None:
+        await stream.send_all(garbage)
+
+    async with answering(who, speak) as client:
+        with pytest.raises(Unavailable, match="can't reach broker"):
+            await client.invitations()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Unauthorized), (403, Forbidden), (409, Conflict), (410, Gone), (422, Invalid), (429, RateLimited)],
+)
+async def test_problem_details_become_our_errors(who: Identity, status: int, kind: type[DispatchError]) -> None:
+    document = {"detail": "no " + "x" * 9_000, "fix": "do that", "code": status, "status": status}
+    async with answering(who, says(status, document, "Content-Type: application/problem+json")) as client:
+        with pytest.raises(kind) as refused:
+            await client.invitations()
+    assert (refused.value.code, refused.value.fix) == (status, "do that") and len(refused.value.message) == 500
+
+
+async def test_errors_of_other_codes(who: Identity) -> None:
+    async with answering(who, says(401, {"detail": "who?"})) as client:
+        with pytest.raises(Unauthorized) as refused:
+            await client.invitations()
+        assert f"dispatch login --broker {client.url}" in refused.value.fix
+    async with answering(who, says(502, {"detail": "proxy"})) as client:
+        with pytest.raises(Internal):
+            await client.invitations()
+
+
+async def test_without_a_token_nothing_is_asked(who: Identity) -> None:
+    async with answering(who, says(200, PAGE)) as client:
+        client.token = ""
+        with pytest.raises(Unauthorized, match="no token"):
+            await client.invitations()
+
+
+async def test_a_token_goes_with_reads_only(who: Identity) -> None:
+    seen: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+
+        async def serve(stream: trio.SocketStream) -> None:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += await stream.receive_some(65536)
+            seen.append(request.lower())
+            await stream.send_all(b"HTTP/1.1 204 x\r\nConnection: close\r\nDispatch-Token: evil\r\n\r\n")
+
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        async with BrokerClient(url, author=who, token="secret") as client:
+            assert await client.put_presence(seq=1, expires=NOW, box=b"x") == 1800.0
+            with pytest.raises(Unavailable):
+                await client.get_presence("bob@example.org")
+            assert client.token == "evil"  # renewed by what answered a read
+        nursery.cancel_scope.cancel()
+    assert b"authorization" not in seen[0] and b"authorization: bearer secret" in seen[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3000", 3000), ("0", 10), ("999999999", 7200), ("nan", 1800), ("1e9", 1800), ("-5", 1800), ("", 1800)],
+)
+async def test_a_broker_cannot_make_a_device_announce_without_pause_or_never(
+    who: Identity, header: str, seconds: float
+) -> None:
+    async with answering(who, says(204, b"", f"Reannounce-After: {header}")) as client:
+        assert await client.put_presence(seq=1, expires=NOW, box=b"x") == seconds
+
+
+async def test_nobody_there(who: Identity) -> None:
+    async with BrokerClient("http://127.0.0.1:1", author=who, token="t") as client:
+        with pytest.raises(Unavailable, match=r"can't reach broker http://127\.0\.0\.1:1") as refused:
+            await client.invitations()
+    assert refused.value.fix == "check `dispatch whoami`; known contacts keep working"
+
+
+async def test_a_lost_poll_is_not_the_end_of_a_sign_in(who: Identity, autojump_clock: MockClock) -> None:
+    answers = iter([Unavailable("gone"), "slow_down", "authorization_pending", Gone("too late")])
+    pauses: list[float] = []
+    client = BrokerClient("http://127.0.0.1:1", author=who)
+
+    async def poll(_code: str) -> Any:
+        pauses.append(trio.current_time())
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    vars(client)["login_token"] = poll
+    began = trio.current_time()
+    with pytest.raises(Gone, match="too late"):
+        await client.wait_for_login(LoginPrompt("d", "u", "v", "c", 600, 5))
+    assert [at - began for at in pauses] == [5, 15, 30, 45]
+
+
+async def test_a_sign_in_ends_with_its_code(who: Identity, autojump_clock: MockClock) -> None:
+    client = BrokerClient("http://127.0.0.1:1", author=who)
+
+    async def pending(_code: str) -> Any:
+        return "authorization_pending"
+
+    vars(client)["login_token"] = pending
+    began = trio.current_time()
+    with pytest.raises(Gone, match="in time"):
+        await client.wait_for_login(LoginPrompt("d", "u", "v", "c", 600, 5))
+    assert trio.current_time() - began == 605
+
+
+def test_signing_in_loads_no_libp2p() -> None:
+    root = Path(__file__).parents[2]
+    code = "import sys, peer.broker.signin, peer.broker.client; sys.exit('libp2p' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

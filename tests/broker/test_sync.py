@@ -1,0 +1,65 @@
+"""The node's side of the broker, with a broker that is played: what a sign-out ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from peer.broker import sync
+from peer.broker.sync import BrokerSync
+from peer.machine.settings import Settings
+from peer.protocol.errors import NotSignedIn
+from peer.steps.journal import Journal
+
+URL = "http://127.0.0.1:1"
+
+
+class Broker:
+    """Takes its time to answer the one who asks for invitations; the answer brings a new token and an invitation."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self.answers = trio.Event()
+        self.tokens: list[str] = []
+
+    def __call__(self, _url: str, *, author: object, token: str, on_token: Callable[[str], None]) -> Broker:
+        self.tokens.append(token)
+        self._on_token = on_token
+        return self
+
+    async def __aenter__(self) -> Broker:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def invitations(self, **_: object) -> Any:
+        self.asked.set()
+        await self.answers.wait()
+        self._on_token("renewed")
+        return SimpleNamespace(version=1, more=False, received=[SimpleNamespace(token="one")], sent=[])
+
+
+async def test_a_sign_out_ends_the_waiting_for_invitations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail with a poll that brought the sign-in back, and with one that still learned what it had asked for."""
+    broker = Broker()
+    monkeypatch.setattr(sync, "BrokerClient", broker)
+    settings = [Settings(broker=URL, token="first")]
+    kept: list[str] = []
+    context: Any = SimpleNamespace(identity=None)  # without a store: nothing is to be learned
+    link = BrokerSync(Journal(context, lambda _: None), lambda: settings[-1], kept.append, list)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link._retry_forever, link._poll_invitations)
+        await broker.asked.wait()
+        settings.append(Settings(broker=URL, token=""))
+        link.reload()
+        broker.answers.set()
+        await wait_all_tasks_blocked()
+        assert (kept, broker.tokens) == ([], ["first"])
+        assert isinstance(link.last_error, NotSignedIn) and "dispatch login" in link.last_error.fix
+        nursery.cancel_scope.cancel()

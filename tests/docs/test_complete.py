@@ -1,0 +1,152 @@
+"""Nothing that people can type or set is missing from the docs, and the pages lead to each other and to what exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.commands import SECTIONS
+from mcp_plugin.main import USAGE
+from peer import VERSION
+from peer.machine.settings import KEYS
+from peer.programs.daemon import main as daemon
+from rendezvous.main import main as rendezvous
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+INTERNAL = {
+    "DISPATCH_GRANTED_SERVER": "set by the sandbox in granted MCP servers; sandbox/mark.py",
+    "DISPATCH_CANARY": "set by a canary, which looks whether it can be read",
+}
+"""Variables that nobody sets."""
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+def everywhere() -> str:
+    return "\n".join(path.read_text("utf-8") for path in PAGES)
+
+
+# --- what can be typed
+
+
+@pytest.mark.parametrize("program", PROJECT["scripts"])
+def test_every_program(program: str) -> None:
+    assert f"| `{program}` |" in page("programs.md")
+
+
+@pytest.mark.parametrize("command", [name for section in SECTIONS.values() for name in section])
+def test_every_command(command: str) -> None:
+    """What each takes is compared whole in test_reference.py."""
+    assert re.search(rf"^### `dispatch {command}[ `]", page("commands.md"), re.MULTILINE)
+
+
+def options() -> list[tuple[str, str]]:
+    """Every option of the programs that commands.md does not cover, as (program, option)."""
+    programs: dict[str, click.Command] = {"dispatch-daemon": daemon}
+    programs |= {f"dispatch-rendezvous {name}": command for name, command in rendezvous.commands.items()}
+    return [
+        (program, name)
+        for program, command in programs.items()
+        for option in command.params
+        for name in option.opts
+        if name != "--version"
+    ]
+
+
+@pytest.mark.parametrize(("program", "option"), options())
+def test_every_option_of_the_other_programs(program: str, option: str) -> None:
+    section = page("programs.md").partition(f"## `{program}`\n")[2].partition("\n## ")[0]
+    assert f"`{option}`" in section
+
+
+def test_every_command_of_the_mcp_program() -> None:
+    named = re.findall(r"^  (announce|witness) (--[a-z-]+)", USAGE, re.MULTILINE)
+    assert len(named) == 4
+    for command, option in named:
+        assert f"dispatch-mcp {command}" in page("plugin.md")
+        assert option in page("plugin.md")
+
+
+# --- what can be set
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_setting(key: str) -> None:
+    assert f"| `{key}` |" in page("commands.md")
+
+
+def variables() -> Iterator[str]:
+    """Every variable of ours that a module or a program of the plugin names as a whole."""
+    for package in ("peer", "rendezvous", "sandbox", "cli", "mcp_plugin"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                value = node.value if isinstance(node, ast.Constant) else None
+                if isinstance(value, str) and re.fullmatch(r"DISPATCH_[A-Z_]+[A-Z]", value):
+                    yield value
+
+
+@pytest.mark.parametrize("variable", sorted({*variables()}))
+def test_every_variable(variable: str) -> None:
+    rows = [row for row in page("programs.md").splitlines() if row.startswith("| `")]
+    assert variable in INTERNAL or any(f"`{variable}`" in row for row in rows)
+
+
+def test_what_is_internal_is_still_there() -> None:
+    assert set(INTERNAL) <= {*variables()}
+
+
+# --- the pages
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text("utf-8")):
+        if not target.startswith(("https://", "#")):
+            assert (path.parent / target.partition("#")[0]).exists(), target
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    found, todo = set[Path](), [ROOT / "README.md"]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            links = re.findall(r"\]\(([a-z/]+\.md)", path.read_text("utf-8"))
+            todo += [(path.parent / link).resolve() for link in links]
+    assert set(PAGES) - found == set()
+
+
+def test_every_module_and_folder_that_a_page_names_is_there() -> None:
+    form = re.compile(r"`((?:peer|rendezvous|sandbox|cli|mcp_plugin|tests|docs)/[\w/.]+)`")
+    missing = [
+        f"{path.name}: {name}"
+        for path in PAGES
+        for name in form.findall(path.read_text("utf-8"))
+        if "NAME" not in name and not (ROOT / name).exists()
+    ]
+    assert missing == []
+
+
+def test_the_changelog_has_this_version_and_what_comes_next() -> None:
+    versions = re.findall(r"^## \[([^\]]+)\]", page("changelog.md"), re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    assert VERSION in versions[1:2]
+
+
+def test_only_tested_versions_of_python_are_called_tested() -> None:
+    """The README and the classifiers name the same ones."""
+    beginning = "Programming Language :: Python :: "
+    classified = [line.removeprefix(beginning) for line in PROJECT["classifiers"] if line.startswith(beginning)]
+    (named,) = re.findall(r"\(tested\s+with\s+([\d., and]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert re.findall(r"3\.\d+", named) == classified

@@ -1,0 +1,172 @@
+"""Who is fetched from, and when again: several senders, some away, on a clock that only the test moves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from peer.mesh import blobs as blob_protocol
+from peer.mesh.host import MeshHost
+from peer.node import delivery
+from peer.node.delivery import FIRST_REST, BlobFetcher
+from peer.protocol.errors import Unavailable
+from peer.protocol.statements import FileRef
+from peer.steps.context import Context
+from peer.steps.journal import Journal
+from peer.store.database import Store
+from tests.steps.people import Clock, Person, connect, send
+
+Fetch = Callable[..., Any]
+
+
+class Recipient:
+    """Somebody whom several people sent files; `asked` counts connections by device."""
+
+    def __init__(self, folder: Path, *senders: str) -> None:
+        clock = Clock()
+        self.person = Person(folder, "bob", clock)
+        self.senders = {}
+        for name in senders:
+            sender = Person(folder, name, clock)
+            connect(sender, self.person)
+            self.senders[name] = sender
+        self.asked: Counter[str] = Counter()
+        self.away: set[str] = set()
+
+    def awaits(self, name: str, files: int) -> str:
+        """Have a dispatch with files arrive."""
+        sender = self.senders[name]
+        refs = tuple(
+            FileRef(f"{number}.txt", 5, hashlib.sha256(f"{name}{number}".encode()).digest()) for number in range(files)
+        )
+        dispatch_id = send(sender, self.person, files=refs)
+        sender.deliver(self.person)
+        return dispatch_id
+
+    def puller(self) -> BlobFetcher:
+        """A puller on the same store, whose connections fail for those who are away."""
+        context = self.person.context
+        opened = Context(context.state, context.identity, Store.open(context.state.store), context.blobs, context.clock)
+
+        async def connected(device: str) -> None:
+            self.asked[device] += 1
+            await trio.lowlevel.checkpoint()
+            if device in self.away:
+                raise Unavailable("away")
+
+        return BlobFetcher(Journal(opened, lambda _: None), cast(MeshHost, None), connected)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what other tasks and threads bring about; the clock stands still meanwhile."""
+    with trio.CancelScope() as scope:
+        for _ in range(100_000):
+            if true():
+                return
+            await trio.to_thread.run_sync(lambda: None)
+        scope.cancel()
+    raise AssertionError("it never came")
+
+
+async def settled() -> None:
+    """Give everything that could run the time to run, many times over."""
+    for _ in range(200):
+        await trio.to_thread.run_sync(lambda: None)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
+    """What was fetched, as (device, digest); every fetch succeeds."""
+    fetched: list[tuple[str, bytes]] = []
+
+    async def fetch(_host: object, device: str, *, digest: bytes, **_: object) -> None:
+        fetched.append((device, digest))
+
+    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    return fetched
+
+
+async def test_a_sender_that_is_away_is_asked_now_and_then_not_in_a_circle(
+    tmp_path: Path, mock_clock: MockClock, taken: list[tuple[str, bytes]]
+) -> None:
+    recipient = Recipient(tmp_path, "alice")
+    alice = recipient.senders["alice"].device
+    recipient.awaits("alice", files=8)
+    recipient.away = {alice}
+    puller = recipient.puller()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(puller.run)
+        await until(lambda: bool(recipient.asked))
+        await settled()
+        first = recipient.asked[alice]
+        assert first <= delivery.PULLS_PER_DEVICE
+        mock_clock.jump(FIRST_REST - 1)
+        await settled()
+        assert recipient.asked[alice] == first
+        mock_clock.jump(1)
+        await until(lambda: recipient.asked[alice] > first)
+        await settled()
+        second = recipient.asked[alice]
+        mock_clock.jump(FIRST_REST)  # the second rest is longer
+        await settled()
+        assert recipient.asked[alice] == second <= first + delivery.PULLS_PER_DEVICE
+        recipient.away = set()
+        puller.showed_up(alice)
+        await until(lambda: len(taken) == 8)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_sender_that_stalls_holds_up_nobody_else(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipient = Recipient(tmp_path, "alice", "mallory")
+    alice, mallory = (recipient.senders[name].device for name in ("alice", "mallory"))
+    recipient.awaits("mallory", files=20)
+    recipient.awaits("alice", files=3)
+    stalled: list[str] = []
+    fetched: list[str] = []
+
+    async def fetch(_host: object, device: str, **_: object) -> None:
+        if device == mallory:
+            stalled.append(device)
+            await trio.sleep_forever()
+        fetched.append(device)
+
+    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recipient.puller().run)
+        await until(lambda: len(fetched) == 3)
+        assert set(fetched) == {alice}
+        assert len(stalled) <= delivery.PULLS_PER_DEVICE
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError("a defect"), OSError(28, "No space left on device")])
+async def test_what_one_file_brings_to_light_does_not_end_the_node(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    recipient = Recipient(tmp_path, "alice", "mallory")
+    mallory = recipient.senders["mallory"].device
+    recipient.awaits("mallory", files=1)
+    recipient.awaits("alice", files=1)
+    fetched: list[str] = []
+
+    async def fetch(_host: object, device: str, **_: object) -> None:
+        if device == mallory:
+            raise failure
+        fetched.append(device)
+
+    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recipient.puller().run)
+        await until(lambda: bool(fetched))
+        await settled()
+        assert recipient.asked[mallory] == 1
+        nursery.cancel_scope.cancel()
