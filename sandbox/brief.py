@@ -51,15 +51,7 @@ def instructions(start: frames.Start, folders: Sequence[str]) -> str:
 
 def attached(start: frames.Start) -> str:
     """Everything the sender added to the task, under headings that call it data; "" when there is nothing."""
-    parts = []
-    if start.deliverable:
-        parts.append(_part("deliverable", "What the sender wants back", start.deliverable))
-    if start.background:
-        parts.append(_part("background", "Background", start.background))
-    if start.project:
-        parts.append(_part("project", "What the sender calls the project", start.project))
-    if start.links:
-        parts.append(_part("links", "Links, which cannot be opened from here", "\n".join(start.links)))
+    parts = [_part(each.name, each.heading, each.text) for each in start.attached]
     if start.files:
         names = "\n".join(f"{WORKSPACE}/{IN}/{file.name}" for file in start.files)
         parts.append(_part("files", "Files that came along", names))

@@ -44,7 +44,7 @@ def diff(changes: Iterable[Change], *, whole: Callable[[], bool], limit: int = M
             size += len(part.encode())
         else:
             named.append(f"#   {_quoted(change.name)} ({_what(change)}; {why})")
-    if not count:
+    if not count and whole():
         return ""
     heading = []
     if named:
@@ -53,7 +53,7 @@ def diff(changes: Iterable[Change], *, whole: Callable[[], bool], limit: int = M
         if len(named) > _MAX_NAMED:
             heading.append(f"#   and {len(named) - _MAX_NAMED} more")
     if not whole():
-        heading.append("# Not everything was looked at: there were too many files.")
+        heading.append("# Not everything was looked at: there was too much, or it could not be opened.")
     return "".join((*(f"{line}\n" for line in heading), *shown))
 
 

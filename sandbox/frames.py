@@ -65,6 +65,14 @@ class Attachment(_Value, frozen=True):
     path: str
 
 
+class Attached(_Value, frozen=True):
+    """A text that came with the task: `name` marks where it begins and ends, `heading` is a line above it."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z_]{0,31}$")]
+    heading: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    text: str
+
+
 class Budget(_Value, frozen=True):
     """What a run may spend. Minutes of wall clock, model turns, US dollars, bytes of returned files."""
 
@@ -192,10 +200,7 @@ class Start(_Value, frozen=True, tag_field="kind", tag="start"):
     task: str
     run_dir: str
     runtime: str = "claude"
-    background: str | None = None
-    deliverable: str | None = None
-    links: list[str] = []
-    project: str | None = None
+    attached: list[Attached] = []
     files: list[Attachment] = []
     script: list[ScriptStep] = []
     tools: list[str] = []

@@ -1,7 +1,8 @@
 """The types of statement, their fields, and how a signed one is made and opened. Pure.
 
 Every statement is a frozen dataclass. `FIELDS` is the one table of map keys; a class names the fields it has, and a
-field with a default is left out of the map when it holds that default. Opening is strict both ways: unknown or missing
+field with a default is left out of the map when it holds that default. A dispatch's content lies in the dispatch's own
+map: content.py names those fields, with their keys and bounds. Opening is strict both ways: unknown or missing
 keys, wrong forms and a payload that does not re-encode to the same bytes are refused.
 """
 
@@ -10,20 +11,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
 
-from peer.protocol import codec, cose, names
+from peer.protocol import codec, content, cose, names
 from peer.protocol import fields as f
 from peer.protocol.codec import Malformed
+from peer.protocol.content import Content
+from peer.protocol.content import FileRef as FileRef
 from peer.protocol.cose import BadSignature
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
-from peer.protocol.fields import Field
+from peer.protocol.fields import Field, Form
 from peer.protocol.outcomes import Decided, Ended
 
 VERSION = 1
 _UPDATE = "update dispatch on both sides"
 MAX_DEVICES = 16
-MAX_FILES = 50
 MAX_EVENTS = 256
 MAX_EVENT_TEXT = 262_144
 
@@ -37,15 +40,6 @@ class Device:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file that a statement carries by digest: plain base name, size in bytes, SHA-256."""
-
-    name: str
-    size: int
-    digest: bytes
-
-
 DEVICE_FORM = f.record(
     Device,
     {"device": Field(1, f.DEVICE), "sealing_key": Field(2, f.KEY), "name": Field(3, f.text(64))},
@@ -54,6 +48,18 @@ FILE_FORM = f.record(
     FileRef,
     {"name": Field(1, f.text(255)), "size": Field(2, f.number()), "digest": Field(3, f.DIGEST)},
 )
+
+
+def _content_form(hint: object) -> Form:
+    """Return how a field of `Content` travels: a text, a list of texts or files, or a map of texts, each bounded."""
+    kind, most, _, _ = content.bounded(hint)
+    if kind is str:
+        return f.text(most)
+    if get_origin(kind) is dict:
+        return f.words(most, *map(_content_form, get_args(kind)))
+    (item, _) = get_args(kind)
+    return f.many(FILE_FORM if item is content.F else _content_form(item), most)
+
 
 FIELDS: dict[str, Field] = {
     # who, to whom, when
@@ -80,14 +86,7 @@ FIELDS: dict[str, Field] = {
     "proof": Field(29, f.blob(0, 32)),
     "edge_status": Field(30, f.one_of("active", "paused")),
     # dispatches
-    "task": Field(40, f.text(100_000)),
-    "files": Field(41, f.many(FILE_FORM, MAX_FILES)),
-    "project": Field(42, f.text(200)),
-    "links": Field(43, f.many(f.text(500), 10)),
-    "deliverable": Field(44, f.text(2_000)),
-    "background": Field(45, f.text(20_000)),
-    "metadata": Field(46, f.words(32, f.text(64), f.text(1_000))),
-    "parent_id": Field(47, f.text(36)),
+    **{name: Field(field.about.key, _content_form(field.hint)) for name, field in content.FIELDS.items()},
     # what became of one
     "dispatch_id": Field(56, f.ID),
     "dispatch_digest": Field(57, f.DIGEST),
@@ -208,20 +207,13 @@ class Confirmation(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch(Addressed):
-    """One task with its payload; every field is what the sender's person gave, verbatim."""
+    """One task with everything that the sender's person gave with it, verbatim."""
 
     type_name: ClassVar[str] = "dispatch"
     ordered_by: ClassVar[str] = "id"
     edge_id: str
     expires: int
-    task: str
-    files: tuple[FileRef, ...] = ()
-    project: str = ""
-    links: tuple[str, ...] = ()
-    deliverable: str = ""
-    background: str = ""
-    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
-    parent_id: str = ""
+    content: Content[FileRef]
 
     @property
     def about_dispatch(self) -> str:
@@ -352,6 +344,39 @@ class Signed:
         return hashlib.sha256(self.raw).digest()
 
 
+class Part(NamedTuple):
+    """A field of a statement type as it lies in the map: its name in FIELDS, and its default where it is optional."""
+
+    name: str
+    required: bool
+    default: object = None
+
+
+def parts_of(kind: type[Statement]) -> tuple[Part, ...]:
+    """Return the fields of a type in the order of its class, a dispatch's content by its own fields."""
+    parts: list[Part] = []
+    for spec in dataclasses.fields(kind):
+        if spec.name == "content":
+            parts += (Part(field.name, field.required, field.default) for field in content.FIELDS.values())
+        elif spec.default_factory is not dataclasses.MISSING:
+            parts.append(Part(spec.name, False, spec.default_factory()))
+        else:
+            required = spec.default is dataclasses.MISSING
+            parts.append(Part(spec.name, required, None if required else spec.default))
+    return tuple(parts)
+
+
+def values_of(statement: Statement) -> Document:
+    """Return a statement's values by the names in FIELDS. Raises Invalid for a content that is no `Content`."""
+    values = {spec.name: getattr(statement, spec.name) for spec in dataclasses.fields(statement)}
+    if isinstance(statement, Dispatch):
+        held = values.pop("content")
+        if not isinstance(held, Content):
+            raise Invalid("content: must be a Content")
+        values |= held.values()
+    return values
+
+
 def media_type(type_name: str) -> str:
     """Return the `typ` of a statement type (RFC 9596)."""
     return f"application/dispatch-{type_name}+cbor"
@@ -364,20 +389,21 @@ def root_kid(root: bytes) -> bytes:
 
 def encode_payload(statement: Statement) -> bytes:
     """Return the deterministic CBOR of a statement, type and version included. Raises Invalid, TooLarge."""
-    content: dict[int, Any] = {
+    payload: dict[int, Any] = {
         FIELDS["type"].key: FIELDS["type"].form.pack(statement.type_name),
         FIELDS["version"].key: VERSION,
     }
-    for spec in dataclasses.fields(statement):
-        value = getattr(statement, spec.name)
-        if not _is_default(spec, value):
-            field = FIELDS[spec.name]
+    values = values_of(statement)
+    for part in parts_of(type(statement)):
+        value = values[part.name]
+        if part.required or value != part.default:
+            field = FIELDS[part.name]
             try:
-                content[field.key] = field.form.pack(value)
+                payload[field.key] = field.form.pack(value)
             except Invalid as error:
                 # Ours to mend, not the other side's: the fix that Malformed offers would mislead.
-                raise Invalid(f"{spec.name}: {error.message}") from error
-    return codec.encode(content)
+                raise Invalid(f"{part.name}: {error.message}") from error
+    return codec.encode(payload)
 
 
 def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
@@ -436,10 +462,10 @@ def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
 
 
 def _decode_payload(payload: bytes) -> Statement:
-    content = codec.decode(payload)
-    if not isinstance(content, dict):
+    decoded = codec.decode(payload)
+    if not isinstance(decoded, dict):
         raise Malformed("the payload of a statement must be a map")
-    unclaimed: dict[Any, Any] = dict(content)
+    unclaimed: dict[Any, Any] = dict(decoded)
     if FIELDS["type"].key not in unclaimed:
         raise Malformed("type is missing")
     type_name = unclaimed.pop(FIELDS["type"].key)
@@ -452,16 +478,18 @@ def _decode_payload(payload: bytes) -> Statement:
     if version != VERSION or isinstance(version, bool):
         raise Malformed(f"only version {VERSION} of a statement is understood", fix=_UPDATE)
     values: dict[str, Any] = {}
-    for spec in dataclasses.fields(kind):
-        field = FIELDS[spec.name]
+    for part in parts_of(kind):
+        field = FIELDS[part.name]
         if field.key in unclaimed:
-            values[spec.name] = _unpack(spec.name, field, unclaimed.pop(field.key))
-            if _is_default(spec, values[spec.name]):
-                raise Malformed(f"{spec.name} must be left out when it is empty")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise Malformed(f"{spec.name} is missing")
+            values[part.name] = _unpack(part.name, field, unclaimed.pop(field.key))
+            if not part.required and values[part.name] == part.default:
+                raise Malformed(f"{part.name} must be left out when it is empty")
+        elif part.required:
+            raise Malformed(f"{part.name} is missing")
     if unclaimed:
         raise Malformed(f"a {kind.type_name} has no field of key {min(unclaimed)!r:.40}")
+    if kind is Dispatch:
+        values["content"] = Content(**{name: values.pop(name) for name in content.FIELDS if name in values})
     return kind(**values)
 
 
@@ -470,11 +498,3 @@ def _unpack(name: str, field: Field, value: object) -> Any:
         return field.form.unpack(value)
     except Invalid as error:
         raise Malformed(f"{name}: {error.message}") from error
-
-
-def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:
-    if spec.default is not dataclasses.MISSING:
-        return bool(value == spec.default)
-    if spec.default_factory is not dataclasses.MISSING:
-        return bool(value == spec.default_factory())
-    return False

@@ -11,8 +11,8 @@ import msgspec
 from peer.machine import mcp_servers
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.settings import Settings
+from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import Forbidden, Invalid
-from peer.protocol.statements import Dispatch
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
@@ -56,21 +56,18 @@ def start_frame(
     """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
     # A cancel may commit before the run is registered.
     running.current(db, row.dispatch_id, row.attempt)
-    dispatch: Dispatch = receiving.dispatch_of(row)
+    content = receiving.dispatch_of(row).content
     _, rules = running.scope_of(db, row.edge_id)
     model = settings.model
     return frames.Start(
         dispatch_id=row.dispatch_id,
         attempt=row.attempt,
         sender=row.peer,
-        task=dispatch.task,
+        task=content.task,
+        attached=attached(content),
         run_dir=str(context.state.runs / row.dispatch_id / str(row.attempt)),
         runtime=settings.runtime,
         script=facts.script,
-        background=dispatch.background or None,
-        deliverable=dispatch.deliverable or None,
-        links=list(dispatch.links),
-        project=dispatch.project or None,
         files=[
             frames.Attachment(name=item.name, path=str(context.blobs.path(item.digest)))
             for item in dispatches.files(db, row.dispatch_id, "attachment")
@@ -92,6 +89,13 @@ def start_frame(
         model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
+
+
+def attached(content: Content[FileRef]) -> list[frames.Attached]:
+    """Return what the sender wrote beside the task, for the agent to read."""
+    texts = [(field.name, field.about.heading, getattr(content, field.name)) for field in TEXTS]
+    texts.append(("links", "Links, which cannot be opened from here", "\n".join(content.links)))
+    return [frames.Attached(name=name, heading=heading, text=text) for name, heading, text in texts if text]
 
 
 def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:

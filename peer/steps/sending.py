@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from peer.dispatches import lifecycle, payload, reports
+from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.answers import Answer
+from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
-from peer.protocol.statements import Cancel, Decision, Dispatch, Events, FileRef, Result, Signed
+from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
 from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
@@ -20,18 +21,12 @@ from peer.trust import scopes
 
 @dataclass(frozen=True)
 class Draft:
-    """What a person wants sent. `files` are in the blobs already; `device` '' is the edge's one device."""
+    """What a person wants sent, to wait for `expires` seconds. Its files are in the blobs already; `device` '' is the
+    edge's one device."""
 
     recipient: str
-    task: str
-    lifetime_seconds: int
-    files: tuple[FileRef, ...] = ()
-    project: str = ""
-    links: tuple[str, ...] = ()
-    deliverable: str = ""
-    background: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    parent_id: str = ""
+    content: Content[FileRef]
+    expires: int
     device: str = ""
 
 
@@ -55,23 +50,17 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
             f"{draft.recipient} accepts your dispatches on one device, and that is another one",
             fix="leave out --device",
         )
-    if draft.parent_id and dispatches.get(tx.db, draft.parent_id) is None:
-        raise NotFound(f"no dispatch {draft.parent_id} to refer to")
+    content = draft.content
+    if content.parent and dispatches.get(tx.db, content.parent) is None:
+        raise NotFound(f"no dispatch {content.parent} to refer to")
     signed = tx.context.sign_for(
         Dispatch,
         edge.user_id,
         edge.device,
         created=now,
-        expires=now + draft.lifetime_seconds * 1000,
+        expires=now + draft.expires * 1000,
         edge_id=edge.edge_id,
-        task=draft.task,
-        files=draft.files,
-        project=draft.project,
-        links=draft.links,
-        deliverable=draft.deliverable,
-        background=draft.background,
-        metadata=draft.metadata,
-        parent_id=draft.parent_id,
+        content=content,
     )
     dispatch: Dispatch = signed.statement
     row = rows.Dispatch(
@@ -83,13 +72,13 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
         state=lifecycle.FIRST["sender"],
         raw=signed.raw,
         digest=signed.digest,
-        task=draft.task,
+        task=content.task,
         created=now,
         expires=dispatch.expires,
         updated=now,
     )
     dispatches.add(tx.db, row)
-    dispatches.add_files(tx.db, dispatch.id, "attachment", draft.files, statement=dispatch.id, ready=True)
+    dispatches.add_files(tx.db, dispatch.id, "attachment", content.files, statement=dispatch.id, ready=True)
     tx.post(signed, edge_id=edge.edge_id)
     tx.note(DispatchChanged(dispatch.id))
     tx.note(DeadlineSet(dispatch.expires))
@@ -134,7 +123,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Answer:
         dispatches.set_decision(tx.db, row.dispatch_id, attempt=statement.attempt, decision=signed.raw)
     if statement.decision == "pending" and statement.expires:
         # As told, but never further off than a dispatch may live: the other machine writes this number as it pleases.
-        latest = tx.now + payload.MAX_LIFETIME_SECONDS * 1000 + CLOCK_SKEW_MS
+        latest = tx.now + MAX_EXPIRES * 1000 + CLOCK_SKEW_MS
         expires = min(statement.expires, latest)
         dispatches.set_expires(tx.db, row.dispatch_id, expires)
         tx.note(DeadlineSet(expires))

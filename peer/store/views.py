@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from peer.dispatches.masking import Masker
+from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
@@ -136,14 +137,9 @@ def dispatch_document(
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
     dispatch, _ = open_as(Dispatch, row.raw)
-    document = dispatch_row(row, me, now) | {
+    document = dispatch_row(row, me, now) | content_document(dispatch.content)
+    document |= {
         "edge_id": row.edge_id,
-        "project": dispatch.project,
-        "links": list(dispatch.links),
-        "deliverable": dispatch.deliverable,
-        "background": dispatch.background,
-        "metadata": dispatch.metadata,
-        "parent_id": dispatch.parent_id or None,
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
         "events": event_rows(db, dispatch_id) if with_trace else [],
         "approvals": [
@@ -152,10 +148,16 @@ def dispatch_document(
         "result": result_document(db, row),
         "suggestion": None,
     }
-    document["task"] = dispatch.task
     document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None
+    return document
+
+
+def content_document(content: Content[FileRef]) -> Document:
+    """Return everything that the sender wrote, by the names of the fields. The files are said by `file_row`."""
+    document: Document = content.values() | {"links": list(content.links), "parent": content.parent or None}
+    del document["files"]
     return document
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import unicodedata
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,19 +63,21 @@ def collect_files(
     """Copy the regular files below ``workspace``/out into ``destination`` (made here, 0700; must not
     exist). Blocking.
 
-    Sub-folders are flattened (``a/b.txt`` becomes ``a__b.txt``). Bounds leave files out and say so. A name that is
-    ``reserved`` (lower case) gets another. No out folder: an empty collection. Raises OSError where the machine's own
-    disk or folder fails, FileExistsError for an existing ``destination``.
+    Sub-folders are flattened (``a/b.txt`` becomes ``a__b.txt``). Bounds leave files out and say so, as does a folder
+    that cannot be opened. A name that is ``reserved`` (lower case) gets another. No out folder: an empty collection.
+    Raises OSError where the machine's own disk or folder fails, FileExistsError for an existing ``destination``.
     """
     destination.mkdir(mode=0o700)
     taking = _Taking(destination, max_files, max_bytes, max_bytes if max_file_bytes is None else max_file_bytes)
     taking.taken |= reserved
-    base = openat2(workspace, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+    base = openat2(workspace, os.O_PATH | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
     try:
         try:
             folder = _beneath(base, OUT, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
+        except FileNotFoundError:
             return Collection((), ())
+        except OSError as problem:
+            return Collection((), ((OUT, problem.strerror or "unreadable"),))
         try:
             taking.walk(folder)
         finally:
@@ -110,13 +113,15 @@ class _Taking:
         self.offered = 0
 
     def walk(self, out: int) -> None:
-        waiting: list[tuple[str, ...]] = [()]
+        waiting: deque[tuple[str, ...]] = deque([()])
         seen = 0
         while waiting:
-            parts = waiting.pop(0)
+            parts = waiting.popleft()
             try:
+                # Within PATH_MAX: _MAX_DEPTH names of 255 bytes are.
                 folder = _beneath(out, "/".join(parts) or ".", os.O_RDONLY | os.O_DIRECTORY)
-            except OSError:
+            except OSError as problem:
+                self._leave(parts, problem.strerror or "unreadable")
                 continue
             try:
                 # A folder of the run's making may be endless to list; scandir is lazy, so stop in time.

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sandbox.confinement.walk import Folder, walk
+
 KIB: Final = 1024
 _THREAD: Final = 32 * KIB
 """A thread's kernel stack, its task_struct and what belongs to it."""
@@ -26,7 +28,6 @@ _SOCKET: Final = 416 * KIB
 _PIPE: Final = 64 * KIB
 _EXACT_SECONDS: Final = 1.0
 """Bound of the slow look at who shares which page: a process not reached in it counts with all that it has."""
-_DEEPEST: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,41 +188,30 @@ class Written:
 def count(folders: tuple[Path, ...], written: Written) -> Iterator[None]:
     """Add up what lies in `folders`, following no link, a step an entry: the caller stops when it has seen enough.
 
-    What is deeper than 64 folders, and what the run has unlinked but holds open, is not met here; see `Room`.
+    What lies in a folder that the run has closed (mode 000) or moves at this moment, and what it has unlinked but
+    holds open, is not met here; see `Room`.
     """
     linked: set[tuple[int, int]] = set()
-    for folder in folders:
+    for path in folders:
         with suppress(OSError):
-            top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            yield from _below(top, written, linked, 0)
+            top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            for folder in walk(top):
+                yield from _counted(folder, written, linked)
 
 
-def _below(folder: int, written: Written, linked: set[tuple[int, int]], depth: int) -> Iterator[None]:
-    inner = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    about = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if (
-                    about.st_nlink < 2
-                    or entry.is_dir(follow_symlinks=False)
-                    or (about.st_dev, about.st_ino) not in linked
-                ):
-                    written.bytes += about.st_blocks * 512
-                    written.files += 1
-                    if about.st_nlink > 1:
-                        linked.add((about.st_dev, about.st_ino))
-                if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
-                    inner.append(entry.name)
-                yield
-        for name in inner:
+def _counted(folder: Folder, written: Written, linked: set[tuple[int, int]]) -> Iterator[None]:
+    with os.scandir(folder.descriptor) as entries:
+        for entry in entries:
             try:
-                found = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                about = entry.stat(follow_symlinks=False)
+                inner = entry.is_dir(follow_symlinks=False)
             except OSError:
                 continue
-            yield from _below(found, written, linked, depth + 1)
-    finally:
-        os.close(folder)
+            if about.st_nlink < 2 or inner or (about.st_dev, about.st_ino) not in linked:
+                written.bytes += about.st_blocks * 512
+                written.files += 1
+                if about.st_nlink > 1:
+                    linked.add((about.st_dev, about.st_ino))
+            if inner:
+                folder.inner.append(entry.name)
+            yield

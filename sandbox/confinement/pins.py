@@ -62,7 +62,8 @@ class Pins:
 
     def _hold(self, root: Path) -> tuple[Pin, ...]:
         """Hold what is missing; the pins that ``scan`` does not find, since elsewhere their names mean nothing."""
-        present = {entry.name for entry in root.iterdir()}
+        with os.scandir(root) as entries:
+            present = {entry.name for entry in entries if entry.name in HELD_FILES or entry.name in HELD_FOLDERS}
         repository = ".git" in present and not _is_placeholder(root / ".git")
         for name in (*HELD_FOLDERS, *HELD_FILES):
             if name == HEAD and repository:
@@ -104,7 +105,10 @@ class Pins:
 def _is_placeholder(path: Path) -> bool:
     found = path.lstat()
     if stat.S_ISDIR(found.st_mode):
-        return stat.S_IMODE(found.st_mode) == _FOLDER_MODE and not any(path.iterdir())
+        if stat.S_IMODE(found.st_mode) != _FOLDER_MODE:
+            return False
+        with os.scandir(path) as entries:
+            return next(entries, None) is None
     return (
         stat.S_ISREG(found.st_mode)
         and stat.S_IMODE(found.st_mode) == _FILE_MODE

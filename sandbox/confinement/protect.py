@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from sandbox.confinement.walk import walk
 from sandbox.errors import SandboxError
 
 # Held by an empty thing of ours at the top of a writable folder for the time of a run where missing, so that the name
@@ -92,6 +94,10 @@ _NAMES_INSTALLED = frozenset(HELD_FOLDERS)
 MAX_ENTRIES = 400_000
 # Every pin is a mount, and bwrap re-reads the mount table for each.
 MAX_PINS = 256
+# What a run made and a person is told of.
+MAX_PLANTED = 10_000
+PATH_MAX = 4096
+_Kind = Literal["link", "folder", "file", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,66 +122,109 @@ def scan(
 
     ``refuse_links``: False only remembers them. Raises SandboxError 403 when another protected name is a symbolic link
     (it could be swapped under the pin) or ``root`` is a bare repository itself, and 413 when the folder is too large
-    to look through.
+    to look through, or holds too much to protect or what is nested too deeply for it.
     """
-    pins: list[Pin] = []
-    seen = 0
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            if folder == root:
-                raise
-            continue  # what we cannot list, the run, having the same user, cannot list either
-        seen += len(entries)
-        if seen > max_entries:
-            raise SandboxError(
-                f"{root} holds more than {max_entries} files, too many to protect its repositories",
-                fix="grant a narrower folder",
-                code=413,
-            )
-        if _bare_repository({entry.name.casefold() for entry in entries}):
-            if folder == root:
-                raise SandboxError(
-                    f"{root} is a bare git repository, whose hooks a run that writes could change",
-                    fix="grant a clone of it, or grant it without Write, Edit and Bash",
-                    code=403,
-                )
-            pins.append(Pin(folder.relative_to(root)))
-            continue
-        names = _NAMES_INSTALLED if INSTALLED in folder.relative_to(root).parts else NAMES
-        for entry in entries:
-            protected = entry.name.casefold() in names
-            linked = protected and entry.is_symlink()
-            if linked and not refuse_links:
-                pins.append(Pin(Path(entry.path).relative_to(root), link=str(Path(entry.path).readlink())))
-            elif linked and entry.name.casefold() in _INSTRUCTIONS:
-                pins += _linked(root, Path(entry.path))
-            elif linked:
-                raise SandboxError(
-                    f"{entry.path} is a symbolic link, so it cannot be protected from the run",
-                    fix="replace the link by what it points to, or grant a folder without it",
-                    code=403,
-                )
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if protected and (is_folder or entry.is_file(follow_symlinks=False)):
-                pins.append(Pin(Path(entry.path).relative_to(root)))
-            elif is_folder:
-                waiting.append(Path(entry.path))
+    pins = _found(root, max_entries=max_entries, max_pins=max_pins, refuse_links=refuse_links)
     # What links lead to may lie in a protected folder, or be named twice.
     fixed = {pin.path for pin in pins if not pin.link}
     pins = [pin for pin in dict.fromkeys(pins) if pin.link or fixed.isdisjoint(pin.path.parents)]
     above = {parent for pin in pins for parent in pin.path.parents if parent.parts}
     pins += [Pin(parent, writable=True) for parent in above]
     if len(pins) > max_pins:
-        raise SandboxError(
-            f"{root} holds {len(pins)} repositories and settings folders; {max_pins} can be protected",
-            fix="grant a narrower folder",
-            code=413,
-        )
+        raise _too_many(root, len(pins), max_pins)
     return tuple(sorted(pins, key=lambda pin: pin.path.parts))  # what lies above comes first
+
+
+def _found(root: Path, *, max_entries: int, max_pins: int, refuse_links: bool) -> list[Pin]:
+    pins: list[Pin] = []
+    seen = 0
+    installed: int | None = None  # how deep the INSTALLED folder lies that this one is in
+    # What we cannot list, the run, having the same user, cannot list either.
+    for folder in walk(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)):
+        names: dict[str, _Kind] = {}
+        # Lazily: a folder may be endless to list.
+        with os.scandir(folder.descriptor) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > max_entries:
+                    raise SandboxError(
+                        f"{root} holds more than {max_entries} files, too many to protect its repositories",
+                        fix="grant a narrower folder",
+                        code=413,
+                    )
+                names[entry.name] = _kind(entry)
+        if _bare_repository({name.casefold() for name in names}):
+            if not folder.depth:
+                raise SandboxError(
+                    f"{root} is a bare git repository, whose hooks a run that writes could change",
+                    fix="grant a clone of it, or grant it without Write, Edit and Bash",
+                    code=403,
+                )
+            pins.append(Pin(_pinnable(root, folder.path, refuse_links)))
+            continue
+        if installed is not None and folder.depth <= installed:
+            installed = None
+        if installed is None and folder.path and folder.path[-1] == INSTALLED:
+            installed = folder.depth
+        wanted = NAMES if installed is None else _NAMES_INSTALLED
+        for name, kind in names.items():
+            if name.casefold() not in wanted or kind == "other":
+                if kind == "folder":
+                    folder.inner.append(name)
+                continue
+            path = _pinnable(root, [*folder.path, name], refuse_links)
+            if kind != "link":
+                pins.append(Pin(path))
+            elif not refuse_links:
+                pins.append(Pin(path, link=os.readlink(name, dir_fd=folder.descriptor)))
+            elif name.casefold() in _INSTRUCTIONS:
+                pins += _linked(root, root / path)
+            else:
+                raise SandboxError(
+                    f"{root / path} is a symbolic link, so it cannot be protected from the run",
+                    fix="replace the link by what it points to, or grant a folder without it",
+                    code=403,
+                )
+        if len(pins) > max_pins:
+            raise _too_many(root, len(pins), max_pins)
+    return pins
+
+
+def _kind(entry: os.DirEntry[str]) -> _Kind:
+    try:
+        if entry.is_symlink():
+            return "link"
+        if entry.is_dir(follow_symlinks=False):
+            return "folder"
+        return "file" if entry.is_file(follow_symlinks=False) else "other"
+    except OSError:
+        return "other"  # gone since it was listed
+
+
+def _pinnable(root: Path, parts: list[str], needed: bool) -> Path:
+    """Join names to the path of a pin. Raises SandboxError 413 where one is ``needed`` and its path is longer than the
+    kernel takes; else that is cut, since it is for people only.
+    """
+    length = len(os.fsencode(root))
+    for number, name in enumerate(parts):
+        length += 1 + len(os.fsencode(name))
+        if length >= PATH_MAX:
+            if not needed:
+                return Path(*parts[:number])
+            raise SandboxError(
+                f"{root / Path(*parts[:8])} holds what must be protected, nested more deeply than it can be",
+                fix="grant a narrower folder, or remove what is nested so deeply",
+                code=413,
+            )
+    return Path(*parts)
+
+
+def _too_many(root: Path, pins: int, most: int) -> SandboxError:
+    return SandboxError(
+        f"{root} holds {pins} repositories and settings folders; {most} can be protected",
+        fix="grant a narrower folder",
+        code=413,
+    )
 
 
 def _linked(root: Path, link: Path) -> list[Pin]:
@@ -185,7 +234,7 @@ def _linked(root: Path, link: Path) -> list[Pin]:
     pins = [Pin(link.relative_to(root), link=said)]
     if not target.is_relative_to(root):
         return pins  # nothing that this folder's run may write, or its own folder's matter
-    if target.resolve() != target or not target.is_file():
+    if len(os.fsencode(target)) >= PATH_MAX or target.resolve() != target or not target.is_file():
         raise SandboxError(
             f"{link} is a symbolic link to what is no plain file, so it cannot be protected from the run",
             fix="let it lead straight to a file, or grant a folder without it",
@@ -207,5 +256,6 @@ def planted(root: Path, before: tuple[Pin, ...]) -> tuple[Path, ...]:
     instructions that are a link elsewhere.
     """
     known = {(pin.path, pin.link) for pin in before}
-    now = scan(root, max_pins=MAX_ENTRIES, refuse_links=False)
-    return tuple(pin.path for pin in now if not pin.writable and (pin.path, pin.link) not in known)
+    now = _found(root, max_entries=MAX_ENTRIES, max_pins=MAX_PLANTED, refuse_links=False)
+    found = {pin.path for pin in now if (pin.path, pin.link) not in known}
+    return tuple(sorted(found, key=lambda path: path.parts))

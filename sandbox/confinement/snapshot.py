@@ -16,6 +16,7 @@ from typing import Final
 from sandbox.confinement.profile import Root
 from sandbox.confinement.protect import HELD_FILES, HELD_FOLDERS
 from sandbox.confinement.syscalls import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from sandbox.confinement.walk import Parts, walk
 
 MAX_ENTRIES: Final = 20_000
 MAX_FILE: Final = 1_000_000
@@ -29,8 +30,6 @@ SKIPPED: Final = frozenset(
 """Folders that tools fill by themselves, and the repository, which a run cannot write."""
 # Held by an empty thing of ours while a run lasts (pins.py), so that it may come and go.
 _OURS: Final = frozenset({*HELD_FOLDERS, *HELD_FILES})
-
-Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,14 @@ class Change:
 class _Folder:
     root: Root
     files: dict[Parts, Seen]
+    closed: set[Parts]
 
 
 @dataclass
 class Snapshot:
-    """The writable folders of a run before it. `whole` is false where there was more than is looked at."""
+    """The writable folders of a run before it. `whole` is false where there was more than is looked at, or where the
+    run closed what was to be looked at again.
+    """
 
     store: Path
     whole: bool = True
@@ -82,10 +84,10 @@ class Snapshot:
         snapshot = cls(store)
         for root in roots:
             if root.writable and root.path.is_dir():
-                files = {
-                    parts: snapshot._keep(found, about) for parts, found, about in _walk(root.path, snapshot._overflow)
-                }
-                snapshot._folders.append(_Folder(root, files))
+                closed: set[Parts] = set()
+                walked = _walk(root.path, snapshot._overflow, closed)
+                files = {parts: snapshot._keep(found, about) for parts, found, about in walked}
+                snapshot._folders.append(_Folder(root, files, closed))
         return snapshot
 
     def changes(self) -> Iterator[Change]:
@@ -96,12 +98,15 @@ class Snapshot:
         self._bytes = 0
         for folder in self._folders:
             changed: set[Parts] = set()
+            closed: set[Parts] = set()
             gone = set(folder.files)
-            for parts, _, about in _walk(folder.root.path, self._overflow):
+            for parts, _, about in _walk(folder.root.path, self._overflow, closed):
                 gone.discard(parts)
                 before = folder.files.get(parts)
                 if before is None or before.mark != _mark(about):
                     changed.add(parts)
+            if closed - folder.closed:
+                self.whole = False
             # Where not everything was looked at, what was not met again need not be gone.
             if not self.whole:
                 gone = set()
@@ -125,11 +130,16 @@ class Snapshot:
         return None if old == after else Change(name, old, after, shown=True)
 
     def _read_now(self, root: Path, parts: Parts) -> bytes | None:
-        base = openat2(root, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+        folder = openat2(root, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
         try:
-            found = _beneath(base, "/".join(parts), os.O_PATH | os.O_NOFOLLOW)
+            # Name by name: all of them may be longer than the kernel takes.
+            for name in parts[:-1]:
+                inner = _beneath(folder, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+                os.close(folder)
+                folder = inner
+            found = _beneath(folder, parts[-1], os.O_PATH | os.O_NOFOLLOW)
         finally:
-            os.close(base)
+            os.close(folder)
         try:
             return self._read(found, os.fstat(found))
         finally:
@@ -165,55 +175,46 @@ class Snapshot:
         self.whole = False
 
 
-def _walk(root: Path, overflow: Callable[[], None]) -> Iterator[tuple[Parts, int, os.stat_result]]:
-    """Yield (name, O_PATH descriptor open until the next step, what fstat says) of everything that is no folder."""
+def _walk(root: Path, overflow: Callable[[], None], closed: set[Parts]) -> Iterator[tuple[Parts, int, os.stat_result]]:
+    """Yield (name, O_PATH descriptor open until the next step, what fstat says) of everything that is no folder.
+
+    Folders that cannot be opened are added to `closed`.
+    """
     try:
         base = openat2(root, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
     except OSError:
         overflow()
         return
-    try:
-        waiting: list[Parts] = [()]
-        left = MAX_ENTRIES
-        while waiting:
-            parts = waiting.pop()
+    left = MAX_ENTRIES
+    for folder in walk(base, lambda parts, _: closed.add(parts)):
+        names = []
+        # Lazily: a folder may be endless to list.
+        with os.scandir(folder.descriptor) as entries:
+            for entry in entries:
+                if left == 0:
+                    overflow()
+                    break
+                left -= 1
+                names.append(entry.name)
+        for name in sorted(names):
+            if name in SKIPPED or (not folder.depth and name in _OURS):
+                continue
             try:
-                folder = _beneath(base, "/".join(parts) or ".", os.O_RDONLY | os.O_DIRECTORY)
+                found = _beneath(folder.descriptor, name, os.O_PATH | os.O_NOFOLLOW)
             except OSError:
                 continue
             try:
-                names = []
-                # Lazily: a folder may be endless to list.
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        if left == 0:
-                            overflow()
-                            break
-                        left -= 1
-                        names.append(entry.name)
-                for name in sorted(names):
-                    if name in SKIPPED or (not parts and name in _OURS):
-                        continue
-                    try:
-                        found = _beneath(folder, name, os.O_PATH | os.O_NOFOLLOW)
-                    except OSError:
-                        continue
-                    try:
-                        about = os.fstat(found)
-                        if not stat.S_ISDIR(about.st_mode):
-                            yield (*parts, name), found, about
-                        elif len(parts) < _MAX_DEPTH:
-                            waiting.append((*parts, name))
-                        else:
-                            overflow()
-                    finally:
-                        os.close(found)
+                about = os.fstat(found)
+                if not stat.S_ISDIR(about.st_mode):
+                    yield (*folder.parts, name), found, about
+                elif folder.depth < _MAX_DEPTH:
+                    folder.inner.append(name)
+                else:
+                    overflow()
             finally:
-                os.close(folder)
-            if left == 0:
-                return
-    finally:
-        os.close(base)
+                os.close(found)
+        if left == 0:
+            return
 
 
 def _mark(about: os.stat_result) -> tuple[int, ...]:

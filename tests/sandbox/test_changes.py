@@ -91,7 +91,7 @@ def test_what_is_not_shown_is_named() -> None:
         "#   project/latin (removed; not text)",
         "#   project/empty (new; empty)",
         "#   project/big (changed; no more room)",
-        "# Not everything was looked at: there were too many files.",
+        "# Not everything was looked at: there was too much, or it could not be opened.",
     ]
     assert "+b\n" in text
 

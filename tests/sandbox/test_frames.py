@@ -71,6 +71,8 @@ def _changed(**change: Any) -> bytes:
         _changed(answer_seconds=0),
         _changed(budget={"minutes": -1}),
         _changed(rules=[{"tool": "Bash"}]),
+        _changed(attached=[{"name": "links>", "heading": "Links", "text": "x"}]),
+        _changed(attached=[{"name": "links", "heading": "", "text": "x"}]),
         frames.encode(START).strip() + b"{}",
         frames.encode(frames.CallClosed(call_id="1")),
         b"[" * 100_000,
