@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.dispatches.masking import Masker, summary
+from tests.conftest import few
 
 B64 = "".join(f"{n:x}" for n in range(400))
 KEY = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *(f"MIIE{n:02d}{'aB3+/' * 11}x" for n in range(20)), "c2hvcnQ="])
@@ -102,7 +103,7 @@ def test_a_secret_known_by_its_value_goes_whatever_it_looks_like() -> None:
 
 
 @pytest.mark.parametrize("show", ["{}", "{:>6}\t{}", "{:>6}→{}", "+{}", "{}:{}"])
-@settings(max_examples=25)
+@few(25)
 @given(cut=st.integers(1, 21))
 def test_a_private_key_in_two_pieces_goes_from_both(show: str, cut: int) -> None:
     """As a tool shows it: with line numbers, in a diff; read in two calls."""
@@ -209,7 +210,6 @@ def test_a_value_may_be_long_and_what_follows_it_is_looked_at() -> None:
         assert masked(text)[0] == (text if out is None else out)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.sampled_from([*FRAGMENTS, *(text for text, _ in SECRETS.values())]), max_size=12))
 def test_twice_is_once_and_whole_secrets_never_stay(parts: list[str]) -> None:
     text = "\n".join(parts)
@@ -217,7 +217,6 @@ def test_twice_is_once_and_whole_secrets_never_stay(parts: list[str]) -> None:
     assert masked(once)[0] == once
 
 
-@settings(max_examples=50)
 @given(st.text() | st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=5))
 def test_any_value_goes_through(value: Any) -> None:
     Masker().value(value)

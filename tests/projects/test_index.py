@@ -189,7 +189,7 @@ def test_hostile_words_break_nothing_and_pin_nothing_else(index: ProjectIndex, r
     assert len(index.suggest("fix paperclip", "", []).candidates) == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(task=st.text(), hint=st.text())
 def test_no_text_breaks_the_query(index: ProjectIndex, root: Path, task: str, hint: str) -> None:
     suggestion = ask(index, root, task, hint)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import changes, frames
@@ -26,7 +26,6 @@ def diff(before: str | bytes | None, after: str | bytes | None, name: str = "pro
     return changes.diff([Change(name, old, new, shown=True)], whole=lambda: True, **more)
 
 
-@settings(max_examples=60, deadline=None)
 @given(LINES, LINES, st.booleans(), st.booleans())
 def test_patch_makes_the_one_out_of_the_other(
     tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str], cut_old: bool, cut_new: bool
