@@ -191,7 +191,7 @@ def test_an_inbox_of_many_is_read_page_by_page(pair: Pair, new_tab: Opener) -> N
     for number in range(230):
         alice.client.send(bob.email, f"Number {number}.")
     last = alice.client.send(bob.email, "The newest")["dispatch_id"]
-    alice.state_of(last, "pending", within=60)
+    alice.state_of(last, "pending")
     tab = new_tab(bob)
     asked: list[str] = []
     tab.page.on("request", lambda request: asked.append(request.url) if "box=inbox&limit=100" in request.url else None)
