@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from sandbox.confinement import ConfinedProcess, Profile, Root, spawn
+from tests.conftest import HANG
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Done:
 Run = Callable[..., Awaitable[Done]]
 
 
-async def finish(process: ConfinedProcess, seconds: float = 20) -> Done:
+async def finish(process: ConfinedProcess, seconds: float = HANG) -> Done:
     """Read a process to its end."""
     parts = {"out": b"", "err": b""}
 

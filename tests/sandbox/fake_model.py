@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.conftest import HANG
+
 Turn = dict[str, Any]
 
 
@@ -104,7 +106,7 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
             model.raw = self.rfile.read(int(self.headers["content-length"]))
             body = json.loads(model.raw)
             model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            model.hold.wait(20)
+            model.hold.wait(HANG)
             if model.answer_with is not None:
                 status, headers, answer = model.answer_with
                 self.send_response(status)
