@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from peer.machine.lock import AlreadyRunning, state_lock
+from tests.conftest import HANG
 from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.page.browser import port
@@ -127,7 +128,7 @@ def test_another_session_takes_over_and_nothing_is_lost(bare: Pair, by: signal.S
         assert answer["result"]["structuredContent"]["status"] == "approval_needed"
         deny = {"action": "deny", "dispatch_id": dispatch_id, "request_id": "none"}
         first.process.send_signal(by)
-        first.process.wait(10)
+        first.process.wait(HANG)
         assert second.call("dispatch_act", **deny)["isError"], "a request of the run that died with its node"
         me = second.call("dispatch_read", what="whoami")["structuredContent"]
         assert owner(me["daemon"]["pid"]) == second.process.pid
@@ -201,7 +202,7 @@ def test_a_session_that_ends_leaves_its_run_recorded_and_no_process(bare: Pair, 
         else:
             host.process.send_signal(signal.Signals[how])
         assert all_gone(running), descendants(host.process.pid)
-        assert host.process.wait(1) == 0
+        assert host.process.wait(HANG) == 0
     # No node runs: this is what is on disk.
     row = bob.cli("status", dispatch_id, "--json").json
     assert row["status"] == "pending"
@@ -230,7 +231,7 @@ def test_a_session_ends_while_it_still_loads(bare: Pair, stuck: dict[str, str], 
         else:
             host.process.send_signal(signal.Signals[how])
         assert all_gone(running)
-        assert host.process.wait(1) == 0
+        assert host.process.wait(HANG) == 0
 
 
 def test_a_daemon_that_is_restarted_finds_its_place_free(bare: Pair) -> None:
@@ -269,5 +270,5 @@ def test_a_host_that_never_speaks_gets_no_node(bare: Pair) -> None:
     with raw(bob) as host:
         host.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
         host.stdin.close()
-        assert host.process.wait(10) == 0
+        assert host.process.wait(HANG) == 0
     assert not bob.state.daemon_json.exists()
