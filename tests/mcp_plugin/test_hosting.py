@@ -22,17 +22,37 @@ from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.page.browser import port
 from tests.page.by_hand import Page
-from tests.system.world import Document, Person, all_gone, descendants, eventually
+from tests.system.world import Document, Person, World, all_gone, connect, descendants, eventually
 
 Pair = tuple[Person, Person]
 
 
+@pytest.fixture(scope="module")
+def _without_daemon(world: World) -> Pair:
+    """Amy, who may dispatch to Ben. His daemon was up for that, and is not again but where a test starts it."""
+    amy, ben = world.people_named("amy", "ben")
+    connect(amy, ben)
+    ben.stop()
+    return amy, ben
+
+
 @pytest.fixture
-def bare(pair: Pair) -> Iterator[Pair]:
-    """(alice, bob), Bob without a daemon."""
-    _, bob = pair
+def bare(_without_daemon: Pair) -> Iterator[Pair]:
+    """(alice, bob), Bob without a daemon, and without any other node."""
+    alice, bob = _without_daemon
+    bob.will()
+    yield alice, bob
     bob.stop()
-    yield pair
+    eventually(lambda: unlocked(bob), what="the end of the last session's node")
+
+
+def unlocked(person: Person) -> bool:
+    """Whether nobody is this person's node."""
+    try:
+        with state_lock(person.state):
+            return True
+    except AlreadyRunning:
+        return False
 
 
 def announced(person: Person) -> Document:
