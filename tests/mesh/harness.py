@@ -12,6 +12,7 @@ import trio
 from peer.mesh.courier import Parcel
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.protocol.answers import Answer
+from tests.conftest import HANG
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
@@ -31,7 +32,7 @@ async def two_hosts(**kwargs: Any) -> AsyncIterator[tuple[MeshHost, MeshHost]]:
         yield first, second
 
 
-async def until(condition: Callable[[], bool], *, within: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], *, within: float = HANG) -> None:
     """Wait for a condition that no event announces."""
     with trio.fail_after(within):
         while not condition():
@@ -79,5 +80,5 @@ class MemoryOutbox:
         await trio.lowlevel.checkpoint()
         self.failures.append((key, answer))
 
-    async def settled(self, *keys: str, within: float = 30.0) -> None:
+    async def settled(self, *keys: str, within: float = HANG) -> None:
         await until(lambda: all(key in self.answers for key in keys), within=within)

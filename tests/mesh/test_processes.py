@@ -15,6 +15,7 @@ from peer.mesh.courier import Answer, Courier, CourierLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.mesh.streams import StreamEnded
+from tests.conftest import HANG
 from tests.mesh.harness import MemoryOutbox, make_host, until
 from tests.mesh.peer_program import ECHO, HALF
 
@@ -72,7 +73,7 @@ async def test_a_killed_peer_is_noticed_at_once_and_gets_the_rest_when_it_is_bac
             half = await host.open_stream(peer_id, HALF)
             await half.receive(max_bytes=100, deadline=10)
             process.send_signal(signal.SIGKILL)
-            with trio.fail_after(10), pytest.raises(StreamEnded):
+            with trio.fail_after(HANG), pytest.raises(StreamEnded):
                 while True:
                     await half.read(1 << 20, deadline=10)
             await until(lambda: not host.connected(peer_id))
@@ -96,7 +97,7 @@ async def test_a_stopped_peer_is_given_up_and_served_when_it_goes_on() -> None:
             await outbox.settled("before")
             stream = await host.open_stream(peer_id, ECHO)
             process.send_signal(signal.SIGSTOP)
-            with trio.fail_after(20), pytest.raises(StreamEnded):
+            with trio.fail_after(HANG), pytest.raises(StreamEnded):
                 await stream.receive(max_bytes=100, deadline=60)
             assert not host.connected(peer_id)
             outbox.put(peer_id, "while stopped", b"x")
