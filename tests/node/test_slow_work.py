@@ -20,6 +20,7 @@ from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs import start_frame
 from peer.runs.folders import RunFolders
+from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run, Runs
 from peer.steps.context import Context
 from peer.steps.journal import Journal
@@ -85,7 +86,9 @@ async def test_nobody_waits_for_what_a_start_frame_takes_from_the_machine(
         walk = Walk(())
         monkeypatch.setattr(start_frame, "all_state_folders", walk)
         journal = journal_of(bob)
-        run = Run(journal, row, scopes.Scope(tools=("Read",)), gate=GateProof(), known=())
+        run = Run(
+            journal, row, scopes.Scope(tools=("Read",)), gate=GateProof(), remover=Remover(tmp_path / "trash"), known=()
+        )
         await the_store_is_free(journal, walk, lambda: run._start_frame(Settings(runtime="scripted")))
         journal.context.store.close()
 
