@@ -17,14 +17,14 @@ from peer.mesh.courier_line import Addresses, CourierLimits, Line, Outbox
 from peer.mesh.courier_wire import COURIER, MAX_FRAME, Parcel, answer_frame, read_statement
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import DispatchError
 
 __all__ = ["Courier", "CourierLimits", "Outbox", "Parcel"]
 
 log = structlog.get_logger(__name__)
 
-Receive = Callable[[str, bytes], Awaitable[Answer]]
+Receive = Callable[[str, bytes], Awaitable[Acknowledgement]]
 
 
 class Courier:
@@ -125,7 +125,7 @@ class Courier:
                     del self._receiving[stream.peer_id]
         await stream.reset()
 
-    async def _take(self, peer_id: str, raw: bytes) -> Answer:
+    async def _take(self, peer_id: str, raw: bytes) -> Acknowledgement:
         """Have the node receive one statement. Not interrupted when the stream ends: storing has effects after it."""
         lock = self._receive_locks.setdefault(peer_id, trio.Lock())
         async with lock:
@@ -136,4 +136,4 @@ class Courier:
                 except Exception as error:
                     log.error("courier.receive_failed", peer=peer_id, bytes=len(raw), error=type(error).__name__)
                     code = 503 if isinstance(error, trio.TooSlowError) else 500
-                    return Answer(code, "the other side could not store it", "it is sent again by itself")
+                    return Acknowledgement(code, "the other side could not store it", "it is sent again by itself")

@@ -15,7 +15,7 @@ import trio
 from peer.mesh.courier_wire import COURIER, MAX_ANSWER, Parcel, read_answer, statement_frame
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream, StreamEnded
-from peer.protocol.answers import Answer, Fate, fate
+from peer.protocol.acknowledgements import Acknowledgement, Disposition, disposition
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 
 log = structlog.get_logger(__name__)
@@ -32,10 +32,10 @@ class Outbox(Protocol):
         Not one whose `key` or `ordering_key` is in `exclude_keys`, nor one behind such a parcel of its ordering key.
         """
 
-    async def answered(self, key: str, answer: Answer) -> None:
+    async def answered(self, key: str, answer: Acknowledgement) -> None:
         """The answer is final: note it and take the parcel out, in one transaction."""
 
-    async def failed(self, key: str, answer: Answer) -> None:
+    async def failed(self, key: str, answer: Acknowledgement) -> None:
         """The answer asks for another try later; the parcel stays."""
 
 
@@ -230,9 +230,9 @@ class Line:
             self._news.set()
             self._wait_patiently()
 
-    async def _settle(self, seq: int, answer: Answer) -> None:
+    async def _settle(self, seq: int, answer: Acknowledgement) -> None:
         parcel, failures = self._flying[seq]
-        if fate(answer.code) is Fate.FINAL:
+        if disposition(answer.code) is Disposition.FINAL:
             await self._outbox.answered(parcel.key, answer)
         else:
             failures += 1

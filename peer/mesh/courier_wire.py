@@ -1,4 +1,4 @@
-"""The courier's two frames. Pure: no streams, no time; what each answer code means is peer/protocol/answers.py.
+"""The courier's two frames. Pure: no streams, no time; what each code means is in peer/protocol/acknowledgements.py.
 
 A statement is opaque bytes here. Frames are CBOR maps inside varint-length frames (peer/protocol/frames.py):
 statement {0: 0, 1: seq, 2: bytes}, answer {0: 1, 1: seq, 2: code, 3: message, 4: fix}. `seq` counts from 0 on each
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peer.protocol import codec
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Invalid
 
 COURIER = "/dispatch/courier/1"
@@ -42,7 +42,7 @@ def statement_frame(seq: int, raw: bytes) -> dict[int, codec.Value]:
     return {_KIND: _STATEMENT, _SEQ: seq, _BODY: raw}
 
 
-def answer_frame(seq: int, answer: Answer) -> dict[int, codec.Value]:
+def answer_frame(seq: int, answer: Acknowledgement) -> dict[int, codec.Value]:
     """Return the answer frame as a value, its texts cut to MAX_TEXT characters."""
     return {
         _KIND: _ANSWER,
@@ -61,9 +61,9 @@ def read_statement(value: codec.Value) -> tuple[int, bytes]:
     raise Invalid("that is not a statement frame")
 
 
-def read_answer(value: codec.Value) -> tuple[int, Answer]:
+def read_answer(value: codec.Value) -> tuple[int, Acknowledgement]:
     """Return (seq, answer) of an answer frame. Raises Invalid."""
     match value:
         case {0: 1, 1: int(seq), 2: int(code), 3: str(message), 4: str(fix), **rest} if not rest and seq >= 0:
-            return seq, Answer(code, message[:MAX_TEXT], fix[:MAX_TEXT])
+            return seq, Acknowledgement(code, message[:MAX_TEXT], fix[:MAX_TEXT])
     raise Invalid("that is not an answer frame")

@@ -16,7 +16,7 @@ from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier_wire import Parcel
 from peer.mesh.host import MeshHost
 from peer.protocol import names
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import DispatchError
 from peer.steps import inbound, receiving, sending
 from peer.steps.journal import Journal
@@ -43,7 +43,7 @@ class StoredOutbox:
             return None
         return Parcel(str(item.n), item.ordering or None, item.priority == 0, item.raw)
 
-    async def answered(self, key: str, answer: Answer) -> None:
+    async def answered(self, key: str, answer: Acknowledgement) -> None:
         """Note a final answer and drop the statement."""
 
         def step(tx: Transaction) -> None:
@@ -53,7 +53,7 @@ class StoredOutbox:
 
         await self.journal.step(step)
 
-    async def failed(self, key: str, answer: Answer) -> None:
+    async def failed(self, key: str, answer: Acknowledgement) -> None:
         """A passing refusal: the statement stays where it is."""
         log.info("courier.retry", outbox=key, code=answer.code)
 
@@ -64,7 +64,7 @@ class Receiver:
 
     journal: Journal
 
-    async def receive(self, peer_id: str, raw: bytes) -> Answer:
+    async def receive(self, peer_id: str, raw: bytes) -> Acknowledgement:
         """Take in one statement and answer it."""
         return await self.journal.step(lambda tx: inbound.take(tx, peer_id, raw))
 

@@ -11,7 +11,7 @@ import trio
 
 from peer.mesh.courier import Parcel
 from peer.mesh.host import MeshHost, MeshLimits
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
@@ -55,8 +55,8 @@ class MemoryOutbox:
 
     def __init__(self) -> None:
         self.parcels: dict[str, list[Parcel]] = {}
-        self.answers: dict[str, Answer] = {}
-        self.failures: list[tuple[str, Answer]] = []
+        self.answers: dict[str, Acknowledgement] = {}
+        self.failures: list[tuple[str, Acknowledgement]] = []
 
     def put(self, peer_id: str, key: str, raw: bytes, *, ordering: str | None = None, priority: bool = False) -> None:
         self.parcels.setdefault(peer_id, []).append(Parcel(key, ordering, priority, raw))
@@ -69,13 +69,13 @@ class MemoryOutbox:
                 return parcel
         return None
 
-    async def answered(self, key: str, answer: Answer) -> None:
+    async def answered(self, key: str, answer: Acknowledgement) -> None:
         await trio.lowlevel.checkpoint()
         self.answers[key] = answer
         for queue in self.parcels.values():
             queue[:] = [parcel for parcel in queue if parcel.key != key]
 
-    async def failed(self, key: str, answer: Answer) -> None:
+    async def failed(self, key: str, answer: Acknowledgement) -> None:
         await trio.lowlevel.checkpoint()
         self.failures.append((key, answer))
 

@@ -24,11 +24,11 @@ from peer.mesh.courier_wire import (
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream, StreamEnded, StreamStalled
 from peer.protocol import codec
-from peer.protocol.answers import Answer, Fate, fate
+from peer.protocol.acknowledgements import Acknowledgement, Disposition, disposition
 from peer.protocol.frames import frame
 from tests.mesh.harness import MemoryOutbox, make_host, until
 
-OK = Answer(200)
+OK = Acknowledgement(200)
 QUICK = CourierLimits(first_retry=0.05, longest_retry=0.2, answer=30, receive=20)
 
 
@@ -41,14 +41,14 @@ class Device:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     received: list[tuple[str, bytes]] = field(default_factory=list)
     book: dict[str, list[str]] = field(default_factory=dict)
-    receive: Callable[[str, bytes], Awaitable[Answer]] | None = None
+    receive: Callable[[str, bytes], Awaitable[Acknowledgement]] | None = None
 
     def __post_init__(self) -> None:
         self.courier = Courier(
             self.host, outbox=self.outbox, receive=self._receive, addresses=self._addresses, limits=QUICK
         )
 
-    async def _receive(self, peer_id: str, raw: bytes) -> Answer:
+    async def _receive(self, peer_id: str, raw: bytes) -> Acknowledgement:
         answer = await self.receive(peer_id, raw) if self.receive else OK
         self.received.append((peer_id, raw))
         return answer
@@ -89,15 +89,15 @@ async def up(*devices: Device) -> AsyncIterator[None]:
 async def test_a_statement_is_brought_and_its_answer_noted() -> None:
     ana, ben = Device(make_host()), Device(make_host())
 
-    async def refuse(peer_id: str, raw: bytes) -> Answer:
-        return Answer(403, "no edge", "ask")
+    async def refuse(peer_id: str, raw: bytes) -> Acknowledgement:
+        return Acknowledgement(403, "no edge", "ask")
 
     ben.receive = refuse
     async with up(ana, ben):
         ana.send(ben, "one", b"\x00opaque\xff")
         await ana.outbox.settled("one")
     assert ben.received == [(ana.host.peer_id, b"\x00opaque\xff")]
-    assert ana.outbox.answers["one"] == Answer(403, "no edge", "ask")
+    assert ana.outbox.answers["one"] == Acknowledgement(403, "no edge", "ask")
 
 
 async def test_each_direction_has_its_own_stream_and_both_carry() -> None:
@@ -117,10 +117,10 @@ async def test_parcels_of_one_dispatch_stay_in_order_through_retries() -> None:
     ana, ben = Device(make_host()), Device(make_host())
     refused = {b"x1", b"x2", b"y1"}
 
-    async def reluctant(peer_id: str, raw: bytes) -> Answer:
+    async def reluctant(peer_id: str, raw: bytes) -> Acknowledgement:
         if raw in refused:
             refused.remove(raw)
-            return Answer(503, "busy")
+            return Acknowledgement(503, "busy")
         done.append(raw)
         return OK
 
@@ -141,7 +141,7 @@ async def test_at_most_sixteen_wait_for_an_answer_and_priority_goes_next() -> No
     ana, ben = Device(make_host()), Device(make_host())
     gate = trio.Event()
 
-    async def hold(peer_id: str, raw: bytes) -> Answer:
+    async def hold(peer_id: str, raw: bytes) -> Acknowledgement:
         await gate.wait()
         return OK
 
@@ -162,7 +162,7 @@ async def test_a_node_that_fails_says_500_and_gets_it_again() -> None:
     ana, ben = Device(make_host()), Device(make_host())
     tries: list[bytes] = []
 
-    async def fail_once(peer_id: str, raw: bytes) -> Answer:
+    async def fail_once(peer_id: str, raw: bytes) -> Acknowledgement:
         tries.append(raw)
         if len(tries) == 1:
             raise ZeroDivisionError("with the content of the statement")
@@ -181,7 +181,7 @@ async def test_a_slow_node_says_503_and_gets_it_again() -> None:
     ben.courier._limits = CourierLimits(receive=0.05)
     tries: list[bytes] = []
 
-    async def hang_once(peer_id: str, raw: bytes) -> Answer:
+    async def hang_once(peer_id: str, raw: bytes) -> Acknowledgement:
         tries.append(raw)
         if len(tries) == 1:
             await trio.sleep_forever()
@@ -278,7 +278,7 @@ async def test_a_flood_from_one_peer_does_not_delay_another() -> None:
     ana, ben, cleo = Device(make_host()), Device(make_host()), Device(make_host())
     stuck, over = trio.Event(), trio.Event()
 
-    async def receive(peer_id: str, raw: bytes) -> Answer:
+    async def receive(peer_id: str, raw: bytes) -> Acknowledgement:
         if peer_id == ana.host.peer_id:
             stuck.set()
             await over.wait()
@@ -374,12 +374,12 @@ async def test_an_outbox_that_fails_holds_up_its_line_only() -> None:
 
 @pytest.mark.parametrize("code", [200, 204, 400, 403, 404, 409, 410, 413, 422, 429])
 def test_codes_that_end_a_statement(code: int) -> None:
-    assert fate(code) is Fate.FINAL
+    assert disposition(code) is Disposition.FINAL
 
 
 @pytest.mark.parametrize("code", [408, 500, 502, 503, 504, 599, 100, 302, 0, -1, 10**9])
 def test_codes_after_which_it_is_sent_again(code: int) -> None:
-    assert fate(code) is Fate.RETRY
+    assert disposition(code) is Disposition.RETRY
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -395,5 +395,5 @@ def test_frames_come_back_as_they_went(seq: int, raw: bytes, code: int, message:
     wire = codec.encode(statement_frame(seq, raw))
     assert len(wire) <= len(raw) + MAX_FRAME - MAX_STATEMENT
     assert read_statement(codec.decode(wire)) == (seq, raw)
-    again = read_answer(codec.decode(codec.encode(answer_frame(seq, Answer(code, message, fix)))))
-    assert again == (seq, Answer(code, message[:1000], fix[:1000]))
+    again = read_answer(codec.decode(codec.encode(answer_frame(seq, Acknowledgement(code, message, fix)))))
+    assert again == (seq, Acknowledgement(code, message[:1000], fix[:1000]))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from peer.mesh.courier import Answer, Courier, CourierLimits
+from peer.mesh.courier import Acknowledgement, Courier, CourierLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.mesh.streams import StreamEnded
@@ -45,8 +45,8 @@ async def peer_process(port: int = 0) -> AsyncIterator[tuple[trio.Process, str, 
 
 
 def courier_of(host: MeshHost, outbox: MemoryOutbox, address: str) -> Courier:
-    async def receive(peer_id: str, raw: bytes) -> Answer:
-        return Answer(200)
+    async def receive(peer_id: str, raw: bytes) -> Acknowledgement:
+        return Acknowledgement(200)
 
     async def addresses(peer_id: str) -> list[str]:
         return [address]
@@ -81,7 +81,7 @@ async def test_a_killed_peer_is_noticed_at_once_and_gets_the_rest_when_it_is_bac
             courier.wake(peer_id)
             async with peer_process(int(address.split("/")[4])):
                 await outbox.settled(*[f"after{number}" for number in range(10)])
-    assert outbox.answers["before"] == Answer(200, "1")
+    assert outbox.answers["before"] == Acknowledgement(200, "1")
 
 
 async def test_a_stopped_peer_is_given_up_and_served_when_it_goes_on() -> None:

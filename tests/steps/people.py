@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content
 from peer.steps import inbound, inviting, receiving, sending
 from peer.steps.context import Context
@@ -85,11 +85,11 @@ class Person:
             excluded.add(str(item.n))
         return found
 
-    def receive(self, sender: Person, raw: bytes) -> Answer:
+    def receive(self, sender: Person, raw: bytes) -> Acknowledgement:
         """Take in bytes that `sender`'s device brought."""
         return self.step(lambda tx: inbound.take(tx, sender.device, raw))
 
-    def deliver(self, other: Person) -> list[tuple[str, Answer]]:
+    def deliver(self, other: Person) -> list[tuple[str, Acknowledgement]]:
         """Bring everything that waits for `other`; return (kind, answer) of each."""
         said = []
         while (item := outbox.next_for(self.db, other.device, ())) is not None:

@@ -24,7 +24,7 @@ from peer.mesh.courier_wire import COURIER, MAX_ANSWER, answer_frame, read_answe
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol import names
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_FILE_BYTES, Content, FileRef
 from peer.protocol.errors import DispatchError
 from peer.protocol.statements import Cancel, Dispatch, Result, open_statement, sign_by_device
@@ -218,7 +218,7 @@ class Peer:
             self.heard.append(open_statement(raw).statement)
             self.bell.set()
             self.bell = trio.Event()
-            await stream.send(answer_frame(seq, Answer(200)), deadline=5)
+            await stream.send(answer_frame(seq, Acknowledgement(200)), deadline=5)
 
     async def told(self, wanted: Callable[[Any], bool]) -> Any:
         with trio.fail_after(20):
@@ -228,7 +228,7 @@ class Peer:
                     return found[0]
                 await bell.wait()
 
-    async def say(self, raw: bytes) -> Answer:
+    async def say(self, raw: bytes) -> Acknowledgement:
         """Send one statement; return its answer."""
         async with self._lock:
             if self._stream is None:
