@@ -96,7 +96,7 @@ def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     tx.post(signed, edge_id=row.edge_id)
 
 
-def on_acknowledged(tx: Transaction, item: rows.Outgoing, answer: Acknowledgement) -> None:
+def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, answer: Acknowledgement) -> None:
     """The other machine answered a statement of ours for good."""
     outbox.drop(tx.db, item.n)
     device = contacts.device(tx.db, item.device)

@@ -129,13 +129,13 @@ class Bench:
         self.number += 1
         key = str(self.number)
         noted = trio.Event()
-        answered = MemoryOutbox.answered
+        acknowledged = MemoryOutbox.acknowledged
 
-        async def note(k: str, answer: Acknowledgement) -> None:
-            await answered(self.outbox, k, answer)
+        async def note(k: str, acknowledgement: Acknowledgement) -> None:
+            await acknowledged(self.outbox, k, acknowledgement)
             noted.set()
 
-        self.outbox.answered = note  # type: ignore[method-assign]
+        self.outbox.acknowledged = note  # type: ignore[method-assign]
         start = time.perf_counter()
         self.outbox.put(self.peer, key, bytes(1024))
         self.courier.wake(self.peer)

@@ -10,9 +10,10 @@ import sys
 
 import trio
 
-from peer.mesh.courier import Acknowledgement, Courier
+from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
+from peer.protocol.acknowledgements import Acknowledgement
 from tests.mesh.harness import MemoryOutbox
 
 ECHO = "/test/echo/1"
