@@ -20,11 +20,19 @@ import trio
 from peer.client.blocking import Client
 from peer.machine import identity
 from peer.mesh import blobs as blob_protocol
-from peer.mesh.courier_wire import COURIER, MAX_ANSWER, answer_frame, read_answer, read_statement, statement_frame
+from peer.mesh.courier.wire import (
+    COURIER,
+    MAX_FRAME,
+    MAX_REPLY,
+    AcknowledgementFrame,
+    StatementFrame,
+    decode,
+    encode,
+)
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol import names
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_FILE_BYTES, Content, FileRef
 from peer.protocol.errors import DispatchError
 from peer.protocol.statements import Cancel, Dispatch, Result, open_statement, sign_by_device
@@ -215,11 +223,13 @@ class Peer:
 
     async def _hear(self, stream: Stream) -> None:
         while True:
-            seq, raw = read_statement(await stream.receive(max_bytes=1 << 20))
-            self.heard.append(open_statement(raw).statement)
+            frame = decode(await stream.receive(max_bytes=MAX_FRAME))
+            if not isinstance(frame, StatementFrame):
+                continue
+            self.heard.append(open_statement(frame.raw).statement)
             self.bell.set()
             self.bell = trio.Event()
-            await stream.send(answer_frame(seq, Answer(200)), deadline=HANG)
+            await stream.write(encode(AcknowledgementFrame(frame.seq, Acknowledgement(200))), deadline=HANG)
 
     async def told(self, wanted: Callable[[Any], bool]) -> Any:
         with trio.fail_after(HANG):
@@ -229,19 +239,21 @@ class Peer:
                     return found[0]
                 await bell.wait()
 
-    async def say(self, raw: bytes) -> Answer:
+    async def say(self, raw: bytes) -> Acknowledgement:
         """Send one statement; return its answer."""
         async with self._lock:
             if self._stream is None:
                 await self.host.connect(self.to["device_id"], self.to["daemon"]["addresses"])
                 self._stream = await self.host.open_stream(self.to["device_id"], COURIER)
                 self._seq = 0
-            await self._stream.send(statement_frame(self._seq, raw), deadline=HANG)
+            await self._stream.write(encode(StatementFrame(self._seq, raw)), deadline=HANG)
+            frame = None
             with trio.fail_after(HANG):
-                seq, answer = read_answer(await self._stream.receive(max_bytes=MAX_ANSWER))
-            assert seq == self._seq
+                while not isinstance(frame, AcknowledgementFrame):
+                    frame = decode(await self._stream.receive(max_bytes=MAX_REPLY))
+            assert frame.seq == self._seq
             self._seq += 1
-            return answer
+            return frame.acknowledgement
 
     def dispatch(
         self, edge_id: str, *, task: str = "by hand", files: tuple[FileRef, ...] = (), **change: Any
