@@ -76,7 +76,7 @@ class DecisionService:
         request_id: str,
         *,
         allow: bool,
-        grant: str,
+        grant: frames.Grant,
         note: str,
         decline_dispatch: bool,
         rule: int | None = None,
@@ -102,7 +102,7 @@ class DecisionService:
                     call_id=asked.request_id,
                     allow=allow,
                     by="person",
-                    grant=grant if allow else None,  # type: ignore[arg-type]  # checked by the API's schema
+                    grant=grant if allow else None,
                     note=note or None,
                     rule=None if chosen is None else frames.Rule(**chosen),
                 ),
