@@ -18,6 +18,7 @@ from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
 from peer.trust import grants, own_names, scopes
 from sandbox import frames
+from sandbox.runtimes import RUNTIMES
 
 ANSWER_SECONDS = 120.0
 """How long a person may take to answer one call."""
@@ -134,7 +135,7 @@ def _not_as_granted(name: str, peer: str, why: str) -> Forbidden:
 
 
 def _script(settings: Settings) -> list[frames.ScriptStep]:
-    if settings.runtime != "scripted" or not settings.script:
+    if not RUNTIMES[settings.runtime].takes_script or not settings.script:
         return []
     fix = '`dispatch config set script FILE`: a JSON list of {"say": …} and {"tool": …, "input": …}'
     try:

@@ -11,6 +11,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from sandbox.model_api.anthropic.api import AnthropicMessages
+from sandbox.model_api.interface import Allowance
+from sandbox.model_api.proxy import ModelProxy
+from sandbox.policy.decision import GRANTABLE_TOOLS
+from tests.conftest import HANG
+
 Turn = dict[str, Any]
 
 
@@ -104,7 +110,7 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
             model.raw = self.rfile.read(int(self.headers["content-length"]))
             body = json.loads(model.raw)
             model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            model.hold.wait(20)
+            model.hold.wait(HANG)
             if model.answer_with is not None:
                 status, headers, answer = model.answer_with
                 self.send_response(status)
@@ -140,3 +146,9 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def model_proxy(base_url: str | None, api_key: str | None, **options: Any) -> ModelProxy:
+    """A proxy to the Messages API that allows every tool and asks for no secret, unless `options` say otherwise."""
+    given = {"budget_usd": 5, "allowance": Allowance(GRANTABLE_TOOLS), "secret": None, **options}
+    return ModelProxy(AnthropicMessages(), base_url, api_key, **given)

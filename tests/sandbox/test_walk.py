@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from peer.runs.removal import Pass
-from sandbox.changes import diff
-from sandbox.confinement import Root, Snapshot
-from sandbox.confinement.collect import collect_files
-from sandbox.confinement.consumption import Written, count
-from sandbox.confinement.protect import planted, scan
+from sandbox.confinement import Root
+from sandbox.confinement.bubblewrap.resource_usage import DiskUse, count_files
+from sandbox.confinement.protected_names import appeared, scan
 from sandbox.confinement.walk import OPEN, walk
 from sandbox.errors import SandboxError
+from sandbox.run.collect import collect_files
+from sandbox.run.diff import unified_diff
+from sandbox.run.snapshot import Snapshot
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
@@ -107,10 +108,10 @@ def test_a_link_in_the_place_of_a_folder_is_not_entered(top: Path) -> None:
 def test_files_are_counted_at_any_depth(top: Path) -> None:
     """Seen to fail when it counted to a depth of 64: what lay deeper was free."""
     deep(top, 1_500)
-    written = Written()
-    for _ in count((top,), written):
+    use = DiskUse()
+    for _ in count_files((top,), use):
         pass
-    assert written.files == 1_501
+    assert use.files == 1_501
 
 
 def test_what_must_be_protected_beyond_any_path_is_refused(top: Path) -> None:
@@ -123,7 +124,7 @@ def test_what_must_be_protected_beyond_any_path_is_refused(top: Path) -> None:
         scan(top)
     assert refused.value.code == 413 and "narrower" in refused.value.fix
     # Made by a run, a person is told of it, though not by its whole name.
-    (told,) = planted(top, found)
+    (told,) = appeared(top, found)
     assert str(told).startswith("top/top/d/d/") and len(str(told)) < 4096
 
 
@@ -143,7 +144,7 @@ def test_what_is_nested_too_deeply_to_be_looked_at_is_said(top: Path) -> None:
     project.mkdir()
     before = Snapshot.take([Root(project, writable=True, at=Path("/project"))], top / "kept")
     deep(project, 3_000)
-    assert "Not everything was looked at" in diff(before.changes(), whole=lambda: before.whole)
+    assert "Not everything was looked at" in unified_diff(before.changes(), whole=lambda: before.whole)
 
 
 def test_a_folder_that_a_run_closed_is_said_and_its_files_are_not_called_removed(top: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_folder_that_a_run_closed_is_said_and_its_files_are_not_called_removed
     before = Snapshot.take([Root(project, writable=True, at=Path("/project"))], top / "kept")
     assert list(before.changes()) == [] and before.whole
     (project / "sub").chmod(0)
-    assert "Not everything was looked at" in (text := diff(before.changes(), whole=lambda: before.whole))
+    assert "Not everything was looked at" in (text := unified_diff(before.changes(), whole=lambda: before.whole))
     assert "removed" not in text and "-text" not in text
 
 
