@@ -1,8 +1,9 @@
 """The types of statement, their fields, and how a signed one is made and opened. Pure.
 
-Every statement is a frozen dataclass. `FIELDS` is the one table of map keys; a class names the fields it has, and a
-field with a default is left out of the map when it holds that default. Opening is strict both ways: unknown or missing
-keys, wrong forms and a payload that does not re-encode to the same bytes are refused.
+Every statement is a frozen dataclass. Its class names the fields it has, of the table in table.py, and a field with a
+default is left out of the map when it holds that default. Opening is strict: unknown critical or missing keys, wrong
+forms and a payload that is not in its one encoding are refused. Unknown ignorable keys (growth.py) stay in the bytes,
+and are named in `Signed.ignored`.
 """
 
 from __future__ import annotations
@@ -10,112 +11,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
-from peer.protocol import codec, cose, names
-from peer.protocol import fields as f
+from peer.protocol import codec, cose, growth, names
 from peer.protocol.codec import Malformed
 from peer.protocol.cose import BadSignature
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import DispatchError, Invalid
 from peer.protocol.fields import Field
+from peer.protocol.growth import KeyPath, NotUnderstood
 from peer.protocol.outcomes import Decided, Ended
-
-VERSION = 1
-_UPDATE = "update dispatch on both sides"
-MAX_DEVICES = 16
-MAX_FILES = 50
-MAX_EVENTS = 256
-MAX_EVENT_TEXT = 262_144
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One device of a user: its peer id, its X25519 key for sealing (32 bytes), the name its person gave it."""
-
-    device: str
-    sealing_key: bytes
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file that a statement carries by digest: plain base name, size in bytes, SHA-256."""
-
-    name: str
-    size: int
-    digest: bytes
-
-
-DEVICE_FORM = f.record(
-    Device,
-    {"device": Field(1, f.DEVICE), "sealing_key": Field(2, f.KEY), "name": Field(3, f.text(64))},
-)
-FILE_FORM = f.record(
-    FileRef,
-    {"name": Field(1, f.text(255)), "size": Field(2, f.number()), "digest": Field(3, f.DIGEST)},
-)
-
-FIELDS: dict[str, Field] = {
-    # who, to whom, when
-    "type": Field(1, f.text(32)),
-    "version": Field(2, f.number(255)),
-    "issuer_user": Field(3, f.USER),
-    "issuer_device": Field(4, f.DEVICE),
-    "audience_user": Field(5, f.USER),
-    "audience_device": Field(6, f.DEVICE),
-    "id": Field(7, f.ID),
-    "created": Field(8, f.TIME),
-    "expires": Field(9, f.TIME),
-    # identity
-    "root": Field(16, f.KEY),
-    "epoch": Field(17, f.number()),
-    "devices": Field(18, f.many(DEVICE_FORM, MAX_DEVICES)),
-    "device_set": Field(19, f.blob(1, 8192)),
-    # invitations and edges
-    "invitation_id": Field(24, f.ID),
-    "invitation_digest": Field(25, f.DIGEST),
-    "acceptance_digest": Field(26, f.DIGEST),
-    "edge_id": Field(27, f.ID),
-    "scope": Field(28, f.text(16_384)),
-    "proof": Field(29, f.blob(0, 32)),
-    "edge_status": Field(30, f.one_of("active", "paused")),
-    # dispatches
-    "task": Field(40, f.text(100_000)),
-    "files": Field(41, f.many(FILE_FORM, MAX_FILES)),
-    "project": Field(42, f.text(200)),
-    "links": Field(43, f.many(f.text(500), 10)),
-    "deliverable": Field(44, f.text(2_000)),
-    "background": Field(45, f.text(20_000)),
-    "metadata": Field(46, f.words(32, f.text(64), f.text(1_000))),
-    "parent_id": Field(47, f.text(36)),
-    # what became of one
-    "dispatch_id": Field(56, f.ID),
-    "dispatch_digest": Field(57, f.DIGEST),
-    "attempt": Field(58, f.number(1_000_000)),
-    "decision": Field(59, f.one_of(*get_args(Decided))),
-    "reason": Field(60, f.text(2_000)),
-    "sequence": Field(61, f.number()),
-    "previous": Field(62, f.DIGEST),
-    "events": Field(63, f.many(f.text(MAX_EVENT_TEXT), MAX_EVENTS)),
-    "status": Field(64, f.one_of(*get_args(Ended))),
-    "reply": Field(65, f.text(100_000)),
-    "usage": Field(66, f.words(16, f.text(32), f.number())),
-    "head": Field(67, f.DIGEST),
-    "count": Field(68, f.number()),
-    "sandbox": Field(69, f.text(4_096)),
-    "code": Field(70, f.number(599)),
-    # writes at the broker
-    "origin": Field(80, f.text(512)),
-    "action": Field(81, f.text(32)),
-    "arguments": Field(82, f.blob(0, 262_144)),
-}
+from peer.protocol.table import FIELDS as FIELDS
+from peer.protocol.table import MAX_EVENTS as MAX_EVENTS
+from peer.protocol.table import Device as Device
+from peer.protocol.table import FileRef as FileRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What every statement has. `type_name` is its name on the wire, `created` milliseconds since the epoch."""
+    """What every statement has. `type_name` is its name on the wire, `created` milliseconds since the epoch.
+
+    A type whose fields change their meaning gets a new `version`; a field that is only added needs none.
+    """
 
     type_name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
     issuer_user: str
     id: str
     created: int
@@ -152,12 +71,42 @@ class Addressed(DeviceStatement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSet(Statement):
-    """All devices of a user, signed by the user's root key. The highest epoch wins; a device not in it is revoked."""
+    """All devices of a user, signed by the user's root key. The highest epoch wins; a device not in it is revoked.
+
+    Opening one checks that each device signed its own membership, for this user and this root.
+    """
 
     type_name: ClassVar[str] = "device-set"
     root: bytes
     epoch: int
     devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership(DeviceStatement):
+    """A device says that it is one of the issuing user's, under this root key and with this sealing key, or has left.
+
+    Of one device that with the highest counter holds, whoever lists it elsewhere.
+    """
+
+    type_name: ClassVar[str] = "membership"
+    root: bytes
+    counter: int
+    sealing_key: bytes
+    standing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello(DeviceStatement):
+    """What a device understands: features by name, and of each statement type the highest version it reads.
+
+    Of one device that with the highest counter holds, so that nobody in between can take a feature away.
+    """
+
+    type_name: ClassVar[str] = "hello"
+    counter: int
+    features: tuple[str, ...]
+    versions: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +121,10 @@ class Invitation(DeviceStatement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance(Addressed):
-    """The invited user's device offers an edge. `proof` is the HMAC by the link's secret, empty without a link."""
+    """The invited user's device offers an edge. `proof` is the HMAC by the address's secret, empty without one.
+
+    `read_version` and `unread`: as which version the invitation was read, and which of its keys were ignored.
+    """
 
     type_name: ClassVar[str] = "acceptance"
     priority: ClassVar[int] = 0
@@ -182,7 +134,9 @@ class Acceptance(Addressed):
     edge_id: str
     scope: str
     device_set: bytes
+    read_version: int
     proof: bytes = b""
+    unread: tuple[KeyPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +185,11 @@ class Dispatch(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Addressed):
-    """What the recipient's side decided or what state its machine brought the dispatch to."""
+    """What the recipient's side decided or what state its machine brought the dispatch to.
+
+    `read_version` and `unread`: as which version the dispatch was read, and which of its keys were ignored: what was
+    not seen was not accepted.
+    """
 
     type_name: ClassVar[str] = "decision"
     ordered_by: ClassVar[str] = "dispatch_id"
@@ -239,8 +197,10 @@ class Decision(Addressed):
     dispatch_digest: bytes
     attempt: int
     decision: Decided
+    read_version: int
     expires: int = 0
     reason: str = ""
+    unread: tuple[KeyPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,10 +279,12 @@ class BrokerRequest(DeviceStatement):
     arguments: bytes
 
 
-TYPES: dict[str, type[Statement]] = {
-    kind.type_name: kind
+VERSIONS: dict[str, dict[int, type[Statement]]] = {
+    kind.type_name: {kind.version: kind}
     for kind in (
         DeviceSet,
+        Membership,
+        Hello,
         Invitation,
         Acceptance,
         Decline,
@@ -337,14 +299,25 @@ TYPES: dict[str, type[Statement]] = {
         BrokerRequest,
     )
 }
+"""Type → version → class: all that can be opened. Versions that were once published stay."""
+
+TYPES: dict[str, type[Statement]] = {name: versions[max(versions)] for name, versions in VERSIONS.items()}
+"""Type → the class of its newest version."""
+
+
+T = TypeVar("T", bound=Statement)
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A statement whose signature was checked, with the bytes that were signed and sent. `digest` is their SHA-256."""
+    """A statement whose signature was checked, with the bytes that were signed and sent. `digest` is their SHA-256.
+
+    `ignored` names the keys in them that this version does not know: no field of `statement`, and without effect.
+    """
 
     statement: Any
     raw: bytes
+    ignored: tuple[KeyPath, ...] = ()
 
     @property
     def digest(self) -> bytes:
@@ -366,7 +339,7 @@ def encode_payload(statement: Statement) -> bytes:
     """Return the deterministic CBOR of a statement, type and version included. Raises Invalid, TooLarge."""
     content: dict[int, Any] = {
         FIELDS["type"].key: FIELDS["type"].form.pack(statement.type_name),
-        FIELDS["version"].key: VERSION,
+        FIELDS["version"].key: statement.version,
     }
     for spec in dataclasses.fields(statement):
         value = getattr(statement, spec.name)
@@ -405,10 +378,12 @@ def open_statement(raw: bytes) -> Signed:
     """Check form and signature of a statement and return it.
 
     The signature is checked with the key that the statement itself names (the issuing device's peer id, or the root
-    key inside a device-set): who that key belongs to is for trust to say. Raises TooLarge, Malformed, BadSignature.
+    key inside a device-set): who that key belongs to is for trust to say. Raises TooLarge, Malformed, BadSignature;
+    NotUnderstood, before the signature is looked at, for what only another version can read; and for a device-set
+    NotAMember.
     """
     envelope = cose.parse(raw)
-    statement = _decode_payload(envelope.payload)
+    statement, ignored = _decode_payload(envelope.payload)
     if envelope.typ != media_type(statement.type_name):
         raise Malformed("the header names another type than the statement")
     if isinstance(statement, DeviceSet):
@@ -421,10 +396,35 @@ def open_statement(raw: bytes) -> Signed:
     if envelope.kid != kid:
         raise BadSignature("the statement was signed by another key than its issuer's")
     cose.verify(envelope, key)
-    return Signed(statement, raw)
+    if isinstance(statement, DeviceSet):
+        _check_memberships(statement)
+    return Signed(statement, raw, ignored)
 
 
-T = TypeVar("T", bound=Statement)
+class NotAMember(Invalid):
+    """A device-set lists a device that has not signed that it is this user's, under this root key."""
+
+    default_code = 403
+    default_fix = "do not trust this device-set"
+
+
+def _check_memberships(device_set: DeviceSet) -> None:
+    """Each device must have signed that it belongs to this user and root: else anybody could list anybody's device, and
+    whoever pins both sets would take it from its owner."""
+    if len({entry.device for entry in device_set.devices}) != len(device_set.devices):
+        raise NotAMember("the device-set lists a device twice")
+    for entry in device_set.devices:
+        try:
+            membership, _ = open_as(Membership, entry.membership)
+        except NotUnderstood:
+            raise
+        except DispatchError as error:
+            raise NotAMember(f"the device-set lists a device without its membership: {error.message}") from error
+        signed = (membership.issuer_device, membership.issuer_user, membership.root, membership.sealing_key)
+        if signed != (entry.device, device_set.issuer_user, device_set.root, entry.sealing_key):
+            raise NotAMember("the device-set lists a device with a membership of another device, user or root")
+        if membership.standing != "member":
+            raise NotAMember("the device-set lists a device that has left")
 
 
 def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
@@ -435,39 +435,53 @@ def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
     return signed.statement, signed
 
 
-def _decode_payload(payload: bytes) -> Statement:
+def _decode_payload(payload: bytes) -> tuple[Statement, tuple[KeyPath, ...]]:
     content = codec.decode(payload)
     if not isinstance(content, dict):
         raise Malformed("the payload of a statement must be a map")
     unclaimed: dict[Any, Any] = dict(content)
-    if FIELDS["type"].key not in unclaimed:
-        raise Malformed("type is missing")
-    type_name = unclaimed.pop(FIELDS["type"].key)
-    kind = TYPES.get(type_name) if isinstance(type_name, str) else None
-    if kind is None:
-        raise Malformed("a statement of an unknown type", fix=_UPDATE)
-    if FIELDS["version"].key not in unclaimed:
-        raise Malformed("version is missing")
-    version = unclaimed.pop(FIELDS["version"].key)
-    if version != VERSION or isinstance(version, bool):
-        raise Malformed(f"only version {VERSION} of a statement is understood", fix=_UPDATE)
+    kind = _kind_of(unclaimed)
     values: dict[str, Any] = {}
+    ignored: list[tuple[KeyPath, Any]] = []
     for spec in dataclasses.fields(kind):
         field = FIELDS[spec.name]
         if field.key in unclaimed:
-            values[spec.name] = _unpack(spec.name, field, unclaimed.pop(field.key))
+            given = unclaimed.pop(field.key)
+            values[spec.name] = _unpack(spec.name, field, given)
             if _is_default(spec, values[spec.name]):
                 raise Malformed(f"{spec.name} must be left out when it is empty")
+            ignored += [((field.key, *path), value) for path, value in field.form.ignored(given)]
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise Malformed(f"{spec.name} is missing")
-    if unclaimed:
-        raise Malformed(f"a {kind.type_name} has no field of key {min(unclaimed)!r:.40}")
-    return kind(**values)
+    for key, value in unclaimed.items():
+        if not growth.is_ignorable(key):
+            raise NotUnderstood(f"a {kind.type_name} has no field of key {key!r:.40} that this version knows")
+        ignored.append(((key,), value))
+    return kind(**values), growth.check_ignored(ignored)
+
+
+def _kind_of(unclaimed: dict[Any, Any]) -> type[Statement]:
+    """Take type and version out of a payload's map; return the class. Raises Malformed, NotUnderstood."""
+    said = []
+    for name in ("type", "version"):
+        field = FIELDS[name]
+        if field.key not in unclaimed:
+            raise Malformed(f"{name} is missing")
+        said.append(_unpack(name, field, unclaimed.pop(field.key)))
+    type_name, version = said
+    versions = VERSIONS.get(type_name)
+    if versions is None:
+        raise NotUnderstood(f"this version knows no statement of type {type_name!r}")
+    if version not in versions:
+        raise NotUnderstood(f"this version reads a {type_name} up to version {max(versions)}, not {version}")
+    return versions[version]
 
 
 def _unpack(name: str, field: Field, value: object) -> Any:
     try:
         return field.form.unpack(value)
+    except NotUnderstood as error:
+        raise NotUnderstood(f"{name}: {error.message}") from error
     except Invalid as error:
         raise Malformed(f"{name}: {error.message}") from error
 
