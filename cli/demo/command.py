@@ -82,15 +82,15 @@ class _Story:
         self._prove_sandbox(bob)
 
         self._tell("Alice invites Bob; Bob decides what her agent may do here")
-        link = alice.client.invite(material.BOB)["link"]
-        self._say("$ dispatch invite bob@demo.example        → a link, shared by Alice herself")
+        address = alice.client.invite(material.BOB)["link"]
+        self._say("$ dispatch invite bob@demo.example        → an address, shared by Alice herself")
         granted = bob.client.accept_invitation(
-            link, {"tools": GRANTED, "paths": [str(theatre.project)], "approval": "manual"}
+            address, {"tools": GRANTED, "paths": [str(theatre.project)], "approval": "manual"}
         )
-        self._say(f"$ dispatch accept-invitation LINK --tools {GRANTED} --paths …/till --approval manual")
+        self._say(f"$ dispatch accept-invitation - --tools {GRANTED} --paths …/till --approval manual")
         self._until("the trust edge", lambda: _active(alice, granted["trust_link_id"]))
         self._until("the confirmation", lambda: _active(bob, granted["trust_link_id"]))
-        self._say("the edge is confirmed: both keys pinned by the link, the scope kept by Bob alone")
+        self._say("the edge is confirmed: both keys pinned by the address, the scope kept by Bob alone")
 
         self._tell("Alice sends a task with a file")
         sent = alice.client.send(material.BOB, material.TASK, files=[str(attachment)], deliverable=material.DELIVERABLE)
