@@ -176,8 +176,9 @@ def get_received(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
 
 
 def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason: str = "") -> Signed:
-    """Queue the signed word that a dispatch is now `decision`, for its sender."""
+    """Queue the decision on a dispatch for its sender, signed with what of the dispatch this version ignores."""
     current = get_received(tx.db, row.dispatch_id)
+    dispatch, opened = open_as(Dispatch, row.raw)
     signed = tx.context.sign_for(
         Decision,
         row.peer,
@@ -186,8 +187,10 @@ def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason
         dispatch_digest=row.digest,
         attempt=current.attempt,
         decision=decision,
+        read_version=dispatch.version,
         expires=current.expires if decision == "pending" else 0,
         reason=reason[:2_000],
+        unread=opened.ignored,
     )
     _queue(tx, row, "decision", signed, tx.now)
     return signed

@@ -96,7 +96,7 @@ def _pinned(server: rows.EdgeMcpServer) -> Document:
 
 
 def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str]) -> Document:
-    """Return {sent: […], received: […]}, newest first. `link` builds the text to share of a sent one."""
+    """Return {sent: […], received: […]}, newest first. `link` builds the address to share of a sent one."""
     document: Document = {"sent": [], "received": []}
     for row in invitations.every(db):
         status = "expired" if row.status == "open" and row.expires <= now else row.status
