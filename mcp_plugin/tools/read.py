@@ -97,6 +97,7 @@ def whole(row: Document) -> Document:
     document: Document = {name: row[name] for name in _BRIEF if name in row}
     document |= untrusted(row, "task", "project", "links", "deliverable", "background", "metadata", "message", "fix")
     document["files"] = row["files"]
+    document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
     if row.get("parent_id"):
         document["parent_id"] = row["parent_id"]
     if row["direction"] == "received":

@@ -11,7 +11,7 @@ from typing import get_args
 
 from peer.protocol import fields as f
 from peer.protocol.fields import Field
-from peer.protocol.growth import LAST_IGNORABLE, MAX_IGNORED
+from peer.protocol.growth import LAST_IGNORABLE, MAX_IGNORED, KeyPath
 from peer.protocol.outcomes import Decided, Ended
 
 MAX_DEVICES = 16
@@ -19,6 +19,8 @@ MAX_MEMBERSHIP = 2_048
 MAX_DEVICE_SET = 24_576
 """Bytes: 16 devices, names of four-byte characters, each with the membership of the longest address, are 15 kB."""
 MAX_FEATURES = 64
+MAX_PATH = 4
+"""Keys from a statement down to an ignored one: records hold no records so far."""
 MAX_FILES = 50
 MAX_EVENTS = 256
 MAX_EVENT_TEXT = 262_144
@@ -112,7 +114,7 @@ FIELDS: dict[str, Field] = {
     "code": Field(70, f.number(599)),
     # what a device understands, and what it did not
     "read_version": Field(71, f.number(255)),
-    "unread": Field(72, f.many(f.many(f.number(LAST_IGNORABLE), 2), MAX_IGNORED)),
+    "unread": Field(72, f.many(f.many(f.number(LAST_IGNORABLE), MAX_PATH), MAX_IGNORED)),
     "features": Field(73, f.many(f.text(64), MAX_FEATURES)),
     "versions": Field(74, f.words(64, f.text(32), f.number(255))),
     # writes at the broker
@@ -120,3 +122,14 @@ FIELDS: dict[str, Field] = {
     "action": Field(81, f.text(32)),
     "arguments": Field(82, f.blob(0, 262_144)),
 }
+
+FEATURES: dict[str, str] = {}
+"""Field of a dispatch → the feature by whose name a device says that it understands it. None so far: the fields of the
+first version have no feature, every device understands them. Whether a field may be left out for a device without its
+feature, its key says."""
+
+
+def named(path: KeyPath) -> str:
+    """Return the name of a field, `41.200` for one of a record, the number of a key that this version does not know."""
+    names = {field.key: name for name, field in FIELDS.items()}
+    return ".".join([names.get(path[0], str(path[0])), *map(str, path[1:])]) if path else ""

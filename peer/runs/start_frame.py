@@ -12,7 +12,6 @@ from peer.machine import mcp_servers
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.settings import Settings
 from peer.protocol.errors import Forbidden, Invalid
-from peer.protocol.statements import Dispatch
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
@@ -56,7 +55,7 @@ def start_frame(
     """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
     # A cancel may commit before the run is registered.
     running.current(db, row.dispatch_id, row.attempt)
-    dispatch: Dispatch = receiving.dispatch_of(row)
+    dispatch = receiving.accepted_dispatch(row)
     _, rules = running.scope_of(db, row.edge_id)
     model = settings.model
     return frames.Start(

@@ -123,8 +123,8 @@ def on_edge_change(tx: Transaction, signed: Signed) -> Answer:
     edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status not in ("active", "paused"):
         return Answer(200, f"the edge had ended: {edge.status}")
-    scopes.decode_summary(statement.scope)
-    edges.set_scope(tx.db, edge.edge_id, statement.scope, tx.now)
+    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
+    edges.set_scope(tx.db, edge.edge_id, scope, tx.now)
     edges.set_status(tx.db, edge.edge_id, statement.edge_status, tx.now)
     tx.note(PeopleChanged())
     return Answer(200)

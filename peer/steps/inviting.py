@@ -330,7 +330,7 @@ def _accepted(
     else:
         invitation_life.next_state(row.status, "accept")
     device_set, device_set_signed = vouched_devices(statement.device_set, statement)
-    scopes.decode_summary(statement.scope)
+    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
     verified = False
     if statement.proof:
         if not invitation_life.proven(
@@ -350,7 +350,7 @@ def _accepted(
             user_id=statement.issuer_user,
             device=statement.issuer_device,
             status="active",
-            scope=statement.scope,
+            scope=scope,
             invitation_id=row.token,
             acceptance=signed.raw,
             created=now,

@@ -231,6 +231,18 @@ def dispatch_of(row: rows.Dispatch) -> Dispatch:
     return open_as(Dispatch, row.raw)[0]
 
 
+def accepted_dispatch(row: rows.Dispatch) -> Dispatch:
+    """Return the signed dispatch of a row that was accepted. Raises Conflict where it reads otherwise than it did then.
+
+    A later version may understand more of it, and what nobody saw was not accepted.
+    """
+    dispatch, signed = open_as(Dispatch, row.raw)
+    decision, _ = open_as(Decision, row.decision)
+    if (decision.read_version, decision.unread) != (dispatch.version, signed.ignored):
+        raise Conflict("another version of dispatch accepted it, and read it otherwise", fix="accept it again")
+    return dispatch
+
+
 def _stop(
     tx: Transaction, row: rows.Dispatch, event: Literal["cancelled", "declined"], *, reason: str, code: int = 0
 ) -> None:

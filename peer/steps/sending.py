@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from typing import Any
 
-from peer.dispatches import lifecycle, payload, reports
+from peer.dispatches import fitting, lifecycle, payload, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.answers import Answer
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
@@ -46,8 +47,33 @@ def edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
     return edge
 
 
-def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
-    """Sign a dispatch, store it and queue it. Raises Forbidden, with nothing stored, where no edge permits it."""
+@dataclass(frozen=True)
+class Composed:
+    """A dispatch that was signed and queued. `left_out`: fields that the recipient's device does not understand."""
+
+    row: rows.Dispatch
+    left_out: tuple[str, ...]
+
+
+def content_of(draft: Draft) -> dict[str, Any]:
+    """Return the fields of a dispatch that a draft gives."""
+    return {
+        "task": draft.task,
+        "files": draft.files,
+        "project": draft.project,
+        "links": draft.links,
+        "deliverable": draft.deliverable,
+        "background": draft.background,
+        "metadata": draft.metadata,
+        "parent_id": draft.parent_id,
+    }
+
+
+def compose(tx: Transaction, draft: Draft) -> Composed:
+    """Fit a dispatch to its recipient's device, sign it, store it and queue it.
+
+    Raises Forbidden, with nothing stored, where no edge permits it; Conflict where the device is too old for it.
+    """
     now = tx.now
     edge = edge_to(tx.db, draft.recipient, now)
     if draft.device and draft.device != edge.device:
@@ -57,6 +83,9 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
         )
     if draft.parent_id and dispatches.get(tx.db, draft.parent_id) is None:
         raise NotFound(f"no dispatch {draft.parent_id} to refer to")
+    device = contacts.device(tx.db, edge.device)
+    theirs = fitting.Understood.of_hello(device.hello if device is not None else b"")
+    fitted = fitting.fit(Dispatch, content_of(draft), theirs, peer=edge.user_id)
     signed = tx.context.sign_for(
         Dispatch,
         edge.user_id,
@@ -64,14 +93,7 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
         created=now,
         expires=now + draft.lifetime_seconds * 1000,
         edge_id=edge.edge_id,
-        task=draft.task,
-        files=draft.files,
-        project=draft.project,
-        links=draft.links,
-        deliverable=draft.deliverable,
-        background=draft.background,
-        metadata=draft.metadata,
-        parent_id=draft.parent_id,
+        **fitted.content,
     )
     dispatch: Dispatch = signed.statement
     row = rows.Dispatch(
@@ -93,7 +115,7 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
     tx.post(signed, edge_id=edge.edge_id)
     tx.note(DispatchChanged(dispatch.id))
     tx.note(DeadlineSet(dispatch.expires))
-    return row
+    return Composed(row, fitted.left_out)
 
 
 def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
@@ -121,7 +143,8 @@ def on_acknowledged(tx: Transaction, item: rows.Outgoing, answer: Answer) -> Non
     if row is None or event is None:
         return
     if states.learn(tx, row, event) in ("rejected", "expired") and not answer.taken:
-        dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=answer.message, fix=answer.fix)
+        message, fix = refusals.reason(row.peer, answer.code, answer.message)
+        dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=message, fix=fix)
 
 
 def on_decision(tx: Transaction, signed: Signed) -> Answer:

@@ -17,7 +17,8 @@ from peer.dispatches.masking import Masker
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
-from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
+from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
+from peer.protocol.table import named
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edges as edge_life
@@ -110,6 +111,7 @@ def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invit
             entry |= {"to": row.peer, "emailed": bool(row.emailed), "link": link(row) if status == "open" else ""}
         else:
             entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
+            entry["unknown_fields"] = len(open_as(Invitation, row.raw)[1].ignored)
         document[row.direction].append(entry)
     return document
 
@@ -131,11 +133,14 @@ def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) 
 def dispatch_document(
     db: sqlite3.Connection, me: str, now: int, dispatch_id: str, *, with_trace: bool = True
 ) -> Document:
-    """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound."""
+    """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound.
+
+    `unknown_fields` counts what it carries that this version ignores, `unseen_fields` names what its recipient's did.
+    """
     row = dispatches.get(db, dispatch_id)
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
-    dispatch, _ = open_as(Dispatch, row.raw)
+    dispatch, signed = open_as(Dispatch, row.raw)
     document = dispatch_row(row, me, now) | {
         "edge_id": row.edge_id,
         "project": dispatch.project,
@@ -144,6 +149,8 @@ def dispatch_document(
         "background": dispatch.background,
         "metadata": dispatch.metadata,
         "parent_id": dispatch.parent_id or None,
+        "unknown_fields": len(signed.ignored),
+        "unseen_fields": _unseen(row),
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
         "events": event_rows(db, dispatch_id) if with_trace else [],
         "approvals": [
@@ -157,6 +164,11 @@ def dispatch_document(
     if row.direction == "received":
         document["cwd"] = row.cwd or None
     return document
+
+
+def _unseen(row: rows.Dispatch) -> list[str]:
+    """Name the fields that the recipient's device did not understand when it was decided on: nobody saw them."""
+    return [named(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
 
 
 def event_rows(db: sqlite3.Connection, dispatch_id: str, *, after: int = 0) -> list[Document]:

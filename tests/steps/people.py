@@ -166,7 +166,7 @@ def send(sender: Person, recipient: Person, task: str = "say hello", **draft: An
     wanted = sending.Draft(
         recipient=recipient.user, task=task, lifetime_seconds=draft.pop("lifetime_seconds", 3600), **draft
     )
-    return sender.step(lambda tx: sending.compose(tx, wanted)).dispatch_id
+    return sender.step(lambda tx: sending.compose(tx, wanted)).row.dispatch_id
 
 
 def accept(recipient: Person, dispatch_id: str, cwd: str = "") -> rows.Dispatch:

@@ -81,7 +81,10 @@ function result(item) {
 }
 
 function asked(item) {
+  const count = item.unknown_fields ?? 0;
   const more = [
+    count ? h("p.care", {}, `${count} field${count === 1 ? "" : "s"} this version does not know: update dispatch to see what ${count === 1 ? "it says" : "they say"}.`) : null,
+    item.unseen_fields?.length ? h("p.care", {}, "Not seen by its recipient, whose version did not know them: ", line(item.unseen_fields.join(", "))) : null,
     item.deliverable ? [h("h3", {}, "What is wanted back"), long(item.deliverable, 2000, PROSE)] : null,
     item.background ? [h("h3", {}, "Background"), long(item.background, 4000, PROSE)] : null,
     item.links?.length ? [h("h3", {}, "Links, as text"), h("ul.links", {}, item.links.map((each) => h("li", {}, line(each))))] : null,
