@@ -185,7 +185,7 @@ def test_nobody_lists_a_device_that_did_not_sign_for_it() -> None:
         (BOB.entry(), "of another device, user or root"),
         (BOB.entry(ALICE.user, BOB.root), "of another device, user or root"),
         (BOB.entry(BOB.user, ALICE.root), "of another device, user or root"),
-        (dataclasses.replace(BOB.entry(), membership=MALLORY.membership(ALICE.user, ALICE.root)), "of another device"),
+        (dataclasses.replace(MALLORY.entry(ALICE.user, ALICE.root), device=BOB.device), "of another device"),
         (dataclasses.replace(BOB.entry(ALICE.user, ALICE.root), sealing_key=bytes(32)), "of another device"),
         (dataclasses.replace(BOB.entry(), membership=b"x"), "without its membership"),
         (dataclasses.replace(BOB.entry(), membership=forged_membership()), "without its membership"),

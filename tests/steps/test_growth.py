@@ -247,6 +247,7 @@ def test_nobody_says_hello_for_another(tmp_path: Path) -> None:
             (mallory.device, stripped),  # somebody else's, over her own connection
             (bob.device, hello_of(mallory, counter=9)),
             (mallory.device, hello_of(mallory, counter=9, issuer_user=bob.user)),
+            (bob.device, hello_of(mallory, counter=9, issuer_user=bob.user)),
             (bob.device, stripped[:-1] + bytes((stripped[-1] ^ 1,))),
             (bob.device, hello_of(bob, features=tuple(f"{n:064}" for n in range(64)))),
             (bob.device, b""),

@@ -19,7 +19,7 @@ from peer.protocol.statements import (
     open_statement,
     sign_by_device,
 )
-from peer.steps import inviting, memberships
+from peer.steps import granting, inviting, memberships
 from peer.steps.effects import Effects, PeopleChanged
 from peer.store import contacts, edges
 from tests.protocol.examples import listed
@@ -160,6 +160,8 @@ def test_a_device_that_changed_hands_is_its_new_owners_for_good(
 def test_a_device_that_left_is_nobodys_and_stays_so(four: tuple[Clock, Person, Person, Person, Person]) -> None:
     """Seen to fail without the row that remembers the leave."""
     _, alice, bob, _, _ = four
+    connect(bob, alice)
+    alice.step(lambda tx: granting.set_paused(tx, bob.user, paused=True))
     sent = send(alice, bob)
     edge_id = edges.current(alice.db, bob.user, "outgoing").edge_id  # type: ignore[union-attr]
     left = says(bob, counter=LATER, standing="left")
@@ -204,8 +206,6 @@ def test_the_trustor_of_a_person_without_a_device_can_still_change_the_edge(
     four: tuple[Clock, Person, Person, Person, Person],
 ) -> None:
     """Seen to fail with the first of no devices asked for."""
-    from peer.steps import granting
-
     _, alice, bob, _, _ = four
     assert bob.receive(alice, says(alice, counter=LATER, standing="left")).code == 200
     bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
