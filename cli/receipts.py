@@ -12,9 +12,9 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
+from cli.display import unknown_fields
 from cli.ids import resolve, short
 from cli.output import local_time, string
-from cli.showing import unknown_fields
 from peer.client.blocking import Document
 from peer.protocol.errors import Conflict, NotFound, Unavailable
 

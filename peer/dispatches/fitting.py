@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from peer.protocol.errors import Conflict
 from peer.protocol.growth import is_ignorable
@@ -38,18 +37,18 @@ class Understood:
 class Fitted:
     """The fields to sign, and the names of those that were left out."""
 
-    content: dict[str, Any]
+    content: dict[str, object]
     left_out: tuple[str, ...]
 
 
-def fit(kind: type[Statement], content: Mapping[str, Any], theirs: Understood, *, peer: str) -> Fitted:
+def fit(kind: type[Statement], content: Mapping[str, object], theirs: Understood, *, peer: str) -> Fitted:
     """Fit the fields of a statement to what `peer`'s device understands.
 
     Raises Conflict where it does not read this version of the type, or does not understand a field that matters.
     """
     if kind.version > theirs.versions.get(kind.type_name, 1):
         raise _too_old(peer, f"a {kind.type_name} of version {kind.version}", "")
-    kept: dict[str, Any] = {}
+    kept: dict[str, object] = {}
     left_out: list[str] = []
     for name, value in content.items():
         if not value or FEATURES.get(name) in (None, *theirs.features):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peer.protocol import names
-from peer.protocol.codec import Malformed
+from peer.protocol.codec import Malformed, Value
 from peer.protocol.growth import KeyPath, NotUnderstood, is_ignorable
 
 IGNORABLE = "* ignorable => any"
@@ -29,7 +29,7 @@ class Form:
     cddl: str
     pack: Callable[[Any], Any]
     unpack: Callable[[Any], Any]
-    ignored: Callable[[Any], Iterable[tuple[KeyPath, Any]]] = lambda _value: ()
+    ignored: Callable[[Any], Iterable[tuple[KeyPath, Value]]] = lambda _value: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def many(form: Form, most: int) -> Form:
             raise Malformed(f"must be a list of at most {most} values")
         return tuple(form.unpack(item) for item in value)
 
-    def ignored(value: list[Any]) -> Iterator[tuple[KeyPath, Any]]:
+    def ignored(value: list[object]) -> Iterator[tuple[KeyPath, Value]]:
         return (found for item in value for found in form.ignored(item))
 
     return Form(f"[0*{most} {form.cddl}]", pack, unpack, ignored)
@@ -163,7 +163,7 @@ def record(kind: type, table: Mapping[str, Field]) -> Form:
                 raise NotUnderstood(f"a {kind.__name__} has no field of key {key!r:.40} that this version knows")
         return kind(**{name: field.form.unpack(value[field.key]) for name, field in table.items()})
 
-    def ignored(value: dict[int, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    def ignored(value: dict[int, Value]) -> Iterator[tuple[KeyPath, Value]]:
         return (((key,), value[key]) for key in value.keys() - known)
 
     inside = ", ".join(f"{field.key}: {field.form.cddl}" for field in table.values())

@@ -1,9 +1,8 @@
 """The types of statement, their fields, and how a signed one is made and opened. Pure.
 
-Every statement is a frozen dataclass. Its class names the fields it has, of the table in table.py, and a field with a
-default is left out of the map when it holds that default. Opening is strict: unknown critical or missing keys, wrong
-forms and a payload that is not in its one encoding are refused. Unknown ignorable keys (growth.py) stay in the bytes,
-and are named in `Signed.ignored`.
+Every statement is a frozen dataclass. Its class names the fields it has, of the table in table.py; how they become a
+map and back is payloads.py. Keys that this version does not know and may ignore (growth.py) stay in the bytes, and are
+named in `Signed.ignored`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from peer.protocol import codec, cose, growth, names
+from peer.protocol import cose, names, payloads
 from peer.protocol.codec import Malformed
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import DispatchError, Invalid
-from peer.protocol.fields import Field
 from peer.protocol.growth import KeyPath, NotUnderstood
 from peer.protocol.outcomes import Decided, Ended
 from peer.protocol.table import FIELDS as FIELDS
@@ -337,20 +335,7 @@ def root_kid(root: bytes) -> bytes:
 
 def encode_payload(statement: Statement) -> bytes:
     """Return the deterministic CBOR of a statement, type and version included. Raises Invalid, TooLarge."""
-    content: dict[int, Any] = {
-        FIELDS["type"].key: FIELDS["type"].form.pack(statement.type_name),
-        FIELDS["version"].key: statement.version,
-    }
-    for spec in dataclasses.fields(statement):
-        value = getattr(statement, spec.name)
-        if not _is_default(spec, value):
-            field = FIELDS[spec.name]
-            try:
-                content[field.key] = field.form.pack(value)
-            except Invalid as error:
-                # Ours to mend, not the other side's: the fix that Malformed offers would mislead.
-                raise Invalid(f"{spec.name}: {error.message}") from error
-    return codec.encode(content)
+    return payloads.encode(statement, {"type": statement.type_name, "version": statement.version})
 
 
 def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
@@ -383,7 +368,7 @@ def open_statement(raw: bytes) -> Signed:
     NotAMember.
     """
     envelope = cose.parse(raw)
-    statement, ignored = _decode_payload(envelope.payload)
+    statement, ignored = payloads.decode(envelope.payload, VERSIONS)
     if envelope.typ != media_type(statement.type_name):
         raise Malformed("the header names another type than the statement")
     if isinstance(statement, DeviceSet):
@@ -433,62 +418,3 @@ def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
     if not isinstance(signed.statement, kind):
         raise Malformed(f"a statement of type {kind.type_name} belongs here")
     return signed.statement, signed
-
-
-def _decode_payload(payload: bytes) -> tuple[Statement, tuple[KeyPath, ...]]:
-    content = codec.decode(payload)
-    if not isinstance(content, dict):
-        raise Malformed("the payload of a statement must be a map")
-    unclaimed: dict[Any, Any] = dict(content)
-    kind = _kind_of(unclaimed)
-    values: dict[str, Any] = {}
-    ignored: list[tuple[KeyPath, Any]] = []
-    for spec in dataclasses.fields(kind):
-        field = FIELDS[spec.name]
-        if field.key in unclaimed:
-            given = unclaimed.pop(field.key)
-            values[spec.name] = _unpack(spec.name, field, given)
-            if _is_default(spec, values[spec.name]):
-                raise Malformed(f"{spec.name} must be left out when it is empty")
-            ignored += [((field.key, *path), value) for path, value in field.form.ignored(given)]
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise Malformed(f"{spec.name} is missing")
-    for key, value in unclaimed.items():
-        if not growth.is_ignorable(key):
-            raise NotUnderstood(f"a {kind.type_name} has no field of key {key!r:.40} that this version knows")
-        ignored.append(((key,), value))
-    return kind(**values), growth.check_ignored(ignored)
-
-
-def _kind_of(unclaimed: dict[Any, Any]) -> type[Statement]:
-    """Take type and version out of a payload's map; return the class. Raises Malformed, NotUnderstood."""
-    said = []
-    for name in ("type", "version"):
-        field = FIELDS[name]
-        if field.key not in unclaimed:
-            raise Malformed(f"{name} is missing")
-        said.append(_unpack(name, field, unclaimed.pop(field.key)))
-    type_name, version = said
-    versions = VERSIONS.get(type_name)
-    if versions is None:
-        raise NotUnderstood(f"this version knows no statement of type {type_name!r}")
-    if version not in versions:
-        raise NotUnderstood(f"this version reads a {type_name} up to version {max(versions)}, not {version}")
-    return versions[version]
-
-
-def _unpack(name: str, field: Field, value: object) -> Any:
-    try:
-        return field.form.unpack(value)
-    except NotUnderstood as error:
-        raise NotUnderstood(f"{name}: {error.message}") from error
-    except Invalid as error:
-        raise Malformed(f"{name}: {error.message}") from error
-
-
-def _is_default(spec: dataclasses.Field[Any], value: Any) -> bool:
-    if spec.default is not dataclasses.MISSING:
-        return bool(value == spec.default)
-    if spec.default_factory is not dataclasses.MISSING:
-        return bool(value == spec.default_factory())
-    return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
-from typing import Any
 
 from peer.dispatches import fitting, lifecycle, payload, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
@@ -55,7 +54,7 @@ class Composed:
     left_out: tuple[str, ...]
 
 
-def content_of(draft: Draft) -> dict[str, Any]:
+def content_of(draft: Draft) -> dict[str, object]:
     """Return the fields of a dispatch that a draft gives."""
     return {
         "task": draft.task,
