@@ -19,6 +19,8 @@ LEFT_BEHIND = "the run made it, and programs where it ran may obey it unasked: l
 
 def show_dispatch(out: Output, document: Document) -> None:
     """Show everything of one dispatch."""
+    from peer.protocol.content import TEXTS  # msgspec: 17 ms that showing anything else does not need
+
     inbound = document.get("direction") in ("inbox", "received", "incoming")
     out.pairs(
         _said(
@@ -29,11 +31,11 @@ def show_dispatch(out: Output, document: Document) -> None:
                 "created": local_time(document.get("created")),
                 "expires": local_time(document.get("expires_at")),
                 "updated": local_time(document.get("updated")),
-                "project": document.get("project"),
+                **{text.name: document.get(text.name) for text in TEXTS if not text.long},
                 "links": "\n".join(map(str, document.get("links") or [])),
                 "files": "\n".join(map(_file, document.get("files") or [])),
-                "metadata": "\n".join(f"{k}={v}" for k, v in (document.get("metadata") or {}).items()),
-                "answers": short(document["parent_id"]) if document.get("parent_id") else None,
+                "meta": "\n".join(f"{k}={v}" for k, v in (document.get("meta") or {}).items()),
+                "parent": short(document["parent"]) if document.get("parent") else None,
             }
         )
     )
@@ -41,10 +43,10 @@ def show_dispatch(out: Output, document: Document) -> None:
         out.line(unknown_fields(document["unknown_fields"]), style="yellow")
     if document.get("unseen_fields"):
         out.line(f"not seen by its recipient: {string(document['unseen_fields'])}", style="yellow")
-    for title, key in (("task", "task"), ("deliverable", "deliverable"), ("background", "background")):
-        if document.get(key):
-            out.line(f"{title}:", style="bold")
-            out.block(str(document[key]))
+    for name in ("task", *(text.name for text in TEXTS if text.long)):
+        if document.get(name):
+            out.line(f"{name}:", style="bold")
+            out.block(str(document[name]))
     _show_suggestion(out, document.get("suggestion"))
     events = document.get("events") or []
     attempt = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -12,7 +14,22 @@ from cli.completion import recipients
 from cli.ids import resolve, short
 from cli.output import local_time, string
 from peer.client.blocking import Document
+from peer.protocol.content import DEFAULT_EXPIRES, MAX_EXPIRES, MIN_EXPIRES, TEXTS
 from peer.protocol.errors import Invalid
+
+FROM_FILE = ("background",)
+"""Texts that may be given as @FILE."""
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _text_options(command: F) -> F:
+    """Give the command an option for each optional text of a dispatch."""
+    for text in reversed(TEXTS):
+        words = text.description[:1].upper() + text.description[1:]
+        metavar, more = ("TEXT|@FILE", "; @FILE reads a file") if text.name in FROM_FILE else ("TEXT", "")
+        command = click.option(f"--{text.name}", default="", metavar=metavar, help=f"{words}{more}.")(command)
+    return command
 
 
 @click.command(
@@ -25,11 +42,11 @@ from peer.protocol.errors import Invalid
 @click.argument("task")
 @click.option(
     "--expires",
-    type=click.IntRange(60, 86400),
-    default=3600,
+    type=click.IntRange(MIN_EXPIRES, MAX_EXPIRES),
+    default=DEFAULT_EXPIRES,
     show_default=True,
     metavar="SECONDS",
-    help="How long it may wait to be accepted: 60 to 86400.",
+    help=f"How long it may wait to be accepted: {MIN_EXPIRES} to {MAX_EXPIRES}.",
 )
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="A pair for the recipient to see; may be repeated.")
 @click.option(
@@ -40,50 +57,45 @@ from peer.protocol.errors import Invalid
     type=click.Path(path_type=Path),
     help="A file to send along; may be repeated.",
 )
-@click.option("--project", metavar="NAME", help="What the project is called; the recipient's side finds the folder.")
 @click.option("--link", "links", multiple=True, metavar="URL", help="Something to read; may be repeated.")
-@click.option("--deliverable", metavar="TEXT", help="What done looks like.")
-@click.option("--background", metavar="TEXT|@FILE", help="What a stranger must know to begin; @FILE reads a file.")
-@click.option("--device", metavar="PEER_ID", help="Which of the recipient's devices.")
-@click.option("--parent", metavar="ID", help="The dispatch that this one follows.")
+@_text_options
+@click.option("--device", default="", metavar="PEER_ID", help="Which of the recipient's devices.")
+@click.option("--parent", default="", metavar="ID", help="The dispatch that this one follows.")
 @click.option("--wait", is_flag=True, help="Wait for the end and print the result; exit 0 only when completed.")
 @pass_app
 def send(
     app: App,
+    /,
     recipient: str,
     task: str,
     expires: int,
     meta: tuple[str, ...],
     files: tuple[Path, ...],
-    project: str | None,
     links: tuple[str, ...],
-    deliverable: str | None,
-    background: str | None,
-    device: str | None,
-    parent: str | None,
+    device: str,
+    parent: str,
     wait: bool,
+    **texts: str,
 ) -> int:
     """Send TASK, verbatim, to RECIPIENT: a contact's e-mail address or alias. `-` reads the task from standard input.
 
     Returns at once; the task waits here until the recipient's machine is up, and there until they accept it.
     """
     words = from_stdin(task)
-    known = background_text(background)
-    pairs = metadata(meta)
-    paths = [str(_readable(path)) for path in files]
+    texts |= {name: text_of_file(name, texts[name]) for name in FROM_FILE}
+    pairs = pairs_of(meta)
+    paths = tuple(str(_readable(path)) for path in files)
     document = app.ask(
         lambda client: client.send(
             recipient,
             words,
-            expires_in_seconds=expires,
+            expires=expires,
             meta=pairs,
             files=paths,
-            project=project,
             links=links,
-            deliverable=deliverable,
-            background=known,
             device=device,
-            parent_id=resolve(client, parent) if parent else None,
+            parent=resolve(client, parent) if parent else "",
+            **texts,
         ),
         signed_in=True,
     )
@@ -114,7 +126,7 @@ def wait_for_end(app: App, document: Document) -> int:
     return 0 if final.get("status") == "completed" else 1
 
 
-def metadata(given: tuple[str, ...]) -> dict[str, str]:
+def pairs_of(given: tuple[str, ...]) -> dict[str, str]:
     """Return KEY=VALUE arguments as pairs. Raises UsageError."""
     pairs: dict[str, str] = {}
     for item in given:
@@ -127,15 +139,15 @@ def metadata(given: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def background_text(given: str | None) -> str | None:
-    """Return the background, from the file when it is `@FILE`. Raises Invalid."""
-    if given is None or not given.startswith("@"):
+def text_of_file(name: str, given: str) -> str:
+    """Return an option's text, from the file when it is `@FILE`. Raises Invalid."""
+    if not given.startswith("@"):
         return given
     path = Path(given[1:])
     try:
         return path.read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise Invalid(f"can't read the background from {path}: {error}", fix="give a text file in UTF-8") from error
+        raise Invalid(f"can't read the {name} from {path}: {error}", fix="give a text file in UTF-8") from error
 
 
 def _readable(path: Path) -> Path:

@@ -20,7 +20,11 @@ JsonSchema = dict[str, Any]  # nested as deep as the schema is; only the members
 
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The arguments of one tool. A field that is None was not given."""
+    """The arguments of one tool. A field that is None or empty was not given."""
+
+    @classmethod
+    def refuse(cls, given: Mapping[str, object]) -> None:
+        """Raise what is wrong with values that are not of this form, where a tool can say more than the types do."""
 
 
 def schema(kind: type[Arguments]) -> JsonSchema:
@@ -32,7 +36,7 @@ def schema(kind: type[Arguments]) -> JsonSchema:
     if definitions:
         described["$defs"] = definitions
     for about in described["properties"].values():
-        if about.get("default", ...) is None:
+        if about.get("default", ...) in (None, "", (), [], {}):
             del about["default"]
             _without_null(about)
     return described
@@ -49,7 +53,10 @@ def _without_null(about: JsonSchema) -> None:
 
 
 def read(kind: type[A], given: Mapping[str, object] | None, tool: str) -> A:
-    """Return a tool's arguments, checked. Raises Invalid, which names the wrong one and what is allowed."""
+    """Return a tool's arguments, checked.
+
+    Raises Invalid, which names the wrong one and what is allowed, and TooLarge for what a dispatch may not hold.
+    """
     values = given or {}
     names = kind.__struct_fields__
     for name in values:
@@ -59,12 +66,13 @@ def read(kind: type[A], given: Mapping[str, object] | None, tool: str) -> A:
             raise Invalid(
                 f"{tool} has no argument `{line(name, limit=60)}`{meant}", fix=f"its arguments are {', '.join(names)}"
             )
-    missing = [name for name in kind.__struct_fields__[: _required(kind)] if name not in values]
+    missing = [spec.name for spec in msgspec.structs.fields(kind) if spec.required and spec.name not in values]
     if missing:
         raise Invalid(f"{tool} needs {' and '.join(f'`{name}`' for name in missing)}", fix=_allowed(kind, missing[0]))
     try:
         return msgspec.convert({name: value for name, value in values.items() if value is not None}, kind)
     except msgspec.ValidationError as error:
+        kind.refuse(values)
         text, _, at = str(error).partition(" - at `$.")
         name = at.rstrip("`").split(".")[0].split("[")[0]
         if name not in names:
@@ -85,10 +93,6 @@ def refuse_others(arguments: Arguments, action: str, *allowed: str) -> None:
         if getattr(arguments, name) is not None and name not in allowed:
             also = ", ".join(allowed)
             raise Invalid(f"`{name}` has no meaning with {action}", fix=f"{action} takes {also or 'no more arguments'}")
-
-
-def _required(kind: type[Arguments]) -> int:
-    return len(kind.__struct_fields__) - len(kind.__struct_defaults__)
 
 
 def _allowed(kind: type[Arguments], name: str) -> str:

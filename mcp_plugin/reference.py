@@ -58,7 +58,7 @@ def _tool(entry: Entry[Arguments]) -> str:
         required = described.get("required", [])
         lines.append("| argument | is | |\n|---|---|---|")
         lines += [
-            f"| `{name}`{'' if name in required else '?'} | {_kind(about)} | {_cell(about.get('description', ''))} |"
+            f"| `{name}`{'' if name in required else '?'} | {_kind(about)} | {_cell(about)} |"
             for name, about in described["properties"].items()
         ]
     else:
@@ -66,8 +66,12 @@ def _tool(entry: Entry[Arguments]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "&#124;")
+_LIMITS = {"maxLength": "characters", "maxItems": "of them", "maxProperties": "pairs"}
+
+
+def _cell(about: JsonSchema) -> str:
+    limits = [f"at most {about[name]:,} {unit}" for name, unit in _LIMITS.items() if name in about]
+    return "; ".join([about.get("description", ""), *limits]).replace("|", "&#124;")
 
 
 def _kind(about: JsonSchema) -> str:

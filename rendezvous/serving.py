@@ -42,7 +42,7 @@ async def serve(
     *,
     started: trio.Event,
     stop: trio.Event,
-    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
+    limits: ConnectionLimits = ConnectionLimits(),
 ) -> None:
     """Answer requests on `listeners` until `stop`, then let the running ones end. Sets `started` when it accepts."""
     if broker.settings.behind_proxy:

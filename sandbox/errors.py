@@ -1,6 +1,4 @@
-"""The sandbox's one error. What people read of it comes from here; where it is shown is the node's
-business.
-"""
+"""The sandbox's errors, worded for people. Showing them is the node's."""
 
 from __future__ import annotations
 
@@ -8,9 +6,9 @@ from __future__ import annotations
 class SandboxError(Exception):
     """A run could not be confined, or a confined run asked for something that it may not have.
 
-    ``message`` says in one sentence what happened, ``fix`` what the owner of this machine can do about it
-    (may be empty), ``code`` follows HTTP: 401 no model credentials, 403 not allowed, 413 too large, 422 bad
-    request, 429 budget spent, 503 confinement cannot be built here.
+    `message`: what happened, in one sentence. `fix`: what the owner of this machine can do about it (may be empty).
+    `code` follows HTTP: 401 no model credentials, 403 not allowed, 413 too large, 422 bad request, 429 budget spent,
+    503 confinement cannot be built here.
     """
 
     def __init__(self, message: str, *, fix: str = "", code: int = 503) -> None:
@@ -20,7 +18,7 @@ class SandboxError(Exception):
         self.code = code
 
     def to_json(self) -> dict[str, object]:
-        """The shape every error of the project has: ``{"code", "message", "fix"}``."""
+        """The form that every error of the project has: {"code", "message", "fix"}."""
         return {"code": self.code, "message": self.message, "fix": self.fix}
 
     def __str__(self) -> str:
@@ -28,14 +26,14 @@ class SandboxError(Exception):
 
 
 class FrameError(SandboxError):
-    """The other side of a pipe said something that is not a frame: 422, or 413 when it is too long."""
+    """The other side of a pipe sent something that is not a frame: 422, or 413 when it is too long."""
 
     def __init__(self, message: str, *, fix: str = "", code: int = 422) -> None:
         super().__init__(message, fix=fix, code=code)
 
 
 def root_of(raised: BaseException) -> BaseException:
-    """Return the first exception in a group, however deep trio's nurseries put it; itself where it is none."""
+    """The first exception in a group, however deep trio's nurseries put it; itself where it is no group."""
     while isinstance(raised, BaseExceptionGroup):
         raised = raised.exceptions[0]
     return raised

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
+
 from peer.programs import daemon
 from peer.protocol import fields as f
 from peer.protocol import statements as s
@@ -58,20 +60,19 @@ def upgrade(setitem: Callable[[Any, Any, Any], None], setattribute: Callable[[An
         setitem(s.VERSIONS, kind.type_name, {1: kind})
         setitem(s.TYPES, kind.type_name, kind)
     setattribute(sending, "Dispatch", NewerDispatch)
-    content_of = sending.content_of
+    content_of, compose = sending.content_of, sending.compose
 
     def newer_content(draft: sending.Draft) -> dict[str, Any]:
-        given = {name.removeprefix("newer."): value for name, value in draft.metadata.items() if "newer." in name}
-        plain = {name: value for name, value in draft.metadata.items() if "newer." not in name}
-        return content_of(dataclasses.replace(draft, metadata=plain)) | given
-
-    compose = sending.compose
+        given = content_of(draft)
+        meta = given.pop("meta")
+        given["meta"] = {name: value for name, value in meta.items() if "newer." not in name}
+        return given | {name.removeprefix("newer."): value for name, value in meta.items() if "newer." in name}
 
     def newer_compose(tx: Transaction, draft: sending.Draft) -> sending.Composed:
-        if "newer.ping" in draft.metadata:
+        if "newer.ping" in draft.content.meta:
             edge = sending.edge_to(tx.db, draft.recipient, tx.now)
             tx.post(tx.context.sign_for(Ping, edge.user_id, edge.device), edge_id=edge.edge_id)
-            draft = dataclasses.replace(draft, metadata={})
+            draft = dataclasses.replace(draft, content=msgspec.structs.replace(draft.content, meta={}))
         return compose(tx, draft)
 
     setattribute(sending, "content_of", newer_content)

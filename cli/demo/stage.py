@@ -76,7 +76,7 @@ class Stage:
         """Start the scripted model; return its address."""
         script = self.folder / "model.json"
         script.write_text(material.script(), "utf-8")
-        process = self._start(["-m", "sandbox.testing.scripted_model", "--script", str(script)])
+        process = self._start(["-m", "sandbox.model_api.anthropic.scripted_model", "--script", str(script)])
         return self._heard(process, r"(http://127\.0\.0\.1:\d+)")
 
     def sign_in(self, name: str, email: str) -> None:

@@ -12,6 +12,7 @@ from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
 from mcp_plugin.watching import final
 from peer.client.blocking import Document
+from peer.protocol.content import FIELDS
 
 LISTED = 20
 LISTED_TASK = 1_000
@@ -92,14 +93,18 @@ def listed(rows: list[Document]) -> Document:
 _BRIEF = ("dispatch_id", "status", "direction", "sender_id", "recipient_id", "created", "expires_at", "attempt", "code")
 
 
+_WRITTEN = tuple(name for name in FIELDS if name not in ("files", "parent"))
+"""What of a dispatch its sender wrote as they pleased."""
+
+
 def whole(row: Document) -> Document:
     """Return one dispatch with its payload, the end of its trace, and its result."""
     document: Document = {name: row[name] for name in _BRIEF if name in row}
-    document |= untrusted(row, "task", "project", "links", "deliverable", "background", "metadata", "message", "fix")
+    document |= untrusted(row, *_WRITTEN, "message", "fix")
     document["files"] = row["files"]
     document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
-    if row.get("parent_id"):
-        document["parent_id"] = row["parent_id"]
+    if row.get("parent"):
+        document["parent"] = row["parent"]
     if row["direction"] == "received":
         document["cwd"] = row.get("cwd")
         if row.get("suggestion"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from mcp_plugin.arguments import Arguments
 from mcp_plugin.call import Call
@@ -15,55 +16,35 @@ from mcp_plugin.error_documents import DetailedError
 from mcp_plugin.results import safe
 from peer.client.blocking import Document
 from peer.client.on_trio import AsyncClient
-from peer.dispatches import payload
+from peer.client.requests import SendRequest
 from peer.dispatches.text import line
+from peer.protocol.content import MAX_FILE_BYTES, MAX_FILES, MB
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound
 
 MAX_CANDIDATES = 10
 
 
-class Send(Arguments, frozen=True, kw_only=True):
+class Send(SendRequest, Arguments, frozen=True, kw_only=True):
     recipient: Annotated[
         str, Meta(min_length=1, max_length=320, description="the contact's e-mail address, or my alias for them")
     ]
-    task: Annotated[str, Meta(min_length=1, max_length=payload.MAX_TASK, description="what is to be done, verbatim")]
-    files: (
-        Annotated[
-            list[str],
-            Meta(description="local paths, at most 50 of 5 MB each; relative ones from where the session runs"),
-        ]
-        | None
-    ) = None
-    project: Annotated[str, Meta(description="the project's name, a mere hint")] | None = None
-    links: Annotated[list[str], Meta(description="reference URLs, at most 10")] | None = None
-    deliverable: Annotated[str, Meta(description="what `done` looks like")] | None = None
-    background: Annotated[str, Meta(description="what a stranger needs to know to begin")] | None = None
-    expires_in_seconds: Annotated[int, Meta(description="60 to 86400; 3600 unless said")] | None = None
-    meta: Annotated[dict[str, str], Meta(description="at most 32 pairs of text")] | None = None
-    device: Annotated[str, Meta(description="one of the recipient's devices, by its peer id")] | None = None
-    parent_id: Annotated[str, Meta(description="the dispatch that this one answers")] | None = None
+    files: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=MAX_FILES,
+            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB; relative to where the session runs",
+        ),
+    ] = ()
 
 
 async def send(call: Call, arguments: Send) -> Document:
     """Sign and queue; returns at once: {dispatch_id, status, expires_at, peer_online}."""
     client = await call.client()  # first, so that a missing sign-in is reported rather than a missing file
-    files = [str(_local(name, call.session.started_in, call.session.folder.path)) for name in arguments.files or ()]
+    files = tuple(str(_local(name, call.session.started_in, call.session.folder.path)) for name in arguments.files)
     try:
-        sent = await client.send(
-            arguments.recipient,
-            arguments.task,
-            files=files,
-            project=arguments.project,
-            links=arguments.links or (),
-            deliverable=arguments.deliverable,
-            background=arguments.background,
-            expires_in_seconds=arguments.expires_in_seconds,
-            meta=arguments.meta,
-            device=arguments.device,
-            parent_id=arguments.parent_id,
-        )
+        sent = await client.send(**(asdict(arguments) | {"files": files}))
     except NotFound as error:
-        if "@" in arguments.recipient or arguments.parent_id or arguments.device:
+        if "@" in arguments.recipient or arguments.parent or arguments.device:
             raise
         raise await _candidates(client, arguments.recipient, error) from None
     except Forbidden as error:

@@ -20,6 +20,7 @@ from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.trust import fingerprints
+from sandbox.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from peer.node.node import Node
@@ -123,20 +124,19 @@ class Health:
 
     def _runtime(self) -> Document:
         settings = self._node.settings
-        if settings.runtime == "scripted":
-            return {"name": "scripted", "version": VERSION, "login": True, "login_fix": ""}
+        info = RUNTIMES[settings.runtime]
         try:
-            version = metadata.version("claude-agent-sdk")
+            version = metadata.version(info.distribution) if info.distribution else VERSION
         except metadata.PackageNotFoundError:
             return {
-                "name": "claude",
+                "name": info.name,
                 "version": None,
                 "login": False,
-                "login_fix": "install the agent: `pip install 'dispatch-courier[claude]'`",
+                "login_fix": f"install the agent: {info.install}",
             }
-        ready = model_key.usable(settings)
+        ready = not info.needs_model_key or model_key.usable(settings)
         return {
-            "name": "claude",
+            "name": info.name,
             "version": version,
             "login": ready,
             "login_fix": "" if ready else " — ".join(filter(None, (settings.model.key_problem, model_key.FIX))),
@@ -145,7 +145,7 @@ class Health:
     async def _sandbox(self) -> Document:
         proof = self._proof or await self._prove(gate=False)
         error = proof.get("error") or {}
-        gate = "not needed" if self._node.settings.runtime == "scripted" else "not proven yet"
+        gate = "not proven yet" if RUNTIMES[self._node.settings.runtime].has_program else "not needed"
         return {
             "tier": proof.get("tier"),
             "reason": error.get("message", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from peer.client.requests import SendRequest
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Internal, Invalid
 
@@ -20,7 +21,6 @@ T = TypeVar("T")
 Reply = Response | Document | list[Document]
 """What a route gives: a document to be sent as JSON, or a response as it is."""
 Handler = Callable[[Request], Awaitable[Reply]]
-Text = Annotated[str, msgspec.Meta(max_length=200_000)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -44,14 +44,18 @@ def as_json(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def body_of(request: Request, shape: type[T]) -> T:
-    """Return a request's body as `shape`. Raises Invalid."""
+    """Return a request's body as `shape`. Raises Invalid, and TooLarge for what a dispatch may not hold."""
     raw = await request.body()
     try:
-        return msgspec.json.decode(raw or b"{}", type=shape)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"the request is not of the form it must have: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        given = msgspec.json.decode(raw or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid("the request is not JSON") from error
+    try:
+        return msgspec.convert(given, shape)
+    except msgspec.ValidationError as error:
+        if issubclass(shape, SendRequest) and isinstance(given, dict):
+            shape.refuse(given)
+        raise Invalid(f"the request is not of the form it must have: {error}") from error
 
 
 def document(value: Document | list[Document], status: int = 200) -> Response:

@@ -24,7 +24,8 @@ from peer.api.health import Health
 from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what it buffers by the same number
 from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
-from peer.api.responses import Body, LiveView, Reply, Text, as_json, body_of, failure, number, sse
+from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
+from peer.client.requests import SendRequest
 from peer.dispatches.lifecycle import FINAL
 from peer.node.node import Node
 from peer.protocol.documents import Document
@@ -71,20 +72,6 @@ class EditBody(ScopeBody):
 
 class TokenBody(Body):
     token: Annotated[str, msgspec.Meta(max_length=2_000)]
-
-
-class SendBody(Body):
-    recipient: str
-    task: Text
-    expires_in_seconds: int | None = None
-    meta: dict[str, str] | None = None
-    files: list[str] | None = None
-    project: str | None = None
-    links: list[str] | None = None
-    deliverable: str | None = None
-    background: Text | None = None
-    device: str | None = None
-    parent_id: str | None = None
 
 
 class AcceptBody(Body):
@@ -196,7 +183,7 @@ class _Routes:
         return await self._node.trust.revoke(request.path_params["peer"])
 
     async def send(self, request: Request) -> Reply:
-        return await self._node.sending.send(msgspec.structs.asdict(await body_of(request, SendBody)))
+        return await self._node.sending.send(await body_of(request, SendRequest))
 
     async def dispatches(self, request: Request) -> Reply:
         query = request.query_params

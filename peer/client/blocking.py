@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
@@ -147,31 +147,18 @@ class Routes(ABC, Generic[D, L]):
         self,
         recipient: str,
         task: str,
-        *,
-        expires_in_seconds: int | None = None,
-        meta: Mapping[str, str] | None = None,
-        files: Sequence[str] = (),
-        project: str | None = None,
-        links: Sequence[str] = (),
-        deliverable: str | None = None,
-        background: str | None = None,
-        device: str | None = None,
-        parent_id: str | None = None,
+        **more: object,
     ) -> D:
-        """Sign and queue; return {dispatch_id, status, expires_at, peer_online}. `files` are absolute paths."""
-        optional = {
-            "expires_in_seconds": expires_in_seconds,
-            "meta": dict(meta) if meta else None,
-            "files": list(files) or None,
-            "project": project,
-            "links": list(links) or None,
-            "deliverable": deliverable,
-            "background": background,
-            "device": device,
-            "parent_id": parent_id,
-        }
-        given = {name: value for name, value in optional.items() if value is not None}
-        return self._ask("POST", "/v1/dispatches", {"recipient": recipient, "task": task, **given})
+        """Sign and queue; return {dispatch_id, status, expires_at, peer_online}.
+
+        `more` are other fields of `SendRequest`; TypeError for what is none.
+        """
+        import msgspec  # 17 ms that the other requests do not need
+
+        from peer.client.requests import SendRequest
+
+        fields: Document = {"recipient": recipient, "task": task, **more}
+        return self._ask("POST", "/v1/dispatches", msgspec.to_builtins(SendRequest(**fields)))
 
     def dispatches(
         self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None

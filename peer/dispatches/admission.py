@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from peer.dispatches import payload
 from peer.protocol import names
+from peer.protocol.content import MAX_EXPIRES, MIN_EXPIRES
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
 from peer.protocol.statements import Dispatch
 from peer.trust import edges, rates
@@ -47,7 +48,7 @@ def check_lifetime(dispatch: Dispatch, *, now: int) -> None:
     if dispatch.expires <= now:
         raise Gone("the dispatch expired before it arrived", fix="send it again")
     lifetime = dispatch.expires - dispatch.created
-    least, most = payload.MIN_LIFETIME_SECONDS * 1000, payload.MAX_LIFETIME_SECONDS * 1000
+    least, most = MIN_EXPIRES * 1000, MAX_EXPIRES * 1000
     if not least <= lifetime <= most:
         raise Invalid(
             f"a dispatch lives {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}",
@@ -74,17 +75,7 @@ def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, buried: bool, now: int)
     check_edge(edge, user_id=dispatch.issuer_user, now=now)
     assert edge is not None
     rates.check_rate(edge.admitted, max_per_day=edge.max_per_day, now=now)
-    if dispatch.parent_id:
-        names.uuid_bytes(dispatch.parent_id)
-    payload.check_payload(
-        payload.Payload(
-            task=dispatch.task,
-            files=tuple(payload.FileFact(item.name, item.size) for item in dispatch.files),
-            project=dispatch.project,
-            links=dispatch.links,
-            deliverable=dispatch.deliverable,
-            background=dispatch.background,
-            metadata=dispatch.metadata,
-            lifetime_seconds=(dispatch.expires - dispatch.created) // 1000,
-        )
-    )
+    payload.check_content(dispatch.content)
+    payload.check_files(dispatch.content.files)
+    if dispatch.content.parent:
+        names.uuid_bytes(dispatch.content.parent)

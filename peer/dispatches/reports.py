@@ -12,15 +12,15 @@ from typing import Final
 import msgspec
 
 from peer.dispatches import payload
+from peer.protocol.content import MB, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid, TooLarge
-from peer.protocol.statements import FileRef
 
-MAX_TRACE_BYTES: Final = 32 * payload.MB
+MAX_TRACE_BYTES: Final = 32 * MB
 """Signed event batches that a sender keeps of one dispatch, all attempts together. A long run (600 calls with
 50 kB each) stays under it; a machine that reports without end fills no more of its sender's disk than this, and the
 whole trace fits into one document of the loopback API (64 MB)."""
-TOLD_TRACE_BYTES: Final = 30 * payload.MB
+TOLD_TRACE_BYTES: Final = 30 * MB
 """What a recipient's machine reports of one dispatch at most, so that it never meets the limit above."""
 MAX_DEPTH: Final = 32
 """Nesting of an event. Every reader of JSON has a bound of its own (Python's about 1,000): this is far under them."""
@@ -48,7 +48,7 @@ def check_room(stored: int, more: int) -> None:
 
 def check_returned(files: Sequence[FileRef]) -> None:
     """Raise Invalid or TooLarge unless the returned files keep the rules of sent ones."""
-    payload.check_files(tuple(payload.FileFact(item.name, item.size) for item in files))
+    payload.check_files(files)
 
 
 def too_deep(value: object) -> bool:

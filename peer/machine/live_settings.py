@@ -17,6 +17,7 @@ from peer.machine.model_key import Find
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
 from peer.machine.state_folder import StateFolder
 from peer.machine.supervision import supervise
+from sandbox.runtimes import RUNTIMES
 
 KEYCHAIN_SECONDS = 5.0
 """How long whoever changes a setting or accepts waits for the keychain: it answers at once, unless it asks first."""
@@ -65,7 +66,7 @@ class LiveSettings:
 
     async def require_key(self) -> None:
         """Raise Unavailable where the agent needs a model's key and there is none."""
-        if self.current.runtime != "claude":
+        if not RUNTIMES[self.current.runtime].needs_model_key:
             return
         if not model_key.usable(self.current):
             # It may have been unlocked since it was asked; and one that is just being asked is not asked twice.

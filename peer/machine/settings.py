@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Annotated, Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.errors import Invalid, NotFound, NotSignedIn
 from peer.protocol.names import user_id
+from sandbox import runtimes
 
 MASK = "•••"
 
@@ -50,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     port: int = 8001
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     roots: tuple[str, ...] = ()
-    runtime: Literal["claude", "scripted"] = "claude"
+    runtime: Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(runtimes.RUNTIMES)})\Z")] = runtimes.DEFAULT
     script: str = ""
     notifications: Literal["on", "off"] = "on"
     approval_ui: ApprovalUi = "picker"
@@ -81,6 +82,8 @@ class Key(NamedTuple):
     example: str = ""
 
 
+_RUNTIMES = " or ".join(f"`{name}`" for name in runtimes.RUNTIMES)
+
 KEYS: dict[str, Key] = {
     "broker": Key("the broker's https:// address (http:// only on this machine)", example="https://broker.example"),
     "token": Key("the sign-in's token; `dispatch login` sets it", secret=True),
@@ -89,7 +92,7 @@ KEYS: dict[str, Key] = {
     "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
     "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001"),
     "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
-    "runtime": Key("`claude` or `scripted`: what runs accepted dispatches", example="claude"),
+    "runtime": Key(f"{_RUNTIMES}: what runs accepted dispatches", example=runtimes.DEFAULT),
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
     "approval_ui": Key(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from peer.protocol.errors import Forbidden, Invalid, NotFound, Unavailable
-from sandbox import mark
+from sandbox.mcp import marker
 
 FOLDER_MODE = 0o700
 SECRET_MODE = 0o600
@@ -55,7 +55,7 @@ class StateFolder:
         Every program of ours begins with it. So it is here that one is refused, with Forbidden, which a task has
         reached through an MCP server: nobody may dispatch onward that way.
         """
-        if mark.inside():
+        if marker.is_marked():
             raise Forbidden(
                 "this runs inside an MCP server that is granted to other people's tasks, and none dispatches onward",
                 fix="take that server out of the edge, or start dispatch outside of it",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import trio
 
 from peer.dispatches import payload
@@ -17,7 +15,7 @@ from peer.steps import receiving, running, sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows
-from sandbox import frames
+from sandbox import frames, platforms
 
 
 class DecisionService:
@@ -100,7 +98,7 @@ class DecisionService:
         if not decline_dispatch:
             await self._runs.tell(
                 dispatch_id,
-                frames.Answer(
+                frames.Verdict(
                     call_id=asked.request_id,
                     allow=allow,
                     by="person",
@@ -116,7 +114,7 @@ class DecisionService:
     # --- inside
 
     async def _check_can_run(self) -> None:
-        if sys.platform != "linux":
+        if not platforms.can_confine():
             raise Unavailable(
                 "this machine may send and approve, but not run: its sandbox is proven on Linux only",
                 fix="accept it on a Linux machine (WSL counts)",

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import trio
 
+from peer.client.requests import SendRequest
 from peer.dispatches import payload
+from peer.protocol.content import MAX_FILE_BYTES, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
-from peer.protocol.statements import FileRef
 from peer.steps import sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
@@ -28,24 +29,14 @@ class SendService:
         self._context = journal.context
         self._connected = connected
 
-    async def send(self, request: Document) -> Document:
+    async def send(self, request: SendRequest) -> Document:
         """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online, left_out?}.
 
         `left_out` names the fields that the recipient's device does not understand and that were not sent.
         """
-        recipient = await self._context.store.read(lambda db: contacts.user_named(db, request["recipient"]))
-        lifetime = request.get("expires_in_seconds")
-        facts = payload.Payload(
-            task=request["task"],
-            project=request.get("project") or "",
-            links=tuple(request.get("links") or ()),
-            deliverable=request.get("deliverable") or "",
-            background=request.get("background") or "",
-            metadata=dict(request.get("meta") or {}),
-            lifetime_seconds=payload.DEFAULT_LIFETIME_SECONDS if lifetime is None else lifetime,
-        )
-        paths = [Path(path) for path in request.get("files") or ()]
-        payload.check_payload(facts)
+        recipient = await self._context.store.read(lambda db: contacts.user_named(db, request.recipient))
+        payload.check_content(request)
+        paths = [Path(path) for path in request.files]
         # Names and count before anything is read; 1 byte stands for the sizes, which are checked below.
         payload.check_files(tuple(payload.FileFact(path.name, 1) for path in paths))
         context = self._context
@@ -57,22 +48,11 @@ class SendService:
             for path in paths:
                 if not path.is_absolute():
                     raise Invalid(f"{path} is not an absolute path", fix="name the file by its whole path")
-                take = partial(context.blobs.take_in, path, path.name, limit=payload.MAX_FILE_BYTES)
+                take = partial(context.blobs.take_in, path, path.name, limit=MAX_FILE_BYTES)
                 files.append(await trio.to_thread.run_sync(take))
-            payload.check_files(tuple(payload.FileFact(item.name, item.size) for item in files))
-            draft = sending.Draft(
-                recipient=recipient,
-                task=facts.task,
-                lifetime_seconds=facts.lifetime_seconds,
-                files=tuple(FileRef(item.name, item.size, item.digest) for item in files),
-                project=facts.project,
-                links=facts.links,
-                deliverable=facts.deliverable,
-                background=facts.background,
-                metadata=dict(facts.metadata),
-                parent_id=request.get("parent_id") or "",
-                device=request.get("device") or "",
-            )
+            payload.check_files(files)
+            content = request.to_content(tuple(FileRef(item.name, item.size, item.digest) for item in files))
+            draft = sending.Draft(recipient, content, request.expires, device=request.device)
 
             def compose(tx: Transaction) -> sending.Composed:
                 composed = sending.compose(tx, draft)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 from peer.protocol.cose import ALG, EDDSA, KID, TYP
 from peer.protocol.fields import IGNORABLE
 from peer.protocol.growth import FIRST_IGNORABLE, LAST_IGNORABLE
 from peer.protocol.names import MAX_USER_ID, PEER_ID_PREFIX
-from peer.protocol.statements import TYPES, Statement, media_type
+from peer.protocol.statements import TYPES, Statement, media_type, parts_of
 from peer.protocol.table import DEVICE_FORM, FIELDS, FILE_FORM
 
 _TEXT = re.compile(r"\btext-(\d+)\b")
@@ -52,11 +51,9 @@ def _statement(kind: type[Statement]) -> str:
         f'  {FIELDS["type"].key}: "{kind.type_name}",  ; type',
         f"  {FIELDS['version'].key}: {kind.version},  ; version",
     ]
-    specs = sorted(dataclasses.fields(kind), key=lambda spec: FIELDS[spec.name].key)
-    for spec in specs:
-        field = FIELDS[spec.name]
-        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        lines.append(f"  {'' if required else '? '}{field.key}: {_named(field.form.cddl)},  ; {spec.name}")
+    for part in sorted(parts_of(kind), key=lambda part: FIELDS[part.name].key):
+        field = FIELDS[part.name]
+        lines.append(f"  {'' if part.required else '? '}{field.key}: {_named(field.form.cddl)},  ; {part.name}")
     lines.append(f"  {IGNORABLE},")
     return "\n".join((f"{kind.type_name} = {{", *lines, "}"))
 

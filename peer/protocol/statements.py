@@ -1,8 +1,8 @@
 """The types of statement, their fields, and how a signed one is made and opened. Pure.
 
 Every statement is a frozen dataclass. Its class names the fields it has, of the table in table.py; how they become a
-map and back is payloads.py. Keys that this version does not know and may ignore (growth.py) stay in the bytes, and are
-named in `Signed.ignored`.
+map and back is payloads.py. A dispatch's content lies in the dispatch's own map: content.py names those fields. Keys
+that this version does not know and may ignore (growth.py) stay in the bytes, and are named in `Signed.ignored`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Any, ClassVar, TypeVar
 
 from peer.protocol import cose, names, payloads
 from peer.protocol.codec import Malformed
+from peer.protocol.content import Content
+from peer.protocol.content import FileRef as FileRef
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import DispatchError, Invalid
 from peer.protocol.growth import KeyPath, NotUnderstood
 from peer.protocol.outcomes import Decided, Ended
+from peer.protocol.payloads import parts_of as parts_of
+from peer.protocol.payloads import values_of as values_of
 from peer.protocol.table import FIELDS as FIELDS
 from peer.protocol.table import MAX_EVENTS as MAX_EVENTS
 from peer.protocol.table import Device as Device
-from peer.protocol.table import FileRef as FileRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,20 +163,13 @@ class Confirmation(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch(Addressed):
-    """One task with its payload; every field is what the sender's person gave, verbatim."""
+    """One task with everything that the sender's person gave with it, verbatim."""
 
     type_name: ClassVar[str] = "dispatch"
     ordered_by: ClassVar[str] = "id"
     edge_id: str
     expires: int
-    task: str
-    files: tuple[FileRef, ...] = ()
-    project: str = ""
-    links: tuple[str, ...] = ()
-    deliverable: str = ""
-    background: str = ""
-    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
-    parent_id: str = ""
+    content: Content[FileRef]
 
     @property
     def about_dispatch(self) -> str:

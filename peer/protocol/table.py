@@ -7,10 +7,12 @@ does not know it (growth.py); a key once published keeps its meaning for good.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import get_args, get_origin
 
+from peer.protocol import content
 from peer.protocol import fields as f
-from peer.protocol.fields import Field
+from peer.protocol.content import FileRef
+from peer.protocol.fields import Field, Form
 from peer.protocol.growth import LAST_IGNORABLE, MAX_IGNORED, KeyPath
 from peer.protocol.outcomes import Decided, Ended
 
@@ -21,7 +23,6 @@ MAX_DEVICE_SET = 24_576
 MAX_FEATURES = 64
 MAX_PATH = 4
 """Keys from a statement down to an ignored one: records hold no records so far."""
-MAX_FILES = 50
 MAX_EVENTS = 256
 MAX_EVENT_TEXT = 262_144
 
@@ -37,15 +38,6 @@ class Device:
     membership: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file that a statement carries by digest: plain base name, size in bytes, SHA-256."""
-
-    name: str
-    size: int
-    digest: bytes
-
-
 DEVICE_FORM = f.record(
     Device,
     {
@@ -59,6 +51,18 @@ FILE_FORM = f.record(
     FileRef,
     {"name": Field(1, f.text(255)), "size": Field(2, f.number()), "digest": Field(3, f.DIGEST)},
 )
+
+
+def _content_form(hint: object) -> Form:
+    """Return how a field of `Content` travels: a text, a list of texts or files, or a map of texts, each bounded."""
+    kind, most, _, _ = content.bounded(hint)
+    if kind is str:
+        return f.text(most)
+    if get_origin(kind) is dict:
+        return f.words(most, *map(_content_form, get_args(kind)))
+    (item, _) = get_args(kind)
+    return f.many(FILE_FORM if item is content.F else _content_form(item), most)
+
 
 FIELDS: dict[str, Field] = {
     # who, to whom, when
@@ -88,14 +92,7 @@ FIELDS: dict[str, Field] = {
     "proof": Field(29, f.blob(0, 32)),
     "edge_status": Field(30, f.one_of("active", "paused")),
     # dispatches
-    "task": Field(40, f.text(100_000)),
-    "files": Field(41, f.many(FILE_FORM, MAX_FILES)),
-    "project": Field(42, f.text(200)),
-    "links": Field(43, f.many(f.text(500), 10)),
-    "deliverable": Field(44, f.text(2_000)),
-    "background": Field(45, f.text(20_000)),
-    "metadata": Field(46, f.words(32, f.text(64), f.text(1_000))),
-    "parent_id": Field(47, f.text(36)),
+    **{name: Field(field.about.key, _content_form(field.hint)) for name, field in content.FIELDS.items()},
     # what became of one
     "dispatch_id": Field(56, f.ID),
     "dispatch_digest": Field(57, f.DIGEST),
@@ -123,10 +120,9 @@ FIELDS: dict[str, Field] = {
     "arguments": Field(82, f.blob(0, 262_144)),
 }
 
-FEATURES: dict[str, str] = {}
-"""Field of a dispatch → the feature by whose name a device says that it understands it. None so far: the fields of the
-first version have no feature, every device understands them. Whether a field may be left out for a device without its
-feature, its key says."""
+FEATURES: dict[str, str] = {name: field.about.feature for name, field in content.FIELDS.items() if field.about.feature}
+"""Field of a dispatch → the feature by whose name a device says that it understands it. Fields of the first version
+have none: every device understands them. Whether a field may be left out for a device without it, its key says."""
 
 
 def named(path: KeyPath) -> str:

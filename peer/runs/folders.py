@@ -78,9 +78,9 @@ class RunFolders:
         try:
             index = await self._refresh()
             row = await self._context.store.read(lambda db: receiving.get_received(db, dispatch_id))
-            dispatch = receiving.dispatch_of(row)
+            content = receiving.dispatch_of(row).content
             allowed = await self._allowed(dispatch_id)
-            return await trio.to_thread.run_sync(index.suggest, dispatch.task, dispatch.project, allowed)
+            return await trio.to_thread.run_sync(index.suggest, content.task, content.project, allowed)
         except DispatchError as error:
             log.warning("projects.no_suggestion", code=error.code)
             return NOTHING

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from peer.dispatches import payload
 from peer.dispatches.redaction import Redactor
+from peer.protocol.content import MAX_FILE_BYTES
 from peer.protocol.errors import Conflict, DispatchError
 from peer.store.blobs import Blobs, StagedFile
 from sandbox import frames
@@ -63,7 +64,7 @@ def _take(
     # With those taken before: two names that are one on another system would make the whole result refused.
     names = [*(file.name for file in before), item.name]
     payload.check_files(tuple(payload.FileFact(name, 1) for name in names))
-    file = blobs.take_in(Path(item.path), item.name, limit=payload.MAX_FILE_BYTES)
+    file = blobs.take_in(Path(item.path), item.name, limit=MAX_FILE_BYTES)
     try:
         if file.size == 0 or file.digest.hex() != item.sha256:
             raise Conflict("it is empty or changed")
@@ -74,7 +75,7 @@ def _take(
         if told == content:
             return file
         masked.write_bytes(told)
-        replaced = blobs.take_in(masked, item.name, limit=payload.MAX_FILE_BYTES)
+        replaced = blobs.take_in(masked, item.name, limit=MAX_FILE_BYTES)
         assert replaced.digest == hashlib.sha256(told).digest()
     except BaseException:
         file.discard()

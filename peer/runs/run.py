@@ -33,7 +33,7 @@ from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import rows
 from peer.trust import scopes
-from sandbox import ending, frames
+from sandbox import frames, process_tree
 from sandbox.errors import FrameError
 
 log = structlog.get_logger(__name__)
@@ -92,11 +92,11 @@ class Run:
 
     # --- from outside
 
-    async def tell(self, frame: frames.Answer) -> None:
+    async def tell(self, frame: frames.Verdict) -> None:
         """Pass a person's answer on to the agent, under the id that they saw; one that is gone hears nothing."""
         await self._send(msgspec.structs.replace(frame, call_id=frame.call_id.removesuffix(self._mark)))
 
-    async def _send(self, frame: frames.Answer | frames.Cancel) -> None:
+    async def _send(self, frame: frames.Verdict | frames.Cancel) -> None:
         if self._writer is not None:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 await self._writer.send(frame)
@@ -203,7 +203,7 @@ class Run:
                     with trio.move_on_after(STOP_SECONDS):
                         await self._let_end(process)
                 if process.returncode is None:
-                    ending.kill(process.pid)
+                    process_tree.kill(process.pid)
                 await process.wait()
                 await process.stdin.aclose()
                 await process.stdout.aclose()
@@ -224,7 +224,7 @@ class Run:
                 match frame:
                     case frames.Finished():
                         return frame
-                    case frames.Event():
+                    case frames.TraceEntry():
                         event = msgspec.to_builtins(frame.event)
                         if "call_id" in event:
                             event["call_id"] += self._mark
@@ -265,15 +265,15 @@ class Run:
             lambda db: running.still_permitted(db, self._context.clock(), self.dispatch_id, self.attempt)
         )
         if error is not None:
-            await self._send(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=error.message))
+            await self._send(frames.Verdict(call_id=call.call_id, allow=False, by="edge", note=error.message))
             return
         if reports.too_deep(call.input):
             # Nobody could be shown it.
             note = "the input is nested too deeply"
-            await self._send(frames.Answer(call_id=call.call_id, allow=False, by="edge", note=note))
+            await self._send(frames.Verdict(call_id=call.call_id, allow=False, by="edge", note=note))
             return
         if call.verdict == "allow":
-            await self._send(frames.Answer(call_id=call.call_id, allow=True, by=call.by))
+            await self._send(frames.Verdict(call_id=call.call_id, allow=True, by=call.by))
             return
         now = self._context.clock()
         document = msgspec.to_builtins(call)
@@ -425,7 +425,7 @@ class Runs:
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(self._live, run, settings)
 
-    async def tell(self, dispatch_id: str, frame: frames.Answer) -> None:
+    async def tell(self, dispatch_id: str, frame: frames.Verdict) -> None:
         """Pass a person's answer on to a run."""
         if (run := self._runs.get(dispatch_id)) is not None:
             await run.tell(frame)

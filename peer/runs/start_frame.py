@@ -11,12 +11,14 @@ import msgspec
 from peer.machine import mcp_servers
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.settings import Settings
+from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import Forbidden, Invalid
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
 from peer.trust import grants, own_names, scopes
 from sandbox import frames
+from sandbox.runtimes import RUNTIMES
 
 ANSWER_SECONDS = 120.0
 """How long a person may take to answer one call."""
@@ -55,21 +57,18 @@ def start_frame(
     """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
     # A cancel may commit before the run is registered.
     running.current(db, row.dispatch_id, row.attempt)
-    dispatch = receiving.accepted_dispatch(row)
+    content = receiving.accepted_dispatch(row).content
     _, rules = running.scope_of(db, row.edge_id)
     model = settings.model
     return frames.Start(
         dispatch_id=row.dispatch_id,
         attempt=row.attempt,
         sender=row.peer,
-        task=dispatch.task,
+        task=content.task,
+        attached=attached(content),
         run_dir=str(context.state.runs / row.dispatch_id / str(row.attempt)),
         runtime=settings.runtime,
         script=facts.script,
-        background=dispatch.background or None,
-        deliverable=dispatch.deliverable or None,
-        links=list(dispatch.links),
-        project=dispatch.project or None,
         files=[
             frames.Attachment(name=item.name, path=str(context.blobs.path(item.digest)))
             for item in dispatches.files(db, row.dispatch_id, "attachment")
@@ -91,6 +90,13 @@ def start_frame(
         model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
+
+
+def attached(content: Content[FileRef]) -> list[frames.Attached]:
+    """Return what the sender wrote beside the task, for the agent to read."""
+    texts = [(field.name, field.about.heading, getattr(content, field.name)) for field in TEXTS]
+    texts.append(("links", "Links, which cannot be opened from here", "\n".join(content.links)))
+    return [frames.Attached(name=name, heading=heading, text=text) for name, heading, text in texts if text]
 
 
 def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:
@@ -129,7 +135,7 @@ def _not_as_granted(name: str, peer: str, why: str) -> Forbidden:
 
 
 def _script(settings: Settings) -> list[frames.ScriptStep]:
-    if settings.runtime != "scripted" or not settings.script:
+    if not RUNTIMES[settings.runtime].takes_script or not settings.script:
         return []
     fix = '`dispatch config set script FILE`: a JSON list of {"say": …} and {"tool": …, "input": …}'
     try:

@@ -46,14 +46,14 @@ def take_in(tx: Transaction, signed: Signed) -> Answer:
     admit(dispatch, edge_facts(tx.db, dispatch.edge_id, now), buried=cancelled, now=now)
     if dispatches.get(tx.db, dispatch.id) is not None:
         raise Conflict("another dispatch has this id", fix="send it again")
-    attached = sum(item.size for item in dispatch.files)
+    attached = sum(item.size for item in dispatch.content.files)
     if attached and dispatches.attached_bytes(tx.db, dispatch.edge_id, now - DAY_MS) + attached > MAX_WAITING_BYTES:
         raise RateLimited(
             f"the files of this edge's dispatches that wait have {MAX_WAITING_BYTES >> 20:,} MB already",
             fix="send it when some were accepted, or a day later",
         )
     state = lifecycle.FIRST["recipient"]
-    if not dispatch.files:
+    if not dispatch.content.files:
         state = lifecycle.next_state("recipient", state, "verified")
     dispatches.add(
         tx.db,
@@ -66,16 +66,16 @@ def take_in(tx: Transaction, signed: Signed) -> Answer:
             state=state,
             raw=signed.raw,
             digest=signed.digest,
-            task=dispatch.task,
+            task=dispatch.content.task,
             created=dispatch.created,
             expires=dispatch.expires,
             updated=now,
         ),
     )
-    dispatches.add_files(tx.db, dispatch.id, "attachment", dispatch.files, statement=dispatch.id, ready=False)
+    dispatches.add_files(tx.db, dispatch.id, "attachment", dispatch.content.files, statement=dispatch.id, ready=False)
     tx.note(DeadlineSet(dispatch.expires))
     tx.note(DispatchChanged(dispatch.id))
-    if dispatch.files:
+    if dispatch.content.files:
         tx.note(FetchFiles())
         return Answer(202, "stored; its files are still to be fetched")
     return Answer(200, "in the inbox")

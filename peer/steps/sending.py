@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from peer.dispatches import fitting, lifecycle, payload, refusals, reports
+from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.answers import Answer
+from peer.protocol.content import MAX_EXPIRES, Content, FileRef
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
-from peer.protocol.statements import Cancel, Decision, Dispatch, Events, FileRef, Result, Signed
+from peer.protocol.payloads import gathered
+from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
 from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
@@ -20,18 +23,12 @@ from peer.trust import scopes
 
 @dataclass(frozen=True)
 class Draft:
-    """What a person wants sent. `files` are in the blobs already; `device` '' is the edge's one device."""
+    """What a person wants sent, to wait for `expires` seconds. Its files are in the blobs already; `device` '' is the
+    edge's one device."""
 
     recipient: str
-    task: str
-    lifetime_seconds: int
-    files: tuple[FileRef, ...] = ()
-    project: str = ""
-    links: tuple[str, ...] = ()
-    deliverable: str = ""
-    background: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    parent_id: str = ""
+    content: Content[FileRef]
+    expires: int
     device: str = ""
 
 
@@ -54,18 +51,9 @@ class Composed:
     left_out: tuple[str, ...]
 
 
-def content_of(draft: Draft) -> dict[str, object]:
-    """Return the fields of a dispatch that a draft gives."""
-    return {
-        "task": draft.task,
-        "files": draft.files,
-        "project": draft.project,
-        "links": draft.links,
-        "deliverable": draft.deliverable,
-        "background": draft.background,
-        "metadata": draft.metadata,
-        "parent_id": draft.parent_id,
-    }
+def content_of(draft: Draft) -> Document:
+    """Return the fields of a dispatch that a draft gives, by their names on the wire."""
+    return draft.content.values()
 
 
 def compose(tx: Transaction, draft: Draft) -> Composed:
@@ -80,8 +68,9 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
             f"{draft.recipient} accepts your dispatches on one device, and that is another one",
             fix="leave out --device",
         )
-    if draft.parent_id and dispatches.get(tx.db, draft.parent_id) is None:
-        raise NotFound(f"no dispatch {draft.parent_id} to refer to")
+    content = draft.content
+    if content.parent and dispatches.get(tx.db, content.parent) is None:
+        raise NotFound(f"no dispatch {content.parent} to refer to")
     device = contacts.device(tx.db, edge.device)
     theirs = fitting.Understood.of_hello(device.hello if device is not None else b"")
     fitted = fitting.fit(Dispatch, content_of(draft), theirs, peer=edge.user_id)
@@ -90,9 +79,9 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
         edge.user_id,
         edge.device,
         created=now,
-        expires=now + draft.lifetime_seconds * 1000,
+        expires=now + draft.expires * 1000,
         edge_id=edge.edge_id,
-        **fitted.content,
+        **gathered(fitted.content),
     )
     dispatch: Dispatch = signed.statement
     row = rows.Dispatch(
@@ -104,13 +93,13 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
         state=lifecycle.FIRST["sender"],
         raw=signed.raw,
         digest=signed.digest,
-        task=draft.task,
+        task=content.task,
         created=now,
         expires=dispatch.expires,
         updated=now,
     )
     dispatches.add(tx.db, row)
-    dispatches.add_files(tx.db, dispatch.id, "attachment", draft.files, statement=dispatch.id, ready=True)
+    dispatches.add_files(tx.db, dispatch.id, "attachment", content.files, statement=dispatch.id, ready=True)
     tx.post(signed, edge_id=edge.edge_id)
     tx.note(DispatchChanged(dispatch.id))
     tx.note(DeadlineSet(dispatch.expires))
@@ -156,7 +145,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Answer:
         dispatches.set_decision(tx.db, row.dispatch_id, attempt=statement.attempt, decision=signed.raw)
     if statement.decision == "pending" and statement.expires:
         # As told, but never further off than a dispatch may live: the other machine writes this number as it pleases.
-        latest = tx.now + payload.MAX_LIFETIME_SECONDS * 1000 + CLOCK_SKEW_MS
+        latest = tx.now + MAX_EXPIRES * 1000 + CLOCK_SKEW_MS
         expires = min(statement.expires, latest)
         dispatches.set_expires(tx.db, row.dispatch_id, expires)
         tx.note(DeadlineSet(expires))

@@ -88,13 +88,14 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
-    # executescript() commits what is open, so a crash half way would leave half a schema: one by one instead.
+    # executescript() first commits the open transaction, so that a crash half way would leave half a migration.
     pending = ""
     for line in script.splitlines(keepends=True):
         pending += line
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""
+    yield pending  # a comment, or a statement without its semicolon, which must not be lost
 
 
 @contextmanager

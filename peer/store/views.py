@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from peer.dispatches.masking import Masker
+from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
@@ -141,14 +142,9 @@ def dispatch_document(
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
     dispatch, signed = open_as(Dispatch, row.raw)
-    document = dispatch_row(row, me, now) | {
+    document = dispatch_row(row, me, now) | content_document(dispatch.content)
+    document |= {
         "edge_id": row.edge_id,
-        "project": dispatch.project,
-        "links": list(dispatch.links),
-        "deliverable": dispatch.deliverable,
-        "background": dispatch.background,
-        "metadata": dispatch.metadata,
-        "parent_id": dispatch.parent_id or None,
         "unknown_fields": len(signed.ignored),
         "unseen_fields": _unseen(row),
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
@@ -159,7 +155,6 @@ def dispatch_document(
         "result": result_document(db, row),
         "suggestion": None,
     }
-    document["task"] = dispatch.task
     document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None
@@ -169,6 +164,13 @@ def dispatch_document(
 def _unseen(row: rows.Dispatch) -> list[str]:
     """Name the fields that the recipient's device did not understand when it was decided on: nobody saw them."""
     return [named(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
+
+
+def content_document(content: Content[FileRef]) -> Document:
+    """Return everything that the sender wrote, by the names of the fields. The files are said by `file_row`."""
+    document: Document = content.values() | {"links": list(content.links), "parent": content.parent or None}
+    del document["files"]
+    return document
 
 
 def event_rows(db: sqlite3.Connection, dispatch_id: str, *, after: int = 0) -> list[Document]:

@@ -57,8 +57,8 @@ _REASONS: Final[dict[Status, str]] = {
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An `always` grant: the calls of `tool` that `pattern` covers need no person. sandbox.rules says which it covers:
-    the one argument, a command that continues it, or paths below it.
+    """An `always` grant: the calls of `tool` that `pattern` covers need no person. sandbox.policy.rules has which it
+    covers: the one argument, a command that continues it, or paths below it.
     """
 
     tool: str

@@ -1,51 +1,23 @@
-"""Confining one run by the operating system: bubblewrap, system-call filters and Landlock together (tier
-"full"), or not at all.
+"""Confining one run: the interface that every confinement implements, and the choice of the one for this machine.
+
+What a run may see is a value, `Profile`. The one implementation is the room `bubblewrap`.
 """
 
 from __future__ import annotations
 
-from sandbox.confinement.beside import spawn_beside
-from sandbox.confinement.bwrap import check_machine, interpreter, spawn
-from sandbox.confinement.canaries import MECHANISMS, TIER, Canary, CanaryReport, examine, prove
-from sandbox.confinement.collect import CollectedFile, Collection, collect_files
-from sandbox.confinement.limits import Limits
-from sandbox.confinement.process import ConfinedProcess
-from sandbox.confinement.profile import (
-    HOME,
-    MODEL_SOCKET,
-    SHELL_HOME,
-    SHELL_LAUNCHER,
-    WORKSPACE,
-    Profile,
-    Root,
-)
-from sandbox.confinement.snapshot import Change, Snapshot
-from sandbox.confinement.watch import Excess
+from sandbox import platforms
+from sandbox.confinement.interface import ConfinedProcess, Confinement, Excess
+from sandbox.confinement.profile import Limits, Profile, Root
+from sandbox.confinement.report import CanaryReport
+from sandbox.errors import SandboxError
 
-__all__ = [
-    "HOME",
-    "MECHANISMS",
-    "MODEL_SOCKET",
-    "SHELL_HOME",
-    "SHELL_LAUNCHER",
-    "TIER",
-    "WORKSPACE",
-    "Canary",
-    "CanaryReport",
-    "Change",
-    "CollectedFile",
-    "Collection",
-    "ConfinedProcess",
-    "Excess",
-    "Limits",
-    "Profile",
-    "Root",
-    "Snapshot",
-    "check_machine",
-    "collect_files",
-    "examine",
-    "interpreter",
-    "prove",
-    "spawn",
-    "spawn_beside",
-]
+__all__ = ["CanaryReport", "ConfinedProcess", "Confinement", "Excess", "Limits", "Profile", "Root", "of_this_machine"]
+
+
+def of_this_machine() -> Confinement:
+    """The confinement for this system. SandboxError 503 where there is none."""
+    if not platforms.can_confine():
+        raise SandboxError("runs are confined on Linux only", fix="accept this dispatch on a Linux machine")
+    from sandbox.confinement import bubblewrap
+
+    return bubblewrap

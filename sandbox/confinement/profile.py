@@ -1,105 +1,61 @@
-"""What a run may see, as a value, and the bwrap arguments that say so. Pure: nothing is opened, started
-or looked up here.
+"""What one run may see and use, as a value in the run's own terms. Pure; a confinement translates it.
+
+Nothing is opened, started or looked up here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from sandbox.confinement.limits import Limits
-from sandbox.confinement.protect import Pin
+from sandbox.confinement.places import HOME, SHELL_HOME, WORKSPACE
 from sandbox.errors import SandboxError
 
-# Where things are seen inside. Neutral on purpose: nothing of the person's own folder names reaches the
-# agent through them.
-WORKSPACE = Path("/dispatch")
-HOME = Path("/run/home/agent")
-SHELL_HOME = Path("/run/home/shell")
-MODEL_SOCKET = Path("/run/dispatch/model.sock")
-SHELL_LAUNCHER = Path("/run/dispatch/shell")
-LANDLOCK_MODULE = Path("/run/dispatch/landlock.py")
-SHELL_SETTINGS = Path("/run/dispatch/shell.json")
-SHELL_FILTER = Path("/run/dispatch/shell.bpf")
+MIB: Final = 1024 * 1024
+GIB: Final = 1024 * MIB
 
-# Of /etc only what programs need to find libraries, certificates, names and the time; nothing that may hold
-# a secret.
-ETC = (
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "alternatives",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "pki/tls/certs",
-    "pki/ca-trust/extracted",
-    "crypto-policies",
-    "localtime",
-    "timezone",
-    "os-release",
-    "debian_version",
-    "mime.types",
-    "magic",
-    "inputrc",
-    "terminfo",
-    "services",
-    "protocols",
-)
-# Seen by a process of host uid 0 as its own files: core_pattern and sysrq-trigger would take over or reboot
-# the host.
-PROC_READ_ONLY = (
-    "sys",
-    "sysrq-trigger",
-    "irq",
-    "bus",
-    "fs",
-    "acpi",
-    "scsi",
-    "driver",
-    "mtrr",
-    "tty",
-    "pressure",
-    "dynamic_debug",
-    "asound",
-)
-PROC_HIDDEN = (
-    "kcore",
-    "kmsg",
-    "keys",
-    "key-users",
-    "timer_list",
-    "sched_debug",
-    "kpagecount",
-    "kpageflags",
-    "kpagecgroup",
-)
-_OCCUPIED = tuple(
-    Path(name)
+_OCCUPIED: Final = tuple(
+    Path("/", name)
     for name in (
-        "/usr",
-        "/bin",
-        "/sbin",
-        "/lib",
-        "/lib32",
-        "/lib64",
-        "/libx32",
-        "/etc",
-        "/proc",
-        "/sys",
-        "/dev",
-        "/run",
-        "/boot",
+        *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"),
+        *("etc", "proc", "sys", "dev", "run", "boot"),
     )
 )
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in bytes, seconds or counts.
+
+    Of each process: `data` (private writable memory; the address space is left alone because V8, Go and Java reserve
+    tens of GiB that they never touch, and below 1 GiB of data the claude program does not start), `file_size`,
+    `cpu_seconds`, `open_files`, `locked_memory`. Of the whole run: `processes` with their threads, `memory`, the file
+    systems in memory (`tmp_size`, `home_size`, `shm_size`), `disk` and `files` in its own folders, and the `room` that
+    it leaves on file systems it may write (or a twentieth of one, if that is more).
+    """
+
+    data: int = 4 * GIB
+    file_size: int = 2 * GIB
+    cpu_seconds: int = 3600
+    processes: int = 1024
+    open_files: int = 4096
+    locked_memory: int = 64 * MIB
+    tmp_size: int = 1 * GIB
+    home_size: int = 256 * MIB
+    shm_size: int = 128 * MIB
+    memory: int = 8 * GIB
+    disk: int = 10 * GIB
+    files: int = 250_000
+    room: int = GIB
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
-    """A folder (or file) of the person's that a run may see. ``path``: on the host, absolute, free of
-    symbolic links. ``at``: where it is seen inside; the same path unless given.
+    """A folder (or file) of the person's that a run may see.
+
+    `path`: on the host, absolute, free of symbolic links. `at`: where it is seen inside; the same path unless given.
     """
 
     path: Path
@@ -112,15 +68,24 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file as the run sees it: `source` on the host, `at` inside."""
+
+    source: Path
+    at: Path
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Everything one run may see. Paths are the host's unless said otherwise.
 
-    ``workspace``: the run's own folder, writable, seen at /dispatch. ``home``: seen at /run/home/agent,
-    writable for the agent program and not for its shells; None is an empty, bounded one in memory.
-    ``model_socket``: seen at /run/dispatch/model.sock, the only way out; None is none. ``runtime``:
-    programs and libraries outside /usr, read-only whatever they say. ``protected``: what must never be
-    visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. ``cwd``: an
-    inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
+    `workspace`: the run's own folder, writable, seen at /dispatch. `home`: seen at /run/home/agent, writable for the
+    agent program and not for its shells; None is an empty, bounded one in memory. `model_socket`: seen at
+    /run/dispatch/model.sock, the only way out; None is none. `runtime`: programs and libraries outside /usr, read-only
+    whatever they say. `protected`: what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in
+    one of them is refused. `cwd`: an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be
+    confined.
     """
 
     workspace: Path
@@ -136,24 +101,22 @@ class Profile:
         _check(self)
 
     def inside(self, path: Path) -> Path | None:
-        """Where the host's ``path`` (absolute, resolved) is seen inside, or None where it is not."""
-        return _translate(path, [(source, at) for source, at, _ in self.seen()])
+        """Where the host's `path` (absolute, resolved) is seen inside, or None where it is not."""
+        return _translate(path, [(mount.source, mount.at) for mount in self.mounts()])
 
     def outside(self, path: Path) -> Path | None:
-        """The host's path of what is seen at ``path`` inside, or None where it is the sandbox's own."""
-        return _translate(path, [(at, source) for source, at, _ in self.seen()])
+        """The host's path of what is seen at `path` inside, or None where it is the sandbox's own."""
+        return _translate(path, [(mount.at, mount.source) for mount in self.mounts()])
 
-    def seen(self) -> tuple[tuple[Path, Path, bool], ...]:
-        """The person's and the run's own folders as (host path, inside path, writable), in the order
-        they are mounted.
-        """
-        own = [(self.workspace, WORKSPACE, True)]
+    def mounts(self) -> tuple[Mount, ...]:
+        """The person's and the run's own folders; one that holds another comes before it."""
+        own = [Mount(self.workspace, WORKSPACE, writable=True)]
         if self.home is not None:
-            own.append((self.home, HOME, True))
+            own.append(Mount(self.home, HOME, writable=True))
         roots = sorted(self.roots, key=lambda root: len(root.inside.parts))
-        return (*own, *((root.path, root.inside, root.writable) for root in roots))
+        return (*own, *(Mount(root.path, root.inside, root.writable) for root in roots))
 
-    def tmpfs(self) -> tuple[Path, ...]:
+    def in_memory(self) -> tuple[Path, ...]:
         """Inside paths at which a file system in memory lies that the run may write."""
         places = (Path("/tmp"), Path("/dev/shm"), SHELL_HOME)  # noqa: S108 - the sandbox's own
         return places if self.home is not None else (*places, HOME)
@@ -170,128 +133,6 @@ class Profile:
             "SHELL": "/bin/bash",
             "TERM": "dumb",
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the builder must know of this machine: the top-level links of a merged /usr, and /proc
-    entries that exist.
-    """
-
-    usr_links: tuple[tuple[str, str], ...] = ()
-    usr_folders: tuple[str, ...] = ()
-    proc_read_only: tuple[str, ...] = ("sys",)
-    proc_hidden: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptors:
-    """Descriptor numbers that bwrap inherits. ``binds``: host path → O_PATH descriptor; ``data``: inside
-    path → descriptor with a small file's content; ``filters``: system-call filters in order.
-    """
-
-    binds: Mapping[Path, int]
-    data: Mapping[Path, int]
-    filters: Sequence[int]
-
-
-def arguments(profile: Profile, host: Host, pins: Mapping[Path, Sequence[Pin]], given: Descriptors) -> list[str]:
-    """bwrap's arguments, without the program's. ``pins``: host path of a writable root → the protected
-    names in it.
-
-    Sources are descriptors, opened beforehand without following links: a path could be swapped between
-    check and mount.
-    """
-    limits = profile.limits
-    out = [
-        "--unshare-user",
-        "--unshare-ipc",
-        "--unshare-pid",
-        "--unshare-uts",
-        "--unshare-net",
-        "--unshare-cgroup-try",
-    ]
-    out += ["--disable-userns", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    out += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
-    out += ["--ro-bind", "/usr", "/usr"]
-    for target, name in host.usr_links:
-        out += ["--symlink", target, name]
-    for name in host.usr_folders:
-        out += ["--ro-bind", name, name]
-    for name in ETC:
-        out += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    out += ["--proc", "/proc"]
-    for name in host.proc_read_only:
-        out += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
-    for name in host.proc_hidden:
-        out += ["--ro-bind", "/dev/null", f"/proc/{name}"]
-    out += [
-        "--dev",
-        "/dev",
-        "--dev-bind",
-        "/dev/full",
-        "/dev/zero",
-        "--perms",
-        "1777",
-        "--size",
-        str(limits.shm_size),
-        "--tmpfs",
-        "/dev/shm",  # noqa: S108
-        "--remount-ro",
-        "/dev",
-    ]
-    out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
-    out += ["--perms", "0755", "--size", "1048576", "--tmpfs", "/run"]
-    out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
-    if profile.home is None:
-        out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
-    for part in profile.runtime:
-        out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
-    for at, source, writable in _mounts(profile, pins):
-        out += ["--bind-fd" if writable else "--ro-bind-fd", str(given.binds[source]), str(at)]
-    if profile.model_socket is not None:
-        out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
-    for at, descriptor in given.data.items():
-        out += [
-            "--perms",
-            "0555" if at == SHELL_LAUNCHER else "0444",
-            "--ro-bind-data",
-            str(descriptor),
-            str(at),
-        ]
-    out += ["--remount-ro", "/run", "--remount-ro", "/"]
-    for descriptor in given.filters:
-        out += ["--add-seccomp-fd", str(descriptor)]
-    return [*out, "--chdir", str(profile.cwd)]
-
-
-def environment_arguments(env: Mapping[str, str]) -> list[str]:
-    """``--setenv`` for each variable. bwrap itself is started with none: pid 1 would show them in
-    /proc/1/environ.
-    """
-    out: list[str] = []
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise SandboxError(f"not an environment variable: {name!r}", code=422)
-        out += ["--setenv", name, value]
-    return out
-
-
-def _mounts(profile: Profile, pins: Mapping[Path, Sequence[Pin]]) -> list[tuple[Path, Path, bool]]:
-    """Roots and pins as (inside path, host path, writable), whatever lies above another first.
-
-    A mount made later would cover those below it, and with them a read-only folder inside a writable one.
-    """
-    out = []
-    seen = profile.seen()
-    for source, at, writable in seen:
-        out.append((at, source, writable))
-        # Inside a root of its own, that root's rules hold: it has its own pins, or is read-only altogether.
-        inner = [place for _, place, _ in seen if place != at and place.is_relative_to(at)]
-        for pin in pins.get(source, ()) if writable else ():
-            if not pin.link and not any((at / pin.path).is_relative_to(place) for place in inner):
-                out.append((at / pin.path, source / pin.path, pin.writable))
-    return sorted(out, key=lambda mount: mount[0].parts)
 
 
 def _translate(path: Path, pairs: Sequence[tuple[Path, Path]]) -> Path | None:

@@ -13,8 +13,9 @@ from types import ModuleType
 
 import trio
 
-from sandbox.confinement import SHELL_LAUNCHER, interpreter, spawn
-from sandbox.confinement.bwrap import Arguments
+from sandbox.confinement.bubblewrap import python, spawn
+from sandbox.confinement.bubblewrap.start import Alter
+from sandbox.confinement.places import SHELL_LAUNCHER
 from tests.attacks import inside
 from tests.attacks.inside import ATTACKS, BOTH
 from tests.attacks.world import World
@@ -61,9 +62,9 @@ def outside(world: World, names: Iterable[str] = ATTACKS) -> Made:
     return {name: made for place in _outcomes(done.stdout).values() for name, made in place.items()}
 
 
-async def confined(world: World, names: Iterable[str] = ATTACKS, *, alter: Arguments | None = None) -> Outcomes:
+async def confined(world: World, names: Iterable[str] = ATTACKS, *, alter: Alter | None = None) -> Outcomes:
     """Make the attempts in the sandbox that dp-agent builds."""
-    words = [interpreter()[0], "-ISB", "-c", inspect.getsource(inside)]
+    words = [python(), "-ISB", "-c", inspect.getsource(inside)]
     env = {**world.profile.environment(), "AGENT_SECRET": "x"}
     process = await spawn(world.profile, words, env, alter=alter)
     question = _question(world, "inside", names, [str(SHELL_LAUNCHER), "--exec"])

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import budgets
-from sandbox.confinement import Excess, Limits, Profile, spawn
-from sandbox.confinement.watch import Watch
+from sandbox.confinement import Excess, Limits, Profile
+from sandbox.confinement.bubblewrap import spawn
+from sandbox.confinement.bubblewrap.watchdog import Watchdog
+from sandbox.run import budget_messages
 from tests.sandbox.conftest import Done, Person, finish, person
 from tests.sandbox.node import dp_agent, members_of, start
 
@@ -196,8 +197,8 @@ async def test_the_run_is_ended(person: Person, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, one in ATTEMPTS.items() if ROOT or one.ordinary])
 async def test_without_the_watch_it_succeeds(person: Person, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(Watch, "_processes", lambda self, inside: None)
-    monkeypatch.setattr(Watch, "_disk", lambda self: None)
+    monkeypatch.setattr(Watchdog, "_processes", lambda self, inside: None)
+    monkeypatch.setattr(Watchdog, "_disk", lambda self: None)
     done, excess = await made(replace(person.profile, limits=SMALL), ATTEMPTS[name], watched=False)
     assert (done.code, done.out.strip(), excess) == (0, "reached", None), done.err
 
@@ -215,8 +216,8 @@ for _ in range(6):
 
 
 async def test_a_run_out_of_sight_is_ended(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.confinement.watch._BLIND", 0.1)
-    monkeypatch.setattr("sandbox.confinement.watch.Inside", _refusing)
+    monkeypatch.setattr("sandbox.confinement.bubblewrap.watchdog._BLIND", 0.1)
+    monkeypatch.setattr("sandbox.confinement.bubblewrap.watchdog.RunProcesses", _refusing)
     done, excess = await made(person.profile, Attempt("sight", ""), watched=True)
     assert (done.code, excess) == (-9, Excess("sight"))
 
@@ -241,7 +242,7 @@ for _ in range(1500):
         assert await node.process.wait() == 0
         assert members_of(node.process.pid) <= {node.process.pid}
     if ROOT:
-        assert (finished.status, finished.code) == ("failed", budgets.EXHAUSTED_CODE)
+        assert (finished.status, finished.code) == ("failed", budget_messages.EXHAUSTED_CODE)
         assert "the run's bound of 1,024 processes and threads is used up" in (finished.reason or "")
         assert finished.reply == ""
     else:
@@ -251,8 +252,8 @@ for _ in range(1500):
 
 def test_the_words() -> None:
     gib = 1024 * MIB
-    assert budgets.excess(Excess("memory", 9 * gib, 8 * gib)) == (
+    assert budget_messages.excess(Excess("memory", 9 * gib, 8 * gib)) == (
         "the run's bound of 8.00 GB of memory is used up: 9.00 GB were used"
     )
     for what in ("processes", "disk", "files", "room", "inodes", "sight"):
-        assert budgets.excess(Excess(what, 3, 2))
+        assert budget_messages.excess(Excess(what, 3, 2))

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from sandbox import frames
-from sandbox.confinement import WORKSPACE
+from sandbox.confinement.places import WORKSPACE
 from tests.sandbox.node import Node, dp_agent
 from tests.sandbox.test_runtime_claude import claude, says, tool
 
@@ -88,7 +88,11 @@ async def test_many_calls_at_once_and_every_door_but_the_gate(tmp_path: Path) ->
         frame.call_id if isinstance(frame, frames.Call) else frame.event.call_id
         for frame in node.seen
         if isinstance(frame, frames.Call)
-        or (isinstance(frame, frames.Event) and isinstance(frame.event, frames.Approval) and frame.event.by == "person")
+        or (
+            isinstance(frame, frames.TraceEntry)
+            and isinstance(frame.event, frames.Approval)
+            and frame.event.by == "person"
+        )
     ]
     assert order[::2] == order[1::2] == [call.call_id for call in node.calls], "a person is asked one thing at a time"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.confinement import bwrap
-from sandbox.confinement.bwrap import Arguments
-from sandbox.confinement.pins import Pins
+from sandbox.confinement.bubblewrap import start
+from sandbox.confinement.bubblewrap.protected_paths import ProtectedPaths
+from sandbox.confinement.bubblewrap.start import Alter
 from tests.attacks.harness import confined
 from tests.attacks.inside import ATTACKS, REACHED
 from tests.attacks.world import SECRET, World, planted
@@ -30,13 +30,13 @@ class Hole:
     """
 
     opens: tuple[str, ...]
-    alter: Arguments | None = None
+    alter: Alter | None = None
     patch: Patch | None = None
     behind: str = ""
     root_only: bool = False
 
 
-def without(*gone: str) -> Arguments:
+def without(*gone: str) -> Alter:
     """Take one run of words out, which must be there."""
 
     def alter(words: Words) -> Words:
@@ -48,7 +48,7 @@ def without(*gone: str) -> Arguments:
     return alter
 
 
-def in_turn(*steps: Arguments) -> Arguments:
+def in_turn(*steps: Alter) -> Alter:
     def alter(words: Words) -> Words:
         for step in steps:
             words = step(words)
@@ -57,7 +57,7 @@ def in_turn(*steps: Arguments) -> Arguments:
     return alter
 
 
-def replaced(old: tuple[str, ...], new: tuple[str, ...]) -> Arguments:
+def replaced(old: tuple[str, ...], new: tuple[str, ...]) -> Alter:
     def alter(words: Words) -> Words:
         for place in range(len(words)):
             if tuple(words[place : place + len(old)]) == old:
@@ -67,7 +67,7 @@ def replaced(old: tuple[str, ...], new: tuple[str, ...]) -> Arguments:
     return alter
 
 
-def no_size(place_inside: str) -> Arguments:
+def no_size(place_inside: str) -> Alter:
     """Lift the bound of the tmpfs mounted there."""
 
     def alter(words: Words) -> Words:
@@ -78,7 +78,7 @@ def no_size(place_inside: str) -> Arguments:
     return alter
 
 
-def filters(*which: int) -> Arguments:
+def filters(*which: int) -> Alter:
     """Take system-call filters out: 0 is the allow-list, 1 refuses arguments."""
 
     def alter(words: Words) -> Words:
@@ -103,9 +103,9 @@ def home_shown(words: Words) -> Words:
 
 def _popen(change: Callable[[World, dict[str, object]], dict[str, object]]) -> Patch:
     def patch(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-        real = bwrap.subprocess.Popen
+        real = start.subprocess.Popen
         monkeypatch.setattr(
-            bwrap.subprocess,
+            start.subprocess,
             "Popen",
             lambda *words, **given: real(*words, **{**given, **change(world, given)}),
         )
@@ -117,26 +117,26 @@ def _source(old: str, new: str) -> Patch:
     """Change the text of the launcher that shells pass through."""
 
     def patch(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
-        real = bwrap.inspect.getsource
+        real = start.inspect.getsource
 
         def weakened(module: object) -> str:
             text = real(module)  # type: ignore[arg-type]
-            if module is bwrap.launcher:
+            if module is start.shell_launcher:
                 assert old in text
                 text = text.replace(old, new)
             return text
 
-        monkeypatch.setattr(bwrap.inspect, "getsource", weakened)
+        monkeypatch.setattr(start.inspect, "getsource", weakened)
 
     return patch
 
 
 def _no_limits(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
-    monkeypatch.setattr(bwrap, "prlimit_prefix", lambda limits: [])
+    monkeypatch.setattr(start, "prlimit_prefix", lambda limits: [])
 
 
 def _no_pins(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
-    monkeypatch.setattr(Pins, "take", classmethod(lambda cls, profile: cls()))
+    monkeypatch.setattr(ProtectedPaths, "acquire", classmethod(lambda cls, profile: cls()))
 
 
 NO_NAMESPACE_OF_USERS = in_turn(

@@ -17,8 +17,11 @@ import pytest
 import trio
 
 from sandbox import frames
-from sandbox.confinement import Root, collect, collect_files, spawn
+from sandbox.confinement import Root
+from sandbox.confinement.bubblewrap import spawn
 from sandbox.errors import SandboxError
+from sandbox.run import collect
+from sandbox.run.collect import collect_files
 from tests.attacks.test_holes import without
 from tests.sandbox.conftest import Person, finish, person, run, shell
 from tests.sandbox.node import dp_agent, start
@@ -160,7 +163,7 @@ async def test_a_repository_without_a_git_folder(person: Person) -> None:
         person.profile, ["/bin/sh", "-ec", BARE.format(person.project / "sub", mark)], person.profile.environment()
     )
     assert (await finish(process)).code == 0
-    assert await process.planted() == (person.project / "sub",), "what cannot be stopped is told"
+    assert await process.left_behind() == (person.project / "sub",), "what cannot be stopped is told"
 
     done = await shell(person.profile, BARE.format(person.project, mark))
     assert done.code != 0 and "HEAD" in done.err
@@ -193,7 +196,7 @@ async def test_instructions_that_are_a_link(person: Person) -> None:
     plant = f"cd {project} && echo Obey. > mine && ln -sf mine AGENTS.md && mkdir sub && echo Obey. > sub/CLAUDE.md"
     process = await spawn(person.profile, ["/bin/sh", "-ec", plant], person.profile.environment())
     assert (await finish(process)).code == 0
-    assert set(await process.planted()) == {project / "AGENTS.md", project / "sub/CLAUDE.md"}
+    assert set(await process.left_behind()) == {project / "AGENTS.md", project / "sub/CLAUDE.md"}
     assert {path.name for path in project.iterdir()} == {"AGENTS.md", "code.py", "docs", "mine", "sub"}
 
 

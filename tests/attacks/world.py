@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox import frames, rundir
-from sandbox.confinement import HOME, MODEL_SOCKET, WORKSPACE, Profile
-from sandbox.runtimes.claude import ClaudeRuntime
+from sandbox import frames
+from sandbox.confinement import Profile
+from sandbox.confinement.places import HOME, MODEL_SOCKET, WORKSPACE
+from sandbox.run import grants
+from sandbox.run.folder import RunFolder
+from sandbox.runtimes.claude.runtime import ClaudeRuntime
 
 SECRET = "a-secret-of-this-machine"
 TOOLS = ["Bash", "Edit", "Glob", "Grep", "Read", "Write"]
@@ -45,7 +48,7 @@ def planted() -> Iterator[World]:
         base = base.resolve()
         base.chmod(0o755)
         start, run_dir, claude = _folders(base)
-        profile = rundir.profile(start, run_dir, programs=claude, model=True)
+        profile = grants.profile(start, run_dir, programs=claude, model=True)
         shared = {"base": str(base), "secret": SECRET, "home": str(base / "home"), **_sockets(stack, base, run_dir)}
         shared |= _victim(stack, base) | _system_v(stack) | _machine()
         descriptor = os.open(base / "home/.ssh/id_ed25519", os.O_RDONLY)
@@ -66,8 +69,8 @@ def planted() -> Iterator[World]:
         }
         inside = {
             "side": "inside",
-            "project": str(rundir.PROJECT),
-            "folder": str(rundir.FOLDERS / "1"),
+            "project": str(grants.PROJECT),
+            "folder": str(grants.FOLDERS / "1"),
             "workspace": str(WORKSPACE),
             "agent_home": str(HOME),
             "shell_home": "/run/home/shell",
@@ -79,9 +82,9 @@ def planted() -> Iterator[World]:
         yield World(base, profile, project, shared | outside, shared | inside, descriptor)
 
 
-def _folders(base: Path) -> tuple[frames.Start, rundir.RunDir, Any]:
+def _folders(base: Path) -> tuple[frames.Start, RunFolder, Any]:
     home = base / "home"
-    run_dir = rundir.RunDir(home / ".dispatch/runs/1")
+    run_dir = RunFolder(home / ".dispatch/runs/1")
     for folder in (run_dir.path, home / ".ssh", home / "folder", base / "neighbour", base / "outside/agent-home"):
         folder.mkdir(parents=True)
     (base / "outside/system").mkdir()
@@ -145,7 +148,7 @@ def _copy_of(project: Path) -> Path:
     return copy
 
 
-def _sockets(stack: contextlib.ExitStack, base: Path, run_dir: rundir.RunDir) -> dict[str, Any]:
+def _sockets(stack: contextlib.ExitStack, base: Path, run_dir: RunFolder) -> dict[str, Any]:
     """Listening ones: their backlog accepts, and nobody need answer."""
 
     def listening(family: int, address: Any, kind: int = socket.SOCK_STREAM) -> Any:

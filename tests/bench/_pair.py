@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from peer.machine import identity
+from peer.protocol.content import Content
 from peer.protocol.statements import Dispatch
 from peer.steps.context import Context
 from peer.store import connection, dispatches, outbox, rows
@@ -68,7 +69,13 @@ def fill(alice: Person, bob: Person, count: int) -> None:
             now = hers.clock()
             task = f"Number {number}: look why the cart adds up wrongly when it holds more than one of a thing"
             signed = hers.letter(
-                Dispatch, who.user_id, who.device, created=now, expires=now + DAY_MS, edge_id=edge[0], task=task
+                Dispatch,
+                who.user_id,
+                who.device,
+                created=now,
+                expires=now + DAY_MS,
+                edge_id=edge[0],
+                content=Content(task=task),
             )
             row = rows.Dispatch(
                 dispatch_id=signed.statement.id,

@@ -15,8 +15,9 @@ from pathlib import Path
 import trio
 
 from sandbox import frames
-from sandbox.confinement import SHELL_LAUNCHER, interpreter, prove, spawn
-from sandbox.runtimes import executor
+from sandbox.confinement.bubblewrap import prove, python, spawn
+from sandbox.confinement.places import SHELL_LAUNCHER
+from sandbox.runtimes.scripted import executor
 from tests.bench._table import Line, ms, p50, show
 from tests.sandbox.conftest import make_person
 from tests.sandbox.node import Node, dp_agent, start
@@ -30,7 +31,7 @@ async def calling(base: Path) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {"alone": [], "gated": []}
     profile = make_person(base).profile
     (profile.workspace / "a").write_text("x")
-    words = [interpreter()[0], "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
+    words = [python(), "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
     line = json.dumps({"tool": "Read", "input": {"file_path": "/dispatch/a"}}).encode() + b"\n"
     async with await spawn(profile, words, profile.environment()) as process:
         assert process.stdin is not None and process.stdout is not None

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import trio
 
-from sandbox.confinement import Profile, Root, spawn
+from sandbox.confinement import Profile, Root
+from sandbox.confinement.bubblewrap import spawn
 from tests.bench._pair import pair
 from tests.bench._table import Line, ms, p50, show
 from tests.system.world import Person, all_gone, connect, descendants, eventually

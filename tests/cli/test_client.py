@@ -136,11 +136,11 @@ def test_a_daemon_that_dies_in_the_middle(folder: StateFolder, api: FakeApi, raw
 
 def test_what_is_asked_is_what_was_given(folder: StateFolder, api: FakeApi) -> None:
     api["POST /v1/dispatches"] = {"dispatch_id": ID}
-    Client(folder).send("bob@example.org", "do\n√", files=["/a"], meta={"k": "v"}, expires_in_seconds=60)
+    Client(folder).send("bob@example.org", "do\n√", files=["/a"], meta={"k": "v"}, expires=60)
     assert api.asked[0].body == {
         "recipient": "bob@example.org",
         "task": "do\n√",
-        "expires_in_seconds": 60,
+        "expires": 60,
         "meta": {"k": "v"},
         "files": ["/a"],
     }

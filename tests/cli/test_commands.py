@@ -325,7 +325,7 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         {
             "recipient": "bob",
             "task": "verbatim \t√\nsecond line",
-            "expires_in_seconds": 60,
+            "expires": 60,
             "meta": {"k": "v=w", "l": ""},
             "files": [str(Path.cwd() / "a.txt")],
             "project": "shop",
@@ -333,7 +333,7 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
             "deliverable": "done",
             "background": "known: √",
             "device": "12D3KooX",
-            "parent_id": FIRST,
+            "parent": FIRST,
         }
     ]
 

@@ -1,19 +1,30 @@
 """The rules of a payload: each limit at its edge and one past it, names, links."""
 
 import unicodedata
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from peer.dispatches import payload
-from peer.dispatches.payload import FileFact, Payload
+from peer.dispatches.payload import FileFact
+from peer.protocol.content import FIELDS, Content, check_expires
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 
 
-def refused(kind: type[DispatchError], **parts: object) -> DispatchError:
+def check(*, expires: int = 3600, **parts: Any) -> None:
+    """All that is checked of a dispatch, at either side."""
+    content: Content[Any] = Content(**({"task": "t"} | parts))
+    check_expires(expires)
+    payload.check_content(content)
+    payload.check_files(content.files)
+
+
+def refused(kind: type[DispatchError], **parts: Any) -> DispatchError:
     with pytest.raises(kind) as caught:
-        payload.check_payload(Payload(**{"task": "t", **parts}))  # type: ignore[arg-type]
+        check(**parts)
     assert type(caught.value) is kind and caught.value.fix and caught.value.message.isprintable()
     return caught.value
 
@@ -23,46 +34,46 @@ def files(*sizes: int) -> tuple[FileFact, ...]:
 
 
 def test_everything_at_its_limit_is_taken() -> None:
-    payload.check_payload(
-        Payload(
-            task="ü" * 100_000,
-            files=files(*[5 * 1024 * 1024] * 50),
-            project="p" * 200,
-            links=("https://example.org/" + "x" * 480,) * 10,
-            deliverable="d" * 2_000,
-            background="b" * 20_000,
-            metadata={f"{n:064}": "v" * 1_000 for n in range(32)},
-            lifetime_seconds=86_400,
-        )
+    check(
+        task="ü" * 100_000,
+        files=files(*[5 * 1024 * 1024] * 50),
+        project="p" * 200,
+        links=("https://example.org/" + "x" * 480,) * 10,
+        deliverable="d" * 2_000,
+        background="b" * 20_000,
+        meta={f"{n:064}": "v" * 1_000 for n in range(32)},
+        expires=86_400,
     )
-    payload.check_payload(Payload(task="t", lifetime_seconds=60))
+    check(expires=60)
 
 
 @pytest.mark.parametrize(
     ("parts", "limit", "over"),
     [
-        ({"task": "t" * 100_001}, "100,000 characters", "1 too many"),
-        ({"files": files(*[1] * 51)}, "50 files", "1 too many"),
+        ({"task": "t" * 100_001}, "100,000 characters", "the task is 100,001 characters; "),
+        ({"files": files(*[1] * 51)}, "50 files", "the list of files is 51 files; "),
         ({"files": files(5 * 1024 * 1024 + 1)}, "5,242,880 bytes", "1 too many"),
-        ({"project": "p" * 201}, "200 characters", "1 too many"),
-        ({"links": ("https://example.org",) * 11}, "10 links", "1 too many"),
-        ({"links": ("https://example.org/" + "x" * 481,)}, "500 characters", "1 too many"),
-        ({"deliverable": "d" * 2_001}, "2,000 characters", "1 too many"),
-        ({"background": "b" * 20_500}, "20,000 characters", "500 too many"),
-        ({"metadata": {str(n): "v" for n in range(33)}}, "32 pairs", "1 too many"),
-        ({"metadata": {"k" * 65: "v"}}, "64 characters", "1 too many"),
-        ({"metadata": {"k": "v" * 1_001}}, "1,000 characters", "1 too many"),
+        ({"project": "p" * 201}, "200 characters", "the project hint is 201 characters; the limit is 200: 1 too many"),
+        ({"links": ("https://example.org",) * 11}, "10 links", "the list of links is 11 links; "),
+        ({"links": ("https://example.org/" + "x" * 481,)}, "500 characters", "a link is 501 characters; "),
+        ({"deliverable": "d" * 2_001}, "2,000 characters", "the deliverable is 2,001 characters; "),
+        ({"background": "b" * 20_500}, "20,000 characters", "the background is 20,500 characters; "),
+        ({"meta": {str(n): "v" for n in range(33)}}, "32 pairs", "the metadata is 33 pairs; "),
+        ({"meta": {"k" * 65: "v"}}, "64 characters", "a key of the metadata is 65 characters; "),
+        ({"meta": {"k": "v" * 1_001}}, "1,000 characters", "a value of the metadata is 1,001 characters; "),
+        ({"parent": "p" * 37}, "36 characters", "the parent's id is 37 characters; "),
         ({"files": (FileFact("n" * 256, 1),)}, "255 bytes", "1 too many"),
     ],
 )
 def test_one_past_a_limit_is_too_large_by_how_much(parts: dict[str, object], limit: str, over: str) -> None:
     error = refused(TooLarge, **parts)
     assert error.code == 413 and limit in error.fix and over in error.message
+    assert error.message.endswith("500 too many" if "background" in parts else "1 too many")
 
 
 @pytest.mark.parametrize("seconds", [59, 86_401, 0, -1, True, 3600.0])
 def test_the_time_to_live_has_bounds(seconds: object) -> None:
-    error = refused(Invalid, lifetime_seconds=seconds)
+    error = refused(Invalid, expires=seconds)
     assert error.code == 422 and "60 to 86,400" in error.fix
 
 
@@ -71,7 +82,7 @@ def test_a_task_says_something(task: str) -> None:
     refused(Invalid, task=task)
 
 
-@pytest.mark.parametrize("field", ["task", "project", "deliverable", "background"])
+@pytest.mark.parametrize("field", [name for name, field in FIELDS.items() if field.default in ("", msgspec.NODEFAULT)])
 def test_half_a_character_is_refused(field: str) -> None:
     refused(Invalid, **{field: "a\ud800"})
 
@@ -183,12 +194,12 @@ def test_links_that_are(link: str) -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a\x1b", "a\u202e", "a\n"])
 def test_metadata_keys_can_be_seen(key: str) -> None:
-    refused(Invalid, metadata={key: "v"})
+    refused(Invalid, meta={key: "v"})
 
 
 @given(st.text(), st.text(), st.text(), st.dictionaries(st.text(), st.text()))
-def test_only_our_errors_come_out(task: str, name: str, link: str, metadata: dict[str, str]) -> None:
+def test_only_our_errors_come_out(task: str, name: str, link: str, meta: dict[str, str]) -> None:
     try:
-        payload.check_payload(Payload(task=task, files=(FileFact(name, 1),), links=(link,), metadata=metadata))
+        check(task=task, files=(FileFact(name, 1),), links=(link,), meta=meta)
     except DispatchError as error:
         assert error.code in (413, 422) and error.fix

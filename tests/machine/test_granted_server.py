@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.confinement import spawn_beside
-from sandbox.mark import MARK
+from sandbox.confinement.bubblewrap import spawn_on_host
+from sandbox.mcp.marker import MARKER
 from tests.sandbox.conftest import Done, finish
 
 PROGRAMS = Path(sys.executable).parent
@@ -25,15 +25,15 @@ WAYS = {
     "a variable": ["sh", "-c", "X=dispatch; Y=-mcp; exec $X$Y"],
     "a name in pieces": [sys.executable, "-c", IN_PIECES],
     "another session": ["setsid", "-w", "dispatch", "inbox"],
-    "a mark taken off": ["env", "-u", MARK, "dispatch", "inbox"],
+    "a mark taken off": ["env", "-u", MARKER, "dispatch", "inbox"],
     "an empty environment": ["env", "-i", "HOME=HOME_OF_BOB", str(PROGRAMS / "dispatch"), "inbox"],
     "another identity": ["env", "-i", "DISPATCH_HOME=SECOND", str(PROGRAMS / "dispatch-mcp")],
 }
 
 
 async def beside(words: list[str], home: Path, hidden: Path) -> Done:
-    env = {"PATH": f"{PROGRAMS}:/usr/bin:/bin", "HOME": str(home), MARK: ""}
-    process = spawn_beside(words, env, hidden=[hidden])
+    env = {"PATH": f"{PROGRAMS}:/usr/bin:/bin", "HOME": str(home), MARKER: ""}
+    process = spawn_on_host(words, env, hidden=[hidden], marker=MARKER)
     assert process.stdin is not None
     await process.stdin.aclose()
     return await finish(process)
@@ -62,5 +62,5 @@ async def test_our_programs_refuse_to_run_there(tmp_path: Path, way: str) -> Non
 
 async def test_the_mark_is_no_secret_and_nothing_else_is_new(tmp_path: Path) -> None:
     done = await beside(["env"], tmp_path, tmp_path / "state")
-    assert {line.partition("=")[0] for line in done.out.splitlines()} == {"PATH", "HOME", "PWD", MARK}
-    assert os.environ.get(MARK) is None
+    assert {line.partition("=")[0] for line in done.out.splitlines()} == {"PATH", "HOME", "PWD", MARKER}
+    assert os.environ.get(MARKER) is None

@@ -35,7 +35,7 @@ async def test_a_send_arrives_whole_and_its_result_comes_back(pair: Pair, mode: 
             deliverable="A number",
             background="It is about Tuesday.",
             meta={"ticket": "T-17"},
-            expires_in_seconds=600,
+            expires=600,
         )
         dispatch_id = sent["dispatch_id"]
         assert sent["status"] in ("queued", "pending")
@@ -48,7 +48,7 @@ async def test_a_send_arrives_whole_and_its_result_comes_back(pair: Pair, mode: 
                 "till",
                 "A number",
             )
-            assert (texts["links"], texts["metadata"]) == (["https://example.org/till"], {"ticket": "T-17"})
+            assert (texts["links"], texts["meta"]) == (["https://example.org/till"], {"ticket": "T-17"})
             assert texts["background"] == "It is about Tuesday."
             (file,) = got["files"]
             assert (file["name"], file["size"]) == ("receipts.csv", 27)

@@ -227,10 +227,10 @@ def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Op
     tab.page.get_by_label("To", exact=True).select_option(bob.email)
     expect(tab.page.locator("#to-hint")).to_contain_text("they answer every step")
     tab.page.get_by_label("Task", exact=True).fill("Summarise it")
-    tab.page.get_by_text("More: what you want back").click()
-    tab.page.get_by_label("What you want back").fill("Three sentences")
-    tab.page.get_by_label("Background they need").fill("We spoke on Tuesday.\nIt was raining.")
-    tab.page.get_by_label("Project, as you call it").fill("till")
+    tab.page.get_by_text("More: what is wanted back").click()
+    tab.page.get_by_label("What is wanted back").fill("Three sentences")
+    tab.page.get_by_label("Background").fill("We spoke on Tuesday.\nIt was raining.")
+    tab.page.get_by_label("Project, as the sender calls it").fill("till")
     tab.page.get_by_role("button", name="Sign and send").click()
     expect(tab.page.get_by_role("heading", name=f"To {bob.email}")).to_be_visible()
     dispatch_id = tab.page.url.rpartition("/")[2]
@@ -244,7 +244,7 @@ def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Op
     ):
         expect(task.get_by_role("heading", name=heading)).to_be_visible()
         assert words in task.inner_text()
-    expect(task).to_contain_text("Project, as they call it: till")
+    expect(task).to_contain_text("Project, as the sender calls it: till")
 
 
 def test_the_countdown_of_a_call(pair: Pair, new_tab: Opener) -> None:

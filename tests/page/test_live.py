@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import Route, expect
 
-from peer.dispatches import payload, text
+from peer.dispatches import text
+from peer.protocol.content import FIELDS
 from peer.store import connection, trace
 from tests.page.browser import Tab, port
 from tests.page.conftest import Opener
@@ -216,7 +217,7 @@ HEAD = (
     "[click](javascript:window.hacked=5) ![x](http://evil.example/x.png) {{ 7*7 }} ${7*7} &lt;b&gt;\n"
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 \u202eright to left\u202c zero\u200bwidth \U000e0041tag \x00\x08\n"
 )
-HOSTILE = HEAD + "x" * (payload.MAX_TASK - len(HEAD))
+HOSTILE = HEAD + "x" * (FIELDS["task"].limit - len(HEAD))
 ENDLESS = HEAD + "x" * 150_000
 """A task has no more than 100,000 characters; an agent that repeats what it read may say more."""
 

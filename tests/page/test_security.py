@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from peer.api.page.uploads import MAX_WAITING
 from peer.client.blocking import find_daemon
-from peer.dispatches import payload
+from peer.protocol.content import MAX_FILE_BYTES
 from tests.page.browser import port
 from tests.page.by_hand import Page
 from tests.page.conftest import Opener
@@ -129,17 +129,17 @@ def test_uploads_are_bounded_private_and_gone_when_they_should(pair: Pair) -> No
         ("a%00b", b"x", 422),
         ("%E2%80%AEtxt.exe", b"x", 422),
         ("empty.txt", b"", 422),
-        ("large.bin", b"x" * (payload.MAX_FILE_BYTES + 1), 413),
+        ("large.bin", b"x" * (MAX_FILE_BYTES + 1), 413),
     ):
         assert upload(name, content)[0] == code, name
     assert [path.name for path in alice.state.uploads.iterdir()] == [taken["upload"]], "what is refused leaves nothing"
     sending = {"recipient": bob.email, "task": "With a file"}
     for wrong in (["../" + taken["upload"]], ["0" * 32], ["/etc/passwd"], [taken["upload"]] * 2):
-        assert page.call("POST", "/v1/page/dispatches", sending | {"uploads": wrong})[0].status in (404, 422)
+        assert page.call("POST", "/v1/page/dispatches", sending | {"files": wrong})[0].status in (404, 422)
     # Refused, it stays for another try; sent, it is gone from there.
-    answer, _ = page.call("POST", "/v1/page/dispatches", sending | {"task": " ", "uploads": [taken["upload"]]})
+    answer, _ = page.call("POST", "/v1/page/dispatches", sending | {"task": " ", "files": [taken["upload"]]})
     assert answer.status == 422 and place.exists()
-    answer, body = page.call("POST", "/v1/page/dispatches", sending | {"uploads": [taken["upload"]]})
+    answer, body = page.call("POST", "/v1/page/dispatches", sending | {"files": [taken["upload"]]})
     assert answer.status == 200 and not place.exists()
     dispatch_id = json.loads(body)["dispatch_id"]
     alice.state_of(dispatch_id, "pending")

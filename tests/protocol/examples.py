@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from nacl.public import PrivateKey
 
 from peer.protocol import cose, names
 from peer.protocol import statements as s
+from peer.protocol.content import FIELDS as content_fields
+from peer.protocol.content import Content
 from peer.protocol.statements import Device, FileRef, Signed, Statement
 
 
@@ -209,14 +212,16 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
                 **_letter(*to_bob, 6),
                 edge_id=an_id(30),
                 expires=CREATED + 3_600_000,
-                task="Find out why the parser drops the last line, and fix it.\n\t— 直して 🙏",
-                files=files,
-                project="parser",
-                links=("https://example.org/issue/7", "https://example.org/issue/8"),
-                deliverable="a patch",
-                background="It worked last week.",
-                metadata={"ticket": "7", "a longer key": "a value", "b": ""},
-                parent_id=an_id(60),
+                content=Content(
+                    task="Find out why the parser drops the last line, and fix it.\n\t— 直して 🙏",
+                    files=files,
+                    project="parser",
+                    links=("https://example.org/issue/7", "https://example.org/issue/8"),
+                    deliverable="a patch",
+                    background="It worked last week.",
+                    meta={"ticket": "7", "a longer key": "a value", "b": ""},
+                    parent=an_id(60),
+                ),
             ),
         ),
         (
@@ -287,21 +292,32 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
     return {statement.type_name: (signer, statement) for signer, statement in statements}
 
 
-def has_default(spec: dataclasses.Field[Any]) -> bool:
-    return spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
+def made(kind: type[Statement], values: Mapping[str, Any]) -> Any:
+    """A statement of these fields, named as in FIELDS: those of a content by their own names."""
+    if kind is not s.Dispatch:
+        return kind(**values)
+    content = {name: value for name, value in values.items() if name in content_fields}
+    rest = {name: value for name, value in values.items() if name not in content_fields}
+    return s.Dispatch(**rest, content=Content(**content))
+
+
+def altered(statement: Statement, **changes: Any) -> Any:
+    """The same statement with other values of some fields."""
+    return made(type(statement), s.values_of(statement) | changes)
 
 
 def bare(statement: Statement) -> Statement:
     """The same statement with every optional field at its default."""
-    kept = {spec.name: getattr(statement, spec.name) for spec in dataclasses.fields(statement) if not has_default(spec)}
-    return type(statement)(**kept)
+    values = s.values_of(statement)
+    kept = {part.name: values[part.name] for part in s.parts_of(type(statement)) if part.required}
+    return made(type(statement), kept)  # type: ignore[no-any-return]
 
 
 def all_examples() -> dict[str, tuple[Person, Statement]]:
     """The full examples by type name, and as `NAME bare` those that can leave something out."""
     examples = full_examples()
     for name, (signer, statement) in list(examples.items()):
-        if any(has_default(spec) for spec in dataclasses.fields(statement)):
+        if not all(part.required for part in s.parts_of(type(statement))):
             examples[f"{name} bare"] = (signer, bare(statement))
     return examples
 
@@ -315,6 +331,8 @@ def to_json(value: Any) -> Any:
             return [to_json(item) for item in value]
         case dict() | str() | int():
             return value
+        case Statement():
+            return {name: to_json(inner) for name, inner in s.values_of(value).items()}
         case _:
             return {spec.name: to_json(getattr(value, spec.name)) for spec in dataclasses.fields(value)}
 
@@ -329,8 +347,10 @@ def from_json(kind: Any, value: Any) -> Any:
         return tuple(from_json(typing.get_args(kind)[0], item) for item in value)
     if dataclasses.is_dataclass(kind):
         assert isinstance(kind, type)
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: from_json(hints[name], item) for name, item in value.items()})
+        hints = typing.get_type_hints(kind) | (typing.get_type_hints(Content) if kind is s.Dispatch else {})
+        hints["files"] = tuple[FileRef, ...]
+        values = {name: from_json(hints[name], item) for name, item in value.items()}
+        return made(kind, values) if issubclass(kind, Statement) else kind(**values)
     return value
 
 

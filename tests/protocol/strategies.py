@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from peer.protocol import names
 from peer.protocol import statements as s
+from peer.protocol.content import TEXTS
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import FileRef, Statement
-from tests.protocol.examples import ALICE, BOB, MALLORY, Person, has_default
+from tests.protocol.examples import ALICE, BOB, MALLORY, Person, made
 
 UINT64 = (1 << 64) - 1
 SAFE = (1 << 53) - 1
@@ -67,12 +68,10 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "edge_status": st.sampled_from(("active", "paused")),
     "task": st.text(max_size=400),
     "files": files,
-    "project": st.text(max_size=200),
+    **{text.name: st.text(max_size=min(text.limit, 200)) for text in TEXTS},
     "links": st.lists(st.text(max_size=100), max_size=10).map(tuple),
-    "deliverable": st.text(max_size=200),
-    "background": st.text(max_size=200),
-    "metadata": st.dictionaries(st.text(max_size=64), st.text(max_size=100), max_size=8),
-    "parent_id": st.one_of(st.just(""), ids),
+    "meta": st.dictionaries(st.text(max_size=64), st.text(max_size=100), max_size=8),
+    "parent": st.one_of(st.just(""), ids),
     "dispatch_id": ids,
     "dispatch_digest": digests,
     "attempt": st.integers(0, 1_000_000),
@@ -101,10 +100,10 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
 
 def statements(kind: type[Statement]) -> st.SearchStrategy[Any]:
     """Statements of one type; an optional field is left at its default now and then."""
-    required = {spec.name: BY_FIELD[spec.name] for spec in dataclasses.fields(kind) if not has_default(spec)}
-    optional = {spec.name: BY_FIELD[spec.name] for spec in dataclasses.fields(kind) if has_default(spec)}
-    made = st.fixed_dictionaries(required, optional=optional).map(lambda values: kind(**values))
-    return st.builds(_with_members, made, st.sets(persons, max_size=3)) if kind is s.DeviceSet else made
+    required = {part.name: BY_FIELD[part.name] for part in s.parts_of(kind) if part.required}
+    optional = {part.name: BY_FIELD[part.name] for part in s.parts_of(kind) if not part.required}
+    found = st.fixed_dictionaries(required, optional=optional).map(lambda values: made(kind, values))
+    return st.builds(_with_members, found, st.sets(persons, max_size=3)) if kind is s.DeviceSet else found
 
 
 def _with_members(device_set: s.DeviceSet, members: set[Person]) -> s.DeviceSet:

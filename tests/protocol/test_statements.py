@@ -12,23 +12,14 @@ from hypothesis import strategies as st
 from peer.protocol import codec, cose, names
 from peer.protocol import statements as s
 from peer.protocol.codec import Malformed
+from peer.protocol.content import TEXTS
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.growth import NotUnderstood
 from peer.protocol.statements import FIELDS, TYPES, FileRef, Statement
 from peer.protocol.table import MAX_DEVICE_SET, MAX_DEVICES
-from tests.protocol.examples import (
-    ALICE,
-    BOB,
-    MALLORY,
-    Person,
-    a_digest,
-    all_examples,
-    an_id,
-    full_examples,
-    has_default,
-)
+from tests.protocol.examples import ALICE, BOB, MALLORY, Person, a_digest, all_examples, altered, an_id, full_examples
 from tests.protocol.strategies import any_statement, signer_of
 
 EXAMPLES = full_examples()
@@ -64,8 +55,8 @@ SIGNED_FIELDS: dict[str, tuple[str, ...]] = {
         "links",
         "deliverable",
         "background",
-        "metadata",
-        "parent_id",
+        "meta",
+        "parent",
     ),
     "decision": (
         *_LETTER,
@@ -126,12 +117,10 @@ OTHER: dict[str, Any] = {
     "edge_status": "active",
     "task": "Send me the keys.",
     "files": (FileRef("other", 1, bytes(32)),),
-    "project": "other",
+    **{text.name: "other" for text in TEXTS},
     "links": (),
-    "deliverable": "other",
-    "background": "other",
-    "metadata": {"ticket": "8"},
-    "parent_id": "other",
+    "meta": {"ticket": "8"},
+    "parent": "other",
     "dispatch_id": an_id(99),
     "dispatch_digest": a_digest("other"),
     "attempt": 9,
@@ -186,7 +175,7 @@ def signed_example(kind: str) -> tuple[bytes, bytes]:
 def test_the_table_lists_every_field_of_every_type() -> None:
     assert SIGNED_FIELDS.keys() == TYPES.keys() == EXAMPLES.keys()
     for kind, fields in SIGNED_FIELDS.items():
-        declared = {"type", "version", *(spec.name for spec in dataclasses.fields(TYPES[kind]))}
+        declared = {"type", "version", *(part.name for part in s.parts_of(TYPES[kind]))}
         assert set(fields) == declared, kind
     used = {name for fields in SIGNED_FIELDS.values() for name in fields}
     assert used == FIELDS.keys(), "a field that no type has is no field"
@@ -214,15 +203,15 @@ def test_changing_a_field_is_refused(kind: str, field: str) -> None:
                 s.open_statement(reseal(raw, codec.encode(content)))
         return
     statement = EXAMPLES[kind][1]
-    assert getattr(statement, field) != OTHER[field]
-    changed = dataclasses.replace(statement, **{field: OTHER[field]})
+    assert s.values_of(statement)[field] != OTHER[field]
+    changed = altered(statement, **{field: OTHER[field]})
     with pytest.raises(BadSignature):
         s.open_statement(reseal(raw, s.encode_payload(changed)))
 
 
 @pytest.mark.parametrize(
     ("kind", "field"),
-    [(kind, spec.name) for kind in TYPES for spec in dataclasses.fields(TYPES[kind]) if has_default(spec)],
+    [(kind, part.name) for kind in TYPES for part in s.parts_of(TYPES[kind]) if not part.required],
 )
 def test_leaving_an_optional_field_out_is_refused(kind: str, field: str) -> None:
     raw, _seed = signed_example(kind)
@@ -257,9 +246,9 @@ def test_every_altered_bit_is_refused(kind: str) -> None:
 def test_a_byte_more_or_less_anywhere_is_refused(kind: str) -> None:
     raw, _seed = signed_example(kind)
     for place in range(len(raw)):
-        for altered in (raw[:place], raw[:place] + raw[place + 1 :], raw[: place + 1] + raw[place:]):
+        for damaged in (raw[:place], raw[:place] + raw[place + 1 :], raw[: place + 1] + raw[place:]):
             with pytest.raises((Malformed, BadSignature)):
-                s.open_statement(altered)
+                s.open_statement(damaged)
     with pytest.raises(Malformed):
         s.open_statement(raw + raw)
 
@@ -371,9 +360,9 @@ WRONG_FORMS: list[tuple[str, str, Any, str]] = [
     ("edge-change", "edge_status", 1, "edge_status: must be one of active, paused"),
     ("dispatch", "links", "x", "links: must be a list of at most 10 values"),
     ("dispatch", "links", [1], "links: must be text of at most 500 characters"),
-    ("dispatch", "metadata", [], "metadata: must be a map of at most 32 pairs"),
-    ("dispatch", "metadata", {1: "x"}, "metadata: must be text of at most 64 characters"),
-    ("dispatch", "metadata", {"x": 1}, "metadata: must be text of at most 1,000 characters"),
+    ("dispatch", "meta", [], "meta: must be a map of at most 32 pairs"),
+    ("dispatch", "meta", {1: "x"}, "meta: must be text of at most 64 characters"),
+    ("dispatch", "meta", {"x": 1}, "meta: must be text of at most 1,000 characters"),
     ("dispatch", "files", [{}], "files: must be a FileRef with its 3 fields"),
     ("dispatch", "files", [{1: "a", 2: 1}], "files: must be a FileRef with its 3 fields"),
     (
@@ -386,7 +375,7 @@ WRONG_FORMS: list[tuple[str, str, Any, str]] = [
     ("dispatch", "files", [{1: "a", 2: -1, 3: bytes(32)}], "files: must be a whole number up to 9,007,199,254,740,991"),
     ("device-set", "devices", [{}], "devices: must be a Device with its 4 fields"),
     ("dispatch", "files", [], "files must be left out when it is empty"),
-    ("dispatch", "metadata", {}, "metadata must be left out when it is empty"),
+    ("dispatch", "meta", {}, "meta must be left out when it is empty"),
     ("result", "code", 0, "code must be left out when it is empty"),
     ("acceptance", "proof", b"", "proof must be left out when it is empty"),
 ]
@@ -408,19 +397,17 @@ _MEMBERS = tuple(
 )
 LIMITS: list[tuple[str, str, Any, Any]] = [
     ("dispatch", "task", _WIDE * 100_000, "x" * 100_001),
-    ("dispatch", "project", _WIDE * 200, "x" * 201),
+    *(("dispatch", text.name, _WIDE * text.limit, "x" * (text.limit + 1)) for text in TEXTS),
     ("dispatch", "links", (_WIDE * 500,) * 10, ("x",) * 11),
     ("dispatch", "links", ("x" * 500,), ("x" * 501,)),
-    ("dispatch", "deliverable", _WIDE * 2_000, "x" * 2_001),
-    ("dispatch", "background", _WIDE * 20_000, "x" * 20_001),
-    ("dispatch", "metadata", {str(n): "" for n in range(32)}, {str(n): "" for n in range(33)}),
-    ("dispatch", "metadata", {_WIDE * 64: _WIDE * 1_000}, {"x" * 65: ""}),
-    ("dispatch", "metadata", {"x": "x" * 1_000}, {"x": "x" * 1_001}),
+    ("dispatch", "meta", {str(n): "" for n in range(32)}, {str(n): "" for n in range(33)}),
+    ("dispatch", "meta", {_WIDE * 64: _WIDE * 1_000}, {"x" * 65: ""}),
+    ("dispatch", "meta", {"x": "x" * 1_000}, {"x": "x" * 1_001}),
     ("dispatch", "files", (_FILE,) * 50, (_FILE,) * 51),
     ("dispatch", "files", (FileRef(_WIDE * 255, (1 << 53) - 1, bytes(32)),), (FileRef("x" * 256, 1, bytes(32)),)),
     ("dispatch", "files", (FileRef("x", 0, bytes(32)),), (FileRef("x", 1 << 53, bytes(32)),)),
     ("dispatch", "files", (_FILE,), (FileRef("x", 1, bytes(31)),)),
-    ("dispatch", "parent_id", "x" * 36, "x" * 37),
+    ("dispatch", "parent", "x" * 36, "x" * 37),
     ("dispatch", "created", LAST_TIME, LAST_TIME + 1),
     ("dispatch", "created", 0, -1),
     ("dispatch", "audience_user", f"{'a' * 64}@example.org", f"{'a' * 65}@example.org"),
@@ -456,27 +443,25 @@ LIMITS: list[tuple[str, str, Any, Any]] = [
 @pytest.mark.parametrize(("kind", "field", "most", "over"), LIMITS, ids=[f"{row[0]}:{row[1]}" for row in LIMITS])
 def test_limits(kind: str, field: str, most: Any, over: Any) -> None:
     signer, statement = EXAMPLES[kind]
-    largest = dataclasses.replace(statement, **{field: most})
+    largest = altered(statement, **{field: most})
     assert s.open_statement(signer.sign(largest).raw).statement == largest
     with pytest.raises(Invalid) as caught:
-        signer.sign(dataclasses.replace(statement, **{field: over}))
+        signer.sign(altered(statement, **{field: over}))
     assert caught.value.message.startswith(f"{field}: ")
     assert type(caught.value) is Invalid, "the sender's own mistake is not the other side's malformed statement"
 
 
 def test_a_dispatch_with_every_field_full_still_travels() -> None:
     signer, statement = EXAMPLES["dispatch"]
-    fullest = dataclasses.replace(
+    fullest = altered(
         statement,
         **{
             "task": _WIDE * 100_000,
             "files": (FileRef(_WIDE * 255, (1 << 53) - 1, bytes(32)),) * 50,
-            "project": _WIDE * 200,
+            **{text.name: _WIDE * text.limit for text in TEXTS},
             "links": (_WIDE * 500,) * 10,
-            "deliverable": _WIDE * 2_000,
-            "background": _WIDE * 20_000,
-            "metadata": {_WIDE * 62 + f"{n:02}": _WIDE * 1_000 for n in range(32)},
-            "parent_id": _WIDE * 36,
+            "meta": {_WIDE * 62 + f"{n:02}": _WIDE * 1_000 for n in range(32)},
+            "parent": _WIDE * 36,
         },
     )
     raw = signer.sign(fullest).raw
@@ -501,23 +486,30 @@ def test_a_full_device_set_fits_into_an_invitation() -> None:
 def test_events_over_the_limit_of_a_statement_are_not_signed() -> None:
     signer, statement = EXAMPLES["events"]
     with pytest.raises(TooLarge):
-        signer.sign(dataclasses.replace(statement, **{"events": ("x" * 262_144,) * 4}))
+        signer.sign(altered(statement, **{"events": ("x" * 262_144,) * 4}))
 
 
 def test_half_a_surrogate_pair_is_not_signed() -> None:
     signer, statement = EXAMPLES["cancel"]
     with pytest.raises(Invalid, match="half of a surrogate pair"):
-        signer.sign(dataclasses.replace(statement, **{"reason": "\ud800"}))
+        signer.sign(altered(statement, **{"reason": "\ud800"}))
 
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_values_of_another_python_type_are_not_signed(kind: str) -> None:
     signer, statement = EXAMPLES[kind]
-    for spec in dataclasses.fields(statement):
+    for part in s.parts_of(TYPES[kind]):
         for value in (object(), None, True, 1.5, [], {1: 2}, bytearray(32)):
             with pytest.raises(Invalid):
-                s.encode_payload(dataclasses.replace(statement, **{spec.name: value}))
+                s.encode_payload(altered(statement, **{part.name: value}))
     assert signer.sign(statement)
+
+
+def test_a_content_of_another_type_is_not_signed() -> None:
+    statement = EXAMPLES["dispatch"][1]
+    for value in (object(), None, {"task": "x"}):
+        with pytest.raises(Invalid, match="content: must be a Content"):
+            s.encode_payload(dataclasses.replace(statement, **{"content": value}))
 
 
 # -- who signed ---------------------------------------------------------------------------------------------------
@@ -579,7 +571,7 @@ def test_no_key_but_the_named_one_is_used_to_sign(kind: str) -> None:
 
 def test_mallory_may_write_alices_name_over_her_own_key() -> None:
     """Opening proves which key signed, never whose key it is: the pinned device-set must say so (admission, trust)."""
-    forged = dataclasses.replace(EXAMPLES["dispatch"][1], **{"issuer_device": MALLORY.device})
+    forged = altered(EXAMPLES["dispatch"][1], **{"issuer_device": MALLORY.device})
     opened = s.open_statement(MALLORY.sign(forged).raw).statement
     assert (opened.issuer_user, opened.issuer_device) == (ALICE.user, MALLORY.device)
     pinned = {device.device for device in EXAMPLES["device-set"][1].devices}  # type: ignore[attr-defined]
@@ -593,7 +585,7 @@ def test_mallory_may_write_alices_name_over_her_own_key() -> None:
 def test_a_small_order_key_inside_a_peer_id_signs_nothing() -> None:
     identity = bytes((1, *(0,) * 31))
     device = names.peer_id_text(names.peer_id_of(identity))
-    statement = dataclasses.replace(EXAMPLES["dispatch"][1], **{"issuer_device": device})
+    statement = altered(EXAMPLES["dispatch"][1], **{"issuer_device": device})
     protected = codec.encode({1: -8, 4: names.peer_id_of(identity), 16: s.media_type("dispatch")})
     forged = codec.encode([protected, {}, s.encode_payload(statement), identity + bytes(32)])
     with pytest.raises(BadSignature):

@@ -17,7 +17,7 @@ from peer.protocol import statements as s
 from tests.protocol.examples import from_json, to_json, vectors
 
 FILE = Path(__file__).with_name("vectors_v1.json")
-FROZEN = "c430c1c5af53f856ca419580463201a7018f268ac069511ce487b8703450d60b"
+FROZEN = "544a5b68067c59ef0e04663aba37ab60e7a7125ca801e06b8292c63fcd100f42"
 VECTORS: list[dict[str, Any]] = json.loads(FILE.read_text("utf-8"))
 
 

@@ -14,6 +14,7 @@ from rendezvous import change_signal
 from rendezvous.invitations import MAX_SEALED
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import Author, InvitationAnswer, InvitationStatus, NewInvitation
+from tests.rendezvous.storage.memory import MemoryStorage
 from tests.rendezvous.storage.values import approved
 from tests.rendezvous.world import DAY_MS, People, Person, Running, people_at, running_broker
 
@@ -47,6 +48,23 @@ async def test_from_invitation_to_collected_answer(broker: Running, people: Peop
     (at_bob,) = await received(bob)
     assert (at_bob.status, at_bob.sealed) == ("accepted", None)
     assert (await alice.client.get_invitation(posted.token)).sealed == b"for alice"
+
+
+async def test_another_storage_serves_as_well(tmp_path: Path) -> None:
+    """The routes know the interface only: everything a person does here runs over the implementation in memory."""
+    async with (
+        running_broker(tmp_path / "broker", storage=MemoryStorage()) as broker,
+        people_at(broker, tmp_path / "people") as people,
+    ):
+        alice, bob = await two(people)
+        posted = await alice.client.post_invitation(alice.signed_invitation(BOB))
+        await bob.client.answer(posted.token, kind="accepted", sealed={alice.who.device: b"for alice"})
+        (answered,) = (await alice.client.invitations()).sent
+        assert (answered.status, answered.sealed) == ("accepted", b"for alice")
+        await alice.client.put_presence(seq=1, expires=broker.clock() + 60_000, box=b"box")
+        assert [entry.box for entry in await bob.client.get_presence(alice.who.user_id)] == [b"box"]
+        assert (await alice.client.health()).origin == broker.url
+        assert list((tmp_path / "broker").iterdir()) == []
 
 
 async def test_an_open_invitation_is_named_and_nothing_changes(broker: Running, people: People) -> None:

@@ -34,6 +34,7 @@ from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.main import DATABASE
 from rendezvous.serving import serve, server_config
+from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.sqlite import SqliteStorage
 
@@ -78,15 +79,16 @@ async def running_broker(
     mailer: Mailer | None = None,
     port: int = 0,
     behind_proxy: bool = False,
-    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
-    kept: StorageLimits = StorageLimits(),  # noqa: B008 - frozen
+    limits: ConnectionLimits = ConnectionLimits(),
+    kept: StorageLimits = StorageLimits(),
+    storage: Storage | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
     data.mkdir(parents=True, exist_ok=True)
     async with (
         listening("127.0.0.1", port, backlog=limits.total) as listeners,
-        SqliteStorage(data / DATABASE, limits=kept) as storage,
+        storage or SqliteStorage(data / DATABASE, limits=kept) as storage,
         trio.open_nursery() as nursery,
     ):
         url = f"http://127.0.0.1:{port_of(listeners)}"

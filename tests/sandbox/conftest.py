@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from sandbox.confinement import ConfinedProcess, Profile, Root, spawn
+from sandbox.confinement import ConfinedProcess, Profile, Root
+from sandbox.confinement.bubblewrap import spawn
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from sandbox.model_api.anthropic.api import AnthropicMessages
+from sandbox.model_api.interface import Allowance
+from sandbox.model_api.proxy import ModelProxy
+from sandbox.policy.decision import GRANTABLE_TOOLS
+
 Turn = dict[str, Any]
 
 
@@ -140,3 +145,9 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def model_proxy(base_url: str | None, api_key: str | None, **options: Any) -> ModelProxy:
+    """A proxy to the Messages API that allows every tool and asks for no secret, unless `options` say otherwise."""
+    given = {"budget_usd": 5, "allowance": Allowance(GRANTABLE_TOOLS), "secret": None, **options}
+    return ModelProxy(AnthropicMessages(), base_url, api_key, **given)

@@ -43,7 +43,7 @@ class Node:
 
     async def answer(self, call: frames.Call, allowed: bool, **more: Any) -> None:
         by = more.pop("by", "person" if call.verdict == "ask" else "edge")
-        await self.say(frames.Answer(call_id=call.call_id, allow=allowed, by=by, **more))
+        await self.say(frames.Verdict(call_id=call.call_id, allow=allowed, by=by, **more))
 
     async def until(self, kind: type[Any]) -> Any:
         """Read on, answering calls, until a frame of `kind` has come; that frame."""
@@ -64,7 +64,9 @@ class Node:
         return finished
 
     def events(self, kind: type[Any]) -> list[Any]:
-        return [frame.event for frame in self.seen if isinstance(frame, frames.Event) and isinstance(frame.event, kind)]
+        return [
+            frame.event for frame in self.seen if isinstance(frame, frames.TraceEntry) and isinstance(frame.event, kind)
+        ]
 
     @property
     def calls(self) -> list[frames.Call]:

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from sandbox import frames
-from sandbox.confinement import WORKSPACE
+from sandbox.confinement.places import WORKSPACE
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
 
@@ -101,7 +101,7 @@ async def test_names_of_this_machine_stay_here(tmp_path: Path) -> None:
         finished = await node.run(start(tmp_path, *script, paths=edge, approval="auto"))
     assert finished.status == "completed", finished.reason
     assert node.results[0][1].startswith("/project\n/\n/folders/1\n/project\n")
-    trace = repr([frame for frame in node.seen if isinstance(frame, frames.Event)])
+    trace = repr([frame for frame in node.seen if isinstance(frame, frames.TraceEntry)])
     for name in (str(tmp_path), tmp_path.name, "shop", "secret-project"):
         assert name not in trace
 

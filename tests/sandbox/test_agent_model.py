@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import trio
 
-from sandbox.testing.scripted_model import ScriptedModel
+from sandbox.model_api.anthropic.scripted_model import ScriptedModel
 from tests.sandbox.node import ROOT
 
 TURNS: list[dict[str, Any]] = [
@@ -101,7 +101,7 @@ async def test_a_key_is_checked_and_a_hook_may_hold_the_answer() -> None:
 async def test_the_program_prints_its_address(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"turns": TURNS}))
-    command = [sys.executable, "-m", "sandbox.testing.scripted_model", "--script", str(script)]
+    command = [sys.executable, "-m", "sandbox.model_api.anthropic.scripted_model", "--script", str(script)]
     process = await trio.lowlevel.open_process(command, stdout=PIPE, cwd=ROOT)
     try:
         assert process.stdout is not None

@@ -11,10 +11,12 @@ from typing import Any
 import claude_agent_sdk
 import pytest
 
-from sandbox.confinement import MODEL_SOCKET, SHELL_LAUNCHER, Profile, Root, spawn
-from sandbox.model_proxy import ModelProxy
+from sandbox.confinement import Profile, Root
+from sandbox.confinement.bubblewrap import spawn
+from sandbox.confinement.places import MODEL_SOCKET, SHELL_LAUNCHER
+from sandbox.model_api.proxy import ModelProxy
 from tests.sandbox.conftest import Done, Person, finish
-from tests.sandbox.fake_model import FakeModel, Turn, call, say, serving
+from tests.sandbox.fake_model import FakeModel, Turn, call, model_proxy, say, serving
 
 CLAUDE = Path(claude_agent_sdk.__file__).resolve().parent / "_bundled/claude"
 INSIDE = Path("/opt/claude")
@@ -39,7 +41,7 @@ async def claude(person: Person, turns: list[Turn], **changes: Any) -> tuple[Don
         **changes,
     )
     with serving(FakeModel(turns)) as model:
-        proxy = ModelProxy(model.url, "sk-real", budget_usd=5)
+        proxy = model_proxy(model.url, "sk-real", budget_usd=5)
         assert profile.model_socket is not None
         async with proxy.serving(profile.model_socket):
             env = {**profile.environment(), **SETTINGS}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.confinement import collect
-from sandbox.confinement.collect import MAX_NAME_BYTES, collect_files, harmless_name
+from sandbox.run import collect
+from sandbox.run.collect import MAX_NAME_BYTES, collect_files, harmless_name
 
 
 @pytest.fixture

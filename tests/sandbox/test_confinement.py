@@ -17,8 +17,10 @@ import psutil
 import pytest
 import trio
 
-from sandbox.confinement import SHELL_LAUNCHER, WORKSPACE, Limits, Root, spawn
-from sandbox.confinement.protect import HELD_FILES, HELD_FOLDERS
+from sandbox.confinement import Limits, Root
+from sandbox.confinement.bubblewrap import spawn
+from sandbox.confinement.places import SHELL_LAUNCHER, WORKSPACE
+from sandbox.confinement.protected_names import HELD_FILES, HELD_FOLDERS
 from sandbox.errors import SandboxError
 from tests.sandbox.conftest import Person, each, finish, run, shell
 
@@ -259,7 +261,7 @@ async def test_new_repositories_are_reported(person: Person) -> None:
         person.profile, ["/bin/sh", "-c", f"mkdir -p {person.project}/sub/.git"], person.profile.environment()
     )
     assert (await finish(process)).code == 0
-    assert await process.planted() == (person.project / "sub/.git",)
+    assert await process.left_behind() == (person.project / "sub/.git",)
 
 
 async def test_links_are_not_followed_into_a_profile(person: Person) -> None:
@@ -349,7 +351,9 @@ async def test_cancelling_ends_the_tree(person: Person) -> None:
 SUPERVISOR = """
 import json, sys, trio
 from pathlib import Path
-from sandbox.confinement import Profile, Root, spawn
+from sandbox.confinement import Profile
+from sandbox.confinement import Root
+from sandbox.confinement.bubblewrap import spawn
 asked = json.load(sys.stdin)
 async def main():
     profile = Profile(workspace=Path(asked["workspace"]), roots=(Root(Path(asked["project"]), True),))

@@ -20,9 +20,9 @@ JSON = st.dictionaries(TEXT, st.none() | st.booleans() | st.integers(-(2**53), 2
 CALL_ID = TEXT.filter(bool)
 
 TO_NODE = st.one_of(
-    st.builds(frames.Event, event=st.builds(frames.Reasoning, text=TEXT)),
+    st.builds(frames.TraceEntry, event=st.builds(frames.Reasoning, text=TEXT)),
     st.builds(
-        frames.Event,
+        frames.TraceEntry,
         event=st.builds(frames.ToolCall, call_id=CALL_ID, tool=TEXT, input=JSON, agent_id=st.none() | TEXT),
     ),
     st.builds(
@@ -71,12 +71,14 @@ def _changed(**change: Any) -> bytes:
         _changed(answer_seconds=0),
         _changed(budget={"minutes": -1}),
         _changed(rules=[{"tool": "Bash"}]),
+        _changed(attached=[{"name": "links>", "heading": "Links", "text": "x"}]),
+        _changed(attached=[{"name": "links", "heading": "", "text": "x"}]),
         frames.encode(START).strip() + b"{}",
         frames.encode(frames.CallClosed(call_id="1")),
         b"[" * 100_000,
-        b'{"kind":"answer","call_id":"","allow":true,"by":"person"}',
-        b'{"kind":"answer","call_id":"1","allow":1,"by":"person"}',
-        b'{"kind":"answer","call_id":"1","allow":true,"by":"sender"}',
+        b'{"kind":"verdict","call_id":"","allow":true,"by":"person"}',
+        b'{"kind":"verdict","call_id":"1","allow":1,"by":"person"}',
+        b'{"kind":"verdict","call_id":"1","allow":true,"by":"sender"}',
     ],
 )
 def test_anything_but_the_agreed_frames_is_refused(line: bytes) -> None:
@@ -87,7 +89,7 @@ def test_anything_but_the_agreed_frames_is_refused(line: bytes) -> None:
 
 def test_text_that_is_not_unicode_cannot_be_sent() -> None:
     with pytest.raises(FrameError):
-        frames.encode(frames.Event(event=frames.Reasoning(text="\ud800")))
+        frames.encode(frames.TraceEntry(event=frames.Reasoning(text="\ud800")))
 
 
 def test_the_key_is_in_no_repr_and_no_error() -> None:
@@ -100,7 +102,7 @@ def test_the_key_is_in_no_repr_and_no_error() -> None:
 
 def test_an_oversized_frame_is_not_written() -> None:
     with pytest.raises(FrameError) as caught:
-        frames.encode(frames.Event(event=frames.Reasoning(text="x" * frames.MAX_LINE)))
+        frames.encode(frames.TraceEntry(event=frames.Reasoning(text="x" * frames.MAX_LINE)))
     assert caught.value.code == 413
 
 

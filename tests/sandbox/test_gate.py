@@ -12,10 +12,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sandbox import frames, preview
-from sandbox.gate import DENIALS_IN_A_ROW, Gate, Ruling
-from sandbox.policy import GRANTABLE_TOOLS, Scope
-from sandbox.views import resolver
+from sandbox import frames
+from sandbox.gate import preview
+from sandbox.gate.gate import DENIALS_IN_A_ROW, Gate, Ruling
+from sandbox.gate.paths import resolver
+from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
 
 Respond = Callable[["Desk", frames.Call], Awaitable[None] | None]
 
@@ -65,12 +66,12 @@ class Desk:
                 await waiting
 
     async def _emit(self, event: frames.TraceEvent) -> None:
-        frames.encode(frames.Event(event=event))
+        frames.encode(frames.TraceEntry(event=event))
         self.trace.append(event)
         self.open -= isinstance(event, frames.Approval) and event.by in ("person", "timeout")
 
     def answer(self, call: frames.Call, allow: bool, by: frames.By = "person", **more: Any) -> None:
-        assert self.gate.answer(frames.Answer(call_id=call.call_id, allow=allow, by=by, **more))
+        assert self.gate.resolve_call(frames.Verdict(call_id=call.call_id, allow=allow, by=by, **more))
 
     async def bash(self, command: str, call_id: str = "c") -> Ruling:
         return await self.gate.judge("Bash", {"command": command}, call_id=call_id)
@@ -143,7 +144,9 @@ async def test_nobody_answers_for_120_seconds(tmp_path: Path, autojump_clock: Mo
     assert not ruling.allow and "120 s" in ruling.reason
     assert desk.approvals == [("unanswered", "timeout")]
     assert desk.closed == ["c1"]
-    assert not desk.gate.answer(frames.Answer(call_id="c1", allow=True, by="person")), "a late answer finds nothing"
+    assert not desk.gate.resolve_call(frames.Verdict(call_id="c1", allow=True, by="person")), (
+        "a late answer finds nothing"
+    )
 
 
 async def test_an_answer_just_in_time_counts_and_only_the_first(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -151,7 +154,7 @@ async def test_an_answer_just_in_time_counts_and_only_the_first(tmp_path: Path, 
         async def answer() -> None:
             await trio.sleep(119)
             desk.answer(call, True)
-            assert not desk.gate.answer(frames.Answer(call_id=call.call_id, allow=False, by="person"))
+            assert not desk.gate.resolve_call(frames.Verdict(call_id=call.call_id, allow=False, by="person"))
 
         nursery.start_soon(answer)
 

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from sandbox import frames, gate_proof, runtimes
-from sandbox.confinement import Root
+from sandbox import frames
+from sandbox.confinement import Root, bubblewrap
 from sandbox.errors import SandboxError
-from sandbox.gate import Ruling
-from sandbox.runtimes import Outcome, Surroundings, Task, claude_session, scripted
-from sandbox.runtimes.claude import ClaudeRuntime
-from sandbox.testing.scripted_model import ScriptedModel
+from sandbox.gate.gate import Ruling
+from sandbox.model_api.anthropic.api import AnthropicMessages
+from sandbox.model_api.anthropic.scripted_model import ScriptedModel
+from sandbox.model_api.interface import ModelApi
+from sandbox.runtimes import gate_proof
+from sandbox.runtimes.claude import session
+from sandbox.runtimes.claude.runtime import GATE_SESSION, ClaudeRuntime
+from sandbox.runtimes.runtime import GateSession, Outcome, RunContext, Runtime, Task
+from sandbox.runtimes.scripted import runtime
 from tests.sandbox.node import dp_agent, start
 
 
@@ -40,14 +45,14 @@ async def test_the_real_program_asks_before_every_call_and_is_proven_once(tmp_pa
 
 async def test_a_program_that_skips_the_hook_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`can_use_tool` denies what it is asked about; the pinned program does not ask it about what only reads."""
-    options = claude_session._options
+    options = session._options
 
     def without_hook(*given: Any) -> Any:
         return replace(options(*given), hooks=None)
 
-    monkeypatch.setattr(claude_session, "_options", without_hook)
+    monkeypatch.setattr(session, "_options", without_hook)
     with pytest.raises(SandboxError) as refused:
-        await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
+        await gate_proof.prove(ClaudeRuntime(), bubblewrap, tmp_path / "gate")
     assert refused.value.code == 503 and "did not see Agent" in refused.value.message and refused.value.fix
     assert "Bash cat" in refused.value.message
 
@@ -56,16 +61,16 @@ async def test_a_sub_agent_that_nobody_asked_about_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hook is there, but not for sub-agents. Seen to fail without the call of one among the proof's calls."""
-    options = claude_session._options
+    options = session._options
 
     def hook_of_some(*given: Any) -> Any:
         made = options(*given)
         return replace(made, hooks={"PreToolUse": [replace(made.hooks["PreToolUse"][0], matcher="Bash|Read|Write")]})
 
-    monkeypatch.setattr(claude_session, "_options", hook_of_some)
+    monkeypatch.setattr(session, "_options", hook_of_some)
     with pytest.raises(SandboxError) as refused:
-        await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
-    assert refused.value.message.endswith(f"did not see Agent {gate_proof._ERRAND}")
+        await gate_proof.prove(ClaudeRuntime(), bubblewrap, tmp_path / "gate")
+    assert refused.value.message.endswith(f"did not see Agent {GATE_SESSION.errand}")
 
 
 async def test_a_sub_agent_that_begins_though_denied_is_found_out(
@@ -74,16 +79,16 @@ async def test_a_sub_agent_that_begins_though_denied_is_found_out(
     """Its calls would all meet the gate, but it began. Seen to fail without looking for its errand in the model's
     requests.
     """
-    rule = claude_session._Session._rule
+    rule = session._Session._judge
 
-    async def passing_sub_agents(session: Any, held: Any) -> None:
-        await rule(session, held)
-        if held.call["tool_name"] == "Agent":
-            held.ruling = Ruling(True)
+    async def passing_sub_agents(session: Any, pending: Any) -> None:
+        await rule(session, pending)
+        if pending.call["tool_name"] == "Agent":
+            pending.ruling = Ruling(True)
 
-    monkeypatch.setattr(claude_session._Session, "_rule", passing_sub_agents)
+    monkeypatch.setattr(session._Session, "_judge", passing_sub_agents)
     with pytest.raises(SandboxError) as refused:
-        await gate_proof.prove(ClaudeRuntime(), tmp_path / "gate")
+        await gate_proof.prove(ClaudeRuntime(), bubblewrap, tmp_path / "gate")
     assert "denied was executed" in refused.value.message
 
 
@@ -91,7 +96,8 @@ class Program:
     """A made-up agent program: asks about what `asks` says, does what `does` says, ends as `outcome`."""
 
     name = "made-up"
-    needs_model = True
+    model_api: ModelApi | None = AnthropicMessages()
+    gate_session: GateSession | None = GATE_SESSION
 
     def __init__(self, *, asks: bool = True, does: str = "allowed", outcome: Outcome | None = None) -> None:
         self._asks = asks
@@ -107,12 +113,12 @@ class Program:
     def prepare(self) -> None:
         pass
 
-    async def run(self, task: Task, surroundings: Surroundings) -> Outcome:
-        for number, (tool, given) in enumerate(gate_proof._CALLS):
+    async def run(self, task: Task, context: RunContext) -> Outcome:
+        for number, (tool, given) in enumerate((*GATE_SESSION.denied, GATE_SESSION.allowed)):
             if self._asks:
-                await surroundings.gate.judge(tool, given, call_id=str(number))
+                await context.gate.judge(tool, given, call_id=str(number))
         for name in self._does.split():
-            (surroundings.profile.workspace / name).touch()
+            (context.profile.workspace / name).touch()
         return self._outcome
 
 
@@ -125,13 +131,13 @@ class Program:
         (Program(outcome=Outcome("failed", reason="it broke")), "it broke"),
     ],
 )
-async def test_what_a_proof_refuses(tmp_path: Path, program: runtimes.Runtime, said: str) -> None:
+async def test_what_a_proof_refuses(tmp_path: Path, program: Runtime, said: str) -> None:
     with pytest.raises(SandboxError) as refused:
-        await gate_proof.prove(program, tmp_path / "gate")
+        await gate_proof.prove(program, bubblewrap, tmp_path / "gate")
     assert said in refused.value.message and refused.value.code == 503
 
 
 async def test_what_a_proof_accepts(tmp_path: Path) -> None:
-    await gate_proof.prove(Program(), tmp_path / "gate")
+    await gate_proof.prove(Program(), bubblewrap, tmp_path / "gate")
     assert gate_proof.key(Program()) == gate_proof.key(Program()) != gate_proof.key(ClaudeRuntime())
-    assert gate_proof.key(scripted.ScriptedRuntime()) == ""
+    assert gate_proof.key(runtime.ScriptedRuntime()) == ""

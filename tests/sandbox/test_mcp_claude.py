@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from sandbox import frames
-from sandbox.testing.scripted_model import ScriptedModel
+from sandbox.model_api.anthropic.scripted_model import ScriptedModel
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 from tests.sandbox.test_mcp_bridge import pins, server
 

@@ -15,9 +15,10 @@ import trio
 import trio.testing
 
 from sandbox.errors import SandboxError
-from sandbox.model_proxy import ModelProxy, ProxyLimits
-from sandbox.model_request import Allowance
-from tests.sandbox.fake_model import FakeModel, say, serving
+from sandbox.model_api.connection import ProxyLimits
+from sandbox.model_api.interface import Allowance
+from sandbox.model_api.proxy import ModelProxy
+from tests.sandbox.fake_model import FakeModel, model_proxy, say, serving
 
 KEY = "sk-real-key"
 BODY: dict[str, Any] = {
@@ -53,7 +54,7 @@ async def test_it_passes_on_with_the_key_and_counts(tmp_path: Path) -> None:
         "x-other": "1",
     }
     with serving(FakeModel([say("hello")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=5)
+        proxy = model_proxy(model.url, KEY, budget_usd=5)
         async with door(proxy, tmp_path) as client:
             assert (tmp_path / "model.sock").stat().st_mode & 0o777 == 0o600
             whole = await client.post("/v1/messages", json=BODY, headers=headers)
@@ -96,7 +97,7 @@ async def test_it_passes_on_with_the_key_and_counts(tmp_path: Path) -> None:
 )
 async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str) -> None:
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=5)
+        proxy = model_proxy(model.url, KEY, budget_usd=5)
         async with door(proxy, tmp_path) as client:
             request = client.build_request(method, "/", json=BODY, extensions={"target": path.encode()})
             answer = await client.send(request)
@@ -106,9 +107,9 @@ async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str
 
 
 async def test_a_refused_body_goes_nowhere(tmp_path: Path) -> None:
-    """Which are refused: test_model_request.py. Seen to fail with forms that take unknown members."""
+    """Which are refused: test_anthropic_requests.py. Seen to fail with forms that take unknown members."""
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=5)
+        proxy = model_proxy(model.url, KEY, budget_usd=5)
         async with door(proxy, tmp_path) as client:
             for sent, status in ((b"not json", 400), (json.dumps({**BODY, "container": "c"}).encode(), 403)):
                 answer = await client.post("/v1/messages", content=sent)
@@ -121,7 +122,7 @@ async def test_what_was_checked_is_what_is_sent(tmp_path: Path) -> None:
     # Two readers of one body may take different ones of two equal keys.
     twice = b'{"stream":"c","model":"claude-opus-5","max_tokens":1,"messages":[],"stream":null}'
     with serving(FakeModel([say("x")])) as model:
-        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5), tmp_path) as client:
             assert (await client.post("/v1/messages", content=twice)).status_code == 200
     assert model.seen[0][2] == {"model": "claude-opus-5", "max_tokens": 1, "messages": [], "stream": None}
     assert model.raw.count(b"stream") == 1
@@ -131,7 +132,7 @@ async def test_only_listed_betas_and_models_of_this_run(tmp_path: Path) -> None:
     allowance = Allowance(tools=frozenset({"Read"}), servers=frozenset({"mail"}), model="gateway/model[1m]")
     betas = "claude-code-20250219,web-search-2025-03-05, effort-2025-11-24,mcp-client-2025-11-20"
     with serving(FakeModel([say("x")])) as model:
-        async with door(ModelProxy(model.url, KEY, budget_usd=5, allowance=allowance), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5, allowance=allowance), tmp_path) as client:
 
             async def status(**change: Any) -> int:
                 return (await client.post("/v1/messages", json={**BODY, **change})).status_code
@@ -158,7 +159,7 @@ async def test_only_listed_betas_and_models_of_this_run(tmp_path: Path) -> None:
 
 async def test_it_opens_for_the_secret_alone(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
-        async with door(ModelProxy(model.url, KEY, budget_usd=5, secret="of-this-run"), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5, secret="of-this-run"), tmp_path) as client:
             for headers in (
                 {},
                 {"x-api-key": "of-this-ru"},
@@ -176,7 +177,7 @@ async def test_it_opens_for_the_secret_alone(tmp_path: Path) -> None:
 
 async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(request_bytes=10_000))
+        proxy = model_proxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(request_bytes=10_000))
         async with door(proxy, tmp_path) as client:
             answer = await client.post("/v1/messages", content=b"x", headers={"content-encoding": "gzip"})
             assert answer.status_code == 400
@@ -199,25 +200,25 @@ async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
 async def test_without_a_key(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         for key in (None, "", "  "):
-            async with door(ModelProxy(model.url, key, budget_usd=5), tmp_path) as client:
+            async with door(model_proxy(model.url, key, budget_usd=5), tmp_path) as client:
                 answer = await client.post("/v1/messages", json=BODY)
                 assert answer.status_code == 401 and "ANTHROPIC_API_KEY" in error_of(answer)
                 assert answer.json()["error"]["type"] == "authentication_error"
     assert model.seen == []
 
 
-async def test_budgets(tmp_path: Path) -> None:
+async def test_budget_messages(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         # One request costs 0.001128 dollars.
-        async with door(ModelProxy(model.url, KEY, budget_usd=0.002), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=0.002), tmp_path) as client:
             statuses = [(await client.post("/v1/messages", json=BODY)).status_code for _ in range(4)]
             assert statuses == [200, 200, 403, 403]
             answer = await client.post("/v1/messages/count_tokens", json=COUNTED)
             assert answer.status_code == 403 and "budget of 0.00 USD" in error_of(answer)
-        async with door(ModelProxy(model.url, KEY, budget_usd=5, max_requests=2), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5, max_requests=2), tmp_path) as client:
             statuses = [(await client.post("/v1/messages", json=BODY)).status_code for _ in range(3)]
             assert statuses == [200, 200, 403]
-        async with door(ModelProxy(model.url, KEY, budget_usd=0), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=0), tmp_path) as client:
             assert (await client.post("/v1/messages", json=BODY)).status_code == 403
 
 
@@ -233,7 +234,7 @@ async def test_requests_under_way_count_against_the_budget(
     big = {**BODY, "model": "claude-opus-4-1", "system": "x" * 30_000}
     with serving(FakeModel([say("x")])) as model:
         model.hold.clear()
-        proxy = ModelProxy(model.url, KEY, budget_usd=budget)
+        proxy = model_proxy(model.url, KEY, budget_usd=budget)
         async with door(proxy, tmp_path) as client, trio.open_nursery() as nursery:
             seen: list[int] = []
 
@@ -255,7 +256,7 @@ async def test_requests_under_way_count_against_the_budget(
 async def test_a_request_beyond_the_budget_is_told_outside(tmp_path: Path) -> None:
     """Seen to fail with the event set by the answer that took the last of it."""
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=0.001)
+        proxy = model_proxy(model.url, KEY, budget_usd=0.001)
         async with door(proxy, tmp_path) as client:
             assert (await client.post("/v1/messages", json=BODY)).status_code == 200
             assert proxy.usage.cost_usd > 0.001 and not proxy.budget_exhausted.is_set()
@@ -265,7 +266,7 @@ async def test_a_request_beyond_the_budget_is_told_outside(tmp_path: Path) -> No
 
 async def test_turns_are_whole_answers(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=5, max_turns=2)
+        proxy = model_proxy(model.url, KEY, budget_usd=5, max_turns=2)
         async with door(proxy, tmp_path) as client:
 
             async def ask(**more: Any) -> httpx.Response:
@@ -292,7 +293,7 @@ async def test_answers_at_once_are_turns_too(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         model.hold.clear()
         async with (
-            door(ModelProxy(model.url, KEY, budget_usd=5, max_turns=2), tmp_path) as client,
+            door(model_proxy(model.url, KEY, budget_usd=5, max_turns=2), tmp_path) as client,
             trio.open_nursery() as nursery,
         ):
             statuses: list[int] = []
@@ -315,7 +316,7 @@ async def test_answers_that_break_off_are_not_turns_but_bounded(tmp_path: Path) 
     """As a program would cause them that wants all but an answer's last byte."""
     with serving(FakeModel([say("x")])) as model:
         limits = ProxyLimits(response_bytes=100)
-        proxy = ModelProxy(model.url, KEY, budget_usd=5, max_turns=1, limits=limits)
+        proxy = model_proxy(model.url, KEY, budget_usd=5, max_turns=1, limits=limits)
         async with door(proxy, tmp_path) as client:
             for _ in range(11):
                 with pytest.raises(httpx.RemoteProtocolError):
@@ -333,7 +334,7 @@ async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:
             {"content-type": "text/event-stream", "content-length": "100000"},
             start + b"data: x" * 100,
         )
-        proxy = ModelProxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(silence_seconds=0.5))
+        proxy = model_proxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(silence_seconds=0.5))
         async with door(proxy, tmp_path) as client:
             with pytest.raises(httpx.HTTPError):
                 await client.post("/v1/messages", json={**BODY, "stream": True})
@@ -342,7 +343,9 @@ async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:
 
 async def test_redirects_errors_and_silence_upstream(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
-        proxy = ModelProxy(model.url, KEY, budget_usd=5, limits=ProxyLimits(response_bytes=10_000, silence_seconds=0.5))
+        proxy = model_proxy(
+            model.url, KEY, budget_usd=5, limits=ProxyLimits(response_bytes=10_000, silence_seconds=0.5)
+        )
         async with door(proxy, tmp_path) as client:
             model.answer_with = (307, {"location": "http://127.0.0.1:1/"}, b"")
             answer = await client.post("/v1/messages", json=BODY)
@@ -368,7 +371,7 @@ async def test_redirects_errors_and_silence_upstream(tmp_path: Path) -> None:
             answer = await client.post("/v1/messages", json=BODY)
             assert answer.status_code == 502 and "ReadTimeout" in error_of(answer)
             model.hold.set()
-        unreachable = ModelProxy("http://127.0.0.1:1", KEY, budget_usd=5)
+        unreachable = model_proxy("http://127.0.0.1:1", KEY, budget_usd=5)
         async with door(unreachable, tmp_path) as client:
             assert (await client.post("/v1/messages", json=BODY)).status_code == 502
 
@@ -376,7 +379,7 @@ async def test_redirects_errors_and_silence_upstream(tmp_path: Path) -> None:
 async def test_bad_clients_disturb_nobody(tmp_path: Path) -> None:
     with serving(FakeModel([say("x")])) as model:
         limits = ProxyLimits(header_seconds=0.2, body_seconds=0.2, connections=4)
-        async with door(ModelProxy(model.url, KEY, budget_usd=5, limits=limits), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5, limits=limits), tmp_path) as client:
             path = str(tmp_path / "model.sock")
             for sent in (
                 b"\x16\x03\x01garbage\r\n\r\n",
@@ -407,14 +410,14 @@ async def test_no_proxy_of_the_environment(tmp_path: Path, monkeypatch: pytest.M
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with serving(FakeModel([say("x")])) as model:
-        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5), tmp_path) as client:
             assert (await client.post("/v1/messages", json=BODY)).status_code == 200
 
 
 async def test_long_socket_paths_and_the_callers_own_errors(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 150)
     folder.mkdir()
-    proxy = ModelProxy(None, KEY, budget_usd=5)
+    proxy = model_proxy(None, KEY, budget_usd=5)
     assert proxy.base_url == "https://api.anthropic.com"
     with pytest.raises(KeyError):  # as it was raised, not in a group
         async with proxy.serving(folder / "model.sock"):
@@ -443,14 +446,14 @@ async def test_long_socket_paths_and_the_callers_own_errors(tmp_path: Path) -> N
 )
 def test_addresses_that_are_none(base: str) -> None:
     with pytest.raises(SandboxError) as refused:
-        ModelProxy(base, KEY, budget_usd=5)
+        model_proxy(base, KEY, budget_usd=5)
     assert refused.value.code == 422 and "pw" not in refused.value.message
 
 
 def test_keys_that_are_none() -> None:
     for key in ("a\nb", "ключ", "a\x00"):
         with pytest.raises(SandboxError) as refused:
-            ModelProxy(None, key, budget_usd=5)
+            model_proxy(None, key, budget_usd=5)
         assert key not in str(refused.value)
 
 
@@ -459,7 +462,7 @@ async def test_nothing_is_logged(
 ) -> None:
     caplog.set_level("DEBUG")
     with serving(FakeModel([say("x")])) as model:
-        async with door(ModelProxy(model.url, KEY, budget_usd=5), tmp_path) as client:
+        async with door(model_proxy(model.url, KEY, budget_usd=5), tmp_path) as client:
             await client.post("/v1/messages", json={**BODY, "system": "a private matter"})
     said = caplog.text + "".join(capfd.readouterr())
     assert KEY not in said and "private matter" not in said

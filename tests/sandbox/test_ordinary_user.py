@@ -16,6 +16,7 @@ TESTS = [
     "tests/sandbox/test_canaries.py::test_a_sound_profile_passes",
     "tests/sandbox/test_claude.py::test_claudes_shell_is_nested[False]",
     "tests/runs/test_removal.py",
+    "tests/sandbox/test_walk.py",
     "tests/machine/test_granted_server.py::test_our_programs_refuse_to_run_there[an empty environment]",
 ]
 NOBODY = 65534

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from sandbox import policy
 from sandbox.frames import Rule
-from sandbox.policy import GRANTABLE_TOOLS, Scope
+from sandbox.policy import decision as policy
+from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
 
 SCOPE = Scope(
     tools=GRANTABLE_TOOLS,
@@ -40,8 +40,13 @@ def resolve(path: str) -> str | None:
 
 
 decide = partial(policy.decide, resolve=resolve)
-rule_for = partial(policy.rule_for, resolve=resolve)
 AUTO = replace(SCOPE, approval="auto")
+
+
+def rule_for(scope: Scope, tool: str, arguments: dict[str, Any]) -> Rule | None:
+    """What `always` would store for a call."""
+    return decide(scope, tool, arguments).rule
+
 
 PIECES = st.sampled_from(
     [

@@ -10,18 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.confinement.profile import (
-    HOME,
-    MODEL_SOCKET,
-    WORKSPACE,
-    Descriptors,
-    Host,
-    Profile,
-    Root,
-    arguments,
-    environment_arguments,
-)
-from sandbox.confinement.protect import NAMES, Pin, planted, scan
+from sandbox.confinement.bubblewrap.argv import Descriptors, Host, arguments, environment_arguments
+from sandbox.confinement.places import HOME, MODEL_SOCKET, WORKSPACE
+from sandbox.confinement.profile import Profile, Root
+from sandbox.confinement.protected_names import NAMES, ProtectedPath, appeared, scan
 from sandbox.errors import SandboxError
 
 W = Path("/home/bob/.dispatch/runs/1/workspace")
@@ -102,7 +94,7 @@ def test_inside_and_outside_are_inverse(roots: list[list[str]], rest: list[str])
         assert inside is not None and profile.outside(inside) == path
 
 
-def built(profile: Profile, pins: dict[Path, tuple[Pin, ...]] | None = None) -> str:
+def built(profile: Profile, found: dict[Path, tuple[ProtectedPath, ...]] | None = None) -> str:
     class Numbers(dict[Path, int]):
         def __missing__(self, path: Path) -> int:
             self[path] = 100 + len(self)
@@ -110,7 +102,7 @@ def built(profile: Profile, pins: dict[Path, tuple[Pin, ...]] | None = None) -> 
 
     given = Descriptors(binds=Numbers(), data={Path("/run/dispatch/shell"): 50}, filters=(60, 61))
     host = Host((("usr/bin", "/bin"),), (), ("sys", "sysrq-trigger"), ("kcore",))
-    return " ".join(arguments(profile, host, pins or {}, given))
+    return " ".join(arguments(profile, host, found or {}, given))
 
 
 def test_arguments() -> None:
@@ -137,8 +129,18 @@ def test_arguments() -> None:
 
 def test_mounts_come_from_above_and_respect_inner_roots() -> None:
     outer, inner, deep = Path("/srv/p"), Path("/srv/p/sub"), Path("/srv/p/x/y")
-    pins = [Pin(Path(".git")), Pin(Path("sub"), True), Pin(Path("sub/.git")), Pin(Path("x"), True)]
-    pins += [Pin(Path("x/.git")), Pin(Path("x/y"), True), Pin(Path("x/y/.git")), Pin(Path("x/z"), True)]
+    pins = [
+        ProtectedPath(Path(".git")),
+        ProtectedPath(Path("sub"), True),
+        ProtectedPath(Path("sub/.git")),
+        ProtectedPath(Path("x"), True),
+    ]
+    pins += [
+        ProtectedPath(Path("x/.git")),
+        ProtectedPath(Path("x/y"), True),
+        ProtectedPath(Path("x/y/.git")),
+        ProtectedPath(Path("x/z"), True),
+    ]
     profile = Profile(workspace=W, roots=(Root(deep), Root(inner), Root(outer, True)))
     words = built(profile, {outer: tuple(pins)}).split()
     places = [word for word in words if word.startswith("/srv")]
@@ -166,7 +168,7 @@ def test_scan_finds_every_protected_name(tmp_path: Path) -> None:
     assert {pin.path.name for pin in found if not pin.writable} == {name.upper() for name in NAMES}
     assert {pin.path for pin in found if pin.writable} == {Path("a"), Path("a/b")}
     (tmp_path / "plain/.git").mkdir()
-    assert planted(tmp_path, found) == (Path("plain/.git"),)
+    assert appeared(tmp_path, found) == (Path("plain/.git"),)
 
 
 def test_instructions_that_are_links_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -193,13 +195,13 @@ def test_instructions_that_are_links_are_kept_as_they_are(tmp_path: Path) -> Non
         "sub/AGENTS.md",
         ".cursorrules",
     }
-    assert planted(tmp_path, found) == ()
+    assert appeared(tmp_path, found) == ()
     (tmp_path / "AGENTS.md").unlink()
     (tmp_path / "AGENTS.md").symlink_to("docs/mine")
     (tmp_path / "sub/AGENTS.md").unlink()
     (tmp_path / "sub/AGENTS.md").touch()
     (tmp_path / "docs/.vscode").symlink_to("elsewhere")
-    assert {str(path) for path in planted(tmp_path, found)} == {"AGENTS.md", "sub/AGENTS.md", "docs/.vscode"}
+    assert {str(path) for path in appeared(tmp_path, found)} == {"AGENTS.md", "sub/AGENTS.md", "docs/.vscode"}
 
 
 @pytest.mark.parametrize("target", ["missing", "folder", "through/file"])
@@ -227,7 +229,7 @@ def test_what_tools_install_takes_no_pins(tmp_path: Path) -> None:
 def test_scan_is_bounded(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"{number}/.git").mkdir(parents=True)
-    for bounds in ({"max_entries": 20}, {"max_pins": 20}):
+    for bounds in ({"max_entries": 20}, {"max_protected": 20}):
         with pytest.raises(SandboxError) as refused:
             scan(tmp_path, **bounds)
         assert refused.value.code == 413 and "narrower" in refused.value.fix

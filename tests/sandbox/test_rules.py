@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sandbox import rules
 from sandbox.frames import Rule
+from sandbox.policy import rules
 
 MEANING = "\n\r\t\0;&|<>()$`\\\"'*?[]{}~#!^\x0b\x0c\u00a0\u2028\u200b\u202e"
 """Characters that some shell, somewhere, gives a meaning to, or that a person does not see."""

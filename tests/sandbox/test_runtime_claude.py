@@ -15,8 +15,8 @@ import pytest
 import trio
 
 from sandbox import frames
-from sandbox.confinement import WORKSPACE
-from sandbox.testing.scripted_model import ScriptedModel
+from sandbox.confinement.places import WORKSPACE
+from sandbox.model_api.anthropic.scripted_model import ScriptedModel
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
 KEY = "sk-ant-made-up"
@@ -52,7 +52,11 @@ async def test_every_call_meets_the_gate(tmp_path: Path) -> None:
         {"text": "Seven apples."},
     )
     async with model.running(), dp_agent(respond) as node:
-        begin = claude(tmp_path, model, background="They were green.")
+        begin = claude(
+            tmp_path,
+            model,
+            attached=[frames.Attached(name="background", heading="Background", text="They were green.")],
+        )
         (tmp_path / "shop" / "a.txt").write_text("seven apples")
         finished = await node.run(begin)
     assert (finished.status, finished.reply) == ("completed", "Seven apples."), finished.reason
@@ -240,7 +244,7 @@ async def test_a_run_of_exactly_its_turns_is_never_cut(tmp_path: Path) -> None:
 async def test_a_program_that_does_not_count_its_turns_is_ended_from_outside(tmp_path: Path) -> None:
     endless = """
 from dataclasses import replace
-from sandbox.runtimes import claude_session as session
+from sandbox.runtimes.claude import session
 options = session._options
 session._options = lambda *given: replace(options(*given), max_turns=None)
 """
@@ -273,7 +277,7 @@ async def test_a_program_that_does_not_count_its_money_is_ended_from_outside(tmp
     """
     spendthrift = """
 from dataclasses import replace
-from sandbox.runtimes import claude_session as session
+from sandbox.runtimes.claude import session
 options, run = session._options, session.run
 session._options = lambda *given: replace(options(*given), max_budget_usd=None)
 async def lying(*given):

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from sandbox.confinement import seccomp
+from sandbox.confinement.bubblewrap import seccomp
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 AUDIT = {"X86_64": 0xC000003E, "AARCH64": 0xC00000B7}

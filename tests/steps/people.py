@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol.answers import Answer
+from peer.protocol.content import Content
 from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
 from peer.steps import inbound, inviting, receiving, sending
 from peer.steps.context import Context
@@ -161,11 +162,9 @@ def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_ad
     return edge.edge_id
 
 
-def send(sender: Person, recipient: Person, task: str = "say hello", **draft: Any) -> str:
+def send(sender: Person, recipient: Person, task: str = "say hello", *, expires: int = 3600, **content: Any) -> str:
     """Compose a dispatch; return its id."""
-    wanted = sending.Draft(
-        recipient=recipient.user, task=task, lifetime_seconds=draft.pop("lifetime_seconds", 3600), **draft
-    )
+    wanted = sending.Draft(recipient.user, Content(task=task, **content), expires)
     return sender.step(lambda tx: sending.compose(tx, wanted)).row.dispatch_id
 
 

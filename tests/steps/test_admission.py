@@ -15,7 +15,8 @@ import pytest
 
 from peer.protocol import names
 from peer.protocol.answers import Answer
-from peer.protocol.statements import Cancel, Dispatch, FileRef, sign_by_device
+from peer.protocol.content import Content, FileRef
+from peer.protocol.statements import Cancel, Dispatch, sign_by_device
 from tests.steps.people import READ_ONLY, Person, connect, people, send
 
 
@@ -53,7 +54,7 @@ CASES = {
     "cancelled": Case(410, "cancelled it", buried),
     "edge": Case(403, "no trust edge", lambda alice, *_: {"edge_id": names.uuid7(NOW, alice.random(10))}),
     "rate": Case(429, "", lambda *_: {}),
-    "payload": Case(422, "", lambda *_: {"files": (FILE, FILE)}),
+    "payload": Case(422, "", lambda *_: {"content": Content(task="say more", files=(FILE, FILE))}),
 }
 APART = {("known id", "cancelled")}
 """Both are about the id, which can be only one of them."""
@@ -69,7 +70,7 @@ def judged(folder: Path, wrong: set[str]) -> Answer:
         assert answer.code == 200
         edge_id = bob.row(known).edge_id
         now = clock()
-        fields: dict[str, Any] = {"edge_id": edge_id, "task": "say more", "expires": now + 3_600_000}
+        fields: dict[str, Any] = {"edge_id": edge_id, "content": Content(task="say more"), "expires": now + 3_600_000}
         letter = alice.context.sign_for(Dispatch, bob.user, bob.device, **fields).statement
         changes: dict[str, Any] = {}
         for name in reversed(CASES):

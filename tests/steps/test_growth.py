@@ -12,6 +12,7 @@ import pytest
 
 from peer.protocol import codec, cose
 from peer.protocol import statements as s
+from peer.protocol.content import Content
 from peer.protocol.errors import Conflict, DispatchError
 from peer.steps import granting, hellos, receiving, running
 from peer.store import contacts, edges, outbox, views
@@ -39,7 +40,7 @@ def sent_by_newer(alice: Person, bob: Person, **fields: str) -> str:
     """Have Alice's later version send a dispatch with these fields; return its id. Both are the earlier one again."""
     with pytest.MonkeyPatch.context() as patch:
         upgrade(patch)
-        return send(alice, bob, metadata={f"newer.{name}": value for name, value in fields.items()})
+        return send(alice, bob, meta={f"newer.{name}": value for name, value in fields.items()})
 
 
 def document(person: Person, dispatch_id: str) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def test_what_is_ignored_is_counted_signed_as_unread_and_proven_as_unseen(pair: 
     row = accept(bob, dispatch_id)
     decision, _ = s.open_as(s.Decision, row.decision)
     assert (decision.read_version, decision.unread) == (1, ((201,),))
-    assert receiving.accepted_dispatch(row).task == "say hello"
+    assert receiving.accepted_dispatch(row).content.task == "say hello"
     finish(bob, dispatch_id)
     bob.deliver(alice)
     for person in (alice, bob):
@@ -268,8 +269,8 @@ def test_a_dispatch_is_fitted_to_the_last_hello(pair: Pair, monkeypatch: pytest.
     upgrade(monkeypatch)
 
     def compose(**fields: str) -> sending.Composed:
-        metadata = {f"newer.{name}": value for name, value in fields.items()}
-        draft = sending.Draft(bob.user, "a task", 600, metadata=metadata)
+        meta = {f"newer.{name}": value for name, value in fields.items()}
+        draft = sending.Draft(bob.user, Content(task="a task", meta=meta), 600)
         return alice.step(lambda tx: sending.compose(tx, draft))
 
     def signed_in(composed: sending.Composed) -> newer.NewerDispatch:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from peer.protocol import names
-from peer.protocol.statements import Cancel, Dispatch, FileRef
+from peer.protocol.content import Content, FileRef
+from peer.protocol.statements import Cancel, Dispatch
 from peer.steps import inbound, receiving, sending
 from peer.store import dispatches, lists, outbox, views
 from tests.steps.people import Clock, Person, connect, people, send
@@ -51,7 +52,7 @@ def test_what_one_device_makes_us_remember_is_bounded(
 
 def test_what_is_forgotten_is_not_taken_in_again(three: tuple[Clock, Person, Person, Person]) -> None:
     clock, bob, mallory, _ = three
-    dispatch_id = send(mallory, bob, lifetime_seconds=86_400)
+    dispatch_id = send(mallory, bob, expires=86_400)
     (item,) = mallory.waiting(bob)
     assert bob.receive(mallory, item.raw).code == 200
     clock.pass_seconds(inbound.KEPT_MS / 1000 + 1)
@@ -79,7 +80,7 @@ def test_somebody_elses_dispatch_is_not_hers_to_touch(three: tuple[Clock, Person
         id=dispatch_id,
         edge_id=mallory.row(send(mallory, bob)).edge_id,
         expires=mallory.context.clock() + 3_600_000,
-        task="mine",
+        content=Content(task="mine"),
     )
     assert bob.receive(mallory, own.raw).code == 409
     stolen = mallory.context.sign_for(
@@ -88,7 +89,7 @@ def test_somebody_elses_dispatch_is_not_hers_to_touch(three: tuple[Clock, Person
         bob.device,
         edge_id=row.edge_id,
         expires=mallory.context.clock() + 3_600_000,
-        task="mine",
+        content=Content(task="mine"),
     )
     assert bob.receive(mallory, stolen.raw).code == 403
     assert bob.row(dispatch_id) == row

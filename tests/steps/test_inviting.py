@@ -17,9 +17,8 @@ from peer.protocol.statements import (
     open_as,
     sign_by_device,
 )
-from peer.steps import granting, inviting, sending
+from peer.steps import granting, inviting
 from peer.steps.effects import Effects, PeopleChanged
-from peer.steps.sending import Draft
 from peer.store import contacts, edges, invitations
 from tests.protocol.examples import listed
 from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
@@ -187,7 +186,7 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
     assert contacts.owed_to_blocked(bob.db) == [] and PeopleChanged() in bob.effects
     # What she still says is not taken in.
     with pytest.raises(Forbidden):
-        alice.step(lambda tx: sending.compose(tx, Draft(bob.user, "Hello?", 60)))
+        send(alice, bob, "Hello?", expires=60)
 
 
 def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, Person, Person]) -> None:

@@ -103,7 +103,7 @@ def test_accepting_twice_is_one_run(pair: tuple[Clock, Person, Person]) -> None:
 
 def test_nobody_accepts_after_the_deadline(pair: tuple[Clock, Person, Person]) -> None:
     clock, alice, bob = pair
-    dispatch_id = send(alice, bob, lifetime_seconds=60)
+    dispatch_id = send(alice, bob, expires=60)
     alice.deliver(bob)
     clock.pass_seconds(60)
     with pytest.raises(Gone):
@@ -137,7 +137,7 @@ def test_whoever_waits_for_deadlines_is_told_of_each_new_one(pair: tuple[Clock, 
 
 def test_an_acceptance_in_transit_overrides_the_senders_own_deadline(pair: tuple[Clock, Person, Person]) -> None:
     clock, alice, bob = pair
-    dispatch_id = send(alice, bob, lifetime_seconds=60)
+    dispatch_id = send(alice, bob, expires=60)
     alice.deliver(bob)
     clock.pass_seconds(59)
     accept(bob, dispatch_id)
@@ -247,7 +247,7 @@ def test_a_result_that_crossed_the_cancel_stands(pair: tuple[Clock, Person, Pers
 
 def test_an_interrupted_run_is_pending_again_and_never_run_by_itself(pair: tuple[Clock, Person, Person]) -> None:
     clock, alice, bob = pair
-    dispatch_id = send(alice, bob, lifetime_seconds=600)
+    dispatch_id = send(alice, bob, expires=600)
     alice.deliver(bob)
     row = accept(bob, dispatch_id)
     bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))

@@ -70,7 +70,12 @@ def test_both_ends_have_the_same_one_and_it_verifies(world: World) -> None:
     proven = receipts.verify(receipts.decode(receipts.encode(world.receipt)))
     assert (proven.sender.user_id, proven.recipient.user_id) == (world.alice.user, world.bob.user)
     assert (proven.sender.device, proven.recipient.device) == (world.alice.device, world.bob.device)
-    assert (proven.dispatch.task, proven.result.reply, proven.events, proven.statements) == ("one", "done", 3, 8)
+    assert (proven.dispatch.content.task, proven.result.reply, proven.events, proven.statements) == (
+        "one",
+        "done",
+        3,
+        8,
+    )
     assert receipt_of(world.bob, proven.dispatch.id) == world.receipt
     assert receipts.verify(world.again).result.attempt == 2
 

@@ -107,7 +107,7 @@ def test_bodies_of_another_form(pair: Pair) -> None:
         (422, "/v1/dispatches", json.dumps(send | {"urgent": True}).encode()),
         (422, "/v1/dispatches", json.dumps({"recipient": bob.email}).encode()),
         (422, "/v1/dispatches", json.dumps(send | {"files": "one"}).encode()),
-        (422, "/v1/dispatches", json.dumps(send | {"expires_in_seconds": "60"}).encode()),
+        (422, "/v1/dispatches", json.dumps(send | {"expires": "60"}).encode()),
         (422, "/v1/dispatches", b"[]"),
         (422, "/v1/dispatches", b'{"recipient": "\xff'),
         (422, "/v1/dispatches", b"[" * 10_000),

@@ -64,7 +64,7 @@ def test_recipient_killed_while_it_waits_and_while_it_runs(pair: Pair) -> None:
     project = project_of(bob, "two")
     bob.client.edit_trust(alice.email, {"approval": "auto"})
     bob.will(*marking(project, {"tool": "Bash", "input": {"command": "sleep 300"}}))
-    dispatch_id = alice.client.send(bob.email, "Twice accepted", expires_in_seconds=600)["dispatch_id"]
+    dispatch_id = alice.client.send(bob.email, "Twice accepted", expires=600)["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
     bob.crash()
     bob.start()

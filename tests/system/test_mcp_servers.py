@@ -14,7 +14,7 @@ import pytest
 
 from peer.client.blocking import Client
 from peer.protocol.errors import DispatchError
-from sandbox.mark import MARK
+from sandbox.mcp.marker import MARKER
 from tests.system.world import Document, Person, World, all_gone, connect, descendants, eventually
 
 SERVER = Path(__file__).parents[1] / "sandbox" / "mcp_server.py"
@@ -77,7 +77,7 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     said = recipient.results(first)
     assert said[0] == (True, "say: hello") and not said[1][0]
     assert not said[3][0], "here both identities are one user's, and a server sees neither"
-    assert "TOKEN_OF_BOB=bobs-token" in said[2][1] and said[2][1].count("DISPATCH") == said[2][1].count(MARK) == 1
+    assert "TOKEN_OF_BOB=bobs-token" in said[2][1] and said[2][1].count("DISPATCH") == said[2][1].count(MARKER) == 1
     assert bob.client.dispatch(first)["status"] == "completed"
     pinned = recipient.pinned()
     assert set(pinned) == {"say", "read", "environment"}

@@ -18,7 +18,6 @@ import pytest
 import trio
 
 from peer.client.blocking import Client
-from peer.dispatches.payload import MAX_FILE_BYTES
 from peer.machine import identity
 from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier_wire import COURIER, MAX_ANSWER, answer_frame, read_answer, read_statement, statement_frame
@@ -26,8 +25,9 @@ from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol import names
 from peer.protocol.answers import Answer
+from peer.protocol.content import MAX_FILE_BYTES, Content, FileRef
 from peer.protocol.errors import DispatchError
-from peer.protocol.statements import Cancel, Dispatch, FileRef, Result, open_statement, sign_by_device
+from peer.protocol.statements import Cancel, Dispatch, Result, open_statement, sign_by_device
 from peer.trust.invitations import build_address
 from tests.system.world import Document, Person, World, connected, eventually
 
@@ -78,8 +78,8 @@ def test_payloads_that_cannot_be_sent(pair: Pair, tmp_path: Path) -> None:
         "not absolute": (422, {"files": [good, "good"]}),
         "one name twice": (422, {"files": [good, file("other/good", 5)]}),
         "a name of control characters": (422, {"files": [good, file("a\x1b[31m", 5)]}),
-        "too short a life": (422, {"expires_in_seconds": 59}),
-        "too long a life": (422, {"expires_in_seconds": 86_401}),
+        "too short a life": (422, {"expires": 59}),
+        "too long a life": (422, {"expires": 86_401}),
         "too long a task": (413, {"task": "x" * 100_001}),
         "an empty task": (422, {"task": ""}),
         "too many pairs": (413, {"meta": {str(n): "" for n in range(33)}}),
@@ -87,7 +87,7 @@ def test_payloads_that_cannot_be_sent(pair: Pair, tmp_path: Path) -> None:
         "too many links": (413, {"links": ["https://a"] * 11}),
         "too long a project": (413, {"project": "x" * 201}),
         "too long a background": (413, {"background": "x" * 20_001}),
-        "an unknown parent": (404, {"parent_id": "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"}),
+        "an unknown parent": (404, {"parent": "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"}),
         "another device": (422, {"device": alice.client.whoami()["device_id"], "files": [good]}),
         "no contact": (403, {"recipient": "nobody@example.org", "files": [good]}),
         "myself": (403, {"recipient": alice.email}),
@@ -245,9 +245,11 @@ class Peer:
             self._seq += 1
             return answer
 
-    def dispatch(self, edge_id: str, **change: Any) -> Dispatch:
+    def dispatch(
+        self, edge_id: str, *, task: str = "by hand", files: tuple[FileRef, ...] = (), **change: Any
+    ) -> Dispatch:
         now = time.time_ns() // 1_000_000
-        content: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "issuer_user": self.who.user_id,
             "issuer_device": self.who.device,
             "audience_user": self.to["user_id"],
@@ -256,9 +258,9 @@ class Peer:
             "created": now,
             "expires": now + 600_000,
             "edge_id": edge_id,
-            "task": "by hand",
+            "content": Content(task=task, files=files),
         }
-        return Dispatch(**(content | change))
+        return Dispatch(**(fields | change))
 
     def sign(self, statement: Any) -> bytes:
         return sign_by_device(statement, self.who.seed).raw
@@ -347,7 +349,7 @@ async def test_statements_that_are_not_what_they_say(pair: Pair, eve: Person) ->
         first = await peer.say(raw)
         assert first.code == 200
         assert await peer.say(raw) == first, "the same bytes, the same answer"
-        again = await peer.say(peer.sign(replace(plain, task="other words")))
+        again = await peer.say(peer.sign(replace(plain, content=Content(task="other words"))))
         assert again.code == 409, again
         assert bob.client.dispatch(plain.id)["task"] == "by hand"
         # Cancelled before it came: buried.

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol import codec
+from peer.protocol.content import Content, FileRef
 from peer.protocol.sealing import unseal
-from peer.protocol.statements import FileRef
 from peer.steps import granting, inbound, inviting, receiving, running, sending
 from peer.steps.context import Context
 from peer.steps.transaction import Transaction
@@ -233,7 +233,7 @@ class Story:
             digest = hashlib.sha256(self.content).digest()
             alice.context.blobs.destination(digest).write_bytes(self.content)
             files = (FileRef("a.txt", len(self.content), digest),)
-        draft = sending.Draft("bob@example.org", "a task", 600, files=files)
+        draft = sending.Draft("bob@example.org", Content(task="a task", files=files), 600)
         await alice.step(lambda tx: sending.compose(tx, draft))
 
     async def _end(self, sent: rows.Dispatch, got: rows.Dispatch) -> None:

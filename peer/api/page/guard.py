@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peer.api.page.policy import guarding
 from peer.api.page.sessions import AGAIN, Session, Sessions
 from peer.api.responses import failure
-from peer.dispatches.payload import MAX_FILE_BYTES
+from peer.protocol.content import MAX_FILE_BYTES
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, TooLarge, Unauthorized
 
 MAX_BODY: Final = 2 * 1024 * 1024

@@ -22,9 +22,11 @@ from peer.api.page.guard import CALLER, SIGN_IN, UPLOADS, cookie_name
 from peer.api.page.sessions import CODE_SECONDS, SESSION_SECONDS, Session, Sessions
 from peer.api.page.shell import VIEWS, Shell
 from peer.api.page.uploads import Uploads
-from peer.api.responses import Body, LiveView, Reply, Text, as_json, body_of, document, failure, number
+from peer.api.responses import Body, LiveView, Reply, as_json, body_of, document, failure, number
+from peer.client.requests import SendRequest
 from peer.dispatches import payload
 from peer.machine import settings as settings_file
+from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, MAX_FILES, TEXTS
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound, Unavailable
 from peer.store import contacts, dispatches, history, trace
@@ -51,18 +53,6 @@ class PreviewBody(Body):
     expires: str | None = None
     results: str | None = None
     budget: BudgetInput | None = None
-
-
-class PageSendBody(Body):
-    recipient: str
-    task: Text
-    expires_in_seconds: int | None = None
-    uploads: list[str] = msgspec.field(default_factory=list)
-    project: str | None = None
-    links: list[str] | None = None
-    deliverable: str | None = None
-    background: Text | None = None
-    parent_id: str | None = None
 
 
 class DiscardBody(Body):
@@ -139,20 +129,18 @@ class PageRoutes:
         return answer
 
     async def session(self, request: Request) -> Reply:
-        """Return what a page must know at first: who this is, limits, settings."""
+        """Return what a page must know at first: who this is, what a dispatch may hold, settings."""
         identity = self._node.context.identity
         return {
             "user_id": identity.user_id,
             "device_name": identity.name,
             "notifications": self._node.settings.notifications,
-            "limits": {
-                "task": payload.MAX_TASK,
-                "files": payload.MAX_FILES,
-                "file_bytes": payload.MAX_FILE_BYTES,
-                "links": payload.MAX_LINKS,
-                "deliverable": payload.MAX_DELIVERABLE,
-                "background": payload.MAX_BACKGROUND,
-            },
+            "limits": {name: field.limit for name, field in FIELDS.items()} | {"file_bytes": MAX_FILE_BYTES},
+            "texts": [
+                {"name": text.name, "heading": text.about.heading, "limit": text.limit, "long": text.long}
+                for text in TEXTS
+            ],
+            "expires": DEFAULT_EXPIRES,
         }
 
     async def sign_out(self, request: Request) -> Reply:
@@ -293,13 +281,13 @@ class PageRoutes:
 
     async def send(self, request: Request) -> Reply:
         """Sign and queue a dispatch with uploads as its files; they are forgotten once it is queued."""
-        body = msgspec.structs.asdict(await body_of(request, PageSendBody))
-        uploads = body.pop("uploads")
-        if len(uploads) > payload.MAX_FILES or len(set(uploads)) != len(uploads):
-            raise Invalid(f"a dispatch has at most {payload.MAX_FILES} files, each once")
+        body = await body_of(request, SendRequest)
+        uploads = body.files
+        if len(set(uploads)) != len(uploads):
+            raise Invalid("a dispatch has each of its files once")
         store = await self._files()
         paths = await trio.to_thread.run_sync(store.paths, uploads)
-        answer = await self._node.sending.send({**body, "files": [str(path) for path in paths]})
+        answer = await self._node.sending.send(msgspec.structs.replace(body, files=tuple(map(str, paths))))
         await trio.to_thread.run_sync(store.drop, uploads)
         return answer
 
@@ -309,7 +297,7 @@ class PageRoutes:
         role = {"attachments": "attachment", "returned": "returned"}.get(parameters["role"])
         if role is None:
             raise NotFound("a dispatch has attachments and returned files", fix="")
-        place = number(parameters["position"], 0, payload.MAX_FILES)
+        place = number(parameters["position"], 0, MAX_FILES)
         files = await self._node.context.store.read(lambda db: dispatches.files(db, parameters["id"], role))
         item = next((file for file in files if file.position == place), None)
         if item is None:

@@ -19,10 +19,11 @@ import trio
 
 from peer.dispatches import payload
 from peer.machine.state_folder import StateFolder
+from peer.protocol.content import MAX_FILE_BYTES, MAX_FILES
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, NotFound, TooLarge, Unavailable
 
-MAX_WAITING: Final = 4 * payload.MAX_FILES
+MAX_WAITING: Final = 4 * MAX_FILES
 """Files at once, of all tabs together: four dispatches' worth, at most a gigabyte."""
 KEPT_SECONDS: Final = 6 * 3600
 """A form that nobody sent for so long is forgotten, and its files with it."""
@@ -51,9 +52,9 @@ class Uploads:
             async with await trio.open_file(_private(place / name), "wb") as file:
                 async for piece in pieces:
                     size += len(piece)
-                    if size > payload.MAX_FILE_BYTES:
+                    if size > MAX_FILE_BYTES:
                         raise TooLarge(
-                            f"the file {name} has more than {payload.MAX_FILE_BYTES:,} bytes",
+                            f"the file {name} has more than {MAX_FILE_BYTES:,} bytes",
                             fix="send a smaller file, or share it by link",
                         )
                     await file.write(piece)

@@ -21,10 +21,10 @@ def put(db: sqlite3.Connection, author: Author, *, seq: int, expires: int, box: 
 
 
 def of_user(db: sqlite3.Connection, user_id: str, now: int) -> tuple[Announcement, ...]:
-    """Return the unexpired announcements of a user's current devices."""
+    """Return a user's unexpired announcements: those of current devices, since a claim deletes the others'."""
     rows = db.execute(
-        "SELECT p.device, p.seq, p.expires, p.box FROM presence p JOIN devices d USING (user_id, device)"
-        " WHERE p.user_id = ? AND p.expires > ? AND p.box IS NOT NULL ORDER BY p.device",
+        "SELECT device, seq, expires, box FROM presence"
+        " WHERE user_id = ? AND expires > ? AND box IS NOT NULL ORDER BY device",
         (user_id, now),
     )
     return tuple(Announcement(*row) for row in rows)

@@ -37,7 +37,7 @@ Step = Callable[[sqlite3.Connection], R]
 class SqliteStorage(Storage):
     """A storage in the SQLite file at `path`, which is created or migrated. Raises Unavailable for an unusable one."""
 
-    def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits()) -> None:  # noqa: B008 - frozen
+    def __init__(self, path: Path, *, limits: StorageLimits = StorageLimits()) -> None:
         self._limits = limits
         self._database = Database(path)
         self._write_limiter = trio.CapacityLimiter(1)  # more threads would only queue on the one writing connection

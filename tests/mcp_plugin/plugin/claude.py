@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.plugin import plugin_folder
-from sandbox.runtimes.claude import _program
+from sandbox.runtimes.claude.runtime import bundled_program
 
 ROOT = Path(__file__).parents[3]
 PLUGIN = plugin_folder()
@@ -38,13 +38,13 @@ def environment(home: Path, model: str = NOBODY, **more: str) -> dict[str, str]:
 def on_the_path(folder: Path) -> Path:
     """Return a folder that holds the program as `claude`."""
     folder.mkdir(exist_ok=True)
-    (folder / "claude").symlink_to(_program())
+    (folder / "claude").symlink_to(bundled_program())
     return folder
 
 
 def claude(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    return run([_program(), *arguments], environment(home), home)
+    return run([bundled_program(), *arguments], environment(home), home)
 
 
 def dispatch(*arguments: str, home: Path, status: int = 0, where: Path | None = None, **more: str) -> Any:

@@ -18,8 +18,8 @@ from typing import Any
 import claude_agent_sdk as sdk
 import trio
 
-from sandbox.runtimes.claude import _program
-from sandbox.testing.scripted_model import Request, ScriptedModel, Turn
+from sandbox.model_api.anthropic.scripted_model import Request, ScriptedModel, Turn
+from sandbox.runtimes.claude.runtime import bundled_program
 from tests.mcp_plugin.hosts import READING
 from tests.mcp_plugin.plugin import claude as host
 from tests.system.world import Person
@@ -271,6 +271,6 @@ def _ours(person: Person) -> dict[str, str]:
 def _wrapped(path: Path, given: Mapping[str, str]) -> Path:
     """Return a program that is the claude program in this environment alone: the SDK would pass on our own."""
     variables = " ".join(shlex.quote(f"{name}={value}") for name, value in given.items())
-    path.write_text(f'#!/bin/sh\nexec env -i {variables} {_program()} "$@"\n')
+    path.write_text(f'#!/bin/sh\nexec env -i {variables} {bundled_program()} "$@"\n')
     path.chmod(0o755)
     return path

@@ -17,8 +17,8 @@ from pathlib import Path
 import trio
 
 from peer.machine.state_folder import StateFolder
-from sandbox.runtimes.claude import _program
-from sandbox.testing.scripted_model import Request, ScriptedModel
+from sandbox.model_api.anthropic.scripted_model import Request, ScriptedModel
+from sandbox.runtimes.claude.runtime import bundled_program
 from tests.cli.fake_api import running
 from tests.mcp_plugin.plugin import claude as host
 from tests.mcp_plugin.plugin.test_announce import FIRST, SECOND, row
@@ -71,7 +71,7 @@ def terminal(home: Path, model: str, state: StateFolder) -> Iterator[Terminal]:
     pid, descriptor = pty.fork()
     if pid == 0:
         os.chdir(work)
-        os.execve(_program(), ["claude", "--plugin-dir", str(host.PLUGIN)], environment)
+        os.execve(bundled_program(), ["claude", "--plugin-dir", str(host.PLUGIN)], environment)
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
     try:
         yield Terminal(descriptor)

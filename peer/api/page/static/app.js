@@ -144,7 +144,7 @@ function readSettings() {
   const told = get("/v1/page/session").then((who) => {
     state.me = who.user_id;
     state.device = who.device_name;
-    state.limits = who.limits;
+    for (const name of ["limits", "texts", "expires"]) state[name] = who[name];
     if (state.settled === settled) setNotifications(who.notifications); // else it was asked again meanwhile
     fill(byId("who"), h("span", {}, line(who.user_id)), h("span.hint", {}, line(who.device_name)));
   });

@@ -17,12 +17,13 @@ export function compose({ go }) {
   const about = h("p.hint", { id: "to-hint", "aria-live": "polite" });
   to.setAttribute("aria-describedby", "to-hint");
   const task = h("textarea.task", { id: "task", rows: "8", required: true, maxlength: String(limits.task) });
-  const deliverable = h("textarea", { id: "deliverable", rows: "2", maxlength: String(limits.deliverable) });
-  const background = h("textarea", { id: "background", rows: "4", maxlength: String(limits.background) });
+  const texts = state.texts.map(({ name, heading, limit, long }) => {
+    const shape = { id: name, maxlength: String(limit), autocomplete: "off" };
+    return { name, heading, long, control: long ? h("textarea", { ...shape, rows: limit > 5000 ? "4" : "2" }) : h("input", shape) };
+  });
   const links = h("textarea", { id: "links", rows: "2", spellcheck: "false", placeholder: "https://…" });
-  const project = h("input", { id: "project", maxlength: "200", autocomplete: "off" });
   const lifetime = h("select", { id: "lifetime" }, LIFETIMES.map(([seconds, text]) => h("option", { value: String(seconds) }, text)));
-  lifetime.value = "3600";
+  lifetime.value = String(state.expires);
   let people = new Map();
 
   const picker = h("input.picker", { type: "file", id: "files", multiple: true, on: { change: () => {
@@ -109,11 +110,10 @@ export function compose({ go }) {
       const told = await post("/v1/page/dispatches", {
         recipient: to.value,
         task: task.value,
-        expires_in_seconds: Number(lifetime.value),
-        uploads: files.map((entry) => entry.upload),
-        ...(project.value.trim() ? { project: project.value.trim() } : {}),
-        ...(deliverable.value.trim() ? { deliverable: deliverable.value } : {}),
-        ...(background.value.trim() ? { background: background.value } : {}),
+        expires: Number(lifetime.value),
+        files: files.map((entry) => entry.upload),
+        ...Object.fromEntries(texts.filter(({ control }) => control.value.trim())
+          .map(({ name, long, control }) => [name, long ? control.value : control.value.trim()])),
         links: links.value.split("\n").map((each) => each.trim()).filter(Boolean),
       });
       files.length = 0;
@@ -124,9 +124,9 @@ export function compose({ go }) {
   field("To", to), about,
   field("Task", task, "In your own words. It arrives exactly as you write it; once it has arrived it cannot be recalled."),
   drop,
-  h("details", {}, h("summary", {}, "More: what you want back, background, links"),
-    field("What you want back", deliverable), field("Background they need", background),
-    field("Links, one on each line", links, `At most ${limits.links}.`), field("Project, as you call it", project)),
+  h("details", {}, h("summary", {}, "More: what is wanted back, background, links"),
+    texts.map(({ heading, control }) => field(heading, control)),
+    field("Links, one on each line", links, `At most ${limits.links}.`)),
   field("If nobody accepts it, it ends after", lifetime),
   h("div.actions", {}, h("button.primary", { type: "submit" }, "Sign and send"), button("Discard", () => go("/sent"))), trouble);
 

@@ -81,19 +81,19 @@ function result(item) {
 }
 
 function asked(item) {
+  const texts = state.texts.filter(({ name }) => item[name]);
   const count = item.unknown_fields ?? 0;
   const more = [
     count ? h("p.care", {}, `${count} field${count === 1 ? "" : "s"} this version does not know: update dispatch to see what ${count === 1 ? "it says" : "they say"}.`) : null,
     item.unseen_fields?.length ? h("p.care", {}, "Not seen by its recipient, whose version did not know them: ", line(item.unseen_fields.join(", "))) : null,
-    item.deliverable ? [h("h3", {}, "What is wanted back"), long(item.deliverable, 2000, PROSE)] : null,
-    item.background ? [h("h3", {}, "Background"), long(item.background, 4000, PROSE)] : null,
+    texts.filter((text) => text.long).map(({ name, heading }) => [h("h3", {}, heading), long(item[name], 4000, PROSE)]),
     item.links?.length ? [h("h3", {}, "Links, as text"), h("ul.links", {}, item.links.map((each) => h("li", {}, line(each))))] : null,
     files(item, "attachments", "Files that came with it"),
-    item.project ? h("p.hint", {}, "Project, as they call it: ", line(item.project)) : null,
-    Object.keys(item.metadata ?? {}).length
-      ? h("p.hint", {}, "Metadata: ", Object.entries(item.metadata).map(([name, value]) => `${line(name)} = ${line(value)}`).join("; "))
+    texts.filter((text) => !text.long).map(({ name, heading }) => h("p.hint", {}, `${heading}: `, line(item[name]))),
+    Object.keys(item.meta ?? {}).length
+      ? h("p.hint", {}, "Metadata: ", Object.entries(item.meta).map(([name, value]) => `${line(name)} = ${line(value)}`).join("; "))
       : null,
-    item.parent_id ? h("p.hint", {}, h("a", { href: `/dispatches/${seg(item.parent_id)}` }, "It follows an earlier dispatch")) : null,
+    item.parent ? h("p.hint", {}, h("a", { href: `/dispatches/${seg(item.parent)}` }, "It follows an earlier dispatch")) : null,
   ];
   return h("section.card", { "aria-labelledby": "task-title" }, h("h2", { id: "task-title" }, "Task"), long(item.task, 6000, PROSE), more);
 }
@@ -172,7 +172,7 @@ export function dispatch({ id }) {
 
   async function load() {
     try {
-      const told = await get(`/v1/page/dispatches/${seg(id)}`);
+      const [told] = await Promise.all([get(`/v1/page/dispatches/${seg(id)}`), state.settled]); // which texts there are
       const first = item === null;
       item = told;
       draw();

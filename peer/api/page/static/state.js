@@ -3,7 +3,11 @@
 export const state = {
   me: "",
   device: "",
+  /** What a dispatch may hold: the limit of each field, and its optional texts as {name, heading, limit, long}. */
   limits: {},
+  texts: [],
+  /** Seconds that a dispatch waits to be accepted unless somebody chose another time. */
+  expires: 3600,
   notifications: "on",
   /** Settles when the settings that were asked for last are known, or cannot be. */
   settled: Promise.resolve(),

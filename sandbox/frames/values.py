@@ -1,0 +1,175 @@
+"""The parts that frames are made of, and the events of a trace. Frames themselves: messages.py. Values only.
+
+None of it knows what a dispatch means.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Json = dict[str, object]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+PositiveAmount = Annotated[float, msgspec.Meta(gt=0)]
+CallId = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+By = Literal["scope", "rule", "session", "person", "timeout", "edge"]
+"""Who settled a call: the scope, a stored rule, a grant for this run, a person, nobody in time, or the edge itself."""
+Grant = Literal["once", "session", "always"]
+Reach = Literal["exact", "prefix", "folder"]
+Outcome = Literal["allowed", "denied", "unanswered"]
+RunStatus = Literal["completed", "failed", "cancelled", "declined"]
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A part of a frame."""
+
+
+class Rule(Value, frozen=True):
+    """A stored `always`: the calls of `tool` that `pattern` stands for (see `sandbox.policy.rules` for the meaning).
+
+    `reach`: the argument is the pattern (`exact`), a command continues it (`prefix`), or a path is in it (`folder`).
+    """
+
+    tool: str
+    pattern: str
+    reach: Reach = "exact"
+
+
+class Attached(Value, frozen=True):
+    """A text that came with the task: `name` marks where it begins and ends, `heading` is a line above it."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z_]{0,31}$")]
+    heading: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    text: str
+
+
+class Attachment(Value, frozen=True):
+    """A file that came with the dispatch: `name` is a plain base name, `path` where the verified bytes are."""
+
+    name: str
+    path: str
+
+
+class Budget(Value, frozen=True):
+    """What a run may spend. Minutes of wall clock, model turns, US dollars, bytes of returned files."""
+
+    minutes: PositiveAmount = 60.0
+    turns: Positive = 100
+    usd: PositiveAmount = 5.0
+    output_bytes: Natural = 100_000_000
+
+
+class Model(Value, frozen=True):
+    """Where the model answers. `api_key` is a secret: it stays in the proxy and is in no repr."""
+
+    base_url: str | None = None
+    api_key: str | None = None
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        key = "None" if self.api_key is None else "'…'"
+        return f"Model(base_url={self.base_url!r}, api_key={key}, name={self.name!r})"
+
+
+class McpServer(Value, frozen=True):
+    """An MCP server of the person that this run may use: what starts it, and its whole environment.
+
+    `tools`: pinned tools, name → hex SHA-256 of the server's description of it; None when it was never listed since the
+    grant. `env` holds the person's secrets and is in no repr.
+    """
+
+    name: str
+    command: list[str]
+    env: dict[str, str] = {}
+    tools: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"McpServer(name={self.name!r}, env={sorted(self.env)!r})"
+
+
+class ScriptStep(Value, frozen=True):
+    """One step of the scripted runtime: either `say` some text, or call `tool` with `input`."""
+
+    say: str | None = None
+    tool: str | None = None
+    input: Json = {}
+
+
+class Usage(Value, frozen=True):
+    """What a run spent."""
+
+    turns: Natural = 0
+    input_tokens: Natural = 0
+    output_tokens: Natural = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+
+
+class ReturnedFile(Value, frozen=True):
+    """A file of the result: `name` relative to out/, `path` on the host, `size` in bytes, `sha256` in hex."""
+
+    name: str
+    path: str
+    size: Natural
+    sha256: str
+
+
+class SandboxFacts(Value, frozen=True):
+    """What confined the run: tier, mechanisms, each canary with its outcome (`sandbox.confinement.report`).
+
+    `gate`: `proven` with this agent program, or "" where the program's calls are made by the gate's own side.
+    """
+
+    tier: str
+    mechanisms: list[str] = []
+    canaries: dict[str, str] = {}
+    gate: Literal["", "proven"] = ""
+
+
+# --- the events of a trace
+
+
+class Reasoning(Value, frozen=True, tag_field="kind", tag="reasoning"):
+    """What the agent thinks or says."""
+
+    text: str
+
+
+class ToolCall(Value, frozen=True, tag_field="kind", tag="tool_call"):
+    """A tool call, also one that is denied. `agent_id`: the sub-agent that makes it."""
+
+    call_id: CallId
+    tool: str
+    input: Json
+    agent_id: str | None = None
+
+
+class Approval(Value, frozen=True, tag_field="kind", tag="approval"):
+    """What became of a tool call."""
+
+    call_id: CallId
+    outcome: Outcome
+    by: By
+    grant: Grant | None = None
+    note: str | None = None
+
+
+class ToolResult(Value, frozen=True, tag_field="kind", tag="tool_result"):
+    """What an allowed call returned."""
+
+    call_id: CallId
+    ok: bool
+    output: str
+
+
+class Status(Value, frozen=True, tag_field="kind", tag="status"):
+    """Something that happened to the run, by name."""
+
+    status: str
+    detail: str = ""
+
+
+TraceEvent = Reasoning | ToolCall | Approval | ToolResult | Status

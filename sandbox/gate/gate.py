@@ -1,0 +1,215 @@
+"""The gate: every tool call of a run passes here, whoever makes it, and is allowed or denied.
+
+`sandbox.policy` judges a call by the scope. What it does not deny goes to the node as a `Call` frame, also when it is
+already allowed: the node checks that the edge still stands and, where a person must agree, asks them. A person reads
+one question at a time, so calls that ask wait for each other; calls that are allowed do not.
+
+Silence never allows: no verdict within `answer_seconds` is a denial, closed with `CallClosed`, and a late verdict has
+no effect. Five denials by a person in a row mean that the run is not wanted: `tripped` is set and every later call is
+denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, Literal
+
+import trio
+
+from sandbox import frames
+from sandbox.gate import preview
+from sandbox.policy.decision import Decision, Resolve, Scope, decide, showable
+
+DENIALS_IN_A_ROW: Final = 5
+CHANGED: Final = "this MCP tool is new, or not as it was when it was granted"
+_CALL_ID_LIMIT: Final = 190
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """The gate's result for the agent: whether the call may proceed and, when not, why."""
+
+    allow: bool
+    reason: str = ""
+
+
+class Gate:
+    """The gate of one run. `judge` may be called from any number of tasks; `resolve_call` from the frame reader.
+
+    `send` passes a frame to the node, `emit` an event to the trace; both may wait.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        resolve: Resolve,
+        send: Callable[[frames.ToNode], Awaitable[None]],
+        emit: Callable[[frames.TraceEvent], Awaitable[None]],
+        answer_seconds: float = 120.0,
+    ) -> None:
+        self.tripped = trio.Event()
+        self._scope = scope
+        self._resolve = resolve
+        self._send = send
+        self._emit = emit
+        self._answer_seconds = answer_seconds
+        self._session: frozenset[frames.Rule] = frozenset()
+        self._one_question = trio.Lock()
+        self._pending: dict[str, _PendingCall] = {}
+        self._seen: dict[str, int] = {}
+        self._denials = 0
+
+    async def judge(
+        self, tool: str, arguments: Mapping[str, object], *, call_id: str, agent_id: str | None = None
+    ) -> Ruling:
+        """Allow or deny one call. `call_id`: the runtime's id for it; `agent_id`: the sub-agent that makes it."""
+        call_id = self._own_id(call_id)
+        decision = self._decide(tool, arguments)
+        await self._emit(
+            frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments), agent_id=agent_id)
+        )
+        if decision.verdict == "ask":
+            async with self._one_question:
+                # The verdict on the question before this one may have granted this one, or ended the run.
+                decision = self._decide(tool, arguments)
+                return await self._rule(decision, tool, arguments, call_id, agent_id)
+        return await self._rule(decision, tool, arguments, call_id, agent_id)
+
+    async def refused_elsewhere(self, tool: str, arguments: Mapping[str, object], *, call_id: str) -> None:
+        """Record a call that the runtime itself refused before the gate saw it, so that the trace is complete."""
+        call_id = self._own_id(call_id)
+        await self._emit(frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments)))
+        note = "the agent program refused it"
+        await self._emit(frames.Approval(call_id=call_id, outcome="denied", by="scope", note=note))
+
+    def resolve_call(self, verdict: frames.Verdict) -> bool:
+        """Deliver the node's verdict. False when no call waits for it: too late, twice, or never asked."""
+        pending = self._pending.get(verdict.call_id)
+        return pending is not None and pending.resolve(verdict)
+
+    def _own_id(self, call_id: str) -> str:
+        # The model chooses these ids. Two calls under one id would share one answer.
+        call_id = call_id.encode("utf-8", "replace").decode()[:_CALL_ID_LIMIT] or "call"
+        count = self._seen[call_id] = self._seen.get(call_id, 0) + 1
+        return call_id if count == 1 else f"{call_id}#{count}"
+
+    def _decide(self, tool: str, arguments: Mapping[str, object]) -> Decision:
+        return decide(self._scope, tool, arguments, session=self._session, resolve=self._resolve)
+
+    async def _rule(
+        self, decision: Decision, tool: str, arguments: Mapping[str, object], call_id: str, agent_id: str | None
+    ) -> Ruling:
+        if decision.verdict == "deny":
+            return await self._denied(call_id, "scope", decision.reason, note=decision.reason)
+        if self.tripped.is_set():
+            return await self._denied(call_id, "person", "the run is ending")
+        call = frames.Call(
+            call_id=call_id,
+            tool=tool,
+            input=dict(arguments),
+            verdict=decision.verdict,
+            by=decision.by,
+            answer_seconds=self._answer_seconds,
+            agent_id=agent_id,
+            resolved_path=decision.path,
+            diff=await self._diff(tool, arguments, decision.path),
+            unusual=[
+                *preview.unusual(self._scope, tool, arguments, decision.path, resolve=self._resolve),
+                *([CHANGED] if tool in self._scope.changed else []),
+            ],
+            rule_if_always=decision.rule,
+            mcp_pin=self._scope.changed.get(tool),
+            rule_choices=list(decision.choices),
+        )
+        verdict = await self._ask(call)
+        if verdict is None:
+            await self._send(frames.CallClosed(call_id=call_id))
+            waited = f"{self._answer_seconds:g} s"
+            return await self._denied(call_id, "timeout", f"nobody answered within {waited}", outcome="unanswered")
+        if not verdict.allow:
+            return await self._refused(call, verdict)
+        return await self._allowed(call, verdict)
+
+    async def _ask(self, call: frames.Call) -> frames.Verdict | None:
+        pending = self._pending[call.call_id] = _PendingCall()
+        try:
+            await self._send(call)
+            with trio.move_on_after(self._answer_seconds):
+                await pending.resolved.wait()
+            return pending.verdict
+        finally:
+            del self._pending[call.call_id]
+
+    async def _refused(self, call: frames.Call, verdict: frames.Verdict) -> Ruling:
+        if verdict.by == "person":
+            self._denials += 1
+            if self._denials >= DENIALS_IN_A_ROW:
+                self.tripped.set()
+        who = "the person at this machine" if verdict.by == "person" else "this machine"
+        reason = f"{who} denied this call" + (f", saying: {verdict.note}" if verdict.note else "")
+        return await self._denied(call.call_id, verdict.by, reason, note=verdict.note)
+
+    async def _allowed(self, call: frames.Call, verdict: frames.Verdict) -> Ruling:
+        by: frames.By = verdict.by if call.verdict == "ask" else call.by
+        grant = verdict.grant if call.verdict == "ask" else None
+        if call.verdict == "ask":
+            self._denials = 0
+            # A person saw that the tool changed, and agreed: it counts as pinned from here on.
+            still = {tool: pin for tool, pin in self._scope.changed.items() if tool != call.tool}
+            self._scope = replace(self._scope, changed=still)
+        rule = verdict.rule if verdict.rule in call.rule_choices else call.rule_if_always
+        if rule is not None and grant == "session":
+            self._session |= {rule}
+        if rule is not None and grant == "always":
+            self._scope = replace(self._scope, rules=self._scope.rules | {rule})
+        await self._emit(
+            frames.Approval(call_id=call.call_id, outcome="allowed", by=by, grant=grant, note=verdict.note)
+        )
+        return Ruling(True)
+
+    async def _denied(
+        self,
+        call_id: str,
+        by: frames.By,
+        reason: str,
+        *,
+        outcome: Literal["denied", "unanswered"] = "denied",
+        note: str | None = None,
+    ) -> Ruling:
+        await self._emit(frames.Approval(call_id=call_id, outcome=outcome, by=by, note=note))
+        return Ruling(False, f"Denied: {reason}.")
+
+    async def _diff(self, tool: str, arguments: Mapping[str, object], path: str | None) -> str | None:
+        if path is None or tool not in preview.DIFFERING_TOOLS:
+            return None
+        look = partial(preview.diff, tool, arguments, path)
+        # In a thread: a disk may be slow and a diff long, and neither may delay a cancel.
+        # The ignore: trio-typing's stubs, which libp2p installs, are older than this parameter.
+        return await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
+
+
+class _PendingCall:
+    """A call that waits for the node's verdict. The first one counts."""
+
+    def __init__(self) -> None:
+        self.resolved = trio.Event()
+        self.verdict: frames.Verdict | None = None
+
+    def resolve(self, verdict: frames.Verdict) -> bool:
+        if self.verdict is not None:
+            return False
+        self.verdict = verdict
+        self.resolved.set()
+        return True
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _recorded(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The input for the trace, which records denied calls too, whatever the model put into them."""
+    return dict(arguments) if showable(arguments) else {"input": "cannot be shown"}

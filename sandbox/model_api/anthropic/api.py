@@ -1,0 +1,44 @@
+"""The Anthropic Messages API, as a `ModelApi`: https://docs.claude.com/en/api/messages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sandbox.model_api.anthropic import requests
+from sandbox.model_api.anthropic.scripted_model import ScriptedModel
+from sandbox.model_api.anthropic.usage import UsageReader
+from sandbox.model_api.interface import Allowance, Headers, ModelRequest, Turns
+
+
+class AnthropicMessages:
+    """See `ModelApi`. Requests: requests.py and body.py; costs: usage.py; the stand-in: scripted_model.py."""
+
+    public_url: Final = "https://api.anthropic.com"
+    key_missing: Final = (
+        "no key for the model is set on this machine",
+        "export ANTHROPIC_API_KEY for dispatch-daemon, or `dispatch config set model.api_key -`",
+    )
+
+    def check_target(self, method: bytes, target: bytes, /) -> str:
+        return requests.check_target(method, target)
+
+    def client_key(self, headers: Headers, /) -> bytes:
+        return next((value for name, value in headers if name == b"x-api-key"), b"")
+
+    def passed_headers(self, headers: Headers, /) -> list[tuple[bytes, bytes]]:
+        return requests.passed_headers(headers)
+
+    def key_headers(self, key: str, /) -> list[tuple[bytes, bytes]]:
+        return [(b"x-api-key", key.encode())]
+
+    def check_body(self, target: str, body: bytes, allowance: Allowance, /) -> ModelRequest:
+        return requests.check_body(target, body, allowance)
+
+    def error_body(self, status: int, message: str, /) -> bytes:
+        return requests.error_body(status, message)
+
+    def meter(self, request: ModelRequest, /, *, streamed: bool) -> UsageReader:
+        return UsageReader(request, streamed=streamed)
+
+    def scripted_model(self, turns: Turns, /, *, key: str) -> ScriptedModel:
+        return ScriptedModel(turns, key=key)

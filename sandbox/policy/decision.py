@@ -1,0 +1,246 @@
+"""What one tool call may do: scope × call → allow, ask or deny, with the path it means. Pure; asks nobody.
+
+There are two layers. The operating system's sandbox is the boundary: it limits what can be touched at all. This module
+judges what is *asked for*: which tools exist, which paths a call names, who must agree. It denies early with a reason,
+and finds the path that the call really means, to be shown to the person.
+
+Order of the decision, first match wins, and nothing later can undo a denial:
+1. the tool is not granted → deny;  2. the input is not what the tool takes → deny;
+3. a path leaves the scope → deny;  4. the tool changed since a person granted it → ask;
+5. the edge is `auto` → allow;  6. a stored rule covers the call → allow by rule;
+7. a session grant does → allow by session;  8. ask.
+
+What a rule is, and which calls it covers: rules.py.
+
+A path has two spellings. The agent sees the workspace, the project and other granted folders at neutral places
+(`/dispatch`, `/project`, …), and a call names paths there. `Resolve` translates to the path on this machine, which is
+what is judged, shown and stored in rules: `/project/a.py` is another file in each project.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+
+from sandbox.frames.values import Rule
+from sandbox.policy import rules
+
+FILE_TOOLS: Final = frozenset({"Read", "Write", "Edit"})
+SEARCH_TOOLS: Final = frozenset({"Glob", "Grep"})
+WRITING_TOOLS: Final = frozenset({"Write", "Edit", "Bash"})
+GRANTABLE_TOOLS: Final = FILE_TOOLS | SEARCH_TOOLS | {"Bash"}
+"""Every built-in tool a scope can name. What is not here (Task, WebFetch, Skill, …) is always denied."""
+
+# Names no path: the agent gets it, and the sender's record, also on an edge that redacts inputs.
+_OUTSIDE: Final = "the path leads outside the folders this dispatch may use"
+
+INPUT_LIMIT: Final = 2_000_000
+"""Bytes of one call's input, as JSON: with its diff it fits a frame several times over."""
+
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "Read": ("file_path",),
+    "Write": ("file_path", "content"),
+    "Edit": ("file_path", "old_string", "new_string"),
+    "Glob": ("pattern",),
+    "Grep": ("pattern",),
+    "Bash": ("command",),
+}
+_MAGIC: Final = re.compile(r"[*?\[{(!\\]")
+_SEPARATOR: Final = re.compile(r"[/{},()|]")
+_ROOTED_ALTERNATIVE: Final = re.compile(r"[{,(|][/~]")
+
+Resolve = Callable[[str], str | None]
+"""An absolute, normal path as the agent spells it → the path on this machine once symlinks are followed; None for what
+is the sandbox's own (/usr, /tmp, …). Must not raise.
+"""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What this run may do, from the edge and the accepting person. All paths absolute, without `..`.
+
+    Paths of this machine: `roots`, folders or files a call may name, `workspace` and `project` among them; `project` is
+    the folder the run starts in. As the agent spells them: `cwd`, where relative paths start, and `home`, what `~`
+    means. `mcp_tools`: full names, `mcp__server__tool`; `changed`: those of them that are not as the edge has them
+    pinned, with their present pins.
+    """
+
+    tools: frozenset[str]
+    roots: tuple[str, ...]
+    workspace: str
+    project: str
+    cwd: str
+    home: str
+    approval: Literal["manual", "auto"] = "manual"
+    rules: frozenset[Rule] = frozenset()
+    mcp_tools: frozenset[str] = frozenset()
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a call.
+
+    `path`: the resolved path, also of a denied one. `rule`: what `always` stores. `choices`: what a person may have it
+    store instead, `rule` first.
+    """
+
+    verdict: Literal["allow", "ask", "deny"]
+    by: Literal["scope", "rule", "session"]
+    reason: str = ""
+    path: str | None = None
+    rule: Rule | None = None
+    choices: tuple[Rule, ...] = ()
+
+
+class _Denied(Exception):
+    def __init__(self, reason: str, path: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+
+def decide(
+    scope: Scope,
+    tool: str,
+    arguments: Mapping[str, object],
+    *,
+    resolve: Resolve,
+    session: frozenset[Rule] = frozenset(),
+) -> Decision:
+    """The verdict on one call. `session`: rules granted for this run. Never raises for any JSON input."""
+    try:
+        _check_tool(scope, tool)
+        _check_input(tool, arguments)
+        path = _resolved_path(scope, tool, arguments, resolve=resolve)
+        if path is not None and not inside(path, scope.roots):
+            raise _Denied(_OUTSIDE, path)
+        rule = _rule(scope, tool, arguments, path)
+    except _Denied as denied:
+        return Decision("deny", "scope", denied.reason, denied.path)
+    if tool in scope.changed:
+        return Decision("ask", "scope", path=path, rule=rule)
+    portable = None if path is None else _portable(scope, path)
+    if scope.approval == "auto":
+        return Decision("allow", "scope", path=path, rule=rule)
+    if any(rules.covers(granted, rule, portable) for granted in scope.rules):
+        return Decision("allow", "rule", path=path, rule=rule)
+    if any(rules.covers(granted, rule, portable) for granted in session):
+        return Decision("allow", "session", path=path, rule=rule)
+    offered = rules.choices(rule, portable, folder=_folder(scope, tool, path))
+    return Decision("ask", "scope", path=path, rule=rule, choices=offered)
+
+
+def inside(path: str, roots: tuple[str, ...]) -> bool:
+    """Whether a resolved `path` is one of `roots` or below one, by whole components."""
+    return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def _resolved_path(scope: Scope, tool: str, arguments: Mapping[str, object], *, resolve: Resolve) -> str | None:
+    """The one path a call names: the file, the folder searched, or the folder a Glob starts in. None for others."""
+    if tool in FILE_TOOLS:
+        return _absolute(scope, _text(arguments, "file_path"), resolve)
+    if tool == "Grep":
+        return _absolute(scope, _text(arguments, "path", default="."), resolve)
+    if tool == "Glob":
+        return _absolute(scope, _glob_parts(scope, arguments)[0], resolve)
+    return None
+
+
+def _check_tool(scope: Scope, tool: str) -> None:
+    if tool in scope.mcp_tools or (tool in GRANTABLE_TOOLS and tool in scope.tools):
+        return
+    known = tool in GRANTABLE_TOOLS or tool.startswith("mcp__")
+    raise _Denied(f"{tool} is not granted here" if known else f"{tool} is not available to dispatched tasks")
+
+
+def _check_input(tool: str, arguments: Mapping[str, object]) -> None:
+    for name in _REQUIRED.get(tool, ()):
+        if not isinstance(arguments.get(name), str):
+            raise _Denied(f"{tool} needs {name} as text")
+    if tool in FILE_TOOLS and not arguments["file_path"]:
+        raise _Denied(f"{tool} needs a file_path")
+    if tool in SEARCH_TOOLS and not isinstance(arguments.get("path", ""), str | None):
+        raise _Denied(f"{tool} needs path as text")
+    if not showable(arguments):
+        raise _Denied(f"the input of {tool} cannot be shown to anyone: too large, too deep, or not Unicode")
+
+
+def showable(arguments: Mapping[str, object]) -> bool:
+    """Whether a person, a record and the wire can hold this input: nobody can agree to what they cannot see."""
+    try:
+        return len(msgspec.json.encode(arguments)) <= INPUT_LIMIT
+    except (UnicodeEncodeError, RecursionError, msgspec.MsgspecError, TypeError):
+        return False
+
+
+def _text(arguments: Mapping[str, object], name: str, *, default: str = "") -> str:
+    """An argument that `_check_input` has found to be text, or missing where it may be."""
+    value = arguments.get(name) or default
+    assert isinstance(value, str)
+    return value
+
+
+def _absolute(scope: Scope, path: str, resolve: Resolve) -> str:
+    if "\0" in path:
+        raise _Denied("a path cannot hold a zero byte")
+    if path == "~" or path.startswith("~/"):
+        path = scope.home + path[1:]
+    # normpath keeps a leading "//" (POSIX leaves its meaning open); Linux takes it for "/".
+    normal = posixpath.normpath("/" + posixpath.join(scope.cwd, path).lstrip("/"))
+    # The agent's tools normalise the text before the kernel follows links in what remains, and so does this:
+    # `a/link/../b` is `a/b`, whatever `link` is.
+    meant = resolve(normal)
+    if meant is None:
+        raise _Denied(_OUTSIDE, normal)
+    return meant
+
+
+def _glob_parts(scope: Scope, arguments: Mapping[str, object]) -> tuple[str, str]:
+    """(folder, rest): the pattern's plain leading part joined to `path`, and the part with wildcards."""
+    plain: list[str] = []
+    rest = _text(arguments, "pattern").split("/")
+    while len(rest) > 1 and not _MAGIC.search(rest[0]):
+        plain.append(rest.pop(0))
+    tail = "/".join(rest)
+    if ".." in _SEPARATOR.split(tail.replace("\\", "")) or _ROOTED_ALTERNATIVE.search(tail):
+        # What such a pattern means depends on the matcher, so a path shown for it could be the wrong one.
+        raise _Denied("a pattern may not climb with .. or start anew behind a wildcard")
+    lead = "/".join(plain) + "/" if plain else ""
+    if lead.startswith(("/", "~")):
+        return lead, tail
+    return posixpath.join(_text(arguments, "path", default="."), lead), tail
+
+
+def _rule(scope: Scope, tool: str, arguments: Mapping[str, object], path: str | None) -> Rule:
+    shown = _portable(scope, path) if path is not None else ""
+    if tool == "Bash":
+        pattern = _text(arguments, "command")
+    elif tool == "Glob":
+        pattern = posixpath.join(shown, _glob_parts(scope, arguments)[1])
+    elif tool == "Grep":
+        pattern = f"{json.dumps(_text(arguments, 'pattern'), ensure_ascii=False)} in {shown}"
+    elif tool in FILE_TOOLS:
+        pattern = shown
+    else:
+        pattern = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+    return Rule(tool=tool, pattern=pattern)
+
+
+def _folder(scope: Scope, tool: str, path: str | None) -> str | None:
+    """The folder that a rule for this call may be widened to: never one that the scope does not have whole."""
+    if path is None:
+        return None
+    folder = posixpath.dirname(path) if tool in FILE_TOOLS else path
+    return _portable(scope, folder) if inside(folder, scope.roots) else None
+
+
+def _portable(scope: Scope, path: str) -> str:
+    # A resolved path starts with "/", so this spelling is no path on disk.
+    return "$WORKSPACE" + path[len(scope.workspace) :] if inside(path, (scope.workspace,)) else path

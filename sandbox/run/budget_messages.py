@@ -1,0 +1,60 @@
+"""The sentences for a budget or a bound that ran out: which, and how much was used. Pure; enforced elsewhere."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sandbox import frames
+from sandbox.confinement import Excess
+
+EXHAUSTED_CODE: Final = 429
+_MEGABYTE: Final = 1024 * 1024
+_GIGABYTE: Final = 1024 * _MEGABYTE
+
+
+def minutes(budget: frames.Budget, seconds: float) -> str:
+    """The run took so many seconds, more than it may."""
+    return f"the run's budget of {budget.minutes:g} minutes is used up: {seconds / 60:.1f} minutes were used"
+
+
+def turns(budget: frames.Budget, used: int) -> str:
+    """The agent had no turn left."""
+    return f"the run's budget of {budget.turns} turns is used up: {used} were used"
+
+
+def usd(budget: frames.Budget, used: float) -> str:
+    """The model may cost no more."""
+    return f"the run's budget of {budget.usd:.2f} USD for the model is used up: {used:.2f} USD were used"
+
+
+def output(budget: frames.Budget, offered: int) -> str:
+    """The run left more bytes than may be returned."""
+    return (
+        f"the run's budget of {budget.output_bytes / _MEGABYTE:.1f} MB of returned files is used up: it left "
+        f"{offered / _MEGABYTE:.1f} MB, and what did not fit was left out"
+    )
+
+
+def excess(excess: Excess) -> str:
+    """The run was killed for what it took of this machine."""
+    used, bound = f"{excess.used / _GIGABYTE:.2f} GB", f"{excess.bound / _GIGABYTE:.2f} GB"
+    match excess.what:
+        case "memory":
+            return f"the run's bound of {bound} of memory is used up: {used} were used"
+        case "processes":
+            return f"the run's bound of {excess.bound:,} processes and threads is used up: {excess.used:,} were there"
+        case "disk":
+            return f"the run's bound of {bound} in its own folders is used up: {used} were there"
+        case "files":
+            return (
+                f"the run's bound of {excess.bound:,} files in its own folders is used up: {excess.used:,} were there"
+            )
+        case "room":
+            return f"this machine's disk became too full during the run: {used} are free, and {bound} must stay free"
+        case "inodes":
+            return (
+                f"this machine's disk became too full during the run: {excess.used:,} more files fit, and "
+                f"{excess.bound:,} must"
+            )
+        case "sight":
+            return "the run's processes could not be watched, so it was ended"

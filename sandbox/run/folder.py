@@ -1,0 +1,69 @@
+"""A run's folder on this machine: where things are in it, and making it. What a run may see of it: grants.py.
+
+Layout, inside the `run_dir` that the node gives:
+    workspace/      the agent's own; in/ what came along, out/ what goes back
+    home/           a fresh home for the agent program
+    collected/      returned files, copied out when the run is over; no run ever sees it
+    before/         what the person's folders held before, to tell what changed; no run ever sees it either
+    model.sock      the model proxy
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import frames
+from sandbox.errors import SandboxError
+from sandbox.run.prompts import IN, OUT
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run on this machine."""
+
+    path: Path
+
+    @property
+    def workspace(self) -> Path:
+        return self.path / "workspace"
+
+    @property
+    def home(self) -> Path:
+        return self.path / "home"
+
+    @property
+    def collected(self) -> Path:
+        return self.path / "collected"
+
+    @property
+    def before(self) -> Path:
+        return self.path / "before"
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "model.sock"
+
+    def make(self, files: Sequence[frames.Attachment]) -> None:
+        """Make the folders and copy `files` in. Blocking. SandboxError for names or files that are not plain."""
+        for folder in (self.workspace, self.home):
+            folder.mkdir(mode=0o700)
+        for name in (IN, OUT):
+            (self.workspace / name).mkdir(mode=0o700)
+        for file in files:
+            _copy(Path(file.path), self.workspace / IN, file.name)
+
+
+def _copy(source: Path, folder: Path, name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise SandboxError("an attached file's name is not a plain one", code=422)
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as reading:  # noqa: PTH123 - a descriptor, not a path
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SandboxError("an attached file is not a plain file", code=422)
+        with (folder / name).open("xb") as writing:
+            shutil.copyfileobj(reading, writing)
