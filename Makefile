@@ -1,14 +1,16 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo test lint bench screenshots pins clean
+.PHONY: help setup setup-tests demo quick test test-long lint bench screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
 
 help:
 	@echo 'make demo   two people on this machine: a task sent, approved, run in the sandbox, answered'
-	@echo 'make test   the whole suite (ARGS="tests/protocol -x" for a part of it)'
+	@echo 'make quick  the tests of the pure rooms: below a minute'
+	@echo 'make test   the suite but for what is marked long (ARGS="tests/protocol -x" for a part of it)'
+	@echo 'make test-long  all of it, with twenty times the examples of each property'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make bench  measurements beside their bounds'
 	@echo 'make screenshots  every view of the local page, dark and light, narrow and wide, into screenshots/'
@@ -26,8 +28,21 @@ setup-tests:
 demo: setup
 	@if [ -t 0 ] && [ -t 1 ]; then exec $(BIN)/dispatch demo $(ARGS); else exec $(BIN)/dispatch demo --yes $(ARGS); fi
 
+# How many examples a property gets; tests/conftest.py has the profiles. The CI's are the same every time.
+PROFILE ?= default
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+PURE := protocol trust dispatches projects store steps
+PURE_SANDBOX := policy gate rules frames model_request
+
+quick: setup
+	@$(PYTEST) --hypothesis-profile $(PROFILE) -m 'not long' \
+	    $(PURE:%=tests/%) $(PURE_SANDBOX:%=tests/sandbox/test_%.py) $(ARGS)
+
 test: setup-tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(PYTEST) --hypothesis-profile $(PROFILE) -m 'not long' $(ARGS)
+
+test-long: setup-tests
+	@$(PYTEST) --hypothesis-profile long $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""The `dispatch` command. Starts fast: never imports libp2p, trio or the node at module level."""
+"""The `dispatch` command. Starts fast: no module imports libp2p, trio or the node at its top."""

@@ -1,4 +1,4 @@
-"""One invocation: its flags, its output, and its doors to the daemon and to the store. No command line is read here.
+"""One invocation: its flags, its output, and its access to daemon and store. The command line is parsed elsewhere.
 
 Imports nothing that takes long (click, rich, msgspec, sqlite3, the node): see tests/cli/test_start.py.
 """
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """What both the daemon (peer.client.blocking.Client) and the store on disk (peer.store.reader) can tell."""
+    """The reads that daemon (peer.client.blocking.Client) and store (peer.store.reader) have in common."""
 
     def whoami(self) -> Document: ...
 
@@ -31,7 +31,7 @@ class Source(Protocol):
 
 
 class App:
-    """One invocation: its flags, its output, and the doors to the daemon and to the store."""
+    """One invocation: its flags, its output, the daemon's client, and the store where no daemon runs."""
 
     def __init__(self, *, json: bool = False, broker: str | None = None, token: str | None = None) -> None:
         self.out = Output(json=json)
@@ -46,7 +46,7 @@ class App:
         return self._folder
 
     def use_folder(self, folder: StateFolder) -> None:
-        """Work with another state folder than the one the environment names (the demo's people)."""
+        """Use another state folder than that of the environment; the demo has one for each of its people."""
         self._folder = folder
 
     @property
@@ -54,12 +54,12 @@ class App:
         return Client(self.folder)
 
     def read(self, ask: Callable[[Source], T]) -> T:
-        """Ask the daemon, or the store when no daemon runs. Raises NotSignedIn on a machine that was never set up."""
+        """Read from the daemon, or from the store if none runs. Raises NotSignedIn if there is no sign-in either."""
         try:
             return ask(self.client)
         except DaemonUnreachable as unreachable:
-            lived = self.folder.store.exists()
-            if not lived:
+            has_store = self.folder.store.exists()
+            if not has_store:
                 self.require_sign_in()
             from peer.store.reader import open_reader
 
@@ -67,14 +67,14 @@ class App:
                 with open_reader(self.folder) as reader:
                     answer = ask(reader)
             except NotFound:
-                if lived:
+                if has_store:
                     raise
-                raise unreachable from None  # no daemon has ever run here, so there is no store to read
+                raise unreachable from None  # no daemon has run here yet, so there is nothing to read
             self.out.note("the daemon is not running: this is what the store holds (start it: `dispatch-daemon`)")
             return answer
 
     def ask(self, ask: Callable[[Client], T], *, signed_in: bool = False) -> T:
-        """Ask the daemon. With `signed_in`, somebody who never signed in hears that before they hear of the daemon."""
+        """Call the daemon. With `signed_in`, a missing sign-in is reported rather than a daemon that does not run."""
         try:
             if signed_in:
                 self._refuse_other_sign_in()
@@ -85,13 +85,13 @@ class App:
             raise
 
     def require_sign_in(self) -> None:
-        """Raise NotSignedIn unless a flag, a variable or config.json gives a sign-in."""
+        """Raise NotSignedIn unless a flag, a variable or config.json has a sign-in."""
         from peer.machine import settings
 
         settings.resolve(self.folder, broker=self.broker, token=self.token).require_token()
 
     def _refuse_other_sign_in(self) -> None:
-        """A running daemon has its own sign-in: flags that say another one would silently do nothing."""
+        """Raise Invalid if the flags name another sign-in than the running daemon's: they would have no effect."""
         if self.broker is None and self.token is None:
             return
         from peer.machine import settings

@@ -1,6 +1,6 @@
-"""What every command is made of: `--json` on either side, examples, lazy loading. No command lives here.
+"""The base classes of commands: `--json` before or after, examples, lazy loading. No command is defined here.
 
-Nothing here may import what takes long (rich, msgspec, sqlite3, the node): see tests/cli/test_start.py.
+Imports nothing that takes long (rich, msgspec, sqlite3, the node): see tests/cli/test_start.py.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ pass_app = click.make_pass_decorator(App)
 
 
 class DispatchCommand(click.Command):
-    """A command with `--json`, an example in its help, and, when it needs the broker, `--broker` and `--token`."""
+    """A command with `--json`, examples in its help, and, with `broker`, the options `--broker` and `--token`."""
 
+    # Any: what click's decorators pass to a command class.
     def __init__(self, *args: Any, example: str = "", broker: bool = False, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.example = example
@@ -29,18 +30,10 @@ class DispatchCommand(click.Command):
         write_example(self.example, formatter)
 
 
-class DispatchGroup(click.Group):
-    """A group of DispatchCommands which takes `--json` too."""
+class DispatchGroup(DispatchCommand, click.Group):
+    """A group of such commands, which suggests the nearest name for an unknown one."""
 
     command_class = DispatchCommand
-
-    def __init__(self, *args: Any, example: str = "", broker: bool = False, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.example = example
-        self.params += shared_options(broker=broker)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_example(self.example, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -57,7 +50,7 @@ class DispatchGroup(click.Group):
 
 
 class Entry(NamedTuple):
-    """Where a command lives and what it does in a few words, so that `--help` need not load it."""
+    """Where a command is defined, and its summary, so that `--help` need not import it."""
 
     module: str
     attribute: str
@@ -65,8 +58,9 @@ class Entry(NamedTuple):
 
 
 class LazyGroup(DispatchGroup):
-    """A group whose commands are loaded when they are called; its help is written from `sections` alone."""
+    """A group whose commands are imported when they are called; its help is made from `sections` alone."""
 
+    # Any: as above.
     def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, Entry]], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.sections = sections
@@ -91,21 +85,21 @@ class LazyGroup(DispatchGroup):
 
 
 def shared_options(*, broker: bool) -> list[click.Parameter]:
-    """Return the options that are taken on either side of a command."""
+    """Return the options that may stand before or after a command."""
 
-    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def store(ctx: click.Context, param: click.Parameter, value: object) -> None:
         app = ctx.find_object(App)
         if app is None:  # shell completion resolves commands without running the group
             return
         if param.name == "json" and value:
             app.out.json = True
-        elif param.name == "broker_flag" and value is not None:
+        elif param.name == "broker_flag" and isinstance(value, str):
             app.broker = value
-        elif param.name == "token_flag" and value is not None:
+        elif param.name == "token_flag" and isinstance(value, str):
             app.token = from_stdin(value)
 
     json = click.Option(
-        ["--json"], is_flag=True, expose_value=False, is_eager=True, callback=keep, help="Print one JSON document."
+        ["--json"], is_flag=True, expose_value=False, is_eager=True, callback=store, help="Print one JSON document."
     )
     if not broker:
         return [json]
@@ -114,14 +108,14 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
             ["--broker", "broker_flag"],
             metavar="URL",
             expose_value=False,
-            callback=keep,
+            callback=store,
             help="The broker, in place of $DISPATCH_BROKER and the saved one.",
         ),
         click.Option(
             ["--token", "token_flag"],
             metavar="TOKEN",
             expose_value=False,
-            callback=keep,
+            callback=store,
             help="The sign-in, in place of $DISPATCH_TOKEN and the saved one; - reads it from standard input.",
         ),
         json,
@@ -129,7 +123,7 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
 
 
 def from_stdin(value: str, *, one_line: bool = False) -> str:
-    """Return `value`, or for `-` what comes on standard input without the line end. Raises UsageError.
+    """Return `value`, or for `-` the text of standard input without its line end. Raises UsageError.
 
     With `one_line` the first line is enough: whoever pastes it at a terminal need not end the input.
     """

@@ -1,6 +1,6 @@
-"""The `claude` program as a registry of plugins: finding it, and asking it by its plugin commands. No policy here.
+"""The `claude` program as a registry of plugins: finding it, and running its plugin commands. No policy here.
 
-Everything is asked of the program itself, at user scope: its files are its own affair and change with its versions.
+Only its commands are used, at user scope: the files that they change differ between its versions.
 """
 
 from __future__ import annotations
@@ -10,27 +10,26 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from peer.client.blocking import Document
 from peer.protocol.errors import DispatchError, NotFound, Unavailable
 
 SECONDS = 180.0
-"""For one plugin command. Where its maker cannot be reached it tries for about 20 s, and does its work all the same."""
+"""For one plugin command. Offline it retries for about 20 s, and then succeeds all the same."""
 USUAL_PLACES = (".local/bin/claude", ".claude/local/claude")
-"""Where its installers put it below the home folder, which is not always on the path."""
+"""Where its installers put it, below the home folder; not always on the path."""
 ALREADY_GONE = ("not_installed", "not_configured")
 
 
 class ClaudeProgram:
-    """One installed `claude`; every method is one run of it. Raises Unavailable when it fails, with its own words."""
+    """One installed `claude`; every method runs it once. Raises Unavailable with its message when it fails."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def find(cls, named: Path | None) -> ClaudeProgram:
-        """Return the program that is named, else that on the path, else in its usual places. Raises NotFound."""
+        """Return the named program, else the one on the path, else in its usual places. Raises NotFound."""
         if named is not None:
             found = shutil.which(named.absolute())
             if found is None:
@@ -47,11 +46,11 @@ class ClaudeProgram:
 
     def marketplaces(self) -> list[Document]:
         """Return [{name, source, path?, …}]."""
-        return _rows(self._ask("marketplace", "list"))
+        return _rows(self._run("marketplace", "list"))
 
     def plugins(self) -> list[Document]:
         """Return [{id, version, scope, enabled, …}]."""
-        return _rows(self._ask("list"))
+        return _rows(self._run("list"))
 
     def add_marketplace(self, folder: Path) -> None:
         """Declare the marketplace in `folder`, or point the one of its name there."""
@@ -65,24 +64,24 @@ class ClaudeProgram:
         self._do("install", plugin)
 
     def update(self, plugin: str) -> None:
-        """Have the version on record be that of the marketplace."""
+        """Update the recorded version to the marketplace's. Does nothing where the versions are equal."""
         self._do("update", plugin)
 
     def uninstall(self, plugin: str) -> None:
         self._do("uninstall", plugin)
 
     def _do(self, *words: str) -> None:
-        told = self._ask(*words, "--scope", "user")
-        if not isinstance(told, dict):
+        answer = self._run(*words, "--scope", "user")
+        if not isinstance(answer, dict):
             raise _unknown("something that is not an object")
-        if told.get("outcome") != "ok" and told.get("failureCode") not in ALREADY_GONE:
+        if answer.get("outcome") != "ok" and answer.get("failureCode") not in ALREADY_GONE:
             raise Unavailable(
-                f"`claude plugin {' '.join(words)}` failed: {told.get('message') or told.get('outcome')}",
+                f"`claude plugin {' '.join(words)}` failed: {answer.get('message') or answer.get('outcome')}",
                 fix="try it yourself, or update Claude Code: `claude update`",
             )
 
-    def _ask(self, *words: str) -> Any:
-        # Our own secrets are no business of another program.
+    def _run(self, *words: str) -> object:
+        # Without the variables of dispatch, which may hold a sign-in.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCH_")}
         try:
             done = subprocess.run(
@@ -90,7 +89,7 @@ class ClaudeProgram:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 env=environment,
-                cwd="/",  # no project there whose settings it could read, or change
+                cwd="/",  # not a project, whose settings it would read or change
                 timeout=SECONDS,
                 check=False,
             )
@@ -98,22 +97,22 @@ class ClaudeProgram:
             raise Unavailable(f"`claude plugin {words[0]}` took longer than {SECONDS:.0f} s", fix="try again") from None
         except OSError as error:
             raise Unavailable(f"can't start {self.path}: {error.strerror}", fix="install Claude Code again") from error
-        said = done.stdout.decode("utf-8", "replace").strip()
+        output = done.stdout.decode("utf-8", "replace").strip()
         try:
-            return json.loads(said)
+            return json.loads(output)
         except ValueError:
             pass
         try:
-            return json.loads(said.splitlines()[-1])  # some commands promise their document as the last line only
+            return json.loads(output.splitlines()[-1])  # some commands print other lines before the document
         except (ValueError, IndexError):
-            words_of_it = done.stderr.decode("utf-8", "replace").strip() or said
-            raise _unknown(f"{words_of_it[-300:]!r} (exit {done.returncode})") from None
+            message = done.stderr.decode("utf-8", "replace").strip() or output
+            raise _unknown(f"{message[-300:]!r} (exit {done.returncode})") from None
 
 
-def _rows(told: object) -> list[Document]:
-    if not isinstance(told, list) or not all(isinstance(row, dict) for row in told):
+def _rows(answer: object) -> list[Document]:
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise _unknown("something that is not a list")
-    return told
+    return answer
 
 
 def _unknown(what: str) -> DispatchError:

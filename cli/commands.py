@@ -1,4 +1,4 @@
-"""The command line: the table of commands, parsed by click. Commands live beside this; how it all ends is main.py."""
+"""The table of commands and its parsing by click. Each command has its module; exit codes of errors are in main.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECTIONS = {
         "config": Entry("cli.config", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
         "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
-        "completion": Entry("cli.config", "completion", "Print the completion script of a shell."),
+        "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),
@@ -82,7 +82,7 @@ def dispatch(ctx: click.Context, broker: str | None, token: str | None) -> None:
 
 
 def parse_and_run(app: App, args: Sequence[str]) -> int:
-    """Run one command line; return its exit code, 2 when it can't be understood. Raises what the command raises."""
+    """Run one command line; return its exit code, 2 if it can't be parsed. Raises what the command raises."""
     try:
         result = dispatch.main(args=list(args), prog_name="dispatch", standalone_mode=False, obj=app)
     except click.exceptions.NoArgsIsHelpError as error:

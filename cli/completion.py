@@ -1,4 +1,4 @@
-"""What the shell is offered for ids and people. Must never fail or speak: a person is in the middle of a line."""
+"""`completion`, and the values that shells complete: ids and people. Completing neither fails nor prints anything."""
 
 from __future__ import annotations
 
@@ -7,19 +7,44 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.app import App
+from cli.base import DispatchCommand
 from peer.client.blocking import Document
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from cli.app import App
-
 HELP = 50
+"""Characters of the description beside a value."""
 OFFERED = 100
+"""Newest dispatches of each list that are offered."""
+
+
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch completion bash > ~/.local/share/bash-completion/completions/dispatch\n"
+    "dispatch completion zsh > ~/.zfunc/_dispatch\n"
+    "dispatch completion fish > ~/.config/fish/completions/dispatch.fish",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands, ids and contacts in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    app = ctx.find_object(App)
+    kind = get_completion_class(shell)
+    assert app is not None
+    assert kind is not None
+    script = kind(ctx.find_root().command, {}, "dispatch", "_DISPATCH_COMPLETE").source()
+    if app.out.json:
+        app.out.document({"shell": shell, "script": script})
+    else:
+        app.out.block(script, indent=0)
 
 
 def dispatch_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the short ids of both boxes, with who and what."""
+    """Offer the short ids of what was sent and received, each with person and task."""
     from click.shell_completion import CompletionItem
 
     from cli.ids import short
@@ -34,7 +59,7 @@ def dispatch_ids(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def request_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the tool calls that wait, those of the dispatch named before if one is."""
+    """Offer the waiting tool calls: of the dispatch that stands before, or of all."""
     from click.shell_completion import CompletionItem
 
     from peer.dispatches.text import line
@@ -78,12 +103,10 @@ def _people(ctx: click.Context, incomplete: str, *directions: str) -> list[Compl
 
 
 def _ask(ctx: click.Context, ask: Callable[[App], list[Document]]) -> list[Document]:
-    """Return what the daemon or the store says, or nothing at all."""
-    from cli.app import App
-
+    """Return the rows of daemon or store; none after an error, since nothing may be printed into the person's line."""
     app = ctx.find_object(App) or App()
-    app.out.json = True  # no notes on the terminal
+    app.out.json = True  # leaves notes out
     try:
         return ask(app)
-    except Exception:  # whatever it is, the shell's line is no place to say it
+    except Exception:
         return []

@@ -1,4 +1,4 @@
-"""`config list|get|set` and `completion`: the person's settings, and their shell's."""
+"""`config list|get|set`: the person's settings. Their meaning and checks are in peer.machine.settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
+from cli.base import DispatchGroup, from_stdin, pass_app
 from cli.output import string
 
 if TYPE_CHECKING:
@@ -81,33 +81,10 @@ def set_(app: App, key: str, value: str) -> None:
     shown = settings.shown(changed)[key]
     try:
         app.client.reload()
-        told = True
+        reloaded = True
     except DaemonUnreachable:
-        told = False
+        reloaded = False
     if app.out.json:
-        app.out.document({"key": key, "value": shown, "daemon_told": told})
+        app.out.document({"key": key, "value": shown, "daemon_told": reloaded})
     else:
         app.out.line(f"{key} = {string(shown)}")
-
-
-@click.command(
-    cls=DispatchCommand,
-    example="dispatch completion bash > ~/.local/share/bash-completion/completions/dispatch\n"
-    "dispatch completion zsh > ~/.zfunc/_dispatch\n"
-    "dispatch completion fish > ~/.config/fish/completions/dispatch.fish",
-)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands, ids and contacts in SHELL."""
-    from click.shell_completion import get_completion_class
-
-    app = ctx.find_object(App)
-    kind = get_completion_class(shell)
-    assert app is not None
-    assert kind is not None
-    script = kind(ctx.find_root().command, {}, "dispatch", "_DISPATCH_COMPLETE").source()
-    if app.out.json:
-        app.out.document({"shell": shell, "script": script})
-    else:
-        app.out.block(script, indent=0)

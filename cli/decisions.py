@@ -10,7 +10,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.completion import request_ids
 from cli.dispatches import id_argument
-from cli.ids import pick, resolve, short
+from cli.ids import matching, resolve, short
 from cli.output import interactive, string
 from peer.client.blocking import Client, Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
@@ -124,7 +124,7 @@ def approve(app: App, dispatch_id: str, request_id: str, always: bool, session: 
 
     document = app.ask(ask)
     stored = f": {_rule_text(document['rule'])}" if document.get("rule") else ""
-    _answered(app, document, f"allowed ({grant}{stored})")
+    _show_answer(app, document, f"allowed ({grant}{stored})")
 
 
 @click.command(cls=DispatchCommand, example="dispatch deny 4e5f6a7b r-2 --note 'use the copy in tests/'")
@@ -135,7 +135,7 @@ def approve(app: App, dispatch_id: str, request_id: str, always: bool, session: 
 def deny(app: App, dispatch_id: str, request_id: str, note: str | None) -> None:
     """Deny one waiting tool call. The run goes on without it."""
     document = app.ask(lambda client: client.deny(*_waiting(client, dispatch_id, request_id), note=note))
-    _answered(app, document, "denied")
+    _show_answer(app, document, "denied")
 
 
 def _rule_text(rule: object) -> str:
@@ -144,7 +144,7 @@ def _rule_text(rule: object) -> str:
     return rule_text(rule)
 
 
-def _answered(app: App, document: Document, word: str) -> None:
+def _show_answer(app: App, document: Document, word: str) -> None:
     if app.out.json:
         app.out.document(document)
     else:
@@ -152,16 +152,16 @@ def _answered(app: App, document: Document, word: str) -> None:
 
 
 def _waiting(client: Client, dispatch_id: str, request_id: str) -> tuple[str, str]:
-    """Return the full ids of the waiting call that is meant. Raises Conflict `nothing pending`, NotFound, Invalid."""
+    """Return the full dispatch id and request id of the call that is meant. Raises Conflict, NotFound, Invalid."""
     rows = client.approvals()
     try:
         identity = resolve(client, dispatch_id, boxes=["inbox"])
     except NotFound:
-        named = pick(dispatch_id.strip().lower(), (row["dispatch_id"] for row in rows))
+        named = matching(dispatch_id.strip().lower(), (row["dispatch_id"] for row in rows))
         if len(named) != 1:
             raise
         identity = named[0]
-    requests = pick(request_id, (row["request_id"] for row in rows if row["dispatch_id"] == identity))
+    requests = matching(request_id, (row["request_id"] for row in rows if row["dispatch_id"] == identity))
     if len(requests) > 1:
         raise Invalid(
             f"{request_id!r} fits {len(requests)} calls: {', '.join(requests)}", fix="give the whole request id"

@@ -1,4 +1,4 @@
-"""`sent`, `inbox`, `status`, `watch`, `cancel`: looking at dispatches, and stopping one. Sending one is send.py."""
+"""`sent`, `inbox`, `status`, `watch`, `cancel`: reading dispatches, and stopping one. Sending one is in send.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.completion import dispatch_ids
 from cli.ids import resolve, short
-from cli.listing import PAGE, show_box
+from cli.listing import PAGE, show_list
 from cli.output import string
 
 STATES = (
@@ -39,7 +39,7 @@ id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatc
 @pass_app
 def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
     """List the dispatches sent to me, newest first."""
-    show_box(app, "inbox", status=status, limit=limit, before=before)
+    show_list(app, "inbox", status=status, limit=limit, before=before)
 
 
 @click.command(cls=DispatchCommand, example="dispatch sent --status completed")
@@ -49,7 +49,7 @@ def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
 @pass_app
 def sent(app: App, status: str | None, limit: int, before: str | None) -> None:
     """List the dispatches I sent, newest first."""
-    show_box(app, "sent", status=status, limit=limit, before=before)
+    show_list(app, "sent", status=status, limit=limit, before=before)
 
 
 @click.command(cls=DispatchCommand, example="dispatch status 4e5f6a7b\ndispatch status 4e5f6a7b --json")

@@ -1,10 +1,9 @@
-"""How a dispatch, its events, its result and a waiting tool call look to a person. Asks nothing, decides nothing."""
+"""Showing a dispatch, its events, its result and a waiting tool call to a person. Asks and decides nothing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from cli.ids import short
 from cli.output import Output, local_time, string
@@ -21,13 +20,13 @@ def show_dispatch(out: Output, document: Document) -> None:
     """Show everything of one dispatch."""
     from peer.protocol.content import TEXTS  # msgspec: 17 ms that showing anything else does not need
 
-    inbound = document.get("direction") in ("inbox", "received", "incoming")
+    received = document.get("direction") == "received"
     out.pairs(
-        _said(
+        _texts(
             {
                 "id": document.get("dispatch_id"),
                 "status": document.get("status"),
-                "from" if inbound else "to": document.get("peer"),
+                "from" if received else "to": document.get("peer"),
                 "created": local_time(document.get("created")),
                 "expires": local_time(document.get("expires_at")),
                 "updated": local_time(document.get("updated")),
@@ -89,9 +88,9 @@ def show_result(out: Output, document: Document) -> None:
 
 
 def show_event(out: Output, kind: str, event: Document) -> None:
-    """Show one event of the live stream, or of the trace (`kind` is then `trace`)."""
+    """Show one event of the live stream (`kind`: state, approval, end, trace) or of a stored trace (`trace`)."""
     if kind == "end":
-        return  # the state before it said how
+        return  # the state event before it has the outcome
     if kind == "state":
         state = string(event.get("status") or event.get("state"))
         out.line(f"{_clock(event)}[{state}] {event.get('message') or event.get('detail') or ''}".rstrip(), style="bold")
@@ -127,7 +126,7 @@ def show_event(out: Output, kind: str, event: Document) -> None:
 
 
 def show_approval(out: Output, call: Document) -> None:
-    """Show one waiting tool call: all that a person needs to answer it."""
+    """Show one waiting tool call whole, as a person needs it to answer."""
     left = f"   ({call['expires_in']:.0f} s left)" if isinstance(call.get("expires_in"), int | float) else ""
     out.line(f"{string(call.get('tool'))} asks, in {short(call.get('dispatch_id'))}{left}", style="bold")
     out.line(f"request: {string(call.get('request_id'))}", indent=2)
@@ -162,14 +161,14 @@ def show_diff(out: Output, diff: str) -> None:
         out.block(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
 
 
-def scope_pairs(row: Document) -> dict[str, Any]:
-    """Return a scope as names and values for people. `row` is a contacts row or what accepting returned."""
+def scope_pairs(row: Document) -> dict[str, str]:
+    """Return a scope as names and values for people. `row`: a contacts row, or the result of accepting."""
     scopes = row.get("scopes") or {}
     return {name.replace("_", " "): _scope_value(name, value) for name, value in scopes.items()}
 
 
-def scope_line(scopes: Mapping[str, Any] | None) -> str:
-    """Return a scope on one line: what it permits first."""
+def scope_line(scopes: Mapping[str, object] | None) -> str:
+    """Return a scope on one line, beginning with its tools."""
     if not scopes:
         return "-"
     parts = [string(scopes.get("tools"))]
@@ -216,5 +215,5 @@ def _clock(event: Document) -> str:
     return f"{moment[11:19]} " if len(moment) > 19 else ""
 
 
-def _said(values: dict[str, object]) -> dict[str, str]:
+def _texts(values: dict[str, object]) -> dict[str, str]:
     return {name: string(value) for name, value in values.items() if value not in (None, "", [], {})}

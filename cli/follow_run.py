@@ -1,4 +1,4 @@
-"""Following an accepted run on the terminal and answering its tool calls there. Accepting it is decisions.py."""
+"""Following an accepted run on the terminal and answering its tool calls there. Accepting is in decisions.py."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ANSWER_SECONDS = 120.0
 
 
 def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
-    """Return the folder that the person confirms for the run; None for what the daemon decides by itself.
+    """Return the folder that the person confirms for the run; None to leave it to the daemon.
 
-    A pinned folder needs no word. A suggestion is only one: without a person to confirm it, the run gets an empty
-    workspace, and they are told what they could have named.
+    A pinned folder needs no confirmation. A suggested one does: where nobody can be asked, the run gets an empty
+    workspace, and a warning names the suggestion.
     """
     suggestion = document.get("suggestion")
     if not suggestion or suggestion.get("pinned"):
@@ -45,7 +45,7 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
 
 
 def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
-    """Show the run until it ends, asking each approval if `asks`; return 0 only when it completed."""
+    """Show the run until it ends, with `asks` asking about each waiting call; return 0 only if it completed."""
     identity = accepted["dispatch_id"]
     answered: set[str] = set()
     try:
@@ -71,7 +71,7 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
 
 
 def _answer_waiting(app: App, identity: str, answered: set[str]) -> None:
-    """Ask every call of this run that waits now. The list, not the event, says what is still open."""
+    """Ask about every call of this run that waits now. The API's list is used, since an event may be out of date."""
     while True:
         open_calls = [row for row in app.client.approvals() if row["dispatch_id"] == identity]
         call = next((row for row in open_calls if row["request_id"] not in answered), None)
@@ -83,7 +83,7 @@ def _answer_waiting(app: App, identity: str, answered: set[str]) -> None:
         except NoAnswer:
             app.out.line("no answer: the call is denied when its time is over", style="yellow")
         except (Conflict, Gone, NotFound) as error:
-            app.out.line(error.message, style="yellow")  # answered elsewhere, or its time was over
+            app.out.line(error.message, style="yellow")  # answered elsewhere, or its time is over
 
 
 def _answer(app: App, call: Document) -> None:
@@ -117,7 +117,7 @@ def _answer(app: App, call: Document) -> None:
 
 
 def _chosen_rule(app: App, rules: list[Document], seconds: float) -> int | None:
-    """Return the index of the rule that the person picks; None where there is only the narrowest."""
+    """Return the index of the rule that the person picks; None where only the narrowest is offered."""
     if len(rules) < 2:
         return None
     options = [(str(number), rule_text(rule)) for number, rule in enumerate(rules, 1)]

@@ -1,4 +1,4 @@
-"""`whoami` and `doctor`: who I am, and whether every part works. What only the daemon can check, it checks."""
+"""`whoami` and `doctor`: who I am, and whether every part works. The daemon makes the checks that only it can make."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def doctor(app: App, fix: bool) -> int:
     ]
     try:
         live = app.client.doctor(fix=fix)["checks"]
-        named = {check["name"] for check in live}  # what both of us checked, the daemon did closer to the use
+        named = {check["name"] for check in live}  # of a check that both made, the daemon's counts
         checks = [check for check in checks if check["name"] not in named]
         checks.append({"name": "daemon", "ok": True, "detail": "running", "fix": ""})
         checks += live
@@ -98,7 +98,7 @@ def _style(check: Document) -> str:
 
 
 def _check(name: str, examine: Callable[[], str]) -> Document:
-    """Return a check's row: what `examine` says, or the error it raises."""
+    """Return a check's row: the detail that `examine` returns, or the error that it raises."""
     try:
         return {"name": name, "ok": True, "detail": examine(), "fix": ""}
     except DispatchError as error:
@@ -115,9 +115,9 @@ def _permissions(app: App, fix: bool) -> str:
         raise Unavailable(f"there is no state folder {folder.path} yet", fix="run `dispatch login --broker URL`")
     repaired = folder.repair() if fix else []
     if problems := folder.problems():
-        told = "; ".join(f"{path} {wrong}" for path, wrong in problems)
+        found = "; ".join(f"{path} {wrong}" for path, wrong in problems)
         raise Unavailable(
-            told, fix="run `dispatch doctor --fix`" if not fix else "set the owner and remove links by hand"
+            found, fix="run `dispatch doctor --fix`" if not fix else "set the owner and remove links by hand"
         )
     if repaired:
         return "repaired " + ", ".join(str(path) for path in repaired)
@@ -151,7 +151,7 @@ def _broker(app: App) -> str:
 
 
 def _get_status(url: str) -> int:
-    """Return the HTTP status of the broker's /health. Proxies of the environment are not asked."""
+    """Return the HTTP status of the broker's /health. Proxies of the environment are not used."""
     import http.client
     from urllib.parse import urlsplit
 
@@ -171,7 +171,7 @@ def _get_status(url: str) -> int:
 
 
 def _proven(app: App) -> list[Document]:
-    """Have the agent program prove its sandbox and its gate, since there is no daemon that could ask it."""
+    """Run the agent program's proof of sandbox and gate, which the daemon runs where there is one."""
     try:
         runtime = _runtime(app)
         done = subprocess.run(
@@ -185,8 +185,8 @@ def _proven(app: App) -> list[Document]:
         )
         found: Document = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        silent = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again")
-        return [_broken("sandbox", silent), _broken("gate", silent)]
+        no_answer = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again")
+        return [_broken("sandbox", no_answer), _broken("gate", no_answer)]
     return [
         _check("sandbox", lambda: sandbox_proof.sandbox(found)),
         _check("gate", lambda: sandbox_proof.gate(found, runtime)),
@@ -194,7 +194,7 @@ def _proven(app: App) -> list[Document]:
 
 
 def _runtime(app: App) -> str:
-    """The runtime of the settings, or of the defaults where they cannot be read, which is said elsewhere."""
+    """Return the runtime of the settings; the default one if they cannot be read, which another check reports."""
     from peer.machine import settings
 
     try:

@@ -1,4 +1,4 @@
-"""Which dispatch a person means: a full id, or any unambiguous beginning or end of one. No output here."""
+"""Ids of dispatches as people give them: in full, or an unambiguous beginning or end. No output here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEX = frozenset("0123456789abcdef-")
 
 
 def short(identity: object) -> str:
-    """Return the last 8 characters: the first ones of a UUIDv7 are the time, alike for all that arrive together."""
+    """Return the last 8 characters. The first ones of a UUIDv7 are its time, equal for all that arrive together."""
     return str(identity)[-8:]
 
 
 def resolve(source: Source, given: str, *, boxes: Iterable[str] = ("inbox", "sent")) -> str:
-    """Return the full id that `given` means. Raises Invalid (422) when it fits none by form or several, NotFound.
+    """Return the full id that `given` means. Raises Invalid if it is no id or fits several, NotFound if it fits none.
 
-    A full id is not looked up: whoever is asked about it says what is wrong with it.
+    A full id is not looked up: the call that uses it reports an unknown one.
     """
     wanted = given.strip().lower()
     if len(wanted) < SHORTEST or len(wanted) > FULL or not set(wanted) <= HEX:
@@ -33,7 +33,10 @@ def resolve(source: Source, given: str, *, boxes: Iterable[str] = ("inbox", "sen
     if len(wanted) == FULL:
         return wanted
     found = {
-        row["dispatch_id"]: row for box in boxes for row in every(source, box) if _fits(row["dispatch_id"], wanted)
+        row["dispatch_id"]: row
+        for box in boxes
+        for row in all_dispatches(source, box)
+        if _fits(row["dispatch_id"], wanted)
     }
     if not found:
         raise NotFound(f"no dispatch {given!r} is known here")
@@ -44,8 +47,8 @@ def resolve(source: Source, given: str, *, boxes: Iterable[str] = ("inbox", "sen
     return str(next(iter(found)))
 
 
-def every(source: Source, box: str) -> Iterable[Document]:
-    """Yield every dispatch of a box, newest first, page by page."""
+def all_dispatches(source: Source, box: str) -> Iterable[Document]:
+    """Yield every dispatch of a list, newest first, read page by page. `box`: inbox or sent."""
     before: str | None = None
     while True:
         rows = source.dispatches(box, limit=PAGE, before=before)["dispatches"]
@@ -55,8 +58,8 @@ def every(source: Source, box: str) -> Iterable[Document]:
         before = rows[-1]["dispatch_id"]
 
 
-def pick(wanted: str, candidates: Iterable[str]) -> list[str]:
-    """Return the candidates that `wanted` names: the one it is, else those that begin or end with it."""
+def matching(wanted: str, candidates: Iterable[str]) -> list[str]:
+    """Return the candidate that equals `wanted`, else those that begin or end with it."""
     known = list(dict.fromkeys(candidates))
     if wanted in known:
         return [wanted]

@@ -1,8 +1,6 @@
-"""`invite`, `invitations`, `accept-invitation`, `decline-invitation`, `block`: how trust begins, or does not."""
+"""`invite`, `invitations`, `accept-invitation`, `decline-invitation`, `block`: how a trust edge comes to be, or not."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
@@ -12,7 +10,7 @@ from cli.completion import inviters
 from cli.display import scope_line
 from cli.output import interactive, local_time, string
 from cli.prompts import NoAnswer, choose, line
-from cli.scope_options import chosen, confirmed, powers, scope_options
+from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid
 
@@ -109,7 +107,7 @@ def withdraw(app: App, token: str) -> None:
 @click.argument("token", metavar="TOKEN|ADDRESS|-")
 @scope_options
 @pass_app
-def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: Any) -> int:
+def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: object) -> int:
     """Let the inviter dispatch to this machine, within a scope that I choose.
 
     --tools is required, because nobody but you chooses: without it the choices are shown. What is not said is the
@@ -117,21 +115,23 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: An
     reads the token or the `dispatch:` address from standard input, which keeps its secret out of lists of processes.
     """
     secret = from_stdin(token, one_line=True).strip()
-    given = chosen(flags)
+    given = given_scope(flags)
     offer: Document | None = None
     if "tools" not in given:
         offer = app.ask(lambda client: client.accept_invitation(secret, {}))
         if not interactive() or app.out.json:
-            return _explain(app, offer)
+            return _show_menu(app, offer)
         answer = _ask_scope(app, offer)
         if answer is None:
-            _say_declined(app, app.client.decline_invitation(secret))
+            _show_declined(app, app.client.decline_invitation(secret))
             return 0
         given = {**answer, **given}
-    if found := powers(given):
+    if found := powerful_grants(given):
         offer = offer or app.ask(lambda client: client.accept_invitation(secret, {}))
         if not offer.get("verified"):
-            confirmed(app.out, string(offer.get("inviter")), offer.get("fingerprint"), found, yes=yes_unverified)
+            confirm_unverified(
+                app.out, string(offer.get("inviter")), offer.get("fingerprint"), found, yes=yes_unverified
+            )
             yes_unverified = True
     document = app.ask(lambda client: client.accept_invitation(secret, given, confirm_unverified=yes_unverified))
     if app.out.json:
@@ -142,8 +142,8 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: An
     return 0
 
 
-def _explain(app: App, offer: Document) -> int:
-    """Print the menu for somebody who must come back with --tools; return the exit code of wrong usage."""
+def _show_menu(app: App, offer: Document) -> int:
+    """Print the menu where nobody can be asked, with --tools as the fix; return the exit code of wrong usage."""
     error = Invalid(
         "no tools were chosen, and nobody but you chooses them",
         fix="run it again with --tools, such as --tools Read,Glob,Grep",
@@ -176,7 +176,7 @@ def _servers(offer: Document) -> list[str]:
 
 
 def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
-    """Ask the questions of the menu; return the scope, or None to decline. Ctrl-D decides nothing."""
+    """Ask the questions of the menu; return the scope, or None to decline. Ctrl-D ends without either."""
     from peer.trust.menu import menu
 
     _show_offer(app, offer)
@@ -194,7 +194,7 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
         folders = line("Restrict to which folders? (with commas; nothing: only the one you confirm each time) ").strip()
     except NoAnswer:
         raise KeyboardInterrupt from None
-    return {**scope, **chosen({"paths": folders})} if folders else scope
+    return {**scope, **given_scope({"paths": folders})} if folders else scope
 
 
 @click.command(
@@ -205,10 +205,10 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
 def decline_invitation(app: App, token: str) -> None:
     """Say no to an invitation. Nothing is granted, and the inviter is told."""
     secret = from_stdin(token, one_line=True).strip()
-    _say_declined(app, app.ask(lambda client: client.decline_invitation(secret), signed_in=True))
+    _show_declined(app, app.ask(lambda client: client.decline_invitation(secret), signed_in=True))
 
 
-def _say_declined(app: App, document: Document) -> None:
+def _show_declined(app: App, document: Document) -> None:
     if app.out.json:
         app.out.document(document)
     else:

@@ -1,4 +1,4 @@
-"""The two lists of dispatches, shown. Their flags are in dispatches.py; bare, main.py comes here without click."""
+"""Showing the lists `inbox` and `sent`. Their flags are in dispatches.py; without flags main.py calls this directly."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from peer.client.blocking import Document
 PAGE = 50
 
 
-def show_box(app: App, box: str, *, status: str | None = None, limit: int = PAGE, before: str | None = None) -> None:
-    """Show one page of `inbox` or `sent`, newest first; `before` is the id, or a part of it, that it starts after."""
+def show_list(app: App, box: str, *, status: str | None = None, limit: int = PAGE, before: str | None = None) -> None:
+    """Show one page of a list, newest first. `box`: inbox or sent. `before`: the id that it starts after, or a part."""
     document = app.read(
         lambda source: source.dispatches(
             box, status=status, limit=limit, before=resolve(source, before, boxes=[box]) if before else None

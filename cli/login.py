@@ -1,4 +1,4 @@
-"""`login`, `logout`: the device-authorisation flow as a person sees it. The flow itself is peer.broker.signin."""
+"""`login` and `logout`: the device-authorisation flow on a terminal. The flow itself is in peer.broker.signin."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def logout(app: App) -> None:
     from peer.machine import settings
 
     resolved = settings.load(app.folder)
-    told = True
+    broker_informed = True
     try:
         sign_out(app.folder)
     except NotSignedIn:
@@ -72,21 +72,21 @@ def logout(app: App) -> None:
     except DispatchError as error:
         if error.code not in (401, 503):
             raise
-        told = error.code == 401  # there, it had ended already
+        broker_informed = error.code == 401  # the broker had ended it already
     if app.out.json:
         app.out.document(
-            {"user_id": resolved.email, "broker": resolved.broker, "signed_out": True, "broker_told": told}
+            {"user_id": resolved.email, "broker": resolved.broker, "signed_out": True, "broker_told": broker_informed}
         )
         return
     app.out.line(f"signed out of {string(resolved.broker)}")
-    if not told:
+    if not broker_informed:
         app.out.warn("the broker could not be reached: the sign-in is forgotten here, and ends there by itself")
 
 
 def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callable[[Prompt], None]:
-    """Return what tells the person to open the broker's page."""
+    """Return the function that asks the person to open the broker's page."""
 
-    def tell(prompt: Prompt) -> None:
+    def prompter(prompt: Prompt) -> None:
         app.out.say(f"open {prompt.address}")
         app.out.say(f"and agree to the code {prompt.code}, within {prompt.expires_in // 60} minutes")
         if not no_browser and urlsplit(prompt.address).scheme in ("http", "https"):
@@ -95,11 +95,11 @@ def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callab
             webbrowser.open(prompt.address)
         show("waiting for you to agree there")
 
-    return tell
+    return prompter
 
 
 def _waiting(app: App) -> AbstractContextManager[Callable[[str], None]]:
-    """Give a function that shows what is waited for, as a spinner when a person watches stderr."""
+    """Yield a function that shows what is waited for: a spinner if stderr is a terminal, else nothing."""
     if app.out.json or not sys.stderr.isatty():
         return nullcontext(lambda words: None)
     from cli.spinner import spinner

@@ -1,4 +1,4 @@
-"""The `dispatch` program: where it starts, and how every ending leaves it. What can be typed is program.py."""
+"""The `dispatch` program: its start, and its exit after every ending. The command line is in commands.py."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from peer.protocol.errors import DispatchError, Internal
 FAILED, INTERRUPTED = 1, 130
 
 PLAIN_LISTS = (["inbox"], ["sent"])
-"""The lists that people and status lines ask for all day. Bare, they need no parsing, and so none of click's 40 ms."""
+"""The commands that people and status lines run most. Without flags they need no click, whose import takes 40 ms."""
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command line; return its exit code. Whatever happens is said once, in words and with --json in JSON."""
+    """Run one command line; return its exit code. An error is printed once, on stderr, and with --json on stdout."""
     app = App(json=_wants_json(args))
     try:
         code = _run(app, args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read us had enough (`| head`). Python must not try again to flush when it exits.
+        # The reader has closed (`| head`). Replaced, so that Python does not try to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
     except KeyboardInterrupt:
@@ -46,10 +46,10 @@ def main() -> None:
     args = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that can't show a letter shows its number
+            stream.reconfigure(errors="backslashreplace")  # for a terminal that lacks a character
     if not _is_plain_list(args):
         sys.exit(run(args))
-    # A fifth of such a list's time is Python looking for garbage and taking itself apart; the kernel does it for free.
+    # Garbage collection and interpreter shutdown would take a fifth of such a command's time.
     gc.disable()
     code = run(args)
     sys.stderr.flush()
@@ -58,9 +58,9 @@ def main() -> None:
 
 def _run(app: App, args: Sequence[str]) -> int:
     if _is_plain_list(args):
-        from cli.listing import show_box
+        from cli.listing import show_list
 
-        show_box(app, next(word for word in args if word != "--json"))
+        show_list(app, next(word for word in args if word != "--json"))
         return 0
     from cli.commands import parse_and_run
 
@@ -72,7 +72,7 @@ def _is_plain_list(args: Sequence[str]) -> bool:
 
 
 def _wants_json(args: Sequence[str]) -> bool:
-    """Whether --json was given, known before parsing: a line that can't be parsed must fail in JSON too."""
+    """Whether --json was given. Known before parsing, since a line that can't be parsed must fail in JSON too."""
     before = list(args[: args.index("--")]) if "--" in args else list(args)
     return "--json" in before
 

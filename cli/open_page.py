@@ -1,4 +1,4 @@
-"""`open`: the local page in the browser, signed in by a one-time code. The page itself is peer.api.page."""
+"""`open`: the local page in the browser, signed in by a one-time code. The page itself is in peer.api.page."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def open_page(app: App, dispatch_id: str | None, no_browser: bool) -> None:
 
 
 def _open(app: App, url: str) -> bool:
-    """Have the browser open the page; say whether one could be started.
+    """Open the page in a browser; return whether one could be started.
 
-    It is given a file that leads on, not the address: the words that start a program can be read by every user of the
-    machine, a file of ours only by us.
+    The browser gets the path of a private file that redirects, since every user of the machine can read the arguments
+    of a program, and the address contains the code.
     """
     import webbrowser
 

@@ -1,9 +1,9 @@
-"""Human or JSON: the one place that writes to the terminal. What is shown is decided by the commands.
+"""Output for people or as JSON: the only module that writes to the terminal. What is shown is decided by the commands.
 
-Much of what we show was written by other people, and a terminal obeys what it is sent. So no command writes by itself:
-every piece of text passes here and is made harmless (peer.dispatches.text), our own words included, which it leaves
-alone. JSON is pure ASCII for the same reason. Tables are drawn by rich on a terminal only: importing it takes longer
-than the rest of a command, and in a pipe plain columns are what the next program wants.
+Much of the text comes from other people, and terminals execute control sequences. So commands do not write themselves:
+every text passes through here and is neutralised (peer.dispatches.text). JSON is pure ASCII for the same reason. Tables
+are drawn by rich on a terminal only, since importing it takes longer than the rest of a command; in a pipe they are
+plain columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from peer.dispatches import text
 from peer.protocol.errors import DispatchError
 
 CELL = 120
-"""Characters of a cell in a pipe; on a terminal rich fits cells to the width."""
+"""Characters of a cell in a pipe; on a terminal rich fits cells to its width."""
 
 STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36}
 """Select Graphic Rendition (ECMA-48, 8.3.117)."""
@@ -44,7 +44,7 @@ COLOURS = {
 
 
 class Output:
-    """Where one invocation writes. With `json`, stdout carries documents only and the notes for people are left out."""
+    """The output of one invocation. With `json`, stdout has documents only and notes for people are left out."""
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
@@ -60,7 +60,7 @@ class Output:
         self._write(" " * indent + text.line(content), style, err=False)
 
     def block(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
-        """Write text of several lines to stdout, each indented, so that none can pass for a line of ours."""
+        """Write text of several lines to stdout, each indented, so that none looks like a line of the program."""
         for part in text.block(content).split("\n"):
             self._write(" " * indent + part, style, err=False)
 
@@ -93,7 +93,7 @@ class Output:
             self._write(text.line(content), "dim", err=True)
 
     def say(self, content: str) -> None:
-        """Write to stderr what a person must see even with --json, such as the address of a sign-in."""
+        """Write to stderr what a person must see also with --json, such as the address of a sign-in."""
         self._write(text.line(content), None, err=True)
 
     def warn(self, content: str) -> None:
@@ -101,7 +101,7 @@ class Output:
         self._write("warning: " + text.line(content), "yellow", err=True)
 
     def error(self, error: DispatchError) -> None:
-        """Say what failed and what fixes it on stderr, and with --json the error's document on stdout too."""
+        """Write an error and its fix to stderr, and with --json the error's document to stdout too."""
         if self.json:
             self.document({"error": error.to_json()})
         self._write("error: " + text.line(error.message), "red", err=True)
@@ -109,7 +109,7 @@ class Output:
             self._write("fix: " + text.line(error.fix), None, err=True)
 
     def interrupted(self) -> None:
-        """Say that Ctrl-C ended it, with --json as an error's document."""
+        """Write that Ctrl-C ended the command, with --json as an error's document."""
         if self.json:
             self.document({"error": {"code": 499, "message": "interrupted", "fix": ""}})
         self._write("interrupted", None, err=True)
@@ -120,17 +120,17 @@ class Output:
 
 
 def colour(stream: TextIO) -> bool:
-    """Whether to colour what goes to this stream: a terminal that understands it, and nobody said no (no-color.org)."""
+    """Whether to colour what goes to this stream: a terminal, not `dumb`, and $NO_COLOR is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def interactive() -> bool:
-    """Whether a person sits at both ends: they see what we ask and can answer it."""
+    """Whether standard input and output are terminals, so that a person can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def local_time(stamp: object) -> str:
-    """Return an RFC 3339 time as local time with its zone: `2026-11-22 13:00:05 CET`. What is no time stays text."""
+    """Return an RFC 3339 time as local time with its zone: `2026-11-22 13:00:05 CET`. Other text stays."""
     if not isinstance(stamp, str) or not stamp:
         return ""
     from datetime import datetime
@@ -142,7 +142,7 @@ def local_time(stamp: object) -> str:
 
 
 def string(value: object) -> str:
-    """Return a JSON value as people write it: yes and no, lists with commas, nothing as a dash."""
+    """Return a JSON value as text for people: yes and no, lists with commas, empty values as a dash."""
     if value is None or value in ("", [], {}):
         return "-"
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""`plugin install|uninstall`: the plugin of Claude Code made known to it, by its own commands, and taken away again.
+"""`plugin install|uninstall`: registering the plugin with Claude Code, by its own commands, and removing it.
 
-What a plugin is made of lies in mcp_plugin/plugin; how the claude program is asked is claude_program.py.
+The plugin's files are in mcp_plugin/plugin; running the claude program is in claude_program.py.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def install(app: App, named: Path | None) -> None:
             fix=f"look at `claude plugin list`, then try `claude plugin install {PLUGIN}`",
         )
     app.folder.write_private(app.folder.programs, f"{programs}\n".encode())
-    _tell(app, program, "installed", changed=changed)
+    _show_outcome(app, program, "installed", changed=changed)
     if not app.out.json:
         app.out.line(f"{'installed' if changed else 'already installed'}: {PLUGIN} {VERSION}")
         app.out.note("in a new session of Claude Code: /dispatch:dispatch, or say what you want to send to whom")
@@ -91,13 +91,13 @@ def uninstall(app: App, named: Path | None) -> None:
         program.remove_marketplace(MARKETPLACE)
     app.folder.programs.unlink(missing_ok=True)
     changed = installed is not None or marketplace is not None
-    _tell(app, program, "uninstalled", changed=changed)
+    _show_outcome(app, program, "uninstalled", changed=changed)
     if not app.out.json:
         app.out.line("uninstalled" if changed else "it was not installed")
 
 
 def plugin_folder() -> Path:
-    """Return the folder of the plugin, which is its marketplace too. Raises Unavailable."""
+    """Return the plugin's folder, which is also its marketplace. Raises Unavailable."""
     found = find_spec("mcp_plugin")
     folder = Path(found.origin).parent / "plugin" if found is not None and found.origin is not None else None
     if folder is None or not (folder / ".claude-plugin" / "plugin.json").is_file():
@@ -114,9 +114,9 @@ def programs_folder() -> Path:
 
 
 def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
-    """Return (our marketplace, our plugin at user scope), those that there are. Raises Conflict over namesakes."""
+    """Return (our marketplace, our plugin at user scope), None for a missing one. Raises Conflict over namesakes."""
     marketplace = next((row for row in program.marketplaces() if row.get("name") == MARKETPLACE), None)
-    if marketplace is not None and not _is_a_plugin_folder_of_ours(marketplace):
+    if marketplace is not None and not _is_ours(marketplace):
         raise Conflict(
             f"Claude Code knows a marketplace {MARKETPLACE} from somewhere else",
             fix=f"see `claude plugin marketplace list`; to remove it: `claude plugin marketplace remove {MARKETPLACE}`",
@@ -133,8 +133,8 @@ def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
     return marketplace, next(ours, None)
 
 
-def _is_a_plugin_folder_of_ours(marketplace: Document) -> bool:
-    """Whether it is this installation's, or one's that was here before and may be gone."""
+def _is_ours(marketplace: Document) -> bool:
+    """Whether it is of this installation, or of an earlier one, which may be gone."""
     return marketplace.get("source") == "directory" and str(marketplace.get("path")).endswith("/mcp_plugin/plugin")
 
 
@@ -155,7 +155,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
         raise Unavailable(f"can't read {error.filename}: {error.strerror}", fix="check its permissions") from error
 
 
-def _tell(app: App, program: ClaudeProgram, status: str, *, changed: bool) -> None:
+def _show_outcome(app: App, program: ClaudeProgram, status: str, *, changed: bool) -> None:
     if app.out.json:
         app.out.document(
             {

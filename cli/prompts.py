@@ -1,4 +1,4 @@
-"""Asking a person on a terminal: a numbered choice, a line of text, yes or no. What to ask is the callers' business."""
+"""Prompts on a terminal: a choice by keys, a line of text, yes or no. The questions are the callers'."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class NoAnswer(Exception):
 
 
 def choose(out: Output, question: str, keys: Sequence[str], *, seconds: float | None = None) -> str:
-    """Ask for one of `keys`, whose meaning is on the screen; return it. Raises NoAnswer after `seconds`.
+    """Ask for one of `keys`, whose meaning the caller has shown; return it. Raises NoAnswer after `seconds`.
 
-    What was typed before the question was there is thrown away: it cannot have been meant for it.
+    Input that was typed before the prompt is discarded, since it was not typed in answer to it.
     """
-    forget_typed()
+    discard_typed_ahead()
     while True:
         answer = line(f"{question} [{'/'.join(keys)}] ", seconds=seconds).strip().lower()
         if answer in keys:
@@ -29,8 +29,8 @@ def choose(out: Output, question: str, keys: Sequence[str], *, seconds: float | 
 
 
 def confirm(question: str) -> bool:
-    """Ask for yes or no; only a whole `yes` or `y` is one. No answer is no."""
-    forget_typed()
+    """Ask for yes or no. Only `y` and `yes` mean yes; no answer means no."""
+    discard_typed_ahead()
     try:
         return line(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except NoAnswer:
@@ -49,7 +49,7 @@ def line(prompt: str, *, seconds: float | None = None) -> str:
     return answer.decode("utf-8", "replace").rstrip("\r\n")
 
 
-def forget_typed() -> None:
-    """Throw away what was typed and not read yet."""
+def discard_typed_ahead() -> None:
+    """Discard terminal input that was not read yet."""
     if os.isatty(0):
         termios.tcflush(0, termios.TCIFLUSH)

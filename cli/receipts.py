@@ -1,4 +1,4 @@
-"""`receipt` and `verify-receipt`: a dispatch's signed parts as one file, and what such a file proves. No daemon."""
+"""`receipt` and `verify-receipt`: a dispatch's signed parts as one file, and checking such a file, without a daemon."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _time(ms: int) -> str | None:
     try:
         return rfc3339(ms)
     except (ValueError, OverflowError):
-        return None  # signed, but in no year that a calendar has
+        return None  # signed, but outside the years of a calendar
 
 
 def _file(name: str, size: int, digest: bytes) -> Document:
@@ -176,15 +176,15 @@ def _show(app: App, document: Document) -> None:
     for name in ("sender", "recipient"):
         party = document[name]
         app.out.line(f"{name}: {party['user_id']}, device {party['device_id']}")
-        said = "it is the one you gave with --root" if party["root"] == MATCHES else NOT_CHECKED
+        matched = "it is the one you gave with --root" if party["root"] == MATCHES else NOT_CHECKED
         style = "green" if party["root"] == MATCHES else "yellow"
-        app.out.line(f"root key {party['fingerprint']}: {said}", indent=2, style=style)
+        app.out.line(f"root key {party['fingerprint']}: {matched}", indent=2, style=style)
     for line in document["not_proven"]:
         app.out.line(f"not proven: {line}", style="dim")
 
 
 def _write(target: Path, raw: bytes) -> None:
-    """Make a new file of this content, readable by its owner alone: it holds a task and what came of it."""
+    """Make a new file with this content, readable by its owner alone, since it contains task and reply."""
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""docs/commands.md, written from the commands and settings themselves: `python -m cli.reference > docs/commands.md`."""
+"""Generates docs/commands.md from commands and settings: `python -m cli.reference > docs/commands.md`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from cli.base import DispatchCommand, DispatchGroup
+from cli.base import DispatchCommand
 from cli.commands import SECTIONS, dispatch
 
 HEAD = """\
@@ -19,7 +19,7 @@ exactly one JSON document (`watch`: one a line). Commands that ask the broker ta
 """
 
 SHARED = ("json", "broker", "token")
-"""Options that the head of the document says once."""
+"""Options described once, in the head of the document."""
 
 
 def render() -> str:
@@ -45,10 +45,10 @@ def _command(command: click.Command, path: str) -> str:
     arguments = [_argument(item) for item in command.params if isinstance(item, click.Argument)]
     lines = [f"### `{' '.join([path, *arguments])}`\n", inspect.cleandoc(command.help or "") + "\n"]
     options = [item for item in command.params if isinstance(item, click.Option) and item.name not in SHARED]
-    told = [f"- `{_flags(item)}` {item.help}" for item in options if item.help]
-    if told:
-        lines.append("\n".join(told) + "\n")
-    if isinstance(command, DispatchCommand | DispatchGroup) and command.example:
+    described = [f"- `{_flags(item)}` {item.help}" for item in options if item.help]
+    if described:
+        lines.append("\n".join(described) + "\n")
+    if isinstance(command, DispatchCommand) and command.example:
         lines.append("\n".join(f"    {line}" for line in command.example.splitlines()) + "\n")
     if isinstance(command, click.Group):
         context = click.Context(command, info_name=path)

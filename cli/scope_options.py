@@ -1,18 +1,19 @@
-"""The flags that describe a scope, for `accept-invitation` and `trust edit`, and the second yes some need."""
+"""The flags of a scope, for `accept-invitation` and `trust edit`, and the confirmation of powerful grants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
 from cli.output import Output, interactive, string
 from cli.prompts import confirm
+from peer.client.blocking import Document
 from peer.protocol.errors import Forbidden
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
 BUDGET = ("minutes", "turns", "usd")
@@ -20,7 +21,7 @@ MB = 1024 * 1024
 
 
 def scope_options(command: F) -> F:
-    """Give a command the flags of a scope. A flag that is not given reaches it as None."""
+    """Add the flags of a scope to a command. A flag that is not given is None."""
     options = [
         click.option("--tools", metavar="A,B", help="Tools to allow, of Read, Glob, Grep, Write, Edit, Bash."),
         click.option("--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means those installed now."),
@@ -44,8 +45,8 @@ def scope_options(command: F) -> F:
     return command
 
 
-def chosen(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the flags that were given, as the API takes them: folders from / on, budgets together, the rest typed."""
+def given_scope(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the flags that were given, in the form of the API: absolute folders, budgets in one object."""
     given = {name: values[name] for name in NAMES if values.get(name) is not None}
     if (paths := given.get("paths")) is not None and paths != "none":
         given["paths"] = [
@@ -59,8 +60,8 @@ def chosen(values: Mapping[str, object]) -> dict[str, object]:
     return given
 
 
-def powers(given: Mapping[str, object], current: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what in the flags changes things or asks nobody, and is not granted already, as words."""
+def powerful_grants(given: Mapping[str, object], current: Document | None = None) -> list[str]:
+    """Return what the flags newly grant that can change things or runs unasked, in words. `current`: the scope now."""
     from peer.trust.scopes import POWERFUL
 
     have = current or {}
@@ -74,17 +75,17 @@ def powers(given: Mapping[str, object], current: Mapping[str, Any] | None = None
     return found
 
 
-def confirmed(out: Output, who: str, fingerprint: object, found: list[str], *, yes: bool) -> bool:
-    """Get the second yes for power to an unverified key; return True. Raises Forbidden without one."""
-    told = f"{', '.join(found)} for {who}, whose key is unverified (fingerprint {string(fingerprint)})"
+def confirm_unverified(out: Output, who: str, fingerprint: object, found: list[str], *, yes: bool) -> None:
+    """Have powerful grants to an unverified key confirmed, by the flag (`yes`) or the person. Raises Forbidden."""
+    grants = f"{', '.join(found)} for {who}, whose key is unverified (fingerprint {string(fingerprint)})"
     if yes:
-        return True
+        return
     if interactive() and not out.json:
-        out.line(f"You are about to grant {told}.", style="yellow")
+        out.line(f"You are about to grant {grants}.", style="yellow")
         out.line(
             "Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with them"
         )
         out.line("by telephone or in person first: they see it in `dispatch whoami`.")
         if confirm("Grant it?"):
-            return True
-    raise Forbidden(f"not granted: {told}", fix="compare the fingerprint with them, then add --yes-unverified")
+            return
+    raise Forbidden(f"not granted: {grants}", fix="compare the fingerprint with them, then add --yes-unverified")

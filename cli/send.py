@@ -1,4 +1,4 @@
-"""`send`: compose, sign (the daemon does) and queue one dispatch. Its limits are checked where it is signed."""
+"""`send`: composing one dispatch and following it. The daemon signs and queues it, and checks its limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def _text_options(command: F) -> F:
-    """Give the command an option for each optional text of a dispatch."""
+    """Add an option to the command for each optional text of a dispatch."""
     for text in reversed(TEXTS):
         words = text.description[:1].upper() + text.description[1:]
         metavar, more = ("TEXT|@FILE", "; @FILE reads a file") if text.name in FROM_FILE else ("TEXT", "")
@@ -103,10 +103,10 @@ def send(
         if app.out.json:
             app.out.document(document)
         else:
-            _say_sent(app, recipient, document)
+            _show_sent(app, recipient, document)
         return 0
     if not app.out.json:
-        _say_sent(app, recipient, document)
+        _show_sent(app, recipient, document)
     return wait_for_end(app, document)
 
 
@@ -140,7 +140,7 @@ def pairs_of(given: tuple[str, ...]) -> dict[str, str]:
 
 
 def text_of_file(name: str, given: str) -> str:
-    """Return an option's text, from the file when it is `@FILE`. Raises Invalid."""
+    """Return an option's text, read from the file for `@FILE`. Raises Invalid."""
     if not given.startswith("@"):
         return given
     path = Path(given[1:])
@@ -151,13 +151,13 @@ def text_of_file(name: str, given: str) -> str:
 
 
 def _readable(path: Path) -> Path:
-    """Return the path from / on: the daemon, which reads the file, stands in another directory."""
+    """Return the absolute path, since the daemon, which reads the file, has another working directory."""
     if not path.is_file():
         raise Invalid(f"there is no file {path}", fix="--file takes files, each by itself")
     return path.absolute()
 
 
-def _say_sent(app: App, recipient: str, document: Document) -> None:
+def _show_sent(app: App, recipient: str, document: Document) -> None:
     app.out.line(f"dispatched {short(document['dispatch_id'])} to {recipient} ({string(document.get('status'))})")
     deadline = local_time(document.get("expires_at"))
     if document.get("peer_online"):

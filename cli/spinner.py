@@ -1,4 +1,4 @@
-"""A spinner on stderr while something is waited for. Loads rich, so it is imported only where a person watches."""
+"""A spinner on stderr while something is waited for. Imports rich, so it is imported only for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 @contextmanager
 def spinner() -> Iterator[Callable[[str], None]]:
-    """Give a function that shows the words it is called with, spinning, until the end of the block."""
+    """Yield a function that shows its argument beside a spinner until the end of the block."""
     console = Console(stderr=True)
     status = console.status("")
 

@@ -1,8 +1,6 @@
-"""`contacts` and `trust show|edit|pause|resume|revoke`: looking at trust edges, changing and ending those I granted."""
+"""`contacts`, `alias` and `trust …`: listing trust edges, changing and ending those that this person granted."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
@@ -11,7 +9,7 @@ from cli.base import DispatchCommand, DispatchGroup, pass_app
 from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs
 from cli.output import local_time, string
-from cli.scope_options import chosen, confirmed, powers, scope_options
+from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
@@ -89,18 +87,18 @@ def show(app: App, peer: str) -> None:
     "--remove-rule", type=int, metavar="RULE", help="Forget a rule that `always` stored, by its number in `trust show`."
 )
 @pass_app
-def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: Any) -> None:
+def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, **flags: object) -> None:
     """Change what PEER may do here. What is not said stays as it is; with nothing said, shows it."""
-    changes = chosen(flags)
+    changes = given_scope(flags)
     if remove_rule is not None:
         changes["remove_rule"] = remove_rule
     current = app.ask(lambda client: client.trust(peer))
     if not changes:
         _show(app, current)
         return
-    found = powers(changes, current.get("scopes"))
+    found = powerful_grants(changes, current.get("scopes"))
     if found and not current.get("verified"):
-        confirmed(app.out, string(current.get("peer")), current.get("fingerprint"), found, yes=yes_unverified)
+        confirm_unverified(app.out, string(current.get("peer")), current.get("fingerprint"), found, yes=yes_unverified)
         yes_unverified = True
     _show(app, app.ask(lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified)))
 
@@ -110,7 +108,7 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
 @pass_app
 def pause(app: App, peer: str) -> None:
     """Refuse what PEER sends until I resume."""
-    _say(app, app.ask(lambda client: client.pause_trust(peer)), f"paused: {peer} may not dispatch to you for now")
+    _show_done(app, app.ask(lambda client: client.pause_trust(peer)), f"paused: {peer} may not dispatch to you for now")
 
 
 @trust.command("resume", example="dispatch trust resume alice@example.org")
@@ -118,7 +116,7 @@ def pause(app: App, peer: str) -> None:
 @pass_app
 def resume(app: App, peer: str) -> None:
     """Let PEER dispatch to me again, as before the pause."""
-    _say(app, app.ask(lambda client: client.resume_trust(peer)), f"resumed: {peer} may dispatch to you again")
+    _show_done(app, app.ask(lambda client: client.resume_trust(peer)), f"resumed: {peer} may dispatch to you again")
 
 
 @trust.command("revoke", example="dispatch trust revoke alice@example.org")
@@ -135,10 +133,10 @@ def revoke(app: App, peer: str) -> None:
 
         document = offline_revoke.revoke(app.folder, peer)
         app.out.note("the daemon is not running: the revocation is stored, and in force before it does anything else")
-    _say(app, document, f"revoked: {peer} may no longer dispatch to you")
+    _show_done(app, document, f"revoked: {peer} may no longer dispatch to you")
 
 
-def _say(app: App, document: Document, words: str) -> None:
+def _show_done(app: App, document: Document, words: str) -> None:
     if app.out.json:
         app.out.document(document)
     else:

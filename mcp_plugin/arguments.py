@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from peer.dispatches.text import line
+from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid
 
 A = TypeVar("A", bound="Arguments")
-JsonSchema = dict[str, Any]  # nested as deep as the schema is; only the members used here are looked at
+JsonSchema = Document
 
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -24,7 +25,7 @@ class Arguments(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
 
     @classmethod
     def refuse(cls, given: Mapping[str, object]) -> None:
-        """Raise what is wrong with values that are not of this form, where a tool can say more than the types do."""
+        """Raise the error of values that msgspec refused, where a tool has a clearer one than the generic message."""
 
 
 def schema(kind: type[Arguments]) -> JsonSchema:

@@ -1,6 +1,8 @@
-"""How the tests share the machine: several workers, and a few tests that need it to themselves.
+"""How the tests share the machine, how long they wait, and how many examples a property gets. What they check is
+elsewhere.
 
-A fork bomb leaves no process for anybody else, so tests marked `alone` run while every other worker waits.
+Several workers run side by side. A test marked `alone` (a fork bomb leaves no process for anybody else) runs while
+every other worker waits, and after all others, so that they wait once.
 """
 
 from __future__ import annotations
@@ -16,8 +18,26 @@ from typing import Any
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")  # how long an example takes is a matter of the machine
+HANG = 180.0
+"""Seconds after which whatever a test waits for is taken to hang. No measure of how long anything may take: on a
+machine that is busy with other things every wait still ends long before."""
+
+EXAMPLES = 50
+"""Examples of a property in the profiles `default` and `ci`; `long` has twenty times as many."""
+
+# How long an example takes is a matter of the machine, so none has a deadline.
+hypothesis.settings.register_profile("default", max_examples=EXAMPLES, deadline=None)
+hypothesis.settings.register_profile(
+    "ci", max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, print_blob=True
+)
+hypothesis.settings.register_profile("long", max_examples=EXAMPLES * 20, deadline=None)
+hypothesis.settings.load_profile("default")  # unless --hypothesis-profile names another
+
+
+def few(examples: int, **more: Any) -> hypothesis.settings:
+    """Settings of a property with slow examples: this many of them, more in `long` as for every other property."""
+    return hypothesis.settings(max_examples=examples * hypothesis.settings().max_examples // EXAMPLES, **more)
+
 
 MOST_WORKERS = 8
 LOCKS = pytest.StashKey[Path]()
@@ -25,8 +45,13 @@ LOCKS = pytest.StashKey[Path]()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: most of what a test waits for is other processes, or a deadline."""
-    return min(len(os.sched_getaffinity(0)) + 1, MOST_WORKERS)
+    """Two for each core: most of what a test waits for is other processes, or a person who reads."""
+    return min(len(os.sched_getaffinity(0)) * 2, MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need the machine to themselves last."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

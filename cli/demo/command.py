@@ -1,18 +1,17 @@
-"""The `demo` command: the story of one dispatch, told while it happens."""
+"""The `demo` command: runs one dispatch from the invitation to the result, and prints each step."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
 
 import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
-from cli.demo import material
-from cli.demo.stage import Stage, stage
+from cli.demo import scenario
+from cli.demo.processes import DemoProcesses, running
 from cli.display import show_approval, show_diff, show_event
 from cli.follow_run import follow_run
 from cli.output import interactive
@@ -22,8 +21,6 @@ from peer.protocol.errors import DispatchError, Forbidden, Unavailable
 
 STEP_SECONDS = 30.0
 GRANTED = "Read,Glob,Grep,Write"
-
-T = TypeVar("T")
 
 
 @click.command(
@@ -40,9 +37,8 @@ def demo(app: App, yes: bool, live: bool) -> int:
     """
     began = time.monotonic()
     asks = interactive() and not yes and not app.out.json
-    with stage(live=_credentials(app) if live else None) as theatre:
-        story = _Story(app, theatre, asks=asks)
-        document = story.play()
+    with running(live=_credentials(app) if live else None) as processes:
+        document = _Demo(app, processes, asks=asks).run()
     document["seconds"] = round(time.monotonic() - began, 1)
     if app.out.json:
         app.out.document(document)
@@ -55,61 +51,61 @@ def demo(app: App, yes: bool, live: bool) -> int:
     return 0 if document["status"] == "completed" and document["signatures_valid"] else 1
 
 
-class _Story:
-    """One telling. In JSON it is told in silence."""
+class _Demo:
+    """One run of the demo. With --json nothing is printed but the final document."""
 
-    def __init__(self, app: App, theatre: Stage, *, asks: bool) -> None:
+    def __init__(self, app: App, processes: DemoProcesses, *, asks: bool) -> None:
         self._out = app.out
-        self._stage = theatre
+        self._processes = processes
         self._asks = asks
-        self._chapter = 0
+        self._step = 0
 
-    def play(self) -> Document:
-        """Let it happen; return the final document without its seconds."""
-        theatre = self._stage
-        self._tell("A broker, and two people who sign in")
-        attachment = theatre.write_material()
-        theatre.start_broker()
-        self._say(f"broker {theatre.broker} maps people to devices; it never sees a task")
-        model = "" if theatre.live else theatre.start_model()
-        for name, email in (("alice", material.ALICE), ("bob", material.BOB)):
-            theatre.sign_in(name, email)
+    def run(self) -> Document:
+        """Run every step; return the final document without its seconds."""
+        processes = self._processes
+        self._heading("A broker, and two people who sign in")
+        attachment = processes.write_files()
+        processes.start_broker()
+        self._print(f"broker {processes.broker} maps people to devices; it never sees a task")
+        model = "" if processes.live else processes.start_model()
+        for name, email in (("alice", scenario.ALICE), ("bob", scenario.BOB)):
+            processes.sign_in(name, email)
             if name == "bob":
-                theatre.configure(name, model)
-            theatre.start_daemon(name)
-            self._say(f"{email} is signed in; their daemon runs with a key of its own")
-        alice, bob = theatre.app_of("alice"), theatre.app_of("bob")
+                processes.configure(name, model)
+            processes.start_daemon(name)
+            self._print(f"{email} is signed in; their daemon runs with a key of its own")
+        alice, bob = processes.app_of("alice"), processes.app_of("bob")
         self._prove_sandbox(bob)
 
-        self._tell("Alice invites Bob; Bob decides what her agent may do here")
-        address = alice.client.invite(material.BOB)["link"]
-        self._say("$ dispatch invite bob@demo.example        → an address, shared by Alice herself")
+        self._heading("Alice invites Bob; Bob decides what her agent may do here")
+        address = alice.client.invite(scenario.BOB)["link"]
+        self._print("$ dispatch invite bob@demo.example        → an address, shared by Alice herself")
         granted = bob.client.accept_invitation(
-            address, {"tools": GRANTED, "paths": [str(theatre.project)], "approval": "manual"}
+            address, {"tools": GRANTED, "paths": [str(processes.project)], "approval": "manual"}
         )
-        self._say(f"$ dispatch accept-invitation - --tools {GRANTED} --paths …/till --approval manual")
+        self._print(f"$ dispatch accept-invitation - --tools {GRANTED} --paths …/till --approval manual")
         self._until("the trust edge", lambda: _active(alice, granted["trust_link_id"]))
         self._until("the confirmation", lambda: _active(bob, granted["trust_link_id"]))
-        self._say("the edge is confirmed: both keys pinned by the address, the scope kept by Bob alone")
+        self._print("the edge is confirmed: both keys pinned by the address, the scope kept by Bob alone")
 
-        self._tell("Alice sends a task with a file")
-        sent = alice.client.send(material.BOB, material.TASK, files=[str(attachment)], deliverable=material.DELIVERABLE)
+        self._heading("Alice sends a task with a file")
+        sent = alice.client.send(scenario.BOB, scenario.TASK, files=[str(attachment)], deliverable=scenario.DELIVERABLE)
         dispatch_id = sent["dispatch_id"]
-        self._out_block(material.TASK)
+        self._print_block(scenario.TASK)
         self._until("the inbox", lambda: _in_inbox(bob, dispatch_id))
-        self._say("signed by Alice's device, delivered to Bob's inbox, the file verified; nothing runs yet")
+        self._print("signed by Alice's device, delivered to Bob's inbox, the file verified; nothing runs yet")
 
-        self._tell("Bob accepts, and is asked for every tool call")
+        self._heading("Bob accepts, and is asked for every tool call")
         suggestion = bob.client.dispatch(dispatch_id)["suggestion"] or {}
         if suggestion.get("pinned"):
-            self._say(f"runs in {suggestion['cwd']}: {suggestion['reason']}")
+            self._print(f"runs in {suggestion['cwd']}: {suggestion['reason']}")
         if self._asks and not confirm("Accept it?"):
             bob.client.decline(dispatch_id, reason="declined in the demo")
             raise Forbidden("you declined the dispatch: nothing ran", fix="`dispatch demo` starts it anew")
         accepted = bob.client.accept(dispatch_id)
-        self._run(bob, accepted)
+        self._follow(bob, accepted)
 
-        self._tell("The result is back with Alice")
+        self._heading("The result is back with Alice")
         self._until("the result", lambda: _returned(alice, dispatch_id))
         final = alice.client.dispatch(dispatch_id)
         return self._show_result(final)
@@ -122,9 +118,9 @@ class _Story:
             raise Unavailable(
                 f"the sandbox cannot be built here, so nothing is run: {sandbox.get('reason')}", fix=sandbox.get("fix")
             )
-        self._say(f"Bob's sandbox is proven: {sandbox['tier']}")
+        self._print(f"Bob's sandbox is proven: {sandbox['tier']}")
 
-    def _run(self, bob: App, accepted: Document) -> None:
+    def _follow(self, bob: App, accepted: Document) -> None:
         if self._asks:
             follow_run(bob, accepted, asks=True)
             return
@@ -132,7 +128,7 @@ class _Story:
             if event.kind == "approval":
                 if not self._out.json:
                     show_approval(self._out, event.data)
-                    self._say("allowed once (--yes)")
+                    self._print("allowed once (--yes)")
                 bob.client.approve(accepted["dispatch_id"], event.data["request_id"])
             elif not self._out.json and event.kind != "end":
                 show_event(self._out, event.kind, event.data)
@@ -144,23 +140,23 @@ class _Story:
 
         result: Document = final["result"] or {}
         try:
-            home = self._stage.home_of("alice")
+            home = self._processes.home_of("alice")
             proven = receipts.verify(open_receipt(home, load(home).device_set, final["dispatch_id"]))
-            valid, said = True, f"{proven.statements} signed statements check, {proven.events} events in one chain"
+            valid, verdict = True, f"{proven.statements} signed statements check, {proven.events} events in one chain"
         except DispatchError as error:
-            valid, said = False, error.message
+            valid, verdict = False, error.message
         returned = [self._content(file) for file in result.get("files", [])]
         if not self._out.json:
-            self._out_block(str(result.get("reply") or result.get("reason") or ""))
+            self._print_block(str(result.get("reply") or result.get("reason") or ""))
             for name, content in returned:
-                self._say(f"returned file {name}:")
+                self._print(f"returned file {name}:")
                 show_diff(self._out, content if name.endswith(".diff") else _diff(name, content))
-            self._say(f"receipt: {said}")
+            self._print(f"receipt: {verdict}")
         sandbox: Document = result.get("sandbox") or {}
         return {
             "dispatch_id": final["dispatch_id"],
             "status": final["status"],
-            "runtime": "claude" if not self._stage.live else "claude (live)",
+            "runtime": "claude" if not self._processes.live else "claude (live)",
             "sandbox": sandbox.get("tier"),
             "events": final["events"],
             "reply": result.get("reply"),
@@ -170,28 +166,28 @@ class _Story:
 
     def _content(self, file: Document) -> tuple[str, str]:
         digest = file["sha256"]
-        path = self._stage.home_of("alice").blobs / digest[:2] / digest
+        path = self._processes.home_of("alice").blobs / digest[:2] / digest
         return file["name"], path.read_text("utf-8", errors="replace")
 
     def _until(self, what: str, ready: Callable[[], bool]) -> None:
-        """Wait for something that two daemons and a broker do between them."""
+        """Wait for an effect of what the daemons and the broker do. Raises Unavailable after STEP_SECONDS."""
         until = time.monotonic() + STEP_SECONDS
         while not ready():
             if time.monotonic() > until:
                 raise Unavailable(f"{what} did not come within {STEP_SECONDS:.0f} s", fix="run `dispatch doctor`")
             time.sleep(0.05)
 
-    def _tell(self, heading: str) -> None:
-        self._chapter += 1
+    def _heading(self, heading: str) -> None:
+        self._step += 1
         if not self._out.json:
             self._out.line()
-            self._out.line(f"{self._chapter}. {heading}", style="bold")
+            self._out.line(f"{self._step}. {heading}", style="bold")
 
-    def _say(self, content: str) -> None:
+    def _print(self, content: str) -> None:
         if not self._out.json:
             self._out.line(content, indent=3)
 
-    def _out_block(self, content: str) -> None:
+    def _print_block(self, content: str) -> None:
         if not self._out.json:
             self._out.block(content, indent=3, style="cyan")
 
@@ -215,7 +211,7 @@ def _returned(app: App, dispatch_id: str) -> bool:
 def _diff(name: str, content: str) -> str:
     import difflib
 
-    before = material.BUGGY.splitlines() if name == material.RETURNED else []
+    before = scenario.BUGGY.splitlines() if name == scenario.RETURNED else []
     return "\n".join(
         difflib.unified_diff(before, content.splitlines(), f"Bob's {name}", f"returned {name}", lineterm="", n=1)
     )
@@ -229,5 +225,5 @@ def _credentials(app: App) -> Mapping[str, str]:
 
     settings = model_key.in_force(app.folder, env=os.environ)
     model_key.require(settings)
-    own: dict[str, Any] = msgspec.to_builtins(settings.model)
+    own: dict[str, str] = msgspec.to_builtins(settings.model)
     return own

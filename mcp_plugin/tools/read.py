@@ -94,7 +94,7 @@ _BRIEF = ("dispatch_id", "status", "direction", "sender_id", "recipient_id", "cr
 
 
 _WRITTEN = tuple(name for name in FIELDS if name not in ("files", "parent"))
-"""What of a dispatch its sender wrote as they pleased."""
+"""The members of a dispatch that hold text of its sender."""
 
 
 def whole(row: Document) -> Document:

@@ -1,6 +1,6 @@
 """One hardened libp2p host: who is connected, how to reach a peer, streams in and out. No statements, no storage.
 
-Wiring only: the guards are in peer/mesh/guards, the protocols in courier.py and blobs.py.
+Wiring only: the guards are in peer/mesh/guards, the protocols in peer/mesh/courier and blobs.py.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ import structlog
 import trio
 
 from peer.mesh import blobs as blob_protocol
-from peer.mesh.courier_wire import Parcel
+from peer.mesh.courier import OutboxItem
 from peer.mesh.host import MeshHost
 from peer.protocol import names
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import DispatchError
 from peer.steps import inbound, receiving, sending
 from peer.steps.journal import Journal
@@ -36,26 +36,29 @@ class StoredOutbox:
 
     journal: Journal
 
-    async def next_for(self, peer_id: str, exclude_keys: Collection[str]) -> Parcel | None:
+    async def next_for(
+        self, peer_id: str, *, excluded_keys: Collection[str], excluded_orderings: Collection[str]
+    ) -> OutboxItem | None:
         """Return the next statement for a device, or None."""
-        item = await self.journal.read(lambda db: outbox.next_for(db, peer_id, exclude_keys))
-        if item is None:
-            return None
-        return Parcel(str(item.n), item.ordering or None, item.priority == 0, item.raw)
+        numbers = [int(key) for key in excluded_keys]
+        found = await self.journal.read(
+            lambda db: outbox.next_for(db, peer_id, excluded_numbers=numbers, excluded_orderings=excluded_orderings)
+        )
+        return None if found is None else OutboxItem(str(found.n), found.ordering or None, found.raw)
 
-    async def answered(self, key: str, answer: Answer) -> None:
-        """Note a final answer and drop the statement."""
+    async def acknowledged(self, key: str, acknowledgement: Acknowledgement) -> None:
+        """Record a final acknowledgement and drop the statement."""
 
         def step(tx: Transaction) -> None:
             item = outbox.get(tx.db, int(key))
             if item is not None:
-                sending.on_acknowledged(tx, item, answer)
+                sending.on_acknowledged(tx, item, acknowledgement)
 
         await self.journal.step(step)
 
-    async def failed(self, key: str, answer: Answer) -> None:
+    async def deferred(self, key: str, acknowledgement: Acknowledgement) -> None:
         """A passing refusal: the statement stays where it is."""
-        log.info("courier.retry", outbox=key, code=answer.code)
+        log.info("courier.retry", outbox=key, code=acknowledgement.code)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Receiver:
 
     journal: Journal
 
-    async def receive(self, peer_id: str, raw: bytes) -> Answer:
+    async def receive(self, peer_id: str, raw: bytes) -> Acknowledgement:
         """Take in one statement and answer it."""
         return await self.journal.step(lambda tx: inbound.take(tx, peer_id, raw))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
 from peer.steps import inviting, receiving, sending
@@ -117,20 +117,20 @@ def block(tx: Transaction, user_id: str) -> None:
     tx.note(PeopleChanged())
 
 
-def on_edge_change(tx: Transaction, signed: Signed) -> Answer:
+def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:
     """The trustor of an edge of mine changed, paused or resumed it."""
     statement: EdgeChange = signed.statement
     edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status not in ("active", "paused"):
-        return Answer(200, f"the edge had ended: {edge.status}")
+        return Acknowledgement(200, f"the edge had ended: {edge.status}")
     scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
     edges.set_scope(tx.db, edge.edge_id, scope, tx.now)
     edges.set_status(tx.db, edge.edge_id, statement.edge_status, tx.now)
     tx.note(PeopleChanged())
-    return Answer(200)
+    return Acknowledgement(200)
 
 
-def on_revocation(tx: Transaction, signed: Signed) -> Answer:
+def on_revocation(tx: Transaction, signed: Signed) -> Acknowledgement:
     """The trustor of an edge of mine ended it."""
     statement: Revocation = signed.statement
     edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
@@ -138,7 +138,7 @@ def on_revocation(tx: Transaction, signed: Signed) -> Answer:
         edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
         sending.edge_ended(tx, edge.edge_id)
         tx.note(PeopleChanged())
-    return Answer(200)
+    return Acknowledgement(200)
 
 
 def _edge_named(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from peer.protocol.answers import Answer, answer_of
+from peer.protocol.acknowledgements import Acknowledgement, acknowledgement_of
 from peer.protocol.errors import Conflict, DispatchError, Forbidden
 from peer.protocol.growth import NotUnderstood
 from peer.protocol.statements import (
@@ -43,10 +43,10 @@ MAX_REMEMBERED = 500_000
 """Statements of one device remembered at a time, about 100 MB. A run brings twenty batches of events a second at most;
 beyond this the device must wait until the oldest are forgotten, and nobody else is held up."""
 
-Handler = Callable[[Transaction, Signed], Answer]
+Handler = Callable[[Transaction, Signed], Acknowledgement]
 
 
-def _invitation_answer(tx: Transaction, signed: Signed) -> Answer:
+def _invitation_answer(tx: Transaction, signed: Signed) -> Acknowledgement:
     return inviting.on_answer(tx, signed.raw)
 
 
@@ -65,7 +65,7 @@ HANDLERS: Final[dict[type[DeviceStatement], Handler]] = {
 }
 
 
-def take(tx: Transaction, device: str, raw: bytes) -> Answer:
+def take(tx: Transaction, device: str, raw: bytes) -> Acknowledgement:
     """Take in what the connected `device` sent; a step (one transaction). Never raises DispatchError."""
     try:
         signed = open_statement(raw)
@@ -78,7 +78,7 @@ def take(tx: Transaction, device: str, raw: bytes) -> Answer:
             _check_audience(tx.context, statement)
     except DispatchError as error:
         # Not remembered: the id inside is not its issuer's word until all of the above holds.
-        return answer_of(error)
+        return acknowledgement_of(error)
     return _once(tx, signed, handler)
 
 
@@ -101,20 +101,20 @@ def _check_audience(context: Context, statement: Addressed) -> None:
         raise Forbidden("the statement is not addressed to this device", fix="send it to the device that it names")
 
 
-def _once(tx: Transaction, signed: Signed, handler: Handler) -> Answer:
+def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
     statement: DeviceStatement = signed.statement
     known = outbox.seen(tx.db, statement.issuer_device, statement.id)
     if known is not None:
         if known.digest != signed.digest:
-            return answer_of(Conflict("another statement has this id", fix="send it again"))
-        return Answer(known.code, known.message, known.fix)
+            return acknowledgement_of(Conflict("another statement has this id", fix="send it again"))
+        return Acknowledgement(known.code, known.message, known.fix)
     if outbox.remembered(tx.db, statement.issuer_device) >= MAX_REMEMBERED:
-        return Answer(503, "too many statements of this device in a few days", "it is taken in later")
+        return Acknowledgement(503, "too many statements of this device in a few days", "it is taken in later")
     try:
         with tx.savepoint() as part:
             answer = handler(part, signed)
     except DispatchError as error:
-        answer = answer_of(error)
+        answer = acknowledgement_of(error)
     if answer.final:
         outbox.remember(
             tx.db,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peer.protocol import codec
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
 from peer.protocol.sealing import seal
 from peer.protocol.statements import (
@@ -287,7 +287,7 @@ def refuse(tx: Transaction, row: rows.Invitation) -> None:
     tx.note(BrokerWriteQueued())
 
 
-def on_answer(tx: Transaction, raw: bytes) -> Answer:
+def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
     """An invitation of mine was answered: the same statement may come by broker, by courier, or by both."""
     signed = open_statement(raw)
     statement = signed.statement
@@ -306,11 +306,11 @@ def on_answer(tx: Transaction, raw: bytes) -> Answer:
     return _accepted(tx, row, statement, signed)
 
 
-def _declined(tx: Transaction, row: rows.Invitation) -> Answer:
+def _declined(tx: Transaction, row: rows.Invitation) -> Acknowledgement:
     if row.status == "open":
         invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
         tx.note(PeopleChanged())
-    return Answer(200)
+    return Acknowledgement(200)
 
 
 def _accepted(
@@ -318,12 +318,12 @@ def _accepted(
     row: rows.Invitation,
     statement: Acceptance,
     signed: Signed,
-) -> Answer:
+) -> Acknowledgement:
     known = edges.get(tx.db, statement.edge_id)
     if known is not None:
         if known.acceptance != signed.raw:
             raise Conflict("another acceptance has this edge id", fix="")
-        return Answer(200, "known")
+        return Acknowledgement(200, "known")
     now = tx.now
     if row.status == "expired" and statement.created < row.expires:
         pass  # accepted in time, learned late
@@ -368,10 +368,10 @@ def _accepted(
     )
     tx.post(confirmation, edge_id=statement.edge_id)
     tx.note(PeopleChanged())
-    return Answer(200)
+    return Acknowledgement(200)
 
 
-def on_confirmation(tx: Transaction, signed: Signed) -> Answer:
+def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
     """The inviter has my acceptance and pinned my devices: the edge is in force."""
     statement: Confirmation = signed.statement
     edge = edges.get(tx.db, statement.edge_id)
@@ -380,7 +380,7 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Answer:
     if hashlib.sha256(edge.acceptance).digest() != statement.acceptance_digest:
         raise Conflict("that confirms another acceptance than the one that was made", fix="")
     if edge.status != "offered":
-        return Answer(200, f"the edge is {edge.status}")
+        return Acknowledgement(200, f"the edge is {edge.status}")
     device_set, device_set_signed = vouched_devices(statement.device_set, statement)
     memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=False)
     edges.set_status(tx.db, edge.edge_id, edge_life.next_status("offered", "confirm"), tx.now)
@@ -393,7 +393,7 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Answer:
         )
         tx.post(change, edge_id=edge.edge_id)
     tx.note(PeopleChanged())
-    return Answer(200)
+    return Acknowledgement(200)
 
 
 def expire(db: sqlite3.Connection, now: int) -> None:

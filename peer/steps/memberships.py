@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, Forbidden
 from peer.protocol.statements import DeviceSet, Membership, Signed, open_as
 from peer.steps import sending
@@ -39,7 +39,7 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
         raise Forbidden(f"the device that signed is not among {user_id}'s devices any more", fix="do not trust it")
 
 
-def on_membership(tx: Transaction, signed: Signed) -> Answer:
+def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:
     """A contact's device says that it has left its user, or seals with another key.
 
     That it is another user's it says in that user's device-set, by which it is pinned. Raises Forbidden, Conflict.
@@ -49,12 +49,12 @@ def on_membership(tx: Transaction, signed: Signed) -> Answer:
     if contact is None or contact.root != membership.root:
         raise Forbidden("that membership is under another root key than the one you know", fix="")
     if not _keep(tx.db, membership, signed.raw):
-        return Answer(200, "known, or older than what is known")
+        return Acknowledgement(200, "known, or older than what is known")
     device = membership.issuer_device
     tx.note(PeopleChanged())
     if membership.standing == "member":
         contacts.set_sealing_key(tx.db, device, membership.sealing_key)
-        return Answer(200)
+        return Acknowledgement(200)
     contacts.drop_device(tx.db, device)
     outbox.purge_device(tx.db, device)
     for edge in edges.every(tx.db):
@@ -62,7 +62,7 @@ def on_membership(tx: Transaction, signed: Signed) -> Answer:
             # The device that granted it is gone, and nothing that is sent over it would be taken in.
             edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
             sending.edge_ended(tx, edge.edge_id)
-    return Answer(200)
+    return Acknowledgement(200)
 
 
 def _keep(db: sqlite3.Connection, membership: Membership, raw: bytes) -> bool:

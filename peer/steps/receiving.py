@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.outcomes import Ended
 from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
@@ -38,7 +38,7 @@ def edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | No
     )
 
 
-def take_in(tx: Transaction, signed: Signed) -> Answer:
+def take_in(tx: Transaction, signed: Signed) -> Acknowledgement:
     """Store a dispatch that arrived. 200: it is in the inbox; 202: its files are still to be fetched."""
     dispatch: Dispatch = signed.statement
     now = tx.now
@@ -77,8 +77,8 @@ def take_in(tx: Transaction, signed: Signed) -> Answer:
     tx.note(DispatchChanged(dispatch.id))
     if dispatch.content.files:
         tx.note(FetchFiles())
-        return Answer(202, "stored; its files are still to be fetched")
-    return Answer(200, "in the inbox")
+        return Acknowledgement(202, "stored; its files are still to be fetched")
+    return Acknowledgement(200, "in the inbox")
 
 
 def files_arrived(tx: Transaction, item: rows.File) -> None:
@@ -143,19 +143,19 @@ def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0) -
     _stop(tx, row, "cancelled", reason=reason, code=code)
 
 
-def on_cancel(tx: Transaction, signed: Signed) -> Answer:
+def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
     """The sender takes a dispatch back, also one that has not arrived yet."""
     statement: Cancel = signed.statement
     row = dispatches.get(tx.db, statement.dispatch_id)
     if row is None:
         dispatches.add_tombstone(tx.db, statement.issuer_device, statement.dispatch_id, tx.now)
-        return Answer(200, "it will not be taken in")
+        return Acknowledgement(200, "it will not be taken in")
     if row.direction != "received" or row.device != statement.issuer_device:
         raise Forbidden("that dispatch is not of this device", fix="")
     if row.state in lifecycle.FINAL:
-        return Answer(200, f"it had ended: {row.state}")
+        return Acknowledgement(200, f"it had ended: {row.state}")
     cancel(tx, row, reason=statement.reason or "its sender cancelled it")
-    return Answer(200, "cancelled")
+    return Acknowledgement(200, "cancelled")
 
 
 def expire(tx: Transaction, row: rows.Dispatch) -> None:

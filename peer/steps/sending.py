@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
@@ -117,7 +117,7 @@ def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     tx.post(signed, edge_id=row.edge_id)
 
 
-def on_acknowledged(tx: Transaction, item: rows.Outgoing, answer: Answer) -> None:
+def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, answer: Acknowledgement) -> None:
     """The other machine answered a statement of ours for good."""
     outbox.drop(tx.db, item.n)
     device = contacts.device(tx.db, item.device)
@@ -135,12 +135,12 @@ def on_acknowledged(tx: Transaction, item: rows.Outgoing, answer: Answer) -> Non
         dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=message, fix=fix)
 
 
-def on_decision(tx: Transaction, signed: Signed) -> Answer:
+def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
     """The recipient's side decided, began, interrupted or let expire."""
     statement: Decision = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
     if states.learn(tx, row, lifecycle.event_of_decision(row.state, statement.decision)) is None:
-        return Answer(200, f"it is {row.state} here")
+        return Acknowledgement(200, f"it is {row.state} here")
     if statement.decision in ("accepted", "declined"):
         dispatches.set_decision(tx.db, row.dispatch_id, attempt=statement.attempt, decision=signed.raw)
     if statement.decision == "pending" and statement.expires:
@@ -151,10 +151,10 @@ def on_decision(tx: Transaction, signed: Signed) -> Answer:
         tx.note(DeadlineSet(expires))
     if statement.decision in ("declined", "expired") and statement.reason:
         dispatches.set_reason(tx.db, row.dispatch_id, code=0, message=statement.reason, fix="")
-    return Answer(200)
+    return Acknowledgement(200)
 
 
-def on_events(tx: Transaction, signed: Signed) -> Answer:
+def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     """A batch of the run's trace: kept if it continues the chain. Raises Conflict, Invalid, TooLarge."""
     statement: Events = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
@@ -168,15 +168,15 @@ def on_events(tx: Transaction, signed: Signed) -> Answer:
     trace.add_batch(tx.db, row.dispatch_id, statement.attempt, count, signed.raw, signed.digest)
     trace.add_events(tx.db, row.dispatch_id, statement.attempt, statement.events)
     tx.note(DispatchChanged(row.dispatch_id))
-    return Answer(200)
+    return Acknowledgement(200)
 
 
-def on_result(tx: Transaction, signed: Signed) -> Answer:
+def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     """How the dispatch ended. Raises Conflict, Invalid, TooLarge."""
     statement: Result = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
     if row.result:
-        return Answer(200, "it had a result")
+        return Acknowledgement(200, "it had a result")
     reports.check_returned(statement.files)
     reports.check_facts("the sandbox", statement.sandbox)
     reports.check_facts("the scope", statement.scope)
@@ -184,14 +184,14 @@ def on_result(tx: Transaction, signed: Signed) -> Answer:
         # A revocation drops an acceptance that is still queued, and then the result alone says that it was cancelled.
         raise Conflict("no decision said that this attempt was accepted", fix="")
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
-        return Answer(200, f"it is {row.state} here")
+        return Acknowledgement(200, f"it is {row.state} here")
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
     dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix="")
     dispatches.add_files(tx.db, row.dispatch_id, "returned", statement.files, statement=statement.id, ready=False)
     if statement.files:
         tx.note(FetchFiles())
     tx.note(DispatchChanged(row.dispatch_id))
-    return Answer(200)
+    return Acknowledgement(200)
 
 
 def get_sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Collection
 
-from peer.store.rows import Outgoing, Seen, all_of, one
+from peer.store.rows import QueuedStatement, Seen, all_of, one
 
 
 def put(
@@ -28,32 +28,51 @@ def put(
 ) -> None:
     """Queue a signed statement for a device."""
     db.execute(
-        "INSERT INTO outbox (device, kind, priority, ordering, edge_id, dispatch_id, raw, created) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (device, kind, priority, ordering, edge_id, dispatch_id, raw, now),
+        "INSERT INTO outbox (device, kind, priority, ordering, edge_id, dispatch_id, raw, created, head) "
+        "VALUES (:device, :kind, :priority, :ordering, :edge_id, :dispatch_id, :raw, :created, "
+        ":ordering = '' OR NOT EXISTS (SELECT 1 FROM outbox WHERE device = :device AND ordering = :ordering))",
+        {
+            "device": device,
+            "kind": kind,
+            "priority": priority,
+            "ordering": ordering,
+            "edge_id": edge_id,
+            "dispatch_id": dispatch_id,
+            "raw": raw,
+            "created": now,
+        },
     )
 
 
-def next_for(db: sqlite3.Connection, device: str, excluded: Collection[str]) -> Outgoing | None:
-    """Return the next statement for a device: urgent ones first, none that would overtake its own queue.
+def next_for(
+    db: sqlite3.Connection,
+    device: str,
+    *,
+    excluded_numbers: Collection[int] = (),
+    excluded_orderings: Collection[str] = (),
+) -> QueuedStatement | None:
+    """Return the next statement for a device: by priority, then by age, the oldest of its ordering alone.
 
-    `excluded` holds numbers and orderings (as text) that are in flight or wait for another try; a statement also waits
-    while an older one of its ordering is there.
+    Not one that is excluded by its number or its ordering: those are in flight or wait for another try.
     """
+    # Only heads are looked at (schema/006), so the work is bounded by what is excluded, not by what waits.
     rows = db.execute(
-        "SELECT * FROM outbox o WHERE device = :device "
-        "AND CAST(n AS TEXT) NOT IN (SELECT value FROM json_each(:excluded)) "
-        "AND (ordering = '' OR (ordering NOT IN (SELECT value FROM json_each(:excluded)) "
-        "AND NOT EXISTS (SELECT 1 FROM outbox e WHERE e.device = o.device AND e.ordering = o.ordering AND e.n < o.n))) "
+        "SELECT * FROM outbox WHERE device = :device AND head = 1 "
+        "AND n NOT IN (SELECT value FROM json_each(:numbers)) "
+        "AND ordering NOT IN (SELECT value FROM json_each(:orderings)) "
         "ORDER BY priority, n LIMIT 1",
-        {"device": device, "excluded": json.dumps(sorted(excluded))},
+        {
+            "device": device,
+            "numbers": json.dumps(list(excluded_numbers)),
+            "orderings": json.dumps(list(excluded_orderings)),
+        },
     )
-    return one(Outgoing, rows.fetchone())
+    return one(QueuedStatement, rows.fetchone())
 
 
-def get(db: sqlite3.Connection, n: int) -> Outgoing | None:
+def get(db: sqlite3.Connection, n: int) -> QueuedStatement | None:
     """Return the queued statement of this number."""
-    return one(Outgoing, db.execute("SELECT * FROM outbox WHERE n = ?", (n,)).fetchone())
+    return one(QueuedStatement, db.execute("SELECT * FROM outbox WHERE n = ?", (n,)).fetchone())
 
 
 def drop(db: sqlite3.Connection, n: int) -> None:
@@ -66,10 +85,10 @@ def waiting_devices(db: sqlite3.Connection) -> list[str]:
     return [row[0] for row in db.execute("SELECT DISTINCT device FROM outbox")]
 
 
-def waiting_for(db: sqlite3.Connection, dispatch_id: str, kind: str) -> list[Outgoing]:
+def waiting_for(db: sqlite3.Connection, dispatch_id: str, kind: str) -> list[QueuedStatement]:
     """Return what still waits about a dispatch, of one kind."""
     rows = db.execute("SELECT * FROM outbox WHERE dispatch_id = ? AND kind = ? ORDER BY n", (dispatch_id, kind))
-    return all_of(Outgoing, rows.fetchall())
+    return all_of(QueuedStatement, rows.fetchall())
 
 
 def purge_edge(db: sqlite3.Connection, edge_id: str) -> None:

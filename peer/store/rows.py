@@ -190,8 +190,11 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A statement in the outbox of one device. `ordering` names the queue in which it keeps its place."""
+class QueuedStatement:
+    """A statement in the outbox. `ordering` names the queue in which it keeps its place, '' for none.
+
+    `head` is 1 for the oldest of its ordering, and for every statement without one.
+    """
 
     n: int
     device: str
@@ -202,6 +205,7 @@ class Outgoing:
     dispatch_id: str
     raw: bytes
     created: int
+    head: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from sandbox.confinement.places import SHELL_LAUNCHER
 from tests.attacks import inside
 from tests.attacks.inside import ATTACKS, BOTH
 from tests.attacks.world import World
+from tests.conftest import HANG
 from tests.sandbox.conftest import finish
 
 Made = dict[str, tuple[str, str]]
@@ -53,7 +54,7 @@ def outside(world: World, names: Iterable[str] = ATTACKS) -> Made:
         input=_question(world, "outside", chosen, []),
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=HANG,
         cwd=world.base,
         env={"AGENT_SECRET": "x"},
         pass_fds=[world.inherited],

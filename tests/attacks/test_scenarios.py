@@ -23,6 +23,7 @@ from sandbox.errors import SandboxError
 from sandbox.run import collect
 from sandbox.run.collect import collect_files
 from tests.attacks.test_holes import without
+from tests.conftest import HANG
 from tests.sandbox.conftest import Person, finish, person, run, shell
 from tests.sandbox.node import dp_agent, start
 from tests.sandbox.test_confinement import STUBBORN, alive, gone
@@ -100,7 +101,7 @@ def test_a_swap_while_collecting(person: Person, what: str) -> None:
         return ""
 
     with swapping(swapped, aside):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG
         while naive() != "ssh secret":
             assert time.monotonic() < deadline, "the race cannot be won by anybody: the test shows nothing"
         for number in range(150):
@@ -149,7 +150,7 @@ BARE = (
 def _git_obeys(folder: Path, mark: Path) -> bool:
     mark.unlink(missing_ok=True)
     clean = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    subprocess.run(["git", "status"], cwd=folder, env=clean, capture_output=True, check=False, timeout=20)
+    subprocess.run(["git", "status"], cwd=folder, env=clean, capture_output=True, check=False, timeout=HANG)
     return mark.exists()
 
 
@@ -215,10 +216,10 @@ async def test_daemons_end_with_the_program(person: Person, where: str) -> None:
     assert await _become(mark, 2), "outside they live on"
     for pid in alive(mark):
         os.kill(pid, signal.SIGKILL)
-    await gone(mark, 2)
+    await gone(mark)
     inside = shell(person.profile, command) if where == "shell" else run(person.profile, ["/bin/bash", "-c", command])
     assert (await inside).code == 0
-    await gone(mark, 1)
+    await gone(mark)
 
 
 async def test_without_die_with_parent_a_kill_would_leave_them(person: Person) -> None:
@@ -233,7 +234,7 @@ async def test_without_die_with_parent_a_kill_would_leave_them(person: Person) -
         process.kill()
         await process.wait()
         if alter is None:
-            await gone(mark, 1)
+            await gone(mark)
         left[name] = alive(mark)
         for pid in left[name]:
             with contextlib.suppress(ProcessLookupError):
@@ -243,7 +244,7 @@ async def test_without_die_with_parent_a_kill_would_leave_them(person: Person) -
 
 
 async def _become(mark: str, count: int) -> bool:
-    with trio.move_on_after(5):
+    with trio.move_on_after(HANG):
         while len(alive(mark)) < count:
             await trio.sleep(0.01)
         return True

@@ -25,7 +25,7 @@ from peer.mesh import blobs
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from tests.bench._table import Line, ms, p50, show
 from tests.mesh.harness import MemoryOutbox
 
@@ -39,8 +39,8 @@ async def no_addresses(peer_id: str) -> list[str]:
     return []
 
 
-async def accept(peer_id: str, raw: bytes) -> Answer:
-    return Answer(200)
+async def accept(peer_id: str, raw: bytes) -> Acknowledgement:
+    return Acknowledgement(200)
 
 
 async def serve(folder: Path) -> None:
@@ -129,13 +129,13 @@ class Bench:
         self.number += 1
         key = str(self.number)
         noted = trio.Event()
-        answered = MemoryOutbox.answered
+        acknowledged = MemoryOutbox.acknowledged
 
-        async def note(k: str, answer: Answer) -> None:
-            await answered(self.outbox, k, answer)
+        async def note(k: str, acknowledgement: Acknowledgement) -> None:
+            await acknowledged(self.outbox, k, acknowledgement)
             noted.set()
 
-        self.outbox.answered = note  # type: ignore[method-assign]
+        self.outbox.acknowledged = note  # type: ignore[method-assign]
         start = time.perf_counter()
         self.outbox.put(self.peer, key, bytes(1024))
         self.courier.wake(self.peer)

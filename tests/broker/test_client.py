@@ -34,6 +34,7 @@ from peer.protocol.errors import (
     Unauthorized,
     Unavailable,
 )
+from tests.conftest import HANG
 
 NOW = 1_800_000_000_000
 Answer = Callable[[trio.SocketStream], Any]
@@ -215,7 +216,7 @@ async def test_an_endless_answer_is_cut(who: Identity, monkeypatch: pytest.Monke
             sent += 0x4000
 
     async with answering(who, endless) as client:
-        with trio.fail_after(10), pytest.raises(Unavailable, match="not a dispatch broker"):
+        with trio.fail_after(HANG), pytest.raises(Unavailable, match="not a dispatch broker"):
             await client.invitations()
     assert sent < 20_000_000
 
@@ -231,7 +232,7 @@ async def test_a_slow_answer_is_given_up(who: Identity, monkeypatch: pytest.Monk
             await stream.send_all(b"x" if first else b"")
 
     async with answering(who, drip) as client:
-        with trio.fail_after(10), pytest.raises(Unavailable, match="can't reach broker"):
+        with trio.fail_after(HANG), pytest.raises(Unavailable, match="can't reach broker"):
             await client._call("GET", "/health", seconds=0.5)
 
 

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nacl.public import PrivateKey, SealedBox
 from nacl.secret import SecretBox
@@ -140,7 +140,6 @@ def test_any_altered_byte_of_the_box_is_refused() -> None:
     assert refused >= (len(box) - 8 * 82) // 3 and mine < 8
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_as_a_box_and_as_a_record(data: bytes) -> None:
     for box in (data, rebuilt(data, KEYS[0])):
@@ -148,7 +147,6 @@ def test_any_bytes_are_refused_as_a_box_and_as_a_record(data: bytes) -> None:
             opened(box, KEYS[0])
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(0, 100) | st.binary(max_size=90) | st.text(max_size=9),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from peer.machine.state_folder import StateFolder
+from tests.conftest import HANG
 
 TOKEN = "local-token-of-the-fake"
 
@@ -133,7 +134,7 @@ class FakeApi:
                     if script.cut is not None and number > script.cut:
                         return
                     if script.gates and number in script.gates:
-                        script.gates[number].wait(10)
+                        script.gates[number].wait(HANG)
                     write(f"event: {kind}\nid: {number}\ndata: {json.dumps(document)}\n\n")
                 self.wfile.write(b"0\r\n\r\n")
 
@@ -159,7 +160,7 @@ class FakeApi:
 
     def wait_for(self, method: str, path: str, count: int = 1) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.bodies(method, path)) >= count, timeout=10)
+            assert self.changed.wait_for(lambda: len(self.bodies(method, path)) >= count, timeout=HANG)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from peer.protocol.errors import Conflict, Unauthorized, Unavailable
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, edge, row
 from tests.cli.fake_api import FakeApi
+from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,7 +194,7 @@ def complete(cli: Cli, words: str, *, index: int | None = None) -> list[str]:
         "COMP_CWORD": str(len(parts) - 1 if index is None else index),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "cli.main"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=HANG, check=False
     )
     assert done.stderr == ""
     return [line.split(",", 1)[1] for line in done.stdout.splitlines() if line]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, row
 from tests.cli.fake_api import FakeApi, Stream
+from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
 LIGHT = {"sandbox", "sandbox.errors", "sandbox.mcp", "sandbox.mcp.marker", "sandbox.runtimes"}
@@ -30,7 +30,7 @@ def process(*args: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[
         capture_output=True,
         encoding=encoding,
         env={**os.environ, "PYTHONIOENCODING": encoding},
-        timeout=30,
+        timeout=HANG,
         check=False,
     )
 
@@ -42,7 +42,7 @@ def test_nothing_heavy_is_imported(cli: Cli, api: FakeApi, args: list[str]) -> N
     api["GET /v1/contacts"] = {"trust": []}
     code = f"import sys; from cli.main import run; code = run({args!r}); print(code, *sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False
     )
     code_said, *modules = done.stderr.splitlines()[-1].split()
     assert code_said == "0", done.stderr
@@ -60,21 +60,19 @@ def test_no_command_module_imports_the_node(cli: Cli, sending: bool) -> None:
         "print(*sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True
     )
     loaded = (NEVER | LATE) & {module.split(".")[0] for module in {*done.stdout.split()} - LIGHT}
     assert loaded == ({"msgspec"} if sending else set())
 
 
 def test_help_comes_at_once(cli: Cli) -> None:
-    """Processor time, so that a busy machine does not count against it."""
-    taken = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert process("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(taken) < 0.2
+    """Counted in modules, which any machine loads alike: how long that takes is measured in bench_cli."""
+    code = "import sys; from cli.main import run; run(['--help']); print(len(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True
+    )
+    assert int(done.stderr) < 200
 
 
 def test_the_program_exits_as_promised(cli: Cli, api: FakeApi) -> None:
@@ -97,7 +95,7 @@ def test_ctrl_c_is_130_and_leaves_the_run_alone(cli: Cli, api: FakeApi) -> None:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["kind"] == "state"
         watching.send_signal(signal.SIGINT)
-        rest, _ = watching.communicate(timeout=10)
+        rest, _ = watching.communicate(timeout=HANG)
     finally:
         gate.set()
         watching.kill()
@@ -114,7 +112,7 @@ def test_a_reader_that_has_had_enough(cli: Cli, api: FakeApi) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG,
         check=False,
     )
     assert shown.stdout.startswith("id ")

@@ -21,6 +21,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, SECOND, TOKEN, approval, document, edge, offer, result
 from tests.cli.fake_api import Asked, FakeApi, Stream
+from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
 START = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from cli.main import main; main()"
@@ -44,9 +45,9 @@ class Terminal:
         )
         os.close(slave)
 
-    def until(self, words: str, seconds: float = 20) -> str:
+    def until(self, words: str) -> str:
         """Read until `words` are shown; return what came before them, from here on forgotten."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + HANG
         while words not in self.shown:
             self._read(deadline, words)
         before, _, self.shown = self.shown.partition(words)
@@ -55,14 +56,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def end(self, seconds: float = 20) -> int:
+    def end(self) -> int:
         """Read to the end; return the exit code."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + HANG
         while True:
             try:
                 self._read(deadline, "its end")
             except OSError:  # EIO: nobody has the other side open
-                return self.process.wait(5)
+                return self.process.wait(HANG)
 
     def close(self) -> None:
         self.process.kill()
@@ -192,7 +193,7 @@ def test_what_was_typed_before_the_question_is_no_answer(cli: Cli, api: FakeApi)
     assert callable(waiting)
 
     def slow(asked: Asked) -> Any:
-        release.wait(10)
+        release.wait(HANG)
         return waiting(asked)
 
     api["GET /v1/approvals"] = slow

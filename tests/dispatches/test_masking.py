@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.dispatches.masking import Masker, summary
+from tests.conftest import few
+from tests.growth import grows_as_the_text, spent
 
 B64 = "".join(f"{n:x}" for n in range(400))
 KEY = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *(f"MIIE{n:02d}{'aB3+/' * 11}x" for n in range(20)), "c2hvcnQ="])
@@ -102,7 +102,7 @@ def test_a_secret_known_by_its_value_goes_whatever_it_looks_like() -> None:
 
 
 @pytest.mark.parametrize("show", ["{}", "{:>6}\t{}", "{:>6}→{}", "+{}", "{}:{}"])
-@settings(max_examples=25)
+@few(25)
 @given(cut=st.integers(1, 21))
 def test_a_private_key_in_two_pieces_goes_from_both(show: str, cut: int) -> None:
     """As a tool shows it: with line numbers, in a diff; read in two calls."""
@@ -167,33 +167,20 @@ FRAGMENTS = [
 ]
 
 
-def spent(work: Callable[[str], object], fragment: str, length: int) -> float:
-    """Processor seconds for so many characters of a fragment again and again."""
-    text = (fragment * (length // len(fragment) + 1))[:length]
-    began = time.process_time()
-    work(text)
-    return time.process_time() - began
-
-
-def grows_as_the_text(work: Callable[[str], object], fragment: str, length: int) -> bool:
-    """Four times the text: four times the work, where a pattern that looks back would make it sixteen."""
-    return spent(work, fragment, 4 * length) < 8 * spent(work, fragment, length) + 0.25
-
-
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_the_work_grows_as_the_text_does(fragment: str) -> None:
     assert grows_as_the_text(masked, fragment, 250_000)
 
 
 def test_a_pattern_that_looks_back_would_be_found() -> None:
-    assert not grows_as_the_text(lambda text: re.sub(r"a+b", "", text), "a", 12_000)
+    assert not grows_as_the_text(lambda text: re.sub(r"a+b", "", text), "a", 12_000, tries=1)
 
 
 @pytest.mark.parametrize("end", ["", "1(", "1\\"])
 def test_names_in_a_row_cost_no_more_than_names_alone(end: str) -> None:
     """Within one run, as measured beside the same names one a line: not each of them looks through the rest of it."""
     alone, in_a_row = "password=\n" * 40, "password=" * 40 + end + "\n"
-    assert spent(masked, in_a_row, 1_000_000) < 3 * spent(masked, alone, 1_000_000) + 0.25
+    assert any(spent(masked, in_a_row, 1_000_000) < 3 * spent(masked, alone, 1_000_000) + 0.25 for _ in range(5))
 
 
 def test_a_value_may_be_long_and_what_follows_it_is_looked_at() -> None:
@@ -209,7 +196,6 @@ def test_a_value_may_be_long_and_what_follows_it_is_looked_at() -> None:
         assert masked(text)[0] == (text if out is None else out)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.sampled_from([*FRAGMENTS, *(text for text, _ in SECRETS.values())]), max_size=12))
 def test_twice_is_once_and_whole_secrets_never_stay(parts: list[str]) -> None:
     text = "\n".join(parts)
@@ -217,7 +203,6 @@ def test_twice_is_once_and_whole_secrets_never_stay(parts: list[str]) -> None:
     assert masked(once)[0] == once
 
 
-@settings(max_examples=50)
 @given(st.text() | st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=5))
 def test_any_value_goes_through(value: Any) -> None:
     Masker().value(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peer.dispatches import refusals
-from peer.protocol.answers import Fate, fate
+from peer.protocol.acknowledgements import Disposition, disposition
 
 PEER = "bob@example.org"
 
@@ -24,7 +24,7 @@ def test_a_quotation_cannot_be_left_and_has_an_end() -> None:
     assert inside.index("”") == len(inside) - 1 and len(message) < 600
 
 
-@pytest.mark.parametrize("code", [code for code in range(400, 500) if fate(code) is Fate.FINAL])
+@pytest.mark.parametrize("code", [code for code in range(400, 500) if disposition(code) is Disposition.FINAL])
 def test_every_final_refusal_has_words_of_ours(code: int) -> None:
     message, fix = refusals.reason(PEER, code, "")
     assert message == f"{PEER}'s machine refused it" and "{" not in fix

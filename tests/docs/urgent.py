@@ -31,7 +31,8 @@ from peer.protocol.errors import TooLarge
 from peer.protocol.statements import Dispatch, open_as, sign_by_device
 from peer.runs.start_frame import attached
 from peer.store import views
-from sandbox import brief, frames
+from sandbox import frames
+from sandbox.run import prompts
 from tests.protocol.examples import ALICE, BOB, CREATED, an_id
 
 FIELD, VALUE = "urgency", "before the market opens"
@@ -69,7 +70,7 @@ def main() -> None:
                 "cddl": f"; {FIELD}\n" in cddl.render(),
                 "refused": _refused({FIELD: "x" * 41}),
                 "view": document[FIELD],
-                "brief": brief.attached(start),
+                "brief": prompts.attached(start),
                 "request": asked.body,
                 "help": CliRunner().invoke(send, ["--help"]).output,
                 "shown": _shown(row | document),

@@ -16,6 +16,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotSignedIn, Unavailable
 from peer.protocol.statements import DeviceSet, Membership, open_as
+from tests.conftest import HANG
 
 NOW = 1_800_000_000_000
 
@@ -300,7 +301,7 @@ def test_a_keychain_that_never_answers_is_given_up(folder: StateFolder, monkeypa
 
     class Silent(FakeKeychain):
         def set_password(self, service: str, username: str, password: str, /) -> None:
-            release.wait(10)
+            release.wait(HANG)
 
     try:
         assert create(folder, keychain=Silent()).root_stored == "file"

@@ -15,6 +15,7 @@ from peer.machine.live_settings import LiveSettings
 from peer.machine.settings import KEY_IN_KEYCHAIN
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, Unavailable
+from tests.conftest import HANG
 from tests.machine.test_identity import FakeKeychain
 from tests.machine.test_model_key import KEY, folder, given
 
@@ -34,7 +35,7 @@ class Slow(FakeKeychain):
         answer = threading.Event()
         self.answers.append(answer)
         self.asked.release()
-        assert answer.wait(20)
+        assert answer.wait(HANG)
         return kept
 
 
@@ -49,7 +50,7 @@ async def in_force(folder: StateFolder, ring: Keychain | None) -> AsyncIterator[
 
 
 async def was_asked(ring: Slow) -> None:
-    assert await trio.to_thread.run_sync(lambda: ring.asked.acquire(timeout=10))
+    assert await trio.to_thread.run_sync(lambda: ring.asked.acquire(timeout=HANG))
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,7 @@ async def test_a_node_begins_without_its_keychain_and_has_the_key_when_it_answer
             await kept.require_key()
         assert len(slow.answers) == 1, "whoever accepts meanwhile does not ask it once more"
         slow.answers[0].set()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG):
             while not model_key.usable(kept.current):
                 await trio.sleep(0.01)
         await kept.require_key()
@@ -89,7 +90,7 @@ async def test_a_reload_waits_for_no_keychain_and_keeps_the_key_until_it_answers
     async with in_force(folder, slow) as kept:
         await was_asked(slow)
         slow.answers[0].set()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG):
             while not model_key.usable(kept.current):
                 await trio.sleep(0.01)
         settings.save(folder, settings.set_value(settings.load(folder), "notifications", "off"))
@@ -110,7 +111,7 @@ async def test_what_was_renewed_meanwhile_stays_and_an_older_answer_does_not_win
         await was_asked(slow)
         kept.save_token("new")
         slow.answers[1].set()
-        with trio.fail_after(10):
+        with trio.fail_after(HANG):
             while kept.current.model.api_key != "sk-made-up-2":
                 await trio.sleep(0.01)
         slow.answers[0].set()

@@ -12,6 +12,7 @@ from peer.machine import keychain, model_key, settings
 from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, Unavailable
+from tests.conftest import HANG
 from tests.machine.test_identity import FakeKeychain
 
 KEY = "sk-made-up-1"
@@ -77,7 +78,7 @@ def test_a_keychain_that_does_not_give_it_is_a_missing_key(
 
     class Silent(FakeKeychain):
         def get_password(self, service: str, username: str, /) -> str | None:
-            release.wait(10)
+            release.wait(HANG)
             return KEY
 
     monkeypatch.setattr(keychain, "SECONDS", 0.05)

@@ -21,7 +21,8 @@ import mcp_types as types
 import trio
 from mcp import Client, StdioServerParameters
 
-from tests.system.world import WITHIN, Failed, Person
+from tests.conftest import HANG
+from tests.system.world import Failed, Person
 
 Document = dict[str, Any]
 Chooser = Callable[[str, dict[str, str]], str | None]
@@ -43,7 +44,7 @@ class Host:
         async def heard(_progress: float, _total: float | None, message: str | None) -> None:
             self.progress.append(message or "")
 
-        with trio.fail_after(WITHIN * 2):
+        with trio.fail_after(HANG):
             result = await self.client.call_tool(tool, arguments, progress_callback=heard)
         assert isinstance(result, types.CallToolResult)
         return result
@@ -149,14 +150,14 @@ class Raw:
         self.stdin.write(b"\n")
         self.stdin.flush()
 
-    def hear(self, *, within: float = WITHIN) -> Document:
+    def hear(self) -> Document:
         """Return the next message. Raises Failed when there is none, or standard output has anything else on it."""
-        until = time.monotonic() + within
+        until = time.monotonic() + HANG
         with selectors.DefaultSelector() as selector:
             selector.register(self.stdout, selectors.EVENT_READ)
             while b"\n" not in self._rest:
                 if not selector.select(max(0.0, until - time.monotonic())):
-                    raise Failed(f"not within {within:g} s: a message; its errors: {self._errors.read_text()}")
+                    raise Failed(f"not within {HANG:g} s: a message; its errors: {self._errors.read_text()}")
                 piece = os.read(self.stdout.fileno(), 65536)
                 if not piece:
                     raise Failed(f"it ended: {self._errors.read_text()}")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_plugin import handshake
 from mcp_plugin.handshake import Initialize, parse
+from tests.conftest import HANG
 from tests.mcp_plugin.hosts import Raw, raw
 from tests.system.world import Document, Person, eventually
 
@@ -59,7 +60,7 @@ def test_no_host_waits_for_the_sdk(pair: Pair, tmp_path: Path) -> None:
     with raw(pair[1], {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}) as host:
         assert answered(host, request()) == handshake.response(Initialize(1, "2025-11-25"))
         host.process.send_signal(signal.SIGTERM)
-        assert host.process.wait(0.5) == 0
+        assert host.process.wait(HANG) == 0
 
 
 def test_a_host_that_leaves_without_a_word(pair: Pair, tmp_path: Path) -> None:

@@ -17,21 +17,42 @@ import pytest
 import trio
 
 from peer.machine.lock import AlreadyRunning, state_lock
+from tests.conftest import HANG
 from tests.mcp_plugin.hosts import READING, raw, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.page.browser import port
 from tests.page.by_hand import Page
-from tests.system.world import Document, Person, all_gone, descendants, eventually
+from tests.system.world import Document, Person, World, all_gone, connect, descendants, eventually
 
 Pair = tuple[Person, Person]
 
 
+@pytest.fixture(scope="module")
+def _without_daemon(world: World) -> Pair:
+    """Amy, who may dispatch to Ben. His daemon was up for that, and is not again but where a test starts it."""
+    amy, ben = world.people_named("amy", "ben")
+    connect(amy, ben)
+    ben.stop()
+    return amy, ben
+
+
 @pytest.fixture
-def bare(pair: Pair) -> Iterator[Pair]:
-    """(alice, bob), Bob without a daemon."""
-    _, bob = pair
+def bare(_without_daemon: Pair) -> Iterator[Pair]:
+    """(alice, bob), Bob without a daemon, and without any other node."""
+    alice, bob = _without_daemon
+    bob.will()
+    yield alice, bob
     bob.stop()
-    yield pair
+    eventually(lambda: unlocked(bob), what="the end of the last session's node")
+
+
+def unlocked(person: Person) -> bool:
+    """Whether nobody is this person's node."""
+    try:
+        with state_lock(person.state):
+            return True
+    except AlreadyRunning:
+        return False
 
 
 def announced(person: Person) -> Document:
@@ -127,7 +148,7 @@ def test_another_session_takes_over_and_nothing_is_lost(bare: Pair, by: signal.S
         assert answer["result"]["structuredContent"]["status"] == "approval_needed"
         deny = {"action": "deny", "dispatch_id": dispatch_id, "request_id": "none"}
         first.process.send_signal(by)
-        first.process.wait(10)
+        first.process.wait(HANG)
         assert second.call("dispatch_act", **deny)["isError"], "a request of the run that died with its node"
         me = second.call("dispatch_read", what="whoami")["structuredContent"]
         assert owner(me["daemon"]["pid"]) == second.process.pid
@@ -167,7 +188,7 @@ def test_a_session_whose_node_was_killed_has_another(bare: Pair) -> None:
         pid = host.call("dispatch_read", what="whoami")["structuredContent"]["daemon"]["pid"]
         dispatch_id = trio.run(sent, bare, bash("echo one"))
         os.kill(pid, signal.SIGKILL)
-        assert all_gone([pid], within=1.0)
+        assert all_gone([pid])
         me = host.call("dispatch_read", what="whoami")["structuredContent"]
         assert me["daemon"]["pid"] != pid and owner(me["daemon"]["pid"]) == host.process.pid
         row = host.call("dispatch_read", what="status", dispatch_id=dispatch_id)["structuredContent"]
@@ -182,7 +203,7 @@ def test_a_node_that_still_loads_ends_with_its_session(bare: Pair) -> None:
         eventually(lambda: any("session_node" in line for line in descendants(host.process.pid).values()))
         running = list(descendants(host.process.pid))
         host.process.kill()
-        assert all_gone(running, within=1.0)
+        assert all_gone(running)
         assert not bob.state.daemon_json.exists(), "it never served"
 
 
@@ -200,8 +221,8 @@ def test_a_session_that_ends_leaves_its_run_recorded_and_no_process(bare: Pair, 
             host.stdin.close()
         else:
             host.process.send_signal(signal.Signals[how])
-        assert all_gone(running, within=1.0), descendants(host.process.pid)
-        assert host.process.wait(1) == 0
+        assert all_gone(running), descendants(host.process.pid)
+        assert host.process.wait(HANG) == 0
     # No node runs: this is what is on disk.
     row = bob.cli("status", dispatch_id, "--json").json
     assert row["status"] == "pending"
@@ -229,8 +250,8 @@ def test_a_session_ends_while_it_still_loads(bare: Pair, stuck: dict[str, str], 
             host.stdin.close()
         else:
             host.process.send_signal(signal.Signals[how])
-        assert all_gone(running, within=5.0)
-        assert host.process.wait(1) == 0
+        assert all_gone(running)
+        assert host.process.wait(HANG) == 0
 
 
 def test_a_daemon_that_is_restarted_finds_its_place_free(bare: Pair) -> None:
@@ -269,5 +290,5 @@ def test_a_host_that_never_speaks_gets_no_node(bare: Pair) -> None:
     with raw(bob) as host:
         host.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
         host.stdin.close()
-        assert host.process.wait(10) == 0
+        assert host.process.wait(HANG) == 0
     assert not bob.state.daemon_json.exists()

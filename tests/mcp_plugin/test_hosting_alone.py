@@ -14,6 +14,7 @@ from mcp_plugin.hosting import Hosting
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Internal
+from tests.conftest import HANG
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ async def test_a_node_that_ends_retry_forever_is_not_started_for_ever(
     monkeypatch.setattr(sys, "executable", str(program))
     starts = folder.path / "starts"
     async with hosting(folder) as made:
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             while not starts.exists() or len(starts.read_text().split()) < 2:
                 await trio.sleep(0.01)
         # Nobody asks: it is left alone. Where somebody does, it is tried once more.
@@ -68,5 +69,5 @@ async def test_a_session_outlives_whatever_becomes_of_its_node_and_its_own_stand
     monkeypatch.setattr(sys, "executable", "/nonexistent")
     monkeypatch.setattr(sys, "stderr", Broken())
     async with hosting(folder) as made:
-        with pytest.raises(Internal, match="failed"), trio.fail_after(20):
+        with pytest.raises(Internal, match="failed"), trio.fail_after(HANG):
             await made.ready()

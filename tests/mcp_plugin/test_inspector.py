@@ -15,9 +15,10 @@ import pytest
 import trio
 
 from mcp_plugin.tools import TOOLS
+from tests.conftest import HANG
 from tests.mcp_plugin.hosts import READING
 from tests.mcp_plugin.test_picker import bash, sent
-from tests.system.world import WITHIN, Document, Person
+from tests.system.world import Document, Person
 
 Pair = tuple[Person, Person]
 
@@ -49,7 +50,7 @@ class Inspector:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=WITHIN * 2,
+            timeout=HANG,
             check=False,
         )
         assert done.returncode == status, f"{arguments[-6:]} exited {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -13,10 +13,11 @@ import pytest
 
 from mcp_plugin.server import MAX_CALLS
 from mcp_plugin.transport import MAX_LINE
+from tests.conftest import HANG
 from tests.mcp_plugin.hosts import READING, Raw, raw
 from tests.mcp_plugin.test_handshake import request
 from tests.mcp_plugin.test_picker import bash
-from tests.system.world import WITHIN, Document, Person, eventually
+from tests.system.world import Document, Person, eventually
 
 Pair = tuple[Person, Person]
 
@@ -186,7 +187,7 @@ def test_without_standard_error_nothing_else_comes_to_be_on_the_wire(pair: Pair)
         capture_output=True,
         env=bob.environment,
         cwd=bob.home,
-        timeout=WITHIN,
+        timeout=HANG,
         check=False,
     )
     (line,) = done.stdout.splitlines()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -9,9 +11,11 @@ from typing import Any
 
 import trio
 
-from peer.mesh.courier import Parcel
+from peer.mesh.courier import OutboxItem
 from peer.mesh.host import MeshHost, MeshLimits
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
+from tests.conftest import HANG
+from tests.mesh.outbox_model import Queued, choose
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
@@ -31,7 +35,7 @@ async def two_hosts(**kwargs: Any) -> AsyncIterator[tuple[MeshHost, MeshHost]]:
         yield first, second
 
 
-async def until(condition: Callable[[], bool], *, within: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], *, within: float = HANG) -> None:
     """Wait for a condition that no event announces."""
     with trio.fail_after(within):
         while not condition():
@@ -51,33 +55,37 @@ def count_tasks() -> int:
 
 
 class MemoryOutbox:
-    """An outbox as the courier wants it, with the order of what happened."""
+    """An outbox as the courier wants it, with the order of what happened. Keys are whatever the test calls them."""
 
     def __init__(self) -> None:
-        self.parcels: dict[str, list[Parcel]] = {}
-        self.answers: dict[str, Answer] = {}
-        self.failures: list[tuple[str, Answer]] = []
+        self.queues: dict[str, list[tuple[str, Queued]]] = {}
+        self.acknowledgements: dict[str, Acknowledgement] = {}
+        self.retries: list[tuple[str, Acknowledgement]] = []
+        self._numbers = itertools.count(1)
 
-    def put(self, peer_id: str, key: str, raw: bytes, *, ordering: str | None = None, priority: bool = False) -> None:
-        self.parcels.setdefault(peer_id, []).append(Parcel(key, ordering, priority, raw))
+    def put(self, peer_id: str, key: str, raw: bytes, *, ordering: str = "", priority: int = 1) -> None:
+        queued = Queued(next(self._numbers), priority, ordering, raw)
+        self.queues.setdefault(peer_id, []).append((key, queued))
 
-    async def next_for(self, peer_id: str, exclude_keys: Collection[str]) -> Parcel | None:
+    async def next_for(
+        self, peer_id: str, *, excluded_keys: Collection[str], excluded_orderings: Collection[str]
+    ) -> OutboxItem | None:
         await trio.lowlevel.checkpoint()
-        waiting = sorted(self.parcels.get(peer_id, []), key=lambda parcel: not parcel.priority)
-        for parcel in waiting:
-            if parcel.key not in exclude_keys and parcel.ordering_key not in exclude_keys:
-                return parcel
-        return None
+        queue = self.queues.get(peer_id, [])
+        numbers = {str(queued.n) for key, queued in queue if key in excluded_keys}
+        found = choose([queued for _, queued in queue], numbers, excluded_orderings)
+        keys = {queued.n: key for key, queued in queue}
+        return None if found is None else dataclasses.replace(found.item, key=keys[found.n])
 
-    async def answered(self, key: str, answer: Answer) -> None:
+    async def acknowledged(self, key: str, acknowledgement: Acknowledgement) -> None:
         await trio.lowlevel.checkpoint()
-        self.answers[key] = answer
-        for queue in self.parcels.values():
-            queue[:] = [parcel for parcel in queue if parcel.key != key]
+        self.acknowledgements[key] = acknowledgement
+        for queue in self.queues.values():
+            queue[:] = [(each, queued) for each, queued in queue if each != key]
 
-    async def failed(self, key: str, answer: Answer) -> None:
+    async def deferred(self, key: str, acknowledgement: Acknowledgement) -> None:
         await trio.lowlevel.checkpoint()
-        self.failures.append((key, answer))
+        self.retries.append((key, acknowledgement))
 
-    async def settled(self, *keys: str, within: float = 30.0) -> None:
-        await until(lambda: all(key in self.answers for key in keys), within=within)
+    async def settled(self, *keys: str, within: float = HANG) -> None:
+        await until(lambda: all(key in self.acknowledgements for key in keys), within=within)

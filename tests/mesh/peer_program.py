@@ -10,9 +10,10 @@ import sys
 
 import trio
 
-from peer.mesh.courier import Answer, Courier
+from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
+from peer.protocol.acknowledgements import Acknowledgement
 from tests.mesh.harness import MemoryOutbox
 
 ECHO = "/test/echo/1"
@@ -23,10 +24,10 @@ async def main(seed: bytes, port: int) -> None:
     host = MeshHost(seed, listen=[f"/ip4/127.0.0.1/tcp/{port}"], admits=lambda _: True)
     received = 0
 
-    async def receive(peer_id: str, raw: bytes) -> Answer:
+    async def receive(peer_id: str, raw: bytes) -> Acknowledgement:
         nonlocal received
         received += 1
-        return Answer(200, str(received))
+        return Acknowledgement(200, str(received))
 
     async def addresses(peer_id: str) -> list[str]:
         return []

@@ -13,6 +13,7 @@ from peer.mesh import blobs
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Forbidden, Gone, Invalid, NotFound, Unavailable
+from tests.conftest import HANG
 from tests.mesh.harness import two_hosts
 
 STATEMENT = bytes(range(16))
@@ -62,8 +63,8 @@ async def test_a_broken_transfer_goes_on_where_it_was(tmp_path: Path) -> None:
             request = await stream.receive(max_bytes=1000)
             assert isinstance(request, list)
             offsets.append(request[2])
-            await stream.send([200, size, "", ""], deadline=10)
-            await stream.write(path.read_bytes()[request[2] : request[2] + 2 * blobs.PIECE + 1000], deadline=10)
+            await stream.send([200, size, "", ""], deadline=HANG)
+            await stream.write(path.read_bytes()[request[2] : request[2] + 2 * blobs.PIECE + 1000], deadline=HANG)
             # and ends, as if all were well
 
         ben.handle(blobs.BLOB, breaking)
@@ -87,8 +88,8 @@ async def test_all_bytes_without_the_end_marker_are_not_the_blob(tmp_path: Path)
 
     async def unfinished(stream: Stream) -> None:
         await stream.receive(max_bytes=1000)
-        await stream.send([200, 1000, "", ""], deadline=10)
-        await stream.write(path.read_bytes(), deadline=10)
+        await stream.send([200, 1000, "", ""], deadline=HANG)
+        await stream.write(path.read_bytes(), deadline=HANG)
 
     async with two_hosts() as (ana, ben):
         ben.handle(blobs.BLOB, unfinished)
@@ -249,9 +250,9 @@ async def test_a_bad_request_is_answered_and_serves_nothing(tmp_path: Path, requ
     async with two_hosts() as (ana, ben):
         serve_path(ben, path)
         stream = await ana.open_stream(ben.peer_id, blobs.BLOB)
-        await stream.send(request_, deadline=10)  # type: ignore[arg-type]
-        reply = await stream.receive(max_bytes=1000, deadline=10)
+        await stream.send(request_, deadline=HANG)  # type: ignore[arg-type]
+        reply = await stream.receive(max_bytes=1000, deadline=HANG)
         assert isinstance(reply, list)
         assert reply[0] in (416, 422)
         with pytest.raises(StreamEnded):
-            await stream.read(1, deadline=10)
+            await stream.read(1, deadline=HANG)

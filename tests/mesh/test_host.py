@@ -30,6 +30,7 @@ from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MULTISTREAM, MeshHost, MeshLimits
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import Conflict, Unavailable
+from tests.conftest import HANG
 from tests.mesh.harness import LOOPBACK, count_tasks, make_host, two_hosts, until
 from tests.mesh.stock import plaintext_thief
 
@@ -38,15 +39,15 @@ ECHO = "/test/echo/1"
 
 async def echo(stream: Stream) -> None:
     while True:
-        await stream.send(await stream.receive(max_bytes=1 << 20), deadline=10)
+        await stream.send(await stream.receive(max_bytes=1 << 20), deadline=HANG)
 
 
 async def answers(host: MeshHost, peer_id: str) -> bool:
     """Whether an echo comes back on a new stream."""
     stream = await host.open_stream(peer_id, ECHO)
-    await stream.send([1, b"two"], deadline=30)
+    await stream.send([1, b"two"], deadline=HANG)
     try:
-        return await stream.receive(max_bytes=100, deadline=30) == [1, b"two"]
+        return await stream.receive(max_bytes=100, deadline=HANG) == [1, b"two"]
     finally:
         await stream.reset()
 
@@ -69,7 +70,7 @@ async def test_a_stream_carries_the_peer_id_that_noise_proved() -> None:
         ben.handle("/test/note/1", note)
         stream = await ana.open_stream(ben.peer_id, "/test/note/1")
         with pytest.raises(StreamEnded):
-            await stream.receive(max_bytes=10, deadline=30)
+            await stream.receive(max_bytes=10, deadline=HANG)
         assert seen == [ana.peer_id]
         assert stream.peer_id == ben.peer_id
         assert ana.path(ben.peer_id) == ben.path(ana.peer_id) == "direct"
@@ -105,7 +106,7 @@ async def test_no_other_handshake_than_noise_is_taken_up(protocol: str) -> None:
     async with ben.running(), await trio.open_tcp_stream("127.0.0.1", port_of(ben)) as stranger:
         await stranger.send_all(encode_delim(MULTISTREAM) + encode_delim(protocol.encode()))
         said = b""
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             while (more := await stranger.receive_some()) and b"na" not in said + more:
                 said += more
         assert said + more == encode_delim(MULTISTREAM) + encode_delim(b"na")
@@ -167,7 +168,7 @@ async def test_what_escapes_a_handler_ends_its_stream_only() -> None:
         ben.handle(ECHO, echo)
         with pytest.raises(Unavailable):  # in the opening or just after it
             stream = await ana.open_stream(ben.peer_id, "/test/fail/1")
-            await stream.receive(max_bytes=10, deadline=30)
+            await stream.receive(max_bytes=10, deadline=HANG)
         assert await answers(ana, ben.peer_id)
 
 
@@ -179,7 +180,7 @@ async def test_a_bad_stream_name_ends_its_stream_only(name: bytes) -> None:
         raw = await ana._live(ben.peer_id)[-1].new_stream()
         await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
         await raw.close()
-        with trio.fail_after(20), suppress(StreamError):  # answered or reset: it is over
+        with trio.fail_after(HANG), suppress(StreamError):  # answered or reset: it is over
             while await raw.read(100):
                 pass
         assert await answers(ana, ben.peer_id)
@@ -192,8 +193,8 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
 
     async def sink(stream: Stream) -> None:
         while True:
-            await stream.read(1 << 20, deadline=10)
-            await stream.write(bytes(30_000), deadline=10)
+            await stream.read(1 << 20, deadline=HANG)
+            await stream.write(bytes(30_000), deadline=HANG)
 
     async with two_hosts() as (ana, ben):
         ben.handle("/test/sink/1", sink)
@@ -205,12 +206,12 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
             async with trio.open_nursery() as nursery:
 
                 async def write(stream: Stream = stream) -> None:
-                    await stream.write(bytes(2_000_000), deadline=10)
+                    await stream.write(bytes(2_000_000), deadline=HANG)
 
                 async def read(stream: Stream = stream) -> None:
                     with suppress(StreamEnded):  # the cancelled write may reset the stream before we are cancelled
                         while True:
-                            await stream.read(100, deadline=10)
+                            await stream.read(100, deadline=HANG)
 
                 nursery.start_soon(write)
                 nursery.start_soon(read)
@@ -218,8 +219,8 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
             await stream.reset()
-        await steady.send("still whole", deadline=30)
-        assert await steady.receive(max_bytes=100, deadline=30) == "still whole"
+        await steady.send("still whole", deadline=HANG)
+        assert await steady.receive(max_bytes=100, deadline=HANG) == "still whole"
         assert ana._live(ben.peer_id) == connections
 
 
@@ -232,13 +233,13 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
     async def both_ways(stream: Stream) -> None:
         async def write() -> None:
             for _ in range(size // 1_000_000):
-                await stream.write(bytes(1_000_000), deadline=30)
+                await stream.write(bytes(1_000_000), deadline=HANG)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
             got = 0
             while got < size:
-                got += len(await stream.read(1 << 20, deadline=30))
+                got += len(await stream.read(1 << 20, deadline=HANG))
 
     async with two_hosts() as (ana, ben):
         ben.handle("/test/both/1", both_ways)
@@ -250,7 +251,7 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         stream = await ana.open_stream(ben.peer_id, "/test/both/1")
         done = trio.Event()
-        with trio.fail_after(30):
+        with trio.fail_after(HANG):
             async with trio.open_nursery() as nursery:
 
                 async def bulk() -> None:
@@ -317,7 +318,7 @@ async def test_failures_with_one_peer_shut_nobody_else_out() -> None:
         for _ in range(10):
             with pytest.raises(Unavailable):  # at its opening already, or at once after it
                 stream = await ben.open_stream(ana.peer_id, "/test/fails/1")
-                await stream.receive(max_bytes=10, deadline=10)
+                await stream.receive(max_bytes=10, deadline=HANG)
         if (manager := ana._swarm._resource_manager) is not None:
             for _ in range(5):
                 with suppress(OSError):
@@ -334,7 +335,7 @@ async def test_half_open_connections_keep_nobody_out() -> None:
     async with ana.running(), ben.running():
         strangers = [await trio.open_tcp_stream("127.0.0.1", port_of(ben)) for _ in range(60)]
         await until(lambda: len(ben._swarm._handshakes) == 16)
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             await ana.connect(ben.peer_id, ben.addresses())
             while await strangers[0].receive_some():  # cut off, the oldest first
                 pass
@@ -373,7 +374,7 @@ async def test_both_sides_dialling_at_once_breaks_nothing() -> None:
 
 async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None:
     """Fault 10. Seen to fail with stock's `connect`, with the first address alone, and with one after the other."""
-    limits = MeshLimits(dial=10)
+    limits = MeshLimits(dial=HANG * 10)
     ana, ben = make_host(limits=limits), make_host()
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -381,18 +382,18 @@ async def test_an_address_that_never_answers_does_not_hold_up_the_next() -> None
         dead = f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"
         refusing = "/ip4/127.0.0.1/tcp/1"
         async with ana.running(), ben.running():
-            with trio.fail_after(8):
+            with trio.fail_after(HANG):
                 await ana.connect(ben.peer_id, [dead, refusing, "nonsense", dead, *ben.addresses()])
 
 
 async def test_dialling_gives_up_at_its_deadline() -> None:
     """Fault 9. Seen to fail without the deadline: the silent address was waited for until the handshake's."""
-    ana = make_host(limits=MeshLimits(dial=0.5))
+    ana = make_host(limits=MeshLimits(swarm=SwarmLimits(handshake=HANG * 10), dial=0.5))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         async with ana.running():
-            with trio.fail_after(8), pytest.raises(Unavailable):
+            with trio.fail_after(HANG), pytest.raises(Unavailable):
                 await ana.connect(make_host().peer_id, [f"/ip4/127.0.0.1/tcp/{silent.getsockname()[1]}"])
 
 
@@ -507,7 +508,7 @@ async def test_a_peer_with_full_buffers_holds_up_no_other() -> None:
         async with trio.open_nursery() as nursery:
 
             async def write() -> None:
-                await stream.write(bytes(10_000_000), deadline=30)
+                await stream.write(bytes(10_000_000), deadline=HANG)
 
             nursery.start_soon(write)
             for _ in range(20):

@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from peer.mesh.courier import Answer, Courier, CourierLimits
+from peer.mesh.courier import Courier, CourierLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshHost, MeshLimits
 from peer.mesh.streams import StreamEnded
+from peer.protocol.acknowledgements import Acknowledgement
+from tests.conftest import HANG
 from tests.mesh.harness import MemoryOutbox, make_host, until
 from tests.mesh.peer_program import ECHO, HALF
 
@@ -45,8 +47,8 @@ async def peer_process(port: int = 0) -> AsyncIterator[tuple[trio.Process, str, 
 
 
 def courier_of(host: MeshHost, outbox: MemoryOutbox, address: str) -> Courier:
-    async def receive(peer_id: str, raw: bytes) -> Answer:
-        return Answer(200)
+    async def receive(peer_id: str, raw: bytes) -> Acknowledgement:
+        return Acknowledgement(200)
 
     async def addresses(peer_id: str) -> list[str]:
         return [address]
@@ -72,7 +74,7 @@ async def test_a_killed_peer_is_noticed_at_once_and_gets_the_rest_when_it_is_bac
             half = await host.open_stream(peer_id, HALF)
             await half.receive(max_bytes=100, deadline=10)
             process.send_signal(signal.SIGKILL)
-            with trio.fail_after(10), pytest.raises(StreamEnded):
+            with trio.fail_after(HANG), pytest.raises(StreamEnded):
                 while True:
                     await half.read(1 << 20, deadline=10)
             await until(lambda: not host.connected(peer_id))
@@ -81,7 +83,7 @@ async def test_a_killed_peer_is_noticed_at_once_and_gets_the_rest_when_it_is_bac
             courier.wake(peer_id)
             async with peer_process(int(address.split("/")[4])):
                 await outbox.settled(*[f"after{number}" for number in range(10)])
-    assert outbox.answers["before"] == Answer(200, "1")
+    assert outbox.acknowledgements["before"] == Acknowledgement(200, "1")
 
 
 async def test_a_stopped_peer_is_given_up_and_served_when_it_goes_on() -> None:
@@ -96,11 +98,11 @@ async def test_a_stopped_peer_is_given_up_and_served_when_it_goes_on() -> None:
             await outbox.settled("before")
             stream = await host.open_stream(peer_id, ECHO)
             process.send_signal(signal.SIGSTOP)
-            with trio.fail_after(20), pytest.raises(StreamEnded):
+            with trio.fail_after(HANG), pytest.raises(StreamEnded):
                 await stream.receive(max_bytes=100, deadline=60)
             assert not host.connected(peer_id)
             outbox.put(peer_id, "while stopped", b"x")
             courier.wake(peer_id)
-            await until(lambda: courier._lines[peer_id]._failures >= 1)
+            await until(lambda: courier.sender(peer_id).machine.failures >= 1)
             process.send_signal(signal.SIGCONT)
             await outbox.settled("while stopped")

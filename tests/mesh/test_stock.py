@@ -25,6 +25,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from multiaddr import Multiaddr
 
 from peer.mesh.guards.yamux_header import INITIAL_WINDOW
+from tests.conftest import HANG
 from tests.mesh import attacks
 from tests.mesh.harness import LOOPBACK, until
 from tests.mesh.stock import StockYamux, plaintext_thief
@@ -55,7 +56,7 @@ async def test_fault_1_a_host_is_joined_as_another_peer_with_its_public_key() ->
 
 async def test_fault_2_a_name_that_is_not_utf_8_ends_the_host() -> None:
     victim, other = stock_host(), stock_host()
-    with pytest.raises(BaseExceptionGroup) as ended, trio.fail_after(20):
+    with pytest.raises(BaseExceptionGroup) as ended, trio.fail_after(HANG):
         async with other.run([Multiaddr(LOOPBACK)]), victim.run([Multiaddr(LOOPBACK)]):
             await other.connect(where(victim))
             (connection,) = other.get_network().connections[victim.get_id()]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from peer.mesh.streams import Stream, StreamEnded, StreamStalled
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
 from peer.protocol.frames import Deframer, encode_varint, frame
+from tests.conftest import HANG
 from tests.mesh.harness import two_hosts
 
 
@@ -72,7 +73,7 @@ async def test_deadlines_end_a_stream_that_stands_still() -> None:
 
     async with two_hosts() as (ana, ben):
         ben.handle("/test/nothing/1", nothing)
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             stream = await ana.open_stream(ben.peer_id, "/test/nothing/1")
             with pytest.raises(StreamStalled):
                 await stream.receive(max_bytes=10, deadline=0.05)
@@ -95,11 +96,11 @@ async def test_a_cancelled_write_ends_its_stream() -> None:
         ben.handle("/test/listen/1", listen)
         stream = await ana.open_stream(ben.peer_id, "/test/listen/1")
         with trio.move_on_after(0.05):
-            await stream.write(frame(bytes(1_000_000)), deadline=10)
+            await stream.write(frame(bytes(1_000_000)), deadline=HANG)
         with pytest.raises(StreamEnded):
-            await stream.send("next", deadline=10)
+            await stream.send("next", deadline=HANG)
         with pytest.raises(StreamEnded):
-            await stream.receive(max_bytes=10, deadline=10)
+            await stream.receive(max_bytes=10, deadline=HANG)
     assert got == []
 
 
@@ -114,9 +115,9 @@ async def test_the_end_of_a_connection_is_said_on_its_streams() -> None:
         stream = await ana.open_stream(ben.peer_id, "/test/wait/1")
         ben.drop(ana.peer_id)
         with pytest.raises(StreamEnded):
-            await stream.receive(max_bytes=10, deadline=10)
+            await stream.receive(max_bytes=10, deadline=HANG)
         with pytest.raises(StreamEnded):
-            await stream.send("x", deadline=10)
+            await stream.send("x", deadline=HANG)
 
 
 async def test_finishing_ends_one_direction_only() -> None:
@@ -125,17 +126,17 @@ async def test_finishing_ends_one_direction_only() -> None:
 
         async def answer(stream: Stream) -> None:
             with pytest.raises(StreamEnded):
-                while await stream.read(100, deadline=10):
+                while await stream.read(100, deadline=HANG):
                     pass
             for number in range(3):
-                await stream.send(["late", number], deadline=10)
+                await stream.send(["late", number], deadline=HANG)
 
         ben.handle("/test/answer/1", answer)
         stream = await ana.open_stream(ben.peer_id, "/test/answer/1")
-        await stream.write(b"all of it", deadline=10)
+        await stream.write(b"all of it", deadline=HANG)
         await stream.finish()
         for number in range(3):
-            assert await stream.receive(max_bytes=100, deadline=10) == ["late", number]
+            assert await stream.receive(max_bytes=100, deadline=HANG) == ["late", number]
 
 
 async def test_a_read_gives_what_is_there_and_at_most_what_was_asked() -> None:
@@ -144,14 +145,14 @@ async def test_a_read_gives_what_is_there_and_at_most_what_was_asked() -> None:
         go_on = trio.Event()
 
         async def some(stream: Stream) -> None:
-            await stream.write(b"0123456789", deadline=10)
+            await stream.write(b"0123456789", deadline=HANG)
             await go_on.wait()
 
         ben.handle("/test/some/1", some)
         stream = await ana.open_stream(ben.peer_id, "/test/some/1")
         read = b""
         while len(read) < 10:
-            part = await stream.read(4, deadline=10)
+            part = await stream.read(4, deadline=HANG)
             assert 1 <= len(part) <= 4
             read += part
         assert read == b"0123456789"

@@ -10,7 +10,7 @@ import os
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
@@ -151,7 +151,6 @@ async def test_a_broken_rule_ends_the_connection_and_nothing_else(frame: bytes) 
                 await session.accept_stream()
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_bytes_at_all_end_at_worst_this_connection(data: st.DataObject) -> None:
     headers = st.builds(
@@ -173,7 +172,6 @@ def test_any_bytes_at_all_end_at_worst_this_connection(data: st.DataObject) -> N
     trio.run(run)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_frames_may_come_in_any_pieces(data: st.DataObject) -> None:
     body = os.urandom(300)

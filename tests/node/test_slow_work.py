@@ -20,12 +20,14 @@ from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs import start_frame
 from peer.runs.folders import RunFolders
+from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run, Runs
 from peer.steps.context import Context
 from peer.steps.journal import Journal
 from peer.store import contacts
 from peer.store.database import Store
 from peer.trust import scopes
+from tests.conftest import HANG
 from tests.steps.people import Person, accept, connect, people, send
 
 WITH_A_SERVER = scopes.Scope(tools=("Read",), mcp_servers=("mail",))
@@ -40,7 +42,7 @@ class Walk:
 
     def __call__(self, *_: object) -> object:
         self.begun.set()
-        assert self.go_on.wait(60)
+        assert self.go_on.wait(HANG)
         return self._found
 
 
@@ -56,7 +58,7 @@ async def the_store_is_free(journal: Journal, walk: Walk, slow: Callable[[], Any
             nursery.start_soon(whatever_comes_of_it)
             await trio.to_thread.run_sync(walk.begun.wait, 60)
             assert walk.begun.is_set()
-            with trio.fail_after(60):  # a guard: waiting for the walk would last as long as the walk does
+            with trio.fail_after(HANG):  # a guard: waiting for the walk would last as long as the walk does
                 assert len(await journal.read(contacts.every)) == 1
                 assert await journal.step(lambda tx: tx.now) > 0
             walk.go_on.set()
@@ -84,7 +86,9 @@ async def test_nobody_waits_for_what_a_start_frame_takes_from_the_machine(
         walk = Walk(())
         monkeypatch.setattr(start_frame, "all_state_folders", walk)
         journal = journal_of(bob)
-        run = Run(journal, row, scopes.Scope(tools=("Read",)), gate=GateProof(), known=())
+        run = Run(
+            journal, row, scopes.Scope(tools=("Read",)), gate=GateProof(), remover=Remover(tmp_path / "trash"), known=()
+        )
         await the_store_is_free(journal, walk, lambda: run._start_frame(Settings(runtime="scripted")))
         journal.context.store.close()
 

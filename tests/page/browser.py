@@ -16,6 +16,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
+from tests.conftest import HANG
 from tests.system.world import Person
 
 CHROMIUM = "/usr/bin/chromium"
@@ -29,7 +30,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
-WITHIN_MS = 20_000
+WITHIN_MS = HANG * 1000
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
 
 

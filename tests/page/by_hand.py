@@ -6,6 +6,7 @@ import http.client
 import json
 from contextlib import closing
 
+from tests.conftest import HANG
 from tests.page.browser import port
 from tests.system.world import Person
 
@@ -40,7 +41,7 @@ class Page:
             "Cookie": self.cookie if cookie is None else cookie,
             "X-Dispatch-Page": self.key if key is None else key,
         } | {name.replace("_", "-"): value for name, value in headers.items()}
-        with closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection(self.host, timeout=HANG)) as connection:
             sent = raw if raw is not None else None if body is None else json.dumps(body).encode()
             connection.request(method, path, sent, {name: value for name, value in given.items() if value})
             answer = connection.getresponse()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peer.runs import run, start_frame
 
-SECONDS = 4.0
+SECONDS = 1.0
 
 if __name__ == "__main__":
     start_frame.ANSWER_SECONDS = run.ANSWER_SECONDS = SECONDS

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.page.browser import chromium, tab
-from tests.page.scene import set_up, shots
+from tests.page.scene import LOOKS, set_up, shots
 from tests.system.world import World
 
 
@@ -20,9 +20,10 @@ def main(folder: Path) -> None:
             scene = set_up(world)
             with chromium() as (_, browser), tab(browser, scene.bob) as shown:
                 shown.open()
-                for name, scheme, width in shots(shown, scene):
-                    shown.page.wait_for_timeout(300)  # for what arrives by the live stream; a picture asserts nothing
-                    shown.page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
+                for scheme, width in LOOKS:
+                    for name in shots(shown, scene, scheme, width):
+                        shown.page.wait_for_timeout(300)  # for what arrives by the live stream; no picture asserts
+                        shown.page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
         finally:
             world.close()
     print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")

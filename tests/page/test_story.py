@@ -267,7 +267,7 @@ def test_an_unverified_inviter_is_asked_about_once_more(world: World, new_tab: O
     tab.page.get_by_role("link", name=re.compile("^Invitations")).click()
     # By the broker alone: shown as it is.
     card = tab.page.locator("li.card")
-    expect(card).to_contain_text("not verified", timeout=60_000)
+    expect(card).to_contain_text("not verified")
     card.get_by_role("button", name="Choose what to permit").click()
     tab.page.get_by_label("Look and change").check()
     tab.page.get_by_role("button", name="Permit this").click()

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peer.projects import ProjectIndex, Suggestion, discovery
+from tests.growth import grows_as_the_text
 
 ADJECTIVES = ["amber", "brisk", "coral", "dusty", "early", "frosty", "gentle", "hollow", "ivory", "jolly"]
 NOUNS = ["anchor", "bridge", "castle", "dragon", "engine", "falcon", "garden", "harbor", "island", "jigsaw",
@@ -47,9 +47,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(root: Path) -> Iterator[ProjectIndex]:
     index = ProjectIndex(None)
-    assert index.refresh([str(root)], clock=time.monotonic).known == 201
+    assert index.refresh([str(root)], clock=stopped).known == 201
     yield index
     index.close()
+
+
+def stopped() -> float:
+    """The clock of a machine that is never too slow: whatever there is to index is indexed."""
+    return 0.0
 
 
 def ask(index: ProjectIndex, root: Path, task: str, hint: str = "", *inside: str) -> Suggestion:
@@ -182,14 +187,18 @@ HOSTILE = [
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_words_break_nothing_and_pin_nothing_else(index: ProjectIndex, root: Path, hostile: str) -> None:
     for task, hint in ((hostile, ""), ("fix it", hostile), (hostile, hostile)):
-        started = time.perf_counter()
         suggestion = ask(index, root, task, hint)
-        assert time.perf_counter() - started < 2
         assert suggestion.project in (None, "paperclip")
     assert len(index.suggest("fix paperclip", "", []).candidates) == 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("fragment", ["a", "a b ", "a-", "é", "*", '"', "paperclp "])
+def test_no_text_takes_long(index: ProjectIndex, root: Path, fragment: str) -> None:
+    assert grows_as_the_text(lambda text: ask(index, root, text), fragment, 25_000)
+    assert grows_as_the_text(lambda text: ask(index, root, "fix it", text), fragment, 25_000)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(task=st.text(), hint=st.text())
 def test_no_text_breaks_the_query(index: ProjectIndex, root: Path, task: str, hint: str) -> None:
     suggestion = ask(index, root, task, hint)
@@ -203,7 +212,7 @@ def test_a_refresh_reads_only_what_changed(tmp_path: Path) -> None:
     roots = [str(tmp_path)]
 
     def refresh() -> tuple[int, int, int]:
-        done = index.refresh(roots, clock=time.monotonic)
+        done = index.refresh(roots, clock=stopped)
         assert done.cut is None
         return done.known, done.described, done.forgotten
 
@@ -226,7 +235,7 @@ def test_a_longer_name_takes_its_words_from_a_shorter_one(tmp_path: Path) -> Non
     for name in ("winch-motor", "motor"):
         make(tmp_path, name)
     index = ProjectIndex(None)
-    index.refresh([str(tmp_path)], clock=time.monotonic)
+    index.refresh([str(tmp_path)], clock=stopped)
     assert index.suggest("fix the winch-motor now", "", [str(tmp_path)]).project == "winch-motor"
     assert index.suggest("fix the winch-motor now", "", [str(tmp_path)]).pinned
     assert not index.suggest("fix winch-motor and motor", "", [str(tmp_path)]).pinned
@@ -237,10 +246,10 @@ def test_a_walk_cut_short_forgets_only_what_is_gone(tmp_path: Path, monkeypatch:
     for name in ("alder", "birch", "cedar"):
         make(tmp_path, name)
     index = ProjectIndex(None)
-    index.refresh([str(tmp_path)], clock=time.monotonic)
+    index.refresh([str(tmp_path)], clock=stopped)
     (tmp_path / "cedar").rename(tmp_path / ".cedar")
     monkeypatch.setattr(discovery, "MAX_PROJECTS", 1)
-    done = index.refresh([str(tmp_path)], clock=time.monotonic)
+    done = index.refresh([str(tmp_path)], clock=stopped)
     assert done.cut is not None and (done.known, done.forgotten) == (2, 1)
 
 
@@ -248,7 +257,7 @@ def test_the_file_is_private_survives_and_is_only_a_cache(tmp_path: Path) -> Non
     make(tmp_path / "work", "alder")
     file = tmp_path / "projects.db"
     first = ProjectIndex(file)
-    first.refresh([str(tmp_path / "work")], clock=time.monotonic)
+    first.refresh([str(tmp_path / "work")], clock=stopped)
     first.close()
     assert file.stat().st_mode & 0o777 == 0o600
     again = ProjectIndex(file)
@@ -258,14 +267,14 @@ def test_the_file_is_private_survives_and_is_only_a_cache(tmp_path: Path) -> Non
         file.write_bytes(damage)
         fresh = ProjectIndex(file)
         assert fresh.suggest("fix alder", "", [str(tmp_path)]).candidates == ()
-        assert fresh.refresh([str(tmp_path / "work")], clock=time.monotonic).described == 1
+        assert fresh.refresh([str(tmp_path / "work")], clock=stopped).described == 1
         fresh.close()
     db = sqlite3.connect(file)
     db.execute("PRAGMA user_version = 99")
     db.commit()
     db.close()
     other = ProjectIndex(file)
-    assert other.refresh([str(tmp_path / "work")], clock=time.monotonic).described == 1
+    assert other.refresh([str(tmp_path / "work")], clock=stopped).described == 1
     other.close()
 
 

@@ -18,6 +18,7 @@ from rendezvous import web
 from rendezvous.connections import ConnectionLimits
 from rendezvous.ratelimit import Buckets, TooMany, network_of
 from rendezvous.storage.limits import StorageLimits
+from tests.conftest import HANG
 from tests.rendezvous.world import DAY_MS, People, Person, Running, people_at, running_broker
 
 
@@ -28,7 +29,7 @@ async def exchange(url: str, *pieces: bytes) -> bytes:
         for piece in pieces:
             await stream.send_all(piece)
         received = b""
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             async for data in stream:
                 received += data
         return received
@@ -80,7 +81,7 @@ async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
         kept = []
         for _ in range(count):
             stream = await trio.open_tcp_stream(at, port, local_address=host)
-            with trio.fail_after(20), suppress(trio.BrokenResourceError):
+            with trio.fail_after(HANG), suppress(trio.BrokenResourceError):
                 await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
                 if await stream.receive_some():
                     kept.append(await stack.enter_async_context(stream))
@@ -96,7 +97,7 @@ async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
         assert len(await held("127.0.0.3", 1, stack)) == 1
         assert len(await held("127.0.0.4", 2, stack)) == 1
         await first[0].aclose()
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             while not await held("127.0.0.5", 1, stack):  # until the broker has noticed
                 await trio.lowlevel.checkpoint()
     proxied = running_broker(tmp_path / "proxied", limits=limits, behind_proxy=True)
@@ -253,7 +254,7 @@ async def test_a_client_that_stops_reading_holds_nothing_up(tmp_path: Path, monk
     """A response larger than the socket buffers, not read: it is dropped after a while, and the broker can stop."""
     monkeypatch.setattr("rendezvous.listening.STALLED_MS", 500)
     monkeypatch.setattr("rendezvous.web.problem", lambda _error: Response(b"x" * 30_000_000))
-    with socket.socket() as stalled, trio.fail_after(30):
+    with socket.socket() as stalled, trio.fail_after(HANG):
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         async with running_broker(tmp_path / "b") as running, people_at(running, tmp_path / "p") as people:
             alice = await people.new("alice@example.org")

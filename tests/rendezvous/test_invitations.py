@@ -14,6 +14,7 @@ from rendezvous import change_signal
 from rendezvous.invitations import MAX_SEALED
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import Author, InvitationAnswer, InvitationStatus, NewInvitation
+from tests.conftest import HANG
 from tests.rendezvous.storage.memory import MemoryStorage
 from tests.rendezvous.storage.values import approved
 from tests.rendezvous.world import DAY_MS, People, Person, Running, people_at, running_broker
@@ -248,7 +249,7 @@ async def test_a_waiting_reader_hears_at_once(broker: Running, people: People) -
             version = page.version
             heard.extend((person.who.user_id, entry.status) for entry in page.sent + page.received)
 
-    with trio.fail_after(10):
+    with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             started = [trio.Event(), trio.Event()]
             nursery.start_soon(listen, alice, 2, started[0])
@@ -274,7 +275,7 @@ async def test_a_reader_who_is_behind_does_not_wait_and_one_who_waits_in_vain_ge
         nothing = await bob.client.invitations(version=page.version, wait=1)
         assert nothing.received == [] and nothing.version == page.version
 
-    with trio.fail_after(20):
+    with trio.fail_after(HANG):
         page = await bob.client.invitations(version=0, wait=25)
         assert len(page.received) == 1
         # A version from before the broker lost its data: everything is told again, at once.
@@ -291,7 +292,7 @@ async def test_waiting_is_bounded(broker: Running, people: People, monkeypatch: 
     async with trio.open_nursery() as nursery:
         for _ in range(2):
             nursery.start_soon(lambda: alice.client.invitations(wait=25))
-        with trio.fail_after(5):
+        with trio.fail_after(HANG):
             while len(broker.broker.changes) < 2:
                 await trio.sleep(0.01)
         with pytest.raises(RateLimited):

@@ -16,6 +16,7 @@ from peer.protocol.errors import Forbidden
 from rendezvous import mail, mail_texts
 from rendezvous.mail import Mail, Mailer, SmtpSettings
 from rendezvous.storage.limits import StorageLimits
+from tests.conftest import HANG
 from tests.rendezvous.world import MailServer, People, Person, Running, people_at, running_broker
 
 
@@ -196,7 +197,7 @@ async def test_a_silent_mail_server_is_given_up(monkeypatch: pytest.MonkeyPatch)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         mailer = Mailer(SmtpSettings(host="127.0.0.1", port=port, sender="d@broker.example"))
-        with trio.fail_after(5):
+        with trio.fail_after(HANG):
             assert not await mailer.send(Mail("bob@example.org", "hello", "text"))
     # The abandoned thread sees its connection closed and ends; nothing waits for it.
 

@@ -22,6 +22,7 @@ from peer.protocol.errors import Unauthorized, Unavailable
 from rendezvous.broker import wall_clock
 from rendezvous.main import main
 from rendezvous.tokens import load_secret
+from tests.conftest import HANG
 from tests.rendezvous.world import make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -108,11 +109,11 @@ async def test_it_stops_gracefully_while_somebody_waits(tmp_path: Path, number: 
             authorization = {"authorization": f"Bearer {client.token}"}
 
             async def wait() -> None:
-                async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as http:
+                async with httpx.AsyncClient(trust_env=False, verify=False, timeout=HANG) as http:
                     page = await http.get(f"{url}/v1/invitations?wait=25", headers=authorization)
                     heard.append(page.json()["version"])
 
-            with trio.fail_after(15):
+            with trio.fail_after(HANG):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(wait)
                     async with httpx.AsyncClient(trust_env=False, verify=False) as http:

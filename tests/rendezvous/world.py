@@ -37,6 +37,7 @@ from rendezvous.serving import serve, server_config
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.sqlite import SqliteStorage
+from tests.conftest import HANG
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -187,7 +188,7 @@ class People:
         client = await self._stack.enter_async_context(
             BrokerClient(running.url, author=who, clock=running.clock, on_token=renewed.append)
         )
-        http = await self._stack.enter_async_context(httpx.AsyncClient(trust_env=False, verify=False, timeout=40))
+        http = await self._stack.enter_async_context(httpx.AsyncClient(trust_env=False, verify=False, timeout=HANG))
         person = Person(running, who, client, http)
         person.renewed = renewed
         return person

@@ -15,6 +15,7 @@ import trio
 
 from peer.runs import removal
 from peer.runs.removal import TRASH, Pass, Remover
+from tests.conftest import HANG
 
 
 def deep(folder: Path, levels: int, name: str = "d") -> None:
@@ -113,7 +114,7 @@ async def test_whatever_a_run_leaves_is_removed(runs: Path, kind: str, nursery: 
     assert names(runs) == [TRASH]
     run_dir.mkdir(parents=True)
     nursery.start_soon(remover.run)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         await emptied(runs)
     assert run_dir.is_dir()
 
@@ -127,7 +128,7 @@ async def test_whatever_lies_there_at_the_start_is_removed(runs: Path, kind: str
     await remover.remove_all()
     assert names(runs) == [TRASH]
     nursery.start_soon(remover.run)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         await emptied(runs)
 
 
@@ -213,7 +214,7 @@ async def test_what_cannot_be_removed_is_left_and_tried_again(
     remover = Remover(runs, retry_seconds=0.01)
     await remover.remove(run_dir)
     nursery.start_soon(remover.run)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         await tried.wait()
         while len(names(runs / TRASH)) != 1:
             await trio.sleep(0.01)
@@ -240,7 +241,7 @@ async def test_what_cannot_be_set_aside_stops_nothing(
         await remover.remove_all()
         assert (runs / "1").is_dir()
     nursery.start_soon(remover.run)
-    with trio.fail_after(60):
+    with trio.fail_after(HANG):
         while (runs / "1").exists():
             await trio.sleep(0.01)
         await emptied(runs)

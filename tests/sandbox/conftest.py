@@ -15,6 +15,7 @@ import trio
 
 from sandbox.confinement import ConfinedProcess, Profile, Root
 from sandbox.confinement.bubblewrap import spawn
+from tests.conftest import HANG
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Done:
 Run = Callable[..., Awaitable[Done]]
 
 
-async def finish(process: ConfinedProcess, seconds: float = 20) -> Done:
+async def finish(process: ConfinedProcess, seconds: float = HANG) -> Done:
     """Read a process to its end."""
     parts = {"out": b"", "err": b""}
 

@@ -15,6 +15,7 @@ from sandbox.model_api.anthropic.api import AnthropicMessages
 from sandbox.model_api.interface import Allowance
 from sandbox.model_api.proxy import ModelProxy
 from sandbox.policy.decision import GRANTABLE_TOOLS
+from tests.conftest import HANG
 
 Turn = dict[str, Any]
 
@@ -109,7 +110,7 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
             model.raw = self.rfile.read(int(self.headers["content-length"]))
             body = json.loads(model.raw)
             model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            model.hold.wait(20)
+            model.hold.wait(HANG)
             if model.answer_with is not None:
                 status, headers, answer = model.answer_with
                 self.send_response(status)

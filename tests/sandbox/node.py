@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from sandbox import frames
+from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
 Respond = Callable[["Node", frames.Call], Awaitable[None]]
@@ -88,7 +89,7 @@ async def dp_agent(
     stderr: int | None = None,
     home: Path | None = None,
     patch: str = "",
-    within: float = 60.0,
+    within: float = HANG,
 ) -> AsyncIterator[Node]:
     """dp-agent as a real process, with an environment that holds a secret no run may see. `patch`: Python to run in it
     before it begins.
@@ -154,11 +155,9 @@ def members_of(pid: int) -> set[int]:
     return found
 
 
-async def all_gone(pids: set[int], *, within: float = 1.0) -> bool:
-    """Whether every one of `pids` ends within so many seconds, as told by pidfds rather than by looking
-    again.
-    """
-    with trio.move_on_after(within):
+async def all_gone(pids: set[int]) -> bool:
+    """Whether every one of `pids` ends, as pidfds report it."""
+    with trio.move_on_after(HANG):
         for pid in pids:
             try:
                 descriptor = os.pidfd_open(pid)

@@ -17,6 +17,7 @@ from sandbox.errors import SandboxError
 from sandbox.mcp import servers
 from sandbox.mcp.bridge import UNGATED, Reply
 from sandbox.mcp.marker import MARKER
+from tests.conftest import HANG
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
 SERVER = Path(__file__).with_name("mcp_server.py")
@@ -182,7 +183,7 @@ async def test_no_process_of_a_server_outlives_the_run(tmp_path: Path, how: str)
         if how == "completed":
             await node.until(frames.Finished)
         else:
-            with trio.fail_after(20):
+            with trio.fail_after(HANG):
                 while not marker.exists():
                     await trio.sleep(0.01)
             tree = members_of(node.process.pid)

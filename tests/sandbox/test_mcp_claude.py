@@ -9,6 +9,7 @@ import trio
 
 from sandbox import frames
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
+from tests.conftest import HANG
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 from tests.sandbox.test_mcp_bridge import pins, server
 
@@ -106,14 +107,11 @@ async def test_a_changed_tool_asks_on_an_auto_edge_and_servers_end_with_the_sess
                 ("ask", False),
                 ("allow", True),
             ]
-            with trio.fail_after(20):
+            with trio.fail_after(HANG):
                 while not marker.exists():
                     await trio.sleep(0.01)
             tree = members_of(node.process.pid)
-            began = trio.current_time()
             await node.say(frames.Cancel(reason="enough"))
             finished = await node.until(frames.Finished)
-            took = trio.current_time() - began
             assert await all_gone(tree - {node.process.pid})
     assert finished.status == "cancelled"
-    assert took < 1.5, took

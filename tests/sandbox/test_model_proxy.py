@@ -18,6 +18,7 @@ from sandbox.errors import SandboxError
 from sandbox.model_api.connection import ProxyLimits
 from sandbox.model_api.interface import Allowance
 from sandbox.model_api.proxy import ModelProxy
+from tests.conftest import HANG
 from tests.sandbox.fake_model import FakeModel, model_proxy, say, serving
 
 KEY = "sk-real-key"
@@ -188,7 +189,7 @@ async def test_encoded_and_oversized_bodies(tmp_path: Path) -> None:
                 while True:
                     yield b"x" * 1000
 
-            with trio.fail_after(10):
+            with trio.fail_after(HANG):
                 try:
                     answer = await client.post("/v1/messages", content=endless())
                     assert answer.status_code == 413
@@ -239,11 +240,11 @@ async def test_requests_under_way_count_against_the_budget(
             seen: list[int] = []
 
             async def one() -> None:
-                seen.append((await client.post("/v1/messages", json=big, timeout=30)).status_code)
+                seen.append((await client.post("/v1/messages", json=big, timeout=HANG)).status_code)
 
             for _ in range(4):
                 nursery.start_soon(one)
-            with trio.fail_after(10):
+            with trio.fail_after(HANG):
                 while len(model.seen) < under_way:
                     await trio.sleep(0.01)
             await trio.testing.wait_all_tasks_blocked(0.2)
@@ -299,11 +300,11 @@ async def test_answers_at_once_are_turns_too(tmp_path: Path) -> None:
             statuses: list[int] = []
 
             async def one() -> None:
-                statuses.append((await client.post("/v1/messages", json=BODY, timeout=30)).status_code)
+                statuses.append((await client.post("/v1/messages", json=BODY, timeout=HANG)).status_code)
 
             for _ in range(5):
                 nursery.start_soon(one)
-            with trio.fail_after(10):
+            with trio.fail_after(HANG):
                 while len(model.seen) < 2:
                     await trio.sleep(0.01)
             await trio.testing.wait_all_tasks_blocked(0.2)
@@ -392,7 +393,7 @@ async def test_bad_clients_disturb_nobody(tmp_path: Path) -> None:
                     stream = await trio.open_unix_socket(path)
                     try:
                         await stream.send_all(sent)
-                        with trio.fail_after(5):
+                        with trio.fail_after(HANG):
                             while await stream.receive_some():
                                 pass
                     except trio.BrokenResourceError:
@@ -400,7 +401,7 @@ async def test_bad_clients_disturb_nobody(tmp_path: Path) -> None:
                     await stream.aclose()
             # More silent connections than there are places: the next one waits for a place and gets it.
             silent = [await trio.open_unix_socket(path) for _ in range(8)]
-            with trio.fail_after(10):
+            with trio.fail_after(HANG):
                 assert (await client.post("/v1/messages", json=BODY)).status_code == 200
             for stream in silent:
                 await stream.aclose()

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.conftest import HANG
+
 TESTS = [
     "tests/sandbox/test_confinement.py",
     "tests/sandbox/test_canaries.py::test_a_sound_profile_passes",
@@ -60,7 +62,7 @@ def run_as_ordinary_user(*tests: str) -> subprocess.CompletedProcess[str]:
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": f"{folder}/home", "LANG": "C.UTF-8"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HANG * 10,
             check=False,
         )
 

@@ -17,6 +17,7 @@ import trio
 from sandbox import frames
 from sandbox.confinement.places import WORKSPACE
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
+from tests.conftest import HANG
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
 KEY = "sk-ant-made-up"
@@ -303,16 +304,14 @@ async def test_no_process_outlives_the_run(tmp_path: Path, how: str) -> None:
         await node.say(claude(tmp_path, model, approval="auto"))
         call = await node.until(frames.Call)
         await node.answer(call, True)
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             while not (tmp_path / "shop" / "started").exists():
                 await trio.sleep(0.01)
         tree = members_of(node.process.pid)
         assert len(tree) > 4
         if how == "cancel":
-            began = trio.current_time()
             await node.say(frames.Cancel(reason="enough"))
             finished = await node.until(frames.Finished)
-            assert trio.current_time() - began < 1
             assert finished.status == "cancelled"
         else:
             node.process.kill()

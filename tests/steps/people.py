@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content
 from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
 from peer.steps import inbound, inviting, receiving, sending
@@ -85,27 +85,27 @@ class Person:
         self.effects.merge(tx.effects)
         return value
 
-    def waiting(self, other: Person) -> list[rows.Outgoing]:
+    def waiting(self, other: Person) -> list[rows.QueuedStatement]:
         """Everything in the outbox for somebody, in the order the courier would take it with one in flight."""
-        found, excluded = [], set[str]()
-        while (item := outbox.next_for(self.db, other.device, excluded)) is not None:
+        found, excluded = [], set[int]()
+        while (item := outbox.next_for(self.db, other.device, excluded_numbers=excluded)) is not None:
             found.append(item)
-            excluded.add(str(item.n))
+            excluded.add(item.n)
         return found
 
-    def receive(self, sender: Person, raw: bytes) -> Answer:
+    def receive(self, sender: Person, raw: bytes) -> Acknowledgement:
         """Take in bytes that `sender`'s device brought."""
         return self.step(lambda tx: inbound.take(tx, sender.device, raw))
 
-    def deliver(self, other: Person) -> list[tuple[str, Answer]]:
+    def deliver(self, other: Person) -> list[tuple[str, Acknowledgement]]:
         """Bring everything that waits for `other`; return (kind, answer) of each."""
         said = []
-        while (item := outbox.next_for(self.db, other.device, ())) is not None:
+        while (item := outbox.next_for(self.db, other.device)) is not None:
             answer = other.receive(self, item.raw)
             said.append((item.kind, answer))
             if not answer.final:
                 break
-            answered: rows.Outgoing = item
+            answered: rows.QueuedStatement = item
             self.step(lambda tx: sending.on_acknowledged(tx, answered, answer))  # noqa: B023
         return said
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from peer.protocol import names
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content, FileRef
 from peer.protocol.statements import Cancel, Dispatch, sign_by_device
 from tests.steps.people import READ_ONLY, Person, connect, people, send
@@ -60,7 +60,7 @@ APART = {("known id", "cancelled")}
 """Both are about the id, which can be only one of them."""
 
 
-def judged(folder: Path, wrong: set[str]) -> Answer:
+def judged(folder: Path, wrong: set[str]) -> Acknowledgement:
     """Let a dispatch of Alice's that is wrong in these ways arrive at Bob's."""
     with people(folder, "alice", "bob", "carol") as (clock, alice, bob, carol):
         scope = msgspec.structs.replace(READ_ONLY, max_per_day=1) if "rate" in wrong else READ_ONLY

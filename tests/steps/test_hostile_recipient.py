@@ -10,7 +10,7 @@ import pytest
 
 from peer.dispatches import reports
 from peer.protocol import fields
-from peer.protocol.answers import Answer
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import receiving
 from peer.steps.effects import FetchFiles
@@ -27,7 +27,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
         yield clock, alice, mallory
 
 
-def say(mallory: Person, alice: Person, kind: type[Addressed], **content: Any) -> Answer:
+def say(mallory: Person, alice: Person, kind: type[Addressed], **content: Any) -> Acknowledgement:
     """Sign any letter and bring it, past whatever Mallory's own steps would refuse."""
     if kind is Decision:
         content.setdefault("read_version", 1)
@@ -44,14 +44,14 @@ def under_way(alice: Person, mallory: Person) -> str:
     return dispatch_id
 
 
-def events(mallory: Person, alice: Person, dispatch_id: str, *texts: str) -> Answer:
+def events(mallory: Person, alice: Person, dispatch_id: str, *texts: str) -> Acknowledgement:
     count, head = trace.head(alice.db, dispatch_id, 1)
     return say(
         mallory, alice, Events, dispatch_id=dispatch_id, attempt=1, sequence=count, previous=head, events=tuple(texts)
     )
 
 
-def result(mallory: Person, alice: Person, dispatch_id: str, **content: Any) -> Answer:
+def result(mallory: Person, alice: Person, dispatch_id: str, **content: Any) -> Acknowledgement:
     count, head = trace.head(alice.db, dispatch_id, 1)
     facts = {
         "dispatch_id": dispatch_id,

@@ -19,6 +19,7 @@ import pytest
 from peer.api.connections import MAX_CONNECTIONS
 from peer.client.blocking import find_daemon
 from peer.protocol.errors import DispatchError
+from tests.conftest import HANG
 from tests.system.world import Person, Program, World, connect, eventually
 
 Pair = tuple[Person, Person]
@@ -27,7 +28,7 @@ Pair = tuple[Person, Person]
 def call(person: Person, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, Any]]:
     """One raw request with exactly these headers (underscores are dashes); status and document."""
     port, _ = find_daemon(person.state)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG)
     with closing(connection):
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in {"Host": f"127.0.0.1:{port}", "Content-Length": str(len(body)), **headers}.items():
@@ -51,7 +52,7 @@ def test_connections_are_bounded_and_over_with_their_client(pair: Pair) -> None:
 
     def kept(connection: socket.socket) -> bool:
         """Whether the daemon answers on it, if only that it must not ask."""
-        connection.settimeout(20)
+        connection.settimeout(HANG)
         try:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
             return connection.recv(100) != b""
@@ -65,7 +66,7 @@ def test_connections_are_bounded_and_over_with_their_client(pair: Pair) -> None:
     with ExitStack() as held:
         assert len(opened(held, MAX_CONNECTIONS + 20)) == MAX_CONNECTIONS
     with ExitStack() as held:
-        eventually(lambda: opened(held, 1), within=4, what="a place")
+        eventually(lambda: opened(held, 1), what="a place")
         assert alice.client.whoami()["user_id"] == alice.email
 
 
@@ -152,12 +153,12 @@ def test_a_view_that_nobody_reads_to_the_end_is_given_back(pair: Pair) -> None:
     with ExitStack() as held:
 
         def opened() -> bool:
-            connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=HANG))
             connection.sendall(request)
             return connection.recv(4096).startswith(b"HTTP/1.1 200")
 
         for _ in range(60):
-            eventually(opened, within=10, what="the views that were given up to be given back")
+            eventually(opened, what="the views that were given up to be given back")
 
 
 # --- starting
@@ -179,7 +180,7 @@ def refuses(person: Person, *arguments: str, **environment: str) -> str:
     log.unlink(missing_ok=True)
     given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
     program = Program("peer.programs.daemon", given, person.environment | environment, log)
-    assert program.process.wait(20) == 1, program.errors()
+    assert program.process.wait(HANG) == 1, program.errors()
     assert program.process.stdout is not None
     program.process.stdout.close()
     said = program.errors()
@@ -199,7 +200,7 @@ def test_port_taken_and_second_daemon(idle: Person, pair: Pair) -> None:
         document = json.loads(idle.state.daemon_json.read_bytes())
         assert port < document["port"] <= port + 20 and document["pid"] == idle.program.pid
         assert idle.cli("whoami", "--json").json["daemon"]["port"] == document["port"]
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        with socket.create_connection(("127.0.0.1", port), timeout=HANG):
             pass  # whoever had the port still has it
     said = refuses(idle)
     assert said.startswith("error 409") and f"pid {idle.program.pid}" in said and str(idle.state.path) in said

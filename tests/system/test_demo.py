@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_terminal import Terminal, plain
-
-LONG = 120.0
-"""Seconds; it takes some fifteen on a machine with nothing else to do."""
+from tests.conftest import HANG
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +28,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_ends_with_one_document(newcomer: Path) -> None:
     """Seen to fail with a result whose file was left out."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "demo", "--json"], capture_output=True, timeout=LONG, check=False
+        [sys.executable, "-m", "cli.main", "demo", "--json"], capture_output=True, timeout=HANG, check=False
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -50,17 +48,17 @@ def test_a_person_answers_on_a_terminal() -> None:
     """Seen to fail with a demo that answers by itself on a terminal too."""
     terminal = Terminal("demo")
     try:
-        terminal.until("Accept it? [y/N]", LONG)
+        terminal.until("Accept it? [y/N]")
         terminal.type("y\n")
-        shown = plain(terminal.until("Your answer? [", LONG))
+        shown = plain(terminal.until("Your answer? ["))
         assert "Read" in shown and "alice@demo.example" in shown
         terminal.type("1\n")
-        shown = plain(terminal.until("Your answer? [", LONG))
+        shown = plain(terminal.until("Your answer? ["))
         assert "Write" in shown and "+    return whole - whole * discount_percent // 100" in shown
         terminal.type("1\n")
-        told = plain(terminal.until("done, in", LONG))
+        told = plain(terminal.until("done, in"))
         assert "returned file till.py" in told and "signed statements check" in told
-        assert terminal.end(LONG) == 0
+        assert terminal.end() == 0
     finally:
         terminal.close()
 
@@ -68,10 +66,10 @@ def test_a_person_answers_on_a_terminal() -> None:
 def test_whoever_declines_sees_that_nothing_ran() -> None:
     terminal = Terminal("demo")
     try:
-        terminal.until("Accept it? [y/N]", LONG)
+        terminal.until("Accept it? [y/N]")
         terminal.type("n\n")
-        assert "nothing ran" in plain(terminal.until("starts it anew", LONG))
-        assert terminal.end(LONG) == 1
+        assert "nothing ran" in plain(terminal.until("starts it anew"))
+        assert terminal.end() == 1
     finally:
         terminal.close()
     assert "sandbox.agent" not in "".join(_programs())
@@ -79,7 +77,7 @@ def test_whoever_declines_sees_that_nothing_ran() -> None:
 
 def test_live_without_credentials_says_what_is_missing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "demo", "--live", "--json"], capture_output=True, timeout=LONG, check=False
+        [sys.executable, "-m", "cli.main", "demo", "--live", "--json"], capture_output=True, timeout=HANG, check=False
     )
     error = json.loads(done.stdout)["error"]
     assert done.returncode == 1 and error["code"] == 503 and "model.api_key" in error["fix"]

@@ -42,7 +42,7 @@ async def expire(end: End) -> list[str]:
     return [row.state] if row else []
 
 
-async def queued(end: End) -> rows.Outgoing:
+async def queued(end: End) -> rows.QueuedStatement:
     item = await end.read(lambda db: db.execute("SELECT n FROM outbox WHERE kind = 'dispatch'").fetchone())
     found = await end.read(lambda db: outbox.get(db, item[0]))
     assert found is not None

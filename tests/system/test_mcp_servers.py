@@ -176,4 +176,4 @@ def test_servers_end_with_the_run(recipient: Recipient, how: str) -> None:
         bob.client.revoke_trust(recipient.alice.email)
     else:
         bob.crash()
-    assert all_gone(list(tree), within=1.0)
+    assert all_gone(list(tree))

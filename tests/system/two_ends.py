@@ -268,7 +268,7 @@ class Story:
     async def carry(self, giver: End, taker: End) -> bool:
         """One statement across and its answer back. Each is brought twice: the answer must be the same."""
         device = taker.context.identity.device
-        item = await giver.read(lambda db: outbox.next_for(db, device, ()))
+        item = await giver.read(lambda db: outbox.next_for(db, device))
         admitted = await taker.read(contacts.devices)
         if item is None or giver.context.identity.device not in {each.device for each in admitted}:
             return False

@@ -29,10 +29,9 @@ from peer.client.blocking import Client
 from peer.client.on_trio import AsyncClient
 from peer.machine.state_folder import StateFolder
 from peer.runs.removal import TRASH
+from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
-WITHIN = 30.0
-"""Seconds after which what is waited for has failed. Generous: the machine may be busy with other things."""
 ALL_TOOLS = "Read,Glob,Grep,Write,Edit,Bash"
 
 Document = dict[str, Any]
@@ -42,12 +41,12 @@ class Failed(AssertionError):
     """A program did not do what it should; says what it printed."""
 
 
-def eventually(look: Callable[[], Any], *, within: float = WITHIN, what: str = "") -> Any:
+def eventually(look: Callable[[], Any], *, what: str = "") -> Any:
     """Return the first true value of `look`, which no event announces. Raises Failed."""
-    until = time.monotonic() + within
+    until = time.monotonic() + HANG
     while not (value := look()):
         if time.monotonic() > until:
-            raise Failed(f"not within {within:g} s: {what or look}")
+            raise Failed(f"not within {HANG:g} s: {what or look}")
         time.sleep(0.01)
     return value
 
@@ -75,11 +74,11 @@ class Program:
     def pid(self) -> int:
         return self.process.pid
 
-    def line(self, pattern: str, *, within: float = WITHIN) -> str:
+    def line(self, pattern: str) -> str:
         """Wait for a line on standard output in which `pattern` is found; return its first group."""
         assert self.process.stdout is not None
         seen = b""
-        until = time.monotonic() + within
+        until = time.monotonic() + HANG
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while (left := until - time.monotonic()) > 0:
@@ -97,16 +96,16 @@ class Program:
         """What it has written on standard error, in all its lives."""
         return self._errors.read_text("utf-8", "replace")
 
-    def end(self, by: signal.Signals = signal.SIGTERM, *, within: float = 10.0) -> int:
+    def end(self, by: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; return the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(by)
         try:
-            return self.process.wait(within)
+            return self.process.wait(HANG)
         except subprocess.TimeoutExpired as error:
             self.process.kill()
             self.process.wait()
-            raise Failed(f"{self.process.args!r} did not stop within {within:g} s: {self.errors()}") from error
+            raise Failed(f"{self.process.args!r} did not stop within {HANG:g} s: {self.errors()}") from error
         finally:
             assert self.process.stdout is not None
             self.process.stdout.close()
@@ -188,7 +187,7 @@ class Person:
             capture_output=True,
             env=self.environment,
             cwd=self.home,
-            timeout=WITHIN,
+            timeout=HANG,
             check=False,
         )
         said = Said(done.stdout.decode())
@@ -211,7 +210,7 @@ class Person:
         program = Program("cli.main", arguments, self.environment, log)
         code = eventually(lambda: re.search(r"code=([A-Z0-9-]+)", program.errors()), what=f"{self.name}'s code")
         self.broker.approve(code[1])
-        assert program.process.wait(WITHIN) == 0, program.errors()
+        assert program.process.wait(HANG) == 0, program.errors()
         assert program.process.stdout is not None
         program.process.stdout.close()
         self.configure(runtime="scripted", script=str(self._script))
@@ -281,25 +280,23 @@ class Person:
 
     # --- waiting
 
-    def state_of(self, dispatch_id: str, *states: str, within: float = WITHIN) -> Document:
+    def state_of(self, dispatch_id: str, *states: str) -> Document:
         """Follow a dispatch until it is in one of these states; return it as lists show it."""
-        return self._until(dispatch_id, "state", lambda row: row["status"] in states, within, str(states))
+        return self._until(dispatch_id, "state", lambda row: row["status"] in states, str(states))
 
-    def approval_of(self, dispatch_id: str, *, within: float = WITHIN) -> Document:
+    def approval_of(self, dispatch_id: str) -> Document:
         """Follow a dispatch until a tool call waits for an answer; return the call."""
-        return self._until(dispatch_id, "approval", lambda _: True, within, "an approval")
+        return self._until(dispatch_id, "approval", lambda _: True, "an approval")
 
-    def event_of(self, dispatch_id: str, wanted: Callable[[Document], bool], *, within: float = WITHIN) -> Document:
+    def event_of(self, dispatch_id: str, wanted: Callable[[Document], bool]) -> Document:
         """Follow a dispatch until its trace has this event; return it."""
-        return self._until(dispatch_id, "trace", wanted, within, "an event")
+        return self._until(dispatch_id, "trace", wanted, "an event")
 
-    def _until(
-        self, dispatch_id: str, kind: str, wanted: Callable[[Document], bool], within: float, what: str
-    ) -> Document:
+    def _until(self, dispatch_id: str, kind: str, wanted: Callable[[Document], bool], what: str) -> Document:
         seen: list[tuple[str, Any]] = []
 
         async def follow() -> Document:
-            with trio.fail_after(within):
+            with trio.fail_after(HANG):
                 async with aclosing(AsyncClient(self.state).events(dispatch_id)) as events:
                     async for event in events:
                         seen.append((event.kind, event.data.get("status") or event.data.get("kind")))
@@ -310,7 +307,7 @@ class Person:
         try:
             return trio.run(follow)
         except trio.TooSlowError:
-            raise Failed(f"{self.name}: not within {within:g} s: {what}; seen: {seen}") from None
+            raise Failed(f"{self.name}: not within {HANG:g} s: {what}; seen: {seen}") from None
 
     # --- looking inside
 
@@ -422,9 +419,9 @@ def _processes() -> Iterator[tuple[int, int]]:
                 yield int(entry.name), int(fields[1])
 
 
-def all_gone(pids: Sequence[int], *, within: float) -> bool:
-    """Whether every one of these processes ends within so many seconds, as told by the kernel."""
-    until = time.monotonic() + within
+def all_gone(pids: Sequence[int]) -> bool:
+    """Whether every one of these processes ends, as the kernel reports it."""
+    until = time.monotonic() + HANG
     for pid in pids:
         try:
             descriptor = os.pidfd_open(pid)

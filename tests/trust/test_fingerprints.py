@@ -3,17 +3,17 @@
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import Invalid
 from peer.trust import fingerprints
 from peer.trust.wordlist import WORDS
+from tests.conftest import few
 
 # Public keys of RFC 8032 section 7.1, tests 1 and 2.
 ROOT_1 = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
 ROOT_2 = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
-few = settings(max_examples=15, deadline=None)
 
 
 def independent(root: bytes, groups: int) -> list[str]:
@@ -36,13 +36,13 @@ def test_fixed_vectors() -> None:
     )
 
 
-@few
+@few(15)
 @given(st.binary(min_size=32, max_size=32))
 def test_an_independent_making_gives_the_same_digits(root: bytes) -> None:
     assert str(fingerprints.fingerprint(root)).split() == independent(root, 8)
 
 
-@few
+@few(15)
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_a_safety_number_is_the_same_from_both_ends(a: bytes, b: bytes) -> None:
     number = fingerprints.safety_number(a, b)

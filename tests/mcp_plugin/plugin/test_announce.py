@@ -32,6 +32,7 @@ from mcp_plugin.announce import (
 )
 from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
+from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[3]
 LIGHT = {"sandbox", "sandbox.errors", "sandbox.mcp", "sandbox.mcp.marker", "sandbox.runtimes"}
@@ -211,7 +212,7 @@ def command(folder: StateFolder, *arguments: str) -> tuple[list[str], dict[str, 
 
 def announce(folder: StateFolder, *arguments: str) -> subprocess.CompletedProcess[str]:
     words, given = command(folder, *arguments)
-    return subprocess.run(words, env=given, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(words, env=given, cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False)
 
 
 def test_the_hook_of_a_session(folder: StateFolder, node: FakeApi) -> None:
@@ -243,7 +244,7 @@ def test_a_node_that_does_not_answer_does_not_hold_the_session_up(folder: StateF
     import threading
 
     held = threading.Event()
-    node["GET /v1/dispatches"] = lambda _: held.wait(30) and {"dispatches": []}
+    node["GET /v1/dispatches"] = lambda _: held.wait(HANG) and {"dispatches": []}
     try:
         done = announce(folder, "--session-start")
     finally:
@@ -266,7 +267,7 @@ class Monitor:
         """Wait for so many lines."""
         assert self.process.stdout is not None
         seen = b""
-        until = time.monotonic() + 30
+        until = time.monotonic() + HANG
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while seen.count(b"\n") < count:
@@ -333,7 +334,7 @@ def test_the_monitor_ends_with_its_reader(folder: StateFolder, node: FakeApi) ->
         assert seen.process.stdout is not None
         reading = os.dup(seen.process.stderr.fileno()) if seen.process.stderr is not None else -1
         seen.process.stdout.close()
-        assert seen.process.wait(10) == 0
+        assert seen.process.wait(HANG) == 0
         assert os.read(reading, 100) == b""
         os.close(reading)
         seen.process.stdout = subprocess.Popen(["true"], stdout=subprocess.PIPE).stdout
@@ -371,7 +372,7 @@ def test_the_monitor_ends_quietly(folder: StateFolder, by: signal.Signals, node:
     with monitor(folder) as seen:
         asked(node, 1)
         seen.process.send_signal(by)
-        assert seen.process.wait(10) == 0
+        assert seen.process.wait(HANG) == 0
         assert seen.process.stderr is not None
         assert seen.process.stderr.read() == b""
 
@@ -379,7 +380,7 @@ def test_the_monitor_ends_quietly(folder: StateFolder, by: signal.Signals, node:
 def test_it_loads_nothing_that_takes_long() -> None:
     code = "import sys, mcp_plugin.main, mcp_plugin.announce, mcp_plugin.witness; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True
     )
     loaded = {name.split(".")[0] for name in {*done.stdout.split()} - LIGHT}
     heavy = {"libp2p", "trio", "httpx", "mcp", "mcp_types", "click", "rich", "msgspec", "sqlite3", "asyncio", "ssl"}

@@ -18,6 +18,7 @@ from mcp_plugin.witness import KEPT_SECONDS, MAX_KEPT, PREFIX, matching_pick, pi
 from peer.dispatches.text import block
 from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, running
+from tests.conftest import HANG
 from tests.mcp_plugin.plugin.claude import ROOT
 from tests.mcp_plugin.plugin.sessions import PICKER, Answers, Heard, pick, play, question, say, use
 from tests.mcp_plugin.plugin.test_announce import FIRST, call, row
@@ -139,7 +140,7 @@ def hook(folder: StateFolder, wanted: str, event: Any) -> str:
     text = event if isinstance(event, str) else json.dumps(event)
     done = subprocess.run(
         [sys.executable, "-m", "mcp_plugin.main", "witness", wanted],
-        input=text, env=given, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+        input=text, env=given, cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)["hookSpecificOutput"]["permissionDecision"] if done.stdout else ""
@@ -190,7 +191,7 @@ def test_a_node_that_does_not_answer_is_not_waited_for(folder: StateFolder, node
     import threading
 
     held = threading.Event()
-    node["GET /v1/approvals"] = lambda _: held.wait(30) and []
+    node["GET /v1/approvals"] = lambda _: held.wait(HANG) and []
     try:
         assert hook(folder, "--calling", APPROVE) == "ask"
     finally:

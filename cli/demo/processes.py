@@ -1,4 +1,4 @@
-"""The demo's processes: a broker, two daemons, a scripted model, each a real program in a folder of its own.
+"""The demo's processes: a broker, two daemons, a scripted model, each a real program with a folder of its own.
 
 All of them end with the demo, however it ends.
 """
@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cli.app import App
-from cli.demo import material
+from cli.demo import scenario
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Unavailable
 
@@ -28,12 +28,12 @@ START_SECONDS = 30.0
 STOP_SECONDS = 3.0
 KEY = "demo-key-that-opens-nothing"
 
-# What a person's shell may hold and a demo must not use: their own sign-in, their own agent.
+# Variables of the person's shell that the demo must not use: their sign-in, their agent's settings.
 _DROPPED = re.compile(r"(?:DISPATCH|ANTHROPIC|CLAUDE)_?.*")
 
 
-class Stage:
-    """Where the demo plays. `live` uses this person's model credentials instead of the scripted model."""
+class DemoProcesses:
+    """The processes and their files. `live`: this person's model settings, in place of the scripted model."""
 
     def __init__(self, folder: Path, *, live: Mapping[str, str] | None) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Stage:
         return StateFolder(self.folder / name)
 
     def app_of(self, name: str) -> App:
-        """Return what the commands of alice or bob work with."""
+        """Return the App of alice or bob, as their commands have it."""
         app = App()
         app.use_folder(self.home_of(name))
         return app
@@ -54,15 +54,15 @@ class Stage:
     @property
     def project(self) -> Path:
         """Bob's project."""
-        return self.folder / "code" / material.PROJECT
+        return self.folder / "code" / scenario.PROJECT
 
-    def write_material(self) -> Path:
+    def write_files(self) -> Path:
         """Write Bob's project and Alice's attachment; return the attachment."""
         self.project.mkdir(parents=True)
-        (self.project / "till.py").write_text(material.BUGGY, "utf-8")
+        (self.project / "till.py").write_text(scenario.BUGGY, "utf-8")
         (self.project / "pyproject.toml").write_text('[project]\nname = "till"\nversion = "1"\n', "utf-8")
-        attachment = self.folder / material.ATTACHMENT
-        attachment.write_text(material.REPORT, "utf-8")
+        attachment = self.folder / scenario.ATTACHMENT
+        attachment.write_text(scenario.REPORT, "utf-8")
         return attachment
 
     def start_broker(self) -> None:
@@ -70,22 +70,22 @@ class Stage:
         process = self._start(
             ["-m", "rendezvous.main", "serve", "--dev", "--port", "0", "--data", str(self.folder / "broker")]
         )
-        self.broker = self._heard(process, r"listening on (\S+)")
+        self.broker = self._wait_for(process, r"listening on (\S+)")
 
     def start_model(self) -> str:
         """Start the scripted model; return its address."""
         script = self.folder / "model.json"
-        script.write_text(material.script(), "utf-8")
+        script.write_text(scenario.script(), "utf-8")
         process = self._start(["-m", "sandbox.model_api.anthropic.scripted_model", "--script", str(script)])
-        return self._heard(process, r"(http://127\.0\.0\.1:\d+)")
+        return self._wait_for(process, r"(http://127\.0\.0\.1:\d+)")
 
     def sign_in(self, name: str, email: str) -> None:
-        """Sign in as a person would: `dispatch login`, and the code typed into the broker's page."""
+        """Sign in as people do: `dispatch login`, then the code into the form of the broker's page."""
         process = self._start(
             ["-m", "cli.main", "login", "--broker", self.broker, "--email", email, "--no-browser", "--label", name],
             home=name,
         )
-        code = self._heard(process, r"[?&]code=([A-Z0-9-]+)")
+        code = self._wait_for(process, r"[?&]code=([A-Z0-9-]+)")
         form = urllib.parse.urlencode({"user_code": code}).encode()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
@@ -97,7 +97,7 @@ class Stage:
             raise Unavailable(f"signing in as {email} failed", fix="run `dispatch doctor`")
 
     def configure(self, name: str, model_url: str) -> None:
-        """Give Bob's machine its model and its project root."""
+        """Configure the model and the folder of projects on Bob's machine."""
         import msgspec
 
         from peer.machine import settings
@@ -112,11 +112,11 @@ class Stage:
         settings.save(folder, msgspec.structs.replace(saved, model=model, roots=(str(self.project.parent),)))
 
     def start_daemon(self, name: str) -> None:
-        """Start somebody's daemon and wait until it serves."""
+        """Start the daemon of alice or bob and wait until it serves."""
         process = self._start(
             ["-m", "peer.programs.daemon", "--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0"], home=name
         )
-        self._heard(process, r"(on 127\.0\.0\.1:\d+)")
+        self._wait_for(process, r"(on 127\.0\.0\.1:\d+)")
 
     def stop(self) -> None:
         """End every process."""
@@ -136,7 +136,7 @@ class Stage:
     def _start(self, arguments: Sequence[str], *, home: str | None = None) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if not _DROPPED.fullmatch(name)}
         environment["PYTHONUNBUFFERED"] = "1"
-        # No session bus: a demo's root keys do not belong in this person's keychain.
+        # Keeps the demo's root keys out of this person's keychain.
         environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
         if home is not None:
             environment["DISPATCH_HOME"] = str(self.home_of(home).path)
@@ -152,27 +152,27 @@ class Stage:
         self._started.append(process)
         return process
 
-    def _heard(self, process: subprocess.Popen[str], pattern: str) -> str:
-        """Return what a process says that fits; raise Unavailable with its words if it ends without."""
+    def _wait_for(self, process: subprocess.Popen[str], pattern: str) -> str:
+        """Return the pattern's group in a process's output. Raises Unavailable with the output if it ends before."""
         assert process.stdout is not None
-        heard: list[str] = []
+        output: list[str] = []
         for line in process.stdout:
-            heard.append(line)
+            output.append(line)
             if found := re.search(pattern, line):
                 return found.group(1)
-            if len(heard) > 200:
+            if len(output) > 200:
                 break
         process.wait()
-        words = " ".join("".join(heard[-5:]).split())
-        raise Unavailable(f"a program of the demo ended at once: {words}", fix="run `dispatch doctor`")
+        last = " ".join("".join(output[-5:]).split())
+        raise Unavailable(f"a program of the demo ended at once: {last}", fix="run `dispatch doctor`")
 
 
 @contextmanager
-def stage(*, live: Mapping[str, str] | None) -> Iterator[Stage]:
-    """Give a stage in a temporary folder; its processes and the folder are gone afterwards."""
+def running(*, live: Mapping[str, str] | None) -> Iterator[DemoProcesses]:
+    """Yield DemoProcesses in a temporary folder; at the end its processes are stopped and the folder deleted."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="dispatch-demo-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        theatre = Stage(folder, live=live)
-        stack.callback(theatre.stop)
-        yield theatre
+        processes = DemoProcesses(folder, live=live)
+        stack.callback(processes.stop)
+        yield processes

@@ -1,4 +1,4 @@
-"""What the demo is about: Bob's small project with a bug, Alice's task and file, and the scripted model's words."""
+"""The content of the demo: Bob's small project with a bug, Alice's task and file, the scripted model's turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ALICE = "alice@demo.example"
 BOB = "bob@demo.example"
 
 PROJECT = "till"
-"""The name of Bob's project; Alice's task says it, and Bob's machine finds the folder by it."""
+"""The name of Bob's project, by which Bob's machine matches Alice's task to its folder."""
 
 BUGGY = '''\
 """Adding up what is on a till receipt. Prices in cents."""
@@ -42,7 +42,7 @@ REPLY = (
 
 
 def script() -> str:
-    """Return the script of the scripted model (JSON): it reads the file, writes the corrected one, and says why."""
+    """Return the turns of the scripted model as JSON: read the file, write the corrected one, reply."""
     return json.dumps(
         {
             "turns": [

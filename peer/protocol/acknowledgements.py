@@ -1,4 +1,4 @@
-"""How one side answers a statement of the other, and what each code does to it. Pure.
+"""Acknowledgements of statements, and the one table of what each code means for the statement. Pure.
 
 | code | means | the statement |
 |---|---|---|
@@ -7,8 +7,8 @@
 | 4xx | refused, and would be refused again | is done |
 | 408, 425, 5xx | not now, for a reason that passes | is sent again |
 
-429 is a verdict on this statement by its edge's limit, so it ends it: a flooded courier does not answer 429, it stops
-reading. Codes that HTTP does not have in these classes are sent again: a newer peer may mean well.
+429 is final: it is the verdict of an edge's rate limit on this one statement. A flooded courier sends no 429, it stops
+reading. After a code outside these classes the statement is sent again: a newer peer may use one for a passing reason.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from peer.protocol.errors import DispatchError
 
 
-class Fate(enum.Enum):
-    """What an answer does to its statement."""
+class Disposition(enum.Enum):
+    """What an acknowledgement means for its statement: done with, or to be sent again."""
 
     FINAL = "final"
     RETRY = "retry"
@@ -37,16 +37,16 @@ RETRIED = {
 """Codes after which a statement is sent again (RFC 9110 15.5 and 15.6, RFC 8470 5.2)."""
 
 
-def fate(code: int) -> Fate:
-    """Return whether an answer with this code ends its statement or has it sent again."""
+def disposition(code: int) -> Disposition:
+    """Return whether an acknowledgement with this code ends its statement or has it sent again."""
     if code in RETRIED or not (200 <= code < 300 or 400 <= code < 500):
-        return Fate.RETRY
-    return Fate.FINAL
+        return Disposition.RETRY
+    return Disposition.FINAL
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a side said to a statement: HTTP's meaning of `code`, a sentence for people, what helps."""
+class Acknowledgement:
+    """The reply to one statement: `code` as in HTTP, a sentence for people, and the fix ('' if there is none)."""
 
     code: int
     message: str = ""
@@ -55,7 +55,7 @@ class Answer:
     @property
     def final(self) -> bool:
         """Whether the statement is done with: delivered, or refused for good."""
-        return fate(self.code) is Fate.FINAL
+        return disposition(self.code) is Disposition.FINAL
 
     @property
     def taken(self) -> bool:
@@ -63,6 +63,6 @@ class Answer:
         return 200 <= self.code < 300
 
 
-def answer_of(error: DispatchError) -> Answer:
-    """Return the answer that tells an error."""
-    return Answer(error.code, error.message, error.fix)
+def acknowledgement_of(error: DispatchError) -> Acknowledgement:
+    """Return the acknowledgement that carries an error."""
+    return Acknowledgement(error.code, error.message, error.fix)
