@@ -122,12 +122,16 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
     ]
 
 
-def from_stdin(value: str) -> str:
-    """Return `value`, or for `-` the text of standard input without its line end. Raises UsageError."""
+def from_stdin(value: str, *, one_line: bool = False) -> str:
+    """Return `value`, or for `-` the text of standard input without its line end. Raises UsageError.
+
+    With `one_line` the first line is enough: whoever pastes it at a terminal need not end the input.
+    """
     if value != "-":
         return value
     try:
-        text = sys.stdin.buffer.read().decode("utf-8").rstrip("\r\n")
+        raw = sys.stdin.buffer.readline() if one_line else sys.stdin.buffer.read()
+        text = raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         raise click.UsageError("what came on standard input is not text in UTF-8") from None
     if not text:

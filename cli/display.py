@@ -38,6 +38,10 @@ def show_dispatch(out: Output, document: Document) -> None:
             }
         )
     )
+    if document.get("unknown_fields"):
+        out.line(unknown_fields(document["unknown_fields"]), style="yellow")
+    if document.get("unseen_fields"):
+        out.line(f"not seen by its recipient: {string(document['unseen_fields'])}", style="yellow")
     for name in ("task", *(text.name for text in TEXTS if text.long)):
         if document.get(name):
             out.line(f"{name}:", style="bold")
@@ -53,6 +57,11 @@ def show_dispatch(out: Output, document: Document) -> None:
     for approval in document.get("approvals") or []:
         show_approval(out, approval)
     show_result(out, document)
+
+
+def unknown_fields(count: int) -> str:
+    """Say how much of a signed statement a person does not get to see, and why."""
+    return f"{count} field{'' if count == 1 else 's'} this version does not know: update dispatch to see what they say"
 
 
 def show_result(out: Output, document: Document) -> None:

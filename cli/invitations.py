@@ -24,15 +24,17 @@ def invite(app: App, email: str) -> None:
     if app.out.json:
         app.out.document(document)
         return
-    to, link = string(document.get("to")), string(document.get("link"))
+    to, address = string(document.get("to")), string(document.get("link"))
     if document.get("existing"):
         app.out.line(f"nothing changed: your invitation to {string(document.get('to'))} is open already")
     elif document.get("emailed"):
         app.out.line(f"invited {to}: the broker has mailed it")
     else:
-        app.out.line(f"invited {to}: no mail was sent, so give them this link yourself")
+        app.out.line(f"invited {to}: no mail was sent")
     if document.get("link"):
-        app.out.line(link, indent=2)
+        app.out.line("give them this address yourself, in a way that only they can read: it proves who you both are")
+        app.out.line(address, indent=2)
+        app.out.line("they type `dispatch accept-invitation -` and paste it", style="dim")
     if document.get("token"):
         app.out.note(f"token {document['token']}; to take it back: `dispatch invitations withdraw {document['token']}`")
 
@@ -100,9 +102,9 @@ def withdraw(app: App, token: str) -> None:
 @click.command(
     cls=DispatchCommand,
     example="dispatch accept-invitation 0198c0de-1111-7222-8333-444455556666\n"
-    "dispatch accept-invitation - --tools Read,Glob,Grep --paths ~/code/shop --expires 30d < link.txt",
+    "dispatch accept-invitation - --tools Read,Glob,Grep --paths ~/code/shop --expires 30d < address.txt",
 )
-@click.argument("token", metavar="TOKEN|LINK|-")
+@click.argument("token", metavar="TOKEN|ADDRESS|-")
 @scope_options
 @pass_app
 def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: object) -> int:
@@ -110,9 +112,9 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: ob
 
     --tools is required, because nobody but you chooses: without it the choices are shown. What is not said is the
     least: no MCP servers, every call answered by you, 50 a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-`
-    reads the token or link from standard input.
+    reads the token or the `dispatch:` address from standard input, which keeps its secret out of lists of processes.
     """
-    secret = from_stdin(token).strip()
+    secret = from_stdin(token, one_line=True).strip()
     given = given_scope(flags)
     offer: Document | None = None
     if "tools" not in given:
@@ -198,11 +200,11 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
 @click.command(
     cls=DispatchCommand, broker=True, example="dispatch decline-invitation 0198c0de-1111-7222-8333-444455556666"
 )
-@click.argument("token", metavar="TOKEN|LINK|-")
+@click.argument("token", metavar="TOKEN|ADDRESS|-")
 @pass_app
 def decline_invitation(app: App, token: str) -> None:
     """Say no to an invitation. Nothing is granted, and the inviter is told."""
-    secret = from_stdin(token).strip()
+    secret = from_stdin(token, one_line=True).strip()
     _show_declined(app, app.ask(lambda client: client.decline_invitation(secret), signed_in=True))
 
 

@@ -12,6 +12,7 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
+from cli.display import unknown_fields
 from cli.ids import resolve, short
 from cli.output import local_time, string
 from peer.client.blocking import Document
@@ -122,6 +123,8 @@ def _document(proven: Proven, roots: tuple[str, ...]) -> Document:
         "returned": [_file(item.name, item.size, item.digest) for item in result.files],
         "events": proven.events,
         "statements": proven.statements,
+        "unseen_fields": list(proven.unseen),
+        "unknown_fields": proven.unknown,
         "not_proven": list(NOT_PROVEN),
     }
 
@@ -165,6 +168,11 @@ def _show(app: App, document: Document) -> None:
     for word in ("attached", "returned"):
         for file in document[word]:
             app.out.line(f"{word} {file['name']} ({file['size']} bytes), SHA-256 {file['sha256']}")
+    if document["unseen_fields"]:
+        names = string(document["unseen_fields"])
+        app.out.line(f"not seen by the recipient, whose version did not know them: {names}", style="yellow")
+    if document["unknown_fields"]:
+        app.out.line(unknown_fields(document["unknown_fields"]), style="yellow")
     for name in ("sender", "recipient"):
         party = document[name]
         app.out.line(f"{name}: {party['user_id']}, device {party['device_id']}")

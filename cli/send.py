@@ -164,4 +164,7 @@ def _show_sent(app: App, recipient: str, document: Document) -> None:
         app.out.line(f"they are online; they may accept it until {deadline}")
     else:
         app.out.line(f"they are not online: it is delivered when they are, and expires on {deadline}")
+    if document.get("left_out"):
+        names = string(document["left_out"])
+        app.out.line(f"left out, as their device does not understand it: {names}", style="yellow")
     app.out.note(f"to follow it: `dispatch watch {short(document['dispatch_id'])}`")

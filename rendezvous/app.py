@@ -46,7 +46,6 @@ def make_app(broker: Broker) -> ASGIApp:
         Route("/login", pages.submit, methods=["POST"]),
         Route("/login/mail", pages.mailed, methods=["GET"]),
         Route("/login/mail", pages.confirm, methods=["POST"]),
-        Route("/i", pages.invitation, methods=["GET"]),
         Route("/v1/presence", presence.put, methods=["PUT"]),
         Route("/v1/presence", presence.withdraw, methods=["DELETE"]),
         Route("/v1/presence/{user_id}", presence.get, methods=["GET"]),

@@ -30,7 +30,7 @@ MAX_WAIT_SECONDS = 25
 MAILS_BY_ONE_ACCOUNT = 50
 """A day."""
 MAX_SEALED = 96 * 1024
-"""Bytes for one device: the largest acceptance has a scope of 64 kB and a device-set of 8. A response with as many
+"""Bytes for one device: the largest acceptance has a scope of 64 kB and a device-set of 16. A response with as many
 answers of this size as StorageLimits.changes_at_once stays below what a client reads."""
 DECISIONS: dict[str, Decision] = {
     "accepted": InvitationStatus.ACCEPTED,
@@ -48,7 +48,6 @@ class InvitationRoutes:
         """POST /v1/invitations: action `invitations.post`, arguments {invitation} → {token, to, emailed, existing}.
 
         With an invitation to the same user still open, nothing changes and `token` is that one's, `existing` true.
-        A development broker adds `dev_link`, the address of the page that the client's link is built on.
         """
         broker = self._broker
         write = await broker.signed(request, "invitations.post", "invitation")
@@ -85,8 +84,6 @@ class InvitationRoutes:
             "emailed": emailed,
             "existing": not posted.new,
         }
-        if broker.settings.dev:
-            content["dev_link"] = f"{broker.settings.public_url}/i"
         return web.document(content, status=201 if posted.new else 200)
 
     async def changed(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from peer.protocol import names
 from peer.protocol.errors import Forbidden, Internal, Invalid, Unavailable
-from peer.protocol.statements import DeviceSet, open_as
+from peer.protocol.statements import DeviceSet, Membership, open_as
 from rendezvous import web
 from rendezvous.broker import Broker
 from rendezvous.storage.errors import UserCodeTaken
@@ -52,7 +52,7 @@ def read_claim(device_set: bytes) -> tuple[AccountClaim, DeviceSet]:
         root=statement.root,
         epoch=statement.epoch,
         device_set=signed.raw,
-        devices=tuple(device.device for device in statement.devices),
+        devices={entry.device: open_as(Membership, entry.membership)[0].counter for entry in statement.devices},
     )
     return claim, statement
 

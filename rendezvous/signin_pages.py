@@ -1,4 +1,4 @@
-"""The pages on which a person approves a sign-in, and the page an invitation link opens. For programs: signin.py.
+"""The pages on which a person approves a sign-in. For programs: signin.py.
 
 With mail: the person types their device's code on /login, gets a mail at the address that the device claims, and types
 the code once more on the page that the mail links to. Opening that page proves the mailbox, typing the code proves that
@@ -100,13 +100,6 @@ class PageRoutes:
             return await self._approve(sign_in)
         except DispatchError as error:
             return self._error_page(error)
-
-    async def invitation(self, request: Request) -> Response:
-        """GET /i: the page of an invitation link. The link's secret is in its fragment, which browsers do not send and
-        no script here reads."""
-        self._throttle(request)
-        settings = self._broker.settings
-        return self._page("invitation.html", origin=settings.public_url, install=settings.how_to_install)
 
     async def _approve(self, sign_in: SignIn) -> Response:
         claim, _ = read_claim(sign_in.device_set)

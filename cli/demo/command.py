@@ -78,15 +78,15 @@ class _Demo:
         self._prove_sandbox(bob)
 
         self._heading("Alice invites Bob; Bob decides what her agent may do here")
-        link = alice.client.invite(scenario.BOB)["link"]
-        self._print("$ dispatch invite bob@demo.example        → a link, shared by Alice herself")
+        address = alice.client.invite(scenario.BOB)["link"]
+        self._print("$ dispatch invite bob@demo.example        → an address, shared by Alice herself")
         granted = bob.client.accept_invitation(
-            link, {"tools": GRANTED, "paths": [str(processes.project)], "approval": "manual"}
+            address, {"tools": GRANTED, "paths": [str(processes.project)], "approval": "manual"}
         )
-        self._print(f"$ dispatch accept-invitation LINK --tools {GRANTED} --paths …/till --approval manual")
+        self._print(f"$ dispatch accept-invitation - --tools {GRANTED} --paths …/till --approval manual")
         self._until("the trust edge", lambda: _active(alice, granted["trust_link_id"]))
         self._until("the confirmation", lambda: _active(bob, granted["trust_link_id"]))
-        self._print("the edge is confirmed: both keys pinned by the link, the scope kept by Bob alone")
+        self._print("the edge is confirmed: both keys pinned by the address, the scope kept by Bob alone")
 
         self._heading("Alice sends a task with a file")
         sent = alice.client.send(scenario.BOB, scenario.TASK, files=[str(attachment)], deliverable=scenario.DELIVERABLE)

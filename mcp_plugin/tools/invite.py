@@ -23,7 +23,7 @@ class Invite(Arguments, frozen=True, kw_only=True):
     ]
     to_email: Annotated[str, Meta(max_length=320, description="send: whom to ask")] | None = None
     token: (
-        Annotated[str, Meta(max_length=2_000, description="accept, decline: the invitation's token or link")] | None
+        Annotated[str, Meta(max_length=2_000, description="accept, decline: the token or `dispatch:` address")] | None
     ) = None
     tools: Many | None = None
     mcp_servers: Many | None = None

@@ -102,6 +102,7 @@ def whole(row: Document) -> Document:
     document: Document = {name: row[name] for name in _BRIEF if name in row}
     document |= untrusted(row, *_WRITTEN, "message", "fix")
     document["files"] = row["files"]
+    document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
     if row.get("parent"):
         document["parent"] = row["parent"]
     if row["direction"] == "received":

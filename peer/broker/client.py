@@ -218,7 +218,6 @@ class BrokerClient:
                 read_text(document, "to"),
                 document["emailed"] is True,
                 document["existing"] is True,
-                str(document.get("dev_link", "")),
             )
         )
 

@@ -49,16 +49,12 @@ class SealedPresence:
 
 @dataclass(frozen=True, slots=True)
 class PostedInvitation:
-    """What became of a posted invitation. With `existing`, one to the same user was open and `token` is that one's.
-
-    `dev_link` is the page's address on a development broker, else "".
-    """
+    """What became of a posted invitation. With `existing`, one to the same user was open and `token` is that one's."""
 
     token: str
     to: str
     emailed: bool
     existing: bool
-    dev_link: str
 
 
 @dataclass(frozen=True, slots=True)

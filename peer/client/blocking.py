@@ -72,7 +72,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("PATCH", f"/v1/contacts/{_segment(peer)}", {"alias": alias})
 
     def invite(self, email: str) -> D:
-        """Return {token, to, emailed, link, dev_link?, existing?}."""
+        """Return {token, to, emailed, link, existing?}; `link` is the address to share."""
         return self._ask("POST", "/v1/invitations", {"email": email})
 
     def invitations(self) -> D:

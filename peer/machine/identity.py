@@ -2,9 +2,10 @@
 
 Three files make an identity, written in this order, each at once or not at all and never over an existing one:
 `root.key` (the user's root seed, 32 bytes, or a line saying that the OS keychain has it), `device.key` (the device's
-Ed25519 seed and X25519 private key, 64 bytes) and `device-set` (the signed list of devices), which completes it. Until
-a broker has taken the address the list is only offered (`device-set.offered`); what a crash left without a device-set
-is completed by the next sign-in, with the keys that are there.
+Ed25519 seed and X25519 private key, 64 bytes) and `device-set` (the signed list of devices, with each one's own signed
+membership), which completes it. Until a broker has taken the address the list is only offered (`device-set.offered`);
+what a crash left without a device-set is completed by the next sign-in, with the keys that are there. A device-set of
+version 0.1.0, which had no memberships, is replaced by one of a higher epoch when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,9 +26,9 @@ from nacl.signing import SigningKey
 from peer.machine import keychain as keychains
 from peer.machine.keychain import Keychain
 from peer.machine.state_folder import StateFolder, read_private
-from peer.protocol import names
+from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
-from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
+from peer.protocol.statements import Device, DeviceSet, Membership, open_as, sign_by_device, sign_by_root
 
 DEVICE_SET = "device-set"
 OFFERED = "device-set.offered"
@@ -58,7 +60,7 @@ def load(folder: StateFolder) -> Identity:
     """Return this device's identity.
 
     Raises NotSignedIn when there is none, Forbidden when others can read a key, Invalid when the files do not belong
-    together.
+    together, Unavailable where a device-set of version 0.1.0 is to be replaced and the keychain does not give the key.
     """
     try:
         device_set = read_private(folder.path / DEVICE_SET)
@@ -72,7 +74,10 @@ def load(folder: StateFolder) -> Identity:
             f"{error.message}, but a device-set is: the identity is not whole",
             fix=f"put the file back from a backup, or move {folder.path} away and sign in as another address",
         ) from None
-    return _assemble(folder, device_set, _Keys(seed, sealing_key, root_public, stored))
+    keys = _Keys(seed, sealing_key, root_public, stored)
+    if (earlier := _without_membership(device_set, keys)) is not None:
+        device_set = _replace(folder, earlier, keys)
+    return _assemble(folder, device_set, keys)
 
 
 def prepare(
@@ -121,18 +126,70 @@ def _prepare(
         earlier = _assemble(folder, read_private(offered), keys)
         if (earlier.user_id, earlier.name) == (user_id, label):
             return earlier
-    now = clock()
+    device_set = _device_set(user_id, label, 1, keys, root_seed, clock(), random)
+    folder.write_private(offered, device_set)
+    return _assemble(folder, device_set, keys)
+
+
+def _device_set(
+    user_id: str, label: str, epoch: int, keys: _Keys, root_seed: bytes, now: int, random: Callable[[int], bytes]
+) -> bytes:
+    """Sign this device's membership and a device-set of it alone."""
+    membership = Membership(
+        issuer_user=user_id,
+        issuer_device=keys.device,
+        id=names.uuid7(now, random(10)),
+        created=now,
+        root=keys.root,
+        counter=now,  # of the clock, so that it grows also where earlier numbers were lost
+        sealing_key=keys.sealing_public,
+        standing="member",
+    )
+    entry = Device(keys.device, keys.sealing_public, label, sign_by_device(membership, keys.seed).raw)
     statement = DeviceSet(
         issuer_user=user_id,
         id=names.uuid7(now, random(10)),
         created=now,
         root=keys.root,
-        epoch=1,
-        devices=(Device(keys.device, keys.sealing_public, label),),
+        epoch=epoch,
+        devices=(entry,),
     )
-    device_set = sign_by_root(statement, root_seed).raw
-    folder.write_private(offered, device_set)
-    return _assemble(folder, device_set, keys)
+    return sign_by_root(statement, root_seed).raw
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What a device-set of version 0.1.0 says."""
+
+    user_id: str
+    label: str
+    epoch: int
+
+
+def _without_membership(device_set: bytes, keys: _Keys) -> _Earlier | None:
+    """Read a device-set of version 0.1.0 that these keys signed; None for any other."""
+    with suppress(DispatchError):
+        envelope = cose.parse(device_set)
+        cose.verify(envelope, keys.root)
+        match codec.decode(envelope.payload):
+            case {1: "device-set", 3: str(user_id), 17: int(epoch), 18: [{1: _, 2: _, 3: str(label), **more}]} if (
+                not more
+            ):
+                return _Earlier(user_id, label, epoch)
+    return None
+
+
+def _replace(folder: StateFolder, earlier: _Earlier, keys: _Keys) -> bytes:
+    """Make and keep the device-set that takes an earlier one's place, and return it."""
+    with _alone(folder):
+        kept = read_private(folder.path / DEVICE_SET)
+        if _without_membership(kept, keys) is None:
+            return kept  # another program was quicker
+        root_seed, _ = _root_seed(folder.root_key, os.urandom, keychains.os_keychain())
+        now = time.time_ns() // 1_000_000
+        made = _device_set(earlier.user_id, earlier.label, earlier.epoch + 1, keys, root_seed, now, os.urandom)
+        folder.write_private(folder.path / DEVICE_SET, made)
+        return made
 
 
 def commit(folder: StateFolder, identity: Identity) -> None:

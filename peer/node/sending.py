@@ -16,7 +16,7 @@ from peer.protocol.errors import Invalid
 from peer.steps import sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
-from peer.store import contacts, lists, rows
+from peer.store import contacts, lists
 from peer.store.blobs import StagedFile
 
 
@@ -30,7 +30,10 @@ class SendService:
         self._connected = connected
 
     async def send(self, request: SendRequest) -> Document:
-        """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online}."""
+        """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online, left_out?}.
+
+        `left_out` names the fields that the recipient's device does not understand and that were not sent.
+        """
         recipient = await self._context.store.read(lambda db: contacts.user_named(db, request.recipient))
         payload.check_content(request)
         paths = [Path(path) for path in request.files]
@@ -51,19 +54,23 @@ class SendService:
             content = request.to_content(tuple(FileRef(item.name, item.size, item.digest) for item in files))
             draft = sending.Draft(recipient, content, request.expires, device=request.device)
 
-            def compose(tx: Transaction) -> rows.Dispatch:
-                row = sending.compose(tx, draft)
+            def compose(tx: Transaction) -> sending.Composed:
+                composed = sending.compose(tx, draft)
                 for item in files:
                     item.keep()
-                return row
+                return composed
 
-            row = await self._journal.step(compose)
+            composed = await self._journal.step(compose)
         finally:
             for item in files:
                 item.discard()
-        return {
+        row = composed.row
+        document: Document = {
             "dispatch_id": row.dispatch_id,
             "status": row.state,
             "expires_at": lists.rfc3339(row.expires),
             "peer_online": self._connected(row.device),
         }
+        if composed.left_out:
+            document["left_out"] = list(composed.left_out)
+        return document

@@ -65,7 +65,7 @@ class TrustService:
     # --- invitations
 
     async def invite(self, email: str) -> Document:
-        """Ask someone to let me dispatch to them: {token, to, emailed, link, dev_link?, existing?}."""
+        """Ask someone to let me dispatch to them: {token, to, emailed, link, existing?}; `link` is what to share."""
         user_id = names.user_id(email)
         broker = self._settings().require_broker()
         invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
@@ -78,12 +78,10 @@ class TrustService:
                     # As if it had never been made, also at a broker whose answer was lost on the way.
                     await self._journal.step(lambda tx: inviting.discard(tx, row.token))
                 raise
-            await self._journal.step(
-                lambda tx: invitations.set_mailed(tx.db, row.token, emailed=posted.emailed, dev_link=posted.dev_link)
-            )
-            emailed, dev_link = posted.emailed, posted.dev_link
+            emailed = posted.emailed
+            await self._journal.step(lambda tx: invitations.set_mailed(tx.db, row.token, emailed=emailed))
         else:
-            emailed, dev_link = bool(row.emailed), row.dev_link
+            emailed = bool(row.emailed)
         self._invited()
         document: Document = {
             "token": row.token,
@@ -92,8 +90,6 @@ class TrustService:
             "link": self._link(broker, row),
             "expires": lists.rfc3339(row.expires),
         }
-        if dev_link:
-            document["dev_link"] = dev_link
         if not invited.fresh:
             document["existing"] = True
         return document
@@ -240,21 +236,21 @@ class TrustService:
         return await self._journal.read(lambda db: contacts.user_named(db, name))
 
     async def _received(self, text: str) -> rows.Invitation:
-        """Find the invitation that a token or a link means, asking the broker for one not yet here."""
+        """Find the invitation that a token or an address means, asking the broker for one not yet here."""
         pasted = invitation_life.parse(text)
         token = pasted.token
         known = await self._journal.read(lambda db: invitations.get(db, token))
         if known is None:
-            if isinstance(pasted, invitation_life.Link) and pasted.broker != self._settings().broker:
+            if isinstance(pasted, invitation_life.Address) and pasted.broker != self._settings().broker:
                 raise Conflict(
                     f"that invitation is at {pasted.broker}, and you are signed in at "
                     f"{self._settings().broker or 'no broker'}",
                     fix=f"run `dispatch login --broker {pasted.broker}`",
                 )
             await self._broker.fetch(token)
-        if isinstance(pasted, invitation_life.Link):
-            link = pasted
-            await self._journal.step(lambda tx: inviting.open_link(tx.db, link))
+        if isinstance(pasted, invitation_life.Address):
+            address = pasted
+            await self._journal.step(lambda tx: inviting.open_address(tx.db, address))
             self._invited()
         return await self._journal.read(lambda db: inviting.answerable(db, self._context.clock(), token))
 
@@ -296,7 +292,7 @@ class TrustService:
             raise Conflict(
                 f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
                 fix="compare the fingerprint with them by another way, then repeat with --yes-unverified; or use the "
-                "link that they share with you",
+                "address that they share with you",
             )
 
     async def _fingerprint(self, user_id: str) -> str:
@@ -305,7 +301,7 @@ class TrustService:
 
     def _link(self, broker: str, row: rows.Invitation) -> str:
         digest = hashlib.sha256(row.raw).digest()
-        return invitation_life.build_link(broker, token=row.token, digest=digest, secret=row.secret)
+        return invitation_life.build_address(broker, token=row.token, digest=digest, secret=row.secret)
 
 
 def _chosen(request: Document) -> grants.ScopeInput:

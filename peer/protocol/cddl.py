@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 from peer.protocol.cose import ALG, EDDSA, KID, TYP
+from peer.protocol.fields import IGNORABLE
+from peer.protocol.growth import FIRST_IGNORABLE, LAST_IGNORABLE
 from peer.protocol.names import MAX_USER_ID, PEER_ID_PREFIX
-from peer.protocol.statements import DEVICE_FORM, FIELDS, FILE_FORM, TYPES, VERSION, Statement, media_type, parts_of
+from peer.protocol.statements import TYPES, Statement, media_type, parts_of
+from peer.protocol.table import DEVICE_FORM, FIELDS, FILE_FORM
 
 _TEXT = re.compile(r"\btext-(\d+)\b")
 _WIDTH = 100
@@ -46,11 +49,12 @@ content = {_wrapped(" / ".join(TYPES))}"""
 def _statement(kind: type[Statement]) -> str:
     lines = [
         f'  {FIELDS["type"].key}: "{kind.type_name}",  ; type',
-        f"  {FIELDS['version'].key}: {VERSION},  ; version",
+        f"  {FIELDS['version'].key}: {kind.version},  ; version",
     ]
     for part in sorted(parts_of(kind), key=lambda part: FIELDS[part.name].key):
         field = FIELDS[part.name]
         lines.append(f"  {'' if part.required else '? '}{field.key}: {_named(field.form.cddl)},  ; {part.name}")
+    lines.append(f"  {IGNORABLE},")
     return "\n".join((f"{kind.type_name} = {{", *lines, "}"))
 
 
@@ -62,14 +66,17 @@ def _named(cddl: str) -> str:
 
 def _shared() -> str:
     return f"""\
-device = {DEVICE_FORM.cddl}  ; peer id, X25519 key for sealing, name
+device = {DEVICE_FORM.cddl}
+  ; peer id, X25519 key for sealing, name, membership
 
-file = {FILE_FORM.cddl}  ; base name, size in bytes, SHA-256
+file = {FILE_FORM.cddl}
+  ; base name, size in bytes, SHA-256
 
 user-id = tstr .size (3..{MAX_USER_ID})  ; an e-mail address, ASCII, in lower case
 peer-id = bstr .size {len(PEER_ID_PREFIX) + 32}  ; h'{PEER_ID_PREFIX.hex()}' and the Ed25519 key
 uuid = bstr .size 16  ; UUIDv7
-digest = bstr .size 32  ; SHA-256"""
+digest = bstr .size 32  ; SHA-256
+ignorable = {FIRST_IGNORABLE}..{LAST_IGNORABLE}  ; keys of later versions: signed, kept, without effect"""
 
 
 def _wrapped(alternatives: str) -> str:

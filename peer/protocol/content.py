@@ -40,11 +40,15 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """A field beside its type: `label` names it in errors, `key` on the wire, `heading` stands above it for people."""
+    """A field beside its type: `label` names it in errors, `key` on the wire, `heading` stands above it for people.
+
+    `feature` is the name by which a device says that it understands the field, "" for those of the first version.
+    """
 
     label: str
     key: int = 0
     heading: str = ""
+    feature: str = ""
 
 
 class Content(msgspec.Struct, Generic[F], frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

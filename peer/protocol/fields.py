@@ -1,27 +1,35 @@
-"""The one table of fields: name → map key and form on the wire. Statement types are made of these. Pure.
+"""The forms that fields have on the wire: how a value is packed, unpacked and bounded. The fields: table.py. Pure.
 
-A `Form` turns a Python value into its CBOR value and back and knows its bounds; `cddl` renders the table for
+A `Form` turns a Python value into its CBOR value and back and knows its bounds; `cddl` renders it for
 docs/protocol.md. Messages begin with `must be`: statements put the field's name before them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from peer.protocol import names
-from peer.protocol.codec import Malformed
+from peer.protocol.codec import Malformed, Value
+from peer.protocol.growth import KeyPath, NotUnderstood, is_ignorable
+
+IGNORABLE = "* ignorable => any"
+"""The CDDL of what else a map may hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one kind of value travels: `cddl` says it (RFC 8610), `pack` and `unpack` do it, both raising Invalid."""
+    """How one kind of value travels: `cddl` says it (RFC 8610), `pack` and `unpack` do it, both raising Invalid.
+
+    `ignored` gives the keys of records within a value that unpacked well which this version does not know, with theirs.
+    """
 
     cddl: str
     pack: Callable[[Any], Any]
     unpack: Callable[[Any], Any]
+    ignored: Callable[[Any], Iterable[tuple[KeyPath, Value]]] = lambda _value: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,10 @@ def many(form: Form, most: int) -> Form:
             raise Malformed(f"must be a list of at most {most} values")
         return tuple(form.unpack(item) for item in value)
 
-    return Form(f"[0*{most} {form.cddl}]", pack, unpack)
+    def ignored(value: list[object]) -> Iterator[tuple[KeyPath, Value]]:
+        return (found for item in value for found in form.ignored(item))
+
+    return Form(f"[0*{most} {form.cddl}]", pack, unpack, ignored)
 
 
 def words(most: int, key: Form, value: Form) -> Form:
@@ -136,7 +147,8 @@ def words(most: int, key: Form, value: Form) -> Form:
 
 
 def record(kind: type, table: Mapping[str, Field]) -> Form:
-    """A small map with integer keys, all of them present; a dataclass in Python."""
+    """A small map with integer keys, all of them present, and ignorable ones; a dataclass in Python."""
+    known = {field.key for field in table.values()}
 
     def pack(value: Any) -> dict[int, Any]:
         if type(value) is not kind:
@@ -144,9 +156,15 @@ def record(kind: type, table: Mapping[str, Field]) -> Form:
         return {field.key: field.form.pack(getattr(value, name)) for name, field in table.items()}
 
     def unpack(value: Any) -> Any:
-        if type(value) is not dict or value.keys() != {field.key for field in table.values()}:
-            raise Malformed(f"must be a {kind.__name__} with its {len(table)} fields and nothing else")
+        if type(value) is not dict or not known <= value.keys():
+            raise Malformed(f"must be a {kind.__name__} with its {len(table)} fields")
+        for key in value.keys() - known:
+            if not is_ignorable(key):
+                raise NotUnderstood(f"a {kind.__name__} has no field of key {key!r:.40} that this version knows")
         return kind(**{name: field.form.unpack(value[field.key]) for name, field in table.items()})
 
+    def ignored(value: dict[int, Value]) -> Iterator[tuple[KeyPath, Value]]:
+        return (((key,), value[key]) for key in value.keys() - known)
+
     inside = ", ".join(f"{field.key}: {field.form.cddl}" for field in table.values())
-    return Form(f"{{ {inside} }}", pack, unpack)
+    return Form(f"{{ {inside}, {IGNORABLE} }}", pack, unpack, ignored)

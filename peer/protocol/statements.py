@@ -1,9 +1,8 @@
 """The types of statement, their fields, and how a signed one is made and opened. Pure.
 
-Every statement is a frozen dataclass. `FIELDS` is the one table of map keys; a class names the fields it has, and a
-field with a default is left out of the map when it holds that default. A dispatch's content lies in the dispatch's own
-map: content.py names those fields, with their keys and bounds. Opening is strict both ways: unknown or missing
-keys, wrong forms and a payload that does not re-encode to the same bytes are refused.
+Every statement is a frozen dataclass. Its class names the fields it has, of the table in table.py; how they become a
+map and back is payloads.py. A dispatch's content lies in the dispatch's own map: content.py names those fields. Keys
+that this version does not know and may ignore (growth.py) stay in the bytes, and are named in `Signed.ignored`.
 """
 
 from __future__ import annotations
@@ -11,110 +10,32 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar
 
-from peer.protocol import codec, content, cose, names
-from peer.protocol import fields as f
+from peer.protocol import cose, names, payloads
 from peer.protocol.codec import Malformed
 from peer.protocol.content import Content
 from peer.protocol.content import FileRef as FileRef
 from peer.protocol.cose import BadSignature
-from peer.protocol.documents import Document
-from peer.protocol.errors import Invalid
-from peer.protocol.fields import Field, Form
+from peer.protocol.errors import DispatchError, Invalid
+from peer.protocol.growth import KeyPath, NotUnderstood
 from peer.protocol.outcomes import Decided, Ended
-
-VERSION = 1
-_UPDATE = "update dispatch on both sides"
-MAX_DEVICES = 16
-MAX_EVENTS = 256
-MAX_EVENT_TEXT = 262_144
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One device of a user: its peer id, its X25519 key for sealing (32 bytes), the name its person gave it."""
-
-    device: str
-    sealing_key: bytes
-    name: str
-
-
-DEVICE_FORM = f.record(
-    Device,
-    {"device": Field(1, f.DEVICE), "sealing_key": Field(2, f.KEY), "name": Field(3, f.text(64))},
-)
-FILE_FORM = f.record(
-    FileRef,
-    {"name": Field(1, f.text(255)), "size": Field(2, f.number()), "digest": Field(3, f.DIGEST)},
-)
-
-
-def _content_form(hint: object) -> Form:
-    """Return how a field of `Content` travels: a text, a list of texts or files, or a map of texts, each bounded."""
-    kind, most, _, _ = content.bounded(hint)
-    if kind is str:
-        return f.text(most)
-    if get_origin(kind) is dict:
-        return f.words(most, *map(_content_form, get_args(kind)))
-    (item, _) = get_args(kind)
-    return f.many(FILE_FORM if item is content.F else _content_form(item), most)
-
-
-FIELDS: dict[str, Field] = {
-    # who, to whom, when
-    "type": Field(1, f.text(32)),
-    "version": Field(2, f.number(255)),
-    "issuer_user": Field(3, f.USER),
-    "issuer_device": Field(4, f.DEVICE),
-    "audience_user": Field(5, f.USER),
-    "audience_device": Field(6, f.DEVICE),
-    "id": Field(7, f.ID),
-    "created": Field(8, f.TIME),
-    "expires": Field(9, f.TIME),
-    # identity
-    "root": Field(16, f.KEY),
-    "epoch": Field(17, f.number()),
-    "devices": Field(18, f.many(DEVICE_FORM, MAX_DEVICES)),
-    "device_set": Field(19, f.blob(1, 8192)),
-    # invitations and edges
-    "invitation_id": Field(24, f.ID),
-    "invitation_digest": Field(25, f.DIGEST),
-    "acceptance_digest": Field(26, f.DIGEST),
-    "edge_id": Field(27, f.ID),
-    "scope": Field(28, f.text(16_384)),
-    "proof": Field(29, f.blob(0, 32)),
-    "edge_status": Field(30, f.one_of("active", "paused")),
-    # dispatches
-    **{name: Field(field.about.key, _content_form(field.hint)) for name, field in content.FIELDS.items()},
-    # what became of one
-    "dispatch_id": Field(56, f.ID),
-    "dispatch_digest": Field(57, f.DIGEST),
-    "attempt": Field(58, f.number(1_000_000)),
-    "decision": Field(59, f.one_of(*get_args(Decided))),
-    "reason": Field(60, f.text(2_000)),
-    "sequence": Field(61, f.number()),
-    "previous": Field(62, f.DIGEST),
-    "events": Field(63, f.many(f.text(MAX_EVENT_TEXT), MAX_EVENTS)),
-    "status": Field(64, f.one_of(*get_args(Ended))),
-    "reply": Field(65, f.text(100_000)),
-    "usage": Field(66, f.words(16, f.text(32), f.number())),
-    "head": Field(67, f.DIGEST),
-    "count": Field(68, f.number()),
-    "sandbox": Field(69, f.text(4_096)),
-    "code": Field(70, f.number(599)),
-    # writes at the broker
-    "origin": Field(80, f.text(512)),
-    "action": Field(81, f.text(32)),
-    "arguments": Field(82, f.blob(0, 262_144)),
-}
+from peer.protocol.payloads import parts_of as parts_of
+from peer.protocol.payloads import values_of as values_of
+from peer.protocol.table import FIELDS as FIELDS
+from peer.protocol.table import MAX_EVENTS as MAX_EVENTS
+from peer.protocol.table import Device as Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What every statement has. `type_name` is its name on the wire, `created` milliseconds since the epoch."""
+    """What every statement has. `type_name` is its name on the wire, `created` milliseconds since the epoch.
+
+    A type whose fields change their meaning gets a new `version`; a field that is only added needs none.
+    """
 
     type_name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
     issuer_user: str
     id: str
     created: int
@@ -151,12 +72,42 @@ class Addressed(DeviceStatement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSet(Statement):
-    """All devices of a user, signed by the user's root key. The highest epoch wins; a device not in it is revoked."""
+    """All devices of a user, signed by the user's root key. The highest epoch wins; a device not in it is revoked.
+
+    Opening one checks that each device signed its own membership, for this user and this root.
+    """
 
     type_name: ClassVar[str] = "device-set"
     root: bytes
     epoch: int
     devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership(DeviceStatement):
+    """A device says that it is one of the issuing user's, under this root key and with this sealing key, or has left.
+
+    Of one device that with the highest counter holds, whoever lists it elsewhere.
+    """
+
+    type_name: ClassVar[str] = "membership"
+    root: bytes
+    counter: int
+    sealing_key: bytes
+    standing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello(DeviceStatement):
+    """What a device understands: features by name, and of each statement type the highest version it reads.
+
+    Of one device that with the highest counter holds, so that nobody in between can take a feature away.
+    """
+
+    type_name: ClassVar[str] = "hello"
+    counter: int
+    features: tuple[str, ...]
+    versions: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +122,10 @@ class Invitation(DeviceStatement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance(Addressed):
-    """The invited user's device offers an edge. `proof` is the HMAC by the link's secret, empty without a link."""
+    """The invited user's device offers an edge. `proof` is the HMAC by the address's secret, empty without one.
+
+    `read_version` and `unread`: as which version the invitation was read, and which of its keys were ignored.
+    """
 
     type_name: ClassVar[str] = "acceptance"
     priority: ClassVar[int] = 0
@@ -181,7 +135,9 @@ class Acceptance(Addressed):
     edge_id: str
     scope: str
     device_set: bytes
+    read_version: int
     proof: bytes = b""
+    unread: tuple[KeyPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +179,11 @@ class Dispatch(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Addressed):
-    """What the recipient's side decided or what state its machine brought the dispatch to."""
+    """What the recipient's side decided or what state its machine brought the dispatch to.
+
+    `read_version` and `unread`: as which version the dispatch was read, and which of its keys were ignored: what was
+    not seen was not accepted.
+    """
 
     type_name: ClassVar[str] = "decision"
     ordered_by: ClassVar[str] = "dispatch_id"
@@ -231,8 +191,10 @@ class Decision(Addressed):
     dispatch_digest: bytes
     attempt: int
     decision: Decided
+    read_version: int
     expires: int = 0
     reason: str = ""
+    unread: tuple[KeyPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,10 +273,12 @@ class BrokerRequest(DeviceStatement):
     arguments: bytes
 
 
-TYPES: dict[str, type[Statement]] = {
-    kind.type_name: kind
+VERSIONS: dict[str, dict[int, type[Statement]]] = {
+    kind.type_name: {kind.version: kind}
     for kind in (
         DeviceSet,
+        Membership,
+        Hello,
         Invitation,
         Acceptance,
         Decline,
@@ -329,52 +293,30 @@ TYPES: dict[str, type[Statement]] = {
         BrokerRequest,
     )
 }
+"""Type → version → class: all that can be opened. Versions that were once published stay."""
+
+TYPES: dict[str, type[Statement]] = {name: versions[max(versions)] for name, versions in VERSIONS.items()}
+"""Type → the class of its newest version."""
+
+
+T = TypeVar("T", bound=Statement)
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A statement whose signature was checked, with the bytes that were signed and sent. `digest` is their SHA-256."""
+    """A statement whose signature was checked, with the bytes that were signed and sent. `digest` is their SHA-256.
+
+    `ignored` names the keys in them that this version does not know: no field of `statement`, and without effect.
+    """
 
     statement: Any
     raw: bytes
+    ignored: tuple[KeyPath, ...] = ()
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the whole COSE message."""
         return hashlib.sha256(self.raw).digest()
-
-
-class Part(NamedTuple):
-    """A field of a statement type as it lies in the map: its name in FIELDS, and its default where it is optional."""
-
-    name: str
-    required: bool
-    default: object = None
-
-
-def parts_of(kind: type[Statement]) -> tuple[Part, ...]:
-    """Return the fields of a type in the order of its class, a dispatch's content by its own fields."""
-    parts: list[Part] = []
-    for spec in dataclasses.fields(kind):
-        if spec.name == "content":
-            parts += (Part(field.name, field.required, field.default) for field in content.FIELDS.values())
-        elif spec.default_factory is not dataclasses.MISSING:
-            parts.append(Part(spec.name, False, spec.default_factory()))
-        else:
-            required = spec.default is dataclasses.MISSING
-            parts.append(Part(spec.name, required, None if required else spec.default))
-    return tuple(parts)
-
-
-def values_of(statement: Statement) -> Document:
-    """Return a statement's values by the names in FIELDS. Raises Invalid for a content that is no `Content`."""
-    values = {spec.name: getattr(statement, spec.name) for spec in dataclasses.fields(statement)}
-    if isinstance(statement, Dispatch):
-        held = values.pop("content")
-        if not isinstance(held, Content):
-            raise Invalid("content: must be a Content")
-        values |= held.values()
-    return values
 
 
 def media_type(type_name: str) -> str:
@@ -389,21 +331,7 @@ def root_kid(root: bytes) -> bytes:
 
 def encode_payload(statement: Statement) -> bytes:
     """Return the deterministic CBOR of a statement, type and version included. Raises Invalid, TooLarge."""
-    payload: dict[int, Any] = {
-        FIELDS["type"].key: FIELDS["type"].form.pack(statement.type_name),
-        FIELDS["version"].key: VERSION,
-    }
-    values = values_of(statement)
-    for part in parts_of(type(statement)):
-        value = values[part.name]
-        if part.required or value != part.default:
-            field = FIELDS[part.name]
-            try:
-                payload[field.key] = field.form.pack(value)
-            except Invalid as error:
-                # Ours to mend, not the other side's: the fix that Malformed offers would mislead.
-                raise Invalid(f"{part.name}: {error.message}") from error
-    return codec.encode(payload)
+    return payloads.encode(statement, {"type": statement.type_name, "version": statement.version})
 
 
 def sign_by_device(statement: DeviceStatement, seed: bytes) -> Signed:
@@ -431,10 +359,12 @@ def open_statement(raw: bytes) -> Signed:
     """Check form and signature of a statement and return it.
 
     The signature is checked with the key that the statement itself names (the issuing device's peer id, or the root
-    key inside a device-set): who that key belongs to is for trust to say. Raises TooLarge, Malformed, BadSignature.
+    key inside a device-set): who that key belongs to is for trust to say. Raises TooLarge, Malformed, BadSignature;
+    NotUnderstood, before the signature is looked at, for what only another version can read; and for a device-set
+    NotAMember.
     """
     envelope = cose.parse(raw)
-    statement = _decode_payload(envelope.payload)
+    statement, ignored = payloads.decode(envelope.payload, VERSIONS)
     if envelope.typ != media_type(statement.type_name):
         raise Malformed("the header names another type than the statement")
     if isinstance(statement, DeviceSet):
@@ -447,10 +377,35 @@ def open_statement(raw: bytes) -> Signed:
     if envelope.kid != kid:
         raise BadSignature("the statement was signed by another key than its issuer's")
     cose.verify(envelope, key)
-    return Signed(statement, raw)
+    if isinstance(statement, DeviceSet):
+        _check_memberships(statement)
+    return Signed(statement, raw, ignored)
 
 
-T = TypeVar("T", bound=Statement)
+class NotAMember(Invalid):
+    """A device-set lists a device that has not signed that it is this user's, under this root key."""
+
+    default_code = 403
+    default_fix = "do not trust this device-set"
+
+
+def _check_memberships(device_set: DeviceSet) -> None:
+    """Each device must have signed that it belongs to this user and root: else anybody could list anybody's device, and
+    whoever pins both sets would take it from its owner."""
+    if len({entry.device for entry in device_set.devices}) != len(device_set.devices):
+        raise NotAMember("the device-set lists a device twice")
+    for entry in device_set.devices:
+        try:
+            membership, _ = open_as(Membership, entry.membership)
+        except NotUnderstood:
+            raise
+        except DispatchError as error:
+            raise NotAMember(f"the device-set lists a device without its membership: {error.message}") from error
+        signed = (membership.issuer_device, membership.issuer_user, membership.root, membership.sealing_key)
+        if signed != (entry.device, device_set.issuer_user, device_set.root, entry.sealing_key):
+            raise NotAMember("the device-set lists a device with a membership of another device, user or root")
+        if membership.standing != "member":
+            raise NotAMember("the device-set lists a device that has left")
 
 
 def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
@@ -459,42 +414,3 @@ def open_as(kind: type[T], raw: bytes) -> tuple[T, Signed]:
     if not isinstance(signed.statement, kind):
         raise Malformed(f"a statement of type {kind.type_name} belongs here")
     return signed.statement, signed
-
-
-def _decode_payload(payload: bytes) -> Statement:
-    decoded = codec.decode(payload)
-    if not isinstance(decoded, dict):
-        raise Malformed("the payload of a statement must be a map")
-    unclaimed: dict[Any, Any] = dict(decoded)
-    if FIELDS["type"].key not in unclaimed:
-        raise Malformed("type is missing")
-    type_name = unclaimed.pop(FIELDS["type"].key)
-    kind = TYPES.get(type_name) if isinstance(type_name, str) else None
-    if kind is None:
-        raise Malformed("a statement of an unknown type", fix=_UPDATE)
-    if FIELDS["version"].key not in unclaimed:
-        raise Malformed("version is missing")
-    version = unclaimed.pop(FIELDS["version"].key)
-    if version != VERSION or isinstance(version, bool):
-        raise Malformed(f"only version {VERSION} of a statement is understood", fix=_UPDATE)
-    values: dict[str, Any] = {}
-    for part in parts_of(kind):
-        field = FIELDS[part.name]
-        if field.key in unclaimed:
-            values[part.name] = _unpack(part.name, field, unclaimed.pop(field.key))
-            if not part.required and values[part.name] == part.default:
-                raise Malformed(f"{part.name} must be left out when it is empty")
-        elif part.required:
-            raise Malformed(f"{part.name} is missing")
-    if unclaimed:
-        raise Malformed(f"a {kind.type_name} has no field of key {min(unclaimed)!r:.40}")
-    if kind is Dispatch:
-        values["content"] = Content(**{name: values.pop(name) for name in content.FIELDS if name in values})
-    return kind(**values)
-
-
-def _unpack(name: str, field: Field, value: object) -> Any:
-    try:
-        return field.form.unpack(value)
-    except Invalid as error:
-        raise Malformed(f"{name}: {error.message}") from error

@@ -57,7 +57,7 @@ def start_frame(
     """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
     # A cancel may commit before the run is registered.
     running.current(db, row.dispatch_id, row.attempt)
-    content = receiving.dispatch_of(row).content
+    content = receiving.accepted_dispatch(row).content
     _, rules = running.scope_of(db, row.edge_id)
     model = settings.model
     return frames.Start(

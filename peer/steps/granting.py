@@ -91,8 +91,9 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
     for row in dispatches.in_states(tx.db, "received", ("completed", "failed"), edge_id=edge.edge_id):
         # What the sender has not fetched yet, it no longer gets.
         dispatches.withhold_returned(tx.db, row.dispatch_id)
-    signed = tx.context.sign_for(Revocation, edge.user_id, _device_of(tx.db, edge), edge_id=edge.edge_id)
-    tx.post(signed, edge_id=edge.edge_id)
+    device = _device_of(tx.db, edge)
+    if device is not None:
+        tx.post(tx.context.sign_for(Revocation, edge.user_id, device, edge_id=edge.edge_id), edge_id=edge.edge_id)
     tx.note(PeopleChanged())
     ended = edges.get(tx.db, edge.edge_id)
     assert ended is not None
@@ -122,8 +123,8 @@ def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:
     edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status not in ("active", "paused"):
         return Acknowledgement(200, f"the edge had ended: {edge.status}")
-    scopes.decode_summary(statement.scope)
-    edges.set_scope(tx.db, edge.edge_id, statement.scope, tx.now)
+    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
+    edges.set_scope(tx.db, edge.edge_id, scope, tx.now)
     edges.set_status(tx.db, edge.edge_id, statement.edge_status, tx.now)
     tx.note(PeopleChanged())
     return Acknowledgement(200)
@@ -152,10 +153,14 @@ def _queue_change(tx: Transaction, edge: rows.Edge, status: str, scope: scopes.S
         return  # the acceptance on its way tells the scope; a change before its confirmation is told after it
     told = scopes.encode_summary(scopes.summary(scope))
     device = _device_of(tx.db, edge)
+    if device is None:
+        return
     signed = tx.context.sign_for(EdgeChange, edge.user_id, device, edge_id=edge.edge_id, edge_status=status, scope=told)
     tx.post(signed, edge_id=edge.edge_id)
 
 
-def _device_of(db: sqlite3.Connection, edge: rows.Edge) -> str:
-    """Return the device of the other user that an edge I granted belongs to: one device a person for now."""
-    return contacts.devices(db, edge.user_id)[0].device
+def _device_of(db: sqlite3.Connection, edge: rows.Edge) -> str | None:
+    """Return the device of the other user that an edge I granted belongs to: one device a person for now; None where
+    it has left them."""
+    devices = contacts.devices(db, edge.user_id)
+    return devices[0].device if devices else None

@@ -2,7 +2,7 @@
 
 The order of the checks is the protocol's. Every statement taken in, or refused for good, is remembered with its answer
 in the transaction that made it true, so that the same bytes get the same answer for ever and other bytes under the same
-id are refused.
+id are refused. What this version cannot read is refused for good and not remembered: a later version may read it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Final
 
 from peer.protocol.acknowledgements import Acknowledgement, acknowledgement_of
-from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid
+from peer.protocol.errors import Conflict, DispatchError, Forbidden
+from peer.protocol.growth import NotUnderstood
 from peer.protocol.statements import (
     Acceptance,
     Addressed,
@@ -20,15 +21,17 @@ from peer.protocol.statements import (
     Confirmation,
     Decision,
     Decline,
+    DeviceStatement,
     Dispatch,
     EdgeChange,
     Events,
+    Membership,
     Result,
     Revocation,
     Signed,
     open_statement,
 )
-from peer.steps import granting, inviting, receiving, sending
+from peer.steps import granting, inviting, memberships, receiving, sending
 from peer.steps.context import Context
 from peer.steps.transaction import Transaction
 from peer.store import contacts, outbox, rows
@@ -47,7 +50,7 @@ def _invitation_answer(tx: Transaction, signed: Signed) -> Acknowledgement:
     return inviting.on_answer(tx, signed.raw)
 
 
-HANDLERS: Final[dict[type[Addressed], Handler]] = {
+HANDLERS: Final[dict[type[DeviceStatement], Handler]] = {
     Dispatch: receiving.take_in,
     Cancel: receiving.on_cancel,
     Decision: sending.on_decision,
@@ -58,6 +61,7 @@ HANDLERS: Final[dict[type[Addressed], Handler]] = {
     Confirmation: inviting.on_confirmation,
     EdgeChange: granting.on_edge_change,
     Revocation: granting.on_revocation,
+    Membership: memberships.on_membership,
 }
 
 
@@ -66,17 +70,19 @@ def take(tx: Transaction, device: str, raw: bytes) -> Acknowledgement:
     try:
         signed = open_statement(raw)
         statement = signed.statement
-        if not isinstance(statement, Addressed):
-            raise Invalid("a statement of this type is not sent by courier", fix="update dispatch on both machines")
+        handler = next((handler for kind, handler in HANDLERS.items() if isinstance(statement, kind)), None)
+        if handler is None:
+            raise NotUnderstood(f"this version takes no {statement.type_name} by courier")
         _check_issuer(tx.db, device, statement)
-        _check_audience(tx.context, statement)
+        if isinstance(statement, Addressed):
+            _check_audience(tx.context, statement)
     except DispatchError as error:
         # Not remembered: the id inside is not its issuer's word until all of the above holds.
         return acknowledgement_of(error)
-    return _once(tx, signed)
+    return _once(tx, signed, handler)
 
 
-def _check_issuer(db: sqlite3.Connection, device: str, statement: Addressed) -> None:
+def _check_issuer(db: sqlite3.Connection, device: str, statement: DeviceStatement) -> None:
     """The device that signed is the one at the other end, and is pinned as this user's."""
     if statement.issuer_device != device:
         raise Forbidden(
@@ -95,8 +101,8 @@ def _check_audience(context: Context, statement: Addressed) -> None:
         raise Forbidden("the statement is not addressed to this device", fix="send it to the device that it names")
 
 
-def _once(tx: Transaction, signed: Signed) -> Acknowledgement:
-    statement: Addressed = signed.statement
+def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
+    statement: DeviceStatement = signed.statement
     known = outbox.seen(tx.db, statement.issuer_device, statement.id)
     if known is not None:
         if known.digest != signed.digest:
@@ -106,7 +112,7 @@ def _once(tx: Transaction, signed: Signed) -> Acknowledgement:
         return Acknowledgement(503, "too many statements of this device in a few days", "it is taken in later")
     try:
         with tx.savepoint() as part:
-            answer = HANDLERS[type(statement)](part, signed)
+            answer = handler(part, signed)
     except DispatchError as error:
         answer = acknowledgement_of(error)
     if answer.final:

@@ -28,6 +28,7 @@ from peer.protocol.statements import (
     open_as,
     open_statement,
 )
+from peer.steps import memberships
 from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, outbox, rows
@@ -94,7 +95,6 @@ def invite(tx: Transaction, user_id: str) -> Invited:
         verified=0,
         status="open",
         emailed=0,
-        dev_link="",
         created=now,
         expires=signed.statement.expires,
     )
@@ -158,7 +158,6 @@ def take_in(tx: Transaction, raw: bytes) -> rows.Invitation | None:
         verified=0,
         status="open",
         emailed=0,
-        dev_link="",
         created=statement.created,
         expires=statement.expires,
     )
@@ -181,12 +180,12 @@ def on_withdrawn(tx: Transaction, token: str) -> None:
         tx.note(PeopleChanged())
 
 
-def open_link(db: sqlite3.Connection, link: invitation_life.Link) -> rows.Invitation:
-    """Check a received invitation against the link that the inviter gave. Raises NotFound, Invalid."""
-    row = _known(db, link.token, "received")
-    invitation_life.check_digest(link, row.raw)
-    invitations.set_link(db, link.token, link.secret)
-    return _known(db, link.token, "received")
+def open_address(db: sqlite3.Connection, address: invitation_life.Address) -> rows.Invitation:
+    """Check a received invitation against the address that the inviter gave. Raises NotFound, Invalid."""
+    row = _known(db, address.token, "received")
+    invitation_life.check_digest(address, row.raw)
+    invitations.set_secret(db, address.token, address.secret)
+    return _known(db, address.token, "received")
 
 
 def answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitation:
@@ -219,7 +218,8 @@ def accept(
             f"{invitation.issuer_user} may dispatch to you already",
             fix=f"change what is permitted: `dispatch trust edit {invitation.issuer_user}`",
         )
-    _pin(tx.db, device_set, device_set_signed, verified=bool(row.verified), now=now)
+    issuer = invitation.issuer_device
+    memberships.pin(tx, device_set, device_set_signed, issuer=issuer, verified=bool(row.verified))
     my_digest = hashlib.sha256(tx.context.identity.device_set).digest()
     proof = (
         invitation_life.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
@@ -236,7 +236,9 @@ def accept(
         edge_id=edge_id,
         scope=scopes.encode_summary(scopes.summary(scope)),
         device_set=tx.context.identity.device_set,
+        read_version=invitation.version,
         proof=proof,
+        unread=signed.ignored,
     )
     edges.add(
         tx.db,
@@ -328,7 +330,7 @@ def _accepted(
     else:
         invitation_life.next_state(row.status, "accept")
     device_set, device_set_signed = vouched_devices(statement.device_set, statement)
-    scopes.decode_summary(statement.scope)
+    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
     verified = False
     if statement.proof:
         if not invitation_life.proven(
@@ -337,9 +339,9 @@ def _accepted(
             invitation_digest=statement.invitation_digest,
             device_set_digest=device_set_signed.digest,
         ):
-            raise Forbidden("the acceptance does not prove that it was made with the link that you shared", fix="")
+            raise Forbidden("the acceptance does not prove that it was made with the address that you shared", fix="")
         verified = True
-    _pin(tx.db, device_set, device_set_signed, verified=verified, now=now)
+    memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=verified)
     edges.add(
         tx.db,
         rows.Edge(
@@ -348,7 +350,7 @@ def _accepted(
             user_id=statement.issuer_user,
             device=statement.issuer_device,
             status="active",
-            scope=statement.scope,
+            scope=scope,
             invitation_id=row.token,
             acceptance=signed.raw,
             created=now,
@@ -380,7 +382,7 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
     if edge.status != "offered":
         return Acknowledgement(200, f"the edge is {edge.status}")
     device_set, device_set_signed = vouched_devices(statement.device_set, statement)
-    _pin(tx.db, device_set, device_set_signed, verified=False, now=tx.now)
+    memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=False)
     edges.set_status(tx.db, edge.edge_id, edge_life.next_status("offered", "confirm"), tx.now)
     offered, _ = open_as(Acceptance, edge.acceptance)
     told = scopes.encode_summary(scopes.summary(scopes.decode(edge.scope)))
@@ -400,21 +402,6 @@ def expire(db: sqlite3.Connection, now: int) -> None:
         if row.status == "open" and row.expires <= now:
             invitations.set_status(db, row.token, invitation_life.next_state("open", "expire"))
     invitations.forget_received(db, before=now - KEPT_MS)
-
-
-def _pin(db: sqlite3.Connection, device_set: DeviceSet, signed: Signed, *, verified: bool, now: int) -> None:
-    user_id = device_set.issuer_user
-    known = contacts.get(db, user_id)
-    if known is not None and known.root != device_set.root:
-        raise Forbidden(
-            f"{user_id} now has another root key than the one you know",
-            fix=f"ask {user_id} by another way whether they made a new one; until then nothing of theirs is taken",
-        )
-    for device in device_set.devices:
-        other = contacts.device(db, device.device)
-        if other is not None and other.user_id != user_id:
-            raise Forbidden("a device of another contact is named in that device-set", fix="do not trust it")
-    contacts.pin(db, device_set, signed.raw, verified=verified, now=now)
 
 
 def _queue_answer(

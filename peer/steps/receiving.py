@@ -176,8 +176,9 @@ def get_received(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
 
 
 def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason: str = "") -> Signed:
-    """Queue the signed word that a dispatch is now `decision`, for its sender."""
+    """Queue the decision on a dispatch for its sender, signed with what of the dispatch this version ignores."""
     current = get_received(tx.db, row.dispatch_id)
+    dispatch, opened = open_as(Dispatch, row.raw)
     signed = tx.context.sign_for(
         Decision,
         row.peer,
@@ -186,8 +187,10 @@ def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason
         dispatch_digest=row.digest,
         attempt=current.attempt,
         decision=decision,
+        read_version=dispatch.version,
         expires=current.expires if decision == "pending" else 0,
         reason=reason[:2_000],
+        unread=opened.ignored,
     )
     _queue(tx, row, "decision", signed, tx.now)
     return signed
@@ -226,6 +229,18 @@ def queue_result(
 def dispatch_of(row: rows.Dispatch) -> Dispatch:
     """Return the signed dispatch of a row."""
     return open_as(Dispatch, row.raw)[0]
+
+
+def accepted_dispatch(row: rows.Dispatch) -> Dispatch:
+    """Return the signed dispatch of a row that was accepted. Raises Conflict where it reads otherwise than it did then.
+
+    A later version may understand more of it, and what nobody saw was not accepted.
+    """
+    dispatch, signed = open_as(Dispatch, row.raw)
+    decision, _ = open_as(Decision, row.decision)
+    if (decision.read_version, decision.unread) != (dispatch.version, signed.ignored):
+        raise Conflict("another version of dispatch accepted it, and read it otherwise", fix="accept it again")
+    return dispatch
 
 
 def _stop(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from peer.dispatches import lifecycle, reports
+from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
+from peer.protocol.payloads import gathered
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
 from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
@@ -41,8 +43,24 @@ def edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
     return edge
 
 
-def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
-    """Sign a dispatch, store it and queue it. Raises Forbidden, with nothing stored, where no edge permits it."""
+@dataclass(frozen=True)
+class Composed:
+    """A dispatch that was signed and queued. `left_out`: fields that the recipient's device does not understand."""
+
+    row: rows.Dispatch
+    left_out: tuple[str, ...]
+
+
+def content_of(draft: Draft) -> Document:
+    """Return the fields of a dispatch that a draft gives, by their names on the wire."""
+    return draft.content.values()
+
+
+def compose(tx: Transaction, draft: Draft) -> Composed:
+    """Fit a dispatch to its recipient's device, sign it, store it and queue it.
+
+    Raises Forbidden, with nothing stored, where no edge permits it; Conflict where the device is too old for it.
+    """
     now = tx.now
     edge = edge_to(tx.db, draft.recipient, now)
     if draft.device and draft.device != edge.device:
@@ -53,6 +71,9 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
     content = draft.content
     if content.parent and dispatches.get(tx.db, content.parent) is None:
         raise NotFound(f"no dispatch {content.parent} to refer to")
+    device = contacts.device(tx.db, edge.device)
+    theirs = fitting.Understood.of_hello(device.hello if device is not None else b"")
+    fitted = fitting.fit(Dispatch, content_of(draft), theirs, peer=edge.user_id)
     signed = tx.context.sign_for(
         Dispatch,
         edge.user_id,
@@ -60,7 +81,7 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
         created=now,
         expires=now + draft.expires * 1000,
         edge_id=edge.edge_id,
-        content=content,
+        **gathered(fitted.content),
     )
     dispatch: Dispatch = signed.statement
     row = rows.Dispatch(
@@ -82,7 +103,7 @@ def compose(tx: Transaction, draft: Draft) -> rows.Dispatch:
     tx.post(signed, edge_id=edge.edge_id)
     tx.note(DispatchChanged(dispatch.id))
     tx.note(DeadlineSet(dispatch.expires))
-    return row
+    return Composed(row, fitted.left_out)
 
 
 def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
@@ -110,7 +131,8 @@ def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, answer: Acknowl
     if row is None or event is None:
         return
     if states.learn(tx, row, event) in ("rejected", "expired") and not answer.taken:
-        dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=answer.message, fix=answer.fix)
+        message, fix = refusals.reason(row.peer, answer.code, answer.message)
+        dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=message, fix=fix)
 
 
 def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:

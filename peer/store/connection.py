@@ -21,6 +21,14 @@ class NewerStore(Conflict):
     """The store was written by a later version of the program; it is refused and not touched."""
 
 
+class OlderStore(Conflict):
+    """The store was written by an earlier version, and cannot be brought up to date, or not by this program."""
+
+
+WITH_MEMBERSHIPS = 6
+"""The version of the store from which on contacts are pinned by what their devices signed."""
+
+
 def schema() -> list[str]:
     """Return the migrations in order; the n-th brings `user_version` to n."""
     # Not importlib.resources: importing it takes as long as the rest of opening a store.
@@ -28,7 +36,7 @@ def schema() -> list[str]:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open `path` without migrating it. Raises NewerStore, Unavailable."""
+    """Open `path` without migrating it. Raises NewerStore, Unavailable; OlderStore where it may only be read."""
     mode = "ro" if read_only else "rwc"
     try:
         connection = sqlite3.connect(
@@ -45,6 +53,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             raise NewerStore(
                 f"the store has version {version}, this program knows {known}", fix="update dispatch on this machine"
             )
+        if read_only and version < known:
+            connection.close()
+            raise OlderStore(
+                f"the store has version {version}, this program reads {known}",
+                fix="start the daemon, which brings it up to date: `dispatch-daemon`",
+            )
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -54,9 +68,15 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the store to this program's version, each migration in a transaction of its own."""
+    """Bring the store to this program's version, each migration in a transaction of its own. Raises OlderStore."""
     from peer.store.history import reply_of  # what reads statements takes long to load; only migrating needs it
 
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if 0 < found < WITH_MEMBERSHIPS and connection.execute("SELECT 1 FROM contacts LIMIT 1").fetchone():
+        raise OlderStore(
+            "the store holds contacts of dispatch 0.1.0, whose devices this version cannot recognise",
+            fix="move store.db and blobs out of the state folder and invite your contacts again; your keys stay",
+        )
     connection.create_function("reply_of", 1, reply_of, deterministic=True)
     for version, script in enumerate(schema(), start=1):
         with writing(connection):

@@ -34,7 +34,10 @@ def user_named(db: sqlite3.Connection, name: str) -> str:
 
 
 def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: bool, now: int) -> None:
-    """Remember a user by root and devices; a verified contact stays verified. The caller has compared roots."""
+    """Remember a user by root and devices; a verified contact stays verified. The caller has compared roots.
+
+    A listed device becomes the user's where its newest membership, which the caller has kept, says so too.
+    """
     db.execute(
         "INSERT INTO contacts (user_id, root, device_set, epoch, verified, created) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (user_id) DO UPDATE SET device_set = excluded.device_set, epoch = excluded.epoch, "
@@ -46,19 +49,35 @@ def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: 
     current = get(db, device_set.issuer_user)
     if current is None or current.device_set != raw:
         return
-    kept = [device.device for device in device_set.devices]
-    marks = ", ".join("?" * len(kept))
+    listed = {entry.device: entry.name for entry in device_set.devices}
     db.execute(
-        f"DELETE FROM contact_devices WHERE user_id = ? AND device NOT IN ({marks})",
-        (device_set.issuer_user, *kept),
+        "DELETE FROM contact_devices WHERE user_id = ? AND device NOT IN (SELECT value FROM json_each(?))",
+        (device_set.issuer_user, json.dumps(list(listed))),
     )
-    for device in device_set.devices:
+    for device, name in listed.items():
         db.execute(
-            "INSERT INTO contact_devices (device, user_id, sealing_key, name) VALUES (?, ?, ?, ?) "
+            "INSERT INTO contact_devices (device, user_id, sealing_key, name) "
+            "SELECT device, user_id, sealing_key, ? FROM memberships "
+            "WHERE device = ? AND user_id = ? AND root = ? AND standing = 'member' "
             "ON CONFLICT (device) DO UPDATE SET sealing_key = excluded.sealing_key, name = excluded.name "
             "WHERE user_id = excluded.user_id",
-            (device.device, device_set.issuer_user, device.sealing_key, device.name),
+            (name, device, device_set.issuer_user, device_set.root),
         )
+
+
+def drop_device(db: sqlite3.Connection, device_id: str) -> None:
+    """Let a device be no contact's any more."""
+    db.execute("DELETE FROM contact_devices WHERE device = ?", (device_id,))
+
+
+def set_sealing_key(db: sqlite3.Connection, device_id: str, sealing_key: bytes) -> None:
+    """Seal to a device with the key of its newest membership."""
+    db.execute("UPDATE contact_devices SET sealing_key = ? WHERE device = ?", (sealing_key, device_id))
+
+
+def set_hello(db: sqlite3.Connection, device_id: str, raw: bytes, counter: int) -> None:
+    """Keep what a device says that it understands."""
+    db.execute("UPDATE contact_devices SET hello = ?, hello_counter = ? WHERE device = ?", (raw, counter, device_id))
 
 
 def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactDevice]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 PRESENCE = "presence"
+HELLO = "hello"
 
 
 def next_after(db: sqlite3.Connection, name: str, least: int) -> int:

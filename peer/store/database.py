@@ -33,7 +33,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Open and migrate the store at `path` (blocking; at start only). Raises NewerStore, Unavailable."""
+        """Open and migrate the store (blocking; at start only). Raises NewerStore, OlderStore, Unavailable."""
         try:
             path.touch(mode=0o600, exist_ok=True)
         except OSError as error:

@@ -10,8 +10,8 @@ from peer.store.rows import BrokerWrite, Invitation, all_of, one
 def add(db: sqlite3.Connection, item: Invitation) -> None:
     """Store an invitation; one that is known already stays as it is."""
     db.execute(
-        "INSERT INTO invitations (token, direction, peer, raw, secret, verified, status, emailed, dev_link, created, "
-        "expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO invitations (token, direction, peer, raw, secret, verified, status, emailed, created, expires) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             item.token,
             item.direction,
@@ -21,7 +21,6 @@ def add(db: sqlite3.Connection, item: Invitation) -> None:
             item.verified,
             item.status,
             item.emailed,
-            item.dev_link,
             item.created,
             item.expires,
         ),
@@ -69,13 +68,13 @@ def set_status(db: sqlite3.Connection, token: str, status: str) -> None:
     db.execute("UPDATE invitations SET status = ? WHERE token = ?", (status, token))
 
 
-def set_mailed(db: sqlite3.Connection, token: str, *, emailed: bool, dev_link: str) -> None:
-    """Note what the broker did with a sent invitation."""
-    db.execute("UPDATE invitations SET emailed = ?, dev_link = ? WHERE token = ?", (int(emailed), dev_link, token))
+def set_mailed(db: sqlite3.Connection, token: str, *, emailed: bool) -> None:
+    """Note whether the broker mailed a sent invitation."""
+    db.execute("UPDATE invitations SET emailed = ? WHERE token = ?", (int(emailed), token))
 
 
-def set_link(db: sqlite3.Connection, token: str, secret: bytes) -> None:
-    """Note that a received invitation was opened by its link, whose digest fitted."""
+def set_secret(db: sqlite3.Connection, token: str, secret: bytes) -> None:
+    """Note that a received invitation was opened by its address, whose digest fitted."""
     db.execute("UPDATE invitations SET secret = ?, verified = 1 WHERE token = ?", (secret, token))
 
 

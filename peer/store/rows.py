@@ -38,7 +38,9 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class ContactDevice:
-    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs."""
+    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs; `hello` is the signed statement of
+    what it understands, b"" before it brought one.
+    """
 
     device: str
     user_id: str
@@ -46,6 +48,21 @@ class ContactDevice:
     name: str
     addresses: str
     last_seen: int
+    hello: bytes
+    hello_counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The newest membership that a device signed: whose it is, under which root, or that it has left."""
+
+    device: str
+    user_id: str
+    root: bytes
+    counter: int
+    standing: str
+    sealing_key: bytes
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +115,6 @@ class Invitation:
     verified: int
     status: InvitationState
     emailed: int
-    dev_link: str
     created: int
     expires: int
 

@@ -18,7 +18,8 @@ from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
-from peer.protocol.statements import DeviceSet, Dispatch, Invitation, Result, open_as
+from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
+from peer.protocol.table import named
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edges as edge_life
@@ -97,7 +98,7 @@ def _pinned(server: rows.EdgeMcpServer) -> Document:
 
 
 def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str]) -> Document:
-    """Return {sent: […], received: […]}, newest first. `link` builds the text to share of a sent one."""
+    """Return {sent: […], received: […]}, newest first. `link` builds the address to share of a sent one."""
     document: Document = {"sent": [], "received": []}
     for row in invitations.every(db):
         status = "expired" if row.status == "open" and row.expires <= now else row.status
@@ -111,6 +112,7 @@ def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invit
             entry |= {"to": row.peer, "emailed": bool(row.emailed), "link": link(row) if status == "open" else ""}
         else:
             entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
+            entry["unknown_fields"] = len(open_as(Invitation, row.raw)[1].ignored)
         document[row.direction].append(entry)
     return document
 
@@ -132,14 +134,19 @@ def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) 
 def dispatch_document(
     db: sqlite3.Connection, me: str, now: int, dispatch_id: str, *, with_trace: bool = True
 ) -> Document:
-    """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound."""
+    """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound.
+
+    `unknown_fields` counts what it carries that this version ignores, `unseen_fields` names what its recipient's did.
+    """
     row = dispatches.get(db, dispatch_id)
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
-    dispatch, _ = open_as(Dispatch, row.raw)
+    dispatch, signed = open_as(Dispatch, row.raw)
     document = dispatch_row(row, me, now) | content_document(dispatch.content)
     document |= {
         "edge_id": row.edge_id,
+        "unknown_fields": len(signed.ignored),
+        "unseen_fields": _unseen(row),
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
         "events": event_rows(db, dispatch_id) if with_trace else [],
         "approvals": [
@@ -152,6 +159,11 @@ def dispatch_document(
     if row.direction == "received":
         document["cwd"] = row.cwd or None
     return document
+
+
+def _unseen(row: rows.Dispatch) -> list[str]:
+    """Name the fields that the recipient's device did not understand when it was decided on: nobody saw them."""
+    return [named(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
 
 
 def content_document(content: Content[FileRef]) -> Document:

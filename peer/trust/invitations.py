@@ -1,21 +1,21 @@
-"""The life of an invitation, the link that carries its secret, and the proof made with it. No statements here.
+"""The life of an invitation, the address that carries its secret, and the proof made with it. No statements here.
 
-A link is `<broker>/i#<token>.<digest>.<secret>`. All that matters is in the fragment, which a browser does not send
-(RFC 9110 section 7.1, RFC 3986 section 3.5), so the broker that serves the page sees neither digest nor secret.
-Whoever holds the secret got the link from the inviter by a way that the broker does not control: checking the digest
-authenticates the inviter to the invited, and the proof authenticates the invited to the inviter.
+An address is `dispatch:invitation:<token>:<digest>:<secret>:<broker>`, the last three in base64url. The inviter's own
+client makes it and the invited person's own client reads it. It is no web address, nor is one inside of it: nothing
+that a browser, a mail program or a chat makes a link of leads to the broker with the secret in it, not even behind a
+`#`, which the broker's page could read. Whoever holds the secret got the address from the inviter by a way that the
+broker does not control: checking the digest authenticates the inviter to the invited, and the proof authenticates the
+invited to the inviter.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
-import re
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from peer.protocol import base64url
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid
 from peer.protocol.names import uuid_bytes
 
@@ -26,7 +26,8 @@ LIFETIME_MS: Final = 7 * 24 * 3_600_000
 DIGEST_BYTES: Final = 32
 SECRET_BYTES: Final = 32
 MAX_BROKER: Final = 400
-MAX_LINK: Final = 1_024
+MAX_ADDRESS: Final = 1_024
+SCHEME: Final = "dispatch:invitation:"
 
 LIFE: Final[dict[State, dict[Event, State]]] = {
     "open": {"accept": "accepted", "decline": "declined", "withdraw": "withdrawn", "expire": "expired"},
@@ -37,15 +38,14 @@ LIFE: Final[dict[State, dict[Event, State]]] = {
 }
 
 _LIKE_THIS: Final = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
-_LINK_FIX: Final = (
-    f"a token looks like {_LIKE_THIS}, a link like https://broker.example/i#{_LIKE_THIS}.….…; "
+_ADDRESS_FIX: Final = (
+    f"a token looks like {_LIKE_THIS}, an address like {SCHEME}{_LIKE_THIS}:…:…:…; "
     "copy it whole, or see `dispatch invitations`"
 )
-_BASE64URL_32: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 
-class Link(msgspec.Struct, frozen=True):
-    """A parsed link: the broker's URL without a closing slash, the token, the invitation's digest, the secret."""
+class Address(msgspec.Struct, frozen=True):
+    """A parsed address: the broker's URL without a closing slash, the token, the invitation's digest, the secret."""
 
     broker: str
     token: str
@@ -53,7 +53,7 @@ class Link(msgspec.Struct, frozen=True):
     secret: bytes
 
     def __repr__(self) -> str:  # the secret must not reach a log by accident
-        return f"Link(broker={self.broker!r}, token={self.token!r})"
+        return f"Address(broker={self.broker!r}, token={self.token!r})"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -84,43 +84,42 @@ def _closed(state: State) -> DispatchError:
     return Conflict(f"this invitation was {state} already", fix="see `dispatch contacts` and `dispatch invitations`")
 
 
-def build_link(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
-    """The link to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
+def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
+    """The address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
     if len(digest) != DIGEST_BYTES or len(secret) != SECRET_BYTES:
         raise Invalid("an invitation's digest and secret have 32 bytes each")
     uuid_bytes(token)
-    return f"{_broker(broker)}/i#{token}.{_encode(digest)}.{_encode(secret)}"
+    parts = (token, *map(base64url.encode, (digest, secret, _broker(broker).encode())))
+    return SCHEME + ":".join(parts)
 
 
-def parse(text: str) -> Link | Token:
-    """Read what a person pasted: a bare token or a link. Raises Invalid, which says what they look like."""
+def parse(text: str) -> Address | Token:
+    """Read what a person pasted: a bare token or an address. Raises Invalid, which says what they look like."""
     pasted = text.strip().removeprefix("<").removesuffix(">").strip()
-    if len(pasted) > MAX_LINK:
-        raise Invalid(f"an invitation link has at most {MAX_LINK} characters", fix=_LINK_FIX)
-    if "#" not in pasted:
-        if "/" in pasted:
-            raise Invalid("malformed token: the link lost everything from the # on", fix=_LINK_FIX)
+    if len(pasted) > MAX_ADDRESS:
+        raise Invalid(f"an invitation's address has at most {MAX_ADDRESS} characters", fix=_ADDRESS_FIX)
+    if pasted.partition(":")[0].lower() in ("http", "https"):
+        raise Invalid("the address of a web page is no invitation", fix=_ADDRESS_FIX)
+    if not pasted.startswith(SCHEME):
         return Token(_token(pasted))
-    address, _, fragment = pasted.partition("#")
-    if not address.endswith("/i"):
-        raise Invalid("malformed token: this is not the address of an invitation", fix=_LINK_FIX)
-    parts = fragment.split(".")
-    if len(parts) != 3:
-        raise Invalid("malformed token: the link is cut short or has something added", fix=_LINK_FIX)
-    return Link(
-        broker=_broker(address.removesuffix("/i")),
-        token=_token(parts[0]),
-        digest=_decode(parts[1]),
-        secret=_decode(parts[2]),
+    parts = pasted.removeprefix(SCHEME).split(":")
+    if len(parts) != 4:
+        raise Invalid("malformed token: the address is cut short or has something added", fix=_ADDRESS_FIX)
+    token, digest, secret, broker = parts
+    return Address(
+        broker=_broker(_decode(broker).decode("utf-8", "replace")),
+        token=_token(token),
+        digest=_decode(digest, DIGEST_BYTES),
+        secret=_decode(secret, SECRET_BYTES),
     )
 
 
-def check_digest(link: Link, invitation: bytes) -> None:
-    """Raise Invalid unless `invitation` (the bytes the broker served) is the one that the link was made for."""
-    if not hmac.compare_digest(hashlib.sha256(invitation).digest(), link.digest):
+def check_digest(address: Address, invitation: bytes) -> None:
+    """Raise Invalid unless `invitation` (the bytes the broker served) is the one that the address was made for."""
+    if not hmac.compare_digest(hashlib.sha256(invitation).digest(), address.digest):
         raise Invalid(
-            "the invitation that the broker holds is not the one that this link was made for",
-            fix="accept nothing; ask the inviter for a new link, and tell them that the broker may be lying",
+            "the invitation that the broker holds is not the one that this address was made for",
+            fix="accept nothing; ask the inviter for a new one, and tell them that the broker may be lying",
         )
 
 
@@ -146,7 +145,7 @@ def _token(text: str) -> str:
     try:
         uuid_bytes(text)
     except Invalid:
-        raise Invalid("malformed token: this is not the token of an invitation", fix=_LINK_FIX) from None
+        raise Invalid("malformed token: this is not the token of an invitation", fix=_ADDRESS_FIX) from None
     return text
 
 
@@ -166,17 +165,11 @@ def _broker(url: str) -> str:
     return url.rstrip("/")
 
 
-def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    if _BASE64URL_32.fullmatch(text):
-        try:
-            raw = base64.urlsafe_b64decode(text + "=")
-        except binascii.Error:  # pragma: no cover - the pattern leaves nothing to refuse
-            raw = b""
-        # 43 characters hold 258 bits: the two spare ones must be zero, or one link would have four spellings.
-        if len(raw) == DIGEST_BYTES and _encode(raw) == text:
-            return raw
-    raise Invalid("malformed token: the link is cut short or was altered", fix=_LINK_FIX)
+def _decode(text: str, size: int | None = None) -> bytes:
+    try:
+        raw = base64url.decode(text)
+    except Invalid:
+        raw = b""
+    if not raw or size not in (None, len(raw)):
+        raise Invalid("malformed token: the address is cut short or was altered", fix=_ADDRESS_FIX)
+    return raw

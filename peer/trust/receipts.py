@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from peer.protocol import codec
 from peer.protocol.errors import DispatchError, Invalid, TooLarge
+from peer.protocol.growth import is_ignorable
 from peer.protocol.statements import (
     Addressed,
     Decision,
@@ -27,6 +28,7 @@ from peer.protocol.statements import (
     Statement,
     open_as,
 )
+from peer.protocol.table import named
 from peer.trust import fingerprints
 
 MAX_RECEIPT: Final = 256 * 1024 * 1024
@@ -64,7 +66,11 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What a verified receipt proves: these are the words of the two devices, all of them and no others."""
+    """What a verified receipt proves: these are the words of the two devices, all of them and no others.
+
+    `unseen` names the fields of the dispatch that the recipient's device did not understand when it accepted: nobody
+    saw them, and nothing was accepted in them. `unknown` counts those that this version does not understand.
+    """
 
     sender: Party
     recipient: Party
@@ -72,6 +78,8 @@ class Proven:
     result: Result
     events: int
     statements: int
+    unseen: tuple[str, ...]
+    unknown: int
 
 
 class Altered(Invalid):
@@ -115,8 +123,9 @@ def verify(receipt: Receipt) -> Proven:
     if result.dispatch_id != dispatch.id or result.dispatch_digest != signed.digest:
         raise Altered("the result is about another dispatch")
     _check_parties("result", result, dispatch, result)
+    unseen: tuple[str, ...] = ()
     if result.attempt:
-        _check_decision(receipt.decision, dispatch, signed, result)
+        unseen = _check_decision(receipt.decision, dispatch, signed, result)
     elif receipt.decision:
         raise Altered("there is a decision to run it, and the result knows of no run")
     events = _check_chain(receipt.events, dispatch, result)
@@ -127,6 +136,8 @@ def verify(receipt: Receipt) -> Proven:
         result=result,
         events=events,
         statements=4 + bool(result.attempt) + len(receipt.events),
+        unseen=unseen,
+        unknown=len(signed.ignored),
     )
 
 
@@ -151,13 +162,20 @@ def _check_parties(part: str, letter: Addressed, dispatch: Dispatch, result: Res
         raise Altered(f"the {part} is for another device than the dispatch is by")
 
 
-def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Result) -> None:
+def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Result) -> tuple[str, ...]:
+    """Check that the decision accepted this run; return the names of the fields that it says were not understood."""
     decision, _ = _open("decision", Decision, raw)
     _check_parties("decision", decision, dispatch, result)
     if (decision.dispatch_id, decision.dispatch_digest) != (dispatch.id, signed.digest):
         raise Altered("the decision is about another dispatch")
     if decision.decision != "accepted" or decision.attempt != result.attempt:
         raise Altered("the decision is not the one that accepted this run")
+    if decision.read_version != dispatch.version:
+        raise Altered("the decision is about the dispatch read as another version")
+    if not all(path and is_ignorable(path[-1]) for path in decision.unread):
+        # What may not be ignored was understood, or the dispatch would have been refused.
+        raise Altered("the decision says that a field was ignored which nobody may ignore")
+    return tuple(named(path) for path in decision.unread)
 
 
 def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from peer.protocol.errors import Invalid
 from peer.protocol.fields import LAST_TIME
+from peer.protocol.growth import NotUnderstood
 
 Approval = Literal["manual", "auto"]
 Results = Literal["full", "redacted"]
@@ -145,10 +146,18 @@ def encode_summary(told: Summary) -> str:
 
 
 def decode_summary(text: str) -> Summary:
-    """Read what a contact told us of an edge. Raises Invalid: it comes from another machine."""
+    """Read what a contact told us of an edge. Raises Invalid: it comes from another machine.
+
+    Members grow as the keys of statements do: one whose name ends in `?` is ignored where it is not known, any other
+    that is not known refuses (NotUnderstood).
+    """
     try:
-        told = _SUMMARY_READER.decode(text)
-    except msgspec.MsgspecError as error:
+        members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        kept = {name: value for name, value in members.items() if not name.endswith("?")}
+        if unknown := kept.keys() - set(Summary.__struct_fields__):
+            raise NotUnderstood(f"the scope has a member {min(unknown)!r:.40} that this version does not know")
+        told = _SUMMARY_READER.decode(msgspec.json.encode(kept))
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(f"the scope that the contact told cannot be read: {error}") from None
     _check_tools(told.tools)
     _check_servers(told.mcp_servers)

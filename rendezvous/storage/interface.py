@@ -76,7 +76,8 @@ class Storage(trio.abc.AsyncResource):
 
         A claim that OtherRoot or OldDeviceSet forbids denies the sign-in, with that error's sentence as the reason. A
         sign-in that was decided before is returned unchanged, and nothing is claimed. Devices that the claim leaves
-        out lose their presence. Raises NoSuchSignIn.
+        out lose their presence. A device that another user's claim lists belongs to the user whose claim has it with
+        the higher counter (rules.membership_holds), and to nobody else. Raises NoSuchSignIn.
         """
 
     @abstractmethod

@@ -36,13 +36,16 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class AccountClaim:
-    """What a verified device-set says about its user: root public key (32 bytes), epoch, its own bytes, peer ids."""
+    """What a verified device-set says about its user: root public key (32 bytes), epoch, its own bytes, its devices.
+
+    `devices` maps peer ids to the counters of their memberships.
+    """
 
     user_id: str
     root: bytes
     epoch: int
     device_set: bytes
-    devices: tuple[str, ...]
+    devices: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ def check_claim(known: Account | None, claim: AccountClaim) -> None:
         raise OldDeviceSet(claim.user_id)
 
 
+def membership_holds(known: tuple[str, int] | None, user_id: str, counter: int) -> bool:
+    """Whether a device is this user's by a membership with this counter, where `known` is (user id, counter) of the
+    newest before: of one device the highest counter holds, whoever lists the device."""
+    return known is None or counter > known[1] or (user_id == known[0] and counter == known[1])
+
+
 def poll_interval(interval: int, *, next_poll: int, now: int) -> tuple[bool, int]:
     """Return whether a poll came too early, and the interval from now on. Milliseconds."""
     early = now + POLL_GRACE_MS < next_poll

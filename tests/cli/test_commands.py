@@ -74,10 +74,10 @@ CASES = {
     ),
     "invite": one(
         "POST /v1/invitations",
-        {"token": TOKEN, "to": "carol@example.org", "emailed": False, "link": "https://b.example/i#x"},
+        {"token": TOKEN, "to": "carol@example.org", "emailed": False, "link": "dispatch:invitation:x"},
         "invite carol@example.org",
         "no mail was sent",
-        "https://b.example/i#x",
+        "dispatch:invitation:x",
         needs="B",
     ),
     "invitations": one("GET /v1/invitations", INVITATIONS, "invitations", TOKEN, "tulip-anvil", needs="B"),
@@ -591,10 +591,10 @@ def test_a_scope_is_passed_on_as_it_was_said(cli: Cli, api: FakeApi) -> None:
     args = ["--tools", "Read", "--mcp-servers", "none", "--paths", "shop,/srv/x", "--approval", "manual"]
     args += ["--max-per-day", "5", "--expires", "30d", "--results", "redacted"]
     args += ["--minutes", "10", "--turns", "20", "--usd", "0.5", "--output-mb", "3"]
-    assert cli("accept-invitation", "-", *args, stdin="https://b.example/i#t.d.s\n").code == 0
+    assert cli("accept-invitation", "-", *args, stdin="dispatch:invitation:t:d:s:b\n").code == 0
     assert api.bodies("POST", "/v1/invitations/accept") == [
         {
-            "token": "https://b.example/i#t.d.s",
+            "token": "dispatch:invitation:t:d:s:b",
             "tools": "Read",
             "mcp_servers": "none",
             "paths": [str(Path.cwd() / "shop"), "/srv/x"],

@@ -13,9 +13,9 @@ from nacl.public import PrivateKey, SealedBox
 from peer.machine import identity, keychain
 from peer.machine.identity import Identity
 from peer.machine.state_folder import StateFolder
-from peer.protocol import names
+from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotSignedIn, Unavailable
-from peer.protocol.statements import DeviceSet, open_as
+from peer.protocol.statements import DeviceSet, Membership, open_as
 from tests.conftest import HANG
 
 NOW = 1_800_000_000_000
@@ -312,3 +312,55 @@ def test_a_keychain_that_never_answers_is_given_up(folder: StateFolder, monkeypa
 def test_the_device_is_named_by_its_key(folder: StateFolder) -> None:
     made = create(folder)
     assert names.peer_id_bytes(made.device)[-32:] != made.root
+
+
+# -- device-sets of version 0.1.0 ---------------------------------------------------------------------------------
+
+
+def make_older(folder: StateFolder, keychain: FakeKeychain | None = None, epoch: int = 3) -> tuple[Identity, bytes]:
+    """Give a folder the device-set that version 0.1.0 would have made; return the identity as it was, and the set."""
+    made = create(folder, keychain=keychain)
+    envelope = cose.parse(made.device_set)
+    content: Any = codec.decode(envelope.payload)
+    content[17] = epoch
+    content[18] = [{key: value for key, value in entry.items() if key != 4} for entry in content[18]]
+    seed = folder.root_key.read_bytes() if keychain is None else bytes.fromhex(next(iter(keychain.kept.values())))
+    older = cose.sign(codec.encode(content), seed=seed, kid=envelope.kid, typ=envelope.typ)
+    (folder.path / "device-set").write_bytes(older)
+    return made, older
+
+
+def test_a_device_set_without_memberships_is_made_anew_with_the_same_keys(folder: StateFolder) -> None:
+    """Seen to fail without it: the identity could not be loaded."""
+    was, older = make_older(folder)
+    with pytest.raises(DispatchError):
+        open_as(DeviceSet, older)
+    found = identity.load(folder)
+    assert (found.user_id, found.device, found.name, found.root) == (was.user_id, was.device, was.name, was.root)
+    statement, _ = open_as(DeviceSet, found.device_set)
+    assert (statement.epoch, found.epoch) == (4, 4), "above what a broker may have of it"
+    membership, _ = open_as(Membership, statement.devices[0].membership)
+    assert (membership.issuer_device, membership.root, membership.standing) == (was.device, was.root, "member")
+    assert identity.load(folder) == found, "once"
+
+
+def test_an_older_device_set_of_other_keys_is_not_made_anew(folder: StateFolder, tmp_path: Path) -> None:
+    make_older(folder)
+    _, foreign = make_older(StateFolder(tmp_path / "other"))
+    (folder.path / "device-set").write_bytes(foreign)
+    with pytest.raises(Invalid):
+        identity.load(folder)
+    assert (folder.path / "device-set").read_bytes() == foreign
+
+
+def test_making_it_anew_needs_the_keychain_that_has_the_root(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = FakeKeychain()
+    _, older = make_older(folder, kept)
+    monkeypatch.setattr(keychain, "os_keychain", lambda: None)
+    with pytest.raises(Unavailable, match="keychain"):
+        identity.load(folder)
+    assert (folder.path / "device-set").read_bytes() == older
+    monkeypatch.setattr(keychain, "os_keychain", lambda: kept)
+    assert identity.load(folder).epoch == 4

@@ -35,7 +35,7 @@ def test_by_keyboard_only(world: World, new_tab: Opener, tmp_path: Path) -> None
     link = hers.page.locator(".done .copy").inner_text()
 
     press(his, "link", "Invitations")
-    to(his, "textbox", "The link or token of an invitation to you")
+    to(his, "textbox", "The address or token of an invitation to you")
     his.page.keyboard.insert_text(link)
     his.page.keyboard.press("Enter")
     his.page.locator("fieldset.power").wait_for()

@@ -38,7 +38,7 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
 
     # Dave looks at it: nothing is chosen, and nothing can be granted before something is.
     his.page.get_by_role("link", name="Invitations").click()
-    his.page.get_by_label("The link or token of an invitation to you").fill(link)
+    his.page.get_by_label("The address or token of an invitation to you").fill(link)
     his.page.get_by_role("button", name="Look at it").click()
     power = his.page.locator("fieldset.power")
     power.wait_for()

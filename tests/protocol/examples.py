@@ -1,6 +1,6 @@
-"""Fixed people and one full and one bare example of every statement type; the source of vectors.json. No tests here.
+"""Fixed people and one full and one bare example of every statement type; the source of vectors_v1.json. No tests here.
 
-`python -m tests.protocol.examples` prints vectors.json. It was written once: a change of it is a change of the wire.
+`python -m tests.protocol.examples` prints vectors_v1.json. It was written once: a change of it is a change of the wire.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from nacl.public import PrivateKey
 
 from peer.protocol import cose, names
 from peer.protocol import statements as s
@@ -49,6 +51,29 @@ class Person:
     def device(self) -> str:
         return names.peer_id_text(names.peer_id_of(cose.public_key(self.device_seed)))
 
+    @property
+    def sealing_key(self) -> bytes:
+        return a_digest(f"sealing {self.name}")
+
+    def membership(self, user: str = "", root: bytes = b"", **changes: Any) -> bytes:
+        """This device's signed membership, of its own user or of another."""
+        statement = s.Membership(
+            issuer_user=user or self.user,
+            issuer_device=self.device,
+            id=an_id(20),
+            created=CREATED,
+            root=root or self.root,
+            counter=CREATED,
+            sealing_key=self.sealing_key,
+            standing="member",
+        )
+        return self.sign(dataclasses.replace(statement, **changes)).raw
+
+    def entry(self, user: str = "", root: bytes = b"", **changes: Any) -> Device:
+        """This device as a device-set lists it."""
+        membership = self.membership(user, root, **changes)
+        return Device(self.device, self.sealing_key, f"{self.name}'s desk", membership)
+
     def sign(self, statement: Statement) -> Signed:
         if isinstance(statement, s.DeviceSet):
             return s.sign_by_root(statement, self.root_seed)
@@ -71,6 +96,23 @@ def a_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def listed(who: Any, *, user: str = "", root: bytes = b"", counter: int = CREATED, **changes: Any) -> Device:
+    """The device of an identity as a device-set lists it, of its own user or of another."""
+    sealing_key = bytes(PrivateKey(who.sealing_key).public_key)
+    statement = s.Membership(
+        issuer_user=user or who.user_id,
+        issuer_device=who.device,
+        id=an_id(counter % 1000),
+        created=CREATED,
+        root=root or who.root,
+        counter=counter,
+        sealing_key=sealing_key,
+        standing="member",
+    )
+    signed = s.sign_by_device(dataclasses.replace(statement, **changes), who.seed)
+    return Device(who.device, sealing_key, who.name, signed.raw)
+
+
 def _letter(sender: Person, recipient: Person, number: int) -> dict[str, Any]:
     return {
         "issuer_user": sender.user,
@@ -89,7 +131,7 @@ def _device_set(person: Person, number: int) -> s.DeviceSet:
         created=CREATED,
         root=person.root,
         epoch=1,
-        devices=(Device(person.device, a_digest(f"sealing {person.name}"), f"{person.name}'s desk"),),
+        devices=(person.entry(),),
     )
 
 
@@ -100,6 +142,31 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
     to_bob, to_alice = (ALICE, BOB), (BOB, ALICE)
     statements: list[tuple[Person, Statement]] = [
         (ALICE, _device_set(ALICE, 1)),
+        (
+            ALICE,
+            s.Membership(
+                issuer_user=ALICE.user,
+                issuer_device=ALICE.device,
+                id=an_id(14),
+                created=CREATED + 14,
+                root=ALICE.root,
+                counter=CREATED + 14,
+                sealing_key=ALICE.sealing_key,
+                standing="left",
+            ),
+        ),
+        (
+            BOB,
+            s.Hello(
+                issuer_user=BOB.user,
+                issuer_device=BOB.device,
+                id=an_id(15),
+                created=CREATED + 15,
+                counter=CREATED + 15,
+                features=("a-feature", "another"),
+                versions={"dispatch": 1, "result": 2},
+            ),
+        ),
         (
             ALICE,
             s.Invitation(
@@ -121,7 +188,9 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
                 edge_id=an_id(30),
                 scope='{"tools":["Read"]}',
                 device_set=sets[BOB],
+                read_version=1,
                 proof=a_digest("proof"),
+                unread=((200,),),
             ),
         ),
         (
@@ -163,8 +232,10 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
                 dispatch_digest=a_digest("dispatch"),
                 attempt=1,
                 decision="declined",
+                read_version=1,
                 expires=CREATED + 3_700_000,
                 reason="not today",
+                unread=((41, 130), (200,)),
             ),
         ),
         (
@@ -268,6 +339,8 @@ def to_json(value: Any) -> Any:
 
 def from_json(kind: Any, value: Any) -> Any:
     """Back from `to_json`, by the annotations of the dataclass."""
+    if isinstance(value, list) and isinstance(kind, str):  # an alias inside an annotation
+        kind = typing.get_type_hints(s.Decision)["unread"]
     if kind is bytes:
         return bytes.fromhex(value)
     if typing.get_origin(kind) is tuple:
@@ -282,7 +355,7 @@ def from_json(kind: Any, value: Any) -> Any:
 
 
 def vectors() -> list[dict[str, Any]]:
-    """What vectors.json must hold."""
+    """What vectors_v1.json must hold."""
     rows = []
     for name, (signer, statement) in all_examples().items():
         signed = signer.sign(statement)

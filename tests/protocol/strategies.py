@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from peer.protocol import names
 from peer.protocol import statements as s
 from peer.protocol.content import TEXTS
 from peer.protocol.fields import LAST_TIME
-from peer.protocol.statements import Device, FileRef, Statement
+from peer.protocol.statements import FileRef, Statement
 from tests.protocol.examples import ALICE, BOB, MALLORY, Person, made
 
 UINT64 = (1 << 64) - 1
@@ -53,8 +54,11 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "expires": times,
     "root": persons.map(lambda person: person.root),
     "epoch": numbers,
-    "devices": st.lists(st.builds(Device, devices, digests, st.text(max_size=64)), max_size=4).map(tuple),
+    "devices": st.just(()),
     "device_set": st.binary(min_size=1, max_size=200),
+    "counter": numbers,
+    "sealing_key": digests,
+    "standing": st.sampled_from(("member", "left")),
     "invitation_id": ids,
     "invitation_digest": digests,
     "acceptance_digest": digests,
@@ -83,6 +87,10 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "count": numbers,
     "sandbox": st.text(max_size=200),
     "code": st.integers(0, 599),
+    "read_version": st.integers(0, 255),
+    "unread": st.lists(st.lists(st.integers(0, 65_535), max_size=2).map(tuple), max_size=4).map(tuple),
+    "features": st.lists(st.text(max_size=64), max_size=4).map(tuple),
+    "versions": st.dictionaries(st.text(max_size=32), st.integers(0, 255), max_size=4),
     "origin": st.text(max_size=100),
     "action": st.text(max_size=32),
     "arguments": st.binary(max_size=100),
@@ -94,7 +102,13 @@ def statements(kind: type[Statement]) -> st.SearchStrategy[Any]:
     """Statements of one type; an optional field is left at its default now and then."""
     required = {part.name: BY_FIELD[part.name] for part in s.parts_of(kind) if part.required}
     optional = {part.name: BY_FIELD[part.name] for part in s.parts_of(kind) if not part.required}
-    return st.fixed_dictionaries(required, optional=optional).map(lambda values: made(kind, values))
+    found = st.fixed_dictionaries(required, optional=optional).map(lambda values: made(kind, values))
+    return st.builds(_with_members, found, st.sets(persons, max_size=3)) if kind is s.DeviceSet else found
+
+
+def _with_members(device_set: s.DeviceSet, members: set[Person]) -> s.DeviceSet:
+    entries = (person.entry(device_set.issuer_user, device_set.root) for person in sorted(members, key=str))
+    return dataclasses.replace(device_set, devices=tuple(entries))
 
 
 any_statement: st.SearchStrategy[Any] = st.one_of([statements(kind) for kind in s.TYPES.values()])
@@ -103,6 +117,10 @@ any_statement: st.SearchStrategy[Any] = st.one_of([statements(kind) for kind in 
 def signer_of(statement: Statement) -> Person:
     """The person of the three whose key the statement names."""
     for person in (ALICE, BOB, MALLORY):
-        if getattr(statement, "root", None) == person.root or getattr(statement, "issuer_device", "") == person.device:
+        if isinstance(statement, s.DeviceSet):
+            signs = statement.root == person.root
+        else:
+            signs = getattr(statement, "issuer_device", "") == person.device
+        if signs:
             return person
     raise LookupError("nobody has that key")

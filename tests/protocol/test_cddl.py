@@ -36,14 +36,16 @@ def test_every_field_and_every_shared_form_is_a_rule() -> None:
         assert keys == {s.FIELDS[field].key for field in fields}
     named = set(re.findall(r"[a-z][a-z0-9-]+", re.sub(r'"[^"]*"|;.*|\.[a-z]+|#6', "", text)))
     defined = set(re.findall(r"^([a-z][a-z0-9-]*) = ", text, re.MULTILINE))
-    assert named - defined == {"bstr", "tstr", "protected", "unprotected", "payload", "signature"}
+    assert named - defined == {"any", "bstr", "tstr", "protected", "unprotected", "payload", "signature"}
 
 
 def _validator(root: str) -> Callable[[bytes], None]:
     pycddl: Any = pytest.importorskip("pycddl", reason="no build of pycddl for this machine")
-    # pycddl 0.6 applies the .size of a map's key type to the map itself: that bound is left to our own tests.
+    # pycddl 0.6 applies the bound of a map's key type to the map itself, and cannot have a range of integers as a key
+    # type at all: those bounds are left to our own tests, and what it sees has no ignorable keys.
     # It also panics on .cbor inside a tag, so header and content are validated each by itself.
     rules = re.sub(r"text-\d+ =>", "tstr =>", cddl.render())
+    rules = re.sub(r"\n  \* ignorable => any,|, \* ignorable => any", "", rules)
     validate: Callable[[bytes], None] = pycddl.Schema(f"root = {root}\n{rules}").validate_cbor
     return validate
 

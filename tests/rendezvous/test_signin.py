@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,10 +11,11 @@ import pytest
 
 from peer.broker.client import BrokerClient, LoginToken
 from peer.protocol import base64url, names
-from peer.protocol.errors import Conflict, Forbidden, Gone, Unauthorized, Unavailable
-from peer.protocol.statements import Device, DeviceSet, sign_by_root
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Unauthorized, Unavailable
+from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
 from rendezvous.tokens import LIFE_SECONDS
-from tests.rendezvous.world import Clock, People, Running, people_at, running_broker
+from tests.protocol.examples import listed
+from tests.rendezvous.world import Clock, People, Person, Running, people_at, running_broker
 
 
 async def test_the_whole_development_flow(broker: Running, people: People) -> None:
@@ -87,7 +89,7 @@ async def test_an_older_device_set_is_refused_and_a_newer_one_taken(
         created=broker.clock(),
         root=alice.who.root,
         epoch=2,
-        devices=(Device(alice.who.device, bytes(32), "renamed"),),
+        devices=(replace(listed(alice.who, counter=broker.clock() + 1), name="renamed"),),
     )
     await alice.client.login_device(sign_by_root(statement, root_seed).raw)
     newer = sign_by_root(statement, root_seed).raw
@@ -216,7 +218,7 @@ async def test_a_removed_device_loses_its_token(broker: Running, people: People,
         created=broker.clock(),
         root=alice.who.root,
         epoch=2,
-        devices=(Device(other.who.device, bytes(32), "new laptop"),),
+        devices=(listed(other.who, root=alice.who.root),),
     )
     prompt = await other.client.login_device(sign_by_root(statement, root_seed).raw)
     await other.http.post(f"{broker.url}/login", data={"user_code": prompt.user_code})
@@ -225,3 +227,47 @@ async def test_a_removed_device_loses_its_token(broker: Running, people: People,
         await alice.client.invitations()
     with pytest.raises(Forbidden, match="not among"):
         await alice.client.put_presence(seq=1, expires=broker.clock() + 60_000, box=b"x")
+
+
+def set_of(person: Person, folder: Path, *entries: Device, epoch: int = 2) -> bytes:
+    """A device-set of a person with these devices, signed with the root key in `folder`."""
+    statement, _ = open_as(DeviceSet, person.who.device_set)
+    root_seed = (folder / "root.key").read_bytes()
+    return sign_by_root(replace(statement, epoch=epoch, devices=entries), root_seed).raw
+
+
+async def test_nobody_lists_a_device_that_did_not_sign_for_it(people: People, tmp_path: Path) -> None:
+    """Seen to fail without the check of memberships: Mallory's set with Alice's device was taken."""
+    alice, mallory = await people.signed_in("alice@example.org"), await people.signed_in("mallory@example.org")
+    folder = tmp_path / "people" / "2"
+    theirs = open_as(DeviceSet, alice.who.device_set)[0].devices[0]
+    for entry in (theirs, replace(theirs, membership=listed(mallory.who).membership)):
+        with pytest.raises(DispatchError, match="lists a device") as refused:
+            await mallory.client.login_device(set_of(mallory, folder, listed(mallory.who), entry))
+        assert refused.value.code == 403
+    await alice.client.invitations()
+
+
+async def test_a_sold_device_is_its_new_owners(broker: Running, people: People, tmp_path: Path) -> None:
+    """Its newest membership holds: the former owner's list does not get it back. Seen to fail without the counter."""
+
+    async def sign_in(person: Person, device_set: bytes) -> None:
+        prompt = await person.client.login_device(device_set)
+        await person.http.post(f"{broker.url}/login", data={"user_code": prompt.user_code})
+        assert isinstance(await person.client.login_token(prompt.device_code), LoginToken)
+
+    alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
+    laptop = (await people.new("alice@example.org")).who
+    hers = listed(laptop, root=alice.who.root, counter=1)
+    await sign_in(alice, set_of(alice, tmp_path / "people" / "1", listed(alice.who), hers))
+    his = listed(laptop, user="bob@example.org", root=bob.who.root, counter=2)
+    await sign_in(bob, set_of(bob, tmp_path / "people" / "2", listed(bob.who), his))
+
+    def owners() -> list[tuple[object, ...]]:
+        return sorted(broker.tables()["devices"])
+
+    expected = [("alice@example.org", alice.who.device), ("bob@example.org", bob.who.device)]
+    expected = sorted([*expected, ("bob@example.org", laptop.device)])
+    assert owners() == expected
+    await sign_in(alice, set_of(alice, tmp_path / "people" / "1", listed(alice.who), hers, epoch=3))
+    assert owners() == expected

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content
+from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
 from peer.steps import inbound, inviting, receiving, sending
 from peer.steps.context import Context
 from peer.steps.effects import Effects
@@ -68,6 +70,12 @@ class Person:
     @property
     def device(self) -> str:
         return self.context.identity.device
+
+    def device_set(self, *entries: Device, **changes: Any) -> bytes:
+        """A device-set of this user's root with these devices."""
+        own, _ = open_as(DeviceSet, self.context.identity.device_set)
+        seed = (self.context.state.path / "root.key").read_bytes()
+        return sign_by_root(dataclasses.replace(own, devices=entries, **changes), seed).raw
 
     def step(self, work: Callable[[Transaction], T]) -> T:
         """Run one step in one transaction; what it left to do joins `effects`."""
@@ -128,21 +136,21 @@ def people(folder: Path, *names: str) -> Iterator[tuple[Any, ...]]:
             person.db.close()
 
 
-def invite(inviter: Person, invited: Person, *, by_link: bool = True) -> str:
+def invite(inviter: Person, invited: Person, *, by_address: bool = True) -> str:
     """Have an invitation arrive; return its token."""
     made = inviter.step(lambda tx: inviting.invite(tx, invited.user))
     invited.step(lambda tx: inviting.take_in(tx, made.row.raw))
-    if by_link:
-        link = invitation_life.Link(
+    if by_address:
+        address = invitation_life.Address(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
         )
-        invited.step(lambda tx: inviting.open_link(tx.db, link))
+        invited.step(lambda tx: inviting.open_address(tx.db, address))
     return made.row.token
 
 
-def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_link: bool = True) -> str:
+def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_address: bool = True) -> str:
     """Bring two strangers to a confirmed edge inviter → invited; return its id."""
-    token = invite(inviter, invited, by_link=by_link)
+    token = invite(inviter, invited, by_address=by_address)
     edge = invited.step(lambda tx: inviting.accept(tx, token, scope))
     raw = edge.acceptance
     inviter.step(lambda tx: inviting.on_answer(tx, raw))
@@ -157,7 +165,7 @@ def connect(inviter: Person, invited: Person, scope: Scope = READ_ONLY, *, by_li
 def send(sender: Person, recipient: Person, task: str = "say hello", *, expires: int = 3600, **content: Any) -> str:
     """Compose a dispatch; return its id."""
     wanted = sending.Draft(recipient.user, Content(task=task, **content), expires)
-    return sender.step(lambda tx: sending.compose(tx, wanted)).dispatch_id
+    return sender.step(lambda tx: sending.compose(tx, wanted)).row.dispatch_id
 
 
 def accept(recipient: Person, dispatch_id: str, cwd: str = "") -> rows.Dispatch:

@@ -13,15 +13,14 @@ from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Inval
 from peer.protocol.statements import (
     Acceptance,
     Confirmation,
-    DeviceSet,
     Invitation,
     open_as,
     sign_by_device,
-    sign_by_root,
 )
 from peer.steps import granting, inviting
 from peer.steps.effects import Effects, PeopleChanged
 from peer.store import contacts, edges, invitations
+from tests.protocol.examples import listed
 from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
 
 
@@ -48,17 +47,17 @@ def resigned(person: Person, raw: bytes, **changes: Any) -> bytes:
     return sign_by_device(dataclasses.replace(acceptance, **changes), person.context.identity.seed).raw
 
 
-@pytest.mark.parametrize("by_link", [True, False])
-def test_an_edge_comes_into_force_on_both_sides(pair: tuple[Clock, Person, Person], by_link: bool) -> None:
+@pytest.mark.parametrize("by_address", [True, False])
+def test_an_edge_comes_into_force_on_both_sides(pair: tuple[Clock, Person, Person], by_address: bool) -> None:
     _, alice, bob = pair
-    edge_id = connect(alice, bob, by_link=by_link)
+    edge_id = connect(alice, bob, by_address=by_address)
     for person, other, direction in ((alice, bob, "outgoing"), (bob, alice, "incoming")):
         edge = edges.get(person.db, edge_id)
         assert edge is not None
         assert (edge.status, edge.direction, edge.user_id) == ("active", direction, other.user)
         contact = contacts.get(person.db, other.user)
         assert contact is not None
-        assert bool(contact.verified) is by_link
+        assert bool(contact.verified) is by_address
         assert contact.root == other.context.identity.root
     assert edges.get(alice.db, edge_id).scope != edges.get(bob.db, edge_id).scope  # type: ignore[union-attr]
     send(alice, bob)
@@ -94,8 +93,8 @@ def test_an_invitation_is_answered_once(pair: tuple[Clock, Person, Person]) -> N
 
 def test_an_acceptance_made_without_the_links_secret_is_refused(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
-    raw = accept(bob, invite(alice, bob, by_link=False))
-    with pytest.raises(Forbidden, match="link"):
+    raw = accept(bob, invite(alice, bob, by_address=False))
+    with pytest.raises(Forbidden, match="address"):
         answer(alice, resigned(bob, raw, proof=bytes(32)))
     assert edges.every(alice.db) == []
     assert answer(alice, raw) == 200  # without any proof it counts, as unverified
@@ -119,16 +118,16 @@ def test_a_lying_broker_cannot_slip_in_another_device(tmp_path: Path) -> None:
         assert answer(alice, raw) == 200
 
 
-def test_a_link_for_another_invitation_is_refused(tmp_path: Path) -> None:
-    from peer.trust.invitations import Link
+def test_an_address_for_another_invitation_is_refused(tmp_path: Path) -> None:
+    from peer.trust.invitations import Address
 
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
-        token = invite(alice, bob, by_link=False)
+        token = invite(alice, bob, by_address=False)
         row = invitations.get(bob.db, token)
         assert row is not None
-        wrong = Link("http://127.0.0.1", token, bytes(32), bytes(32))
+        wrong = Address("http://127.0.0.1", token, bytes(32), bytes(32))
         with pytest.raises(Invalid, match="not the one"):
-            bob.step(lambda tx: inviting.open_link(tx.db, wrong))
+            bob.step(lambda tx: inviting.open_address(tx.db, wrong))
         assert not invitations.get(bob.db, token).verified  # type: ignore[union-attr]
 
 
@@ -291,6 +290,4 @@ def test_a_scope_edited_before_the_confirmation_is_told_after_it(pair: tuple[Clo
 
 def _device_set_of(person: Person, claimed: str) -> bytes:
     """A device-set with this person's device under somebody else's name, signed by this person's own root."""
-    own, _ = open_as(DeviceSet, person.context.identity.device_set)
-    seed = (person.context.state.path / "root.key").read_bytes()
-    return sign_by_root(dataclasses.replace(own, issuer_user=claimed), seed[-32:]).raw
+    return person.device_set(listed(person.context.identity, user=claimed), issuer_user=claimed)

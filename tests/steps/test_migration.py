@@ -27,3 +27,34 @@ def test_rules_of_before_cover_what_they_did(tmp_path: Path, monkeypatch: pytest
         assert [rule.reach for rule in edges.rules(db, "e")] == ["exact", "prefix"]
         with pytest.raises(sqlite3.IntegrityError):
             db.execute("INSERT INTO edge_rules VALUES (9, 'e', 'Bash', 'x', 'glob', 1)")
+
+
+def test_contacts_of_version_0_1_0_refuse_the_store_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their devices signed no membership. Seen to fail without the look at them: they were contacts with no device."""
+    scripts, path = connection.schema(), tmp_path / "store.db"
+    with closing(connection.connect(path)) as db:
+        monkeypatch.setattr(connection, "schema", lambda: scripts[: connection.WITH_MEMBERSHIPS - 1])
+        connection.migrate(db)
+        db.execute("INSERT INTO contacts VALUES ('a@b.c', zeroblob(32), x'00', 1, 0, '', 1000)")
+    before = path.read_bytes()
+    monkeypatch.setattr(connection, "schema", lambda: scripts)
+    with closing(connection.connect(path)) as db, pytest.raises(connection.OlderStore, match=r"0\.1\.0") as refused:
+        connection.migrate(db)
+    assert path.read_bytes() == before and "invite your contacts again" in refused.value.fix
+
+
+def test_what_may_only_read_refuses_a_store_of_an_earlier_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail without it: a column that was not there was a bug of ours to whoever looked."""
+    scripts, path = connection.schema(), tmp_path / "store.db"
+    monkeypatch.setattr(connection, "schema", lambda: scripts[:4])
+    with closing(connection.connect(path)) as db:
+        connection.migrate(db)
+    monkeypatch.setattr(connection, "schema", lambda: scripts)
+    with pytest.raises(connection.OlderStore, match="version 4") as refused:
+        connection.connect(path, read_only=True)
+    assert "dispatch-daemon" in refused.value.fix
+    with closing(connection.connect(path)) as db:
+        connection.migrate(db)
+    connection.connect(path, read_only=True).close()

@@ -36,6 +36,7 @@ from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_FILE_BYTES, Content, FileRef
 from peer.protocol.errors import DispatchError
 from peer.protocol.statements import Cancel, Dispatch, Result, open_statement, sign_by_device
+from peer.trust.invitations import build_address
 from tests.conftest import HANG
 from tests.system.world import Document, Person, World, connected, eventually
 
@@ -143,6 +144,7 @@ def test_scopes_that_cannot_be_granted(pair: Pair) -> None:
 def test_names_of_nothing(pair: Pair) -> None:
     alice, bob = pair
     absent = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
+    elsewhere = build_address("https://elsewhere.example", token=absent, digest=bytes(32), secret=bytes(32))
     before = kept(bob)
     cases: list[tuple[int, Act]] = [
         (404, lambda c: c.accept(absent)),
@@ -159,9 +161,10 @@ def test_names_of_nothing(pair: Pair) -> None:
         (422, lambda c: c.name_contact(alice.email, "alice@home")),
         (422, lambda c: c.accept_invitation("rubbish", {"tools": "Read"})),
         (422, lambda c: c.accept_invitation(f"{bob.broker.url}/i#{absent}.cut", {"tools": "Read"})),
+        (422, lambda c: c.accept_invitation(f"dispatch:invitation:{absent}:cut", {"tools": "Read"})),
         (422, lambda c: c.invite("no address")),
         (422, lambda c: c.invite(bob.email)),
-        (409, lambda c: c.accept_invitation(f"https://elsewhere.example/i#{absent}.{'A' * 43}.{'A' * 43}", {})),
+        (409, lambda c: c.accept_invitation(elsewhere, {})),
     ]
     for n, (code, act) in enumerate(cases):
         error = refused(lambda act=act: act(bob.client))
@@ -342,7 +345,7 @@ async def test_statements_that_are_not_what_they_say(pair: Pair, eve: Person) ->
             "too large a file": (413, peer.sign(peer.dispatch(mine, files=(huge,)))),
             "an empty file": (422, peer.sign(peer.dispatch(mine, files=(FileRef("a", 0, bytes(32)),)))),
             "an empty task": (422, peer.sign(peer.dispatch(mine, task=""))),
-            "not to be sent by courier": (422, identity.load(eve.state).device_set),
+            "not to be sent by courier": (415, identity.load(eve.state).device_set),
             "not CBOR": (422, b"\xff" * 100),
             "nothing": (422, b""),
         }

@@ -229,11 +229,11 @@ class Person:
         self.launch(*arguments)
         self.ready()
 
-    def launch(self, *arguments: str, inside: Sequence[str] = ()) -> None:
-        """Start the daemon. `inside` as of Program."""
+    def launch(self, *arguments: str, inside: Sequence[str] = (), module: str = "peer.programs.daemon") -> None:
+        """Start the daemon. `inside` as of Program; `module` is another program that is a daemon too."""
         assert self.program is None
         given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
-        self.program = Program("peer.programs.daemon", given, self.environment, self.home / "daemon.errors", inside)
+        self.program = Program(module, given, self.environment, self.home / "daemon.errors", inside)
 
     def ready(self) -> None:
         """Wait until the daemon serves."""

@@ -1,8 +1,10 @@
-"""Invitations: answered once, links parsed strictly, proofs that bind both digests."""
+"""Invitations: answered once, addresses parsed strictly, proofs that bind both digests."""
 
 import base64
 import hashlib
 import hmac
+import re
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -10,12 +12,12 @@ from hypothesis import strategies as st
 
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid
 from peer.trust import invitations
-from peer.trust.invitations import Link, Token
+from peer.trust.invitations import Address, Token
 
 TOKEN = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
 SECRET = bytes(range(32))
 DIGEST = hashlib.sha256(b"an invitation").digest()
-LINK = invitations.build_link("https://broker.example", token=TOKEN, digest=DIGEST, secret=SECRET)
+ADDRESS = invitations.build_address("https://broker.example", token=TOKEN, digest=DIGEST, secret=SECRET)
 
 uuids = st.uuids().map(str)
 digests = st.binary(min_size=32, max_size=32)
@@ -40,11 +42,19 @@ def test_an_invitation_ends_at_its_expiry() -> None:
     assert invitations.LIFETIME_MS == 7 * 24 * 60 * 60 * 1000
 
 
-def test_the_link_text_is_as_designed() -> None:
-    address, fragment = LINK.split("#")
-    assert address == "https://broker.example/i"
-    encoded = [base64.urlsafe_b64encode(raw).decode().rstrip("=") for raw in (DIGEST, SECRET)]
-    assert fragment == ".".join([TOKEN, *encoded])
+def test_the_address_is_as_designed() -> None:
+    encoded = [
+        base64.urlsafe_b64encode(raw).decode().rstrip("=") for raw in (DIGEST, SECRET, b"https://broker.example")
+    ]
+    assert ":".join(["dispatch", "invitation", TOKEN, *encoded]) == ADDRESS
+
+
+def test_nothing_in_an_address_leads_a_browser_anywhere() -> None:
+    """Mail and chat programs make links of web addresses, of bare host names and of e-mail addresses within a text."""
+    parts = urlsplit(ADDRESS)
+    assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("dispatch", "", "", "")
+    assert re.fullmatch(r"[A-Za-z0-9_:-]+", ADDRESS), "no dot, no slash, no @, nothing for a shell to read"
+    assert "http" not in ADDRESS and "broker.example" not in ADDRESS
 
 
 @given(
@@ -53,23 +63,29 @@ def test_the_link_text_is_as_designed() -> None:
     digests,
     st.sampled_from(["https://broker.example", "http://127.0.0.1:9000", "http://[::1]:8080", "https://x.org/dispatch"]),
 )
-def test_links_round_trip(token: str, digest: bytes, secret: bytes, broker: str) -> None:
-    text = invitations.build_link(broker + "/", token=token, digest=digest, secret=secret)
-    assert invitations.parse(f"  <{text}>\n") == Link(broker, token, digest, secret)
-    assert len(text) <= invitations.MAX_LINK
+def test_addresses_round_trip(token: str, digest: bytes, secret: bytes, broker: str) -> None:
+    text = invitations.build_address(broker + "/", token=token, digest=digest, secret=secret)
+    assert invitations.parse(f"  <{text}>\n") == Address(broker, token, digest, secret)
+    assert len(text) <= invitations.MAX_ADDRESS
 
 
-def test_a_bare_token_is_known_from_a_link() -> None:
+def test_a_bare_token_is_known_from_an_address() -> None:
     assert invitations.parse(f" {TOKEN}\n") == Token(TOKEN)
 
 
 def test_the_secret_is_not_in_the_repr() -> None:
-    link = invitations.parse(LINK)
-    assert isinstance(link, Link)
-    assert repr(SECRET) not in repr(link) and "secret" not in repr(link)
+    address = invitations.parse(ADDRESS)
+    assert isinstance(address, Address)
+    assert repr(SECRET) not in repr(address) and "secret" not in repr(address)
 
 
-_HEAD, _FRAGMENT = LINK.split("#")
+_DIGEST, _SECRET, _BROKER = ADDRESS.split(":")[3:]
+
+
+def _at(broker: str) -> str:
+    """The address with another broker in it."""
+    encoded = base64.urlsafe_b64encode(broker.encode()).decode().rstrip("=")
+    return ADDRESS.replace(_BROKER, encoded)
 
 
 @pytest.mark.parametrize(
@@ -81,26 +97,37 @@ _HEAD, _FRAGMENT = LINK.split("#")
         TOKEN.upper(),
         TOKEN.replace("-", ""),
         "{" + TOKEN + "}",
-        _HEAD,
-        f"{_HEAD}#{TOKEN}",
-        LINK[:-1],
-        LINK + "A",
-        LINK + ".x",
-        LINK[:-1] + "=",
-        LINK[:-1] + "B",  # the two spare bits are not zero
-        LINK.replace("/i#", "/j#"),
-        LINK.replace("https", "ftp"),
-        LINK.replace("https://", "javascript://"),
-        LINK.replace("https://broker.example", "https://"),
-        LINK.replace("https://", "https://me:pw@"),
-        LINK.replace("/i#", "/i?x=1#"),
-        LINK.replace("/i#", "?x=1/i#"),
-        LINK.replace("example", "exam ple"),
-        LINK.replace("example", "exämple"),
-        LINK.replace(".example", ".example:99999"),
-        LINK.replace("broker", "\x1b[2Jbroker"),
-        LINK.replace(TOKEN, TOKEN[:-1]),
-        LINK.replace("https://", "https://" + "a" * 1024),
+        "dispatch:",
+        f"dispatch:invitation:{TOKEN}",
+        f"dispatch:invitation:{TOKEN}:{_DIGEST}:{_SECRET}",
+        ADDRESS.removeprefix("dispatch:"),
+        ADDRESS.replace("dispatch:", "DISPATCH:"),
+        ADDRESS.replace("dispatch:", "dispatch://"),
+        ADDRESS.replace(":invitation:", ":receipt:"),
+        ADDRESS.replace(_SECRET, _SECRET[:-1]),
+        ADDRESS.replace(_SECRET, _SECRET + "A"),
+        ADDRESS.replace(_SECRET, _SECRET[:-1] + "="),
+        ADDRESS.replace(_SECRET, _SECRET[:-1] + "B"),  # the two spare bits are not zero
+        ADDRESS.replace(_SECRET, ""),
+        ADDRESS.replace(_DIGEST, _DIGEST[:-4]),
+        ADDRESS.replace(_BROKER, ""),
+        ADDRESS.replace(_BROKER, _BROKER + "A"),
+        ADDRESS + ":x",
+        ADDRESS.replace(":", ": "),
+        ADDRESS.replace(TOKEN, TOKEN[:-1]),
+        _at("ftp://broker.example"),
+        _at("javascript://broker.example"),
+        _at("https://"),
+        _at("https://me:pw@broker.example"),
+        _at("https://broker.example?x=1"),
+        _at("https://broker.example#x"),
+        _at("https://broker.exam ple"),
+        _at("https://broker.exämple"),
+        _at("https://broker.example:99999"),
+        _at("https://\x1b[2Jbroker.example"),
+        _at("https://" + "a" * 1024),
+        "https://broker.example/i#" + ":".join((TOKEN, _DIGEST, _SECRET)),
+        "http://127.0.0.1/",
     ],
 )
 def test_malformed_tokens_are_refused_with_what_they_look_like(text: str) -> None:
@@ -108,10 +135,12 @@ def test_malformed_tokens_are_refused_with_what_they_look_like(text: str) -> Non
         invitations.parse(text)
     assert refused.value.code == 422 and refused.value.fix and refused.value.message.isprintable()
     if "broker" not in refused.value.message:
-        assert "0192f0c1-" in refused.value.fix and "/i#" in refused.value.fix
+        assert "0192f0c1-" in refused.value.fix and "dispatch:invitation:" in refused.value.fix
 
 
-@given(st.text() | st.text().map(LINK.__add__) | st.text().map(lambda t: LINK.replace(".", t)))
+@given(
+    st.text() | st.text().map(ADDRESS.__add__) | st.text().map(lambda t: ADDRESS.replace(":", t)) | st.text().map(_at)
+)
 def test_only_our_errors_come_out_of_parsing(text: str) -> None:
     try:
         parsed = invitations.parse(text)
@@ -121,12 +150,17 @@ def test_only_our_errors_come_out_of_parsing(text: str) -> None:
         assert parsed.token == str(parsed.token).lower()
 
 
-def test_a_link_is_good_for_one_invitation() -> None:
-    link = invitations.parse(LINK)
-    assert isinstance(link, Link)
-    invitations.check_digest(link, b"an invitation")
+def test_an_address_is_good_for_one_invitation() -> None:
+    address = invitations.parse(ADDRESS)
+    assert isinstance(address, Address)
+    invitations.check_digest(address, b"an invitation")
     with pytest.raises(Invalid):
-        invitations.check_digest(link, b"another invitation")
+        invitations.check_digest(address, b"another invitation")
+
+
+def test_the_address_of_a_web_page_says_that_it_is_none() -> None:
+    with pytest.raises(Invalid, match="web page is no invitation"):
+        invitations.parse("https://broker.example/i#" + ":".join((TOKEN, _DIGEST, _SECRET)))
 
 
 def test_the_proof_is_hmac_sha256_over_both_digests() -> None:
@@ -156,4 +190,4 @@ def test_digests_and_secrets_have_one_length() -> None:
         with pytest.raises(Invalid):
             invitations.proof(secret, invitation_digest=invitation, device_set_digest=devices)
     with pytest.raises(Invalid):
-        invitations.build_link("https://b.example", token=TOKEN, digest=b"x", secret=SECRET)
+        invitations.build_address("https://b.example", token=TOKEN, digest=b"x", secret=SECRET)

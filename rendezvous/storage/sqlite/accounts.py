@@ -7,7 +7,7 @@ import sqlite3
 from rendezvous.storage.errors import NonceUsed, UnknownDevice, UnknownUser
 from rendezvous.storage.limits import DAY_MS
 from rendezvous.storage.rows import Account, AccountClaim, Author, Caller
-from rendezvous.storage.rules import check_claim
+from rendezvous.storage.rules import check_claim, membership_holds
 
 
 def account(db: sqlite3.Connection, user_id: str) -> Account | None:
@@ -25,7 +25,18 @@ def claim(db: sqlite3.Connection, wanted: AccountClaim, now: int) -> None:
         (wanted.user_id, wanted.root, wanted.epoch, wanted.device_set, now),
     )
     db.execute("DELETE FROM devices WHERE user_id = ?", (wanted.user_id,))
-    db.executemany("INSERT INTO devices (user_id, device) VALUES (?, ?)", [(wanted.user_id, d) for d in wanted.devices])
+    for device, counter in wanted.devices.items():
+        found = db.execute("SELECT user_id, counter FROM memberships WHERE device = ?", (device,)).fetchone()
+        if not membership_holds(found and tuple(found), wanted.user_id, counter):
+            continue  # it went over to another user since this device-set was signed
+        db.execute(
+            "INSERT INTO memberships (device, user_id, counter) VALUES (?, ?, ?) ON CONFLICT (device) DO UPDATE SET"
+            " user_id = excluded.user_id, counter = excluded.counter",
+            (device, wanted.user_id, counter),
+        )
+        db.execute("DELETE FROM devices WHERE device = ?", (device,))
+        db.execute("DELETE FROM presence WHERE device = ? AND user_id != ?", (device, wanted.user_id))
+        db.execute("INSERT INTO devices (user_id, device) VALUES (?, ?)", (wanted.user_id, device))
     db.execute(
         "DELETE FROM presence WHERE user_id = ?1 AND device NOT IN (SELECT device FROM devices WHERE user_id = ?1)",
         (wanted.user_id,),

@@ -34,7 +34,7 @@ def claim(user: str, *, epoch: int = 1, devices: tuple[str, ...] | None = None, 
         "root": f"root of {user}".encode(),
         "epoch": epoch,
         "device_set": f"device-set {epoch} of {user}".encode(),
-        "devices": (f"device of {user}",) if devices is None else devices,
+        "devices": dict.fromkeys((f"device of {user}",) if devices is None else devices, 1),
     }
     return AccountClaim(**{**fields, **changes})
 

@@ -1,7 +1,7 @@
 // Writing a dispatch: to whom, what, with which files (dropped or picked), for how long. Uploads wait at the daemon.
 
 import { Refused, get, post, remove, request, seg } from "./api.js";
-import { busy, button, field, fill, h, problem } from "./dom.js";
+import { busy, button, field, fill, h, problem, toast } from "./dom.js";
 import { state } from "./state.js";
 import { bytes, line } from "./text.js";
 
@@ -117,6 +117,7 @@ export function compose({ go }) {
         links: links.value.split("\n").map((each) => each.trim()).filter(Boolean),
       });
       files.length = 0;
+      if (told.left_out) toast(`Left out, as their device does not understand it: ${line(told.left_out.join(", "))}`);
       go(`/dispatches/${seg(told.dispatch_id)}`);
     });
   } } },

@@ -82,7 +82,10 @@ function result(item) {
 
 function asked(item) {
   const texts = state.texts.filter(({ name }) => item[name]);
+  const count = item.unknown_fields ?? 0;
   const more = [
+    count ? h("p.care", {}, `${count} field${count === 1 ? "" : "s"} this version does not know: update dispatch to see what ${count === 1 ? "it says" : "they say"}.`) : null,
+    item.unseen_fields?.length ? h("p.care", {}, "Not seen by its recipient, whose version did not know them: ", line(item.unseen_fields.join(", "))) : null,
     texts.filter((text) => text.long).map(({ name, heading }) => [h("h3", {}, heading), long(item[name], 4000, PROSE)]),
     item.links?.length ? [h("h3", {}, "Links, as text"), h("ul.links", {}, item.links.map((each) => h("li", {}, line(each))))] : null,
     files(item, "attachments", "Files that came with it"),

