@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from cli.output import Output
-from peer.client.blocking import Client, DaemonUnreachable, Document
+from peer.client.blocking import Client, DaemonUnreachable, Direction, Document
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, NotFound
 
@@ -24,7 +24,7 @@ class Source(Protocol):
     def contacts(self) -> Document: ...
 
     def dispatches(
-        self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
+        self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
     ) -> Document: ...
 
     def dispatch(self, dispatch_id: str) -> Document: ...

@@ -9,7 +9,7 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand
-from peer.client.blocking import Document
+from peer.client.blocking import Direction, Document
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -50,7 +50,7 @@ def dispatch_ids(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from cli.ids import short
     from peer.dispatches.text import line
 
-    rows = _ask(ctx, lambda app: _newest(app, "inbox")) + _ask(ctx, lambda app: _newest(app, "sent"))
+    rows = _ask(ctx, lambda app: _newest(app, "received")) + _ask(ctx, lambda app: _newest(app, "sent"))
     return [
         CompletionItem(short(row["dispatch_id"]), help=line(f"{row.get('peer')}: {row.get('task')}", limit=HELP))
         for row in rows
@@ -87,8 +87,8 @@ def everyone(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return _people(ctx, incomplete, "outgoing", "incoming")
 
 
-def _newest(app: App, box: str) -> list[Document]:
-    rows: list[Document] = app.read(lambda source: source.dispatches(box, limit=OFFERED))["dispatches"]
+def _newest(app: App, direction: Direction) -> list[Document]:
+    rows: list[Document] = app.read(lambda source: source.dispatches(direction, limit=OFFERED))["dispatches"]
     return rows
 
 

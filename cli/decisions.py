@@ -37,7 +37,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     from cli.follow_run import confirmed_folder, follow_run
 
     asks = interactive() and not app.out.json and follow is not False
-    identity = app.ask(lambda client: resolve(client, dispatch_id, boxes=["inbox"]))
+    identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     folder = str(cwd.expanduser().absolute()) if cwd else None
     if folder is None:
         folder = confirmed_folder(app, app.client.dispatch(identity), asks=asks)
@@ -62,7 +62,9 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
 @pass_app
 def decline(app: App, dispatch_id: str, reason: str | None) -> None:
     """Refuse a dispatch that was sent to me; a run of it ends. Its sender is told."""
-    document = app.ask(lambda client: client.decline(resolve(client, dispatch_id, boxes=["inbox"]), reason=reason))
+    document = app.ask(
+        lambda client: client.decline(resolve(client, dispatch_id, directions=["received"]), reason=reason)
+    )
     if app.out.json:
         app.out.document(document)
         return
@@ -155,7 +157,7 @@ def _waiting(client: Client, dispatch_id: str, request_id: str) -> tuple[str, st
     """Return the full dispatch id and request id of the call that is meant. Raises Conflict, NotFound, Invalid."""
     rows = client.approvals()
     try:
-        identity = resolve(client, dispatch_id, boxes=["inbox"])
+        identity = resolve(client, dispatch_id, directions=["received"])
     except NotFound:
         named = matching(dispatch_id.strip().lower(), (row["dispatch_id"] for row in rows))
         if len(named) != 1:

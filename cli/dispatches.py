@@ -39,7 +39,7 @@ id_argument = click.argument("dispatch_id", metavar="ID", shell_complete=dispatc
 @pass_app
 def inbox(app: App, status: str | None, limit: int, before: str | None) -> None:
     """List the dispatches sent to me, newest first."""
-    show_list(app, "inbox", status=status, limit=limit, before=before)
+    show_list(app, "received", status=status, limit=limit, before=before)
 
 
 @click.command(cls=DispatchCommand, example="dispatch sent --status completed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cli.app import Source
-from peer.client.blocking import Document
+from peer.client.blocking import Direction, Document
 from peer.protocol.errors import Invalid, NotFound
 
 FULL = 36
@@ -19,7 +19,7 @@ def short(identity: object) -> str:
     return str(identity)[-8:]
 
 
-def resolve(source: Source, given: str, *, boxes: Iterable[str] = ("inbox", "sent")) -> str:
+def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("received", "sent")) -> str:
     """Return the full id that `given` means. Raises Invalid if it is no id or fits several, NotFound if it fits none.
 
     A full id is not looked up: the call that uses it reports an unknown one.
@@ -34,8 +34,8 @@ def resolve(source: Source, given: str, *, boxes: Iterable[str] = ("inbox", "sen
         return wanted
     found = {
         row["dispatch_id"]: row
-        for box in boxes
-        for row in all_dispatches(source, box)
+        for direction in directions
+        for row in all_dispatches(source, direction)
         if _fits(row["dispatch_id"], wanted)
     }
     if not found:
@@ -47,11 +47,11 @@ def resolve(source: Source, given: str, *, boxes: Iterable[str] = ("inbox", "sen
     return str(next(iter(found)))
 
 
-def all_dispatches(source: Source, box: str) -> Iterable[Document]:
-    """Yield every dispatch of a list, newest first, read page by page. `box`: inbox or sent."""
+def all_dispatches(source: Source, direction: Direction) -> Iterable[Document]:
+    """Yield every dispatch that was received or sent, newest first, read page by page."""
     before: str | None = None
     while True:
-        rows = source.dispatches(box, limit=PAGE, before=before)["dispatches"]
+        rows = source.dispatches(direction, limit=PAGE, before=before)["dispatches"]
         yield from rows
         if not rows or rows[-1]["dispatch_id"] == before:
             return

@@ -5,16 +5,21 @@ from __future__ import annotations
 from cli.app import App
 from cli.ids import resolve, short
 from cli.output import local_time, string
-from peer.client.blocking import Document
+from peer.client.blocking import Direction, Document
 
 PAGE = 50
 
 
-def show_list(app: App, box: str, *, status: str | None = None, limit: int = PAGE, before: str | None = None) -> None:
-    """Show one page of a list, newest first. `box`: inbox or sent. `before`: the id that it starts after, or a part."""
+def show_list(
+    app: App, direction: Direction, *, status: str | None = None, limit: int = PAGE, before: str | None = None
+) -> None:
+    """Show one page of the inbox, or of what was sent. `before`: the id that the page starts after, or a part of it."""
     document = app.read(
         lambda source: source.dispatches(
-            box, status=status, limit=limit, before=resolve(source, before, boxes=[box]) if before else None
+            direction,
+            status=status,
+            limit=limit,
+            before=resolve(source, before, directions=[direction]) if before else None,
         )
     )
     if app.out.json:
@@ -22,7 +27,7 @@ def show_list(app: App, box: str, *, status: str | None = None, limit: int = PAG
         return
     rows: list[Document] = document["dispatches"]
     app.out.table(
-        ["id", "status", "from" if box == "inbox" else "to", "created", "task"],
+        ["id", "status", "from" if direction == "received" else "to", "created", "task"],
         [
             [
                 short(row["dispatch_id"]),
@@ -33,9 +38,9 @@ def show_list(app: App, box: str, *, status: str | None = None, limit: int = PAG
             ]
             for row in rows
         ],
-        empty="nothing here that was sent to you" if box == "inbox" else "nothing here that you sent",
+        empty="nothing here that was sent to you" if direction == "received" else "nothing here that you sent",
     )
     if len(rows) == limit:
         app.out.note(f"for older ones: --before {short(rows[-1]['dispatch_id'])}")
-    if box == "inbox" and any(row.get("status") == "pending" for row in rows):
+    if direction == "received" and any(row.get("status") == "pending" for row in rows):
         app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")

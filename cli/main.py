@@ -60,7 +60,7 @@ def _run(app: App, args: Sequence[str]) -> int:
     if _is_plain_list(args):
         from cli.listing import show_list
 
-        show_list(app, next(word for word in args if word != "--json"))
+        show_list(app, "received" if "inbox" in args else "sent")
         return 0
     from cli.commands import parse_and_run
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
-from peer.client.blocking import Client, Document
+from peer.client.blocking import Client, Direction, Document
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 
@@ -58,7 +58,7 @@ class Waiting(NamedTuple):
 class Source(Protocol):
     """The methods of peer.client.blocking.Client that are used here."""
 
-    def dispatches(self, box: str, *, status: str | None = None, limit: int | None = None) -> Document: ...
+    def dispatches(self, direction: Direction, *, status: str | None = None, limit: int | None = None) -> Document: ...
 
     def approvals(self) -> list[Document]: ...
 
@@ -66,7 +66,7 @@ class Source(Protocol):
 def waiting_items(source: Source) -> dict[Key, Waiting]:
     """Return what waits for the person now, dispatches first. Raises DispatchError."""
     found: dict[Key, Waiting] = {}
-    for row in source.dispatches("inbox", status="pending", limit=PAGE)["dispatches"]:
+    for row in source.dispatches("received", status="pending", limit=PAGE)["dispatches"]:
         identity = str(row.get("dispatch_id"))
         if row.get("status") == "pending" and _ID.fullmatch(identity):
             line = f"dispatch {identity} from {shown_sender(row)} waits in the inbox"

@@ -198,7 +198,7 @@ def _active(app: App, edge_id: str) -> bool:
 
 
 def _in_inbox(app: App, dispatch_id: str) -> bool:
-    return any(row["dispatch_id"] == dispatch_id for row in app.client.dispatches("inbox")["dispatches"])
+    return any(row["dispatch_id"] == dispatch_id for row in app.client.dispatches("received")["dispatches"])
 
 
 def _returned(app: App, dispatch_id: str) -> bool:

@@ -11,7 +11,7 @@ from mcp_plugin.call import Call
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
 from mcp_plugin.watching import final
-from peer.client.blocking import Document
+from peer.client.blocking import Direction, Document
 from peer.protocol.content import FIELDS
 
 LISTED = 20
@@ -48,7 +48,8 @@ async def read(call: Call, arguments: Read) -> Document:
     client = await call.client()
     match what:
         case "inbox" | "sent":
-            found = await client.dispatches(what, limit=arguments.limit or LISTED)
+            direction: Direction = "received" if what == "inbox" else "sent"
+            found = await client.dispatches(direction, limit=arguments.limit or LISTED)
             return listed(found["dispatches"])
         case "status":
             return whole(await client.dispatch(str(arguments.dispatch_id)))

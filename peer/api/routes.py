@@ -28,13 +28,14 @@ from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure,
 from peer.client.requests import SendRequest
 from peer.dispatches.lifecycle import FINAL
 from peer.node.node import Node
-from peer.protocol.documents import Document
+from peer.protocol.documents import Direction, Document
 from peer.protocol.errors import DispatchError, Invalid, NotFound
 from peer.store import trace, views
 from peer.trust.grants import BudgetInput
 
 MAX_PAGE = 1_000
 KEEPALIVE_SECONDS = 15.0
+DIRECTIONS: dict[str, Direction] = {"received": "received", "sent": "sent"}
 MAX_STREAMS = 64
 
 Words = str | list[str]
@@ -187,11 +188,11 @@ class _Routes:
 
     async def dispatches(self, request: Request) -> Reply:
         query = request.query_params
-        box = query.get("box", "inbox")
-        if box not in ("inbox", "sent"):
-            raise Invalid("box is inbox or sent")
+        direction = DIRECTIONS.get(query.get("direction", "received"))
+        if direction is None:
+            raise Invalid("direction is received or sent")
         return await self._node.queries.dispatches(
-            box=box,
+            direction=direction,
             status=query.get("status"),
             limit=number(query.get("limit", "50"), 1, MAX_PAGE),
             before=query.get("before"),

@@ -19,7 +19,8 @@ from urllib.parse import quote, urlencode
 
 from peer.client.http import EndedEarly, EventParser, Response, request
 from peer.machine.state_folder import StateFolder, read_private
-from peer.protocol.documents import Document as Document  # programs take it from here
+from peer.protocol.documents import Direction as Direction  # programs take these from here
+from peer.protocol.documents import Document as Document
 from peer.protocol.errors import DispatchError, Internal, NotFound, Unavailable, from_code
 
 HOST = "127.0.0.1"
@@ -161,10 +162,10 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", "/v1/dispatches", msgspec.to_builtins(SendRequest(**fields)))
 
     def dispatches(
-        self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
+        self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
     ) -> D:
-        """Return {dispatches:[…]}, newest first. `box` is inbox or sent, `before` the id that the page starts after."""
-        wanted = {"box": box, "status": status, "limit": limit, "before": before}
+        """Return {dispatches:[…]}, newest first: the inbox, or what was sent. `before`: the last id of a page."""
+        wanted = {"direction": direction, "status": status, "limit": limit, "before": before}
         query = urlencode({name: value for name, value in wanted.items() if value is not None})
         return self._ask("GET", f"/v1/dispatches?{query}")
 

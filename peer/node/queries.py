@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peer.protocol.documents import Document
+from peer.protocol.documents import Direction, Document
 from peer.runs.folders import RunFolders
 from peer.steps.context import Context
 from peer.store import lists, views
@@ -23,11 +23,13 @@ class QueryService:
         """Return what is true only now."""
         return views.Live(me=self._context.identity.user_id, now=self._context.clock(), path=self._path)
 
-    async def dispatches(self, *, box: str, status: str | None, limit: int, before: str | None) -> Document:
+    async def dispatches(self, *, direction: Direction, status: str | None, limit: int, before: str | None) -> Document:
         """Return a page of the inbox or of what was sent."""
         live = self.live()
         return await self._context.store.read(
-            lambda db: lists.dispatch_list(db, live.me, live.now, box=box, status=status, limit=limit, before=before)
+            lambda db: lists.dispatch_list(
+                db, live.me, live.now, direction=direction, status=status, limit=limit, before=before
+            )
         )
 
     async def dispatch(self, dispatch_id: str, *, with_trace: bool = True) -> Document:

@@ -10,7 +10,7 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from peer.protocol.documents import Document
+from peer.protocol.documents import Direction, Document
 
 if TYPE_CHECKING:
     from peer.store.rows import Dispatch
@@ -73,11 +73,18 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
 
 
 def dispatch_list(
-    db: sqlite3.Connection, me: str, now: int, *, box: str, status: str | None, limit: int, before: str | None
+    db: sqlite3.Connection,
+    me: str,
+    now: int,
+    *,
+    direction: Direction,
+    status: str | None,
+    limit: int,
+    before: str | None,
 ) -> Document:
-    """Return {dispatches: [row]}, newest first, older than the dispatch `before`. `box` is inbox or sent."""
-    wheres, values = ["direction = ?"], ["received" if box == "inbox" else "sent"]
-    if box == "inbox":
+    """Return {dispatches: [row]}, newest first, older than the dispatch `before`. Of those received, the inbox."""
+    wheres, values = ["direction = ?"], [str(direction)]
+    if direction == "received":
         # Its files are still on their way: not in the inbox yet.
         wheres.append("state != 'arriving'")
     if status:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from peer.machine.state_folder import StateFolder, read_private
-from peer.protocol.documents import Document
+from peer.protocol.documents import Direction, Document
 from peer.protocol.errors import DispatchError, NotFound
 from peer.store import connection, lists
 
@@ -66,12 +66,18 @@ class Reader:
         return self._read(lambda db: views.invitation_rows(db, _now(), lambda _row: ""))
 
     def dispatches(
-        self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
+        self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
     ) -> Document:
         """Return what `GET /v1/dispatches` returns."""
         return self._read(
             lambda db: lists.dispatch_list(
-                db, self._me, _now(), box=box, status=status, limit=50 if limit is None else limit, before=before
+                db,
+                self._me,
+                _now(),
+                direction=direction,
+                status=status,
+                limit=50 if limit is None else limit,
+                before=before,
             )
         )
 

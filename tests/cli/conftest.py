@@ -80,10 +80,10 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             return answers["contacts"]
 
         def dispatches(
-            self, box: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
+            self, direction: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
         ) -> Any:
-            answers["asked"].append((box, status, limit, before))
-            return {"dispatches": [] if before else answers[box]}
+            answers["asked"].append((direction, status, limit, before))
+            return {"dispatches": [] if before else answers[direction]}
 
         def dispatch(self, dispatch_id: str) -> Any:
             return answers[dispatch_id]

@@ -147,8 +147,8 @@ def test_what_is_asked_is_what_was_given(folder: StateFolder, api: FakeApi) -> N
     api["GET /v1/trust/a/b ü"] = {"peer": "x"}
     assert Client(folder).trust("a/b ü") == {"peer": "x"}
     api["GET /v1/dispatches"] = {"dispatches": []}
-    Client(folder).dispatches("inbox", limit=5)
-    assert api.asked[-1].query == {"box": "inbox", "limit": "5"}
+    Client(folder).dispatches("received", limit=5)
+    assert api.asked[-1].query == {"direction": "received", "limit": "5"}
 
 
 EVENTS = [("state", {"n": 1}), ("trace", {"n": 2}), ("approval", {"n": 3}), ("end", {"n": 4})]

@@ -279,7 +279,7 @@ def test_without_a_daemon_the_store_is_read(cli: Cli, reader: dict[str, Any], na
     printed = CASES[name].printed
     reader.update({"whoami": printed, "contacts": printed, FIRST: printed})
     if "dispatches" in printed:
-        reader.update(inbox=printed["dispatches"], sent=printed["dispatches"])
+        reader.update(received=printed["dispatches"], sent=printed["dispatches"])
     as_json = cli(*CASES[name].args, "--json")
     assert (as_json.code, as_json.document, as_json.err) == (0, printed, "")
     human = cli(*CASES[name].args)
@@ -297,7 +297,7 @@ def test_signed_in_but_no_daemon_has_ever_run(cli: Cli, args: list[str]) -> None
 
 @pytest.mark.parametrize("args", [["inbox"], ["contacts"]])
 def test_signed_out_but_the_store_is_there(cli: Cli, reader: dict[str, Any], args: list[str]) -> None:
-    reader.update(inbox=[], contacts={"trust": []})
+    reader.update(received=[], contacts={"trust": []})
     assert cli(*args).code == 0
 
 
@@ -393,10 +393,10 @@ def test_the_lists_ask_for_what_was_said_and_page(cli: Cli, api: FakeApi) -> Non
 
     api["GET /v1/dispatches"] = page
     outcome = cli("inbox", "--status", "pending", "--limit", "2")
-    assert api.asked[-1].query == {"box": "inbox", "status": "pending", "limit": "2"}
+    assert api.asked[-1].query == {"direction": "received", "status": "pending", "limit": "2"}
     assert "--before aaaa7777" in outcome.err
     outcome = cli("sent", "--before", SECOND)
-    assert api.asked[-1].query == {"box": "sent", "limit": "50", "before": SECOND}
+    assert api.asked[-1].query == {"direction": "sent", "limit": "50", "before": SECOND}
     assert "aaaa7777" in outcome.out
     assert cli("inbox", "--status", "lost").code == 2
     assert cli("inbox", "--limit", "0").code == 2
@@ -413,15 +413,15 @@ def test_empty_lists_say_so(cli: Cli, api: FakeApi) -> None:
     assert cli("approvals", "--json").document == []
 
 
-def box_of(rows: dict[str, list[dict[str, Any]]]) -> Callable[[Asked], Any]:
-    return lambda asked: {"dispatches": [] if "before" in asked.query else rows.get(asked.query["box"], [])}
+def lists(rows: dict[str, list[dict[str, Any]]]) -> Callable[[Asked], Any]:
+    return lambda asked: {"dispatches": [] if "before" in asked.query else rows.get(asked.query["direction"], [])}
 
 
 @pytest.mark.parametrize(
     "given", ["abcd5555", "ABCD5555", "5555", "0198c0de-1111", "0198c0de1111", "4444abcd5555", f" {FIRST} "]
 )
 def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
-    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
+    api["GET /v1/dispatches"] = lists({"received": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
     api[f"GET /v1/dispatches/{FIRST}"] = document()
     assert cli("status", given, "--json").document["dispatch_id"] == FIRST
 
@@ -438,7 +438,7 @@ def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
     ],
 )
 def test_an_id_that_is_not_one(cli: Cli, api: FakeApi, given: str, code: int, said: str) -> None:
-    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
+    api["GET /v1/dispatches"] = lists({"received": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
     outcome = cli("status", given, "--json")
     assert (outcome.code, outcome.document["error"]["code"]) == (1, code)
     assert said in outcome.document["error"]["message"]
@@ -452,7 +452,7 @@ def test_an_old_id_is_found_on_a_later_page(cli: Cli, api: FakeApi) -> None:
 
 
 def test_accepting_looks_in_the_inbox_only(cli: Cli, api: FakeApi) -> None:
-    api["GET /v1/dispatches"] = box_of({"inbox": [row(SECOND)], "sent": [row(THIRD)]})
+    api["GET /v1/dispatches"] = lists({"received": [row(SECOND)], "sent": [row(THIRD)]})
     api[f"POST /v1/dispatches/{SECOND}/decline"] = {**DECIDED, "dispatch_id": SECOND, "decision": "declined"}
     assert cli("decline", "aaaa7777", "--reason", "no").code == 0
     assert api.bodies("POST", f"/v1/dispatches/{SECOND}/decline") == [{"reason": "no"}]
@@ -538,14 +538,14 @@ def test_accept_can_follow_without_a_terminal(cli: Cli, api: FakeApi) -> None:
 )
 def test_answers(cli: Cli, api: FakeApi, args: list[str], body: dict[str, str]) -> None:
     prepare(api, CASES["approve"])
-    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)]})
+    api["GET /v1/dispatches"] = lists({"received": [row(FIRST)]})
     assert cli(*args).code == 0
     assert api.bodies("POST", f"/v1/approvals/{FIRST}/r-1") == [body]
 
 
 def test_answers_to_nothing(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/approvals"] = []
-    api["GET /v1/dispatches"] = box_of({"inbox": [row(FIRST)]})
+    api["GET /v1/dispatches"] = lists({"received": [row(FIRST)]})
     outcome = cli("approve", "5555", "r-1", "--json")
     assert (outcome.code, outcome.document["error"]["code"]) == (1, 409)
     assert outcome.document["error"]["message"].startswith("nothing pending: ")

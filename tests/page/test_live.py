@@ -212,7 +212,9 @@ def test_an_inbox_of_many_is_read_page_by_page(pair: Pair, new_tab: Opener) -> N
     alice.state_of(last, "pending")
     tab = new_tab(bob)
     asked: list[str] = []
-    tab.page.on("request", lambda request: asked.append(request.url) if "box=inbox&limit=100" in request.url else None)
+    tab.page.on(
+        "request", lambda request: asked.append(request.url) if "direction=received&limit=100" in request.url else None
+    )
     tab.open()
     expect(tab.page.locator(".row").first).to_contain_text("The newest")
     assert tab.page.locator(".row").count() < 60

@@ -101,7 +101,7 @@ def test_long_tasks_do_not_make_the_inbox_unreadable(three: tuple[Clock, Person,
     for _ in range(3):
         dispatch_id = send(mallory, bob, task=task)
     mallory.deliver(bob)
-    listed = lists.dispatch_list(bob.db, bob.user, clock.now, box="inbox", status=None, limit=500, before=None)
+    listed = lists.dispatch_list(bob.db, bob.user, clock.now, direction="received", status=None, limit=500, before=None)
     assert len(listed["dispatches"]) == 3
     assert all(row["task"] == task[:2_000] and row["task_cut"] for row in listed["dispatches"])
     assert len(msgspec.json.encode(listed)) < 3 * 20_000

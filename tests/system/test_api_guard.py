@@ -118,7 +118,7 @@ def test_bodies_of_another_form(pair: Pair) -> None:
     for code, path, body in cases:
         status, document = call(alice, "POST", path, body, Authorization=good)
         assert (status, document["error"]["code"]) == (code, code), (path, body[:80], document)
-    for query in ("box=trash", "limit=0", "limit=1001", "limit=x"):
+    for query in ("direction=trash", "limit=0", "limit=1001", "limit=x"):
         assert call(alice, "GET", f"/v1/dispatches?{query}", Authorization=good)[0] == 422
     assert alice.count("dispatches") == before
 

@@ -278,7 +278,9 @@ class Person:
         """Cancel every run that a test before left here, and wait until none asks for anything any more."""
 
         def left() -> list[Document]:
-            lists = [self.client.dispatches("inbox", status=status)["dispatches"] for status in ("accepted", "running")]
+            lists = [
+                self.client.dispatches("received", status=status)["dispatches"] for status in ("accepted", "running")
+            ]
             return [row for rows in lists for row in rows]
 
         for row in left():

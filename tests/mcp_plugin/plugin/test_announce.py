@@ -65,8 +65,8 @@ class Told:
     def __init__(self, rows: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
         self.rows, self.calls = rows, calls
 
-    def dispatches(self, box: str, *, status: str | None = None, limit: int | None = None) -> dict[str, Any]:
-        assert (box, status) == ("inbox", "pending")
+    def dispatches(self, direction: str, *, status: str | None = None, limit: int | None = None) -> dict[str, Any]:
+        assert (direction, status) == ("received", "pending")
         return {"dispatches": self.rows}
 
     def approvals(self) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ function count(name, number) {
 
 async function counts() {
   try {
-    const [pending, asked] = await Promise.all([get("/v1/dispatches?box=inbox&status=pending&limit=100"), get("/v1/invitations")]);
+    const [pending, asked] = await Promise.all([get("/v1/dispatches?direction=received&status=pending&limit=100"), get("/v1/invitations")]);
     count("inbox", pending.dispatches.filter((row) => row.status === "pending").length);
     count("invitations", asked.received.filter((each) => each.status === "open").length);
   } catch {

@@ -5,20 +5,20 @@ import { dispatchList } from "./rows.js";
 
 const UNDECIDED = "pending";
 
-function box(name, title, words, filters) {
+function list(direction, title, words, filters) {
   return () => {
     let status = "";
-    let list;
+    let shown;
     const place = h("div");
     const start = () => {
-      list?.leave();
-      list = dispatchList({
+      shown?.leave();
+      shown = dispatchList({
         path: (before, limit) =>
-          `/v1/dispatches?box=${name}&limit=${limit}${before ? `&before=${before}` : ""}${status ? `&status=${status}` : ""}`,
-        keep: (row) => (row.direction === "received") === (name === "inbox") && (!status || row.status === status),
+          `/v1/dispatches?direction=${direction}&limit=${limit}${before ? `&before=${before}` : ""}${status ? `&status=${status}` : ""}`,
+        keep: (row) => row.direction === direction && (!status || row.status === status),
         empty: words(status),
       });
-      place.replaceChildren(list.element);
+      place.replaceChildren(shown.element);
     };
     start();
     const buttons = filters.map(([value, text]) =>
@@ -37,16 +37,16 @@ function box(name, title, words, filters) {
     return {
       title,
       content: [h("h1", {}, title), h("div.tabs", { role: "group", "aria-label": "Show" }, buttons), place],
-      ready: list.ready,
-      dispatch: (row) => list.changed(row),
-      reset: () => list.reload(),
-      leave: () => list.leave(),
+      ready: shown.ready,
+      dispatch: (row) => shown.changed(row),
+      reset: () => shown.reload(),
+      leave: () => shown.leave(),
     };
   };
 }
 
-export const inbox = box(
-  "inbox",
+export const inbox = list(
+  "received",
   "Inbox",
   (status) =>
     h(
@@ -58,7 +58,7 @@ export const inbox = box(
   [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["completed", "Done"]],
 );
 
-export const sent = box(
+export const sent = list(
   "sent",
   "Sent",
   (status) =>
@@ -86,7 +86,7 @@ export function history() {
       both: true,
       empty: h("div.empty", {}, h("p", {}, wanted ? "Nothing was found." : "Nothing was sent or received yet.")),
     });
-    place.replaceChildren(list.element);
+    place.replaceChildren(shown.element);
   };
   start();
   const search = h("input", {
