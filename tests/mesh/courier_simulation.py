@@ -251,6 +251,10 @@ class Network:
                 self.devices[one].sendings[other].feed(events.PeerConnected())
         return True
 
+    def join(self, a: str, b: str) -> None:
+        """One of them connects of its own accord, if it can."""
+        self.connect(a, b)
+
     def drop(self, a: str, b: str) -> None:
         self._connected.discard(frozenset((a, b)))
         for pipe in self.pipes:

@@ -88,7 +88,7 @@ def cause(trouble: Trouble, sending: Sending) -> None:
         case "connections come and go":
             for number in range(20):
                 world.later(number * much, lambda: network.drop(here, there))
-                world.later((number + 0.5) * much, lambda: network.connect(there, here))
+                world.later((number + 0.5) * much, lambda: network.join(there, here))
         case "one is purged":
             if sending.queue:
                 sending.purge(list(sending.queue)[int(much * (len(sending.queue) - 1))])

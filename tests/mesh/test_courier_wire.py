@@ -83,7 +83,8 @@ def test_no_key_below_sixteen_is_ignored(content: wire.OwnFrame, key: int, value
 
 @given(st.integers(3, UINT64), st.dictionaries(st.integers(1, UINT64), values, max_size=5))
 def test_a_frame_of_a_higher_kind_is_unknown_whatever_it_holds(kind: int, fields: dict[int, Any]) -> None:
-    assert wire.decode({0: kind} | fields) == UnknownFrame(kind)
+    value: dict[int, Any] = {0: kind}
+    assert wire.decode(value | fields) == UnknownFrame(kind)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,8 @@ def test_sizes_are_bounded_on_both_sides() -> None:
     for too_large in (StatementFrame(0, bytes(wire.MAX_STATEMENT + 1)), HelloFrame(bytes(wire.MAX_HELLO + 1))):
         with pytest.raises(TooLarge):
             wire.encode(too_large)
-    for value in ({0: 0, 1: 0, 2: bytes(wire.MAX_STATEMENT + 1)}, {0: 2, 1: bytes(wire.MAX_HELLO + 1)}):
+    received: list[Any] = [{0: 0, 1: 0, 2: bytes(wire.MAX_STATEMENT + 1)}, {0: 2, 1: bytes(wire.MAX_HELLO + 1)}]
+    for value in received:
         with pytest.raises(TooLarge):
             wire.decode(value)
     with pytest.raises(Invalid):

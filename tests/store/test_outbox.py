@@ -55,20 +55,34 @@ class Row:
     queued: Queued
 
 
+@dataclass(frozen=True)
+class Put:
+    device: str
+    ordering: str
+    priority: int
+    edge: str
+    dispatch: str
+
+
+@dataclass(frozen=True)
+class Drop:
+    number: int
+
+
+@dataclass(frozen=True)
+class Purge:
+    what: str
+    of: str
+
+
+edges, dispatches = st.sampled_from(["e", "f"]), st.sampled_from(["d", "g"])
 operations = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("put"),
-            st.sampled_from(DEVICES),
-            st.sampled_from(ORDERINGS),
-            st.integers(0, 2),
-            st.sampled_from(["e", "f"]),
-            st.sampled_from(["d", "g"]),
-        ),
-        st.tuples(st.just("drop"), st.integers(0, 99)),
-        st.tuples(st.just("purge edge"), st.sampled_from(["e", "f"])),
-        st.tuples(st.just("purge dispatch"), st.sampled_from(["d", "g"])),
-        st.tuples(st.just("purge device"), st.sampled_from(DEVICES)),
+        st.builds(Put, st.sampled_from(DEVICES), st.sampled_from(ORDERINGS), st.integers(0, 2), edges, dispatches),
+        st.builds(Drop, st.integers(0, 99)),
+        st.builds(Purge, st.just("edge"), edges),
+        st.builds(Purge, st.just("dispatch"), dispatches),
+        st.builds(Purge, st.just("device"), st.sampled_from(DEVICES)),
     ),
     max_size=40,
 )
@@ -86,7 +100,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
 @settings(max_examples=300)
 @given(operations, exclusions)
 def test_what_goes_next_is_what_the_rule_says(
-    kept: sqlite3.Connection, operations: list[tuple[str, ...]], exclusions: tuple[set[int], set[str]]
+    kept: sqlite3.Connection, operations: list[Put | Drop | Purge], exclusions: tuple[set[int], set[str]]
 ) -> None:
     """Seen to fail without the trigger, and with `head` computed over all devices."""
     kept.execute("BEGIN")
@@ -108,33 +122,20 @@ def test_what_goes_next_is_what_the_rule_says(
         kept.execute("ROLLBACK")
 
 
-def apply(db: sqlite3.Connection, rows: dict[int, Row], operation: tuple[str, ...]) -> None:
+def apply(db: sqlite3.Connection, rows: dict[int, Row], operation: Put | Drop | Purge) -> None:
     """Do the same to the store and to the model."""
     match operation:
-        case ("put", device, ordering, int(priority), edge, dispatch):
+        case Put(device, ordering, priority, edge, dispatch):
             n = put(db, device, ordering, priority, edge=edge, dispatch=dispatch)
             rows[n] = Row(device, edge, dispatch, Queued(n, priority, ordering, b"raw"))
-        case ("drop", int(number)):
-            if rows:
-                n = sorted(rows)[number % len(rows)]
-                outbox.drop(db, n)
+        case Drop(number) if rows:
+            n = sorted(rows)[number % len(rows)]
+            outbox.drop(db, n)
+            del rows[n]
+        case Purge(what, of):
+            {"edge": outbox.purge_edge, "dispatch": outbox.purge_dispatch, "device": outbox.purge_device}[what](db, of)
+            for n in [n for n, row in rows.items() if getattr(row, what) == of]:
                 del rows[n]
-        case ("purge edge", edge):
-            outbox.purge_edge(db, edge)
-            forget(rows, [n for n, row in rows.items() if row.edge == edge])
-        case ("purge dispatch", dispatch):
-            outbox.purge_dispatch(db, dispatch)
-            forget(rows, [n for n, row in rows.items() if row.dispatch == dispatch])
-        case ("purge device", device):
-            outbox.purge_device(db, device)
-            forget(rows, [n for n, row in rows.items() if row.device == device])
-        case _:
-            raise AssertionError(operation)
-
-
-def forget(rows: dict[int, Row], numbers: list[int]) -> None:
-    for n in numbers:
-        del rows[n]
 
 
 def steps_of_next(db: sqlite3.Connection, **excluded: object) -> tuple[int | None, int]:

@@ -118,8 +118,7 @@ class SenderDriver:
 
     def feed(self, event: SenderEvent) -> None:
         """Report an event to the machine and begin what it asks for."""
-        if self._nursery is None:
-            return
+        assert self._nursery is not None
         try:
             commands = self.machine.handle(event, now=trio.current_time(), jitter=self._jitter())
         except Exception:
