@@ -1,4 +1,4 @@
-"""Serving a broker until it is told to stop: Hypercorn's settings, connections, regular purging. No options."""
+"""Serving a broker until it is stopped: settings of Hypercorn, connections, regular purging. Options: main.py."""
 
 from __future__ import annotations
 

@@ -68,11 +68,11 @@ def open_presence(box: bytes, *, sealing_key: bytes, device: str, seq: int) -> A
     for this device, BadSignature when it is not `device`'s, Malformed and TooLarge for any other form.
     """
     content = codec.decode(box, max_bytes=MAX_BOX)
-    if not isinstance(content, dict) or set(content) != {_KEYS, _CONTENT}:
-        raise Malformed("that is not a presence box")
-    keys, sealed = content[_KEYS], content[_CONTENT]  # type: ignore[index]  # the key set is checked above
-    if not isinstance(keys, list) or not isinstance(sealed, bytes) or len(keys) > MAX_RECIPIENTS:
-        raise Malformed("that is not a presence box")
+    match content:
+        case {1: list(keys), 2: bytes(sealed), **rest} if not rest and len(keys) <= MAX_RECIPIENTS:
+            pass
+        case _:
+            raise Malformed("that is not a presence box")
     content_key = _content_key(keys, sealing_key)
     try:
         envelope = sodium_unpad(SecretBox(content_key).decrypt(sealed), RECORD_STEP)

@@ -9,7 +9,7 @@ from peer.machine.live_settings import LiveSettings
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound, Unavailable
 from peer.runs.folders import RunFolders
-from peer.runs.run import Runs
+from peer.runs.registry import RunRegistry
 from peer.runs.start_frame import granted_candidates, granted_servers
 from peer.steps import receiving, running, sending
 from peer.steps.journal import Journal
@@ -21,7 +21,7 @@ from sandbox import frames, platforms
 class DecisionService:
     """Decides about dispatches, and starts and stops runs accordingly."""
 
-    def __init__(self, journal: Journal, settings: LiveSettings, folders: RunFolders, runs: Runs) -> None:
+    def __init__(self, journal: Journal, settings: LiveSettings, folders: RunFolders, runs: RunRegistry) -> None:
         self._journal = journal
         self._context = journal.context
         self._settings = settings
@@ -76,7 +76,7 @@ class DecisionService:
         request_id: str,
         *,
         allow: bool,
-        grant: str,
+        grant: frames.Grant,
         note: str,
         decline_dispatch: bool,
         rule: int | None = None,
@@ -102,7 +102,7 @@ class DecisionService:
                     call_id=asked.request_id,
                     allow=allow,
                     by="person",
-                    grant=grant if allow else None,  # type: ignore[arg-type]  # checked by the API's schema
+                    grant=grant if allow else None,
                     note=note or None,
                     rule=None if chosen is None else frames.Rule(**chosen),
                 ),

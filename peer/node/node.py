@@ -31,8 +31,8 @@ from peer.node.sending import SendService
 from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs.folders import RunFolders
+from peer.runs.registry import RunRegistry
 from peer.runs.removal import Remover
-from peer.runs.run import Runs
 from peer.steps import running
 from peer.steps.context import Context
 from peer.steps.effects import (
@@ -92,7 +92,7 @@ class Node:
         self._deadlines = Deadlines(journal)
         self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
         self._remover = Remover(context.state.runs)
-        self.runs = Runs(journal, current, self._remover)
+        self.runs = RunRegistry(journal, current, self._remover)
         self._folders = RunFolders(context, current)
         self.sending = SendService(journal, self.host.connected)
         self.decisions = DecisionService(journal, live, self._folders, self.runs)

@@ -56,7 +56,8 @@ class RunFolders:
 
     async def suggestion(self, dispatch_id: str) -> Document:
         """Return {cwd, project, reason, pinned, candidates} for a dispatch in the inbox."""
-        return msgspec.to_builtins(await self._suggest(dispatch_id))  # type: ignore[no-any-return]
+        document: Document = msgspec.to_builtins(await self._suggest(dispatch_id))
+        return document
 
     async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
         """Return the folder a dispatch is to run in, or None for an empty workspace.

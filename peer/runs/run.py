@@ -7,12 +7,12 @@ ends the whole run: the sandbox lives in a namespace that dies with it, and it r
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 import structlog
@@ -394,64 +394,6 @@ class Run:
                 file.keep()
 
         await self._journal.step(end)
-
-
-class Runs:
-    """All runs of this node."""
-
-    def __init__(self, journal: Journal, settings: Callable[[], Settings], remover: Remover) -> None:
-        """`remover`: of the folders of runs that have ended."""
-        self._journal = journal
-        self._remover = remover
-        self._settings = settings
-        self.gate = GateProof()
-        self._runs: dict[str, Run] = {}
-        self._nursery: trio.Nursery | None = None
-
-    # Any: the stubs that trio-typing brings along lack trio.TaskStatus.
-    async def serve(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Be the parent of all runs; cancelling this kills them."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
-
-    def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
-        """Run an accepted dispatch. From here on `stop` finds it, also before its process is there."""
-        settings = self._settings()
-        known = (settings.model.api_key, settings.token)
-        run = Run(self._journal, row, scope, gate=self.gate, known=known, remover=self._remover)
-        assert self._nursery is not None
-        self._runs[row.dispatch_id] = run
-        self._nursery.start_soon(self._live, run, settings)
-
-    async def tell(self, dispatch_id: str, frame: frames.Verdict) -> None:
-        """Pass a person's answer on to a run."""
-        if (run := self._runs.get(dispatch_id)) is not None:
-            await run.tell(frame)
-
-    def stop(self, dispatch_id: str) -> None:
-        """End the run of a dispatch."""
-        if (run := self._runs.get(dispatch_id)) is not None:
-            run.stop()
-
-    def stop_edge(self, edge_id: str) -> None:
-        """End every run under an edge, whatever state its dispatch is in."""
-        for run in list(self._runs.values()):
-            if run.edge_id == edge_id:
-                run.stop()
-
-    def kill_all(self) -> None:
-        """End every run now; nothing waits for anybody's goodbye."""
-        for run in list(self._runs.values()):
-            run.kill()
-
-    async def _live(self, run: Run, settings: Settings) -> None:
-        try:
-            await run.live(settings)
-        finally:
-            if self._runs.get(run.dispatch_id) is run:
-                del self._runs[run.dispatch_id]
 
 
 def _opened_log(run_dir: Path) -> BinaryIO:

@@ -81,7 +81,7 @@ Effect = (
 )
 
 
-class Effects:
+class Effects:  # noqa: PLW1641 - it changes while its step runs, so it has no hash
     """An ordered set of effects. Two are equal when they hold equal effects in the same order."""
 
     def __init__(self, effects: Iterable[Effect] = ()) -> None:
@@ -119,8 +119,6 @@ class Effects:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Effects) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]  # mutable while its step runs
 
     def __repr__(self) -> str:
         return f"Effects({list(self)!r})"

@@ -246,6 +246,7 @@ def _refusing(*_: object) -> object:
 FORKS = """python3 -c 'import os, time
 for _ in range(1500):
     if os.fork() == 0:
+        os.closerange(0, 3)
         time.sleep(3600)
         os._exit(0)'"""
 BOMB = "bomb() { bomb | bomb & }; bomb; sleep 3600"

@@ -10,7 +10,6 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ import trio
 from mcp import Client, StdioServerParameters
 
 from tests.conftest import HANG
+from tests.system import preloaded
 from tests.system.world import Failed, Person
 
 Document = dict[str, Any]
@@ -100,10 +100,12 @@ async def session(
             return types.ElicitResult(action="decline")
         return types.ElicitResult(action="accept", content={field[0]: chosen})
 
+    given = person.environment | (environment or {})
+    program, *words = preloaded.command("mcp_plugin.main", given)
     server = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "mcp_plugin.main", *arguments],
-        env=person.environment | (environment or {}),
+        command=program,
+        args=[*words, *arguments],
+        env=given,
         cwd=person.home,
     )
     with (person.home / "mcp.errors").open("a") as errors:
@@ -131,14 +133,12 @@ class Raw:
         self._errors = person.home / "mcp.errors"
         self.ids = 0
         with self._errors.open("ab") as errors:
-            self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "mcp_plugin.main"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=person.environment | (environment or {}),
+            self.process = preloaded.start(
+                "mcp_plugin.main",
+                environment=person.environment | (environment or {}),
                 cwd=cwd or person.home,
-                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stderr=errors.fileno(),
             )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout

@@ -344,19 +344,25 @@ async def test_what_is_not_a_statement_ends_the_stream_and_reaches_nobody(sent: 
     assert ben.got == [b"after"]
 
 
-async def test_an_answer_to_nothing_ends_the_stream() -> None:
+async def test_an_acknowledgement_of_nothing_ends_the_stream() -> None:
+    """Seen to fail where the stream was left open and a new one opened beside it."""
     ana, ben = Device(make_host()), Device(make_host())
+    over = trio.Event()
     async with up(ana, ben):
 
         async def liar(stream: Stream) -> None:
-            await stream.receive(max_bytes=1 << 21)
+            await stream.receive(max_bytes=MAX_FRAME)
             ben.host.handle(COURIER, ben.courier._serve)
             await stream.write(encode(AcknowledgementFrame(7, OK)), deadline=10)
-            await trio.sleep_forever()
+            with pytest.raises(StreamEnded):
+                await stream.receive(max_bytes=MAX_FRAME)
+            over.set()
 
         ben.host.handle(COURIER, liar)
         ana.send(ben, "one")
         await ana.outbox.settled("one")
+        with trio.fail_after(10):
+            await over.wait()
     assert ben.got == [b"one"]
 
 
@@ -586,3 +592,57 @@ async def test_an_acknowledgement_is_recorded_though_its_stream_has_ended() -> N
         go_on.set()
         await ana.outbox.settled("one", "two")
     assert ben.got == [b"one", b"two"]
+
+
+async def test_acknowledgements_are_recorded_one_after_the_other_in_their_order() -> None:
+    ana, ben = Device(make_host()), Device(make_host())
+    acknowledged, recorded = ana.outbox.acknowledged, list[str]()
+    recording = False
+
+    async def slowly(key: str, acknowledgement: Acknowledgement) -> None:
+        nonlocal recording
+        assert not recording
+        recording = True
+        await trio.sleep(0.001)
+        await acknowledged(key, acknowledgement)
+        recorded.append(key)
+        recording = False
+
+    ana.outbox.acknowledged = slowly  # type: ignore[method-assign]
+    async with up(ana, ben):
+        for number in range(30):
+            ana.send(ben, f"n{number}")
+        await ana.outbox.settled(*[f"n{number}" for number in range(30)])
+        await until(lambda: len(recorded) == 30)
+    assert [key.encode() for key in recorded] == ben.got
+    assert ana.outbox.retries == []
+
+
+async def test_an_acknowledgement_that_cannot_be_recorded_is_asked_for_again() -> None:
+    """Seen to fail without StoreFailed: the statement stayed among those that are being recorded, for good."""
+    ana, ben = Device(make_host()), Device(make_host())
+    acknowledged, tries = ana.outbox.acknowledged, 0
+
+    async def fail_once(key: str, acknowledgement: Acknowledgement) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError("disk")
+        await acknowledged(key, acknowledgement)
+
+    ana.outbox.acknowledged = fail_once  # type: ignore[method-assign]
+    async with up(ana, ben):
+        ana.send(ben, "one")
+        await ana.outbox.settled("one")
+    assert ben.got == [b"one", b"one"]
+
+
+async def test_a_frame_that_cannot_be_sent_leaves_no_stream_open() -> None:
+    ana, ben = Device(make_host()), Device(make_host())
+    async with up(ana, ben):
+        ana.send(ben, "too large", bytes(MAX_STATEMENT + 1))
+        sender = ana.courier.sender(ben.host.peer_id)
+        await until(lambda: sender.machine.failures >= 2)
+        ana.outbox.queues.clear()
+        await until(lambda: not ben.courier._inbound)
+    assert ben.got == []

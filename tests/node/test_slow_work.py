@@ -20,8 +20,9 @@ from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs import start_frame
 from peer.runs.folders import RunFolders
+from peer.runs.registry import RunRegistry
 from peer.runs.removal import Remover
-from peer.runs.run import GateProof, Run, Runs
+from peer.runs.run import GateProof, Run
 from peer.steps.context import Context
 from peer.steps.journal import Journal
 from peer.store import contacts
@@ -109,7 +110,7 @@ async def test_nobody_waits_for_the_servers_that_an_accept_looks_for(
             pass
 
         settings = cast(LiveSettings, SimpleNamespace(require_key=has_key))
-        decisions = DecisionService(journal, settings, cast(RunFolders, None), cast(Runs, None))
+        decisions = DecisionService(journal, settings, cast(RunFolders, None), cast(RunRegistry, None))
         await the_store_is_free(journal, walk, lambda: decisions.accept(dispatch_id, None))
         journal.context.store.close()
 

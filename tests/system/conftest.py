@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.world import ALL_TOOLS, Person, World, connect, connected
+from tests.system import preloaded
+from tests.system.world import ALL_TOOLS, Person, World, clean_environment, connect, connected
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("world"))
+    folder = tmp_path_factory.mktemp("world")
+    preloaded.begin(clean_environment(folder))
+    made = World(folder)
     try:
         yield made
     finally:

@@ -30,6 +30,7 @@ from peer.client.on_trio import AsyncClient
 from peer.machine.state_folder import StateFolder
 from peer.runs.removal import TRASH
 from tests.conftest import HANG
+from tests.system import preloaded
 
 ROOT = Path(__file__).parents[2]
 ALL_TOOLS = "Read,Glob,Grep,Write,Edit,Bash"
@@ -59,7 +60,13 @@ class Program:
     ) -> None:
         """`inside` is a command that puts the program into other surroundings, such as `unshare`."""
         self._errors = log
+        self.process: preloaded.Forked | subprocess.Popen[bytes]
         with log.open("ab") as errors:
+            if not inside:
+                self.process = preloaded.start(
+                    module, arguments, environment=environment, cwd=ROOT, stderr=errors.fileno()
+                )
+                return
             self.process = subprocess.Popen(
                 [*inside, "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -130,7 +137,7 @@ class Broker:
     def start(self, *, secret: str = "") -> None:
         """Start it, on the port of its last life if it had one. `secret` is $DISPATCH_JWT_SECRET."""
         port = urllib.parse.urlsplit(self.url).port or 0
-        environment = _environment(self.folder)
+        environment = clean_environment(self.folder)
         if secret:
             environment["DISPATCH_JWT_SECRET"] = secret
         arguments = ["serve", "--dev", "--port", str(port), "--data", str(self.folder / "data")]
@@ -175,7 +182,7 @@ class Person:
         self.client = Client(self.state)
         self.program: Program | None = None
         self._script = folder / "script.json"
-        self.environment = _environment(folder) | {"DISPATCH_HOME": str(self.state.path)}
+        self.environment = clean_environment(folder) | {"DISPATCH_HOME": str(self.state.path)}
 
     # --- the command line
 
@@ -437,7 +444,7 @@ def all_gone(pids: Sequence[int]) -> bool:
     return True
 
 
-def _environment(home: Path) -> dict[str, str]:
+def clean_environment(home: Path) -> dict[str, str]:
     """A clean environment: nothing of whoever runs the tests, no keychain, no model."""
     return {
         "PATH": os.environ["PATH"],

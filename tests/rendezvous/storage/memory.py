@@ -35,7 +35,7 @@ from rendezvous.storage.rows import (
     StoredInvitation,
 )
 from rendezvous.storage.rows import PollOutcome as Outcome
-from rendezvous.storage.rules import check_claim, poll_interval
+from rendezvous.storage.rules import check_claim, membership_holds, poll_interval
 
 R = TypeVar("R")
 
@@ -63,6 +63,7 @@ class Invited:
 class State:
     accounts: dict[str, Account] = field(default_factory=dict)
     devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    memberships: dict[str, tuple[str, int]] = field(default_factory=dict)
     nonces: dict[tuple[str, str], int] = field(default_factory=dict)
     sign_ins: dict[bytes, OpenSignIn] = field(default_factory=dict)
     presence: dict[tuple[str, str], tuple[int, int, bytes | None]] = field(default_factory=dict)
@@ -182,9 +183,14 @@ class MemoryStorage(Storage):
                     one.row = replace(one.row, status=SignInStatus.APPROVED)
                     user = claim.user_id
                     state.accounts[user] = Account(claim.root, claim.epoch, claim.device_set)
-                    state.devices[user] = claim.devices
-                    for key in [k for k in state.presence if k[0] == user and k[1] not in claim.devices]:
-                        del state.presence[key]
+                    mine = [d for d, n in claim.devices.items() if membership_holds(state.memberships.get(d), user, n)]
+                    state.memberships |= {device: (user, claim.devices[device]) for device in mine}
+                    for other, devices in state.devices.items():
+                        state.devices[other] = tuple(device for device in devices if device not in mine)
+                    state.devices[user] = tuple(mine)
+                    for owner, device in list(state.presence):
+                        if (device in mine) != (owner == user) and (owner == user or device in mine):
+                            del state.presence[owner, device]
             return one.row
 
         return await self._run(step)

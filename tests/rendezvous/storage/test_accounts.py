@@ -199,6 +199,25 @@ async def test_devices_are_those_of_the_newest_device_set(storage: Storage) -> N
     assert [row.device for row in await storage.announcements(caller(ALICE, device="phone"), ALICE, NOW)] == ["laptop"]
 
 
+async def test_a_device_is_whose_claim_has_the_higher_counter(storage: Storage) -> None:
+    await approved(storage, ALICE, wanted=claim(ALICE, devices=("laptop", "phone"), counter=2))
+    await storage.announce(author(ALICE, device="phone"), seq=5, expires=NOW + HOUR, box=b"of alice")
+    for counter in (1, 2):  # a lower one, and the same: Bob lists a device that never signed for him
+        await approved(storage, BOB, wanted=claim(BOB, epoch=counter, devices=("tablet", "phone"), counter=counter))
+        with pytest.raises(UnknownDevice):
+            await storage.invitation_version(caller(BOB, device="phone"))
+        assert await storage.invitation_version(caller(ALICE, device="phone")) == 0
+    await approved(storage, BOB, wanted=claim(BOB, epoch=3, devices=("tablet", "phone"), counter=3))
+    assert await storage.invitation_version(caller(BOB, device="phone")) == 0
+    assert await storage.announcements(caller(ALICE, device="laptop"), ALICE, NOW) == ()
+    # What Alice still lists of old is not hers again.
+    await approved(storage, ALICE, wanted=claim(ALICE, epoch=2, devices=("laptop", "phone"), counter=2))
+    for refused in (storage.invitation_version, lambda who: storage.announcements(who, ALICE, NOW)):
+        with pytest.raises(UnknownDevice):
+            await refused(caller(ALICE, device="phone"))
+    assert await storage.invitation_version(caller(BOB, device="phone")) == 0
+
+
 # -- nonces
 
 

@@ -33,6 +33,7 @@ IN_MEMORY = Path("/dev/shm")
 """Where there is one, fsync costs nothing: it took nine tenths of the time."""
 USERS = ("a@x", "b@x", "c@x")
 DEVICES = ("laptop", "phone")
+"""All users claim both, so that they go from one to another; each has one of their own beside them."""
 
 users, devices = st.sampled_from(USERS), st.sampled_from(DEVICES)
 times = st.sampled_from([NOW, NOW + 3_000, NOW + 9_000, NOW + HOUR, NOW + DAY, NOW + 8 * DAY, NOW + 40 * DAY])
@@ -46,6 +47,7 @@ claims = st.builds(
     users,
     epoch=st.integers(1, 3),
     devices=st.sampled_from([DEVICES, DEVICES[:1], DEVICES[1:]]),
+    counter=st.integers(1, 4),
     root=st.sampled_from([b"root", b"root", b"root", b"other"]),
 )
 
@@ -97,7 +99,7 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
 async def signed_in(storage: Storage) -> None:
     """Start with everybody in: by chance alone few sequences would get past a sign-in."""
     for number, user in enumerate(USERS):
-        wanted = claim(user, devices=DEVICES, root=b"root")
+        wanted = claim(user, devices=(f"{user}'s", *DEVICES), root=b"root")
         by = Author(user, "laptop", f"first {number}", NOW)
         asked = sign_in(user, f"first {number}", device_set=wanted.device_set)
         await storage.open_sign_in(by, wanted, asked, device_code=b"first %d" % number, interval=5000, now=NOW)

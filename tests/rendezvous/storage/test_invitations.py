@@ -61,10 +61,10 @@ async def test_from_posting_to_the_answer(storage: Storage) -> None:
 
 
 async def test_a_box_is_for_the_inviter_s_device_only(storage: Storage) -> None:
-    """Also where a device with the same peer id is the invitee's."""
+    """Also where the device went over to the invitee since."""
     await people(storage)
-    await approved(storage, BOB, wanted=claim(BOB, epoch=2, devices=(OF_ALICE,)))
     await storage.post_invitation(author(ALICE), invitation(ALICE, BOB, "t"), NOW)
+    await approved(storage, BOB, wanted=claim(BOB, epoch=2, devices=(OF_ALICE,), counter=2))
     as_alice = caller(BOB, device=OF_ALICE)
     await storage.answer_invitation(author(BOB, device=OF_ALICE), answer("t"), NOW)
     assert (await storage.invitation(as_alice, "t")).sealed is None

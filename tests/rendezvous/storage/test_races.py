@@ -1,7 +1,6 @@
 """Contract under concurrency: operations of two handles at once behave as if one had come after the other.
 
-Each was seen to fail on SQLite with transactions that begin as readers (BEGIN in place of BEGIN IMMEDIATE) or where
-the check was moved out of the transaction.
+Each was seen to fail on SQLite with transactions that begin as readers (BEGIN in place of BEGIN IMMEDIATE).
 """
 
 from __future__ import annotations
@@ -12,7 +11,13 @@ from typing import TypeVar
 import trio
 
 from peer.protocol.errors import DispatchError
-from rendezvous.storage.errors import AlreadyAnswered, NonceUsed, TooManyInvitationsSent, TooManySignIns
+from rendezvous.storage.errors import (
+    AlreadyAnswered,
+    NonceUsed,
+    OldAnnouncement,
+    TooManyInvitationsSent,
+    TooManySignIns,
+)
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import InvitationAnswer, InvitationStatus, PollOutcome, SignInStatus
 from tests.rendezvous.storage.conftest import Handles, Open
@@ -72,13 +77,14 @@ async def test_a_nonce_is_used_once(storages: Handles) -> None:
 
 async def test_the_highest_seq_stays(storages: Handles) -> None:
     await approved(storages[0], ALICE)
-    results, _ = await at_once(
+    results, refusals = await at_once(
         [
             lambda seq=seq: storages[seq % 2].announce(author(ALICE), seq=seq, expires=NOW + HOUR, box=b"%d" % seq)  # type: ignore[misc]
             for seq in range(1, AT_ONCE + 1)
         ]
     )
     (row,) = await storages[0].announcements(caller(ALICE), ALICE, NOW)
+    assert {type(error) for error in refusals} <= {OldAnnouncement}
     assert results and (row.seq, row.box) == (AT_ONCE, b"%d" % AT_ONCE)
 
 

@@ -109,7 +109,7 @@ def test_no_statement_of_a_migration_is_lost(path: Path, monkeypatch: pytest.Mon
 
 
 async def test_reads_do_not_wait_for_a_writer(path: Path) -> None:
-    """Seen to hang where reads had the writer's connection."""
+    """Seen to fail where reads had the writer's connection."""
     async with SqliteStorage(path) as storage:
         await approved(storage, ALICE)
         with closing(sqlite3.connect(path, isolation_level=None)) as writer, trio.fail_after(20):

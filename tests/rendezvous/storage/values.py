@@ -27,14 +27,16 @@ def caller(user: str, *, device: str | None = None) -> Caller:
     return Caller(user, device or f"device of {user}")
 
 
-def claim(user: str, *, epoch: int = 1, devices: tuple[str, ...] | None = None, **changes: Any) -> AccountClaim:
-    """Return the claim of a user's only device, or of the given ones."""
+def claim(
+    user: str, *, epoch: int = 1, devices: tuple[str, ...] | None = None, counter: int = 1, **changes: Any
+) -> AccountClaim:
+    """Return the claim of a user's only device, or of the given ones; `counter` is that of all their memberships."""
     fields = {
         "user_id": user,
         "root": f"root of {user}".encode(),
         "epoch": epoch,
         "device_set": f"device-set {epoch} of {user}".encode(),
-        "devices": dict.fromkeys((f"device of {user}",) if devices is None else devices, 1),
+        "devices": dict.fromkeys((f"device of {user}",) if devices is None else devices, counter),
     }
     return AccountClaim(**{**fields, **changes})
 

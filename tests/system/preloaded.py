@@ -1,0 +1,234 @@
+"""Starting our programs without loading them anew each time: a process that has loaded them forks one for each start.
+
+Loading is most of what the start of a daemon or of an MCP server costs, and a suite starts hundreds. What runs is the
+same: a process of its own, in a session of its own, with the arguments, environment, folder and streams it was given.
+What a start loads, refuses, or does before all is loaded is tested with programs that are started the usual way.
+
+Run as a module this file is that process. One for each process that runs tests; it ends with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+MODULES = ("peer.programs.daemon", "mcp_plugin.main")
+"""The programs that are started so."""
+LOADED = ("peer.programs.serving", "mcp_plugin.serving", "mcp_plugin.server")
+"""What they load; not they themselves, which are run."""
+ROOT = Path(__file__).parents[2]
+_PDEATHSIG = 1
+
+
+# --- the side of the tests
+
+
+class Preloader:
+    """The process that forks, as whoever starts programs sees it. Dead when the thread that made it is."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.address = f"\0dispatch-preloaded-{os.getpid()}-{secrets.token_hex(8)}"
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.system.preloaded", self.address[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=dict(environment),
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+
+
+_ours: list[Preloader] = []
+
+
+def begin(environment: Mapping[str, str]) -> None:
+    """From here on start programs so, in this process of tests. To be called in its main thread."""
+    if not _ours:
+        _ours.append(Preloader(environment))
+
+
+def start(
+    module: str,
+    arguments: Sequence[str] = (),
+    *,
+    environment: Mapping[str, str],
+    cwd: Path,
+    stdin: int = subprocess.DEVNULL,
+    stderr: int,
+) -> Forked | subprocess.Popen[bytes]:
+    """Start one of our programs in a session of its own, dead when this process is. Standard output is a pipe.
+
+    `stdin`: subprocess.DEVNULL or PIPE. `stderr`: a descriptor. Started the usual way unless it can be forked: another
+    PYTHONPATH is how a test has something else loaded.
+    """
+    if _ours and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
+        return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, stdin=stdin, stderr=stderr)
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=dict(environment),
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def command(module: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the command that starts one of our programs, for whoever starts it by a command."""
+    if _ours and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
+        relay = Path(__file__).with_name("relay.py")
+        return [sys.executable, "-SE", str(relay), _ours[0].address[1:], module]
+    return [sys.executable, "-m", module]
+
+
+class Forked:
+    """One program: as much of subprocess.Popen as the tests use."""
+
+    def __init__(
+        self,
+        preloader: Preloader,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        cwd: Path,
+        stdin: int,
+        stderr: int,
+    ) -> None:
+        self.args = [module, *arguments]
+        self.returncode: int | None = None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(preloader.address)
+        reading, stdout = os.pipe()
+        self.stdin: IO[bytes] | None = None
+        if stdin == subprocess.PIPE:
+            given, writing = os.pipe()
+            self.stdin = os.fdopen(writing, "wb")
+        else:
+            given = os.open(os.devnull, os.O_RDONLY)
+        self.stdout: IO[bytes] = os.fdopen(reading, "rb")
+        asked = {"module": module, "arguments": list(arguments), "environment": dict(environment), "cwd": str(cwd)}
+        socket.send_fds(self._socket, [json.dumps(asked).encode()], [given, stdout, stderr])
+        for descriptor in (given, stdout):
+            os.close(descriptor)
+        self.pid = int(self._socket.recv(100))
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._look(timeout) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def _look(self, seconds: float | None) -> int | None:
+        if self.returncode is None and select.select([self._socket], [], [], seconds)[0]:
+            self.returncode = int(self._socket.recv(100) or -signal.SIGKILL)  # nothing: the preloader was killed
+            self._socket.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+# --- the side that forks
+
+
+def serve(address: str) -> dict[str, Any]:
+    """Fork a process for each request. Returns in the forked process alone, with the request, its streams in place."""
+    for name in LOADED:
+        importlib.import_module(name)
+    gc.freeze()
+    awake, wakeup = os.pipe()
+    os.set_blocking(awake, False)
+    os.set_blocking(wakeup, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakeup)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen(64)
+    running: dict[int, socket.socket] = {}
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while True:
+        clients = {client.fileno(): pid for pid, client in running.items()}
+        ready, _, _ = select.select([listener.fileno(), awake, *clients], [], [])
+        if awake in ready:
+            os.read(awake, 4096)
+            _reap(running)
+        for left in clients.keys() & set(ready):  # no client says anything more: this one is gone
+            if (pid := clients[left]) in running:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                running.pop(pid).close()
+        if listener.fileno() not in ready:
+            continue
+        client, _ = listener.accept()
+        message, streams, _, _ = socket.recv_fds(client, 1 << 20, 3)
+        asked = json.loads(message)
+        os.chdir(asked["cwd"])  # before anybody learns that it runs: the folder may be taken away
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return _become(asked, streams)
+        for descriptor in streams:
+            os.close(descriptor)
+        running[pid] = client
+        with contextlib.suppress(OSError):
+            client.send(str(pid).encode())
+
+
+def _reap(running: dict[int, socket.socket]) -> None:
+    """Pass on how each process that ended did."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        client = running.pop(pid)
+        with contextlib.suppress(OSError):  # whoever asked may be gone
+            client.send(str(os.waitstatus_to_exitcode(status)).encode())
+        client.close()
+
+
+def _become(asked: dict[str, Any], streams: list[int]) -> dict[str, Any]:
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+    os.closerange(3, 1024)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.path[0] = asked["cwd"]
+    sys.argv[1:] = asked["arguments"]
+    return asked
+
+
+if __name__ == "__main__":
+    runpy.run_module(serve(f"\0{sys.argv[1]}")["module"], run_name="__main__", alter_sys=True)
