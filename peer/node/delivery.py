@@ -18,7 +18,7 @@ from peer.mesh.host import MeshHost
 from peer.protocol import names
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import DispatchError
-from peer.steps import inbound, receiving, sending
+from peer.steps import hellos, inbound, receiving, sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, outbox, rows
@@ -59,6 +59,29 @@ class StoredOutbox:
     async def deferred(self, key: str, acknowledgement: Acknowledgement) -> None:
         """A passing refusal: the statement stays where it is."""
         log.info("courier.retry", outbox=key, code=acknowledgement.code)
+
+
+class Hellos:
+    """What this device says about itself to each peer, and what peers say about themselves, into the store."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._own = b""
+
+    async def renew(self) -> None:
+        """Sign the hello of this start: it is newer than those of every version that ran here before."""
+        self._own = await self._journal.step(hellos.make)
+
+    def own(self, _peer_id: str) -> bytes:
+        """Return the hello to say, b"" before there is one."""
+        return self._own
+
+    async def take(self, peer_id: str, raw: bytes) -> None:
+        """Keep a peer's hello; one that cannot be kept changes nothing."""
+        try:
+            await self._journal.step(lambda tx: hellos.take(tx, peer_id, raw))
+        except DispatchError as error:
+            log.info("hello.refused", device=peer_id, code=error.code)
 
 
 @dataclass(frozen=True)

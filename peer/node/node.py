@@ -23,7 +23,7 @@ from peer.mesh.host import MeshHost
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.node.deadlines import Deadlines
 from peer.node.deciding import DecisionService
-from peer.node.delivery import BlobFetcher, Receiver, StoredOutbox
+from peer.node.delivery import BlobFetcher, Hellos, Receiver, StoredOutbox
 from peer.node.notifications import Notifier
 from peer.node.people import AddressBook, Admission, People
 from peer.node.queries import QueryService
@@ -76,8 +76,14 @@ class Node:
         self.broker = BrokerSync(journal, current, live.save_token, self.host.addresses)
         addresses = AddressBook(context, self.broker.presence_of)
         receiver = Receiver(journal)
+        self._hellos = Hellos(journal)
         self._courier = Courier(
-            self.host, outbox=StoredOutbox(journal), receive=receiver.receive, addresses=addresses.of
+            self.host,
+            outbox=StoredOutbox(journal),
+            receive=receiver.receive,
+            addresses=addresses.of,
+            hello=self._hellos.own,
+            on_hello=self._hellos.take,
         )
         self._people = People(
             self.admission, self.host, self._courier, self.broker, addresses, announce=self._note_people
@@ -107,6 +113,7 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """Be a peer while the block runs. What an earlier node left half done is put right first."""
         await self.journal.step(running.interrupt_all)
+        await self._hellos.renew()
         await self._sweep()
         await self.admission.refresh()
         async with self.host.running(), trio.open_nursery() as nursery:

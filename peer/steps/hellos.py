@@ -15,7 +15,8 @@ from peer.steps.transaction import Transaction
 from peer.store import contacts, counters
 
 MAX_HELLO: Final = 4_096
-"""Bytes of a hello, signature and all: 64 features with names of a dozen letters, and every type's version."""
+"""Bytes of a hello, signature and all: 64 features with names of a dozen letters, and every type's version. The courier
+carries no more (mesh.courier.wire.MAX_HELLO)."""
 
 
 def make(tx: Transaction) -> bytes:

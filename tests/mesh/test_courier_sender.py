@@ -54,8 +54,8 @@ def fetch(*keys: str, orderings: tuple[str, ...] = ()) -> FetchNext:
 class Talk:
     """A machine and the time. Jitter is in the middle, so that waits are exactly 1, 1.5, 2.25 … seconds."""
 
-    def __init__(self, limits: CourierLimits | None = None) -> None:
-        self.machine = PeerSender(limits or CourierLimits())
+    def __init__(self, limits: CourierLimits | None = None, *, says_hello: bool = False) -> None:
+        self.machine = PeerSender(limits or CourierLimits(), says_hello=says_hello)
         self.now = START
         self.timer = NEVER
 
@@ -294,6 +294,17 @@ def test_a_greeting_while_the_link_is_made_or_up_is_done_already() -> None:
     talk.tell(Connected(), GreetingAsked(), StreamOpened(1), GreetingAsked())
     talk.tell(StreamEnded(1, "gone"), Fetched(None))
     assert talk.until_timer() == [fetch(), SetTimer(NEVER)]
+
+
+def test_a_greeting_opens_a_stream_for_a_hello() -> None:
+    """So that each side knows what the other's new version understands before it has anything to send to it."""
+    talk = Talk(says_hello=True)
+    assert talk.tell(GreetingAsked()) == [Dial()]
+    assert talk.tell(Connected()) == [OpenStream(1)]
+    assert talk.tell(StreamOpened(1, b"hello")) == [SendFrame(1, HelloFrame(b"hello"))]
+    assert talk.tell(FrameSent(1)) == [fetch()]
+    assert talk.tell(Fetched(None)) == []
+    assert talk.machine.link is Link.UP and talk.timer == NEVER
 
 
 def test_a_greeting_that_finds_something_waiting_meanwhile_opens_a_stream() -> None:

@@ -1,6 +1,6 @@
-"""Fixed people and one full and one bare example of every statement type; the source of vectors_v1.json. No tests here.
+"""Fixed people and one full and one bare example of every statement type; the source of vectors.json. No tests here.
 
-`python -m tests.protocol.examples` prints vectors_v1.json. It was written once: a change of it is a change of the wire.
+`python -m tests.protocol.examples` prints vectors.json. What is in it may only grow; vectors_v1.json never changes.
 """
 
 from __future__ import annotations
@@ -355,7 +355,7 @@ def from_json(kind: Any, value: Any) -> Any:
 
 
 def vectors() -> list[dict[str, Any]]:
-    """What vectors_v1.json must hold."""
+    """What vectors.json must hold."""
     rows = []
     for name, (signer, statement) in all_examples().items():
         signed = signer.sign(statement)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from peer.protocol import base64url
+from peer.protocol.errors import DispatchError
+from peer.protocol.statements import Hello, open_as
 from peer.trust.invitations import Address, parse
 from tests.system.world import Document, Person, World, connect, eventually
 
@@ -78,6 +80,41 @@ def test_a_type_that_the_earlier_one_does_not_know_is_answered_and_the_stream_li
     dispatch_id = send(nina, owen, ping="first")["dispatch_id"]
     arrived(owen, dispatch_id)
     eventually(lambda: nina.count("outbox") == 0, what="both statements to be answered")
+
+
+def test_what_the_earlier_ones_hello_does_not_name_is_not_sent(both: tuple[Person, Person]) -> None:
+    """An optional field is left out and named, one that matters refuses at the sender. After an update both go."""
+    nina, owen = both
+    heard(nina, owen, features=[])
+    assert send(nina, owen, urgency="high")["left_out"] == ["urgency"]
+    assert "left out, as their device does not understand it: urgency" in nina.cli(
+        "send", owen.email, "Say hello", "--meta", "newer.urgency=high"
+    )
+    with pytest.raises(DispatchError, match="does not understand `no_network`") as refused:
+        send(nina, owen, no_network="yes")
+    assert refused.value.code == 409 and "update dispatch" in refused.value.fix
+
+    owen.stop()
+    owen.launch(module=LATER)
+    owen.ready()
+    heard(nina, owen, features=["no-network", "urgency"])
+    sent = send(nina, owen, urgency="high", no_network="yes")
+    assert "left_out" not in sent
+    arrived(owen, sent["dispatch_id"])
+    assert owen.client.dispatch(sent["dispatch_id"])["unknown_fields"] == 0
+    owen.stop()
+    owen.start()
+    heard(nina, owen, features=[])
+
+
+def heard(person: Person, other: Person, *, features: list[str]) -> None:
+    """Wait until a person's daemon has heard this from another's."""
+
+    def look() -> bool:
+        found = person.rows("SELECT hello FROM contact_devices WHERE user_id = ?", other.email)
+        return bool(found and found[0][0]) and list(open_as(Hello, found[0][0])[0].features) == features
+
+    eventually(look, what=f"the hello of {other.name}")
 
 
 def test_the_earlier_one_sends_to_the_later_one(both: tuple[Person, Person]) -> None:

@@ -80,7 +80,7 @@ class SenderDriver:
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self.machine = PeerSender(self._limits)
+        self.machine = PeerSender(self._limits, says_hello=bool(self._hello(self._peer_id)))
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._timer = trio.CancelScope()

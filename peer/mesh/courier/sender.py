@@ -3,8 +3,9 @@
 Theory. The durable outbox alone says what is to be sent. The machine keeps nothing that it would miss after a crash:
 what is out at the moment, what waits for another try (both in window.py), and when to try. Two things run side by side:
 
-1. The link to the peer goes round the states of `LINK`. It leaves DOWN when an item waits, or once to greet. Every
-   failure leads through RESTING, the longer the more failures in a row, so that dials per second are bounded.
+1. The link to the peer goes round the states of `LINK`. It leaves DOWN when an item waits, or once to greet: to say
+   hello where there is one, else to be connected and no more. Every failure leads through RESTING, the longer the more
+   failures in a row, so that dials per second are bounded.
 2. Fetching. At most one FetchNext is out at any time. `_news` says that there may be an item that the last fetch could
    not see: after a wake, when a retry is due, when an ordering key is free again. With the link down, an item that is
    found is only a reason to dial, as it may be purged before the stream is open; with the link up it is sent.
@@ -45,9 +46,9 @@ class Step(enum.Enum):
     WANTED = "wanted"
     """An item waits, or a greeting was asked for."""
     GREETED = "greeted"
-    """Connected, and no item is known to wait."""
+    """Connected, and there is nothing to say."""
     CONNECTED = "connected"
-    """Connected, and an item waits."""
+    """Connected, and an item waits or there is a hello to say."""
     UNREACHABLE = "unreachable"
     OPENED = "opened"
     FAILED = "failed"
@@ -67,8 +68,10 @@ LINK: Final[Mapping[Link, Mapping[Step, Link]]] = {
 class PeerSender:
     """Everything that is to be sent to one peer. Report every event to `handle` and carry out what it returns."""
 
-    def __init__(self, limits: CourierLimits) -> None:
+    def __init__(self, limits: CourierLimits, *, says_hello: bool = False) -> None:
+        """`says_hello`: there is a hello, so that a greeting opens a stream for it."""
         self._limits = limits
+        self._says_hello = says_hello
         self._now = self._jitter = 0.0
         self._commands: list[SenderCommand] = []
         self._timer = NEVER
@@ -214,7 +217,7 @@ class PeerSender:
 
     def _on_connected(self) -> None:
         self._unreachable = False
-        if self._item_waits:
+        if self._item_waits or self._says_hello:
             self._move(Step.CONNECTED)
             self._stream += 1
             self._commands.append(events.OpenStream(self._stream))
