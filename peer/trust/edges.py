@@ -51,7 +51,7 @@ MAX_PATTERN: Final = 10_000
 _PLACED: Final = frozenset({"Read", "Write", "Edit", "Glob", "Grep"})
 """Tools whose rules are about a place on this machine."""
 _WORKSPACE: Final = "$WORKSPACE"
-"""How a rule spells the folder that each run has for itself (sandbox.rules)."""
+"""How a rule spells the folder that each run has for itself (sandbox.policy.rules)."""
 
 _REASONS: Final[dict[Status, str]] = {
     "offered": "is not confirmed yet",
@@ -137,7 +137,7 @@ def rules_within(rules: Iterable[Rule], scope: Scope) -> tuple[Rule, ...]:
 def _permits_place(scope: Scope, rule: Rule) -> bool:
     if not scope.paths or rule.tool not in _PLACED:
         return True
-    # sandbox.rules spells them: a Grep is an expression, " in ", and its path; the workspace belongs to the run.
+    # sandbox.policy.rules spells them: a Grep is an expression, " in ", and its path; the workspace belongs to the run.
     place = rule.pattern
     if rule.tool == "Grep" and rule.reach == "exact":
         place = place.rpartition(" in ")[2]

@@ -1,7 +1,8 @@
 """`make mutants`: one guard after the other is changed, and each time a test of the room has to fail.
 
 mutmut makes the mutants, finds which tests call a changed function, and runs them in a fork for each; its results are
-kept in mutants/, so that a run that was stopped goes on where it was. Which modules and which tests: pyproject.toml. Names of modules as arguments (`peer.trust`, `peer.steps.inbound`) choose a part.
+kept in mutants/, so that a run that was stopped goes on where it was. Which modules and which tests: pyproject.toml.
+Names of modules as arguments (`peer.trust`, `peer.steps.inbound`) choose a part, `report` before them shows what is known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Edges after they exist: what an edit, a pause, a revocation or a block does on either side, and what no longer can."""
+"""Edges after they exist: what an edit, a pause, a revocation or a block does on either side, and what none can."""
 
 from __future__ import annotations
 
