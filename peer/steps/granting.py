@@ -31,7 +31,7 @@ def edit(
     *,
     mcp_commands: Mapping[str, str] | None = None,
 ) -> rows.Edge:
-    """Replace the scope of an edge I granted, and tell the other side the summary of it.
+    """Replace the scope of an edge I granted, and send the other side the summary of it. Rules it does not cover go.
 
     `mcp_commands`: of each MCP server in the scope the command to pin, as JSON; None where the servers were not named.
     """
@@ -39,6 +39,11 @@ def edit(
     if mcp_commands is not None:
         edges.pin_mcp_servers(tx.db, edge.edge_id, mcp_commands)
     edges.set_scope(tx.db, edge.edge_id, scopes.encode(scope).decode(), tx.now)
+    stored = {row.rule_id: edge_life.Rule(row.tool, row.pattern, row.reach) for row in edges.rules(tx.db, edge.edge_id)}
+    kept = edge_life.rules_within(stored.values(), scope)
+    for rule_id, rule in stored.items():
+        if rule not in kept:
+            edges.remove_rule(tx.db, edge.edge_id, rule_id)
     _queue_change(tx, edge, edge.status, scope)
     tx.note(PeopleChanged())
     return granted(tx.db, user_id)

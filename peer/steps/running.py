@@ -221,7 +221,6 @@ def interrupt_all(tx: Transaction) -> list[str]:
         )
         states.decide(tx, row, "interrupted")
         dispatches.set_interrupted(tx.db, row.dispatch_id, expires)
-        trace.close_all(tx.db, row.dispatch_id, "interrupted")
         trace.add_events(
             tx.db,
             row.dispatch_id,

@@ -4,12 +4,13 @@ The trustor (the recipient of dispatches) owns the edge; what the inviter knows 
 telling and the killing of running work are not here.
 """
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
 
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid
-from peer.trust.scopes import Scope
+from peer.trust.scopes import Scope, within
 
 Status = Literal["offered", "active", "paused", "revoked", "expired", "declined"]
 RuleReach = Literal["exact", "prefix", "folder"]
@@ -46,6 +47,11 @@ ENDED: Final[frozenset[Status]] = frozenset({"revoked", "expired", "declined"})
 
 MAX_RULES: Final = 200
 MAX_PATTERN: Final = 10_000
+
+_PLACED: Final = frozenset({"Read", "Write", "Edit", "Glob", "Grep"})
+"""Tools whose rules are about a place on this machine."""
+_WORKSPACE: Final = "$WORKSPACE"
+"""How a rule spells the folder that each run has for itself (sandbox.policy.rules)."""
 
 _REASONS: Final[dict[Status, str]] = {
     "offered": "is not confirmed yet",
@@ -120,9 +126,22 @@ def with_rule(rules: tuple[Rule, ...], rule: Rule, scope: Scope) -> tuple[Rule, 
     return (*rules, rule)
 
 
-def rules_within(rules: tuple[Rule, ...], scope: Scope) -> tuple[Rule, ...]:
-    """The rules that still mean something under `scope`: those of tools it permits. For an edit that narrows."""
-    return tuple(rule for rule in rules if permits_tool(scope, rule.tool))
+def rules_within(rules: Iterable[Rule], scope: Scope) -> tuple[Rule, ...]:
+    """The rules that `scope` covers: of tools that it permits, and of places inside its folders if it has any.
+
+    An edge keeps no others: one that stayed would act again, unasked, with the next edit that widens the scope.
+    """
+    return tuple(rule for rule in rules if permits_tool(scope, rule.tool) and _permits_place(scope, rule))
+
+
+def _permits_place(scope: Scope, rule: Rule) -> bool:
+    if not scope.paths or rule.tool not in _PLACED:
+        return True
+    # sandbox.policy.rules spells them: a Grep is an expression, " in ", and its path; the workspace belongs to the run.
+    place = rule.pattern
+    if rule.tool == "Grep" and rule.reach == "exact":
+        place = place.rpartition(" in ")[2]
+    return place == _WORKSPACE or place.startswith(_WORKSPACE + "/") or within(place, scope.paths)
 
 
 def permits_tool(scope: Scope, tool: str) -> bool:

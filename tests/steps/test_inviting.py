@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound
+from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited
 from peer.protocol.statements import (
     Acceptance,
     Confirmation,
+    Decline,
     Invitation,
     open_as,
     sign_by_device,
 )
 from peer.steps import granting, inviting
-from peer.steps.effects import Effects, PeopleChanged
-from peer.store import contacts, edges, invitations
+from peer.steps.effects import BrokerWriteQueued, Effects, InvitationsChanged, PeopleChanged
+from peer.store import contacts, edges, invitations, rows
+from peer.trust import invitations as invitation_life
 from tests.protocol.examples import listed
 from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
 
@@ -286,6 +289,264 @@ def test_a_scope_edited_before_the_confirmation_is_told_after_it(pair: tuple[Clo
     edge = edges.current(alice.db, bob.user, "outgoing")
     assert edge is not None
     assert "Write" in scopes.decode_summary(edge.scope).tools
+
+
+def status(person: Person, token: str) -> str | None:
+    row = invitations.get(person.db, token)
+    return row.status if row else None
+
+
+def test_a_withdrawn_invitation_is_no_longer_open_and_its_offer_is_dropped(tmp_path: Path) -> None:
+    with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
+        waiting, offered = invite(alice, bob), invite(carol, bob)
+        edge_id = bob.step(lambda tx: inviting.accept(tx, offered, READ_ONLY)).edge_id
+        assert [item.kind for item in bob.waiting(carol)] == ["acceptance"]
+        bob.effects = Effects()
+        bob.step(lambda tx: inviting.on_withdrawn(tx, waiting))
+        assert status(bob, waiting) == "withdrawn" and list(bob.effects) == [InvitationsChanged()]
+        bob.effects = Effects()
+        bob.step(lambda tx: inviting.on_withdrawn(tx, offered))
+        assert status(bob, offered) == "accepted" and list(bob.effects) == [PeopleChanged()]
+        assert edges.get(bob.db, edge_id).status == "declined"  # type: ignore[union-attr]
+        assert bob.waiting(carol) == []
+
+
+def test_a_withdrawal_touches_nothing_that_is_in_force_or_was_sent(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    edge_id = connect(alice, bob)
+    edge = edges.get(bob.db, edge_id)
+    assert edge is not None
+    mine = bob.step(lambda tx: inviting.invite(tx, "dave@example.org")).row.token
+    for person in (alice, bob):
+        person.effects = Effects()
+        before = person.dump()
+        for token in (edge.invitation_id, mine, alice.context.new_id()):
+            person.step(lambda tx: inviting.on_withdrawn(tx, token))  # noqa: B023
+        assert person.dump() == before and not person.effects
+
+
+def test_an_invitation_that_never_left_is_withdrawn_at_the_broker_too(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    token = alice.step(lambda tx: inviting.invite(tx, bob.user)).row.token
+    alice.effects = Effects()
+    alice.step(lambda tx: inviting.discard(tx, token))
+    assert status(alice, token) == "withdrawn" and BrokerWriteQueued() in alice.effects
+    assert [(write.action, write.token) for write in invitations.broker_writes(alice.db)] == [("withdraw", token)]
+    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, alice.context.new_id()))
+
+
+def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    token = invite(alice, bob)
+    bob.effects = Effects()
+    bob.step(lambda tx: inviting.decline(tx, token))
+    assert status(bob, token) == "declined" and BrokerWriteQueued() in bob.effects
+    for again in (inviting.decline, lambda tx, token: inviting.accept(tx, token, READ_ONLY)):
+        with pytest.raises(Conflict):
+            bob.step(lambda tx, again=again: again(tx, token))
+
+
+def decline_of(alice: Person, bob: Person, token: str) -> bytes:
+    row = invitations.get(alice.db, token)
+    assert row is not None
+    return bob.context.sign_for(
+        Decline, alice.user, alice.device, invitation_id=token, invitation_digest=hashlib.sha256(row.raw).digest()
+    ).raw
+
+
+@pytest.mark.parametrize("before", ["accepted", "withdrawn"])
+def test_a_decline_that_comes_late_changes_nothing(pair: tuple[Clock, Person, Person], before: str) -> None:
+    _, alice, bob = pair
+    token = invite(alice, bob)
+    if before == "accepted":
+        assert answer(alice, accept(bob, token)) == 200
+    else:
+        alice.step(lambda tx: inviting.withdraw(tx.db, token))
+    alice.effects = Effects()
+    assert answer(alice, decline_of(alice, bob, token)) == 200
+    assert status(alice, token) == before and not alice.effects
+
+
+def test_a_decline_is_noted(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    token = invite(alice, bob)
+    alice.effects = Effects()
+    assert answer(alice, decline_of(alice, bob, token)) == 200
+    assert status(alice, token) == "declined" and PeopleChanged() in alice.effects
+
+
+def test_open_invitations_run_out_at_their_time_and_no_other_does(tmp_path: Path) -> None:
+    with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
+        sent = invite(alice, bob)
+        accepted = invite(carol, bob)
+        accept(bob, accepted)
+        ends = invitations.get(bob.db, sent).expires  # type: ignore[union-attr]
+        for person in (alice, bob):
+            person.step(lambda tx: inviting.expire(tx.db, ends - 1))
+            assert status(person, sent) == "open"
+            person.step(lambda tx: inviting.expire(tx.db, ends))
+            assert status(person, sent) == "expired"
+        assert status(bob, accepted) == "accepted"
+        # What came to nothing is forgotten a month later, at the invited alone.
+        for person in (alice, bob):
+            person.step(lambda tx: inviting.expire(tx.db, ends + inviting.KEPT_MS))
+            assert status(person, sent) == "expired"
+            person.step(lambda tx: inviting.expire(tx.db, ends + inviting.KEPT_MS + 1))
+        assert (status(alice, sent), status(bob, sent), status(bob, accepted)) == ("expired", None, "accepted")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"audience_user": "carol@example.org"}, Forbidden),
+        ({"audience_device": "12D3KooWother"}, Forbidden),
+        ({"invitation_digest": bytes(32)}, Invalid),
+        ({"invitation_id": "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"}, NotFound),
+    ],
+)
+def test_an_answer_is_to_this_device_and_to_this_invitation(
+    pair: tuple[Clock, Person, Person], change: dict[str, Any], error: type[DispatchError]
+) -> None:
+    _, alice, bob = pair
+    raw = accept(bob, invite(alice, bob, by_address=False))
+    if "audience_device" in change:
+        change = {"audience_device": bob.device}
+    before = alice.dump()
+    with pytest.raises(error):
+        answer(alice, resigned(bob, raw, **change))
+    assert alice.dump() == before
+
+
+def test_an_answer_is_an_acceptance_or_a_decline(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    row = alice.step(lambda tx: inviting.invite(tx, bob.user)).row
+    with pytest.raises(Invalid, match="belongs here"):
+        answer(bob, row.raw)
+
+
+def test_another_acceptance_under_a_known_edge_is_refused(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    raw = accept(bob, invite(alice, bob, by_address=False))
+    assert answer(alice, raw) == 200
+    before = alice.dump()
+    with pytest.raises(Conflict, match="edge id"):
+        answer(alice, resigned(bob, raw, created=alice.context.clock() + 1))
+    assert alice.dump() == before
+
+
+@pytest.mark.parametrize("late_by", [0, 1])
+def test_an_acceptance_made_in_time_counts_though_it_comes_late(
+    pair: tuple[Clock, Person, Person], late_by: int
+) -> None:
+    clock, alice, bob = pair
+    token = invite(alice, bob, by_address=False)
+    row = invitations.get(alice.db, token)
+    assert row is not None
+    raw = resigned(bob, accept(bob, token), created=row.expires - 1 + late_by)
+    clock.now = row.expires
+    alice.step(lambda tx: inviting.expire(tx.db, clock.now))
+    if late_by:
+        with pytest.raises(Gone):
+            answer(alice, raw)
+    else:
+        assert answer(alice, raw) == 200
+        assert status(alice, token) == "accepted"
+
+
+def test_a_confirmation_is_the_inviters_and_counts_once(tmp_path: Path) -> None:
+    with people(tmp_path, "alice", "bob", "mallory") as (_, alice, bob, mallory):
+        connect(mallory, bob)
+        edge_id = connect(alice, bob)
+        made = edges.get(bob.db, edge_id)
+        assert made is not None
+
+        def confirm(author: Person, to: Person, edge: str) -> int:
+            letter = author.context.sign_for(
+                Confirmation,
+                to.user,
+                to.device,
+                edge_id=edge,
+                acceptance_digest=hashlib.sha256(made.acceptance).digest(),
+                device_set=author.context.identity.device_set,
+            )
+            return to.receive(author, letter.raw).code
+
+        assert confirm(alice, bob, edge_id) == 200
+        bob.step(lambda tx: granting.revoke(tx, alice.user))
+        assert confirm(alice, bob, edge_id) == 200
+        assert edges.get(bob.db, edge_id).status == "revoked"  # type: ignore[union-attr]
+        assert confirm(mallory, bob, edge_id) == 404
+        assert confirm(alice, bob, alice.context.new_id()) == 404
+        assert confirm(bob, alice, edge_id) == 404  # hers is the other end of it
+
+
+def test_an_edge_that_is_in_force_is_not_offered_again(pair: tuple[Clock, Person, Person]) -> None:
+    """Neither asked for by the inviter, nor granted a second time by the invited."""
+    _, alice, bob = pair
+    first = invite(alice, bob)
+    row = invitations.get(alice.db, first)
+    edge_id = bob.step(lambda tx: inviting.accept(tx, first, READ_ONLY)).edge_id
+    assert row is not None
+    again = alice.context.sign(
+        Invitation, audience_user=bob.user, expires=row.expires, device_set=alice.context.identity.device_set
+    )
+    bob.step(lambda tx: inviting.take_in(tx, again.raw))
+    before = bob.dump()
+    with pytest.raises(Conflict, match="already"):
+        accept(bob, again.statement.id)
+    assert bob.dump() == before
+    answer(alice, edges.get(bob.db, edge_id).acceptance)  # type: ignore[union-attr]
+    for state in ("active", "paused"):
+        alice.step(lambda tx: edges.set_status(tx.db, edge_id, state, tx.now))  # noqa: B023
+        with pytest.raises(Conflict, match="already"):
+            alice.step(lambda tx: inviting.invite(tx, bob.user))
+    alice.step(lambda tx: edges.set_status(tx.db, edge_id, "revoked", tx.now))
+    assert alice.step(lambda tx: inviting.invite(tx, bob.user)).fresh
+
+
+def test_nobody_is_invited_whom_one_blocked(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    connect(alice, bob)
+    bob.step(lambda tx: granting.block(tx, alice.user))
+    with pytest.raises(Forbidden, match="blocked"):
+        bob.step(lambda tx: inviting.invite(tx, alice.user))
+
+
+def test_what_is_taken_in_of_the_brokers_invitations(
+    pair: tuple[Clock, Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven days to the millisecond, no clock further ahead than allowed, one invitation a token, and not too many."""
+    clock, alice, bob = pair
+
+    def made(*, ahead: int = 0, life: int = invitation_life.LIFETIME_MS, **changes: Any) -> bytes:
+        created = clock.now + ahead
+        return alice.context.sign(
+            Invitation,
+            created=created,
+            audience_user=bob.user,
+            expires=created + life,
+            device_set=alice.context.identity.device_set,
+            **changes,
+        ).raw
+
+    def take(raw: bytes) -> rows.Invitation | None:
+        return bob.step(lambda tx: inviting.take_in(tx, raw))
+
+    first = made()
+    known = take(first)
+    assert known is not None and (known.status, known.verified, known.emailed) == ("open", 0, 0)
+    assert take(first) == known
+    take(made(ahead=inviting.MAX_AHEAD_MS))
+    for bad in (made(life=invitation_life.LIFETIME_MS + 1), made(ahead=inviting.MAX_AHEAD_MS + 1)):
+        with pytest.raises(Invalid):
+            take(bad)
+    with pytest.raises(Conflict, match="token"):
+        take(made(id=known.token, life=1_000))
+    monkeypatch.setattr(inviting, "MAX_OPEN", 3)
+    take(made())
+    with pytest.raises(RateLimited):
+        take(made())
+    assert take(first) == known
 
 
 def _device_set_of(person: Person, claimed: str) -> bytes:

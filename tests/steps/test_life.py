@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peer.dispatches.lifecycle import State
@@ -327,6 +328,28 @@ def test_an_answer_is_consumed_once_and_always_becomes_a_rule(pair: tuple[Clock,
         answer()
     (rule,) = edges.rules(bob.db, bob.row(dispatch_id).edge_id)
     assert (rule.tool, rule.pattern) == ("Read", "/p/a")
+
+
+def test_an_always_ends_with_the_tool_or_folder_that_it_was_given_for(tmp_path: Path) -> None:
+    """Else it would act again, unasked, once the same tool is granted for something else."""
+    shell = Scope(tools=("Read", "Bash"))
+    with people(tmp_path, "alice", "bob") as (_, alice, bob):
+        edge_id = connect(alice, bob, shell)
+        for tool, pattern, reach in (
+            ("Bash", "rm -rf build", "exact"),
+            ("Read", "/p", "folder"),
+            ("Read", "/q/a", "exact"),
+        ):
+            bob.step(lambda tx: edges.add_rule(tx.db, edge_id, tool, pattern, reach, tx.now))  # noqa: B023
+
+        def kept_after(scope: Scope) -> list[str]:
+            bob.step(lambda tx: granting.edit(tx, alice.user, scope))
+            return [rule.pattern for rule in edges.rules(bob.db, edge_id)]
+
+        assert kept_after(msgspec.structs.replace(shell, max_per_day=3)) == ["rm -rf build", "/p", "/q/a"]
+        assert kept_after(Scope(tools=("Read",))) == ["/p", "/q/a"]
+        assert kept_after(Scope(tools=("Read",), paths=("/p",))) == ["/p"]
+        assert kept_after(shell) == ["/p"]
 
 
 @pytest.mark.parametrize("change", ["late", "revoked", "paused"])

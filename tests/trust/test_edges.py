@@ -97,3 +97,28 @@ def test_narrowing_drops_the_rules_of_what_is_gone() -> None:
     rules = (Rule("Bash", "ls"), Rule("Read", "/a"), Rule("mcp__mail__send", "x"))
     assert edges.rules_within(rules, SCOPE) == rules
     assert edges.rules_within(rules, Scope(tools=("Read",))) == (Rule("Read", "/a"),)
+
+
+def test_narrowing_the_folders_drops_the_rules_about_other_places() -> None:
+    inside = (
+        Rule("Read", "/p/a.py"),
+        Rule("Write", "/p", "folder"),
+        Rule("Grep", '"x in /q" in /p/src'),
+        Rule("Grep", "/p/in here", "folder"),
+        Rule("Glob", "/p/**/*.py"),
+        Rule("Edit", "$WORKSPACE/a"),
+        Rule("Edit", "$WORKSPACE", "folder"),
+        Rule("Bash", "cat /q/b"),
+    )
+    outside = (
+        Rule("Read", "/q/a.py"),
+        Rule("Write", "/", "folder"),
+        Rule("Edit", "/pq", "folder"),
+        Rule("Grep", '"x" in /q'),
+        Rule("Grep", "/q/a in /p", "folder"),
+        Rule("Glob", "/q/*"),
+        Rule("Edit", "$WORKSPACES/a"),
+    )
+    tools = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
+    assert edges.rules_within((*inside, *outside), Scope(tools=tools)) == (*inside, *outside)
+    assert edges.rules_within((*inside, *outside), Scope(tools=tools, paths=("/p",))) == inside
