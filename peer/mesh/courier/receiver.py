@@ -63,7 +63,7 @@ class InboundStream:
     """What one stream that a peer opened may do. Report each frame and each result to `handle`, do what it returns."""
 
     def __init__(self, stream: int, *, hello: bytes = b"") -> None:
-        """`hello` is what to say about ourselves, b"" for nothing."""
+        """`hello` is our own hello to send, b"" for none."""
         self._stream = stream
         self._hello = hello
         self._phase = Phase.OPENED
