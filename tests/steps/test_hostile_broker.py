@@ -31,7 +31,7 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
         "device_set": author.context.identity.device_set,
     }
     signed = author.context.sign(Invitation, **(facts | content))
-    victim.step(lambda tx: inviting.take_in(tx, signed.raw))
+    victim.step(lambda tx: inviting.on_invitation(tx, signed.raw))
 
 
 def listed(person: Person) -> views.Document:

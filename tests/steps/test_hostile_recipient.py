@@ -212,7 +212,7 @@ def test_a_returned_file_that_is_refused_is_not_asked_for_again(pair: tuple[Cloc
     assert result(mallory, alice, dispatch_id, files=(FileRef("a.bin", 10, bytes(32)),)).code == 200
     ((device, item),) = dispatches.awaited_files(alice.db)
     assert device == mallory.device
-    alice.step(lambda tx: receiving.files_refused(tx, item, "no such file"))
+    alice.step(lambda tx: receiving.on_file_refused(tx, item, "no such file"))
     assert dispatches.awaited_files(alice.db) == []
     assert [file["ready"] for file in shown(alice, dispatch_id)["result"]["files"]] == [False]
 

@@ -141,7 +141,7 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
         with people(tmp_path / "elsewhere", "alice") as (_, impostor):
             made = impostor.step(lambda tx: inviting.invite(tx, bob.user))
             bob.step(lambda tx: granting.revoke(tx, alice.user))
-            bob.step(lambda tx: inviting.take_in(tx, made.row.raw))
+            bob.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
             with pytest.raises(Forbidden, match="another root key"):
                 accept(bob, made.row.token)
         assert contacts.get(bob.db, alice.user).root == alice.context.identity.root  # type: ignore[union-attr]
@@ -150,9 +150,9 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
 def test_invitations_for_somebody_else_or_from_somebody_blocked_are_ignored(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
         made = alice.step(lambda tx: inviting.invite(tx, bob.user))
-        assert carol.step(lambda tx: inviting.take_in(tx, made.row.raw)) is None
+        assert carol.step(lambda tx: inviting.on_invitation(tx, made.row.raw)) is None
         bob.step(lambda tx: granting.block(tx, alice.user))
-        assert bob.step(lambda tx: inviting.take_in(tx, made.row.raw)) is None
+        assert bob.step(lambda tx: inviting.on_invitation(tx, made.row.raw)) is None
 
 
 def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     for late in (inviting.check_withdrawable, inviting.withdraw):
         with pytest.raises(Conflict):
             alice.step(lambda tx, late=late: late(tx.db, token))
-    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, token))  # the broker lies
+    alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, token))  # the broker lies
     assert invitations.get(alice.db, token).status == "accepted"  # type: ignore[union-attr]
     bob.step(lambda tx: granting.revoke(tx, alice.user))
     alice.receive(bob, bob.waiting(alice)[0].raw)
     later = alice.step(lambda tx: inviting.invite(tx, bob.user)).row.token
     assert later != token
-    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, later))
+    alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, later))
     assert invitations.get(alice.db, later).status == "withdrawn"  # type: ignore[union-attr]
     # The list was quicker than the answer to the withdrawal itself: no error. Seen to fail as "withdrawn already".
     alice.step(lambda tx: inviting.withdraw(tx.db, later))
@@ -226,7 +226,7 @@ def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Per
     with pytest.raises(Invalid, match="yourself"):
         alice.step(lambda tx: inviting.invite(tx, alice.user))
     clock.pass_seconds(7 * 86_400)
-    bob.step(lambda tx: inviting.take_in(tx, first.row.raw))
+    bob.step(lambda tx: inviting.on_invitation(tx, first.row.raw))
     with pytest.raises(Gone):
         accept(bob, first.row.token)
     later = alice.step(lambda tx: inviting.invite(tx, bob.user))
@@ -242,7 +242,7 @@ def test_the_invitation_keeps_its_promise_about_time(pair: tuple[Clock, Person, 
         device_set=alice.context.identity.device_set,
     )
     with pytest.raises(Invalid, match="7 days"):
-        bob.step(lambda tx: inviting.take_in(tx, signed.raw))
+        bob.step(lambda tx: inviting.on_invitation(tx, signed.raw))
 
 
 def test_a_confirmation_must_be_of_this_very_acceptance(pair: tuple[Clock, Person, Person]) -> None:
@@ -332,7 +332,7 @@ def test_an_invitation_that_never_left_is_withdrawn_at_the_broker_too(pair: tupl
     alice.step(lambda tx: inviting.discard(tx, token))
     assert status(alice, token) == "withdrawn" and BrokerWriteQueued() in alice.effects
     assert [(write.action, write.token) for write in invitations.broker_writes(alice.db)] == [("withdraw", token)]
-    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, alice.context.new_id()))
+    alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, alice.context.new_id()))
 
 
 def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -> None:
@@ -490,7 +490,7 @@ def test_an_edge_that_is_in_force_is_not_offered_again(pair: tuple[Clock, Person
     again = alice.context.sign(
         Invitation, audience_user=bob.user, expires=row.expires, device_set=alice.context.identity.device_set
     )
-    bob.step(lambda tx: inviting.take_in(tx, again.raw))
+    bob.step(lambda tx: inviting.on_invitation(tx, again.raw))
     before = bob.dump()
     with pytest.raises(Conflict, match="already"):
         accept(bob, again.statement.id)
@@ -530,7 +530,7 @@ def test_what_is_taken_in_of_the_brokers_invitations(
         ).raw
 
     def take(raw: bytes) -> rows.Invitation | None:
-        return bob.step(lambda tx: inviting.take_in(tx, raw))
+        return bob.step(lambda tx: inviting.on_invitation(tx, raw))
 
     first = made()
     known = take(first)

@@ -159,7 +159,7 @@ def test_a_dispatch_with_files_is_pending_once_they_are_here(pair: tuple[Clock, 
         accept(bob, dispatch_id)
     ((device, item),) = dispatches.awaited_files(bob.db)
     assert device == alice.device
-    bob.step(lambda tx: receiving.files_arrived(tx, item))
+    bob.step(lambda tx: receiving.on_file_arrived(tx, item))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["pending", "pending"]
 

@@ -199,7 +199,7 @@ class Story:
             return True
         (sent,) = await alice.read(invitations.every)
         if not await bob.read(invitations.every):
-            await bob.step(lambda tx: inviting.take_in(tx, sent.raw))
+            await bob.step(lambda tx: inviting.on_invitation(tx, sent.raw))
             return True
         (got,) = await bob.read(invitations.every)
         if got.status == "open":
@@ -293,6 +293,6 @@ class Story:
                 continue
             content = giver.context.blobs.path(item.digest).read_bytes()
             taker.context.blobs.destination(item.digest).write_bytes(content)
-            await taker.step(lambda tx, item=item: receiving.files_arrived(tx, item))
+            await taker.step(lambda tx, item=item: receiving.on_file_arrived(tx, item))
             return True
         return False
