@@ -289,4 +289,4 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:
-    return failure(NotFound("the daemon has no such route", fix="do daemon and command have the same version?"))
+    return failure(NotFound("the daemon has no such route", fix="check that daemon and command have the same version"))

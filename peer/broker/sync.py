@@ -220,7 +220,7 @@ class BrokerSync:
                 return  # the page belongs to an earlier sign-in
             pages = pages + 1 if page.more else 0
             if page.more and (page.version <= version or pages > MOST_PAGES):
-                raise Unavailable("the broker's list of invitations has no end", fix="check the broker")
+                raise Unavailable("the broker's list of invitations does not end", fix="check the broker")
             version, more = page.version, page.more
             self.last_error = None
             for item in page.received:

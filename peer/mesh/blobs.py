@@ -96,12 +96,18 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
         return
     except OSError as error:
         log.error("blob.unreadable", error=errno.errorcode.get(error.errno or 0, "?"))
-        await _refuse(stream, 503, "the file cannot be read now", "it is fetched again by itself", limits)
+        await _refuse(stream, 503, "the file cannot be read now", "it will be fetched again automatically", limits)
         return
     with file:
         size = os.fstat(file.fileno()).st_size
         if not 0 <= offset <= size:
-            await _refuse(stream, 416, "the file is shorter than what is there already", "fetch it anew", limits)
+            await _refuse(
+                stream,
+                416,
+                "the file is shorter than the part fetched already",
+                "fetch it again from the start",
+                limits,
+            )
             return
         file.seek(offset)
         await stream.send([200, size, "", ""], deadline=limits.request)

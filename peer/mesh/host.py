@@ -239,14 +239,14 @@ class MeshHost:
             with trio.CancelScope(shield=True):
                 net_stream = await live[-1].new_stream()
         except MuxedStreamError as error:
-            raise Unavailable(f"device {peer_id[-8:]} takes no new stream") from error
+            raise Unavailable(f"device {peer_id[-8:]} accepts no new stream") from error
         done = False
         try:
             with trio.fail_after(self._limits.open_stream):
                 await _negotiate(net_stream, protocol_id.encode())
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
-            raise Unavailable(f"device {peer_id[-8:]} did not take up {protocol_id}") from error
+            raise Unavailable(f"device {peer_id[-8:]} did not accept {protocol_id}") from error
         finally:
             if not done:
                 with trio.CancelScope(shield=True):

@@ -89,7 +89,7 @@ async def _wait_until_serving(channel: trio.SocketStream) -> None:
         if error := document.get("error"):
             raise AlreadyRunning(error["message"], fix=error["fix"]) if document["held"] else from_code(**error)
         return
-    raise Unavailable("the node of this session does not come up", fix="look at daemon.log in the state folder")
+    raise Unavailable("the node of this session does not start", fix="look at daemon.log in the state folder")
 
 
 # --- the process of the node

@@ -170,9 +170,9 @@ class Run:
         if isinstance(error, DispatchError):
             return frames.Finished(status="failed", reason=f"{error.message}; fix: {error.fix}", code=error.code)
         if isinstance(error, OSError):
-            return frames.Finished(status="failed", reason=f"the run broke off: {error.strerror}", code=503)
+            return frames.Finished(status="failed", reason=f"the run failed here: {error.strerror}", code=503)
         log.exception("run.defect", dispatch=self.dispatch_id, exc_info=raised)
-        return frames.Finished(status="failed", reason="the daemon failed at this run", code=500)
+        return frames.Finished(status="failed", reason="the run failed because of a defect in the daemon", code=500)
 
     async def _run_agent(self, start: frames.Start) -> frames.Finished:
         with await trio.to_thread.run_sync(_opened_log, self._run_dir) as errors:
@@ -248,7 +248,7 @@ class Run:
                         await self._journal.step(unanswered)
         except FrameError as error:
             log.warning("run.bad_frame", dispatch=self.dispatch_id, error=str(error)[:200])
-            return frames.Finished(status="failed", reason="the agent's process spoke nonsense", code=500)
+            return frames.Finished(status="failed", reason="the agent's process sent an invalid frame", code=500)
         return None
 
     async def _on_mcp_listed(self, listed: frames.McpListed) -> None:

@@ -111,11 +111,11 @@ def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.
     for name in scope.mcp_servers:
         pin, server = pinned.get(name), found.servers.get(name)
         if server is None:
-            raise _not_as_granted(name, row.peer, "is not installed here any more")
+            raise _not_as_granted(name, row.peer, "is no longer installed here")
         if grants.is_dispatch(server.offer):
-            raise _not_as_granted(name, row.peer, "is dispatch itself by now, and a run never dispatches onward")
+            raise _not_as_granted(name, row.peer, "is dispatch itself now, and a run must not dispatch onward")
         if server.unusable:
-            raise _not_as_granted(name, row.peer, f"cannot be used any more: {server.unusable}")
+            raise _not_as_granted(name, row.peer, f"can no longer be used: {server.unusable}")
         if pin is None or tuple(msgspec.json.decode(pin.command)) != server.command:
             raise _not_as_granted(name, row.peer, "is started by another command than when it was granted")
         servers.append(

@@ -58,7 +58,7 @@ def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
         raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
     for contact in known:
         if alias and contact.user_id != user_id and aliases.key(contact.alias) == aliases.key(alias):
-            raise Conflict(f"{contact.user_id} is called {contact.alias} already", fix="choose another name")
+            raise Conflict(f"{contact.user_id} already has the alias {contact.alias}", fix="choose another name")
     contacts.set_alias(tx.db, user_id, alias)
     tx.note(PeopleChanged())
 

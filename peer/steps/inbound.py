@@ -109,7 +109,7 @@ def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
             return acknowledgement_of(Conflict("another statement has this id", fix="send it again"))
         return Acknowledgement(known.code, known.message, known.fix)
     if outbox.remembered(tx.db, statement.issuer_device) >= MAX_REMEMBERED:
-        return Acknowledgement(503, "too many statements of this device in a few days", "it is taken in later")
+        return Acknowledgement(503, "too many statements from this device in a few days", "it is accepted later")
     try:
         with tx.savepoint() as part:
             acknowledgement = handler(part, signed)

@@ -63,7 +63,7 @@ def open_device_set(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, 
     if device_set.issuer_user != statement.issuer_user:
         raise Invalid("the device-set is another user's", fix="do not trust this invitation")
     if statement.issuer_device not in {device.device for device in device_set.devices}:
-        raise Invalid("the device-set does not hold the device that signed", fix="do not trust this invitation")
+        raise Invalid("the device-set does not list the device that signed", fix="do not trust this invitation")
     return device_set, signed
 
 
@@ -140,7 +140,7 @@ def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
     if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
         return None
     if statement.expires - statement.created > invitation_states.LIFETIME_MS:
-        raise Invalid("an invitation that lives longer than 7 days")
+        raise Invalid("the invitation is valid for more than 7 days")
     now = tx.now
     if statement.created > now + MAX_AHEAD_MS:
         raise Invalid("an invitation from the future", fix="set the clocks of both machines")

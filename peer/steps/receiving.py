@@ -149,9 +149,9 @@ def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
     row = dispatches.get(tx.db, statement.dispatch_id)
     if row is None:
         dispatches.add_tombstone(tx.db, statement.issuer_device, statement.dispatch_id, tx.now)
-        return Acknowledgement(200, "it will not be taken in")
+        return Acknowledgement(200, "it will be refused when it arrives")
     if row.direction != "received" or row.device != statement.issuer_device:
-        raise Forbidden("that dispatch is not of this device", fix="")
+        raise Forbidden("that dispatch is not from this device", fix="")
     if row.state in lifecycle.FINAL:
         return Acknowledgement(200, f"it had ended: {row.state}")
     cancel(tx, row, reason=statement.reason or "its sender cancelled it")
@@ -239,7 +239,7 @@ def accepted_dispatch(row: rows.Dispatch) -> Dispatch:
     dispatch, signed = open_as(Dispatch, row.raw)
     decision, _ = open_as(Decision, row.decision)
     if (decision.read_version, decision.unread) != (dispatch.version, signed.ignored):
-        raise Conflict("another version of dispatch accepted it, and read it otherwise", fix="accept it again")
+        raise Conflict("another version of dispatch accepted it and reads it differently", fix="accept it again")
     return dispatch
 
 

@@ -65,7 +65,7 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
     edge = get_edge_to(tx.db, draft.recipient, now)
     if draft.device and draft.device != edge.device:
         raise Invalid(
-            f"{draft.recipient} accepts your dispatches on one device, and that is another one",
+            f"{draft.recipient} accepts your dispatches on another device",
             fix="leave out --device",
         )
     content = draft.content
@@ -222,7 +222,7 @@ def _dispatch_of(db: sqlite3.Connection, dispatch_id: str, device: str, digest: 
     if row is None or row.direction != "sent" or row.device != device:
         raise NotFound("that dispatch was not sent to this device", fix="")
     if digest is not None and row.digest != digest:
-        raise Conflict("that is about other bytes than the dispatch that was sent", fix="")
+        raise Conflict("that does not match the dispatch that was sent", fix="")
     if contacts.is_blocked(db, row.peer):
         raise Forbidden("blocked", fix="")
     return row

@@ -68,7 +68,7 @@ class Guard:
         send = guarding(send)
         try:
             if scope["http_version"] not in ("1.0", "1.1"):
-                raise Forbidden("only HTTP/1.1 is spoken here", fix="")
+                raise Forbidden("only HTTP/1.1 is supported", fix="")
             scope[CALLER] = self._check(scope["method"], scope["path"], single(scope["headers"]))
         except DispatchError as error:
             await failure(error)(scope, receive, send)
@@ -108,7 +108,7 @@ class Guard:
             raise Forbidden("a page of another site may not call this", fix="")
         if not api:
             if method not in READING:
-                raise Forbidden("the page is only read", fix="")
+                raise Forbidden("the page is read-only", fix="")
             return None
         given = headers.get(b"authorization")
         if given is not None:
@@ -130,7 +130,7 @@ class Guard:
         if session is None:
             raise Unauthorized("this page is not signed in, or no longer", fix=SIGN_IN_FIX)
         if method not in READING and b"origin" not in headers:
-            raise Forbidden("what changes something must come from the page itself", fix="")
+            raise Forbidden("a change must come from the page itself", fix="")
         return session
 
 
@@ -140,7 +140,7 @@ def single(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     for name, value in headers:
         if (low := name.lower()) in DECIDING:
             if low in found:
-                raise Invalid(f"the header {low.decode()} comes twice", fix="")
+                raise Invalid(f"the header {low.decode()} occurs twice", fix="")
             found[low] = value
     return found
 
