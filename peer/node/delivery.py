@@ -62,22 +62,22 @@ class StoredOutbox:
 
 
 class Hellos:
-    """What this device says about itself to each peer, and what peers say about themselves, into the store."""
+    """Hellos between the courier and the store: this device's own, and those of peers."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._own = b""
 
     async def renew(self) -> None:
-        """Sign the hello of this start: it is newer than those of every version that ran here before."""
+        """Sign a new hello. Done at every start, so that it replaces the hello of an earlier version."""
         self._own = await self._journal.step(hellos.make)
 
     def own(self, _peer_id: str) -> bytes:
-        """Return the hello to say, b"" before there is one."""
+        """Return this device's hello, b"" before renew()."""
         return self._own
 
     async def take(self, peer_id: str, raw: bytes) -> None:
-        """Keep a peer's hello; one that cannot be kept changes nothing."""
+        """Store a peer's hello. A refused one is logged and changes nothing."""
         try:
             await self._journal.step(lambda tx: hellos.take(tx, peer_id, raw))
         except DispatchError as error:

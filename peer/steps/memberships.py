@@ -28,7 +28,8 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
     if known is not None and known.root != device_set.root:
         raise Forbidden(
             f"{user_id} now has another root key than the one you know",
-            fix=f"ask {user_id} through another channel whether they made a new one; until then nothing from them is accepted",
+            fix=f"ask {user_id} in person or by phone whether they made a new one; nothing from them is accepted until "
+            "you know",
         )
     for entry in device_set.devices:
         membership, _ = open_as(Membership, entry.membership)

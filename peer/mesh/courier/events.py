@@ -2,7 +2,7 @@
 
 Events say what happened, commands what is to be done. A driver (driver.py, or a simulator) carries commands out and
 reports each result as an event; each command's docstring names its result. Streams are numbered by
-the machine that asks for them, so that an event of a stream that is gone can be told from one of its successor.
+the machine that asks for them, so that events of an ended stream are distinguished from those of its successor.
 
 No repr shows content: only keys, sizes and codes, so that events and commands can be logged.
 """
