@@ -228,8 +228,8 @@ class MeshHost:
     async def open_stream(self, peer_id: str, protocol_id: str) -> Stream:
         """Open a stream on the peer's newest connection.
 
-        Raises Unavailable if it is not connected, does not serve the protocol, or does not answer within
-        `MeshLimits.open_stream` seconds.
+        Raises Unavailable if it is not connected, does not serve the protocol, or does not reply within
+        MeshLimits.open_stream seconds.
         """
         live = self._live_connections(peer_id)
         if not live:

@@ -21,8 +21,7 @@ READ_BYTES = 256 * 1024
 class StreamEnded(Unavailable):
     """The peer finished, reset the stream or is gone.
 
-    libp2p does not distinguish these, so no protocol of ours gives an end a meaning: everything is framed and
-    acknowledged.
+    libp2p does not distinguish these. So an end has no meaning in our protocols: everything is framed and acknowledged.
     """
 
 

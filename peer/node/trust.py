@@ -298,8 +298,8 @@ class TrustService:
         if powerful and not verified and not request.get("confirm_unverified"):
             raise Conflict(
                 f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
-                fix="compare the fingerprint with them in person or by phone, then repeat with --yes-unverified; or use "
-                "the address that they share with you",
+                fix="compare the fingerprint with them in person or by phone, then repeat with --yes-unverified; or "
+                "use the address that they share with you",
             )
 
     async def _fingerprint(self, user_id: str) -> str:

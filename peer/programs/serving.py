@@ -53,8 +53,8 @@ async def served(
     """Run a state folder's node and API while the block runs. The caller holds the folder's lock.
 
     `port` and `listen` override config.json; port 0 is any free one. `report` gets lines for a person (a taken port).
-    `hosted_by`: see peer.client.blocking.Daemon; `farewell_seconds`: see Node. Raises NotSignedIn, NewerStore,
-    Unavailable, Conflict.
+    `hosted_by`: see peer.client.blocking.Daemon; `farewell_seconds`: see Node.
+    Raises NotSignedIn, NewerStore, Unavailable, Conflict.
     """
     who, chosen = preflight.check(folder)
     store = Store.open(folder.store)

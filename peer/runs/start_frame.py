@@ -102,8 +102,7 @@ def attached(content: Content[FileRef]) -> list[frames.Attached]:
 def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:
     """Return the MCP servers of a dispatch's edge, ready to start, each exactly as it was granted.
 
-    `found`: the servers installed here now. Raises Forbidden for one that is gone, unusable or no longer what was
-    granted.
+    `found`: the servers installed here now. Raises Forbidden for one that is gone, unusable or changed.
     """
     scope, _ = running.get_scope(db, row.edge_id)
     pinned = edges.mcp_servers(db, row.edge_id)
