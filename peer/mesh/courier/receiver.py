@@ -79,7 +79,7 @@ class InboundStream:
         return f"InboundStream({self._stream}, {self._phase.value})"
 
     def handle(self, event: ReceiverEvent) -> list[ReceiverCommand]:
-        """Take in one event; return what is to be done, in order. Raises Internal for a defect of the driver."""
+        """Process one event; return the commands to carry out, in order. Raises Internal for a defect of the driver."""
         match event:
             case events.FrameReceived(_, frame):
                 return self._on_frame(frame)

@@ -121,7 +121,7 @@ class PeerSender:
     # --- events
 
     def handle(self, event: SenderEvent, *, now: float, jitter: float) -> list[SenderCommand]:
-        """Take in one event; return what is to be done, in order. Raises Internal, KeyError for a defect of ours."""
+        """Process one event; return the commands to carry out, in order. Raises Internal or KeyError for a defect."""
         self._now, self._jitter, self._commands = now, jitter, []
         match event:
             case events.Woken():
@@ -168,7 +168,7 @@ class PeerSender:
     def _on_news(self) -> None:
         self._news = True
         if self._link is Link.RESTING:
-            # Not at once, or a busy outbox would dial a dead peer in a circle.
+            # Not immediately, or a busy outbox would dial a dead peer in a loop.
             self._rest_until = min(self._rest_until, self._rest_began + self._limits.first_retry)
 
     def _on_peer_connected(self) -> None:

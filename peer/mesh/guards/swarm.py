@@ -143,7 +143,7 @@ class GuardedSwarm(Swarm):
             ours(connection.muxed_conn).abort()
 
     def _schedule_auto_connect(self) -> None:
-        """Dial nobody."""
+        """Do nothing: stock dials peers here."""
 
     def _schedule_prune(self) -> None:
-        """Close nobody to make room: a new connection beyond the limit is refused instead."""
+        """Do nothing: a connection beyond the limit is refused instead of closing another one."""
