@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
@@ -19,6 +20,10 @@ TROUBLE = 120.0
 CALM = 3600.0
 """Seconds after that within which everything must have arrived and nothing be left to do."""
 WINDOW = 10.0
+
+
+def reconnect(network: Network, here: str, there: str) -> None:
+    network.connect(here, there)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def cause(trouble: Trouble, sending: Sending) -> None:
         case "connections come and go":
             for number in range(20):
                 world.later(number * much, lambda: network.drop(here, there))
-                world.later((number + 0.5) * much, lambda: network.connect(there, here))
+                world.later((number + 0.5) * much, partial(reconnect, network, there, here))
         case "one is purged":
             if sending.queue:
                 sending.purge(list(sending.queue)[int(much * (len(sending.queue) - 1))])

@@ -14,6 +14,7 @@ from peer.mesh.courier import CourierLimits, wire
 from peer.mesh.courier.wire import AcknowledgementFrame, Frame, HelloFrame, StatementFrame, UnknownFrame
 from peer.protocol import codec
 from peer.protocol.acknowledgements import Acknowledgement, Disposition, disposition
+from peer.protocol.codec import Value
 from peer.protocol.errors import Invalid, TooLarge
 from peer.protocol.frames import Deframer
 
@@ -130,7 +131,11 @@ def test_sizes_are_bounded_on_both_sides() -> None:
     for too_large in (StatementFrame(0, bytes(wire.MAX_STATEMENT + 1)), HelloFrame(bytes(wire.MAX_HELLO + 1))):
         with pytest.raises(TooLarge):
             wire.encode(too_large)
-    for value in ({0: 0, 1: 0, 2: bytes(wire.MAX_STATEMENT + 1)}, {0: 2, 1: bytes(wire.MAX_HELLO + 1)}):
+    too_much: list[dict[int, Value]] = [
+        {0: 0, 1: 0, 2: bytes(wire.MAX_STATEMENT + 1)},
+        {0: 2, 1: bytes(wire.MAX_HELLO + 1)},
+    ]
+    for value in too_much:
         with pytest.raises(TooLarge):
             wire.decode(value)
     with pytest.raises(Invalid):

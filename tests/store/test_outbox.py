@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -108,7 +109,7 @@ def test_what_goes_next_is_what_the_rule_says(
         kept.execute("ROLLBACK")
 
 
-def apply(db: sqlite3.Connection, rows: dict[int, Row], operation: tuple[str, ...]) -> None:
+def apply(db: sqlite3.Connection, rows: dict[int, Row], operation: tuple[Any, ...]) -> None:
     """Do the same to the store and to the model."""
     match operation:
         case ("put", device, ordering, int(priority), edge, dispatch):

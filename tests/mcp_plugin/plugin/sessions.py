@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import claude_agent_sdk as sdk
+import msgspec
 import trio
 
-from sandbox.model_api.anthropic.scripted_model import Request, ScriptedModel, Turn
+from sandbox.model_api.anthropic.scripted_model import Request, ScriptedModel, Turn, _Turn
 from sandbox.runtimes.claude.runtime import bundled_program
 from tests.mcp_plugin.hosts import READING
 from tests.mcp_plugin.plugin import claude as host
@@ -78,7 +79,10 @@ class Played(ScriptedModel):
 
     lines: Sequence[Line] = ()
 
-    def _turn(self, request: Request) -> Turn:
+    def _turn(self, request: Request) -> _Turn:
+        return msgspec.convert(self._played(request), _Turn)
+
+    def _played(self, request: Request) -> Turn:
         number = len(request.tool_results)
         line = self.lines[min(number, len(self.lines) - 1)]
         if not callable(line):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -106,6 +107,10 @@ async def signed_in(storage: Storage) -> None:
         await storage.approve_sign_in(asked.user_code, wanted, NOW)
 
 
+async def all_changes(who: Caller, storage: Storage) -> object:
+    return await storage.invitation_changes(who, 0)
+
+
 async def outcome(operation: Operation, storage: Storage) -> object:
     try:
         return await operation(storage)
@@ -127,9 +132,7 @@ def test_the_same_sequence_has_the_same_results(sequence: list[tuple[str, Operat
                 for name, operation in sequence:
                     assert await outcome(operation, sqlite) == await outcome(operation, memory), name
                 for who in (Caller(user, device) for user in USERS for device in DEVICES):
-                    assert await outcome(lambda s, who=who: s.invitation_changes(who, 0), sqlite) == await outcome(  # type: ignore[misc]
-                        lambda s, who=who: s.invitation_changes(who, 0),
-                        memory,  # type: ignore[misc]
-                    )
+                    changes = partial(all_changes, who)
+                    assert await outcome(changes, sqlite) == await outcome(changes, memory)
 
     trio.run(compare)
