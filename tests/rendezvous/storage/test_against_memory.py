@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import DispatchError
@@ -16,6 +16,7 @@ from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import Author, Caller, InvitationAnswer, InvitationStatus
 from rendezvous.storage.sqlite import SqliteStorage
+from tests.conftest import few
 from tests.rendezvous.storage.memory import MemoryStorage
 from tests.rendezvous.storage.values import DAY, HOUR, NOW, claim, invitation, sign_in
 
@@ -118,7 +119,7 @@ async def outcome(operation: Operation, storage: Storage) -> object:
         return error.to_json()
 
 
-@settings(max_examples=25, deadline=None)
+@few(10)
 @given(st.lists(operations(), min_size=15, max_size=40))
 def test_the_same_sequence_has_the_same_results(sequence: list[tuple[str, Operation]]) -> None:
     async def compare() -> None:
