@@ -27,6 +27,7 @@ from peer.mesh.streams import Stream, StreamEnded, StreamStalled
 from peer.protocol import codec
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.frames import frame
+from tests.conftest import HANG
 from tests.mesh.harness import MemoryOutbox, make_host, until
 
 OK = Acknowledgement(200)
@@ -361,7 +362,7 @@ async def test_an_acknowledgement_of_nothing_ends_the_stream() -> None:
         ben.host.handle(COURIER, liar)
         ana.send(ben, "one")
         await ana.outbox.settled("one")
-        with trio.fail_after(10):
+        with trio.fail_after(HANG):
             await over.wait()
     assert ben.got == [b"one"]
 

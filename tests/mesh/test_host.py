@@ -13,6 +13,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -246,7 +247,8 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
         ben.handle(ECHO, echo)
         await until(lambda: ben.connected(ana.peer_id))
         for connection in (ana._live_connections(ben.peer_id)[-1], ben._live_connections(ana.peer_id)[-1]):
-            tcp = connection.muxed_conn.secured_conn.conn.conn.stream.stream.socket
+            muxed: Any = connection.muxed_conn
+            tcp = muxed.secured_conn.conn.conn.stream.stream.socket
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         stream = await ana.open_stream(ben.peer_id, "/test/both/1")
@@ -272,7 +274,8 @@ async def test_cancelled_opens_use_nothing_up() -> None:
     """
     async with two_hosts() as (ana, ben):
         ben.handle(ECHO, echo)
-        near, far = ana._live_connections(ben.peer_id)[-1], ben._live_connections(ana.peer_id)[-1]
+        near: Any = ana._live_connections(ben.peer_id)[-1]  # INetConn does not name what it holds
+        far: Any = ben._live_connections(ana.peer_id)[-1]
         for number in range(260):
             async with trio.open_nursery() as nursery:
 
@@ -322,6 +325,7 @@ async def test_failures_with_one_peer_shut_nobody_else_out() -> None:
         if (manager := ana._swarm._resource_manager) is not None:
             for _ in range(5):
                 with suppress(OSError):
+                    assert manager.circuit_breaker is not None
                     manager.circuit_breaker.call(os.stat, "/nonexistent")
         await cleo.connect(ana.peer_id, ana.addresses())
         assert await answers(cleo, ana.peer_id)

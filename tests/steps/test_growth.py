@@ -113,7 +113,7 @@ def test_a_decision_cannot_disown_what_nobody_may_ignore(pair: Pair) -> None:
         ({"unread": ((),)}, "nobody may ignore"),
         ({"read_version": 2}, "another version"),
     ):
-        raw = s.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw  # type: ignore[arg-type]
+        raw = s.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw
         with pytest.raises(Altered, match=message):
             receipts.verify(dataclasses.replace(whole, decision=raw))
 
@@ -254,7 +254,7 @@ def test_nobody_says_hello_for_another(tmp_path: Path) -> None:
             (bob.device, b""),
         ):
             with pytest.raises(DispatchError):
-                alice.step(lambda tx, device=device, raw=raw: hellos.take(tx, device, raw))  # type: ignore[misc]
+                alice.step(lambda tx, device=device, raw=raw: hellos.take(tx, device, raw))
         assert known(alice, bob) == known(alice, mallory) == (b"", 0)
         stranger = hello_of(bob)
         with pytest.raises(DispatchError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, RateLimited
 from peer.protocol.statements import Invitation
 from peer.steps import inviting
@@ -19,7 +20,7 @@ from tests.steps.people import Clock, Person, people
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person, Person]]:
     with people(tmp_path, "alice", "bob", "mallory") as made:
-        yield made  # type: ignore[misc]
+        yield made
 
 
 def hand_in(victim: Person, author: Person, **content: Any) -> None:
@@ -34,7 +35,7 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
     victim.step(lambda tx: inviting.on_invitation(tx, signed.raw))
 
 
-def listed(person: Person) -> views.Document:
+def listed(person: Person) -> Document:
     return views.invitation_rows(person.db, person.context.clock(), lambda _row: "")
 
 

@@ -11,6 +11,7 @@ import pytest
 from peer.dispatches import reports
 from peer.protocol import fields
 from peer.protocol.acknowledgements import Acknowledgement
+from peer.protocol.documents import Document
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import receiving
 from peer.steps.effects import FetchFiles
@@ -64,7 +65,7 @@ def result(mallory: Person, alice: Person, dispatch_id: str, **content: Any) -> 
     return say(mallory, alice, Result, **(facts | content))
 
 
-def shown(alice: Person, dispatch_id: str) -> views.Document:
+def shown(alice: Person, dispatch_id: str) -> Document:
     return views.dispatch_document(alice.db, alice.user, alice.context.clock(), dispatch_id)
 
 

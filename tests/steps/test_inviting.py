@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from peer.protocol.statements import (
 )
 from peer.steps import granting, inviting
 from peer.steps.effects import BrokerWriteQueued, Effects, InvitationsChanged, PeopleChanged
+from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, rows
 from peer.trust import invitations as invitation_life
 from tests.protocol.examples import listed
@@ -30,7 +33,7 @@ from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
     with people(tmp_path, "alice", "bob") as made:
-        yield made  # type: ignore[misc]
+        yield made
 
 
 def accept(person: Person, token: str) -> bytes:
@@ -192,6 +195,14 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
         send(alice, bob, "Hello?", expires=60)
 
 
+def _again(act: Callable[[Transaction, str], object], token: str, tx: Transaction) -> None:
+    act(tx, token)
+
+
+def _in_the_store(act: Callable[[sqlite3.Connection, str], object], token: str, tx: Transaction) -> None:
+    act(tx.db, token)
+
+
 def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, Person, Person]) -> None:
     """Nothing is noted before the broker's word; what it did while this device was down is learned from its list."""
     _, alice, bob = pair
@@ -202,7 +213,7 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     alice.step(lambda tx: inviting.on_answer(tx, raw))
     for late in (inviting.check_withdrawable, inviting.withdraw):
         with pytest.raises(Conflict):
-            alice.step(lambda tx, late=late: late(tx.db, token))
+            alice.step(partial(_in_the_store, late, token))
     alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, token))  # the broker lies
     assert invitations.get(alice.db, token).status == "accepted"  # type: ignore[union-attr]
     bob.step(lambda tx: granting.revoke(tx, alice.user))
@@ -270,8 +281,8 @@ def test_a_decline_reaches_the_inviter(pair: tuple[Clock, Person, Person]) -> No
     token = invite(alice, bob)
     bob.step(lambda tx: inviting.decline(tx, token))
     (write,) = invitations.broker_writes(bob.db)
-    sealed = codec.decode(write.body)
-    raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])  # type: ignore[index, call-overload]
+    sealed: Any = codec.decode(write.body)
+    raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])
     assert answer(alice, raw) == 200
     assert invitations.get(alice.db, token).status == "declined"  # type: ignore[union-attr]
 
@@ -341,9 +352,13 @@ def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -
     bob.effects = Effects()
     bob.step(lambda tx: inviting.decline(tx, token))
     assert status(bob, token) == "declined" and BrokerWriteQueued() in bob.effects
-    for again in (inviting.decline, lambda tx, token: inviting.accept(tx, token, READ_ONLY)):
+    answers: tuple[Callable[[Transaction, str], object], ...] = (
+        inviting.decline,
+        lambda tx, token: inviting.accept(tx, token, READ_ONLY),
+    )
+    for again in answers:
         with pytest.raises(Conflict):
-            bob.step(lambda tx, again=again: again(tx, token))
+            bob.step(partial(_again, again, token))
 
 
 def decline_of(alice: Person, bob: Person, token: str) -> bytes:

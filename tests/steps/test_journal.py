@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict
 from peer.protocol.statements import TYPES, Addressed, Cancel
 from peer.steps import inbound
@@ -68,7 +69,7 @@ async def test_a_step_applies_its_effects_once_it_is_durable(tmp_path: Path) -> 
         return "blocked"
 
     assert await journal.step(block) == "blocked"
-    assert await journal.step(lambda tx: tx.note(Wake("somebody"))) is None
+    await journal.step(lambda tx: tx.note(Wake("somebody")))
     assert applied == [[PeopleChanged()], [Wake("somebody")]]
     assert seen_by_others == [1, 1]
     context.store.close()
@@ -116,7 +117,7 @@ def test_a_refused_statement_leaves_no_effects(tmp_path: Path, monkeypatch: pyte
         connect(alice, bob)
         dispatch_id = send(alice, bob)
 
-        def handler(tx: Transaction, _signed: object) -> inbound.Answer:
+        def handler(tx: Transaction, _signed: object) -> Acknowledgement:
             contacts.block(tx.db, "carol@example.org", tx.now)
             tx.note(PeopleChanged())
             raise Conflict("not this one")

@@ -1,5 +1,6 @@
 """Edges: the table, who may send and who is let in, stored rules."""
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -70,10 +71,11 @@ def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> No
     assert edges.current("active", expires=10, now=9) == "active"
     assert edges.current("active", expires=10, now=10) == "expired"
     assert edges.current("revoked", expires=10, now=10) == "revoked"
-    for check in (
+    checks: list[Callable[[], object]] = [
         lambda: edges.check_send("active", peer=BOB, expires=10, now=10),
         lambda: edges.check_admit("active", expires=10, now=10),
-    ):
+    ]
+    for check in checks:
         with pytest.raises(Forbidden) as refused:
             check()
         assert "expired" in refused.value.message

@@ -149,7 +149,7 @@ def test_what_may_be_granted_comes_back_canonical_and_once() -> None:
 
 def test_a_home_below_a_system_folder_is_still_ones_own() -> None:
     facts = MadeUp()
-    facts.homes = ("/var/lib/ci",)
+    facts.homes = ("/var/lib/ci", "/var/lib/other")
     assert paths.check_roots(["/var/lib/ci/shop"], facts) == ("/var/lib/ci/shop",)
     for other in ("/var/lib/other", "/var/lib", "/var/lib/ci"):
         with pytest.raises(Invalid):
