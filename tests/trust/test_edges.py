@@ -118,6 +118,7 @@ def test_narrowing_the_folders_drops_the_rules_about_other_places() -> None:
         Rule("Edit", "/pq", "folder"),
         Rule("Grep", '"x" in /q'),
         Rule("Grep", "/q/a in /p", "folder"),
+        Rule("Read", "/q/a in /p"),
         Rule("Glob", "/q/*"),
         Rule("Edit", "$WORKSPACES/a"),
     )

@@ -307,6 +307,16 @@ def test_a_wrong_word_is_answered_with_the_right_ones(field: str) -> None:
     assert " or " in refused.value.fix
 
 
+def test_the_right_words_are_taken() -> None:
+    for approval in scopes.APPROVALS:
+        for results in scopes.RESULTS:
+            chosen = ScopeInput(tools="Read", approval=approval, results=results, max_per_day="3", mcp_servers="mail")
+            scope = grants.grant(chosen, installed=["mail"], now=NOW)
+            assert scope == Scope(
+                tools=("Read",), mcp_servers=("mail",), approval=approval, results=results, max_per_day=3
+            )
+
+
 def test_what_needs_a_second_yes() -> None:
     assert scopes.needs_confirmation(Scope(tools=("Read", "Glob", "Grep"))) == ()
     assert scopes.needs_confirmation(
