@@ -44,6 +44,17 @@ def test_effects_keep_their_first_place_and_are_there_once(noted: list[Effect]) 
     assert all(repr(effect) in repr(effects) for effect in noted)
 
 
+def test_effects_are_equal_in_what_they_hold_and_in_its_order() -> None:
+    a, b = Wake("a"), Wake("b")
+    assert Effects([a, b]) == Effects([a, b, a])
+    assert Effects([a, b]) != Effects([b, a]) and Effects([a]) != Effects([b]) and Effects() != []
+    assert a in Effects([a]) and b not in Effects([a])
+
+
+def test_the_first_deadline_is_the_earliest() -> None:
+    assert Effects([DeadlineSet(2), Wake("a"), DeadlineSet(1), DeadlineSet(3)]).first_deadline() == 1
+
+
 def context_of(folder: Path) -> Context:
     state = StateFolder(folder)
     state.create()

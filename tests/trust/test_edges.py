@@ -29,6 +29,23 @@ def test_what_is_not_listed_is_a_conflict(status: Status, event: Event) -> None:
         assert refused.value.code == 409 and status in refused.value.message and refused.value.fix
 
 
+def test_what_each_status_permits_and_where_it_leads() -> None:
+    always: set[Event] = {"confirm", "edit", "revoke", "expire"}
+    permitted = {"offered": {*always, "decline"}, "active": {*always, "pause"}, "paused": {*always, "resume"}}
+    assert {status: set(row) for status, row in EDGE.items() if row} == permitted
+    for status, row in EDGE.items():
+        leads = {
+            "confirm": "paused" if status == "paused" else "active",
+            "edit": status,
+            "pause": "paused",
+            "resume": "active",
+            "revoke": "revoked",
+            "expire": "expired",
+            "decline": "declined",
+        }
+        assert row == {event: leads[event] for event in row}
+
+
 @given(st.lists(st.sampled_from(EVENTS)))
 def test_an_ended_edge_stays_ended_and_only_a_confirmation_opens_one(events: list[Event]) -> None:
     status: Status = "offered"
@@ -87,6 +104,7 @@ def test_a_rule_is_stored_once_and_only_for_a_granted_tool() -> None:
     assert rules == edges.with_rule(rules, rule, SCOPE) == (rule,)
     assert len(edges.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
     assert len(edges.with_rule(rules, Rule("Bash", "git status", "prefix"), SCOPE)) == 2
+    assert edges.with_rule((), longest := Rule("Bash", "x" * edges.MAX_PATTERN), SCOPE) == (longest,)
     outside = [Rule("Write", "x"), *(Rule(f"mcp__{name}", "x") for name in ("github__x", "mai", "mailbox__send"))]
     for bad in (*outside, Rule("Bash", ""), Rule("Bash", "x" * 10_001)):
         with pytest.raises(Invalid):
@@ -118,6 +136,7 @@ def test_narrowing_the_folders_drops_the_rules_about_other_places() -> None:
         Rule("Edit", "/pq", "folder"),
         Rule("Grep", '"x" in /q'),
         Rule("Grep", "/q/a in /p", "folder"),
+        Rule("Read", "/q/a in /p"),
         Rule("Glob", "/q/*"),
         Rule("Edit", "$WORKSPACES/a"),
     )
