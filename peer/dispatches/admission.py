@@ -14,7 +14,7 @@ from peer.protocol import names
 from peer.protocol.content import MAX_EXPIRES, MIN_EXPIRES
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
 from peer.protocol.statements import Dispatch
-from peer.trust import edges, rates
+from peer.trust import edge_lifecycle, rates
 
 CLOCK_SKEW_MS = 5 * 60_000
 """How far ahead of ours the sender's clock may be."""
@@ -31,7 +31,7 @@ class EdgeFacts:
     """What the store knows of the edge that a dispatch names. `expires` in ms since the epoch, or None."""
 
     user_id: str
-    status: edges.Status
+    status: edge_lifecycle.Status
     expires: int | None
     max_per_day: int
     admitted: Sequence[int]
@@ -61,16 +61,16 @@ def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
     if edge is None or edge.user_id != user_id:
         # The same words for both: a stranger's guess at an edge id learns nothing.
         raise Forbidden("no trust edge permits this dispatch", fix="invite them again: `dispatch invite EMAIL`")
-    status = edges.current(edge.status, expires=edge.expires, now=now)
+    status = edge_lifecycle.current(edge.status, expires=edge.expires, now=now)
     if status == "offered":
         raise NotYet("the trust edge is not confirmed yet")
-    edges.check_admit(status, expires=None, now=now)
+    edge_lifecycle.check_admit(status, expires=None, now=now)
 
 
-def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, buried: bool, now: int) -> None:
+def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, cancelled: bool, now: int) -> None:
     """Raise the first reason why this dispatch may not enter the inbox: Invalid, Gone, Forbidden, RateLimited, …"""
     check_lifetime(dispatch, now=now)
-    if buried:
+    if cancelled:
         raise Gone("its sender cancelled it before it arrived", fix="")
     check_edge(edge, user_id=dispatch.issuer_user, now=now)
     assert edge is not None

@@ -20,7 +20,7 @@ MAX_TRACE_BYTES: Final = 32 * MB
 """Signed event batches that a sender keeps of one dispatch, all attempts together. A long run (600 calls with
 50 kB each) stays under it; a machine that reports without end fills no more of its sender's disk than this, and the
 whole trace fits into one document of the loopback API (64 MB)."""
-TOLD_TRACE_BYTES: Final = 30 * MB
+MAX_REPORTED_BYTES: Final = 30 * MB
 """What a recipient's machine reports of one dispatch at most, so that it never meets the limit above."""
 MAX_DEPTH: Final = 32
 """Nesting of an event. Every reader of JSON has a bound of its own (Python's about 1,000): this is far under them."""

@@ -23,8 +23,8 @@ from typing import Literal
 from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
-from peer.machine import keychain as keychains
-from peer.machine.keychain import Keychain
+from peer.machine import keychains
+from peer.machine.keychains import Keychain
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable

@@ -10,8 +10,7 @@ from functools import partial
 import msgspec
 import trio
 
-from peer.machine import keychain as keychains
-from peer.machine import model_key
+from peer.machine import keychains, model_key
 from peer.machine import settings as settings_file
 from peer.machine.model_key import Find
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings

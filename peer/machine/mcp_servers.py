@@ -38,7 +38,7 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledServer:
     """One server. `command` is as it is configured, `unusable` why it cannot be granted ("" when it can); `dispatch`
     when what it runs is dispatch, whatever it is called.
     """
@@ -57,10 +57,10 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class Found:
+class InstalledServers:
     """What is installed, by name, and what could not be read."""
 
-    servers: Mapping[str, Installed] = field(default_factory=dict)
+    servers: Mapping[str, InstalledServer] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -81,13 +81,13 @@ class _Entry(msgspec.Struct):
     disabled: bool = False
 
 
-def discover(state: Path, env: Mapping[str, str] | None = None) -> Found:
+def discover(state: Path, env: Mapping[str, str] | None = None) -> InstalledServers:
     """Look for the person's servers (blocking). `state`: the state folder; `env`: this process's environment."""
     variables = os.environ if env is None else env
     home = Path(variables.get("HOME") or Path.home())
     claude = Path(variables.get("CLAUDE_CONFIG_DIR") or home) / ".claude.json"
     codex = Path(variables.get("CODEX_HOME") or home / ".codex") / "config.toml"
-    servers: dict[str, Installed] = {}
+    servers: dict[str, InstalledServer] = {}
     warnings: list[str] = []
     for path, member in ((codex, "mcp_servers"), (claude, "mcpServers"), (state / "shareable-mcp.json", "mcpServers")):
         try:
@@ -109,10 +109,10 @@ def discover(state: Path, env: Mapping[str, str] | None = None) -> Found:
             found = _installed(name, entry, str(path), variables)
             if found is not None:
                 servers[name] = found
-    return Found(dict(sorted(servers.items())), tuple(warnings))
+    return InstalledServers(dict(sorted(servers.items())), tuple(warnings))
 
 
-def environment(server: Installed, env: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(server: InstalledServer, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment that `server` is started with: a few of ours, and what its configuration says."""
     variables = os.environ if env is None else env
     base = {name: variables[name] for name in INHERITED if variables.get(name)}
@@ -153,33 +153,33 @@ def _read(path: Path, member: str) -> Document:
     return entries
 
 
-def _installed(name: str, entry: object, source: str, variables: Mapping[str, str]) -> Installed | None:
+def _installed(name: str, raw: object, source: str, variables: Mapping[str, str]) -> InstalledServer | None:
     try:
-        said = msgspec.convert(entry, _Entry)
+        entry = msgspec.convert(raw, _Entry)
     except msgspec.ValidationError:
-        return Installed(name, source, unusable=f"{source} does not describe it as it should")
-    if said.disabled or not said.enabled:
+        return InstalledServer(name, source, unusable=f"{source} does not describe it as it should")
+    if entry.disabled or not entry.enabled:
         return None
-    words = (said.command, *said.args)
-    server = Installed(name, source, words, said.env, _unusable(name, said, words, variables))
+    words = (entry.command, *entry.args)
+    server = InstalledServer(name, source, words, entry.env, _unusable(name, entry, words, variables))
     if server.unusable:
         return server
-    configured = {key: _expanded(value, variables) for key, value in said.env.items()}
+    configured = {key: _expanded(value, variables) for key, value in entry.env.items()}
     leads = disguises.leads_to_dispatch(filled_in(words, variables), configured, environment(server, variables))
     return replace(server, dispatch=leads)
 
 
-def _unusable(name: str, said: _Entry, words: tuple[str, ...], variables: Mapping[str, str]) -> str:
-    if said.url or said.type not in ("stdio", ""):
+def _unusable(name: str, entry: _Entry, words: tuple[str, ...], variables: Mapping[str, str]) -> str:
+    if entry.url or entry.type not in ("stdio", ""):
         return "it is reached over the network; only servers that this machine starts can be granted"
-    if not said.command:
+    if not entry.command:
         return "its configuration names no command"
     if not _NAME.fullmatch(name):
         return "its name is not of letters, digits, - and single _, so its tools could not be told apart"
-    texts = [*words, *said.env, *said.env.values()]
-    if len(words) > MAX_WORDS or len(said.env) > MAX_WORDS or sum(map(len, texts)) > MAX_TEXT:
+    texts = [*words, *entry.env, *entry.env.values()]
+    if len(words) > MAX_WORDS or len(entry.env) > MAX_WORDS or sum(map(len, texts)) > MAX_TEXT:
         return "its configuration is too long"
-    if any("\0" in text for text in texts) or any(not key or "=" in key for key in said.env):
+    if any("\0" in text for text in texts) or any(not key or "=" in key for key in entry.env):
         return "its configuration holds what no program can be given"
     for text in texts:
         for variable, otherwise in _VARIABLE.findall(text):

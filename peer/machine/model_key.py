@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from peer.machine import keychain as keychains
+from peer.machine import keychains
 from peer.machine import settings as settings_file
-from peer.machine.keychain import Keychain
+from peer.machine.keychains import Keychain
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError, Unavailable

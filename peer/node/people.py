@@ -36,7 +36,9 @@ class Admission:
 
     async def refresh(self) -> None:
         """Read the store."""
-        devices, owed = await self._context.store.read(lambda db: (contacts.devices(db), contacts.owed_to_blocked(db)))
+        devices, owed = await self._context.store.read(
+            lambda db: (contacts.devices(db), contacts.blocked_with_outbox(db))
+        )
         # A blocked device may be connected to for as long as it has not heard that it is; nothing of its is taken in.
         self.devices = frozenset([*(device.device for device in devices), *owed])
         self.readers = frozenset((device.device, device.sealing_key) for device in devices)

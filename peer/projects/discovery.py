@@ -39,7 +39,7 @@ _MAX_README: Final = 4_096
 _MAX_WORDS: Final = 1_000
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundProject(msgspec.Struct, frozen=True):
     """A project's folder (absolute) and a stamp that changes when the files that describe it do."""
 
     path: str
@@ -62,7 +62,7 @@ class Walk:
         self._excluded = frozenset(excluded)
         self.cut: str | None = None
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[FoundProject]:
         deadline = self._clock() + MAX_SECONDS
         folders = projects = 0
         seen: set[str] = set()
@@ -90,7 +90,7 @@ class Walk:
                     if projects > MAX_PROJECTS:
                         self.cut = f"more than {MAX_PROJECTS:,} projects"
                         return
-                    yield Found(path, _stamp(path))
+                    yield FoundProject(path, _stamp(path))
                 if not marked or is_root:
                     below += [(f"{path.rstrip('/')}/{name}", False) for name in subfolders]
             level = below

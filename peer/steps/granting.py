@@ -12,8 +12,7 @@ from peer.steps import inviting, receiving, sending
 from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
-from peer.trust import aliases, scopes
-from peer.trust import edges as edge_life
+from peer.trust import aliases, edge_lifecycle, scopes
 
 
 def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
@@ -67,7 +66,7 @@ def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge
 def set_paused(tx: Transaction, user_id: str, *, paused: bool) -> rows.Edge:
     """Pause or resume an edge I granted. Raises NotFound, Conflict."""
     edge = granted(tx.db, user_id)
-    status = edge_life.next_status(edge.status, "pause" if paused else "resume")
+    status = edge_lifecycle.next_status(edge.status, "pause" if paused else "resume")
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     _queue_change(tx, edge, status, scopes.decode(edge.scope))
     return granted(tx.db, user_id)
@@ -79,7 +78,7 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
     Only the word of the cancellations and of the revocation itself still goes out. Raises NotFound.
     """
     edge = granted(tx.db, user_id)
-    status = edge_life.next_status(edge.status, "revoke")
+    status = edge_lifecycle.next_status(edge.status, "revoke")
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     outbox.purge_edge(tx.db, edge.edge_id)
     for row in dispatches.in_states(
@@ -90,7 +89,7 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
     tx.note(StopRunsOfEdge(edge.edge_id))
     for row in dispatches.in_states(tx.db, "received", ("completed", "failed"), edge_id=edge.edge_id):
         # What the sender has not fetched yet, it no longer gets.
-        dispatches.withhold_returned(tx.db, row.dispatch_id)
+        dispatches.stop_serving_returned(tx.db, row.dispatch_id)
     device = _device_of(tx.db, edge)
     if device is not None:
         tx.post(tx.context.sign_for(Revocation, edge.user_id, device, edge_id=edge.edge_id), edge_id=edge.edge_id)

@@ -91,7 +91,7 @@ def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactD
     return all_of(ContactDevice, rows.fetchall())
 
 
-def owed_to_blocked(db: sqlite3.Connection) -> list[str]:
+def blocked_with_outbox(db: sqlite3.Connection) -> list[str]:
     """Return the devices of blocked users for which a last word waits (that their edge was revoked)."""
     rows = db.execute(
         "SELECT DISTINCT o.device FROM outbox o JOIN contact_devices USING (device) JOIN blocked USING (user_id)"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from peer.protocol.statements import FileRef
 from peer.store import history
-from peer.store.rows import Dispatch, File, all_of, one
+from peer.store.rows import Dispatch, File, FileState, all_of, one
 
 COLUMNS = (
     "dispatch_id, direction, edge_id, peer, device, state, raw, digest, task, created, expires, updated, attempt, "
@@ -56,7 +56,7 @@ def next_expiry(db: sqlite3.Connection) -> int | None:
     return None if row[0] is None else int(row[0])
 
 
-def move(db: sqlite3.Connection, dispatch_id: str, state: str, now: int) -> None:
+def set_state(db: sqlite3.Connection, dispatch_id: str, state: str, now: int) -> None:
     """Set a dispatch's state; the caller asked the transition table."""
     db.execute("UPDATE dispatches SET state = ?, updated = ? WHERE dispatch_id = ?", (state, now, dispatch_id))
 
@@ -137,7 +137,8 @@ def files(db: sqlite3.Connection, dispatch_id: str, role: str) -> list[File]:
 def awaited_files(db: sqlite3.Connection) -> list[tuple[str, File]]:
     """Return the files whose bytes are still to be pulled, each with the device to pull it from."""
     rows = db.execute(
-        "SELECT d.device AS peer_device, f.* FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.ready = 0 "
+        "SELECT d.device AS peer_device, f.* FROM files f JOIN dispatches d USING (dispatch_id) "
+        f"WHERE f.ready = {FileState.AWAITED:d} "
         "AND d.state NOT IN ('cancelled', 'declined', 'expired', 'rejected') ORDER BY d.created, f.position"
     ).fetchall()
     return [
@@ -149,27 +150,29 @@ def awaited_files(db: sqlite3.Connection) -> list[tuple[str, File]]:
 def set_ready(db: sqlite3.Connection, item: File) -> int:
     """Note that a file's bytes are here; return how many of its role are still awaited."""
     db.execute(
-        "UPDATE files SET ready = 1 WHERE dispatch_id = ? AND role = ? AND position = ?",
+        f"UPDATE files SET ready = {FileState.READY:d} WHERE dispatch_id = ? AND role = ? AND position = ?",
         (item.dispatch_id, item.role, item.position),
     )
     (left,) = db.execute(
-        "SELECT count(*) FROM files WHERE dispatch_id = ? AND role = ? AND ready = 0", (item.dispatch_id, item.role)
+        f"SELECT count(*) FROM files WHERE dispatch_id = ? AND role = ? AND ready = {FileState.AWAITED:d}",
+        (item.dispatch_id, item.role),
     ).fetchone()
     return int(left)
 
 
-def give_up(db: sqlite3.Connection, item: File) -> None:
+def set_given_up(db: sqlite3.Connection, item: File) -> None:
     """Note that a file's bytes will not come."""
     db.execute(
-        "UPDATE files SET ready = -1 WHERE dispatch_id = ? AND role = ? AND position = ? AND ready = 0",
+        f"UPDATE files SET ready = {FileState.GIVEN_UP:d} "
+        f"WHERE dispatch_id = ? AND role = ? AND position = ? AND ready = {FileState.AWAITED:d}",
         (item.dispatch_id, item.role, item.position),
     )
 
 
-def give_up_returned(db: sqlite3.Connection, edge_id: str) -> None:
+def give_up_awaited_returns(db: sqlite3.Connection, edge_id: str) -> None:
     """Note that what has not come yet of the files that were returned over an edge will not."""
     db.execute(
-        "UPDATE files SET ready = -1 WHERE role = 'returned' AND ready = 0 "
+        f"UPDATE files SET ready = {FileState.GIVEN_UP:d} WHERE role = 'returned' AND ready = {FileState.AWAITED:d} "
         "AND dispatch_id IN (SELECT dispatch_id FROM dispatches WHERE edge_id = ? AND direction = 'sent')",
         (edge_id,),
     )
@@ -179,7 +182,7 @@ def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes)
     """Say whether a statement that we signed to this device, and have not taken back, names this digest."""
     rows = db.execute(
         "SELECT 1 FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.statement = ? AND f.digest = ? "
-        "AND d.device = ? AND f.ready = 1 AND ((d.direction = 'sent' AND f.role = 'attachment' "
+        f"AND d.device = ? AND f.ready = {FileState.READY:d} AND ((d.direction = 'sent' AND f.role = 'attachment' "
         "AND d.state NOT IN ('cancelled', 'rejected', 'declined')) "
         "OR (d.direction = 'received' AND f.role = 'returned'))",
         (statement, digest, device),
@@ -193,7 +196,8 @@ def ready_digests(db: sqlite3.Connection) -> set[bytes]:
     Attachments of what ended before it ran are not: its sender chose how much that is, and nobody will open them.
     """
     rows = db.execute(
-        "SELECT DISTINCT f.digest FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.ready = 1 AND NOT "
+        "SELECT DISTINCT f.digest FROM files f JOIN dispatches d USING (dispatch_id) "
+        f"WHERE f.ready = {FileState.READY:d} AND NOT "
         "(d.direction = 'received' AND f.role = 'attachment' "
         "AND d.state IN ('cancelled', 'declined', 'expired', 'rejected'))"
     )
@@ -210,6 +214,6 @@ def attached_bytes(db: sqlite3.Connection, edge_id: str, since: int) -> int:
     return int(found or 0)
 
 
-def withhold_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
+def stop_serving_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
     """Serve a dispatch's returned files to nobody any more; they stay here for this machine's person."""
     db.execute("UPDATE files SET statement = '' WHERE dispatch_id = ? AND role = 'returned'", (dispatch_id,))

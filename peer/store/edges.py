@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from peer.store.rows import Edge, EdgeMcpServer, EdgeRule, all_of, one
-from peer.trust.edges import RuleReach
+from peer.trust.edge_lifecycle import RuleReach
 
 OPEN = ("offered", "active", "paused")
 

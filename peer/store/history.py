@@ -59,7 +59,7 @@ def _index(db: sqlite3.Connection, n: int | None) -> None:
     )
 
 
-def words(query: str) -> str:
+def fts_query(query: str) -> str:
     """Return what a person typed as a query of FTS5: every word, the last as its beginning. "" for none.
 
     Each word is quoted, so that nothing typed is an operator. Raises Invalid when it is too long.
@@ -76,7 +76,7 @@ def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int,
     A row is as lists show it, with `snippet`: where the words were found, each between the characters of MARK.
     `before` is the id of the dispatch that the page starts after. Raises Invalid.
     """
-    typed = words(query)
+    typed = fts_query(query)
     if query.strip() and not typed:
         return {"dispatches": [], "more": False}
     wheres, values = ["d.state != 'arriving'"], list[object]()

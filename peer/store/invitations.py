@@ -90,6 +90,6 @@ def broker_writes(db: sqlite3.Connection) -> list[BrokerWrite]:
     return all_of(BrokerWrite, db.execute("SELECT * FROM broker_outbox ORDER BY n LIMIT 100").fetchall())
 
 
-def broker_confirmed(db: sqlite3.Connection, n: int) -> None:
+def drop_broker_write(db: sqlite3.Connection, n: int) -> None:
     """Drop a write that the broker confirmed or refused for good."""
     db.execute("DELETE FROM broker_outbox WHERE n = ?", (n,))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from dataclasses import dataclass
 from typing import TypeVar
 
 from peer.dispatches.lifecycle import State
-from peer.trust.edges import RuleReach, Status
-from peer.trust.invitations import State as InvitationState
+from peer.trust.edge_lifecycle import RuleReach, Status
+from peer.trust.invitation_lifecycle import State as InvitationState
 
 T = TypeVar("T")
 
@@ -158,11 +159,19 @@ class Dispatch:
     """Signed event batches stored, of all attempts."""
 
 
+class FileState(enum.IntEnum):
+    """Whether the bytes of a file are in the blob folder. The values are those of the column `files.ready`."""
+
+    AWAITED = 0
+    READY = 1
+    GIVEN_UP = -1
+
+
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a dispatch or a result; `statement` is the id of the statement that named its digest.
+    """A file of a dispatch or a result. `statement` is the id of the statement that named its digest.
 
-    `ready` is 1 once its bytes are here, 0 while they are awaited, -1 when they will not come.
+    `ready` is the value of a `FileState`; read it as `state`.
     """
 
     dispatch_id: str
@@ -173,6 +182,11 @@ class File:
     digest: bytes
     statement: str
     ready: int
+
+    @property
+    def state(self) -> FileState:
+        """Whether the file's bytes are here, awaited or given up."""
+        return FileState(self.ready)
 
 
 @dataclass(frozen=True, slots=True)

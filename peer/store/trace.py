@@ -64,7 +64,7 @@ def purge(db: sqlite3.Connection, dispatch_id: str) -> None:
     db.execute("DELETE FROM event_batches WHERE dispatch_id = ?", (dispatch_id,))
 
 
-def ask(db: sqlite3.Connection, item: Approval) -> None:
+def add_approval(db: sqlite3.Connection, item: Approval) -> None:
     """Keep an approval request; it takes the place of one of an earlier attempt, which may have had the same id."""
     db.execute(
         "INSERT INTO approvals (dispatch_id, request_id, attempt, call, asked, deadline) VALUES (?, ?, ?, ?, ?, ?) "
@@ -86,7 +86,7 @@ def open_approvals(db: sqlite3.Connection) -> list[Approval]:
     return all_of(Approval, db.execute("SELECT * FROM approvals WHERE outcome = '' ORDER BY asked").fetchall())
 
 
-def close(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:
+def close_approval(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:
     """Decide an open request; False when it was decided before, so that one answer is consumed once."""
     done = db.execute(
         "UPDATE approvals SET outcome = ?, answer = ? WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
@@ -95,7 +95,7 @@ def close(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: st
     return done.rowcount == 1
 
 
-def close_all(db: sqlite3.Connection, dispatch_id: str | None, outcome: str) -> None:
+def close_approvals(db: sqlite3.Connection, dispatch_id: str | None, outcome: str) -> None:
     """Close what is open of a dispatch, or of all (None): its run has ended."""
     if dispatch_id is None:
         db.execute("UPDATE approvals SET outcome = ? WHERE outcome = ''", (outcome,))

@@ -22,8 +22,7 @@ from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, 
 from peer.protocol.table import named
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
-from peer.trust import edges as edge_life
-from peer.trust import fingerprints, scopes
+from peer.trust import edge_lifecycle, fingerprints, scopes
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "peer": edge.user_id,
         "alias": contact.alias if contact else "",
         "scopes": document,
-        "status": edge_life.current(edge.status, expires=expires, now=live.now),
+        "status": edge_lifecycle.current(edge.status, expires=expires, now=live.now),
         "peer_online": bool(paths),
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
         "verified": bool(contact and contact.verified),
@@ -194,8 +193,8 @@ def file_row(item: rows.File) -> Document:
         "name": item.name,
         "size": item.size,
         "sha256": item.digest.hex(),
-        "ready": item.ready == 1,
-        "withheld": item.ready < 0,
+        "ready": item.state is rows.FileState.READY,
+        "withheld": item.state is rows.FileState.GIVEN_UP,
     }
 
 

@@ -155,10 +155,10 @@ def _check_device(part: str, statement: DeviceStatement, whose: str, devices: De
         raise Altered(f"the device that signed the {part} is not in the {whose}'s device-set")
 
 
-def _check_parties(part: str, letter: Addressed, dispatch: Dispatch, result: Result) -> None:
-    if (letter.issuer_user, letter.issuer_device) != (result.issuer_user, result.issuer_device):
+def _check_parties(part: str, statement: Addressed, dispatch: Dispatch, result: Result) -> None:
+    if (statement.issuer_user, statement.issuer_device) != (result.issuer_user, result.issuer_device):
         raise Altered(f"the {part} is by another device than the result")
-    if (letter.audience_user, letter.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
+    if (statement.audience_user, statement.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
         raise Altered(f"the {part} is for another device than the dispatch is by")
 
 

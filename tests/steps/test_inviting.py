@@ -119,7 +119,7 @@ def test_a_lying_broker_cannot_slip_in_another_device(tmp_path: Path) -> None:
 
 
 def test_an_address_for_another_invitation_is_refused(tmp_path: Path) -> None:
-    from peer.trust.invitations import Address
+    from peer.trust.invitation_address import Address
 
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob, by_address=False)
@@ -178,12 +178,12 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
     change = bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
     bob.step(lambda tx: granting.block(tx, alice.user))
     assert [item.kind for item in bob.waiting(alice)] == ["revocation"]
-    assert contacts.owed_to_blocked(bob.db) == [alice.device]
+    assert contacts.blocked_with_outbox(bob.db) == [alice.device]
     assert contacts.devices(bob.db) == []
     bob.effects = Effects()
     assert [(kind, answer.code) for kind, answer in bob.deliver(alice)] == [("revocation", 200)]
     assert edges.get(alice.db, change.edge_id).status == "revoked"  # type: ignore[union-attr]
-    assert contacts.owed_to_blocked(bob.db) == [] and PeopleChanged() in bob.effects
+    assert contacts.blocked_with_outbox(bob.db) == [] and PeopleChanged() in bob.effects
     # What she still says is not taken in.
     with pytest.raises(Forbidden):
         send(alice, bob, "Hello?", expires=60)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from peer.protocol import base64url
-from peer.trust.invitations import Address, parse
+from peer.trust.invitation_address import Address, parse
 from tests.system.world import Document, Person, World, connect, eventually
 
 LATER = "tests.newer"

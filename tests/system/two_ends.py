@@ -256,7 +256,7 @@ class Story:
         for item in await self.bob.read(invitations.broker_writes):
             boxes: Any = codec.decode(item.body)
             self.sealed = boxes
-            await self.bob.step(lambda tx, item=item: invitations.broker_confirmed(tx.db, item.n))
+            await self.bob.step(lambda tx, item=item: invitations.drop_broker_write(tx.db, item.n))
             return True
         alice = self.alice
         if self.sealed and not await alice.read(contacts.every):

@@ -120,11 +120,6 @@ def with_rule(rules: tuple[Rule, ...], rule: Rule, scope: Scope) -> tuple[Rule, 
     return (*rules, rule)
 
 
-def rules_within(rules: tuple[Rule, ...], scope: Scope) -> tuple[Rule, ...]:
-    """The rules that still mean something under `scope`: those of tools it permits. For an edit that narrows."""
-    return tuple(rule for rule in rules if permits_tool(scope, rule.tool))
-
-
 def permits_tool(scope: Scope, tool: str) -> bool:
     """Whether the scope has a built-in tool, or the server of an MCP tool (`mcp__<server>__<tool>`)."""
     if tool.startswith("mcp__"):
