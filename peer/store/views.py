@@ -19,7 +19,7 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
-from peer.protocol.table import named
+from peer.protocol.table import path_text
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edge_lifecycle, fingerprints, scopes
@@ -162,7 +162,7 @@ def dispatch_document(
 
 def _unseen(row: rows.Dispatch) -> list[str]:
     """Name the fields that the recipient's device did not understand when it was decided on: nobody saw them."""
-    return [named(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
+    return [path_text(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
 
 
 def content_document(content: Content[FileRef]) -> Document:

@@ -28,7 +28,7 @@ from peer.protocol.statements import (
     Statement,
     open_as,
 )
-from peer.protocol.table import named
+from peer.protocol.table import path_text
 from peer.trust import fingerprints
 
 MAX_RECEIPT: Final = 256 * 1024 * 1024
@@ -175,7 +175,7 @@ def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Resu
     if not all(path and is_ignorable(path[-1]) for path in decision.unread):
         # What may not be ignored was understood, or the dispatch would have been refused.
         raise Altered("the decision says that a field was ignored which nobody may ignore")
-    return tuple(named(path) for path in decision.unread)
+    return tuple(path_text(path) for path in decision.unread)
 
 
 def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -> int:
