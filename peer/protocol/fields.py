@@ -40,11 +40,11 @@ class Field:
     form: Form
 
 
-def _checked(cddl: str, requirement: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
+def _checked(cddl: str, required: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
     def same(value: Any) -> Any:
         # `type is`, not isinstance: True is an int to Python and a different value on the wire.
         if type(value) is not kind or not accepts(value):
-            raise Malformed(f"must be {requirement}")
+            raise Malformed(f"must be {required}")
         return value
 
     return Form(cddl, same, same)
@@ -72,17 +72,15 @@ def one_of(*allowed: str) -> Form:
     return _checked(cddl, f"one of {', '.join(allowed)}", str, lambda value: value in allowed)
 
 
-def _converted(
-    cddl: str, requirement: str, wire: type, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]
-) -> Form:
+def _converted(cddl: str, required: str, wire: type, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> Form:
     def out(value: Any) -> Any:
         if type(value) is not str:
-            raise Malformed(f"must be {requirement}")
+            raise Malformed(f"must be {required}")
         return pack(value)
 
     def back(value: Any) -> Any:
         if type(value) is not wire:
-            raise Malformed(f"must be {requirement}")
+            raise Malformed(f"must be {required}")
         return unpack(value)
 
     return Form(cddl, out, back)

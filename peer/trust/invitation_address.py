@@ -45,13 +45,13 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A bare token: the id of an invitation that came by mail. Proves nothing."""
+    """A bare token: the id of an invitation that came by mail. It authenticates nobody."""
 
     token: str
 
 
 def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
-    """The address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
+    """Return the address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
     if len(digest) != DIGEST_BYTES or len(secret) != SECRET_BYTES:
         raise Invalid("an invitation's digest and secret have 32 bytes each")
     uuid_bytes(token)
@@ -60,7 +60,7 @@ def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> s
 
 
 def parse(text: str) -> Address | Token:
-    """Read what a person pasted: a bare token or an address. Raises Invalid, which says what they look like."""
+    """Parse what a person pasted: a bare token or an address. Raises Invalid, whose fix shows the forms."""
     pasted = text.strip().removeprefix("<").removesuffix(">").strip()
     if len(pasted) > MAX_ADDRESS:
         raise Invalid(f"an invitation's address has at most {MAX_ADDRESS} characters", fix=_ADDRESS_FIX)
@@ -81,7 +81,7 @@ def parse(text: str) -> Address | Token:
 
 
 def check_digest(address: Address, invitation: bytes) -> None:
-    """Raise Invalid unless `invitation` (the bytes the broker served) is the one that the address was made for."""
+    """Raise Invalid unless `invitation` (the bytes that the broker served) has the digest in the address."""
     if not hmac.compare_digest(hashlib.sha256(invitation).digest(), address.digest):
         raise Invalid(
             "the invitation that the broker holds is not the one that this address was made for",
@@ -92,7 +92,7 @@ def check_digest(address: Address, invitation: bytes) -> None:
 def proof(secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) -> bytes:
     """HMAC-SHA256(secret, invitation digest ‖ acceptor's device-set digest), RFC 2104: 32 bytes.
 
-    Both parts have a fixed length, so no two pairs give the same message.
+    Both digests have a fixed length, so different pairs are different messages.
     """
     if len(secret) != SECRET_BYTES or len(invitation_digest) != DIGEST_BYTES:
         raise Invalid("an invitation's digest and secret have 32 bytes each")
@@ -102,7 +102,7 @@ def proof(secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) 
 
 
 def proven(given: bytes, secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) -> bool:
-    """Whether `given` is that proof. In constant time."""
+    """Whether `given` is the `proof` of these values. Compares in constant time."""
     expected = proof(secret, invitation_digest=invitation_digest, device_set_digest=device_set_digest)
     return hmac.compare_digest(given, expected)
 

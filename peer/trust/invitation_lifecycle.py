@@ -19,7 +19,7 @@ LIFE: Final[dict[State, dict[Event, State]]] = {
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state that `event` leads to. An invitation is answered once: Conflict (409), or Gone (410) once expired."""
+    """The state after `event`. An invitation is answered once: raises Conflict (409), or Gone (410) once it expired."""
     following = LIFE[state].get(event)
     if following is not None:
         return following
