@@ -96,7 +96,7 @@ def check_send(status: Status | None, *, peer: str, expires: int | None, now: in
 
 
 def check_admit(status: Status | None, *, expires: int | None, now: int) -> None:
-    """At the recipient: raise Forbidden (403) unless a dispatch's edge permits it to arrive or to run. None: no edge."""
+    """At the recipient: raise Forbidden (403) unless a dispatch's edge lets it arrive or run. None: no edge."""
     if status is None:
         raise Forbidden("there is no such trust edge", fix="ask the recipient for an invitation's acceptance")
     status = current(status, expires=expires, now=now)
