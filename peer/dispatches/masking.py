@@ -113,7 +113,7 @@ _KEY_LINE: Final = re.compile(
     r"[ \t]{0,12}[0-9]{0,7}[ \t:→|>+\-]{0,8}(?:[A-Za-z0-9+/=]{0,200}|[A-Za-z-]{2,30}: .{0,100})\r?"
 )
 _LONGEST_KEY: Final = 32_768
-"""Characters between the first and last line of a key. Without a last line in reach, lines of a key's form are masked."""
+"""Characters between the first and last line of a key. With no last line in reach, lines of its form are masked."""
 
 
 class Masker:
