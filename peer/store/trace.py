@@ -59,11 +59,6 @@ def events(
     return [(int(row[0]), int(row[1]), str(row[2])) for row in rows]
 
 
-def purge(db: sqlite3.Connection, dispatch_id: str) -> None:
-    """Delete a dispatch's batches, after its edge was revoked; the single events stay."""
-    db.execute("DELETE FROM event_batches WHERE dispatch_id = ?", (dispatch_id,))
-
-
 def add_approval(db: sqlite3.Connection, item: Approval) -> None:
     """Store an approval request; it replaces one of an earlier attempt with the same id."""
     db.execute(
