@@ -12,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import Collection
 
-from peer.store.rows import QueuedStatement, Seen, all_of, one
+from peer.store.rows import QueuedStatement, Seen, one
 
 
 def put(
@@ -56,7 +56,7 @@ def next_for(
 
     Statements excluded by number or by ordering are in flight or waiting for a retry.
     """
-    # Only heads are examined (schema/006), so the work is bounded by the exclusions, not by the length of the queue.
+    # Only heads are examined (`head` in rows.py), so the exclusions bound the work, not the queue's length.
     rows = db.execute(
         "SELECT * FROM outbox WHERE device = :device AND head = 1 "
         "AND n NOT IN (SELECT value FROM json_each(:numbers)) "
@@ -84,12 +84,6 @@ def drop(db: sqlite3.Connection, n: int) -> None:
 def waiting_devices(db: sqlite3.Connection) -> list[str]:
     """Return the devices with queued statements."""
     return [row[0] for row in db.execute("SELECT DISTINCT device FROM outbox")]
-
-
-def waiting_for(db: sqlite3.Connection, dispatch_id: str, kind: str) -> list[QueuedStatement]:
-    """Return the queued statements of one type about a dispatch."""
-    rows = db.execute("SELECT * FROM outbox WHERE dispatch_id = ? AND kind = ? ORDER BY n", (dispatch_id, kind))
-    return all_of(QueuedStatement, rows.fetchall())
 
 
 def purge_edge(db: sqlite3.Connection, edge_id: str) -> None:
