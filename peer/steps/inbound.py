@@ -115,7 +115,8 @@ def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
             answer = handler(part, signed)
     except DispatchError as error:
         answer = acknowledgement_of(error)
-    if answer.final:
+    # What a later version may read, also within the statement (a scope, a device-set), is not refused to it by memory.
+    if answer.final and answer.code != NotUnderstood.default_code:
         outbox.remember(
             tx.db,
             rows.Seen(
