@@ -7,7 +7,7 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
 from cli.completion import inviters
-from cli.display import scope_line
+from cli.display import scope_line, unknown_fields
 from cli.output import interactive, local_time, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
@@ -81,6 +81,9 @@ def invitations(ctx: click.Context) -> None:
         ],
         empty="  none",
     )
+    for row in document["received"]:
+        if row.get("unknown_fields"):
+            app.out.line(f"{string(row.get('token'))}: {unknown_fields(row['unknown_fields'])}", style="yellow")
     if document["received"]:
         app.out.note("to answer: `dispatch accept-invitation TOKEN` or `dispatch decline-invitation TOKEN`")
 

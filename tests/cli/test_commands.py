@@ -652,6 +652,12 @@ def test_editing(cli: Cli, api: FakeApi) -> None:
     assert cli("trust", "edit", "alice", "--tools", "Bash").code == 0, "what is granted already asks nobody again"
 
 
+def test_what_this_version_does_not_know_of_an_invitation_is_counted(cli: Cli, api: FakeApi) -> None:
+    received = [{**row, "unknown_fields": 2} for row in INVITATIONS["received"]]
+    api["GET /v1/invitations"] = {**INVITATIONS, "received": received}
+    assert "2 fields this version does not know" in cli("invitations").out
+
+
 def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:
     api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": True}
     assert "nothing changed" in cli("invite", "c@d.e").out
