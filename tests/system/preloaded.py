@@ -71,13 +71,15 @@ def start(
     cwd: Path,
     stdin: int = subprocess.DEVNULL,
     stderr: int,
+    as_usual: bool = False,
 ) -> Forked | subprocess.Popen[bytes]:
     """Start one of our programs in a session of its own, dead when this process is. Standard output is a pipe.
 
-    `stdin`: subprocess.DEVNULL or PIPE. `stderr`: a descriptor. Started the usual way unless it can be forked: another
-    PYTHONPATH is how a test has something else loaded.
+    `stdin`: subprocess.DEVNULL or PIPE. `stderr`: a descriptor. It is forked if it can be: not where another PYTHONPATH
+    has something else loaded, nor `as_usual`, for whoever looks at what /proc says of it: environment and command line
+    are there those of the process that forked it.
     """
-    if _ours and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
+    if _ours and not as_usual and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
         return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, stdin=stdin, stderr=stderr)
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
 
-from peer.api.connections import MAX_CONNECTIONS
+from peer.api.connections import MAX_CONNECTIONS, serve_at_most
 from peer.client.blocking import find_daemon
 from peer.protocol.errors import DispatchError
 from tests.conftest import HANG
@@ -45,26 +48,47 @@ def token(person: Person) -> str:
     return f"Bearer {find_daemon(person.state)[1]}"
 
 
+def kept(connection: socket.socket) -> bool:
+    """Whether there is an answer on it, if only that it must not ask."""
+    connection.settimeout(HANG)
+    try:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        return connection.recv(100) != b""
+    except ConnectionError:
+        return False
+
+
+async def test_one_connection_more_than_there_may_be_is_closed() -> None:
+    """With an idle time that does not pass. Seen to fail without the bound."""
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = Config()
+    config.keep_alive_timeout = HANG * 2
+    with ExitStack() as held:
+        listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_at_most, 3, ASGIWrapper(app), config, listener)
+            opened = [held.enter_context(socket.create_connection(listener.getsockname())) for _ in range(5)]
+            answered = [await trio.to_thread.run_sync(kept, connection) for connection in opened]
+            nursery.cancel_scope.cancel()
+    assert answered == [True] * 3 + [False] * 2
+
+
 def test_connections_are_bounded_and_over_with_their_client(pair: Pair) -> None:
     """Seen to fail without the bound, and where Hypercorn ends a connection, seconds after its client."""
     alice, _ = pair
     port, _ = find_daemon(alice.state)
-
-    def kept(connection: socket.socket) -> bool:
-        """Whether the daemon answers on it, if only that it must not ask."""
-        connection.settimeout(HANG)
-        try:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
-            return connection.recv(100) != b""
-        except ConnectionError:
-            return False
 
     def opened(held: ExitStack, count: int) -> list[socket.socket]:
         made = [held.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(count)]
         return [connection for connection in made if kept(connection)]
 
     with ExitStack() as held:
-        assert len(opened(held, MAX_CONNECTIONS + 20)) == MAX_CONNECTIONS
+        # Fewer where the machine is so busy that the first of them have been idle for too long.
+        assert 0 < len(opened(held, MAX_CONNECTIONS + 20)) <= MAX_CONNECTIONS
     with ExitStack() as held:
         eventually(lambda: opened(held, 1), what="a place")
         assert alice.client.whoami()["user_id"] == alice.email

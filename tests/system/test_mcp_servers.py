@@ -64,7 +64,10 @@ def refusal(client: Client, dispatch_id: str) -> DispatchError:
 
 
 def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: Recipient) -> None:
-    bob = recipient.bob
+    bob, alice = recipient.bob, recipient.alice
+    alice.stop()
+    alice.launch(as_usual=True)  # Bob's daemon finds her state folder in the environment of her daemon
+    alice.ready()
     recipient.installs("say", "read", "environment")
     assert recipient.edits(mcp_servers="*", approval="auto")["scopes"]["mcp_servers"] == ["notes"]
     assert bob.client.trust(recipient.alice.email)["pinned_servers"][0]["tools"] is None
@@ -109,7 +112,7 @@ def test_a_granted_server_is_pinned_and_a_changed_one_is_asked_about(recipient: 
     # Gone, and become dispatch.
     third = recipient.gets(("say", {}))
     (bob.home / ".claude.json").unlink()
-    assert "not installed" in refusal(bob.client, third).message
+    assert "no longer installed" in refusal(bob.client, third).message
     recipient.installs(notes={"command": "dispatch-mcp"})
     assert "dispatch itself" in refusal(bob.client, third).message
 

@@ -56,15 +56,24 @@ class Program:
     """One of our programs as a process in a session of its own, dead when this process is."""
 
     def __init__(
-        self, module: str, arguments: Sequence[str], environment: dict[str, str], log: Path, inside: Sequence[str] = ()
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        log: Path,
+        inside: Sequence[str] = (),
+        *,
+        as_usual: bool = False,
     ) -> None:
-        """`inside` is a command that puts the program into other surroundings, such as `unshare`."""
+        """`inside` is a command that puts the program into other surroundings, such as `unshare`.
+
+        `as_usual` as of preloaded.start."""
         self._errors = log
         self.process: preloaded.Forked | subprocess.Popen[bytes]
         with log.open("ab") as errors:
             if not inside:
                 self.process = preloaded.start(
-                    module, arguments, environment=environment, cwd=ROOT, stderr=errors.fileno()
+                    module, arguments, environment=environment, cwd=ROOT, stderr=errors.fileno(), as_usual=as_usual
                 )
                 return
             self.process = subprocess.Popen(
@@ -236,11 +245,18 @@ class Person:
         self.launch(*arguments)
         self.ready()
 
-    def launch(self, *arguments: str, inside: Sequence[str] = (), module: str = "peer.programs.daemon") -> None:
-        """Start the daemon. `inside` as of Program; `module` is another program that is a daemon too."""
+    def launch(
+        self,
+        *arguments: str,
+        inside: Sequence[str] = (),
+        module: str = "peer.programs.daemon",
+        as_usual: bool = False,
+    ) -> None:
+        """Start the daemon. `inside`, `as_usual` as of Program; `module` is another program that is a daemon too."""
         assert self.program is None
         given = arguments or ("--port", "0", "--listen", "/ip4/127.0.0.1/tcp/0")
-        self.program = Program(module, given, self.environment, self.home / "daemon.errors", inside)
+        log = self.home / "daemon.errors"
+        self.program = Program(module, given, self.environment, log, inside, as_usual=as_usual)
 
     def ready(self) -> None:
         """Wait until the daemon serves."""
