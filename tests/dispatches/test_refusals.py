@@ -28,3 +28,10 @@ def test_a_quotation_cannot_be_left_and_has_an_end() -> None:
 def test_every_final_refusal_has_words_of_ours(code: int) -> None:
     message, fix = refusals.reason(PEER, code, "")
     assert message == f"{PEER}'s machine refused it" and "{" not in fix
+
+
+def test_a_quotation_has_a_longest() -> None:
+    longest = "x" * refusals.MAX_QUOTED
+    for said, shown in ((longest, f"“{longest}”"), (longest + "x", f"“{longest}…”")):
+        message, _ = refusals.reason("bob@example.org", 403, said)
+        assert message.endswith(shown)

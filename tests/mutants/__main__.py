@@ -8,7 +8,9 @@ known.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import io
 import re
 import shutil
 import sys
@@ -27,16 +29,32 @@ from tests.mutants.operators import OPERATORS, Visitor
 
 WORK: Final = Path("mutants")
 WORKERS: Final = 2
-DETECTED: Final = ("killed", "timeout", "segfault", "suspicious")
+DETECTED: Final = ("killed", "timeout", "segfault")
 
 
 def refresh() -> None:
-    """Remove what earlier runs copied but the tree does not have any more; results stay."""
+    """Remove what earlier runs copied, since a copy is not brought up to date; mutated modules and results stay."""
     for path in (WORK / copied for copied in configuration.config().also_copy):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    for source in configuration.config().source_paths:
+        for path in (WORK / source).rglob("*"):
+            original = path.relative_to(WORK)
+            mutated = path.suffix in (".py", ".meta", ".spans")
+            if path.is_file() and not (mutated and original.with_name(original.name.split(".py")[0] + ".py").exists()):
+                path.unlink()
+
+
+def prepare() -> None:
+    """Copy the tree and make the mutants of what changed, so that all of them are known by name."""
+    refresh()
+    WORK.mkdir(exist_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mutmut.copy_src_dir()
+        mutmut.copy_also_copy_files()
+        mutmut.create_mutants(WORKERS)
 
 
 def results() -> dict[str, SourceFileMutationData]:
@@ -94,12 +112,9 @@ def main(arguments: list[str]) -> None:
     if patterns[:1] == ["report"]:
         report(patterns[1:])
         return
-    refresh()
-    if not patterns and not results():
-        mutmut._run((), WORKERS)
-    else:
-        again = open_mutants(patterns)
-        mutmut._run(tuple(again) or tuple(f"{pattern}.*" for pattern in patterns), WORKERS)
+    prepare()
+    if again := open_mutants(patterns):
+        mutmut._run(tuple(again), WORKERS)
     report(patterns)
 
 

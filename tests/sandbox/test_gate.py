@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sandbox.gate import preview
 from sandbox.gate.gate import DENIALS_IN_A_ROW, Gate, Ruling
 from sandbox.gate.paths import resolver
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
+from tests.conftest import HANG
 
 Respond = Callable[["Desk", frames.Call], Awaitable[None] | None]
 
@@ -260,6 +263,107 @@ async def test_silence_is_not_a_persons_denial(tmp_path: Path, autojump_clock: M
     for _ in range(DENIALS_IN_A_ROW + 1):
         await desk.bash("ls")
     assert not desk.gate.tripped.is_set()
+
+
+async def test_who_denied_is_said_and_only_a_persons_denials_count(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(False, by="edge"))
+    for _ in range(DENIALS_IN_A_ROW + 1):
+        ruling = await desk.bash("make")
+        assert ruling.reason == "Denied: this machine denied this call."
+    assert not desk.gate.tripped.is_set()
+    person = Desk(tmp_path, respond=says(False))
+    assert (await person.bash("make")).reason == "Denied: the person at this machine denied this call."
+
+
+async def test_a_call_that_nobody_was_asked_about_ends_no_row_of_denials(tmp_path: Path) -> None:
+    ruled = frozenset({frames.Rule(tool="Bash", pattern="ls")})
+    desk = Desk(
+        tmp_path, rules=ruled, respond=lambda desk, call: desk.answer(call, call.verdict == "allow", grant="session")
+    )
+    for command in ["make"] * (DENIALS_IN_A_ROW - 1) + ["ls", "make"]:
+        await desk.bash(command)
+    assert desk.gate.tripped.is_set()
+
+
+async def test_only_an_answer_to_a_question_grants_anything(tmp_path: Path) -> None:
+    """What the node says with a call that was allowed already is no grant."""
+    desk = Desk(tmp_path, respond=says(True, grant="always"), approval="auto")
+    await desk.bash("make")
+    approval = desk.trace[-1]
+    assert isinstance(approval, frames.Approval) and approval.grant is None
+
+
+async def test_a_grant_of_a_call_without_a_rule_stores_none(tmp_path: Path) -> None:
+    """As for a tool that changed: what is asked again is asked whole."""
+    for grant in ("session", "always"):
+        desk = Desk(tmp_path, respond=says(True, grant=grant), mcp_tools=frozenset({"mcp__mail__send"}))
+        decision = desk.gate._decide("mcp__mail__send", {})
+        await desk.gate._rule(replace(decision, rule=None, choices=()), "mcp__mail__send", {}, "c", None)
+        assert desk.gate._decide("mcp__mail__send", {}).verdict == "ask"
+
+
+async def test_a_changed_tool_is_asked_about_until_a_person_agrees(tmp_path: Path) -> None:
+    tools = ("mcp__mail__send", "mcp__mail__list")
+    desk = Desk(
+        tmp_path,
+        respond=lambda desk, call: desk.answer(
+            call, len(desk.calls) != 1, by="person" if call.verdict == "ask" else "edge"
+        ),
+        approval="auto",
+        mcp_tools=frozenset(tools),
+        changed=dict.fromkeys(tools, "aa"),
+    )
+    for tool in (tools[0], tools[0], tools[0], tools[1]):
+        await desk.gate.judge(tool, {}, call_id="c")
+    assert [call.verdict for call in desk.calls] == ["ask", "ask", "allow", "ask"]
+    assert [call.mcp_pin for call in desk.calls] == ["aa", "aa", None, "aa"]
+
+
+async def test_only_what_writes_is_shown_as_a_diff(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    looked: list[str] = []
+    (desk.shop / "a").write_text("x")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "diff", lambda tool, *_: looked.append(tool))
+        for tool, arguments in (
+            ("Read", {"file_path": "a"}),
+            ("Bash", {"command": "ls"}),
+            ("Write", {"file_path": "a", "content": ""}),
+        ):
+            await desk.gate.judge(tool, arguments, call_id="c")
+    assert looked == ["Write"]
+
+
+async def test_a_diff_that_does_not_end_delays_no_cancel(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    begun, released, ended = trio.Event(), threading.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def stuck(*_: object) -> None:
+        token.run_sync_soon(begun.set)
+        released.wait(HANG)
+        ended.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "diff", stuck)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(desk.gate.judge, "Write", {"file_path": "a", "content": ""}, call_id="c"))
+                await begun.wait()
+                nursery.cancel_scope.cancel()
+            assert not ended.is_set()
+        finally:
+            released.set()
+    assert desk.calls == []
+
+
+async def test_what_the_runtime_refused_is_in_the_trace(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, respond=says(True))
+    await desk.gate.refused_elsewhere("Bash", {"command": "a & b"}, call_id="c")
+    call, approval = desk.trace
+    assert isinstance(call, frames.ToolCall) and (call.tool, call.input) == ("Bash", {"command": "a & b"})
+    assert isinstance(approval, frames.Approval) and (approval.outcome, approval.by) == ("denied", "scope")
+    assert desk.calls == []
 
 
 async def test_calls_under_one_id_get_answers_of_their_own(tmp_path: Path) -> None:

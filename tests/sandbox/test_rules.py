@@ -140,3 +140,4 @@ def test_a_rule_is_for_its_own_tool_and_kind() -> None:
     assert not rules.covers(Rule(tool="Read", pattern="/a"), read, "/a/b")
     assert not rules.covers(bash("ls; ls", "prefix"), bash("ls; ls"), None)
     assert not rules.covers(bash("ls", "folder"), bash("ls"), None)
+    assert not rules.covers(bash("ls 'a", "prefix"), bash("ls 'a b'"), None)

@@ -13,7 +13,7 @@ import pytest
 from peer.protocol import codec, cose
 from peer.protocol import statements as s
 from peer.protocol.content import Content
-from peer.protocol.errors import Conflict, DispatchError
+from peer.protocol.errors import Conflict, DispatchError, TooLarge
 from peer.steps import granting, hellos, receiving, running
 from peer.store import contacts, edges, outbox, views
 from peer.store.receipts import gather
@@ -264,6 +264,16 @@ def test_nobody_says_hello_for_another(tmp_path: Path) -> None:
         stranger = hello_of(bob)
         with pytest.raises(DispatchError):
             mallory.step(lambda tx: hellos.take(tx, bob.device, stranger))
+
+
+def test_a_hello_has_a_largest(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, alice, bob = pair
+    raw = alice.step(hellos.make)
+    monkeypatch.setattr(hellos, "MAX_HELLO", len(raw) - 1)
+    with pytest.raises(TooLarge):
+        bob.step(lambda tx: hellos.take(tx, alice.device, raw))
+    monkeypatch.setattr(hellos, "MAX_HELLO", len(raw))
+    bob.step(lambda tx: hellos.take(tx, alice.device, raw))
 
 
 def test_a_dispatch_is_fitted_to_the_last_hello(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

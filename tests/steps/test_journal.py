@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict
 from peer.protocol.statements import TYPES, Addressed, Cancel
 from peer.steps import inbound
-from peer.steps.context import Context
+from peer.steps.context import Context, wall_clock_ms
 from peer.steps.effects import DeadlineSet, DispatchChanged, Effect, Effects, PeopleChanged, StopRun, Wake
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
@@ -53,6 +54,12 @@ def test_effects_are_equal_in_what_they_hold_and_in_its_order() -> None:
 
 def test_the_first_deadline_is_the_earliest() -> None:
     assert Effects([DeadlineSet(2), Wake("a"), DeadlineSet(1), DeadlineSet(3)]).first_deadline() == 1
+
+
+def test_the_wall_clock_is_in_whole_milliseconds() -> None:
+    before = time.time_ns() // 1_000_000
+    now = wall_clock_ms()
+    assert type(now) is int and before <= now <= time.time_ns() // 1_000_000
 
 
 def context_of(folder: Path) -> Context:

@@ -176,6 +176,17 @@ def test_a_device_that_left_is_nobodys_and_stays_so(four: tuple[Clock, Person, P
     assert alice.receive(bob, says(bob, counter=LATER + 1)).code == 403, "a device of nobody's says nothing more"
 
 
+def test_an_edge_that_had_ended_stays_as_it_ended_when_its_device_leaves(
+    four: tuple[Clock, Person, Person, Person, Person],
+) -> None:
+    _, alice, bob, _, _ = four
+    edge_id = edges.current(alice.db, bob.user, "outgoing").edge_id  # type: ignore[union-attr]
+    alice.step(lambda tx: edges.set_status(tx.db, edge_id, "expired", tx.now))
+    before = edges.get(alice.db, edge_id)
+    assert alice.receive(bob, says(bob, counter=LATER, standing="left")).code == 200
+    assert edges.get(alice.db, edge_id) == before
+
+
 def test_of_two_memberships_the_lower_counter_changes_nothing(
     four: tuple[Clock, Person, Person, Person, Person],
 ) -> None:
