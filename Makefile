@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long lint bench screenshots pins clean
+.PHONY: help setup setup-tests demo quick test test-long lint mutants bench screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -12,6 +12,7 @@ help:
 	@echo 'make test   the suite but for what is marked long (ARGS="tests/protocol -x" for a part of it)'
 	@echo 'make test-long  all of it, with twenty times the examples of each property'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
+	@echo 'make mutants  one guard after the other is changed, and a test has to fail (ARGS="peer.trust" for a part of it)'
 	@echo 'make bench  measurements beside their bounds'
 	@echo 'make screenshots  every view of the local page, dark and light, narrow and wide, into screenshots/'
 	@echo 'make pins   requirements.txt anew from pyproject.toml (needs uv)'
@@ -50,6 +51,16 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# mutmut and what only it needs stand beside the packages of .venv, in a folder of their own.
+.venv/mutmut/.made: tests/mutants/requirements.txt
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	    --target $(@D) --requirement $<
+	@touch $@
+
+mutants: setup .venv/mutmut/.made
+	@PYTHONPATH=$(CURDIR)/.venv/mutmut nice -n 10 $(BIN)/python -m tests.mutants $(ARGS)
+
 bench: setup-tests
 	@set -e; for file in tests/bench/[a-z]*.py; do \
 	    echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)"; \
@@ -66,5 +77,5 @@ pins:
 	    cat requirements.txt; } > requirements.txt.new && mv requirements.txt.new requirements.txt
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv mutants build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

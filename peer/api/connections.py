@@ -1,7 +1,7 @@
-"""The loopback port's connections: how many at once, and when one is over. Who may call is api.py's.
+"""The loopback port's connections: how many at once, and when one ends. Who may call is decided in page/guard.py.
 
-Hypercorn's own loop accepts without limit, and any user of this machine can connect to a loopback port: file
-descriptors that are used up there would be missing for peers, files and the store.
+Hypercorn's own loop accepts without limit, and any user of this machine can connect to a loopback port, which would use
+up the file descriptors that peers, files and the store need.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
 MAX_CONNECTIONS = 256
-"""A quarter of the usual 1,024 descriptors. A browser has six for all tabs, a session or command one or two."""
+"""A quarter of the usual 1,024 descriptors. A browser uses six for all tabs, a session or command one or two."""
 
 
 class _Connection(TCPServer):
-    """One connection, over when its client is gone: Hypercorn's own then waits for its idle time to pass."""
+    """A connection that ends when its client closes it. Hypercorn's own then waits for the idle timeout."""
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -35,7 +35,7 @@ async def serve_at_most(
     *,
     task_status: Any = trio.TASK_STATUS_IGNORED,  # trio-stubs lack trio.TaskStatus
 ) -> None:
-    """Answer on a listening socket until cancelled; a connection beyond `most` is closed at once, without a word."""
+    """Serve a listening socket until cancelled. A connection beyond `most` is closed without a response."""
     context = WorkerContext(None)
     places = trio.CapacityLimiter(most)
 
@@ -46,7 +46,7 @@ async def serve_at_most(
             await trio.aclose_forcefully(stream)
             return
         try:
-            # Typed for TLS alone, made for both.
+            # Its type names TLS streams only, but it takes both.
             await _Connection(app, config, context, ConnectionState({}), cast(trio.SSLStream, stream))
         finally:
             places.release_on_behalf_of(stream)

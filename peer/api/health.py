@@ -1,4 +1,4 @@
-"""What this machine is and whether its parts work: `whoami` and the daemon's half of `doctor`. Each check is live."""
+"""`whoami` and the daemon's part of `doctor`: the state of each part of this machine. Each check is live."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PROOF_SECONDS = 60.0
 
 
 class Health:
-    """Looks at one node."""
+    """The health checks of one node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._proof: Document | None = None
 
     async def whoami(self) -> Document:
-        """Return who this is, and the state of each part as last known."""
+        """Return the identity, and the last known state of each part."""
         node, identity, settings = self._node, self._node.context.identity, self._node.settings
         error = node.broker.last_error
         return {
@@ -77,7 +77,7 @@ class Health:
             checks.append(await _checked(name, check))
         return {"checks": checks}
 
-    # --- the checks: each returns what it saw, or raises with the fix
+    # --- the checks: each returns a detail, or raises with the fix
 
     async def _check_broker(self) -> str:
         settings = self._node.settings
@@ -115,7 +115,7 @@ class Health:
         return proofs.sandbox(await self._prove(gate=True))
 
     async def _check_gate(self) -> str:
-        """Whether the gate saw every call of the real agent program; proven together with the sandbox, just before."""
+        """Return whether the gate saw every call of the real agent program, from the proof that _check_sandbox made."""
         if self._proof is None:
             raise Unavailable("the gate's proof did not finish", fix="see daemon.log")
         return proofs.gate(self._proof, self._node.settings.runtime)
@@ -154,9 +154,7 @@ class Health:
         }
 
     async def _prove(self, *, gate: bool) -> Document:
-        """Run the canaries in the real profile, and the gate's with the real agent, by the program that runs
-        dispatches.
-        """
+        """Run `dp-agent --prove`: the sandbox's canaries, with `gate` also the gate's proof with the real agent."""
         runtime = [self._node.settings.runtime] if gate else []
         try:
             with trio.fail_after(PROOF_SECONDS):
@@ -186,7 +184,7 @@ async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Document:
 
 
 def _answers(addresses: list[str]) -> bool:
-    """Whether anything takes a TCP connection at one of these multiaddrs."""
+    """Return whether one of these multiaddrs accepts a TCP connection. Blocking."""
     for address in addresses:
         parts = address.split("/")
         if len(parts) >= 5 and parts[1] in ("ip4", "ip6") and parts[3] == "tcp":

@@ -1,4 +1,4 @@
-"""How the loopback port answers: documents and errors as JSON, request bodies of exactly one shape. No routes here."""
+"""Responses of the loopback API: documents and errors as JSON, event streams, and strict request bodies. No routes."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Reply = Response | Document | list[Document]
-"""What a route gives: a document to be sent as JSON, or a response as it is."""
+"""What a handler returns: a document, to be sent as JSON, or a response."""
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A request body; unknown members are refused."""
+    """A request body that refuses unknown members."""
 
 
 def as_json(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Return the route of a handler that gives a document or raises one of our errors; a response is passed on."""
+    """Turn a handler into a Starlette endpoint: documents and errors become JSON, responses are passed on."""
 
     async def respond(request: Request) -> Response:
         try:
-            answer = await handler(request)
+            reply = await handler(request)
         except DispatchError as error:
             return failure(error)
         except Exception as error:
             log.exception("api.failed", path=request.url.path, error=type(error).__name__)
             return failure(Internal("the daemon failed at this"))
-        return answer if isinstance(answer, Response) else document(answer)
+        return reply if isinstance(reply, Response) else document(reply)
 
     return respond
 
 
 async def body_of(request: Request, shape: type[T]) -> T:
-    """Return a request's body as `shape`. Raises Invalid, and TooLarge for what a dispatch may not hold."""
+    """Return a request's JSON body as a `shape`. Raises Invalid, and TooLarge for a dispatch over its limits."""
     raw = await request.body()
     try:
         given = msgspec.json.decode(raw or b"{}")
@@ -59,7 +59,7 @@ async def body_of(request: Request, shape: type[T]) -> T:
 
 
 def document(value: Document | list[Document], status: int = 200) -> Response:
-    """Return a document as JSON."""
+    """Return a JSON response."""
     return Response(
         msgspec.json.encode(value),
         status_code=status,
@@ -69,29 +69,29 @@ def document(value: Document | list[Document], status: int = 200) -> Response:
 
 
 def failure(error: DispatchError) -> Response:
-    """Return an error as {"error": {code, message, fix}}."""
+    """Return an error response: {"error": {code, message, fix}}."""
     return document({"error": error.to_json()}, error.code)
 
 
 def number(text: str, least: int, most: int) -> int:
-    """Return a query's whole number. Raises Invalid."""
+    """Parse a whole number from a query. Raises Invalid unless it is from `least` to `most`."""
     if not text.isascii() or not text.isdigit() or len(text) > 16 or not least <= int(text) <= most:
         raise Invalid(f"that number must be {least} to {most}")
     return int(text)
 
 
 class LiveView(StreamingResponse):
-    """A stream of server-sent events that says when it is over, also when its reader has gone before its first byte."""
+    """A stream of server-sent events. Calls `on_close` at its end, even if the reader left before the first byte."""
 
-    def __init__(self, content: AsyncIterator[bytes], over: Callable[[], None]) -> None:
+    def __init__(self, content: AsyncIterator[bytes], on_close: Callable[[], None]) -> None:
         super().__init__(content, media_type="text/event-stream", headers={"cache-control": "no-store"})
-        self._over = over
+        self._on_close = on_close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._over()
+            self._on_close()
 
 
 def sse(kind: str, position: int | str, value: object) -> bytes:

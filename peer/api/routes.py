@@ -1,7 +1,7 @@
-"""The loopback API: who may call, the shape of each request, and which method of the node answers. No deciding here.
+"""The loopback API: its routes, the shape of each request body, and the service of the node behind each route.
 
-Who is let through is page/guard.py; what only the local page needs is page/routes.py. Bodies are of exactly one shape;
-errors are {"error": {code, message, fix}}.
+Who may call is decided in page/guard.py; routes for the local page alone are in page/routes.py. Bodies may have no
+unknown members; errors are {"error": {code, message, fix}}.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ScopeBody(Body):
     budget: BudgetInput | None = None
     confirm_unverified: bool = False
     unconfirmed: bool = False
-    """No person has confirmed it: what would permit more is only described, and not done."""
+    """True if no person has confirmed the request: then what would permit more is described, but not done."""
 
 
 class AcceptInvitationBody(ScopeBody, kw_only=True):
@@ -89,11 +89,11 @@ class AnswerBody(Body):
     note: str = ""
     decline_dispatch: bool = False
     rule: int | None = None
-    """The index of one of the call's `rule_choices`, for `session` and `always`; none is the first, the narrowest."""
+    """Index of one of the call's `rule_choices`, for `session` and `always`; None is the narrowest."""
 
 
 def application(node: Node, token: str) -> ASGIApp:
-    """Return the ASGI application of one node, open to holders of `token`."""
+    """Return the ASGI application of one node. `token`: the secret of local programs."""
     routes, page = _Routes(node), PageRoutes(node)
     return Starlette(
         routes=[
@@ -101,7 +101,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/whoami", as_json(routes.whoami)),
             Route("/v1/doctor", as_json(routes.doctor)),
             Route("/v1/contacts", as_json(routes.contacts)),
-            Route("/v1/contacts/{peer}", as_json(routes.name), methods=["PATCH"]),
+            Route("/v1/contacts/{peer}", as_json(routes.set_alias), methods=["PATCH"]),
             Route("/v1/invitations", as_json(routes.invitations)),
             Route("/v1/invitations", as_json(routes.invite), methods=["POST"]),
             Route("/v1/invitations/accept", as_json(routes.accept_invitation), methods=["POST"]),
@@ -130,7 +130,7 @@ def application(node: Node, token: str) -> ASGIApp:
 
 
 class _Routes:
-    """One method a route: the request taken apart, the node asked."""
+    """One method per route: parse the request, call the service."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -146,8 +146,10 @@ class _Routes:
     async def contacts(self, _request: Request) -> Reply:
         return await self._node.trust.contacts()
 
-    async def name(self, request: Request) -> Reply:
-        return await self._node.trust.name(request.path_params["peer"], (await body_of(request, ContactBody)).alias)
+    async def set_alias(self, request: Request) -> Reply:
+        return await self._node.trust.set_alias(
+            request.path_params["peer"], (await body_of(request, ContactBody)).alias
+        )
 
     async def invitations(self, _request: Request) -> Reply:
         return await self._node.trust.invitations()
@@ -232,7 +234,7 @@ class _Routes:
         return {"ok": True}
 
     async def events(self, request: Request) -> Response:
-        """Server-sent events of one dispatch: what was, then what comes, until its end."""
+        """Return the event stream of one dispatch: its stored events, then new ones, until its end."""
         dispatch_id = request.path_params["id"]
         try:
             after = number(request.headers.get("last-event-id", "0").partition(":")[0] or "0", 0, 1 << 53)
@@ -250,12 +252,12 @@ class _Routes:
 
 
 async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[bytes]:
-    """Yield a dispatch's trace events, states and approvals as they come; the id is the number of the last event."""
-    told_state = ""
-    told_approvals: list[str] = []
+    """Yield a dispatch's trace events, states and approvals; each id is the number of the last trace event."""
+    sent_state = ""
+    sent_approvals: list[str] = []
     number = after
     while True:
-        bell = node.signal.of(dispatch_id)
+        changed = node.signal.of(dispatch_id)
         live = node.queries.live()
 
         def query(
@@ -271,20 +273,20 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
             continue
         asked = [item for item in await node.queries.approvals() if item["dispatch_id"] == dispatch_id]
         for item in asked:
-            if item["request_id"] not in told_approvals:
+            if item["request_id"] not in sent_approvals:
                 yield sse("approval", number, item)
-        told_approvals = [item["request_id"] for item in asked]
-        if row["status"] != told_state:
-            told_state = row["status"]
+        sent_approvals = [item["request_id"] for item in asked]
+        if row["status"] != sent_state:
+            sent_state = row["status"]
             yield sse("state", number, row)
-        if told_state in FINAL:
+        if sent_state in FINAL:
             yield sse("end", number, await node.queries.dispatch(dispatch_id))
             return
         with trio.move_on_after(KEEPALIVE_SECONDS) as waited:
-            await bell.wait()
+            await changed.wait()
         if waited.cancelled_caught:
             yield b": still here\n\n"
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:
-    return failure(NotFound("the daemon has no such route", fix="do daemon and command have the same version?"))
+    return failure(NotFound("the daemon has no such route", fix="check that daemon and command have the same version"))

@@ -1,8 +1,8 @@
-"""The broker's client: every call of its HTTP API as a method, on trio. Imports no libp2p, so signing in stays fast.
+"""The broker's client: one method per call of its HTTP API, on trio. Imports no libp2p, so that sign-in starts fast.
 
 What a call means to this device (who may be invited, what an answer does) is decided elsewhere. Reads carry the token;
 writes are statements signed by this device for this broker's origin. A broker is not trusted: sizes and times are
-bounded, and whatever it returns is bytes for others to verify.
+bounded, and callers verify whatever it returns.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import httpx
 import trio
 
 from peer.broker.responses import (
-    Answer,
     BrokerInvitation,
     Health,
+    HttpResponse,
     Invitations,
     LoginPrompt,
     LoginToken,
@@ -71,7 +71,7 @@ Kind = Literal["accepted", "declined"]
 
 
 class Author(Protocol):
-    """Who signs writes; peer.machine.identity.Identity is one."""
+    """The identity that signs writes, e.g. peer.machine.identity.Identity."""
 
     @property
     def user_id(self) -> str: ...
@@ -86,9 +86,9 @@ class Author(Protocol):
 class BrokerClient:
     """One broker, for one device. Use as `async with BrokerClient(…) as broker:`.
 
-    Every method raises Unavailable when the broker cannot be reached or does not speak like one, and the broker's own
-    refusals as the errors they are (Unauthorized, Forbidden, NotFound, Conflict, Gone, TooLarge, Invalid, RateLimited).
-    `on_token` hears of a renewed token; `clock` gives milliseconds since the epoch, `random(n)` n bytes.
+    Every method raises Unavailable if the broker cannot be reached or its reply is malformed, and the broker's own
+    refusals by their code (Unauthorized, Forbidden, NotFound, Conflict, Gone, TooLarge, Invalid, RateLimited).
+    `on_token` is called with a renewed token; `clock` returns milliseconds since the epoch, `random(n)` n bytes.
     """
 
     def __init__(
@@ -111,13 +111,13 @@ class BrokerClient:
 
     async def __aenter__(self) -> BrokerClient:
         self._http = httpx.AsyncClient(
-            # No proxy of the environment: presence would tell it when this machine is up.
+            # No proxy from the environment: it could see when this machine is online.
             trust_env=False,
             verify=await _trust(self.url),
             follow_redirects=False,
-            # Compression would let a few bytes become many before the bound is checked.
+            # No compression: a small body could expand before the bound is checked.
             headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "dispatch"},
-            # The broker keeps an idle connection for 60 s: the client must be the one that closes it.
+            # Below the 60 s after which the broker closes idle connections, so that the client closes first.
             limits=httpx.Limits(max_connections=8, keepalive_expiry=30),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
         )
@@ -163,7 +163,7 @@ class BrokerClient:
         return token
 
     async def wait_for_login(self, prompt: LoginPrompt) -> LoginToken:
-        """Poll until the sign-in is decided (RFC 8628 3.5). Raises Gone, Forbidden; one lost poll is not the end."""
+        """Poll until the sign-in is decided (RFC 8628 3.5); a poll that fails is retried. Raises Gone, Forbidden."""
         interval = prompt.interval
         with trio.move_on_after(prompt.expires_in + interval):
             while True:
@@ -180,20 +180,22 @@ class BrokerClient:
         raise Gone("the code was not approved in time", fix="run `dispatch login` again")
 
     async def put_presence(self, *, seq: int, expires: int, box: bytes) -> float:
-        """Announce this device until `expires` (ms; at most two hours ahead); return the seconds after which to do so
-        again. Raises Conflict when `seq` did not grow."""
+        """Announce this device until `expires` (ms, at most two hours ahead). Returns the seconds until the next one.
+
+        Raises Conflict if `seq` did not grow.
+        """
         arguments = {"seq": seq, "expires": expires, "box": box}
         answer = await self._send("PUT", "/v1/presence", self._signed("presence.put", arguments))
         after = answer.headers.get("reannounce-after", "")
-        # Bounded both ways: a broker must not make a device announce itself without pause, or never again.
+        # Bounded: a broker must not make a device announce itself without pause, or never again.
         return float(min(max(int(after), 10), 7200)) if re.fullmatch(r"[0-9]{1,9}", after) else 1800.0
 
     async def withdraw_presence(self, *, seq: int) -> None:
-        """Take this device's announcement back."""
+        """Withdraw this device's announcement."""
         await self._send("DELETE", "/v1/presence", self._signed("presence.withdraw", {"seq": seq}))
 
     async def get_presence(self, user_id: str) -> list[SealedPresence]:
-        """Return the announcements of a user's devices; none for a user who is unknown or not there."""
+        """Return the announcements of a user's devices; none for an unknown or offline user."""
         document = await self._call("GET", f"/v1/presence/{quote(user_id, safe='@')}")
         return self._read(
             lambda: [
@@ -208,7 +210,7 @@ class BrokerClient:
         )
 
     async def post_invitation(self, invitation: bytes) -> PostedInvitation:
-        """Post a signed invitation; waits for the mail that it may send."""
+        """Post a signed invitation; waits while the broker sends the mail."""
         document = await self._write(
             "POST", "/v1/invitations", "invitations.post", {"invitation": invitation}, seconds=MAIL_SECONDS
         )
@@ -224,8 +226,8 @@ class BrokerClient:
     async def invitations(self, *, version: int = 0, wait: int = 0) -> Invitations:
         """Return what changed after `version`, waiting up to `wait` seconds (≤ 25) for a change.
 
-        Raises Unavailable, too, when a broker that was asked to wait answers at once with nothing new: it is stopping,
-        or would have its client ask without pause.
+        Also raises Unavailable if the broker replies at once with nothing new although it was asked to wait: it is
+        stopping, or would make its client poll without pause.
         """
         wait = min(wait, MAX_WAIT_SECONDS)
         path = f"/v1/invitations?version={version}&wait={wait}"
@@ -246,20 +248,20 @@ class BrokerClient:
         return page
 
     async def get_invitation(self, token: str) -> BrokerInvitation:
-        """Return one invitation that this user sent or got. Raises NotFound."""
+        """Return one invitation to or from this user. Raises NotFound."""
         document = await self._call("GET", f"/v1/invitations/{quote(token, safe='')}")
         return self._read(lambda: read_invitation(document))
 
     async def answer(self, token: str, *, kind: Kind, sealed: Mapping[str, bytes]) -> None:
         """Answer an invitation, sealed to each of the inviter's devices by peer id.
 
-        The same answer, byte for byte, may be sent again; another one raises Conflict. Raises Gone, NotFound.
+        Sending the same bytes again is no error; another answer raises Conflict. Raises Gone, NotFound.
         """
         arguments = {"token": token, "kind": kind, "sealed": dict(sealed)}
         await self._write("POST", f"/v1/invitations/{quote(token, safe='')}/answer", "invitations.answer", arguments)
 
     async def withdraw(self, token: str) -> None:
-        """Take back an invitation of one's own. Raises Conflict when it was answered, Gone, NotFound."""
+        """Withdraw a sent invitation. Raises Conflict if it was answered, Gone, NotFound."""
         path = f"/v1/invitations/{quote(token, safe='')}"
         await self._write("DELETE", path, "invitations.withdraw", {"token": token})
 
@@ -304,7 +306,7 @@ class BrokerClient:
         *,
         seconds: float = ANSWER_SECONDS,
         authorized: bool = False,
-    ) -> Answer:
+    ) -> HttpResponse:
         headers: dict[str, str] = {}
         if authorized:
             if not self.token:
@@ -321,7 +323,7 @@ class BrokerClient:
 
     async def _exchange(
         self, method: str, path: str, body: Mapping[str, str] | None, headers: Mapping[str, str], seconds: float
-    ) -> Answer:
+    ) -> HttpResponse:
         if self._http is None:
             raise RuntimeError("a BrokerClient is used inside `async with`")
         content = bytearray()
@@ -334,10 +336,10 @@ class BrokerClient:
                             raise self._not_a_broker()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, trio.TooSlowError, OSError) as error:
             raise Unavailable(f"can't reach broker {self.url}", fix=UNREACHABLE_FIX) from error
-        return Answer(response.status_code, response.headers, bytes(content))
+        return HttpResponse(response.status_code, response.headers, bytes(content))
 
-    def _refusal(self, answer: Answer) -> DispatchError:
-        """Return the error in an answer: problem details (RFC 9457) or, of the token call, RFC 8628's."""
+    def _refusal(self, answer: HttpResponse) -> DispatchError:
+        """Return the error in a response: problem details (RFC 9457), or RFC 8628's form for the token call."""
         document = answer.document()
         if document is None or not 400 <= answer.status < 600:
             return self._not_a_broker()
@@ -354,7 +356,7 @@ class BrokerClient:
         return Unavailable(f"what answers at {self.url} is not a dispatch broker", fix="check the broker's address")
 
     def _read(self, make: Callable[[], T]) -> T:
-        """Return what `make` reads out of a document; whatever is missing or of another kind is not a broker's."""
+        """Return `make()`, with a missing or mistyped member as Unavailable: the other side is no broker."""
         try:
             return make()
         except (KeyError, TypeError, ValueError, Invalid) as error:
@@ -362,11 +364,11 @@ class BrokerClient:
 
 
 async def _trust(url: str) -> ssl.SSLContext | bool:
-    """Return whose certificates are believed: the system's, and certifi's where Python finds none of the system's."""
+    """Return the TLS context: the system's certificates, or certifi's if Python finds none of the system's."""
     if not url.startswith("https:"):
-        # Plain http is for this machine only and leads nowhere else (no redirects): there is nothing to verify.
+        # Plain http is allowed for loopback only, and redirects are off: there is no certificate to verify.
         return False
-    # Reading some hundred certificates takes 0.1 s: not on the loop that the courier lives on.
+    # In a thread: reading some hundred certificates takes 0.1 s.
     return await trio.to_thread.run_sync(_system_trust)
 
 

@@ -1,9 +1,9 @@
-"""The presence box: this device's addresses, readable by chosen devices only. Sealing and opening; no network.
+"""The presence box: a device's addresses, sealed so that chosen devices alone can read them. No network.
 
-Inside is the device's addresses as a signed libp2p peer record (libp2p RFC 0003) in its envelope (RFC 0002), padded,
-under a fresh content key (XSalsa20-Poly1305), and that key sealed to each recipient's X25519 key (anonymous boxes, so
-the list names nobody). The number of sealed keys is padded to a multiple of eight with boxes that nobody can open, and
-their order is random: broker and recipients learn neither who else can read it nor, closely, how many.
+The content is a signed libp2p peer record (libp2p RFC 0003) in its envelope (RFC 0002), padded and encrypted under a
+fresh content key (XSalsa20-Poly1305). That key is sealed to each recipient's X25519 key, in anonymous boxes. Their
+number is padded to a multiple of eight with boxes that nobody can open, and their order is random, so neither the
+broker nor a recipient learns who else can read it, or exactly how many can.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from peer.protocol.errors import Forbidden, Invalid, TooLarge
 
 MAX_RECIPIENTS = 1024
 MAX_BOX = 128 * 1024
-"""Bytes: what a broker keeps at most."""
+"""Bytes: the most that a broker stores."""
 MAX_RECORD = 8192
 RECIPIENTS_STEP = 8
 RECORD_STEP = 512
@@ -53,7 +53,7 @@ def seal_presence(*, seed: bytes, addresses: Sequence[str], seq: int, recipients
             raise Invalid("a device's sealing key has 32 bytes")
         keys.append(bytes(SealedBox(PublicKey(recipient)).encrypt(content_key)))
     while not keys or len(keys) % RECIPIENTS_STEP:
-        # Sealed to a key whose private half is forgotten here, so it looks like every other one.
+        # Sealed to a throw-away key, so that it looks like every other box.
         keys.append(bytes(SealedBox(PrivateKey.generate().public_key).encrypt(nacl.utils.random(SecretBox.KEY_SIZE))))
     secrets.SystemRandom().shuffle(keys)
     content = bytes(SecretBox(content_key).encrypt(sodium_pad(envelope, RECORD_STEP)))
@@ -63,9 +63,9 @@ def seal_presence(*, seed: bytes, addresses: Sequence[str], seq: int, recipients
 def open_presence(box: bytes, *, sealing_key: bytes, device: str, seq: int) -> Announcement:
     """Open a box with this device's X25519 private key (32 bytes).
 
-    `device` and `seq` are whose box the broker says it is and its number; both must be those of the signed record, so
-    that a broker cannot hand out one device's box, or an older one, as another. Raises Forbidden when the box is not
-    for this device, BadSignature when it is not `device`'s, Malformed and TooLarge for any other form.
+    `device` and `seq` are the broker's claims about the box. Both must match the signed record, so that a broker cannot
+    pass off another device's box or an older one. Raises Forbidden if the box is not for this device, BadSignature if
+    it is not `device`'s or not number `seq`, Malformed and TooLarge for any other form.
     """
     content = codec.decode(box, max_bytes=MAX_BOX)
     match content:

@@ -1,6 +1,6 @@
-"""What a broker's answers hold, and how each is read out of JSON: strictly, since a broker is not trusted. No I/O.
+"""The values in a broker's responses and strict readers of them from JSON: a broker is not trusted. No I/O.
 
-The readers raise Invalid, KeyError or ValueError for a document that is not what it must be.
+The readers raise Invalid, KeyError, TypeError or ValueError for a malformed document.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from peer.protocol.errors import DispatchError, Invalid
 
 @dataclass(frozen=True, slots=True)
 class LoginPrompt:
-    """What a person needs to approve a sign-in (RFC 8628 3.2). Times in seconds."""
+    """What a person needs in order to approve a sign-in (RFC 8628 3.2). Times in seconds."""
 
     device_code: str = field(repr=False)
     user_code: str
@@ -39,7 +39,7 @@ class LoginToken:
 
 @dataclass(frozen=True, slots=True)
 class SealedPresence:
-    """One device's announcement as the broker has it; open `box` with peer.broker.presence. `expires` in ms."""
+    """One device's announcement at the broker; open `box` with peer.broker.presence. `expires` in ms."""
 
     device: str
     seq: int
@@ -49,7 +49,7 @@ class SealedPresence:
 
 @dataclass(frozen=True, slots=True)
 class PostedInvitation:
-    """What became of a posted invitation. With `existing`, one to the same user was open and `token` is that one's."""
+    """The result of posting an invitation. `existing`: an earlier one was open, and `token` is its token."""
 
     token: str
     to: str
@@ -59,7 +59,7 @@ class PostedInvitation:
 
 @dataclass(frozen=True, slots=True)
 class BrokerInvitation:
-    """An invitation as the broker has it; `statement` is to be verified. `sealed` is the answer for this device."""
+    """An invitation at the broker. `statement` is not verified yet; `sealed` is the answer, sealed to this device."""
 
     token: str
     inviter: str
@@ -74,7 +74,7 @@ class BrokerInvitation:
 
 @dataclass(frozen=True, slots=True)
 class Invitations:
-    """What changed after the version that was asked for; `more`: ask again from `version` at once."""
+    """Invitations changed after the requested version. `more`: request again from `version` at once."""
 
     version: int
     more: bool
@@ -84,7 +84,7 @@ class Invitations:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a broker says of itself."""
+    """A broker's description of itself."""
 
     origin: str
     dev: bool
@@ -92,8 +92,8 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One response with its whole body."""
+class HttpResponse:
+    """An HTTP response with its whole body."""
 
     status: int
     headers: Mapping[str, str]
@@ -158,7 +158,7 @@ def read_device(entry: Mapping[str, object]) -> str:
 
 
 def read_prompt(document: Mapping[str, object], url: str) -> LoginPrompt:
-    """Return what to show a person: a page of the broker at `url` itself, a code of letters and digits, sane times."""
+    """Return a checked prompt: pages at the broker `url` itself, a code of letters and digits, clamped times."""
     user_code = read_text(document, "user_code")
     pages = [read_text(document, name) for name in ("verification_uri", "verification_uri_complete")]
     if not re.fullmatch(r"[A-Z0-9-]{4,32}", user_code):

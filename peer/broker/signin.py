@@ -1,7 +1,7 @@
-"""Signing this device in at a broker, and out: identity, device flow, config.json. What a person sees of it: cli.login.
+"""Signing this device in at a broker, and out: identity, device flow, config.json. The terminal part: cli.login.
 
-The keys exist before the broker hears of them and the address is settled only once the broker took it, so an attempt
-that fails or is cut off at any point can simply be made again.
+Keys are created before the request to the broker, and the identity is committed only after it approved the address, so
+a sign-in that fails or is interrupted at any point can be repeated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from peer.protocol.errors import Conflict, DispatchError, Invalid, NotSignedIn, 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a person must open and compare: the page's address with the code in it, the code, the seconds left."""
+    """What a person opens and compares: the page's address with the code, the code, and the seconds left."""
 
     address: str
     code: str
@@ -37,7 +37,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """An approved sign-in, as it was saved."""
+    """An approved and saved sign-in."""
 
     user_id: str
     broker: str
@@ -71,14 +71,14 @@ async def signing_in(
     random: Callable[[int], bytes] = os.urandom,
     keychain: Callable[[], Keychain | None] = os_keychain,
 ) -> SignedIn:
-    """Make or load this device's identity, run RFC 8628's flow with the broker, save the result, tell the daemon.
+    """Make or load this device's identity, run RFC 8628's flow with the broker, save the result, reload the daemon.
 
-    `email` and `label` (the device's name) are needed at the first sign-in only; without a label the host's name is
-    taken, and a name once signed stays. Raises Invalid (no address, bad URL), Conflict (the identity is another
-    address's, or the address another root's), Forbidden (denied), Gone (not approved in time), Unavailable.
+    `email` and `label` (the device's name) count at the first sign-in only; the default label is the host's name, and a
+    signed name stays. Raises Invalid (no address, bad URL), Conflict (the identity has another address, or the address
+    another root key), Forbidden (denied), Gone (not approved in time), Unavailable.
     """
     url = settings.broker_url(broker_url)
-    settings.load(folder)  # a broken config.json is heard of now, not after the person was at the page
+    settings.load(folder)  # fail on a broken config.json before sending the person to the page
     who, new = await trio.to_thread.run_sync(partial(_identity, folder, email, label, clock, random, keychain))
     async with BrokerClient(url, author=who, clock=clock, random=random) as broker:
         prompt = await broker.login_device(who.device_set)
@@ -88,7 +88,7 @@ async def signing_in(
         raise Unavailable(f"the broker signed in {token.user_id!r} instead of {who.user_id}", fix="use another broker")
     if new:
         identity.commit(folder, who)
-    # config.json may have changed while the person was at the page.
+    # Loaded again: config.json may have changed while the person was at the page.
     saved = settings.load(folder)
     settings.save(
         folder,
@@ -101,10 +101,10 @@ async def signing_in(
 
 
 def sign_out(folder: StateFolder) -> None:
-    """Take this device's announcement back at its broker and forget the token; keys and contacts stay.
+    """Delete the token and withdraw this device's announcement at its broker; keys and contacts stay.
 
-    The token is forgotten even when the broker cannot be told: it then raises Unavailable. The announcement ends by
-    itself within two hours. Raises NotSignedIn.
+    If the broker cannot be reached, the token is deleted all the same, Unavailable is raised, and the announcement
+    expires within two hours. Raises NotSignedIn.
     """
     saved = settings.load(folder)
     url = saved.require_broker()
@@ -128,7 +128,7 @@ def _identity(
     random: Callable[[int], bytes],
     keychain: Callable[[], Keychain | None],
 ) -> tuple[Identity, bool]:
-    """Return the identity, and whether it is new and not yet committed."""
+    """Return the identity, and whether it is new and still to be committed."""
     try:
         who = identity.load(folder)
     except NotSignedIn:
@@ -149,7 +149,7 @@ def _host_name() -> str:
 
 
 def _reload_daemon(folder: StateFolder) -> None:
-    """Have a running daemon read config.json again; none running, or a busy one, is no reason to fail."""
+    """Make a running daemon read config.json again. A daemon that is absent or busy is no error."""
     try:
         blocking.Client(folder).reload()
     except DispatchError:

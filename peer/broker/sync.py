@@ -1,7 +1,7 @@
 """Background sync with the broker: publish presence, poll invitations, flush queued writes.
 
-Everything here may fail for as long as it likes: known contacts keep working, and a write stays queued in the store
-until the broker confirms it.
+The broker may be unreachable for any time: known contacts keep working, and a write stays queued in the store until
+the broker confirms it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ PRESENCE_LIFETIME_MS = 2 * 3_600_000
 LONG_POLL_SECONDS = 25
 LEAST_POLL_SECONDS = 0.25
 MOST_PAGES = 200
-"""Of invitations in a row: 5,000 and more of them."""
-ASK_AGAIN_SECONDS = 5.0
-"""How long an answer about somebody's presence is good for; two lines to one user ask once."""
+"""Pages of invitations in a row, at least 5,000 invitations."""
+PRESENCE_CACHE_SECONDS = 5.0
+"""How long a user's presence is cached, so that dials to several devices of one user make one request."""
 
 
 class BrokerSync:
-    """The node's side of the broker. `addresses` gives this device's multiaddrs now."""
+    """The node's connection to its broker. `addresses` returns this device's current multiaddrs."""
 
     def __init__(
         self,
@@ -63,24 +63,24 @@ class BrokerSync:
     # --- from outside
 
     def announce(self) -> None:
-        """Addresses or contacts changed."""
+        """Publish presence again soon: addresses or contacts changed."""
         self._announce.set()
 
     def flush(self) -> None:
-        """The store holds a write for the broker."""
+        """Send the queued writes soon."""
         self._queued.set()
 
     def reload(self) -> None:
-        """config.json changed: another broker or a new token."""
+        """Reconnect: config.json has another broker or token."""
         self._reloaded.set()
         self._reloaded = trio.Event()
         self._announce.set()
         self._queued.set()
 
     async def presence_of(self, user_id: str) -> dict[str, list[str]]:
-        """Return {device: multiaddrs} of a contact, as its presence says. Raises Unavailable, Unauthorized."""
-        at, found = self._presence.get(user_id, (-ASK_AGAIN_SECONDS, {}))
-        if trio.current_time() - at < ASK_AGAIN_SECONDS:
+        """Return {device: multiaddrs} from a contact's presence. Raises Unavailable, Unauthorized."""
+        at, found = self._presence.get(user_id, (-PRESENCE_CACHE_SECONDS, {}))
+        if trio.current_time() - at < PRESENCE_CACHE_SECONDS:
             return found
         async with self._client() as broker:
             entries = await broker.get_presence(user_id)
@@ -88,7 +88,7 @@ class BrokerSync:
         known = {device.device for device in await self._context.store.read(lambda db: contacts.devices(db, user_id))}
         for entry in entries:
             if entry.device in known:
-                known.discard(entry.device)  # once each: opening a box that a broker made up is slow
+                known.discard(entry.device)  # one box per device: opening many forged ones would be slow
                 try:
                     announcement = open_presence(
                         entry.box,
@@ -103,28 +103,28 @@ class BrokerSync:
         return found
 
     async def post(self, row: rows.Invitation) -> PostedInvitation:
-        """Give the broker a new invitation now; the caller tells its person what became of it."""
+        """Post a new invitation now, so that the caller can report the result to its person."""
         async with self._client() as broker:
             posted = await broker.post_invitation(row.raw)
             if posted.existing and posted.token != row.token:
-                # One of ours that this store does not know (it was made anew): nobody could use its answer.
+                # Sent by an earlier store of this user: its answer would be of no use here.
                 await broker.withdraw(posted.token)
                 posted = await broker.post_invitation(row.raw)
             return posted
 
     async def fetch(self, token: str) -> None:
-        """Ask for one invitation by its token, so that a person need not wait for the poll. Raises NotFound, …"""
+        """Fetch one invitation by its token without waiting for the poll. Raises NotFound, …"""
         async with self._client() as broker:
             found = await broker.get_invitation(token)
-        await self._learn_received(found)
+        await self._on_received(found)
 
     async def withdraw_invitation(self, token: str) -> None:
-        """Take an invitation back now. Raises Conflict when it was answered, Gone, NotFound, Unavailable, …"""
+        """Withdraw an invitation now. Raises Conflict if it was answered, Gone, NotFound, Unavailable, …"""
         async with self._client() as broker:
             await broker.withdraw(token)
 
     async def check(self, url: str) -> str:
-        """Ask the broker for its health and with our token; return what it is. Raises Unavailable, Unauthorized."""
+        """Check the broker's health and our token; return a description. Raises Unavailable, Unauthorized."""
         async with self._client() as broker:
             health = await broker.health()
             await broker.invitations()
@@ -133,14 +133,14 @@ class BrokerSync:
     # --- the background
 
     async def run(self) -> None:
-        """Publish, poll and flush for as long as the node lives."""
+        """Publish, poll and flush until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._retry_forever, self._publish_presence)
             nursery.start_soon(self._retry_forever, self._poll_invitations)
             nursery.start_soon(self._retry_forever, self._flush_writes)
 
     async def withdraw(self) -> None:
-        """Take this device's presence back: the node is stopping."""
+        """Withdraw this device's presence, when the node stops. Failures are logged."""
         try:
             async with self._client() as broker:
                 await broker.withdraw_presence(seq=await self._next_sequence())
@@ -184,7 +184,7 @@ class BrokerSync:
             await self._announce.wait()
 
     async def _next_sequence(self) -> int:
-        """Return the number of the next announcement: it grows also where the clock was set back."""
+        """Return the next announcement's number. It grows even if the clock was set back."""
         now = self._context.clock()
         return await self._context.store.write(lambda db: counters.next_after(db, counters.PRESENCE, now))
 
@@ -204,7 +204,7 @@ class BrokerSync:
         except (Unavailable, Unauthorized):
             raise
         except DispatchError as error:
-            # Refused for good: withdrawn meanwhile, expired, answered already. The courier still carries an acceptance.
+            # Final: withdrawn, expired or answered already. An acceptance is also sent by courier.
             if error.code >= 500 or error.code == 429:
                 raise
             log.warning("broker.refused", action=item.action, code=error.code)
@@ -215,33 +215,33 @@ class BrokerSync:
         version, more, pages = 0, True, 0
         while True:
             asked = trio.current_time()
-            news = await broker.invitations(version=version, wait=0 if more else LONG_POLL_SECONDS)
+            page = await broker.invitations(version=version, wait=0 if more else LONG_POLL_SECONDS)
             if reloaded.is_set():
-                return  # of a sign-in that is over
-            pages = pages + 1 if news.more else 0
-            if news.more and (news.version <= version or pages > MOST_PAGES):
-                raise Unavailable("the broker's list of invitations has no end", fix="check the broker")
-            version, more = news.version, news.more
+                return  # the page belongs to an earlier sign-in
+            pages = pages + 1 if page.more else 0
+            if page.more and (page.version <= version or pages > MOST_PAGES):
+                raise Unavailable("the broker's list of invitations does not end", fix="check the broker")
+            version, more = page.version, page.more
             self.last_error = None
-            for item in news.received:
-                await self._guarded(self._learn_received, item)
-            for item in news.sent:
-                await self._guarded(self._learn_sent, item)
+            for item in page.received:
+                await self._guarded(self._on_received, item)
+            for item in page.sent:
+                await self._guarded(self._on_sent, item)
             if not more:
-                # A broker that does not wait, as it was asked to, must not keep this machine busy.
+                # Bounds the rate of polls if the broker does not wait as requested.
                 await trio.sleep_until(asked + LEAST_POLL_SECONDS)
 
-    async def _guarded(self, learn: Callable[[BrokerInvitation], Awaitable[None]], item: BrokerInvitation) -> None:
+    async def _guarded(self, handler: Callable[[BrokerInvitation], Awaitable[None]], item: BrokerInvitation) -> None:
         try:
-            await learn(item)
+            await handler(item)
         except DispatchError as error:
-            # One bad entry must not hide the others; the broker is not trusted to send only good ones.
+            # One bad entry must not hide the others: the broker is not trusted.
             log.warning("invitation.refused", token=item.token, code=error.code, message=error.message)
 
-    async def _learn_received(self, item: BrokerInvitation) -> None:
+    async def _on_received(self, item: BrokerInvitation) -> None:
         def step(tx: Transaction) -> None:
             known = invitations.get(tx.db, item.token)
-            row = inviting.take_in(tx, item.statement)
+            row = inviting.on_invitation(tx, item.statement)
             if row != known:
                 tx.note(InvitationsChanged())
             if row is not None and item.status == "withdrawn":
@@ -249,10 +249,10 @@ class BrokerSync:
 
         await self._journal.step(step)
 
-    async def _learn_sent(self, item: BrokerInvitation) -> None:
+    async def _on_sent(self, item: BrokerInvitation) -> None:
         if item.sealed is None:
             if item.status == "withdrawn":
-                await self._journal.step(lambda tx: inviting.reconcile_withdrawn(tx.db, item.token))
+                await self._journal.step(lambda tx: inviting.on_sent_withdrawn(tx.db, item.token))
             return
         raw = unseal(item.sealed, self._context.identity.sealing_key)
         await self._journal.step(lambda tx: inviting.on_answer(tx, raw))
@@ -262,13 +262,13 @@ class BrokerSync:
         settings, reloaded = self._settings(), self._reloaded
 
         def keep(token: str) -> None:
-            if not reloaded.is_set():  # else it would bring a sign-in back that is over
+            if not reloaded.is_set():  # otherwise a renewal would undo a sign-out
                 self._save_token(token)
 
         async with BrokerClient(
             settings.require_broker(),
             author=self._context.identity,
-            # What is signed needs no token there, but whoever signed out is not to be announced, nor to invite.
+            # Signed writes need no token at the broker. Required here so that nothing is written after a sign-out.
             token=settings.require_token(),
             on_token=keep,
         ) as client:

@@ -1,11 +1,11 @@
-"""Files by digest between devices: served to whom the node says, fetched resumably and verified. Not what they are for.
+"""Transfer of files by digest between devices: authorised by a callback, resumable, verified. Not what they are for.
 
-`/dispatch/blob/1`, the puller opens one stream per blob. All control is CBOR in varint-length frames:
-    puller:  [statement id (16 bytes), SHA-256 (32 bytes), offset]
-    server:  [code, size of the whole blob, message, fix]     anything but 200 is a refusal, and the end
+`/dispatch/blob/1`: the client opens one stream per blob. All control is CBOR in varint-length frames:
+    client:  [statement id (16 bytes), SHA-256 (32 bytes), offset]
+    server:  [code, size of the whole blob, message, fix]     any code but 200 is a refusal and ends the stream
     server:  size - offset raw bytes
     server:  [size]                                           the end marker
-The digest over the whole is the only proof that a blob is right; size and end marker only say early that it is not.
+Only the digest over the whole blob proves it right; size and end marker merely detect errors early.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class BlobLimits:
     """Times in seconds."""
 
     request: float = 30.0
-    """For the request to come, and for its reply."""
+    """For the request to arrive, and for its reply."""
     piece: float = 60.0
-    """For one piece of 1 MiB: slower than 18 kB/s is taken for stopped."""
+    """For one piece of 1 MiB: below 18 kB/s the transfer counts as stalled."""
     streams_per_peer: int = 8
-    """Twice what a puller opens at once: a half-dead one of before a reconnect may linger."""
+    """Twice what a client opens at once, because streams from before a reconnect may linger."""
 
 
 # --- serving
@@ -58,8 +58,8 @@ class BlobLimits:
 def serve(host: MeshHost, lookup: Lookup, *, limits: BlobLimits | None = None) -> None:
     """Serve blobs on `host`.
 
-    `lookup(peer_id, statement_id, digest)` returns the file of a blob that this peer may have because of that
-    statement, or None (the peer is told 404); a DispatchError it raises is told to the peer as it is.
+    `lookup(peer_id, statement_id, digest)` returns the file of a blob that this statement entitles the peer to, or None
+    (the peer gets 404); a DispatchError that it raises is sent to the peer unchanged.
     """
     bounds = limits or BlobLimits()
     busy: Counter[str] = Counter()
@@ -96,12 +96,18 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
         return
     except OSError as error:
         log.error("blob.unreadable", error=errno.errorcode.get(error.errno or 0, "?"))
-        await _refuse(stream, 503, "the file cannot be read now", "it is fetched again by itself", limits)
+        await _refuse(stream, 503, "the file cannot be read now", "it will be fetched again automatically", limits)
         return
     with file:
         size = os.fstat(file.fileno()).st_size
         if not 0 <= offset <= size:
-            await _refuse(stream, 416, "the file is shorter than what is there already", "fetch it anew", limits)
+            await _refuse(
+                stream,
+                416,
+                "the file is shorter than the part fetched already",
+                "fetch it again from the start",
+                limits,
+            )
             return
         file.seek(offset)
         await stream.send([200, size, "", ""], deadline=limits.request)
@@ -139,10 +145,10 @@ async def fetch(
 ) -> None:
     """Fetch one blob from a connected peer into `destination`, which appears whole, verified and fsynced, or not.
 
-    What has come stays in `part` (0600, `<destination>.part` unless given, in the same folder) when the transfer
-    breaks; the next call goes on from there.
-    Raises what the peer refuses with (404, 403, …), Unavailable when the transfer breaks (call again), Invalid when
-    the bytes are not the digest's (the part is removed), Conflict when it is being fetched already, OSError.
+    When a transfer breaks off, the bytes so far stay in `part` (0600, in the folder of `destination`, by default
+    `<destination>.part`), and the next call continues from there. Raises the peer's refusal by its code (404, 403, …),
+    Unavailable if the transfer breaks off (call again), Invalid if the bytes do not match the digest (the part is
+    deleted), Conflict if another call is fetching it, OSError.
     """
     bounds = limits or BlobLimits()
     async with _opened_part(part or destination.with_name(destination.name + ".part"), size) as growing:
@@ -172,7 +178,7 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
     async with trio.open_nursery() as nursery:
 
         async def store() -> None:
-            """Hash and write one piece in a thread while the next one comes."""
+            """Hash and write one piece in a thread while the next one arrives."""
             try:
                 async for piece in incoming:
                     await trio.to_thread.run_sync(part.append, piece)
@@ -193,7 +199,7 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
 async def _receive_pieces(
     stream: Stream, outgoing: trio.MemorySendChannel[list[bytes]], left: int, limits: BlobLimits
 ) -> DispatchError | None:
-    """Pass `left` bytes on in pieces; on a break, what came of the last piece too, then return what broke it."""
+    """Receive `left` bytes and pass them on in pieces. On an error pass on the partial piece, then return the error."""
     async with outgoing:
         while left:
             piece: list[bytes] = []
@@ -213,11 +219,11 @@ async def _receive_pieces(
 
 
 class _Part:
-    """The file of a transfer under way. Synchronous: `open`, `append` and `commit` belong in a thread."""
+    """The file of an unfinished transfer. Blocking: call the constructor, `append` and `commit` in a thread."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
-        # O_NOFOLLOW: a link planted here must not choose where bytes of a peer are written.
+        # O_NOFOLLOW: a symlink planted here must not redirect where a peer's bytes are written.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         self._hash = hashlib.sha256()
@@ -251,7 +257,7 @@ class _Part:
         self._path.unlink()
 
     def commit(self, destination: Path) -> None:
-        """Make the file durable under its name: after a crash it is there whole, or not at all."""
+        """Make the file durable under its final name: after a crash it is there whole or not at all."""
         os.fsync(self._file.fileno())
         self._path.rename(destination)
         directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""Which of a peer's addresses answers first. Knows multiaddrs and time, not connections or peers' states.
+"""Dials the addresses of a peer in parallel, staggered; the first success wins. No state of connections or peers.
 
 Stock py-libp2p tries one TCP address of a peer, without a deadline, after a fixed wait of 250 ms.
 """
@@ -13,18 +13,18 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 MAX_ADDRESSES = 16
-"""A contact chooses its own addresses; more than this many are not tried."""
+"""Addresses tried per dial; a contact could announce any number."""
 
 STAGGER = 0.15
-"""Seconds between starts, RFC 8305's "Connection Attempt Delay" of 250 ms shortened for mostly local paths."""
+"""Seconds between starts: RFC 8305's "Connection Attempt Delay" of 250 ms, shortened for mostly local paths."""
 
 T = TypeVar("T")
 
 
 def usable(addresses: Iterable[str], peer_id: str) -> list[Multiaddr]:
-    """Return the TCP addresses among `addresses`, without doubles, at most MAX_ADDRESSES, in their order.
+    """Return the distinct TCP addresses among `addresses`, at most MAX_ADDRESSES, in order.
 
-    What does not parse, is not TCP or names another peer in its /p2p part is left out.
+    Leaves out what does not parse, is not TCP or names another peer in its /p2p part.
     """
     found: dict[str, Multiaddr] = {}
     for text in addresses:
@@ -41,25 +41,25 @@ def usable(addresses: Iterable[str], peer_id: str) -> list[Multiaddr]:
 
 
 async def race(dial: Callable[[Multiaddr], Awaitable[T]], addresses: list[Multiaddr]) -> list[T]:
-    """Dial all addresses, each STAGGER after the one before or as soon as that failed; the first success ends it.
+    """Dial each address STAGGER seconds after the one before, or as soon as that fails, until one dial succeeds.
 
-    Returns what succeeded: nothing, or one, or rarely more (dials that were through before they could be stopped).
+    Returns all successes: usually one, none if every dial failed, rarely more (dials that beat their cancellation).
     """
     won: list[T] = []
     async with trio.open_nursery() as nursery:
 
-        async def attempt(address: Multiaddr, over: trio.Event) -> None:
+        async def attempt(address: Multiaddr, ended: trio.Event) -> None:
             try:
                 won.append(await dial(address))
                 nursery.cancel_scope.cancel()
-            except Exception:  # noqa: S110 - one address of several; that all failed shows in the result
+            except Exception:  # noqa: S110 - one address of several; an empty result shows that all failed
                 pass
             finally:
-                over.set()
+                ended.set()
 
         for address in addresses:
-            over = trio.Event()
-            nursery.start_soon(attempt, address, over)
+            ended = trio.Event()
+            nursery.start_soon(attempt, address, ended)
             with trio.move_on_after(STAGGER):
-                await over.wait()
+                await ended.wait()
     return won

@@ -1,6 +1,6 @@
-"""One hardened libp2p host: who is connected, how to reach a peer, streams in and out. No statements, no storage.
+"""One hardened libp2p host: connections, dials, streams in and out. No statements, no storage.
 
-Wiring only: the guards are in peer/mesh/guards, the protocols in peer/mesh/courier and blobs.py.
+The guards are in peer/mesh/guards, the protocols in peer/mesh/courier and blobs.py.
 """
 
 from __future__ import annotations
@@ -57,25 +57,25 @@ class MeshLimits:
 
 
 class _Host(BasicHost):
-    """libp2p's host without what it does by itself: it answers identify and ping, and asks and pushes nothing."""
+    """libp2p's host without its own initiative: it answers identify and ping, but never requests or pushes."""
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
-        # Stock runs this as a trio system task, where an exception ends the process, and lets a peer fill the
-        # peerstore with addresses. Nothing here needs a peer's identify.
+        # Stock runs this as a trio system task, in which an exception ends the process, and a peer could fill the
+        # peerstore with addresses. We do not use identify.
         pass
 
 
 class _Notifee(INotifee):
-    """Passes the swarm's connection events on as peer ids."""
+    """Forwards the swarm's connection events as peer ids."""
 
     def __init__(self, host: MeshHost) -> None:
         self._host = host
 
     async def connected(self, _network: INetwork, conn: INetConn) -> None:
-        self._host._note_connected(conn.muxed_conn.peer_id.to_base58())
+        self._host._notify_connected(conn.muxed_conn.peer_id.to_base58())
 
     async def disconnected(self, _network: INetwork, conn: INetConn) -> None:
-        self._host._note_disconnected(conn.muxed_conn.peer_id.to_base58())
+        self._host._notify_disconnected(conn.muxed_conn.peer_id.to_base58())
 
     async def opened_stream(self, _network: INetwork, _stream: INetStream) -> None: ...
 
@@ -89,8 +89,8 @@ class _Notifee(INotifee):
 class MeshHost:
     """The device's end of every connection. Peer ids are base58 text, addresses multiaddr text.
 
-    `seed` is the 32-byte Ed25519 seed of the device key; `listen` the multiaddrs to listen on; `admits(peer_id)` says,
-    each time a peer connects, whether it may (only it: nothing else lets a connection live).
+    `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
+    every connection, which is closed if it returns False.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class MeshHost:
         self._swarm = GuardedSwarm(own_id, peerstore, self._gate, limits=self._limits.swarm, yamux=self._limits.yamux)
         self._swarm.register_notifee(_Notifee(self))
         self._host = _Host(self._swarm, disable_identify_address_discovery=True)
-        self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write our peerstore
+        self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
         self._on_connected: list[Listener] = []
         self._on_disconnected: list[Listener] = []
         self.peer_id: str = own_id.to_base58()
@@ -120,26 +120,26 @@ class MeshHost:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Listen and serve while the block runs; on leaving, close every connection before the sockets go.
+        """Listen and serve while the block runs; on exit, close every connection before the listeners' sockets.
 
-        Raises Conflict if an address is taken, Unavailable if it cannot be listened on for another reason.
+        Raises Conflict if an address is in use, Unavailable if listening fails for another reason.
         """
         _silence_libp2p()
         for address in self._listen:
             _refuse_taken(address)
         async with background_trio_service(self._swarm):
-            deaf = [str(address) for address in self._listen if not await self._swarm.listen(address)]
-            if not deaf:
+            failed = [str(address) for address in self._listen if not await self._swarm.listen(address)]
+            if not failed:
                 try:
                     yield
                 finally:
                     await self._close_everything()
-        if deaf:
-            # Raised out here: the service's nursery would wrap it in an ExceptionGroup.
-            raise Unavailable(f"cannot listen on {', '.join(deaf)}", fix="choose another `listen` in config.json")
+        if failed:
+            # Raised outside the service, whose nursery would wrap it in an ExceptionGroup.
+            raise Unavailable(f"cannot listen on {', '.join(failed)}", fix="choose another `listen` in config.json")
 
     async def _close_everything(self) -> None:
-        """Close listeners, then connections. Stock does it in a task already cancelled, and leaves both open."""
+        """Close listeners and connections. Stock does it in a task already cancelled, which leaves both open."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limits.shutdown):
             async with trio.open_nursery() as nursery:
                 for listener in self._swarm.listeners.values():
@@ -149,7 +149,7 @@ class MeshHost:
         self._swarm.listeners.clear()
 
     def addresses(self) -> list[str]:
-        """Return the multiaddrs others can dial, ending in /p2p/, a wildcard expanded to this machine's addresses."""
+        """Return the multiaddrs to dial, with /p2p/ part, wildcards expanded to this machine's addresses."""
         found: dict[str, None] = {}
         for bound in self._host.get_transport_addrs():
             for address in expand_wildcard_address(bound):
@@ -158,40 +158,40 @@ class MeshHost:
 
     @property
     def refused(self) -> int:
-        """How many inbound connections of peers that are not admitted were turned away since the start."""
+        """Inbound connections refused since the start because their peer is not admitted."""
         return self._gate.refused
 
     # --- connections
 
     def on_connected(self, listener: Listener) -> None:
-        """Call `listener(peer_id)` on every new connection. It must not raise or take long."""
+        """Call `listener(peer_id)` on every new connection. It must not raise or block."""
         self._on_connected.append(listener)
 
     def on_disconnected(self, listener: Listener) -> None:
-        """Call `listener(peer_id)` when a peer's last connection is gone."""
+        """Call `listener(peer_id)` when a peer's last connection has closed."""
         self._on_disconnected.append(listener)
 
     def connected(self, peer_id: str) -> bool:
         """Whether there is a live connection to the peer."""
-        return bool(self._live(peer_id))
+        return bool(self._live_connections(peer_id))
 
     def path(self, peer_id: str) -> Literal["direct", "relay"] | None:
         """Return how the peer is connected, None if it is not."""
-        live = self._live(peer_id)
+        live = self._live_connections(peer_id)
         if not live:
             return None
         direct = any(connection.get_connection_type() is ConnectionType.DIRECT for connection in live)
         return "direct" if direct else "relay"
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """Connect to a peer at the first of `addresses` that answers; nothing to do if it is connected.
+        """Connect to a peer at the first of `addresses` that answers, unless it is connected.
 
-        Raises Unavailable if none does within `MeshLimits.dial` seconds.
+        Raises Unavailable if none answers within `MeshLimits.dial` seconds.
         """
         if self.connected(peer_id):
             return
         wanted = ID.from_base58(peer_id)
-        # dial_addr, not connect: no fixed delay, no memory of past failures, and Noise proves the peer id.
+        # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
         with trio.move_on_after(self._limits.dial):
             won = await race(lambda address: self._swarm.dial_addr(address, wanted), usable(addresses, peer_id))
             for spare in won[1:]:
@@ -203,7 +203,7 @@ class MeshHost:
             )
 
     def drop(self, peer_id: str) -> None:
-        """End every connection to the peer, now and without a goodbye."""
+        """Abort every connection to the peer at once, without a GO_AWAY."""
         for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
             ours(connection.muxed_conn).abort()
 
@@ -212,8 +212,8 @@ class MeshHost:
     def handle(self, protocol_id: str, handler: Handler) -> None:
         """Serve `protocol_id`: `handler(stream)` runs once per inbound stream, in a task of its own.
 
-        When it returns the stream is finished; when it raises the stream is reset and the error's type logged, except
-        for StreamEnded, which is the peer's own affair.
+        When it returns, the stream is closed. When it raises, the stream is reset and the type of the error logged,
+        except for StreamEnded, which the peer caused.
         """
 
         async def adapted(net_stream: INetStream) -> None:
@@ -228,43 +228,43 @@ class MeshHost:
     async def open_stream(self, peer_id: str, protocol_id: str) -> Stream:
         """Open a stream on the peer's newest connection.
 
-        Raises Unavailable if it is not connected, does not serve the protocol, or does not answer within
-        `MeshLimits.open_stream` seconds.
+        Raises Unavailable if it is not connected, does not serve the protocol, or does not reply within
+        MeshLimits.open_stream seconds.
         """
-        live = self._live(peer_id)
+        live = self._live_connections(peer_id)
         if not live:
             raise Unavailable(f"device {peer_id[-8:]} is not connected")
         try:
-            # Shielded because a stream must not be lost between the muxer and the swarm; it waits for nobody.
+            # Shielded, because a cancel between muxer and swarm would leak the stream. It does not wait for the peer.
             with trio.CancelScope(shield=True):
                 net_stream = await live[-1].new_stream()
         except MuxedStreamError as error:
-            raise Unavailable(f"device {peer_id[-8:]} takes no new stream") from error
+            raise Unavailable(f"device {peer_id[-8:]} accepts no new stream") from error
         done = False
         try:
             with trio.fail_after(self._limits.open_stream):
                 await _negotiate(net_stream, protocol_id.encode())
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
-            raise Unavailable(f"device {peer_id[-8:]} did not take up {protocol_id}") from error
+            raise Unavailable(f"device {peer_id[-8:]} did not accept {protocol_id}") from error
         finally:
             if not done:
                 with trio.CancelScope(shield=True):
                     await net_stream.reset()
         return Stream(net_stream)
 
-    # --- inside
+    # --- internal
 
-    def _live(self, peer_id: str) -> list[INetConn]:
-        """Connections that can carry a stream, the newest last: after a peer's restart the old one may linger."""
+    def _live_connections(self, peer_id: str) -> list[INetConn]:
+        """Return usable connections, the newest last: after a peer's restart a dead one may linger."""
         connections = self._swarm.get_connections(ID.from_base58(peer_id))
         return [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
 
-    def _note_connected(self, peer_id: str) -> None:
+    def _notify_connected(self, peer_id: str) -> None:
         for listener in self._on_connected:
             listener(peer_id)
 
-    def _note_disconnected(self, peer_id: str) -> None:
+    def _notify_disconnected(self, peer_id: str) -> None:
         if not self.connected(peer_id):
             for listener in self._on_disconnected:
                 listener(peer_id)
@@ -278,7 +278,7 @@ async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:
 
 
 def _refuse_taken(address: Multiaddr) -> None:
-    """Raise Conflict if somebody listens on this address and port already.
+    """Raise Conflict if another program listens on this address and port.
 
     libp2p listens with SO_REUSEPORT (hole punching dials from the listening port), so a second daemon would get half
     of the first one's connections without either noticing. A bind without that option shows it.
@@ -301,7 +301,7 @@ def _refuse_taken(address: Multiaddr) -> None:
 
 
 def _silence_libp2p() -> None:
-    """Keep libp2p's own log lines, which name strangers' addresses, out of ours."""
+    """Drop libp2p's own log records, which contain strangers' addresses."""
     logger = logging.getLogger("libp2p")
     logger.setLevel(logging.CRITICAL)
     logger.propagate = False

@@ -21,7 +21,7 @@ MAX_ADDRESSES = 32
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A verified record: whose, its sequence number, and multiaddrs as text (without /p2p/)."""
+    """A verified record: its device, its sequence number, and multiaddrs as text (without /p2p/)."""
 
     device: str
     seq: int
@@ -29,8 +29,9 @@ class Announcement:
 
 
 def sign(seed: bytes, addresses: Sequence[str], seq: int) -> bytes:
-    """Return the envelope, signed with the device's 32-byte Ed25519 seed. `addresses`: multiaddrs as text, a /p2p/ part
-    is dropped. Raises Invalid for what is not an address.
+    """Return the envelope, signed with the device's 32-byte Ed25519 seed.
+
+    `addresses`: multiaddrs as text, a /p2p/ part is dropped. Raises Invalid for a bad address.
     """
     key = Ed25519PrivateKey.from_bytes(seed)
     try:
@@ -44,16 +45,16 @@ def sign(seed: bytes, addresses: Sequence[str], seq: int) -> bytes:
 
 
 def verify(raw: bytes) -> Announcement:
-    """Return what an envelope says, if the device that it names signed it. Raises BadSignature, Malformed, TooLarge."""
+    """Return the content of an envelope signed by the device it names. Raises BadSignature, Malformed, TooLarge."""
     try:
         envelope, record = consume_envelope(raw, PEER_RECORD_ENVELOPE_DOMAIN)
-    except Exception as error:  # protobuf, PyNaCl and multiaddr each raise their own kinds
+    except Exception as error:  # protobuf, PyNaCl and multiaddr each raise their own types
         raise BadSignature("the peer record is not signed by its device") from error
     if envelope.payload_type != PEER_RECORD_ENVELOPE_PAYLOAD_TYPE or not isinstance(
         envelope.public_key, Ed25519PublicKey
     ):
         raise Malformed("that is not the peer record of an Ed25519 key")
-    # consume_envelope checks the signature by the key inside, and leaves whose record that is to us.
+    # consume_envelope verifies the signature with the key inside, but not that the record names that key.
     if ID.from_pubkey(envelope.public_key) != record.peer_id:
         raise BadSignature("the peer record names another device than the key that signed it")
     if len(record.addrs) > MAX_ADDRESSES:

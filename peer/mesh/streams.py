@@ -1,6 +1,6 @@
-"""A stream as our protocols use it: frames of CBOR or raw bytes, each call with a deadline, ends made explicit.
+"""A stream as our protocols use it: CBOR frames or raw bytes, a deadline for each call, explicit ends.
 
-What the frames say is each protocol's; who may open a stream is the host's.
+Not here: what the frames mean (each protocol) and who may open a stream (host.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from peer.protocol.errors import Invalid, TooLarge, Unavailable
 from peer.protocol.frames import Deframer, frame
 
 READ_BYTES = 256 * 1024
-"""Asked of the muxer at once; it gives what it has."""
+"""Most bytes requested from the muxer at once; it returns what it has."""
 
 
 class StreamEnded(Unavailable):
-    """The peer finished, reset the stream or is gone: below us these look alike, so a protocol never reads meaning
-    into an end; it frames everything and waits for an answer."""
+    """The peer finished, reset the stream or is gone.
+
+    libp2p does not distinguish these. So an end has no meaning in our protocols: everything is framed and acknowledged.
+    """
 
 
 class StreamStalled(StreamEnded):
@@ -30,8 +32,8 @@ class StreamStalled(StreamEnded):
 class Stream:
     """One negotiated stream to `peer_id` (base58 text, proven by Noise).
 
-    Any call that fails, or is cancelled half-way through a write, leaves the stream reset: what was half sent can
-    never be taken for a frame. One task may read and one may write at a time.
+    A call that fails, or a write that is cancelled half-way, leaves the stream reset, so that a partial frame is never
+    parsed. One task may read and one may write at a time.
     """
 
     def __init__(self, net_stream: INetStream) -> None:
@@ -79,7 +81,7 @@ class Stream:
         return await self._read_some(max_bytes, deadline)
 
     async def finish(self) -> None:
-        """Finish writing; the peer then sees the end after everything that was sent. Idempotent."""
+        """Close for writing; the peer sees the end after everything that was sent. Idempotent."""
         await self._net.close()
 
     async def reset(self) -> None:

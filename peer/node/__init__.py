@@ -1,1 +1,1 @@
-"""A running node: the services that the API calls, delivery between store and mesh, and the wiring of them all."""
+"""A running node: the services behind the API, delivery between store and mesh, notifications, and the wiring."""

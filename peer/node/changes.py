@@ -1,6 +1,6 @@
-"""Who is waiting to see what changed: one bell a dispatch, one for everything, and numbered notes of what it was.
+"""Change notification for live views: events to wait for, and a numbered log of what changed.
 
-Holds no data: the store does.
+The data itself is in the store only.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ import trio
 
 Kind = Literal["dispatch", "trust", "invitations", "settings"]
 KEPT: Final = 2_000
-"""Notes kept for a view that comes back. One that missed more reads everything anew, which costs less."""
+"""Changes kept for a view that reconnects. One that missed more reads everything again, which costs less."""
 
 
 class ChangeSignal:
-    """Rung after a step is durable. A waiter takes the bell before it reads, so that no change falls between."""
+    """Wakes waiting views after a step is durable. Take the event before reading the store, so no change is missed."""
 
     def __init__(self) -> None:
-        self._bells: dict[str, trio.Event] = {}
+        self._events: dict[str, trio.Event] = {}
         self._any = trio.Event()
 
     def of(self, dispatch_id: str) -> trio.Event:
-        """Return the bell that the next change of this dispatch rings."""
-        return self._bells.setdefault(dispatch_id, trio.Event())
+        """Return the event that the next change of this dispatch sets."""
+        return self._events.setdefault(dispatch_id, trio.Event())
 
     @property
     def any(self) -> trio.Event:
-        """Return the bell that the next change of anything rings."""
+        """Return the event that the next change of anything sets."""
         return self._any
 
-    def ring(self, dispatch_ids: Iterable[str] = ()) -> None:
-        """Wake all who wait for one of these, and for anything."""
+    def notify(self, dispatch_ids: Iterable[str] = ()) -> None:
+        """Set the events of these dispatches and the event of any change."""
         for dispatch_id in dispatch_ids:
-            # Popped: a bell is made anew by whoever waits next, so those of old dispatches do not pile up.
-            bell = self._bells.pop(dispatch_id, None)
-            if bell is not None:
-                bell.set()
+            # Removed, so that events of old dispatches do not pile up; the next waiter makes a new one.
+            event = self._events.pop(dispatch_id, None)
+            if event is not None:
+                event.set()
         self._any.set()
         self._any = trio.Event()
 
 
-class Note(NamedTuple):
-    """Something changed: its number, what kind of thing, and which (a dispatch's id; "" where lists are short)."""
+class Change(NamedTuple):
+    """One logged change: its number, the kind of thing, and its key (a dispatch's id; "" for the other kinds)."""
 
     number: int
     kind: Kind
@@ -53,49 +53,49 @@ class Note(NamedTuple):
 
 
 class ChangeLog:
-    """What changed lately, numbered, so that a view which was away for a moment need not read everything again.
+    """The latest changes, numbered, so that a view that reconnects need not read everything again.
 
-    The numbers begin anew with every node, and `life` says which node's they are.
+    Numbers start at 1 in every process of a node; `life` is random and identifies the process.
     """
 
     def __init__(self, life: str) -> None:
         self.life = life
-        self._notes: deque[Note] = deque(maxlen=KEPT)
+        self._changes: deque[Change] = deque(maxlen=KEPT)
         self._last = 0
 
     @property
     def last(self) -> int:
-        """The number of the newest note; 0 for none yet."""
+        """The number of the newest change; 0 for none yet."""
         return self._last
 
     def note(self, kind: Kind, key: str = "") -> None:
-        """Write down that something changed, once it is durable."""
+        """Log a durable change."""
         self._last += 1
-        self._notes.append(Note(self._last, kind, key))
+        self._changes.append(Change(self._last, kind, key))
 
-    def since(self, number: int) -> list[Note] | None:
-        """Return the notes after a number, of each thing the newest; None when it is too old, or from the future."""
+    def since(self, number: int) -> list[Change] | None:
+        """Return the changes after `number`, only the newest of each thing; None if `number` is too old or too high."""
         missed = self._last - number
-        if not 0 <= missed <= len(self._notes):
+        if not 0 <= missed <= len(self._changes):
             return None
-        newest = {(note.kind, note.key): note for note in list(self._notes)[len(self._notes) - missed :]}
+        newest = {(item.kind, item.key): item for item in list(self._changes)[len(self._changes) - missed :]}
         return sorted(newest.values())
 
 
 class OpenPages:
-    """How many local pages are open that notify their person themselves; while one is, the daemon keeps quiet."""
+    """Counts open browser tabs that show notifications. While there is one, the daemon shows none."""
 
     def __init__(self) -> None:
         self._open = 0
 
     @property
     def notify(self) -> bool:
-        """Whether some page does."""
+        """Whether a page shows notifications."""
         return self._open > 0
 
     @contextmanager
-    def shown(self, *, notifies: bool) -> Iterator[None]:
-        """Count a page while the block runs."""
+    def opened(self, *, notifies: bool) -> Iterator[None]:
+        """Count a page as open while the block runs."""
         self._open += notifies
         try:
             yield

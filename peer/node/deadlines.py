@@ -1,4 +1,4 @@
-"""The end of what nobody accepted in time, when its time comes; and what the store may forget by then."""
+"""Expires dispatches and invitations at their deadlines, and deletes old acknowledgements from the store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from peer.steps.transaction import Transaction
 from peer.store import dispatches, outbox
 
 FORGOTTEN_AT_ONCE = 20_000
-"""Old statements deleted in one transaction, which holds up every other for a fraction of a second."""
+"""Acknowledgements deleted in one transaction, which blocks other writers for a fraction of a second."""
 LONGEST_WAIT_SECONDS = 3600.0
-"""The machine may sleep, or its clock be set: the store is looked at once an hour at least."""
+"""Upper bound on a wait, because the machine may sleep or its clock may be set."""
 
 
 class Deadlines:
-    """Expires dispatches and invitations."""
+    """The task that expires dispatches and invitations."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -26,16 +26,16 @@ class Deadlines:
         self._sooner = trio.Event()
 
     def consider(self, at: float) -> None:
-        """A dispatch now expires at this time, in ms since the epoch."""
+        """Wake earlier if `at` (ms since the epoch) is before the next known deadline."""
         if at < self._next:
             self._sooner.set()
 
     async def run(self) -> None:
-        """Expire what is overdue for as long as the node lives."""
+        """Expire what is overdue, until cancelled."""
         while True:
-            # Until the store has said which is next, every new one counts as sooner.
+            # Until the store is read, every new deadline counts as earlier.
             self._next, self._sooner = math.inf, trio.Event()
-            # On a full disk this is tried again. Views show what is overdue as expired, an accept checks for itself.
+            # A full disk raises; supervise() retries. Meanwhile views show overdue items as expired and accept checks.
             upcoming = await self._journal.step(_expire_overdue)
             self._next = math.inf if upcoming is None else upcoming
             left = (self._next - self._journal.context.clock()) / 1000

@@ -1,4 +1,4 @@
-"""A person's decisions about dispatches, as the API's routes call them: accept, decline, cancel, answer a tool call."""
+"""A person's decisions on dispatches, behind the API's routes: accept, decline, cancel, answer a tool call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandbox import frames, platforms
 
 
 class DecisionService:
-    """Decides about dispatches, and starts and stops runs accordingly."""
+    """Records decisions on dispatches and starts their runs. Stopping a run is an effect of the step."""
 
     def __init__(self, journal: Journal, settings: LiveSettings, folders: RunFolders, runs: RunRegistry) -> None:
         self._journal = journal
@@ -29,16 +29,16 @@ class DecisionService:
         self._runs = runs
 
     async def accept(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Accept a dispatch and run it: {dispatch_id, decision, ok, approval, cwd}. Twice is one run: 409."""
+        """Accept and run a dispatch: {dispatch_id, decision, ok, approval, cwd}. A second call raises Conflict."""
         row = await self._journal.read(lambda db: receiving.get_received(db, dispatch_id))
         await self._check_can_run()
-        # Again at the start of the run; here so that one who must edit the edge first can accept afterwards.
-        scope, _ = await self._journal.read(lambda db: running.scope_of(db, row.edge_id))
+        # The start of the run checks this again. Checked here, a refusal leaves the dispatch pending.
+        scope, _ = await self._journal.read(lambda db: running.get_scope(db, row.edge_id))
         found = await trio.to_thread.run_sync(granted_candidates, self._context, scope)
         await self._journal.read(lambda db: granted_servers(db, found, row))
         folder = await self._folders.choose(dispatch_id, cwd)
         row, scope = await self._journal.step(lambda tx: receiving.accept(tx, dispatch_id, cwd=folder or ""))
-        # A cancel may commit before this registers the run; start_frame() looks at the state again.
+        # A cancel may commit before start() registers the run; start_frame() re-checks.
         self._runs.start(row, scope)
         return {
             "dispatch_id": dispatch_id,
@@ -49,13 +49,13 @@ class DecisionService:
         }
 
     async def decline(self, dispatch_id: str, reason: str) -> Document:
-        """Decline a dispatch, which ends a run of it: {dispatch_id, decision, ok}."""
+        """Decline a dispatch and stop its run: {dispatch_id, decision, ok}."""
         payload.check_text("the reason", reason, 2_000)
         await self._journal.step(lambda tx: receiving.decline(tx, dispatch_id, reason=reason))
         return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
 
     async def cancel(self, dispatch_id: str, reason: str) -> Document:
-        """Cancel a dispatch, sent or received: {dispatch_id, status, ok}."""
+        """Cancel a sent or received dispatch: {dispatch_id, status, ok}."""
         payload.check_text("the reason", reason, 2_000)
 
         def work(tx: Transaction) -> None:
@@ -81,7 +81,7 @@ class DecisionService:
         decline_dispatch: bool,
         rule: int | None = None,
     ) -> Document:
-        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok, rule?: the rule that was granted}.
+        """Answer one waiting tool call: {dispatch_id, request_id, decision, ok, rule?}; `rule` is the granted rule.
 
         `decline_dispatch` denies the call and declines its dispatch, in one step.
         """
@@ -96,7 +96,7 @@ class DecisionService:
 
         asked, chosen = await self._journal.step(work)
         if not decline_dispatch:
-            await self._runs.tell(
+            await self._runs.send_verdict(
                 dispatch_id,
                 frames.Verdict(
                     call_id=asked.request_id,
@@ -111,7 +111,7 @@ class DecisionService:
         document = {"dispatch_id": dispatch_id, "request_id": request_id, "decision": decision, "ok": True}
         return document if chosen is None else {**document, "rule": chosen}
 
-    # --- inside
+    # --- internal
 
     async def _check_can_run(self) -> None:
         if not platforms.can_confine():

@@ -1,6 +1,6 @@
-"""Between the store and the mesh: the outbox that is emptied, statements on their way in, files fetched and served.
+"""Adapters between store and mesh: the courier's outbox, inbound statements, files fetched and served.
 
-Nothing here is remembered: what is to be sent or fetched is always read from the store.
+What is to be sent or fetched is always read from the store, so a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 PULLS_PER_DEVICE = 4
 FIRST_REST, LONGEST_REST = 30.0, 1800.0
-"""Seconds before a device is fetched from again after it failed, doubled each time; at once when it shows up."""
+"""Seconds between attempts after a device failed, doubled each time. A new connection ends the wait."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,27 @@ class StoredOutbox:
         await self.journal.step(step)
 
     async def deferred(self, key: str, acknowledgement: Acknowledgement) -> None:
-        """A passing refusal: the statement stays where it is."""
+        """Log a temporary refusal; the statement stays in the outbox."""
         log.info("courier.retry", outbox=key, code=acknowledgement.code)
 
 
 class Hellos:
-    """What this device says about itself to each peer, and what peers say about themselves, into the store."""
+    """Hellos between the courier and the store: this device's own, and those of peers."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._own = b""
 
     async def renew(self) -> None:
-        """Sign the hello of this start: it is newer than those of every version that ran here before."""
+        """Sign a new hello. Done at every start, so that it replaces the hello of an earlier version."""
         self._own = await self._journal.step(hellos.make)
 
     def own(self, _peer_id: str) -> bytes:
-        """Return the hello to say, b"" before there is one."""
+        """Return this device's hello, b"" before renew()."""
         return self._own
 
     async def take(self, peer_id: str, raw: bytes) -> None:
-        """Keep a peer's hello; one that cannot be kept changes nothing."""
+        """Store a peer's hello. A refused one is logged and changes nothing."""
         try:
             await self._journal.step(lambda tx: hellos.take(tx, peer_id, raw))
         except DispatchError as error:
@@ -86,27 +86,27 @@ class Hellos:
 
 @dataclass(frozen=True)
 class Receiver:
-    """What arrives by courier, into the store."""
+    """Applies statements that arrive by courier, and finds the files that devices may fetch."""
 
     journal: Journal
 
     async def receive(self, peer_id: str, raw: bytes) -> Acknowledgement:
-        """Take in one statement and answer it."""
+        """Apply one statement; return its acknowledgement."""
         return await self.journal.step(lambda tx: inbound.take(tx, peer_id, raw))
 
     async def lookup(self, peer_id: str, statement_id: bytes, digest: bytes) -> Path | None:
-        """Return the file that a device may pull: only what a statement of ours to that very device names."""
+        """Return the file of a blob if a statement from here to that very device names it, else None."""
         statement = names.uuid_text(statement_id)
         allowed = await self.journal.read(lambda db: dispatches.may_pull(db, peer_id, statement, digest))
         path = self.journal.context.blobs.path(digest)
-        # One that the disk lost will not come back: said as a refusal, or the other side would ask until it expires.
+        # A file that is missing on disk is refused for good; otherwise the peer would retry until expiry.
         return path if allowed and await trio.Path(path).is_file() else None
 
 
 class BlobFetcher:
     """Fetches the files that stored statements name until each is here and verified.
 
-    Every device has its own turn and its own rest: one that is away, slow or hostile holds up nobody else's files.
+    Each device has its own limiter and its own back-off, so one that is offline, slow or hostile delays no other.
     """
 
     def __init__(self, journal: Journal, host: MeshHost, connect: Callable[[str], Awaitable[None]]) -> None:
@@ -116,22 +116,22 @@ class BlobFetcher:
         self._news = trio.Event()
         self._under_way: set[tuple[str, str, int]] = set()
         self._one_by_one: dict[tuple[str, bytes], trio.Lock] = {}
-        """By device and digest: a dispatch may carry the same bytes twice, and both are fetched to one place."""
+        """By device and digest: a dispatch may name the same bytes twice, and both fetches have one destination."""
         self._turns: dict[str, trio.CapacityLimiter] = {}
         self._resting: dict[str, tuple[int, float]] = {}
-        """Device → how often in a row it could not be fetched from, and when to try again."""
+        """Device → (failures in a row, time of the next attempt on trio's clock)."""
 
     def wake(self) -> None:
-        """Say that a statement named files."""
+        """Look for files to fetch: a new statement names some."""
         self._news.set()
 
-    def showed_up(self, device: str) -> None:
-        """Say that a device can be fetched from now."""
+    def on_connected(self, device: str) -> None:
+        """End the back-off of a device: it has connected."""
         self._resting.pop(device, None)
         self._news.set()
 
     async def run(self) -> None:
-        """Fetch for as long as the node lives."""
+        """Fetch until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 self._news = trio.Event()
@@ -176,7 +176,7 @@ class BlobFetcher:
         self._news.set()
 
     async def _fetch(self, device: str, item: rows.File) -> bool:
-        """Fetch one file; return False if it is to be tried again later."""
+        """Fetch one file; return False if it should be tried again later."""
         context = self._journal.context
         try:
             await self._connect(device)
@@ -194,7 +194,7 @@ class BlobFetcher:
                 )
             if not lock.locked():
                 self._one_by_one.pop((device, item.digest), None)
-            await self._journal.step(lambda tx: receiving.files_arrived(tx, item))
+            await self._journal.step(lambda tx: receiving.on_file_arrived(tx, item))
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
                 return False
@@ -202,7 +202,7 @@ class BlobFetcher:
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
             context.blobs.part(item.digest, device).unlink(missing_ok=True)
             try:
-                await self._journal.step(lambda tx: receiving.files_refused(tx, item, reason))
+                await self._journal.step(lambda tx: receiving.on_file_refused(tx, item, reason))
             except DispatchError as unstored:
                 log.error("blob.refusal_not_stored", dispatch=item.dispatch_id, code=unstored.code)
                 return False
@@ -210,7 +210,7 @@ class BlobFetcher:
             log.error("blob.not_stored", dispatch=item.dispatch_id, errno=error.errno)
             return False
         except Exception:
-            # A defect of ours that one file brings to light must not end the node.
+            # A defect triggered by one file must not end the node.
             log.exception("blob.failed", dispatch=item.dispatch_id)
             return False
         return True

@@ -1,7 +1,7 @@
-"""The wiring of one device's node: which service gets what, in which order they run, who applies which effect. No HTTP.
+"""The wiring of a node: which service gets what, in what order tasks start, which effect goes where. No use cases.
 
-Every method that a person's client reaches is a service's (sending, decisions, trust, queries), and returns a document
-of the API. A service checks what needs waiting (files, folders, the broker), then runs one step of the journal.
+The API calls the services: `sending`, `decisions`, `trust`, `queries`. A service first does what must wait (files,
+folders, the broker), then runs a step of the journal, and returns a document of the API.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ from peer.store import dispatches, outbox
 log = structlog.get_logger(__name__)
 
 FAREWELL_SECONDS = 1.0
-"""How long a stopping node tries to take its announcement back at the broker."""
+"""How long a stopping node tries to withdraw its announcement at the broker."""
 
 
 class Node:
-    """The node. Make it with an open store and an identity, enter `running`, call its services."""
+    """One device's node. Enter `running`, then call its services."""
 
     def __init__(self, context: Context, listen: Sequence[str], *, farewell_seconds: float = FAREWELL_SECONDS) -> None:
-        """`listen`: multiaddrs. `farewell_seconds`: how long a stopping node may take to tell its broker."""
+        """`listen`: multiaddrs. `farewell_seconds`: bound on storing interruptions and withdrawing presence."""
         self.context = context
         self.port = 0
-        """The loopback API's port, once it serves."""
+        """The port of the loopback API; 0 until it listens."""
         self._farewell_seconds = farewell_seconds
         self.signal = ChangeSignal()
         self.changes = ChangeLog(context.random(4).hex())
@@ -86,7 +86,7 @@ class Node:
             on_hello=self._hellos.take,
         )
         self._people = People(
-            self.admission, self.host, self._courier, self.broker, addresses, announce=self._note_people
+            self.admission, self.host, self._courier, self.broker, addresses, announce=self._on_people_changed
         )
         self._fetcher = BlobFetcher(journal, self.host, self._people.connect)
         self._deadlines = Deadlines(journal)
@@ -98,11 +98,16 @@ class Node:
         self.decisions = DecisionService(journal, live, self._folders, self.runs)
         self.queries = QueryService(context, self._folders, self.host.path)
         self.trust = TrustService(
-            journal, current, self.broker, self.queries, facts=self._folders.facts, invited=self._note_invitations
+            journal,
+            current,
+            self.broker,
+            self.queries,
+            facts=self._folders.facts,
+            invitations_changed=self._on_invitations_changed,
         )
         blob_protocol.serve(self.host, receiver.lookup)
         self.host.on_connected(self._on_connected)
-        self.host.on_disconnected(lambda _device: self._note_people())
+        self.host.on_disconnected(lambda _device: self._on_people_changed())
 
     @property
     def settings(self) -> Settings:
@@ -111,13 +116,13 @@ class Node:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Be a peer while the block runs. What an earlier node left half done is put right first."""
+        """Run the node while the block runs. First repair what an earlier process left unfinished."""
         await self.journal.step(running.interrupt_all)
         await self._hellos.renew()
         await self._sweep()
         await self.admission.refresh()
         async with self.host.running(), trio.open_nursery() as nursery:
-            # The host already takes statements in; what one of them changed before this line is read here.
+            # The host already receives statements; the first pass of this task reads what they changed.
             nursery.start_soon(supervise, "people", self._people.run)
             await nursery.start(self.runs.serve)
             nursery.start_soon(supervise, "removal", self._remover.run)
@@ -129,7 +134,7 @@ class Node:
             notifying = partial(self._notifier.run, lambda: self.settings.notifications)
             nursery.start_soon(supervise, "notifications", notifying)
             async with self._courier.running():
-                # What waits goes out, and what waits for us over there comes in, also with the broker away.
+                # Statements waiting on either side are exchanged now, even if the broker is unreachable.
                 self._courier.greet(self.admission.devices)
                 for device in await self.journal.read(outbox.waiting_devices):
                     self._courier.wake(device)
@@ -143,14 +148,14 @@ class Node:
                     nursery.cancel_scope.cancel()
 
     async def reload(self) -> None:
-        """Read config.json again. Raises Invalid, and keeps what was in force."""
+        """Read config.json again. Raises Invalid, and then keeps the old settings."""
         await self._settings.reload()
         self.broker.reload()
         self.changes.note("settings")
-        self.signal.ring()
+        self.signal.notify()
 
     def _apply(self, effects: Effects) -> None:
-        """Do what a durable step left to be done."""
+        """Apply the effects of a durable step."""
         for effect in effects:
             match effect:
                 case StopRun(dispatch_id, reason):
@@ -164,7 +169,7 @@ class Node:
                 case BrokerWriteQueued():
                     self.broker.flush()
         if PeopleChanged() in effects:
-            # A device that was just pinned can be served only once the host admits it.
+            # A device pinned just now can be sent to only after the host admits it.
             self._people.changed(effects.woken())
         else:
             for device in effects.woken():
@@ -175,31 +180,31 @@ class Node:
         if any(effect in effects for effect in (PeopleChanged(), InvitationsChanged(), BrokerWriteQueued())):
             self.changes.note("trust")
             self.changes.note("invitations")
-        self.signal.ring(effects.changed())
+        self.signal.notify(effects.changed())
 
     def _on_connected(self, device: str) -> None:
-        self._fetcher.showed_up(device)
+        self._fetcher.on_connected(device)
         self._people.on_connected(device)
 
-    def _note_people(self) -> None:
+    def _on_people_changed(self) -> None:
         self.changes.note("trust")
-        self.signal.ring()
+        self.signal.notify()
 
-    def _note_invitations(self) -> None:
+    def _on_invitations_changed(self) -> None:
         self.changes.note("invitations")
-        self.signal.ring()
+        self.signal.notify()
 
     async def _interrupt_runs(self) -> None:
-        """Record what was just killed as interrupted: whoever looks while no node runs sees it in the inbox."""
+        """Record the killed runs as interrupted, so that the inbox is right while no node runs."""
         try:
             await self.journal.step(running.interrupt_all)
         except DispatchError as error:
-            log.error("runs.not_interrupted", code=error.code)  # the next start does it
+            log.error("runs.not_interrupted", code=error.code)  # the next start records it
 
     async def _sweep(self) -> None:
-        """Remove what a crash left half done on disk: folders of runs, copies that no statement came to name.
+        """Remove what a crash left on disk: folders of runs, copied files that no stored statement names.
 
-        The folders are only set aside here: what is in them may take long to remove, or not be removable.
+        Folders are only renamed into the trash here, because deleting their content may take long or fail.
         """
         ready = await self.journal.read(dispatches.ready_digests)
         awaited = {item.digest for _, item in await self.journal.read(dispatches.awaited_files)}

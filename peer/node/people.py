@@ -1,4 +1,4 @@
-"""Which devices may connect, who reads our presence, where contacts' devices are. The host's own guards: peer/mesh."""
+"""Which devices may connect, who can read our presence, where contacts' devices are. The host's guards: peer/mesh."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from peer.store import contacts
 
 log = structlog.get_logger(__name__)
 
-LEARN_SECONDS = (0.0, 6.0)
-"""After a device connected, when its addresses are asked for: it may announce itself a moment after it called."""
+LOOK_UP_SECONDS = (0.0, 6.0)
+"""Waits before each look-up of a connected device's addresses: it may announce itself just after connecting."""
 
 
 class Admission:
-    """The devices that may connect, as the store had them when it was last read."""
+    """The devices that may connect, as of the last refresh from the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.devices: frozenset[str] = frozenset()
         self.readers: frozenset[tuple[str, bytes]] = frozenset()
-        """Who can open our presence: (device, X25519 key)."""
+        """Who can read our presence: (device, X25519 key)."""
 
     def admits(self, device: str) -> bool:
         """Return whether a device may connect."""
@@ -36,21 +36,23 @@ class Admission:
 
     async def refresh(self) -> None:
         """Read the store."""
-        devices, owed = await self._context.store.read(lambda db: (contacts.devices(db), contacts.owed_to_blocked(db)))
-        # A blocked device may be connected to for as long as it has not heard that it is; nothing of its is taken in.
-        self.devices = frozenset([*(device.device for device in devices), *owed])
+        devices, undelivered = await self._context.store.read(
+            lambda db: (contacts.devices(db), contacts.owed_to_blocked(db))
+        )
+        # A blocked user's device may connect until its queued statements are delivered; what it sends is refused.
+        self.devices = frozenset([*(device.device for device in devices), *undelivered])
         self.readers = frozenset((device.device, device.sealing_key) for device in devices)
 
 
 class AddressBook:
-    """Where a device was last seen, and where its presence at the broker says it is."""
+    """Addresses of devices: from their presence at the broker, and those stored at the last look-up."""
 
     def __init__(self, context: Context, ask: Callable[[str], Awaitable[dict[str, list[str]]]]) -> None:
         self._context = context
         self._ask = ask
 
     async def of(self, device: str) -> list[str]:
-        """Return multiaddrs to try: those the broker has now, then the ones remembered."""
+        """Return multiaddrs to try: those at the broker now, then the stored ones."""
         known = await self._context.store.read(lambda db: contacts.device(db, device))
         if known is None:
             return []
@@ -68,7 +70,7 @@ class AddressBook:
 
 
 class People:
-    """Brings the host, the courier and our presence into line with the contacts in the store, whenever they change."""
+    """Keeps host, courier and presence in step with the contacts in the store."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class People:
         addresses: AddressBook,
         announce: Callable[[], None],
     ) -> None:
-        """`announce` is called when what views show of people may have changed."""
+        """`announce` is called when views of contacts may be out of date."""
         self._admission = admission
         self._host = host
         self._courier = courier
@@ -91,50 +93,50 @@ class People:
         self._news = trio.Event()
 
     def changed(self, wake: frozenset[str]) -> None:
-        """Contacts, edges or blocks changed; `wake`: devices to serve once they are admitted."""
+        """Re-read contacts, edges and blocks soon. `wake`: devices to send to once they are admitted."""
         self._wake |= wake
         self._news.set()
 
     def on_connected(self, device: str) -> None:
-        """A device connected."""
+        """Look up the addresses of a device that has connected."""
         self._connected.add(device)
         self._news.set()
         self._announce()
 
     async def connect(self, device: str) -> None:
-        """Connect to a device, if that is not so. Raises Unavailable."""
+        """Connect to a device unless it is connected. Raises Unavailable."""
         if not self._host.connected(device):
             await self._host.connect(device, await self._addresses.of(device))
 
     async def run(self) -> None:
-        """Follow the changes; what came before this began is followed first."""
+        """Apply changes of contacts, first those from before the start, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                # Taken before the store is read, so that no change falls between.
+                # Replaced before the store is read, so that no change is missed.
                 self._news, connected = trio.Event(), self._connected
                 self._connected = set()
                 for device in connected:
-                    nursery.start_soon(self._learn_addresses, device)
-                await self._follow()
+                    nursery.start_soon(self._look_up_addresses, device)
+                await self._apply_contacts()
                 await self._news.wait()
 
-    async def _follow(self) -> None:
+    async def _apply_contacts(self) -> None:
         wake = frozenset(self._wake)
         before, readers = self._admission.devices, self._admission.readers
         await self._admission.refresh()
         for device in before - self._admission.devices:
             self._host.drop(device)
         if self._admission.readers != readers:
-            # Not at every change: a contact that edits its edge all day must not use up our announcements.
+            # Only if the readers changed: a contact that edits its edge often must not use up our announcements.
             self._broker.announce()
         for device in wake & self._admission.devices:
             self._courier.wake(device)
         self._wake -= wake
         self._announce()
 
-    async def _learn_addresses(self, device: str) -> None:
-        """Remember where a device that called us listens, for the day when it does not call and the broker is away."""
-        for wait in LEARN_SECONDS:
+    async def _look_up_addresses(self, device: str) -> None:
+        """Store the addresses of a device that connected, for dialling it when the broker is unreachable."""
+        for wait in LOOK_UP_SECONDS:
             await trio.sleep(wait)
             try:
                 await self._addresses.of(device)

@@ -1,4 +1,4 @@
-"""What is read for a person, as the API's routes call it: lists, one dispatch, the calls that wait. Changes nothing."""
+"""Queries behind the API's routes: lists, one dispatch, waiting tool calls. Changes nothing."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from peer.store import lists, views
 
 
 class QueryService:
-    """Reads the store, with what is true only now."""
+    """Reads the store and adds live facts: the time, connections, suggested folders."""
 
     def __init__(self, context: Context, folders: RunFolders, path: Callable[[str], str | None]) -> None:
-        """`path`: how a device is connected now, None where it is not."""
+        """`path`: how a device is connected now, None if it is not."""
         self._context = context
         self._folders = folders
         self._path = path
 
     def live(self) -> views.Live:
-        """Return what is true only now."""
+        """Return the facts that are not in the store, for peer.store.views."""
         return views.Live(me=self._context.identity.user_id, now=self._context.clock(), path=self._path)
 
     async def dispatches(self, *, direction: Direction, status: str | None, limit: int, before: str | None) -> Document:
-        """Return a page of the inbox or of what was sent."""
+        """Return a page of received or of sent dispatches."""
         live = self.live()
         return await self._context.store.read(
             lambda db: lists.dispatch_list(
@@ -33,7 +33,7 @@ class QueryService:
         )
 
     async def dispatch(self, dispatch_id: str, *, with_trace: bool = True) -> Document:
-        """Return one dispatch whole; a pending one with the suggestion of where it would run. Raises NotFound."""
+        """Return one dispatch; a pending one with the suggested folder for its run. Raises NotFound."""
         live = self.live()
         document = await self._context.store.read(
             lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id, with_trace=with_trace)
@@ -43,5 +43,5 @@ class QueryService:
         return document
 
     async def approvals(self) -> list[Document]:
-        """Return the tool calls that wait for a person."""
+        """Return the tool calls that wait for a person's answer."""
         return await self._context.store.read(lambda db: views.approval_list(db, self._context.clock()))

@@ -1,4 +1,4 @@
-"""Sending, as the API's routes call it: a request checked, its files taken in, one step that signs and queues it."""
+"""Sending, behind the API's routes: check a request, copy its files into the blobs, then sign and queue in one step."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class SendService:
         recipient = await self._context.store.read(lambda db: contacts.user_named(db, request.recipient))
         payload.check_content(request)
         paths = [Path(path) for path in request.files]
-        # Names and count before anything is read; 1 byte stands for the sizes, which are checked below.
+        # Names and count, before any file is read. Sizes are checked below; 1 byte stands in for them here.
         payload.check_files(tuple(payload.FileFact(path.name, 1) for path in paths))
         context = self._context
         if paths:
-            # Before any file is read: who may not send learns it at once.
-            await context.store.read(lambda db: sending.edge_to(db, recipient, context.clock()))
+            # Fail before reading files if no edge permits the dispatch.
+            await context.store.read(lambda db: sending.get_edge_to(db, recipient, context.clock()))
         files: list[StagedFile] = []
         try:
             for path in paths:

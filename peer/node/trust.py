@@ -1,6 +1,6 @@
-"""What a person does about trust, as the API's routes call it: invite, accept, edit, pause, revoke, block.
+"""A person's acts of trust, behind the API's routes: invite, accept, edit, pause, revoke, block.
 
-The person always chooses the tools: where they are missing, the answer is the menu, and nothing happens.
+The person always chooses the tools: a request without them gets the menu, and nothing changes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from peer.steps import granting, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
-from peer.trust import invitations as invitation_life
+from peer.trust import invitations as invitation_states
 from peer.trust.filesystem import LocalFacts
 
 SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "budget")
 
 
 class Installed(NamedTuple):
-    """MCP servers of this machine: as menus take them, the names that can be granted, why others cannot."""
+    """MCP servers of this machine: as menu items, the grantable names, and why others cannot be granted."""
 
     offers: list[grants.McpServer]
     grantable: list[str]
@@ -41,7 +41,7 @@ class Installed(NamedTuple):
 
 
 class TrustService:
-    """The trust half of a node's API."""
+    """Invitations, contacts and edges."""
 
     def __init__(
         self,
@@ -51,21 +51,21 @@ class TrustService:
         queries: QueryService,
         *,
         facts: Callable[[], LocalFacts],
-        invited: Callable[[], None],
+        invitations_changed: Callable[[], None],
     ) -> None:
-        """`facts`: what the checks of granted folders look at, blocking. `invited`: called when invitations changed."""
+        """`facts`: local facts for checks of granted folders, blocking. `invitations_changed`: called after changes."""
         self._journal = journal
         self._context = journal.context
         self._settings = settings
         self._broker = broker
         self._queries = queries
         self._facts = facts
-        self._invited = invited
+        self._invitations_changed = invitations_changed
 
     # --- invitations
 
     async def invite(self, email: str) -> Document:
-        """Ask someone to let me dispatch to them: {token, to, emailed, link, existing?}; `link` is what to share."""
+        """Invite someone to grant this user an edge: {token, to, emailed, link, expires, existing?}."""
         user_id = names.user_id(email)
         broker = self._settings().require_broker()
         invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
@@ -75,14 +75,14 @@ class TrustService:
                 posted = await self._broker.post(row)
             except DispatchError:
                 if invited.fresh:
-                    # As if it had never been made, also at a broker whose answer was lost on the way.
+                    # Undo it here, and at the broker in case only its reply was lost.
                     await self._journal.step(lambda tx: inviting.discard(tx, row.token))
                 raise
             emailed = posted.emailed
             await self._journal.step(lambda tx: invitations.set_mailed(tx.db, row.token, emailed=emailed))
         else:
             emailed = bool(row.emailed)
-        self._invited()
+        self._invitations_changed()
         document: Document = {
             "token": row.token,
             "to": user_id,
@@ -104,22 +104,22 @@ class TrustService:
         return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
 
     async def withdraw(self, token: str) -> Document:
-        """Take a sent invitation back: {status, token}. Raises Conflict when its answer was quicker.
+        """Withdraw a sent invitation: {status, token}. Raises Conflict if it was answered first.
 
-        The broker decides which of the two came first: nothing is noted here before it has.
+        The broker decides which came first, so nothing is stored here before its reply.
         """
         await self._journal.read(lambda db: inviting.check_withdrawable(db, token))
-        with suppress(NotFound, Gone):  # it has forgotten the invitation: nobody can answer that either
+        with suppress(NotFound, Gone):  # the broker no longer has it, so nobody can answer it
             await self._broker.withdraw_invitation(token)
         await self._journal.step(lambda tx: inviting.withdraw(tx.db, token))
         return {"status": "withdrawn", "token": token}
 
     async def accept(self, request: Document) -> Document:
-        """Grant an edge: {status, trust_link_id, peer, scopes}; without tools the menu, and nothing happens."""
-        row = await self._received(request["token"])
+        """Accept an invitation: {status, trust_link_id, peer, scopes}; without tools, return the menu only."""
+        row = await self._find_invitation(request["token"])
         invitation, _ = open_as(Invitation, row.raw)
         fingerprint = views.inviter_fingerprint(row)
-        chosen = _chosen(request)
+        chosen = _scope_input(request)
         found = await self._installed()
         if chosen.tools is msgspec.UNSET:
             return {
@@ -143,7 +143,9 @@ class TrustService:
                 fingerprint=fingerprint,
                 verified=bool(row.verified),
             )
-        self._confirm(scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint)
+        self._require_confirmation(
+            scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint
+        )
         edge = await self._journal.step(
             lambda tx: inviting.accept(tx, row.token, scope, mcp_commands=_commands(scope, found))
         )
@@ -157,12 +159,12 @@ class TrustService:
 
     async def decline(self, token: str) -> Document:
         """Decline an invitation: {status, token}."""
-        row = await self._received(token)
+        row = await self._find_invitation(token)
         await self._journal.step(lambda tx: inviting.decline(tx, row.token))
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
-        """Refuse someone from now on: {status, peer}."""
+        """Block a user: {status, peer}."""
         user_id = names.user_id(email)
         await self._journal.step(lambda tx: granting.block(tx, user_id))
         return {"status": "blocked", "peer": user_id}
@@ -174,29 +176,29 @@ class TrustService:
         live = self._queries.live()
         return await self._journal.read(lambda db: views.trust_rows(db, live))
 
-    async def name(self, peer: str, alias: str) -> Document:
-        """Give a contact a local alias, '' takes it away: {peer, alias}. Raises NotFound, Invalid, Conflict."""
+    async def set_alias(self, peer: str, alias: str) -> Document:
+        """Set a contact's local alias; '' removes it: {peer, alias}. Raises NotFound, Invalid, Conflict."""
         user_id = await self._user_named(peer)
         chosen = aliases.check(alias) if alias else ""
         await self._journal.step(lambda tx: granting.set_alias(tx, user_id, chosen))
         return {"peer": user_id, "alias": chosen}
 
     async def show(self, peer: str) -> Document:
-        """Return the edge that I granted `peer`, with its rules and budgets."""
+        """Return the edge granted to `peer`, with its rules and budgets."""
         user_id = await self._user_named(peer)
         live = self._queries.live()
-        return await self._journal.read(lambda db: views.trust_row(db, granting.granted(db, user_id), live))
+        return await self._journal.read(lambda db: views.trust_row(db, granting.get_granted(db, user_id), live))
 
     async def edit(self, peer: str, request: Document) -> Document:
-        """Change what an edge I granted permits; what is not named keeps its value. Returns what `show` returns.
+        """Edit the scope of a granted edge; fields not given keep their values. Returns what `show` returns.
 
-        A request that nobody has confirmed changes nothing when it would permit more, and says what that is.
+        An unconfirmed request that would permit more changes nothing and returns what a person must confirm.
         """
         user_id = await self._user_named(peer)
         if request.get("remove_rule") is not None:
             rule = int(request["remove_rule"])
             await self._journal.step(lambda tx: granting.remove_rule(tx.db, user_id, rule))
-        chosen = _chosen(request)
+        chosen = _scope_input(request)
         if chosen != grants.ScopeInput():
             edge, verified = await self._journal.read(lambda db: _edge_and_verified(db, user_id))
             old = scopes.decode(edge.scope)
@@ -214,7 +216,9 @@ class TrustService:
                 key = await self._fingerprint(user_id)
                 return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified)
             if wider:
-                self._confirm(new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id))
+                self._require_confirmation(
+                    new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
+                )
             await self._journal.step(lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands))
         return await self.show(peer)
 
@@ -225,45 +229,46 @@ class TrustService:
         return {"status": edge.status, "trust_link_id": edge.edge_id}
 
     async def revoke(self, peer: str) -> Document:
-        """End an edge I granted: {status, trust_link_id}."""
+        """Revoke a granted edge: {status, trust_link_id}."""
         user_id = await self._user_named(peer)
         edge = await self._journal.step(lambda tx: granting.revoke(tx, user_id))
         return {"status": edge.status, "trust_link_id": edge.edge_id}
 
-    # --- inside
+    # --- internal
 
     async def _user_named(self, name: str) -> str:
         return await self._journal.read(lambda db: contacts.user_named(db, name))
 
-    async def _received(self, text: str) -> rows.Invitation:
-        """Find the invitation that a token or an address means, asking the broker for one not yet here."""
-        pasted = invitation_life.parse(text)
+    async def _find_invitation(self, text: str) -> rows.Invitation:
+        """Return the open invitation that a token or address names, fetching it from the broker if needed."""
+        pasted = invitation_states.parse(text)
         token = pasted.token
         known = await self._journal.read(lambda db: invitations.get(db, token))
         if known is None:
-            if isinstance(pasted, invitation_life.Address) and pasted.broker != self._settings().broker:
+            if isinstance(pasted, invitation_states.Address) and pasted.broker != self._settings().broker:
                 raise Conflict(
                     f"that invitation is at {pasted.broker}, and you are signed in at "
                     f"{self._settings().broker or 'no broker'}",
                     fix=f"run `dispatch login --broker {pasted.broker}`",
                 )
             await self._broker.fetch(token)
-        if isinstance(pasted, invitation_life.Address):
+        if isinstance(pasted, invitation_states.Address):
             address = pasted
             await self._journal.step(lambda tx: inviting.open_address(tx.db, address))
-            self._invited()
-        return await self._journal.read(lambda db: inviting.answerable(db, self._context.clock(), token))
+            self._invitations_changed()
+        return await self._journal.read(lambda db: inviting.get_answerable(db, self._context.clock(), token))
 
     async def installed(self) -> Installed:
-        """Return which MCP servers an edge could be given now, and why others could not."""
+        """Return the MCP servers that can be granted now, and why others cannot."""
         found = await self._installed()
         return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
 
     async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str]]:
-        """Return the scope that these choices make, of a new edge or of the one that `peer` has, and what in it is
-        powerful. Nothing is changed. Raises as `accept` and `edit` do.
+        """Return the scope that `accept` or `edit` would make of these choices, and its powerful parts.
+
+        Changes nothing. Raises as they do.
         """
-        chosen = _chosen(request)
+        chosen = _scope_input(request)
         found = await self._installed()
         user_id = await self._user_named(peer)
         edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
@@ -285,14 +290,16 @@ class TrustService:
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
         return msgspec.structs.replace(scope, paths=checked)
 
-    def _confirm(self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str) -> None:
-        """Ask once more before a powerful grant to somebody whose key nobody compared."""
+    def _require_confirmation(
+        self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str
+    ) -> None:
+        """Raise Conflict for a powerful grant to an unverified user, unless the request confirms it."""
         powerful = scopes.needs_confirmation(scope)
         if powerful and not verified and not request.get("confirm_unverified"):
             raise Conflict(
                 f"{inviter} is unverified, and you would grant {', '.join(powerful)}; their fingerprint is {key}",
-                fix="compare the fingerprint with them by another way, then repeat with --yes-unverified; or use the "
-                "address that they share with you",
+                fix="compare the fingerprint with them in person or by phone, then repeat with --yes-unverified; or "
+                "use the address that they share with you",
             )
 
     async def _fingerprint(self, user_id: str) -> str:
@@ -301,10 +308,10 @@ class TrustService:
 
     def _link(self, broker: str, row: rows.Invitation) -> str:
         digest = hashlib.sha256(row.raw).digest()
-        return invitation_life.build_address(broker, token=row.token, digest=digest, secret=row.secret)
+        return invitation_states.build_address(broker, token=row.token, digest=digest, secret=row.secret)
 
 
-def _chosen(request: Document) -> grants.ScopeInput:
+def _scope_input(request: Document) -> grants.ScopeInput:
     given = {name: request[name] for name in SCOPE_FIELDS if request.get(name) is not None}
     try:
         return msgspec.convert(given, grants.ScopeInput)
@@ -315,7 +322,7 @@ def _chosen(request: Document) -> grants.ScopeInput:
 def _to_confirm(
     peer: str, scope: scopes.Scope, *, widens: tuple[str, ...], fingerprint: str, verified: bool
 ) -> Document:
-    """Return what a person is shown before more is permitted than now."""
+    """Return the document that a person confirms before more is permitted."""
     return {
         "status": "confirmation_required",
         "peer": peer,
@@ -328,16 +335,16 @@ def _to_confirm(
 
 
 def _commands(scope: scopes.Scope, found: mcp_servers.Found) -> dict[str, str]:
-    """Return what to pin of each granted MCP server: name → command, JSON."""
+    """Return the command to pin for each granted MCP server: name → JSON."""
     return {name: msgspec.json.encode(found.servers[name].command).decode() for name in scope.mcp_servers}
 
 
 def _left_out(found: mcp_servers.Found) -> list[str]:
-    """Return, in sentences, which MCP servers cannot be granted and which configuration cannot be read."""
-    said = [f"{server.name}: {server.unusable}" for server in found.servers.values() if server.unusable]
-    return [*said, *found.warnings]
+    """Return a sentence for each MCP server that cannot be granted and each configuration that cannot be read."""
+    sentences = [f"{server.name}: {server.unusable}" for server in found.servers.values() if server.unusable]
+    return [*sentences, *found.warnings]
 
 
 def _edge_and_verified(db: sqlite3.Connection, user_id: str) -> tuple[rows.Edge, bool]:
     contact = contacts.get(db, user_id)
-    return granting.granted(db, user_id), bool(contact and contact.verified)
+    return granting.get_granted(db, user_id), bool(contact and contact.verified)

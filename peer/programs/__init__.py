@@ -1,1 +1,1 @@
-"""What starts a node or stands in for one: the daemon, the node of a session, the one write without a daemon."""
+"""Programs that start a node, the daemon and a session's node, and the one write that needs no daemon."""

@@ -1,4 +1,4 @@
-"""`dispatch-daemon`: one node in the foreground, until it is told to stop."""
+"""`dispatch-daemon`: one node in the foreground, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def main(port: int | None, listen: Sequence[str]) -> None:
 async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> None:
     with state_lock(folder), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         preflight.check(folder)
-        from peer.programs.serving import served  # takes two seconds to load: whoever is refused need not wait for them
+        from peer.programs.serving import served  # takes two seconds to load; a refusal should not
 
-        async with served(folder, port=port, listen=listen or None, say=partial(click.echo, err=True)) as node:
+        async with served(folder, port=port, listen=listen or None, report=partial(click.echo, err=True)) as node:
             click.echo(f"{node.context.identity.user_id} on 127.0.0.1:{node.port}, device {node.host.peer_id}")
             for address in node.host.addresses():
                 click.echo(f"  {address}")

@@ -1,4 +1,4 @@
-"""What stops a node before it begins, found before libp2p is loaded: no sign-in, open keys, settings, the store."""
+"""Checks before a node starts and before libp2p is loaded: sign-in, permissions of keys, settings, the store."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from peer.store import connection
 
 
 class Ready(NamedTuple):
-    """What a state folder holds for a node."""
+    """What a node needs from its state folder."""
 
     identity: Identity
     settings: Settings
 
 
 def check(folder: StateFolder) -> Ready:
-    """Return who the node is and its settings in force. The caller holds the folder's lock.
+    """Return the node's identity and resolved settings. The caller holds the folder's lock.
 
     Raises NotSignedIn, Forbidden (keys that others can read), Invalid (config.json), NewerStore, Unavailable (a store
     that is damaged or cannot be opened).

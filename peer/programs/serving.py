@@ -1,6 +1,6 @@
-"""A node opened from its state folder and served on loopback: keys, store, port, token, daemon.json, in order.
+"""Opens a node from its state folder and serves its API on loopback: keys, store, port, token, daemon.json.
 
-The daemon does this, and the node of an agent's session (session_node.py).
+Used by the daemon and by the node of an agent's session (session_node.py).
 """
 
 from __future__ import annotations
@@ -46,24 +46,25 @@ async def served(
     *,
     port: int | None = None,
     listen: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    report: Callable[[str], None] = lambda _line: None,
     hosted_by: HostedBy = "daemon",
     farewell_seconds: float = FAREWELL_SECONDS,
 ) -> AsyncIterator[Node]:
-    """Run the node of a state folder and its API while the block runs, which holds the folder's lock.
+    """Run a state folder's node and API while the block runs. The caller holds the folder's lock.
 
-    `port` and `listen` override config.json; port 0 is any free one. `say` hears what a person should (a taken port).
-    The last two: see peer.client.blocking.Daemon and Node. Raises NotSignedIn, NewerStore, Unavailable, Conflict.
+    `port` and `listen` override config.json; port 0 is any free one. `report` gets lines for a person (a taken port).
+    `hosted_by`: see peer.client.blocking.Daemon; `farewell_seconds`: see Node.
+    Raises NotSignedIn, NewerStore, Unavailable, Conflict.
     """
     who, chosen = preflight.check(folder)
     store = Store.open(folder.store)
     try:
         context = Context(folder, who, store, Blobs(folder.blobs))
         node = Node(context, tuple(listen) if listen else chosen.listen, farewell_seconds=farewell_seconds)
-        with _bound(chosen.port if port is None else port, say) as listener:
+        with _listen(chosen.port if port is None else port, report) as listener:
             node.port = listener.getsockname()[1]
             async with node.running(), _api(folder, node, listener):
-                _announce(folder, node, hosted_by)
+                _write_daemon_json(folder, node, hosted_by)
                 try:
                     yield node
                 finally:
@@ -90,11 +91,11 @@ async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> Asyn
         try:
             yield
         finally:
-            # Live views end when the node does; nothing else takes long.
+            # Only live views last long, and they end with the node.
             nursery.cancel_scope.cancel()
 
 
-def _announce(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
+def _write_daemon_json(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
     document: Document = {
         "pid": os.getpid(),
         "hosted_by": hosted_by,
@@ -106,20 +107,20 @@ def _announce(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
     folder.write_private(folder.daemon_json, json.dumps(document).encode() + b"\n")
 
 
-def _bound(port: int, say: Callable[[str], None]) -> socket.socket:
-    """Return a socket on loopback: on `port`, else on the next free one; nothing that holds a port is disturbed."""
+def _listen(port: int, report: Callable[[str], None]) -> socket.socket:
+    """Return a loopback socket that listens on `port`, or on the next free one. 0: any free port."""
     for candidate in range(port, port + PORTS_TRIED) if port else (0,):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, candidate))
-            # At once: two sockets with SO_REUSEADDR may be bound to one port as long as neither listens.
+            # Right after bind: two sockets with SO_REUSEADDR can be bound to one port while neither listens.
             listener.listen(128)
         except OSError as error:
             listener.close()
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise Unavailable(f"can't listen on {HOST}:{candidate}: {error.strerror}") from error
-            say(f"port {candidate} is taken{_taker(candidate)}; trying the next one")
+            report(f"port {candidate} is taken{_port_holder(candidate)}; trying the next one")
             continue
         listener.setblocking(False)
         return listener
@@ -128,8 +129,8 @@ def _bound(port: int, say: Callable[[str], None]) -> socket.socket:
     )
 
 
-def _taker(port: int) -> str:
-    """Say which program listens on a loopback port, as far as this user may know."""
+def _port_holder(port: int) -> str:
+    """Return " by NAME (pid N)" for the program on a loopback port, "" if this user may not see it."""
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:

@@ -1,9 +1,9 @@
-"""The node of an agent's session: a process beside the session's, which ends with it. The daemon: daemon.py.
+"""The node of an agent's session: a separate process that ends with the session. The daemon: daemon.py.
 
-A process of its own loads while the session loads the MCP SDK, each on a core, and is not held up by what the session
-does; and whoever speaks with the host holds no key. `hosted` starts one, `python -m peer.programs.session_node`
-is one: same lock and same API as the daemon's. It lives as long as the socket that is its standard input: however a
-session ends, its end of that is closed.
+Why a process: it loads on another core while the session loads the MCP SDK, the session's work does not delay it, and
+the process that talks to the host holds no key. `hosted` starts one; `python -m peer.programs.session_node` is its
+program, with the daemon's lock and API. Its standard input is a socket to the session, and it ends when that closes,
+which happens however the session ends.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from peer.programs import preflight
 from peer.protocol.errors import DispatchError, Internal, Unavailable, from_code, root_of
 
 START_SECONDS = 60.0
-"""Until a node that has not said that it serves is given up; two, on a machine that has nothing else to do."""
+"""Longest wait for a new node to serve. It takes two seconds on an idle machine."""
 END_SECONDS = 0.35
-"""Hosts give their programs half a second. What is not tidied up by then is left to the journal: every state is
-durable."""
+"""Hosts give their programs half a second to exit. Unfinished clean-up is safe: every state is durable, and the next
+start repairs the rest."""
 FAREWELL_SECONDS = 0.15
-"""Of these, for the broker; what it is not told ends by itself within two hours."""
-MAX_WORD = 16 * 1024
-"""Bytes of what a node says once: `{}`, that it serves, or {held, error: {code, message, fix}}, why it does not."""
+"""Part of END_SECONDS for the broker. An announcement that is not withdrawn expires within two hours."""
+MAX_REPORT = 16 * 1024
+"""Bytes of a node's one report: `{}` when it serves, or {held, error: {code, message, fix}} when it cannot."""
 
 
 @asynccontextmanager
 async def hosted(folder: StateFolder) -> AsyncIterator[trio.Process]:
-    """Have a node of a state folder while the block runs; whoever wants something of it calls its API.
+    """Run a state folder's node in a process while the block runs; callers use its API.
 
-    Gives the node's process, which may end before the block does. Raises AlreadyRunning, which says who else is the
-    node, what `preflight` finds, and Unavailable, Conflict and Internal for one that cannot serve.
+    Yields the node's process, which may end before the block does. Raises AlreadyRunning if another process is the
+    node, whatever `preflight` raises, and Unavailable, Conflict or Internal for a node that cannot serve.
     """
     with state_lock(folder):
-        pass  # it takes the lock itself, but this is known at once where another has it
+        pass  # the process takes the lock itself; this only fails early if another holds it
     ours, theirs = socket.socketpair()
-    word = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-    async with word:
+    channel = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    async with channel:
         with theirs:
-            # -P: what lies in the folder that a session works in is not ours to import.
+            # -P: never import modules from the session's working folder.
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-P", "-m", "peer.programs.session_node"],
                 stdin=theirs,
                 stdout=2,
                 env=os.environ | {"DISPATCH_HOME": str(folder.path)},
-                start_new_session=True,  # a Ctrl-C is for the session, and reaches the node as its end
+                start_new_session=True,  # Ctrl-C must reach the session only; the node ends when the session does
             )
-        serves = False
+        serving = False
         try:
-            await _serves(word)
-            serves = True
+            await _wait_until_serving(channel)
+            serving = True
             yield process
         finally:
-            if not serves:
-                process.kill()  # there is nothing yet that it would have to tidy up
+            if not serving:
+                process.kill()  # not serving yet, so there is nothing to clean up
             with trio.CancelScope(shield=True):
-                await word.aclose()
+                await channel.aclose()
                 with trio.move_on_after(END_SECONDS):
                     await process.wait()
                 if process.returncode is None:
@@ -73,30 +73,30 @@ async def hosted(folder: StateFolder) -> AsyncIterator[trio.Process]:
                     await process.wait()
 
 
-async def _serves(word: trio.SocketStream) -> None:
-    """Wait until a node says that it serves; raise why it does not."""
-    said = b""
+async def _wait_until_serving(channel: trio.SocketStream) -> None:
+    """Wait for the node's report. Raises the error in it, Internal if the node ended, Unavailable on timeout."""
+    received = b""
     with trio.move_on_after(START_SECONDS):
-        while b"\n" not in said and len(said) < MAX_WORD:
+        while b"\n" not in received and len(received) < MAX_REPORT:
             try:
-                piece = await word.receive_some(MAX_WORD)
+                piece = await channel.receive_some(MAX_REPORT)
             except trio.BrokenResourceError:
                 piece = b""
             if not piece:
                 raise Internal("the node of this session ended before it served")
-            said += piece
-        document = json.loads(said)
+            received += piece
+        document = json.loads(received)
         if error := document.get("error"):
             raise AlreadyRunning(error["message"], fix=error["fix"]) if document["held"] else from_code(**error)
         return
-    raise Unavailable("the node of this session does not come up", fix="look at daemon.log in the state folder")
+    raise Unavailable("the node of this session does not start", fix="look at daemon.log in the state folder")
 
 
 # --- the process of the node
 
 
 def main() -> None:
-    """Be the node until standard input is closed, or a signal comes."""
+    """Run the node until standard input is closed or a signal arrives."""
     session = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -106,7 +106,7 @@ def main() -> None:
     except* DispatchError as group:
         error = root_of(group)
         assert isinstance(error, DispatchError)
-        _say(session, {"held": isinstance(error, AlreadyRunning), "error": error.to_json()})
+        _report(session, {"held": isinstance(error, AlreadyRunning), "error": error.to_json()})
         sys.exit(1)
 
 
@@ -115,21 +115,21 @@ async def _serve(folder: StateFolder, session: socket.socket) -> None:
         token = trio.lowlevel.current_trio_token()
         threading.Thread(target=_end_with, args=(session, token, scope), daemon=True).start()
         preflight.check(folder)
-        # More than a second, in which its thread sees the end of the session; which needs neither for its own part.
+        # Imported after the thread started: this takes over a second, and the session may end meanwhile.
         from peer.machine.log_file import set_up_logging
         from peer.programs import serving
 
         set_up_logging(folder)
 
         async with serving.served(folder, hosted_by="session", farewell_seconds=FAREWELL_SECONDS):
-            _say(session, {})
+            _report(session, {})
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for _ in signals:
                     return
 
 
 def _end_with(session: socket.socket, token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
-    """Wait for the end of the session, then end the node; and the process, however long the node's parts take."""
+    """Wait for the end of the session, then stop the node, and exit after END_SECONDS whatever still runs."""
     with suppress(OSError):
         session.recv(1)
     timer = threading.Timer(END_SECONDS, os._exit, (0,))
@@ -139,8 +139,8 @@ def _end_with(session: socket.socket, token: trio.lowlevel.TrioToken, scope: tri
         token.run_sync_soon(scope.cancel)
 
 
-def _say(session: socket.socket, document: dict[str, object]) -> None:
-    with suppress(OSError):  # the thread sees that it ended
+def _report(session: socket.socket, document: dict[str, object]) -> None:
+    with suppress(OSError):  # the session has ended; the thread handles that
         session.sendall(json.dumps(document).encode() + b"\n")
 
 

@@ -1,1 +1,1 @@
-"""An accepted dispatch's way out: its folder, the start frame, the agent's process, the files that go back."""
+"""Running accepted dispatches: folder, start frame, agent process, returned files, removal of what a run leaves."""

@@ -1,6 +1,6 @@
-"""Where an accepted dispatch runs: the suggestion from the project index, the person's choice, the checks on it.
+"""Where an accepted dispatch runs: the suggestion from the project index, the person's choice and its checks.
 
-A path from the sender is never used, and nothing said here (project names, paths) leaves this machine.
+A path from the sender is never used, and project names and paths never leave this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REFRESH_SECONDS = 300.0
 
 
 class RunFolders:
-    """The project index of this node and what it is asked."""
+    """Suggests and checks the folder of a run, from the node's project index."""
 
     def __init__(self, context: Context, settings: Callable[[], Settings]) -> None:
         self._context = context
@@ -42,7 +42,7 @@ class RunFolders:
         self._refreshing = trio.Lock()
 
     def facts(self) -> LocalFacts:
-        """Return what the checks of granted folders look at. Blocking, some milliseconds."""
+        """Return the local facts for checks of granted folders. Blocking, some milliseconds."""
         return LocalFacts(home=Path.home(), states=all_state_folders(self._context.state.path))
 
     async def keep_fresh(self) -> None:
@@ -62,8 +62,8 @@ class RunFolders:
     async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
         """Return the folder a dispatch is to run in, or None for an empty workspace.
 
-        A folder that the person named is checked against the edge's folders (Forbidden) and against what may never be
-        granted (Invalid). Without one, a pinned suggestion counts.
+        `cwd` is the person's choice: a path, "" for an empty workspace, None for a pinned suggestion if there is one.
+        Raises Forbidden for a path outside the edge's folders, Invalid for one that may never be granted.
         """
         if cwd:
             allowed = await self._allowed(dispatch_id)
@@ -88,7 +88,7 @@ class RunFolders:
 
     async def _allowed(self, dispatch_id: str) -> tuple[str, ...]:
         def query(db: sqlite3.Connection) -> tuple[str, ...]:
-            scope, _ = running.scope_of(db, receiving.get_received(db, dispatch_id).edge_id)
+            scope, _ = running.get_scope(db, receiving.get_received(db, dispatch_id).edge_id)
             return scope.paths
 
         return await self._context.store.read(query)

@@ -1,10 +1,10 @@
-"""Removes what runs leave on disk, whatever it is, in the background. Which folders those are is said by who calls.
+"""Removes folder trees that runs leave behind, in the background, whatever is in them. Callers choose the trees.
 
-What a run leaves is hostile: folders nested without end, closed (mode 000), names that are no text, pipes, links, and
-it may change while it is removed. So a tree is renamed into the trash first, which frees its name at once. There it is
-taken apart by descriptors, one component at a time, and no link is ever followed. A folder that is not empty is renamed
-into the trash itself instead of being descended into: no depth needs recursion, a long path or more than four
-descriptors. What cannot be removed is logged and tried again; nothing raises.
+What a run leaves is hostile: endless nesting, folders of mode 000, names that are not text, pipes, links; and it may
+change during removal. So a tree is first renamed into the trash, which frees its name at once. There it is taken apart
+by descriptors, one component at a time, and no link is ever followed. A folder that is not empty is renamed into the
+trash itself instead of being descended into, so no depth needs recursion, a long path or more than four descriptors.
+What cannot be removed is logged and tried again; nothing raises.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ log = structlog.get_logger(__name__)
 
 TRASH: Final = ".trash"
 AT_ONCE: Final = 500
-"""Entries removed in one stay in a thread."""
+"""Entries removed in one call in a worker thread."""
 RETRY_SECONDS: Final = 900.0
-"""Until what could not be removed is tried again."""
+"""Seconds until a failed removal is tried again."""
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_NEXT: Final = 1_000
 
 
 class Pass:
-    """One way through a trash folder. `removed`: entries that are gone, or a step nearer to it; `left`: how many could
-    not be removed, by the system's word for it.
+    """One pass over a trash folder.
+
+    `removed`: entries deleted, or renamed upwards. `left`: entries that could not be removed, counted by error text.
     """
 
     def __init__(self, trash: Path) -> None:
         self.removed = 0
         self.left: Counter[str] = Counter()
         self._next: list[str] = []
-        """Entries that came into the trash just now: the listing need not show them."""
+        """Entries renamed into the trash during this pass; the open listing may not show them."""
         self._steps = self._all(trash)
 
     def advance(self, most: int) -> bool:
-        """Take up to `most` steps, an entry each; return whether there are more. Blocking."""
+        """Process up to `most` entries; return whether there may be more. Blocking."""
         return sum(1 for _ in islice(self._steps, most)) == most
 
     def _all(self, trash: Path) -> Iterator[None]:
@@ -58,7 +59,7 @@ class Pass:
             self._fail(error)
             return
         try:
-            # Listed by a descriptor of its own, since entries are renamed into it meanwhile.
+            # A separate descriptor for the listing, because entries are renamed into the folder meanwhile.
             listed = os.open(".", _FOLDER, dir_fd=top)
             try:
                 for name in _names(listed):
@@ -74,8 +75,8 @@ class Pass:
             os.close(top)
 
     def _remove(self, top: int, name: str) -> Iterator[None]:
-        """Remove an entry of the trash. What is in a folder and is none, or an empty one, is removed; the others become
-        entries of the trash.
+        """Remove one entry of the trash. Of a folder's children, files and empty folders are deleted; the other folders
+        become entries of the trash.
         """
         try:
             if _gone(top, name):
@@ -105,7 +106,7 @@ class Pass:
             os.rmdir(name, dir_fd=top)
             self.removed += 1
         except OSError as error:
-            if self.left.total() == failed:  # else it is known why something lies in it
+            if self.left.total() == failed:  # otherwise a failed child has been counted already
                 self._fail(error)
 
     def _fail(self, error: OSError) -> None:
@@ -114,28 +115,28 @@ class Pass:
 
 
 class Remover:
-    """Removes trees below `folder`, which is private to this process's user: set aside at once, gone in a while."""
+    """Removes trees below `folder`, which is private to this process's user: renamed at once, deleted in background."""
 
     def __init__(self, folder: Path, *, retry_seconds: float = RETRY_SECONDS) -> None:
         self._folder = folder
         self._trash = folder / TRASH
         self._retry_seconds = retry_seconds
         self._stuck: set[Path] = set()
-        """What could not even be set aside."""
+        """Trees that could not be renamed into the trash."""
         self._more = trio.Event()
 
     async def remove(self, tree: Path) -> None:
-        """Set a tree aside, and its parent folder too if that is empty then. Raises nothing."""
+        """Rename a tree into the trash, and delete its parent folder if that is empty then. Never raises."""
         await trio.to_thread.run_sync(self._set_aside, tree)
         self._more.set()
 
     async def remove_all(self) -> None:
-        """Set aside whatever is in the folder. Raises nothing."""
+        """Rename everything in the folder into the trash. Never raises."""
         await trio.to_thread.run_sync(self._set_all_aside)
         self._more.set()
 
     async def run(self) -> None:
-        """Remove what was set aside, also before this process began."""
+        """Delete what is in the trash, also from before this process started, until cancelled."""
         while True:
             self._more = trio.Event()
             for tree in tuple(self._stuck):
@@ -192,18 +193,18 @@ class Remover:
 
 
 def _names(folder: int) -> Iterator[str]:
-    """The names in a folder, as they are read: there may be more than fit in memory."""
+    """Yield the names in a folder one by one: they may not fit in memory together."""
     with os.scandir(folder) as entries:
         for entry in entries:
             yield entry.name
 
 
 def _gone(folder: int, name: str) -> bool:
-    """Remove what is no folder, or an empty one; return False for a folder with something in it. Raises OSError."""
+    """Delete a file or an empty folder; return False for a folder that is not empty. Raises OSError."""
     try:
         os.unlink(name, dir_fd=folder)
     except OSError as error:
-        # Of a folder this is EISDIR on Linux, and EPERM elsewhere.
+        # For a folder unlink() fails with EISDIR on Linux, with EPERM elsewhere.
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
         try:
@@ -216,23 +217,23 @@ def _gone(folder: int, name: str) -> bool:
 
 
 def _lift(folder: int, name: str, top: int) -> str:
-    """Rename an entry of `folder` into `top`, under a name of ours, which is returned. Raises OSError."""
+    """Rename an entry of `folder` into `top` under a random name; return that name. Raises OSError."""
     fresh = secrets.token_hex(16)
     try:
         os.rename(name, fresh, src_dir_fd=folder, dst_dir_fd=top)
     except PermissionError:
-        # A folder that moves gets another `..`, which takes the right to write to it.
+        # Moving a folder changes its `..` entry, which needs write permission on the folder itself.
         os.close(_opened(folder, name))
         os.rename(name, fresh, src_dir_fd=folder, dst_dir_fd=top)
     return fresh
 
 
 def _opened(parent: int, name: str) -> int:
-    """Open a folder, and let us do everything in it. Raises OSError: ELOOP or ENOTDIR when it is none (any more)."""
+    """Open a folder and give its owner all permissions. Raises OSError: ELOOP or ENOTDIR if it is no folder (now)."""
     try:
         folder = os.open(name, _FOLDER, dir_fd=parent)
     except PermissionError:
-        # Its own descriptor leads to exactly this folder, whatever has its name by now (proc_pid_fd(5)).
+        # The descriptor names exactly this folder, even if the path is another one by now (proc_pid_fd(5)).
         closed = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             Path(f"/proc/self/fd/{closed}").chmod(0o700)
@@ -240,6 +241,6 @@ def _opened(parent: int, name: str) -> int:
         finally:
             os.close(closed)
     if os.fstat(folder).st_mode & 0o700 != 0o700:
-        with suppress(OSError):  # not ours: perhaps it can be removed in spite of that
+        with suppress(OSError):  # another owner's: removal may still succeed
             os.fchmod(folder, 0o700)
     return folder

@@ -1,7 +1,8 @@
-"""An accepted dispatch's way out: run directory → dp-agent → events, questions, result. The steps are steps/running.py.
+"""One run: run directory → dp-agent → events, approvals, result. What is stored of it: steps/running.py.
 
-One process of `dp-agent` a run; its life is one task here. What it says is stored before anybody is told. Killing it
-ends the whole run: the sandbox lives in a namespace that dies with it, and it reads the end of our pipe when we die.
+Each run is one `dp-agent` process, supervised by one task. What it reports is stored before anybody sees it. Killing
+dp-agent ends the whole run, because the sandbox's namespace ends with it; if this process dies, dp-agent reads the end
+of its standard input and stops.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from sandbox.errors import FrameError
 log = structlog.get_logger(__name__)
 
 STORE_RETRY_SECONDS = 2.0
-"""Between tries to store how a run ended, when the store refuses (a full disk): the end is not lost."""
+"""Between attempts to store a result that the store could not write (a full disk)."""
 FLUSH_SECONDS = 0.05
-"""Events that come within this are signed as one batch: a person sees them at once, and a burst costs one fsync."""
+"""Events within this time are signed as one batch: short enough to look live, and a burst costs one fsync."""
 STOP_SECONDS = 0.5
-"""How long the agent of a run that was cancelled, declined or revoked has to end it in good order: milliseconds do."""
+"""How long dp-agent may take to stop a run that was cancelled, declined or revoked. It needs milliseconds."""
 MAX_BUFFERED = 64
 MAX_REPLY = 100_000
 MAX_SANDBOX_TEXT = 4_000
@@ -51,13 +52,13 @@ MAX_SANDBOX_TEXT = 4_000
 
 @dataclass
 class GateProof:
-    """For which agent program the gate was proven since this daemon started: the key that `dp-agent` gave; "": none."""
+    """The agent program that the gate was proven for since this daemon started, by dp-agent's key; "" for none."""
 
     key: str = ""
 
 
 class Run:
-    """One run, while it lasts."""
+    """One run of an accepted dispatch."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Run:
         known: Iterable[str],
         remover: Remover,
     ) -> None:
-        """`known`: secrets of this machine that must not leave it, by their value. `remover`: of the run's folder."""
+        """`known`: secret values of this machine, to be masked. `remover` removes the run's folder."""
         self.dispatch_id = row.dispatch_id
         self.attempt = row.attempt
         self._journal = journal
@@ -77,24 +78,24 @@ class Run:
         self._row = row
         self._scope = scope
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
-        self._teller = Redactor(redacts=scope.results == "redacted", known=known)
+        self._redactor = Redactor(redacts=scope.results == "redacted", known=known)
         self._gate = gate
         self._remover = remover
         self._events: list[Document] = []
         self._notes: list[Document] = []
         self._flushing = trio.Lock()
-        self._fresh = trio.Event()
+        self._unflushed = trio.Event()
         self._writer: frames.FrameWriter | None = None
-        self._scope_of_task = trio.CancelScope()
+        self._cancel_scope = trio.CancelScope()
         self._sandbox: frames.SandboxFacts | None = None
         self._mcp_commands: dict[str, list[str]] = {}
-        self._gently = False
+        self._graceful = False
 
     # --- from outside
 
-    async def tell(self, frame: frames.Verdict) -> None:
-        """Pass a person's answer on to the agent, under the id that they saw; one that is gone hears nothing."""
-        await self._send(msgspec.structs.replace(frame, call_id=frame.call_id.removesuffix(self._mark)))
+    async def send_verdict(self, frame: frames.Verdict) -> None:
+        """Send a person's answer to the agent, if it still runs. `frame.call_id`: as the person saw it."""
+        await self._send(msgspec.structs.replace(frame, call_id=frame.call_id.removesuffix(self._call_id_suffix)))
 
     async def _send(self, frame: frames.Verdict | frames.Cancel) -> None:
         if self._writer is not None:
@@ -102,50 +103,51 @@ class Run:
                 await self._writer.send(frame)
 
     @property
-    def _mark(self) -> str:
-        """What makes the ids of calls, which the model chooses, those of this attempt: an answer to a call of an
-        earlier one must not find another call under its id."""
+    def _call_id_suffix(self) -> str:
+        """Suffix that makes call ids unique among attempts.
+
+        The model chooses the ids, so a later attempt may reuse one, and an answer to the earlier call must not match.
+        """
         return f"~{self.attempt}" if self.attempt > 1 else ""
 
     @property
     def edge_id(self) -> str:
-        """The edge whose grant it runs under."""
+        """The edge that permits the run."""
         return self._row.edge_id
 
     def stop(self) -> None:
-        """End the run. What it would still send is thrown away.
+        """Stop the run; discard what it still sends.
 
-        Its agent has STOP_SECONDS to kill what it started, which takes what held names in the person's folders out of
-        them again, and is killed with all that is left then.
+        dp-agent gets STOP_SECONDS to kill its processes and remove its placeholders from the person's folders. Then it
+        is killed with everything it started.
         """
-        self._gently = True
+        self._graceful = True
         if self._writer is not None:
             self._writer.hurry(STOP_SECONDS)
         self.kill()
 
     def kill(self) -> None:
-        """End the run's processes on the spot. What they would still send is thrown away."""
-        self._scope_of_task.cancel()
+        """Kill the run's processes at once; discard what they still send."""
+        self._cancel_scope.cancel()
 
     # --- the life of a run
 
-    async def live(self, settings: Settings) -> None:
-        """Run the agent to its end and store how it ended; a run that was killed stores nothing.
+    async def run(self, settings: Settings) -> None:
+        """Run the agent to its end and store its result; a run that is stopped or killed stores nothing.
 
-        Raises nothing: whatever happens to one run, the node and
-        its other runs go on.
+        Never raises, so that no run can end the node or another run.
         """
         try:
-            with self._scope_of_task:
+            with self._cancel_scope:
                 try:
                     start = await self._start_frame(settings)
                     self._mcp_commands = {server.name: server.command for server in start.mcp_servers}
-                    finished = await self._converse(start)
+                    finished = await self._run_agent(start)
                 except Exception as raised:
-                    finished = self._broken(raised)
+                    finished = self._failed(raised)
                 await self._conclude(finished)
         except* DispatchError as group:
-            # The dispatch was cancelled, revoked or finished under us: its state says all there is to say.
+            # The dispatch was cancelled, declined or revoked meanwhile; its state is recorded already.
             log.info("run.overtaken", dispatch=self.dispatch_id, error=str(root_of(group)))
         except* Exception:
             log.exception("run.failed", dispatch=self.dispatch_id)
@@ -161,18 +163,18 @@ class Run:
         )
         return msgspec.structs.replace(start, gate_proven=self._gate.key)
 
-    def _broken(self, raised: Exception) -> frames.Finished:
-        """Say how a run ended that our own side broke: a full disk, a script that is not there, a defect."""
+    def _failed(self, raised: Exception) -> frames.Finished:
+        """Return the result of a run that failed on this side: a full disk, a missing script, a defect."""
         error = root_of(raised)
         log.warning("run.broken", dispatch=self.dispatch_id, error=type(error).__name__)
         if isinstance(error, DispatchError):
             return frames.Finished(status="failed", reason=f"{error.message}; fix: {error.fix}", code=error.code)
         if isinstance(error, OSError):
-            return frames.Finished(status="failed", reason=f"the run broke off: {error.strerror}", code=503)
+            return frames.Finished(status="failed", reason=f"the run failed here: {error.strerror}", code=503)
         log.exception("run.defect", dispatch=self.dispatch_id, exc_info=raised)
-        return frames.Finished(status="failed", reason="the daemon failed at this run", code=500)
+        return frames.Finished(status="failed", reason="the run failed because of a defect in the daemon", code=500)
 
-    async def _converse(self, start: frames.Start) -> frames.Finished:
+    async def _run_agent(self, start: frames.Start) -> frames.Finished:
         with await trio.to_thread.run_sync(_opened_log, self._run_dir) as errors:
             process = await trio.lowlevel.open_process(
                 AGENT,
@@ -187,10 +189,10 @@ class Run:
         try:
             self._writer = frames.FrameWriter(process.stdin)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._flush_now_and_then)
+                nursery.start_soon(self._flush_repeatedly)
                 try:
                     await self._writer.send(start)
-                    finished = await self._listen(process.stdout)
+                    finished = await self._read_frames(process.stdout)
                 except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                     finished = None
                 nursery.cancel_scope.cancel()
@@ -199,17 +201,17 @@ class Run:
             )
         finally:
             with trio.CancelScope(shield=True):
-                if self._gently:
+                if self._graceful:
                     with trio.move_on_after(STOP_SECONDS):
-                        await self._let_end(process)
+                        await self._wait_until_ended(process)
                 if process.returncode is None:
                     process_tree.kill(process.pid)
                 await process.wait()
                 await process.stdin.aclose()
                 await process.stdout.aclose()
 
-    async def _let_end(self, process: trio.Process) -> None:
-        """Ask the agent to kill what it started, and wait until it has gone; what it still writes is thrown away."""
+    async def _wait_until_ended(self, process: trio.Process) -> None:
+        """Ask dp-agent to end its run, then wait until it exits; discard what it still writes."""
         assert process.stdout is not None
         await self._send(frames.Cancel())
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -217,7 +219,7 @@ class Run:
                 pass
         await process.wait()
 
-    async def _listen(self, stream: trio.abc.ReceiveStream) -> frames.Finished | None:
+    async def _read_frames(self, stream: trio.abc.ReceiveStream) -> frames.Finished | None:
         reader: frames.FrameReader[frames.ToNode] = frames.FrameReader(stream, frames.decode_to_node)
         try:
             async for frame in reader:
@@ -227,30 +229,30 @@ class Run:
                     case frames.TraceEntry():
                         event = msgspec.to_builtins(frame.event)
                         if "call_id" in event:
-                            event["call_id"] += self._mark
-                        await self._note(event)
+                            event["call_id"] += self._call_id_suffix
+                        await self._add_event(event)
                     case frames.Started():
                         self._sandbox = frame.sandbox
                         self._gate.key = frame.gate_key or self._gate.key
                         await self._journal.step(lambda tx: running.start(tx, self.dispatch_id, self.attempt))
                     case frames.McpListed():
-                        await self._pin(frame)
+                        await self._on_mcp_listed(frame)
                     case frames.Call():
-                        await self._judge(frame)
+                        await self._on_call(frame)
                     case frames.CallClosed():
                         unanswered = partial(
                             running.close_unanswered,
                             dispatch_id=self.dispatch_id,
-                            request_id=frame.call_id + self._mark,
+                            request_id=frame.call_id + self._call_id_suffix,
                         )
                         await self._journal.step(unanswered)
         except FrameError as error:
             log.warning("run.bad_frame", dispatch=self.dispatch_id, error=str(error)[:200])
-            return frames.Finished(status="failed", reason="the agent's process spoke nonsense", code=500)
+            return frames.Finished(status="failed", reason="the agent's process sent an invalid frame", code=500)
         return None
 
-    async def _pin(self, listed: frames.McpListed) -> None:
-        """Remember what a server offered the first time: whatever it offers later, the person is asked about."""
+    async def _on_mcp_listed(self, listed: frames.McpListed) -> None:
+        """Pin the tools of a server's first listing; a person is asked about tools that are new or differ later."""
         command = self._mcp_commands.get(listed.server, [])
         await self._journal.step(
             lambda tx: running.pin_mcp_tools(
@@ -258,17 +260,17 @@ class Run:
             )
         )
 
-    async def _judge(self, call: frames.Call) -> None:
-        """A call that the scope permits: the edge is looked at anew; one that wants a person waits for the answer."""
+    async def _on_call(self, call: frames.Call) -> None:
+        """Handle a call that the scope permits: check edge and state again, then allow it or store it for a person."""
         await self._flush()
         error = await self._context.store.read(
-            lambda db: running.still_permitted(db, self._context.clock(), self.dispatch_id, self.attempt)
+            lambda db: running.get_refusal(db, self._context.clock(), self.dispatch_id, self.attempt)
         )
         if error is not None:
             await self._send(frames.Verdict(call_id=call.call_id, allow=False, by="edge", note=error.message))
             return
         if reports.too_deep(call.input):
-            # Nobody could be shown it.
+            # It could not be displayed to a person.
             note = "the input is nested too deeply"
             await self._send(frames.Verdict(call_id=call.call_id, allow=False, by="edge", note=note))
             return
@@ -291,7 +293,7 @@ class Run:
         tier = self._sandbox.tier if self._sandbox is not None else None
         item = rows.Approval(
             dispatch_id=self.dispatch_id,
-            request_id=call.call_id + self._mark,
+            request_id=call.call_id + self._call_id_suffix,
             attempt=self.attempt,
             call=msgspec.json.encode({name: document.get(name) for name in kept} | {"sandbox": tier}).decode(),
             asked=now,
@@ -301,42 +303,42 @@ class Run:
         )
         await self._journal.step(lambda tx: running.ask(tx, item))
 
-    async def _note(self, event: Document) -> None:
+    async def _add_event(self, event: Document) -> None:
         event.setdefault("at", self._context.clock())
         if reports.too_deep(event):
             event["input"] = {"left_out": "it is nested too deeply"}
         self._events.append(event)
-        self._fresh.set()
+        self._unflushed.set()
         if len(self._events) >= MAX_BUFFERED:
             await self._flush()
 
-    async def _flush_now_and_then(self) -> None:
+    async def _flush_repeatedly(self) -> None:
         while True:
-            await self._fresh.wait()
+            await self._unflushed.wait()
             await trio.sleep(FLUSH_SECONDS)
             await self._flush()
 
     async def _flush(self) -> None:
         async with self._flushing:
-            self._fresh = trio.Event()
+            self._unflushed = trio.Event()
             events, self._events = self._events, []
             if not events:
                 return
-            # In a thread: a long text takes a while to look through, and the node has other things to do. Not
-            # cancellable, like the step below: what was taken out of the list must be stored.
+            # In a thread, because masking a long text takes a while. Shielded, like the step below, because events
+            # taken out of the list must be stored.
             with trio.CancelScope(shield=True):
-                shown, told = await trio.to_thread.run_sync(self._teller.events, events)
+                local, outgoing = await trio.to_thread.run_sync(self._redactor.events, events)
             try:
                 await self._journal.step(
-                    lambda tx: running.record(tx, self.dispatch_id, self.attempt, _texts(shown), _texts(told))
+                    lambda tx: running.record(tx, self.dispatch_id, self.attempt, _texts(local), _texts(outgoing))
                 )
             except DispatchError:
                 self._events = events + self._events
                 raise
 
     async def _conclude(self, finished: frames.Finished) -> None:
-        """Store how the run ended, when the store takes it. Raises Conflict when it was overtaken."""
-        take = partial(take_files, self._context.blobs, finished, self._teller, self._run_dir)
+        """Store the result, retrying while the store cannot write. Raises Conflict if the dispatch ended meanwhile."""
+        take = partial(take_files, self._context.blobs, finished, self._redactor, self._run_dir)
         returned = await trio.to_thread.run_sync(take)
         try:
             while True:
@@ -354,14 +356,14 @@ class Run:
     async def _store_end(self, finished: frames.Finished, returned: Returned) -> None:
         await self._flush()
         code = _bounded(finished.code or 0, 599)
-        reply = self._teller.text(finished.reply)[:MAX_REPLY]
+        reply = self._redactor.text(finished.reply)[:MAX_REPLY]
         own_reason = f"{finished.reason or ''} {returned.left_out_text()}".strip()[:2_000]
-        # What refused the run before it began may name folders of this machine: for its person, not for the sender.
-        told = "the recipient's machine could not run it"
+        # A refusal before the start may name folders of this machine: for the person here, not for the sender.
+        reason = "the recipient's machine could not run it"
         if self._sandbox is not None:
-            why = self._teller.reason(finished.reason or "", status=finished.status, code=code)
-            told = f"{why} {returned.left_out_text()}".strip()[:2_000]
-        self._notes += self._teller.notes(self._context.clock())
+            masked = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
+            reason = f"{masked} {returned.left_out_text()}".strip()[:2_000]
+        self._notes += self._redactor.notes(self._context.clock())
         notes = self._notes
         files = returned.files
         facts = finished.sandbox or self._sandbox
@@ -377,7 +379,7 @@ class Run:
                 finished.status,
                 files=[FileRef(file.name, file.size, file.digest) for file in files],
                 reply=reply,
-                reason=told,
+                reason=reason,
                 own_reason=own_reason,
                 code=code,
                 usage={
@@ -397,7 +399,7 @@ class Run:
 
 
 def _opened_log(run_dir: Path) -> BinaryIO:
-    """Make a run's folder, which must be new, and the file that its agent's standard error goes to."""
+    """Create the run directory, which must be new, and the file for dp-agent's standard error."""
     for folder in (run_dir.parent.parent, run_dir.parent):
         folder.mkdir(mode=0o700, exist_ok=True)
     run_dir.mkdir(mode=0o700)
@@ -418,5 +420,5 @@ def _facts_text(facts: frames.SandboxFacts | None) -> str:
 
 
 def _bounded(number: float, most: int = (1 << 53) - 1) -> int:
-    """Return a number of the agent's as a statement can carry it: whatever it says, the run must end."""
+    """Clamp a number from the agent to what a statement can carry, so that no number stops the result."""
     return round(min(max(number, 0), most))

@@ -1,4 +1,4 @@
-"""What the agent of an accepted dispatch is told when it starts: the payload, the edge's scope, our settings."""
+"""The start frame of a run: the dispatch's content, the edge's scope and this machine's settings, for dp-agent."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sandbox.runtimes import RUNTIMES
 ANSWER_SECONDS = 120.0
 """How long a person may take to answer one call."""
 AGENT_PATIENCE = 1.0
-"""Seconds that the agent waits longer than that: an answer taken here is always in time over there."""
+"""Seconds that the agent waits longer, so that an answer accepted here is always in time there."""
 
 
 class MachineFacts(NamedTuple):
-    """What a start frame takes from this machine and not from the store. Looking for it takes long: disk and /proc."""
+    """The parts of a start frame that come from the disk and /proc, not from the store. Slow to collect."""
 
     servers: mcp_servers.Found
     state_folders: tuple[Path, ...]
@@ -35,13 +35,13 @@ class MachineFacts(NamedTuple):
 
 
 def machine_facts(context: Context, settings: Settings, scope: scopes.Scope) -> MachineFacts:
-    """Look at this machine for a run of this scope. Blocking. Raises Invalid for a script that is none."""
+    """Collect the facts for a run of this scope. Blocking. Raises Invalid for a script that cannot be read."""
     own = context.state.path
     return MachineFacts(granted_candidates(context, scope), all_state_folders(own), _script(settings))
 
 
 def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.Found:
-    """Return the MCP servers that are installed here, none where the scope grants none. Blocking."""
+    """Return the MCP servers installed here, or none if the scope grants none. Blocking."""
     return mcp_servers.discover(context.state.path) if scope.mcp_servers else mcp_servers.Found()
 
 
@@ -54,11 +54,11 @@ def start_frame(
     scope: scopes.Scope,
     facts: MachineFacts,
 ) -> frames.Start:
-    """Return what the agent of an accepted dispatch is told. Raises Conflict when it is not accepted any more."""
-    # A cancel may commit before the run is registered.
-    running.current(db, row.dispatch_id, row.attempt)
+    """Return the start frame of an accepted dispatch. Raises Conflict if it is no longer accepted."""
+    # A cancel may have committed before the run was registered.
+    running.get_running(db, row.dispatch_id, row.attempt)
     content = receiving.accepted_dispatch(row).content
-    _, rules = running.scope_of(db, row.edge_id)
+    _, rules = running.get_scope(db, row.edge_id)
     model = settings.model
     return frames.Start(
         dispatch_id=row.dispatch_id,
@@ -93,7 +93,7 @@ def start_frame(
 
 
 def attached(content: Content[FileRef]) -> list[frames.Attached]:
-    """Return what the sender wrote beside the task, for the agent to read."""
+    """Return what the sender wrote besides the task, for the agent to read."""
     texts = [(field.name, field.about.heading, getattr(content, field.name)) for field in TEXTS]
     texts.append(("links", "Links, which cannot be opened from here", "\n".join(content.links)))
     return [frames.Attached(name=name, heading=heading, text=text) for name, heading, text in texts if text]
@@ -102,20 +102,19 @@ def attached(content: Content[FileRef]) -> list[frames.Attached]:
 def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:
     """Return the MCP servers of a dispatch's edge, ready to start, each exactly as it was granted.
 
-    `found`: those that are installed here now. Raises Forbidden for one that is gone, cannot be used or is not what was
-    granted any more.
+    `found`: the servers installed here now. Raises Forbidden for one that is gone, unusable or changed.
     """
-    scope, _ = running.scope_of(db, row.edge_id)
+    scope, _ = running.get_scope(db, row.edge_id)
     pinned = edges.mcp_servers(db, row.edge_id)
     servers = []
     for name in scope.mcp_servers:
         pin, server = pinned.get(name), found.servers.get(name)
         if server is None:
-            raise _not_as_granted(name, row.peer, "is not installed here any more")
+            raise _not_as_granted(name, row.peer, "is no longer installed here")
         if grants.is_dispatch(server.offer):
-            raise _not_as_granted(name, row.peer, "is dispatch itself by now, and a run never dispatches onward")
+            raise _not_as_granted(name, row.peer, "is dispatch itself now, and a run must not dispatch onward")
         if server.unusable:
-            raise _not_as_granted(name, row.peer, f"cannot be used any more: {server.unusable}")
+            raise _not_as_granted(name, row.peer, f"can no longer be used: {server.unusable}")
         if pin is None or tuple(msgspec.json.decode(pin.command)) != server.command:
             raise _not_as_granted(name, row.peer, "is started by another command than when it was granted")
         servers.append(

@@ -1,1 +1,1 @@
-"""What the node does, step by step: plain functions, each run inside one store transaction. No waiting, no sending."""
+"""The steps of a node: plain functions, each run in one store transaction by the journal. No waiting, no network."""

@@ -1,4 +1,4 @@
-"""What all of a node works with: who this device is, its store and files, the clock, randomness. Starts nothing."""
+"""What every part of a node shares: identity, store and blobs, clock, randomness. Starts nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ A = TypeVar("A", bound=Addressed)
 
 
 def wall_clock_ms() -> int:
-    """Return milliseconds since the epoch, as the machine's clock has them."""
+    """Return the machine's wall clock in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -40,7 +40,7 @@ class Context:
 
     # **content is Any: the fields of whichever type it is, which its own constructor checks.
     def sign(self, kind: type[DeviceStatement], **content: Any) -> Signed:
-        """Make and sign a statement of this device; id and time are filled in."""
+        """Make a statement of this device and sign it; `id` and `created` are filled in unless given."""
         content.setdefault("id", self.new_id())
         content.setdefault("created", self.clock())
         statement = kind(issuer_user=self.identity.user_id, issuer_device=self.identity.device, **content)

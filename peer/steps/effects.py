@@ -1,8 +1,8 @@
-"""What a step leaves to be done once its transaction is durable: frozen values. Doing it is the node's (node/node.py).
+"""Effects: what is to be done after a step's transaction is durable, as frozen values. Node._apply carries them out.
 
-A step notes effects in the order in which they came about. Applying one twice is harmless, so that equal ones are kept
-once; none carries data that the store does not have, so that a crash between the commit and the effects loses nothing:
-every one of them can be derived again from the store at the next start.
+A step notes effects in order. Equal effects are kept once, because applying one twice does nothing more. None carries
+data that the store does not have, so a crash between the commit and the effects loses nothing: the next start derives
+the same work from the store.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """The outbox has something new for this device."""
+    """The outbox has a new item for this device."""
 
     device: str
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchChanged:
-    """State, trace or approvals of this dispatch changed: live views read it again."""
+    """State, trace or approvals of this dispatch changed; live views read it again."""
 
     dispatch_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """The run of this dispatch, if there is one, is to be stopped; `reason` is for the log."""
+    """Stop the run of this dispatch, if there is one. `reason` is for the log."""
 
     dispatch_id: str
     reason: str
@@ -36,34 +36,34 @@ class StopRun:
 
 @dataclass(frozen=True, slots=True)
 class StopRunsOfEdge:
-    """Every run under this edge is to be stopped, whatever state its dispatch is in."""
+    """Stop every run under this edge, whatever state its dispatch is in."""
 
     edge_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class FetchFiles:
-    """A statement named files whose bytes are to be fetched."""
+    """A new statement names files whose bytes must be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeopleChanged:
-    """Contacts, edges or blocks changed: who may connect and who reads our presence is worked out again."""
+    """Contacts, edges or blocks changed; who may connect and who can read our presence is computed again."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvitationsChanged:
-    """An invitation came, or has another state: lists of them are out of date."""
+    """An invitation arrived or changed its status; lists of invitations are out of date."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerWriteQueued:
-    """The store holds a write that the broker has not confirmed."""
+    """The store has a new write for the broker to confirm."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlineSet:
-    """A dispatch that waits for a decision expires at this time (ms since the epoch)."""
+    """A dispatch that waits for a decision expires at `at` (ms since the epoch)."""
 
     at: int
 
@@ -88,11 +88,11 @@ class Effects:  # noqa: PLW1641 - it changes while its step runs, so it has no h
         self._noted: dict[Effect, None] = dict.fromkeys(effects)
 
     def note(self, effect: Effect) -> None:
-        """Add an effect, at the end; one that is there already keeps its place."""
+        """Append an effect; an equal one that is already there keeps its place."""
         self._noted.setdefault(effect)
 
     def merge(self, later: Effects) -> None:
-        """Add the effects of a part of this step that succeeded."""
+        """Append the effects of a savepoint that succeeded."""
         for effect in later:
             self.note(effect)
 

@@ -1,4 +1,4 @@
-"""Trust edges after they exist: the trustor edits, pauses, resumes, revokes, blocks; the other side is told."""
+"""Trust edges once they exist: edit, pause, resume, revoke, block, and their effect at the other side."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
 from peer.trust import aliases, scopes
-from peer.trust import edges as edge_life
+from peer.trust import edges as edge_states
 
 
-def granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
-    """Return the edge that I granted this user and that has not ended. Raises NotFound."""
+def get_granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
+    """Return the open edge that this user was granted here. Raises NotFound."""
     edge = edges.current(db, user_id, "incoming")
     if edge is None or edge.status not in edges.OPEN:
         raise NotFound(f"{user_id} may not dispatch to you: there is no such edge", fix="see `dispatch contacts`")
@@ -31,22 +31,24 @@ def edit(
     *,
     mcp_commands: Mapping[str, str] | None = None,
 ) -> rows.Edge:
-    """Replace the scope of an edge I granted, and send the other side the summary of it. Rules it does not cover go.
+    """Replace the scope of a granted edge, delete rules outside it, and queue its summary for the other side.
 
-    `mcp_commands`: of each MCP server in the scope the command to pin, as JSON; None where the servers were not named.
+    `mcp_commands`: MCP server → the command to pin, as JSON; None if the edit does not name the servers.
     """
-    edge = granted(tx.db, user_id)
+    edge = get_granted(tx.db, user_id)
     if mcp_commands is not None:
         edges.pin_mcp_servers(tx.db, edge.edge_id, mcp_commands)
     edges.set_scope(tx.db, edge.edge_id, scopes.encode(scope).decode(), tx.now)
-    stored = {row.rule_id: edge_life.Rule(row.tool, row.pattern, row.reach) for row in edges.rules(tx.db, edge.edge_id)}
-    kept = edge_life.rules_within(stored.values(), scope)
+    stored = {
+        row.rule_id: edge_states.Rule(row.tool, row.pattern, row.reach) for row in edges.rules(tx.db, edge.edge_id)
+    }
+    kept = edge_states.rules_within(stored.values(), scope)
     for rule_id, rule in stored.items():
         if rule not in kept:
             edges.remove_rule(tx.db, edge.edge_id, rule_id)
     _queue_change(tx, edge, edge.status, scope)
     tx.note(PeopleChanged())
-    return granted(tx.db, user_id)
+    return get_granted(tx.db, user_id)
 
 
 def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
@@ -56,45 +58,45 @@ def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
         raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
     for contact in known:
         if alias and contact.user_id != user_id and aliases.key(contact.alias) == aliases.key(alias):
-            raise Conflict(f"{contact.user_id} is called {contact.alias} already", fix="choose another name")
+            raise Conflict(f"{contact.user_id} already has the alias {contact.alias}", fix="choose another name")
     contacts.set_alias(tx.db, user_id, alias)
     tx.note(PeopleChanged())
 
 
 def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge:
-    """Take back an `always`. Raises NotFound."""
-    edge = granted(db, user_id)
+    """Delete a stored `always` rule. Raises NotFound."""
+    edge = get_granted(db, user_id)
     if not edges.remove_rule(db, edge.edge_id, rule_id):
         raise NotFound(f"that edge has no rule {rule_id}", fix=f"see `dispatch trust show {user_id}`")
     return edge
 
 
 def set_paused(tx: Transaction, user_id: str, *, paused: bool) -> rows.Edge:
-    """Pause or resume an edge I granted. Raises NotFound, Conflict."""
-    edge = granted(tx.db, user_id)
-    status = edge_life.next_status(edge.status, "pause" if paused else "resume")
+    """Pause or resume a granted edge. Raises NotFound, Conflict."""
+    edge = get_granted(tx.db, user_id)
+    status = edge_states.next_status(edge.status, "pause" if paused else "resume")
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     _queue_change(tx, edge, status, scopes.decode(edge.scope))
-    return granted(tx.db, user_id)
+    return get_granted(tx.db, user_id)
 
 
 def revoke(tx: Transaction, user_id: str) -> rows.Edge:
-    """End an edge I granted: what runs over it is stopped, what waits is cancelled, what is undelivered is dropped.
+    """End a granted edge: stop its runs, cancel what waits, drop what is undelivered. Raises NotFound.
 
-    Only the word of the cancellations and of the revocation itself still goes out. Raises NotFound.
+    The results of the cancellations and the revocation itself are still sent.
     """
-    edge = granted(tx.db, user_id)
-    status = edge_life.next_status(edge.status, "revoke")
+    edge = get_granted(tx.db, user_id)
+    status = edge_states.next_status(edge.status, "revoke")
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     outbox.purge_edge(tx.db, edge.edge_id)
     for row in dispatches.in_states(
         tx.db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id
     ):
         receiving.cancel(tx, row, reason="the trust edge was revoked", code=403)
-    # By edge and not by state: a run must not outlive its edge, whatever is stored of its dispatch.
+    # By edge, not by state: a run must not outlive its edge, whatever the store has as its dispatch's state.
     tx.note(StopRunsOfEdge(edge.edge_id))
     for row in dispatches.in_states(tx.db, "received", ("completed", "failed"), edge_id=edge.edge_id):
-        # What the sender has not fetched yet, it no longer gets.
+        # Files that the sender has not fetched yet are no longer served.
         dispatches.withhold_returned(tx.db, row.dispatch_id)
     device = _device_of(tx.db, edge)
     if device is not None:
@@ -106,9 +108,9 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
 
 
 def block(tx: Transaction, user_id: str) -> None:
-    """Revoke what I granted this user, drop what waits for them, and refuse what they send from now on.
+    """Revoke the user's edge, drop what is queued for them, and refuse what they send from now on.
 
-    They are still told of the revocation and of what it cancels; with the last of these their devices are refused too.
+    The revocation and the results it causes are still delivered; after the last one their devices may not connect.
     """
     for device in contacts.devices(tx.db, user_id):
         outbox.purge_device(tx.db, device.device)
@@ -123,12 +125,12 @@ def block(tx: Transaction, user_id: str) -> None:
 
 
 def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """The trustor of an edge of mine changed, paused or resumed it."""
+    """Handle the trustor's change, pause or resumption of an edge granted to this user."""
     statement: EdgeChange = signed.statement
-    edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
+    edge = _get_edge(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status not in ("active", "paused"):
         return Acknowledgement(200, f"the edge had ended: {edge.status}")
-    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
+    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # only what this version understands
     edges.set_scope(tx.db, edge.edge_id, scope, tx.now)
     edges.set_status(tx.db, edge.edge_id, statement.edge_status, tx.now)
     tx.note(PeopleChanged())
@@ -136,17 +138,17 @@ def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def on_revocation(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """The trustor of an edge of mine ended it."""
+    """Handle the trustor's revocation of an edge granted to this user."""
     statement: Revocation = signed.statement
-    edge = _edge_named(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
+    edge = _get_edge(tx.db, statement.edge_id, statement.issuer_user, statement.issuer_device)
     if edge.status != "revoked":
         edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
-        sending.edge_ended(tx, edge.edge_id)
+        sending.on_edge_ended(tx, edge.edge_id)
         tx.note(PeopleChanged())
     return Acknowledgement(200)
 
 
-def _edge_named(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:
+def _get_edge(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:
     edge = edges.get(db, edge_id)
     if edge is None or edge.direction != "outgoing" or edge.user_id != user_id or edge.device != device:
         raise NotFound("no such edge", fix="")
@@ -155,17 +157,18 @@ def _edge_named(db: sqlite3.Connection, edge_id: str, user_id: str, device: str)
 
 def _queue_change(tx: Transaction, edge: rows.Edge, status: str, scope: scopes.Scope) -> None:
     if edge.status == "offered":
-        return  # the acceptance on its way tells the scope; a change before its confirmation is told after it
-    told = scopes.encode_summary(scopes.summary(scope))
+        return  # the queued acceptance states the scope; on_confirmation sends what changed since
+    summary = scopes.encode_summary(scopes.summary(scope))
     device = _device_of(tx.db, edge)
     if device is None:
         return
-    signed = tx.context.sign_for(EdgeChange, edge.user_id, device, edge_id=edge.edge_id, edge_status=status, scope=told)
+    signed = tx.context.sign_for(
+        EdgeChange, edge.user_id, device, edge_id=edge.edge_id, edge_status=status, scope=summary
+    )
     tx.post(signed, edge_id=edge.edge_id)
 
 
 def _device_of(db: sqlite3.Connection, edge: rows.Edge) -> str | None:
-    """Return the device of the other user that an edge I granted belongs to: one device a person for now; None where
-    it has left them."""
+    """Return the other user's device for a granted edge, None if the user has none. One device per person for now."""
     devices = contacts.devices(db, edge.user_id)
     return devices[0].device if devices else None

@@ -1,7 +1,7 @@
-"""What devices say they understand: this one's hello made, another one's kept. What follows from it: fitting.py.
+"""Hellos, the signed list of what a device understands: making our own, storing a peer's. Using them: fitting.py.
 
-A hello belongs to a connection and not to the outbox: each is signed with a counter that only grows, and the newest of
-a device replaces the ones before, so that an advertised feature is lost by nothing but a later hello.
+A hello goes with a connection, not through the outbox. Each carries a counter that only grows, and the newest of a
+device replaces the ones before, so only a later hello can withdraw an advertised feature.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from peer.steps.transaction import Transaction
 from peer.store import contacts, counters
 
 MAX_HELLO: Final = 4_096
-"""Bytes of a hello, signature and all: 64 features with names of a dozen letters, and every type's version. The courier
-carries no more (mesh.courier.wire.MAX_HELLO)."""
+"""Bytes of a hello with its signature: room for 64 features with names of a dozen letters, and each type's version. The
+courier carries no more (mesh.courier.wire.MAX_HELLO)."""
 
 
 def make(tx: Transaction) -> bytes:
-    """Return this device's hello, newer than every one before, also where the clock was set back."""
+    """Return this device's hello, with a counter above every earlier one even if the clock was set back."""
     signed = tx.context.sign(
         Hello,
         counter=counters.next_after(tx.db, counters.HELLO, tx.now),
@@ -31,10 +31,10 @@ def make(tx: Transaction) -> bytes:
 
 
 def take(tx: Transaction, device: str, raw: bytes) -> None:
-    """Keep the hello that the connected `device` brought, if it is newer than the one known.
+    """Store the hello that the connected `device` sent; the stored one again is accepted and changes nothing.
 
-    Raises TooLarge, Malformed, BadSignature; Forbidden for another device's, and for one of nobody's; Conflict for
-    another one with the same counter, or with a lower one.
+    Raises TooLarge, Malformed, BadSignature; Forbidden if it is another device's or no contact's; Conflict if its
+    counter is not above the stored one's.
     """
     if len(raw) > MAX_HELLO:
         raise TooLarge(f"a hello has at most {MAX_HELLO:,} bytes", fix="")

@@ -1,8 +1,8 @@
-"""A statement's way in: opened, checked against connection and contact, known or new, stored, answered.
+"""Inbound statements: opened, checked against connection and contact, deduplicated, applied, acknowledged.
 
-The order of the checks is the protocol's. Every statement taken in, or refused for good, is remembered with its answer
-in the transaction that made it true, so that the same bytes get the same answer for ever and other bytes under the same
-id are refused. What this version cannot read is refused for good and not remembered: a later version may read it.
+The order of the checks is the protocol's. A statement that was applied, or refused for good, is remembered with its
+acknowledgement in the same transaction: the same bytes get the same acknowledgement again, and other bytes under the
+same id are refused. What this version cannot read is refused but not remembered, because a later version may read it.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from peer.steps.transaction import Transaction
 from peer.store import contacts, outbox, rows
 
 KEPT_MS = 8 * 86_400_000
-"""How long a statement is remembered. A dispatch lives a day and five minutes at most and an acceptance answers an
-invitation of seven days: what is older is refused for its date, or changes nothing when it is taken in twice."""
+"""How long a statement is remembered. A dispatch lives at most a day and five minutes, and an acceptance answers an
+invitation of seven days; anything older is refused for its date, or changes nothing when applied twice."""
 MAX_REMEMBERED = 500_000
-"""Statements of one device remembered at a time, about 100 MB. A run brings twenty batches of events a second at most;
-beyond this the device must wait until the oldest are forgotten, and nobody else is held up."""
+"""Statements of one device remembered at a time, about 100 MB. A run sends at most twenty batches of events a second.
+Beyond this the device gets 503 until the oldest are forgotten; other devices are not affected."""
 
 Handler = Callable[[Transaction, Signed], Acknowledgement]
 
 
-def _invitation_answer(tx: Transaction, signed: Signed) -> Acknowledgement:
+def _on_invitation_answer(tx: Transaction, signed: Signed) -> Acknowledgement:
     return inviting.on_answer(tx, signed.raw)
 
 
 HANDLERS: Final[dict[type[DeviceStatement], Handler]] = {
-    Dispatch: receiving.take_in,
+    Dispatch: receiving.on_dispatch,
     Cancel: receiving.on_cancel,
     Decision: sending.on_decision,
     Events: sending.on_events,
     Result: sending.on_result,
-    Acceptance: _invitation_answer,
-    Decline: _invitation_answer,
+    Acceptance: _on_invitation_answer,
+    Decline: _on_invitation_answer,
     Confirmation: inviting.on_confirmation,
     EdgeChange: granting.on_edge_change,
     Revocation: granting.on_revocation,
@@ -66,7 +66,7 @@ HANDLERS: Final[dict[type[DeviceStatement], Handler]] = {
 
 
 def take(tx: Transaction, device: str, raw: bytes) -> Acknowledgement:
-    """Take in what the connected `device` sent; a step (one transaction). Never raises DispatchError."""
+    """Verify and apply one statement from the connected `device`. Never raises DispatchError."""
     try:
         signed = open_statement(raw)
         statement = signed.statement
@@ -77,13 +77,13 @@ def take(tx: Transaction, device: str, raw: bytes) -> Acknowledgement:
         if isinstance(statement, Addressed):
             _check_audience(tx.context, statement)
     except DispatchError as error:
-        # Not remembered: the id inside is not its issuer's word until all of the above holds.
+        # Not remembered: until all of the above holds, the id is not known to be its issuer's.
         return acknowledgement_of(error)
     return _once(tx, signed, handler)
 
 
 def _check_issuer(db: sqlite3.Connection, device: str, statement: DeviceStatement) -> None:
-    """The device that signed is the one at the other end, and is pinned as this user's."""
+    """Raise Forbidden unless the connected device signed it and is pinned as a device of the issuing user."""
     if statement.issuer_device != device:
         raise Forbidden(
             "the statement is by another device than the one that brings it", fix="send it from the one that signed it"
@@ -109,24 +109,24 @@ def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
             return acknowledgement_of(Conflict("another statement has this id", fix="send it again"))
         return Acknowledgement(known.code, known.message, known.fix)
     if outbox.remembered(tx.db, statement.issuer_device) >= MAX_REMEMBERED:
-        return Acknowledgement(503, "too many statements of this device in a few days", "it is taken in later")
+        return Acknowledgement(503, "too many statements from this device in a few days", "it is accepted later")
     try:
         with tx.savepoint() as part:
-            answer = handler(part, signed)
+            acknowledgement = handler(part, signed)
     except DispatchError as error:
-        answer = acknowledgement_of(error)
-    # What a later version may read, also within the statement (a scope, a device-set), is not refused to it by memory.
-    if answer.final and answer.code != NotUnderstood.default_code:
+        acknowledgement = acknowledgement_of(error)
+    # A later version may accept what this one cannot read, also within the statement (a scope, a device-set).
+    if acknowledgement.final and acknowledgement.code != NotUnderstood.default_code:
         outbox.remember(
             tx.db,
             rows.Seen(
                 statement.issuer_device,
                 statement.id,
                 signed.digest,
-                answer.code,
-                answer.message,
-                answer.fix,
+                acknowledgement.code,
+                acknowledgement.message,
+                acknowledgement.fix,
                 tx.now,
             ),
         )
-    return answer
+    return acknowledgement

@@ -1,8 +1,10 @@
-"""First contact: an invitation, its acceptance or decline, the confirmation. How two people come to pin each other.
+"""First contact between two users: invitation, acceptance or decline, confirmation. Ends with both pinned.
 
-A asks (invitation, by the broker). B offers an edge (acceptance, sealed to A's devices, by the broker, and by courier
-once the two may connect). A pins B and confirms (by courier): B's edge becomes active. Each side adds the other's
-devices to those that may connect and that can read its presence as soon as it has pinned them.
+1. A posts an invitation at the broker.
+2. B pins A and offers an edge. The acceptance goes through the broker, sealed to A's devices, and by courier.
+3. A pins B and confirms by courier. The edge becomes active at B.
+
+As soon as a side has pinned the other's devices, they may connect and can read its presence.
 """
 
 from __future__ import annotations
@@ -32,28 +34,28 @@ from peer.steps import memberships
 from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, outbox, rows
-from peer.trust import edges as edge_life
-from peer.trust import invitations as invitation_life
+from peer.trust import edges as edge_states
+from peer.trust import invitations as invitation_states
 from peer.trust import scopes
 
 MAX_AHEAD_MS = 86_400_000
-"""How far ahead of ours an inviter's clock may be. Generous: a refused invitation is not offered again."""
+"""How far an inviter's clock may be ahead. Generous, because a refused invitation is not offered again."""
 MAX_OPEN = 500
-"""Received invitations that wait for an answer; whoever posts more, or a broker that makes them up, is not heard."""
+"""Received invitations that wait for an answer. More are refused: a broker could make up any number."""
 KEPT_MS = 30 * 86_400_000
-"""How long a received invitation that came to nothing is still listed."""
+"""How long a received invitation without an edge stays listed."""
 
 
 @dataclass(frozen=True)
 class Invited:
-    """An invitation that I sent. `fresh` is False when an open one was there already."""
+    """A sent invitation. `fresh` is False if an open one to the same user existed already."""
 
     row: rows.Invitation
     fresh: bool
 
 
-def vouched_devices(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, Signed]:
-    """Open a device-set that comes with a statement and check that it is the issuer's and holds its device.
+def open_device_set(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, Signed]:
+    """Open the device-set inside a statement; check that it is the issuer's and lists the issuing device.
 
     Raises Invalid, Malformed, BadSignature.
     """
@@ -61,12 +63,12 @@ def vouched_devices(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, 
     if device_set.issuer_user != statement.issuer_user:
         raise Invalid("the device-set is another user's", fix="do not trust this invitation")
     if statement.issuer_device not in {device.device for device in device_set.devices}:
-        raise Invalid("the device-set does not hold the device that signed", fix="do not trust this invitation")
+        raise Invalid("the device-set does not list the device that signed", fix="do not trust this invitation")
     return device_set, signed
 
 
 def invite(tx: Transaction, user_id: str) -> Invited:
-    """Make an invitation, or return the one that is open. Raises Invalid, Conflict, Forbidden."""
+    """Store a new invitation to a user, or return the open one. Raises Invalid, Conflict, Forbidden."""
     if user_id == tx.context.identity.user_id:
         raise Invalid("you cannot invite yourself", fix="name somebody else's e-mail address")
     if contacts.is_blocked(tx.db, user_id):
@@ -83,7 +85,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
         Invitation,
         created=now,
         audience_user=user_id,
-        expires=now + invitation_life.LIFETIME_MS,
+        expires=now + invitation_states.LIFETIME_MS,
         device_set=tx.context.identity.device_set,
     )
     row = rows.Invitation(
@@ -91,7 +93,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
         direction="sent",
         peer=user_id,
         raw=signed.raw,
-        secret=tx.context.random(invitation_life.SECRET_BYTES),
+        secret=tx.context.random(invitation_states.SECRET_BYTES),
         verified=0,
         status="open",
         emailed=0,
@@ -103,42 +105,42 @@ def invite(tx: Transaction, user_id: str) -> Invited:
 
 
 def check_withdrawable(db: sqlite3.Connection, token: str) -> None:
-    """Raise NotFound, Conflict or Gone for what is no open invitation of mine."""
-    invitation_life.next_state(_known(db, token, "sent").status, "withdraw")
+    """Raise NotFound, Conflict or Gone unless `token` is an open sent invitation."""
+    invitation_states.next_state(_known(db, token, "sent").status, "withdraw")
 
 
 def withdraw(db: sqlite3.Connection, token: str) -> None:
-    """Note that nobody can answer a sent invitation any more, if that is not noted. Raises NotFound, Conflict, Gone.
+    """Mark a sent invitation as withdrawn, if it is not yet. Raises NotFound, Conflict, Gone.
 
-    The broker's list of invitations may say it here between its word to us and this.
+    The poll of the broker's list may have done so between the broker's reply to the withdrawal and this step.
     """
     row = _known(db, token, "sent")
     if row.status != "withdrawn":
-        invitations.set_status(db, token, invitation_life.next_state(row.status, "withdraw"))
+        invitations.set_status(db, token, invitation_states.next_state(row.status, "withdraw"))
 
 
 def discard(tx: Transaction, token: str) -> None:
-    """Withdraw an invitation that the broker perhaps never got; it is told as soon as it can be."""
+    """Withdraw an invitation that the broker may never have received; queue the withdrawal for the broker."""
     withdraw(tx.db, token)
     invitations.queue_broker_write(tx.db, "withdraw", token, b"", tx.now)
     tx.note(BrokerWriteQueued())
 
 
-def reconcile_withdrawn(db: sqlite3.Connection, token: str) -> None:
-    """The broker says that an invitation of mine is withdrawn, where this device stopped before it had noted it."""
+def on_sent_withdrawn(db: sqlite3.Connection, token: str) -> None:
+    """Reconcile: the broker has a sent invitation as withdrawn, but this device crashed before recording that."""
     row = invitations.get(db, token)
     if row is not None and (row.direction, row.status) == ("sent", "open"):
         withdraw(db, token)
 
 
-def take_in(tx: Transaction, raw: bytes) -> rows.Invitation | None:
-    """Take in an invitation that the broker holds for me; None when it is not one for me, or from someone blocked."""
+def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
+    """Verify and store an invitation from the broker; return None if it is for another user or from a blocked one."""
     statement, signed = open_as(Invitation, raw)
-    vouched_devices(statement.device_set, statement)
+    open_device_set(statement.device_set, statement)
     if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
         return None
-    if statement.expires - statement.created > invitation_life.LIFETIME_MS:
-        raise Invalid("an invitation that lives longer than 7 days")
+    if statement.expires - statement.created > invitation_states.LIFETIME_MS:
+        raise Invalid("the invitation is valid for more than 7 days")
     now = tx.now
     if statement.created > now + MAX_AHEAD_MS:
         raise Invalid("an invitation from the future", fix="set the clocks of both machines")
@@ -166,12 +168,12 @@ def take_in(tx: Transaction, raw: bytes) -> rows.Invitation | None:
 
 
 def on_withdrawn(tx: Transaction, token: str) -> None:
-    """An invitation to me was taken back: it cannot be answered any more, and an answer that crossed means nothing."""
+    """Handle the withdrawal of a received invitation. An edge offered meanwhile is declined."""
     row = invitations.get(tx.db, token)
     if row is None or row.direction != "received":
         return
     if row.status == "open":
-        invitations.set_status(tx.db, token, invitation_life.next_state("open", "withdraw"))
+        invitations.set_status(tx.db, token, invitation_states.next_state("open", "withdraw"))
         tx.note(InvitationsChanged())
     edge = edges.by_invitation(tx.db, token)
     if edge is not None and edge.status == "offered":
@@ -180,18 +182,21 @@ def on_withdrawn(tx: Transaction, token: str) -> None:
         tx.note(PeopleChanged())
 
 
-def open_address(db: sqlite3.Connection, address: invitation_life.Address) -> rows.Invitation:
-    """Check a received invitation against the address that the inviter gave. Raises NotFound, Invalid."""
+def open_address(db: sqlite3.Connection, address: invitation_states.Address) -> rows.Invitation:
+    """Check a received invitation against the address that the inviter shared, and store the address's secret.
+
+    Raises NotFound, Invalid.
+    """
     row = _known(db, address.token, "received")
-    invitation_life.check_digest(address, row.raw)
+    invitation_states.check_digest(address, row.raw)
     invitations.set_secret(db, address.token, address.secret)
     return _known(db, address.token, "received")
 
 
-def answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitation:
-    """Return a received invitation that can still be answered. Raises NotFound, Conflict, Gone."""
+def get_answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitation:
+    """Return a received invitation that is still open. Raises NotFound, Conflict, Gone."""
     row = _known(db, token, "received")
-    invitation_life.check_open(row.status, expires=row.expires, now=now)
+    invitation_states.check_open(row.status, expires=row.expires, now=now)
     return row
 
 
@@ -202,15 +207,15 @@ def accept(
     *,
     mcp_commands: Mapping[str, str] | None = None,
 ) -> rows.Edge:
-    """Offer the inviter an edge of this scope: pinned, stored and queued for broker and courier in one step.
+    """Pin the inviter, store an edge of this scope as offered, and queue the acceptance for broker and courier.
 
-    `mcp_commands`: of each MCP server in the scope the command to pin, as JSON.
+    `mcp_commands`: MCP server → the command to pin, as JSON.
 
-    Raises NotFound, Conflict, Gone; Forbidden where the inviter's root is not the one pinned before.
+    Raises NotFound, Conflict, Gone; Forbidden if another root key of the inviter is pinned.
     """
-    row = answerable(tx.db, tx.now, token)
+    row = get_answerable(tx.db, tx.now, token)
     invitation, signed = open_as(Invitation, row.raw)
-    device_set, device_set_signed = vouched_devices(invitation.device_set, invitation)
+    device_set, device_set_signed = open_device_set(invitation.device_set, invitation)
     now = tx.now
     existing = edges.current(tx.db, invitation.issuer_user, "incoming")
     if existing is not None and existing.status in edges.OPEN:
@@ -222,7 +227,7 @@ def accept(
     memberships.pin(tx, device_set, device_set_signed, issuer=issuer, verified=bool(row.verified))
     my_digest = hashlib.sha256(tx.context.identity.device_set).digest()
     proof = (
-        invitation_life.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
+        invitation_states.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
         if row.secret
         else b""
     )
@@ -256,7 +261,7 @@ def accept(
         ),
     )
     edges.pin_mcp_servers(tx.db, edge_id, mcp_commands or {})
-    invitations.set_status(tx.db, token, invitation_life.next_state("open", "accept"))
+    invitations.set_status(tx.db, token, invitation_states.next_state("open", "accept"))
     _queue_answer(tx.db, device_set, token, "accepted", acceptance, now)
     tx.post(acceptance, edge_id=edge_id)
     tx.note(BrokerWriteQueued())
@@ -267,12 +272,12 @@ def accept(
 
 
 def decline(tx: Transaction, token: str) -> None:
-    """Tell the inviter that there will be no edge. Raises NotFound, Conflict, Gone."""
-    refuse(tx, answerable(tx.db, tx.now, token))
+    """Decline a received invitation by its token. Raises NotFound, Conflict, Gone."""
+    refuse(tx, get_answerable(tx.db, tx.now, token))
 
 
 def refuse(tx: Transaction, row: rows.Invitation) -> None:
-    """Decline an open invitation and queue the word of it."""
+    """Mark an open invitation as declined and queue the decline for the broker."""
     invitation, signed = open_as(Invitation, row.raw)
     statement = tx.context.sign_for(
         Decline,
@@ -281,14 +286,14 @@ def refuse(tx: Transaction, row: rows.Invitation) -> None:
         invitation_id=invitation.id,
         invitation_digest=signed.digest,
     )
-    invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
-    device_set, _ = vouched_devices(invitation.device_set, invitation)
+    invitations.set_status(tx.db, row.token, invitation_states.next_state("open", "decline"))
+    device_set, _ = open_device_set(invitation.device_set, invitation)
     _queue_answer(tx.db, device_set, row.token, "declined", statement, tx.now)
     tx.note(BrokerWriteQueued())
 
 
 def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
-    """An invitation of mine was answered: the same statement may come by broker, by courier, or by both."""
+    """Handle the answer to a sent invitation. The same statement may arrive by broker, by courier, or by both."""
     signed = open_statement(raw)
     statement = signed.statement
     if not isinstance(statement, Acceptance | Decline):
@@ -308,7 +313,7 @@ def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
 
 def _declined(tx: Transaction, row: rows.Invitation) -> Acknowledgement:
     if row.status == "open":
-        invitations.set_status(tx.db, row.token, invitation_life.next_state("open", "decline"))
+        invitations.set_status(tx.db, row.token, invitation_states.next_state("open", "decline"))
         tx.note(PeopleChanged())
     return Acknowledgement(200)
 
@@ -326,14 +331,14 @@ def _accepted(
         return Acknowledgement(200, "known")
     now = tx.now
     if row.status == "expired" and statement.created < row.expires:
-        pass  # accepted in time, learned late
+        pass  # accepted in time, arrived late
     else:
-        invitation_life.next_state(row.status, "accept")
-    device_set, device_set_signed = vouched_devices(statement.device_set, statement)
-    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # what of it this version understood
+        invitation_states.next_state(row.status, "accept")
+    device_set, device_set_signed = open_device_set(statement.device_set, statement)
+    scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # only what this version understands
     verified = False
     if statement.proof:
-        if not invitation_life.proven(
+        if not invitation_states.proven(
             statement.proof,
             row.secret,
             invitation_digest=statement.invitation_digest,
@@ -372,7 +377,7 @@ def _accepted(
 
 
 def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """The inviter has my acceptance and pinned my devices: the edge is in force."""
+    """Handle the inviter's confirmation: this user's devices are pinned there, so the edge becomes active."""
     statement: Confirmation = signed.statement
     edge = edges.get(tx.db, statement.edge_id)
     if edge is None or edge.direction != "incoming" or edge.user_id != statement.issuer_user:
@@ -381,15 +386,15 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
         raise Conflict("that confirms another acceptance than the one that was made", fix="")
     if edge.status != "offered":
         return Acknowledgement(200, f"the edge is {edge.status}")
-    device_set, device_set_signed = vouched_devices(statement.device_set, statement)
+    device_set, device_set_signed = open_device_set(statement.device_set, statement)
     memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=False)
-    edges.set_status(tx.db, edge.edge_id, edge_life.next_status("offered", "confirm"), tx.now)
+    edges.set_status(tx.db, edge.edge_id, edge_states.next_status("offered", "confirm"), tx.now)
     offered, _ = open_as(Acceptance, edge.acceptance)
-    told = scopes.encode_summary(scopes.summary(scopes.decode(edge.scope)))
-    if told != offered.scope:
-        # The scope was edited while the edge was only offered.
+    summary = scopes.encode_summary(scopes.summary(scopes.decode(edge.scope)))
+    if summary != offered.scope:
+        # The scope was edited while the edge was offered.
         change = tx.context.sign_for(
-            EdgeChange, edge.user_id, statement.issuer_device, edge_id=edge.edge_id, edge_status="active", scope=told
+            EdgeChange, edge.user_id, statement.issuer_device, edge_id=edge.edge_id, edge_status="active", scope=summary
         )
         tx.post(change, edge_id=edge.edge_id)
     tx.note(PeopleChanged())
@@ -397,17 +402,17 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def expire(db: sqlite3.Connection, now: int) -> None:
-    """Note which open invitations ran out; forget received ones that came to nothing long ago."""
+    """Mark overdue open invitations as expired; delete received ones that led to no edge KEPT_MS ago."""
     for row in invitations.every(db):
         if row.status == "open" and row.expires <= now:
-            invitations.set_status(db, row.token, invitation_life.next_state("open", "expire"))
+            invitations.set_status(db, row.token, invitation_states.next_state("open", "expire"))
     invitations.forget_received(db, before=now - KEPT_MS)
 
 
 def _queue_answer(
     db: sqlite3.Connection, device_set: DeviceSet, token: str, kind: str, statement: Signed, now: int
 ) -> None:
-    # Sealed once and stored sealed: the broker takes the same bytes again and refuses others.
+    # Sealed once and stored sealed: a retry must send the same bytes, as the broker refuses others.
     sealed = {device.device: seal(statement.raw, device.sealing_key) for device in device_set.devices}
     invitations.queue_broker_write(db, kind, token, codec.encode(sealed), now)
 

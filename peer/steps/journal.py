@@ -1,4 +1,4 @@
-"""The journal: each step is one durable transaction, and only then are its effects applied. Knows no step by name."""
+"""The journal: runs a step in one durable transaction, then applies its effects. The steps are other modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Journal:
-    """Runs steps. `apply` is called once after each step that is durable, with its effects, in the event loop."""
+    """Runs steps. `apply` gets the effects of each step, once, on the event loop, after the commit."""
 
     def __init__(self, context: Context, apply: Callable[[Effects], None]) -> None:
         self.context = context
@@ -27,8 +27,9 @@ class Journal:
     async def step(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one transaction; return its value once that is durable and its effects are applied.
 
-        An exception of `work` rolls everything back, and nothing is applied. Not cancellable: a step once begun is
-        finished, and its effects are applied. Raises Unavailable where the store cannot be written.
+        An exception from `work` rolls everything back, and no effect is applied. Not cancellable once begun: the commit
+        and its effects belong together. Other tasks may run between the two, because the commit is in a worker thread.
+        Raises Unavailable if the store cannot be written.
         """
         effects = Effects()
         value = await self.context.store.write(lambda db: work(Transaction(db, self.context, effects)))

@@ -1,7 +1,7 @@
-"""Whose devices are whose: a contact pinned with its device-set, and what a device itself signs of where it belongs.
+"""Which device belongs to which user: pinning a contact's device-set, and the memberships that devices sign.
 
-Of each device the membership with the highest counter holds, whoever lists the device: what one contact's device-set
-says never takes a device from another contact, and a device that left stays gone.
+Of each device the membership with the highest counter wins, whoever lists the device. So one contact's device-set
+cannot claim a device of another contact, and a device that left stays out.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from peer.store import contacts, edges, memberships, outbox, rows
 
 
 def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, verified: bool) -> None:
-    """Remember a user by the root and the devices of a device-set that `issuer`, a device of theirs, brought.
+    """Pin a user's root key and devices from the device-set that `issuer`, a device of theirs, sent.
 
-    Raises Forbidden where another root is pinned, and where by all that is pinned `issuer` is not the user's device;
-    Conflict for two memberships of one device with one counter.
+    Raises Forbidden if another root is pinned, or if `issuer` is then not a device of the user; Conflict for two
+    memberships of one device with the same counter.
     """
     user_id = device_set.issuer_user
     known = contacts.get(tx.db, user_id)
     if known is not None and known.root != device_set.root:
         raise Forbidden(
             f"{user_id} now has another root key than the one you know",
-            fix=f"ask {user_id} by another way whether they made a new one; until then nothing of theirs is taken",
+            fix=f"ask {user_id} in person or by phone whether they made a new one; nothing from them is accepted until "
+            "you know",
         )
     for entry in device_set.devices:
         membership, _ = open_as(Membership, entry.membership)
@@ -40,9 +41,9 @@ def pin(tx: Transaction, device_set: DeviceSet, signed: Signed, *, issuer: str, 
 
 
 def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """A contact's device says that it has left its user, or seals with another key.
+    """Handle a contact's device leaving its user, or changing its sealing key. Raises Forbidden, Conflict.
 
-    That it is another user's it says in that user's device-set, by which it is pinned. Raises Forbidden, Conflict.
+    A device that joins another user is pinned from that user's device-set, not from here.
     """
     membership: Membership = signed.statement
     contact = contacts.get(tx.db, membership.issuer_user)
@@ -59,21 +60,21 @@ def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:
     outbox.purge_device(tx.db, device)
     for edge in edges.every(tx.db):
         if (edge.direction, edge.device) == ("outgoing", device) and edge.status in edges.OPEN:
-            # The device that granted it is gone, and nothing that is sent over it would be taken in.
+            # The device that granted it has left, so nothing sent over this edge would be accepted.
             edges.set_status(tx.db, edge.edge_id, "revoked", tx.now)
-            sending.edge_ended(tx, edge.edge_id)
+            sending.on_edge_ended(tx, edge.edge_id)
     return Acknowledgement(200)
 
 
 def _keep(db: sqlite3.Connection, membership: Membership, raw: bytes) -> bool:
-    """Keep a membership that is newer than the one known of its device; return whether it is."""
+    """Store a membership if it is newer than the stored one of its device; return whether it was."""
     known = memberships.newest(db, membership.issuer_device)
     if known is not None and membership.counter == known.counter and raw != known.raw:
         raise Conflict("the device signed two memberships with one counter", fix="do not trust it")
     if known is not None and membership.counter <= known.counter:
         return False
     if known is not None and known.user_id != membership.issuer_user:
-        contacts.drop_device(db, membership.issuer_device)  # it went over to another user, by its own signature
+        contacts.drop_device(db, membership.issuer_device)  # the device itself signed that it joined another user
     memberships.keep(
         db,
         rows.Membership(

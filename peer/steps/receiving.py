@@ -1,4 +1,4 @@
-"""A dispatch at its recipient, up to the run: taken in, decided by a person, cancelled, expired."""
+"""Received dispatches up to the run: admitted, decided by a person, cancelled, expired. Running them: running.py."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from peer.trust import scopes
 
 DAY_MS = 86_400_000
 MAX_WAITING_BYTES = 2 << 30
-"""Files of one edge, fetched in a day before anybody accepted them. A thousand dispatches a day of 250 MB each would
-fill any disk; this is eight of the largest."""
+"""Bytes of files fetched over one edge in a day before anybody accepts them: eight dispatches of the largest size. A
+thousand dispatches a day of 250 MB each would fill any disk."""
 
 
-def edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | None:
-    """Return what admission must know of an edge that I granted, or None."""
+def get_edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | None:
+    """Return what admission needs of a granted edge; None if there is none or its user is blocked."""
     edge = edges.get(db, edge_id)
     if edge is None or edge.direction != "incoming" or contacts.is_blocked(db, edge.user_id):
         return None
@@ -38,12 +38,12 @@ def edge_facts(db: sqlite3.Connection, edge_id: str, now: int) -> EdgeFacts | No
     )
 
 
-def take_in(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """Store a dispatch that arrived. 200: it is in the inbox; 202: its files are still to be fetched."""
+def on_dispatch(tx: Transaction, signed: Signed) -> Acknowledgement:
+    """Admit and store a dispatch. Acknowledges 200 if it is in the inbox, 202 if its files are still to be fetched."""
     dispatch: Dispatch = signed.statement
     now = tx.now
     cancelled = dispatches.has_tombstone(tx.db, dispatch.issuer_device, dispatch.id)
-    admit(dispatch, edge_facts(tx.db, dispatch.edge_id, now), buried=cancelled, now=now)
+    admit(dispatch, get_edge_facts(tx.db, dispatch.edge_id, now), buried=cancelled, now=now)
     if dispatches.get(tx.db, dispatch.id) is not None:
         raise Conflict("another dispatch has this id", fix="send it again")
     attached = sum(item.size for item in dispatch.content.files)
@@ -81,8 +81,8 @@ def take_in(tx: Transaction, signed: Signed) -> Acknowledgement:
     return Acknowledgement(200, "in the inbox")
 
 
-def files_arrived(tx: Transaction, item: rows.File) -> None:
-    """Note that a file is here and verified; the last attachment brings its dispatch into the inbox."""
+def on_file_arrived(tx: Transaction, item: rows.File) -> None:
+    """Mark a file as fetched and verified; after its last attachment a dispatch is pending, in the inbox."""
     left = dispatches.set_ready(tx.db, item)
     tx.note(DispatchChanged(item.dispatch_id))
     row = dispatches.get(tx.db, item.dispatch_id)
@@ -92,8 +92,8 @@ def files_arrived(tx: Transaction, item: rows.File) -> None:
     queue_decision(tx, row, "pending")
 
 
-def files_refused(tx: Transaction, item: rows.File, reason: str) -> None:
-    """Give up a file that the other side does not, or no longer, serve as promised; with an attachment its dispatch."""
+def on_file_refused(tx: Transaction, item: rows.File, reason: str) -> None:
+    """Give up a file that the other side refuses to serve or serves wrong; an attachment takes its dispatch with it."""
     row = dispatches.get(tx.db, item.dispatch_id)
     dispatches.give_up(tx.db, item)
     tx.note(DispatchChanged(item.dispatch_id))
@@ -105,16 +105,16 @@ def files_refused(tx: Transaction, item: rows.File, reason: str) -> None:
 
 
 def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatch, scopes.Scope]:
-    """Decide that a dispatch runs, in `cwd` ('' is an empty workspace); return it as it now is, and its edge's scope.
+    """Accept a dispatch to run in `cwd` ('' for an empty workspace); return its new row and its edge's scope.
 
-    Edge, state and expiry are checked here, inside the transaction. Raises NotFound, Conflict, Gone, Forbidden.
+    Checks edge, state and expiry inside the transaction. Raises NotFound, Conflict, Gone, Forbidden.
     """
     row = get_received(tx.db, dispatch_id)
     now = tx.now
     lifecycle.next_state("recipient", row.state, "accepted")
     if row.expires <= now:
         raise Gone("nothing pending: this dispatch expired before it was accepted")
-    check_edge(edge_facts(tx.db, row.edge_id, now), user_id=row.peer, now=now)
+    check_edge(get_edge_facts(tx.db, row.edge_id, now), user_id=row.peer, now=now)
     states.decide(tx, row, "accepted")
     attempt = row.attempt + 1
     dispatches.set_accepted(tx.db, dispatch_id, attempt=attempt, cwd=cwd, decision=b"")
@@ -127,7 +127,7 @@ def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatc
 
 
 def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
-    """Decide that a dispatch does not run, or not any further: its run is stopped. Raises NotFound, Conflict, Gone."""
+    """Decline a dispatch; if it is running, stop the run. Raises NotFound, Conflict, Gone."""
     row = get_received(tx.db, dispatch_id)
     if row.state in ("accepted", "running"):
         _stop(tx, row, "declined", reason=reason)
@@ -139,19 +139,19 @@ def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
 
 
 def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0) -> None:
-    """End a received dispatch as cancelled, whoever asked for it; a run of it is stopped."""
+    """Cancel a received dispatch, for its sender or its recipient; stop its run."""
     _stop(tx, row, "cancelled", reason=reason, code=code)
 
 
 def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """The sender takes a dispatch back, also one that has not arrived yet."""
+    """Handle the sender's cancel, which may overtake the dispatch: then a tombstone refuses it when it arrives."""
     statement: Cancel = signed.statement
     row = dispatches.get(tx.db, statement.dispatch_id)
     if row is None:
         dispatches.add_tombstone(tx.db, statement.issuer_device, statement.dispatch_id, tx.now)
-        return Acknowledgement(200, "it will not be taken in")
+        return Acknowledgement(200, "it will be refused when it arrives")
     if row.direction != "received" or row.device != statement.issuer_device:
-        raise Forbidden("that dispatch is not of this device", fix="")
+        raise Forbidden("that dispatch is not from this device", fix="")
     if row.state in lifecycle.FINAL:
         return Acknowledgement(200, f"it had ended: {row.state}")
     cancel(tx, row, reason=statement.reason or "its sender cancelled it")
@@ -159,7 +159,7 @@ def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def expire(tx: Transaction, row: rows.Dispatch) -> None:
-    """End a dispatch whose time passed before it was accepted, on either side."""
+    """Expire a dispatch, sent or received, whose deadline passed before it was accepted."""
     states.decide(tx, row, "expired")
     dispatches.set_reason(tx.db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix="")
     tx.note(DispatchChanged(row.dispatch_id))
@@ -176,7 +176,7 @@ def get_received(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
 
 
 def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason: str = "") -> Signed:
-    """Queue the decision on a dispatch for its sender, signed with what of the dispatch this version ignores."""
+    """Sign and queue a decision for the sender. It states which keys of the dispatch this version ignored."""
     current = get_received(tx.db, row.dispatch_id)
     dispatch, opened = open_as(Dispatch, row.raw)
     signed = tx.context.sign_for(
@@ -192,7 +192,7 @@ def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason
         reason=reason[:2_000],
         unread=opened.ignored,
     )
-    _queue(tx, row, "decision", signed, tx.now)
+    _queue(tx, row, signed)
     return signed
 
 
@@ -205,7 +205,7 @@ def queue_result(
     code: int = 0,
     **content: Any,  # fields of a result; Result's own constructor checks them
 ) -> Signed:
-    """Sign, store and queue the result of a dispatch: the chain's head and count as the store has them now."""
+    """Sign, store and queue the result of a dispatch, closing the chain at the head and count now in the store."""
     count, head = trace.head(tx.db, row.dispatch_id, row.attempt)
     signed = tx.context.sign_for(
         Result,
@@ -222,7 +222,7 @@ def queue_result(
         **content,
     )
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
-    _queue(tx, row, "result", signed, tx.now)
+    _queue(tx, row, signed)
     return signed
 
 
@@ -232,21 +232,21 @@ def dispatch_of(row: rows.Dispatch) -> Dispatch:
 
 
 def accepted_dispatch(row: rows.Dispatch) -> Dispatch:
-    """Return the signed dispatch of a row that was accepted. Raises Conflict where it reads otherwise than it did then.
+    """Return the signed dispatch of an accepted row. Raises Conflict if this version reads it differently.
 
-    A later version may understand more of it, and what nobody saw was not accepted.
+    A later version may understand keys that the person who accepted was not shown.
     """
     dispatch, signed = open_as(Dispatch, row.raw)
     decision, _ = open_as(Decision, row.decision)
     if (decision.read_version, decision.unread) != (dispatch.version, signed.ignored):
-        raise Conflict("another version of dispatch accepted it, and read it otherwise", fix="accept it again")
+        raise Conflict("another version of dispatch accepted it and reads it differently", fix="accept it again")
     return dispatch
 
 
 def _stop(
     tx: Transaction, row: rows.Dispatch, event: Literal["cancelled", "declined"], *, reason: str, code: int = 0
 ) -> None:
-    """End a dispatch and whatever runs of it. From this step on nothing of that run is stored: see running.current."""
+    """End a dispatch and stop its run. Nothing that the run still reports is stored: see running.get_running."""
     states.decide(tx, row, event)
     dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix="")
     trace.close_all(tx.db, row.dispatch_id, event)
@@ -254,6 +254,6 @@ def _stop(
     tx.note(StopRun(row.dispatch_id, reason))
 
 
-def _queue(tx: Transaction, row: rows.Dispatch, kind: str, signed: Signed, now: int) -> None:
+def _queue(tx: Transaction, row: rows.Dispatch, signed: Signed) -> None:
     tx.post(signed, edge_id=row.edge_id)
     tx.note(DispatchChanged(row.dispatch_id))

@@ -1,4 +1,4 @@
-"""An accepted dispatch while it runs: started, its events chained and signed, calls asked and answered, its end."""
+"""An accepted dispatch while it runs: start, signed chain of events, approvals of tool calls, result, interruption."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from peer.steps import receiving, states
 from peer.steps.effects import DispatchChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, edges, rows, trace
-from peer.trust import edges as edge_life
+from peer.trust import edges as edge_states
 from peer.trust import scopes
 
 MAX_BATCH_BYTES = 600_000
 MAX_EVENT_BYTES = 200_000
-"""UTF-8 bytes of event text in one batch, and in one event of it, so that a statement stays under codec.MAX_BYTES."""
+"""UTF-8 bytes of event text in one batch and in one event, so that a statement stays under codec.MAX_BYTES."""
 
 
 def start(tx: Transaction, dispatch_id: str, attempt: int) -> None:
-    """Note that the agent runs, inside its proven sandbox."""
-    row = current(tx.db, dispatch_id, attempt)
+    """Record that the agent runs in its proven sandbox, and queue that decision for the sender."""
+    row = get_running(tx.db, dispatch_id, attempt)
     states.decide(tx, row, "started")
     receiving.queue_decision(tx, row, "running")
 
@@ -42,11 +42,11 @@ def pin_mcp_tools(
     command: Sequence[str],
     tools: Mapping[str, str],
 ) -> None:
-    """Pin on the edge what a granted MCP server listed at its first start: tool → hex digest.
+    """Pin on the edge the tools that a granted MCP server listed at its first start: tool → hex digest.
 
-    `command`: what was started, which the edge may have been edited away from meanwhile.
+    `command`: the one that was started. Nothing is pinned if the edge was edited to another command meanwhile.
     """
-    edge_id = current(db, dispatch_id, attempt).edge_id
+    edge_id = get_running(db, dispatch_id, attempt).edge_id
     pinned = edges.mcp_servers(db, edge_id).get(server)
     if pinned is not None and mcp_servers.filled_in(msgspec.json.decode(pinned.command)) == list(command):
         edges.pin_first_tools(db, edge_id, server, msgspec.json.encode(tools).decode())
@@ -56,17 +56,17 @@ def record(
     tx: Transaction,
     dispatch_id: str,
     attempt: int,
-    shown: Sequence[str],
-    told: Sequence[str],
+    local: Sequence[str],
+    outgoing: Sequence[str],
 ) -> None:
-    """Keep events (JSON texts), sign them as the next batch of the chain, and queue it for the sender.
+    """Store events (JSON texts) for the person here; sign and queue them for the sender as the chain's next batches.
 
-    `shown` is what this machine's person sees, `told` the same as the sender may see it (redacted where the edge says).
+    `local`: the events in full. `outgoing`: the same events as the sender may see them, masked and maybe redacted.
     """
-    row = current(tx.db, dispatch_id, attempt)
-    trace.add_events(tx.db, dispatch_id, attempt, shown)
+    row = get_running(tx.db, dispatch_id, attempt)
+    trace.add_events(tx.db, dispatch_id, attempt, local)
     stored = row.trace_bytes
-    for batch in _batches(told):
+    for batch in _batches(outgoing):
         count, head = trace.head(tx.db, dispatch_id, attempt)
         signed = tx.context.sign_for(
             Events,
@@ -79,26 +79,26 @@ def record(
             events=tuple(batch),
         )
         if (stored := stored + len(signed.raw)) > reports.TOLD_TRACE_BYTES:
-            # The rest of a trace this long stays here: its sender would refuse it.
+            # The sender refuses a longer trace, so the rest stays here.
             break
         trace.add_batch(tx.db, dispatch_id, attempt, count, signed.raw, signed.digest)
         tx.post(signed, edge_id=row.edge_id)
     tx.note(DispatchChanged(dispatch_id))
 
 
-def still_permitted(db: sqlite3.Connection, now: int, dispatch_id: str, attempt: int) -> DispatchError | None:
-    """Return why a run may make no more calls, or None: its edge and its state are looked at anew at every call."""
+def get_refusal(db: sqlite3.Connection, now: int, dispatch_id: str, attempt: int) -> DispatchError | None:
+    """Return why a run may make no more calls, or None. Checked at every call: edge and state may have changed."""
     try:
-        row = current(db, dispatch_id, attempt)
-        check_edge(receiving.edge_facts(db, row.edge_id, now), user_id=row.peer, now=now)
+        row = get_running(db, dispatch_id, attempt)
+        check_edge(receiving.get_edge_facts(db, row.edge_id, now), user_id=row.peer, now=now)
     except DispatchError as error:
         return error
     return None
 
 
 def ask(tx: Transaction, item: rows.Approval) -> None:
-    """Keep a call that waits for a person. Raises Conflict when this run asked about a call of this id before."""
-    current(tx.db, item.dispatch_id, item.attempt)
+    """Store a tool call that waits for a person. Raises Conflict if this run has asked about the same id before."""
+    get_running(tx.db, item.dispatch_id, item.attempt)
     known = trace.approval(tx.db, item.dispatch_id, item.request_id)
     if known is not None and known.attempt == item.attempt:
         raise Conflict(f"the agent asked twice about the call {item.request_id}")
@@ -116,11 +116,11 @@ def answer(
     note: str,
     rule: int | None = None,
 ) -> tuple[rows.Approval, Document | None]:
-    """Consume a person's answer to a waiting call, once; an `always` is stored as a rule on the edge.
+    """Record a person's answer to a waiting call, once; `always` stores a rule on the edge.
 
-    `rule` is the number of one of the call's `rule_choices`, none the narrowest. Returns the call and the rule that was
-    chosen. Raises Conflict (`nothing pending: …`), Invalid for a rule that was not offered, and Forbidden when the edge
-    has gone since.
+    `rule`: index of one of the call's `rule_choices`; None is the narrowest. Returns the call and the chosen rule.
+    Raises Conflict (`nothing pending: …`), Invalid for a rule that was not offered, Forbidden if the edge no longer
+    permits the call.
     """
     asked = trace.approval(tx.db, dispatch_id, request_id)
     if asked is None:
@@ -132,7 +132,7 @@ def answer(
     if allow:
         if now > asked.deadline:
             raise Conflict("nothing pending: nobody answered in time, so that tool call was denied")
-        if error := still_permitted(tx.db, now, dispatch_id, asked.attempt):
+        if error := get_refusal(tx.db, now, dispatch_id, asked.attempt):
             raise error
     text = msgspec.json.encode({"allow": allow, "grant": grant, "note": note, "at": now}).decode()
     if not trace.close(tx.db, dispatch_id, request_id, "allowed" if allow else "denied", text):
@@ -140,18 +140,18 @@ def answer(
     if allow and grant == "always":
         if chosen is None:
             raise Conflict("this call cannot be allowed always", fix="allow it once or for this session")
-        _store_rule(tx.db, current(tx.db, dispatch_id, asked.attempt).edge_id, chosen, now)
+        _store_rule(tx.db, get_running(tx.db, dispatch_id, asked.attempt).edge_id, chosen, now)
         tx.note(PeopleChanged())
     if allow and (pin := msgspec.json.decode(asked.call).get("mcp_pin")):
-        # The person was shown that this tool is new or another: from now on it is the one they granted.
+        # The person was shown that this tool is new or has changed, and granted it as it is now.
         _, server, tool = str(msgspec.json.decode(asked.call)["tool"]).split("__", 2)
-        edges.pin_tool(tx.db, current(tx.db, dispatch_id, asked.attempt).edge_id, server, tool, pin)
+        edges.pin_tool(tx.db, get_running(tx.db, dispatch_id, asked.attempt).edge_id, server, tool, pin)
     tx.note(DispatchChanged(dispatch_id))
     return asked, chosen
 
 
 def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Document | None:
-    """The rule that an answer grants: the one of those offered that it names, else the narrowest; None for `once`."""
+    """Return the rule that an answer grants: the offered one it names, else the narrowest; None for `once`."""
     call = msgspec.json.decode(asked.call)
     if grant == "once":
         if number is not None:
@@ -167,14 +167,14 @@ def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Docume
 
 
 def _store_rule(db: sqlite3.Connection, edge_id: str, chosen: Document, now: int) -> None:
-    scope, stored = scope_of(db, edge_id)
-    rule = edge_life.Rule(chosen["tool"], chosen["pattern"], chosen.get("reach", "exact"))
-    edge_life.with_rule(tuple(edge_life.Rule(row.tool, row.pattern, row.reach) for row in stored), rule, scope)
+    scope, stored = get_scope(db, edge_id)
+    rule = edge_states.Rule(chosen["tool"], chosen["pattern"], chosen.get("reach", "exact"))
+    edge_states.with_rule(tuple(edge_states.Rule(row.tool, row.pattern, row.reach) for row in stored), rule, scope)
     edges.add_rule(db, edge_id, rule.tool, rule.pattern, rule.reach, now)
 
 
 def close_unanswered(tx: Transaction, dispatch_id: str, request_id: str) -> None:
-    """Note that nobody answered in time."""
+    """Close a waiting call that nobody answered in time."""
     trace.close(tx.db, dispatch_id, request_id, "unanswered", "")
     tx.note(DispatchChanged(dispatch_id))
 
@@ -189,11 +189,11 @@ def finish(
     own_reason: str = "",
     **content: Any,  # fields of a result; Result's own constructor checks them
 ) -> None:
-    """End a run with its signed result: status, reply, files, usage, scope, sandbox, reason, code.
+    """End a run with its signed result. `content`: reply, usage, scope, sandbox, reason, code.
 
-    `own_reason` is what this machine's person reads where it may not be told to the sender.
+    `own_reason`: shown to the person here instead of `reason`, for what the sender may not read.
     """
-    row = current(tx.db, dispatch_id, attempt)
+    row = get_running(tx.db, dispatch_id, attempt)
     states.decide(tx, row, status)
     dispatches.set_reason(
         tx.db,
@@ -208,7 +208,7 @@ def finish(
 
 
 def interrupt_all(tx: Transaction) -> list[str]:
-    """Put every run that a stopped daemon left behind back into the inbox; return their ids. At start only."""
+    """Put interrupted runs back into the inbox; return their ids. Only at a node's start and stop."""
     interrupted = dispatches.in_states(tx.db, "received", ("accepted", "running"))
     for row in interrupted:
         dispatch = receiving.dispatch_of(row)
@@ -232,15 +232,15 @@ def interrupt_all(tx: Transaction) -> list[str]:
     return [row.dispatch_id for row in interrupted]
 
 
-def scope_of(db: sqlite3.Connection, edge_id: str) -> tuple[scopes.Scope, list[rows.EdgeRule]]:
+def get_scope(db: sqlite3.Connection, edge_id: str) -> tuple[scopes.Scope, list[rows.EdgeRule]]:
     """Return an edge's scope and its stored rules."""
     edge = edges.get(db, edge_id)
     assert edge is not None  # a dispatch's edge is never deleted
     return scopes.decode(edge.scope), edges.rules(db, edge_id)
 
 
-def current(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> rows.Dispatch:
-    """Return the dispatch if this attempt of it is still the one that runs. Raises Conflict."""
+def get_running(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> rows.Dispatch:
+    """Return the dispatch if this attempt of it is still accepted or running. Raises NotFound, Conflict."""
     row = receiving.get_received(db, dispatch_id)
     if row.attempt != attempt or row.state not in ("accepted", "running"):
         raise Conflict(f"nothing pending: this run ended, its dispatch is {row.state}")
@@ -262,7 +262,7 @@ def _batches(events: Sequence[str]) -> list[list[str]]:
 
 
 def _shortened(event: str) -> str:
-    # Only huge tool inputs and outputs come here; the whole of it stays in this machine's trace.
+    # Only for huge tool inputs and outputs. This machine's own trace keeps the whole event.
     document = msgspec.json.decode(event)
     kept = {name: value for name, value in document.items() if len(str(value)) <= 1_000}
     kept["shortened_from"] = len(event)

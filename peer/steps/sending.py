@@ -1,4 +1,4 @@
-"""A dispatch at its sender: composed, answered by the other machine, decided, traced, ended."""
+"""Sent dispatches: composed, acknowledged, then moved by the recipient's decisions, events and result."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
-from peer.trust import edges as edge_life
+from peer.trust import edges as edge_states
 from peer.trust import scopes
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a person wants sent, to wait for `expires` seconds. Its files are in the blobs already; `device` '' is the
-    edge's one device."""
+    """The input of compose(). `expires`: seconds until it expires. The files are already among the blobs. `device`: ''
+    means the edge's device."""
 
     recipient: str
     content: Content[FileRef]
@@ -32,40 +32,40 @@ class Draft:
     device: str = ""
 
 
-def edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
-    """Return the active edge over which I may dispatch to this user. Raises Forbidden with the invitation as fix."""
+def get_edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
+    """Return the active edge from this user to the recipient `user_id`. Raises Forbidden with the fix."""
     edge = edges.current(db, user_id, "outgoing")
     if edge is None:
-        edge_life.check_send(None, peer=user_id, expires=None, now=now)
+        edge_states.check_send(None, peer=user_id, expires=None, now=now)
         raise AssertionError("check_send refuses where there is no edge")
-    told = scopes.decode_summary(edge.scope)
-    edge_life.check_send(edge.status, peer=user_id, expires=told.expires, now=now)
+    scope = scopes.decode_summary(edge.scope)
+    edge_states.check_send(edge.status, peer=user_id, expires=scope.expires, now=now)
     return edge
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A dispatch that was signed and queued. `left_out`: fields that the recipient's device does not understand."""
+    """A signed and queued dispatch. `left_out`: fields that the recipient's device does not understand."""
 
     row: rows.Dispatch
     left_out: tuple[str, ...]
 
 
 def content_of(draft: Draft) -> Document:
-    """Return the fields of a dispatch that a draft gives, by their names on the wire."""
+    """Return a draft's fields by name, as fitting.fit() takes them."""
     return draft.content.values()
 
 
 def compose(tx: Transaction, draft: Draft) -> Composed:
-    """Fit a dispatch to its recipient's device, sign it, store it and queue it.
+    """Fit a dispatch to its recipient's device, then sign, store and queue it.
 
-    Raises Forbidden, with nothing stored, where no edge permits it; Conflict where the device is too old for it.
+    Raises Forbidden if no edge permits it, Invalid, NotFound, and Conflict if the device is too old for it.
     """
     now = tx.now
-    edge = edge_to(tx.db, draft.recipient, now)
+    edge = get_edge_to(tx.db, draft.recipient, now)
     if draft.device and draft.device != edge.device:
         raise Invalid(
-            f"{draft.recipient} accepts your dispatches on one device, and that is another one",
+            f"{draft.recipient} accepts your dispatches on another device",
             fix="leave out --device",
         )
     content = draft.content
@@ -107,36 +107,36 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
 
 
 def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
-    """Take a dispatch back. Raises NotFound, Conflict, Gone."""
+    """Cancel a sent dispatch. Raises NotFound, Conflict, Gone."""
     row = get_sent(tx.db, dispatch_id)
     states.decide(tx, row, "cancelled")
     dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason or "you cancelled it", fix="")
     outbox.purge_dispatch(tx.db, dispatch_id)
-    # Also when nothing was delivered as far as we know: the dispatch may be on the wire this very moment.
+    # Sent even if no delivery is recorded: the dispatch may be on the wire right now.
     signed = tx.context.sign_for(Cancel, row.peer, row.device, dispatch_id=dispatch_id, reason=reason)
     tx.post(signed, edge_id=row.edge_id)
 
 
-def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, answer: Acknowledgement) -> None:
-    """The other machine answered a statement of ours for good."""
+def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, acknowledgement: Acknowledgement) -> None:
+    """Apply the final acknowledgement of an outbox item: drop the item and advance its dispatch or edge."""
     outbox.drop(tx.db, item.n)
     device = contacts.device(tx.db, item.device)
     if device is not None and contacts.is_blocked(tx.db, device.user_id):
-        tx.note(PeopleChanged())  # that may have been the last word they were owed
-    if item.kind == "acceptance" and not answer.taken:
+        tx.note(PeopleChanged())  # it may be the last statement a blocked device may still connect for
+    if item.kind == "acceptance" and not acknowledgement.taken:
         edges.decline_offer(tx.db, item.edge_id, tx.now)
         tx.note(PeopleChanged())
     row = dispatches.get(tx.db, item.dispatch_id) if item.kind == "dispatch" else None
-    event = lifecycle.event_of_acknowledgement(answer.code)
+    event = lifecycle.event_of_acknowledgement(acknowledgement.code)
     if row is None or event is None:
         return
-    if states.learn(tx, row, event) in ("rejected", "expired") and not answer.taken:
-        message, fix = refusals.reason(row.peer, answer.code, answer.message)
-        dispatches.set_reason(tx.db, row.dispatch_id, code=answer.code, message=message, fix=fix)
+    if states.learn(tx, row, event) in ("rejected", "expired") and not acknowledgement.taken:
+        message, fix = refusals.reason(row.peer, acknowledgement.code, acknowledgement.message)
+        dispatches.set_reason(tx.db, row.dispatch_id, code=acknowledgement.code, message=message, fix=fix)
 
 
 def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """The recipient's side decided, began, interrupted or let expire."""
+    """Handle a decision of the recipient: pending, accepted, running, declined or expired."""
     statement: Decision = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
     if states.learn(tx, row, lifecycle.event_of_decision(row.state, statement.decision)) is None:
@@ -144,7 +144,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
     if statement.decision in ("accepted", "declined"):
         dispatches.set_decision(tx.db, row.dispatch_id, attempt=statement.attempt, decision=signed.raw)
     if statement.decision == "pending" and statement.expires:
-        # As told, but never further off than a dispatch may live: the other machine writes this number as it pleases.
+        # Bounded by the longest life of a dispatch: the other machine is not trusted with this number.
         latest = tx.now + MAX_EXPIRES * 1000 + CLOCK_SKEW_MS
         expires = min(statement.expires, latest)
         dispatches.set_expires(tx.db, row.dispatch_id, expires)
@@ -155,7 +155,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """A batch of the run's trace: kept if it continues the chain. Raises Conflict, Invalid, TooLarge."""
+    """Store a batch of the run's trace if it continues the chain. Raises Conflict, Invalid, TooLarge."""
     statement: Events = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
     if row.result or row.state in ("completed", "failed", "declined", "rejected"):
@@ -172,7 +172,7 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
-    """How the dispatch ended. Raises Conflict, Invalid, TooLarge."""
+    """Handle the result of a dispatch. Raises Conflict, Invalid, TooLarge."""
     statement: Result = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
     if row.result:
@@ -181,7 +181,7 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     reports.check_facts("the sandbox", statement.sandbox)
     reports.check_facts("the scope", statement.scope)
     if row.attempt < statement.attempt and statement.status != "cancelled":
-        # A revocation drops an acceptance that is still queued, and then the result alone says that it was cancelled.
+        # A revocation drops a decision that is still queued, so a `cancelled` result may arrive without it.
         raise Conflict("no decision said that this attempt was accepted", fix="")
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
         return Acknowledgement(200, f"it is {row.state} here")
@@ -195,15 +195,15 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def get_sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
-    """Return a dispatch that I sent. Raises NotFound."""
+    """Return a sent dispatch. Raises NotFound."""
     row = dispatches.get(db, dispatch_id)
     if row is None or row.direction != "sent":
         raise NotFound(f"no sent dispatch {dispatch_id}")
     return row
 
 
-def edge_ended(tx: Transaction, edge_id: str) -> None:
-    """Give up what was to go out, and what was to be fetched, over an edge that its trustor revoked."""
+def on_edge_ended(tx: Transaction, edge_id: str) -> None:
+    """Handle the end of an edge: reject its queued dispatches, stop fetching returned files, purge its outbox items."""
     for row in dispatches.in_states(tx.db, "sent", ("queued",), edge_id=edge_id):
         states.decide(tx, row, "rejected")
         dispatches.set_reason(
@@ -222,7 +222,7 @@ def _dispatch_of(db: sqlite3.Connection, dispatch_id: str, device: str, digest: 
     if row is None or row.direction != "sent" or row.device != device:
         raise NotFound("that dispatch was not sent to this device", fix="")
     if digest is not None and row.digest != digest:
-        raise Conflict("that is about other bytes than the dispatch that was sent", fix="")
+        raise Conflict("that does not match the dispatch that was sent", fix="")
     if contacts.is_blocked(db, row.peer):
         raise Forbidden("blocked", fix="")
     return row

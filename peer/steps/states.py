@@ -1,4 +1,4 @@
-"""The one door to a dispatch's state: every change of it goes through the tables of peer.dispatches.lifecycle."""
+"""The only way to change a dispatch's state. Every change is looked up in the tables of peer.dispatches.lifecycle."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from peer.store import dispatches, rows
 
 
 def decide(tx: Transaction, row: rows.Dispatch, event: lifecycle.Event) -> None:
-    """Move a dispatch by a decision made here: by a person, this machine's clock, or a run on it.
+    """Apply an event that this machine decides on: from a person, the clock, or a run.
 
-    Raises Conflict or Gone, and changes nothing, where the dispatch has ended or its table does not list the event.
+    Raises Conflict or Gone, and changes nothing, if the dispatch has ended or its table does not list the event.
     """
     _move(tx, row, lifecycle.decide(_side(row), row.state, event))
 
 
 def learn(tx: Transaction, row: rows.Dispatch, event: lifecycle.Event) -> lifecycle.State | None:
-    """Move a dispatch by news from the other side. Returns the state it is in then, which may be the one it was in.
+    """Apply an event that the other side reports. Returns the state after it, which may be the one before.
 
-    None, and nothing changed, where the table does not list the event: the news crossed what ended the dispatch here.
+    Returns None, and changes nothing, if the table does not list the event: the report crossed a change made here.
     """
     if not lifecycle.allows(_side(row), row.state, event):
         return None

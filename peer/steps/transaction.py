@@ -1,7 +1,7 @@
-"""One step's transaction: the store's connection, who this device is, the time, the effects. Steps take it first.
+"""The argument that every step takes first: the store's connection, the node's context, one time, the effects.
 
 A step is a plain function that runs inside one store transaction. It may sign and store; it never waits, sends or
-starts anything. What must happen once its transaction is durable it notes as effects (effects.py).
+starts anything. What must happen after the commit is noted as effects (effects.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peer.store import outbox
 
 @dataclass(frozen=True)
 class Transaction:
-    """What a step works with. `effects` starts empty, and counts only if the transaction is committed."""
+    """One step's connection and effects. The effects are applied only if the transaction commits."""
 
     db: sqlite3.Connection
     context: Context
@@ -28,18 +28,18 @@ class Transaction:
 
     @cached_property
     def now(self) -> int:
-        """The time of the step, in ms since the epoch: read once, so that all of one step has one time."""
+        """The time of the step in ms since the epoch. Read once: everything in one step has the same time."""
         return self.context.clock()
 
     def note(self, effect: Effect) -> None:
-        """Have something done once the step is durable."""
+        """Add an effect, to be applied after the commit."""
         self.effects.note(effect)
 
     def post(self, signed: Signed, *, edge_id: str) -> None:
         """Queue a signed statement for the device that it is addressed to.
 
-        Priority and ordering are those of the statement's type (peer.protocol.statements). `edge_id`: the edge with
-        which it is dropped where that is revoked.
+        Priority and ordering are those of the statement's type (peer.protocol.statements). Revoking the edge `edge_id`
+        drops it from the outbox.
         """
         statement = signed.statement
         outbox.put(
@@ -57,10 +57,10 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[Transaction]:
-        """Run the block as a part of the step that may fail by itself.
+        """Run the block in a savepoint.
 
-        An exception undoes what the block stored, drops the effects that it noted, and is raised on; otherwise its
-        effects join those of the step.
+        An exception rolls back what the block stored, drops the effects it noted, and propagates; otherwise its effects
+        are appended to those of the step.
         """
         part = Transaction(self.db, self.context)
         part.__dict__["now"] = self.now

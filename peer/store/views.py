@@ -22,7 +22,7 @@ from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, 
 from peer.protocol.table import named
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
-from peer.trust import edges as edge_life
+from peer.trust import edges as edge_states
 from peer.trust import fingerprints, scopes
 
 
@@ -64,7 +64,7 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "peer": edge.user_id,
         "alias": contact.alias if contact else "",
         "scopes": document,
-        "status": edge_life.current(edge.status, expires=expires, now=live.now),
+        "status": edge_states.current(edge.status, expires=expires, now=live.now),
         "peer_online": bool(paths),
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
         "verified": bool(contact and contact.verified),

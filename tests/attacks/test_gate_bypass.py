@@ -85,14 +85,9 @@ async def test_many_calls_at_once_and_every_door_but_the_gate(tmp_path: Path) ->
         finished = await node.run(claude(tmp_path, model, task=task))
     assert (finished.status, finished.reply) == ("completed", "done"), finished.reason
     order = [
-        frame.call_id if isinstance(frame, frames.Call) else frame.event.call_id
-        for frame in node.seen
-        if isinstance(frame, frames.Call)
-        or (
-            isinstance(frame, frames.TraceEntry)
-            and isinstance(frame.event, frames.Approval)
-            and frame.event.by == "person"
-        )
+        asked.call_id
+        for asked in (frame.event if isinstance(frame, frames.TraceEntry) else frame for frame in node.seen)
+        if isinstance(asked, frames.Call) or (isinstance(asked, frames.Approval) and asked.by == "person")
     ]
     assert order[::2] == order[1::2] == [call.call_id for call in node.calls], "a person is asked one thing at a time"
 

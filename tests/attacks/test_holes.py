@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from sandbox.confinement.bubblewrap import start
+from sandbox.confinement.bubblewrap import shell_launcher, start
 from sandbox.confinement.bubblewrap.protected_paths import ProtectedPaths
 from sandbox.confinement.bubblewrap.start import Alter
 from tests.attacks.harness import confined
@@ -103,9 +106,9 @@ def home_shown(words: Words) -> Words:
 
 def _popen(change: Callable[[World, dict[str, object]], dict[str, object]]) -> Patch:
     def patch(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-        real = start.subprocess.Popen
+        real = subprocess.Popen
         monkeypatch.setattr(
-            start.subprocess,
+            subprocess,
             "Popen",
             lambda *words, **given: real(*words, **{**given, **change(world, given)}),
         )
@@ -117,16 +120,16 @@ def _source(old: str, new: str) -> Patch:
     """Change the text of the launcher that shells pass through."""
 
     def patch(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
-        real = start.inspect.getsource
+        real = inspect.getsource
 
-        def weakened(module: object) -> str:
-            text = real(module)  # type: ignore[arg-type]
-            if module is start.shell_launcher:
+        def weakened(module: ModuleType) -> str:
+            text = real(module)
+            if module is shell_launcher:
                 assert old in text
                 text = text.replace(old, new)
             return text
 
-        monkeypatch.setattr(start.inspect, "getsource", weakened)
+        monkeypatch.setattr(inspect, "getsource", weakened)
 
     return patch
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -261,7 +262,7 @@ async def test_words_that_look_like_frames_stay_words(tmp_path: Path) -> None:
         f"for f in /proc/[0-9]*/fd/* /dev/stdout /dev/stderr /dev/tty; do printf '\\n%s\\n%s\\n' '{forged}' '{answer}'"
         f' > "$f"; done; echo "$(ls /proc | grep -c "^[0-9]")" processes'
     )
-    script = [{"tool": "Bash", "input": {"command": command}}, {"say": "true"}]
+    script: list[dict[str, Any]] = [{"tool": "Bash", "input": {"command": command}}, {"say": "true"}]
     async with dp_agent() as node:
         finished = await node.run(start(tmp_path, *script, approval="auto"))
         assert await node.process.wait() == 0

@@ -99,8 +99,8 @@ def _folders(base: Path) -> tuple[frames.Start, RunFolder, Any]:
         (home / secret).write_text(SECRET)
     (base / "neighbour/diary").write_text(SECRET)
     project = home / "project"
-    for folder in (".git/hooks", ".vscode", "deep/er/.git/hooks", "deep/.cursor", "upper/.GIT"):
-        (project / folder).mkdir(parents=True)
+    for name in (".git/hooks", ".vscode", "deep/er/.git/hooks", "deep/.cursor", "upper/.GIT"):
+        (project / name).mkdir(parents=True)
     for name, text in (
         (".git/config", "[core]\n"),
         (".git/HEAD", "ref: refs/heads/main\n"),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from peer.machine import identity
 from peer.protocol.content import Content
@@ -25,7 +26,7 @@ LOOK_SECONDS = 0.0003
 
 
 @contextmanager
-def pair(**scope: object) -> Iterator[tuple[Person, Person]]:
+def pair(**scope: Any) -> Iterator[tuple[Person, Person]]:
     """Give Alice, who may dispatch to Bob within `scope`, and Bob; both daemons up and connected."""
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
         world = World(Path(folder))
@@ -68,7 +69,7 @@ def fill(alice: Person, bob: Person, count: int) -> None:
         for number in range(count):
             now = hers.clock()
             task = f"Number {number}: look why the cart adds up wrongly when it holds more than one of a thing"
-            signed = hers.letter(
+            signed = hers.sign_for(
                 Dispatch,
                 who.user_id,
                 who.device,

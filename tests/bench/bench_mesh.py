@@ -18,6 +18,7 @@ from pathlib import Path
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
 
@@ -30,7 +31,7 @@ from tests.bench._table import Line, ms, p50, show
 from tests.mesh.harness import MemoryOutbox
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
-ECHO, SOURCE = "/bench/echo/1", "/bench/source/1"
+ECHO, SOURCE = TProtocol("/bench/echo/1"), TProtocol("/bench/source/1")
 ROUNDS, FILES, SIZE = 2, 50, 5_000_000
 PIECE = 262_144
 
@@ -135,7 +136,7 @@ class Bench:
             await acknowledged(self.outbox, k, acknowledgement)
             noted.set()
 
-        self.outbox.acknowledged = note  # type: ignore[method-assign]
+        self.outbox.acknowledged = note  # type: ignore[method-assign, assignment]
         start = time.perf_counter()
         self.outbox.put(self.peer, key, bytes(1024))
         self.courier.wake(self.peer)

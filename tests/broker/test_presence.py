@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.bindings import sodium_pad
 from nacl.public import PrivateKey, SealedBox
 from nacl.secret import SecretBox
 from nacl.signing import SigningKey
@@ -15,6 +16,7 @@ from nacl.signing import SigningKey
 from peer.broker import presence
 from peer.broker.presence import open_presence, seal_presence
 from peer.mesh import peer_record
+from peer.mesh.peer_record import Announcement
 from peer.protocol import codec, names
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, TooLarge
@@ -38,7 +40,7 @@ def sealed(*keys: PrivateKey, seq: int = 7, addresses: tuple[str, ...] = ADDRESS
     return seal_presence(seed=seed, addresses=addresses, seq=seq, recipients=public(*keys))
 
 
-def opened(box: bytes, key: PrivateKey, device: str = DEVICE, seq: int = 7) -> presence.Announcement:
+def opened(box: bytes, key: PrivateKey, device: str = DEVICE, seq: int = 7) -> Announcement:
     return open_presence(box, sealing_key=bytes(key), device=device, seq=seq)
 
 
@@ -46,14 +48,14 @@ def rebuilt(envelope: bytes, key: PrivateKey) -> bytes:
     """A box around any bytes, sealed as ours are."""
     content_key = os.urandom(32)
     keys = [bytes(SealedBox(key.public_key).encrypt(content_key))]
-    padded = presence.sodium_pad(envelope, presence.RECORD_STEP)
+    padded = sodium_pad(envelope, presence.RECORD_STEP)
     return codec.encode({1: keys, 2: bytes(SecretBox(content_key).encrypt(padded))})
 
 
 def test_every_recipient_reads_it_and_nobody_else() -> None:
     box = sealed(*KEYS[:3])
     for key in KEYS[:3]:
-        assert opened(box, key) == presence.Announcement(DEVICE, 7, ADDRESSES)
+        assert opened(box, key) == Announcement(DEVICE, 7, ADDRESSES)
     with pytest.raises(Forbidden):
         opened(box, KEYS[3])
     for address in ADDRESSES:

@@ -20,7 +20,7 @@ FORBIDDEN += [chr(0xE0041)]
 
 
 def row(identity: str = FIRST, **changes: Any) -> dict[str, Any]:
-    base = {
+    base: dict[str, Any] = {
         "dispatch_id": identity,
         "status": "pending",
         "direction": "received",
@@ -93,7 +93,7 @@ def document(identity: str = FIRST, **changes: Any) -> dict[str, Any]:
 
 
 def result(**changes: Any) -> dict[str, Any]:
-    base = {
+    base: dict[str, Any] = {
         "status": "completed",
         "reply": "The tab in line 2\nis a space.",
         "files": [],
@@ -108,7 +108,7 @@ def result(**changes: Any) -> dict[str, Any]:
 
 
 def approval(identity: str = FIRST, request: str = "r-1", **changes: Any) -> dict[str, Any]:
-    base = {
+    base: dict[str, Any] = {
         "dispatch_id": identity,
         "request_id": request,
         "tool": "Write",
@@ -125,7 +125,7 @@ def approval(identity: str = FIRST, request: str = "r-1", **changes: Any) -> dic
 
 
 def edge(**changes: Any) -> dict[str, Any]:
-    base = {
+    base: dict[str, Any] = {
         "trust_link_id": TOKEN,
         "from_user": "alice@example.org",
         "to_user": "bob@example.org",
@@ -158,7 +158,7 @@ def edge(**changes: Any) -> dict[str, Any]:
 
 
 def offer(**changes: Any) -> dict[str, Any]:
-    base = {
+    base: dict[str, Any] = {
         "status": "scope_choice_required",
         "inviter": "alice@example.org",
         "menu": ["1", "2"],

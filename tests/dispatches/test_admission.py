@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def dispatch(*, created: int = NOW, lifetime: int = MIN_EXPIRES * 1000, parent: 
     )
 
 
-def refusal(**fields: int) -> type[DispatchError] | None:
+def refusal(**fields: Any) -> type[DispatchError] | None:
     try:
         admission.check_lifetime(dispatch(**fields), now=NOW)
     except DispatchError as error:

@@ -139,6 +139,20 @@ def test_the_first_interruption_starts_the_time_anew_and_no_later_one() -> None:
     assert lifecycle.deadline_after_interruption(now=900_000, **times, earlier_interruptions=1) == 61_000
 
 
+def test_news_that_changes_nothing_is_listed_where_it_can_cross() -> None:
+    """The diagrams leave these out, so that nothing else would notice one more or one less."""
+
+    def unmoved(side: Side) -> set[tuple[State, Event]]:
+        return {(state, event) for state, row in TABLES[side].items() for event, after in row.items() if after == state}
+
+    crossing: set[Event] = {"verified", "accepted", "started", "interrupted", "cancelled", "expired", "rejected"}
+    repeated: set[tuple[State, Event]] = {("pending", "verified"), ("running", "started")}
+    assert unmoved("recipient") == set()
+    assert unmoved("sender") == repeated | {("expired", "verified"), ("expired", "expired")} | {
+        ("cancelled", event) for event in crossing
+    }
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_the_docs_show_the_tables(side: Side) -> None:
     diagram = lifecycle.mermaid(side)

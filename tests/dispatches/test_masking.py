@@ -120,7 +120,7 @@ def test_a_private_key_in_two_pieces_goes_from_both(show: str, cut: int) -> None
 def test_values_are_masked_wherever_they_are() -> None:
     masker = Masker()
     token = SECRETS["GitHub token"][1]
-    told = masker.value({"kind": "tool_call", "input": {"a": [1, None, {"b": token}], token: True}})
+    told: Any = masker.value({"kind": "tool_call", "input": {"a": [1, None, {"b": token}], token: True}})
     assert token not in str(told)
     assert (told["kind"], told["input"]["a"][:2]) == ("tool_call", [1, None])
     assert summary(masker.drain()) == "2 × GitHub token"

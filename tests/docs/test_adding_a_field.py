@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.conftest import HANG
+
 ROOT = Path(__file__).parents[2]
 TEXT = "before the market opens"
 
@@ -22,13 +24,13 @@ def test_the_diff_of_the_docs_adds_a_field_everywhere(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests/__init__.py", tmp_path / "tests")
     apply = ["git", "apply", "--whitespace=error", "-"]
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "PYTHONPATH": str(tmp_path)}
-    subprocess.run(apply, cwd=tmp_path, input=diff, text=True, check=True, timeout=60, env=environment)
+    subprocess.run(apply, cwd=tmp_path, input=diff, text=True, check=True, timeout=HANG, env=environment)
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs.urgent"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
         check=False,
         env=environment,
     )

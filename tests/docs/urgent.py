@@ -62,7 +62,14 @@ def main() -> None:
     )
     asked = _Asked(StateFolder(Path("/nonexistent")))
     asked.send("bob@example.org", **given)
-    row = {"direction": "sent", "status": "pending", "files": [], "events": [], "approvals": [], "result": None}
+    row: dict[str, Any] = {
+        "direction": "sent",
+        "status": "pending",
+        "files": [],
+        "events": [],
+        "approvals": [],
+        "result": None,
+    }
     print(
         json.dumps(
             {

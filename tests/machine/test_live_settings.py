@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from peer.machine import model_key, settings
 from peer.machine.keychain import Keychain

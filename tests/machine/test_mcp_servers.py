@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,16 @@ def test_variables_are_filled_in_at_the_start_only(machine: Machine) -> None:
     assert mcp_servers.environment(server, machine.env)["KEY"] == "sk"
 
 
+def instead(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what puts something else where the file is."""
+
+    def put(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return put
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -119,8 +130,8 @@ def test_variables_are_filled_in_at_the_start_only(machine: Machine) -> None:
         (lambda path: path.write_text("[]"), "not an object"),
         (lambda path: path.write_text('{"mcpServers": []}'), "not an object"),
         (lambda path: path.chmod(0o666), "others"),
-        (lambda path: (path.unlink(), path.mkdir()), "plain"),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "plain"),
+        (instead(Path.mkdir), "plain"),
+        (instead(os.mkfifo), "plain"),
         (lambda path: os.truncate(path, mcp_servers.MAX_FILE + 1), "larger"),
     ],
 )

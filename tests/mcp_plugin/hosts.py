@@ -41,7 +41,7 @@ class Host:
         self.forms: list[tuple[str, dict[str, str]]] = []
 
     async def call(self, tool: str, **arguments: object) -> types.CallToolResult:
-        async def heard(_progress: float, _total: float | None, message: str | None) -> None:
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
             self.progress.append(message or "")
 
         with trio.fail_after(HANG):
@@ -87,7 +87,7 @@ async def session(
     """
     host: Host
 
-    async def answer(_context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+    async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
         assert isinstance(params, types.ElicitRequestFormParams) and person_does is not None
         (field,) = params.requested_schema["properties"].items()
         titles = {choice["const"]: choice["title"] for choice in field[1]["oneOf"]}
@@ -113,7 +113,7 @@ async def session(
 
         client = Client(
             stdio_client(server, errlog=errors),
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             elicitation_callback=None if person_does is None else answer,
         )
         async with client:

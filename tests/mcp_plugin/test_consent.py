@@ -191,7 +191,7 @@ async def test_an_answer_counts_for_the_question_that_was_asked(pair: Pair) -> N
     async with session(bob, mode="2026-07-28", person_does=yes, environment=era("modern")) as host:
         ask = host.client.session.call_tool
         edit = {"action": "edit", "peer": alice.email, "max_per_day": 800}
-        grant = {"answer": {"action": "accept", "content": {"answer": "grant"}}}
+        grant: dict[str, Any] = {"answer": {"action": "accept", "content": {"answer": "grant"}}}
 
         async def made(arguments: Document, state: str | None, *, brings: bool = True) -> Any:
             return await ask(

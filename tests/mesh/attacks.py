@@ -14,6 +14,7 @@ import trio
 
 from peer.mesh.guards.yamux import SafeYamux
 from peer.mesh.guards.yamux_header import INITIAL_WINDOW, Flag, Kind, pack, unpack
+from tests.conftest import HANG
 from tests.mesh import pipes
 from tests.mesh.pipes import raw_pair, read_exactly, session_pair
 
@@ -31,7 +32,7 @@ async def bulk_both_ways_beside_new_streams(kind: pipes.Kind = SafeYamux) -> Non
                 await (await other.accept_stream()).reset()
                 await stream.reset()
 
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(near.write, bytes(size))
                 nursery.start_soon(far.write, bytes(size))
@@ -96,7 +97,7 @@ async def flood_of_streams(count: int, kind: pipes.Kind = SafeYamux) -> tuple[in
 async def answered(far: trio.StapledStream) -> bytes:
     """Wait until all that was sent before is taken in, or the connection ended; return what came back."""
     said = b""
-    with trio.fail_after(20):
+    with trio.fail_after(HANG):
         try:
             await far.send_all(pack(Kind.PING, Flag.SYN, 0, 77))
             while pack(Kind.PING, Flag.ACK, 0, 77) not in said:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from libp2p.abc import ISecureTransport
 from libp2p.crypto.ed25519 import Ed25519PrivateKey, create_new_key_pair
 from libp2p.crypto.keys import KeyPair, PublicKey
+from libp2p.custom_types import TProtocol
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
@@ -30,9 +32,11 @@ class _Claimed(Ed25519PrivateKey):
         return self.claimed
 
 
-def plaintext_thief(victims_friend: PublicKey, seed: bytes) -> tuple[KeyPair, dict[str, InsecureTransport]]:
+def plaintext_thief(victims_friend: PublicKey, seed: bytes) -> tuple[KeyPair, dict[TProtocol, ISecureTransport]]:
     """Return keys and security options of a host that says it is whoever has this public key, and proves nothing."""
-    key = _Claimed(create_new_key_pair(seed).private_key.impl)
+    made = create_new_key_pair(seed).private_key
+    assert isinstance(made, Ed25519PrivateKey)
+    key = _Claimed(made.impl)
     key.claimed = victims_friend
     pair = KeyPair(key, victims_friend)
-    return pair, {PLAINTEXT_PROTOCOL_ID: InsecureTransport(pair)}
+    return pair, {TProtocol(PLAINTEXT_PROTOCOL_ID): InsecureTransport(pair)}

@@ -6,11 +6,12 @@ import hashlib
 import itertools
 from dataclasses import dataclass
 
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from peer.mesh.courier import wire
 from peer.protocol.acknowledgements import Acknowledgement
+from tests.conftest import few
 from tests.mesh.courier_simulation import LIMITS, Device, Letter, Network, Sending, World
 from tests.mesh.outbox_model import Queued
 
@@ -19,6 +20,10 @@ TROUBLE = 120.0
 CALM = 3600.0
 """Seconds after that within which everything must have arrived and nothing be left to do."""
 WINDOW = 10.0
+
+
+def reconnect(network: Network, here: str, there: str) -> None:
+    network.connect(here, there)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ sends = st.builds(
 troubles = st.builds(Trouble, at=times, way=st.integers(0, 5), what=st.sampled_from(TROUBLES), much=st.floats(0, 1))
 
 
-@settings(max_examples=300)
+@few(100)
 @given(
     st.integers(2, 3), st.integers(0, 2**32), st.lists(sends, min_size=1, max_size=40), st.lists(troubles, max_size=12)
 )

@@ -17,7 +17,8 @@ from tests.mesh.harness import two_hosts
 @given(st.lists(st.binary(max_size=300), max_size=8), st.data())
 def test_frames_come_out_as_they_went_in_whatever_the_pieces(payloads: list[bytes], data: st.DataObject) -> None:
     wire = b"".join(frame(payload) for payload in payloads) + b"raw"
-    deframer, found = Deframer(), []
+    deframer = Deframer()
+    found: list[bytes] = []
     while wire:
         size = data.draw(st.integers(1, len(wire)))
         deframer.feed(wire[:size])

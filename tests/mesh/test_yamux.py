@@ -17,6 +17,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF,
 from peer.mesh.guards.yamux import SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_header import INITIAL_WINDOW, Flag, Kind, pack
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
+from tests.conftest import HANG
 from tests.mesh import attacks
 from tests.mesh.harness import until
 from tests.mesh.pipes import raw_pair, read_exactly, session_pair
@@ -81,7 +82,7 @@ async def test_a_peer_that_takes_nothing_is_given_up(autojump_clock: trio.testin
 async def test_more_than_the_window_ends_the_connection() -> None:
     """Fault 14. Seen to fail without the count of what was granted: it buffered on, as stock does."""
     async with attacks.more_than_the_window() as (session, stream):
-        with trio.fail_after(20):
+        with trio.fail_after(HANG):
             await session.event_closed.wait()
         assert stream.buffered <= INITIAL_WINDOW
 
@@ -121,7 +122,7 @@ async def test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection(
                 pass
 
         nursery.start_soon(flood)
-        with trio.fail_after(5):
+        with trio.fail_after(HANG):
             await session.event_closed.wait()
 
 

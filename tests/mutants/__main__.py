@@ -2,7 +2,8 @@
 
 mutmut makes the mutants, finds which tests call a changed function, and runs them in a fork for each; its results are
 kept in mutants/, so that a run that was stopped goes on where it was. Which modules and which tests: pyproject.toml.
-Names of modules as arguments (`peer.trust`, `peer.steps.inbound`) choose a part, `report` before them shows what is known.
+Names of modules as arguments (`peer.trust`, `peer.steps.inbound`) choose a part; `report` before them shows what is
+known.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ async def test_a_sender_that_is_away_is_asked_now_and_then_not_in_a_circle(
         await settled()
         assert recipient.asked[alice] == second <= first + delivery.PULLS_PER_DEVICE
         recipient.away = set()
-        puller.showed_up(alice)
+        puller.on_connected(alice)
         await until(lambda: len(taken) == 8)
         nursery.cancel_scope.cancel()
 

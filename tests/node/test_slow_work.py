@@ -124,6 +124,6 @@ async def test_nobody_waits_for_the_servers_that_a_grant_looks_for(
         monkeypatch.setattr(mcp_servers, "discover", walk)
         journal = journal_of(bob)
         nothing = cast(Any, None)
-        trust = TrustService(journal, Settings, nothing, nothing, facts=nothing, invited=lambda: None)
+        trust = TrustService(journal, Settings, nothing, nothing, facts=nothing, invitations_changed=lambda: None)
         await the_store_is_free(journal, walk, trust.installed)
         journal.context.store.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing, suppress
+from functools import partial
 
 import pytest
-from playwright.sync_api import Locator, Route, TimeoutError, expect
+from playwright.sync_api import Locator, Page, Request, Route, TimeoutError, expect
 
 from peer.dispatches import text
 from peer.protocol.content import FIELDS
@@ -29,7 +30,7 @@ def test_two_tabs_show_the_same_and_each_has_one_stream(pair: Pair, new_tab: Ope
     second = first.page.context.new_page()
     streams = {first.page: 0, second: 0}
     for page in streams:
-        page.on("request", lambda request, page=page: count(streams, page, request.url))
+        page.on("request", partial(count, streams, page))
     second.goto(f"http://127.0.0.1:{port(bob)}/inbox")
     first.page.reload()
     for page in (first.page, second):
@@ -48,8 +49,8 @@ def test_two_tabs_show_the_same_and_each_has_one_stream(pair: Pair, new_tab: Ope
     assert streams == {first.page: 1, second: 2}, "one for each document that was shown"
 
 
-def count(streams: dict[object, int], page: object, url: str) -> None:
-    streams[page] += "/v1/page/stream" in url
+def count(streams: dict[Page, int], page: Page, request: Request) -> None:
+    streams[page] += "/v1/page/stream" in request.url
 
 
 def test_a_daemon_that_comes_back_finds_its_page_again(pair: Pair, new_tab: Opener) -> None:

@@ -17,7 +17,7 @@ from peer.protocol.errors import TooLarge
 from peer.protocol.growth import MAX_IGNORED, MAX_IGNORED_BYTES, NotUnderstood
 from peer.protocol.statements import NotAMember, Statement
 from peer.protocol.table import FIELDS
-from tests.protocol.examples import ALICE, BOB, CREATED, MALLORY, Person, full_examples
+from tests.protocol.examples import ALICE, BOB, CREATED, MALLORY, Person, altered, full_examples
 from tests.protocol.strategies import any_statement, signer_of, values
 from tests.protocol.test_statements import content_of, reseal, resign, signed_example
 
@@ -169,7 +169,7 @@ def test_a_newer_version_is_read_beside_the_older_one(monkeypatch: pytest.Monkey
 
 
 def device_set(*entries: s.Device) -> bytes:
-    return ALICE.sign(dataclasses.replace(EXAMPLES["device-set"][1], **{"devices": entries})).raw
+    return ALICE.sign(altered(EXAMPLES["device-set"][1], devices=entries)).raw
 
 
 def test_a_device_set_holds_what_its_devices_signed() -> None:

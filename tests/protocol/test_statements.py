@@ -19,7 +19,17 @@ from peer.protocol.fields import LAST_TIME
 from peer.protocol.growth import NotUnderstood
 from peer.protocol.statements import FIELDS, TYPES, FileRef, Statement
 from peer.protocol.table import MAX_DEVICE_SET, MAX_DEVICES
-from tests.protocol.examples import ALICE, BOB, MALLORY, Person, a_digest, all_examples, altered, an_id, full_examples
+from tests.protocol.examples import (
+    ALICE,
+    BOB,
+    MALLORY,
+    Person,
+    a_digest,
+    all_examples,
+    altered,
+    an_id,
+    full_examples,
+)
 from tests.protocol.strategies import any_statement, signer_of
 
 EXAMPLES = full_examples()
@@ -479,7 +489,7 @@ def test_a_full_device_set_fits_into_an_invitation() -> None:
     largest = dataclasses.replace(EXAMPLES["device-set"][1], **changes)
     raw = ALICE.sign(largest).raw
     assert len(raw) < 16_000 < MAX_DEVICE_SET
-    invitation = dataclasses.replace(EXAMPLES["invitation"][1], **{"device_set": raw})
+    invitation = altered(EXAMPLES["invitation"][1], device_set=raw)
     assert s.open_statement(ALICE.sign(invitation).raw).statement == invitation
 
 
@@ -509,7 +519,8 @@ def test_a_content_of_another_type_is_not_signed() -> None:
     statement = EXAMPLES["dispatch"][1]
     for value in (object(), None, {"task": "x"}):
         with pytest.raises(Invalid, match="content: must be a Content"):
-            s.encode_payload(dataclasses.replace(statement, **{"content": value}))
+            wrong: dict[str, Any] = {"content": value}
+            s.encode_payload(dataclasses.replace(statement, **wrong))
 
 
 # -- who signed ---------------------------------------------------------------------------------------------------
@@ -578,7 +589,7 @@ def test_mallory_may_write_alices_name_over_her_own_key() -> None:
     assert opened.issuer_device not in pinned
 
     devices = (MALLORY.entry(ALICE.user),)
-    own_root = dataclasses.replace(EXAMPLES["device-set"][1], **{"root": MALLORY.root, "devices": devices})
+    own_root = altered(EXAMPLES["device-set"][1], root=MALLORY.root, devices=devices)
     assert s.open_statement(MALLORY.sign(own_root).raw).statement.issuer_user == ALICE.user
 
 

@@ -205,7 +205,7 @@ async def test_what_cannot_be_removed_is_left_and_tried_again(
             raise PermissionError(1, "Operation not permitted")
         unlink(name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(removal.os, "unlink", unlinking)
+    monkeypatch.setattr(os, "unlink", unlinking)
     run_dir = runs / "1"
     (run_dir / "a/b").mkdir(parents=True)
     (run_dir / "a/b/immutable").touch()

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -86,14 +87,14 @@ async def finish(process: ConfinedProcess, seconds: float = HANG) -> Done:
     return Done(code, parts["out"].decode(errors="replace"), parts["err"].decode(errors="replace"))
 
 
-async def run(profile: Profile, argv: Sequence[str], env: Mapping[str, str] | None = None, **changes: object) -> Done:
+async def run(profile: Profile, argv: Sequence[str], env: Mapping[str, str] | None = None, **changes: Any) -> Done:
     """Run ``argv`` confined and return how it ended."""
-    profile = replace(profile, **changes)  # type: ignore[arg-type]
+    profile = replace(profile, **changes)
     everything = {**profile.environment(), **(env or {})}
     return await finish(await spawn(profile, argv, everything, stdin=subprocess.DEVNULL))
 
 
-async def shell(profile: Profile, command: str, **changes: object) -> Done:
+async def shell(profile: Profile, command: str, **changes: Any) -> Done:
     """Run a command as the agent's own shell commands are run: through the launcher, in the nested domain."""
     return await run(profile, ["/run/dispatch/shell", command], **changes)
 

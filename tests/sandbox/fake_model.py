@@ -67,7 +67,7 @@ def stream(turn: Turn, model: str) -> list[tuple[str, dict[str, Any]]]:
         "cache_read_input_tokens": 10,
         "cache_creation_input_tokens": 20,
     }
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -76,12 +76,10 @@ def stream(turn: Turn, model: str) -> list[tuple[str, dict[str, Any]]]:
         "stop_reason": None,
         "usage": usage,
     }
+    start: dict[str, Any]
     if turn["type"] == "text":
-        start, delta, stop = (
-            {"type": "text", "text": ""},
-            {"type": "text_delta", "text": turn["text"]},
-            "end_turn",
-        )
+        start = {"type": "text", "text": ""}
+        delta, stop = {"type": "text_delta", "text": turn["text"]}, "end_turn"
     else:
         start = {**turn, "input": {}}
         delta, stop = {"type": "input_json_delta", "partial_json": json.dumps(turn["input"])}, "tool_use"

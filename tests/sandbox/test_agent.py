@@ -109,7 +109,7 @@ async def test_names_of_this_machine_stay_here(tmp_path: Path) -> None:
 
 async def test_denied_unanswered_and_out_of_scope_calls_do_not_happen(tmp_path: Path) -> None:
     async def respond(node: Node, call: frames.Call) -> None:
-        if "one" in call.input["command"]:
+        if "one" in str(call.input["command"]):
             await node.answer(call, False, note="not today")
 
     begin = start(

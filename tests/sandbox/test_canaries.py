@@ -4,15 +4,20 @@ them can pass vacuously.
 
 from __future__ import annotations
 
+import inspect
 import os
+import platform
 import stat
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from sandbox.confinement.bubblewrap import canaries, canary_attempts, examine, landlock, prove, seccomp, start
+from sandbox.confinement.bubblewrap import canaries, canary_attempts, examine, landlock, prove, start
 from sandbox.errors import SandboxError
 from tests.sandbox.conftest import Person
 
@@ -142,25 +147,25 @@ async def test_proc_sys_writable_is_noticed(person: Person) -> None:
 
 
 async def test_inherited_environment_is_noticed(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = start.subprocess.Popen
+    real = subprocess.Popen
 
-    def leaky(*arguments: object, **options: object) -> object:
+    def leaky(*arguments: Any, **options: Any) -> object:
         return real(*arguments, **{**options, "env": {**os.environ, "DISPATCH_TEST_SECRET": "1"}})
 
-    monkeypatch.setattr(start.subprocess, "Popen", leaky)
+    monkeypatch.setattr(subprocess, "Popen", leaky)
     report = await examine(person.profile)
     assert "environment of other processes" in report.failed
 
 
 async def test_inherited_descriptors_are_noticed(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = start.subprocess.Popen
+    real = subprocess.Popen
 
-    def leaky(*arguments: object, **options: object) -> object:
-        return real(*arguments, **{**options, "pass_fds": [*options.get("pass_fds", ()), leaked]})  # type: ignore[misc]
+    def leaky(*arguments: Any, **options: Any) -> object:
+        return real(*arguments, **{**options, "pass_fds": [*options.get("pass_fds", ()), leaked]})
 
     with (person.state / "device.key").open() as secret:
         leaked = secret.fileno()
-        monkeypatch.setattr(start.subprocess, "Popen", leaky)
+        monkeypatch.setattr(subprocess, "Popen", leaky)
         report = await examine(person.profile)
     assert "inherited descriptors" in report.failed
 
@@ -174,17 +179,17 @@ async def test_limits_gone_is_noticed(person: Person, monkeypatch: pytest.Monkey
 async def test_a_shell_without_its_domain_is_noticed(
     person: Person, monkeypatch: pytest.MonkeyPatch, gone: str
 ) -> None:
-    real = start.inspect.getsource
+    real = inspect.getsource
 
-    def weakened(module: object) -> str:
-        text = real(module)  # type: ignore[arg-type]
+    def weakened(module: ModuleType) -> str:
+        text = real(module)
         return (
             text.replace("landlock.restrict(settings", "str(settings")
             if gone == "restrict"
             else text.replace("        _filter_calls(settings", "        str(settings")
         )
 
-    monkeypatch.setattr(start.inspect, "getsource", weakened)
+    monkeypatch.setattr(inspect, "getsource", weakened)
     failed = set((await examine(person.profile)).failed)
     if gone == "restrict":
         assert {
@@ -244,7 +249,7 @@ async def test_a_sandbox_that_cannot_be_built_says_why(person: Person) -> None:
     ],
 )
 def test_fixes(said: str, present: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canaries.Path, "exists", lambda self: self.name == present)
+    monkeypatch.setattr(Path, "exists", lambda self: self.name == present)
     assert fix in canaries._fix(said)
 
 
@@ -255,7 +260,7 @@ def test_machines_without_the_means_are_refused(monkeypatch: pytest.MonkeyPatch,
         with pytest.raises(SandboxError, match=words):
             start.check_machine()
     monkeypatch.undo()
-    monkeypatch.setattr(seccomp.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(SandboxError, match="riscv64"):
         start.check_machine()
     monkeypatch.undo()

@@ -7,13 +7,14 @@ import os
 import socket
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.run import collect
-from sandbox.run.collect import MAX_NAME_BYTES, collect_files, harmless_name
+from sandbox.run.collect import MAX_NAME_BYTES, Collection, collect_files, harmless_name
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def taken(out: Path, **bounds: int):
+def taken(out: Path, **bounds: Any) -> Collection:
     return collect_files(out.parent, out.parents[1] / "collected", **bounds)
 
 
@@ -94,7 +95,7 @@ def test_bounds(out: Path) -> None:
 
 def test_a_file_that_grows_while_it_is_read(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (out / "small").write_bytes(b"x")
-    monkeypatch.setattr(collect.os, "read", lambda descriptor, size: b"x" * size)  # /dev/zero, in effect
+    monkeypatch.setattr(os, "read", lambda descriptor, size: b"x" * size)  # /dev/zero, in effect
     done = taken(out, max_bytes=10**7)
     assert done.files == () and done.left_out == (("small", "too large"),)
     assert not list((out.parents[1] / "collected").iterdir())

@@ -393,6 +393,7 @@ async def test_killing_the_supervisor_ends_the_tree(person: Person) -> None:
     finally:
         supervisor.kill()
         supervisor.wait()
+        assert supervisor.stdout is not None
         supervisor.stdout.close()
 
 

@@ -65,6 +65,7 @@ async def test_a_sub_agent_that_nobody_asked_about_is_found_out(
 
     def hook_of_some(*given: Any) -> Any:
         made = options(*given)
+        assert made.hooks is not None
         return replace(made, hooks={"PreToolUse": [replace(made.hooks["PreToolUse"][0], matcher="Bash|Read|Write")]})
 
     monkeypatch.setattr(session, "_options", hook_of_some)

@@ -30,7 +30,7 @@ async def test_every_call_of_a_server_meets_the_gate_once(tmp_path: Path) -> Non
         await node.answer(asked, asked.input.get("text") != "secret", note="not that one")
 
     odd = {"text": 'ü\n\u202e"', "number": 1.5, "more": [None, {"b": 1, "a": [True]}], "none": None}
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"tools": [tool("mcp__notes__say", **odd)]},
         {"tools": [tool("mcp__notes__say", text="secret")]},
         {"tools": [tool("mcp__notes__say", text="a"), tool("mcp__notes__look", text="b"), tool("mcp__notes__say")]},

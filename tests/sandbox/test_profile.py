@@ -5,6 +5,7 @@ started here.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -229,7 +230,8 @@ def test_what_tools_install_takes_no_pins(tmp_path: Path) -> None:
 def test_scan_is_bounded(tmp_path: Path) -> None:
     for number in range(30):
         (tmp_path / f"{number}/.git").mkdir(parents=True)
-    for bounds in ({"max_entries": 20}, {"max_protected": 20}):
+    allowed: list[dict[str, Any]] = [{"max_entries": 20}, {"max_protected": 20}]
+    for bounds in allowed:
         with pytest.raises(SandboxError) as refused:
             scan(tmp_path, **bounds)
         assert refused.value.code == 413 and "narrower" in refused.value.fix

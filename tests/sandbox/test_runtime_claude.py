@@ -291,7 +291,9 @@ session.run = lying
         finished = await node.run(claude(tmp_path, model, approval="auto", budget=budget, tools=["Glob"]))
     assert (finished.status, finished.code) == ("failed", 429), finished
     assert "USD for the model is used up" in (finished.reason or "")
-    assert finished.usage.cost_usd > budget.usd and f"{finished.usage.cost_usd:.2f} USD were used" in finished.reason
+    assert finished.usage.cost_usd > budget.usd and f"{finished.usage.cost_usd:.2f} USD were used" in (
+        finished.reason or ""
+    )
     assert len(model.main_requests()) == finished.usage.turns < max(answers, 2)
     assert finished.reply == ("All is well." if answers == 1 else "")
 

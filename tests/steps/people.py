@@ -139,7 +139,7 @@ def people(folder: Path, *names: str) -> Iterator[tuple[Any, ...]]:
 def invite(inviter: Person, invited: Person, *, by_address: bool = True) -> str:
     """Have an invitation arrive; return its token."""
     made = inviter.step(lambda tx: inviting.invite(tx, invited.user))
-    invited.step(lambda tx: inviting.take_in(tx, made.row.raw))
+    invited.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
     if by_address:
         address = invitation_life.Address(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret

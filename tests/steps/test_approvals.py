@@ -44,8 +44,8 @@ def asked(bob: Person, dispatch_id: str, request_id: str = "c1", call: Document 
 
 def answered(bob: Person, dispatch_id: str, request_id: str = "c1", **answer: Any) -> Document | None:
     """Answer a call; return the rule that was chosen."""
-    answer = {"allow": True, "grant": "always", "note": ""} | answer
-    return bob.step(lambda tx: running.answer(tx, dispatch_id, request_id, **answer))[1]
+    given: dict[str, Any] = {"allow": True, "grant": "always", "note": ""} | answer
+    return bob.step(lambda tx: running.answer(tx, dispatch_id, request_id, **given))[1]
 
 
 def rules(bob: Person, dispatch_id: str) -> list[tuple[str, str, str]]:

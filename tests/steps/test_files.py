@@ -38,14 +38,14 @@ def test_the_last_file_brings_it_into_the_inbox(arriving: tuple[Person, Person, 
     _, bob, dispatch_id = arriving
     for item, state in zip(awaited(bob), ("arriving", "pending"), strict=True):
         bob.effects = Effects()
-        bob.step(lambda tx: receiving.files_arrived(tx, item))  # noqa: B023
+        bob.step(lambda tx: receiving.on_file_arrived(tx, item))  # noqa: B023
         assert DispatchChanged(dispatch_id) in bob.effects
         assert bob.row(dispatch_id).state == state
 
 
 def test_a_file_that_does_not_come_ends_it(arriving: tuple[Person, Person, str]) -> None:
     alice, bob, dispatch_id = arriving
-    bob.step(lambda tx: receiving.files_refused(tx, awaited(bob)[0], "other bytes"))
+    bob.step(lambda tx: receiving.on_file_refused(tx, awaited(bob)[0], "other bytes"))
     assert DispatchChanged(dispatch_id) in bob.effects
     assert awaited(bob) == []
     row = bob.row(dispatch_id)
@@ -65,13 +65,13 @@ def test_what_has_left_the_door_is_not_moved_by_its_files(arriving: tuple[Person
         alice.deliver(bob)
     else:
         for item in (first, second):
-            bob.step(lambda tx: receiving.files_arrived(tx, item))  # noqa: B023
+            bob.step(lambda tx: receiving.on_file_arrived(tx, item))  # noqa: B023
     state = bob.row(dispatch_id).state
     waiting = [item.raw for item in bob.waiting(alice)]
     for late in (
-        lambda tx: receiving.files_refused(tx, first, "late"),
-        lambda tx: receiving.files_arrived(tx, first),
-        lambda tx: receiving.files_arrived(tx, second),
+        lambda tx: receiving.on_file_refused(tx, first, "late"),
+        lambda tx: receiving.on_file_arrived(tx, first),
+        lambda tx: receiving.on_file_arrived(tx, second),
     ):
         bob.step(late)
         assert bob.row(dispatch_id).state == state
@@ -89,9 +89,9 @@ def test_returned_files_move_no_state(tmp_path: Path) -> None:
         bob.deliver(alice)
         assert FetchFiles() in alice.effects
         first, second = awaited(alice)
-        alice.step(lambda tx: receiving.files_arrived(tx, first))
+        alice.step(lambda tx: receiving.on_file_arrived(tx, first))
         alice.effects = Effects()
-        alice.step(lambda tx: receiving.files_refused(tx, second, "gone"))
+        alice.step(lambda tx: receiving.on_file_refused(tx, second, "gone"))
         assert DispatchChanged(dispatch_id) in alice.effects
         assert alice.row(dispatch_id).state == "failed"
         assert alice.waiting(bob) == [] and awaited(alice) == []
@@ -100,5 +100,5 @@ def test_returned_files_move_no_state(tmp_path: Path) -> None:
 def test_files_of_a_dispatch_that_was_forgotten_are_nobodys(arriving: tuple[Person, Person, str]) -> None:
     _, bob, _ = arriving
     unknown = dataclasses.replace(awaited(bob)[0], dispatch_id="0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f")
-    bob.step(lambda tx: receiving.files_refused(tx, unknown, "gone"))
-    bob.step(lambda tx: receiving.files_arrived(tx, unknown))
+    bob.step(lambda tx: receiving.on_file_refused(tx, unknown, "gone"))
+    bob.step(lambda tx: receiving.on_file_arrived(tx, unknown))

@@ -113,7 +113,7 @@ def test_a_decision_cannot_disown_what_nobody_may_ignore(pair: Pair) -> None:
         ({"unread": ((),)}, "nobody may ignore"),
         ({"read_version": 2}, "another version"),
     ):
-        raw = s.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw  # type: ignore[arg-type]
+        raw = s.sign_by_device(dataclasses.replace(decision, **changes), bob.context.identity.seed).raw
         with pytest.raises(Altered, match=message):
             receipts.verify(dataclasses.replace(whole, decision=raw))
 
@@ -259,7 +259,7 @@ def test_nobody_says_hello_for_another(tmp_path: Path) -> None:
             (bob.device, b""),
         ):
             with pytest.raises(DispatchError):
-                alice.step(lambda tx, device=device, raw=raw: hellos.take(tx, device, raw))  # type: ignore[misc]
+                alice.step(lambda tx, device=device, raw=raw: hellos.take(tx, device, raw))
         assert known(alice, bob) == known(alice, mallory) == (b"", 0)
         stranger = hello_of(bob)
         with pytest.raises(DispatchError):
@@ -333,7 +333,7 @@ def test_what_is_ignored_in_an_invitation_is_signed_by_who_accepts_it(tmp_path: 
         raw = cose.sign(
             codec.encode(content | {300: "x"}), seed=alice.context.identity.seed, kid=envelope.kid, typ=envelope.typ
         )
-        bob.step(lambda tx: inviting.take_in(tx, raw))
+        bob.step(lambda tx: inviting.on_invitation(tx, raw))
         (shown,) = views.invitation_rows(bob.db, bob.context.clock(), lambda _row: "")["received"]
         assert shown["unknown_fields"] == 1
         edge = bob.step(lambda tx: inviting.accept(tx, row.token, READ_ONLY))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, RateLimited
 from peer.protocol.statements import Invitation
 from peer.steps import inviting
@@ -19,7 +20,7 @@ from tests.steps.people import Clock, Person, people
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person, Person]]:
     with people(tmp_path, "alice", "bob", "mallory") as made:
-        yield made  # type: ignore[misc]
+        yield made
 
 
 def hand_in(victim: Person, author: Person, **content: Any) -> None:
@@ -31,10 +32,10 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
         "device_set": author.context.identity.device_set,
     }
     signed = author.context.sign(Invitation, **(facts | content))
-    victim.step(lambda tx: inviting.take_in(tx, signed.raw))
+    victim.step(lambda tx: inviting.on_invitation(tx, signed.raw))
 
 
-def listed(person: Person) -> views.Document:
+def listed(person: Person) -> Document:
     return views.invitation_rows(person.db, person.context.clock(), lambda _row: "")
 
 

@@ -11,6 +11,7 @@ import pytest
 from peer.dispatches import reports
 from peer.protocol import fields
 from peer.protocol.acknowledgements import Acknowledgement
+from peer.protocol.documents import Document
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import receiving
 from peer.steps.effects import FetchFiles
@@ -64,7 +65,7 @@ def result(mallory: Person, alice: Person, dispatch_id: str, **content: Any) -> 
     return say(mallory, alice, Result, **(facts | content))
 
 
-def shown(alice: Person, dispatch_id: str) -> views.Document:
+def shown(alice: Person, dispatch_id: str) -> Document:
     return views.dispatch_document(alice.db, alice.user, alice.context.clock(), dispatch_id)
 
 
@@ -212,7 +213,7 @@ def test_a_returned_file_that_is_refused_is_not_asked_for_again(pair: tuple[Cloc
     assert result(mallory, alice, dispatch_id, files=(FileRef("a.bin", 10, bytes(32)),)).code == 200
     ((device, item),) = dispatches.awaited_files(alice.db)
     assert device == mallory.device
-    alice.step(lambda tx: receiving.files_refused(tx, item, "no such file"))
+    alice.step(lambda tx: receiving.on_file_refused(tx, item, "no such file"))
     assert dispatches.awaited_files(alice.db) == []
     assert [file["ready"] for file in shown(alice, dispatch_id)["result"]["files"]] == [False]
 

@@ -126,7 +126,7 @@ def test_files_that_nobody_accepted_are_bounded_and_swept(
     assert [answer.code for _, answer in mallory.deliver(bob)] == [200]
     assert [answer.code for _, answer in alice.deliver(bob)] == [202]
     for _, item in dispatches.awaited_files(bob.db):
-        bob.step(lambda tx: receiving.files_arrived(tx, item))  # noqa: B023
+        bob.step(lambda tx: receiving.on_file_arrived(tx, item))  # noqa: B023
     assert dispatches.ready_digests(bob.db) == {bytes(32), bytes([1]) * 32}
     mallory.step(lambda tx: sending.cancel(tx, sent[1], reason=""))
     mallory.deliver(bob)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from peer.protocol.statements import (
 )
 from peer.steps import granting, inviting
 from peer.steps.effects import BrokerWriteQueued, Effects, InvitationsChanged, PeopleChanged
+from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, rows
 from peer.trust import invitations as invitation_life
 from tests.protocol.examples import listed
@@ -30,7 +33,7 @@ from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Clock, Person, Person]]:
     with people(tmp_path, "alice", "bob") as made:
-        yield made  # type: ignore[misc]
+        yield made
 
 
 def accept(person: Person, token: str) -> bytes:
@@ -141,7 +144,7 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
         with people(tmp_path / "elsewhere", "alice") as (_, impostor):
             made = impostor.step(lambda tx: inviting.invite(tx, bob.user))
             bob.step(lambda tx: granting.revoke(tx, alice.user))
-            bob.step(lambda tx: inviting.take_in(tx, made.row.raw))
+            bob.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
             with pytest.raises(Forbidden, match="another root key"):
                 accept(bob, made.row.token)
         assert contacts.get(bob.db, alice.user).root == alice.context.identity.root  # type: ignore[union-attr]
@@ -150,9 +153,9 @@ def test_another_root_key_for_a_known_contact_is_refused(tmp_path: Path) -> None
 def test_invitations_for_somebody_else_or_from_somebody_blocked_are_ignored(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob", "carol") as (_, alice, bob, carol):
         made = alice.step(lambda tx: inviting.invite(tx, bob.user))
-        assert carol.step(lambda tx: inviting.take_in(tx, made.row.raw)) is None
+        assert carol.step(lambda tx: inviting.on_invitation(tx, made.row.raw)) is None
         bob.step(lambda tx: granting.block(tx, alice.user))
-        assert bob.step(lambda tx: inviting.take_in(tx, made.row.raw)) is None
+        assert bob.step(lambda tx: inviting.on_invitation(tx, made.row.raw)) is None
 
 
 def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
@@ -192,6 +195,14 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
         send(alice, bob, "Hello?", expires=60)
 
 
+def _again(act: Callable[[Transaction, str], object], token: str, tx: Transaction) -> None:
+    act(tx, token)
+
+
+def _in_the_store(act: Callable[[sqlite3.Connection, str], object], token: str, tx: Transaction) -> None:
+    act(tx.db, token)
+
+
 def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, Person, Person]) -> None:
     """Nothing is noted before the broker's word; what it did while this device was down is learned from its list."""
     _, alice, bob = pair
@@ -202,14 +213,14 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     alice.step(lambda tx: inviting.on_answer(tx, raw))
     for late in (inviting.check_withdrawable, inviting.withdraw):
         with pytest.raises(Conflict):
-            alice.step(lambda tx, late=late: late(tx.db, token))
-    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, token))  # the broker lies
+            alice.step(partial(_in_the_store, late, token))
+    alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, token))  # the broker lies
     assert invitations.get(alice.db, token).status == "accepted"  # type: ignore[union-attr]
     bob.step(lambda tx: granting.revoke(tx, alice.user))
     alice.receive(bob, bob.waiting(alice)[0].raw)
     later = alice.step(lambda tx: inviting.invite(tx, bob.user)).row.token
     assert later != token
-    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, later))
+    alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, later))
     assert invitations.get(alice.db, later).status == "withdrawn"  # type: ignore[union-attr]
     # The list was quicker than the answer to the withdrawal itself: no error. Seen to fail as "withdrawn already".
     alice.step(lambda tx: inviting.withdraw(tx.db, later))
@@ -226,7 +237,7 @@ def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Per
     with pytest.raises(Invalid, match="yourself"):
         alice.step(lambda tx: inviting.invite(tx, alice.user))
     clock.pass_seconds(7 * 86_400)
-    bob.step(lambda tx: inviting.take_in(tx, first.row.raw))
+    bob.step(lambda tx: inviting.on_invitation(tx, first.row.raw))
     with pytest.raises(Gone):
         accept(bob, first.row.token)
     later = alice.step(lambda tx: inviting.invite(tx, bob.user))
@@ -242,7 +253,7 @@ def test_the_invitation_keeps_its_promise_about_time(pair: tuple[Clock, Person, 
         device_set=alice.context.identity.device_set,
     )
     with pytest.raises(Invalid, match="7 days"):
-        bob.step(lambda tx: inviting.take_in(tx, signed.raw))
+        bob.step(lambda tx: inviting.on_invitation(tx, signed.raw))
 
 
 def test_a_confirmation_must_be_of_this_very_acceptance(pair: tuple[Clock, Person, Person]) -> None:
@@ -270,8 +281,8 @@ def test_a_decline_reaches_the_inviter(pair: tuple[Clock, Person, Person]) -> No
     token = invite(alice, bob)
     bob.step(lambda tx: inviting.decline(tx, token))
     (write,) = invitations.broker_writes(bob.db)
-    sealed = codec.decode(write.body)
-    raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])  # type: ignore[index, call-overload]
+    sealed: Any = codec.decode(write.body)
+    raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])
     assert answer(alice, raw) == 200
     assert invitations.get(alice.db, token).status == "declined"  # type: ignore[union-attr]
 
@@ -332,7 +343,7 @@ def test_an_invitation_that_never_left_is_withdrawn_at_the_broker_too(pair: tupl
     alice.step(lambda tx: inviting.discard(tx, token))
     assert status(alice, token) == "withdrawn" and BrokerWriteQueued() in alice.effects
     assert [(write.action, write.token) for write in invitations.broker_writes(alice.db)] == [("withdraw", token)]
-    alice.step(lambda tx: inviting.reconcile_withdrawn(tx.db, alice.context.new_id()))
+    alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, alice.context.new_id()))
 
 
 def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -> None:
@@ -341,9 +352,13 @@ def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -
     bob.effects = Effects()
     bob.step(lambda tx: inviting.decline(tx, token))
     assert status(bob, token) == "declined" and BrokerWriteQueued() in bob.effects
-    for again in (inviting.decline, lambda tx, token: inviting.accept(tx, token, READ_ONLY)):
+    answers: tuple[Callable[[Transaction, str], object], ...] = (
+        inviting.decline,
+        lambda tx, token: inviting.accept(tx, token, READ_ONLY),
+    )
+    for again in answers:
         with pytest.raises(Conflict):
-            bob.step(lambda tx, again=again: again(tx, token))
+            bob.step(partial(_again, again, token))
 
 
 def decline_of(alice: Person, bob: Person, token: str) -> bytes:
@@ -490,7 +505,7 @@ def test_an_edge_that_is_in_force_is_not_offered_again(pair: tuple[Clock, Person
     again = alice.context.sign(
         Invitation, audience_user=bob.user, expires=row.expires, device_set=alice.context.identity.device_set
     )
-    bob.step(lambda tx: inviting.take_in(tx, again.raw))
+    bob.step(lambda tx: inviting.on_invitation(tx, again.raw))
     before = bob.dump()
     with pytest.raises(Conflict, match="already"):
         accept(bob, again.statement.id)
@@ -530,7 +545,7 @@ def test_what_is_taken_in_of_the_brokers_invitations(
         ).raw
 
     def take(raw: bytes) -> rows.Invitation | None:
-        return bob.step(lambda tx: inviting.take_in(tx, raw))
+        return bob.step(lambda tx: inviting.on_invitation(tx, raw))
 
     first = made()
     known = take(first)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict
 from peer.protocol.statements import TYPES, Addressed, Cancel
 from peer.steps import inbound
@@ -43,6 +44,17 @@ def test_effects_keep_their_first_place_and_are_there_once(noted: list[Effect]) 
     assert all(repr(effect) in repr(effects) for effect in noted)
 
 
+def test_effects_are_equal_in_what_they_hold_and_in_its_order() -> None:
+    a, b = Wake("a"), Wake("b")
+    assert Effects([a, b]) == Effects([a, b, a])
+    assert Effects([a, b]) != Effects([b, a]) and Effects([a]) != Effects([b]) and Effects() != []
+    assert a in Effects([a]) and b not in Effects([a])
+
+
+def test_the_first_deadline_is_the_earliest() -> None:
+    assert Effects([DeadlineSet(2), Wake("a"), DeadlineSet(1), DeadlineSet(3)]).first_deadline() == 1
+
+
 def context_of(folder: Path) -> Context:
     state = StateFolder(folder)
     state.create()
@@ -68,7 +80,7 @@ async def test_a_step_applies_its_effects_once_it_is_durable(tmp_path: Path) -> 
         return "blocked"
 
     assert await journal.step(block) == "blocked"
-    assert await journal.step(lambda tx: tx.note(Wake("somebody"))) is None
+    await journal.step(lambda tx: tx.note(Wake("somebody")))
     assert applied == [[PeopleChanged()], [Wake("somebody")]]
     assert seen_by_others == [1, 1]
     context.store.close()
@@ -116,7 +128,7 @@ def test_a_refused_statement_leaves_no_effects(tmp_path: Path, monkeypatch: pyte
         connect(alice, bob)
         dispatch_id = send(alice, bob)
 
-        def handler(tx: Transaction, _signed: object) -> inbound.Answer:
+        def handler(tx: Transaction, _signed: object) -> Acknowledgement:
             contacts.block(tx.db, "carol@example.org", tx.now)
             tx.note(PeopleChanged())
             raise Conflict("not this one")

@@ -12,12 +12,14 @@ import pytest
 
 from peer.dispatches.lifecycle import State
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
+from peer.protocol.outcomes import Ended
 from peer.protocol.statements import FileRef
 from peer.steps import granting, receiving, running, sending
 from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
 from peer.trust import receipts
+from peer.trust.edges import RuleReach
 from peer.trust.scopes import Scope
 from tests.steps.people import Clock, Person, accept, connect, people, send
 
@@ -35,7 +37,7 @@ def states(dispatch_id: str, *persons: Person) -> list[State]:
     return [person.row(dispatch_id).state for person in persons]
 
 
-def run_to_end(alice: Person, bob: Person, dispatch_id: str, status: str = "completed") -> None:
+def run_to_end(alice: Person, bob: Person, dispatch_id: str, status: Ended = "completed") -> None:
     row = accept(bob, dispatch_id)
     bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
     bob.step(lambda tx: running.record(tx, dispatch_id, row.attempt, [EVENT], [EVENT]))
@@ -159,7 +161,7 @@ def test_a_dispatch_with_files_is_pending_once_they_are_here(pair: tuple[Clock, 
         accept(bob, dispatch_id)
     ((device, item),) = dispatches.awaited_files(bob.db)
     assert device == alice.device
-    bob.step(lambda tx: receiving.files_arrived(tx, item))
+    bob.step(lambda tx: receiving.on_file_arrived(tx, item))
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["pending", "pending"]
 
@@ -335,11 +337,12 @@ def test_an_always_ends_with_the_tool_or_folder_that_it_was_given_for(tmp_path: 
     shell = Scope(tools=("Read", "Bash"))
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         edge_id = connect(alice, bob, shell)
-        for tool, pattern, reach in (
+        given: tuple[tuple[str, str, RuleReach], ...] = (
             ("Bash", "rm -rf build", "exact"),
             ("Read", "/p", "folder"),
             ("Read", "/q/a", "exact"),
-        ):
+        )
+        for tool, pattern, reach in given:
             bob.step(lambda tx: edges.add_rule(tx.db, edge_id, tool, pattern, reach, tx.now))  # noqa: B023
 
         def kept_after(scope: Scope) -> list[str]:

@@ -91,7 +91,7 @@ def test_a_contact_that_lists_another_persons_device_changes_nothing_for_others(
         device_set=hostile,
     )
     with pytest.raises(DispatchError, match="lists a device"):
-        bob.step(lambda tx: inviting.take_in(tx, invitation.raw))
+        bob.step(lambda tx: inviting.on_invitation(tx, invitation.raw))
     assert bob.dump() == before
 
     token = invite(bob, mallory)

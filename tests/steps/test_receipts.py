@@ -123,8 +123,33 @@ def test_every_byte_of_the_file_counts_and_its_part_is_named(world: World) -> No
         receipts.verify(receipts.decode(raw + b"\x00"))
     with pytest.raises(Altered, match="event batch 4"):
         receipts.verify(receipts.decode(raw + b"\x40"))
+
+
+def test_where_a_receipt_breaks_off_is_named(world: World) -> None:
+    raw = receipts.encode(world.receipt)
+    one = world.receipt
+    at = len(receipts.MAGIC)
+    parts = (one.sender, one.recipient, one.dispatch, one.decision, one.result)
+    for name, part in zip(receipts._PARTS, parts, strict=True):
+        with pytest.raises(Altered, match=f"the {name} is missing"):
+            receipts.decode(raw[:at])
+        at += (2 if len(part) < 256 else 3) + len(part)
+        with pytest.raises(Altered, match=f"the {name} breaks off"):
+            receipts.decode(raw[: at - 1])
+    assert receipts.decode(raw[:at]).events == ()
+    with pytest.raises(Altered, match="event batch 3 breaks off"):
+        receipts.decode(raw[:-1])
+
+
+def test_a_receipt_has_a_largest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = receipts.encode(world.receipt)
+    monkeypatch.setattr(receipts, "MAX_RECEIPT", len(raw))
+    assert receipts.encode(receipts.decode(raw)) == raw
+    monkeypatch.setattr(receipts, "MAX_RECEIPT", len(raw) - 1)
     with pytest.raises(TooLarge):
-        receipts.decode(bytes(receipts.MAX_RECEIPT + 1))
+        receipts.encode(world.receipt)
+    with pytest.raises(TooLarge):
+        receipts.decode(raw)
 
 
 Swap = Callable[[Receipt, Receipt, Receipt], Receipt]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.store import connection, outbox
+from tests.conftest import few
 from tests.mesh.outbox_model import Queued, choose
 
 DEVICES = ("device-a", "device-b")
@@ -97,7 +98,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
         yield opened
 
 
-@settings(max_examples=300)
+@few(100)
 @given(operations, exclusions)
 def test_what_goes_next_is_what_the_rule_says(
     kept: sqlite3.Connection, operations: list[Put | Drop | Purge], exclusions: tuple[set[int], set[str]]

@@ -75,7 +75,7 @@ def test_only_this_users_own_programs_are_heard(pair: Pair) -> None:
     good = token(alice)
     assert call(alice, "GET", "/v1/whoami", Authorization=good)[0] == 200
     assert call(alice, "GET", "/v1/whoami", Authorization=good, Host="localhost:1")[0] == 200
-    cases: list[tuple[int, dict[str, str]]] = [
+    cases: list[tuple[int, dict[str, Any]]] = [
         (401, {}),
         (401, {"Authorization": "Bearer wrong"}),
         (401, {"Authorization": good + "x"}),

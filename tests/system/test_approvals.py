@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from contextlib import closing
 
 import pytest
 
@@ -66,8 +65,9 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
 def test_a_question_outlives_whoever_was_asked_and_its_note_reaches_the_agent(pair: Pair) -> None:
     alice, bob = pair
     dispatch_id = dispatched(pair, bash("make it"))
-    with closing(bob.client.events(dispatch_id)) as events:
-        asked = next(event.data for event in events if event.kind == "approval")
+    events = bob.client.events(dispatch_id)
+    asked = next(event.data for event in events if event.kind == "approval")
+    del events
     # That client is gone. The call still waits, for any other.
     (waiting,) = bob.cli("approvals", "--json").json
     assert waiting["request_id"] == asked["request_id"]

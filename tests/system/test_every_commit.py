@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,8 +41,7 @@ async def check(story: Story) -> None:
     # The chain of events is whole on both sides, and the result closes it.
     for attempt in range(1, got.attempt + 1):
         mine, theirs = [
-            await end.read(lambda db, attempt=attempt: trace.batches(db, got.dispatch_id, attempt))
-            for end in (alice, bob)
+            await end.read(partial(trace.batches, dispatch_id=got.dispatch_id, attempt=attempt)) for end in (alice, bob)
         ]
         assert mine == theirs or (story.ending == "revocation" and mine == theirs[: len(mine)])
     assert result.count == await bob.read(lambda db: trace.head(db, got.dispatch_id, got.attempt)[0])
@@ -72,7 +72,7 @@ async def test_killed_at_every_commit(memory: Path, ending: str) -> None:
             for when in ("before", "after") if end is whole.bob else ("after",):
                 where = memory / f"{end.name}-{n}-{when}"
                 try:
-                    story = await told(where, Fault(end.name, n, when), ending)  # type: ignore[arg-type]
+                    story = await told(where, Fault(end.name, n, when), ending)
                 except AssertionError as error:
                     raise AssertionError(f"{end.name} killed {when} commit {n} of {ending}: {error}") from error
                 assert (story.alice.lives, story.bob.lives) == ((2, 1) if end.name == "alice" else (1, 2))

@@ -34,8 +34,8 @@ async def expire(end: End) -> list[str]:
     """What a node's clock does; the states of what was overdue, after it."""
 
     def work(tx: Transaction) -> None:
-        for row in dispatches.overdue(tx.db, end.context.clock()):  # type: ignore[arg-type]
-            receiving.expire(tx, row)  # type: ignore[arg-type]
+        for row in dispatches.overdue(tx.db, end.context.clock()):
+            receiving.expire(tx, row)
 
     await end.step(work)
     row = await end.row()

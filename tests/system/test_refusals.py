@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_payloads_that_cannot_be_sent(pair: Pair, tmp_path: Path) -> None:
     seen = {}
     for name, (code, change) in cases.items():
         arguments = {"recipient": bob.email, "task": "Do it", **change}
-        error = refused(lambda arguments=arguments: alice.client.send(**arguments), name)
+        error = refused(partial(alice.client.send, **arguments), name)
         seen[name] = (error.code, error.message, error.fix)
         assert error.code == code, (name, seen[name])
         assert kept(alice) == before, name
@@ -136,7 +137,7 @@ def test_scopes_that_cannot_be_granted(pair: Pair) -> None:
         "an unknown rule": {"remove_rule": 4711},
     }
     for name, change in cases.items():
-        error = refused(lambda change=change: bob.client.edit_trust(alice.email, change))
+        error = refused(partial(bob.client.edit_trust, alice.email, change))
         assert error.code in (403, 404, 422) and error.fix, (name, error.to_json())
         assert bob.client.trust(alice.email) == before, name
 
@@ -167,7 +168,7 @@ def test_names_of_nothing(pair: Pair) -> None:
         (409, lambda c: c.accept_invitation(elsewhere, {})),
     ]
     for n, (code, act) in enumerate(cases):
-        error = refused(lambda act=act: act(bob.client))
+        error = refused(partial(act, bob.client))
         assert error.code == code, (n, error.to_json())
         assert error.fix, (n, error.to_json())
     assert kept(bob) == before
@@ -402,7 +403,7 @@ async def test_files_that_are_not_what_was_named(pair: Pair, eve: Person, tmp_pa
             statement = peer.dispatch(mine, files=(FileRef("a", 11, digest),))
             answer = await peer.say(peer.sign(statement))
             assert answer.code == 202, answer
-            result = await peer.told(lambda each, statement=statement: getattr(each, "dispatch_id", "") == statement.id)
+            result = await peer.told(partial(_is_about, statement.id))
             assert isinstance(result, Result) and (result.status, result.code) == ("failed", 422), result
             assert result.reason and bob.client.dispatch(statement.id)["status"] == "rejected"
         assert not [name for name in bob.blobs() if name.endswith(".part")]
@@ -443,3 +444,7 @@ async def test_revoked_and_unknown_devices(pair: Pair, eve: Person, world: World
             )
         )
     assert bob.up
+
+
+def _is_about(dispatch_id: str, statement: object) -> bool:
+    return getattr(statement, "dispatch_id", "") == dispatch_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -305,7 +306,8 @@ def test_a_cancel_right_behind_the_accept_ends_the_run(pair: Pair) -> None:
         # Two accepts are one run; whoever came after the cancel hears that nothing is pending.
         assert sorted(accept.result() for accept in accepts)[-1] == 409 and cancel.result() == 200
         assert bob.state_of(dispatch_id, "cancelled")["attempt"] <= 1
-    eventually(lambda: not descendants(bob.program.pid), what="no process of any run")
+    daemon = bob.program.pid
+    eventually(lambda: not descendants(daemon), what="no process of any run")
     assert bob.up
 
 
@@ -364,6 +366,7 @@ def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(worl
     assert error["code"] in (409, 410) and error["fix"], error
     crossed = dave.client.invite(carol.email)
     assert _knows(carol, crossed)
+    assert dave.program is not None
     dave.program.freeze()  # he takes back what she has accepted, and neither knows of the other
     carol.client.accept_invitation(crossed["link"], {"tools": "Read"})
     eventually(lambda: not carol.rows("SELECT 1 FROM broker_outbox"), what="the answer at the broker")
@@ -372,7 +375,7 @@ def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(worl
         dave.program.thaw()
         assert refusal.result()["code"] == 409
     for person, peer, direction in ((dave, carol, "outgoing"), (carol, dave, "incoming")):
-        eventually(lambda p=person, o=peer, d=direction: (p.edge(o, d) or {}).get("status") == "active", what=direction)
+        eventually(partial(_in_force, person, peer, direction), what=direction)
     carol.cli("trust", "revoke", dave.email)
     eventually(lambda: (dave.edge(carol, "outgoing") or {})["status"] == "revoked")
 
@@ -442,3 +445,7 @@ def _knows(person: Person, invited: Document) -> bool:
 def _status(person: Person, invited: Document) -> str:
     (row,) = [row for row in person.client.invitations()["sent"] if row["token"] == invited["token"]]
     return str(row["status"])
+
+
+def _in_force(person: Person, peer: Person, direction: str) -> bool:
+    return (person.edge(peer, direction) or {}).get("status") == "active"

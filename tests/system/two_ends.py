@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -142,6 +143,10 @@ class Run:
         )
 
 
+def _confirmed(number: int, tx: Transaction) -> None:
+    invitations.broker_confirmed(tx.db, number)
+
+
 class Story:
     """Alice asks Bob, who grants; she sends; he accepts and runs. `move` makes the next move that the stores call for.
 
@@ -199,7 +204,7 @@ class Story:
             return True
         (sent,) = await alice.read(invitations.every)
         if not await bob.read(invitations.every):
-            await bob.step(lambda tx: inviting.take_in(tx, sent.raw))
+            await bob.step(lambda tx: inviting.on_invitation(tx, sent.raw))
             return True
         (got,) = await bob.read(invitations.every)
         if got.status == "open":
@@ -256,7 +261,7 @@ class Story:
         for item in await self.bob.read(invitations.broker_writes):
             boxes: Any = codec.decode(item.body)
             self.sealed = boxes
-            await self.bob.step(lambda tx, item=item: invitations.broker_confirmed(tx.db, item.n))
+            await self.bob.step(partial(_confirmed, item.n))
             return True
         alice = self.alice
         if self.sealed and not await alice.read(contacts.every):
@@ -285,14 +290,13 @@ class Story:
     async def _files(self, giver: End, taker: End) -> bool:
         for device, item in await taker.read(dispatches.awaited_files):
             assert device == giver.context.identity.device
+            reader = taker.context.identity.device
             if not await giver.read(
-                lambda db, item=item: dispatches.may_pull(
-                    db, taker.context.identity.device, item.statement, item.digest
-                )
+                partial(dispatches.may_pull, device=reader, statement=item.statement, digest=item.digest)
             ):
                 continue
             content = giver.context.blobs.path(item.digest).read_bytes()
             taker.context.blobs.destination(item.digest).write_bytes(content)
-            await taker.step(lambda tx, item=item: receiving.files_arrived(tx, item))
+            await taker.step(partial(receiving.on_file_arrived, item=item))
             return True
         return False

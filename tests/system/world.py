@@ -384,7 +384,7 @@ class World:
         self.broker.stop(signal.SIGKILL)
 
 
-def connect(asker: Person, granter: Person, *, by: str = "link", **scope: object) -> Document:
+def connect(asker: Person, granter: Person, *, by: str = "link", **scope: Any) -> Document:
     """Invite, accept, wait until both sides have the edge in force; return it as the asker sees it."""
     invited = asker.client.invite(granter.email)
     given = {"tools": ALL_TOOLS, "approval": "manual", "max_per_day": 1000, **scope}

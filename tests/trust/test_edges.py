@@ -1,5 +1,6 @@
 """Edges: the table, who may send and who is let in, stored rules."""
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
@@ -26,6 +27,23 @@ def test_what_is_not_listed_is_a_conflict(status: Status, event: Event) -> None:
         with pytest.raises(Conflict) as refused:
             edges.next_status(status, event)
         assert refused.value.code == 409 and status in refused.value.message and refused.value.fix
+
+
+def test_what_each_status_permits_and_where_it_leads() -> None:
+    always: set[Event] = {"confirm", "edit", "revoke", "expire"}
+    permitted = {"offered": {*always, "decline"}, "active": {*always, "pause"}, "paused": {*always, "resume"}}
+    assert {status: set(row) for status, row in EDGE.items() if row} == permitted
+    for status, row in EDGE.items():
+        leads = {
+            "confirm": "paused" if status == "paused" else "active",
+            "edit": status,
+            "pause": "paused",
+            "resume": "active",
+            "revoke": "revoked",
+            "expire": "expired",
+            "decline": "declined",
+        }
+        assert row == {event: leads[event] for event in row}
 
 
 @given(st.lists(st.sampled_from(EVENTS)))
@@ -70,10 +88,11 @@ def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> No
     assert edges.current("active", expires=10, now=9) == "active"
     assert edges.current("active", expires=10, now=10) == "expired"
     assert edges.current("revoked", expires=10, now=10) == "revoked"
-    for check in (
+    checks: list[Callable[[], object]] = [
         lambda: edges.check_send("active", peer=BOB, expires=10, now=10),
         lambda: edges.check_admit("active", expires=10, now=10),
-    ):
+    ]
+    for check in checks:
         with pytest.raises(Forbidden) as refused:
             check()
         assert "expired" in refused.value.message
@@ -85,6 +104,7 @@ def test_a_rule_is_stored_once_and_only_for_a_granted_tool() -> None:
     assert rules == edges.with_rule(rules, rule, SCOPE) == (rule,)
     assert len(edges.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
     assert len(edges.with_rule(rules, Rule("Bash", "git status", "prefix"), SCOPE)) == 2
+    assert edges.with_rule((), longest := Rule("Bash", "x" * edges.MAX_PATTERN), SCOPE) == (longest,)
     outside = [Rule("Write", "x"), *(Rule(f"mcp__{name}", "x") for name in ("github__x", "mai", "mailbox__send"))]
     for bad in (*outside, Rule("Bash", ""), Rule("Bash", "x" * 10_001)):
         with pytest.raises(Invalid):
@@ -116,6 +136,7 @@ def test_narrowing_the_folders_drops_the_rules_about_other_places() -> None:
         Rule("Edit", "/pq", "folder"),
         Rule("Grep", '"x" in /q'),
         Rule("Grep", "/q/a in /p", "folder"),
+        Rule("Read", "/q/a in /p"),
         Rule("Glob", "/q/*"),
         Rule("Edit", "$WORKSPACES/a"),
     )

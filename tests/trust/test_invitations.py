@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,7 +18,8 @@ from peer.trust.invitations import Address, Token
 TOKEN = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
 SECRET = bytes(range(32))
 DIGEST = hashlib.sha256(b"an invitation").digest()
-ADDRESS = invitations.build_address("https://broker.example", token=TOKEN, digest=DIGEST, secret=SECRET)
+PARTS: dict[str, Any] = {"token": TOKEN, "digest": DIGEST, "secret": SECRET}
+ADDRESS = invitations.build_address("https://broker.example", **PARTS)
 
 uuids = st.uuids().map(str)
 digests = st.binary(min_size=32, max_size=32)
@@ -191,3 +193,25 @@ def test_digests_and_secrets_have_one_length() -> None:
             invitations.proof(secret, invitation_digest=invitation, device_set_digest=devices)
     with pytest.raises(Invalid):
         invitations.build_address("https://b.example", token=TOKEN, digest=b"x", secret=SECRET)
+
+
+@pytest.mark.parametrize("wrong", [{"digest": bytes(31)}, {"secret": bytes(33)}, {"token": TOKEN[:-1]}])
+def test_no_address_is_made_that_could_not_be_read(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        invitations.build_address("https://broker.example", **{**PARTS, **wrong})
+
+
+def test_a_broker_and_an_address_have_a_longest() -> None:
+    longest = "https://broker.example/".ljust(invitations.MAX_BROKER, "x")
+    address = invitations.parse(invitations.build_address(longest, **PARTS))
+    assert isinstance(address, Address) and address.broker == longest
+    with pytest.raises(Invalid, match="too long"):
+        invitations.build_address(longest + "x", **PARTS)
+    for length, match in ((invitations.MAX_ADDRESS, "malformed"), (invitations.MAX_ADDRESS + 1, "at most")):
+        with pytest.raises(Invalid, match=match):
+            invitations.parse("x" * length)
+
+
+def test_an_address_without_a_broker_is_one_that_was_cut_short() -> None:
+    with pytest.raises(Invalid, match="cut short"):
+        invitations.parse(ADDRESS.replace(_BROKER, ""))

@@ -127,6 +127,8 @@ def test_every_component_is_a_real_folder(kind: Kind, reason: str, component: st
     with pytest.raises(Invalid) as refused:
         paths.check_roots(["/home/bob/work/shop"], MadeUp(**{component: kind}))
     assert reason in refused.value.message and refused.value.fix
+    _, _, why = refused.value.message.partition("cannot be granted")
+    assert (component in why) is (component != "/home/bob/work/shop")
 
 
 def test_a_socket_inside_is_named() -> None:
@@ -149,16 +151,25 @@ def test_what_may_be_granted_comes_back_canonical_and_once() -> None:
 
 def test_a_home_below_a_system_folder_is_still_ones_own() -> None:
     facts = MadeUp()
-    facts.homes = ("/var/lib/ci",)
+    facts.homes = ("/var/lib/ci", "/var/lib/other")
     assert paths.check_roots(["/var/lib/ci/shop"], facts) == ("/var/lib/ci/shop",)
     for other in ("/var/lib/other", "/var/lib", "/var/lib/ci"):
         with pytest.raises(Invalid):
             paths.check_roots([other], facts)
+    facts.homes = ("/home/bob", "/var/lib/ci")
+    assert paths.check_roots(["/var/lib/ci/shop"], facts) == ("/var/lib/ci/shop",)
+    facts.homes = ("/",)  # of an account without a home of its own: the system is not its own
+    with pytest.raises(Invalid):
+        paths.check_roots(["/etc/ssl"], facts)
 
 
 def test_too_many_folders() -> None:
     with pytest.raises(Invalid):
         paths.check_roots([f"/home/bob/{n}" for n in range(33)], MadeUp())
+    most = tuple(f"/home/bob/{n}" for n in range(32))
+    assert paths.check_roots([*most, most[0]], MadeUp()) == most
+    longest = "/home/bob/".ljust(paths.MAX_PATH, "x")
+    assert paths.check_roots([longest], MadeUp()) == (longest,)
 
 
 @given(st.text(st.sampled_from("/.ab\n") | st.characters(), max_size=20).map("/home/bob/w".__add__) | st.text())

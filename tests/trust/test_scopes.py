@@ -114,6 +114,7 @@ def test_naming_folders_where_none_was_named_is_wider() -> None:
 def test_a_flag_and_a_list_give_the_same_tools_in_order() -> None:
     assert grants.parse_tools(" Grep,Read , Glob") == ("Read", "Glob", "Grep")
     assert grants.parse_tools(["Bash", "Read", "Bash"]) == ("Read", "Bash")
+    assert grants.parse_tools("Read,, Grep,") == ("Read", "Grep")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_no_tools_are_ever_picked_for_the_person(typed: str | list[str]) -> None
 
 
 def test_a_grant_without_tools_is_refused() -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid, match="not chosen"):
         grants.grant(ScopeInput(approval="auto"), installed=[], now=NOW)
 
 
@@ -206,8 +207,20 @@ def test_an_unknown_server_is_named_with_the_installed_ones() -> None:
         grants.parse_mcp_servers("gihtub", ["github", "mail"])
     assert "did you mean `github`?" in refused.value.message and refused.value.fix == "installed are: github, mail"
     for mixed in ("*,mail", "none,mail"):
-        with pytest.raises(Invalid):
+        with pytest.raises(Invalid, match="beside other"):
             grants.parse_mcp_servers(mixed, ["mail"])
+    with pytest.raises(Invalid) as refused:
+        grants.parse_mcp_servers("mail", [])
+    assert refused.value.fix == "installed are: none"
+
+
+def test_what_cannot_be_granted_is_in_no_star_and_has_its_reason() -> None:
+    servers = [McpServer("mail"), McpServer("old", unusable="its command is gone"), McpServer("x", dispatch=True)]
+    assert grants.parse_mcp_servers("*", servers) == grants.grantable_names(servers) == ("mail",)
+    with pytest.raises(Invalid, match="its command is gone"):
+        grants.parse_mcp_servers("old", servers)
+    with pytest.raises(Forbidden):
+        grants.parse_mcp_servers("x", servers)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +237,15 @@ def test_an_unknown_server_is_named_with_the_installed_ones() -> None:
 )
 def test_durations(typed: str | None, meant: int | None) -> None:
     assert grants.parse_expires(typed, now=NOW) == meant
+
+
+def test_an_expiry_is_a_minute_to_ten_years_away() -> None:
+    assert grants.parse_expires("1m", now=NOW) == NOW + 60_000
+    assert grants.parse_expires("10y", now=NOW) == NOW + grants.MAX_EXPIRY_MS
+    for seconds in (-30, 59, 10 * 365 * 86_400 + 1):
+        at = datetime.fromtimestamp(NOW / 1000 + seconds, UTC).isoformat()
+        with pytest.raises(Invalid):
+            grants.parse_expires(at, now=NOW)
 
 
 def test_dates_and_times() -> None:
@@ -295,7 +317,11 @@ def test_an_edit_changes_what_was_named_and_keeps_the_rest() -> None:
 def test_paths_are_split_and_kept_in_order() -> None:
     assert grants.parse_paths("/srv/b, /srv/a,/srv/b") == ("/srv/b", "/srv/a")
     assert grants.parse_paths(["/srv/with,comma"]) == ("/srv/with,comma",)
-    for bad in ("src", "./x", "~/x", ["/x"] * 33):
+    longest = "/".ljust(scopes.MAX_PATH, "x")
+    most = [f"/srv/{number}" for number in range(scopes.MAX_PATHS)]
+    assert grants.parse_paths([longest]) == (longest,)
+    assert grants.parse_paths(most) == tuple(most)
+    for bad in ("src", "./x", "~/x", ["/x"] * 33, longest + "x"):
         with pytest.raises(Invalid):
             grants.parse_paths(bad)
 
@@ -305,6 +331,16 @@ def test_a_wrong_word_is_answered_with_the_right_ones(field: str) -> None:
     with pytest.raises(Invalid) as refused:
         grants.grant(ScopeInput(tools="Read", **{field: "Auto!"}), installed=[], now=NOW)  # type: ignore[arg-type]
     assert " or " in refused.value.fix
+
+
+def test_the_right_words_are_taken() -> None:
+    for approval in scopes.APPROVALS:
+        for results in scopes.RESULTS:
+            chosen = ScopeInput(tools="Read", approval=approval, results=results, max_per_day="3", mcp_servers="mail")
+            scope = grants.grant(chosen, installed=["mail"], now=NOW)
+            assert scope == Scope(
+                tools=("Read",), mcp_servers=("mail",), approval=approval, results=results, max_per_day=3
+            )
 
 
 def test_what_needs_a_second_yes() -> None:

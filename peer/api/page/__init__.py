@@ -1,1 +1,1 @@
-"""The local page: sign-in by one-time code, the routes that only it needs, its templates, style and scripts."""
+"""The local page: sign-in by one-time code, its own routes, templates, style and scripts."""

@@ -1,8 +1,8 @@
-"""Who may call the loopback port: programs of this user, by token; the local page, by session; nobody else's page.
+"""Who may call the loopback port: programs of this user, by token, and the local page, by session.
 
-The token proves a process of this user. The headers Host, Origin, Referer and Sec-Fetch-Site keep the pages of others
-(also through DNS rebinding) from using a browser as one. A page's session needs both of its secrets, and its own Origin
-for whatever changes something. Bodies are bounded. What each route does with a caller is not said here.
+Only processes of this user can read the token. The checks of Host, Origin, Referer and Sec-Fetch-Site keep other sites'
+pages from calling through the browser, also by DNS rebinding. A page's session needs both of its secrets, and its own
+Origin for whatever changes something. Bodies are bounded.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peer.api.page.policy import guarding
-from peer.api.page.sessions import AGAIN, Session, Sessions
+from peer.api.page.sessions import SIGN_IN_FIX, Session, Sessions
 from peer.api.responses import failure
 from peer.protocol.content import MAX_FILE_BYTES
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, TooLarge, Unauthorized
 
 MAX_BODY: Final = 2 * 1024 * 1024
-"""Bytes: the largest is a dispatch whose task and background are of four-byte characters in JSON's \\u form."""
+"""Bytes. The largest body is a dispatch whose task and background are four-byte characters in JSON's \\u form."""
 UPLOADS: Final = "/v1/page/uploads"
 LOOPBACK_HOST: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 KEY_HEADER: Final = b"x-dispatch-page"
@@ -38,23 +38,23 @@ DECIDING: Final = frozenset(
         KEY_HEADER,
     }
 )
-"""Headers on which it is decided who may call: each at most once, or one of two would decide and the other be seen."""
+"""Headers that decide who may call. Each may occur only once, so that every reader sees the same value."""
 READING: Final = ("GET", "HEAD")
 SIGN_IN: Final = "/v1/page/sign-in"
 API: Final = "/v1/"
 CALLER: Final = "caller"
-"""Where a request's caller is, in its scope: a Session, or None for a program that has the token."""
+"""Key of the caller in a request's ASGI scope: a Session, or None for a program with the token."""
 
 Headers = dict[bytes, bytes]
 
 
 def cookie_name(host: str) -> str:
-    """Return the name of a page's cookie at this Host: with its port, for cookies are shared by all ports."""
+    """Return the page's cookie name for this Host. It contains the port, because all ports share cookies."""
     return f"dispatch-page-{host.rpartition(':')[2] if ':' in host.rpartition(']')[2] else '80'}"
 
 
 class Guard:
-    """Lets through what may pass, and bounds what it sends."""
+    """ASGI middleware that refuses callers without access and bounds request bodies."""
 
     def __init__(self, app: ASGIApp, token: str, sessions: Callable[[], Sessions]) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class Guard:
         send = guarding(send)
         try:
             if scope["http_version"] not in ("1.0", "1.1"):
-                raise Forbidden("only HTTP/1.1 is spoken here", fix="")
+                raise Forbidden("only HTTP/1.1 is supported", fix="")
             scope[CALLER] = self._check(scope["method"], scope["path"], single(scope["headers"]))
         except DispatchError as error:
             await failure(error)(scope, receive, send)
@@ -87,7 +87,10 @@ class Guard:
         await self._app(scope, bounded, send)
 
     def _check(self, method: str, path: str, headers: Headers) -> Session | None:
-        """Return the page session that calls, None for a program or where nothing secret is given out. Raises."""
+        """Return the calling page's session; None for a program, or for a route without secrets.
+
+        Raises Forbidden, Unauthorized.
+        """
         host = headers.get(b"host", b"").decode("latin-1")
         if not LOOPBACK_HOST.fullmatch(host):
             raise Forbidden("the Host is not this machine's loopback address", fix="call it as 127.0.0.1")
@@ -105,7 +108,7 @@ class Guard:
             raise Forbidden("a page of another site may not call this", fix="")
         if not api:
             if method not in READING:
-                raise Forbidden("the page is only read", fix="")
+                raise Forbidden("the page is read-only", fix="")
             return None
         given = headers.get(b"authorization")
         if given is not None:
@@ -114,7 +117,7 @@ class Guard:
             return None
         if path == SIGN_IN:
             if origin is None:
-                raise Forbidden("only the page itself signs in", fix=AGAIN)
+                raise Forbidden("only the page itself signs in", fix=SIGN_IN_FIX)
             return None
         return self._session(method, host, headers)
 
@@ -125,31 +128,31 @@ class Guard:
         cookie = _cookie(headers.get(b"cookie", b"").decode("latin-1"), cookie_name(host))
         session = self._sessions().find(cookie, key) if cookie else None
         if session is None:
-            raise Unauthorized("this page is not signed in, or no longer", fix=AGAIN)
+            raise Unauthorized("this page is not signed in, or no longer", fix=SIGN_IN_FIX)
         if method not in READING and b"origin" not in headers:
-            raise Forbidden("what changes something must come from the page itself", fix="")
+            raise Forbidden("a change must come from the page itself", fix="")
         return session
 
 
 def single(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return the deciding headers by lower-case name. Raises Invalid when one of them comes twice."""
+    """Return the DECIDING headers by lower-case name. Raises Invalid if one occurs twice."""
     found: Headers = {}
     for name, value in headers:
         if (low := name.lower()) in DECIDING:
             if low in found:
-                raise Invalid(f"the header {low.decode()} comes twice", fix="")
+                raise Invalid(f"the header {low.decode()} occurs twice", fix="")
             found[low] = value
     return found
 
 
 def _opens_a_page(headers: Headers) -> bool:
-    # A link or redirect from elsewhere (`dispatch open` comes from a file) opens the page as a document of its own. The
-    # page holds no data until its script has asked for it, and that request is of this site.
+    # A link or redirect from elsewhere (`dispatch open` uses a local file) opens the page as a top-level document. The
+    # page holds no data until its own script requests it, and those requests are same-origin.
     return headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
 
 
 def _cookie(header: str, name: str) -> str:
-    # By hand, not by one parse of the whole header: what other servers of this host set must not break ours.
+    # Parsed by hand: a malformed cookie of another server on this host must not break ours.
     values = [part.strip().partition("=")[2] for part in header.split(";") if part.strip().startswith(name + "=")]
     return values[0] if len(values) == 1 else ""
 

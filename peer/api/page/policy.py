@@ -1,4 +1,4 @@
-"""What every answer on the loopback port tells a browser: run nothing foreign, guess nothing, be framed by nobody."""
+"""Security headers of every response on the loopback port: no foreign content, no sniffing, no framing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PAGE: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Of the page: its own scripts, styles and requests. No inline script, no markup out of strings (Trusted Types)."""
+"""For the page: its own scripts, styles and requests only. No inline script, no HTML from strings (Trusted Types)."""
 NOTHING: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
-"""Of everything else, should a browser ever show it as a document."""
+"""For everything else, in case a browser shows it as a document."""
 
 HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-content-type-options", b"nosniff"),
@@ -26,7 +26,7 @@ HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
 
 
 def guarding(send: Send) -> Send:
-    """Return a `send` that adds these headers to whatever is answered; what a route set itself stays."""
+    """Return a `send` that adds these headers to each response, except those that the route has set."""
 
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
-"""The routes that only the local page needs: signing in, its live stream, uploads and downloads, search, previews.
+"""The routes of the local page alone: sign-in, live stream, uploads and downloads, search, previews.
 
-What programs and the page both do (accept, approve, edit an edge) is in api.py, once.
+Routes that programs and the page share (accept, approve, edit an edge) are in peer/api/routes.py.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SettingsBody(Body):
 
 
 class PageRoutes:
-    """One method a route."""
+    """One method per route."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -75,7 +75,7 @@ class PageRoutes:
 
     @property
     def sessions(self) -> Sessions:
-        """Who may use the page."""
+        """The page's sessions."""
         if self._sessions is None:
             context = self._node.context
             self._sessions = Sessions(lambda: context.state, context.clock)
@@ -108,17 +108,17 @@ class PageRoutes:
     # --- sessions
 
     async def code(self, request: Request) -> Reply:
-        """Give out a one-time code. To programs alone: a page must not be able to make itself another session."""
+        """Return a one-time code. For programs only: a page must not be able to open another session."""
         if request.scope[CALLER] is not None:
             raise Forbidden("only a program with the local token may ask for a sign-in code", fix="run `dispatch open`")
         return {"code": self.sessions.new_code(), "port": self._node.port, "expires_in": CODE_SECONDS}
 
     async def sign_in(self, request: Request) -> Reply:
-        """Spend a code: the cookie in a header, the key in the body."""
+        """Consume a code; return the new session's cookie in a header and its key in the body."""
         body = await body_of(request, CodeBody)
         opened = await trio.to_thread.run_sync(self.sessions.sign_in, body.code)
-        answer = document({"key": opened.key})
-        answer.set_cookie(
+        response = document({"key": opened.key})
+        response.set_cookie(
             cookie_name(request.headers["host"]),
             opened.cookie,
             max_age=SESSION_SECONDS,
@@ -126,10 +126,10 @@ class PageRoutes:
             httponly=True,
             samesite="strict",
         )
-        return answer
+        return response
 
     async def session(self, request: Request) -> Reply:
-        """Return what a page must know at first: who this is, what a dispatch may hold, settings."""
+        """Return what a page needs first: the identity, the limits of a dispatch, settings."""
         identity = self._node.context.identity
         return {
             "user_id": identity.user_id,
@@ -144,7 +144,7 @@ class PageRoutes:
         }
 
     async def sign_out(self, request: Request) -> Reply:
-        """End the session that calls."""
+        """End the caller's session."""
         session = _session(request)
         await trio.to_thread.run_sync(self.sessions.end, session)
         answer = document({"ok": True})
@@ -164,10 +164,10 @@ class PageRoutes:
         await self._node.reload()
         return {"notifications": self._node.settings.notifications}
 
-    # --- looking
+    # --- reading
 
     async def stream(self, request: Request) -> Response:
-        """The live stream. `follow` names a dispatch whose trace comes too; `notifies=1`: the page notifies itself."""
+        """Return the live stream. `follow`: a dispatch whose trace is included. `notifies=1`: the page notifies."""
         query = request.query_params
         try:
             start = live_stream.position(request.headers.get("last-event-id", ""))
@@ -178,24 +178,24 @@ class PageRoutes:
         except trio.WouldBlock:
             return failure(DispatchError("too many live views at once", fix="close some tabs", code=429))
         sessions = self.sessions
-        shown = self._node.pages.shown(notifies=query.get("notifies") == "1")
-        shown.__enter__()
+        counted = self._node.pages.opened(notifies=query.get("notifies") == "1")
+        counted.__enter__()
 
-        def over() -> None:
-            shown.__exit__(None, None, None)
+        def on_close() -> None:
+            counted.__exit__(None, None, None)
             self._streams.release_on_behalf_of(request)
 
-        def lasts() -> bool:
+        def still_signed_in() -> bool:
             return session is None or sessions.holds(session)
 
-        return LiveView(live_stream.stream(self._node, start, query.get("follow", ""), lasts), over)
+        return LiveView(live_stream.stream(self._node, start, query.get("follow", ""), still_signed_in), on_close)
 
     async def dispatch(self, request: Request) -> Reply:
-        """Return one dispatch without its trace, which the stream brings."""
+        """Return one dispatch without its trace, which comes in the stream."""
         return await self._node.queries.dispatch(request.path_params["id"], with_trace=False)
 
     async def decided(self, request: Request) -> Reply:
-        """Return how a tool call was decided: {outcome, grant?, note?, at?}; outcome "" while it waits."""
+        """Return how a tool call was decided: {outcome, grant?, note?}; outcome is "" while it waits."""
         dispatch_id, request_id = request.path_params["id"], request.path_params["request_id"]
         asked = await self._node.context.store.read(lambda db: trace.approval(db, dispatch_id, request_id))
         if asked is None:
@@ -204,7 +204,7 @@ class PageRoutes:
         return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
 
     async def history(self, request: Request) -> Reply:
-        """Return what was sent and received, newest first, with `q` only what has its words."""
+        """Return sent and received dispatches, newest first; with `q`, those that contain its words."""
         query = request.query_params
         live = self._node.queries.live()
         find = partial(
@@ -238,7 +238,7 @@ class PageRoutes:
         return await trio.to_thread.run_sync(compute)
 
     async def permissions(self, _request: Request) -> Reply:
-        """Return the check of who can read the state folder, as `doctor` has it: {checks}."""
+        """Return doctor's check of the state folder's permissions: {checks}."""
         folder = self._node.context.state
         problems = await trio.to_thread.run_sync(folder.problems)
         detail = "; ".join(f"{path} {wrong}" for path, wrong in problems) or f"only you can reach {folder.path}"
@@ -248,7 +248,7 @@ class PageRoutes:
     # --- choosing a scope
 
     async def choices(self, _request: Request) -> Reply:
-        """Return the menu in plain words, the tools by name, and which MCP servers could be granted."""
+        """Return the menu in plain words, the tools with explanations, and the MCP servers that can be granted."""
         found = await self._node.trust.installed()
         return {
             "choices": words.choices(found.offers),
@@ -260,7 +260,7 @@ class PageRoutes:
         }
 
     async def preview(self, request: Request) -> Reply:
-        """Return what a scope would permit, in words: {permits: [{weight, text}], needs_confirmation}."""
+        """Return what a scope would permit, in plain words: {permits: [{weight, text}], needs_confirmation}."""
         body = msgspec.structs.asdict(await body_of(request, PreviewBody))
         peer = body.pop("peer")
         scope, powerful = await self._node.trust.preview(peer, body)
@@ -269,30 +269,30 @@ class PageRoutes:
     # --- files
 
     async def upload(self, request: Request) -> Reply:
-        """Take one file in; its name is percent-encoded in a header, its bytes are the body."""
+        """Store one file. Its name is percent-encoded in a header, its bytes are the body."""
         name = unquote(request.headers.get("x-file-name", ""), errors="replace")
-        return await (await self._files()).take(name, _pieces(request))
+        return await (await self._get_uploads()).take(name, _pieces(request))
 
     async def discard(self, request: Request) -> Reply:
-        """Forget uploads that will not be sent."""
+        """Delete uploads that will not be sent."""
         body = await body_of(request, DiscardBody)
-        await trio.to_thread.run_sync((await self._files()).drop, body.uploads)
+        await trio.to_thread.run_sync((await self._get_uploads()).drop, body.uploads)
         return {"ok": True}
 
     async def send(self, request: Request) -> Reply:
-        """Sign and queue a dispatch with uploads as its files; they are forgotten once it is queued."""
+        """Sign and queue a dispatch with uploads as its files; delete the uploads once it is queued."""
         body = await body_of(request, SendRequest)
         uploads = body.files
         if len(set(uploads)) != len(uploads):
             raise Invalid("a dispatch has each of its files once")
-        store = await self._files()
+        store = await self._get_uploads()
         paths = await trio.to_thread.run_sync(store.paths, uploads)
         answer = await self._node.sending.send(msgspec.structs.replace(body, files=tuple(map(str, paths))))
         await trio.to_thread.run_sync(store.drop, uploads)
         return answer
 
     async def download(self, request: Request) -> Reply:
-        """Return a file of a dispatch, as bytes to be saved and as nothing else."""
+        """Return a file of a dispatch as a download, with a type that no browser displays."""
         parameters = request.path_params
         role = {"attachments": "attachment", "returned": "returned"}.get(parameters["role"])
         if role is None:
@@ -309,7 +309,7 @@ class PageRoutes:
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(item.name, safe='')}"}
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
-    async def _files(self) -> Uploads:
+    async def _get_uploads(self) -> Uploads:
         if self._uploads is None:
             uploads = Uploads(self._node.context.state)
             self._uploads = uploads

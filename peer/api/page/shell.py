@@ -1,6 +1,6 @@
-"""The page's documents: one shell out of templates, and the style and scripts that it names. No data, no secrets.
+"""The page's static documents: one HTML shell, and the style and scripts it names. No data, no secrets.
 
-Assets are read once and served under a name that changes with their content, so that a browser may keep them.
+Assets are read once and served under a path that changes with their content, so that browsers may cache them forever.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from peer.api.responses import failure
 from peer.protocol.errors import NotFound
 
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-"""Of the assets by the ends of their names, as text in UTF-8."""
+"""Media types of the assets by suffix. All are UTF-8."""
 VIEWS: Final = (
     "/",
     "/inbox",
@@ -32,11 +32,11 @@ VIEWS: Final = (
     "/health",
     "/dispatches/{id}",
 )
-"""Addresses at which the page shows a view; which one, its script reads from the address."""
+"""Paths that serve the shell; its script chooses the view by the path."""
 
 
 class Shell:
-    """Makes the page. Blocking file reads, once."""
+    """Renders the shell and serves its assets. The constructor reads files, blocking."""
 
     def __init__(self) -> None:
         package = resources.files("peer.api.page")
@@ -70,6 +70,6 @@ class Shell:
         if content is None or request.path_params["build"] != self._build:
             return failure(NotFound("there is no such part of the page", fix="load the page again"))
         kind = TYPES["." + name.rpartition(".")[2]]
-        # For ever: other content has another name.
+        # Other content has another path.
         headers = {"cache-control": "private, max-age=31536000, immutable"}
         return Response(content, media_type=f"{kind}; charset=utf-8", headers=headers)

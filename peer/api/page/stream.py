@@ -1,8 +1,8 @@
-"""The one live stream of a page: what changed in its lists, and the trace of the dispatch it shows. Only reads.
+"""The live stream of a page: changes of its lists, and the trace of the dispatch it shows. Only reads.
 
-A browser opens few connections to one host, so each tab has one. Its position is `life-change-event`: which daemon's
-numbers these are, the last change told, the last trace event told. A page that comes back with it is told what it
-missed, or, where that is no longer known, to read everything anew (`reset`).
+Browsers open few connections per host, so each tab has one stream. Its position is `life-change-event`: the ChangeLog
+that the numbers belong to, the last change sent, the last trace event sent. A page that reconnects with its position is
+sent what it missed, or `reset` if that is no longer known: read everything again.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 MAX_STREAMS: Final = 32
 KEEPALIVE_SECONDS: Final = 15.0
 MOST_ROWS: Final = 200
-"""Changed dispatches told one by one; of more at once a page reads its lists anew."""
+"""Changed dispatches sent one by one; more at once become a `reset`."""
 BATCH: Final = 500
 BATCH_BYTES: Final = 2 * 1024 * 1024
-"""Trace events in one message: so many, or when their texts pass so many bytes."""
+"""Trace events in one message end at BATCH events or BATCH_BYTES bytes of text."""
 
 
 class Position(NamedTuple):
-    """Where a stream is. `change` 0 of another life means: from the beginning."""
+    """The position of a stream, see above."""
 
     life: str
     change: int
@@ -43,7 +43,7 @@ class Position(NamedTuple):
 
 
 def position(text: str) -> Position | None:
-    """Return the position that a page came back with, None for none. Raises Invalid."""
+    """Parse the position of a reconnecting page; None for ''. Raises Invalid."""
     if not text:
         return None
     life, _, numbers = text.partition("-")
@@ -53,24 +53,26 @@ def position(text: str) -> Position | None:
     return Position(life, int(change), int(event))
 
 
-async def stream(node: Node, start: Position | None, follow: str, lasts: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def stream(
+    node: Node, start: Position | None, follow: str, still_signed_in: Callable[[], bool]
+) -> AsyncIterator[bytes]:
     """Yield events as they come: reset, dispatch, approvals, trust, invitations, settings; of `follow` its trace.
 
-    `lasts` says whether whoever reads may still: a page that was signed out hears no more.
+    The stream ends at the first wake-up after `still_signed_in()` is false.
     """
     changes = node.changes
-    told = changes.last if start is None else start.change
+    sent = changes.last if start is None else start.change
     event = 0 if start is None else start.event
     approvals: list[Document] | None = None
     behind = start is None or start.life != changes.life
 
     def at() -> str:
-        return str(Position(changes.life, told, event))
+        return str(Position(changes.life, sent, event))
 
-    while lasts():
-        bell = node.signal.any
-        notes = [] if behind else changes.since(told)
-        told = changes.last
+    while still_signed_in():
+        wakeup = node.signal.any
+        notes = [] if behind else changes.since(sent)
+        sent = changes.last
         if behind or notes is None or len(notes) > MOST_ROWS:
             behind = True
             yield sse("reset", at(), {})
@@ -94,7 +96,7 @@ async def stream(node: Node, start: Position | None, follow: str, lasts: Callabl
             approvals = waiting
         behind = False
         with trio.move_on_after(KEEPALIVE_SECONDS) as waited:
-            await bell.wait()
+            await wakeup.wait()
         if waited.cancelled_caught:
             yield b": still here\n\n"
 
@@ -115,7 +117,7 @@ async def _rows(node: Node, wanted: list[str], live: views.Live) -> list[Documen
 
 
 async def _events(node: Node, dispatch_id: str, after: int) -> tuple[list[Document], bool]:
-    """Return the next events, and whether these were all."""
+    """Return the next events, and whether there are no more."""
 
     def query(db: sqlite3.Connection) -> tuple[list[tuple[int, int, str]], bool]:
         found = trace.events(db, dispatch_id, after=after, limit=BATCH)

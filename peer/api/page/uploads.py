@@ -1,7 +1,7 @@
-"""Files that a person dropped on the page, from their browser until they are sent: bounded, private, swept. No HTTP.
+"""Files dropped on the page, until they are sent: bounded, private, swept. No HTTP.
 
-Each lies in a folder of its own under a random name, so that its own name can stay what it is. They are sent by
-`Node.send`, which copies them into the blobs like any file that a command names.
+Each is in a folder of its own with a random name, so that the file keeps its name. SendService copies them into the
+blobs like any file that a command names.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, NotFound, TooLarge, Unavailable
 
 MAX_WAITING: Final = 4 * MAX_FILES
-"""Files at once, of all tabs together: four dispatches' worth, at most a gigabyte."""
+"""Files at once, of all tabs together: as many as four dispatches hold, at most a gigabyte."""
 KEPT_SECONDS: Final = 6 * 3600
-"""A form that nobody sent for so long is forgotten, and its files with it."""
+"""Age after which an unsent upload is deleted."""
 ID_BYTES: Final = 16
 
 
@@ -37,10 +37,9 @@ class Uploads:
         self._folder = state.uploads
 
     async def take(self, name: str, pieces: AsyncIterator[bytes]) -> Document:
-        """Store one file as its bytes come; return {upload, name, size}.
+        """Store one file as its bytes arrive; return {upload, name, size}.
 
-        Raises Invalid (a name that no dispatch may carry, an empty file), TooLarge, Unavailable. What is refused half
-        way leaves nothing.
+        Raises Invalid (a forbidden file name, an empty file), TooLarge, Unavailable; then nothing is left on disk.
         """
         payload.check_file_name(name)
         await trio.to_thread.run_sync(self._make_room)
@@ -69,17 +68,17 @@ class Uploads:
         return {"upload": identity, "name": name, "size": size}
 
     def paths(self, identities: Sequence[str]) -> list[Path]:
-        """Return where these uploads lie. Raises NotFound."""
+        """Return the paths of these uploads. Raises NotFound."""
         return [self._path(identity) for identity in identities]
 
     def drop(self, identities: Sequence[str]) -> None:
-        """Forget uploads, those that are there. Blocking."""
+        """Delete those of these uploads that exist. Blocking."""
         for identity in identities:
             with suppress(DispatchError):
                 shutil.rmtree(self._path(identity).parent, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Forget all: of the daemon before this one, whose pages' forms are empty again. Blocking."""
+        """Delete all uploads, at the start of a daemon: no open form refers to them any more. Blocking."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, identity: str) -> Path:

@@ -1,4 +1,4 @@
-"""What an edge would permit, in plain words for people who know no tool by its name. Pure."""
+"""What a scope permits, in plain words for people who do not know the tools by name. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLAIN: Final = {
     4: ("Choose yourself", "Pick each ability and each connected service by hand."),
     5: ("Nothing", "Say no. Nothing is permitted, and they are told that you declined."),
 }
-"""The menu's five lines for people who do not know the tools by name: number → title, what it means."""
+"""The menu's five options: number → title, explanation."""
 
 TOOLS: Final = {
     "Read": ("Read files", "look into files"),
@@ -37,11 +37,11 @@ TOOLS: Final = {
     "Edit": ("Change files", "change parts of files"),
     "Bash": ("Run programs", "run any command inside the sandbox, without network"),
 }
-"""Tool → a name for people, and what it does."""
+"""Tool → its name for people, and what it does."""
 
 
 def choices(installed: Sequence[McpServer]) -> list[Document]:
-    """Return the five options as {number, kind, title, explains, tools, mcp_servers}: the menu's, in plain words."""
+    """Return the menu's five options as {number, kind, title, explains, tools, mcp_servers}."""
     return [
         {
             "number": item.number,
@@ -56,50 +56,50 @@ def choices(installed: Sequence[McpServer]) -> list[Document]:
 
 
 def permits(scope: Scope, peer: str) -> list[Document]:
-    """Return what a scope permits to `peer` as [{text, weight}]: weight is "yes", "no" or "care"."""
-    said: list[Document] = []
+    """Return what a scope permits `peer` to do, as [{text, weight}]; weight is "yes", "no" or "care"."""
+    lines: list[Document] = []
 
-    def say(weight: str, text: str) -> None:
-        said.append({"weight": weight, "text": text})
+    def add(weight: str, text: str) -> None:
+        lines.append({"weight": weight, "text": text})
 
     tools = set(scope.tools)
     looks = tools & {"Read", "Glob", "Grep"}
     changes = tools & {"Write", "Edit"}
     where = f"in {_listed(list(scope.paths))}" if scope.paths else "in the one folder that you confirm each time"
-    say("yes", f"{peer} may send you tasks. Each waits until you accept it.")
+    add("yes", f"{peer} may send you tasks. Each waits until you accept it.")
     if looks:
-        say("yes", f"The agent may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in looks])} {where}.")
+        add("yes", f"The agent may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in looks])} {where}.")
     else:
-        say("no", "The agent may not read files by itself.")
+        add("no", "The agent may not read files by itself.")
     if changes:
-        say("care", f"It may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in changes])} {where}.")
+        add("care", f"It may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in changes])} {where}.")
     elif "Bash" not in tools:
-        say("no", "It cannot change or create files there.")
+        add("no", "It cannot change or create files there.")
     if "Bash" in tools:
         may = "and with them read and change any file there" if changes else "and with them read any file there"
-        say("care", f"It may run any program inside the sandbox, without network, {may}.")
+        add("care", f"It may run any program inside the sandbox, without network, {may}.")
     else:
-        say("no", "It cannot run programs.")
+        add("no", "It cannot run programs.")
     if scope.mcp_servers:
-        say(
+        add(
             "care",
             f"It may use {_listed(list(scope.mcp_servers))}: programs of yours, outside the sandbox, with your access.",
         )
     if scope.approval == "manual":
-        say("yes", "You are asked before every single step; no answer within two minutes means no.")
+        add("yes", "You are asked before every single step; no answer within two minutes means no.")
     else:
-        say("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
-    say("yes", _results(scope, peer))
+        add("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
+    add("yes", _results(scope, peer))
     budget = scope.budget
-    say(
+    add(
         "yes",
         f"At most {scope.max_per_day:,} {'task' if scope.max_per_day == 1 else 'tasks'} a day; each may take "
         f"{budget.minutes:,} minutes, {budget.turns:,} turns of the agent, {budget.usd:g} US dollars of your model "
         f"account, and return {budget.output_bytes // MB:,} MB.",
     )
     if scope.expires is None:
-        say("yes", "It holds until you end it. You can pause or revoke it at any moment.")
-    return said
+        add("yes", "It holds until you end it. You can pause or revoke it at any moment.")
+    return lines
 
 
 def _results(scope: Scope, peer: str) -> str:

@@ -1,7 +1,7 @@
-"""The courier: brings every statement of the durable outbox to its peer, and hands in what peers bring.
+"""The courier: delivers the statements in the durable outbox to their peers, and receives statements from peers.
 
 One long-lived stream for each peer and direction of opening: the opener sends statements, the other side acknowledges
-each with a code. What statements mean is the node's. Decisions and I/O are apart:
+each with a code. What statements mean is decided by the node. Decisions are separate from I/O:
 
     wire.py        frames: typed values to CBOR and back                                    pure
     events.py      events and commands: what goes into the machines and comes out            pure

@@ -1,4 +1,4 @@
-"""The courier: one sender for each peer, and what peers send. The decisions are in sender.py and receiver.py."""
+"""The courier: one sender for each peer, and inbound streams. The decisions are in sender.py and receiver.py."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Receive: TypeAlias = Callable[[str, bytes], Awaitable[Acknowledgement]]
 
 
 def no_hello(_peer_id: str) -> bytes:
-    """Say nothing."""
+    """Send no hello."""
     return b""
 
 
 async def ignore_hello(_peer_id: str, _raw: bytes) -> None:
-    """Do nothing with what a peer says about itself."""
+    """Ignore a peer's hello."""
 
 
 class Courier:
@@ -43,10 +43,10 @@ class Courier:
     Refusals are returned: if it raises, the peer gets 500 and sends again later. `addresses(peer_id)` returns the
     multiaddrs to try, [] if none is known.
 
-    `hello(peer_id)` returns what this device says about itself to the peer, at most wire.MAX_HELLO bytes, b"" for
-    nothing; it goes first on every stream, in both directions. `on_hello(peer_id, raw)` gets what the peer says about
-    itself: at most once for each stream, never for two streams of one peer at a time, and before anything that the peer
-    sent after it. If it raises, that is logged and the statements that follow are received all the same.
+    `hello(peer_id)` returns this device's hello for the peer, at most wire.MAX_HELLO bytes, b"" for none; it goes first
+    on every stream, in both directions. `on_hello(peer_id, raw)` gets the peer's hello: at most once for each stream,
+    never for two streams of one peer at a time, and before anything that the peer sent after it. If it raises, that is
+    logged and the statements that follow are received all the same.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Courier:
         """Each peer's newest stream."""
         self._inbound_streams = 0
         self._turns: dict[str, trio.Lock] = {}
-        """One for each peer: held while the node has a statement or a hello of the peer."""
+        """One lock for each peer, held while the node processes a statement or a hello of the peer."""
         host.handle(wire.COURIER, self._serve)
         host.on_connected(lambda peer_id: self.sender(peer_id).wake(events.PeerConnected()))
 
@@ -98,7 +98,7 @@ class Courier:
         self.sender(peer_id).wake(events.Woken())
 
     def greet(self, peer_ids: Iterable[str]) -> None:
-        """Connect to each peer once, so that what waits on either side goes without anybody's help."""
+        """Connect to each peer once, so that what waits on either side is sent."""
         for peer_id in peer_ids:
             self.sender(peer_id).wake(events.GreetingAsked())
 
@@ -106,7 +106,7 @@ class Courier:
 
     def sender(self, peer_id: str) -> SenderDriver:
         """Return the sender to a peer."""
-        # Never forgotten while we run: there are as many as admitted peers, each an idle task.
+        # Never removed while running: there are as many as admitted peers, each an idle task.
         sender = self._senders.get(peer_id)
         if sender is None:
             sender = self._senders[peer_id] = SenderDriver(
@@ -182,7 +182,7 @@ class Courier:
     # --- hellos
 
     def _own_hello(self, peer_id: str) -> bytes:
-        """Return what to say to the peer. Statements go without it if there is something wrong with it."""
+        """Return our hello for the peer, b"" if it fails or is too large: statements are sent without it."""
         try:
             raw = self._hello(peer_id)
         except Exception:

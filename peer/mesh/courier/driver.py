@@ -89,7 +89,7 @@ class SenderDriver:
         self._storing = False
 
     async def run(self) -> None:
-        """Send for ever. A defect stops the sender of this one peer for `longest_retry` seconds, and no other."""
+        """Send until cancelled. A defect stops the sender of this peer alone for `longest_retry` seconds."""
         while True:
             try:
                 with self._scope:
@@ -97,7 +97,7 @@ class SenderDriver:
             except Exception:
                 self._log.exception("courier.defect", machine=repr(self.machine))
             finally:
-                # The outbox has everything, so a new machine goes on where this one was.
+                # The outbox has everything, so a new machine continues where this one stopped.
                 self._start_anew()
             await trio.sleep(self._limits.longest_retry)
 

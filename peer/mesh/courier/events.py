@@ -1,8 +1,8 @@
 """What goes into the courier's machines and what comes out: small frozen values with readable reprs. No behaviour.
 
 Events say what happened, commands what is to be done. A driver (driver.py, or a simulator) carries commands out and
-reports each result as an event; which event belongs to which command is said at the command. Streams are numbered by
-the machine that asks for them, so that an event of a stream that is gone can be told from one of its successor.
+reports each result as an event; each command's docstring names its result. Streams are numbered by
+the machine that asks for them, so that events of an ended stream are distinguished from those of its successor.
 
 No repr shows content: only keys, sizes and codes, so that events and commands can be logged.
 """
@@ -94,7 +94,7 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """Result of OpenStream. `hello` is what to say about ourselves, b"" for nothing. (Or StreamEnded.)"""
+    """Result of OpenStream. `hello` is our own hello to send, b"" for none. (Or StreamEnded.)"""
 
     stream: int
     hello: bytes = b""
@@ -218,7 +218,7 @@ class StoreRetry:
 
 @dataclass(frozen=True, slots=True)
 class DeliverHello:
-    """Hand over what the peer says about itself. No result."""
+    """Pass the peer's hello to the node. No result."""
 
     raw: bytes
 

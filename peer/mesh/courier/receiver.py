@@ -63,7 +63,7 @@ class InboundStream:
     """What one stream that a peer opened may do. Report each frame and each result to `handle`, do what it returns."""
 
     def __init__(self, stream: int, *, hello: bytes = b"") -> None:
-        """`hello` is what to say about ourselves, b"" for nothing."""
+        """`hello` is our own hello to send, b"" for none."""
         self._stream = stream
         self._hello = hello
         self._phase = Phase.OPENED
@@ -79,7 +79,7 @@ class InboundStream:
         return f"InboundStream({self._stream}, {self._phase.value})"
 
     def handle(self, event: ReceiverEvent) -> list[ReceiverCommand]:
-        """Take in one event; return what is to be done, in order. Raises Internal for a defect of the driver."""
+        """Process one event; return the commands to carry out, in order. Raises Internal for a defect of the driver."""
         match event:
             case events.FrameReceived(_, frame):
                 return self._on_frame(frame)

@@ -1,12 +1,12 @@
 """Sending to one peer as a machine: events and time in, commands out. No trio, no sockets, no clock, no randomness.
 
-Theory. The durable outbox alone says what is to be sent. The machine keeps nothing that it would miss after a crash:
+Theory. Only the durable outbox determines what to send. The machine keeps nothing that it would miss after a crash:
 what is out at the moment, what waits for another try (both in window.py), and when to try. Two things run side by side:
 
 1. The link to the peer goes round the states of `LINK`. It leaves DOWN when an item waits, or once to greet: to say
    hello where there is one, else to be connected and no more. Every failure leads through RESTING, the longer the more
    failures in a row, so that dials per second are bounded.
-2. Fetching. At most one FetchNext is out at any time. `_news` says that there may be an item that the last fetch could
+2. Fetching. At most one FetchNext is out at any time. `_news` means that there may be an item that the last fetch could
    not see: after a wake, when a retry is due, when an ordering key is free again. With the link down, an item that is
    found is only a reason to dial, as it may be purged before the stream is open; with the link up it is sent.
 
@@ -46,9 +46,9 @@ class Step(enum.Enum):
     WANTED = "wanted"
     """An item waits, or a greeting was asked for."""
     GREETED = "greeted"
-    """Connected, and there is nothing to say."""
+    """Connected, and there is nothing to send."""
     CONNECTED = "connected"
-    """Connected, and an item waits or there is a hello to say."""
+    """Connected, and an item waits or there is a hello to send."""
     UNREACHABLE = "unreachable"
     OPENED = "opened"
     FAILED = "failed"
@@ -69,7 +69,7 @@ class PeerSender:
     """Everything that is to be sent to one peer. Report every event to `handle` and carry out what it returns."""
 
     def __init__(self, limits: CourierLimits, *, says_hello: bool = False) -> None:
-        """`says_hello`: there is a hello, so that a greeting opens a stream for it."""
+        """`says_hello`: there is a hello to send, so a greeting opens a stream for it."""
         self._limits = limits
         self._says_hello = says_hello
         self._now = self._jitter = 0.0
@@ -121,7 +121,7 @@ class PeerSender:
     # --- events
 
     def handle(self, event: SenderEvent, *, now: float, jitter: float) -> list[SenderCommand]:
-        """Take in one event; return what is to be done, in order. Raises Internal, KeyError for a defect of ours."""
+        """Process one event; return the commands to carry out, in order. Raises Internal or KeyError for a defect."""
         self._now, self._jitter, self._commands = now, jitter, []
         match event:
             case events.Woken():
@@ -168,14 +168,14 @@ class PeerSender:
     def _on_news(self) -> None:
         self._news = True
         if self._link is Link.RESTING:
-            # Not at once, or a busy outbox would dial a dead peer in a circle.
+            # Not immediately, or a busy outbox would dial a dead peer in a loop.
             self._rest_until = min(self._rest_until, self._rest_began + self._limits.first_retry)
 
     def _on_peer_connected(self) -> None:
         """Send what waits now. A peer whose connections come and go has that once in `first_retry` seconds."""
         self._greeting = False
         if self._link is Link.DIALING and not self._unreachable:
-            return  # reached at the first try, which says nothing new about the peer
+            return  # our own first dial succeeded: no news about the peer
         again = self._showed_up + self._limits.first_retry
         if self._now < again:
             self._rest_until = min(self._rest_until, again)

@@ -1,4 +1,4 @@
-"""Which statements to one peer are out, which wait for another try, so what may go next. Pure; no link, no frames.
+"""Which statements to one peer are in flight or wait for a retry, and so which may be sent next. Pure: no link, no I/O.
 
 Every statement is in one of these places, and all but the outbox keep it and its ordering key from being fetched:
 
@@ -24,7 +24,7 @@ NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class _Out:
-    """A statement in flight or being stored. Its bytes are not kept: they are fetched again if need be."""
+    """A statement in flight or being stored. Its bytes are not kept; a retry fetches them again."""
 
     key: str
     ordering_key: str | None
@@ -40,7 +40,7 @@ class _Waiting:
 
 
 class Window:
-    """The statements of one peer that are not simply in the outbox."""
+    """The statements of one peer that are in flight, being stored or waiting for a retry."""
 
     def __init__(self, limits: CourierLimits) -> None:
         self._limits = limits
@@ -67,7 +67,7 @@ class Window:
         return out < self._limits.in_flight and len(self._waiting) < self._limits.retries_waiting
 
     def fits(self, item: OutboxItem) -> bool:
-        """Whether the item may be sent beside what is out. One that is larger than the limit goes alone."""
+        """Whether the item may be sent beside those in flight. An item over the limit is sent alone."""
         out = self._all_out()
         return not out or sum(each.size for each in out) + len(item.raw) <= self._limits.in_flight_bytes
 
@@ -88,12 +88,12 @@ class Window:
     # --- what happens to statements
 
     def sent(self, seq: int, item: OutboxItem) -> None:
-        """The item is in flight."""
+        """Record that the item is in flight."""
         failures, _ = self._tried.pop(item.key, (0, 0.0))
         self._in_flight[seq] = _Out(item.key, item.ordering_key, len(item.raw), failures)
 
     def acknowledged(self, seq: int, acknowledgement: Acknowledgement, *, now: float, jitter: float) -> str | None:
-        """The statement is to be stored as acknowledged; return its key, or None if there is none in flight."""
+        """Move the statement from in flight to being stored; return its key, None if it is not in flight."""
         out = self._in_flight.pop(seq, None)
         if out is None:
             return None
@@ -105,15 +105,15 @@ class Window:
         return out.key
 
     def stored(self, key: str) -> None:
-        """The store has finished with the statement, well or not. KeyError if it was not asked to."""
+        """Remove a statement whose storing succeeded or failed. Raises KeyError if it was not being stored."""
         del self._storing[key]
 
     def stream_ended(self) -> None:
-        """What was in flight is in the outbox alone again."""
+        """Forget what was in flight: the stream ended, and the outbox still has the items."""
         self._in_flight.clear()
 
     def release(self, now: float, *, everything: bool = False) -> bool:
-        """Let waiting statements be fetched again that are due, or all; return whether there were any."""
+        """Release the retries that are due, or all of them; return whether there were any."""
         released = [key for key, waiting in self._waiting.items() if everything or waiting.due <= now]
         for key in released:
             self._tried[key] = (self._waiting.pop(key).failures, now)

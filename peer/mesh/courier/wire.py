@@ -35,8 +35,8 @@ MAX_TEXT: Final = 1000
 MAX_HELLO: Final = 4096
 """Bytes of the content of a hello."""
 MAX_UNKNOWN: Final = 64
-"""Frames of unknown kinds that are ignored on one stream in one direction. One more ends the stream: a newer peer has a
-few, and an endless row of them would be work without use."""
+"""Frames of unknown kinds that are ignored on one stream in one direction. One more ends the stream: a newer peer sends
+a few, and an endless series would be a flood."""
 FIRST_IGNORED_KEY: Final = 16
 
 _KIND = 0
@@ -69,7 +69,7 @@ class AcknowledgementFrame:
 
 @dataclass(frozen=True, slots=True)
 class HelloFrame:
-    """What a device says about itself before anything else on a stream: 1 to MAX_HELLO bytes."""
+    """A device's hello, the first frame on a stream: 1 to MAX_HELLO bytes."""
 
     raw: bytes
 
@@ -79,7 +79,7 @@ class HelloFrame:
 
 @dataclass(frozen=True, slots=True)
 class UnknownFrame:
-    """A frame of a kind that is not known here. Only ever received."""
+    """A frame of a kind that this version does not know. Only received, never sent."""
 
     kind: int
 
@@ -108,7 +108,7 @@ def encode(content: OwnFrame) -> bytes:
 
 
 def decode(value: codec.Value) -> Frame:
-    """Return the frame that a CBOR value is. Raises Invalid, TooLarge."""
+    """Parse a CBOR value as a frame. Raises Invalid, TooLarge."""
     fields = _map(value)
     kind = fields.pop(_KIND, None)
     if not _unsigned(kind):

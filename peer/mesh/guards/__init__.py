@@ -1,8 +1,8 @@
 """What makes py-libp2p 0.8.1 safe for a daemon: one module per subject, each guard with a test that fails without it.
 
-noise_gate: who may connect. swarm: handshakes, slots, handlers. yamux, yamux_stream, yamux_header: the multiplexer, all
-ours. The stock behaviour that each replaces is described there; re-run tests/mesh on every change of the pin. The
-numbers of the faults in the tests' docstrings are these; on the library itself test_stock.py shows them.
+noise_gate: who may connect. swarm: handshakes, slots, handlers. yamux, yamux_stream, yamux_header: our own multiplexer.
+Each module describes the stock behaviour that it replaces; re-run tests/mesh on every change of the pin. The tests'
+docstrings refer to the faults by these numbers; test_stock.py shows them in the library itself.
 
  1 other handshakes than Noise are offered           noise_gate         test_host
  2 what a stream handler raises ends the host        swarm              test_host

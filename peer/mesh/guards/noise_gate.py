@@ -1,7 +1,7 @@
 """Who may connect: Noise as the only handshake, and admission by peer id as soon as Noise proved it.
 
-Stock py-libp2p also offers SECIO and plaintext, and through plaintext anybody is any peer whose public key they know;
-its own `ConnectionGate` knows only IP addresses.
+Stock py-libp2p also offers SECIO and plaintext, and over plaintext anybody can pose as any peer whose public key they
+have. Its own `ConnectionGate` filters IP addresses only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from libp2p.security.security_multistream import SecurityMultistream
 class GatedNoise(Transport):
     """libp2p Noise (XX) that closes a connection whose proven peer id is not admitted.
 
-    `admits(peer_id)` is asked for every connection, in both directions and before a byte of the muxer is read.
-    `refused` counts inbound connections turned away here; it is the only trace a stranger leaves.
+    `admits(peer_id)` is called for every connection, in both directions, before a byte of the muxer is read. `refused`
+    counts the inbound connections closed here; nothing else is recorded of strangers.
     """
 
     def __init__(self, key_pair: KeyPair, *, admits: Callable[[str], bool]) -> None:
@@ -38,7 +38,7 @@ class GatedNoise(Transport):
         return secured
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
-        # Asked again after the handshake: an edge may have been revoked while the dial was under way.
+        # Checked after the handshake: the peer may have lost admission while the dial was under way.
         secured = await super().secure_outbound(conn, peer_id)
         if not self._admits(secured.get_remote_peer().to_base58()):
             await secured.close()

@@ -1,7 +1,7 @@
 """The swarm's guards: bounded handshakes, released slots, contained handlers, no dials of its own.
 
 Stock py-libp2p 0.8.1 keeps an inbound slot until the whole swarm stops, lets one bad stream name end the host, lets
-half-open strangers take the slots of contacts, and dials peers on its own to reach a number of connections.
+half-open strangers take the slots of contacts, and dials peers on its own to reach a target number of connections.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class SwarmLimits:
     """Times in seconds, the rest counts."""
 
     handshake: float = 10.0
-    """From the TCP connection to a running muxer, inbound; each outbound step has it too."""
+    """From TCP connection to running muxer for inbound connections; per step for outbound ones."""
     pending_handshakes: int = 128
-    """Inbound handshakes under way; one more ends the oldest. A handshake takes about 10 ms, so an honest one is
-    long over before 128 strangers came after it."""
+    """Inbound handshakes under way; one more aborts the oldest. A handshake takes about 10 ms, so an honest one is done
+    long before 128 strangers arrive after it."""
     connections: int = 1024
     connections_per_peer: int = 6
-    """Both sides may dial at once, each with a second connection for blobs; one more ends the oldest."""
+    """Room for simultaneous dials and for connections that linger after a restart; one more closes the oldest."""
 
 
 class _NoConnector:
-    """Dials nobody: who is dialled, and when, is the courier's to say.
+    """Never dials: the courier decides which peer is dialled, and when.
 
     Stock dials known peers every 30 s until there are half as many connections as the high watermark, even where the
     low one is 0.
@@ -62,16 +62,16 @@ class _NoConnector:
 
 
 def ours(connection: IMuxedConn) -> SafeYamux:
-    """Return a connection of a GuardedSwarm as what it is: its muxer makes no other kind."""
+    """Narrow the type of a GuardedSwarm's connection: its muxer makes no other type."""
     assert isinstance(connection, SafeYamux)
     return connection
 
 
 class GuardedSwarm(Swarm):
-    """A libp2p swarm over TCP, Noise and Yamux only, in which no peer can spend what belongs to another.
+    """A libp2p swarm over TCP, Noise and Yamux only, in which no peer can use up the resources of another.
 
-    There is no ResourceManager: its circuit breaker blocks every peer when it opens, and its scopes leak when a dial
-    is cancelled. What it would count is bounded here, by the Noise gate and by the muxer.
+    No ResourceManager: its circuit breaker blocks every peer when it opens, and its scopes leak when a dial is
+    cancelled. What it would count is bounded here, by the Noise gate and by the muxer.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class GuardedSwarm(Swarm):
             peerstore,
             upgrader,
             transports=[TCP()],
-            retry_config=RetryConfig(max_retries=0),  # retries are the courier's, which knows why it dials
+            retry_config=RetryConfig(max_retries=0),  # the courier retries
             connection_config=ConnectionConfig(
                 max_connections=limits.connections,
                 high_watermark=limits.connections,
@@ -102,7 +102,7 @@ class GuardedSwarm(Swarm):
         self._handshakes: OrderedDict[object, trio.CancelScope] = OrderedDict()
 
     def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
-        """Contain the handler of inbound streams: whatever it raises ends its stream, never the host."""
+        """Wrap the handler of inbound streams: an exception resets its stream instead of ending the host."""
 
         async def contained(stream: INetStream) -> None:
             try:
@@ -116,7 +116,7 @@ class GuardedSwarm(Swarm):
         super().set_stream_handler(contained)
 
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
-        """Bring one inbound connection up, then stay for exactly as long as it lives."""
+        """Upgrade one inbound connection, then return when it closes."""
         if len(self._handshakes) >= self._limits.pending_handshakes:
             _, oldest = self._handshakes.popitem(last=False)
             oldest.cancel()
@@ -127,7 +127,7 @@ class GuardedSwarm(Swarm):
                 try:
                     muxed = await self.upgrade_inbound_raw_conn(RawConnection(read_write_closer, False), maddr)
                 except Exception as error:
-                    # Strangers come here by the thousand: nothing of them is logged above debug.
+                    # Debug level only: there may be thousands of strangers.
                     log.debug("handshake.failed", error=type(error).__name__)
                 finally:
                     self._handshakes.pop(ticket, None)
@@ -143,7 +143,7 @@ class GuardedSwarm(Swarm):
             ours(connection.muxed_conn).abort()
 
     def _schedule_auto_connect(self) -> None:
-        """Dial nobody."""
+        """Do nothing: stock dials peers here."""
 
     def _schedule_prune(self) -> None:
-        """Close nobody to make room: a new connection beyond the limit is refused instead."""
+        """Do nothing: a connection beyond the limit is refused instead of closing another one."""

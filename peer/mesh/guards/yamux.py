@@ -1,13 +1,13 @@
-"""The Yamux connection: one reader, one writer, a keepalive that acts, and caps on everything a peer can make us hold.
+"""The Yamux connection: one reader, one writer, a keepalive with a deadline, bounds on what a peer can make us hold.
 
 It replaces stock py-libp2p's Yamux, which (measured on 0.8.1)
-- tears the connection when a read or write is cancelled in the middle of a frame: here only one task writes, and
-  callers queue whole frames, so there is nothing to tear;
+- breaks the connection when a read or write is cancelled in the middle of a frame: here only one task writes, and
+  callers queue whole frames;
 - deadlocks when both ends' read loops wait to write: here the read loop never writes, it queues control frames;
-- blocks for ever after 256 cancelled opens: here opening a stream never waits;
-- ignores unanswered pings, its own receive windows, and floods of new streams.
+- blocks forever after 256 cancelled opens: here opening a stream never waits;
+- ignores unanswered pings, its own receive windows, and floods of new streams: all three end the connection here.
 
-Wire format: hashicorp/yamux spec.md. What runs inside a stream is not here.
+Wire format: hashicorp/yamux spec.md. One stream's state is in yamux_stream.py.
 """
 
 from __future__ import annotations
@@ -48,25 +48,25 @@ class YamuxLimits:
 
     ping_every: float = 10.0
     dead_after: float = 30.0
-    """Nothing at all received for this long: the peer is gone, stopped or asleep."""
+    """Without a byte received for this long, the connection ends: the peer is gone, stopped or asleep."""
     write_stall: float = 30.0
-    """One frame not taken by the socket for this long: the peer stopped reading."""
+    """If the socket does not take a frame for this long, the connection ends: the peer stopped reading."""
     close_grace: float = 1.0
-    """How long closing waits for queued frames to leave."""
+    """How long close() waits for queued frames to be written."""
     inbound_streams: int = 32
     """Streams the peer may have open. The protocols here use one or two each way."""
     outbound_streams: int = 256
     control_frames: int = 1024
-    """Replies a peer can make us queue (pings, resets) before it is taken for a flood."""
+    """Queued replies (pings, resets) beyond which the peer counts as flooding and the connection ends."""
     queued_data: int = 4 * MAX_FRAME_PAYLOAD
     """Data waiting for the socket. Small, so that a statement queues behind four bulk frames at most."""
     max_window: int = 4 * 1024 * 1024
     window_budget: int = 8 * 1024 * 1024
-    """Receive window granted beyond the initial 256 KiB of each stream, all streams together."""
+    """Receive window beyond the initial 256 KiB of each stream, for all streams together."""
 
 
 class SafeYamux(YamuxSession):
-    """A multiplexed connection as libp2p's swarm wants one.
+    """A multiplexed connection with the interface that libp2p's swarm uses.
 
     At most `inbound_streams` x 256 KiB + `window_budget` bytes of received data are ever held (16 MiB by default).
     """
@@ -96,14 +96,14 @@ class SafeYamux(YamuxSession):
         self._last_received = trio.current_time()
         self._ping_number = 0
         self._ping_sent_at = 0.0
-        # The DATA frame under way: its stream (None: one we forgot), its bytes to come, whether FIN follows them.
+        # The DATA frame being received: its stream (None if already dropped), bytes still to come, whether FIN follows.
         self._body: tuple[SafeYamuxStream | None, int, bool] = (None, 0, False)
         self._partial = b""
 
     # --- life
 
     async def start(self) -> None:
-        """Run the connection until it ends. Never raises for what the peer does: that would end the whole host."""
+        """Run the connection until it ends. Never raises because of the peer: an exception would end the whole host."""
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -116,7 +116,7 @@ class SafeYamux(YamuxSession):
             await self.on_close()
 
     async def _until_over(self, loop: Callable[[], Awaitable[None]]) -> None:
-        # Whatever ends one loop ends the connection: a closed socket, a bad frame, a failed decryption.
+        # The end of one loop ends the connection: a closed socket, a bad frame, a failed decryption.
         with suppress(Exception):
             await loop()
         self._scope.cancel()
@@ -135,7 +135,7 @@ class SafeYamux(YamuxSession):
         self.event_closed.set()
 
     async def close(self, reason: int = Reason.NORMAL) -> None:
-        """Say goodbye, let queued frames leave for `close_grace` seconds, then end. Idempotent."""
+        """Send GO_AWAY, give queued frames `close_grace` seconds, then end the connection. Idempotent."""
         if self.event_closed.is_set():
             return
         with trio.CancelScope(shield=True):
@@ -152,7 +152,7 @@ class SafeYamux(YamuxSession):
             await self.event_closed.wait()
 
     def abort(self) -> None:
-        """End now, without a goodbye; `on_close` follows."""
+        """End the connection at once, without GO_AWAY; `on_close` is called afterwards."""
         self._scope.cancel()
 
     @property
@@ -198,7 +198,7 @@ class SafeYamux(YamuxSession):
         return stream
 
     async def accept_stream(self) -> SafeYamuxStream:
-        """Return the next stream the peer opened. Raises MuxedConnUnavailable when the connection is over."""
+        """Return the next stream the peer opened. Raises MuxedConnUnavailable after the end of the connection."""
         await trio.lowlevel.checkpoint()
         while not self._backlog:
             if self.event_shutting_down.is_set():
@@ -293,7 +293,7 @@ class SafeYamux(YamuxSession):
                 return
 
     def _received(self, data: bytes) -> bool:
-        """Take in bytes off the wire; False if the peer broke the protocol or said goodbye."""
+        """Process bytes off the wire; return False if the peer violated the protocol or sent GO_AWAY."""
         view = memoryview(self._partial + data if self._partial else data)
         while view.nbytes:
             stream, remaining, fin = self._body
@@ -332,7 +332,7 @@ class SafeYamux(YamuxSession):
             return False
         stream = self.streams.get(header.stream_id)
         if header.kind is Kind.DATA:
-            # A stream we reset may still get what was under way: its body is read and dropped.
+            # A stream that we reset may still receive data in flight: its body is read and dropped.
             self._body = (stream, header.length, bool(header.flags & Flag.FIN))
         elif stream is not None:
             stream.window_updated(header.length)
@@ -344,7 +344,7 @@ class SafeYamux(YamuxSession):
         return True
 
     def _received_syn(self, stream_id: int) -> bool:
-        """Admit, or reset, a stream the peer opens; False if its number breaks the protocol."""
+        """Accept or reset a stream the peer opens; return False if its number violates the protocol."""
         if stream_id == 0 or not self._is_theirs(stream_id) or stream_id in self.streams:
             return False
         if self._inbound >= self.limits.inbound_streams or len(self._backlog) >= self.limits.inbound_streams:
@@ -369,7 +369,7 @@ class SafeYamux(YamuxSession):
 
 
 class SafeMuxer(MuxerMultistream):
-    """Muxer negotiation that offers Yamux alone and builds ours: stock hard-codes its own class for that name."""
+    """Muxer negotiation that offers only Yamux and builds SafeYamux: stock hard-codes its own class for that name."""
 
     def __init__(self, *, limits: YamuxLimits) -> None:
         super().__init__({TProtocol(YAMUX): SafeYamux})

@@ -37,7 +37,7 @@ class Flag(enum.IntFlag):
 
 
 class Reason(enum.IntEnum):
-    """What a GO_AWAY says."""
+    """The reason in a GO_AWAY."""
 
     NORMAL = 0
     PROTOCOL_ERROR = 1

@@ -1,8 +1,8 @@
 """One Yamux stream: its two windows, its receive buffer and its ends. The connection that carries it is in yamux.py.
 
-Two promises that stock py-libp2p does not keep: a writer waits for the peer's window for as long as the peer wants
-(stock resets the stream after five seconds), and a reader's buffer never exceeds what was granted (stock only logs).
-Cancelling a read or a write loses no byte of the connection: no method here writes to the connection itself.
+Unlike in stock py-libp2p, a writer waits for the peer's window without limit (stock resets the stream after five
+seconds), and a peer that sends more than its window ends the connection (stock only logs). Cancelling a read or a
+write cannot corrupt the connection, because no method here writes to it directly.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from peer.mesh.guards.yamux_header import INITIAL_WINDOW, MAX_FRAME_PAYLOAD, Fla
 
 
 class YamuxSession(IMuxedConn):
-    """What a stream needs of the connection that carries it; yamux.py has the one that there is."""
+    """What a stream needs of its connection; SafeYamux in yamux.py implements it."""
 
     round_trip: float
-    """Seconds, as the last answered ping took; a millisecond before the first."""
+    """Seconds, from the last answered ping; a millisecond before the first."""
 
     @property
     @abstractmethod
@@ -58,7 +58,7 @@ class YamuxSession(IMuxedConn):
 
 
 class SafeYamuxStream(IMuxedStream):
-    """A stream as libp2p's swarm wants one. Made by a YamuxSession only.
+    """A stream with the interface that libp2p's swarm uses. Made by a YamuxSession only.
 
     `read` and `write` raise MuxedStreamReset when either side reset it or the connection is gone, `read` raises
     MuxedStreamEOF after the peer's FIN.
@@ -169,18 +169,18 @@ class SafeYamuxStream(IMuxedStream):
         return True
 
     def window_updated(self, delta: int) -> None:
-        """The peer lets us send `delta` bytes more."""
+        """Grow the send window by `delta` bytes, as the peer allows."""
         self._send_window = min(self._send_window + delta, 0xFFFF_FFFF)
         self._writers.unpark_all()
 
     def fin_received(self) -> None:
-        """The peer finished writing."""
+        """Handle the peer's FIN."""
         self._fin_received = True
         self._readers.unpark_all()
         self._settle()
 
     def break_off(self, *, drop: bool) -> None:
-        """The stream is over both ways: reset (then what is buffered is dropped), or the connection is gone."""
+        """End both directions after a reset or the loss of the connection. `drop`: discard what is buffered."""
         self._broken = True
         if drop:
             self._chunks.clear()
@@ -188,7 +188,7 @@ class SafeYamuxStream(IMuxedStream):
         self._readers.unpark_all()
         self._writers.unpark_all()
 
-    # --- inside
+    # --- internal
 
     def _take(self, n: int) -> bytes:
         first = self._chunks[0]
@@ -208,8 +208,8 @@ class SafeYamuxStream(IMuxedStream):
     def _credit(self, size: int) -> None:
         """Give the peer window for what was read, in halves of the window; a fast reader's window doubles.
 
-        Doubling when half a window was read within four round trips is go-yamux's rule: the window, not the path,
-        was then the limit.
+        As in go-yamux, it doubles if half a window was read within four round trips: then the window was the limit,
+        not the path.
         """
         self._consumed += size
         if self._fin_received or self._broken or self._consumed < self._receive_window // 2:

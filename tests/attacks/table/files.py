@@ -162,7 +162,7 @@ def opening_by_handle(a: Any) -> None:
     import ctypes
 
     handle, mount = ctypes.create_string_buffer(136), ctypes.c_int()
-    handle[0] = 128
+    handle[0] = b"\x80"
     syscall("name_to_handle_at", -100, os.fsencode(a.base), handle, ctypes.byref(mount), 0)
     where = os.open(a.base, os.O_RDONLY)
     os.close(syscall("open_by_handle_at", where, handle, os.O_RDONLY))

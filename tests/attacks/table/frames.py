@@ -65,7 +65,7 @@ def typing_into_a_terminal(a: Any) -> None:
         try:
             fcntl.ioctl(0, 0x5412, b"x")
         except OSError as problem:
-            os._exit(problem.errno)
+            os._exit(problem.errno or 1)
         os._exit(0)
     number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.close(master)

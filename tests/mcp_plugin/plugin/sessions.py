@@ -80,9 +80,9 @@ class Played(ScriptedModel):
     lines: Sequence[Line] = ()
 
     def _turn(self, request: Request) -> _Turn:
-        return msgspec.convert(self._line(request), _Turn)
+        return msgspec.convert(self._played(request), _Turn)
 
-    def _line(self, request: Request) -> Turn:
+    def _played(self, request: Request) -> Turn:
         number = len(request.tool_results)
         line = self.lines[min(number, len(self.lines) - 1)]
         if not callable(line):

@@ -165,7 +165,7 @@ async def test_the_stand_in_is_a_server(place: Place, shell: list[str], mode: st
         args=[*shell[1:], str(START), "dispatch-mcp"],
         env={"HOME": str(place.home), "PATH": "/usr/bin:/bin"},
     )
-    async with Client(stdio_client(server), mode=mode) as client:  # type: ignore[arg-type]
+    async with Client(stdio_client(server), mode=mode) as client:
         assert "dispatch plugin install" in (client.instructions or "")
         (tool,) = (await client.list_tools()).tools
         assert tool.name == "dispatch_read"

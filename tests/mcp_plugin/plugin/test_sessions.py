@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -154,7 +155,7 @@ async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: 
     dispatch_id = await sent(pair, bash("echo one"))
     edges = bob.client.contacts()
     given = {"dispatch_id": dispatch_id, "request_id": "x"}
-    calls = [
+    calls: list[Any] = [
         use("dispatch_act", action="accept", dispatch_id=dispatch_id),
         use("dispatch_act", action="approve", **given),
         use("dispatch_send", recipient=alice.email, task="forwarded"),

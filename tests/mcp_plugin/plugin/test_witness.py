@@ -48,9 +48,9 @@ def judge(text: str, label: str, tool: str, *, session: str = "s", now: float = 
     return matching_pick([answered(text, label)], required, session, now) is not None
 
 
-ASKED = {"dispatch_id": FIRST, "request_id": "toolu_1"}
+ASKED: dict[str, Any] = {"dispatch_id": FIRST, "request_id": "toolu_1"}
 SHOWN = f'{ALICE} asks for Bash: echo "a  b" ls, timeout 5'
-WHOLE = {"tool": "dispatch_act", "action": "approve", **ASKED}
+WHOLE: dict[str, Any] = {"tool": "dispatch_act", "action": "approve", **ASKED}
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_one_session_and_not_for_ever() -> None:
 
 
 def test_accepting_and_sending() -> None:
-    accept = {"tool": "dispatch_act", "action": "accept", "dispatch_id": FIRST}
+    accept: dict[str, Any] = {"tool": "dispatch_act", "action": "accept", "dispatch_id": FIRST}
     assert judge(f"{ALICE}: Count the lines", "Accept", **accept)
     assert not judge(f"{ALICE}: Count the words", "Accept", **accept)
     assert not judge(f"{ALICE}: Count the lines", "Show details", **accept)
-    send = {"tool": "dispatch_send", "recipient": "bob@example.org", "task": "Count the lines"}
+    send: dict[str, Any] = {"tool": "dispatch_send", "recipient": "bob@example.org", "task": "Count the lines"}
     assert judge('To bob@example.org: "Count the lines". Send?', "Yes", **send)
     assert not judge('To bob@example.org: "Count the lines". Send?', "No", **send)
     assert not judge('To eve@example.org: "Count the lines". Send?', "Yes", **send)

@@ -13,6 +13,7 @@ import trio
 from peer.protocol.errors import Unavailable
 from rendezvous.storage.sqlite import SqliteStorage, database
 from rendezvous.storage.sqlite.database import READERS, Database, migrations
+from tests.conftest import HANG
 from tests.rendezvous.storage.values import NOW, approved, caller
 
 ALICE = "alice@example.org"
@@ -112,7 +113,7 @@ async def test_reads_do_not_wait_for_a_writer(path: Path) -> None:
     """Seen to fail where reads had the writer's connection."""
     async with SqliteStorage(path) as storage:
         await approved(storage, ALICE)
-        with closing(sqlite3.connect(path, isolation_level=None)) as writer, trio.fail_after(20):
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer, trio.fail_after(HANG):
             writer.execute("BEGIN IMMEDIATE")
             writer.execute("INSERT INTO versions VALUES (?, 7)", (ALICE,))
             async with trio.open_nursery() as nursery:
