@@ -14,8 +14,7 @@ import structlog
 import trio
 
 from peer import VERSION
-from peer.machine import model_key
-from peer.machine import sandbox_proof as proofs
+from peer.machine import model_key, sandbox_proof
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
@@ -112,13 +111,13 @@ class Health:
         return f"{len(roots)} project roots" if roots else "none set: runs get an empty workspace or --cwd"
 
     async def _check_sandbox(self) -> str:
-        return proofs.sandbox(await self._prove(gate=True))
+        return sandbox_proof.sandbox(await self._prove(gate=True))
 
     async def _check_gate(self) -> str:
         """Return whether the gate saw every call of the real agent program, from the proof that _check_sandbox made."""
         if self._proof is None:
             raise Unavailable("the gate's proof did not finish", fix="see daemon.log")
-        return proofs.gate(self._proof, self._node.settings.runtime)
+        return sandbox_proof.gate(self._proof, self._node.settings.runtime)
 
     # --- parts
 

@@ -20,7 +20,7 @@ from peer.broker.client import BrokerClient
 from peer.client import blocking
 from peer.machine import identity, settings
 from peer.machine.identity import Identity
-from peer.machine.keychain import Keychain, os_keychain
+from peer.machine.keychains import Keychain, os_keychain
 from peer.machine.state_folder import StateFolder
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Invalid, NotSignedIn, Unavailable

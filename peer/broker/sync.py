@@ -208,7 +208,7 @@ class BrokerSync:
             if error.code >= 500 or error.code == 429:
                 raise
             log.warning("broker.refused", action=item.action, code=error.code)
-        await self._context.store.write(lambda db: invitations.broker_confirmed(db, item.n))
+        await self._context.store.write(lambda db: invitations.drop_broker_write(db, item.n))
 
     async def _poll_invitations(self, broker: BrokerClient) -> None:
         reloaded = self._reloaded

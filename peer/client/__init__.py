@@ -1,1 +1,1 @@
-"""Clients of the daemon's loopback API: blocking for programs, on_trio for the MCP server. No display, no store."""
+"""Clients of the daemon's loopback API: blocking.py for programs, on_trio.py for the MCP server. No display here."""

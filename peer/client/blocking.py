@@ -1,8 +1,8 @@
-"""The only client of the daemon's loopback API: the CLI, the MCP server and the demo call it. No display, no store.
+"""The blocking client of the daemon's loopback API, and the routes that both clients share. No display, no store.
 
-`Routes` says each route once; `Client` here (blocking) and `AsyncClient` in async_client.py (trio) differ in how a
-request travels. The documents are those of the API, decoded; their shapes are written at each method. Errors that the
-daemon answers with are raised as what they are (peer.protocol.errors); one that is not there is DaemonUnreachable.
+`Routes` defines each route once; `Client` here (blocking) and `AsyncClient` in on_trio.py differ in how a request is
+sent. Methods return the decoded documents of the API; their shapes are in each docstring. An error response is raised
+as the same error (peer.protocol.errors); if no daemon is running, DaemonUnreachable.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 90.0
-"""Longer than any route takes: an invitation waits for the broker, which waits for a mail server (60 s)."""
+"""Longer than any route takes: an invitation waits for the broker, which waits up to 60 s for a mail server."""
 
 D = TypeVar("D")
 L = TypeVar("L")
 
 
 class DaemonUnreachable(Unavailable):
-    """No daemon answers on this machine: it is not running, or not with this state folder."""
+    """No daemon answers on this machine: none is running, or none with this state folder."""
 
     default_fix = "start it: `dispatch-daemon`"
 
@@ -48,7 +48,7 @@ class Event(NamedTuple):
 
 
 class Routes(ABC, Generic[D, L]):
-    """Every route. D: what a call returns that gives an object, L: one that gives a list."""
+    """Every route. D is the return type of a call that yields a JSON object, L that of one that yields a list."""
 
     @abstractmethod
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> D: ...
@@ -61,7 +61,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("GET", "/v1/whoami")
 
     def doctor(self, *, fix: bool = False) -> D:
-        """Return {checks:[{name, ok, detail, fix}]}: what only the running daemon can check."""
+        """Return {checks:[{name, ok, detail, fix}]}: the checks that only the running daemon can make."""
         return self._ask("GET", f"/v1/doctor?fix={int(fix)}")
 
     def contacts(self) -> D:
@@ -69,7 +69,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("GET", "/v1/contacts")
 
     def name_contact(self, peer: str, alias: str) -> D:
-        """Give a contact a local alias ('' takes it away); return {peer, alias}."""
+        """Set a contact's local alias ("" removes it); return {peer, alias}."""
         return self._ask("PATCH", f"/v1/contacts/{_segment(peer)}", {"alias": alias})
 
     def invite(self, email: str) -> D:
@@ -81,7 +81,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("GET", "/v1/invitations")
 
     def withdraw_invitation(self, token: str) -> D:
-        """Withdraw an invitation that I sent."""
+        """Withdraw an invitation that this user sent."""
         return self._ask("DELETE", f"/v1/invitations/{_segment(token)}")
 
     def accept_invitation(
@@ -94,8 +94,8 @@ class Routes(ABC, Generic[D, L]):
     ) -> D:
         """Return {status, trust_link_id, peer, scopes}, or without tools {status: "scope_choice_required", menu, …}.
 
-        `scope` holds any of tools, mcp_servers, paths, approval, max_per_day, expires, results, and budget: any of
-        {minutes, turns, usd, output_bytes}. With `unconfirmed` nothing is granted and the answer says what would be:
+        `scope` contains any of tools, mcp_servers, paths, approval, max_per_day, expires, results, and budget with any
+        of {minutes, turns, usd, output_bytes}. With `unconfirmed` nothing is granted; the answer describes the grant:
         {status: "confirmation_required", peer, scopes, widens, powerful, fingerprint, verified}.
         """
         body = {"token": token, **scope, "confirm_unverified": confirm_unverified}
@@ -112,7 +112,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", "/v1/block", {"email": email})
 
     def trust(self, peer: str) -> D:
-        """Return the contacts row of the edge that I granted to `peer`, with its rules and budgets."""
+        """Return the contacts row of the edge that this user granted to `peer`, with its rules and budgets."""
         return self._ask("GET", f"/v1/trust/{_segment(peer)}")
 
     def edit_trust(
@@ -123,9 +123,9 @@ class Routes(ABC, Generic[D, L]):
         confirm_unverified: bool = False,
         unconfirmed: bool = False,
     ) -> D:
-        """Change what `changes` names (as in `accept_invitation`, also remove_rule); return what `trust` returns.
+        """Apply `changes` (fields as in `accept_invitation`, also remove_rule); return what `trust` returns.
 
-        With `unconfirmed`, changes that permit anything more are not made; the answer is that of `accept_invitation`.
+        With `unconfirmed`, changes that permit more are not made; the answer is then that of `accept_invitation`.
         """
         body = {**changes, "confirm_unverified": confirm_unverified}
         if unconfirmed:
@@ -150,11 +150,11 @@ class Routes(ABC, Generic[D, L]):
         task: str,
         **more: object,
     ) -> D:
-        """Sign and queue; return {dispatch_id, status, expires_at, peer_online}.
+        """Sign and queue a dispatch; return {dispatch_id, status, expires_at, peer_online}.
 
-        `more` are other fields of `SendRequest`; TypeError for what is none.
+        `more` are other fields of `SendRequest`. Raises TypeError for unknown ones.
         """
-        import msgspec  # 17 ms that the other requests do not need
+        import msgspec  # takes 17 ms; the other requests do not need it
 
         from peer.client.requests import SendRequest
 
@@ -170,7 +170,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("GET", f"/v1/dispatches?{query}")
 
     def dispatch(self, dispatch_id: str) -> D:
-        """Return one dispatch with its payload, events, result, approvals and suggestion of a run directory."""
+        """Return one dispatch with its payload, events, result, approvals and the suggested run folder."""
         return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}")
 
     def accept(self, dispatch_id: str, *, cwd: str | None = None) -> D:
@@ -179,7 +179,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/accept", body)
 
     def decline(self, dispatch_id: str, *, reason: str | None = None) -> D:
-        """Decline a dispatch, which ends a run of it; return {dispatch_id, decision: "declined", ok}."""
+        """Decline a dispatch and end its run, if any; return {dispatch_id, decision: "declined", ok}."""
         body = {"reason": reason} if reason is not None else {}
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/decline", body)
 
@@ -195,7 +195,7 @@ class Routes(ABC, Generic[D, L]):
     def approve(self, dispatch_id: str, request_id: str, *, grant: str = "once", rule: int | None = None) -> D:
         """Allow one waiting call (`grant`: once, session, always); return {…, decision, ok, rule?}.
 
-        `rule`: the index of one of the call's `rule_choices`; none is the narrowest.
+        `rule`: the index of one of the call's `rule_choices`; None is the narrowest.
         """
         body: Document = {"decision": "allow", "grant": grant}
         if rule is not None:
@@ -203,7 +203,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", f"/v1/approvals/{_segment(dispatch_id)}/{_segment(request_id)}", body)
 
     def deny(self, dispatch_id: str, request_id: str, *, note: str | None = None, decline_dispatch: bool = False) -> D:
-        """Deny one waiting call, or with `decline_dispatch` the whole; return what `approve` returns."""
+        """Deny one waiting call, with `decline_dispatch` the whole dispatch; return what `approve` returns."""
         body: Document = {"decision": "deny"}
         if note is not None:
             body["note"] = note
@@ -212,24 +212,24 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", f"/v1/approvals/{_segment(dispatch_id)}/{_segment(request_id)}", body)
 
     def page_code(self) -> D:
-        """Return {code, port, expires_in}: what opens the local page signed in, once."""
+        """Return {code, port, expires_in}: a code that signs in to the local page once."""
         return self._ask("POST", "/v1/page/codes")
 
     def reload(self) -> D:
-        """Have the daemon read config.json again."""
+        """Make the daemon read config.json again."""
         return self._ask("POST", "/v1/reload")
 
 
 class Client(Routes[Document, list[Document]]):
-    """Blocking client of the daemon that uses this state folder. Nothing is read or connected before a call."""
+    """Blocking client of the daemon that uses this state folder. Reads files and connects only when called."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
 
     def events(self, dispatch_id: str, *, after: str = "") -> Iterator[Event]:
-        """Yield a dispatch's events, past and then live, until `end`; resume by itself when the stream breaks.
+        """Yield a dispatch's events, past and then live, until `end`; reconnect if the stream breaks.
 
-        `after` is the id of the last event seen. Raises DaemonUnreachable when the daemon stays away.
+        `after` is the id of the last event seen. Raises DaemonUnreachable if reconnecting fails repeatedly.
         """
         stream = EventStream(dispatch_id, after)
         while True:
@@ -262,7 +262,7 @@ class Client(Routes[Document, list[Document]]):
         port, token = find_daemon(self._folder)
         response = Response()
         with _connected(port) as connection:
-            connection.settimeout(None)  # a person may think for as long as they like; a dead daemon closes
+            connection.settimeout(None)  # events may be hours apart; a daemon that dies closes the connection
             connection.sendall(stream.request(port, token))
             while not response.complete:
                 response.feed(connection.recv(65536))
@@ -273,10 +273,10 @@ class Client(Routes[Document, list[Document]]):
 
 
 class EventStream:
-    """What following one dispatch remembers between connections: where it was, and how often it failed in a row."""
+    """The state of following one dispatch across connections: the last event, and the number of failures in a row."""
 
     PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
-    """Seconds between attempts: a daemon that is restarted by hand or by its service manager is back within these."""
+    """Seconds between attempts; enough for a daemon to be restarted by hand or by a service manager."""
 
     def __init__(self, dispatch_id: str, after: str = "") -> None:
         self._path = f"/v1/dispatches/{_segment(dispatch_id)}/events?follow=1"
@@ -284,7 +284,7 @@ class EventStream:
         self._failures = 0
 
     def request(self, port: int, token: str) -> bytes:
-        """Return the request that continues after the last event seen."""
+        """Return the bytes of the request that continues after the last event seen."""
         self._parser = EventParser(self._parser.last_id)
         headers = {"Accept": "text/event-stream"}
         if self._parser.last_id:
@@ -292,13 +292,13 @@ class EventStream:
         return request("GET", self._path, host=f"{HOST}:{port}", token=token, body=None, headers=headers)
 
     def read(self, response: Response) -> Iterator[Event]:
-        """Yield the events whose bytes have come."""
+        """Yield the events that are complete."""
         for kind, identity, data in self._parser.feed(response.take()):
             self._failures = 0
             yield Event(kind, identity, as_object(_json(data)))
 
     def pause(self, failure: DispatchError | None) -> float:
-        """Return the seconds to wait before the next attempt; raise when there were enough."""
+        """Return the seconds to wait before the next attempt; raise after the last one."""
         if self._failures >= len(self.PAUSES):
             raise failure or Interrupted()
         self._failures += 1
@@ -306,7 +306,7 @@ class EventStream:
 
 
 class Interrupted(Unavailable):
-    """The daemon was there and went away before it had answered: what was asked may or may not have happened."""
+    """The daemon closed the connection before answering: the request may or may not have been executed."""
 
     default_fix = "is `dispatch-daemon` still running? then look at `dispatch inbox`, `dispatch sent`"
 
@@ -335,8 +335,8 @@ def find_daemon(folder: StateFolder) -> tuple[int, str]:
 def look_for_daemon(folder: StateFolder) -> Daemon:
     """Return the daemon that uses this state folder. Raises DaemonUnreachable.
 
-    A daemon.json whose process is gone is a daemon that died: its port may be anybody's by now, and our token is
-    not for them.
+    If the process in daemon.json is gone, the daemon died: another program may have its port by now, and must not
+    receive the token.
     """
     try:
         token = read_private(folder.local_token, limit=4096).decode("ascii", "replace").strip()
@@ -351,18 +351,18 @@ def look_for_daemon(folder: StateFolder) -> Daemon:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError, OverflowError):
-        # Gone, or the number is another user's process by now; a daemon of this folder is always ours.
+        # The process is gone, or the pid now belongs to another user; a daemon of this folder always runs as this one.
         raise unreachable(port) from None
     return Daemon(port, token, pid, hosted_by)
 
 
 def unreachable(port: int) -> DaemonUnreachable:
-    """Return the error that says where the daemon was looked for."""
+    """Return the error for a daemon that does not accept connections on this port."""
     return DaemonUnreachable(f"the local daemon isn't reachable on {HOST}:{port}")
 
 
-def silent() -> Unavailable:
-    """Return the error for a daemon that took the request and does not answer."""
+def not_answered() -> Unavailable:
+    """Return the error for a daemon that accepted the request and does not answer."""
     return Unavailable(
         f"the local daemon has not answered within {ANSWER_SECONDS:.0f} s", fix="look at daemon.log in the state folder"
     )
@@ -375,7 +375,7 @@ def encode(method: str, path: str, *, port: int, token: str, body: Mapping[str, 
 
 
 def decode(response: Response) -> object:
-    """Return the document of a complete response. Raises the error that it carries."""
+    """Return the document of a complete response. Raises the error in an error response."""
     text = response.take().decode("utf-8", "replace")
     if 200 <= response.status < 300:
         return _json(text) if text else {}
@@ -409,7 +409,7 @@ def _json(text: str) -> object:
 
 @contextmanager
 def _connected(port: int) -> Iterator[socket.socket]:
-    """Give a connection to the daemon; inside, what goes wrong with it becomes one of our errors."""
+    """Connect to the daemon; errors of the connection inside the block are raised as ours."""
     try:
         connection = socket.create_connection((HOST, port), timeout=CONNECT_SECONDS)
     except OSError:
@@ -419,7 +419,7 @@ def _connected(port: int) -> Iterator[socket.socket]:
         try:
             yield connection
         except TimeoutError:
-            raise silent() from None
+            raise not_answered() from None
         except (OSError, EndedEarly):
             raise Interrupted() from None
 

@@ -1,4 +1,4 @@
-"""The loopback client for trio: the same routes as client.py, awaited. Nothing of the API is said here."""
+"""The loopback client for trio: the routes of blocking.py, awaited. Only the transport is here, not the API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from peer.client.blocking import (
     decode,
     encode,
     find_daemon,
-    silent,
+    not_answered,
     unreachable,
 )
 from peer.client.http import EndedEarly, Response
@@ -32,13 +32,13 @@ from peer.protocol.errors import DispatchError
 
 
 class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list[Document]]]):
-    """Every method returns a coroutine to await; cancelling one closes its connection and undoes nothing."""
+    """Every method returns a coroutine; cancelling it closes its connection but does not undo the request."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
 
     async def events(self, dispatch_id: str, *, after: str = "") -> AsyncGenerator[Event, None]:
-        """Yield as Client.events does. Use contextlib.aclosing when leaving early."""
+        """Yield events as Client.events. Use contextlib.aclosing to leave early."""
         stream = EventStream(dispatch_id, after)
         while True:
             failure: DispatchError | None = None
@@ -75,7 +75,7 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
                 while not response.complete:
                     response.feed(await connection.receive_some())
         if scope.cancelled_caught:
-            raise silent()
+            raise not_answered()
         return decode(response)
 
 

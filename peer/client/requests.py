@@ -1,4 +1,4 @@
-"""The request that asks the daemon to send: one form for command line, MCP tool, page and API. Nothing is sent here."""
+"""The request to send a dispatch: one struct for the CLI, the MCP tool, the page and the API. Sending is elsewhere."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from peer.protocol.content import Content, FileRef
 
 
 class SendRequest(Content[str], frozen=True, kw_only=True):
-    """Sign and queue this. `files` are absolute paths, or the ids of uploads where the page asks."""
+    """A dispatch to sign and queue. `files` are absolute paths, or ids of uploads in a request of the page."""
 
     recipient: str
-    """An e-mail address, or an alias of this person's for a contact."""
+    """An e-mail address, or the local alias of a contact."""
     expires: Annotated[
         int,
         Meta(
@@ -29,12 +29,12 @@ class SendRequest(Content[str], frozen=True, kw_only=True):
     device: Annotated[str, Meta(description="one of the recipient's devices, by its peer id")] = ""
 
     def to_content(self, files: tuple[FileRef, ...]) -> Content[FileRef]:
-        """Return what is to be signed, with the files as they were read."""
+        """Return the content to sign, with the files as they were read."""
         return Content(**(self.values() | {"files": files}))
 
     @classmethod
     def refuse(cls, given: Mapping[str, object]) -> None:
-        """Raise what is wrong with values that are not of this form, if it is a limit: which one and by how much."""
+        """For values that did not convert: raise TooLarge or Invalid if the cause is a limit, else return."""
         content.check_limits(given)
         if isinstance(task := given.get("task"), str):
             payload.check_task(task)

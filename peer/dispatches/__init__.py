@@ -1,1 +1,1 @@
-"""The life of a dispatch, the rules of its payload, text made safe to show. Pure: storing, sending are elsewhere."""
+"""The rules of dispatches: states, payload, admission, redaction, safe display. Pure; storing and sending elsewhere."""

@@ -1,7 +1,7 @@
-"""Whether a dispatch that arrived may enter the inbox: the checks, in their one order. Pure.
+"""Whether an arriving dispatch may enter the inbox: the checks, in a fixed order. Pure.
 
-Form and signature were checked when the statement was opened, and its device against the connection and the pinned
-device-set before this. The order is part of the protocol: what is refused first tells a sender the least.
+Earlier steps have checked the form and the signature, and the device against the connection and the pinned device-set.
+The order is part of the protocol: the checks whose refusal reveals least to the sender come first.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from peer.protocol import names
 from peer.protocol.content import MAX_EXPIRES, MIN_EXPIRES
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
 from peer.protocol.statements import Dispatch
-from peer.trust import edges, rates
+from peer.trust import edge_lifecycle, rates
 
 CLOCK_SKEW_MS = 5 * 60_000
 """How far ahead of ours the sender's clock may be."""
 
 
 class NotYet(DispatchError):
-    """The edge is offered and its confirmation is on the way: the same dispatch will do in a moment."""
+    """The edge is offered and its confirmation still on the way: the sender should retry the same dispatch."""
 
     default_code = 425
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeFacts:
-    """What the store knows of the edge that a dispatch names. `expires` in ms since the epoch, or None."""
+    """The stored facts of the edge that a dispatch names. `expires` in ms since the epoch, or None."""
 
     user_id: str
-    status: edges.Status
+    status: edge_lifecycle.Status
     expires: int | None
     max_per_day: int
     admitted: Sequence[int]
-    """When each dispatch of the last 24 hours was taken in (ms), oldest first; may be [] below `max_per_day`."""
+    """When each dispatch of the last 24 hours was admitted (ms), oldest first; may be [] if below `max_per_day`."""
 
 
 def check_lifetime(dispatch: Dispatch, *, now: int) -> None:
-    """Refuse what is from the future, expired, or lives shorter or longer than allowed. Raises Invalid, Gone."""
+    """Raise Invalid for a dispatch from the future or with a lifetime out of bounds, Gone for an expired one."""
     if dispatch.created > now + CLOCK_SKEW_MS:
         raise Invalid(
             f"the dispatch is dated {(dispatch.created - now) // 1000} s ahead of this machine's clock",
@@ -51,26 +51,29 @@ def check_lifetime(dispatch: Dispatch, *, now: int) -> None:
     least, most = MIN_EXPIRES * 1000, MAX_EXPIRES * 1000
     if not least <= lifetime <= most:
         raise Invalid(
-            f"a dispatch lives {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}",
-            fix="send it with a lifetime between them",
+            f"the lifetime of a dispatch is {least // 1000} to {most // 1000} s, not {lifetime / 1000:g}",
+            fix="send it with a lifetime within these bounds",
         )
 
 
 def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
-    """Refuse unless the edge exists, is this user's and is in force. Raises Forbidden, NotYet."""
+    """Raise Forbidden unless the edge exists, belongs to this user and is in force; NotYet if it is still offered."""
     if edge is None or edge.user_id != user_id:
-        # The same words for both: a stranger's guess at an edge id learns nothing.
+        # The same message for both, so that guessing an edge id reveals nothing.
         raise Forbidden("no trust edge permits this dispatch", fix="invite them again: `dispatch invite EMAIL`")
-    status = edges.current(edge.status, expires=edge.expires, now=now)
+    status = edge_lifecycle.current(edge.status, expires=edge.expires, now=now)
     if status == "offered":
         raise NotYet("the trust edge is not confirmed yet")
-    edges.check_admit(status, expires=None, now=now)
+    edge_lifecycle.check_admit(status, expires=None, now=now)
 
 
-def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, buried: bool, now: int) -> None:
-    """Raise the first reason why this dispatch may not enter the inbox: Invalid, Gone, Forbidden, RateLimited, …"""
+def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, cancelled: bool, now: int) -> None:
+    """Raise the first reason why this dispatch may not enter the inbox: Invalid, Gone, Forbidden, RateLimited, …
+
+    `cancelled`: its cancellation arrived first.
+    """
     check_lifetime(dispatch, now=now)
-    if buried:
+    if cancelled:
         raise Gone("its sender cancelled it before it arrived", fix="")
     check_edge(edge, user_id=dispatch.issuer_user, now=now)
     assert edge is not None

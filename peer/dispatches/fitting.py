@@ -1,9 +1,9 @@
-"""What of a dispatch goes to a device that may be older than this one: fitted to the last hello known of it. Pure.
+"""Fits a dispatch to a device that may run an older version, as known from the device's last hello. Pure.
 
-Fitting happens once, before a dispatch is signed: what is signed is never changed for anybody. Fields of the first
-version are known to every device. A later field has a feature, by whose name devices say in their hellos that they
-understand it. One with an ignorable key may be left out, and the sender is told so; one with a critical key never is:
-a restriction that the other device would not see must not be dropped on the way to it.
+Fitting happens once, before signing; a signed dispatch is never changed. Every device supports the fields of the first
+version. A later field has a feature, which devices list in their hellos. A field with an ignorable key may be omitted,
+and the sender sees that it was. A field with a critical key is never omitted: it may be a restriction, which must not
+be lost on the way to a device that would not apply it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from peer.protocol.table import FEATURES, FIELDS
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """What a device reads beyond the first version: features by name, statement types' highest versions."""
+    """What a device supports beyond the first version: features by name, the highest version of each statement type."""
 
     features: frozenset[str] = frozenset()
     versions: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_hello(cls, raw: bytes) -> Understood:
-        """Read it from a signed hello; b"", for a device that brought none, is the first version."""
+        """Decode a signed hello; b"", for a device that sent none, means the first version."""
         if not raw:
             return cls()
         hello, _ = open_as(Hello, raw)
@@ -35,16 +35,16 @@ class Understood:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The fields to sign, and the names of those that were left out."""
+    """The fields to sign, and the names of the omitted ones."""
 
     content: dict[str, object]
     left_out: tuple[str, ...]
 
 
 def fit(kind: type[Statement], content: Mapping[str, object], theirs: Understood, *, peer: str) -> Fitted:
-    """Fit the fields of a statement to what `peer`'s device understands.
+    """Fit the fields of a statement to what `peer`'s device supports.
 
-    Raises Conflict where it does not read this version of the type, or does not understand a field that matters.
+    Raises Conflict if the device does not read this version of the type, or does not support a critical field.
     """
     if kind.version > theirs.versions.get(kind.type_name, 1):
         raise _too_old(peer, f"a {kind.type_name} of version {kind.version}", "")

@@ -1,17 +1,17 @@
-"""The life of a dispatch as two literal tables, one for each side. Storing a state and telling of it are not here.
+"""The states of a dispatch as two literal transition tables, one for each side. Storing and sending are elsewhere.
 
-A table reads state → event → next state; what is not listed is an error. Both sides name the same events, but
-know them differently. The recipient decides and its table is strict: what it holds is what happened. The sender
-learns by courier, late, and its table also lists what can cross on the way:
+A table maps state → event → next state; what is not listed is an error. Both sides use the same events. The
+recipient decides, so its table is strict. The sender receives events late, by courier, so its table also lists
+events that cross on the way:
 
-- The sender's own deadline may pass while the recipient's acceptance is still in transit. An acceptance is only
-  made before expiry (the recipient checks it inside its transaction), so `expired` gives way to it.
-- A cancellation may cross a result. The run did end as the recipient's signed result says, so `cancelled` gives way
-  to `completed`, `failed` and `declined`; everything else that was in transit changes nothing.
+- The sender's deadline may pass while the recipient's acceptance is in transit. The recipient checks the expiry inside
+  the transaction that accepts, so an acceptance was in time and replaces `expired`.
+- A cancellation may cross a result. The recipient's signed result is what happened, so `completed`, `failed` and
+  `declined` replace `cancelled`; other events in transit change nothing.
 
-`arriving` is known to the recipient alone: stored and acknowledged, its files not verified yet. It is in nobody's
-inbox and can be accepted by nobody. An interruption (the daemon stopped mid-run) leads back to `pending`, and a run
-needs a new accept; see `deadline_after_interruption`.
+`arriving` exists only on the recipient's side: stored and acknowledged, files not verified yet. It is not in the inbox
+and cannot be accepted. An interruption (the daemon stopped during a run) leads back to `pending`, and another run needs
+another accept; see `deadline_after_interruption`.
 """
 
 from types import MappingProxyType
@@ -35,24 +35,24 @@ State = Literal[
     "rejected",
 ]
 Event = Literal[
-    "verified",  # files are here and their digests hold: it is in the inbox
+    "verified",  # all files are here and match their digests: it is in the inbox
     "accepted",  # a person accepted it
     "started",  # the run began
     "interrupted",  # the daemon stopped while it was accepted or running
     "completed",
     "failed",
-    "declined",  # by a person: in the inbox, while it ran, or at an approval
+    "declined",  # by a person: in the inbox, during the run, or at an approval
     "cancelled",  # by either party, or by the revocation of its edge once it was accepted
-    "expired",  # its time passed before it was accepted
+    "expired",  # its deadline passed before it was accepted
     "rejected",  # the recipient's machine refused it, with a code
 ]
 Table = dict[State, dict[Event, State]]
 
 FINAL: Final[frozenset[State]] = frozenset({"completed", "failed", "declined", "cancelled", "expired", "rejected"})
-"""States that end a dispatch. On the sender's side `expired` and `cancelled` may still give way, as said above."""
+"""States that end a dispatch. On the sender's side late events may still replace `expired` and `cancelled`."""
 
 FIRST: Final = MappingProxyType[Side, State]({"sender": "queued", "recipient": "arriving"})
-"""The state a dispatch is stored in at first: signed at the sender, acknowledged at the recipient."""
+"""The state in which a dispatch is first stored: when signed at the sender, when acknowledged at the recipient."""
 
 SENDER: Final[Table] = {
     "queued": {
@@ -155,9 +155,9 @@ _FIX: Final = "look at `dispatch inbox` or `dispatch sent` for what is open now"
 
 
 def next_state(side: Side, state: State, event: Event) -> State:
-    """The state that `event` leads to.
+    """The state after `event`.
 
-    Raises Conflict (409) where the table lists nothing, Gone (410) if that is because the dispatch expired.
+    Raises Conflict (409) if the table lists none, Gone (410) if that is because the dispatch expired.
     """
     following = TABLES[side][state].get(event) if state in TABLES[side] else None
     if following is None:
@@ -166,9 +166,10 @@ def next_state(side: Side, state: State, event: Event) -> State:
 
 
 def decide(side: Side, state: State, event: Event) -> State:
-    """The state that a decision made here, by a person or this machine's clock, leads to. Raises as `next_state`.
+    """The state after a decision made on this machine, by a person or its clock. Raises as `next_state`.
 
-    Stricter than it: a final state takes no decision, whatever late news from the other side it would still take.
+    Stricter than `next_state`: in a final state every decision raises, even for events that the table lists there
+    because they may arrive late from the other side.
     """
     if state in FINAL:
         raise _nothing_pending(state, event)
@@ -181,9 +182,9 @@ def allows(side: Side, state: State, event: Event) -> bool:
 
 
 def event_of_acknowledgement(code: int) -> Event | None:
-    """What the other machine's final answer to a dispatch means for it at its sender; None: nothing yet.
+    """The event of a dispatch's final acknowledgement, at its sender; None: no event yet.
 
-    200 it is in the inbox; 202 stored, its files still awaited; 410 it came too late; all else refuses it.
+    200: it is in the inbox; 202: stored, its files still awaited; 410: it arrived too late; any other code refuses it.
     """
     if code == 200:
         return "verified"
@@ -193,9 +194,9 @@ def event_of_acknowledgement(code: int) -> Event | None:
 
 
 def event_of_decision(state: State, decision: Decided) -> Event:
-    """What a signed decision of the recipient's means for a dispatch that is in `state` at its sender.
+    """The event of the recipient's signed decision, for a dispatch that is in `state` at its sender.
 
-    `pending` is said when the files of a dispatch are verified, and again when its run was interrupted.
+    `pending` is sent when the files of a dispatch are verified, and again when its run was interrupted.
     """
     if decision == "pending":
         return "interrupted" if state in ("accepted", "running") else "verified"
@@ -203,22 +204,21 @@ def event_of_decision(state: State, decision: Decided) -> Event:
 
 
 def event_of_result(status: Ended, *, attempt: int) -> Event:
-    """What a signed result means: one that failed before any accept (`attempt` 0) was refused by the machine."""
+    """The event of a signed result. `failed` before any accept (`attempt` 0) means that the machine refused it."""
     return "rejected" if status == "failed" and not attempt else status
 
 
 def deadline_after_interruption(*, now: int, lifetime: int, deadline: int, earlier_interruptions: int) -> int:
     """When a dispatch that was interrupted at `now` expires, in ms since the epoch.
 
-    The first interruption starts the `lifetime` that the sender gave it (signed expiry less creation, in ms) anew. A
-    later one does not, or a machine that keeps stopping would hold a dispatch open for ever: the `deadline` in force
-    stays.
+    The first interruption restarts the `lifetime` that the sender gave (signed expiry minus creation, in ms). Later
+    ones keep the `deadline` in force, or a machine that keeps stopping would hold a dispatch open for ever.
     """
     return now + lifetime if earlier_interruptions == 0 else deadline
 
 
 def mermaid(side: Side) -> str:
-    """The table as a Mermaid state diagram, as docs/lifecycle.md shows it; events that change nothing left out."""
+    """The table as the Mermaid state diagram of docs/lifecycle.md, without events that change nothing."""
     lines = ["stateDiagram-v2", f"    [*] --> {FIRST[side]}"]
     for state, row in TABLES[side].items():
         lines += [f"    {state} --> {after}: {event}" for event, after in row.items() if after != state]

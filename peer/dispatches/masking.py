@@ -1,10 +1,10 @@
-"""Secrets in what leaves a machine: found by their form, replaced by their kind. Pure, and linear in a text's length.
+"""Masks secrets in what leaves a machine: found by their form, replaced by their kind. Pure; linear in a text's length.
 
-It catches what an agent read and repeated in good faith. It cannot catch a secret that was encoded, cut up or that
-looks like any other word: what a run may read, its sender may learn all the same.
+It catches secrets that an agent read and repeated in good faith. It cannot catch a secret that was encoded, split, or
+that looks like an ordinary word: whatever a run can read may still reach its sender.
 
-Every pattern starts at a literal or at the first character of a run and has bounded parts only, so that no text makes
-it go over the same characters again and again; a text in which the literal does not occur is not searched at all.
+Every pattern starts at a literal or at the first character of a run of characters and has bounded parts only, so no
+text causes backtracking over the same characters; a text that does not contain the literal is not searched at all.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Final, NamedTuple
 from peer.protocol.documents import Document
 
 SHORTEST_LITERAL: Final = 8
-"""Characters of a secret known by its value: a shorter one would be found in any text."""
+"""Characters. A shorter secret is not masked by its value: it would be found in ordinary text."""
 
 
 class _Form(NamedTuple):
-    """One form of secret. `literals`: one of them occurs in every match. `value` is the named group to replace."""
+    """One form of secret. `literals`: every match contains one of them. `value` is the named group to replace."""
 
     kind: str
     literals: tuple[str, ...]
@@ -33,8 +33,8 @@ def _form(kind: str, literals: str, pattern: str, flags: int = 0) -> _Form:
     return _Form(kind, tuple(literals.split()), re.compile(pattern, flags | re.ASCII))
 
 
-# At the first character of a word, or after a line's end as JSON and shells write it. What no word begins with (`ghp_`)
-# is found anywhere.
+# The start of a word, or after a line break escaped as in JSON and shells. Prefixes that begin no word (`ghp_`) need no
+# start and are found anywhere.
 _START: Final = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
 _END: Final = r"(?![A-Za-z0-9_-])"
 _NAMES: Final = (
@@ -42,7 +42,7 @@ _NAMES: Final = (
     r"|access[_-]?token|refresh[_-]?token|client[_-]?secret)"
 )
 _ASSIGNED: Final = rf"{_NAMES}[a-z0-9_-]{{0,20}}[\"']?[ \t]{{0,4}}(?::=|=>|=|:)[ \t]{{0,4}}"
-# What stands where a secret would, and is none: a variable, a template, a mask, a call.
+# Placeholders in the position of a secret: a variable, a template, a mask, a call.
 _NO_VALUE: Final = r"(?![$<{%*\[(]|xxx|\.\.\.)"
 
 _FORMS: Final = (
@@ -87,10 +87,10 @@ _FORMS: Final = (
         r"(?!\[masked: )(?P<value>\S{1,255})",
     ),
 )
-# Looked for in a text's lower case that has one of the words.
+# Searched in the lower-cased text, if that contains one of the words.
 _ASSIGNMENT: Final = re.compile(_ASSIGNED + _NO_VALUE, re.ASCII)
-# Its value: quoted, alone on its line as in a .env file (below), or with a digit in it: `password = ask()` and
-# `password: str` are code.
+# The assigned value: quoted, alone on its line as in a .env file (below), or containing a digit, because
+# `password = ask()` and `password: str` are code.
 _QUOTED: Final = {
     quote: re.compile(quote + _NO_VALUE + rf"(?P<value>[^{quote}\s\\]{{6,400}}){quote}", re.ASCII) for quote in "\"'"
 }
@@ -108,23 +108,23 @@ _WORDS: Final = ("pass", "secret", "key", "token")
 
 _KEY_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
 _KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----")
-# One line of such a key as tools show it: with a number, a diff's sign or a quotation mark before it.
+# One line of a private key as tools show it: after a line number, a diff's sign or a quotation mark.
 _KEY_LINE: Final = re.compile(
     r"[ \t]{0,12}[0-9]{0,7}[ \t:→|>+\-]{0,8}(?:[A-Za-z0-9+/=]{0,200}|[A-Za-z-]{2,30}: .{0,100})\r?"
 )
 _LONGEST_KEY: Final = 32_768
-"""Characters between the first and the last line of a key; without a last line in reach, lines that look like it go."""
+"""Characters between the first and last line of a key. With no last line in reach, lines of its form are masked."""
 
 
 class Masker:
-    """Masks texts, and counts by kind what it found until `drain`. `known`: secrets by value, such as a model's key."""
+    """Masks texts and counts the secrets found, by kind, until `drain`. `known`: secrets by value, as a model's key."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self._known = tuple(sorted({text for text in known if len(text) >= SHORTEST_LITERAL}, key=len, reverse=True))
         self._found: Counter[str] = Counter()
 
     def drain(self) -> dict[str, int]:
-        """Return how many secrets of each kind were masked since the last time."""
+        """Return how many secrets of each kind were masked since the last call."""
         found, self._found = dict(self._found), Counter()
         return found
 
@@ -146,7 +146,7 @@ class Masker:
         return text
 
     def value(self, value: object) -> object:
-        """Return a JSON value with every text in it masked, the names of members included."""
+        """Return a JSON value with all its texts masked, including the names of members."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -156,11 +156,11 @@ class Masker:
         return value
 
     def members(self, document: Mapping[str, object]) -> Document:
-        """Return a JSON object with every text in it masked."""
+        """Return a JSON object with all its texts masked."""
         return {self.text(str(name)): self.value(inner) for name, inner in document.items()}
 
     def content(self, content: bytes) -> bytes | None:
-        """Return a file's content masked, or None when it is no text and holds a secret, which nothing can cut out."""
+        """Return a file's content masked, or None if it is binary and contains a secret, which cannot be cut out."""
         try:
             text = content.decode()
         except UnicodeDecodeError:
@@ -178,8 +178,8 @@ class Masker:
         return pattern.sub(replace, text)
 
     def _without_assigned(self, text: str, lower: str) -> str:
-        """Mask what is assigned to a name such as `password`. `lower`: the text in lower case."""
-        if len(lower) != len(text):  # of a few letters the small one is two characters
+        """Mask values assigned to a name such as `password`. `lower`: the text in lower case."""
+        if len(lower) != len(text):  # a few letters are two characters in lower case
             lower = "".join(char.lower() if char.isascii() else char for char in text)
         parts: list[str] = []
         bare = _Bare(text)
@@ -189,7 +189,7 @@ class Masker:
             if (quoted := _QUOTED.get(text[start : start + 1])) is not None:
                 value = match.span("value") if (match := quoted.match(text, start)) else None
             else:
-                # Of `:=` the second sign may be the value's first.
+                # After `:=`, the `=` may belong to the value.
                 value = bare.value(start) or (bare.value(start - 1) if lower.startswith(":=", start - 2) else None)
             if value is not None:
                 parts += [text[at : value[0]], _marker("password")]
@@ -215,7 +215,7 @@ class Masker:
         return "".join((*parts, self._without_key_tail(text[at:])))
 
     def _without_key_tail(self, text: str) -> str:
-        """Mask the rest of a key that began before this text did."""
+        """Mask the end of a key whose beginning is not in this text."""
         parts: list[str] = []
         at = 0
         for match in _KEY_END.finditer(text):
@@ -227,9 +227,9 @@ class Masker:
 
 
 class _Bare:
-    """Values without quotes in a text, asked for at growing places.
+    """Finds unquoted values in a text, at increasing positions.
 
-    Each character is looked at a few times, however many names come before it: ends and digits once found are kept.
+    Ends and digits are cached, so each character is examined a bounded number of times however many names precede it.
     """
 
     def __init__(self, text: str) -> None:
@@ -238,7 +238,7 @@ class _Bare:
         self._digit = -1
 
     def value(self, start: int) -> tuple[int, int] | None:
-        """Return (start, end) of the value there, or None: too short, without a digit, or going on as code does."""
+        """Return (start, end) of the value at `start`, or None: too short, without a digit, or continuing as code."""
         end = min(self._end(_BARE, start), start + _LONGEST_BARE)
         if end - start < _SHORTEST_BARE or not self._has_digit(start):
             return None
@@ -257,7 +257,7 @@ class _Bare:
         return self._digit < min(self._end(_WITH_ESCAPES, start), start + _LONGEST_BARE + 1)
 
     def _end(self, signs: re.Pattern[str], start: int) -> int:
-        """Where the run of such signs ends."""
+        """Return where the run of these characters ends."""
         if self._ends[signs] <= start:
             run = signs.match(self._text, start)
             self._ends[signs] = start if run is None else run.end()
@@ -265,7 +265,7 @@ class _Bare:
 
 
 def summary(found: Mapping[str, int]) -> str:
-    """Return what `Masker.drain` returned as words: `2 × GitHub token, 1 × password`."""
+    """Return the counts of `Masker.drain` as text: `2 × GitHub token, 1 × password`."""
     return ", ".join(f"{count} × {kind}" for kind, count in sorted(found.items()))
 
 
@@ -274,7 +274,7 @@ def _marker(kind: str) -> str:
 
 
 def _lines_after(text: str, at: int) -> int:
-    """Return where the lines end that look like a key's, from the middle of a line on."""
+    """Return where the lines of a key's form end, starting in the middle of a line."""
     end = _line_end(text, at)
     while end < len(text) and _KEY_LINE.fullmatch(text, end + 1, following := _line_end(text, end + 1)):
         end = following
@@ -282,7 +282,7 @@ def _lines_after(text: str, at: int) -> int:
 
 
 def _lines_before(text: str, at: int, least: int) -> int:
-    """Return where the lines begin that look like a key's, up to the line of `at`."""
+    """Return where the lines of a key's form that precede the line of `at` begin."""
     start = text.rfind("\n", least, at) + 1 or least
     while start > least:
         before = text.rfind("\n", least, start - 1) + 1 or least

@@ -1,7 +1,7 @@
-"""What a dispatch's content must be beyond its limits: a task, names of files, addresses. Reading files is not here.
+"""The rules of a dispatch's content beyond its limits: task, file names, links. Reading files is not here. Pure.
 
-The same functions run where a dispatch is composed and where it is admitted, so what one side sends the other takes.
-The limits are those of the fields (peer/protocol/content.py).
+The same functions run where a dispatch is composed and where it is admitted, so whatever one side sends, the other
+accepts. The limits are those of the fields (peer/protocol/content.py).
 """
 
 import re
@@ -25,11 +25,11 @@ from peer.protocol.content import (
 from peer.protocol.content import check_text as check_text
 from peer.protocol.errors import Invalid
 
-# Names that Windows gives to devices, whatever the extension: a returned or sent file may be opened there.
+# Device names of Windows, with any extension: a sent or returned file may be opened there.
 _DEVICE_NAME = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
 _NOT_IN_NAMES: Final = frozenset('/\\:*?"<>|')
 _UNSHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# Joiners are format characters (Cf) that Persian, Indic scripts and emoji spell with.
+# Format characters (Cf) that the spelling of Persian, Indic scripts and emoji needs.
 _JOINERS: Final = frozenset("\u200c\u200d")
 
 
@@ -44,14 +44,14 @@ class AnyFile(Protocol):
 
 
 class FileFact(msgspec.Struct, frozen=True):
-    """What is known of a file before it is read: the name it will have and its size in bytes."""
+    """A file before it is read: the name it will have and its size in bytes."""
 
     name: str
     size: int
 
 
 def check_content(content: Content[F]) -> None:
-    """Raise TooLarge (413) or Invalid (422) for the first rule that all but the files break."""
+    """Raise TooLarge (413) or Invalid (422) for the first broken rule, files excepted (see `check_files`)."""
     check_limits(content.values())
     check_task(content.task)
     check_links(content.links)
@@ -59,13 +59,13 @@ def check_content(content: Content[F]) -> None:
 
 
 def check_task(task: str) -> None:
-    """The task is kept verbatim; it must say something."""
+    """Raise Invalid for a task of white space only. It is not changed: a task is kept verbatim."""
     if not task.strip():
         raise Invalid("the task is empty", fix="say in words what is to be done")
 
 
 def check_files(files: Sequence[AnyFile]) -> None:
-    """At most 50 files, 1 byte to 5 MB each, with plain names that stay distinct on every file system."""
+    """Raise unless there are at most 50 files of 1 byte to 5 MB, with names that are distinct on every file system."""
     check_count("the list of files", len(files), MAX_FILES, "files")
     seen: dict[str, str] = {}
     for file in files:
@@ -83,7 +83,7 @@ def check_files(files: Sequence[AnyFile]) -> None:
 
 
 def check_file_name(name: str) -> None:
-    """A plain base name: no folders, nothing unshown, nothing that some file system gives another meaning."""
+    """Raise Invalid unless it is a plain base name: visible characters, no separators, valid on every file system."""
     check_unicode("a file name", name)
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:80])
     fix = "use a plain base name, such as report.txt"
@@ -103,7 +103,7 @@ def check_file_name(name: str) -> None:
 
 
 def check_links(links: Iterable[str]) -> None:
-    """Addresses of http or https, each with a host and without a password."""
+    """Raise Invalid unless each is an http or https URL with a host and without a password."""
     for link in links:
         fix = "give a whole address, such as https://example.org/page"
         if any(c.isspace() or _unshown(c) for c in link):
@@ -122,7 +122,7 @@ def check_links(links: Iterable[str]) -> None:
 
 
 def check_meta(meta: Mapping[str, str]) -> None:
-    """Keys are of shown characters."""
+    """Raise Invalid unless all keys consist of visible characters."""
     for key in meta:
         if not key.strip() or any(_unshown(c) for c in key):
             raise Invalid(

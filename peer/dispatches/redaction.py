@@ -1,8 +1,8 @@
-"""What a sender is told of a run: redacted where the edge says so, secrets masked always. Pure.
+"""What of a run is sent to its sender: redacted if the edge requires it, secrets always masked. Pure.
 
-On an edge with `results: redacted` the trace tells which tools were called, how large their inputs and outputs were and
-how it went; what was read, thought, noted or named stays. The agent's reply and the files it returns are its answer to
-the sender, and go.
+On an edge with `results: redacted` the trace contains the names of the tools that were called, the sizes of their
+inputs and outputs, and the outcomes; the inputs, outputs, reasoning and notes themselves stay on this machine. The
+agent's reply and the files it returns are sent.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ _KEPT: Final = {
     "tool_result": ("kind", "at", "call_id", "ok"),
     "status": ("kind", "at", "status"),
 }
-"""Members of an event that a redacted edge tells, by kind; of any other kind, that there was one."""
+"""Members of an event that are sent on a redacted edge, by kind; of other kinds only `kind` and `at`."""
 _ORDINARY_CODES: Final = (401, 403, 408, 413, 429, 503)
-"""Of a failure whose reason is in our own words: a budget, a limit, a denial. Others may quote a program's output."""
+"""Codes of failures whose reason is our own text: a budget, a limit, a denial. Others may quote a program's output."""
 
 
 class Redactor:
-    """One run's way of telling. `known`: secrets of this machine by their value."""
+    """Masks, and on a redacted edge redacts, what one run sends. `known`: secrets of this machine by value."""
 
     def __init__(self, *, redacts: bool, known: Iterable[str] = ()) -> None:
         self.redacts = redacts
         self._masker = Masker(known)
 
     def events(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-        """Return what this machine's person is shown of these events, and what the sender is told."""
-        told = [self._masker.members(redacted(event) if self.redacts else event) for event in events]
-        return [*events, *self.notes(events[-1].get("at") if events else None)], told
+        """Return these events as this machine shows them, and as they are sent."""
+        sent = [self._masker.members(redacted(event) if self.redacts else event) for event in events]
+        return [*events, *self.notes(events[-1].get("at") if events else None)], sent
 
     def text(self, text: str) -> str:
-        """Return a reply or a file's name as the sender may read it."""
+        """Return a reply or a file's name with secrets masked."""
         return self._masker.text(text)
 
     def reason(self, reason: str, *, status: str, code: int) -> str:
-        """Return why a run ended as the sender may read it."""
+        """Return the reason of a run's end as it is sent."""
         if self.redacts and status == "failed" and reason and code not in _ORDINARY_CODES:
             return "the run failed; why stays on the recipient's machine"
         return self._masker.text(reason)
 
     def content(self, content: bytes) -> bytes | None:
-        """Return a returned file's content masked, or None when it must be kept back."""
+        """Return a returned file's content masked, or None if it must not be sent."""
         return self._masker.content(content)
 
     def notes(self, at: int | None) -> list[Event]:
-        """Return events for this machine's person alone: what was masked since the last time, never the secrets."""
+        """Return events for this machine only: what kinds of secrets were masked since the last call, and how many."""
         if not (found := self._masker.drain()):
             return []
         note: Event = {"kind": "status", "status": "secrets_masked", "detail": f"{summary(found)}; not sent"}
@@ -64,7 +64,7 @@ class Redactor:
 
 
 def redacted(event: Event) -> Event:
-    """Return the event without anything that it contains: sizes in bytes and outcomes."""
+    """Return the event with its contents replaced by their sizes in bytes; outcomes stay."""
     kind = event.get("kind")
     kept = {name: event[name] for name in _KEPT.get(str(kind), ("kind", "at")) if name in event}
     match kind:

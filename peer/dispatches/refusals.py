@@ -1,6 +1,6 @@
-"""What a person reads when another machine refused their dispatch: our words for its code, its own only as a quotation.
+"""The message and fix for a dispatch that another machine refused: our text by its code, its text only quoted. Pure.
 
-A fix is a command that we ask a person to type, so no word of another machine is ever part of one. Pure.
+A fix may be a command that a person types, so it never contains text of another machine.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_QUOTED: Final = 500
-"""Characters of another machine's sentence."""
+"""Characters quoted of another machine's message."""
 
 _FIXES: Final[dict[int, str]] = {
     403: "ask {peer}, who decides what is taken in from you: `dispatch contacts` shows your edge",
@@ -21,9 +21,9 @@ _FIXES: Final[dict[int, str]] = {
 }
 
 
-def reason(peer: str, code: int, said: str) -> tuple[str, str]:
-    """Return (message, fix) for a dispatch that `peer`'s machine refused with this code and this sentence."""
-    quoted = said.strip().replace("“", '"').replace("”", '"')
+def reason(peer: str, code: int, their_message: str) -> tuple[str, str]:
+    """Return (message, fix) for a dispatch that `peer`'s machine refused with this code and message."""
+    quoted = their_message.strip().replace("“", '"').replace("”", '"')
     if len(quoted) > MAX_QUOTED:
         quoted = quoted[:MAX_QUOTED] + "…"
     message = f"{peer}'s machine refused it" + (f" and says: “{quoted}”" if quoted else "")

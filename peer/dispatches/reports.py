@@ -1,7 +1,7 @@
-"""What a recipient's machine may report of a run: the form of its events and facts, and how much of them. Pure.
+"""Checks of what a recipient's machine reports of a run: the form of its events and facts, and their total size. Pure.
 
-A sender stores and shows what another machine says of a run. Whoever holds that machine writes it as they please, so
-everything is checked before it is stored: what is not of its form here would break every later look at the dispatch.
+A sender stores and shows these reports, and whoever controls the other machine can put anything into them. So they are
+checked before they are stored: a malformed one would break every later display of the dispatch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import Invalid, TooLarge
 
 MAX_TRACE_BYTES: Final = 32 * MB
-"""Signed event batches that a sender keeps of one dispatch, all attempts together. A long run (600 calls with
-50 kB each) stays under it; a machine that reports without end fills no more of its sender's disk than this, and the
-whole trace fits into one document of the loopback API (64 MB)."""
-TOLD_TRACE_BYTES: Final = 30 * MB
-"""What a recipient's machine reports of one dispatch at most, so that it never meets the limit above."""
+"""The size of the signed event batches that a sender stores for one dispatch, all attempts together.
+
+A long run (600 calls with 50 kB each) stays below it. It bounds the sender's disk use if a machine reports without end,
+and the whole trace fits into one document of the loopback API (64 MB)."""
+MAX_REPORTED_BYTES: Final = 30 * MB
+"""The most that a recipient's machine reports of one dispatch, so that it never exceeds MAX_TRACE_BYTES."""
 MAX_DEPTH: Final = 32
-"""Nesting of an event. Every reader of JSON has a bound of its own (Python's about 1,000): this is far under them."""
+"""Levels of nesting in an event, far below the limits of JSON parsers (Python's is about 1,000)."""
 
 
 def check_events(events: Sequence[str]) -> None:
@@ -41,18 +42,18 @@ def check_facts(what: str, text: str) -> None:
 
 
 def check_room(stored: int, more: int) -> None:
-    """Raise TooLarge when `more` bytes of events would pass what is kept of a dispatch."""
+    """Raise TooLarge if `more` bytes of events would exceed MAX_TRACE_BYTES."""
     if stored + more > MAX_TRACE_BYTES:
         raise TooLarge(f"a dispatch's events have at most {MAX_TRACE_BYTES:,} bytes in all", fix="")
 
 
 def check_returned(files: Sequence[FileRef]) -> None:
-    """Raise Invalid or TooLarge unless the returned files keep the rules of sent ones."""
+    """Raise Invalid or TooLarge unless the returned files comply with the rules for sent ones."""
     payload.check_files(files)
 
 
 def too_deep(value: object) -> bool:
-    """Say whether objects and arrays are nested deeper than MAX_DEPTH."""
+    """Return whether objects and arrays are nested deeper than MAX_DEPTH."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]

@@ -1,17 +1,17 @@
-"""Text of others made safe to show: control, bidi and escape characters become visible. Markup is not handled here.
+"""Makes untrusted text safe to show: control, bidi and escape characters become visible. Markup is not handled here.
 
-Used wherever a person sees what another person, a model or a file system wrote. What ordinary writing needs
-stays as it is, in every language: letters and marks, the joiners U+200C and U+200D (Persian, Indic scripts, emoji),
-variation selectors. What is neutralised, and why:
+Used wherever a person sees text from another person, a model or a file system. Characters of ordinary writing in any
+language are unchanged: letters and marks, the joiners U+200C and U+200D (Persian, Indic scripts, emoji), variation
+selectors. What is neutralised, and why:
 
-- C0 and C1 controls and DEL: a terminal obeys them (ECMA-48). C0 and DEL become their control pictures (␛), all others
-  look like `<U+009B>`.
-- The twelve Bidi_Control characters (Unicode UAX #9; CVE-2021-42574): text would read in another order than it is in.
-- Other invisible format characters, among them the tag characters (U+E0000…): they hide text from the person and not
-  from the model. A flag emoji that is spelt with tags (🏴 England, Scotland, Wales, US states) stays.
-- Line and paragraph separators: a line that is not one; lone surrogates: they cannot be encoded.
+- C0 and C1 controls and DEL: terminals execute them (ECMA-48). C0 and DEL become their control pictures (␛), all
+  others the form `<U+009B>`.
+- The twelve Bidi_Control characters (Unicode UAX #9; CVE-2021-42574): they reorder the displayed text.
+- Other invisible format characters, among them the tag characters (U+E0000…): they hide text from the person but not
+  from the model. Flag emoji spelt with tags (🏴 England, Scotland, Wales, US states) are unchanged.
+- Line and paragraph separators, which would add lines; lone surrogates, which cannot be encoded.
 
-Everything a result is made of is ordinary text, so neutralising twice is the same as once.
+The output consists of ordinary text only, so neutralising is idempotent.
 """
 
 import re
@@ -19,9 +19,9 @@ from typing import Final
 
 _ELLIPSIS: Final = "…"
 
-# Cc, Cs, Zl, Zp and every Cf of Unicode 16 but the two joiners and those that ordinary writing shows: Arabic and Syriac
-# number signs (U+0600–0605, 06DD, 070F, 0890, 0891, 08E2), Kaithi number signs (110BD, 110CD) and Egyptian joiners
-# (13430–1343F).
+# Cc, Cs, Zl, Zp and every Cf of Unicode 16 except the two joiners and those with a visible effect in ordinary writing:
+# Arabic and Syriac number signs (U+0600–0605, 06DD, 070F, 0890, 0891, 08E2), Kaithi number signs (110BD, 110CD) and
+# Egyptian joiners (13430–1343F).
 _UNSAFE: Final = (
     "\x00-\x1f\x7f-\x9f"
     "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -35,7 +35,7 @@ _LINE_ENDS: Final = re.compile("\r\n|[\u2028\u2029]")
 
 def line(text: str, *, limit: int | None = None) -> str:
     """`text` safe to show on one line: line ends and tabs become spaces. Cut to `limit` characters, ending in …."""
-    # Cut first, so that a huge text costs no more than what is shown of it; each character becomes at least one.
+    # Cut first, so that the cost is bounded by what is shown; each character becomes at least one.
     if limit is not None:
         text, cut = text[: limit + 1], len(text) > limit
     else:
@@ -47,7 +47,7 @@ def line(text: str, *, limit: int | None = None) -> str:
 
 
 def block(text: str) -> str:
-    """`text` safe to show on lines of its own: newlines and tabs stay, CR LF becomes a newline."""
+    """`text` safe to show as a block of lines: newlines and tabs stay, CR LF becomes a newline."""
     return _PATTERN.sub(_block_replacement, _LINE_ENDS.sub("\n", text))
 
 
@@ -56,7 +56,7 @@ def _line_replacement(match: re.Match[str]) -> str:
 
 
 def _block_replacement(match: re.Match[str]) -> str:
-    # A lone CR stays visible: a terminal would let what follows overwrite the line.
+    # A lone CR becomes visible: in a terminal, the text after it would overwrite the line.
     return match[0] if match[0] in "\n\t" else _visible(match[0])
 
 

@@ -1,1 +1,1 @@
-"""This machine and its person: state folder, lock, settings, keys, MCP servers, logging. Nothing of other people."""
+"""What belongs to this machine and its user: state folder, lock, settings, keys, MCP servers, log. No contacts here."""

@@ -1,6 +1,6 @@
-"""Which state folders of this person there are on this machine, as far as that can be found out. Reads none of them.
+"""Finds the state folders of this user on this machine, as far as possible. Does not read the files in them.
 
-A run and what works for it is to sign as nobody: neither as the identity that runs it, nor as another of the person's.
+Every folder found is hidden from runs, so that no confined process can sign as any of this user's identities.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Final
 
 _KEY: Final = "device.key"
 _ENTRIES: Final = 2_000
-"""Of one folder that are looked at, and processes."""
+"""The most entries of one folder that are examined; /proc included."""
 _VARIABLE: Final = b"DISPATCH_HOME="
 
 
 def all_state_folders(own: Path) -> tuple[Path, ...]:
-    """`own` first, then the real paths of the default one, of those that processes of this user were started with, and
-    of those beside `own` or where programs keep their things in the home folder. Blocking, some milliseconds.
+    """Return `own`, then the real paths of all others that were found. Blocking; takes some milliseconds.
+
+    Examined: the default folder, $DISPATCH_HOME of this user's processes, the folders beside `own`, and those in the
+    home folder and its usual places for programs' data.
     """
     home = Path.home()
     likely = {home / ".dispatch", *_of_processes()}
@@ -51,7 +53,7 @@ def _entries(folder: Path) -> Iterable[Path]:
 
 
 def _holds_our_key(folder: Path) -> bool:
-    """Others must not make a folder vanish by putting a file into it, or by a variable."""
+    """Whether the folder has a key file that this user owns. If not, others could get any folder hidden from runs."""
     try:
         found = (folder / _KEY).lstat()
     except (OSError, ValueError):

@@ -1,6 +1,7 @@
-"""Whether what starts a server leads to dispatch: links followed, variables filled in, scripts and what they name read.
+"""Detects MCP servers that start dispatch indirectly: through links, variables, or scripts. Plain names: own_names.py.
 
-Reads files, starts nothing, and gives up at fixed bounds. No wall: a program can hide what it starts from any reader.
+Reads files, starts nothing, and stops at fixed bounds. It is not a security boundary: a program can hide what it
+starts.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from peer.trust import own_names, scopes
 
 MAX_FILES: Final = 64
 MAX_DEPTH: Final = 4
-"""Scripts that are named by scripts, from the first on."""
+"""Levels of scripts that name scripts, the first included."""
 _SCRIPT_BYTES: Final = 64 * 1024
 _MAX_NAMES: Final = 2_000
-"""Of one script that are looked for on the disk."""
+"""The most names in one script that are looked up on the disk."""
 
 _OUR_PACKAGES: Final = tuple(str(ROOT / name) + os.sep for name in ("cli", "mcp_plugin", "peer", "sandbox"))
 
@@ -37,8 +38,9 @@ _ENDINGS: Final = ("", ".py", ".sh", ".js", ".mjs", ".cjs", ".ts")
 
 
 def leads_to_dispatch(words: Sequence[str], configured: Mapping[str, str], env: Mapping[str, str]) -> bool:
-    """Whether the filled-in `words` are dispatch. `configured`: the variables of the server's own configuration;
-    `env`: the whole environment that it is started with.
+    """Whether the command `words`, variables filled in, starts dispatch.
+
+    `configured`: the variables in the server's configuration; `env`: the whole environment that it is started with.
     """
     if "DISPATCH_HOME" in configured or any(map(own_names.in_value, configured.values())):
         return True
@@ -56,10 +58,10 @@ def leads_to_dispatch(words: Sequence[str], configured: Mapping[str, str], env: 
         if own_names.in_words(path.name) or own_names.in_words(str(real)) or str(real).startswith(_OUR_PACKAGES):
             return True
         if depth and str(real).startswith(_SYSTEM):
-            continue  # what a script calls on the way: grep, sed, env
+            continue  # a common tool that scripts call: grep, sed, env
         text, shell = _read(real)
         if "\0" in text[:1024]:
-            if "mcp_plugin/" in text:  # an archive of Python modules that is a program
+            if "mcp_plugin/" in text:  # an executable archive of Python modules
                 return True
             continue
         values = dict(_ASSIGNED.findall(text)) | dict(configured) if shell else configured
@@ -72,7 +74,7 @@ def leads_to_dispatch(words: Sequence[str], configured: Mapping[str, str], env: 
 
 
 def _read(path: Path) -> tuple[str, bool]:
-    """The beginning of a file, and whether a shell runs it; of what is no script, its text as far as it is one."""
+    """Return the beginning of a file as text, and whether a shell runs it. Of a binary, only its printable parts."""
     try:
         with path.open("rb") as file:
             text = file.read(_SCRIPT_BYTES).decode(errors="replace")
@@ -83,7 +85,7 @@ def _read(path: Path) -> tuple[str, bool]:
 
 
 def _files(words: Sequence[str], env: Mapping[str, str]) -> Iterator[Path]:
-    """The files that the words of a command line name: the program, and whatever is one as it stands."""
+    """Yield the files that a command line names: the program, and every word that is a path as it stands."""
     for word in words:
         for piece in {word, *_SHELL_WORD.findall(word)} if len(word) < scopes.MAX_PATH else ():
             program = None if "/" in piece else shutil.which(piece, path=env["PATH"])
@@ -93,14 +95,14 @@ def _files(words: Sequence[str], env: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _named(text: str, shell: bool, path: Path, real: Path, env: Mapping[str, str]) -> Iterator[Path]:
-    """The files that a script names: in a shell's any word, elsewhere what stands in quotes or is imported."""
+    """Yield the files that a script names: in a shell script any word, in others what is quoted or imported."""
     folders = dict.fromkeys((path.parent, real.parent, Path(env["HOME"])))
     names = dict.fromkeys(_SHELL_WORD.findall(text) if shell else _LITERAL.findall(text))
     for name in list(names)[:_MAX_NAMES]:
         plain = name.replace("${HOME}", env["HOME"]).replace("$HOME", env["HOME"]).replace("~", env["HOME"], 1)
         last = plain.rpartition("/")[2]
         if not last or len(plain) > 300 or last in (".", "..", "dispatch"):
-            continue  # `dispatch` is judged by how it stands there: in this folder or PATH it may be another's word
+            continue  # own_names judges `dispatch` by its context: a file of that name here or on PATH proves nothing
         for folder in folders:
             yield from (found for found in (folder / plain, folder / last) if _is_file(found))
         if shell and "/" not in plain and (program := shutil.which(plain, path=env["PATH"])):

@@ -1,11 +1,11 @@
-"""This device's keys in the state folder: making them once, loading them, and where the root key is kept. No network.
+"""This device's keys in the state folder: creating them once, loading them, storing the root key. No network.
 
-Three files make an identity, written in this order, each at once or not at all and never over an existing one:
-`root.key` (the user's root seed, 32 bytes, or a line saying that the OS keychain has it), `device.key` (the device's
-Ed25519 seed and X25519 private key, 64 bytes) and `device-set` (the signed list of devices, with each one's own signed
-membership), which completes it. Until a broker has taken the address the list is only offered (`device-set.offered`);
-what a crash left without a device-set is completed by the next sign-in, with the keys that are there. A device-set of
-version 0.1.0, which had no memberships, is replaced by one of a higher epoch when it is loaded.
+An identity consists of three files, written in this order, each atomically and never over an existing one: `root.key`
+(the user's root seed, 32 bytes, or a marker that the OS keychain has it), `device.key` (the device's Ed25519 seed and
+X25519 private key, 64 bytes) and `device-set` (the signed list of devices with each device's signed membership), which
+completes it. Until a broker has accepted the address, the list is `device-set.offered`. If a crash leaves the identity
+without a device-set, the next sign-in completes it with the existing keys. A device-set of version 0.1.0, which has no
+memberships, is replaced by one of a higher epoch when it is loaded.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Literal
 from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
-from peer.machine import keychain as keychains
-from peer.machine.keychain import Keychain
+from peer.machine import keychains
+from peer.machine.keychains import Keychain
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol import codec, cose, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Invalid, NotFound, NotSignedIn, Unavailable
@@ -52,15 +52,15 @@ class Identity:
 
 
 def exists(folder: StateFolder) -> bool:
-    """Say whether a whole identity is there (not whether it can be read)."""
+    """Return whether a complete identity exists (not whether it can be read)."""
     return os.path.lexists(folder.path / DEVICE_SET)
 
 
 def load(folder: StateFolder) -> Identity:
     """Return this device's identity.
 
-    Raises NotSignedIn when there is none, Forbidden when others can read a key, Invalid when the files do not belong
-    together, Unavailable where a device-set of version 0.1.0 is to be replaced and the keychain does not give the key.
+    Raises NotSignedIn if there is none, Forbidden if others can read a key, Invalid if the files do not belong
+    together, Unavailable if a device-set of version 0.1.0 must be replaced and the keychain does not return the key.
     """
     try:
         device_set = read_private(folder.path / DEVICE_SET)
@@ -89,12 +89,12 @@ def prepare(
     *,
     keychain: Keychain | None = None,
 ) -> Identity:
-    """Make this device's keys and its user's root key, and offer a device-set under this address; `commit` follows.
+    """Create this device's keys and its user's root key, and a device-set for this address; `commit` must follow.
 
-    The keys are on disk before any broker hears of them; the address is only settled by `commit`, so that a mistyped
-    one can be corrected. What an earlier try left is used again: the same keys always, the same device-set for the same
-    address and name. `clock` gives milliseconds since the epoch, `random(n)` n secret bytes (os.urandom). `keychain`
-    takes the root key; None means a file.
+    The keys are on disk before any of them is sent to a broker. The address becomes final only with `commit`, so a
+    mistyped one can be corrected. An earlier attempt is reused: always its keys, and its device-set if address and name
+    are the same. `clock` returns ms since the epoch, `random(n)` n secret bytes (os.urandom). `keychain` stores the
+    root key; None means a file.
 
     Raises Conflict when an identity exists, Invalid for a bad address or label, Unavailable when the disk is full.
     """
@@ -122,7 +122,7 @@ def _prepare(
     seed, sealing_key = _device_keys(folder.device_key, random)
     keys = _Keys(seed, sealing_key, _public(root_seed), stored)
     offered = folder.path / OFFERED
-    with suppress(DispatchError):  # whatever is wrong with an offer, a new one takes its place
+    with suppress(DispatchError):  # an unusable offer is replaced by a new one
         earlier = _assemble(folder, read_private(offered), keys)
         if (earlier.user_id, earlier.name) == (user_id, label):
             return earlier
@@ -141,7 +141,7 @@ def _device_set(
         id=names.uuid7(now, random(10)),
         created=now,
         root=keys.root,
-        counter=now,  # of the clock, so that it grows also where earlier numbers were lost
+        counter=now,  # from the clock, so that it grows even if earlier counters were lost
         sealing_key=keys.sealing_public,
         standing="member",
     )
@@ -159,7 +159,7 @@ def _device_set(
 
 @dataclass(frozen=True, slots=True)
 class _Earlier:
-    """What a device-set of version 0.1.0 says."""
+    """The content of a device-set of version 0.1.0."""
 
     user_id: str
     label: str
@@ -167,7 +167,7 @@ class _Earlier:
 
 
 def _without_membership(device_set: bytes, keys: _Keys) -> _Earlier | None:
-    """Read a device-set of version 0.1.0 that these keys signed; None for any other."""
+    """Decode a device-set of version 0.1.0 that these keys signed; None for any other."""
     with suppress(DispatchError):
         envelope = cose.parse(device_set)
         cose.verify(envelope, keys.root)
@@ -180,11 +180,11 @@ def _without_membership(device_set: bytes, keys: _Keys) -> _Earlier | None:
 
 
 def _replace(folder: StateFolder, earlier: _Earlier, keys: _Keys) -> bytes:
-    """Make and keep the device-set that takes an earlier one's place, and return it."""
+    """Create and store the device-set that replaces an earlier one, and return it."""
     with _alone(folder):
         kept = read_private(folder.path / DEVICE_SET)
         if _without_membership(kept, keys) is None:
-            return kept  # another program was quicker
+            return kept  # another process has replaced it already
         root_seed, _ = _root_seed(folder.root_key, os.urandom, keychains.os_keychain())
         now = time.time_ns() // 1_000_000
         made = _device_set(earlier.user_id, earlier.label, earlier.epoch + 1, keys, root_seed, now, os.urandom)
@@ -193,7 +193,7 @@ def _replace(folder: StateFolder, earlier: _Earlier, keys: _Keys) -> bytes:
 
 
 def commit(folder: StateFolder, identity: Identity) -> None:
-    """Make a prepared identity this folder's. Raises Conflict when there is another one."""
+    """Make a prepared identity this folder's. Raises Conflict if the folder has another one."""
     path = folder.path / DEVICE_SET
     with _alone(folder):
         if not _write_new(path, identity.device_set) and read_private(path) != identity.device_set:
@@ -218,7 +218,7 @@ def create(
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The private keys, the public root key, and where the root's private one is."""
+    """The private keys, the public root key, and where the private root key is stored."""
 
     seed: bytes
     sealing_key: bytes
@@ -258,7 +258,7 @@ def _assemble(folder: StateFolder, device_set: bytes, keys: _Keys) -> Identity:
 def _root_seed(
     path: Path, random: Callable[[int], bytes], keychain: Keychain | None
 ) -> tuple[bytes, Literal["keychain", "file"]]:
-    """Return the root seed that `path` holds or leads to; make it where there is none."""
+    """Return the root seed from `path`, or from the keychain if `path` refers to it; create it if there is none."""
     try:
         kept = read_private(path)
     except NotFound:
@@ -311,7 +311,7 @@ def _public(seed: bytes) -> bytes:
 
 @contextmanager
 def _alone(folder: StateFolder) -> Iterator[None]:
-    """Keep every other sign-in out of the folder, in this process or another; a crash lets go by itself."""
+    """Exclude every other sign-in from the folder, in this process or another; a crash releases the lock."""
     try:
         descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -324,17 +324,17 @@ def _alone(folder: StateFolder) -> Iterator[None]:
 
 
 def _write_new(path: Path, data: bytes) -> bool:
-    """Make `path` with `data`, 0600, durably and whole; False when it exists. Raises Unavailable (disk full, …)."""
+    """Create `path` with `data` atomically and durably, 0600; False if it exists. Raises Unavailable (disk full)."""
     temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.unlink(missing_ok=True)  # of a crash: nobody else writes here (see _alone)
+        temporary.unlink(missing_ok=True)  # left by a crash: no other process writes here (see _alone)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # link, not rename: it fails when the name is taken, so a key is never replaced.
+            # link, not rename: it fails if the name exists, so a key is never replaced.
             os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where this installation of dispatch is, and how its agent program is started. Nothing of what the agent does."""
+"""The location of this installation of dispatch, and the command and environment of its agent program."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-"""The folder that holds our packages: a checkout, or site-packages."""
+"""The folder that contains our packages: a checkout, or site-packages."""
 
 AGENT: Final = (sys.executable, "-m", "sandbox.agent")
-"""The command of `dp-agent`. Started with ROOT as its working directory, from where `-m` finds the package."""
+"""The command of `dp-agent`. Start it with ROOT as the working directory, where `-m` finds the package."""
 
 AGENT_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
     {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 )
-"""All of the agent program's environment: nothing of the person's, since a run must not see it."""
+"""The whole environment of the agent program. The user's own is not inherited: a run must not see it."""

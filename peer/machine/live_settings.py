@@ -1,6 +1,6 @@
-"""The settings in force while a node runs: read at its start and at each reload, with the model's key of the keychain.
+"""The settings in force while a node runs: read at start and at each reload, with the model key from the keychain.
 
-Nothing waits long for a keychain, which may ask its person: until it has answered, there is no key.
+Nothing waits long for the keychain, which may prompt its user: until it has answered, there is no key.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from functools import partial
 import msgspec
 import trio
 
-from peer.machine import keychain as keychains
-from peer.machine import model_key
+from peer.machine import keychains, model_key
 from peer.machine import settings as settings_file
 from peer.machine.model_key import Find
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
@@ -20,24 +19,24 @@ from peer.machine.supervision import supervise
 from sandbox.runtimes import RUNTIMES
 
 KEYCHAIN_SECONDS = 5.0
-"""How long whoever changes a setting or accepts waits for the keychain: it answers at once, unless it asks first."""
+"""How long a reload or an accept waits for the keychain, which answers at once unless it has to prompt its user."""
 
 
 class LiveSettings:
-    """`now` is what holds. Enter a task with `run` for the keychain to be asked at all."""
+    """`current` is in force. The keychain is only read while `run` is running."""
 
     def __init__(self, folder: StateFolder, *, find: Find = keychains.os_keychain) -> None:
-        """Raises Invalid for a config.json that is none."""
+        """Raises Invalid for a malformed config.json."""
         self.current = settings_file.resolve(folder)
         self._folder = folder
         self._find = find
         self._nursery: trio.Nursery | None = None
         self._answered = trio.Event()
-        """Set when the keychain has answered the last time that it was asked, or need not be."""
+        """Set once the keychain has answered the latest request, or if none is needed."""
         self._answered.set()
 
     async def run(self) -> None:
-        """Have the key as soon as the keychain gives it, now and whenever it is asked again."""
+        """Read the key from the keychain, now and after each later request, and put it in force when it arrives."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -47,29 +46,29 @@ class LiveSettings:
                 self._nursery = None
 
     async def reload(self) -> None:
-        """Read config.json again, and the keychain if it answers soon. Raises Invalid, and keeps what was in force."""
+        """Read config.json again, and the keychain if it answers soon. If it raises Invalid, nothing changes."""
         fresh = settings_file.resolve(self._folder)
         known = self.current.model.api_key
         self.current = fresh
         if fresh.model.api_key == KEY_IN_KEYCHAIN and known:
-            self.current = _with_key(fresh, known)  # it holds until the keychain gives one, or does not
+            self.current = _with_key(fresh, known)  # the known key stays in force until the keychain has answered
         self._ask(fresh)
         with trio.move_on_after(KEYCHAIN_SECONDS):
             await self._answered.wait()
 
     def save_token(self, token: str) -> None:
-        """Keep the broker's token, in config.json too."""
+        """Save the broker's token in config.json and put it in force."""
         saved = settings_file.load(self._folder)
         settings_file.save(self._folder, msgspec.structs.replace(saved, token=token))
         fresh = settings_file.resolve(self._folder)
         self.current = msgspec.structs.replace(fresh, model=self.current.model)
 
     async def require_key(self) -> None:
-        """Raise Unavailable where the agent needs a model's key and there is none."""
+        """Raise Unavailable if the agent needs a model key and there is none."""
         if not RUNTIMES[self.current.runtime].needs_model_key:
             return
         if not model_key.usable(self.current):
-            # It may have been unlocked since it was asked; and one that is just being asked is not asked twice.
+            # The keychain may have been unlocked since the last request. Do not start a second request beside one.
             if self._answered.is_set():
                 self._ask(settings_file.resolve(self._folder))
             with trio.move_on_after(KEYCHAIN_SECONDS):
@@ -86,7 +85,7 @@ class LiveSettings:
     async def _take_key(self, answered: trio.Event) -> None:
         find = partial(model_key.in_force, self._folder, find=self._find)
         found = await trio.to_thread.run_sync(find, abandon_on_cancel=True)  # type: ignore[call-arg]
-        if self._answered is answered:  # else a later reload asks anew
+        if self._answered is answered:  # otherwise a later reload has started another request
             self.current = msgspec.structs.replace(self.current, model=found.model)
         answered.set()
 

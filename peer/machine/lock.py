@@ -1,4 +1,4 @@
-"""One node per state folder: a lock taken before anything else, held until the process ends however it ends."""
+"""One node per state folder: a lock taken before anything else, released by the OS when the process ends."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Unavailable
 
 PROBE_SECONDS = 0.02
-"""Far longer than a session holds the lock that only looks whether it must start a node."""
+"""Far longer than a session holds the lock when it only checks whether a node is running."""
 
 
 class AlreadyRunning(Conflict):
-    """Another node has this state folder."""
+    """Another node uses this state folder."""
 
 
 @contextmanager
 def state_lock(folder: StateFolder) -> Iterator[None]:
-    """Hold the folder's lock while the block runs. Raises AlreadyRunning, which says by whom, and Unavailable."""
+    """Hold the folder's lock while the block runs. Raises Unavailable, and AlreadyRunning, which names the holder."""
     folder.create()
     try:
         descriptor = os.open(folder.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -30,7 +30,7 @@ def state_lock(folder: StateFolder) -> Iterator[None]:
         raise Unavailable(f"can't lock {folder.path}: {error.strerror}", fix="run `dispatch doctor --fix`") from error
     try:
         try:
-            # flock, not fcntl: it belongs to the open file, so no other open of it in this process can drop it.
+            # flock, not fcntl: it belongs to the open file, so closing another descriptor does not release it.
             _flock(descriptor)
         except BlockingIOError:
             raise AlreadyRunning(
@@ -43,7 +43,7 @@ def state_lock(folder: StateFolder) -> Iterator[None]:
 
 
 def _flock(descriptor: int) -> None:
-    """Lock. Raises BlockingIOError where somebody else has it, and not only to see whether anybody does."""
+    """Lock. Raises BlockingIOError if another process holds the lock for longer than a probe (PROBE_SECONDS)."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

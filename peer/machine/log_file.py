@@ -1,4 +1,4 @@
-"""Where a node's log goes: daemon.log in its state folder, rotated, its owner's alone. What is logged is not here."""
+"""The log file of a node: daemon.log in its state folder, rotated, readable by its owner only. No events here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOG_FILES = 3
 
 
 def set_up_logging(folder: StateFolder) -> None:
-    """Log events, one JSON object a line, to daemon.log (0600, rotated). Ids and codes, never task text or secrets."""
+    """Log to daemon.log (0600, rotated), one JSON object per line: ids and codes, never task texts or secrets."""
     handler = _PrivateLog(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     for old in root.handlers:
         if isinstance(old, _PrivateLog):
-            old.close()  # a session that hosts, ends and hosts again
+            old.close()  # a session may host a node, stop and host again
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     for chatty in ("httpx", "httpcore", "hypercorn", "libp2p", "asyncio"):
@@ -41,7 +41,7 @@ def set_up_logging(folder: StateFolder) -> None:
 
 
 class _PrivateLog(RotatingFileHandler):
-    """Each file of the log is made 0600, also those that a rotation makes."""
+    """Creates every log file with mode 0600, including those of a rotation."""
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

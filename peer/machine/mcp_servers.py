@@ -1,9 +1,9 @@
-"""Which MCP servers are installed on this machine for its person, and which of them an edge may be given. Starts none.
+"""Finds the MCP servers that are installed for this user, and which of them can be granted to an edge. Starts none.
 
-They are read where the person put them for all of their work: Claude's user configuration, Codex's, and
-`shareable-mcp.json` in the state folder, in the order of whom to believe about a name from the last to the first. Never
-from a project: a run could have written that. What cannot be granted is listed with the reason; a file that cannot be
-read is a warning, and the rest still counts.
+The configurations that apply to all of the user's work are read: Codex's, Claude's, and `shareable-mcp.json` in the
+state folder; a name in a later one replaces the same name in an earlier one. Project files are never read: a run could
+have written them. A server that cannot be granted is listed with the reason; a file that cannot be read yields only a
+warning.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from peer.trust import scopes
 from peer.trust.grants import McpServer
 
 MAX_FILE: Final = 32 * 1024 * 1024
-"""Bytes. Claude keeps much else in the same file."""
+"""Bytes. Claude's file contains much besides MCP servers."""
 MAX_SERVERS: Final = 200
 MAX_WORDS: Final = 100
 MAX_TEXT: Final = 32_768
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
-"""Variables that a server gets of the daemon's own, beside those of its configuration."""
+"""Variables of the daemon's environment that a server inherits, besides those in its configuration."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*", re.ASCII)
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
-class Installed:
-    """One server. `command` is as it is configured, `unusable` why it cannot be granted ("" when it can); `dispatch`
-    when what it runs is dispatch, whatever it is called.
+class InstalledServer:
+    """One server. `command` is as configured; `unusable` is why it cannot be granted, "" if it can.
+
+    `dispatch`: it starts dispatch, whatever its name.
     """
 
     name: str
@@ -52,25 +53,25 @@ class Installed:
 
     @property
     def offer(self) -> McpServer:
-        """The server as grants and menus know it."""
+        """The server in the form that grants and menus use."""
         return McpServer(self.name, self.command, unusable=self.unusable, dispatch=self.dispatch)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is installed, by name, and what could not be read."""
+class InstalledServers:
+    """The installed servers by name, and warnings about files that could not be read."""
 
-    servers: Mapping[str, Installed] = field(default_factory=dict)
+    servers: Mapping[str, InstalledServer] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
     def offers(self) -> list[McpServer]:
-        """Every server as grants and menus know it."""
+        """All servers in the form that grants and menus use."""
         return [server.offer for server in self.servers.values()]
 
 
 class _Entry(msgspec.Struct):
-    """A server in any of the files; what else it says there is not ours."""
+    """The entry of a server in any of the files; other members are ignored."""
 
     type: str = "stdio"
     command: str = ""
@@ -81,13 +82,13 @@ class _Entry(msgspec.Struct):
     disabled: bool = False
 
 
-def discover(state: Path, env: Mapping[str, str] | None = None) -> Found:
-    """Look for the person's servers (blocking). `state`: the state folder; `env`: this process's environment."""
+def discover(state: Path, env: Mapping[str, str] | None = None) -> InstalledServers:
+    """Return the user's servers (blocking). `state`: the state folder; `env`: by default this process's environment."""
     variables = os.environ if env is None else env
     home = Path(variables.get("HOME") or Path.home())
     claude = Path(variables.get("CLAUDE_CONFIG_DIR") or home) / ".claude.json"
     codex = Path(variables.get("CODEX_HOME") or home / ".codex") / "config.toml"
-    servers: dict[str, Installed] = {}
+    servers: dict[str, InstalledServer] = {}
     warnings: list[str] = []
     for path, member in ((codex, "mcp_servers"), (claude, "mcpServers"), (state / "shareable-mcp.json", "mcpServers")):
         try:
@@ -109,11 +110,11 @@ def discover(state: Path, env: Mapping[str, str] | None = None) -> Found:
             found = _installed(name, entry, str(path), variables)
             if found is not None:
                 servers[name] = found
-    return Found(dict(sorted(servers.items())), tuple(warnings))
+    return InstalledServers(dict(sorted(servers.items())), tuple(warnings))
 
 
-def environment(server: Installed, env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The whole environment that `server` is started with: a few of ours, and what its configuration says."""
+def environment(server: InstalledServer, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment that `server` is started with: INHERITED, and the variables of its configuration."""
     variables = os.environ if env is None else env
     base = {name: variables[name] for name in INHERITED if variables.get(name)}
     base.setdefault("HOME", str(Path.home()))
@@ -122,13 +123,13 @@ def environment(server: Installed, env: Mapping[str, str] | None = None) -> dict
 
 
 def filled_in(words: Sequence[str], env: Mapping[str, str] | None = None) -> list[str]:
-    """The words that start a server, as they are configured, with their `${variables}` filled in."""
+    """The command of a server as configured, with its `${variables}` filled in."""
     variables = os.environ if env is None else env
     return [_expanded(word, variables) for word in words]
 
 
 def _read(path: Path, member: str) -> Document:
-    """The servers that a file names. OSError, or ValueError with what is wrong with the file."""
+    """The servers in a file, by name. Raises OSError, or ValueError with what is wrong with the file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
@@ -143,7 +144,7 @@ def _read(path: Path, member: str) -> Document:
     try:
         document = tomllib.loads(raw.decode()) if path.suffix == ".toml" else msgspec.json.decode(raw)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError, RecursionError) as error:
-        # Not the error's own words: they may quote the file, which holds secrets.
+        # Without the parser's message: it may quote the file, which contains secrets.
         raise ValueError(f"it is not {'TOML' if path.suffix == '.toml' else 'JSON'}") from error
     if not isinstance(document, dict):
         raise ValueError("it is not an object")
@@ -153,33 +154,33 @@ def _read(path: Path, member: str) -> Document:
     return entries
 
 
-def _installed(name: str, entry: object, source: str, variables: Mapping[str, str]) -> Installed | None:
+def _installed(name: str, raw: object, source: str, variables: Mapping[str, str]) -> InstalledServer | None:
     try:
-        said = msgspec.convert(entry, _Entry)
+        entry = msgspec.convert(raw, _Entry)
     except msgspec.ValidationError:
-        return Installed(name, source, unusable=f"{source} does not describe it as it should")
-    if said.disabled or not said.enabled:
+        return InstalledServer(name, source, unusable=f"{source} does not describe it as it should")
+    if entry.disabled or not entry.enabled:
         return None
-    words = (said.command, *said.args)
-    server = Installed(name, source, words, said.env, _unusable(name, said, words, variables))
+    words = (entry.command, *entry.args)
+    server = InstalledServer(name, source, words, entry.env, _unusable(name, entry, words, variables))
     if server.unusable:
         return server
-    configured = {key: _expanded(value, variables) for key, value in said.env.items()}
+    configured = {key: _expanded(value, variables) for key, value in entry.env.items()}
     leads = disguises.leads_to_dispatch(filled_in(words, variables), configured, environment(server, variables))
     return replace(server, dispatch=leads)
 
 
-def _unusable(name: str, said: _Entry, words: tuple[str, ...], variables: Mapping[str, str]) -> str:
-    if said.url or said.type not in ("stdio", ""):
+def _unusable(name: str, entry: _Entry, words: tuple[str, ...], variables: Mapping[str, str]) -> str:
+    if entry.url or entry.type not in ("stdio", ""):
         return "it is reached over the network; only servers that this machine starts can be granted"
-    if not said.command:
+    if not entry.command:
         return "its configuration names no command"
     if not _NAME.fullmatch(name):
         return "its name is not of letters, digits, - and single _, so its tools could not be told apart"
-    texts = [*words, *said.env, *said.env.values()]
-    if len(words) > MAX_WORDS or len(said.env) > MAX_WORDS or sum(map(len, texts)) > MAX_TEXT:
+    texts = [*words, *entry.env, *entry.env.values()]
+    if len(words) > MAX_WORDS or len(entry.env) > MAX_WORDS or sum(map(len, texts)) > MAX_TEXT:
         return "its configuration is too long"
-    if any("\0" in text for text in texts) or any(not key or "=" in key for key in said.env):
+    if any("\0" in text for text in texts) or any(not key or "=" in key for key in entry.env):
         return "its configuration holds what no program can be given"
     for text in texts:
         for variable, otherwise in _VARIABLE.findall(text):

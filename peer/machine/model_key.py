@@ -1,7 +1,7 @@
-"""Where the model's API key is kept: the system's keychain if there is one, else config.json. Using it is the proxy's.
+"""Storage of the model's API key: the OS keychain if there is one, else config.json. The model proxy uses the key.
 
-config.json then holds the word `keychain` in its place. The order in which a key is looked for: $ANTHROPIC_API_KEY, the
-keychain, config.json. A keychain that does not give the key is a missing key, never another one.
+With a keychain, config.json contains the word `keychain` instead of the key. Order of lookup: $ANTHROPIC_API_KEY, the
+keychain, config.json. If the keychain does not return the key, the key is missing; there is no fallback to another.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from peer.machine import keychain as keychains
+from peer.machine import keychains
 from peer.machine import settings as settings_file
-from peer.machine.keychain import Keychain
+from peer.machine.keychains import Keychain
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError, Unavailable
@@ -26,7 +26,7 @@ Find = Callable[[], Keychain | None]
 
 
 def save(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_keychain) -> Settings:
-    """Save settings whose model.api_key is a new key, or empty, and return what was saved.
+    """Save settings whose model.api_key is a new key or empty, and return the saved settings.
 
     Raises as `settings.save` does.
     """
@@ -42,7 +42,7 @@ def save(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_k
 
 
 def reveal(folder: StateFolder, settings: Settings, *, find: Find = keychains.os_keychain) -> str:
-    """Return the key that these settings hold or lead to, empty if there is none. Raises Unavailable."""
+    """Return the key of these settings, if need be from the keychain; "" if there is none. Raises Unavailable."""
     if settings.model.api_key != KEY_IN_KEYCHAIN:
         return settings.model.api_key
     keychain = find()
@@ -55,9 +55,9 @@ def reveal(folder: StateFolder, settings: Settings, *, find: Find = keychains.os
 def in_force(
     folder: StateFolder, *, env: Mapping[str, str] | None = None, find: Find = keychains.os_keychain
 ) -> Settings:
-    """Return `settings.resolve` with the key itself in it; where it cannot be had, `model.key_problem` says why.
+    """Return `settings.resolve` with the key itself in it; if it is not available, `model.key_problem` is the reason.
 
-    May take as long as a keychain: not for the event loop's thread. Raises as `settings.resolve` does.
+    Blocks for as long as the keychain takes: not for the event loop's thread. Raises as `settings.resolve`.
     """
     settings = settings_file.resolve(folder, env=env)
     try:
@@ -68,12 +68,12 @@ def in_force(
 
 
 def usable(settings: Settings) -> bool:
-    """Whether these settings in force have a key."""
+    """Whether these resolved settings contain a key."""
     return settings.model.api_key not in ("", KEY_IN_KEYCHAIN)
 
 
 def require(settings: Settings) -> None:
-    """Raise Unavailable, with the ways to give one, where there is no usable key."""
+    """Raise Unavailable, with the ways to set a key, if there is no usable one."""
     if settings.model.api_key == KEY_IN_KEYCHAIN:
         raise Unavailable("the OS keychain has not given the model's API key yet", fix=f"unlock it, or {FIX}")
     if not settings.model.api_key:
@@ -82,5 +82,5 @@ def require(settings: Settings) -> None:
 
 
 def _account(folder: StateFolder) -> str:
-    """The name of the key in the keychain: one for each state folder."""
+    """The account name of the key in the keychain: one per state folder."""
     return f"model-api-key {folder.path.absolute()}"

@@ -1,4 +1,4 @@
-"""What `dp-agent --prove` found, in the words of `doctor`: the same for the daemon and the command without one."""
+"""Interprets the output of `dp-agent --prove` for `doctor`, with and without a daemon. The proof: sandbox/prove.py."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import Unavailable
 
 Proof = Document
-"""{tier, canaries: [{name, ok}], gate, error?: {message, fix}}; with a tier, the error is about the gate."""
+"""{tier, canaries: [{name, ok}], gate, error?: {message, fix}}. If there is a tier, the error is about the gate."""
 
 
 def sandbox(proof: Proof) -> str:
-    """Return what holds. Raises Unavailable, with the reason and the fix, where the sandbox does not."""
+    """Return a description of the working sandbox. Raises Unavailable, with reason and fix, if it does not work."""
     if not proof.get("tier"):
         raise _error(proof)
     canaries = proof.get("canaries") or []
@@ -20,7 +20,7 @@ def sandbox(proof: Proof) -> str:
 
 
 def gate(proof: Proof, runtime: str) -> str:
-    """Return what the gate saw. Raises Unavailable where it was not proven."""
+    """Return what the gate's proof showed. Raises Unavailable if it failed."""
     if proof.get("error") or not proof.get("tier"):
         raise _error(proof)
     if not proof.get("gate"):

@@ -1,7 +1,7 @@
-"""What a person may set: config.json as a typed value, its checks, and flags > variables > file. No network, no store.
+"""The user's settings: config.json as a typed value, its checks, and flags > variables > file. No network, no store.
 
-Unknown keys are refused with the nearest known one, so that a slip of the pen is never a setting that silently does
-nothing. `KEYS` is the one list of keys: `dispatch config`, the docs and the checks are read from it.
+Unknown keys are refused and the nearest known one is suggested, so that a typo never silently does nothing. `KEYS` is
+the one list of keys: `dispatch config`, the docs and the checks use it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from sandbox import runtimes
 MASK = "•••"
 
 KEY_IN_KEYCHAIN = "keychain"
-"""What `model.api_key` says when the key itself is in the system's keychain (model_key.py)."""
+"""The value of `model.api_key` if the key itself is in the OS keychain (model_key.py)."""
 
 ApprovalUi = Literal["picker", "form"]
-"""How an agent's session asks about a tool call: its own picker, or a form of the MCP server's."""
+"""How an agent's session asks about a tool call: with its own picker, or with a form of the MCP server."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How this machine's agent reaches its model. The key is read outside the sandbox and never enters it."""
+    """How this machine's agent reaches its model. The key is used outside the sandbox and never enters it."""
 
     api_key: str = ""
     base_url: str = ""
     name: str = ""
     key_problem: str = ""
-    """Why a key that should be there is not; only of settings in force, in no file."""
+    """Why an expected key is missing. Set in resolved settings only, never saved."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """config.json. Empty text means: not set."""
+    """The content of config.json. An empty text means not set."""
 
     broker: str = ""
     token: str = ""
@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.broker
 
     def require_token(self) -> str:
-        """Return the token of the sign-in. Raises NotSignedIn with product.md's `no token`."""
+        """Return the token of the sign-in. Raises NotSignedIn."""
         if not self.token:
             where = f" for {self.broker}" if self.broker else ""
             raise NotSignedIn(
@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Key(NamedTuple):
-    """One settable key: what it may be, in words, and whether it is shown masked."""
+    """One settable key: a description of its values, and whether it is shown masked."""
 
     allowed: str
     secret: bool = False
@@ -111,7 +111,7 @@ _LISTEN = re.compile(r"/(ip4|ip6)/([0-9a-fA-F.:]+)/tcp/([0-9]{1,5})")
 
 
 def load(folder: StateFolder) -> Settings:
-    """Return config.json as it is on disk (the defaults where there is none).
+    """Return config.json as it is on disk (the defaults if there is none).
 
     Raises Invalid (unknown key, wrong value, broken JSON) and Forbidden (others can read the file).
     """
@@ -149,12 +149,12 @@ def resolve(
     token: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Return the settings in force: flags, then variables, then config.json. Not to be saved.
+    """Return the settings in force: flags, then variables, then config.json. Do not save the result.
 
     Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
     $ANTHROPIC_BASE_URL.
-    A saved token goes to the broker that gave it and to no other: when a flag or a variable names another broker,
-    the saved one does not count.
+    A saved token is only ever sent to the broker that issued it: if a flag or a variable names another broker, the
+    saved token is ignored.
     """
     variables = os.environ if env is None else env
     saved = load(folder)
@@ -189,13 +189,13 @@ def approval_ui(folder: StateFolder, env: Mapping[str, str] | None = None) -> Ap
 
 
 def save(folder: StateFolder, settings: Settings) -> None:
-    """Write config.json, 0600, at once or not at all."""
+    """Write config.json atomically, 0600."""
     document = msgspec.to_builtins(_checked(settings))
     folder.write_private(folder.config, json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def get_value(settings: Settings, key: str) -> object:
-    """Return the value of a key as JSON would hold it. Raises Invalid for an unknown key."""
+    """Return the value of a key as in config.json. Raises Invalid for an unknown key."""
     _known(key)
     section, _, name = key.rpartition(".")
     holder = getattr(settings, section) if section else settings
@@ -204,9 +204,9 @@ def get_value(settings: Settings, key: str) -> object:
 
 
 def set_value(settings: Settings, key: str, text: str) -> Settings:
-    """Return the settings with `key` set from what a person typed; empty text takes it back to its default.
+    """Return the settings with `key` set to the typed text; an empty text resets it to its default.
 
-    Lists are comma-separated. Setting another broker drops the token of the old one. Raises Invalid.
+    Lists are comma-separated. Setting another broker removes the token of the old one. Raises Invalid.
     """
     _known(key)
     section, _, name = key.rpartition(".")
@@ -242,7 +242,7 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
 
 
 def shown(settings: Settings) -> dict[str, object]:
-    """Return every key with its value, secrets masked: what `dispatch config list` prints."""
+    """Return every key with its value, secrets masked, as `dispatch config list` prints them."""
     values: dict[str, object] = {}
     for key, about in KEYS.items():
         value = get_value(settings, key)
@@ -251,12 +251,12 @@ def shown(settings: Settings) -> dict[str, object]:
 
 
 def broker_url(text: str) -> str:
-    """Return a broker's address in its one form (no trailing slash). Raises Invalid."""
+    """Return a broker's URL in normal form (no trailing slash). Raises Invalid."""
     return _service_url(text, "the broker's address")
 
 
 def _service_url(text: str, what: str) -> str:
-    """Return an https URL, or an http one of this machine: a token must not cross a network in the clear."""
+    """Return an https URL, or an http URL of this machine: a token must not cross a network unencrypted."""
     fix = "write it like https://broker.example"
     try:
         parts = urlsplit(text.strip())
@@ -307,7 +307,7 @@ def _absolute(folder: str) -> str:
 
 
 def _checked(settings: Settings) -> Settings:
-    """Return the settings with every value in its one form. Raises Invalid for what the types alone let through."""
+    """Return the settings with every value in normal form. Raises Invalid for bad values that the types permit."""
     changes: dict[str, object] = {}
     if settings.broker:
         changes["broker"] = broker_url(settings.broker)

@@ -1,8 +1,9 @@
-"""Where one person's state lives, and that nobody else can read it. No meaning of the files: settings.py, store/.
+"""The folder of one user's state: its paths, and that nobody else can read it. The files' formats: settings.py, store/.
 
-The folder is `$DISPATCH_HOME`, else `~/.dispatch`. It is 0700 and every secret in it 0600, and secrets whose mode or
-owner is anything else are not used: a key that others could have read is no longer a secret, so the person hears it.
-Imports hardly more than the standard library: the CLI reads this before anything else.
+The folder is `$DISPATCH_HOME`, else `~/.dispatch`. It has mode 0700 and every secret in it 0600. A secret with another
+mode or owner is refused with an error: others may have read it.
+
+Imports little beyond the standard library, because every CLI command imports this first.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ SECRETS = (
     "daemon.json",
     "daemon.log",
 )
-"""Files (those that exist) which only their owner may read; the log and the store hold words of other people."""
+"""Files that, if they exist, only their owner may read; the log and the store contain other people's data too."""
 
 PRIVATE_FOLDERS = ("blobs", "results", "runs", "uploads")
 
 
 class StateFolder:
-    """The paths inside one state folder. Making the object touches nothing on disk."""
+    """The paths inside one state folder. Creating the object does not touch the disk."""
 
     __slots__ = ("path",)
 
@@ -52,8 +53,8 @@ class StateFolder:
     def locate(cls, env: Mapping[str, str] | None = None) -> StateFolder:
         """Return the folder that `$DISPATCH_HOME` names, else `~/.dispatch`. Raises Invalid for a relative path.
 
-        Every program of ours begins with it. So it is here that one is refused, with Forbidden, which a task has
-        reached through an MCP server: nobody may dispatch onward that way.
+        Every program of ours calls this first. So this is where a program that a run started through an MCP server is
+        refused with Forbidden: a run must not send dispatches.
         """
         if marker.is_marked():
             raise Forbidden(
@@ -98,7 +99,7 @@ class StateFolder:
 
     @property
     def results(self) -> Path:
-        """Texts too long for a session's host, as files."""
+        """Files with texts that are too long for a session's host."""
         return self.path / "results"
 
     @property
@@ -131,16 +132,16 @@ class StateFolder:
 
     @property
     def programs(self) -> Path:
-        """Names the folder that holds the programs of dispatch, for the plugin that has to start them."""
+        """A file with the path of dispatch's programs, for the plugin that starts them."""
         return self.path / "programs"
 
     @property
     def picks(self) -> Path:
-        """What persons were shown in a host's picker lately, and chose: see mcp_plugin.witness."""
+        """What a host's picker recently showed, and what was chosen: see mcp_plugin.witness."""
         return self.path / "picks.json"
 
     def create(self) -> None:
-        """Make the folder, 0700, if it is not there. Never loosens or tightens one that exists (see `problems`)."""
+        """Create the folder, 0700, if it does not exist. Never changes the mode of an existing one (see `problems`)."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -151,7 +152,7 @@ class StateFolder:
             ) from error
 
     def problems(self) -> list[tuple[Path, str]]:
-        """Return what others could read or what is not ours, as (path, what is wrong). Empty when all is private."""
+        """Return what others could read or own, as (path, what is wrong). Empty if everything is private."""
         found: list[tuple[Path, str]] = []
         for path in (self.path, *(self.path / name for name in (*PRIVATE_FOLDERS, *SECRETS))):
             try:
@@ -163,18 +164,18 @@ class StateFolder:
         return found
 
     def repair(self) -> list[Path]:
-        """Take away what `problems` found, where it is a matter of mode. Return the paths that were changed."""
+        """Fix the modes that `problems` found. Return the changed paths."""
         changed: list[Path] = []
         for path, _ in self.problems():
             status = path.lstat()
             if stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid():
-                continue  # a person must look: a link or another owner is not ours to bless
+                continue  # a link or another owner cannot be fixed by a mode: a person must look at it
             path.chmod(FOLDER_MODE if stat.S_ISDIR(status.st_mode) else SECRET_MODE)
             changed.append(path)
         return changed
 
     def write_private(self, path: Path, data: bytes) -> None:
-        """Replace `path` with `data`, 0600, at once or not at all, and durably. Raises Unavailable (disk full, …)."""
+        """Replace `path` with `data` atomically and durably, 0600. Raises Unavailable (disk full, …)."""
         self.create()
         temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
         try:
@@ -200,7 +201,7 @@ class StateFolder:
 def read_private(path: Path, *, limit: int = 1 << 20) -> bytes:
     """Return the bytes of a secret file, at most `limit` of them.
 
-    Raises NotFound when it is not there, Forbidden when others can read it, when it is a link or not ours.
+    Raises NotFound if it does not exist, Forbidden if others can read it, if it is a link or not ours.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -218,7 +219,7 @@ def read_private(path: Path, *, limit: int = 1 << 20) -> bytes:
 
 
 def _wrong(status: os.stat_result) -> str | None:
-    """Say why a file or folder with this status is not private to us, or None."""
+    """Return why a file or folder with this status is not private to this user, or None."""
     if stat.S_ISLNK(status.st_mode):
         return "is a symbolic link"
     if status.st_uid != os.geteuid():

@@ -1,4 +1,4 @@
-"""Background work that must outlive its own failures: one defect or one full disk ends no node. Knows nothing of it."""
+"""Restarts background tasks after failures, so that a defect or a full disk in one does not end the node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAUSE_SECONDS = 10.0
 
 
 async def supervise(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` until it returns; when it raises anything but a cancellation, log that and run it again in a while."""
+    """Run `work` until it returns. If it raises, except by cancellation, log that and run it again after a pause."""
     while True:
         try:
             await work()

@@ -37,7 +37,7 @@ class Admission:
     async def refresh(self) -> None:
         """Read the store."""
         devices, undelivered = await self._context.store.read(
-            lambda db: (contacts.devices(db), contacts.owed_to_blocked(db))
+            lambda db: (contacts.devices(db), contacts.blocked_with_outbox(db))
         )
         # A blocked user's device may connect until its queued statements are delivered; what it sends is refused.
         self.devices = frozenset([*(device.device for device in devices), *undelivered])

@@ -25,8 +25,7 @@ from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, views
-from peer.trust import aliases, fingerprints, grants, menu, paths, scopes
-from peer.trust import invitations as invitation_states
+from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
 from peer.trust.filesystem import LocalFacts
 
 SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "budget")
@@ -241,18 +240,18 @@ class TrustService:
 
     async def _find_invitation(self, text: str) -> rows.Invitation:
         """Return the open invitation that a token or address names, fetching it from the broker if needed."""
-        pasted = invitation_states.parse(text)
+        pasted = invitation_address.parse(text)
         token = pasted.token
         known = await self._journal.read(lambda db: invitations.get(db, token))
         if known is None:
-            if isinstance(pasted, invitation_states.Address) and pasted.broker != self._settings().broker:
+            if isinstance(pasted, invitation_address.Address) and pasted.broker != self._settings().broker:
                 raise Conflict(
                     f"that invitation is at {pasted.broker}, and you are signed in at "
                     f"{self._settings().broker or 'no broker'}",
                     fix=f"run `dispatch login --broker {pasted.broker}`",
                 )
             await self._broker.fetch(token)
-        if isinstance(pasted, invitation_states.Address):
+        if isinstance(pasted, invitation_address.Address):
             address = pasted
             await self._journal.step(lambda tx: inviting.open_address(tx.db, address))
             self._invitations_changed()
@@ -281,7 +280,7 @@ class TrustService:
         scope = await self._with_checked_paths(scope, unless=old)
         return scope, list(scopes.needs_confirmation(scope))
 
-    async def _installed(self) -> mcp_servers.Found:
+    async def _installed(self) -> mcp_servers.InstalledServers:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
 
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
@@ -308,7 +307,7 @@ class TrustService:
 
     def _link(self, broker: str, row: rows.Invitation) -> str:
         digest = hashlib.sha256(row.raw).digest()
-        return invitation_states.build_address(broker, token=row.token, digest=digest, secret=row.secret)
+        return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
 
 
 def _scope_input(request: Document) -> grants.ScopeInput:
@@ -334,12 +333,12 @@ def _to_confirm(
     }
 
 
-def _commands(scope: scopes.Scope, found: mcp_servers.Found) -> dict[str, str]:
+def _commands(scope: scopes.Scope, found: mcp_servers.InstalledServers) -> dict[str, str]:
     """Return the command to pin for each granted MCP server: name → JSON."""
     return {name: msgspec.json.encode(found.servers[name].command).decode() for name in scope.mcp_servers}
 
 
-def _left_out(found: mcp_servers.Found) -> list[str]:
+def _left_out(found: mcp_servers.InstalledServers) -> list[str]:
     """Return a sentence for each MCP server that cannot be granted and each configuration that cannot be read."""
     sentences = [f"{server.name}: {server.unusable}" for server in found.servers.values() if server.unusable]
     return [*sentences, *found.warnings]

@@ -1,4 +1,4 @@
-"""The index of this machine's projects and the matching of a task to one. Nothing found here ever enters a run."""
+"""The index of this machine's projects and the matching of tasks to them. Nothing of the index ever enters a run."""
 
 from peer.projects.index import ProjectIndex, Refreshed
 from peer.projects.matching import Candidate, Suggestion

@@ -1,8 +1,8 @@
-"""Finds projects below the configured roots, and reads the few words that describe each. Nothing is stored here.
+"""Finds projects below the configured roots and reads their descriptions. Storing them: index.py.
 
-A project is a folder with a marker (a repository or a manifest). What is inside a project belongs to it, so the walk
-stops there, but for a root itself: a root may be a repository that holds others. The walk never follows a link,
-skips hidden folders and those that tools fill, and is bounded in depth, folders, projects and time.
+A project is a folder with a marker (a repository or a manifest). The walk does not descend into a project, except into
+a root: a root may be a repository that contains others. It follows no links, skips hidden folders and those that tools
+generate, and is bounded in depth, folders, projects and time.
 """
 
 import json
@@ -39,22 +39,22 @@ _MAX_README: Final = 4_096
 _MAX_WORDS: Final = 1_000
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A project's folder (absolute) and a stamp that changes when the files that describe it do."""
+class FoundProject(msgspec.Struct, frozen=True):
+    """A project's folder (absolute), and a stamp that changes when its descriptive files change."""
 
     path: str
     stamp: str
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What a project says of itself: names in its manifests, and a description with the start of its README."""
+    """The names in a project's manifests, and its description with the beginning of its README."""
 
     names: str = ""
     about: str = ""
 
 
 class Walk:
-    """One walk below some roots. Iterating gives each project once; `cut` then says what bound was met, if any."""
+    """One walk below some roots. Iterating yields each project once; `cut` is then the bound it reached, if any."""
 
     def __init__(self, roots: Sequence[str], *, clock: Callable[[], float], excluded: Sequence[str] = ()) -> None:
         self._roots = [root for root in roots if root.startswith("/") and root.isprintable()]
@@ -62,11 +62,11 @@ class Walk:
         self._excluded = frozenset(excluded)
         self.cut: str | None = None
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[FoundProject]:
         deadline = self._clock() + MAX_SECONDS
         folders = projects = 0
         seen: set[str] = set()
-        # Breadth first: when a bound is met, what is near the roots has been found.
+        # Breadth first: if a bound is reached, the projects near the roots have been found.
         level: list[tuple[str, bool]] = [(os.path.normpath(root), True) for root in self._roots]
         for _ in range(MAX_DEPTH + 1):
             below: list[tuple[str, bool]] = []
@@ -90,14 +90,14 @@ class Walk:
                     if projects > MAX_PROJECTS:
                         self.cut = f"more than {MAX_PROJECTS:,} projects"
                         return
-                    yield Found(path, _stamp(path))
+                    yield FoundProject(path, _stamp(path))
                 if not marked or is_root:
                     below += [(f"{path.rstrip('/')}/{name}", False) for name in subfolders]
             level = below
 
 
 def describe(path: str) -> Description:
-    """Read the manifests and the README of a project. What cannot be read or understood says nothing."""
+    """Read the manifests and the README of a project. Unreadable and malformed files are ignored."""
     names: list[str] = []
     about: list[str] = []
     for manifest, read in _MANIFESTS.items():
@@ -106,7 +106,7 @@ def describe(path: str) -> Description:
             continue
         try:
             name, description = read(raw)
-        # A manifest is anybody's file: whatever is wrong with it, the project is still found by its folder's name.
+        # A manifest is untrusted: whatever is wrong with it, the project is still found by its folder's name.
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             continue
         names.append(name)
@@ -120,7 +120,7 @@ def describe(path: str) -> Description:
 
 
 def _entries(path: str) -> tuple[bool, list[str]] | None:
-    """Whether a folder has a marker, and its subfolders in order; None when it is a link or cannot be listed."""
+    """Whether a folder has a marker, and its subfolders in order; None if it is a link or cannot be listed."""
     try:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             return None
@@ -139,7 +139,7 @@ def _entries(path: str) -> tuple[bool, list[str]] | None:
 
 
 def _stamp(path: str) -> str:
-    # The folder's own time changes when a file is added or removed; the files' when they are written in place.
+    # The folder's mtime changes when a file is added or removed, a file's when it is written in place.
     parts = []
     for name in ("", *_MANIFESTS, *READMES):
         try:
@@ -153,7 +153,7 @@ def _stamp(path: str) -> str:
 def _read(path: str, limit: int, *, partly: bool = False) -> str | None:
     """The text of a regular file of at most `limit` bytes (or its beginning, if `partly`); None for anything else."""
     try:
-        # O_NONBLOCK, or opening a pipe that somebody named README would wait for ever.
+        # O_NONBLOCK: opening a pipe named README would otherwise block for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
@@ -180,7 +180,7 @@ def _cargo(raw: str) -> tuple[str, str]:
 
 def _json(raw: str) -> tuple[str, str]:
     manifest = json.loads(raw)
-    # "@scope/name": the scope says who, not what.
+    # "@scope/name": the scope is the publisher, not the project.
     return _text(manifest, "name").rsplit("/", 1)[-1], _text(manifest, "description")
 
 
@@ -210,5 +210,5 @@ def _text(document: Document, key: str) -> str:
 
 
 def folder_name(path: str) -> str:
-    """The last component: the name a project goes by."""
+    """The last component of a path, used as the project's name."""
     return Path(path).name

@@ -1,8 +1,8 @@
 """The index of this machine's projects: an SQLite database with FTS5, refreshed from disk. Matching is not here.
 
-The one place beside peer.store that writes SQL. It is a cache in a file of its own: it holds nothing that was said, can
-be deleted at any time, and must never hold up a write of the store. Its content, names and paths of this machine, is
-shown to the person here and never enters a run, a trace or a result. Synchronous: the node calls it in a thread.
+The only SQL outside peer.store. The index is a cache in its own file: it can be deleted and rebuilt at any time, and
+never delays a write of the store. Its content, names and paths of this machine, is shown to the local user and never
+enters a run, a trace or a result. Blocking: the node calls it in a thread.
 """
 
 import os
@@ -32,7 +32,7 @@ _MAX_HITS: Final = 50
 
 
 class Refreshed(msgspec.Struct, frozen=True):
-    """What a refresh did: projects known now, described anew, forgotten; the bound that cut the walk, if any."""
+    """The outcome of a refresh: projects known, read again, removed; the bound that cut the walk short, if any."""
 
     known: int
     described: int
@@ -41,7 +41,7 @@ class Refreshed(msgspec.Struct, frozen=True):
 
 
 class ProjectIndex:
-    """The index in `db_path` (made 0600 if missing), or in memory for None. Any thread, one at a time."""
+    """The index in `db_path` (created 0600 if missing), or in memory for None. Any thread, one at a time."""
 
     def __init__(self, db_path: Path | None) -> None:
         self._path = db_path
@@ -56,8 +56,8 @@ class ProjectIndex:
     def refresh(self, roots: Sequence[str], *, clock: Callable[[], float], excluded: Sequence[str] = ()) -> Refreshed:
         """Bring the index up to date with the projects below `roots` (absolute). `clock` counts seconds.
 
-        Only projects whose files changed are read again. What is no longer below a root, or no longer there, is
-        forgotten; after a walk that was cut short, only what is certainly gone is. `excluded` folders are not walked.
+        Only projects whose files changed are read again. Projects that are gone or no longer below a root are removed;
+        after a walk that was cut short, only those that are certainly gone. `excluded` folders are not walked.
         """
         walk = Walk(roots, clock=clock, excluded=excluded)
         with self._lock:
@@ -75,7 +75,7 @@ class ProjectIndex:
         return Refreshed(count, len(changed), len(gone), walk.cut)
 
     def suggest(self, task: str, hint: str, allowed_paths: Sequence[str]) -> Suggestion:
-        """Which project a task is about. `allowed_paths` are the edge's folders, canonical; empty when none."""
+        """Return the project that a task is about. `allowed_paths` are the edge's folders, canonical; may be empty."""
         asked = matching.query(task, hint)
         with self._lock:
             rows = self._db.execute("SELECT path, name, parts FROM project ORDER BY path")
@@ -86,7 +86,7 @@ class ProjectIndex:
     def _hits(self, telling: Sequence[str]) -> Iterator[Hit]:
         if not telling:
             return
-        # Each word is letters and digits only (words.py) and stands in quotes: no syntax of FTS5 comes from a sender.
+        # Words consist of letters and digits (words.py) and are quoted, so a sender cannot inject FTS5 syntax.
         expression = " OR ".join(f'"{word}"' for word in telling)
         rows = self._db.execute(
             "SELECT path, project.name, parts, project_words.name, about"
@@ -108,7 +108,7 @@ class ProjectIndex:
             "INSERT INTO project (path, name, parts, stamp) VALUES (?, ?, ?, ?)",
             (path, name, " ".join(words(name)), stamp),
         )
-        # Indexed already split, by the same rule as the query, so that what FTS5 finds and what we compare agree.
+        # Split by the same rule as the query before indexing, so that FTS5's hits agree with our comparison.
         named, about = " ".join(words(f"{name} {description.names}")), " ".join(words(description.about))
         db.execute("INSERT INTO project_words (rowid, name, about) VALUES (?, ?, ?)", (row.lastrowid, named, about))
 
@@ -127,7 +127,7 @@ class ProjectIndex:
         try:
             return self._open_file(self._path)
         except sqlite3.DatabaseError:
-            # Not a database, or a damaged one: it is a cache, so begin again.
+            # Not a database, or a damaged one: it is a cache, so create it again.
             for leftover in (self._path, *(Path(f"{self._path}{end}") for end in ("-journal", "-wal", "-shm"))):
                 leftover.unlink(missing_ok=True)
             return self._open_file(self._path)
@@ -144,7 +144,7 @@ class ProjectIndex:
 
 
 def _made(db: sqlite3.Connection) -> sqlite3.Connection:
-    """The connection, with the tables of this version: those of another are dropped."""
+    """Create the tables of this version, dropping those of another; return the connection."""
     with db:
         db.execute("BEGIN IMMEDIATE")
         if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
@@ -153,7 +153,7 @@ def _made(db: sqlite3.Connection) -> sqlite3.Connection:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_VERSION}")
-        # A damaged page shows here and not in the middle of a dispatch.
+        # Detects a damaged page here rather than in the middle of a dispatch.
         db.execute("SELECT count(*) FROM project").fetchone()
         db.execute("SELECT count(*) FROM project_words").fetchone()
     return db

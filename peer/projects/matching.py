@@ -1,8 +1,8 @@
-"""From a task and a hint to a suggestion: which project is meant, and whether that is clear enough to pin it. Pure.
+"""Matches a task and a hint to a project, and decides whether the match is clear enough to be pinned. Pure.
 
-The sender wrote task and hint, so they are words to look for and nothing more: no path in them is used. A *mention* is
-a project's whole name standing in the text. One project is pinned only if it alone is mentioned, inside the edge's
-folders, and no other project has a name so near that it may have been meant. All else is for a person to confirm.
+The task and the hint come from the sender, so they are only used as words to search for; no path in them is used. A
+*mention* is a project's whole name in the text. A project is pinned only if it alone is mentioned, lies inside the
+edge's folders, and no other project has a similar name that may have been meant. A person confirms everything else.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from peer.projects.words import COMMON, near, words, written_names
 from peer.trust.scopes import within
 
 MAX_CANDIDATES: Final = 5
-_MAX_TASK: Final = 20_000  # characters looked at: who is meant is said early, and a task may have 100,000
+_MAX_TASK: Final = 20_000  # characters examined: a task may have 100,000, and names its project near the beginning
 _MAX_HINT: Final = 200
 _MAX_NAME_WORDS: Final = 8
 _MIN_LONE_WORD: Final = 4
@@ -29,7 +29,7 @@ class Project(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
-    """A project that the index found by its words: which of the query's were in its name, which in its description."""
+    """A project that the index found: which words of the query are in its name, and which in its description."""
 
     project: Project
     in_name: tuple[str, ...]
@@ -37,7 +37,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A project that may be meant, and why. For the person at this machine only."""
+    """A project that may be meant, and why. Shown on this machine only."""
 
     cwd: str
     project: str
@@ -45,7 +45,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Suggestion(msgspec.Struct, frozen=True):
-    """What became of the matching. Pinned: `cwd` is used. Else it is what to offer first; None when nothing stands out.
+    """The result of matching. `cwd`: if pinned, it is used; else it is offered first, or None if none stands out.
 
     Without candidates the run gets an empty workspace.
     """
@@ -67,7 +67,7 @@ NOTHING: Final = Suggestion(
 
 
 class Query(msgspec.Struct, frozen=True):
-    """A task and its hint as words: in order for mentions, and the telling ones, each once, for the index."""
+    """A task and its hint as words: in order for mentions, and the significant ones, each once, for the index."""
 
     task: tuple[str, ...]
     hint: tuple[str, ...]
@@ -76,7 +76,7 @@ class Query(msgspec.Struct, frozen=True):
 
 
 def query(task: str, hint: str) -> Query:
-    """Read a task and a hint. Only their beginnings count: 20,000 and 200 characters."""
+    """Split a task and a hint into words. Only the first 20,000 and 200 characters are used."""
     task, hint = task[:_MAX_TASK], hint[:_MAX_HINT]
     in_task, in_hint = words(task), words(hint)
     telling = dict.fromkeys(word for word in (*in_hint, *in_task) if len(word) >= 3 and word not in COMMON)
@@ -90,16 +90,16 @@ def query(task: str, hint: str) -> Query:
 
 
 def match(asked: Query, projects: Sequence[Project], hits: Iterable[Hit], allowed: Sequence[str]) -> Suggestion:
-    """Weigh mentions, near names and the index's hits. `allowed` are the edge's folders; empty means it names none."""
+    """Combine mentions, similar names and the index's hits. `allowed`: the edge's folders, empty for no restriction."""
     mentioned = _mentioned(asked, projects)
     alike = _near_names(asked, projects, mentioned)
     found = [_candidate(project, "its whole name is in the {}", where) for project, where in mentioned.items()]
     found += [_candidate(project, "its name is near to {}", f"“{said}”") for project, said in alike.items()]
     named = {candidate.cwd for candidate in found}
-    # A long task shares some words with every README: a fifth of the telling ones is asked for, and two at least.
+    # A long task shares words with every README, so a fifth of the significant ones must match, at least two.
     enough = max(2, len(asked.telling) // 5)
     weak = [hit for hit in hits if hit.project.path not in named and (hit.in_name or len(hit.in_about) >= enough)]
-    weak.sort(key=_weight, reverse=True)  # stable: the index's own ranking decides among equals
+    weak.sort(key=_weight, reverse=True)  # stable: among equals the index's ranking decides
     found += [_weak(hit) for hit in weak]
     if not found:
         return NOTHING
@@ -114,7 +114,7 @@ def match(asked: Query, projects: Sequence[Project], hits: Iterable[Hit], allowe
     doubt = _doubt(asked, mentioned, alike, allowed)
     if doubt is None:
         return Suggestion(True, shown[0].cwd, shown[0].project, shown[0].reason, shown)
-    # Offer one first only where it stands out: alone mentioned, alone near, or alone found.
+    # Offer one first only if it is the only one mentioned, the only one similar, or the only one found.
     first = inside[0] if inside and _stands_out(inside[0], mentioned, alike, weak, allowed) else None
     return Suggestion(
         False,
@@ -126,7 +126,7 @@ def match(asked: Query, projects: Sequence[Project], hits: Iterable[Hit], allowe
 
 
 def _mentioned(asked: Query, projects: Sequence[Project]) -> dict[Project, str]:
-    """The projects whose whole name stands in hint or task, and where. A longer name takes its words from shorter."""
+    """The projects whose whole name is in the hint or the task, and where. A longer name takes precedence."""
     by_words: dict[tuple[str, ...], list[Project]] = {}
     for project in projects:
         by_words.setdefault(project.parts, []).append(project)
@@ -148,16 +148,16 @@ def _mentioned(asked: Query, projects: Sequence[Project]) -> dict[Project, str]:
 
 
 def _tells(name: tuple[str, ...], asked: Query) -> bool:
-    """Whether a name in prose is one: several words, or one that is not just any word."""
+    """Whether these words in prose are likely a name: several words, or one that is not a common word."""
     if len(name) > 1:
         return not all(word in COMMON for word in name) or "".join(name) in asked.written
     return (len(name[0]) >= _MIN_LONE_WORD and name[0] not in COMMON) or name[0] in asked.written
 
 
 def _near_names(asked: Query, projects: Sequence[Project], mentioned: dict[Project, str]) -> dict[Project, str]:
-    """Projects that are not mentioned but nearly: near to what is written as a name, or to a mentioned project's name.
+    """Projects with a name similar to something written as a name, or to the name of a mentioned project.
 
-    A name that goes on where a mentioned one ends ("shop" and "shop-frontend") is near too: people shorten.
+    A name that continues a mentioned one ("shop" and "shop-frontend") is similar too: people shorten names.
     """
     said = dict.fromkeys((*asked.written, *("".join(project.parts) for project in mentioned)))
     shortened = {project.parts for project in mentioned}
@@ -180,7 +180,7 @@ def _near_names(asked: Query, projects: Sequence[Project], mentioned: dict[Proje
 def _doubt(
     asked: Query, mentioned: dict[Project, str], alike: dict[Project, str], allowed: Sequence[str]
 ) -> str | None:
-    """Why nothing is pinned; None when one project clearly is meant."""
+    """Why nothing is pinned; None if one project is clearly meant."""
     if not mentioned:
         return "no project is named in full"
     if len(mentioned) > 1:

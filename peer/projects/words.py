@@ -1,4 +1,4 @@
-"""Splitting names and prose into words, and telling near names. Pure; no index, no disk."""
+"""Splitting names and prose into words, and detecting similar names. Pure; no index, no disk."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ _MAX_NAME: Final = 80
 _MAX_WORD: Final = 64
 _MAX_WRITTEN: Final = 16
 
-# Words of prose, and words so many projects are called that one of them in a sentence names none.
+# Words of prose, and project names so common that the word alone in a sentence does not identify a project.
 COMMON: Final = frozenset(
     """
     a about add after again all also an and any api app apps are as at back backend base be been before below
@@ -43,9 +43,9 @@ def joined(text: str) -> str:
 
 
 def written_names(text: str) -> list[str]:
-    """What in a text is written as a name is, folded and joined, each once, at most 16.
+    """The words of a text that are written like names, folded and joined, each once, at most 16.
 
-    That is a word in quotes or backticks, in CamelCase, or of parts joined by one of - _ . /
+    That is: in quotes or backticks, in CamelCase, or with parts joined by one of - _ . /
     """
     names: dict[str, None] = {}
     for token in text.split():
@@ -59,23 +59,23 @@ def written_names(text: str) -> list[str]:
 
 
 def near(a: str, b: str) -> bool:
-    """Whether two joined names could be taken for one another: equal, or one slip apart (two from 9 letters on).
+    """Whether two joined names could be confused: equal, or one typo apart (two from 9 letters on).
 
-    A slip is a letter added, left out, changed, or two neighbours swapped (optimal string alignment).
+    A typo is a letter added, omitted or changed, or two neighbours swapped (optimal string alignment).
     """
     if a == b:
         return True
     allowed = 2 if min(len(a), len(b)) >= 9 else 1
     if abs(len(a) - len(b)) > allowed or min(len(a), len(b)) < 3:
         return False
-    # A slip takes at most one letter away and brings at most one: most pairs are told apart by this alone.
+    # A typo removes at most one letter and adds at most one: this cheap test excludes most pairs.
     if len(set(a) ^ set(b)) > 2 * allowed:
         return False
     return _slips(a, b, allowed) <= allowed
 
 
 def _slips(a: str, b: str, allowed: int) -> int:
-    # Only a band of 2 * allowed + 1 around the diagonal can hold an answer of at most `allowed`.
+    # Only a band of 2 * allowed + 1 around the diagonal can contain a distance of at most `allowed`.
     far = allowed + 1
     before: list[int] = []
     row = [j if j <= allowed else far for j in range(len(b) + 1)]

@@ -1,14 +1,14 @@
 """Acknowledgements of statements, and the one table of what each code means for the statement. Pure.
 
-| code | means | the statement |
+| code | meaning | the statement |
 |---|---|---|
-| 200 | taken in and in force | is done |
-| 202 | taken in; its files are still to be fetched and verified | is done |
+| 200 | accepted and in force | is done |
+| 202 | accepted; its files are still to be fetched and verified | is done |
 | 4xx | refused, and would be refused again | is done |
-| 408, 425, 5xx | not now, for a reason that passes | is sent again |
+| 408, 425, 5xx | refused for a temporary reason | is sent again |
 
-429 is final: it is the verdict of an edge's rate limit on this one statement. A flooded courier sends no 429, it stops
-reading. After a code outside these classes the statement is sent again: a newer peer may use one for a passing reason.
+429 is final: an edge's rate limit refused this one statement. A flooded courier sends no 429; it stops reading. After
+a code outside these classes the statement is sent again, because a newer version may use one for a temporary reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from peer.protocol.errors import DispatchError
 
 
 class Disposition(enum.Enum):
-    """What an acknowledgement means for its statement: done with, or to be sent again."""
+    """What an acknowledgement means for its statement: it is done, or it is sent again."""
 
     FINAL = "final"
     RETRY = "retry"
@@ -38,7 +38,7 @@ RETRIED = {
 
 
 def disposition(code: int) -> Disposition:
-    """Return whether an acknowledgement with this code ends its statement or has it sent again."""
+    """Return whether a statement is done or sent again after an acknowledgement with this code."""
     if code in RETRIED or not (200 <= code < 300 or 400 <= code < 500):
         return Disposition.RETRY
     return Disposition.FINAL
@@ -46,7 +46,7 @@ def disposition(code: int) -> Disposition:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The reply to one statement: `code` as in HTTP, a sentence for people, and the fix ('' if there is none)."""
+    """The reply to one statement: a code as in HTTP, a sentence for people, and the fix ("" if there is none)."""
 
     code: int
     message: str = ""
@@ -54,12 +54,12 @@ class Acknowledgement:
 
     @property
     def final(self) -> bool:
-        """Whether the statement is done with: delivered, or refused for good."""
+        """Whether the statement is done: delivered, or refused for good."""
         return disposition(self.code) is Disposition.FINAL
 
     @property
     def taken(self) -> bool:
-        """Whether the statement was taken in."""
+        """Whether the statement was accepted (2xx)."""
         return 200 <= self.code < 300
 
 

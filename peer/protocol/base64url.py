@@ -1,4 +1,4 @@
-"""Bytes as text inside JSON: base64url without padding (RFC 4648 section 5), one text for each byte string. Pure."""
+"""Bytes as text in JSON: base64url without padding (RFC 4648 section 5), exactly one text per byte string. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def encode(raw: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """Return the bytes that `text` stands for. Raises Invalid for padding, other characters and stray bits."""
-    # The standard decoder skips foreign characters and ignores stray bits: both would give one value many texts.
+    """Return the bytes that `text` encodes. Raises Invalid for padding, other characters and non-zero spare bits."""
+    # The standard decoder skips other characters and ignores spare bits, so one value would have several texts.
     if _ALPHABET.fullmatch(text):
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

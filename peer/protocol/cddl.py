@@ -1,4 +1,4 @@
-"""The table of statements as CDDL (RFC 8610), for docs/protocol.md and other people's tools. Pure; reads no wire."""
+"""Renders the table of statements as CDDL (RFC 8610), for docs/protocol.md and other implementations. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _WIDTH = 100
 
 
 def render() -> str:
-    """Return the CDDL of every statement: the envelope, one rule for each type, then the forms that they share."""
+    """Return the CDDL of every statement: the envelope, one rule for each type, then the shared rules."""
     rules = [_envelope(), *(_statement(kind) for kind in TYPES.values()), _shared()]
     body = "\n\n".join(rules)
     sizes = sorted({int(size) for size in _TEXT.findall(body)})
-    # .size counts bytes, the bound is in characters, of at most four bytes each.
+    # .size counts bytes, our limits count characters, and a character has at most four bytes in UTF-8.
     texts = "\n".join(f"text-{size} = tstr .size (0..{4 * size})  ; at most {size} characters" for size in sizes)
     return f"{body}\n\n{texts}\n"
 
@@ -80,7 +80,7 @@ ignorable = {FIRST_IGNORABLE}..{LAST_IGNORABLE}  ; keys of later versions: signe
 
 
 def _wrapped(alternatives: str) -> str:
-    """Break a long choice over lines, before its slashes."""
+    """Break a long choice into lines before its slashes."""
     lines = [""]
     for part in alternatives.split(" / "):
         if len(lines[-1]) + len(part) > _WIDTH:

@@ -1,11 +1,11 @@
-"""Strict deterministic CBOR: one value, one encoding (RFC 8949 4.2.1), everything else refused. Pure.
+"""Strict deterministic CBOR: one encoding per value (RFC 8949 4.2.1), everything else is refused. Pure.
 
 Only the data model that statements need: unsigned and negative 64-bit integers, byte and text strings, booleans, null,
 arrays, and maps whose keys are all unsigned integers or all text. No floats, tags, undefined or indefinite lengths.
 
-`_scan` walks the heads of an encoding and refuses each of these with an error of its own, before cbor2 builds one
-object: cbor2 by itself compiles a stranger's regular expression (tag 35) or computes their decimal (tag 4). What is
-encoded here is scanned too, so nothing leaves that the other side would refuse.
+`_Scanner` walks the heads of an encoding and refuses each of these with its own error before cbor2 builds any object:
+cbor2 alone would compile a stranger's regular expression (tag 35) or compute their decimal fraction (tag 4). What is
+encoded here is scanned too, so nothing is sent that the receiver would refuse.
 
 cbor2's canonical mode sorts map keys length-first; for keys of one kind that is the same as the bytewise order that
 RFC 8949 asks for (a longer integer or string has a larger head), which is why the two kinds may not mix.
@@ -24,14 +24,14 @@ Value: TypeAlias = (
 )
 
 MAX_DEPTH = 16
-"""Arrays and maps inside one another; a statement needs 3."""
+"""Levels of nested arrays and maps; a statement needs 3."""
 
 MAX_BYTES = 1 << 20
-"""1 MiB: the largest statement is a dispatch with every field full of four-byte characters, about 700 kB; what is
-larger travels as a blob."""
+"""1 MiB. The largest statement, a dispatch with every field full of four-byte characters, has about 700 kB; larger
+content is sent as blobs."""
 
 MAX_ITEMS = 16_384
-"""Values in one encoding, keys included: some 20 ms of scanning. The fullest statement has a few hundred."""
+"""Values in one encoding, keys included: about 20 ms of scanning. The largest statement has a few hundred."""
 
 _UINT64 = (1 << 64) - 1
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
@@ -39,29 +39,29 @@ _SIMPLE_VALUES = (20, 21, 22)  # false, true, null
 
 
 class Malformed(Invalid):
-    """Bytes that are not one value in its one encoding, or a value that is not of the form it must have."""
+    """The bytes are not one value in its deterministic encoding, or the value does not have the required form."""
 
     default_fix = "the other side must update; nothing was stored"
 
 
 class Truncated(Malformed):
-    """The bytes end before the value does, or claim a length that they do not have."""
+    """The bytes end before the value does, or a length is larger than what follows."""
 
 
 class TrailingBytes(Malformed):
-    """Something follows the value."""
+    """More bytes follow the value."""
 
 
 class NotDeterministic(Malformed):
-    """Well-formed CBOR, but not the one encoding of its value: longer than needed, indefinite or unsorted."""
+    """Well-formed CBOR, but not the deterministic encoding: longer than needed, of indefinite length or unsorted."""
 
 
 class DuplicateKey(Malformed):
-    """A map names a key twice."""
+    """A map has a key twice."""
 
 
 class OutsideModel(Malformed):
-    """CBOR has it, the data model here does not: floats, tags, undefined, other simple values, other keys."""
+    """CBOR outside our data model: floats, tags, undefined, other simple values, map keys of other types."""
 
 
 class TooDeep(Malformed):
@@ -97,14 +97,14 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
         raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} are read")
     _Scanner(data).whole()
     value = cbor2.loads(data)
-    # The scanner leaves no other encoding; this holds the two of them and cbor2 to the same opinion.
+    # Redundant with the scanner, on purpose: a difference between the scanner and cbor2 must not go unnoticed.
     if cbor2.dumps(value, canonical=True) != data:
         raise NotDeterministic("that CBOR is not in its deterministic encoding")
     return value  # type: ignore[no-any-return]  # the scan has just established the type
 
 
 class _Scanner:
-    """One walk over an encoding; keeps nothing but its place and the number of items seen."""
+    """One pass over an encoding. State: the position and the number of items seen."""
 
     __slots__ = ("_at", "_data", "_items")
 
@@ -114,7 +114,7 @@ class _Scanner:
         self._items = 0
 
     def whole(self) -> None:
-        """Refuse everything that is not exactly one value."""
+        """Raise a Malformed unless the bytes are exactly one value."""
         self._value(MAX_DEPTH)
         if self._at != len(self._data):
             raise TrailingBytes(f"{len(self._data) - self._at} bytes follow the end of the value")
@@ -126,7 +126,7 @@ class _Scanner:
         elif major in (_ARRAY, _MAP):
             if depth == 0:
                 raise TooDeep(f"nested deeper than {MAX_DEPTH}")
-            # Every item takes a byte at least, so a count is refused before it is walked.
+            # Every item takes at least one byte, so an impossible count is refused before the loop.
             if argument * (major - _ARRAY + 1) > len(self._data) - self._at:
                 raise Truncated("an array or map claims more items than there are bytes")
             if major == _ARRAY:
@@ -206,7 +206,7 @@ def _refuse(major: int, info: int) -> NoReturn:
 
 
 def _check(value: object, depth: int) -> None:
-    """Refuse by Python type what must not reach cbor2: its encoder overruns the stack on deep nesting."""
+    """Raise for values outside the model before cbor2 sees them: its encoder overflows the stack on deep nesting."""
     match value:
         case None | bool() | bytes() | str():
             return

@@ -1,8 +1,8 @@
-"""What a person gives a dispatch: its one struct, with each field's limit, wire key and words, and the limits' errors.
+"""The content of a dispatch: one struct with each field's limit, wire key and labels, and the checks of the limits.
 
-Programs, the statement, stores and pages all use it. What a value must be beyond its size (names of files, addresses)
-is in dispatches/payload.py; how a field travels follows from its type here (statements.py). Lengths are counted in
-characters (Unicode code points) unless a name says bytes. Pure.
+The programs, the statement, the store and the page all use it. Rules beyond size (names of files, addresses) are in
+dispatches/payload.py; the encoding of a field follows from its type here (table.py). Lengths are in characters
+(Unicode code points) unless a name contains BYTES. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ F = TypeVar("F")
 MB: Final = 1024 * 1024
 MAX_FILE_BYTES: Final = 5 * MB
 MAX_FILE_NAME_BYTES: Final = 255
-"""NAME_MAX of every file system that a run may happen on."""
+"""NAME_MAX of the file systems in common use."""
 MIN_EXPIRES, MAX_EXPIRES, DEFAULT_EXPIRES = 60, 86_400, 3_600
 """Seconds that a dispatch may wait to be accepted."""
 _LONGEST_LINE = 500
@@ -31,7 +31,7 @@ _LONGEST_LINE = 500
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """A file that a statement carries by digest: plain base name, size in bytes, SHA-256."""
+    """A file that a statement refers to by digest: plain base name, size in bytes, SHA-256."""
 
     name: str
     size: int
@@ -40,9 +40,9 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """A field beside its type: `label` names it in errors, `key` on the wire, `heading` stands above it for people.
+    """What a field has beside its type: `label` for errors, `key` on the wire, `heading` above it where it is shown.
 
-    `feature` is the name by which a device says that it understands the field, "" for those of the first version.
+    `feature` is the name under which a device's hello announces the field, "" for fields of the first version.
     """
 
     label: str
@@ -52,11 +52,10 @@ class About:
 
 
 class Content(msgspec.Struct, Generic[F], frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Everything that the sender's person wrote and attached, verbatim. An optional field that was not given is empty.
+    """Everything that the sender wrote and attached, verbatim. An optional field that was not given is empty.
 
-    `F` stands for a file: a path or an upload's id until it is read, then a `FileRef`. A `str` with a heading is shown
-    wherever a dispatch is shown, written and handed to an agent, with nothing to add there. docs/architecture.md adds
-    a field as an example.
+    `F` is the type of a file: a path or an upload's id until it is read, then a `FileRef`. A `str` with a heading needs
+    no further code to be shown, composed and passed to an agent. docs/architecture.md adds a field as an example.
     """
 
     task: Annotated[
@@ -96,13 +95,13 @@ class Content(msgspec.Struct, Generic[F], frozen=True, kw_only=True, forbid_unkn
     ] = ""
 
     def values(self) -> Document:
-        """Return the fields of a Content by name, also of a struct that has more."""
+        """Return the fields of Content by name, without those that a subclass adds."""
         return {name: getattr(self, name) for name in FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
 class ContentField:
-    """One field as its annotation says it. `hint` is the whole annotation; a required field has no default."""
+    """One field, read from its annotation. `hint` is the whole annotation; a required field has no default."""
 
     name: str
     hint: object
@@ -114,12 +113,12 @@ class ContentField:
 
     @property
     def long(self) -> bool:
-        """Whether it is prose of several lines rather than one line."""
+        """Whether the field takes several lines rather than one."""
         return self.limit > _LONGEST_LINE
 
 
 class Bounded(NamedTuple):
-    """A type of a field, or of what a field holds: the most characters, items or pairs, and its words."""
+    """An annotated type taken apart: the bare type, the most characters, items or pairs, and its About."""
 
     kind: object
     most: int
@@ -128,7 +127,7 @@ class Bounded(NamedTuple):
 
 
 def bounded(hint: object) -> Bounded:
-    """Take an annotated type apart. Each within `Content` has a Meta with its limit, and an About."""
+    """Take an annotated type apart. Every annotation within `Content` has a Meta with its limit, and an About."""
     kind, meta, about = typing.get_args(hint)
     return Bounded(kind, meta.max_length, about, meta.description or "")
 
@@ -144,27 +143,27 @@ FIELDS: Final[dict[str, ContentField]] = {
     spec.name: _field(spec, _HINTS[spec.name]) for spec in msgspec.structs.fields(Content)
 }
 TEXTS: Final[tuple[ContentField, ...]] = tuple(field for field in FIELDS.values() if field.about.heading)
-"""The optional texts for people to read, in order: what is shown, asked for and attached in one way."""
+"""The optional texts, in order. All are shown, composed and passed to an agent by the same code."""
 MAX_FILES: Final = FIELDS["files"].limit
 
 
 def check_limits(values: Mapping[str, object]) -> None:
-    """Raise TooLarge (413) for the first value that passes a limit of its field, Invalid (422) for half a character.
+    """Raise TooLarge (413) for the first value above its field's limit, Invalid (422) for a lone surrogate.
 
-    `values` may be a stranger's JSON: a value of another type than its field's is left to whoever converts it.
+    `values` may be untrusted JSON: a value of the wrong type is ignored here and refused where it is converted.
     """
     for field in FIELDS.values():
         _check(field.hint, values.get(field.name))
 
 
 def check_text(what: str, text: str, limit: int) -> None:
-    """`text` must be encodable and at most `limit` characters; `what` names it in the error."""
+    """Raise unless `text` is encodable and has at most `limit` characters; `what` names it in the error."""
     check_count(what, len(text), limit, "characters")
     check_unicode(what, text)
 
 
 def check_unicode(what: str, text: str) -> None:
-    """Raise Invalid for a lone surrogate (of a file name that is not UTF-8, half an emoji of JSON): it has no bytes."""
+    """Raise Invalid for a lone surrogate (a file name that is not UTF-8, half an emoji in JSON): UTF-8 has none."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -172,7 +171,7 @@ def check_unicode(what: str, text: str) -> None:
 
 
 def check_count(what: str, actual: int, limit: int, unit: str) -> None:
-    """Raise TooLarge, which says the limit and by how much it is passed."""
+    """Raise TooLarge, with the limit and the excess in the message, if `actual` is above `limit`."""
     if actual > limit:
         raise TooLarge(
             f"{what} is {actual:,} {unit}; the limit is {limit:,}: {actual - limit:,} too many",

@@ -1,7 +1,7 @@
-"""COSE_Sign1 (RFC 9052 4.2) with Ed25519 and nothing optional: the one envelope of every statement. Pure.
+"""COSE_Sign1 (RFC 9052 4.2) with Ed25519 and nothing optional: the envelope of every statement. Pure.
 
 Tag 18; protected header {1: -8 (EdDSA), 4: kid, 16: typ (RFC 9596)}; empty unprotected map; embedded payload. The
-bytes that were signed are the ones that are kept, forwarded and checked: nothing is re-encoded to be verified.
+signed bytes themselves are stored, forwarded and verified; nothing is re-encoded for verification.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from peer.protocol.codec import Malformed
 from peer.protocol.errors import Invalid, TooLarge
 
 TAG_SIGN1 = b"\xd2"
-"""CBOR tag 18 in its one encoding."""
+"""CBOR tag 18 in its deterministic encoding."""
 
 ALG, KID, TYP = 1, 4, 16
 EDDSA = -8
 
 
 class BadSignature(Invalid):
-    """The signature is not by the key that the statement names, or something was altered."""
+    """The signature was not made by the key that the statement names, or the statement was altered."""
 
     default_code = 403
     default_fix = "do not trust this statement; ask its sender to send it again"
@@ -31,7 +31,7 @@ class BadSignature(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A COSE_Sign1 taken apart, not yet verified. `raw` is the whole; `kid` and `typ` are of the protected header."""
+    """A parsed COSE_Sign1, not yet verified. `raw` is the whole; `kid` and `typ` come from the protected header."""
 
     raw: bytes
     protected: bytes
@@ -57,10 +57,10 @@ def sign(payload: bytes, *, seed: bytes, kid: bytes, typ: str) -> bytes:
 
 
 def parse(raw: bytes) -> Envelope:
-    """Take a COSE_Sign1 apart. Raises TooLarge, or Malformed for any other form than the one above.
+    """Take a COSE_Sign1 apart. Raises TooLarge, or Malformed for any other form than the module's.
 
-    Everything that COSE leaves open is closed here (other tags or none, detached payloads, other headers, unprotected
-    ones), so that one signature has one set of bytes around it and a digest of those bytes names the statement.
+    Every choice that COSE leaves open is refused (other tags or none, detached payloads, other or unprotected headers),
+    so a signature belongs to exactly one byte string, whose digest identifies the statement.
     """
     if len(raw) > codec.MAX_BYTES:
         raise TooLarge(f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} are read")
@@ -100,8 +100,8 @@ def _read_header(protected: bytes) -> tuple[bytes, str]:
 def verify(envelope: Envelope, key: bytes) -> None:
     """Check the signature with a 32-byte Ed25519 key. Raises BadSignature.
 
-    libsodium refuses what RFC 8032 leaves to choice and forgers use: keys and nonces of small order, encodings that
-    are not canonical, and an S that is not reduced.
+    libsodium also refuses what RFC 8032 leaves open and forgeries rely on: keys and nonces of small order, encodings
+    that are not canonical, and an S that is not reduced.
     """
     try:
         VerifyKey(key).verify(_to_be_signed(envelope.protected, envelope.payload), envelope.signature)

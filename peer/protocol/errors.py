@@ -1,7 +1,7 @@
-"""The one error hierarchy: every error has a code (HTTP's meaning), a sentence, and the fix. No I/O here.
+"""The one error hierarchy: every error has a code as in HTTP, a sentence, and a fix. No I/O here.
 
-A code says whose turn it is: 4xx the caller must change something, 5xx this machine or the network must. The same
-triple crosses every boundary of the product: courier answers, the loopback API, problem details, `--json`, MCP.
+4xx: the caller must change something. 5xx: this machine or the network failed. The same triple crosses every boundary
+of the product: acknowledgements, the loopback API, problem details, `--json`, MCP.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class DispatchError(Exception):
-    """Something was refused or failed. `code` is an int of HTTP's meaning, `fix` the one thing that helps."""
+    """Something was refused or failed. `code` is an HTTP status code, `fix` what the reader can do about it."""
 
     default_code: ClassVar[int] = 500
     default_fix: ClassVar[str] = ""
@@ -30,14 +30,14 @@ class DispatchError(Exception):
 
 
 class Unauthorized(DispatchError):
-    """The sign-in is missing, expired or not the broker's."""
+    """The sign-in is missing or expired, or belongs to another broker."""
 
     default_code = 401
     default_fix = "run `dispatch login --broker URL`"
 
 
 class NotSignedIn(Unauthorized):
-    """No saved sign-in and no flag or variable gives one."""
+    """There is no saved sign-in, and no flag or variable gives one."""
 
 
 class Forbidden(DispatchError):
@@ -47,53 +47,53 @@ class Forbidden(DispatchError):
 
 
 class NotFound(DispatchError):
-    """The id is not known here."""
+    """Nothing here has this id."""
 
     default_code = 404
     default_fix = "use the full id from `dispatch inbox --json`; was the daemon up when it arrived?"
 
 
 class Conflict(DispatchError):
-    """It was decided, or changed, before this came."""
+    """The object was decided or changed before this request."""
 
     default_code = 409
     default_fix = "re-check `dispatch inbox` and `dispatch approvals`"
 
 
 class Gone(DispatchError):
-    """It expired."""
+    """The object has expired."""
 
     default_code = 410
     default_fix = "ask the sender to send it again"
 
 
 class TooLarge(DispatchError):
-    """A limit on size or count was passed; the message says which and by how much."""
+    """A limit on size or count is exceeded; the message names it and the excess."""
 
     default_code = 413
 
 
 class Invalid(DispatchError):
-    """An argument or a statement is not of the form it must have."""
+    """An argument or a statement does not have the required form."""
 
     default_code = 422
 
 
 class RateLimited(DispatchError):
-    """Too many in the time allowed; the message says when it frees."""
+    """Too many requests in a period; the message contains the time of the next chance."""
 
     default_code = 429
 
 
 class Internal(DispatchError):
-    """Our own fault."""
+    """A defect in this program."""
 
     default_code = 500
     default_fix = "look at daemon.log in the state folder"
 
 
 class Unavailable(DispatchError):
-    """The daemon, the broker, the disk or the other side is not there now; the same call may succeed later."""
+    """The daemon, the broker, the disk or the other device cannot serve now; the same call may succeed later."""
 
     default_code = 503
 
@@ -119,7 +119,7 @@ def from_code(code: int, message: str, fix: str = "") -> DispatchError:
 
 
 def root_of(raised: BaseException) -> BaseException:
-    """Return the first exception in a group, however deep trio's nurseries put it; itself where it is none."""
+    """Return the first exception inside nested exception groups (trio's nurseries raise these), else `raised`."""
     while isinstance(raised, BaseExceptionGroup):
         raised = raised.exceptions[0]
     return raised

@@ -1,7 +1,7 @@
-"""The forms that fields have on the wire: how a value is packed, unpacked and bounded. The fields: table.py. Pure.
+"""The forms of fields on the wire: how a value is packed, unpacked and bounded. The fields themselves: table.py. Pure.
 
-A `Form` turns a Python value into its CBOR value and back and knows its bounds; `cddl` renders it for
-docs/protocol.md. Messages begin with `must be`: statements put the field's name before them.
+A `Form` converts a Python value to its CBOR value and back and checks its bounds; `cddl` renders it for
+docs/protocol.md. Error messages begin with `must be`: payloads.py puts the field's name before them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from peer.protocol.codec import Malformed, Value
 from peer.protocol.growth import KeyPath, NotUnderstood, is_ignorable
 
 IGNORABLE = "* ignorable => any"
-"""The CDDL of what else a map may hold."""
+"""The CDDL of the ignorable members that any map may have (growth.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one kind of value travels: `cddl` says it (RFC 8610), `pack` and `unpack` do it, both raising Invalid.
+    """The encoding of one kind of value: `cddl` describes it (RFC 8610), `pack` and `unpack` convert and raise Invalid.
 
-    `ignored` gives the keys of records within a value that unpacked well which this version does not know, with theirs.
+    `ignored` yields (path, value) for each unknown ignorable key in the records of a value that was unpacked.
     """
 
     cddl: str
@@ -40,11 +40,11 @@ class Field:
     form: Form
 
 
-def _checked(cddl: str, says: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
+def _checked(cddl: str, required: str, kind: type, accepts: Callable[[Any], bool]) -> Form:
     def same(value: Any) -> Any:
         # `type is`, not isinstance: True is an int to Python and a different value on the wire.
         if type(value) is not kind or not accepts(value):
-            raise Malformed(f"must be {says}")
+            raise Malformed(f"must be {required}")
         return value
 
     return Form(cddl, same, same)
@@ -61,26 +61,26 @@ def number(most: int = (1 << 53) - 1) -> Form:
 
 
 def blob(least: int, most: int) -> Form:
-    """Bytes of a length in this range."""
-    size, says = (f"{least}", f"{least:,}") if least == most else (f"({least}..{most})", f"{least:,} to {most:,}")
-    return _checked(f"bstr .size {size}", f"{says} bytes", bytes, lambda value: least <= len(value) <= most)
+    """A byte string of `least` to `most` bytes."""
+    size, range_text = (f"{least}", f"{least:,}") if least == most else (f"({least}..{most})", f"{least:,} to {most:,}")
+    return _checked(f"bstr .size {size}", f"{range_text} bytes", bytes, lambda value: least <= len(value) <= most)
 
 
 def one_of(*allowed: str) -> Form:
-    """One of these words."""
+    """One of these texts."""
     cddl = " / ".join(f'"{word}"' for word in allowed)
     return _checked(cddl, f"one of {', '.join(allowed)}", str, lambda value: value in allowed)
 
 
-def _converted(cddl: str, says: str, wire: type, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> Form:
+def _converted(cddl: str, required: str, wire: type, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> Form:
     def out(value: Any) -> Any:
         if type(value) is not str:
-            raise Malformed(f"must be {says}")
+            raise Malformed(f"must be {required}")
         return pack(value)
 
     def back(value: Any) -> Any:
         if type(value) is not wire:
-            raise Malformed(f"must be {says}")
+            raise Malformed(f"must be {required}")
         return unpack(value)
 
     return Form(cddl, out, back)
@@ -100,8 +100,8 @@ ID = _converted("uuid", "an id", bytes, names.uuid_bytes, names.uuid_text)
 DIGEST = dataclasses.replace(blob(32, 32), cddl="digest")
 KEY = blob(32, 32)
 LAST_TIME = 253_402_300_799_999
-"""Milliseconds to the end of the year 9999: the last moment that RFC 3339 can say. A later one could be stored, and
-then shown by nobody."""
+"""The end of the year 9999 in ms since the epoch: the last time that RFC 3339 can express. A later one could be stored
+but not shown."""
 TIME = number(LAST_TIME)
 
 
@@ -110,7 +110,7 @@ def _is_peer_id(raw: bytes) -> bytes:
     return raw
 
 
-def many(form: Form, most: int) -> Form:
+def array(form: Form, most: int) -> Form:
     """An array of at most `most` of another form; a tuple in Python."""
 
     def pack(value: Any) -> list[Any]:
@@ -129,8 +129,8 @@ def many(form: Form, most: int) -> Form:
     return Form(f"[0*{most} {form.cddl}]", pack, unpack, ignored)
 
 
-def words(most: int, key: Form, value: Form) -> Form:
-    """A map of at most `most` text pairs; a dict in Python."""
+def mapping(most: int, key: Form, value: Form) -> Form:
+    """A map of at most `most` pairs of these two forms; a dict in Python."""
 
     def both(pairs: Any, *, packing: bool) -> dict[Any, Any]:
         if type(pairs) is not dict or len(pairs) > most:
@@ -147,7 +147,7 @@ def words(most: int, key: Form, value: Form) -> Form:
 
 
 def record(kind: type, table: Mapping[str, Field]) -> Form:
-    """A small map with integer keys, all of them present, and ignorable ones; a dataclass in Python."""
+    """A map with integer keys: all of the table's, and possibly ignorable ones; a dataclass in Python."""
     known = {field.key for field in table.values()}
 
     def pack(value: Any) -> dict[int, Any]:

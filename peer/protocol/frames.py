@@ -1,7 +1,7 @@
-"""Frames on a byte stream: an unsigned varint length, then that many bytes. Pure: what the bytes mean is codec's.
+"""Frames on a byte stream: an unsigned varint length, then that many bytes. Their content: codec.py. Pure.
 
-The varint is LEB128 as in multiformats "unsigned-varint": seven bits a byte, least significant first, the shortest
-form only. Lengths fit four bytes (256 MiB); what a reader accepts is its own, smaller limit.
+The varint is LEB128 as in multiformats "unsigned-varint": seven bits per byte, least significant group first, shortest
+form only. A length has at most four bytes (256 MiB); each reader sets its own, smaller limit.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def frame(payload: bytes) -> bytes:
 
 
 class Deframer:
-    """Cuts frames out of whatever pieces arrive, and gives up raw bytes that follow a frame.
+    """Splits a byte stream into frames, whatever the sizes of the pieces, and returns raw bytes after a frame.
 
-    Holds what was fed and not yet taken. A length beyond the limit is refused as soon as it is read, before any of
-    its bytes are waited for, so a caller that feeds only when `next_frame` returned None never holds more than one
-    frame and one feed.
+    Buffers what was fed and not yet taken. A length beyond the limit is refused as soon as it is parsed, before any of
+    the frame's bytes arrive, so a caller that feeds only after `next_frame` returned None never buffers more than one
+    frame and one piece.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def __len__(self) -> int:
-        """Bytes held."""
+        """The number of buffered bytes."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """Add bytes that arrived."""
+        """Add received bytes."""
         self._buffer += data
 
     def next_frame(self, max_bytes: int) -> bytes | None:
@@ -74,7 +74,7 @@ class Deframer:
         return payload
 
     def take(self, max_bytes: int) -> bytes:
-        """Return up to `max_bytes` held bytes as they are, without framing."""
+        """Return up to `max_bytes` buffered bytes as they are, without framing."""
         data = bytes(memoryview(self._buffer)[:max_bytes])
         del self._buffer[: len(data)]
         return data

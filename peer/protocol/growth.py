@@ -1,9 +1,9 @@
-"""How statements grow: which unknown keys are ignored, which refuse, and how much may be ignored. Pure.
+"""How statements grow: which unknown keys are ignored, which are refused, and how many may be ignored. Pure.
 
-The number of a map key says what a reader that does not know it must do. Keys 128 to 65,535 are *ignorable*: kept in
-the signed bytes, covered by the signature, counted, and without effect. All others are *critical*, as the header
-parameters that COSE's `crit` lists (RFC 9052 section 3.1): a reader that does not know one refuses the statement. A key
-whose ignorance would permit, run or reveal more is critical in every statement; so is every restriction.
+The number of a map key decides how a version that does not define it must treat it. Keys 128 to 65,535 are *ignorable*:
+kept in the signed bytes, covered by the signature, counted, without effect. All others are *critical*, like the header
+parameters in COSE's `crit` (RFC 9052 section 3.1): the statement is refused. A key must be critical, in every
+statement, if ignoring it would permit, run or reveal more; so must every restriction.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from peer.protocol.codec import Malformed, Value
 from peer.protocol.errors import TooLarge
 
 FIRST_IGNORABLE, LAST_IGNORABLE = 128, 65_535
-"""A range and not a bit of the number: every key that was assigned before there were ranges is critical, and whoever
-reads a table sees at once which it is. What lies above is critical, so that neither kind runs out."""
+"""A range rather than a bit of the number: all keys assigned before ranges existed are critical, and the kind of a key
+is plain from its number. Numbers above the range are critical, so neither kind runs out."""
 
 MAX_IGNORED = 32
-"""Different keys that one statement may have ignored, those of its nested records included."""
+"""Different ignored keys in one statement, those of nested records included."""
 MAX_IGNORED_BYTES = 65_536
 MAX_IGNORED_DEPTH = 4
-"""Arrays and maps inside one another within one ignored value; codec.MAX_DEPTH bounds what is known and unknown."""
+"""Levels of nested arrays and maps within one ignored value; codec.MAX_DEPTH bounds the whole statement."""
 
 KeyPath: TypeAlias = tuple[int, ...]
 """Where an ignored key is: (200,) in the statement's own map, (41, 200) in a record that field 41 holds."""
 
 
 class NotUnderstood(Malformed):
-    """A type, a version or a critical key that this version does not know: well-formed, perhaps, for a later one.
+    """A type, version or critical key that this version does not define; a later version may.
 
-    415 (RFC 9110 section 15.5.16) and not 501: nothing but an update of the refusing side helps, so the sender is to
-    give up and say so, not to try again.
+    415 (RFC 9110 section 15.5.16) and not 501: only an update of the refusing side helps, so the sender must report
+    the refusal rather than retry.
     """
 
     default_code = 415
@@ -41,12 +41,12 @@ class NotUnderstood(Malformed):
 
 
 def is_ignorable(key: object) -> bool:
-    """Whether a reader that does not know this key of a map ignores it."""
+    """Whether a version that does not define this map key ignores it."""
     return type(key) is int and FIRST_IGNORABLE <= key <= LAST_IGNORABLE
 
 
 def check_ignored(found: Iterable[tuple[KeyPath, Value]]) -> tuple[KeyPath, ...]:
-    """Return the paths of ignored keys, each once, in order. Raises TooLarge where more is ignored than may be."""
+    """Return the paths of ignored keys, each once, in order. Raises TooLarge above MAX_IGNORED or MAX_IGNORED_DEPTH."""
     paths: set[KeyPath] = set()
     size = 0
     for path, value in found:

@@ -1,7 +1,7 @@
-"""How users, devices and statements are named: user ids, peer ids, UUIDv7. Pure: randomness and time are arguments.
+"""Identifiers of users, devices and statements: user ids, peer ids, UUIDv7. Pure: randomness and time are arguments.
 
-A device's name is its libp2p peer id: the identity multihash of the protobuf-encoded Ed25519 public key (libp2p
-"Peer Ids and Keys" spec), so the name contains the key. On the wire it is those 38 bytes; to people and in JSON the
+A device is identified by its libp2p peer id: the identity multihash of the protobuf-encoded Ed25519 public key (libp2p
+"Peer Ids and Keys" spec), so the id contains the key. On the wire it is these 38 bytes, in JSON and on screens the
 base58btc text.
 """
 
@@ -18,7 +18,7 @@ PEER_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
 """identity multihash (0x00), 36 bytes, protobuf PublicKey{Type: Ed25519 (1), Data: 32 bytes}."""
 
 MAX_USER_ID = 254
-"""RFC 5321 4.5.3.1.3 less the angle brackets: the longest path."""
+"""The longest path of RFC 5321 4.5.3.1.3, without its angle brackets."""
 
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -26,13 +26,12 @@ _USER_ID = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABE
 
 
 def user_id(text: str) -> str:
-    """Return the user id that `text` names: the e-mail address, stripped and in lower case.
+    """Return the user id of an e-mail address: stripped and in lower case. Raises Invalid.
 
-    ASCII addresses in dot-atom form only (RFC 5321), so that two addresses that look alike are the same bytes.
-    Raises Invalid.
+    Only ASCII addresses in dot-atom form (RFC 5321), so that two addresses that look alike are the same bytes.
     """
     folded = text.strip(" \t\r\n").lower()
-    # isascii before lower() had its way: the Kelvin sign becomes a plain k there.
+    # `text`, not `folded`: lower() turns the Kelvin sign into a plain k.
     if not text.isascii() or len(folded) > MAX_USER_ID or not _USER_ID.fullmatch(folded):
         shown = text.strip()[:60].encode("ascii", "backslashreplace").decode()
         raise Invalid(f"{shown!r} is not an e-mail address", fix="write it like name@example.org")
@@ -67,7 +66,7 @@ def peer_id_bytes(text: str) -> bytes:
     except ValueError as error:
         raise Invalid("not a peer id") from error
     key_of_peer_id(raw)
-    # base58 drops white space at the end, which would give one device several names.
+    # base58 ignores trailing white space, so several texts would name one device.
     if peer_id_text(raw) != text:
         raise Invalid("not a peer id")
     return raw
@@ -100,5 +99,5 @@ def uuid_text(raw: bytes) -> str:
 
 
 def short_id(text: str) -> str:
-    """Return the last 8 characters: the first ones of a UUIDv7 are the time, alike for all that arrive together."""
+    """Return the last 8 characters. The first ones of a UUIDv7 are the time, so ids made together share them."""
     return text[-8:]

@@ -1,8 +1,8 @@
-"""The words in which decisions and results say what became of a dispatch. What follows: dispatches.lifecycle."""
+"""The values of `decision` and `status` in decisions and results. The states they lead to: dispatches/lifecycle.py."""
 
 from typing import Literal
 
 Decided = Literal["accepted", "declined", "running", "pending", "expired"]
-"""What a `decision` says. `pending`: its files are verified, or its run was interrupted."""
+"""The values of a `decision`. `pending`: its files are verified, or its run was interrupted."""
 Ended = Literal["completed", "failed", "cancelled", "declined", "expired"]
-"""How a `result` says that a dispatch ended."""
+"""The values of a result's `status`: how the dispatch ended."""

@@ -1,9 +1,9 @@
-"""The payload of a statement: a dataclass as a map of the keys in table.py, and back. The classes: statements.py. Pure.
+"""The payload of a statement: a dataclass as a map with the keys of table.py, and back. Classes: statements.py. Pure.
 
-A field named `content` is no field of the map: its own fields lie there in its place (content.py). A field with a
-default is left out of the map when it holds that default. Reading is strict: missing keys, unknown critical ones, wrong
-forms, a default that is written out and bytes that are not the one encoding are refused. Unknown ignorable keys
-(growth.py) are named and have no effect.
+A field named `content` has no key of its own: its fields are members of the same map (content.py). A field that holds
+its default is omitted from the map. Decoding is strict: missing keys, unknown critical keys, wrong forms, a default
+that is present and bytes that are not the deterministic encoding are refused. Unknown ignorable keys (growth.py) are
+returned by path and have no effect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Versions = Mapping[str, Mapping[int, type[T]]]
 
 
 class Part(NamedTuple):
-    """A field of a statement type as it lies in the map: its name in FIELDS, and its default where it is optional."""
+    """A member of a statement type's map: its name in FIELDS, and its default if it is optional."""
 
     name: str
     required: bool
@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 def parts_of(kind: type[DataclassInstance]) -> tuple[Part, ...]:
-    """Return the fields of a type in the order of its class, a dispatch's content by its own fields."""
+    """Return the members of a type in the order of its class, with the fields of Content in place of `content`."""
     parts: list[Part] = []
     for spec in dataclasses.fields(kind):
         if spec.name == "content":
@@ -63,14 +63,14 @@ def values_of(statement: DataclassInstance) -> Document:
 
 
 def gathered(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by the names in FIELDS as the arguments of a type: those of a content as one `Content`."""
+    """Return values by the names in FIELDS as keyword arguments of a type: content fields become one `Content`."""
     inside = {name: value for name, value in values.items() if name in content.FIELDS}
     outside = {name: value for name, value in values.items() if name not in content.FIELDS}
     return outside | {"content": Content(**inside)}
 
 
 def encode(statement: DataclassInstance, head: Mapping[str, object]) -> bytes:
-    """Return the deterministic CBOR of a dataclass of fields, with type and version. Raises Invalid, TooLarge."""
+    """Return the deterministic CBOR of a statement; `head` is its type and version. Raises Invalid, TooLarge."""
     payload: dict[int, Any] = {FIELDS[name].key: FIELDS[name].form.pack(value) for name, value in head.items()}
     values = values_of(statement)
     for part in parts_of(type(statement)):
@@ -80,15 +80,15 @@ def encode(statement: DataclassInstance, head: Mapping[str, object]) -> bytes:
             try:
                 payload[field.key] = field.form.pack(value)
             except Invalid as error:
-                # Ours to mend, not the other side's: the fix that Malformed offers would mislead.
+                # This side made the mistake, so the fix of Malformed ("the other side must update") would mislead.
                 raise Invalid(f"{part.name}: {error.message}") from error
     return codec.encode(payload)
 
 
 def decode(payload: bytes, versions: Versions[T]) -> tuple[T, tuple[KeyPath, ...]]:
-    """Return what a payload holds, as the class of its type and version, and the paths of the keys that were ignored.
+    """Return the payload as an instance of the class of its type and version, and the paths of the ignored keys.
 
-    Raises TooLarge, Malformed; NotUnderstood for a type, a version or a critical key that is not known.
+    Raises TooLarge, Malformed; NotUnderstood for an unknown type, version or critical key.
     """
     decoded = codec.decode(payload)
     if not isinstance(decoded, dict):
@@ -117,7 +117,7 @@ def decode(payload: bytes, versions: Versions[T]) -> tuple[T, tuple[KeyPath, ...
 
 
 def _kind_of(unclaimed: dict[Any, Any], known: Versions[T]) -> tuple[str, type[T]]:
-    """Take type and version out of a payload's map; return the type and its class. Raises Malformed, NotUnderstood."""
+    """Remove type and version from a payload's map; return the type and its class. Raises Malformed, NotUnderstood."""
     said = []
     for name in ("type", "version"):
         field = FIELDS[name]

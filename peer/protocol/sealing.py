@@ -1,5 +1,7 @@
-"""Sealing bytes to one device: libsodium's sealed box (X25519, XSalsa20-Poly1305) to its sealing key. Pure but for
-libsodium's own randomness. The sender stays anonymous to the box; what is inside is signed."""
+"""Sealing bytes to one device: libsodium's sealed box (X25519, XSalsa20-Poly1305). Its content is signed elsewhere.
+
+A sealed box does not authenticate its sender; the statement inside does. Pure except for libsodium's randomness.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ from peer.protocol.errors import Invalid
 
 
 def seal(content: bytes, public_key: bytes) -> bytes:
-    """Return `content` readable only with the private half of a 32-byte X25519 key."""
+    """Return `content` encrypted to a 32-byte X25519 public key."""
     return SealedBox(PublicKey(public_key)).encrypt(content)
 
 
 def unseal(sealed: bytes, private_key: bytes) -> bytes:
-    """Return what was sealed to the key whose 32-byte private half this is. Raises Invalid."""
+    """Return the content of a sealed box, opened with the 32-byte X25519 private key. Raises Invalid."""
     try:
         return SealedBox(PrivateKey(private_key)).decrypt(sealed)
     except (CryptoError, ValueError, TypeError) as error:

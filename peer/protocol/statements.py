@@ -1,8 +1,8 @@
-"""The types of statement, their fields, and how a signed one is made and opened. Pure.
+"""The statement types, their fields, and how a statement is signed and opened. Pure.
 
-Every statement is a frozen dataclass. Its class names the fields it has, of the table in table.py; how they become a
-map and back is payloads.py. A dispatch's content lies in the dispatch's own map: content.py names those fields. Keys
-that this version does not know and may ignore (growth.py) stay in the bytes, and are named in `Signed.ignored`.
+Every statement is a frozen dataclass whose fields are entries of table.py; payloads.py converts it to a map and back.
+The content of a dispatch (content.py) is part of the dispatch's own map. Unknown ignorable keys (growth.py) stay in
+the bytes and are listed in `Signed.ignored`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from peer.protocol.table import Device as Device
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What every statement has. `type_name` is its name on the wire, `created` milliseconds since the epoch.
+    """The fields of every statement. `type_name` is its name on the wire, `created` is in ms since the epoch.
 
-    A type whose fields change their meaning gets a new `version`; a field that is only added needs none.
+    A type gets a new `version` when the meaning of a field changes, not when a field is added.
     """
 
     type_name: ClassVar[str] = ""
@@ -50,18 +50,18 @@ class DeviceStatement(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressed(DeviceStatement):
-    """Addressed to one device of one user; these travel by courier."""
+    """A statement addressed to one device of one user; the courier delivers these."""
 
     priority: ClassVar[int] = 1
-    """Which waiting statement goes first: the one of the lowest number."""
+    """Waiting statements are sent in ascending order of priority."""
     ordered_by: ClassVar[str] = ""
-    """The field whose value names the queue that the statement keeps its place in: none overtakes an earlier one."""
+    """The field whose value names the queue of the statement: statements of one queue are delivered in order."""
     audience_user: str
     audience_device: str
 
     @property
     def ordering(self) -> str:
-        """The queue that the statement keeps its place in, "" for none."""
+        """The queue of the statement, "" for none."""
         return str(getattr(self, self.ordered_by)) if self.ordered_by else ""
 
     @property
@@ -85,9 +85,9 @@ class DeviceSet(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership(DeviceStatement):
-    """A device says that it is one of the issuing user's, under this root key and with this sealing key, or has left.
+    """A device's own statement that it belongs to the issuing user, with this root key and sealing key, or has left.
 
-    Of one device that with the highest counter holds, whoever lists it elsewhere.
+    The one with the highest counter is in force, whatever device-sets list the device.
     """
 
     type_name: ClassVar[str] = "membership"
@@ -99,9 +99,9 @@ class Membership(DeviceStatement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello(DeviceStatement):
-    """What a device understands: features by name, and of each statement type the highest version it reads.
+    """What a device supports: features by name, and the highest version it reads of each statement type.
 
-    Of one device that with the highest counter holds, so that nobody in between can take a feature away.
+    The one with the highest counter is in force, so nobody on the path can withdraw a feature by replaying an old one.
     """
 
     type_name: ClassVar[str] = "hello"
@@ -142,7 +142,7 @@ class Acceptance(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decline(Addressed):
-    """The invited user wants no edge."""
+    """The invited user refuses the invitation."""
 
     type_name: ClassVar[str] = "decline"
     invitation_id: str
@@ -151,7 +151,7 @@ class Decline(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation(Addressed):
-    """The inviter has the acceptance and pinned its device-set: the edge may become active."""
+    """The inviter has received the acceptance and pinned its device-set: the edge becomes active."""
 
     type_name: ClassVar[str] = "confirmation"
     priority: ClassVar[int] = 0
@@ -163,7 +163,7 @@ class Confirmation(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch(Addressed):
-    """One task with everything that the sender's person gave with it, verbatim."""
+    """One task with everything that the sender gave with it, verbatim."""
 
     type_name: ClassVar[str] = "dispatch"
     ordered_by: ClassVar[str] = "id"
@@ -179,10 +179,10 @@ class Dispatch(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Addressed):
-    """What the recipient's side decided or what state its machine brought the dispatch to.
+    """What the recipient decided, or which state the dispatch reached on the recipient's machine.
 
-    `read_version` and `unread`: as which version the dispatch was read, and which of its keys were ignored: what was
-    not seen was not accepted.
+    `read_version` and `unread`: as which version the dispatch was read, and which of its keys were ignored. Ignored
+    keys were not shown, so they were not accepted.
     """
 
     type_name: ClassVar[str] = "decision"
@@ -234,7 +234,7 @@ class Result(Addressed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Addressed):
-    """The sender takes a dispatch back."""
+    """The sender withdraws a dispatch."""
 
     type_name: ClassVar[str] = "cancel"
     priority: ClassVar[int] = 0
@@ -293,7 +293,7 @@ VERSIONS: dict[str, dict[int, type[Statement]]] = {
         BrokerRequest,
     )
 }
-"""Type → version → class: all that can be opened. Versions that were once published stay."""
+"""Type → version → class: everything that can be opened. A published version is never removed."""
 
 TYPES: dict[str, type[Statement]] = {name: versions[max(versions)] for name, versions in VERSIONS.items()}
 """Type → the class of its newest version."""
@@ -304,9 +304,9 @@ T = TypeVar("T", bound=Statement)
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A statement whose signature was checked, with the bytes that were signed and sent. `digest` is their SHA-256.
+    """A statement whose signature was checked, with the signed bytes as sent. `digest` is their SHA-256.
 
-    `ignored` names the keys in them that this version does not know: no field of `statement`, and without effect.
+    `ignored` lists the keys that this version does not define: they are not fields of `statement` and have no effect.
     """
 
     statement: Any
@@ -356,12 +356,12 @@ def _same_key(seed: bytes, public_key: bytes) -> None:
 
 
 def open_statement(raw: bytes) -> Signed:
-    """Check form and signature of a statement and return it.
+    """Check the form and the signature of a statement and return it.
 
     The signature is checked with the key that the statement itself names (the issuing device's peer id, or the root
-    key inside a device-set): who that key belongs to is for trust to say. Raises TooLarge, Malformed, BadSignature;
-    NotUnderstood, before the signature is looked at, for what only another version can read; and for a device-set
-    NotAMember.
+    key inside a device-set); whether that key is trusted is decided elsewhere. Raises TooLarge, Malformed and
+    BadSignature; NotUnderstood, before the signature is checked, for what only another version can read; for a
+    device-set also NotAMember.
     """
     envelope = cose.parse(raw)
     statement, ignored = payloads.decode(envelope.payload, VERSIONS)
@@ -383,15 +383,17 @@ def open_statement(raw: bytes) -> Signed:
 
 
 class NotAMember(Invalid):
-    """A device-set lists a device that has not signed that it is this user's, under this root key."""
+    """A device-set lists a device that has not signed a membership for this user and this root key."""
 
     default_code = 403
     default_fix = "do not trust this device-set"
 
 
 def _check_memberships(device_set: DeviceSet) -> None:
-    """Each device must have signed that it belongs to this user and root: else anybody could list anybody's device, and
-    whoever pins both sets would take it from its owner."""
+    """Raise NotAMember unless each device signed a membership for this user and this root key.
+
+    Otherwise anyone could list someone else's device, and whoever pins both device-sets would reassign it.
+    """
     if len({entry.device for entry in device_set.devices}) != len(device_set.devices):
         raise NotAMember("the device-set lists a device twice")
     for entry in device_set.devices:

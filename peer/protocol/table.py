@@ -1,7 +1,7 @@
 """The one table of fields: name → map key and form on the wire, and the records that fields hold. Pure.
 
-Statement types (statements.py) name the fields they have. A key below 128 is critical, one from 128 on ignorable by who
-does not know it (growth.py); a key once published keeps its meaning for good.
+Statement types (statements.py) use these fields by name. Keys below 128 are critical, keys from 128 on are ignorable
+(growth.py). The meaning of a published key never changes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from peer.protocol.outcomes import Decided, Ended
 MAX_DEVICES = 16
 MAX_MEMBERSHIP = 2_048
 MAX_DEVICE_SET = 24_576
-"""Bytes: 16 devices, names of four-byte characters, each with the membership of the longest address, are 15 kB."""
+"""Bytes. 16 devices with the longest names (four-byte characters) and addresses take about 15 kB."""
 MAX_FEATURES = 64
-MAX_PATH = 4
-"""Keys from a statement down to an ignored one: records hold no records so far."""
+MAX_KEY_PATH = 4
+"""Keys on the path from a statement to an ignored key. So far no record contains a record, so 2 are used."""
 MAX_EVENTS = 256
 MAX_EVENT_TEXT = 262_144
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device of a user: its peer id, its X25519 key for sealing (32 bytes), the name its person gave it, and the
-    bytes of the membership with which it says all but the name itself."""
+    """One device of a user: its peer id, X25519 sealing key (32 bytes), name, and signed membership."""
 
     device: str
     sealing_key: bytes
@@ -54,18 +53,18 @@ FILE_FORM = f.record(
 
 
 def _content_form(hint: object) -> Form:
-    """Return how a field of `Content` travels: a text, a list of texts or files, or a map of texts, each bounded."""
+    """Return the form of a field of `Content`: a text, a list of texts or files, or a map of texts, each bounded."""
     kind, most, _, _ = content.bounded(hint)
     if kind is str:
         return f.text(most)
     if get_origin(kind) is dict:
-        return f.words(most, *map(_content_form, get_args(kind)))
+        return f.mapping(most, *map(_content_form, get_args(kind)))
     (item, _) = get_args(kind)
-    return f.many(FILE_FORM if item is content.F else _content_form(item), most)
+    return f.array(FILE_FORM if item is content.F else _content_form(item), most)
 
 
 FIELDS: dict[str, Field] = {
-    # who, to whom, when
+    # issuer, audience, time
     "type": Field(1, f.text(32)),
     "version": Field(2, f.number(255)),
     "issuer_user": Field(3, f.USER),
@@ -78,7 +77,7 @@ FIELDS: dict[str, Field] = {
     # identity
     "root": Field(16, f.KEY),
     "epoch": Field(17, f.number()),
-    "devices": Field(18, f.many(DEVICE_FORM, MAX_DEVICES)),
+    "devices": Field(18, f.array(DEVICE_FORM, MAX_DEVICES)),
     "device_set": Field(19, f.blob(1, MAX_DEVICE_SET)),
     "counter": Field(20, f.number()),
     "sealing_key": Field(21, f.KEY),
@@ -93,7 +92,7 @@ FIELDS: dict[str, Field] = {
     "edge_status": Field(30, f.one_of("active", "paused")),
     # dispatches
     **{name: Field(field.about.key, _content_form(field.hint)) for name, field in content.FIELDS.items()},
-    # what became of one
+    # decisions, traces and results
     "dispatch_id": Field(56, f.ID),
     "dispatch_digest": Field(57, f.DIGEST),
     "attempt": Field(58, f.number(1_000_000)),
@@ -101,19 +100,19 @@ FIELDS: dict[str, Field] = {
     "reason": Field(60, f.text(2_000)),
     "sequence": Field(61, f.number()),
     "previous": Field(62, f.DIGEST),
-    "events": Field(63, f.many(f.text(MAX_EVENT_TEXT), MAX_EVENTS)),
+    "events": Field(63, f.array(f.text(MAX_EVENT_TEXT), MAX_EVENTS)),
     "status": Field(64, f.one_of(*get_args(Ended))),
     "reply": Field(65, f.text(100_000)),
-    "usage": Field(66, f.words(16, f.text(32), f.number())),
+    "usage": Field(66, f.mapping(16, f.text(32), f.number())),
     "head": Field(67, f.DIGEST),
     "count": Field(68, f.number()),
     "sandbox": Field(69, f.text(4_096)),
     "code": Field(70, f.number(599)),
-    # what a device understands, and what it did not
+    # versions and features
     "read_version": Field(71, f.number(255)),
-    "unread": Field(72, f.many(f.many(f.number(LAST_IGNORABLE), MAX_PATH), MAX_IGNORED)),
-    "features": Field(73, f.many(f.text(64), MAX_FEATURES)),
-    "versions": Field(74, f.words(64, f.text(32), f.number(255))),
+    "unread": Field(72, f.array(f.array(f.number(LAST_IGNORABLE), MAX_KEY_PATH), MAX_IGNORED)),
+    "features": Field(73, f.array(f.text(64), MAX_FEATURES)),
+    "versions": Field(74, f.mapping(64, f.text(32), f.number(255))),
     # writes at the broker
     "origin": Field(80, f.text(512)),
     "action": Field(81, f.text(32)),
@@ -121,11 +120,11 @@ FIELDS: dict[str, Field] = {
 }
 
 FEATURES: dict[str, str] = {name: field.about.feature for name, field in content.FIELDS.items() if field.about.feature}
-"""Field of a dispatch → the feature by whose name a device says that it understands it. Fields of the first version
-have none: every device understands them. Whether a field may be left out for a device without it, its key says."""
+"""Field of a dispatch → the feature under which a device's hello announces it. Fields of the first version have none:
+every device supports them. The key of a field decides whether it may be omitted for a device without the feature."""
 
 
-def named(path: KeyPath) -> str:
-    """Return the name of a field, `41.200` for one of a record, the number of a key that this version does not know."""
+def path_text(path: KeyPath) -> str:
+    """Return a path as text: the name of a field, else its number, then the keys within records: `files.200`."""
     names = {field.key: name for name, field in FIELDS.items()}
     return ".".join([names.get(path[0], str(path[0])), *map(str, path[1:])]) if path else ""

@@ -29,7 +29,7 @@ AGENT_PATIENCE = 1.0
 class MachineFacts(NamedTuple):
     """The parts of a start frame that come from the disk and /proc, not from the store. Slow to collect."""
 
-    servers: mcp_servers.Found
+    servers: mcp_servers.InstalledServers
     state_folders: tuple[Path, ...]
     script: list[frames.ScriptStep]
 
@@ -40,9 +40,9 @@ def machine_facts(context: Context, settings: Settings, scope: scopes.Scope) -> 
     return MachineFacts(granted_candidates(context, scope), all_state_folders(own), _script(settings))
 
 
-def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.Found:
+def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.InstalledServers:
     """Return the MCP servers installed here, or none if the scope grants none. Blocking."""
-    return mcp_servers.discover(context.state.path) if scope.mcp_servers else mcp_servers.Found()
+    return mcp_servers.discover(context.state.path) if scope.mcp_servers else mcp_servers.InstalledServers()
 
 
 def start_frame(
@@ -99,7 +99,9 @@ def attached(content: Content[FileRef]) -> list[frames.Attached]:
     return [frames.Attached(name=name, heading=heading, text=text) for name, heading, text in texts if text]
 
 
-def granted_servers(db: sqlite3.Connection, found: mcp_servers.Found, row: rows.Dispatch) -> list[frames.McpServer]:
+def granted_servers(
+    db: sqlite3.Connection, found: mcp_servers.InstalledServers, row: rows.Dispatch
+) -> list[frames.McpServer]:
     """Return the MCP servers of a dispatch's edge, ready to start, each exactly as it was granted.
 
     `found`: the servers installed here now. Raises Forbidden for one that is gone, unusable or changed.

@@ -12,8 +12,7 @@ from peer.steps import inviting, receiving, sending
 from peer.steps.effects import PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows
-from peer.trust import aliases, scopes
-from peer.trust import edges as edge_states
+from peer.trust import aliases, edge_lifecycle, scopes
 
 
 def get_granted(db: sqlite3.Connection, user_id: str) -> rows.Edge:
@@ -40,9 +39,9 @@ def edit(
         edges.pin_mcp_servers(tx.db, edge.edge_id, mcp_commands)
     edges.set_scope(tx.db, edge.edge_id, scopes.encode(scope).decode(), tx.now)
     stored = {
-        row.rule_id: edge_states.Rule(row.tool, row.pattern, row.reach) for row in edges.rules(tx.db, edge.edge_id)
+        row.rule_id: edge_lifecycle.Rule(row.tool, row.pattern, row.reach) for row in edges.rules(tx.db, edge.edge_id)
     }
-    kept = edge_states.rules_within(stored.values(), scope)
+    kept = edge_lifecycle.rules_within(stored.values(), scope)
     for rule_id, rule in stored.items():
         if rule not in kept:
             edges.remove_rule(tx.db, edge.edge_id, rule_id)
@@ -74,7 +73,7 @@ def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge
 def set_paused(tx: Transaction, user_id: str, *, paused: bool) -> rows.Edge:
     """Pause or resume a granted edge. Raises NotFound, Conflict."""
     edge = get_granted(tx.db, user_id)
-    status = edge_states.next_status(edge.status, "pause" if paused else "resume")
+    status = edge_lifecycle.next_status(edge.status, "pause" if paused else "resume")
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     _queue_change(tx, edge, status, scopes.decode(edge.scope))
     return get_granted(tx.db, user_id)
@@ -86,7 +85,7 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
     The results of the cancellations and the revocation itself are still sent.
     """
     edge = get_granted(tx.db, user_id)
-    status = edge_states.next_status(edge.status, "revoke")
+    status = edge_lifecycle.next_status(edge.status, "revoke")
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     outbox.purge_edge(tx.db, edge.edge_id)
     for row in dispatches.in_states(
@@ -97,7 +96,7 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
     tx.note(StopRunsOfEdge(edge.edge_id))
     for row in dispatches.in_states(tx.db, "received", ("completed", "failed"), edge_id=edge.edge_id):
         # Files that the sender has not fetched yet are no longer served.
-        dispatches.withhold_returned(tx.db, row.dispatch_id)
+        dispatches.stop_serving_returned(tx.db, row.dispatch_id)
     device = _device_of(tx.db, edge)
     if device is not None:
         tx.post(tx.context.sign_for(Revocation, edge.user_id, device, edge_id=edge.edge_id), edge_id=edge.edge_id)

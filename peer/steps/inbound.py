@@ -115,7 +115,7 @@ def _once(tx: Transaction, signed: Signed, handler: Handler) -> Acknowledgement:
             acknowledgement = handler(part, signed)
     except DispatchError as error:
         acknowledgement = acknowledgement_of(error)
-    # A later version may accept what this one cannot read, also within the statement (a scope, a device-set).
+    # Not remembered where a later version of this program may accept it, for example a scope with an unknown member.
     if acknowledgement.final and acknowledgement.code != NotUnderstood.default_code:
         outbox.remember(
             tx.db,

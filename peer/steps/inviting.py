@@ -34,9 +34,7 @@ from peer.steps import memberships
 from peer.steps.effects import BrokerWriteQueued, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, outbox, rows
-from peer.trust import edges as edge_states
-from peer.trust import invitations as invitation_states
-from peer.trust import scopes
+from peer.trust import edge_lifecycle, invitation_address, invitation_lifecycle, scopes
 
 MAX_AHEAD_MS = 86_400_000
 """How far an inviter's clock may be ahead. Generous, because a refused invitation is not offered again."""
@@ -85,7 +83,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
         Invitation,
         created=now,
         audience_user=user_id,
-        expires=now + invitation_states.LIFETIME_MS,
+        expires=now + invitation_lifecycle.LIFETIME_MS,
         device_set=tx.context.identity.device_set,
     )
     row = rows.Invitation(
@@ -93,7 +91,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
         direction="sent",
         peer=user_id,
         raw=signed.raw,
-        secret=tx.context.random(invitation_states.SECRET_BYTES),
+        secret=tx.context.random(invitation_address.SECRET_BYTES),
         verified=0,
         status="open",
         emailed=0,
@@ -106,7 +104,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
 
 def check_withdrawable(db: sqlite3.Connection, token: str) -> None:
     """Raise NotFound, Conflict or Gone unless `token` is an open sent invitation."""
-    invitation_states.next_state(_known(db, token, "sent").status, "withdraw")
+    invitation_lifecycle.next_state(_known(db, token, "sent").status, "withdraw")
 
 
 def withdraw(db: sqlite3.Connection, token: str) -> None:
@@ -116,7 +114,7 @@ def withdraw(db: sqlite3.Connection, token: str) -> None:
     """
     row = _known(db, token, "sent")
     if row.status != "withdrawn":
-        invitations.set_status(db, token, invitation_states.next_state(row.status, "withdraw"))
+        invitations.set_status(db, token, invitation_lifecycle.next_state(row.status, "withdraw"))
 
 
 def discard(tx: Transaction, token: str) -> None:
@@ -139,7 +137,7 @@ def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
     open_device_set(statement.device_set, statement)
     if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
         return None
-    if statement.expires - statement.created > invitation_states.LIFETIME_MS:
+    if statement.expires - statement.created > invitation_lifecycle.LIFETIME_MS:
         raise Invalid("the invitation is valid for more than 7 days")
     now = tx.now
     if statement.created > now + MAX_AHEAD_MS:
@@ -173,7 +171,7 @@ def on_withdrawn(tx: Transaction, token: str) -> None:
     if row is None or row.direction != "received":
         return
     if row.status == "open":
-        invitations.set_status(tx.db, token, invitation_states.next_state("open", "withdraw"))
+        invitations.set_status(tx.db, token, invitation_lifecycle.next_state("open", "withdraw"))
         tx.note(InvitationsChanged())
     edge = edges.by_invitation(tx.db, token)
     if edge is not None and edge.status == "offered":
@@ -182,13 +180,13 @@ def on_withdrawn(tx: Transaction, token: str) -> None:
         tx.note(PeopleChanged())
 
 
-def open_address(db: sqlite3.Connection, address: invitation_states.Address) -> rows.Invitation:
+def open_address(db: sqlite3.Connection, address: invitation_address.Address) -> rows.Invitation:
     """Check a received invitation against the address that the inviter shared, and store the address's secret.
 
     Raises NotFound, Invalid.
     """
     row = _known(db, address.token, "received")
-    invitation_states.check_digest(address, row.raw)
+    invitation_address.check_digest(address, row.raw)
     invitations.set_secret(db, address.token, address.secret)
     return _known(db, address.token, "received")
 
@@ -196,7 +194,7 @@ def open_address(db: sqlite3.Connection, address: invitation_states.Address) -> 
 def get_answerable(db: sqlite3.Connection, now: int, token: str) -> rows.Invitation:
     """Return a received invitation that is still open. Raises NotFound, Conflict, Gone."""
     row = _known(db, token, "received")
-    invitation_states.check_open(row.status, expires=row.expires, now=now)
+    invitation_lifecycle.check_open(row.status, expires=row.expires, now=now)
     return row
 
 
@@ -227,7 +225,7 @@ def accept(
     memberships.pin(tx, device_set, device_set_signed, issuer=issuer, verified=bool(row.verified))
     my_digest = hashlib.sha256(tx.context.identity.device_set).digest()
     proof = (
-        invitation_states.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
+        invitation_address.proof(row.secret, invitation_digest=signed.digest, device_set_digest=my_digest)
         if row.secret
         else b""
     )
@@ -261,7 +259,7 @@ def accept(
         ),
     )
     edges.pin_mcp_servers(tx.db, edge_id, mcp_commands or {})
-    invitations.set_status(tx.db, token, invitation_states.next_state("open", "accept"))
+    invitations.set_status(tx.db, token, invitation_lifecycle.next_state("open", "accept"))
     _queue_answer(tx.db, device_set, token, "accepted", acceptance, now)
     tx.post(acceptance, edge_id=edge_id)
     tx.note(BrokerWriteQueued())
@@ -286,7 +284,7 @@ def refuse(tx: Transaction, row: rows.Invitation) -> None:
         invitation_id=invitation.id,
         invitation_digest=signed.digest,
     )
-    invitations.set_status(tx.db, row.token, invitation_states.next_state("open", "decline"))
+    invitations.set_status(tx.db, row.token, invitation_lifecycle.next_state("open", "decline"))
     device_set, _ = open_device_set(invitation.device_set, invitation)
     _queue_answer(tx.db, device_set, row.token, "declined", statement, tx.now)
     tx.note(BrokerWriteQueued())
@@ -313,7 +311,7 @@ def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
 
 def _declined(tx: Transaction, row: rows.Invitation) -> Acknowledgement:
     if row.status == "open":
-        invitations.set_status(tx.db, row.token, invitation_states.next_state("open", "decline"))
+        invitations.set_status(tx.db, row.token, invitation_lifecycle.next_state("open", "decline"))
         tx.note(PeopleChanged())
     return Acknowledgement(200)
 
@@ -333,12 +331,12 @@ def _accepted(
     if row.status == "expired" and statement.created < row.expires:
         pass  # accepted in time, arrived late
     else:
-        invitation_states.next_state(row.status, "accept")
+        invitation_lifecycle.next_state(row.status, "accept")
     device_set, device_set_signed = open_device_set(statement.device_set, statement)
     scope = scopes.encode_summary(scopes.decode_summary(statement.scope))  # only what this version understands
     verified = False
     if statement.proof:
-        if not invitation_states.proven(
+        if not invitation_address.proven(
             statement.proof,
             row.secret,
             invitation_digest=statement.invitation_digest,
@@ -388,7 +386,7 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
         return Acknowledgement(200, f"the edge is {edge.status}")
     device_set, device_set_signed = open_device_set(statement.device_set, statement)
     memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=False)
-    edges.set_status(tx.db, edge.edge_id, edge_states.next_status("offered", "confirm"), tx.now)
+    edges.set_status(tx.db, edge.edge_id, edge_lifecycle.next_status("offered", "confirm"), tx.now)
     offered, _ = open_as(Acceptance, edge.acceptance)
     summary = scopes.encode_summary(scopes.summary(scopes.decode(edge.scope)))
     if summary != offered.scope:
@@ -405,7 +403,7 @@ def expire(db: sqlite3.Connection, now: int) -> None:
     """Mark overdue open invitations as expired; delete received ones that led to no edge KEPT_MS ago."""
     for row in invitations.every(db):
         if row.status == "open" and row.expires <= now:
-            invitations.set_status(db, row.token, invitation_states.next_state("open", "expire"))
+            invitations.set_status(db, row.token, invitation_lifecycle.next_state("open", "expire"))
     invitations.forget_received(db, before=now - KEPT_MS)
 
 

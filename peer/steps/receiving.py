@@ -43,7 +43,7 @@ def on_dispatch(tx: Transaction, signed: Signed) -> Acknowledgement:
     dispatch: Dispatch = signed.statement
     now = tx.now
     cancelled = dispatches.has_tombstone(tx.db, dispatch.issuer_device, dispatch.id)
-    admit(dispatch, get_edge_facts(tx.db, dispatch.edge_id, now), buried=cancelled, now=now)
+    admit(dispatch, get_edge_facts(tx.db, dispatch.edge_id, now), cancelled=cancelled, now=now)
     if dispatches.get(tx.db, dispatch.id) is not None:
         raise Conflict("another dispatch has this id", fix="send it again")
     attached = sum(item.size for item in dispatch.content.files)
@@ -95,7 +95,7 @@ def on_file_arrived(tx: Transaction, item: rows.File) -> None:
 def on_file_refused(tx: Transaction, item: rows.File, reason: str) -> None:
     """Give up a file that the other side refuses to serve or serves wrong; an attachment takes its dispatch with it."""
     row = dispatches.get(tx.db, item.dispatch_id)
-    dispatches.give_up(tx.db, item)
+    dispatches.set_given_up(tx.db, item)
     tx.note(DispatchChanged(item.dispatch_id))
     if row is None or row.direction != "received" or row.state != "arriving":
         return
@@ -249,7 +249,7 @@ def _stop(
     """End a dispatch and stop its run. Nothing that the run still reports is stored: see running.get_running."""
     states.decide(tx, row, event)
     dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix="")
-    trace.close_all(tx.db, row.dispatch_id, event)
+    trace.close_approvals(tx.db, row.dispatch_id, event)
     queue_result(tx, row, event, reason=reason, code=code)
     tx.note(StopRun(row.dispatch_id, reason))
 

@@ -19,8 +19,7 @@ from peer.steps import receiving, states
 from peer.steps.effects import DispatchChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, edges, rows, trace
-from peer.trust import edges as edge_states
-from peer.trust import scopes
+from peer.trust import edge_lifecycle, scopes
 
 MAX_BATCH_BYTES = 600_000
 MAX_EVENT_BYTES = 200_000
@@ -78,7 +77,7 @@ def record(
             previous=head,
             events=tuple(batch),
         )
-        if (stored := stored + len(signed.raw)) > reports.TOLD_TRACE_BYTES:
+        if (stored := stored + len(signed.raw)) > reports.MAX_REPORTED_BYTES:
             # The sender refuses a longer trace, so the rest stays here.
             break
         trace.add_batch(tx.db, dispatch_id, attempt, count, signed.raw, signed.digest)
@@ -102,7 +101,7 @@ def ask(tx: Transaction, item: rows.Approval) -> None:
     known = trace.approval(tx.db, item.dispatch_id, item.request_id)
     if known is not None and known.attempt == item.attempt:
         raise Conflict(f"the agent asked twice about the call {item.request_id}")
-    trace.ask(tx.db, item)
+    trace.add_approval(tx.db, item)
     tx.note(DispatchChanged(item.dispatch_id))
 
 
@@ -135,7 +134,7 @@ def answer(
         if error := get_refusal(tx.db, now, dispatch_id, asked.attempt):
             raise error
     text = msgspec.json.encode({"allow": allow, "grant": grant, "note": note, "at": now}).decode()
-    if not trace.close(tx.db, dispatch_id, request_id, "allowed" if allow else "denied", text):
+    if not trace.close_approval(tx.db, dispatch_id, request_id, "allowed" if allow else "denied", text):
         raise Conflict("nothing pending: that tool call was already decided")
     if allow and grant == "always":
         if chosen is None:
@@ -168,14 +167,16 @@ def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Docume
 
 def _store_rule(db: sqlite3.Connection, edge_id: str, chosen: Document, now: int) -> None:
     scope, stored = get_scope(db, edge_id)
-    rule = edge_states.Rule(chosen["tool"], chosen["pattern"], chosen.get("reach", "exact"))
-    edge_states.with_rule(tuple(edge_states.Rule(row.tool, row.pattern, row.reach) for row in stored), rule, scope)
+    rule = edge_lifecycle.Rule(chosen["tool"], chosen["pattern"], chosen.get("reach", "exact"))
+    edge_lifecycle.with_rule(
+        tuple(edge_lifecycle.Rule(row.tool, row.pattern, row.reach) for row in stored), rule, scope
+    )
     edges.add_rule(db, edge_id, rule.tool, rule.pattern, rule.reach, now)
 
 
 def close_unanswered(tx: Transaction, dispatch_id: str, request_id: str) -> None:
     """Close a waiting call that nobody answered in time."""
-    trace.close(tx.db, dispatch_id, request_id, "unanswered", "")
+    trace.close_approval(tx.db, dispatch_id, request_id, "unanswered", "")
     tx.note(DispatchChanged(dispatch_id))
 
 
@@ -202,7 +203,7 @@ def finish(
         message=own_reason or content.get("reason", ""),
         fix=content.pop("fix", ""),
     )
-    trace.close_all(tx.db, dispatch_id, "ended")
+    trace.close_approvals(tx.db, dispatch_id, "ended")
     signed = receiving.queue_result(tx, row, status, files=tuple(files), **content)
     dispatches.add_files(tx.db, dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
 
@@ -228,7 +229,7 @@ def interrupt_all(tx: Transaction) -> list[str]:
             ['{"kind":"status","status":"interrupted","detail":"the daemon stopped; accept it again to run it"}'],
         )
         receiving.queue_decision(tx, row, "pending", reason="the run was interrupted")
-    trace.close_all(tx.db, None, "interrupted")
+    trace.close_approvals(tx.db, None, "interrupted")
     return [row.dispatch_id for row in interrupted]
 
 

@@ -17,8 +17,7 @@ from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
-from peer.trust import edges as edge_states
-from peer.trust import scopes
+from peer.trust import edge_lifecycle, scopes
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ def get_edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
     """Return the active edge from this user to the recipient `user_id`. Raises Forbidden with the fix."""
     edge = edges.current(db, user_id, "outgoing")
     if edge is None:
-        edge_states.check_send(None, peer=user_id, expires=None, now=now)
+        edge_lifecycle.check_send(None, peer=user_id, expires=None, now=now)
         raise AssertionError("check_send refuses where there is no edge")
     scope = scopes.decode_summary(edge.scope)
-    edge_states.check_send(edge.status, peer=user_id, expires=scope.expires, now=now)
+    edge_lifecycle.check_send(edge.status, peer=user_id, expires=scope.expires, now=now)
     return edge
 
 
@@ -213,7 +212,7 @@ def on_edge_ended(tx: Transaction, edge_id: str) -> None:
             message=f"{row.peer} revoked your trust edge",
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
-    dispatches.give_up_returned(tx.db, edge_id)
+    dispatches.give_up_awaited_returns(tx.db, edge_id)
     outbox.purge_edge(tx.db, edge_id)
 
 

@@ -33,5 +33,5 @@ def _side(row: rows.Dispatch) -> lifecycle.Side:
 
 
 def _move(tx: Transaction, row: rows.Dispatch, state: lifecycle.State) -> None:
-    dispatches.move(tx.db, row.dispatch_id, state, tx.now)
+    dispatches.set_state(tx.db, row.dispatch_id, state, tx.now)
     tx.note(DispatchChanged(row.dispatch_id))

@@ -1,1 +1,1 @@
-"""The local store: SQLite with numbered migrations, one module per aggregate. Nobody else writes SQL."""
+"""The local store: SQLite with numbered migrations, one module per aggregate. All SQL on it is here."""

@@ -16,7 +16,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A copy of a file that nothing names yet: `keep` it in the transaction that names it, or `discard` it."""
+    """A copy of a file that no statement refers to yet: `keep` it in the transaction that adds one, or `discard` it."""
 
     name: str
     size: int
@@ -25,50 +25,50 @@ class StagedFile:
     place: Path
 
     def keep(self) -> None:
-        """Give it its name as a blob, durably. Raises Unavailable."""
+        """Rename the copy to its place as a blob, durably. Raises Unavailable."""
         try:
             self.place.parent.mkdir(mode=0o700, exist_ok=True)
-            if self.temporary.exists() or not self.place.exists():  # else it was kept by a try that was rolled back
+            if self.temporary.exists() or not self.place.exists():  # else an attempt that was rolled back has kept it
                 self.temporary.replace(self.place)
             _sync_folder(self.place.parent)
         except OSError as error:
             raise _not_stored(error) from error
 
     def discard(self) -> None:
-        """Forget it, unless it was kept."""
+        """Delete the copy, unless it was kept."""
         self.temporary.unlink(missing_ok=True)
 
 
 class Blobs:
-    """The folder of blobs. Every name is the digest of the content, so a file that is there is whole."""
+    """The folder of blobs. A blob is renamed to its digest when complete, so every blob that exists is complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, digest: bytes) -> Path:
-        """Return where the blob of this digest lives, whether or not it is there."""
+        """Return the path of the blob with this digest, whether or not it exists."""
         text = digest.hex()
         return self.folder / text[:2] / text
 
     def destination(self, digest: bytes) -> Path:
-        """Return `path`, its folder made."""
+        """Return `path` and create its folder."""
         path = self.path(digest)
-        # Each by itself: `parents` would make the upper one as the umask has it.
+        # Two calls: `parents=True` would create the upper folder with the mode of the umask.
         self.folder.mkdir(mode=0o700, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         return path
 
     def part(self, digest: bytes, device: str) -> Path:
-        """Return where a blob grows while it is fetched from a device.
+        """Return the path of the partial file of a blob that is being fetched from a device.
 
-        Each device's by itself: who is slow with some bytes holds up nobody else who sends the same ones.
+        One per device, so that a slow device does not delay another that sends the same blob.
         """
         return self.path(digest).with_name(f"{digest.hex()}.{device}.part")
 
     def take_in(self, source: Path, name: str, *, limit: int) -> StagedFile:
-        """Copy a regular file of at most `limit` bytes, fsynced, beside the blobs.
+        """Copy a regular file of at most `limit` bytes into the blob folder and fsync it.
 
-        Raises NotFound, Invalid for anything but a regular file, TooLarge, Unavailable when the disk refuses.
+        Raises NotFound, Invalid for anything but a regular file, TooLarge, Unavailable for errors of the disk.
         """
         try:
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -105,10 +105,10 @@ class Blobs:
         return StagedFile(name, size, digest, temporary, self.path(digest))
 
     def sweep(self, *, ready: Collection[bytes], awaited: Collection[bytes]) -> int:
-        """Remove what is neither there for a statement nor on its way; return how many files.
+        """Remove files that are neither ready for a statement nor awaited by one; return how many.
 
-        That is what a crash left: copies, parts of transfers, files that no statement came to name. Only while nothing
-        is copied or fetched.
+        These were left by a crash: copies, partial transfers, blobs without a statement. Call it only while nothing is
+        copied or fetched.
         """
         whole, coming = {digest.hex() for digest in ready}, {digest.hex() for digest in awaited}
         removed = 0

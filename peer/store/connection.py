@@ -1,6 +1,6 @@
-"""Opening the store's file: its version, migrations, transactions, SQLite's errors as ours. No threads, no trio.
+"""Opens the store's file: version, migrations, transactions, SQLite's errors as ours. No threads, no trio.
 
-Without them because `dispatch inbox` opens the store by itself when no daemon runs, and must feel instant.
+Without trio because `dispatch inbox` opens the store itself if no daemon runs, and should feel instant.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from pathlib import Path
 from peer.protocol.errors import Conflict, Internal, Unavailable
 
 BUSY_MS = 5_000
-"""How long a statement waits for another process's lock: the CLI's own writes (an offline revocation) take
-milliseconds, so five seconds mean that something is stuck."""
+"""How long an SQL statement waits for another process's lock. The CLI's own writes (an offline revocation) take
+milliseconds, so after five seconds something is stuck."""
 
 
 class NewerStore(Conflict):
-    """The store was written by a later version of the program; it is refused and not touched."""
+    """The store was written by a later version of the program; it is not opened."""
 
 
 class OlderStore(Conflict):
-    """The store was written by an earlier version, and cannot be brought up to date, or not by this program."""
+    """The store was written by an earlier version and cannot be migrated, or not by a program that only reads it."""
 
 
 WITH_MEMBERSHIPS = 6
-"""The version of the store from which on contacts are pinned by what their devices signed."""
+"""The first store version in which contacts are pinned by their devices' signed memberships."""
 
 
 def schema() -> list[str]:
-    """Return the migrations in order; the n-th brings `user_version` to n."""
-    # Not importlib.resources: importing it takes as long as the rest of opening a store.
+    """Return the migrations in order; the n-th sets `user_version` to n."""
+    # Not importlib.resources: its import takes as long as all other work of opening a store.
     return [path.read_text("utf-8") for path in sorted(Path(__file__).with_name("schema").glob("*.sql"))]
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open `path` without migrating it. Raises NewerStore, Unavailable; OlderStore where it may only be read."""
+    """Open `path` without migrating it. Raises NewerStore, Unavailable; if `read_only` also OlderStore."""
     mode = "ro" if read_only else "rwc"
     try:
         connection = sqlite3.connect(
@@ -68,8 +68,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the store to this program's version, each migration in a transaction of its own. Raises OlderStore."""
-    from peer.store.history import reply_of  # what reads statements takes long to load; only migrating needs it
+    """Migrate the store to this program's version, each migration in its own transaction. Raises OlderStore."""
+    from peer.store.history import reply_of  # imports the protocol, which is slow; only migrating needs it
 
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if 0 < found < WITH_MEMBERSHIPS and connection.execute("SELECT 1 FROM contacts LIMIT 1").fetchone():
@@ -88,14 +88,14 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
-    # executescript() first commits the open transaction, so that a crash half way would leave half a migration.
+    # Not executescript(): it commits the open transaction first, so a crash could leave half a migration.
     pending = ""
     for line in script.splitlines(keepends=True):
         pending += line
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""
-    yield pending  # a comment, or a statement without its semicolon, which must not be lost
+    yield pending  # a comment, or a statement without a semicolon, which must not be skipped silently
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def writing(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def as_error(error: sqlite3.Error) -> Unavailable | Internal:
-    """Say an SQLite error as one of ours."""
+    """Return an SQLite error as one of ours."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

@@ -1,4 +1,4 @@
-"""Contacts, their devices, and who is blocked. SQL only; what may be pinned is decided in trust."""
+"""Contacts, their devices, and blocked users. SQL only; what may be pinned is decided in peer.steps."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from peer.trust import aliases
 
 
 def get(db: sqlite3.Connection, user_id: str) -> Contact | None:
-    """Return the contact of this user id."""
+    """Return the contact with this user id."""
     return one(Contact, db.execute("SELECT * FROM contacts WHERE user_id = ?", (user_id,)).fetchone())
 
 
 def every(db: sqlite3.Connection) -> list[Contact]:
-    """Return all contacts by user id."""
+    """Return all contacts, ordered by user id."""
     return all_of(Contact, db.execute("SELECT * FROM contacts ORDER BY user_id").fetchall())
 
 
 def user_named(db: sqlite3.Connection, name: str) -> str:
-    """Return the user id that an e-mail address or a contact's alias means. Raises Invalid, NotFound."""
+    """Return the user id for an e-mail address or a contact's alias. Raises Invalid, NotFound."""
     if "@" in name:
         return names.user_id(name)
     for contact in every(db):
@@ -34,9 +34,9 @@ def user_named(db: sqlite3.Connection, name: str) -> str:
 
 
 def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: bool, now: int) -> None:
-    """Remember a user by root and devices; a verified contact stays verified. The caller has compared roots.
+    """Store a user's root and device-set; a verified contact stays verified. The caller has compared the roots.
 
-    A listed device becomes the user's where its newest membership, which the caller has kept, says so too.
+    A listed device becomes the user's only if its newest membership, which the caller has stored, agrees.
     """
     db.execute(
         "INSERT INTO contacts (user_id, root, device_set, epoch, verified, created) VALUES (?, ?, ?, ?, ?, ?) "
@@ -66,17 +66,17 @@ def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: 
 
 
 def drop_device(db: sqlite3.Connection, device_id: str) -> None:
-    """Let a device be no contact's any more."""
+    """Remove a device from its contact."""
     db.execute("DELETE FROM contact_devices WHERE device = ?", (device_id,))
 
 
 def set_sealing_key(db: sqlite3.Connection, device_id: str, sealing_key: bytes) -> None:
-    """Seal to a device with the key of its newest membership."""
+    """Store the sealing key of a device's newest membership."""
     db.execute("UPDATE contact_devices SET sealing_key = ? WHERE device = ?", (sealing_key, device_id))
 
 
 def set_hello(db: sqlite3.Connection, device_id: str, raw: bytes, counter: int) -> None:
-    """Keep what a device says that it understands."""
+    """Store a device's signed hello."""
     db.execute("UPDATE contact_devices SET hello = ?, hello_counter = ? WHERE device = ?", (raw, counter, device_id))
 
 
@@ -91,8 +91,8 @@ def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactD
     return all_of(ContactDevice, rows.fetchall())
 
 
-def owed_to_blocked(db: sqlite3.Connection) -> list[str]:
-    """Return the devices of blocked users for which a last word waits (that their edge was revoked)."""
+def blocked_with_outbox(db: sqlite3.Connection) -> list[str]:
+    """Return the devices of blocked users with statements in the outbox (the revocation of their edge)."""
     rows = db.execute(
         "SELECT DISTINCT o.device FROM outbox o JOIN contact_devices USING (device) JOIN blocked USING (user_id)"
     )
@@ -100,17 +100,17 @@ def owed_to_blocked(db: sqlite3.Connection) -> list[str]:
 
 
 def device(db: sqlite3.Connection, device_id: str) -> ContactDevice | None:
-    """Return the contact device of this peer id."""
+    """Return the contact device with this peer id."""
     return one(ContactDevice, db.execute("SELECT * FROM contact_devices WHERE device = ?", (device_id,)).fetchone())
 
 
 def set_alias(db: sqlite3.Connection, user_id: str, alias: str) -> None:
-    """Call a contact by a name of one's own; '' is none."""
+    """Set a contact's local alias; "" removes it."""
     db.execute("UPDATE contacts SET alias = ? WHERE user_id = ?", (alias, user_id))
 
 
 def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequence[str], now: int) -> None:
-    """Keep the addresses that last worked, or that presence last told."""
+    """Store the addresses that last worked, or that presence last reported."""
     db.execute(
         "UPDATE contact_devices SET addresses = ?, last_seen = ? WHERE device = ?",
         (json.dumps(list(addresses)), now, device_id),
@@ -118,10 +118,10 @@ def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequen
 
 
 def block(db: sqlite3.Connection, user_id: str, now: int) -> None:
-    """Refuse this user from now on."""
+    """Block a user."""
     db.execute("INSERT INTO blocked (user_id, since) VALUES (?, ?) ON CONFLICT DO NOTHING", (user_id, now))
 
 
 def is_blocked(db: sqlite3.Connection, user_id: str) -> bool:
-    """Say whether this user is blocked."""
+    """Return whether this user is blocked."""
     return db.execute("SELECT 1 FROM blocked WHERE user_id = ?", (user_id,)).fetchone() is not None

@@ -1,4 +1,4 @@
-"""Numbers that must never go back, whatever the clock does. SQL only."""
+"""Counters that never decrease, whatever the clock does. SQL only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HELLO = "hello"
 
 
 def next_after(db: sqlite3.Connection, name: str, least: int) -> int:
-    """Return a number above every one given out under this name before, and at least `least`; remember it."""
+    """Return and store a number that is at least `least` and above all earlier ones of this counter."""
     row = db.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
     number = max(least, int(row[0]) + 1) if row else least
     db.execute(

@@ -1,8 +1,8 @@
-"""The node's open store: durable steps and snapshots, in worker threads. What is stored is said in the other modules.
+"""The node's open store: durable write steps and read snapshots, in worker threads. The queries: the other modules.
 
-One connection writes, one reads (WAL lets them not wait for each other); both are used from worker threads, one caller
-at a time each. All writes of one step are one function run inside one transaction: state, event and outgoing statement
-become durable together (synchronous=FULL) before anyone is told.
+One connection writes and one reads, without blocking each other (WAL); each is used by one caller at a time, in a
+worker thread. All writes of a step happen in one function inside one transaction: state, event and outgoing statement
+become durable together (synchronous=FULL) before any effect outside the store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Store:
-    """The open store of the one node of a state folder. Open with `Store.open`, close with `close`."""
+    """The open store of a state folder's only node. Open with `Store.open`, close with `close`."""
 
     def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class Store:
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Open and migrate the store (blocking; at start only). Raises NewerStore, OlderStore, Unavailable."""
+        """Open and migrate the store (blocking, at start only). Raises NewerStore, OlderStore, Unavailable."""
         try:
             path.touch(mode=0o600, exist_ok=True)
         except OSError as error:
@@ -48,7 +48,7 @@ class Store:
         return cls(path, writer, connect(path))
 
     async def write(self, step: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `step` inside one durable transaction and return its value; its exceptions roll everything back."""
+        """Run `step` inside one durable transaction and return its value; an exception rolls everything back."""
 
         def run() -> T:
             try:
@@ -57,7 +57,7 @@ class Store:
             except sqlite3.Error as error:
                 raise as_error(error) from error
 
-        # Not cancellable: a step once begun is finished, and its caller learns what became durable.
+        # Shielded: a started step runs to its end, so its caller always gets the outcome of the transaction.
         with trio.CancelScope(shield=True):
             return await trio.to_thread.run_sync(run, limiter=self._write_limit)
 
@@ -78,6 +78,6 @@ class Store:
             return await trio.to_thread.run_sync(run, limiter=self._read_limit)
 
     def close(self) -> None:
-        """Close both connections; the write-ahead log is folded in."""
+        """Close both connections, which checkpoints the write-ahead log."""
         self._reader.close()
         self._writer.close()

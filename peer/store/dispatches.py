@@ -1,4 +1,4 @@
-"""Dispatches and their files. SQL only; which state may follow which is the table in peer.dispatches."""
+"""Dispatches and their files. SQL only; the transition tables are in peer/dispatches/lifecycle.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from peer.protocol.statements import FileRef
 from peer.store import history
-from peer.store.rows import Dispatch, File, all_of, one
+from peer.store.rows import Dispatch, File, FileState, all_of, one
 
 COLUMNS = (
     "dispatch_id, direction, edge_id, peer, device, state, raw, digest, task, created, expires, updated, attempt, "
@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def add(db: sqlite3.Connection, item: Dispatch) -> None:
-    """Store a new dispatch, to be found by its words."""
+    """Store a new dispatch and index its text."""
     values = tuple(getattr(item, name) for name in COLUMNS.split(", "))
     marks = ", ".join("?" * len(values))
     db.execute(f"INSERT INTO dispatches ({COLUMNS}) VALUES ({marks})", values)
@@ -24,7 +24,7 @@ def add(db: sqlite3.Connection, item: Dispatch) -> None:
 
 
 def get(db: sqlite3.Connection, dispatch_id: str) -> Dispatch | None:
-    """Return the dispatch of this id."""
+    """Return the dispatch with this id."""
     return one(Dispatch, db.execute("SELECT * FROM dispatches WHERE dispatch_id = ?", (dispatch_id,)).fetchone())
 
 
@@ -42,7 +42,7 @@ def in_states(
 
 
 def overdue(db: sqlite3.Connection, now: int) -> list[Dispatch]:
-    """Return the dispatches that nobody accepted before they expired."""
+    """Return the undecided dispatches whose deadline has passed."""
     rows = db.execute(
         "SELECT * FROM dispatches WHERE state IN ('queued', 'arriving', 'pending') AND expires <= ? ORDER BY expires",
         (now,),
@@ -56,20 +56,20 @@ def next_expiry(db: sqlite3.Connection) -> int | None:
     return None if row[0] is None else int(row[0])
 
 
-def move(db: sqlite3.Connection, dispatch_id: str, state: str, now: int) -> None:
-    """Set a dispatch's state; the caller asked the transition table."""
+def set_state(db: sqlite3.Connection, dispatch_id: str, state: str, now: int) -> None:
+    """Set a dispatch's state; the caller has checked the transition."""
     db.execute("UPDATE dispatches SET state = ?, updated = ? WHERE dispatch_id = ?", (state, now, dispatch_id))
 
 
 def set_reason(db: sqlite3.Connection, dispatch_id: str, *, code: int, message: str, fix: str) -> None:
-    """Keep why a dispatch was rejected, declined or failed."""
+    """Store why a dispatch was rejected, declined or failed."""
     db.execute(
         "UPDATE dispatches SET code = ?, message = ?, fix = ? WHERE dispatch_id = ?", (code, message, fix, dispatch_id)
     )
 
 
 def set_accepted(db: sqlite3.Connection, dispatch_id: str, *, attempt: int, cwd: str, decision: bytes) -> None:
-    """Keep what an accept decided."""
+    """Store the attempt, the working folder and the signed decision of an accept."""
     db.execute(
         "UPDATE dispatches SET attempt = ?, cwd = ?, decision = ? WHERE dispatch_id = ?",
         (attempt, cwd, decision, dispatch_id),
@@ -77,20 +77,20 @@ def set_accepted(db: sqlite3.Connection, dispatch_id: str, *, attempt: int, cwd:
 
 
 def set_decision(db: sqlite3.Connection, dispatch_id: str, *, attempt: int, decision: bytes) -> None:
-    """Keep the signed decision that decided it."""
+    """Store the attempt and the signed decision."""
     db.execute(
         "UPDATE dispatches SET attempt = ?, decision = ? WHERE dispatch_id = ?", (attempt, decision, dispatch_id)
     )
 
 
 def set_result(db: sqlite3.Connection, dispatch_id: str, raw: bytes) -> None:
-    """Keep the signed result, its reply to be found by its words."""
+    """Store the signed result and index its reply."""
     db.execute("UPDATE dispatches SET result = ? WHERE dispatch_id = ?", (raw, dispatch_id))
     history.set_reply(db, dispatch_id, history.reply_of(raw))
 
 
 def set_interrupted(db: sqlite3.Connection, dispatch_id: str, expires: int) -> None:
-    """Note the interruption and the deadline that follows from it."""
+    """Count an interruption and store the new deadline."""
     db.execute(
         "UPDATE dispatches SET interrupted = interrupted + 1, expires = ? WHERE dispatch_id = ?",
         (expires, dispatch_id),
@@ -98,12 +98,12 @@ def set_interrupted(db: sqlite3.Connection, dispatch_id: str, expires: int) -> N
 
 
 def set_expires(db: sqlite3.Connection, dispatch_id: str, expires: int) -> None:
-    """Note the deadline that the other side told."""
+    """Store the deadline that the other side reported."""
     db.execute("UPDATE dispatches SET expires = ? WHERE dispatch_id = ?", (expires, dispatch_id))
 
 
 def add_tombstone(db: sqlite3.Connection, device: str, dispatch_id: str, now: int) -> None:
-    """Remember that a dispatch was cancelled before it came."""
+    """Record that a dispatch was cancelled before it arrived."""
     db.execute(
         "INSERT INTO tombstones (device, dispatch_id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         (device, dispatch_id, now),
@@ -111,7 +111,7 @@ def add_tombstone(db: sqlite3.Connection, device: str, dispatch_id: str, now: in
 
 
 def has_tombstone(db: sqlite3.Connection, device: str, dispatch_id: str) -> bool:
-    """Say whether a dispatch was cancelled before it came."""
+    """Return whether a dispatch was cancelled before it arrived."""
     found = db.execute("SELECT 1 FROM tombstones WHERE device = ? AND dispatch_id = ?", (device, dispatch_id))
     return found.fetchone() is not None
 
@@ -119,7 +119,7 @@ def has_tombstone(db: sqlite3.Connection, device: str, dispatch_id: str) -> bool
 def add_files(
     db: sqlite3.Connection, dispatch_id: str, role: str, files: Sequence[FileRef], *, statement: str, ready: bool
 ) -> None:
-    """Store the files that a statement names."""
+    """Store the files that a statement refers to."""
     for position, item in enumerate(files):
         db.execute(
             "INSERT INTO files (dispatch_id, role, position, name, size, digest, statement, ready) "
@@ -129,15 +129,16 @@ def add_files(
 
 
 def files(db: sqlite3.Connection, dispatch_id: str, role: str) -> list[File]:
-    """Return a dispatch's files of a role in order."""
+    """Return a dispatch's files with this role (attachment or returned), in order."""
     rows = db.execute("SELECT * FROM files WHERE dispatch_id = ? AND role = ? ORDER BY position", (dispatch_id, role))
     return all_of(File, rows.fetchall())
 
 
 def awaited_files(db: sqlite3.Connection) -> list[tuple[str, File]]:
-    """Return the files whose bytes are still to be pulled, each with the device to pull it from."""
+    """Return the files whose bytes are still to be fetched, each with the device to fetch it from."""
     rows = db.execute(
-        "SELECT d.device AS peer_device, f.* FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.ready = 0 "
+        "SELECT d.device AS peer_device, f.* FROM files f JOIN dispatches d USING (dispatch_id) "
+        f"WHERE f.ready = {FileState.AWAITED:d} "
         "AND d.state NOT IN ('cancelled', 'declined', 'expired', 'rejected') ORDER BY d.created, f.position"
     ).fetchall()
     return [
@@ -147,39 +148,41 @@ def awaited_files(db: sqlite3.Connection) -> list[tuple[str, File]]:
 
 
 def set_ready(db: sqlite3.Connection, item: File) -> int:
-    """Note that a file's bytes are here; return how many of its role are still awaited."""
+    """Record that a file's bytes are here; return how many files of its role are still awaited."""
     db.execute(
-        "UPDATE files SET ready = 1 WHERE dispatch_id = ? AND role = ? AND position = ?",
+        f"UPDATE files SET ready = {FileState.READY:d} WHERE dispatch_id = ? AND role = ? AND position = ?",
         (item.dispatch_id, item.role, item.position),
     )
     (left,) = db.execute(
-        "SELECT count(*) FROM files WHERE dispatch_id = ? AND role = ? AND ready = 0", (item.dispatch_id, item.role)
+        f"SELECT count(*) FROM files WHERE dispatch_id = ? AND role = ? AND ready = {FileState.AWAITED:d}",
+        (item.dispatch_id, item.role),
     ).fetchone()
     return int(left)
 
 
-def give_up(db: sqlite3.Connection, item: File) -> None:
-    """Note that a file's bytes will not come."""
+def set_given_up(db: sqlite3.Connection, item: File) -> None:
+    """Record that an awaited file will not be fetched any more."""
     db.execute(
-        "UPDATE files SET ready = -1 WHERE dispatch_id = ? AND role = ? AND position = ? AND ready = 0",
+        f"UPDATE files SET ready = {FileState.GIVEN_UP:d} "
+        f"WHERE dispatch_id = ? AND role = ? AND position = ? AND ready = {FileState.AWAITED:d}",
         (item.dispatch_id, item.role, item.position),
     )
 
 
-def give_up_returned(db: sqlite3.Connection, edge_id: str) -> None:
-    """Note that what has not come yet of the files that were returned over an edge will not."""
+def give_up_awaited_returns(db: sqlite3.Connection, edge_id: str) -> None:
+    """Record that the awaited returned files of an edge's dispatches will not be fetched any more."""
     db.execute(
-        "UPDATE files SET ready = -1 WHERE role = 'returned' AND ready = 0 "
+        f"UPDATE files SET ready = {FileState.GIVEN_UP:d} WHERE role = 'returned' AND ready = {FileState.AWAITED:d} "
         "AND dispatch_id IN (SELECT dispatch_id FROM dispatches WHERE edge_id = ? AND direction = 'sent')",
         (edge_id,),
     )
 
 
 def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes) -> bool:
-    """Say whether a statement that we signed to this device, and have not taken back, names this digest."""
+    """Return whether a statement of ours to this device, that is still in force, refers to this digest."""
     rows = db.execute(
         "SELECT 1 FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.statement = ? AND f.digest = ? "
-        "AND d.device = ? AND f.ready = 1 AND ((d.direction = 'sent' AND f.role = 'attachment' "
+        f"AND d.device = ? AND f.ready = {FileState.READY:d} AND ((d.direction = 'sent' AND f.role = 'attachment' "
         "AND d.state NOT IN ('cancelled', 'rejected', 'declined')) "
         "OR (d.direction = 'received' AND f.role = 'returned'))",
         (statement, digest, device),
@@ -188,12 +191,14 @@ def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes)
 
 
 def ready_digests(db: sqlite3.Connection) -> set[bytes]:
-    """Return the digest of every file that a statement names and whose bytes are here, and worth their place.
+    """Return the digests of all files whose bytes are here and worth keeping.
 
-    Attachments of what ended before it ran are not: its sender chose how much that is, and nobody will open them.
+    Attachments of a received dispatch that was cancelled, declined, rejected or expired are not: its sender chose their
+    size, and nobody will open them.
     """
     rows = db.execute(
-        "SELECT DISTINCT f.digest FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.ready = 1 AND NOT "
+        "SELECT DISTINCT f.digest FROM files f JOIN dispatches d USING (dispatch_id) "
+        f"WHERE f.ready = {FileState.READY:d} AND NOT "
         "(d.direction = 'received' AND f.role = 'attachment' "
         "AND d.state IN ('cancelled', 'declined', 'expired', 'rejected'))"
     )
@@ -201,7 +206,7 @@ def ready_digests(db: sqlite3.Connection) -> set[bytes]:
 
 
 def attached_bytes(db: sqlite3.Connection, edge_id: str, since: int) -> int:
-    """Return how many bytes the dispatches of an edge carried that came since a time (ms) and never ran."""
+    """Return the total size of the attachments of an edge's dispatches since a time (ms) that have not run."""
     (found,) = db.execute(
         "SELECT sum(f.size) FROM dispatches d JOIN files f USING (dispatch_id) WHERE d.edge_id = ? "
         "AND d.direction = 'received' AND d.created >= ? AND d.attempt = 0 AND f.role = 'attachment'",
@@ -210,6 +215,6 @@ def attached_bytes(db: sqlite3.Connection, edge_id: str, since: int) -> int:
     return int(found or 0)
 
 
-def withhold_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
-    """Serve a dispatch's returned files to nobody any more; they stay here for this machine's person."""
+def stop_serving_returned(db: sqlite3.Connection, dispatch_id: str) -> None:
+    """Stop serving a dispatch's returned files to its sender; they stay on this machine."""
     db.execute("UPDATE files SET statement = '' WHERE dispatch_id = ? AND role = 'returned'", (dispatch_id,))

@@ -1,4 +1,4 @@
-"""Trust edges and their rules. SQL only; which status may follow which is trust's table."""
+"""Trust edges and their rules. SQL only; the transition table is in peer/trust/edge_lifecycle.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from peer.store.rows import Edge, EdgeMcpServer, EdgeRule, all_of, one
-from peer.trust.edges import RuleReach
+from peer.trust.edge_lifecycle import RuleReach
 
 OPEN = ("offered", "active", "paused")
 
@@ -36,12 +36,12 @@ def add(db: sqlite3.Connection, edge: Edge) -> None:
 
 
 def get(db: sqlite3.Connection, edge_id: str) -> Edge | None:
-    """Return the edge of this id."""
+    """Return the edge with this id."""
     return one(Edge, db.execute("SELECT * FROM edges WHERE edge_id = ?", (edge_id,)).fetchone())
 
 
 def current(db: sqlite3.Connection, user_id: str, direction: str) -> Edge | None:
-    """Return the edge with this user that is not ended, or else the one that ended last."""
+    """Return the edge with this user that has not ended, else the one that ended last."""
     rows = db.execute(
         "SELECT * FROM edges WHERE user_id = ? AND direction = ? "
         "ORDER BY status IN ('offered', 'active', 'paused') DESC, created DESC LIMIT 1",
@@ -56,12 +56,12 @@ def every(db: sqlite3.Connection) -> list[Edge]:
 
 
 def set_status(db: sqlite3.Connection, edge_id: str, status: str, now: int) -> None:
-    """Move an edge; the caller asked the transition table."""
+    """Set an edge's status; the caller has checked the transition."""
     db.execute("UPDATE edges SET status = ?, changed = ? WHERE edge_id = ?", (status, now, edge_id))
 
 
 def decline_offer(db: sqlite3.Connection, edge_id: str, now: int) -> None:
-    """End an edge that was offered and is not wanted; one that is in force stays."""
+    """End an edge that is still offered; one that is in force is unchanged."""
     db.execute(
         "UPDATE edges SET status = 'declined', changed = ? WHERE edge_id = ? AND status = 'offered'", (now, edge_id)
     )
@@ -78,7 +78,7 @@ def set_scope(db: sqlite3.Connection, edge_id: str, scope: str, now: int) -> Non
 
 
 def add_rule(db: sqlite3.Connection, edge_id: str, tool: str, pattern: str, reach: RuleReach, now: int) -> None:
-    """Store an `always`; the same rule twice is one."""
+    """Store an `always` rule; storing the same rule again has no effect."""
     db.execute(
         "INSERT INTO edge_rules (edge_id, tool, pattern, reach, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (edge_id, tool, pattern, reach, now),
@@ -92,18 +92,18 @@ def rules(db: sqlite3.Connection, edge_id: str) -> list[EdgeRule]:
 
 
 def remove_rule(db: sqlite3.Connection, edge_id: str, rule_id: int) -> bool:
-    """Remove a rule; False when the edge has none of this id."""
+    """Remove a rule; False if the edge has none with this id."""
     return db.execute("DELETE FROM edge_rules WHERE edge_id = ? AND rule_id = ?", (edge_id, rule_id)).rowcount > 0
 
 
 def admitted_since(db: sqlite3.Connection, edge_id: str, since: int, *, at_least: int) -> list[int]:
-    """Return when each dispatch on this edge was taken in, at or after `since` (ms), oldest first.
+    """Return when each dispatch of this edge was admitted, at or after `since` (ms), oldest first.
 
-    [] where there are surely fewer than `at_least`: counting in an index is far cheaper than the join, and asked at
-    every admission.
+    [] if there are certainly fewer than `at_least`: this is called at every admission, and counting in an index is far
+    cheaper than the join.
     """
-    # What was taken in since then was made a lifetime before that at most; twice that leaves room for a clock that was
-    # set. Without this bound, every dispatch that the edge ever brought is looked at.
+    # A dispatch admitted since then was created at most one lifetime earlier; twice that allows for a changed clock.
+    # Without this bound, all dispatches of the edge would be examined.
     made_since = since - 2 * LONGEST_LIFETIME_MS
     (most,) = db.execute(
         "SELECT count(*) FROM dispatches WHERE edge_id = ? AND created >= ?", (edge_id, made_since)
@@ -119,13 +119,13 @@ def admitted_since(db: sqlite3.Connection, edge_id: str, since: int, *, at_least
 
 
 def mcp_servers(db: sqlite3.Connection, edge_id: str) -> dict[str, EdgeMcpServer]:
-    """Return the MCP servers that an edge grants, as they are pinned, by name."""
+    """Return the MCP servers that an edge grants, as pinned, by name."""
     rows = db.execute("SELECT * FROM edge_mcp_servers WHERE edge_id = ? ORDER BY name", (edge_id,))
     return {row.name: row for row in all_of(EdgeMcpServer, rows.fetchall())}
 
 
 def pin_mcp_servers(db: sqlite3.Connection, edge_id: str, commands: Mapping[str, str]) -> None:
-    """Pin exactly these servers, name → command (JSON); one with the command of before keeps its tools."""
+    """Pin exactly these servers, name → command (JSON); a server with an unchanged command keeps its tools."""
     for name, command in commands.items():
         db.execute(
             "INSERT INTO edge_mcp_servers (edge_id, name, command) VALUES (?, ?, ?) ON CONFLICT (edge_id, name) "
@@ -137,14 +137,14 @@ def pin_mcp_servers(db: sqlite3.Connection, edge_id: str, commands: Mapping[str,
 
 
 def pin_first_tools(db: sqlite3.Connection, edge_id: str, name: str, tools: str) -> None:
-    """Pin the tools (JSON) that a server listed, if none of it are yet."""
+    """Pin the tools (JSON) that a server listed, unless some are pinned already."""
     db.execute(
         "UPDATE edge_mcp_servers SET tools = ? WHERE edge_id = ? AND name = ? AND tools IS NULL", (tools, edge_id, name)
     )
 
 
 def pin_tool(db: sqlite3.Connection, edge_id: str, name: str, tool: str, digest: str) -> None:
-    """Pin one tool of a server as it is now (hex SHA-256)."""
+    """Pin one tool of a server by its digest (hex SHA-256)."""
     server = mcp_servers(db, edge_id).get(name)
     if server is not None:
         tools = msgspec.json.encode({**msgspec.json.decode(server.tools or "{}"), tool: digest}).decode()

@@ -1,6 +1,6 @@
-"""Finding a dispatch by words of its task, its reply or its other side: the full-text index and what a search returns.
+"""Full-text search of dispatches by task, reply and peer: the index and its queries. SQL only.
 
-The index is written by the store's own steps (dispatches.py), in the transactions that write what it indexes.
+dispatches.py writes the index, in the same transactions as the rows.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MAX_QUERY: Final = 200
 MAX_WORDS: Final = 12
 SNIPPET_TOKENS: Final = 24
 MAX_SNIPPET: Final = 1_000
-"""Characters: a token may be as long as the text."""
+"""Characters. FTS5 bounds a snippet in tokens, and a token may be as long as the text."""
 MARK: Final = ("\ue000", "\ue001")
-"""Around a word that was found, in a snippet. Private-use characters: text that has them is merely marked oddly."""
+"""Put around each match in a snippet. Private-use characters; a text that contains them merely shows wrong marks."""
 
 
 def add(db: sqlite3.Connection, dispatch_id: str, peer: str, task: str) -> None:
@@ -30,11 +30,11 @@ def add(db: sqlite3.Connection, dispatch_id: str, peer: str, task: str) -> None:
 
 
 def set_reply(db: sqlite3.Connection, dispatch_id: str, reply: str) -> None:
-    """Index the reply of a dispatch that has its result."""
+    """Index the reply of a dispatch that has a result."""
     row = db.execute("SELECT * FROM searchable WHERE dispatch_id = ?", (dispatch_id,)).fetchone()
     if row is None or row["reply"] == reply:
         return
-    # An index over another table's content must be told what to forget (SQLite FTS5, section 4.4.3).
+    # An external-content index needs the old values to delete an entry (SQLite FTS5, section 4.4.3).
     db.execute(
         "INSERT INTO history (history, rowid, peer, task, reply) VALUES ('delete', ?, ?, ?, ?)",
         (row["n"], row["peer"], row["task"], row["reply"]),
@@ -44,7 +44,7 @@ def set_reply(db: sqlite3.Connection, dispatch_id: str, reply: str) -> None:
 
 
 def reply_of(raw: bytes) -> str:
-    """Return the reply in a signed result, "" where there is none or it cannot be read. For the migration too."""
+    """Return the reply in a signed result, "" if there is none or it is unreadable. Migrations call it too."""
     if not raw:
         return ""
     try:
@@ -59,10 +59,10 @@ def _index(db: sqlite3.Connection, n: int | None) -> None:
     )
 
 
-def words(query: str) -> str:
-    """Return what a person typed as a query of FTS5: every word, the last as its beginning. "" for none.
+def fts_query(query: str) -> str:
+    """Return typed words as an FTS5 query: all must match, the last one as a prefix. "" for none.
 
-    Each word is quoted, so that nothing typed is an operator. Raises Invalid when it is too long.
+    Each word is quoted, so the input cannot contain operators. Raises Invalid if it is too long.
     """
     if len(query) > MAX_QUERY:
         raise Invalid(f"the search has {len(query)} characters; at most {MAX_QUERY} can be searched for")
@@ -71,12 +71,12 @@ def words(query: str) -> str:
 
 
 def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int, before: str | None = None) -> Document:
-    """Return {dispatches: [row], more}, newest first, of both directions; with `query` those that it fits.
+    """Return {dispatches: [row], more}, newest first, of both directions; with `query` only those that match.
 
-    A row is as lists show it, with `snippet`: where the words were found, each between the characters of MARK.
-    `before` is the id of the dispatch that the page starts after. Raises Invalid.
+    A row is that of lists.py, with `snippet`: the text around the matches, each between the characters of MARK. The
+    page starts after the dispatch with the id `before`. Raises Invalid.
     """
-    typed = words(query)
+    typed = fts_query(query)
     if query.strip() and not typed:
         return {"dispatches": [], "more": False}
     wheres, values = ["d.state != 'arriving'"], list[object]()

@@ -1,4 +1,4 @@
-"""Invitations sent and received, and writes the broker has not confirmed. SQL only."""
+"""Invitations sent and received, and writes that the broker has not confirmed. SQL only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from peer.store.rows import BrokerWrite, Invitation, all_of, one
 
 
 def add(db: sqlite3.Connection, item: Invitation) -> None:
-    """Store an invitation; one that is known already stays as it is."""
+    """Store an invitation; an existing one is unchanged."""
     db.execute(
         "INSERT INTO invitations (token, direction, peer, raw, secret, verified, status, emailed, created, expires) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -28,7 +28,7 @@ def add(db: sqlite3.Connection, item: Invitation) -> None:
 
 
 def get(db: sqlite3.Connection, token: str) -> Invitation | None:
-    """Return the invitation of this token."""
+    """Return the invitation with this token."""
     return one(Invitation, db.execute("SELECT * FROM invitations WHERE token = ?", (token,)).fetchone())
 
 
@@ -55,7 +55,7 @@ def count_open_received(db: sqlite3.Connection, now: int) -> int:
 
 
 def forget_received(db: sqlite3.Connection, *, before: int) -> None:
-    """Forget received invitations that came to nothing and ran out before this time."""
+    """Delete received invitations that expired before this time and led to no edge."""
     db.execute(
         "DELETE FROM invitations WHERE direction = 'received' AND expires < ? "
         "AND status IN ('expired', 'withdrawn', 'declined')",
@@ -64,32 +64,32 @@ def forget_received(db: sqlite3.Connection, *, before: int) -> None:
 
 
 def set_status(db: sqlite3.Connection, token: str, status: str) -> None:
-    """Move an invitation; the caller asked the transition table."""
+    """Set an invitation's status; the caller has checked the transition."""
     db.execute("UPDATE invitations SET status = ? WHERE token = ?", (status, token))
 
 
 def set_mailed(db: sqlite3.Connection, token: str, *, emailed: bool) -> None:
-    """Note whether the broker mailed a sent invitation."""
+    """Record whether the broker mailed a sent invitation."""
     db.execute("UPDATE invitations SET emailed = ? WHERE token = ?", (int(emailed), token))
 
 
 def set_secret(db: sqlite3.Connection, token: str, secret: bytes) -> None:
-    """Note that a received invitation was opened by its address, whose digest fitted."""
+    """Store the secret of a received invitation that was opened by its address, after the digest was checked."""
     db.execute("UPDATE invitations SET secret = ?, verified = 1 WHERE token = ?", (secret, token))
 
 
 def queue_broker_write(db: sqlite3.Connection, action: str, token: str, body: bytes, now: int) -> None:
-    """Keep a write for the broker until it confirms it."""
+    """Queue a write for the broker until the broker confirms it."""
     db.execute(
         "INSERT INTO broker_outbox (action, token, body, created) VALUES (?, ?, ?, ?)", (action, token, body, now)
     )
 
 
 def broker_writes(db: sqlite3.Connection) -> list[BrokerWrite]:
-    """Return what the broker has not confirmed, oldest first."""
+    """Return the writes that the broker has not confirmed, oldest first."""
     return all_of(BrokerWrite, db.execute("SELECT * FROM broker_outbox ORDER BY n LIMIT 100").fetchall())
 
 
-def broker_confirmed(db: sqlite3.Connection, n: int) -> None:
-    """Drop a write that the broker confirmed or refused for good."""
+def drop_broker_write(db: sqlite3.Connection, n: int) -> None:
+    """Remove a write that the broker confirmed or refused finally."""
     db.execute("DELETE FROM broker_outbox WHERE n = ?", (n,))

@@ -1,7 +1,7 @@
-"""The lists of dispatches, `inbox` and `sent`, as the JSON of the loopback API. One dispatch whole is in views.py.
+"""The lists of dispatches, `inbox` and `sent`, as the JSON of the loopback API. A whole dispatch: views.py.
 
-Reads only what lists show, never a signed statement (each up to a mebibyte), and imports only what that needs: with no
-daemon running, `dispatch inbox` comes straight here.
+Reads only the columns that lists show, never a signed statement (up to 1 MiB each), and imports only what that needs:
+if no daemon runs, `dispatch inbox` calls this directly.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 LISTED_TASK = 2_000
-"""Characters of a task in a list. Whole tasks made a page of 500 a 300 MB document, which nobody could read."""
+"""Characters of a task in a list. With whole tasks, a page of 500 was measured as a document of 300 MB."""
 
 
 class Listed(NamedTuple):
-    """The columns of a dispatch that lists show, by their names in the table."""
+    """The columns of a dispatch that lists show, with their names in the table."""
 
     dispatch_id: str
     direction: str
@@ -43,7 +43,7 @@ def rfc3339(ms: int) -> str:
 
 
 def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
-    """Return one dispatch as lists show it; `task_cut` says that the task goes on."""
+    """Return one row of a list; `task_cut` is true if the task is longer."""
     received = row.direction == "received"
     status = row.state
     if status in ("queued", "pending", "arriving") and row.expires <= now:
@@ -93,7 +93,7 @@ def dispatch_list(
     if before:
         wheres.append("(created, dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)")
         values.append(before)
-    # One character more than is shown says that there are more.
+    # One character more than is shown, to detect longer tasks.
     columns = ", ".join(Listed._fields).replace(" task,", f" substr(task, 1, {LISTED_TASK + 1}),")
     found = db.execute(
         f"SELECT {columns} FROM dispatches WHERE {' AND '.join(wheres)} "

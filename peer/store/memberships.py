@@ -1,4 +1,4 @@
-"""The newest membership that each device signed. SQL only; which one may be kept is decided in steps."""
+"""The newest membership that each device signed. SQL only; peer.steps decides which may be stored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from peer.store.rows import Membership, one
 
 
 def newest(db: sqlite3.Connection, device: str) -> Membership | None:
-    """Return the membership with the highest counter that is known of a device."""
+    """Return the stored membership of a device, the one with the highest counter."""
     return one(Membership, db.execute("SELECT * FROM memberships WHERE device = ?", (device,)).fetchone())
 
 
 def keep(db: sqlite3.Connection, item: Membership) -> None:
-    """Store a device's membership in the place of an earlier one."""
+    """Store a device's membership, replacing an earlier one."""
     db.execute(
         "INSERT INTO memberships (device, user_id, root, counter, standing, sealing_key, raw) "
         "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE SET user_id = excluded.user_id, "

@@ -1,8 +1,9 @@
-"""The durable outbox of statements for other devices, and the memory of statements taken in. SQL only.
+"""The durable outbox of statements for other devices, and the record of received statements. SQL only.
 
-A statement enters the outbox in the transaction that makes it true and leaves it when the other device has answered for
-good. `seen` remembers every statement taken in with its answer, past expiry, so that the same bytes get the same answer
-and other bytes under the same id are refused; only what is too old to be taken in again is forgotten.
+A statement enters the outbox in the transaction of the change that it reports, and leaves it with the final
+acknowledgement. `seen` records every received statement with its acknowledgement, beyond its expiry: the same bytes get
+the same acknowledgement again, and other bytes under the same id are refused. A record is only deleted once its
+statement is too old to be accepted again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import Collection
 
-from peer.store.rows import QueuedStatement, Seen, all_of, one
+from peer.store.rows import QueuedStatement, Seen, one
 
 
 def put(
@@ -51,11 +52,11 @@ def next_for(
     excluded_numbers: Collection[int] = (),
     excluded_orderings: Collection[str] = (),
 ) -> QueuedStatement | None:
-    """Return the next statement for a device: by priority, then by age, the oldest of its ordering alone.
+    """Return the next statement for a device: by priority, then by age, only the oldest of each ordering.
 
-    Not one that is excluded by its number or its ordering: those are in flight or wait for another try.
+    Statements excluded by number or by ordering are in flight or waiting for a retry.
     """
-    # Only heads are looked at (schema/006), so the work is bounded by what is excluded, not by what waits.
+    # Only heads are examined (`head` in rows.py), so the exclusions bound the work, not the queue's length.
     rows = db.execute(
         "SELECT * FROM outbox WHERE device = :device AND head = 1 "
         "AND n NOT IN (SELECT value FROM json_each(:numbers)) "
@@ -71,44 +72,38 @@ def next_for(
 
 
 def get(db: sqlite3.Connection, n: int) -> QueuedStatement | None:
-    """Return the queued statement of this number."""
+    """Return the queued statement with this number."""
     return one(QueuedStatement, db.execute("SELECT * FROM outbox WHERE n = ?", (n,)).fetchone())
 
 
 def drop(db: sqlite3.Connection, n: int) -> None:
-    """Forget a statement that was answered for good."""
+    """Remove a statement that was finally acknowledged."""
     db.execute("DELETE FROM outbox WHERE n = ?", (n,))
 
 
 def waiting_devices(db: sqlite3.Connection) -> list[str]:
-    """Return the devices for which something waits."""
+    """Return the devices with queued statements."""
     return [row[0] for row in db.execute("SELECT DISTINCT device FROM outbox")]
 
 
-def waiting_for(db: sqlite3.Connection, dispatch_id: str, kind: str) -> list[QueuedStatement]:
-    """Return what still waits about a dispatch, of one kind."""
-    rows = db.execute("SELECT * FROM outbox WHERE dispatch_id = ? AND kind = ? ORDER BY n", (dispatch_id, kind))
-    return all_of(QueuedStatement, rows.fetchall())
-
-
 def purge_edge(db: sqlite3.Connection, edge_id: str) -> None:
-    """Drop everything that waits for an edge; the revocation itself is queued after this."""
+    """Remove all queued statements of an edge; the caller queues the revocation afterwards."""
     db.execute("DELETE FROM outbox WHERE edge_id = ?", (edge_id,))
 
 
 def purge_dispatch(db: sqlite3.Connection, dispatch_id: str) -> None:
-    """Drop everything that waits about a dispatch."""
+    """Remove all queued statements about a dispatch."""
     db.execute("DELETE FROM outbox WHERE dispatch_id = ?", (dispatch_id,))
 
 
 def seen(db: sqlite3.Connection, device: str, statement_id: str) -> Seen | None:
-    """Return how this statement was answered, if it was taken in before."""
+    """Return the record of a statement that was received before."""
     rows = db.execute("SELECT * FROM seen WHERE device = ? AND statement_id = ?", (device, statement_id))
     return one(Seen, rows.fetchone())
 
 
 def remember(db: sqlite3.Connection, entry: Seen) -> None:
-    """Remember a statement and its answer."""
+    """Record a received statement and its acknowledgement."""
     db.execute(
         "INSERT INTO seen (device, statement_id, digest, code, message, fix, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (entry.device, entry.statement_id, entry.digest, entry.code, entry.message, entry.fix, entry.at),
@@ -116,13 +111,13 @@ def remember(db: sqlite3.Connection, entry: Seen) -> None:
 
 
 def remembered(db: sqlite3.Connection, device: str) -> int:
-    """Return how many statements of a device are remembered."""
+    """Return how many statements of a device are recorded."""
     row = db.execute("SELECT count FROM remembered WHERE device = ?", (device,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
 def forget(db: sqlite3.Connection, *, before: int, most: int) -> None:
-    """Forget up to `most` statements that were taken in before this time, and as many cancellations of unknown ones."""
+    """Delete up to `most` records of statements received before this time, and up to `most` tombstones."""
     for table, key in (("seen", "statement_id"), ("tombstones", "dispatch_id")):
         db.execute(
             f"DELETE FROM {table} WHERE (device, {key}) IN (SELECT device, {key} FROM {table} WHERE at < ? LIMIT ?)",
@@ -131,5 +126,5 @@ def forget(db: sqlite3.Connection, *, before: int, most: int) -> None:
 
 
 def purge_device(db: sqlite3.Connection, device: str) -> None:
-    """Drop everything that waits for a device."""
+    """Remove all queued statements for a device."""
     db.execute("DELETE FROM outbox WHERE device = ?", (device,))

@@ -1,7 +1,7 @@
-"""The read-only door to the store for programs that run while no daemon does, and the one write they may make.
+"""Read-only access to the store for programs while no daemon runs. It returns the documents of the API.
 
-The documents are the API's. Nothing is migrated here: a store of another version is refused. Each method imports what
-its document needs: the lists need little, and are asked for all day.
+Nothing is migrated here: a store of another version is refused. Each method imports only what its document needs,
+because the lists, the most frequent commands, need little.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _PLAIN_ADDRESS = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+")
 
 
 class Reader:
-    """One state folder's store, read while no daemon has it."""
+    """The store of one state folder, read while no daemon has it open."""
 
     def __init__(self, folder: StateFolder, me: str) -> None:
         self._folder = folder
         self._me = me
 
     def whoami(self) -> Document:
-        """Return what `GET /v1/whoami` returns, as far as it is known without a daemon."""
+        """Return what `GET /v1/whoami` returns, as far as it is available without a daemon."""
         from peer.machine import identity, settings
         from peer.trust import fingerprints
 
@@ -54,7 +54,7 @@ class Reader:
         }
 
     def contacts(self) -> Document:
-        """Return what `GET /v1/contacts` returns, nobody online."""
+        """Return what `GET /v1/contacts` returns, with everybody offline."""
         from peer.store import views
 
         return self._read(lambda db: views.trust_rows(db, self._live()))
@@ -99,13 +99,13 @@ class Reader:
 
 @contextmanager
 def open_reader(folder: StateFolder) -> Iterator[Reader]:
-    """Give the reader of a state folder. Raises NotFound where no daemon has ever run."""
+    """Open the reader of a state folder. Raises NotFound if no daemon has ever run there."""
     yield Reader(folder, _owner(folder))
 
 
 def _owner(folder: StateFolder) -> str:
-    """Return who signed in on this machine, '' for nobody. Raises what the settings do for a broken config.json."""
-    # Importing the settings takes as long as all else that a list does: a plain address is taken as it is.
+    """Return the user who signed in on this machine, "" for nobody. Raises as settings.load for a bad config.json."""
+    # Importing the settings takes as long as everything else that a list needs, so a plain address is used as it is.
     try:
         document = json.loads(read_private(folder.config))
     except (DispatchError, ValueError):

@@ -1,4 +1,4 @@
-"""Gathering a receipt's signed bytes out of the store. What it proves is peer.trust.receipts."""
+"""Collects the signed bytes of a receipt from the store. Its format and verification: peer/trust/receipts.py."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
 
 
 def open_receipt(folder: StateFolder, my_device_set: bytes, dispatch_id: str) -> Receipt:
-    """Return a receipt from a state folder's store, with or without a daemon."""
+    """Return a receipt from a state folder's store, whether or not a daemon runs."""
     db = connection.connect(folder.store, read_only=True)
     try:
         return gather(db, my_device_set, dispatch_id)

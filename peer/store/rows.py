@@ -1,14 +1,15 @@
-"""Rows of the store as typed values: one frozen dataclass a table, its fields the table's columns. No SQL here."""
+"""Rows of the store as typed values: one frozen dataclass per table, one field per column. No SQL here."""
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from dataclasses import dataclass
 from typing import TypeVar
 
 from peer.dispatches.lifecycle import State
-from peer.trust.edges import RuleReach, Status
-from peer.trust.invitations import State as InvitationState
+from peer.trust.edge_lifecycle import RuleReach, Status
+from peer.trust.invitation_lifecycle import State as InvitationState
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def all_of(kind: type[T], rows: list[sqlite3.Row]) -> list[T]:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Another user, pinned: root key (32 bytes), the signed device-set with the highest epoch."""
+    """A pinned user: root key (32 bytes) and the signed device-set with the highest epoch."""
 
     user_id: str
     root: bytes
@@ -38,9 +39,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class ContactDevice:
-    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs; `hello` is the signed statement of
-    what it understands, b"" before it brought one.
-    """
+    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs, `hello` its signed hello or b""."""
 
     device: str
     user_id: str
@@ -54,7 +53,7 @@ class ContactDevice:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The newest membership that a device signed: whose it is, under which root, or that it has left."""
+    """The newest membership that a device signed: its user and root key, or that it has left."""
 
     device: str
     user_id: str
@@ -67,7 +66,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A trust edge. incoming: the peer may dispatch to me (mine to change); outgoing: I may dispatch to the peer."""
+    """A trust edge. incoming: the peer may dispatch to this user, who can change it; outgoing: the reverse."""
 
     edge_id: str
     direction: str
@@ -83,7 +82,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRule:
-    """One stored `always`."""
+    """One stored `always` rule."""
 
     rule_id: int
     edge_id: str
@@ -132,7 +131,7 @@ class BrokerWrite:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A dispatch, sent or received. Times in ms; `code`/`message`/`fix` say why it was rejected or failed."""
+    """A dispatch, sent or received. Times in ms; `code`, `message` and `fix` are why it was rejected or failed."""
 
     dispatch_id: str
     direction: str
@@ -155,14 +154,22 @@ class Dispatch:
     decision: bytes = b""
     result: bytes = b""
     trace_bytes: int = 0
-    """Signed event batches stored, of all attempts."""
+    """The size of the stored event batches of all attempts."""
+
+
+class FileState(enum.IntEnum):
+    """Whether the bytes of a file are in the blob folder. The values are those of the column `files.ready`."""
+
+    AWAITED = 0
+    READY = 1
+    GIVEN_UP = -1
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a dispatch or a result; `statement` is the id of the statement that named its digest.
+    """A file of a dispatch or a result. `statement` is the id of the statement that named its digest.
 
-    `ready` is 1 once its bytes are here, 0 while they are awaited, -1 when they will not come.
+    `ready` is the value of a `FileState`; read it as `state`.
     """
 
     dispatch_id: str
@@ -174,10 +181,15 @@ class File:
     statement: str
     ready: int
 
+    @property
+    def state(self) -> FileState:
+        """Whether the file's bytes are here, awaited or given up."""
+        return FileState(self.ready)
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One tool call that waited, or waits, for a person. `call` and `answer` are JSON; `outcome` is '' while open."""
+    """One tool call that waits or waited for a person. `call` and `answer` are JSON; `outcome` is "" while open."""
 
     dispatch_id: str
     request_id: str
@@ -191,7 +203,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class QueuedStatement:
-    """A statement in the outbox. `ordering` names the queue in which it keeps its place, '' for none.
+    """A statement in the outbox. Statements with the same `ordering` are delivered in order; "" for none.
 
     `head` is 1 for the oldest of its ordering, and for every statement without one.
     """
@@ -210,7 +222,7 @@ class QueuedStatement:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A statement taken in before, and its answer."""
+    """A statement received before, and its acknowledgement."""
 
     device: str
     statement_id: str

@@ -1,4 +1,4 @@
-"""A run's trace: the signed batches as sent, the single events for people, the approvals. SQL only."""
+"""The trace of runs: signed event batches, single events for display, approvals. SQL only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from peer.store.rows import Approval, all_of, one
 
 
 def add_batch(db: sqlite3.Connection, dispatch_id: str, attempt: int, sequence: int, raw: bytes, digest: bytes) -> None:
-    """Keep a signed batch."""
+    """Store a signed batch of events."""
     db.execute(
         "INSERT INTO event_batches (dispatch_id, attempt, sequence, raw, digest) VALUES (?, ?, ?, ?, ?)",
         (dispatch_id, attempt, sequence, raw, digest),
@@ -18,7 +18,7 @@ def add_batch(db: sqlite3.Connection, dispatch_id: str, attempt: int, sequence: 
 
 
 def head(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> tuple[int, bytes]:
-    """Return how many batches an attempt has, and the SHA-256 of the last (32 zero bytes when none)."""
+    """Return how many batches an attempt has, and the SHA-256 of the last one (32 zero bytes if there is none)."""
     row = db.execute(
         "SELECT count(*), max(sequence) FROM event_batches WHERE dispatch_id = ? AND attempt = ?",
         (dispatch_id, attempt),
@@ -41,7 +41,7 @@ def batches(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> list[byte
 
 
 def add_events(db: sqlite3.Connection, dispatch_id: str, attempt: int, events: Sequence[str]) -> None:
-    """Keep single events (JSON texts)."""
+    """Store single events (JSON texts)."""
     db.executemany(
         "INSERT INTO trace (dispatch_id, attempt, event) VALUES (?, ?, ?)",
         [(dispatch_id, attempt, event) for event in events],
@@ -51,7 +51,7 @@ def add_events(db: sqlite3.Connection, dispatch_id: str, attempt: int, events: S
 def events(
     db: sqlite3.Connection, dispatch_id: str, *, after: int = 0, limit: int = 10_000
 ) -> list[tuple[int, int, str]]:
-    """Return (number, attempt, JSON) of a dispatch's events after a number."""
+    """Return (number, attempt, JSON) of a dispatch's events with a number above `after`."""
     rows = db.execute(
         "SELECT n, attempt, event FROM trace WHERE dispatch_id = ? AND n > ? ORDER BY n LIMIT ?",
         (dispatch_id, after, limit),
@@ -59,13 +59,8 @@ def events(
     return [(int(row[0]), int(row[1]), str(row[2])) for row in rows]
 
 
-def purge(db: sqlite3.Connection, dispatch_id: str) -> None:
-    """Forget a dispatch's batches that were not delivered (its edge was revoked); the local trace stays."""
-    db.execute("DELETE FROM event_batches WHERE dispatch_id = ?", (dispatch_id,))
-
-
-def ask(db: sqlite3.Connection, item: Approval) -> None:
-    """Keep an approval request; it takes the place of one of an earlier attempt, which may have had the same id."""
+def add_approval(db: sqlite3.Connection, item: Approval) -> None:
+    """Store an approval request; it replaces one of an earlier attempt with the same id."""
     db.execute(
         "INSERT INTO approvals (dispatch_id, request_id, attempt, call, asked, deadline) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (dispatch_id, request_id) DO UPDATE SET attempt = excluded.attempt, call = excluded.call, "
@@ -82,12 +77,12 @@ def approval(db: sqlite3.Connection, dispatch_id: str, request_id: str) -> Appro
 
 
 def open_approvals(db: sqlite3.Connection) -> list[Approval]:
-    """Return what waits for a person, oldest first."""
+    """Return the open approval requests, oldest first."""
     return all_of(Approval, db.execute("SELECT * FROM approvals WHERE outcome = '' ORDER BY asked").fetchall())
 
 
-def close(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:
-    """Decide an open request; False when it was decided before, so that one answer is consumed once."""
+def close_approval(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:
+    """Decide an open request; False if it was decided before, so that a request takes one answer only."""
     done = db.execute(
         "UPDATE approvals SET outcome = ?, answer = ? WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
         (outcome, answer, dispatch_id, request_id),
@@ -95,8 +90,8 @@ def close(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: st
     return done.rowcount == 1
 
 
-def close_all(db: sqlite3.Connection, dispatch_id: str | None, outcome: str) -> None:
-    """Close what is open of a dispatch, or of all (None): its run has ended."""
+def close_approvals(db: sqlite3.Connection, dispatch_id: str | None, outcome: str) -> None:
+    """Close the open requests of a dispatch, or of all dispatches (None), when the run has ended."""
     if dispatch_id is None:
         db.execute("UPDATE approvals SET outcome = ? WHERE outcome = ''", (outcome,))
     else:

@@ -1,7 +1,7 @@
-"""The documents people and programs read: rows of the store as the JSON of the loopback API. Lists are in lists.py.
+"""Rows of the store as the JSON documents of the loopback API. Lists of dispatches: lists.py.
 
-The daemon serves these, and the CLI's read-only door gives the same ones when no daemon runs. What only a running
-daemon knows (who is connected) comes in as `Live`.
+The daemon serves these, and reader.py returns the same ones if no daemon runs. State that only a running daemon has
+(connections) is passed as `Live`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
-from peer.protocol.table import named
+from peer.protocol.table import path_text
 from peer.store import contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
-from peer.trust import edges as edge_states
-from peer.trust import fingerprints, scopes
+from peer.trust import edge_lifecycle, fingerprints, scopes
 
 
 @dataclass(frozen=True)
 class Live:
-    """What is true only now. `path` gives "direct", "relay" or None for a device."""
+    """The user, the time and the connections: `path` returns "direct", "relay" or None (not connected) for a device."""
 
     me: str
     now: int
@@ -36,7 +35,7 @@ class Live:
 
 
 def trust_rows(db: sqlite3.Connection, live: Live) -> Document:
-    """Return {trust: [row]}: every edge that has not ended, and the ended ones that nothing replaced."""
+    """Return {trust: [row]}: all edges that have not ended, and ended ones that no other edge replaced."""
     shown: list[Document] = []
     taken: set[tuple[str, str]] = set()
     for edge in sorted(edges.every(db), key=lambda item: item.status not in edges.OPEN):
@@ -47,7 +46,7 @@ def trust_rows(db: sqlite3.Connection, live: Live) -> Document:
 
 
 def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
-    """Return one edge as `contacts` shows it."""
+    """Return one edge as a row of `contacts`."""
     contact = contacts.get(db, edge.user_id)
     incoming = edge.direction == "incoming"
     stored = scopes.decode(edge.scope) if incoming else scopes.decode_summary(edge.scope)
@@ -64,7 +63,7 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "peer": edge.user_id,
         "alias": contact.alias if contact else "",
         "scopes": document,
-        "status": edge_states.current(edge.status, expires=expires, now=live.now),
+        "status": edge_lifecycle.current(edge.status, expires=expires, now=live.now),
         "peer_online": bool(paths),
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
         "verified": bool(contact and contact.verified),
@@ -91,14 +90,14 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
 
 
 def _pinned(server: rows.EdgeMcpServer) -> Document:
-    """One MCP server as it was granted: what starts it (a secret in that masked) and the tools it listed at first."""
+    """One MCP server as granted: its command, with secrets masked, and the tools that it listed first."""
     command = Masker().text(shlex.join(msgspec.json.decode(server.command)))
     tools = None if server.tools is None else sorted(msgspec.json.decode(server.tools))
     return {"name": server.name, "command": command, "tools": tools}
 
 
 def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str]) -> Document:
-    """Return {sent: […], received: […]}, newest first. `link` builds the address to share of a sent one."""
+    """Return {sent: […], received: […]}, newest first. `link` builds the address to share of a sent invitation."""
     document: Document = {"sent": [], "received": []}
     for row in invitations.every(db):
         status = "expired" if row.status == "open" and row.expires <= now else row.status
@@ -118,7 +117,7 @@ def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invit
 
 
 def inviter_fingerprint(row: rows.Invitation) -> str:
-    """Return the fingerprint of the root key that vouches for a received invitation."""
+    """Return the fingerprint of the inviter's root key, from the device-set in a received invitation."""
     invitation, _ = open_as(Invitation, row.raw)
     return str(fingerprints.fingerprint(open_as(DeviceSet, invitation.device_set)[0].root))
 
@@ -136,7 +135,7 @@ def dispatch_document(
 ) -> Document:
     """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound.
 
-    `unknown_fields` counts what it carries that this version ignores, `unseen_fields` names what its recipient's did.
+    `unknown_fields` counts the keys that this version ignores, `unseen_fields` names those that the recipient ignored.
     """
     row = dispatches.get(db, dispatch_id)
     if row is None:
@@ -162,40 +161,40 @@ def dispatch_document(
 
 
 def _unseen(row: rows.Dispatch) -> list[str]:
-    """Name the fields that the recipient's device did not understand when it was decided on: nobody saw them."""
-    return [named(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
+    """Return the names of the fields that the recipient's device ignored when it decided: nobody saw them."""
+    return [path_text(path) for path in open_as(Decision, row.decision)[0].unread] if row.decision else []
 
 
 def content_document(content: Content[FileRef]) -> Document:
-    """Return everything that the sender wrote, by the names of the fields. The files are said by `file_row`."""
+    """Return everything that the sender wrote, by field name, except the files: see `file_row`."""
     document: Document = content.values() | {"links": list(content.links), "parent": content.parent or None}
     del document["files"]
     return document
 
 
 def event_rows(db: sqlite3.Connection, dispatch_id: str, *, after: int = 0) -> list[Document]:
-    """Return a dispatch's events after a number, each {seq, attempt, kind, …}."""
+    """Return a dispatch's events with a number above `after`, each {seq, attempt, kind, …}."""
     return [event_document(*event) for event in trace.events(db, dispatch_id, after=after)]
 
 
 def event_document(number: int, attempt: int, text: str) -> Document:
-    """Return one event of a trace as {seq, attempt, at, kind, …}. What is ours to say counts, whatever it brought."""
-    told = msgspec.json.decode(text)
-    at = told.pop("at", None)
-    document: Document = {**told, "seq": number, "attempt": attempt}
+    """Return one event of a trace as {seq, attempt, at, kind, …}. Our `seq` and `attempt` override the event's own."""
+    event = msgspec.json.decode(text)
+    at = event.pop("at", None)
+    document: Document = {**event, "seq": number, "attempt": attempt}
     if type(at) is int and 0 <= at <= LAST_TIME:
         document["at"] = rfc3339(at)
     return document
 
 
 def file_row(item: rows.File) -> Document:
-    """Return one file as {name, size, sha256, ready, withheld}; a withheld one will never be ready."""
+    """Return one file as {name, size, sha256, ready, withheld}; a withheld file will never be ready."""
     return {
         "name": item.name,
         "size": item.size,
         "sha256": item.digest.hex(),
-        "ready": item.ready == 1,
-        "withheld": item.ready < 0,
+        "ready": item.state is rows.FileState.READY,
+        "withheld": item.state is rows.FileState.GIVEN_UP,
     }
 
 

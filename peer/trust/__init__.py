@@ -1,1 +1,1 @@
-"""Who may do what here: scopes, edges, invitations, fingerprints, rates. Pure but for filesystem.py; no storing."""
+"""The rules of trust: scopes, edges, invitations, fingerprints, rates. Pure except filesystem.py; nothing is stored."""

@@ -1,4 +1,4 @@
-"""Local names for contacts: what may be one, and when two are the same. Never told to anybody."""
+"""Local names for contacts: which are valid, and when two are the same. They are never sent to another device."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import unicodedata
 from peer.protocol.errors import Invalid
 
 MAX_ALIAS = 40
-"""Characters: one column of a table."""
+"""Characters: the width of one table column."""
 
 
 def check(alias: str) -> str:
-    """Return the alias as it is stored: without white space around it, in Unicode's normal form C. Raises Invalid."""
+    """Return the alias as it is stored: stripped and in Unicode normal form C. Raises Invalid."""
     chosen = unicodedata.normalize("NFC", alias.strip())
     if not chosen or len(chosen) > MAX_ALIAS:
         raise Invalid(f"an alias has 1 to {MAX_ALIAS} characters", fix="choose a short name")
@@ -21,5 +21,5 @@ def check(alias: str) -> str:
 
 
 def key(alias: str) -> str:
-    """Return what two aliases that people would take for the same have in common (Unicode caseless matching, NFKC)."""
+    """Return a key that is equal for aliases that people would confuse (Unicode caseless matching, NFKC)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alias.strip()).casefold())

@@ -1,4 +1,4 @@
-"""Looks at this machine's disk for paths.py: the one module of peer.trust that does I/O. It decides nothing."""
+"""The file system facts that paths.py needs: the one module of peer.trust that does I/O. The decisions are there."""
 
 import os
 import pwd
@@ -11,8 +11,8 @@ from typing import Final
 from peer.trust.paths import Kind
 from peer.trust.scopes import within
 
-# A search for sockets is a courtesy at grant time: one can appear later, which is for the sandbox to withstand. So it
-# may give up; measured, 100,000 entries take about 0.4 s.
+# The search for sockets only spares a mistake at grant time: a socket can appear later, and the sandbox guards against
+# that. So the search may stop early. Measured: 100,000 entries take about 0.4 s.
 _MAX_ENTRIES: Final = 100_000
 _MAX_SECONDS: Final = 2.0
 _FIRST_PERSON: Final = 1000
@@ -22,7 +22,7 @@ _VARIABLES: Final = ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_CONFIG_HOME", "CARG
 
 
 class LocalFacts:
-    """`paths.Facts` of this machine, for one home and its state folders. Never follows a link it is asked about."""
+    """`paths.Facts` of this machine, for one home folder and its state folders. `kind` does not follow links."""
 
     def __init__(
         self,
@@ -39,18 +39,18 @@ class LocalFacts:
 
     @property
     def homes(self) -> tuple[str, ...]:
-        """The home folder, as named and as it really is."""
+        """The home folder, as named and as resolved."""
         return self._homes
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The state folders, as named and as they really are."""
+        """The state folders, as named and as resolved."""
         return self._states
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The home folders of root and of ordinary accounts but this one's; not those of services, which are where they
-        work."""
+        """The home folders of root and of people's accounts other than this one. Those of services are their work
+        folders (/var/lib/x) and not included."""
         found = {
             entry.pw_dir for entry in pwd.getpwall() if (entry.pw_uid == 0 or _FIRST_PERSON <= entry.pw_uid < _NOBODY)
         }
@@ -59,7 +59,7 @@ class LocalFacts:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Where variables say that programs have their settings; not a home folder, or what is above one."""
+        """Settings folders of programs that environment variables name, except home folders and folders above one."""
         named = [Path(value) for name in _VARIABLES if (value := self._env.get(name)) and Path(value).is_absolute()]
         places = dict.fromkeys(name for path in named for name in _both(path))
         return tuple(place for place in places if not any(within(home, (place,)) for home in self._homes))
@@ -81,8 +81,7 @@ class LocalFacts:
         return "socket" if stat.S_ISSOCK(mode) else "device"
 
     def socket_below(self, path: str) -> str | None:
-        """The first socket found in the tree at `path`; gives up after 100,000 entries or 2 s, and skips what it may
-        not read."""
+        """The first socket found below `path`. Stops after 100,000 entries or 2 s; skips unreadable folders."""
         deadline = self._clock() + _MAX_SECONDS
         seen, folders = 0, [path]
         while folders:

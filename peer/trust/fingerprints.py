@@ -1,10 +1,10 @@
-"""How people compare root keys: the fingerprint of one in digits and words, the safety number of two. No keys are made.
+"""How people compare root keys: the fingerprint of one key in digits and words, the safety number of two keys. Pure.
 
-Made as Signal's numeric fingerprints are (libsignal, `NumericFingerprintGenerator`, version 0): SHA-512 iterated 5,200
-times over version, key and an identifier, and five bytes of the outcome modulo 100,000 for each group of five digits.
-The iterations make a search for a look-alike key 2^12 times dearer. The identifier names our use, so that the same key
-elsewhere shows other digits. A fingerprint has 40 digits (132 bits); its 12 words (96 bits) are for reading aloud. A
-safety number is 30 digits of each key, the lower half first, so both people see the same 60 digits.
+Computed like Signal's numeric fingerprints (libsignal, `NumericFingerprintGenerator`, version 0): SHA-512 iterated
+5,200 times over version, key and an identifier, then five bytes of the digest modulo 100,000 for each group of five
+digits. The iterations make a search for a look-alike key 2^12 times more expensive. The identifier is specific to this
+use, so the same key used elsewhere has other digits. A fingerprint has 40 digits (132 bits); its 12 words (96 bits) are
+for reading aloud. A safety number has 30 digits of each key, the lower half first, so both people see the same 60.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _FIX: Final = "give its 40 digits or its 12 words, as `dispatch whoami` shows th
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
-    """A root key as people see it: 8 groups of 5 digits, and 12 words, each parted by spaces."""
+    """A root key for people: 8 groups of 5 digits, and 12 words, both separated by spaces."""
 
     digits: str
     words: str
@@ -42,21 +42,21 @@ class Fingerprint(msgspec.Struct, frozen=True):
 def fingerprint(root: bytes) -> Fingerprint:
     """The fingerprint of a root Ed25519 public key (32 bytes). Raises Invalid.
 
-    Remembered: the iterations take 10 ms, and a list of contacts shows one each.
+    Cached: the iterations take 10 ms, and a list of contacts shows one fingerprint each.
     """
     raw = _iterated(root)
     return Fingerprint(_groups(raw, _FINGERPRINT_GROUPS), " ".join(WORDS[byte] for byte in raw[:_WORD_COUNT]))
 
 
 def safety_number(root_a: bytes, root_b: bytes) -> str:
-    """The 60 digits (12 groups of 5) that both owners of two root keys see alike, whoever asks. Raises Invalid."""
+    """The 60 digits (12 groups of 5) of two root keys, the same in either order. Raises Invalid."""
     return " ".join(sorted(_groups(_iterated(root), _SAFETY_GROUPS) for root in (root_a, root_b)))
 
 
 def matches(root: bytes, typed: str) -> bool:
-    """Whether `typed`, a whole fingerprint in digits or in words, is that of `root`; case and separators do not matter.
+    """Whether `typed`, a whole fingerprint in digits or words, is that of `root`; case and separators do not matter.
 
-    Raises Invalid for anything that is no whole fingerprint: half of one compared is none compared.
+    Raises Invalid for a partial fingerprint: comparing half of one proves nothing.
     """
     own = fingerprint(root)
     parts = re.findall(r"[^\s,.;:_-]+", typed.lower())

@@ -1,7 +1,7 @@
-"""From what a person typed to a scope: accepting an invitation, editing an edge. What the values mean is scopes.py.
+"""Parses a person's input into a scope, for accepting an invitation or editing an edge. The values: scopes.py.
 
-Everything may come as the text of a flag or as the typed value of a JSON body. Paths are only split and bounded here;
-whether they may be granted is for paths.check_roots, which needs the file system.
+Every value may be the text of a flag or a typed value of a JSON body. Paths are only split and bounded here; whether
+they may be granted is decided by paths.check_roots, which needs the file system.
 """
 
 import difflib
@@ -37,9 +37,10 @@ _DISPATCH_TOOL: Final = re.compile(own_names.TOOLS)
 
 
 class McpServer(msgspec.Struct, frozen=True):
-    """An MCP server installed here: its name, the command that starts it, its tools where they are known.
+    """An MCP server installed here: its name, the command that starts it, its tools if known.
 
-    `unusable`: why it cannot be granted, "" when it can. `dispatch`: it is known to be dispatch by more than its words.
+    `unusable`: why it cannot be granted, "" if it can. `dispatch`: the caller found that it starts dispatch, although
+    its command line need not show it.
     """
 
     name: str
@@ -50,7 +51,7 @@ class McpServer(msgspec.Struct, frozen=True):
 
 
 class BudgetInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parts of a budget that a person named; the others keep their values. Units as in Budget."""
+    """The parts of a budget that a person gave; the others keep their values. Units as in Budget."""
 
     minutes: int | UnsetType = UNSET
     turns: int | UnsetType = UNSET
@@ -59,7 +60,7 @@ class BudgetInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a person chose; a field left UNSET was not named. Shapes: text as of a flag, or the typed value.
+    """A person's choice; a field that was not given is UNSET. Each value is the text of a flag, or typed.
 
     `tools`, `mcp_servers`, `paths`: "a,b" or a list. `expires`: a duration, a date, an RFC 3339 time, "never" or None.
     """
@@ -75,7 +76,7 @@ class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def grant(chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
-    """The scope of a new edge. `tools` must be named; the rest has defaults. Raises Invalid or Forbidden."""
+    """The scope of a new edge. `tools` is required; the rest has defaults. Raises Invalid or Forbidden."""
     if chosen.tools is UNSET:
         raise Invalid(
             "the tools were not chosen: nobody but you picks them",
@@ -85,7 +86,7 @@ def grant(chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int)
 
 
 def edit(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | str], now: int) -> Scope:
-    """`scope` with what was named changed and the rest kept. Raises as `grant`."""
+    """`scope` with the given fields changed. Raises as `grant`."""
     return _with(scope, chosen, installed=installed, now=now)
 
 
@@ -128,8 +129,8 @@ def parse_tools(given: str | Iterable[str]) -> tuple[str, ...]:
 def parse_mcp_servers(given: str | Iterable[str], installed: Sequence[McpServer | str]) -> tuple[str, ...]:
     """ "*", "none", "a,b" or a list → names of installed servers, sorted.
 
-    `*` means those installed now, so that one installed later is not granted. Raises Invalid for one that is not
-    installed, Forbidden for dispatch itself: a run never dispatches onward.
+    `*` means those installed now; a server installed later is not granted. Raises Invalid for a server that is not
+    installed, Forbidden for dispatch itself: a run must not send dispatches.
     """
     servers = [McpServer(server) if isinstance(server, str) else server for server in installed]
     grantable = grantable_names(servers)
@@ -162,12 +163,12 @@ def parse_mcp_servers(given: str | Iterable[str], installed: Sequence[McpServer 
 
 
 def grantable_names(servers: Iterable[McpServer]) -> tuple[str, ...]:
-    """The names of those that can be granted, sorted: neither unusable nor dispatch itself."""
+    """The sorted names of the servers that can be granted: neither unusable nor dispatch itself."""
     return tuple(sorted({server.name for server in servers if not server.unusable and not is_dispatch(server)}))
 
 
 def is_dispatch(server: McpServer) -> bool:
-    """Whether a server is dispatch, told by what it runs and offers; its name alone is enough too, to be safe."""
+    """Whether a server is dispatch, judged by its command and tools; to be safe, its name alone is enough too."""
     return (
         server.dispatch
         or "dispatch" in re.split(r"[^a-z0-9]+", server.name.lower())
@@ -177,7 +178,7 @@ def is_dispatch(server: McpServer) -> bool:
 
 
 def parse_paths(given: str | Iterable[str]) -> tuple[str, ...]:
-    """ "a,b" or a list → paths, each once, in order. "none" or nothing lifts the restriction to folders."""
+    """ "a,b" or a list → paths, each once, in order. "none" or nothing removes the restriction to folders."""
     paths = _split(given)
     if paths == ["none"]:
         return ()

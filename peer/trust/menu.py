@@ -1,4 +1,4 @@
-"""The menu that a person is shown before an edge is granted, and what each choice means. Showing it is not here."""
+"""The menu of scopes that a person chooses from when granting an edge, and what each choice grants. Not its display."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -17,7 +17,7 @@ _READ: Final = ("Read", "Glob", "Grep")
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One line: `tools` and `mcp_servers` are what it grants; both are empty for Custom and Decline."""
+    """One line of the menu: `tools` and `mcp_servers` are what it grants, both empty for Custom and Decline."""
 
     number: int
     title: str
@@ -27,13 +27,13 @@ class Item(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> Kind:
-        """Whether it grants as it says, asks for more, or declines."""
+        """Whether the choice grants its tools, asks for a custom scope, or declines."""
         kinds: dict[int, Kind] = {CUSTOM: "custom", DECLINE: "decline"}
         return kinds.get(self.number, "grant")
 
 
 def heading(inviter: str) -> str:
-    """What stands above the menu."""
+    """The line above the menu."""
     return f"{inviter} wants to be able to dispatch tasks to your machine. Choose what their agent may do here:"
 
 
@@ -41,7 +41,7 @@ AFTERWARDS: Final = "Then: manual approval of every call (the default) or auto? 
 
 
 def menu(installed_mcp: Sequence[McpServer | str]) -> tuple[Item, ...]:
-    """The five lines, in their fixed order, for the MCP servers installed now."""
+    """The five lines in their fixed order, for the MCP servers installed now."""
     servers = [McpServer(server) if isinstance(server, str) else server for server in installed_mcp]
     grantable = grantable_names(servers)
     every = ", ".join(grantable) if grantable else "none is installed"

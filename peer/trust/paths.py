@@ -1,8 +1,8 @@
-"""Which folders may be granted to an edge, and which is inside them. Looking at the disk is filesystem.py.
+"""Which folders may be granted to an edge, and which paths are inside them. Reading the disk: filesystem.py.
 
-A granted folder is bound into the sandbox and may be read, and written with Write, without anyone being asked which
-file. So what holds more than a project (the home folder, the system), what the run must never see (keys, the state
-folder), and what leads elsewhere (a link, a socket) is refused here, each with its reason and a fix.
+A granted folder is bound into the sandbox: its files can be read, and written with Write, without a question for each.
+So this refuses, with a reason and a fix, folders that hold more than a project (the home folder, the system), folders
+that a run must never see (keys, the state folder), and what leads elsewhere (a link, a socket).
 """
 
 import posixpath
@@ -19,50 +19,49 @@ SYSTEM_FOLDERS: Final = (
     "/snap", "/sys", "/usr", "/var/backups", "/var/cache", "/var/db", "/var/lib", "/var/log", "/var/mail", "/var/run",
     "/var/spool", "/Applications", "/Library", "/System", "/private/etc", "/private/var/db", "/private/var/run",
 )  # fmt: skip
-"""Refused, and everything below them: they belong to the system, not to a person's work."""
+"""System folders: refused, with everything below them."""
 
 SHARED_FOLDERS: Final = (
     "/", "/home", "/media", "/mnt", "/opt", "/private", "/private/tmp", "/private/var", "/root", "/srv", "/var",
     "/Users", "/Volumes", "/tmp", "/var/tmp",  # noqa: S108 - refused, not used
 )  # fmt: skip
-"""Refused themselves; a folder of one's own below them may be granted."""
+"""Refused themselves; the user's own folders below them may be granted."""
 
 SECRET_FOLDERS: Final[tuple[str, ...]] = (
     "bin", "go/bin", "AppData", "Library/Application Support", "Library/Keychains", "Library/LaunchAgents",
     "Library/Preferences",
 )  # fmt: skip
-"""Below the home folder, beside every hidden folder there: keys, sign-ins, settings that programs of this user obey,
-and programs that are found by their name. Hidden ones are refused without a list: ~/.ssh, ~/.config, ~/.local/bin,
-~/.codex and whatever the next program brings."""
+"""Refused below the home folder: keys, sign-ins, settings of this user's programs, and folders on PATH. Hidden folders
+there are all refused and need no list: ~/.ssh, ~/.config, ~/.local/bin, ~/.codex and those of future programs."""
 
 
 _PRIVATE: Final = "holds keys, sign-ins, settings or programs"
 
 
 class Facts(Protocol):
-    """What must be known of this machine. Paths are absolute."""
+    """The facts about this machine that the checks need. Paths are absolute."""
 
     @property
     def homes(self) -> tuple[str, ...]:
-        """The home folder, as named and as it really is."""
+        """The home folder, as named and as resolved."""
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The state folders, as named and as they really are."""
+        """The state folders, as named and as resolved."""
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The home folders of other accounts that people use."""
+        """The home folders of other people's accounts."""
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Folders with settings or keys of programs that are elsewhere than usual."""
+        """Folders with settings or keys of programs in unusual places."""
 
     def kind(self, path: str) -> Kind:
-        """What is at `path` itself: links are not followed."""
+        """What is at `path`; links are not followed."""
 
     def socket_below(self, path: str) -> str | None:
-        """A socket somewhere in the folder `path`, if a bounded search finds one."""
+        """A socket below the folder `path`, if a bounded search finds one."""
 
 
 def check_roots(paths: Iterable[str], facts: Facts) -> tuple[str, ...]:
@@ -91,13 +90,13 @@ def check_root(path: str, facts: Facts) -> str:
 
 
 def allowed_cwd(paths: Iterable[str], cwd: str) -> bool:
-    """Whether `cwd` is inside the folders of an edge. With none, any is: the person confirms it at accept."""
+    """Whether `cwd` is inside the folders of an edge. Without folders, any is: the person confirms it at accept."""
     paths = tuple(paths)
     return not paths or within(cwd, paths)
 
 
 def check_cwd(paths: Iterable[str], cwd: str, facts: Facts) -> str:
-    """The working folder in canonical form. Raises Forbidden (403) outside the edge's folders, else as `check_root`."""
+    """The working folder in canonical form. Raises Forbidden (403) outside the edge's folders, or as `check_root`."""
     paths = tuple(paths)
     root = canonical(cwd)
     if not allowed_cwd(paths, root):
@@ -115,7 +114,7 @@ def canonical(path: str) -> str:
         raise Invalid(f"`{shown}` holds characters that cannot be seen", fix="rename the folder")
     if ".." in path.split("/"):
         raise Invalid(f"`{shown}` goes up with `..`", fix="give the folder by its real path")
-    # POSIX leaves the meaning of two leading slashes open, and normpath keeps them: one is meant.
+    # normpath keeps two leading slashes, whose meaning POSIX leaves open; reduce them to one.
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
@@ -146,7 +145,7 @@ def _check_place(root: str, facts: Facts) -> None:
     if root in SHARED_FOLDERS:
         raise _refusal(root, "is shared by every user or program of this machine", "name a folder of yours inside it")
     for system in SYSTEM_FOLDERS:
-        # Homes of service accounts are below such folders (/var/lib/x): what is inside one's own home is one's own.
+        # A service account's home is below a system folder (/var/lib/x); what is inside its own home may be granted.
         if within(root, (system,)) and not any(
             within(home, (system,)) and within(root, (home,)) for home in facts.homes
         ):

@@ -1,10 +1,10 @@
-"""A receipt: what was asked, decided, done and returned, each as signed, checked without trusting whoever hands it on.
+"""A receipt: the signed statements of one dispatch, verifiable without trusting whoever passes it on. Pure.
 
 The file is a CBOR sequence (RFC 8742): the text "dispatch-receipt-1", then byte strings, each the original signed
 message: the sender's device-set, the recipient's, the dispatch, the decision (empty when no run was accepted), the
-result, and to the end of the file the event batches of the attempt that ended. A sequence has no length of its own, so
-the longest trace has a receipt; the result's count and head say where it ends. It proves who said what; it says nothing
-of revocations or of trusted time.
+result, then up to the end of the file the event batches of the attempt that ended. A sequence has no length of its own,
+so even the longest trace fits; the result's `count` and `head` determine where it ends. A receipt proves what each
+device signed. It does not show revocations and contains no trusted time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from peer.protocol.statements import (
     Statement,
     open_as,
 )
-from peer.protocol.table import named
+from peer.protocol.table import path_text
 from peer.trust import fingerprints
 
 MAX_RECEIPT: Final = 256 * 1024 * 1024
@@ -52,8 +52,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One side of a verified receipt. `root` is the 32-byte public key that vouches for `device`: whose it is, is for
-    the reader to compare."""
+    """One side of a verified receipt. `root` is the 32-byte public root key that signed for `device`.
+
+    Whose key it is, the reader has to compare: see `has_root`.
+    """
 
     user_id: str
     device: str
@@ -66,10 +68,10 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What a verified receipt proves: these are the words of the two devices, all of them and no others.
+    """What a verified receipt proves: the two devices signed these statements, and none is missing or added.
 
-    `unseen` names the fields of the dispatch that the recipient's device did not understand when it accepted: nobody
-    saw them, and nothing was accepted in them. `unknown` counts those that this version does not understand.
+    `unseen` names the fields of the dispatch that the recipient's device ignored when it accepted: nobody saw them, so
+    they were not accepted. `unknown` counts the keys that this version ignores.
     """
 
     sender: Party
@@ -83,7 +85,7 @@ class Proven:
 
 
 class Altered(Invalid):
-    """A part of the receipt is not what was signed, or does not fit the others; the message names it."""
+    """A part of the receipt was altered, or does not belong to the others; the message names it."""
 
     default_fix = "do not rely on this receipt; ask its parties for theirs"
 
@@ -98,7 +100,7 @@ def encode(receipt: Receipt) -> bytes:
 
 
 def decode(raw: bytes) -> Receipt:
-    """Read a receipt's file. Raises Altered, TooLarge; nothing is verified yet."""
+    """Parse the bytes of a receipt file, without verifying anything. Raises Altered, TooLarge."""
     if len(raw) > MAX_RECEIPT:
         raise TooLarge(f"a receipt has at most {MAX_RECEIPT:,} bytes", fix="")
     if not raw.startswith(MAGIC):
@@ -111,7 +113,7 @@ def decode(raw: bytes) -> Receipt:
 
 
 def verify(receipt: Receipt) -> Proven:
-    """Check every signature and how the parts fit together. Raises Altered, which names the part."""
+    """Check every signature and that the parts belong together. Raises Altered, which names the part."""
     sender, _ = _open("sender's device-set", DeviceSet, receipt.sender)
     recipient, _ = _open("recipient's device-set", DeviceSet, receipt.recipient)
     dispatch, signed = _open("dispatch", Dispatch, receipt.dispatch)
@@ -155,15 +157,15 @@ def _check_device(part: str, statement: DeviceStatement, whose: str, devices: De
         raise Altered(f"the device that signed the {part} is not in the {whose}'s device-set")
 
 
-def _check_parties(part: str, letter: Addressed, dispatch: Dispatch, result: Result) -> None:
-    if (letter.issuer_user, letter.issuer_device) != (result.issuer_user, result.issuer_device):
+def _check_parties(part: str, statement: Addressed, dispatch: Dispatch, result: Result) -> None:
+    if (statement.issuer_user, statement.issuer_device) != (result.issuer_user, result.issuer_device):
         raise Altered(f"the {part} is by another device than the result")
-    if (letter.audience_user, letter.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
+    if (statement.audience_user, statement.audience_device) != (dispatch.issuer_user, dispatch.issuer_device):
         raise Altered(f"the {part} is for another device than the dispatch is by")
 
 
 def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Result) -> tuple[str, ...]:
-    """Check that the decision accepted this run; return the names of the fields that it says were not understood."""
+    """Check that the decision accepted this run; return the names of the fields that it lists as ignored."""
     decision, _ = _open("decision", Decision, raw)
     _check_parties("decision", decision, dispatch, result)
     if (decision.dispatch_id, decision.dispatch_digest) != (dispatch.id, signed.digest):
@@ -173,13 +175,13 @@ def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Resu
     if decision.read_version != dispatch.version:
         raise Altered("the decision is about the dispatch read as another version")
     if not all(path and is_ignorable(path[-1]) for path in decision.unread):
-        # What may not be ignored was understood, or the dispatch would have been refused.
+        # A critical key cannot have been ignored: the dispatch would have been refused.
         raise Altered("the decision says that a field was ignored which nobody may ignore")
-    return tuple(named(path) for path in decision.unread)
+    return tuple(path_text(path) for path in decision.unread)
 
 
 def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -> int:
-    """Check that the batches are the result's chain, whole; return how many events they hold."""
+    """Check that the batches are the complete chain that the result closes; return the number of their events."""
     head = bytes(32)
     events = 0
     for sequence, raw in enumerate(batches):
@@ -204,7 +206,7 @@ def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -
 
 
 def _byte_strings(raw: bytes, at: int) -> Iterator[bytes]:
-    """Yield the byte strings of a sequence. Raises Altered, which names the part that is none."""
+    """Yield the byte strings of a CBOR sequence. Raises Altered, naming the part that is not one."""
     number = 0
     while at < len(raw):
         part = _PARTS[number] if number < len(_PARTS) else f"event batch {number - len(_PARTS) + 1}"
@@ -217,7 +219,7 @@ def _byte_strings(raw: bytes, at: int) -> Iterator[bytes]:
 
 
 def _head(part: str, raw: bytes, at: int) -> tuple[int, int]:
-    """Read one byte string's head: where its content begins, and its length, in the one encoding that it has."""
+    """Read the head of one byte string: return offset and length of its content. Only the shortest form is valid."""
     major, short = raw[at] >> 5, raw[at] & 0x1F
     if major == 2 and short < 24:
         return at + 1, short

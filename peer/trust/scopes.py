@@ -1,6 +1,6 @@
-"""What a trust edge permits: the values, their bounds, comparing and summing up. Reading a person's input is grants.py.
+"""What a trust edge permits: the values, their bounds, comparison and summary. Parsing a person's input: grants.py.
 
-A scope lives in the trustor's store and nowhere else; `summary` is the part of it that the inviter is told.
+A scope is stored on the trustor's machine only; `summary` is the part of it that the inviter receives.
 """
 
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ Approval = Literal["manual", "auto"]
 Results = Literal["full", "redacted"]
 
 TOOLS: Final = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
-"""Every tool that can be granted, in the order scopes keep and show them: from looking to a full shell."""
+"""Every tool that can be granted, in the order in which scopes list them: from reading to a full shell."""
 
 POWERFUL: Final = frozenset({"Write", "Edit", "Bash"})
-"""Tools that change something."""
+"""Tools that can change something."""
 
 APPROVALS: Final[tuple[Approval, ...]] = ("manual", "auto")
 RESULTS: Final[tuple[Results, ...]] = ("full", "redacted")
@@ -52,8 +52,8 @@ BUDGET_BOUNDS: Final = {
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one edge permits. `paths` are absolute; empty means only the folder confirmed at accept.
 
-    `mcp_servers` are names of servers installed at the trustor's; `expires` is ms since the epoch or None for never.
-    `session`-wide and `always` grants are not here: they are rules, stored on the edge (edges.py).
+    `mcp_servers` are names of servers installed on the trustor's machine; `expires` is ms since the epoch, None for
+    never. `always` grants are not part of it: they are rules, stored with the edge (edge_lifecycle.py).
     """
 
     tools: tuple[str, ...]
@@ -67,7 +67,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the trustor tells the inviter of a scope: no paths, no budget. `expires` is ms since the epoch or None."""
+    """The part of a scope that the inviter receives: no paths, no budget. `expires` is ms since the epoch or None."""
 
     tools: tuple[str, ...]
     mcp_servers: tuple[str, ...]
@@ -87,7 +87,7 @@ def encode(scope: Scope) -> bytes:
 
 
 def decode(raw: bytes | str) -> Scope:
-    """Read `encode`'s JSON back, every bound checked again. Raises Invalid."""
+    """Decode what `encode` returned and check every bound again. Raises Invalid."""
     try:
         scope = _SCOPE_READER.decode(raw)
     except msgspec.MsgspecError as error:
@@ -97,7 +97,7 @@ def decode(raw: bytes | str) -> Scope:
 
 
 def check(scope: Scope) -> None:
-    """Raise Invalid (422) unless the scope keeps its own rules: known tools in order, every bound."""
+    """Raise Invalid (422) unless the tools are known and in order and every value is within its bounds."""
     _check_tools(scope.tools)
     _check_servers(scope.mcp_servers)
     check_max_per_day(scope.max_per_day)
@@ -112,7 +112,7 @@ def check(scope: Scope) -> None:
 
 
 def check_max_per_day(value: int) -> None:
-    """1 to 1,000 dispatches in 24 hours."""
+    """Raise Invalid unless `value` is 1 to 1,000 dispatches in 24 hours."""
     if not 1 <= value <= MAX_PER_DAY:
         raise Invalid(
             f"{value:,} dispatches a day is outside 1 to {MAX_PER_DAY:,}", fix="the usual --max-per-day is 50"
@@ -120,7 +120,7 @@ def check_max_per_day(value: int) -> None:
 
 
 def check_budget(budget: Budget) -> None:
-    """Each part inside BUDGET_BOUNDS."""
+    """Raise Invalid unless each part is within BUDGET_BOUNDS."""
     for name, (least, most) in BUDGET_BOUNDS.items():
         value = getattr(budget, name)
         # Written so that NaN, which compares false with everything, is refused too.
@@ -129,7 +129,7 @@ def check_budget(budget: Budget) -> None:
 
 
 def summary(scope: Scope) -> Summary:
-    """What the inviter is told of `scope`."""
+    """Return the part of `scope` that the inviter receives."""
     return Summary(
         tools=scope.tools,
         mcp_servers=scope.mcp_servers,
@@ -140,35 +140,35 @@ def summary(scope: Scope) -> Summary:
     )
 
 
-def encode_summary(told: Summary) -> str:
+def encode_summary(summary: Summary) -> str:
     """The summary as the JSON text that acceptances and edge changes carry (at most 16,384 characters)."""
-    return msgspec.json.encode(told).decode()
+    return msgspec.json.encode(summary).decode()
 
 
 def decode_summary(text: str) -> Summary:
-    """Read what a contact told us of an edge. Raises Invalid: it comes from another machine.
+    """Decode a summary from another machine and check it. Raises Invalid.
 
-    Members grow as the keys of statements do: one whose name ends in `?` is ignored where it is not known, any other
-    that is not known refuses (NotUnderstood).
+    Members grow as the keys of statements do (protocol/growth.py): an unknown one whose name ends in `?` is ignored,
+    any other unknown one raises NotUnderstood.
     """
     try:
         members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         kept = {name: value for name, value in members.items() if not name.endswith("?")}
         if unknown := kept.keys() - set(Summary.__struct_fields__):
             raise NotUnderstood(f"the scope has a member {min(unknown)!r:.40} that this version does not know")
-        told = _SUMMARY_READER.decode(msgspec.json.encode(kept))
+        received = _SUMMARY_READER.decode(msgspec.json.encode(kept))
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise Invalid(f"the scope that the contact told cannot be read: {error}") from None
-    _check_tools(told.tools)
-    _check_servers(told.mcp_servers)
-    check_max_per_day(told.max_per_day)
-    if told.expires is not None and not 0 <= told.expires <= LAST_TIME:
-        raise Invalid("the expiry that the contact told is not a time")
-    return told
+        raise Invalid(f"the scope that the contact sent cannot be read: {error}") from None
+    _check_tools(received.tools)
+    _check_servers(received.mcp_servers)
+    check_max_per_day(received.max_per_day)
+    if received.expires is not None and not 0 <= received.expires <= LAST_TIME:
+        raise Invalid("the expiry that the contact sent is not a time")
+    return received
 
 
 def needs_confirmation(scope: Scope) -> tuple[str, ...]:
-    """What in `scope` asks for a second yes while the inviter's key is unverified; empty when nothing does.
+    """What in `scope` needs a second confirmation while the inviter's key is unverified; empty if nothing does.
 
     Each item is a phrase for people: "Write", "Bash", "the MCP server github", "auto approval".
     """
@@ -180,10 +180,10 @@ def needs_confirmation(scope: Scope) -> tuple[str, ...]:
 
 
 def widens(old: Scope, new: Scope) -> tuple[str, ...]:
-    """In which ways `new` permits what `old` does not, as phrases for people; empty when it permits nothing more.
+    """In which ways `new` permits more than `old`, as phrases for people; empty if it does not.
 
-    Naming folders where there were none counts as wider (they are granted without being confirmed at accept), and so
-    does naming none where there were some (any folder may be confirmed).
+    Naming folders where there were none counts as wider, because they are granted without a confirmation at accept.
+    So does removing all folders, because then any folder may be confirmed.
     """
     ways = [f"tool {tool}" for tool in new.tools if tool not in old.tools]
     ways += [f"MCP server {name}" for name in new.mcp_servers if name not in old.mcp_servers]
@@ -212,7 +212,7 @@ def narrower_than(scope: Scope, other: Scope) -> bool:
 
 
 def within(path: str, roots: Iterable[str]) -> bool:
-    """Whether an absolute, normalised path is one of `roots` or below one. By text alone: no links are followed."""
+    """Whether an absolute, normalised path is one of `roots` or below one. Compares text; does not follow links."""
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
 

@@ -1,7 +1,7 @@
-"""The 256 words that fingerprints are read aloud in, one for each byte. Our own list; its order is part of the format.
+"""The 256 words of fingerprints, one for each byte value. Our own list; its order is part of the format.
 
-Common English nouns and colours of 4 to 8 letters. No two begin with the same three letters and any two differ in at
-least three letters (Levenshtein), so that a word half heard or mistyped is still the one word.
+Common English nouns and colours of 4 to 8 letters. No two begin with the same three letters, and any two have a
+Levenshtein distance of at least three, so a word that was misheard or mistyped can still be identified.
 """
 
 from typing import Final

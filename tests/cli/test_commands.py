@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -653,7 +653,8 @@ def test_editing(cli: Cli, api: FakeApi) -> None:
 
 
 def test_what_this_version_does_not_know_of_an_invitation_is_counted(cli: Cli, api: FakeApi) -> None:
-    received = [{**row, "unknown_fields": 2} for row in INVITATIONS["received"]]
+    rows = cast(list[dict[str, object]], INVITATIONS["received"])
+    received = [{**row, "unknown_fields": 2} for row in rows]
     api["GET /v1/invitations"] = {**INVITATIONS, "received": received}
     assert "2 fields this version does not know" in cli("invitations").out
 

@@ -64,6 +64,6 @@ def test_an_edge_is_the_senders_own_and_in_force() -> None:
 
 
 def test_a_parent_is_an_id_or_nothing() -> None:
-    admission.admit(dispatch(), EDGE, buried=False, now=NOW)
+    admission.admit(dispatch(), EDGE, cancelled=False, now=NOW)
     with pytest.raises(Invalid):
-        admission.admit(dispatch(parent="not an id"), EDGE, buried=False, now=NOW)
+        admission.admit(dispatch(parent="not an id"), EDGE, cancelled=False, now=NOW)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nacl.public import PrivateKey, SealedBox
 
-from peer.machine import identity, keychain
+from peer.machine import identity, keychains
 from peer.machine.identity import Identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol import codec, cose, names
@@ -276,7 +276,7 @@ def test_completing_with_a_key_in_the_keychain_needs_the_keychain(folder: StateF
 def test_no_keychain_is_tried_without_a_session_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setitem(__import__("sys").modules, "keyring", None)  # importing it now would fail
-    assert keychain.os_keychain({}) is None
+    assert keychains.os_keychain({}) is None
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("no bus"), ModuleNotFoundError("no.such")])
@@ -291,12 +291,12 @@ def test_a_keychain_that_cannot_even_be_found_fails_with_the_way_out(
 
     monkeypatch.setattr(keyring, "get_keyring", fails)
     with pytest.raises(Unavailable, match=type(error).__name__) as refused:
-        keychain.os_keychain({"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"})
+        keychains.os_keychain({"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"})
     assert "PYTHON_KEYRING_BACKEND" in refused.value.fix
 
 
 def test_a_keychain_that_never_answers_is_given_up(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keychain, "SECONDS", 0.05)
+    monkeypatch.setattr(keychains, "SECONDS", 0.05)
     release = threading.Event()
 
     class Silent(FakeKeychain):
@@ -358,9 +358,9 @@ def test_making_it_anew_needs_the_keychain_that_has_the_root(
 ) -> None:
     kept = FakeKeychain()
     _, older = make_older(folder, kept)
-    monkeypatch.setattr(keychain, "os_keychain", lambda: None)
+    monkeypatch.setattr(keychains, "os_keychain", lambda: None)
     with pytest.raises(Unavailable, match="keychain"):
         identity.load(folder)
     assert (folder.path / "device-set").read_bytes() == older
-    monkeypatch.setattr(keychain, "os_keychain", lambda: kept)
+    monkeypatch.setattr(keychains, "os_keychain", lambda: kept)
     assert identity.load(folder).epoch == 4

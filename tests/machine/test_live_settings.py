@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from peer.machine import model_key, settings
-from peer.machine.keychain import Keychain
+from peer.machine.keychains import Keychain
 from peer.machine.live_settings import LiveSettings
 from peer.machine.settings import KEY_IN_KEYCHAIN
 from peer.machine.state_folder import StateFolder

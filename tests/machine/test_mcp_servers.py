@@ -33,7 +33,7 @@ class Machine:
     def shareable(self, servers: Any) -> None:
         (self.state / "shareable-mcp.json").write_text(json.dumps({"mcpServers": servers}))
 
-    def found(self) -> mcp_servers.Found:
+    def found(self) -> mcp_servers.InstalledServers:
         return mcp_servers.discover(self.state, self.env)
 
 
@@ -43,7 +43,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_nothing_is_installed(machine: Machine) -> None:
-    assert machine.found() == mcp_servers.Found()
+    assert machine.found() == mcp_servers.InstalledServers()
 
 
 def test_the_three_files_of_the_person_and_none_of_a_project(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

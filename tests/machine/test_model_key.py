@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peer.machine import keychain, model_key, settings
+from peer.machine import keychains, model_key, settings
 from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, Unavailable
@@ -81,7 +81,7 @@ def test_a_keychain_that_does_not_give_it_is_a_missing_key(
             release.wait(HANG)
             return KEY
 
-    monkeypatch.setattr(keychain, "SECONDS", 0.05)
+    monkeypatch.setattr(keychains, "SECONDS", 0.05)
     ways: dict[str, FakeKeychain | None] = {
         "none": None,
         "fails": FakeKeychain(fails=RuntimeError("locked")),

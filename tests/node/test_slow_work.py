@@ -102,7 +102,7 @@ async def test_nobody_waits_for_the_servers_that_an_accept_looks_for(
         connect(alice, bob, WITH_A_SERVER)
         dispatch_id = send(alice, bob)
         alice.deliver(bob)
-        walk = Walk(mcp_servers.Found())
+        walk = Walk(mcp_servers.InstalledServers())
         monkeypatch.setattr(mcp_servers, "discover", walk)
         journal = journal_of(bob)
 
@@ -120,7 +120,7 @@ async def test_nobody_waits_for_the_servers_that_a_grant_looks_for(
 ) -> None:
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         connect(alice, bob)
-        walk = Walk(mcp_servers.Found())
+        walk = Walk(mcp_servers.InstalledServers())
         monkeypatch.setattr(mcp_servers, "discover", walk)
         journal = journal_of(bob)
         nothing = cast(Any, None)

@@ -24,7 +24,7 @@ from peer.steps.transaction import Transaction
 from peer.store import connection, dispatches, outbox, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
-from peer.trust import invitations as invitation_life
+from peer.trust import invitation_address
 from peer.trust.scopes import Scope
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def invite(inviter: Person, invited: Person, *, by_address: bool = True) -> str:
     made = inviter.step(lambda tx: inviting.invite(tx, invited.user))
     invited.step(lambda tx: inviting.on_invitation(tx, made.row.raw))
     if by_address:
-        address = invitation_life.Address(
+        address = invitation_address.Address(
             "http://127.0.0.1", made.row.token, hashlib.sha256(made.row.raw).digest(), made.row.secret
         )
         invited.step(lambda tx: inviting.open_address(tx.db, address))

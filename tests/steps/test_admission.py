@@ -50,7 +50,7 @@ CASES = {
     "known id": Case(409, "has this id", lambda _a, _b, _c, known: {"id": known}),
     "from the future": Case(422, "ahead of", lambda alice, *_: {"created": alice.context.clock() + 600_000}),
     "expired": Case(410, "expired before", expired),
-    "too short a life": Case(422, "a dispatch lives", lambda *_: {}),
+    "too short a life": Case(422, "the lifetime of a dispatch", lambda *_: {}),
     "cancelled": Case(410, "cancelled it", buried),
     "edge": Case(403, "no trust edge", lambda alice, *_: {"edge_id": names.uuid7(NOW, alice.random(10))}),
     "rate": Case(429, "", lambda *_: {}),

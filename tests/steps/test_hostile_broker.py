@@ -13,7 +13,7 @@ from peer.protocol.errors import Conflict, Invalid, RateLimited
 from peer.protocol.statements import Invitation
 from peer.steps import inviting
 from peer.store import invitations, views
-from peer.trust.invitations import LIFETIME_MS
+from peer.trust.invitation_lifecycle import LIFETIME_MS
 from tests.steps.people import Clock, Person, people
 
 

@@ -25,7 +25,7 @@ from peer.steps import granting, inviting
 from peer.steps.effects import BrokerWriteQueued, Effects, InvitationsChanged, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, edges, invitations, rows
-from peer.trust import invitations as invitation_life
+from peer.trust import invitation_lifecycle
 from tests.protocol.examples import listed
 from tests.steps.people import READ_ONLY, Clock, Person, connect, invite, people, send
 
@@ -125,7 +125,7 @@ def test_a_lying_broker_cannot_slip_in_another_device(tmp_path: Path) -> None:
 
 
 def test_an_address_for_another_invitation_is_refused(tmp_path: Path) -> None:
-    from peer.trust.invitations import Address
+    from peer.trust.invitation_address import Address
 
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob, by_address=False)
@@ -184,12 +184,12 @@ def test_blocking_says_goodbye_and_then_nothing(pair: tuple[Clock, Person, Perso
     change = bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
     bob.step(lambda tx: granting.block(tx, alice.user))
     assert [item.kind for item in bob.waiting(alice)] == ["revocation"]
-    assert contacts.owed_to_blocked(bob.db) == [alice.device]
+    assert contacts.blocked_with_outbox(bob.db) == [alice.device]
     assert contacts.devices(bob.db) == []
     bob.effects = Effects()
     assert [(kind, answer.code) for kind, answer in bob.deliver(alice)] == [("revocation", 200)]
     assert edges.get(alice.db, change.edge_id).status == "revoked"  # type: ignore[union-attr]
-    assert contacts.owed_to_blocked(bob.db) == [] and PeopleChanged() in bob.effects
+    assert contacts.blocked_with_outbox(bob.db) == [] and PeopleChanged() in bob.effects
     # What she still says is not taken in.
     with pytest.raises(Forbidden):
         send(alice, bob, "Hello?", expires=60)
@@ -533,7 +533,7 @@ def test_what_is_taken_in_of_the_brokers_invitations(
     """Seven days to the millisecond, no clock further ahead than allowed, one invitation a token, and not too many."""
     clock, alice, bob = pair
 
-    def made(*, ahead: int = 0, life: int = invitation_life.LIFETIME_MS, **changes: Any) -> bytes:
+    def made(*, ahead: int = 0, life: int = invitation_lifecycle.LIFETIME_MS, **changes: Any) -> bytes:
         created = clock.now + ahead
         return alice.context.sign(
             Invitation,
@@ -552,7 +552,7 @@ def test_what_is_taken_in_of_the_brokers_invitations(
     assert known is not None and (known.status, known.verified, known.emailed) == ("open", 0, 0)
     assert take(first) == known
     take(made(ahead=inviting.MAX_AHEAD_MS))
-    for bad in (made(life=invitation_life.LIFETIME_MS + 1), made(ahead=inviting.MAX_AHEAD_MS + 1)):
+    for bad in (made(life=invitation_lifecycle.LIFETIME_MS + 1), made(ahead=inviting.MAX_AHEAD_MS + 1)):
         with pytest.raises(Invalid):
             take(bad)
     with pytest.raises(Conflict, match="token"):

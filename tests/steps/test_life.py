@@ -19,7 +19,7 @@ from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
 from peer.trust import receipts
-from peer.trust.edges import RuleReach
+from peer.trust.edge_lifecycle import RuleReach
 from peer.trust.scopes import Scope
 from tests.steps.people import Clock, Person, accept, connect, people, send
 

@@ -90,7 +90,7 @@ def test_a_trace_is_reported_up_to_its_bound(pair: tuple[Person, Person, str], m
     alice, bob, dispatch_id = pair
     record(bob, dispatch_id, event(50))
     one = bob.row(dispatch_id).trace_bytes
-    monkeypatch.setattr(reports, "TOLD_TRACE_BYTES", 2 * one)
+    monkeypatch.setattr(reports, "MAX_REPORTED_BYTES", 2 * one)
     record(bob, dispatch_id, event(50))
     assert bob.row(dispatch_id).trace_bytes == 2 * one
     bob.effects = Effects()

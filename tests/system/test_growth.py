@@ -16,7 +16,7 @@ import pytest
 from peer.protocol import base64url
 from peer.protocol.errors import DispatchError
 from peer.protocol.statements import Hello, open_as
-from peer.trust.invitations import Address, parse
+from peer.trust.invitation_address import Address, parse
 from tests.system.world import Document, Person, World, connect, eventually
 
 LATER = "tests.newer"

@@ -144,7 +144,7 @@ class Run:
 
 
 def _confirmed(number: int, tx: Transaction) -> None:
-    invitations.broker_confirmed(tx.db, number)
+    invitations.drop_broker_write(tx.db, number)
 
 
 class Story:

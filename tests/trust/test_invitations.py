@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid
-from peer.trust import invitations
-from peer.trust.invitations import Address, Token
+from peer.trust import invitation_address, invitation_lifecycle
+from peer.trust.invitation_address import Address, Token
 
 TOKEN = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
 SECRET = bytes(range(32))
 DIGEST = hashlib.sha256(b"an invitation").digest()
 PARTS: dict[str, Any] = {"token": TOKEN, "digest": DIGEST, "secret": SECRET}
-ADDRESS = invitations.build_address("https://broker.example", **PARTS)
+ADDRESS = invitation_address.build_address("https://broker.example", **PARTS)
 
 uuids = st.uuids().map(str)
 digests = st.binary(min_size=32, max_size=32)
@@ -28,20 +28,20 @@ digests = st.binary(min_size=32, max_size=32)
 def test_an_open_invitation_is_answered_once() -> None:
     answers = {"accept": "accepted", "decline": "declined", "withdraw": "withdrawn", "expire": "expired"}
     for event, after in answers.items():
-        assert invitations.next_state("open", event) == after  # type: ignore[arg-type]
+        assert invitation_lifecycle.next_state("open", event) == after  # type: ignore[arg-type]
         for again in answers:
             with pytest.raises(Gone if after == "expired" else Conflict):
-                invitations.next_state(after, again)  # type: ignore[arg-type]
+                invitation_lifecycle.next_state(after, again)  # type: ignore[arg-type]
 
 
 def test_an_invitation_ends_at_its_expiry() -> None:
-    invitations.check_open("open", expires=1000, now=999)
+    invitation_lifecycle.check_open("open", expires=1000, now=999)
     with pytest.raises(Gone):
-        invitations.check_open("open", expires=1000, now=1000)
+        invitation_lifecycle.check_open("open", expires=1000, now=1000)
     with pytest.raises(Conflict) as refused:
-        invitations.check_open("accepted", expires=1000, now=999)
+        invitation_lifecycle.check_open("accepted", expires=1000, now=999)
     assert "accepted already" in refused.value.message
-    assert invitations.LIFETIME_MS == 7 * 24 * 60 * 60 * 1000
+    assert invitation_lifecycle.LIFETIME_MS == 7 * 24 * 60 * 60 * 1000
 
 
 def test_the_address_is_as_designed() -> None:
@@ -66,17 +66,17 @@ def test_nothing_in_an_address_leads_a_browser_anywhere() -> None:
     st.sampled_from(["https://broker.example", "http://127.0.0.1:9000", "http://[::1]:8080", "https://x.org/dispatch"]),
 )
 def test_addresses_round_trip(token: str, digest: bytes, secret: bytes, broker: str) -> None:
-    text = invitations.build_address(broker + "/", token=token, digest=digest, secret=secret)
-    assert invitations.parse(f"  <{text}>\n") == Address(broker, token, digest, secret)
-    assert len(text) <= invitations.MAX_ADDRESS
+    text = invitation_address.build_address(broker + "/", token=token, digest=digest, secret=secret)
+    assert invitation_address.parse(f"  <{text}>\n") == Address(broker, token, digest, secret)
+    assert len(text) <= invitation_address.MAX_ADDRESS
 
 
 def test_a_bare_token_is_known_from_an_address() -> None:
-    assert invitations.parse(f" {TOKEN}\n") == Token(TOKEN)
+    assert invitation_address.parse(f" {TOKEN}\n") == Token(TOKEN)
 
 
 def test_the_secret_is_not_in_the_repr() -> None:
-    address = invitations.parse(ADDRESS)
+    address = invitation_address.parse(ADDRESS)
     assert isinstance(address, Address)
     assert repr(SECRET) not in repr(address) and "secret" not in repr(address)
 
@@ -134,7 +134,7 @@ def _at(broker: str) -> str:
 )
 def test_malformed_tokens_are_refused_with_what_they_look_like(text: str) -> None:
     with pytest.raises(Invalid) as refused:
-        invitations.parse(text)
+        invitation_address.parse(text)
     assert refused.value.code == 422 and refused.value.fix and refused.value.message.isprintable()
     if "broker" not in refused.value.message:
         assert "0192f0c1-" in refused.value.fix and "dispatch:invitation:" in refused.value.fix
@@ -145,7 +145,7 @@ def test_malformed_tokens_are_refused_with_what_they_look_like(text: str) -> Non
 )
 def test_only_our_errors_come_out_of_parsing(text: str) -> None:
     try:
-        parsed = invitations.parse(text)
+        parsed = invitation_address.parse(text)
     except DispatchError as refused:
         assert refused.code == 422
     else:
@@ -153,21 +153,21 @@ def test_only_our_errors_come_out_of_parsing(text: str) -> None:
 
 
 def test_an_address_is_good_for_one_invitation() -> None:
-    address = invitations.parse(ADDRESS)
+    address = invitation_address.parse(ADDRESS)
     assert isinstance(address, Address)
-    invitations.check_digest(address, b"an invitation")
+    invitation_address.check_digest(address, b"an invitation")
     with pytest.raises(Invalid):
-        invitations.check_digest(address, b"another invitation")
+        invitation_address.check_digest(address, b"another invitation")
 
 
 def test_the_address_of_a_web_page_says_that_it_is_none() -> None:
     with pytest.raises(Invalid, match="web page is no invitation"):
-        invitations.parse("https://broker.example/i#" + ":".join((TOKEN, _DIGEST, _SECRET)))
+        invitation_address.parse("https://broker.example/i#" + ":".join((TOKEN, _DIGEST, _SECRET)))
 
 
 def test_the_proof_is_hmac_sha256_over_both_digests() -> None:
     other = hashlib.sha256(b"device-set").digest()
-    made = invitations.proof(SECRET, invitation_digest=DIGEST, device_set_digest=other)
+    made = invitation_address.proof(SECRET, invitation_digest=DIGEST, device_set_digest=other)
     assert made == hmac.new(SECRET, DIGEST + other, hashlib.sha256).digest()
     # openssl dgst -sha256 -mac HMAC gave this
     assert made.hex() == "09d585d1493753205b8f268d347e5f21dd9f400c5196c19b03c2eed10771473e"
@@ -178,40 +178,43 @@ def test_changing_anything_breaks_the_proof(secret: bytes, invitation: bytes, de
     def flipped(raw: bytes) -> bytes:
         return (int.from_bytes(raw) ^ 1 << bit).to_bytes(32)
 
-    made = invitations.proof(secret, invitation_digest=invitation, device_set_digest=devices)
-    assert invitations.proven(made, secret, invitation_digest=invitation, device_set_digest=devices)
+    made = invitation_address.proof(secret, invitation_digest=invitation, device_set_digest=devices)
+    assert invitation_address.proven(made, secret, invitation_digest=invitation, device_set_digest=devices)
     for args in ((flipped(secret), invitation, devices), (secret, flipped(invitation), devices)):
-        assert not invitations.proven(made, args[0], invitation_digest=args[1], device_set_digest=args[2])
-    assert not invitations.proven(made, secret, invitation_digest=invitation, device_set_digest=flipped(devices))
-    assert not invitations.proven(flipped(made), secret, invitation_digest=invitation, device_set_digest=devices)
-    assert not invitations.proven(b"", secret, invitation_digest=invitation, device_set_digest=devices)
+        assert not invitation_address.proven(made, args[0], invitation_digest=args[1], device_set_digest=args[2])
+    assert not invitation_address.proven(made, secret, invitation_digest=invitation, device_set_digest=flipped(devices))
+    assert not invitation_address.proven(flipped(made), secret, invitation_digest=invitation, device_set_digest=devices)
+    assert not invitation_address.proven(b"", secret, invitation_digest=invitation, device_set_digest=devices)
 
 
 def test_digests_and_secrets_have_one_length() -> None:
     for secret, invitation, devices in ((b"x", DIGEST, DIGEST), (SECRET, b"x", DIGEST), (SECRET, DIGEST, b"x")):
         with pytest.raises(Invalid):
-            invitations.proof(secret, invitation_digest=invitation, device_set_digest=devices)
+            invitation_address.proof(secret, invitation_digest=invitation, device_set_digest=devices)
     with pytest.raises(Invalid):
-        invitations.build_address("https://b.example", token=TOKEN, digest=b"x", secret=SECRET)
+        invitation_address.build_address("https://b.example", token=TOKEN, digest=b"x", secret=SECRET)
 
 
 @pytest.mark.parametrize("wrong", [{"digest": bytes(31)}, {"secret": bytes(33)}, {"token": TOKEN[:-1]}])
 def test_no_address_is_made_that_could_not_be_read(wrong: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
-        invitations.build_address("https://broker.example", **{**PARTS, **wrong})
+        invitation_address.build_address("https://broker.example", **{**PARTS, **wrong})
 
 
 def test_a_broker_and_an_address_have_a_longest() -> None:
-    longest = "https://broker.example/".ljust(invitations.MAX_BROKER, "x")
-    address = invitations.parse(invitations.build_address(longest, **PARTS))
+    longest = "https://broker.example/".ljust(invitation_address.MAX_BROKER, "x")
+    address = invitation_address.parse(invitation_address.build_address(longest, **PARTS))
     assert isinstance(address, Address) and address.broker == longest
     with pytest.raises(Invalid, match="too long"):
-        invitations.build_address(longest + "x", **PARTS)
-    for length, match in ((invitations.MAX_ADDRESS, "malformed"), (invitations.MAX_ADDRESS + 1, "at most")):
+        invitation_address.build_address(longest + "x", **PARTS)
+    for length, match in (
+        (invitation_address.MAX_ADDRESS, "malformed"),
+        (invitation_address.MAX_ADDRESS + 1, "at most"),
+    ):
         with pytest.raises(Invalid, match=match):
-            invitations.parse("x" * length)
+            invitation_address.parse("x" * length)
 
 
 def test_an_address_without_a_broker_is_one_that_was_cut_short() -> None:
     with pytest.raises(Invalid, match="cut short"):
-        invitations.parse(ADDRESS.replace(_BROKER, ""))
+        invitation_address.parse(ADDRESS.replace(_BROKER, ""))

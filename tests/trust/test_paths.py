@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
-from peer.trust import paths
+from peer.trust import paths, scopes
 from peer.trust.filesystem import LocalFacts
 from peer.trust.paths import Kind
 
@@ -40,7 +40,7 @@ PRIVATE = (
 class MadeUp:
     """A machine where everything is a folder unless said otherwise."""
 
-    homes = ("/home/bob", "/data/homes/bob")
+    homes: tuple[str, ...] = ("/home/bob", "/data/homes/bob")
     states = ("/home/bob/.dispatch", "/srv/state")
     others = ("/home/eve", "/srv/accounts/carl")
     settings = ("/srv/settings/codex",)
@@ -168,7 +168,7 @@ def test_too_many_folders() -> None:
         paths.check_roots([f"/home/bob/{n}" for n in range(33)], MadeUp())
     most = tuple(f"/home/bob/{n}" for n in range(32))
     assert paths.check_roots([*most, most[0]], MadeUp()) == most
-    longest = "/home/bob/".ljust(paths.MAX_PATH, "x")
+    longest = "/home/bob/".ljust(scopes.MAX_PATH, "x")
     assert paths.check_roots([longest], MadeUp()) == (longest,)
 
 

@@ -30,6 +30,7 @@ from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, MAX_F
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound, Unavailable
 from peer.store import contacts, dispatches, history, trace
+from peer.store.rows import FileState
 from peer.trust import fingerprints
 from peer.trust.grants import BudgetInput
 
@@ -303,7 +304,7 @@ class PageRoutes:
         if item is None:
             raise NotFound("no such file of that dispatch", fix="")
         path = self._node.context.blobs.path(item.digest)
-        if item.ready != 1 or not await trio.Path(path).is_file():
+        if item.state is not FileState.READY or not await trio.Path(path).is_file():
             raise Unavailable("that file is not here yet", fix="wait until it has arrived")
         payload.check_file_name(item.name)
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(item.name, safe='')}"}

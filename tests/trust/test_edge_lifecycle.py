@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import Conflict, Forbidden, Invalid
-from peer.trust import edges
-from peer.trust.edges import EDGE, ENDED, Event, Rule, Status
+from peer.trust import edge_lifecycle
+from peer.trust.edge_lifecycle import EDGE, ENDED, Event, Rule, Status
 from peer.trust.scopes import Scope
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -22,10 +22,10 @@ SCOPE = Scope(tools=("Read", "Bash"), mcp_servers=("mail",))
 @pytest.mark.parametrize("event", EVENTS)
 def test_what_is_not_listed_is_a_conflict(status: Status, event: Event) -> None:
     if event in EDGE[status]:
-        assert edges.next_status(status, event) == EDGE[status][event]
+        assert edge_lifecycle.next_status(status, event) == EDGE[status][event]
     else:
         with pytest.raises(Conflict) as refused:
-            edges.next_status(status, event)
+            edge_lifecycle.next_status(status, event)
         assert refused.value.code == 409 and status in refused.value.message and refused.value.fix
 
 
@@ -53,7 +53,7 @@ def test_an_ended_edge_stays_ended_and_only_a_confirmation_opens_one(events: lis
     for event in events:
         before = status
         try:
-            status = edges.next_status(status, event)
+            status = edge_lifecycle.next_status(status, event)
         except Conflict:
             continue
         done.append(event)
@@ -65,32 +65,32 @@ def test_an_ended_edge_stays_ended_and_only_a_confirmation_opens_one(events: lis
 @pytest.mark.parametrize("status", [None, *STATUSES])
 def test_only_an_active_edge_lets_anything_through(status: Status | None) -> None:
     if status == "active":
-        edges.check_send(status, peer=BOB, expires=None, now=5)
-        edges.check_admit(status, expires=6, now=5)
-        assert edges.send_allowed(status, expires=6, now=5)
+        edge_lifecycle.check_send(status, peer=BOB, expires=None, now=5)
+        edge_lifecycle.check_admit(status, expires=6, now=5)
+        assert edge_lifecycle.send_allowed(status, expires=6, now=5)
         return
-    assert not edges.send_allowed(status, expires=None, now=5)
+    assert not edge_lifecycle.send_allowed(status, expires=None, now=5)
     with pytest.raises(Forbidden) as sent:
-        edges.check_send(status, peer=BOB, expires=None, now=5)
+        edge_lifecycle.check_send(status, peer=BOB, expires=None, now=5)
     with pytest.raises(Forbidden) as admitted:
-        edges.check_admit(status, expires=None, now=5)
+        edge_lifecycle.check_admit(status, expires=None, now=5)
     assert sent.value.code == admitted.value.code == 403
     assert BOB in sent.value.message and BOB in sent.value.fix and admitted.value.fix
 
 
 def test_without_a_contact_the_fix_is_to_invite() -> None:
     with pytest.raises(Forbidden) as refused:
-        edges.check_send(None, peer=BOB, expires=None, now=0)
+        edge_lifecycle.check_send(None, peer=BOB, expires=None, now=0)
     assert refused.value.fix == "dispatch invite bob@example.org"
 
 
 def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> None:
-    assert edges.current("active", expires=10, now=9) == "active"
-    assert edges.current("active", expires=10, now=10) == "expired"
-    assert edges.current("revoked", expires=10, now=10) == "revoked"
+    assert edge_lifecycle.current("active", expires=10, now=9) == "active"
+    assert edge_lifecycle.current("active", expires=10, now=10) == "expired"
+    assert edge_lifecycle.current("revoked", expires=10, now=10) == "revoked"
     checks: list[Callable[[], object]] = [
-        lambda: edges.check_send("active", peer=BOB, expires=10, now=10),
-        lambda: edges.check_admit("active", expires=10, now=10),
+        lambda: edge_lifecycle.check_send("active", peer=BOB, expires=10, now=10),
+        lambda: edge_lifecycle.check_admit("active", expires=10, now=10),
     ]
     for check in checks:
         with pytest.raises(Forbidden) as refused:
@@ -100,23 +100,23 @@ def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> No
 
 def test_a_rule_is_stored_once_and_only_for_a_granted_tool() -> None:
     rule = Rule("Bash", "git status")
-    rules = edges.with_rule((), rule, SCOPE)
-    assert rules == edges.with_rule(rules, rule, SCOPE) == (rule,)
-    assert len(edges.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
-    assert len(edges.with_rule(rules, Rule("Bash", "git status", "prefix"), SCOPE)) == 2
-    assert edges.with_rule((), longest := Rule("Bash", "x" * edges.MAX_PATTERN), SCOPE) == (longest,)
+    rules = edge_lifecycle.with_rule((), rule, SCOPE)
+    assert rules == edge_lifecycle.with_rule(rules, rule, SCOPE) == (rule,)
+    assert len(edge_lifecycle.with_rule(rules, Rule("mcp__mail__send", "*"), SCOPE)) == 2
+    assert len(edge_lifecycle.with_rule(rules, Rule("Bash", "git status", "prefix"), SCOPE)) == 2
+    assert edge_lifecycle.with_rule((), longest := Rule("Bash", "x" * edge_lifecycle.MAX_PATTERN), SCOPE) == (longest,)
     outside = [Rule("Write", "x"), *(Rule(f"mcp__{name}", "x") for name in ("github__x", "mai", "mailbox__send"))]
     for bad in (*outside, Rule("Bash", ""), Rule("Bash", "x" * 10_001)):
         with pytest.raises(Invalid):
-            edges.with_rule((), bad, SCOPE)
+            edge_lifecycle.with_rule((), bad, SCOPE)
     with pytest.raises(Invalid):
-        edges.with_rule(tuple(Rule("Bash", str(n)) for n in range(edges.MAX_RULES)), rule, SCOPE)
+        edge_lifecycle.with_rule(tuple(Rule("Bash", str(n)) for n in range(edge_lifecycle.MAX_RULES)), rule, SCOPE)
 
 
 def test_narrowing_drops_the_rules_of_what_is_gone() -> None:
     rules = (Rule("Bash", "ls"), Rule("Read", "/a"), Rule("mcp__mail__send", "x"))
-    assert edges.rules_within(rules, SCOPE) == rules
-    assert edges.rules_within(rules, Scope(tools=("Read",))) == (Rule("Read", "/a"),)
+    assert edge_lifecycle.rules_within(rules, SCOPE) == rules
+    assert edge_lifecycle.rules_within(rules, Scope(tools=("Read",))) == (Rule("Read", "/a"),)
 
 
 def test_narrowing_the_folders_drops_the_rules_about_other_places() -> None:
@@ -141,5 +141,5 @@ def test_narrowing_the_folders_drops_the_rules_about_other_places() -> None:
         Rule("Edit", "$WORKSPACES/a"),
     )
     tools = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
-    assert edges.rules_within((*inside, *outside), Scope(tools=tools)) == (*inside, *outside)
-    assert edges.rules_within((*inside, *outside), Scope(tools=tools, paths=("/p",))) == inside
+    assert edge_lifecycle.rules_within((*inside, *outside), Scope(tools=tools)) == (*inside, *outside)
+    assert edge_lifecycle.rules_within((*inside, *outside), Scope(tools=tools, paths=("/p",))) == inside

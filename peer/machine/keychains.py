@@ -1,4 +1,4 @@
-"""The system's keychain, bounded: it may be locked, ask its person, or never answer. What for is said elsewhere."""
+"""Access to the OS keychain with a time limit: it may be locked, prompt its user, or hang. No policy here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from peer.protocol.errors import Unavailable
 
 SERVICE = "dispatch-courier"
 SECONDS = 60
-"""A locked keychain asks its person; nobody answering must not hang whoever wants a secret for ever."""
+"""The time limit of one access. A locked keychain prompts its user, who may be away."""
 
 T = TypeVar("T")
 
 
 class Keychain(Protocol):
-    """What is used of a `keyring` backend."""
+    """The part of a `keyring` backend that is used."""
 
     def get_password(self, service: str, username: str, /) -> str | None: ...
 
@@ -29,19 +29,19 @@ class Keychain(Protocol):
 
 
 def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None:
-    """Return the OS keychain, or None where there is no real one. Raises Unavailable when it fails or does not answer.
+    """Return the OS keychain, or None if there is no real one. Raises Unavailable if it fails or does not answer.
 
-    On Linux without a session bus nothing is even tried: its backends would wait for a service that never answers.
+    On Linux without a session bus it is None at once: the backends would wait for a service that is not running.
     `PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring` keeps secrets out of the keychain.
     """
     variables = os.environ if environment is None else environment
     if sys.platform.startswith("linux") and not variables.get("DBUS_SESSION_BUS_ADDRESS"):
         return None
-    import keyring  # 50 ms and more; few commands need it
+    import keyring  # takes 50 ms or more; few commands need it
 
     def find() -> Keychain | None:
         backend: Keychain = keyring.get_keyring()
-        # keyring's own scale: below 1 a backend is the null, the failing or a not recommended (plain text) one.
+        # By keyring's own scale, priorities below 1 are the null, the failing and discouraged (plain text) backends.
         return backend if backend.priority >= 1 else None  # type: ignore[attr-defined]
 
     try:
@@ -56,7 +56,7 @@ def os_keychain(environment: Mapping[str, str] | None = None) -> Keychain | None
 
 
 def read(keychain: Keychain, account: str) -> str | None:
-    """Return a secret, or None where there is none. Raises Unavailable when the keychain fails or does not answer."""
+    """Return a secret, or None if there is none. Raises Unavailable if the keychain fails or does not answer."""
     try:
         return _within(SECONDS, lambda: keychain.get_password(SERVICE, account))
     except Unavailable:
@@ -66,7 +66,7 @@ def read(keychain: Keychain, account: str) -> str | None:
 
 
 def store(keychain: Keychain, account: str, secret: str) -> bool:
-    """Keep a secret and read it back; False when the keychain does not take it."""
+    """Store a secret and read it back; False if the keychain did not store it."""
 
     def put() -> bool:
         keychain.set_password(SERVICE, account, secret)
@@ -74,18 +74,18 @@ def store(keychain: Keychain, account: str, secret: str) -> bool:
 
     try:
         return _within(SECONDS, put)
-    except Exception:  # backends raise what they like; what stands in for a keychain is the answer to all of it
+    except Exception:  # backends raise what they like; for all of it the caller stores the secret in a file instead
         return False
 
 
 def forget(keychain: Keychain, account: str) -> None:
-    """Remove a secret, if the keychain has it and lets go of it."""
+    """Remove a secret if possible; errors of the keychain are ignored."""
     with suppress(Exception):
         _within(SECONDS, lambda: keychain.delete_password(SERVICE, account))
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Return `call()` from a thread of its own. Raises Unavailable when it takes longer."""
+    """Return `call()`, run in its own thread. Raises Unavailable if it takes longer."""
     results: list[T] = []
     errors: list[BaseException] = []
 

@@ -1,7 +1,7 @@
-"""The life of a trust edge as a literal table, who may send or is admitted in which state, and its stored rules.
+"""The states of a trust edge as a literal transition table, what each state permits, and the edge's stored rules.
 
-The trustor (the recipient of dispatches) owns the edge; what the inviter knows is what the trustor told it. Storing,
-telling and the killing of running work are not here.
+The trustor (the recipient of dispatches) owns the edge; the inviter has a copy, updated by the trustor's statements.
+Storing an edge, sending its changes and ending its runs are elsewhere.
 """
 
 from collections.abc import Iterable
@@ -17,15 +17,15 @@ RuleReach = Literal["exact", "prefix", "folder"]
 Event = Literal["confirm", "edit", "pause", "resume", "revoke", "expire", "decline"]
 
 EDGE: Final[dict[Status, dict[Event, Status]]] = {
-    "offered": {  # the acceptance is out, the inviter has not confirmed it
+    "offered": {  # the acceptance is sent, the inviter has not confirmed it
         "confirm": "active",
         "edit": "offered",
         "revoke": "revoked",
         "expire": "expired",
-        "decline": "declined",  # the inviter does not want it any more, or withdrew meanwhile
+        "decline": "declined",  # the inviter refuses the acceptance, or withdrew the invitation meanwhile
     },
     "active": {
-        "confirm": "active",  # acceptances are sent again until confirmed, so confirmations come again too
+        "confirm": "active",  # acceptances are resent until confirmed, so a confirmation may arrive twice
         "edit": "active",
         "pause": "paused",
         "revoke": "revoked",
@@ -63,8 +63,10 @@ _REASONS: Final[dict[Status, str]] = {
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An `always` grant: the calls of `tool` that `pattern` covers need no person. sandbox.policy.rules has which it
-    covers: the one argument, a command that continues it, or paths below it.
+    """An `always` grant: calls of `tool` that `pattern` covers need no approval.
+
+    `reach` decides which are covered (sandbox.policy.rules): the exact argument, a command that begins with it, or the
+    paths below it.
     """
 
     tool: str
@@ -73,7 +75,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def next_status(status: Status, event: Event) -> Status:
-    """The status that `event` leads to. Raises Conflict (409) where the table lists nothing."""
+    """The status after `event`. Raises Conflict (409) if the table lists none."""
     following = EDGE[status].get(event)
     if following is None:
         fix = "invite or accept anew" if status in ENDED else "see `dispatch contacts`"
@@ -82,14 +84,14 @@ def next_status(status: Status, event: Event) -> Status:
 
 
 def current(status: Status, *, expires: int | None, now: int) -> Status:
-    """The status at `now`: an edge past its expiry (ms since the epoch) is expired, written down or not."""
+    """The status at `now` (ms since the epoch): past its expiry an edge is expired, whatever is stored."""
     if status not in ENDED and expires is not None and now >= expires:
         return "expired"
     return status
 
 
 def check_send(status: Status | None, *, peer: str, expires: int | None, now: int) -> None:
-    """At the sender: raise Forbidden (403) unless the edge that `peer` told us of lets us dispatch. None: no edge."""
+    """At the sender: raise Forbidden (403) unless the edge that `peer` granted permits a dispatch. None: no edge."""
     if status is None:
         raise _no_edge(peer)
     status = current(status, expires=expires, now=now)
@@ -100,7 +102,7 @@ def check_send(status: Status | None, *, peer: str, expires: int | None, now: in
 
 
 def check_admit(status: Status | None, *, expires: int | None, now: int) -> None:
-    """At the recipient: raise Forbidden (403) unless the edge a dispatch names lets it in, or run on. None: no edge."""
+    """At the recipient: raise Forbidden (403) unless a dispatch's edge lets it arrive or run. None: no edge."""
     if status is None:
         raise Forbidden("there is no such trust edge", fix="ask the recipient for an invitation's acceptance")
     status = current(status, expires=expires, now=now)
@@ -109,12 +111,12 @@ def check_admit(status: Status | None, *, expires: int | None, now: int) -> None
 
 
 def send_allowed(status: Status | None, *, expires: int | None, now: int) -> bool:
-    """Whether `check_send` would pass."""
+    """Whether `check_send` would not raise."""
     return status is not None and current(status, expires=expires, now=now) == "active"
 
 
 def with_rule(rules: tuple[Rule, ...], rule: Rule, scope: Scope) -> tuple[Rule, ...]:
-    """`rules` and `rule`, once. Raises Invalid for a tool outside the scope, an empty pattern, or too many."""
+    """`rules` plus `rule`, each once. Raises Invalid for a tool outside the scope, a bad pattern, too many rules."""
     if not permits_tool(scope, rule.tool):
         raise Invalid(f"the tool {rule.tool} is not in the edge's scope", fix="grant the tool first")
     if not 1 <= len(rule.pattern) <= MAX_PATTERN:
@@ -145,7 +147,7 @@ def _permits_place(scope: Scope, rule: Rule) -> bool:
 
 
 def permits_tool(scope: Scope, tool: str) -> bool:
-    """Whether the scope has a built-in tool, or the server of an MCP tool (`mcp__<server>__<tool>`)."""
+    """Whether the scope contains a built-in tool, or the server of an MCP tool (`mcp__<server>__<tool>`)."""
     if tool.startswith("mcp__"):
         return any(tool.startswith(f"mcp__{server}__") for server in scope.mcp_servers)
     return tool in scope.tools

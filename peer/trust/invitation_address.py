@@ -1,41 +1,29 @@
-"""The life of an invitation, the address that carries its secret, and the proof made with it. No statements here.
+"""The address that carries an invitation's secret, and the proof made with it. States: invitation_lifecycle.py. Pure.
 
 An address is `dispatch:invitation:<token>:<digest>:<secret>:<broker>`, the last three in base64url. The inviter's own
-client makes it and the invited person's own client reads it. It is no web address, nor is one inside of it: nothing
-that a browser, a mail program or a chat makes a link of leads to the broker with the secret in it, not even behind a
-`#`, which the broker's page could read. Whoever holds the secret got the address from the inviter by a way that the
-broker does not control: checking the digest authenticates the inviter to the invited, and the proof authenticates the
-invited to the inviter.
+client builds it and the invited person's own client parses it. It is not a web address and contains none, so no
+browser, mail program or chat turns part of it into a link that would carry the secret to the broker, not even in a
+fragment (`#...`), which the broker's page could read. The inviter shares the address over a channel that the broker
+does not control. Checking the digest therefore authenticates the inviter to the invited person, and the proof
+authenticates the invited person to the inviter.
 """
 
 import hashlib
 import hmac
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from peer.protocol import base64url
-from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid
+from peer.protocol.errors import Invalid
 from peer.protocol.names import uuid_bytes
 
-State = Literal["open", "accepted", "declined", "withdrawn", "expired"]
-Event = Literal["accept", "decline", "withdraw", "expire"]
-
-LIFETIME_MS: Final = 7 * 24 * 3_600_000
 DIGEST_BYTES: Final = 32
 SECRET_BYTES: Final = 32
 MAX_BROKER: Final = 400
 MAX_ADDRESS: Final = 1_024
 SCHEME: Final = "dispatch:invitation:"
-
-LIFE: Final[dict[State, dict[Event, State]]] = {
-    "open": {"accept": "accepted", "decline": "declined", "withdraw": "withdrawn", "expire": "expired"},
-    "accepted": {},
-    "declined": {},
-    "withdrawn": {},
-    "expired": {},
-}
 
 _LIKE_THIS: Final = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
 _ADDRESS_FIX: Final = (
@@ -57,35 +45,13 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A bare token: the id of an invitation that came by mail. Proves nothing."""
+    """A bare token: the id of an invitation that came by mail. It authenticates nobody."""
 
     token: str
 
 
-def next_state(state: State, event: Event) -> State:
-    """The state that `event` leads to. An invitation is answered once: Conflict (409), or Gone (410) once expired."""
-    following = LIFE[state].get(event)
-    if following is not None:
-        return following
-    raise _closed(state)
-
-
-def check_open(state: State, *, expires: int, now: int) -> None:
-    """Raise Gone or Conflict unless the invitation can be answered at `now`. Times in ms since the epoch."""
-    if state != "open":
-        raise _closed(state)
-    if now >= expires:
-        raise _closed("expired")
-
-
-def _closed(state: State) -> DispatchError:
-    if state == "expired":
-        return Gone("this invitation expired", fix="ask for a new one: `dispatch invite` at the other side")
-    return Conflict(f"this invitation was {state} already", fix="see `dispatch contacts` and `dispatch invitations`")
-
-
 def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
-    """The address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
+    """Return the address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
     if len(digest) != DIGEST_BYTES or len(secret) != SECRET_BYTES:
         raise Invalid("an invitation's digest and secret have 32 bytes each")
     uuid_bytes(token)
@@ -94,7 +60,7 @@ def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> s
 
 
 def parse(text: str) -> Address | Token:
-    """Read what a person pasted: a bare token or an address. Raises Invalid, which says what they look like."""
+    """Parse what a person pasted: a bare token or an address. Raises Invalid, whose fix shows the forms."""
     pasted = text.strip().removeprefix("<").removesuffix(">").strip()
     if len(pasted) > MAX_ADDRESS:
         raise Invalid(f"an invitation's address has at most {MAX_ADDRESS} characters", fix=_ADDRESS_FIX)
@@ -115,7 +81,7 @@ def parse(text: str) -> Address | Token:
 
 
 def check_digest(address: Address, invitation: bytes) -> None:
-    """Raise Invalid unless `invitation` (the bytes the broker served) is the one that the address was made for."""
+    """Raise Invalid unless `invitation` (the bytes that the broker served) has the digest in the address."""
     if not hmac.compare_digest(hashlib.sha256(invitation).digest(), address.digest):
         raise Invalid(
             "the invitation that the broker holds is not the one that this address was made for",
@@ -126,7 +92,7 @@ def check_digest(address: Address, invitation: bytes) -> None:
 def proof(secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) -> bytes:
     """HMAC-SHA256(secret, invitation digest ‖ acceptor's device-set digest), RFC 2104: 32 bytes.
 
-    Both parts have a fixed length, so no two pairs give the same message.
+    Both digests have a fixed length, so different pairs are different messages.
     """
     if len(secret) != SECRET_BYTES or len(invitation_digest) != DIGEST_BYTES:
         raise Invalid("an invitation's digest and secret have 32 bytes each")
@@ -136,7 +102,7 @@ def proof(secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) 
 
 
 def proven(given: bytes, secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) -> bool:
-    """Whether `given` is that proof. In constant time."""
+    """Whether `given` is the `proof` of these values. Compares in constant time."""
     expected = proof(secret, invitation_digest=invitation_digest, device_set_digest=device_set_digest)
     return hmac.compare_digest(given, expected)
 
