@@ -86,7 +86,7 @@ export function history() {
       both: true,
       empty: h("div.empty", {}, h("p", {}, wanted ? "Nothing was found." : "Nothing was sent or received yet.")),
     });
-    place.replaceChildren(shown.element);
+    place.replaceChildren(list.element);
   };
   start();
   const search = h("input", {
