@@ -370,7 +370,6 @@ class Sending:
         assert len(orderings) == len(set(orderings)), "two statements of one ordering are out"
         assert len({each.n for each in out}) == len(out), "a statement is out twice"
         assert self._fetches <= 1 and self._writes <= 1
-        assert self._timer > self.world.now, "a timer that would fire for ever"
         waiting = sum(until > self.world.now for until in self._not_before.values())
         assert waiting <= LIMITS.retries_waiting + LIMITS.in_flight, "too many wait for another try"
 
@@ -483,12 +482,12 @@ class Sending:
             self.settled.setdefault(queued.ordering, []).append(n)
 
     def _set_timer(self, at: float) -> None:
+        assert at > self.world.now, "a timer that would fire for ever"
         self._timer = at
-        if at < float("inf"):
-            life = self._life
+        life = self._life
 
-            def fire() -> None:
-                if life == self._life and self._timer == at:
-                    self.feed(events.TimerFired())
+        def fire() -> None:
+            if life == self._life and self._timer == at:
+                self.feed(events.TimerFired())
 
-            self.world.at(at, fire)
+        self.world.at(at, fire)

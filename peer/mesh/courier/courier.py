@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeAlias, assert_never
@@ -150,16 +149,15 @@ class Courier:
 
     async def _carry_out(self, stream: Stream, machine: InboundStream, commands: list[ReceiverCommand]) -> bool:
         """Do what an inbound stream asks for; return whether it goes on."""
-        waiting = deque(commands)
-        while waiting:
-            command = waiting.popleft()
+        for command in commands:
             match command:
                 case events.SendFrame(_, frame):
                     await stream.write(wire.encode(frame), deadline=self._limits.send)
+                case events.Receive(raw):
+                    received = events.Received(await self._take(stream.peer_id, raw))
+                    await self._carry_out(stream, machine, machine.handle(received))
                 case events.DeliverHello(raw):
                     await self._deliver_hello(stream.peer_id, raw)
-                case events.Receive(raw):
-                    waiting.extend(machine.handle(events.Received(await self._take(stream.peer_id, raw))))
                 case events.ResetStream(_, reason):
                     log.info("courier.inbound_reset", peer=stream.peer_id, reason=reason)
                     return False

@@ -1,8 +1,9 @@
 """Carries out what the machine of one peer's sender asks for: dials, streams, the outbox, the timer. Decides nothing.
 
-Events reach the machine by plain calls, from whichever task has something to report; there is no queue between. Each
-command runs in a task of its own, bounded because the machine has at most one fetch, one dial, one stream and one write
-under way. Acknowledgements and hellos are stored one after the other, in the order in which they came.
+Events reach the machine by plain calls, from whichever task has something to report; there is no queue between. While a
+stream is open a sender has three tasks: one keeps time, one fetches and writes (the machine has one of these under way
+at a time), one reads, and stores what it read before it reads on. They live as long as what they work on: a task for
+each command made a statement cost a third more processor time.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class SenderDriver:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._timer = trio.CancelScope()
-        self._streams: dict[int, tuple[Stream, trio.CancelScope]] = {}
+        self._streams: dict[int, Stream] = {}
+        self._to_do: deque[events.FetchNext | events.SendFrame] = deque()
+        self._something_to_do = trio.Event()
         self._to_store: deque[events.StoreFinal | events.StoreRetry | events.DeliverHello] = deque()
         self._storing = False
 
@@ -104,6 +107,7 @@ class SenderDriver:
     async def _run_machine(self) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._fetch_and_write)
             early, self._early = self._early, {}
             for event in (events.Woken(), *early):
                 self.feed(event)
@@ -130,26 +134,21 @@ class SenderDriver:
 
     def _begin(self, nursery: trio.Nursery, command: SenderCommand) -> None:
         match command:
-            case events.FetchNext():
-                nursery.start_soon(self._fetch, command)
+            case events.FetchNext() | events.SendFrame():
+                self._to_do.append(command)
+                self._something_to_do.set()
+            case events.SetTimer(at):
+                self._timer.deadline = at
+            case events.StoreFinal() | events.StoreRetry() | events.DeliverHello():
+                self._to_store.append(command)
             case events.Dial():
                 nursery.start_soon(self._dial)
             case events.OpenStream(number):
                 nursery.start_soon(self._read_stream, number)
-            case events.SendFrame():
-                if command.stream in self._streams:
-                    stream, _ = self._streams[command.stream]
-                    nursery.start_soon(self._send, stream, command)
             case events.ResetStream(number, reason):
                 self._log.info("courier.stream_reset", reason=reason)
-                self._end(number)
-            case events.StoreFinal() | events.StoreRetry() | events.DeliverHello():
-                self._to_store.append(command)
-                if not self._storing:
-                    self._storing = True
-                    nursery.start_soon(self._store)
-            case events.SetTimer(at):
-                self._timer.deadline = at
+                if number in self._streams:
+                    nursery.start_soon(self._streams[number].reset)  # which ends its reader and writer too
             case _:
                 assert_never(command)
 
@@ -159,6 +158,17 @@ class SenderDriver:
                 await trio.sleep(NEVER)
             self._timer = trio.CancelScope()
             self.feed(events.TimerFired())
+
+    async def _fetch_and_write(self) -> None:
+        while True:
+            while self._to_do:
+                command = self._to_do.popleft()
+                if isinstance(command, events.FetchNext):
+                    await self._fetch(command)
+                else:
+                    await self._send(command)
+            self._something_to_do = trio.Event()
+            await self._something_to_do.wait()
 
     # --- one command each
 
@@ -192,52 +202,57 @@ class SenderDriver:
             self._note("courier.no_stream", error)
             self.feed(events.StreamEnded(number, type(error).__name__))
             return
-        with trio.CancelScope() as scope:
-            self._streams[number] = (stream, scope)
-            try:
-                self.feed(events.StreamOpened(number, self._hello(self._peer_id)))
-                while True:
-                    frame = wire.decode(await stream.receive(max_bytes=wire.MAX_REPLY))
-                    self.feed(events.FrameReceived(number, frame))
-            except Exception as error:
-                self._note("courier.stream_ended", error)
-                self.feed(events.StreamEnded(number, type(error).__name__))
-            finally:
-                self._streams.pop(number, None)
-                await stream.reset()
+        self._streams[number] = stream
+        try:
+            self.feed(events.StreamOpened(number, self._hello(self._peer_id)))
+            while True:
+                frame = wire.decode(await stream.receive(max_bytes=wire.MAX_REPLY))
+                self.feed(events.FrameReceived(number, frame))
+                await self._store()
+        except Exception as error:
+            self._note("courier.stream_ended", error)
+            self.feed(events.StreamEnded(number, type(error).__name__))
+        finally:
+            self._streams.pop(number, None)
+            await stream.reset()
 
-    async def _send(self, stream: Stream, command: events.SendFrame) -> None:
+    async def _send(self, command: events.SendFrame) -> None:
+        stream = self._streams.get(command.stream)
+        if stream is None:
+            return  # it has ended, and its reader has reported that
         try:
             await stream.write(wire.encode(command.frame), deadline=self._limits.send)
         except Exception as error:
             self._note("courier.not_sent", error)
             self.feed(events.StreamEnded(command.stream, type(error).__name__))
-            self._end(command.stream)
+            await stream.reset()  # which ends its reader too
         else:
             self.feed(events.FrameSent(command.stream))
 
-    def _end(self, number: int) -> None:
-        if number in self._streams:
-            _, scope = self._streams.pop(number)
-            scope.cancel()
-
     async def _store(self) -> None:
+        """Store what waits for it, in order."""
+        if self._storing:
+            return  # the reader of the stream before is at it, and goes on with this
+        self._storing = True
         while self._to_store:
             command = self._to_store.popleft()
             if isinstance(command, events.DeliverHello):
                 await self._on_hello(self._peer_id, command.raw)
-                continue
-            try:
-                if isinstance(command, events.StoreFinal):
-                    await self._outbox.acknowledged(command.key, command.acknowledgement)
-                else:
-                    await self._outbox.deferred(command.key, command.acknowledgement)
-            except Exception as error:
-                self._log.warning("courier.not_stored", error=type(error).__name__)
-                self.feed(events.StoreFailed(command.key))
             else:
-                self.feed(events.Stored(command.key))
+                await self._store_one(command)
         self._storing = False
+
+    async def _store_one(self, command: events.StoreFinal | events.StoreRetry) -> None:
+        try:
+            if isinstance(command, events.StoreFinal):
+                await self._outbox.acknowledged(command.key, command.acknowledgement)
+            else:
+                await self._outbox.deferred(command.key, command.acknowledgement)
+        except Exception as error:
+            self._log.warning("courier.not_stored", error=type(error).__name__)
+            self.feed(events.StoreFailed(command.key))
+        else:
+            self.feed(events.Stored(command.key))
 
     def _note(self, what: str, error: Exception) -> None:
         """Log a failure: quietly where the network or the peer is the reason, loudly where it is here."""

@@ -228,7 +228,7 @@ class DeliverHello:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Report TimerFired at this time and not at the one asked before; inf: not at all. No result."""
+    """Report TimerFired at this time, and not at the one asked before. No result."""
 
     at: float
 

@@ -123,25 +123,9 @@ class PeerSender:
     def handle(self, event: SenderEvent, *, now: float, jitter: float) -> list[SenderCommand]:
         """Process one event; return the commands to carry out, in order. Raises Internal or KeyError for a defect."""
         self._now, self._jitter, self._commands = now, jitter, []
-        match event:
-            case events.Woken():
-                self._on_news()
-            case events.GreetingAsked():
-                self._greeting = self._link in (Link.DOWN, Link.RESTING)
-                self._on_news()
-            case events.PeerConnected():
-                self._on_peer_connected()
+        match event:  # what comes with each statement first
             case events.Fetched(item):
                 self._on_fetched(item)
-            case events.FetchFailed():
-                self._on_fetch_failed()
-            case events.Connected():
-                self._on_connected()
-            case events.Unreachable():
-                self._unreachable = True
-                self._fail(Step.UNREACHABLE)
-            case events.StreamOpened(stream, hello):
-                self._on_opened(stream, hello)
             case events.FrameSent(stream):
                 if self._is_up(stream):
                     self._writing = False
@@ -149,17 +133,34 @@ class PeerSender:
             case events.FrameReceived(stream, frame):
                 if self._is_up(stream):
                     self._on_frame(frame)
-            case events.StreamEnded(stream, _):
-                if stream == self._stream and self._link in (Link.OPENING, Link.UP):
-                    self._fail()
             case events.Stored(key):
                 self._window.stored(key)
                 self._failures = 0
+                self._quiet_since = now
                 self._news = True
-            case events.StoreFailed(key):
-                self._on_store_failed(key)
+            case events.Woken():
+                self._on_news()
             case events.TimerFired():
                 pass
+            case events.PeerConnected():
+                self._on_peer_connected()
+            case events.GreetingAsked():
+                self._greeting = self._link in (Link.DOWN, Link.RESTING)
+                self._on_news()
+            case events.Connected():
+                self._on_connected()
+            case events.Unreachable():
+                self._unreachable = True
+                self._fail(Step.UNREACHABLE)
+            case events.StreamOpened(stream, hello):
+                self._on_opened(stream, hello)
+            case events.StreamEnded(stream, _):
+                if stream == self._stream and self._link in (Link.OPENING, Link.UP):
+                    self._fail()
+            case events.FetchFailed():
+                self._on_fetch_failed()
+            case events.StoreFailed(key):
+                self._on_store_failed(key)
             case _:
                 assert_never(event)
         self._advance()
@@ -261,7 +262,6 @@ class PeerSender:
             self._reset("an acknowledgement of what was not in flight")
             return
         self._acknowledged_any = True
-        self._quiet_since = self._now
         self._commands.append(events.StoreFinal(key, reply) if reply.final else events.StoreRetry(key, reply))
 
     # --- the link
@@ -312,7 +312,7 @@ class PeerSender:
         if self._link is Link.RESTING and self._now >= self._rest_until:
             self._move(Step.RESTED)
             self._news = True
-        if self._now >= self._silence_ends:
+        if self._link is Link.UP and self._now >= self._silence_ends:
             self._reset("silent")
         if self._window.release(self._now):
             self._news = True
@@ -331,17 +331,25 @@ class PeerSender:
 
     @property
     def _silence_ends(self) -> float:
-        """Until when an acknowledgement must come. While a frame is written, the deadline of writing holds instead."""
-        if self._link is Link.UP and self._window.in_flight and not self._writing:
+        """Until when an acknowledgement must come on the open stream.
+
+        Not while a frame is written, which has a deadline of its own, nor while the store keeps us from reading on.
+        """
+        if self._window.expects and not self._writing:
             return self._quiet_since + self._limits.silence
         return NEVER
 
     def _set_timer(self) -> None:
+        """Have the timer fire in time. One that fires too early is left: each statement would move it twice."""
+        if self._now >= self._timer:
+            self._timer = NEVER
         at = NEVER
-        if self._link is Link.RESTING:
-            at = self._rest_until
-        elif self._link in (Link.DOWN, Link.UP):
+        if self._link is Link.UP:
             at = min(self._window.next_due, self._silence_ends)
-        if at != self._timer:
+        elif self._link is Link.DOWN:
+            at = self._window.next_due
+        elif self._link is Link.RESTING:
+            at = self._rest_until
+        if at < self._timer:
             self._timer = at
             self._commands.append(events.SetTimer(at))

@@ -61,6 +61,11 @@ class Window:
         return [out.key for out in self._in_flight.values()]
 
     @property
+    def expects(self) -> bool:
+        """Whether an acknowledgement of the peer comes next: one is due, and we are not busy with one."""
+        return bool(self._in_flight) and not self._storing
+
+    @property
     def has_room(self) -> bool:
         """Whether there may be an item that fits."""
         out = len(self._in_flight) + len(self._storing)
@@ -83,7 +88,9 @@ class Window:
     @property
     def next_due(self) -> float:
         """When the first waiting statement may be tried again; NEVER if none waits."""
-        return min((waiting.due for waiting in self._waiting.values()), default=NEVER)
+        if not self._waiting:
+            return NEVER
+        return min(waiting.due for waiting in self._waiting.values())
 
     # --- what happens to statements
 
@@ -114,6 +121,8 @@ class Window:
 
     def release(self, now: float, *, everything: bool = False) -> bool:
         """Release the retries that are due, or all of them; return whether there were any."""
+        if not self._waiting and not self._tried:
+            return False
         released = [key for key, waiting in self._waiting.items() if everything or waiting.due <= now]
         for key in released:
             self._tried[key] = (self._waiting.pop(key).failures, now)

@@ -109,16 +109,11 @@ def encode(content: OwnFrame) -> bytes:
 
 def decode(value: codec.Value) -> Frame:
     """Parse a CBOR value as a frame. Raises Invalid, TooLarge."""
-    fields = _map(value)
-    kind = fields.pop(_KIND, None)
-    if not _unsigned(kind):
-        raise Invalid("a courier frame without a kind")
+    kind = _kind(value)
     if kind > _HELLO:
         return UnknownFrame(kind)
-    unknown = [key for key in fields if key not in _KEYS[kind] and key < FIRST_IGNORED_KEY]
-    if unknown:
-        raise Invalid(f"a courier frame of kind {kind} has no key {unknown[0]}")
-    match kind, fields:
+    _check_keys(kind, value)
+    match kind, value:
         case 0, {1: seq, 2: bytes(raw)} if _unsigned(seq):
             _check_size("a statement", raw, MAX_STATEMENT)
             return StatementFrame(seq, raw)
@@ -131,21 +126,26 @@ def decode(value: codec.Value) -> Frame:
 
 
 _KEYS: Final = {
-    _STATEMENT: (_SEQ, _RAW),
-    _ACKNOWLEDGEMENT: (_SEQ, _CODE, _MESSAGE, _FIX),
-    _HELLO: (_HELLO_RAW,),
+    _STATEMENT: (_KIND, _SEQ, _RAW),
+    _ACKNOWLEDGEMENT: (_KIND, _SEQ, _CODE, _MESSAGE, _FIX),
+    _HELLO: (_KIND, _HELLO_RAW),
 }
 
 
-def _map(value: codec.Value) -> dict[int, codec.Value]:
-    if not isinstance(value, dict):
-        raise Invalid("a courier frame is a map")
-    fields: dict[int, codec.Value] = {}
-    for key, item in value.items():
-        if not isinstance(key, int):
-            raise Invalid("a courier frame is a map with integer keys")
-        fields[key] = item
-    return fields
+def _kind(value: codec.Value) -> int:
+    match value:
+        case {0: kind} if _unsigned(kind):
+            return kind
+    raise Invalid("a courier frame is a map with a kind")
+
+
+def _check_keys(kind: int, value: codec.Value) -> None:
+    """Refuse a key that is neither listed nor to be ignored."""
+    assert isinstance(value, dict)
+    if len(value) > len(_KEYS[kind]):
+        for key in value:
+            if key not in _KEYS[kind] and (not isinstance(key, int) or key < FIRST_IGNORED_KEY):
+                raise Invalid(f"a courier frame of kind {kind} has no key {key}")
 
 
 def _unsigned(value: object) -> TypeGuard[int]:
