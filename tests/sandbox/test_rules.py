@@ -141,3 +141,10 @@ def test_a_rule_is_for_its_own_tool_and_kind() -> None:
     assert not rules.covers(bash("ls; ls", "prefix"), bash("ls; ls"), None)
     assert not rules.covers(bash("ls", "folder"), bash("ls"), None)
     assert not rules.covers(bash("ls 'a", "prefix"), bash("ls 'a b'"), None)
+    assert not rules.covers(Rule(tool="Read", pattern="/a", reach="prefix"), Rule(tool="Read", pattern="/a b"), "/a b")
+    assert rules.covers(Rule(tool="Glob", pattern="/a", reach="folder"), Rule(tool="Glob", pattern="/a/*.py"), "/a")
+
+
+def test_a_prefix_ends_before_an_argument_in_quotes() -> None:
+    assert rules.prefixes('git log "a b"') == ["git log"]
+    assert rules.prefixes("ls 'a b'") == ["ls"]
