@@ -48,7 +48,7 @@ class Gate:
         resolve: Resolve,
         send: Callable[[frames.ToNode], Awaitable[None]],
         emit: Callable[[frames.TraceEvent], Awaitable[None]],
-        answer_seconds: float,
+        answer_seconds: float = 120.0,
     ) -> None:
         self.tripped = trio.Event()
         self._scope = scope

@@ -29,7 +29,7 @@ class Desk:
     `respond`.
     """
 
-    def __init__(self, project: Path, *, respond: Respond, answer_seconds: float = 120.0, **change: Any) -> None:
+    def __init__(self, project: Path, *, respond: Respond, **change: Any) -> None:
         places = {"/project": project / "shop", "/workspace": project / "workspace"}
         for place in places.values():
             place.mkdir(exist_ok=True)
@@ -53,7 +53,6 @@ class Desk:
             resolve=resolver(lambda path: _outside(path, places)),
             send=self._send,
             emit=self._emit,
-            answer_seconds=answer_seconds,
         )
 
     async def _send(self, frame: frames.ToNode) -> None:

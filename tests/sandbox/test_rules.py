@@ -133,7 +133,7 @@ def test_a_rule_is_for_its_own_tool_and_kind() -> None:
     read = Rule(tool="Read", pattern="/a/b")
     folder = Rule(tool="Read", pattern="/a", reach="folder")
     assert rules.choices(read, "/a/b", folder="/a") == (read, folder)
-    assert rules.choices(read, "/a/b", folder=None) == (read,)
+    assert rules.choices(read, "/a/b", folder=None) == rules.choices(read, None, folder="/a") == (read,)
     assert rules.covers(folder, read, "/a/b") and not rules.covers(folder, Rule(tool="Write", pattern="/a/b"), "/a/b")
     assert not rules.covers(folder, read, None)
     assert not rules.covers(Rule(tool="Read", pattern="/a", reach="prefix"), read, "/a/b")
@@ -148,3 +148,7 @@ def test_a_rule_is_for_its_own_tool_and_kind() -> None:
 def test_a_prefix_ends_before_an_argument_in_quotes() -> None:
     assert rules.prefixes('git log "a b"') == ["git log"]
     assert rules.prefixes("ls 'a b'") == ["ls"]
+
+
+def test_what_cannot_be_seen_is_not_plain() -> None:
+    assert rules.is_plain("echo 'ü b'") and not rules.is_plain("echo 'a\u202eb'")
