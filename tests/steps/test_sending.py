@@ -420,3 +420,14 @@ def test_a_revocation_is_the_reason_of_what_it_ends(pair: tuple[Person, Person])
     alice.deliver(bob)
     bob.step(lambda tx: granting.revoke(tx, alice.user))
     assert reason(bob, dispatch_id)[:2] == ("cancelled", 403)
+
+
+def test_the_first_result_stands(pair: tuple[Person, Person]) -> None:
+    """Also in a state that would still take another."""
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    decided(bob, alice, dispatch_id, "accepted")
+    assert say(bob, alice, Result, dispatch_id, status="cancelled", reason="first").code == 200
+    before = alice.row(dispatch_id)
+    assert say(bob, alice, Result, dispatch_id, status="completed", files=(FILE,)).code == 200
+    assert alice.row(dispatch_id) == before and dispatches.awaited_files(alice.db) == []
