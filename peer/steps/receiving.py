@@ -162,7 +162,6 @@ def expire(tx: Transaction, row: rows.Dispatch) -> None:
     """Expire a dispatch, sent or received, whose deadline passed before it was accepted."""
     states.decide(tx, row, "expired")
     dispatches.set_reason(tx.db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix="")
-    tx.note(DispatchChanged(row.dispatch_id))
     if row.direction == "received":
         queue_decision(tx, row, "expired")
 

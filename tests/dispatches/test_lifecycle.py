@@ -153,6 +153,20 @@ def test_news_that_changes_nothing_is_listed_where_it_can_cross() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("state", "event", "words"),
+    [
+        ("arriving", "accepted", "not all arrived yet"),
+        ("pending", "started", "a dispatch that is pending cannot be started"),
+        ("completed", "accepted", "already completed"),
+        ("expired", "started", "expired before it was accepted"),
+    ],
+)
+def test_a_refusal_says_what_the_dispatch_is(state: State, event: Event, words: str) -> None:
+    with pytest.raises(DispatchError, match=words):
+        lifecycle.next_state("recipient", state, event)
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_the_docs_show_the_tables(side: Side) -> None:
     diagram = lifecycle.mermaid(side)

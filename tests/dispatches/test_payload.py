@@ -131,6 +131,25 @@ def test_names_that_are_not_plain_base_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "is not a file name"),
+        ("..", "is not a file name"),
+        ("a/b", "`a/b` names a folder"),
+        ("a\\b", "names a folder"),
+        ("a\x1bb", "`a\N{REPLACEMENT CHARACTER}b` holds characters that cannot be seen"),
+        ("a?", "holds `?`, which not every system allows"),
+        ("a.", "ends with a dot"),
+        (" a", "begins or ends with a space"),
+        ("nul.txt", "a device on Windows"),
+        ("a\ud800", "not valid Unicode"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said(name: str, words: str) -> None:
+    assert words in refused(Invalid, files=(FileFact(name, 1),)).message
+
+
+@pytest.mark.parametrize(
     "name",
     ["report.txt", ".gitignore", "Müller – Bericht (2).pdf", "消息.txt", "نامه\u200cها.txt", "👩\u200d🔬.png",
      "console", "com10", "a b", "-rf", "a..b", "…", "$HOME", "`id`", "~"],

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from sandbox import frames
 from sandbox.gate import preview
-from sandbox.gate.gate import DENIALS_IN_A_ROW, Gate, Ruling
+from sandbox.gate.gate import CHANGED, DENIALS_IN_A_ROW, Gate, Ruling
 from sandbox.gate.paths import resolver
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
 from tests.conftest import HANG
@@ -29,7 +29,7 @@ class Desk:
     `respond`.
     """
 
-    def __init__(self, project: Path, *, respond: Respond, answer_seconds: float = 120.0, **change: Any) -> None:
+    def __init__(self, project: Path, *, respond: Respond, **change: Any) -> None:
         places = {"/project": project / "shop", "/workspace": project / "workspace"}
         for place in places.values():
             place.mkdir(exist_ok=True)
@@ -53,7 +53,6 @@ class Desk:
             resolve=resolver(lambda path: _outside(path, places)),
             send=self._send,
             emit=self._emit,
-            answer_seconds=answer_seconds,
         )
 
     async def _send(self, frame: frames.ToNode) -> None:
@@ -317,6 +316,7 @@ async def test_a_changed_tool_is_asked_about_until_a_person_agrees(tmp_path: Pat
         await desk.gate.judge(tool, {}, call_id="c")
     assert [call.verdict for call in desk.calls] == ["ask", "ask", "allow", "ask"]
     assert [call.mcp_pin for call in desk.calls] == ["aa", "aa", None, "aa"]
+    assert [CHANGED in call.unusual for call in desk.calls] == [True, True, False, True]
 
 
 async def test_only_what_writes_is_shown_as_a_diff(tmp_path: Path) -> None:
@@ -372,6 +372,8 @@ async def test_calls_under_one_id_get_answers_of_their_own(tmp_path: Path) -> No
     assert not (await desk.bash("two", "same")).allow
     await desk.bash("x", "y" * 1000)
     assert [call.call_id for call in desk.calls][:2] == ["same", "same#2"]
+    await desk.bash("x", "")
+    assert desk.calls[-1].call_id == "call"
 
 
 async def test_input_that_nobody_could_be_shown_is_denied_and_recorded(tmp_path: Path) -> None:
@@ -414,6 +416,23 @@ async def test_links_are_denied_or_shown_by_their_target(
     assert desk.calls == []
     await desk.gate.judge("Write", {"file_path": "in", "content": "x"}, call_id="2")
     assert desk.calls[0].resolved_path == str(tmp_path / "workspace" / "report")
+
+
+def test_as_many_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
+    resolve = resolver(lambda path: _outside(path, {"/project": tmp_path}))
+    (tmp_path / "0").write_text("x")
+    for number in range(41):
+        (tmp_path / str(number + 1)).symlink_to(str(number))
+    assert resolve("/project/40") == str(tmp_path / "0")
+    assert resolve("/project/41") is None
+    assert resolve("/elsewhere") is None
+
+
+def test_a_link_that_climbs_is_followed_to_its_end(tmp_path: Path) -> None:
+    resolve = resolver(lambda path: _outside(path, {"/project": tmp_path}))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "up").symlink_to(".././b//c")
+    assert resolve("/project/a/up/d") == str(tmp_path / "b" / "c" / "d")
 
 
 def test_a_diff_never_reads_through_a_link_or_a_pipe(tmp_path: Path) -> None:

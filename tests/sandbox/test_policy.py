@@ -322,3 +322,41 @@ def test_a_changed_mcp_tool_asks_whatever_was_granted() -> None:
     assert decide(scope, "mcp__mail__read", {}).verdict == "allow"
     gone = replace(scope, mcp_tools=frozenset())
     assert decide(gone, "mcp__mail__send", {}).verdict == "deny"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "pattern", "folder"),
+    [
+        ("Bash", {"command": "ls"}, "ls", None),
+        ("Read", {"file_path": "src/a.py"}, "/home/bob/shop/src/a.py", "/home/bob/shop/src"),
+        ("Glob", {"pattern": "src/*.py"}, "/home/bob/shop/src/*.py", "/home/bob/shop/src"),
+        ("Grep", {"pattern": 'a "ü"', "path": "src"}, '"a \\"ü\\"" in /home/bob/shop/src', "/home/bob/shop/src"),
+        ("mcp__mail__send", {"to": "ü", "a": 1}, '{"a": 1, "to": "ü"}', None),
+    ],
+)
+def test_what_a_rule_says_of_each_tool(tool: str, arguments: dict[str, Any], pattern: str, folder: str | None) -> None:
+    scope = replace(SCOPE, mcp_tools=frozenset({"mcp__mail__send"}))
+    decision = decide(scope, tool, arguments)
+    exact = Rule(tool=tool, pattern=pattern)
+    assert decision.rule == exact
+    wider = [choice.pattern for choice in decision.choices if choice.reach == "folder"]
+    assert wider == ([folder] if folder else [])
+    assert (decision.path is None) == (folder is None)
+
+
+def test_a_refusal_tells_what_could_be_granted_from_what_never_is() -> None:
+    scope = replace(SCOPE, tools=frozenset({"Read"}))
+    for tool in ("Bash", "mcp__mail__send"):
+        assert decide(scope, tool, {"command": "ls"}).reason == f"{tool} is not granted here"
+    assert decide(scope, "Task", {}).reason == "Task is not available to dispatched tasks"
+
+
+def test_other_tools_arguments_are_their_own() -> None:
+    assert decide(SCOPE, "Bash", {"command": "ls", "path": 3}).verdict == "ask"
+    assert decide(SCOPE, "Grep", {"pattern": "x", "path": 3}).verdict == "deny"
+
+
+def test_what_can_be_shown_has_a_largest() -> None:
+    bare = len('{"command":""}')
+    assert policy.showable({"command": "x" * (policy.INPUT_LIMIT - bare)})
+    assert not policy.showable({"command": "x" * (policy.INPUT_LIMIT - bare + 1)})

@@ -133,7 +133,7 @@ def test_a_rule_is_for_its_own_tool_and_kind() -> None:
     read = Rule(tool="Read", pattern="/a/b")
     folder = Rule(tool="Read", pattern="/a", reach="folder")
     assert rules.choices(read, "/a/b", folder="/a") == (read, folder)
-    assert rules.choices(read, "/a/b", folder=None) == (read,)
+    assert rules.choices(read, "/a/b", folder=None) == rules.choices(read, None, folder="/a") == (read,)
     assert rules.covers(folder, read, "/a/b") and not rules.covers(folder, Rule(tool="Write", pattern="/a/b"), "/a/b")
     assert not rules.covers(folder, read, None)
     assert not rules.covers(Rule(tool="Read", pattern="/a", reach="prefix"), read, "/a/b")
@@ -141,3 +141,14 @@ def test_a_rule_is_for_its_own_tool_and_kind() -> None:
     assert not rules.covers(bash("ls; ls", "prefix"), bash("ls; ls"), None)
     assert not rules.covers(bash("ls", "folder"), bash("ls"), None)
     assert not rules.covers(bash("ls 'a", "prefix"), bash("ls 'a b'"), None)
+    assert not rules.covers(Rule(tool="Read", pattern="/a", reach="prefix"), Rule(tool="Read", pattern="/a b"), "/a b")
+    assert rules.covers(Rule(tool="Glob", pattern="/a", reach="folder"), Rule(tool="Glob", pattern="/a/*.py"), "/a")
+
+
+def test_a_prefix_ends_before_an_argument_in_quotes() -> None:
+    assert rules.prefixes('git log "a b"') == ["git log"]
+    assert rules.prefixes("ls 'a b'") == ["ls"]
+
+
+def test_what_cannot_be_seen_is_not_plain() -> None:
+    assert rules.is_plain("echo 'ü b'") and not rules.is_plain("echo 'a\u202eb'")

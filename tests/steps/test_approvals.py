@@ -173,6 +173,19 @@ def test_a_changed_tool_is_pinned_by_the_answer_that_allows_it(pair: tuple[Clock
     asked(bob, dispatch_id, call={"tool": "mcp__mail__send", "mcp_pin": "cc"})
     answered(bob, dispatch_id, allow=allow, grant="once")
     assert pinned(bob, dispatch_id) == {"send": "cc" if allow else "aa"}
+    asked(bob, dispatch_id, "c2", call={"tool": "mcp__mail__send__all", "mcp_pin": "dd"})
+    answered(bob, dispatch_id, "c2", grant="once")
+    assert (pinned(bob, dispatch_id) or {})["send__all"] == "dd"
+
+
+def test_a_run_that_ended_leaves_no_question_and_asks_none(pair: tuple[Clock, Person, str]) -> None:
+    _, bob, dispatch_id = pair
+    asked(bob, dispatch_id)
+    bob.step(lambda tx: running.start(tx, dispatch_id, 1))
+    bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed"))
+    assert trace.open_approvals(bob.db) == [] and bob.row(dispatch_id).code == 0
+    with pytest.raises(Conflict, match="this run ended"):
+        asked(bob, dispatch_id, "c2")
 
 
 def test_a_rule_is_taken_back_by_its_number(pair: tuple[Clock, Person, str]) -> None:

@@ -85,6 +85,8 @@ def test_an_edge_is_changed_by_the_device_that_granted_it(tmp_path: Path, kind: 
         alice.db.execute("UPDATE edges SET device = 'elsewhere' WHERE edge_id = ?", (edge_id,))
         assert says(bob, alice, kind, edge_id=edge_id, **content) == 404  # of his, by another device of his
         assert says(mallory, alice, kind, edge_id=other, **content) == 200
+        alice.db.execute("UPDATE edges SET user_id = ? WHERE edge_id = ?", (bob.user, other))
+        assert says(mallory, alice, kind, edge_id=other, **content) == 404  # granted by who had the device before
 
 
 @pytest.mark.parametrize("ended", ["revoked", "expired", "declined"])

@@ -167,7 +167,9 @@ def test_two_contacts_have_two_aliases(tmp_path: Path) -> None:
         def call(person: Person, alias: str) -> None:
             alice.step(lambda tx: granting.set_alias(tx, person.user, alias))
 
+        alice.effects = Effects()
         call(bob, "Bo")
+        assert PeopleChanged() in alice.effects
         with pytest.raises(Conflict, match=bob.user):
             call(carol, "bO")
         call(bob, "Bo")

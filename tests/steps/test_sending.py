@@ -398,3 +398,36 @@ def test_only_the_attempt_that_runs_is_current(pair: tuple[Person, Person]) -> N
     assert bob.dump() == before
     bob.step(lambda tx: running.finish(tx, dispatch_id, 2, "failed"))
     assert bob.row(dispatch_id).state == "failed"
+
+
+def test_a_cancelled_run_says_who_ended_it_in_bounded_words(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    taken_back, revoked = send(alice, bob), send(alice, bob)
+    alice.deliver(bob)
+    alice.step(lambda tx: sending.cancel(tx, taken_back, reason="x" * 1_999))
+    alice.deliver(bob)
+    assert reason(bob, taken_back)[:2] == ("cancelled", 0)
+    bob.step(lambda tx: receiving.cancel(tx, bob.row(revoked), reason="y" * 2_001, code=403))
+    assert reason(bob, revoked)[:2] == ("cancelled", 403)
+    bob.deliver(alice)
+    assert alice.row(taken_back).code == 0
+    assert (alice.row(revoked).code, alice.row(revoked).message) == (403, "y" * 2_000)
+
+
+def test_a_revocation_is_the_reason_of_what_it_ends(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    bob.step(lambda tx: granting.revoke(tx, alice.user))
+    assert reason(bob, dispatch_id)[:2] == ("cancelled", 403)
+
+
+def test_the_first_result_stands(pair: tuple[Person, Person]) -> None:
+    """Also in a state that would still take another."""
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    decided(bob, alice, dispatch_id, "accepted")
+    assert say(bob, alice, Result, dispatch_id, status="cancelled", reason="first").code == 200
+    before = alice.row(dispatch_id)
+    assert say(bob, alice, Result, dispatch_id, status="completed", files=(FILE,)).code == 200
+    assert alice.row(dispatch_id) == before and dispatches.awaited_files(alice.db) == []
