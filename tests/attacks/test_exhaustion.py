@@ -248,7 +248,9 @@ for _ in range(1500):
     if os.fork() == 0:
         os.closerange(0, 3)
         time.sleep(3600)
-        os._exit(0)'"""
+        os._exit(0)
+time.sleep(3600)'"""
+"""The one that forks stays, so that the command lasts until the run is ended."""
 BOMB = "bomb() { bomb | bomb & }; bomb; sleep 3600"
 """The one that everybody knows, which the kernel would let others slow down without end. How long it takes to end is
 the kernel's: it has some ten thousand processes to take down."""

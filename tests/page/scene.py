@@ -134,7 +134,7 @@ def states(tab: Tab, scene: Scene) -> Iterator[str]:
     tab.page.keyboard.press("Escape")
     at("/sent")
     scene.carol.client.send(scene.bob.email, "And which of them fail on ours?")
-    tab.page.locator(".toast").wait_for()
+    tab.page.locator(".toast").first.wait_for()
     yield "toast"
     key = tab.page.evaluate("localStorage.getItem('dispatch-page-key')")
     tab.page.evaluate("localStorage.clear()")
