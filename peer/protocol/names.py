@@ -96,8 +96,3 @@ def uuid_text(raw: bytes) -> str:
     if len(raw) != 16:
         raise Invalid("an id has 16 bytes")
     return str(uuid.UUID(bytes=raw))
-
-
-def short_id(text: str) -> str:
-    """Return the last 8 characters. The first ones of a UUIDv7 are the time, so ids made together share them."""
-    return text[-8:]

@@ -110,11 +110,6 @@ def check_admit(status: Status | None, *, expires: int | None, now: int) -> None
         raise Forbidden(f"the trust edge {_REASONS[status]}", fix="ask the recipient, who granted it")
 
 
-def send_allowed(status: Status | None, *, expires: int | None, now: int) -> bool:
-    """Whether `check_send` would not raise."""
-    return status is not None and current(status, expires=expires, now=now) == "active"
-
-
 def with_rule(rules: tuple[Rule, ...], rule: Rule, scope: Scope) -> tuple[Rule, ...]:
     """`rules` plus `rule`, each once. Raises Invalid for a tool outside the scope, a bad pattern, too many rules."""
     if not permits_tool(scope, rule.tool):

@@ -206,11 +206,6 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
     return tuple(ways)
 
 
-def narrower_than(scope: Scope, other: Scope) -> bool:
-    """Whether `scope` permits nothing that `other` does not (equal scopes are)."""
-    return not widens(other, scope)
-
-
 def within(path: str, roots: Iterable[str]) -> bool:
     """Whether an absolute, normalised path is one of `roots` or below one. Compares text; does not follow links."""
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)

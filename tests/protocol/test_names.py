@@ -163,8 +163,3 @@ def test_ids_of_another_length() -> None:
     for length in (0, 15, 17):
         with pytest.raises(Invalid):
             names.uuid_text(bytes(length))
-
-
-def test_short_ids_are_the_end() -> None:
-    assert names.short_id(an_id(1)) == an_id(1)[-8:]
-    assert names.short_id(an_id(1)) != names.short_id(an_id(2))
