@@ -29,6 +29,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # A key scrolls by an animation, which goes on for its rest after a script has scrolled elsewhere.
+    "--disable-smooth-scrolling",
 ]
 WITHIN_MS = HANG * 1000
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")

@@ -224,8 +224,7 @@ def test_an_inbox_of_many_is_read_page_by_page(pair: Pair, new_tab: Opener) -> N
     numbers: set[str] = set()
     more = True
     # By script and not by a key, which a browser takes later, and not at all where its element was just redrawn.
-    while tab.page.evaluate("scrollTo(0, 0), scrollY") > 0:
-        drawn(tab, ".rows")
+    tab.page.wait_for_function("() => (scrollTo(0, 0), document.querySelector('.rows > li')?.dataset.index === '0')")
     expect(tab.page.locator(".row").first).to_contain_text("The newest")
     while more:
         drawn(tab, ".rows")

@@ -20,6 +20,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, closing
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -375,8 +376,13 @@ class World:
         self.people: list[Person] = []
 
     def person(self, name: str, *, start: bool = True) -> Person:
-        """Somebody new, signed in, their daemon up unless `start` is false."""
-        person = Person(name, self.folder / name, self.broker)
+        """Somebody new, signed in, their daemon up unless `start` is false.
+
+        A name that is taken gets a number: a worker that takes over the rest of a module's tests sets it up once more.
+        """
+        taken = {person.name for person in self.people}
+        free = next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
+        person = Person(free, self.folder / free, self.broker)
         self.people.append(person)
         person.sign_in()
         if start:
