@@ -18,6 +18,7 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
@@ -27,6 +28,7 @@ from multiaddr import Multiaddr
 
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux_stream import SafeYamuxStream
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,12 @@ def ours(connection: IMuxedConn) -> SafeYamux:
     return connection
 
 
+def our_stream(stream: INetStream) -> SafeYamuxStream:
+    """Narrow the type of a GuardedSwarm's stream, as `ours` does for connections."""
+    assert isinstance(stream, NetStream) and isinstance(stream.muxed_stream, SafeYamuxStream)
+    return stream.muxed_stream
+
+
 class GuardedSwarm(Swarm):
     """A libp2p swarm over TCP, Noise and Yamux only, in which no peer can use up the resources of another.
 
@@ -102,7 +110,10 @@ class GuardedSwarm(Swarm):
         self._handshakes: OrderedDict[object, trio.CancelScope] = OrderedDict()
 
     def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
-        """Wrap the handler of inbound streams: an exception resets its stream instead of ending the host."""
+        """Wrap the handler of inbound streams: an exception resets its stream instead of ending the host.
+
+        After its handler a stream takes nothing more. Stock only finishes its own side of it, and receives on.
+        """
 
         async def contained(stream: INetStream) -> None:
             try:
@@ -111,6 +122,7 @@ class GuardedSwarm(Swarm):
                 log.info("stream.failed", peer=stream.muxed_conn.peer_id.to_base58(), error=type(error).__name__)
                 await stream.reset()
             else:
+                await our_stream(stream).release()
                 await stream.close()
 
         super().set_stream_handler(contained)
