@@ -90,7 +90,8 @@ class MeshHost:
     """The device's end of every connection. Peer ids are base58 text, addresses multiaddr text.
 
     `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
-    every connection, which is closed if it returns False.
+    every connection, which is closed if it returns False. `expects(ip)`: whether a peer that is admitted may connect
+    from there; while many strangers connect, these come first.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class MeshHost:
         *,
         listen: Sequence[str],
         admits: Callable[[str], bool],
+        expects: Callable[[str], bool] = lambda _ip: False,
         limits: MeshLimits | None = None,
     ) -> None:
         self._limits = limits or MeshLimits()
@@ -108,7 +110,14 @@ class MeshHost:
         peerstore = PeerStore()
         peerstore.add_key_pair(own_id, key_pair)
         self._gate = GatedNoise(key_pair, admits=admits)
-        self._swarm = GuardedSwarm(own_id, peerstore, self._gate, limits=self._limits.swarm, yamux=self._limits.yamux)
+        self._swarm = GuardedSwarm(
+            own_id,
+            peerstore,
+            self._gate,
+            limits=self._limits.swarm,
+            yamux=self._limits.yamux,
+            expects=expects,
+        )
         self._swarm.register_notifee(_Notifee(self))
         self._host = _Host(self._swarm, disable_identify_address_discovery=True)
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore

@@ -103,7 +103,7 @@ async def test_a_device_makes_us_hold_a_bounded_number_of_bytes(
 
 
 async def test_a_device_that_was_refused_is_served_afterwards() -> None:
-    """A stream is reset when more comes after its handler, so it uses up no place. Seen to fail with finishing alone."""
+    """More after its handler resets a stream, so that it uses up no place. Seen to fail with finishing alone."""
     async with peer_process() as (_, peer_id, address), attacker(address, peer_id, 1) as (host, [muxed]):
         await flood(muxed, REFUSED, YamuxLimits().inbound_streams + 5, 4096)
         echo = await host.open_stream(peer_id, ECHO)
