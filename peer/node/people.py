@@ -34,6 +34,7 @@ class Admission:
         self.readers: frozenset[tuple[str, bytes]] = frozenset()
         """Who can read our presence: (device, X25519 key)."""
         self._addresses: frozenset[str] = frozenset()
+        self._users: dict[str, str] = {}
 
     def admits(self, device: str) -> bool:
         """Return whether a device may connect."""
@@ -43,6 +44,10 @@ class Admission:
         """Return whether a contact announced this IP address when it was last looked up."""
         return ip in self._addresses
 
+    def user_of(self, device: str) -> str:
+        """Return the contact whose device it is; the device if nobody's."""
+        return self._users.get(device, device)
+
     async def refresh(self) -> None:
         """Read the store."""
         devices, undelivered = await self._context.store.read(
@@ -50,6 +55,7 @@ class Admission:
         )
         # A blocked user's device may connect until its queued statements are delivered; what it sends is refused.
         self.devices = frozenset([*(device.device for device in devices), *undelivered])
+        self._users = {device.device: device.user_id for device in devices}
         self._addresses = frozenset(ip for device in devices for ip in _ips(json.loads(device.addresses)))
         self.readers = frozenset((device.device, device.sealing_key) for device in devices)
 
