@@ -600,6 +600,27 @@ async def test_nothing_is_kept_of_a_peer_that_is_admitted_no_longer() -> None:
         await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
 
 
+async def test_so_many_peers_are_dialled_at_once() -> None:
+    ana = Device(make_host())
+    asked: list[str] = []
+    go_on = trio.Event()
+
+    async def addresses(peer_id: str) -> list[str]:
+        asked.append(peer_id)
+        await go_on.wait()
+        return []
+
+    ana.courier._addresses = addresses
+    most = CourierLimits().dials
+    async with up(ana):
+        ana.courier.greet([make_host().peer_id for _ in range(3 * most)])
+        await until(lambda: len(asked) == most)
+        await wait_all_tasks_blocked()
+        assert len(asked) == most
+        go_on.set()
+        await until(lambda: len(asked) == 3 * most)
+
+
 async def test_a_sender_that_is_stopped_before_it_began_never_begins() -> None:
     ana = Device(make_host())
     async with up(ana):
