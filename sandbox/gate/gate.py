@@ -24,7 +24,10 @@ from sandbox.policy.decision import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
 CHANGED: Final = "this MCP tool is new, or not as it was when it was granted"
-_CALL_ID_LIMIT: Final = 190
+CALL_ID_LIMIT: Final = 190
+CALLS_OF_A_RUN: Final = 10_000
+"""Calls that are judged and recorded, those of sub-agents included; a run has 1,000 turns at most. Later ones are
+denied without a trace, so that what a run makes this machine keep has an end."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ class Gate:
         self._one_question = trio.Lock()
         self._pending: dict[str, _PendingCall] = {}
         self._seen: dict[str, int] = {}
+        self._calls = 0
         self._denials = 0
 
     async def judge(
         self, tool: str, arguments: Mapping[str, object], *, call_id: str, agent_id: str | None = None
     ) -> Ruling:
         """Allow or deny one call. `call_id`: the runtime's id for it; `agent_id`: the sub-agent that makes it."""
+        if not self._counted():
+            return Ruling(False, f"Denied: this run has made {CALLS_OF_A_RUN:,} calls, the most that it may.")
         call_id = self._own_id(call_id)
         decision = self._decide(tool, arguments)
         await self._emit(
@@ -80,6 +86,8 @@ class Gate:
 
     async def refused_elsewhere(self, tool: str, arguments: Mapping[str, object], *, call_id: str) -> None:
         """Record a call that the runtime itself refused before the gate saw it, so that the trace is complete."""
+        if not self._counted():
+            return
         call_id = self._own_id(call_id)
         await self._emit(frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments)))
         note = "the agent program refused it"
@@ -90,9 +98,14 @@ class Gate:
         pending = self._pending.get(verdict.call_id)
         return pending is not None and pending.resolve(verdict)
 
+    def _counted(self) -> bool:
+        """Count a call; False when there were too many before it."""
+        self._calls += 1
+        return self._calls <= CALLS_OF_A_RUN
+
     def _own_id(self, call_id: str) -> str:
         # The model chooses these ids. Two calls under one id would share one answer.
-        call_id = call_id.encode("utf-8", "replace").decode()[:_CALL_ID_LIMIT] or "call"
+        call_id = call_id.encode("utf-8", "replace").decode()[:CALL_ID_LIMIT] or "call"
         count = self._seen[call_id] = self._seen.get(call_id, 0) + 1
         return call_id if count == 1 else f"{call_id}#{count}"
 

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from sandbox import frames
-from sandbox.gate import preview
+from sandbox.gate import gate, preview
 from sandbox.gate.gate import CHANGED, DENIALS_IN_A_ROW, Gate, Ruling
 from sandbox.gate.paths import resolver
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
@@ -374,6 +374,18 @@ async def test_calls_under_one_id_get_answers_of_their_own(tmp_path: Path) -> No
     assert [call.call_id for call in desk.calls][:2] == ["same", "same#2"]
     await desk.bash("x", "")
     assert desk.calls[-1].call_id == "call"
+
+
+async def test_a_run_makes_so_many_calls_and_leaves_no_trace_of_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "CALLS_OF_A_RUN", 3)
+    desk = Desk(tmp_path, respond=says(True), approval="auto")
+    assert [(await desk.bash("ls", str(number))).allow for number in range(5)] == [True] * 3 + [False] * 2
+    await desk.gate.refused_elsewhere("Bash", {"command": "ls"}, call_id="6")
+    calls = [event.call_id for event in desk.trace if isinstance(event, frames.ToolCall)]
+    assert calls == list(desk.gate._seen) == ["0", "1", "2"]
+    assert len(desk.calls) == 3
 
 
 async def test_input_that_nobody_could_be_shown_is_denied_and_recorded(tmp_path: Path) -> None:

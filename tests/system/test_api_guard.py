@@ -20,6 +20,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 
 from peer.api.connections import MAX_CONNECTIONS, serve_at_most
+from peer.api.routes import MAX_STREAMS
 from peer.client.blocking import find_daemon
 from peer.protocol.errors import DispatchError
 from tests.conftest import HANG
@@ -183,6 +184,7 @@ def test_a_view_that_nobody_reads_to_the_end_is_given_back(pair: Pair) -> None:
 
         for _ in range(60):
             eventually(opened, what="the views that were given up to be given back")
+        assert [opened() for _ in range(MAX_STREAMS - 60 + 3)] == [True] * (MAX_STREAMS - 60) + [False] * 3
 
 
 # --- starting

@@ -12,7 +12,6 @@ ours may be, so a hook only hands the call over to a task of the run and waits f
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, NotRequired, TypedDict, cast
@@ -22,7 +21,7 @@ import trio
 
 from sandbox import frames
 from sandbox.confinement.places import HOME
-from sandbox.gate.gate import Ruling
+from sandbox.gate.gate import CALL_ID_LIMIT, CALLS_OF_A_RUN, Ruling
 from sandbox.runtimes.claude import mcp_servers
 from sandbox.runtimes.claude.transport import ConfinedTransport
 from sandbox.runtimes.runtime import Outcome, RunContext, Task, report_left_behind
@@ -31,6 +30,10 @@ _EXHAUSTED: Final[Mapping[str, Literal["turns", "usd"]]] = {
     "error_max_turns": "turns",
     "error_max_budget_usd": "usd",
 }
+
+
+CALLS_AT_ONCE: Final = 256
+"""Calls of one session between their announcement and their result. A turn of the model has a few of them."""
 
 
 async def run(task: Task, context: RunContext, program: Path) -> Outcome:
@@ -75,7 +78,8 @@ class _Session:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._calls_send, self._calls = trio.open_memory_channel[_PendingCall](math.inf)
+        self._calls_send, self._calls = trio.open_memory_channel[_PendingCall](CALLS_AT_ONCE)
+        self._held = 0
         self._judged: set[str] = set()
         self._announced: dict[str, tuple[str, Mapping[str, object]]] = {}
         self._reply = ""
@@ -85,8 +89,13 @@ class _Session:
     async def hook(self, given: sdk.HookInput, _id: str | None, _context: sdk.HookContext) -> sdk.HookJSONOutput:
         """PreToolUse, in a system task: hand the call over and wait."""
         pending = _PendingCall(cast(_Call, given))
-        await self._calls_send.send(pending)
-        await pending.ruled.wait()
+        if self._held < CALLS_AT_ONCE and len(pending.call["tool_use_id"]) <= CALL_ID_LIMIT:
+            self._held += 1
+            try:
+                await self._calls_send.send(pending)
+                await pending.ruled.wait()
+            finally:
+                self._held -= 1
         return {
             "hookSpecificOutput": {
                 "hookEventName": "PreToolUse",
@@ -103,7 +112,8 @@ class _Session:
 
     async def _judge(self, pending: _PendingCall) -> None:
         call = pending.call
-        self._judged.add(call["tool_use_id"])
+        if len(self._judged) < CALLS_OF_A_RUN:
+            self._judged.add(call["tool_use_id"])
         pending.ruling = await self._context.gate.judge(
             call["tool_name"], call["tool_input"], call_id=call["tool_use_id"], agent_id=call.get("agent_id")
         )
@@ -141,15 +151,20 @@ class _Session:
                 await self._context.emit(frames.Reasoning(text=_clean(block.thinking)))
             elif isinstance(block, sdk.ToolUseBlock):
                 self._announced[block.id] = (block.name, block.input)
+                if len(self._announced) > CALLS_AT_ONCE:
+                    del self._announced[next(iter(self._announced))]
 
     async def _on_user(self, message: sdk.UserMessage) -> None:
         for block in message.content if isinstance(message.content, list) else ():
             if not isinstance(block, sdk.ToolResultBlock):
                 continue
             call_id = block.tool_use_id
-            if call_id not in self._judged and call_id in self._announced:
+            announced = self._announced.pop(call_id, None)
+            if call_id in self._judged:
+                self._judged.discard(call_id)
+            elif announced is not None:
                 # The program refused it before any hook: a tool that it does not have, or invalid input.
-                tool, arguments = self._announced[call_id]
+                tool, arguments = announced
                 await self._context.gate.refused_elsewhere(tool, arguments, call_id=call_id)
             output = _clean(_text(block.content))
             await self._context.emit(frames.ToolResult(call_id=call_id, ok=not block.is_error, output=output))
