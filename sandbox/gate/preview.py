@@ -64,15 +64,26 @@ def diff(tool: str, arguments: Mapping[str, object], path: str) -> str | None:
 
 
 def unusual(
-    scope: Scope, tool: str, arguments: Mapping[str, object], path: str | None, *, resolve: Resolve
+    scope: Scope,
+    tool: str,
+    arguments: Mapping[str, object],
+    path: str | None,
+    *,
+    resolve: Resolve,
+    cwd: str | None = None,
 ) -> list[str]:
-    """What a person should not overlook, as short phrases: outside the project, deletions, network, hidden text."""
+    """What a person should not overlook, as short phrases: outside the project, deletions, network, hidden text.
+
+    `cwd`: the inside folder in which a command starts, where it is not `scope.cwd`.
+    """
     marks = []
     if path is not None and not inside(path, (scope.project, scope.workspace)):
         marks.append("outside the project folder")
     if tool == "Bash":
         command = str(arguments["command"])
-        if any(_leaves(word, scope, resolve) for word in _PATH_WORD.findall(command)):
+        if cwd not in (None, scope.cwd):
+            marks.append(f"starts in {cwd}")
+        if any(_leaves(word, cwd or scope.cwd, scope, resolve) for word in _PATH_WORD.findall(command)):
             marks.append("outside the project folder")
         if _DELETES.search(command):
             marks.append("deletes")
@@ -85,10 +96,10 @@ def unusual(
     return marks
 
 
-def _leaves(word: str, scope: Scope, resolve: Resolve) -> bool:
+def _leaves(word: str, cwd: str, scope: Scope, resolve: Resolve) -> bool:
     if word.startswith("~"):
         return True
-    named = posixpath.normpath("/" + posixpath.join(scope.cwd, word).lstrip("/"))
+    named = posixpath.normpath("/" + posixpath.join(cwd, word).lstrip("/"))
     if inside(named, _ORDINARY):
         return False
     meant = resolve(named)
