@@ -104,7 +104,7 @@ class Output:
         """Write an error and its fix to stderr, and with --json the error's document to stdout too."""
         if self.json:
             self.document({"error": error.to_json()})
-        self._write("error: " + text.line(error.message), "red", err=True)
+        self._write(f"error {error.code}: {text.line(error.message)}", "red", err=True)
         if error.fix:
             self._write("fix: " + text.line(error.fix), None, err=True)
 

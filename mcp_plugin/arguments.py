@@ -14,7 +14,7 @@ import msgspec
 
 from peer.dispatches.text import line
 from peer.protocol.documents import Document
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import NO_FIX, Invalid
 
 A = TypeVar("A", bound="Arguments")
 JsonSchema = Document
@@ -77,7 +77,9 @@ def read(kind: type[A], given: Mapping[str, object] | None, tool: str) -> A:
         text, _, at = str(error).partition(" - at `$.")
         name = at.rstrip("`").split(".")[0].split("[")[0]
         if name not in names:
-            raise Invalid(f"the arguments of {tool} are not right: {line(str(error), limit=200)}", fix="") from error
+            raise Invalid(
+                f"the arguments of {tool} are not right: {line(str(error), limit=200)}", fix=NO_FIX
+            ) from error
         raise Invalid(f"`{name}` is not right: {line(text, limit=200)}", fix=_allowed(kind, name)) from error
 
 

@@ -54,7 +54,7 @@ class InvitationRoutes:
         invitation, signed = open_as(Invitation, write.take("invitation", bytes))
         now = broker.clock()
         if (invitation.issuer_user, invitation.issuer_device) != (write.user_id, write.device):
-            raise Forbidden("the invitation is not by the device that posts it")
+            raise Forbidden("the invitation is not by the device that posts it", fix="update dispatch")
         if invitation.audience_user == invitation.issuer_user:
             raise Invalid("nobody needs an invitation to themselves", fix="name another person's address")
         if invitation.expires <= now:
@@ -126,21 +126,23 @@ class InvitationRoutes:
         write = await broker.signed(request, "invitations.answer", "token", "kind", "sealed")
         token = self._token(request)
         if write.take("token", str) != token:
-            raise Forbidden("that answer was signed for another invitation")
+            raise Forbidden("that answer was signed for another invitation", fix="update dispatch")
         decision = DECISIONS[write.take("kind", str, lambda value: value in DECISIONS)]
         sealed: dict[str, bytes] = {}
         for device, box in write.take("sealed", dict).items():
             if not isinstance(device, str) or not isinstance(box, bytes) or not box:
-                raise Invalid("sealed must map peer ids to boxes")
+                raise Invalid("sealed must map peer ids to boxes", fix="update dispatch")
             if len(box) > MAX_SEALED:
-                raise TooLarge(f"a sealed answer has {len(box)} bytes, at most {MAX_SEALED} are kept")
+                raise TooLarge(
+                    f"a sealed answer has {len(box)} bytes, at most {MAX_SEALED} are kept", fix="update dispatch"
+                )
             sealed[device] = box
 
         asked = await broker.storage.invitation(write.caller, token)
         invitation, _ = open_as(Invitation, asked.statement)
         device_set, _ = open_as(DeviceSet, invitation.device_set)
         if not sealed or not sealed.keys() <= {device.device for device in device_set.devices}:
-            raise Invalid("an answer is sealed to devices that the invitation names")
+            raise Invalid("an answer is sealed to devices that the invitation names", fix="update dispatch")
         answer = InvitationAnswer(token=token, decision=decision, sealed=sealed, digest=write.digest)
         row = await broker.storage.answer_invitation(write.author, answer, broker.clock())
         broker.changes.notify(row.inviter, row.invitee)
@@ -151,7 +153,7 @@ class InvitationRoutes:
         write = await self._broker.signed(request, "invitations.withdraw", "token")
         token = self._token(request)
         if write.take("token", str) != token:
-            raise Forbidden("that was signed for another invitation")
+            raise Forbidden("that was signed for another invitation", fix="update dispatch")
         row = await self._broker.storage.withdraw_invitation(write.author, token, self._broker.clock())
         self._broker.changes.notify(row.inviter, row.invitee)
         return web.document({"token": token, "status": row.status.value})

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from peer.protocol import base64url, names
-from peer.protocol.errors import Invalid, TooLarge
+from peer.protocol.errors import NO_FIX, Invalid, TooLarge
 from rendezvous import web
 from rendezvous.broker import Broker
 
@@ -37,7 +37,7 @@ class PresenceRoutes:
         now = self._broker.clock()
         seq, expires, box = write.take("seq", int, _is_count), write.take("expires", int), write.take("box", bytes)
         if len(box) > MAX_BOX:
-            raise TooLarge(f"the box has {len(box)} bytes, at most {MAX_BOX} are kept")
+            raise TooLarge(f"the box has {len(box)} bytes, at most {MAX_BOX} are kept", fix=NO_FIX)
         if expires <= now:
             raise Invalid("the announcement has expired already", fix="set this machine's clock")
         expires = min(expires, now + MAX_TTL_MS)

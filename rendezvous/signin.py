@@ -77,9 +77,9 @@ class SignInRoutes:
         claim, statement = read_claim(write.take("device_set", bytes))
         mine = [device for device in statement.devices if device.device == write.device]
         if claim.user_id != email or write.user_id != email:
-            raise Forbidden("the request, its device-set and its e-mail name different users")
+            raise Forbidden("the request, its device-set and its e-mail name different users", fix="update dispatch")
         if not mine:
-            raise Forbidden("the device that asks is not in the device-set it brings")
+            raise Forbidden("the device that asks is not in the device-set it brings", fix="update dispatch")
         device_code = secrets.token_urlsafe(32)
         interval = DEV_INTERVAL_SECONDS if broker.settings.dev else INTERVAL_SECONDS
         user_code = await self._open(
@@ -108,10 +108,10 @@ class SignInRoutes:
         broker.by_address.take(broker.address(request), broker.clock())
         document = await web.read_json(request)
         if not isinstance(document, dict) or set(document) != {"device_code"}:
-            raise Invalid('the body must be {"device_code": text}')
+            raise Invalid('the body must be {"device_code": text}', fix="update dispatch")
         device_code = document["device_code"]
         if not isinstance(device_code, str) or len(device_code) > 100:
-            raise Invalid("device_code must be the text that /v1/login/device gave")
+            raise Invalid("device_code must be the text that /v1/login/device gave", fix="update dispatch")
         poll = await broker.storage.poll_sign_in(_digest(device_code), broker.clock())
         sign_in = poll.sign_in
         if poll.outcome is PollOutcome.APPROVED and sign_in is not None:

@@ -42,18 +42,18 @@ async def read_body(request: Request, *, limit: int = MAX_BODY) -> bytes:
     """Return the body. Raises TooLarge above `limit` bytes, Invalid when it does not arrive in BODY_SECONDS."""
     length = request.headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) > limit:
-        raise TooLarge(f"the body has {length[:18]} bytes, at most {limit} are read")
+        raise TooLarge(f"the body has {length[:18]} bytes, at most {limit} are read", fix="send less at once")
     body = bytearray()
     with trio.move_on_after(BODY_SECONDS) as scope:
         try:
             async for piece in request.stream():
                 body += piece
                 if len(body) > limit:
-                    raise TooLarge(f"the body has more than the {limit} bytes that are read")
+                    raise TooLarge(f"the body has more than the {limit} bytes that are read", fix="send less at once")
         except ClientDisconnect as error:
-            raise Invalid("the body ended early") from error
+            raise Invalid("the body ended early", fix="send the whole body") from error
     if scope.cancelled_caught:
-        raise Invalid(f"the body did not arrive within {BODY_SECONDS} s")
+        raise Invalid(f"the body did not arrive within {BODY_SECONDS} s", fix="try again over a faster connection")
     return bytes(body)
 
 
@@ -61,19 +61,19 @@ async def read_json(request: Request) -> object:
     """Return the JSON document in the body. Raises Invalid and as `read_body`."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Invalid("the body must be application/json")
+        raise Invalid("the body must be application/json", fix="send JSON with this content type")
     body = await read_body(request)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Invalid("the body is not JSON") from error
+        raise Invalid("the body is not JSON", fix="send a JSON object") from error
 
 
 def number(request: Request, name: str, *, default: int, most: int) -> int:
     """Return a query parameter that is a whole number from 0 to `most`. Raises Invalid."""
     text = request.query_params.get(name, str(default))
     if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > most:
-        raise Invalid(f"{name} must be a whole number from 0 to {most}")
+        raise Invalid(f"{name} must be a whole number from 0 to {most}", fix="give a number in this range")
     return int(text)
 
 

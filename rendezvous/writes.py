@@ -47,7 +47,7 @@ class Write:
         """Return the argument `name`, which must be exactly of this type. Raises Invalid."""
         value = self.arguments.get(name)
         if type(value) is not kind or not accepts(value):
-            raise Invalid(f"the argument {name} is missing or not what it must be")
+            raise Invalid(f"the argument {name} is missing or not what it must be", fix="update dispatch")
         return value
 
 
@@ -57,7 +57,7 @@ def open_write(document: object, *, origin: str, action: str, names: frozenset[s
     Raises Invalid (form), BadSignature, and Forbidden for another origin, another action or a time outside ±5 min.
     """
     if not isinstance(document, dict) or set(document) != {"statement"} or not isinstance(document["statement"], str):
-        raise Invalid('the body must be {"statement": base64url of a signed broker-request}')
+        raise Invalid('the body must be {"statement": base64url of a signed broker-request}', fix="update dispatch")
     request, _ = open_as(BrokerRequest, base64url.decode(document["statement"]))
     if request.origin != origin:
         raise Forbidden(

@@ -204,7 +204,10 @@ def _in_inbox(app: App, dispatch_id: str) -> bool:
 def _returned(app: App, dispatch_id: str) -> bool:
     document = app.client.dispatch(dispatch_id)
     if document["status"] in ("rejected", "declined", "cancelled", "expired"):
-        raise Unavailable(f"the dispatch ended as {document['status']}: {document.get('message', '')}")
+        raise Unavailable(
+            f"the dispatch ended as {document['status']}: {document.get('message', '')}",
+            fix="run `dispatch demo` again; its folder, named above, has the logs",
+        )
     return bool(document["result"]) and all(file["ready"] for file in document["result"]["files"])
 
 

@@ -92,7 +92,7 @@ class DemoProcesses:
             with opener.open(f"{self.broker}/login", form, timeout=START_SECONDS):
                 pass
         except (urllib.error.URLError, OSError) as error:
-            raise Unavailable(f"the broker's sign-in page failed: {error}") from error
+            raise Unavailable(f"the broker's sign-in page failed: {error}", fix="run `dispatch demo` again") from error
         if process.wait(START_SECONDS) != 0:
             raise Unavailable(f"signing in as {email} failed", fix="run `dispatch doctor`")
 

@@ -49,13 +49,15 @@ async def body_of(request: Request, shape: type[T]) -> T:
     try:
         given = msgspec.json.decode(raw or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid("the request is not JSON") from error
+        raise Invalid("the request is not JSON", fix="send a JSON object") from error
     try:
         return msgspec.convert(given, shape)
     except msgspec.ValidationError as error:
         if issubclass(shape, SendRequest) and isinstance(given, dict):
             shape.refuse(given)
-        raise Invalid(f"the request is not of the form it must have: {error}") from error
+        raise Invalid(
+            f"the request is not of the form it must have: {error}", fix="docs/programs.md describes the requests"
+        ) from error
 
 
 def document(value: Document | list[Document], status: int = 200) -> Response:
@@ -76,7 +78,7 @@ def failure(error: DispatchError) -> Response:
 def number(text: str, least: int, most: int) -> int:
     """Parse a whole number from a query. Raises Invalid unless it is from `least` to `most`."""
     if not text.isascii() or not text.isdigit() or len(text) > 16 or not least <= int(text) <= most:
-        raise Invalid(f"that number must be {least} to {most}")
+        raise Invalid(f"that number must be {least} to {most}", fix="give a number in this range")
     return int(text)
 
 

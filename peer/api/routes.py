@@ -192,7 +192,7 @@ class _Routes:
         query = request.query_params
         direction = DIRECTIONS.get(query.get("direction", "received"))
         if direction is None:
-            raise Invalid("direction is received or sent")
+            raise Invalid("direction is received or sent", fix="give direction=received or direction=sent")
         return await self._node.queries.dispatches(
             direction=direction,
             status=query.get("status"),

@@ -22,7 +22,7 @@ from peer.mesh.peer_record import MAX_ADDRESSES, Announcement
 from peer.protocol import codec
 from peer.protocol.codec import Malformed
 from peer.protocol.cose import BadSignature
-from peer.protocol.errors import Forbidden, Invalid, TooLarge
+from peer.protocol.errors import NO_FIX, Forbidden, Invalid, TooLarge
 
 MAX_RECIPIENTS = 1024
 MAX_BOX = 128 * 1024
@@ -42,15 +42,17 @@ def seal_presence(*, seed: bytes, addresses: Sequence[str], seq: int, recipients
     Raises TooLarge over MAX_RECIPIENTS or MAX_ADDRESSES, Invalid for what is not an address or key.
     """
     if len(recipients) > MAX_RECIPIENTS:
-        raise TooLarge(f"{len(recipients)} devices may read the presence, at most {MAX_RECIPIENTS} can")
+        raise TooLarge(f"{len(recipients)} devices may read the presence, at most {MAX_RECIPIENTS} can", fix=NO_FIX)
     if len(addresses) > MAX_ADDRESSES:
-        raise TooLarge(f"{len(addresses)} addresses, at most {MAX_ADDRESSES} are announced")
+        raise TooLarge(
+            f"{len(addresses)} addresses, at most {MAX_ADDRESSES} are announced", fix="announce fewer addresses"
+        )
     envelope = peer_record.sign(seed, addresses, seq)
     content_key = nacl.utils.random(SecretBox.KEY_SIZE)
     keys = []
     for recipient in recipients:
         if len(recipient) != 32:
-            raise Invalid("a device's sealing key has 32 bytes")
+            raise Invalid("a device's sealing key has 32 bytes", fix=NO_FIX)
         keys.append(bytes(SealedBox(PublicKey(recipient)).encrypt(content_key)))
     while not keys or len(keys) % RECIPIENTS_STEP:
         # Sealed to a throw-away key, so that it looks like every other box.
@@ -79,7 +81,7 @@ def open_presence(box: bytes, *, sealing_key: bytes, device: str, seq: int) -> A
     except (CryptoError, ValueError, TypeError) as error:
         raise Malformed("the presence box is damaged") from error
     if len(envelope) > MAX_RECORD:
-        raise TooLarge(f"a peer record of {len(envelope)} bytes, at most {MAX_RECORD} are read")
+        raise TooLarge(f"a peer record of {len(envelope)} bytes, at most {MAX_RECORD} are read", fix=NO_FIX)
     announcement = peer_record.verify(envelope)
     if announcement.device != device or announcement.seq != seq:
         raise BadSignature("the presence is another device's, or an older one, than the broker says")

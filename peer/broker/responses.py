@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from peer.protocol import base64url, names
 from peer.protocol.documents import Document
-from peer.protocol.errors import DispatchError, Invalid
+from peer.protocol.errors import NO_FIX, DispatchError, Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def read_text(document: Mapping[str, object], name: str) -> str:
     """Return a member that is text of at most 8,192 characters."""
     value = document[name]
     if not isinstance(value, str) or len(value) > 8192:
-        raise Invalid(f"{name} is not text")
+        raise Invalid(f"{name} is not text", fix=NO_FIX)
     return value
 
 
@@ -130,7 +130,7 @@ def read_bytes(document: Mapping[str, object], name: str) -> bytes:
     """Return the bytes of a member in base64url."""
     value = document[name]
     if not isinstance(value, str):
-        raise Invalid(f"{name} is not text")
+        raise Invalid(f"{name} is not text", fix=NO_FIX)
     return base64url.decode(value)
 
 
@@ -138,7 +138,7 @@ def read_number(document: Mapping[str, object], name: str) -> int:
     """Return a member that is a whole number below 2^53."""
     value = document[name]
     if type(value) is not int or not 0 <= value < 1 << 53:
-        raise Invalid(f"{name} is not a number")
+        raise Invalid(f"{name} is not a number", fix=NO_FIX)
     return value
 
 
@@ -146,7 +146,7 @@ def read_list(document: Mapping[str, object], name: str, most: int) -> list[Docu
     """Return a member that is a list of at most `most` objects."""
     value = document[name]
     if not isinstance(value, list) or len(value) > most:
-        raise Invalid(f"{name} is not a list")
+        raise Invalid(f"{name} is not a list", fix=NO_FIX)
     return value
 
 
@@ -162,9 +162,9 @@ def read_prompt(document: Mapping[str, object], url: str) -> LoginPrompt:
     user_code = read_text(document, "user_code")
     pages = [read_text(document, name) for name in ("verification_uri", "verification_uri_complete")]
     if not re.fullmatch(r"[A-Z0-9-]{4,32}", user_code):
-        raise Invalid("user_code is not a code")
+        raise Invalid("user_code is not a code", fix=NO_FIX)
     if not all(page.startswith(f"{url}/") and re.fullmatch(r"[\x21-\x7e]{1,1024}", page) for page in pages):
-        raise Invalid("the page is not the broker's own")
+        raise Invalid("the page is not the broker's own", fix=NO_FIX)
     expires_in, interval = read_number(document, "expires_in"), read_number(document, "interval")
     return LoginPrompt(
         device_code=read_text(document, "device_code"),
@@ -181,7 +181,7 @@ def read_invitation(entry: Mapping[str, object]) -> BrokerInvitation:
     token, status = read_text(entry, "token"), read_text(entry, "status")
     names.uuid_bytes(token)
     if status not in ("pending", "accepted", "declined", "withdrawn", "expired"):
-        raise Invalid("an unknown status")
+        raise Invalid("an unknown status", fix=NO_FIX)
     return BrokerInvitation(
         token=token,
         inviter=names.user_id(read_text(entry, "from")),

@@ -21,7 +21,7 @@ from peer.client.http import EndedEarly, EventParser, Response, request
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.documents import Direction as Direction  # programs take these from here
 from peer.protocol.documents import Document as Document
-from peer.protocol.errors import DispatchError, Internal, NotFound, Unavailable, from_code
+from peer.protocol.errors import DispatchError, Internal, NotFound, Unavailable, WithUsualFix, from_code
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
@@ -33,10 +33,10 @@ D = TypeVar("D")
 L = TypeVar("L")
 
 
-class DaemonUnreachable(Unavailable):
+class DaemonUnreachable(WithUsualFix, Unavailable):
     """No daemon answers on this machine: none is running, or none with this state folder."""
 
-    default_fix = "start it: `dispatch-daemon`"
+    usual_fix = "start it: `dispatch-daemon`"
 
 
 class Event(NamedTuple):
@@ -305,10 +305,10 @@ class EventStream:
         return self.PAUSES[self._failures - 1]
 
 
-class Interrupted(Unavailable):
+class Interrupted(WithUsualFix, Unavailable):
     """The daemon closed the connection before answering: the request may or may not have been executed."""
 
-    default_fix = "is `dispatch-daemon` still running? then look at `dispatch inbox`, `dispatch sent`"
+    usual_fix = "is `dispatch-daemon` still running? then look at `dispatch inbox`, `dispatch sent`"
 
     def __init__(self) -> None:
         super().__init__("the local daemon closed the connection before it had answered")

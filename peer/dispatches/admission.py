@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from peer.dispatches import payload
 from peer.protocol import names
 from peer.protocol.content import MAX_EXPIRES, MIN_EXPIRES
-from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
+from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Gone, Invalid
 from peer.protocol.statements import Dispatch
 from peer.trust import edge_lifecycle, rates
 
@@ -63,7 +63,7 @@ def check_edge(edge: EdgeFacts | None, *, user_id: str, now: int) -> None:
         raise Forbidden("no trust edge permits this dispatch", fix="invite them again: `dispatch invite EMAIL`")
     status = edge_lifecycle.current(edge.status, expires=edge.expires, now=now)
     if status == "offered":
-        raise NotYet("the trust edge is not confirmed yet")
+        raise NotYet("the trust edge is not confirmed yet", fix="it is sent again by itself")
     edge_lifecycle.check_admit(status, expires=None, now=now)
 
 
@@ -74,7 +74,7 @@ def admit(dispatch: Dispatch, edge: EdgeFacts | None, *, cancelled: bool, now: i
     """
     check_lifetime(dispatch, now=now)
     if cancelled:
-        raise Gone("its sender cancelled it before it arrived", fix="")
+        raise Gone("its sender cancelled it before it arrived", fix=NO_FIX)
     check_edge(edge, user_id=dispatch.issuer_user, now=now)
     assert edge is not None
     rates.check_rate(edge.admitted, max_per_day=edge.max_per_day, now=now)

@@ -14,7 +14,7 @@ import msgspec
 from peer.dispatches import payload
 from peer.protocol.content import MB, FileRef
 from peer.protocol.documents import Document
-from peer.protocol.errors import Invalid, TooLarge
+from peer.protocol.errors import NO_FIX, Invalid, TooLarge
 
 MAX_TRACE_BYTES: Final = 32 * MB
 """The size of the signed event batches that a sender stores for one dispatch, all attempts together.
@@ -32,7 +32,7 @@ def check_events(events: Sequence[str]) -> None:
     for event in events:
         document = _object("an event", event)
         if not isinstance(document.get("kind"), str):
-            raise Invalid("an event has no kind", fix="")
+            raise Invalid("an event has no kind", fix=NO_FIX)
 
 
 def check_facts(what: str, text: str) -> None:
@@ -44,7 +44,7 @@ def check_facts(what: str, text: str) -> None:
 def check_room(stored: int, more: int) -> None:
     """Raise TooLarge if `more` bytes of events would exceed MAX_TRACE_BYTES."""
     if stored + more > MAX_TRACE_BYTES:
-        raise TooLarge(f"a dispatch's events have at most {MAX_TRACE_BYTES:,} bytes in all", fix="")
+        raise TooLarge(f"a dispatch's events have at most {MAX_TRACE_BYTES:,} bytes in all", fix=NO_FIX)
 
 
 def check_returned(files: Sequence[FileRef]) -> None:
@@ -66,11 +66,11 @@ def _object(what: str, text: str) -> Document:
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Invalid(f"{what} is not JSON", fix="") from error
+        raise Invalid(f"{what} is not JSON", fix=NO_FIX) from error
     if not isinstance(document, dict):
-        raise Invalid(f"{what} is not a JSON object", fix="")
+        raise Invalid(f"{what} is not a JSON object", fix=NO_FIX)
     if too_deep(document):
-        raise Invalid(f"{what} is nested deeper than {MAX_DEPTH}", fix="")
+        raise Invalid(f"{what} is nested deeper than {MAX_DEPTH}", fix=NO_FIX)
     return document
 
 

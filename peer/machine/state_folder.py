@@ -13,7 +13,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from peer.protocol.errors import Forbidden, Invalid, NotFound, Unavailable
+from peer.protocol.errors import NO_FIX, Forbidden, Invalid, NotFound, Unavailable
 from sandbox.mcp import marker
 
 FOLDER_MODE = 0o700
@@ -206,7 +206,7 @@ def read_private(path: Path, *, limit: int = 1 << 20) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no {path}", fix="") from error
+        raise NotFound(f"there is no {path}", fix=NO_FIX) from error
     except OSError as error:
         raise Forbidden(f"can't read {path}: {error.strerror}", fix="run `dispatch doctor`") from error
     with os.fdopen(descriptor, "rb") as file:

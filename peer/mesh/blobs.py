@@ -26,7 +26,7 @@ import trio
 
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
-from peer.protocol.errors import Conflict, DispatchError, Invalid, NotFound, from_code
+from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound, from_code
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +115,10 @@ async def _serve_blob(stream: Stream, lookup: Lookup, limits: BlobLimits) -> Non
         while left:
             piece = await trio.to_thread.run_sync(file.read, min(PIECE, left))
             if not piece:
-                raise Invalid("a blob became shorter while it was read")
+                raise Invalid(
+                    "a blob became shorter while it was read",
+                    fix="run `dispatch doctor`: something else changed a file of the state folder",
+                )
             await stream.write(piece, deadline=limits.piece)
             left -= len(piece)
         await stream.send([size], deadline=limits.piece)
@@ -168,11 +171,11 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
     match await stream.receive(max_bytes=MAX_REPLY, deadline=limits.request):
         case [200, int(their_size), str(), str()]:
             if their_size != size:
-                raise Invalid(f"the other side has {their_size} bytes where {size} were named")
+                raise Invalid(f"the other side has {their_size} bytes where {size} were named", fix=NO_FIX)
         case [int(code), int(), str(message), str(fix)]:
             raise from_code(code, message[:MAX_TEXT], fix[:MAX_TEXT])
         case _:
-            raise Invalid("that is not a reply to a blob request")
+            raise Invalid("that is not a reply to a blob request", fix=NO_FIX)
     failed: list[OSError] = []
     outgoing, incoming = trio.open_memory_channel[list[bytes]](1)
     async with trio.open_nursery() as nursery:
@@ -193,7 +196,7 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
     if broken is not None:
         raise broken
     if await stream.receive(max_bytes=MAX_REQUEST, deadline=limits.request) != [size]:
-        raise Invalid("the end of the file is not where it was named")
+        raise Invalid("the end of the file is not where it was named", fix=NO_FIX)
 
 
 async def _receive_pieces(

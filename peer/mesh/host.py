@@ -233,20 +233,27 @@ class MeshHost:
         """
         live = self._live_connections(peer_id)
         if not live:
-            raise Unavailable(f"device {peer_id[-8:]} is not connected")
+            raise Unavailable(
+                f"device {peer_id[-8:]} is not connected", fix="it is tried again by itself; see `dispatch contacts`"
+            )
         try:
             # Shielded, because a cancel between muxer and swarm would leak the stream. It does not wait for the peer.
             with trio.CancelScope(shield=True):
                 net_stream = await live[-1].new_stream()
         except MuxedStreamError as error:
-            raise Unavailable(f"device {peer_id[-8:]} accepts no new stream") from error
+            raise Unavailable(
+                f"device {peer_id[-8:]} accepts no new stream",
+                fix="it is tried again by itself; see `dispatch contacts`",
+            ) from error
         done = False
         try:
             with trio.fail_after(self._limits.open_stream):
                 await _negotiate(net_stream, protocol_id.encode())
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
-            raise Unavailable(f"device {peer_id[-8:]} did not accept {protocol_id}") from error
+            raise Unavailable(
+                f"device {peer_id[-8:]} did not accept {protocol_id}", fix="update dispatch on the other machine"
+            ) from error
         finally:
             if not done:
                 with trio.CancelScope(shield=True):
@@ -294,7 +301,9 @@ def _refuse_taken(address: Multiaddr) -> None:
             probe.bind((ip, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise Unavailable(f"cannot listen on {address}: {error.strerror}") from error
+                raise Unavailable(
+                    f"cannot listen on {address}: {error.strerror}", fix="choose another `listen` in config.json"
+                ) from error
             raise Conflict(
                 f"port {port} is taken by another program", fix="choose another `listen` in config.json"
             ) from error

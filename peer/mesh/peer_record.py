@@ -58,6 +58,8 @@ def verify(raw: bytes) -> Announcement:
     if ID.from_pubkey(envelope.public_key) != record.peer_id:
         raise BadSignature("the peer record names another device than the key that signed it")
     if len(record.addrs) > MAX_ADDRESSES:
-        raise TooLarge(f"{len(record.addrs)} addresses, at most {MAX_ADDRESSES} are read")
+        raise TooLarge(
+            f"{len(record.addrs)} addresses, at most {MAX_ADDRESSES} are read", fix="announce fewer addresses"
+        )
     device = names.peer_id_text(names.peer_id_of(envelope.public_key.to_bytes()))
     return Announcement(device, record.seq, tuple(str(address) for address in record.addrs))

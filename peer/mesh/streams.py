@@ -11,18 +11,20 @@ from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peer.protocol import codec
-from peer.protocol.errors import Invalid, TooLarge, Unavailable
+from peer.protocol.errors import Invalid, TooLarge, Unavailable, WithUsualFix
 from peer.protocol.frames import Deframer, frame
 
 READ_BYTES = 256 * 1024
 """Most bytes requested from the muxer at once; it returns what it has."""
 
 
-class StreamEnded(Unavailable):
+class StreamEnded(WithUsualFix, Unavailable):
     """The peer finished, reset the stream or is gone.
 
     libp2p does not distinguish these. So an end has no meaning in our protocols: everything is framed and acknowledged.
     """
+
+    usual_fix = "it is tried again by itself; see `dispatch contacts`"
 
 
 class StreamStalled(StreamEnded):

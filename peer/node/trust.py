@@ -320,7 +320,10 @@ def _scope_input(request: Document) -> grants.ScopeInput:
     try:
         return msgspec.convert(given, grants.ScopeInput)
     except msgspec.ValidationError as error:
-        raise Invalid(f"the scope is not of the form it must have: {error}") from error
+        raise Invalid(
+            f"the scope is not of the form it must have: {error}",
+            fix="see `dispatch accept-invitation --help`, or docs/protocol.md for the API",
+        ) from error
 
 
 def _to_confirm(

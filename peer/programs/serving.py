@@ -119,7 +119,9 @@ def _listen(port: int, report: Callable[[str], None]) -> socket.socket:
         except OSError as error:
             listener.close()
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise Unavailable(f"can't listen on {HOST}:{candidate}: {error.strerror}") from error
+                raise Unavailable(
+                    f"can't listen on {HOST}:{candidate}: {error.strerror}", fix="run `dispatch doctor`"
+                ) from error
             report(f"port {candidate} is taken{_port_holder(candidate)}; trying the next one")
             continue
         listener.setblocking(False)

@@ -26,4 +26,4 @@ def decode(text: str) -> bytes:
             raw = b""
         if encode(raw) == text:
             return raw
-    raise Invalid("that is not base64url text without padding (RFC 4648 section 5)")
+    raise Invalid("that is not base64url text without padding (RFC 4648 section 5)", fix="copy it whole")

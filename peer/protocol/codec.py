@@ -17,7 +17,7 @@ from typing import NoReturn, TypeAlias
 
 import cbor2
 
-from peer.protocol.errors import Invalid, TooLarge
+from peer.protocol.errors import Invalid, TooLarge, WithUsualFix
 
 Value: TypeAlias = (
     "int | bytes | str | bool | list[Value] | dict[int, Value] | dict[str, Value] | dict[int | str, Value] | None"
@@ -38,10 +38,10 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = (20, 21, 22)  # false, true, null
 
 
-class Malformed(Invalid):
+class Malformed(WithUsualFix, Invalid):
     """The bytes are not one value in its deterministic encoding, or the value does not have the required form."""
 
-    default_fix = "the other side must update; nothing was stored"
+    usual_fix = "the other side must update; nothing was stored"
 
 
 class Truncated(Malformed):
@@ -83,7 +83,7 @@ def encode(value: object, *, max_bytes: int = MAX_BYTES) -> bytes:
     except UnicodeEncodeError as error:
         raise BadText("a text string holds half of a surrogate pair") from error
     if len(data) > max_bytes:
-        raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} travel")
+        raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} travel", fix="send less in one dispatch")
     _Scanner(data).whole()
     return data
 
@@ -94,7 +94,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Value:
     Raises TooLarge above `max_bytes` or MAX_ITEMS, and a subclass of Malformed for any other encoding.
     """
     if len(data) > max_bytes:
-        raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} are read")
+        raise TooLarge(f"{len(data)} bytes of CBOR, at most {max_bytes} are read", fix="send less in one dispatch")
     _Scanner(data).whole()
     value = cbor2.loads(data)
     # Redundant with the scanner, on purpose: a difference between the scanner and cbor2 must not go unnoticed.
@@ -168,7 +168,7 @@ class _Scanner:
         """Read one head: the major type and its argument, in the shortest form (RFC 8949 3)."""
         self._items += 1
         if self._items > MAX_ITEMS:
-            raise TooLarge(f"more than {MAX_ITEMS} items of CBOR")
+            raise TooLarge(f"more than {MAX_ITEMS} items of CBOR", fix="send less in one dispatch")
         if self._at >= len(self._data):
             raise Truncated("the bytes end before the value does")
         major, info = self._data[self._at] >> 5, self._data[self._at] & 31

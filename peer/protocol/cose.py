@@ -13,7 +13,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from peer.protocol import codec
 from peer.protocol.codec import Malformed
-from peer.protocol.errors import Invalid, TooLarge
+from peer.protocol.errors import Invalid, TooLarge, WithUsualFix
 
 TAG_SIGN1 = b"\xd2"
 """CBOR tag 18 in its deterministic encoding."""
@@ -22,11 +22,11 @@ ALG, KID, TYP = 1, 4, 16
 EDDSA = -8
 
 
-class BadSignature(Invalid):
+class BadSignature(WithUsualFix, Invalid):
     """The signature was not made by the key that the statement names, or the statement was altered."""
 
     default_code = 403
-    default_fix = "do not trust this statement; ask its sender to send it again"
+    usual_fix = "do not trust this statement; ask its sender to send it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ def sign(payload: bytes, *, seed: bytes, kid: bytes, typ: str) -> bytes:
     signature = SigningKey(seed).sign(_to_be_signed(protected, payload)).signature
     raw = TAG_SIGN1 + codec.encode([protected, {}, payload, signature])
     if len(raw) > codec.MAX_BYTES:
-        raise TooLarge(f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} travel")
+        raise TooLarge(
+            f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} travel", fix="send less in one dispatch"
+        )
     return raw
 
 
@@ -63,7 +65,9 @@ def parse(raw: bytes) -> Envelope:
     so a signature belongs to exactly one byte string, whose digest identifies the statement.
     """
     if len(raw) > codec.MAX_BYTES:
-        raise TooLarge(f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} are read")
+        raise TooLarge(
+            f"a statement of {len(raw)} bytes, at most {codec.MAX_BYTES} are read", fix="send less in one dispatch"
+        )
     if raw[:1] != TAG_SIGN1:
         raise Malformed("not a COSE_Sign1 message: it must begin with tag 18")
     match codec.decode(raw[1:]):

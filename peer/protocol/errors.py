@@ -2,23 +2,29 @@
 
 4xx: the caller must change something. 5xx: this machine or the network failed. The same triple crosses every boundary
 of the product: acknowledgements, the loopback API, problem details, `--json`, MCP.
+
+A fix is part of the type: a raise without one does not pass mypy, unless its class has one that fits wherever it is
+raised (`WithUsualFix`). Where the reader can do nothing, or only the other side's program reads the error, `NO_FIX`
+says that this is deliberate.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+NO_FIX: Final = ""
+"""Nothing that the reader does would help."""
 
 
 class DispatchError(Exception):
     """Something was refused or failed. `code` is an HTTP status code, `fix` what the reader can do about it."""
 
     default_code: ClassVar[int] = 500
-    default_fix: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, fix: str | None = None, code: int | None = None) -> None:
+    def __init__(self, message: str, *, fix: str, code: int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.fix = self.default_fix if fix is None else fix
+        self.fix = fix
         self.code = self.default_code if code is None else code
 
     def __repr__(self) -> str:
@@ -29,11 +35,20 @@ class DispatchError(Exception):
         return {"code": self.code, "message": self.message, "fix": self.fix}
 
 
-class Unauthorized(DispatchError):
+class WithUsualFix(DispatchError):
+    """An error whose class knows what helps, unless the raise knows better. Stands first among a class's bases."""
+
+    usual_fix: ClassVar[str]
+
+    def __init__(self, message: str, *, fix: str | None = None, code: int | None = None) -> None:
+        super().__init__(message, fix=self.usual_fix if fix is None else fix, code=code)
+
+
+class Unauthorized(WithUsualFix):
     """The sign-in is missing or expired, or belongs to another broker."""
 
     default_code = 401
-    default_fix = "run `dispatch login --broker URL`"
+    usual_fix = "run `dispatch login --broker URL`"
 
 
 class NotSignedIn(Unauthorized):
@@ -46,25 +61,25 @@ class Forbidden(DispatchError):
     default_code = 403
 
 
-class NotFound(DispatchError):
+class NotFound(WithUsualFix):
     """Nothing here has this id."""
 
     default_code = 404
-    default_fix = "use the full id from `dispatch inbox --json`; was the daemon up when it arrived?"
+    usual_fix = "use the full id from `dispatch inbox --json`; was the daemon up when it arrived?"
 
 
-class Conflict(DispatchError):
+class Conflict(WithUsualFix):
     """The object was decided or changed before this request."""
 
     default_code = 409
-    default_fix = "re-check `dispatch inbox` and `dispatch approvals`"
+    usual_fix = "re-check `dispatch inbox` and `dispatch approvals`"
 
 
-class Gone(DispatchError):
+class Gone(WithUsualFix):
     """The object has expired."""
 
     default_code = 410
-    default_fix = "ask the sender to send it again"
+    usual_fix = "ask the sender to send it again"
 
 
 class TooLarge(DispatchError):
@@ -85,11 +100,11 @@ class RateLimited(DispatchError):
     default_code = 429
 
 
-class Internal(DispatchError):
+class Internal(WithUsualFix):
     """A defect in this program."""
 
     default_code = 500
-    default_fix = "look at daemon.log in the state folder"
+    usual_fix = "look at daemon.log in the state folder"
 
 
 class Unavailable(DispatchError):
@@ -112,7 +127,7 @@ BY_CODE: dict[int, type[DispatchError]] = {
 }
 
 
-def from_code(code: int, message: str, fix: str = "") -> DispatchError:
+def from_code(code: int, message: str, fix: str = NO_FIX) -> DispatchError:
     """Rebuild an error that crossed a boundary as {code, message, fix}."""
     kind = BY_CODE.get(code, Internal if code >= 500 else Invalid)
     return kind(message, fix=fix, code=code)

@@ -6,7 +6,7 @@ form only. A length has at most four bytes (256 MiB); each reader sets its own, 
 
 from __future__ import annotations
 
-from peer.protocol.errors import Invalid, TooLarge
+from peer.protocol.errors import NO_FIX, Invalid, TooLarge
 
 MAX_VARINT_BYTES = 4
 
@@ -14,7 +14,7 @@ MAX_VARINT_BYTES = 4
 def encode_varint(number: int) -> bytes:
     """Return `number` (0 … 2^28 - 1) as a varint of one to four bytes. Raises TooLarge."""
     if not 0 <= number < 1 << 7 * MAX_VARINT_BYTES:
-        raise TooLarge(f"{number} does not fit a frame length")
+        raise TooLarge(f"{number} does not fit a frame length", fix=NO_FIX)
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -60,12 +60,12 @@ class Deframer:
             length |= (byte & 0x7F) << 7 * index
             if byte < 0x80:
                 if byte == 0 and index > 0:
-                    raise Invalid("a frame length is not in its shortest form")
+                    raise Invalid("a frame length is not in its shortest form", fix=NO_FIX)
                 break
         else:
-            raise Invalid(f"a frame length has more than {MAX_VARINT_BYTES} bytes")
+            raise Invalid(f"a frame length has more than {MAX_VARINT_BYTES} bytes", fix=NO_FIX)
         if length > max_bytes:
-            raise TooLarge(f"a frame of {length} bytes is more than the {max_bytes} allowed")
+            raise TooLarge(f"a frame of {length} bytes is more than the {max_bytes} allowed", fix=NO_FIX)
         start = index + 1
         if len(self._buffer) < start + length:
             return None

@@ -37,7 +37,7 @@ class NotUnderstood(Malformed):
     """
 
     default_code = 415
-    default_fix = "update dispatch on the machine that refused it"
+    usual_fix = "update dispatch on the machine that refused it"
 
 
 def is_ignorable(key: object) -> bool:
@@ -52,12 +52,21 @@ def check_ignored(found: Iterable[tuple[KeyPath, Value]]) -> tuple[KeyPath, ...]
     for path, value in found:
         paths.add(path)
         if len(paths) > MAX_IGNORED:
-            raise TooLarge(f"more than {MAX_IGNORED} fields that this version does not know")
+            raise TooLarge(
+                f"more than {MAX_IGNORED} fields that this version does not know",
+                fix="update dispatch on the machine that refused it",
+            )
         if _deeper_than(value, MAX_IGNORED_DEPTH):
-            raise TooLarge(f"a field that this version does not know is nested deeper than {MAX_IGNORED_DEPTH}")
+            raise TooLarge(
+                f"a field that this version does not know is nested deeper than {MAX_IGNORED_DEPTH}",
+                fix="update dispatch on the machine that refused it",
+            )
         size += len(codec.encode(value))
         if size > MAX_IGNORED_BYTES:
-            raise TooLarge(f"fields that this version does not know have more than {MAX_IGNORED_BYTES:,} bytes")
+            raise TooLarge(
+                f"fields that this version does not know have more than {MAX_IGNORED_BYTES:,} bytes",
+                fix="update dispatch on the machine that refused it",
+            )
     return tuple(sorted(paths))
 
 

@@ -12,7 +12,7 @@ import uuid
 
 import base58
 
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import NO_FIX, Invalid
 
 PEER_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
 """identity multihash (0x00), 36 bytes, protobuf PublicKey{Type: Ed25519 (1), Data: 32 bytes}."""
@@ -41,14 +41,16 @@ def user_id(text: str) -> str:
 def peer_id_of(public_key: bytes) -> bytes:
     """Return the 38-byte peer id of a 32-byte Ed25519 public key."""
     if len(public_key) != 32:
-        raise Invalid("an Ed25519 public key has 32 bytes")
+        raise Invalid("an Ed25519 public key has 32 bytes", fix=NO_FIX)
     return PEER_ID_PREFIX + public_key
 
 
 def key_of_peer_id(peer_id: bytes) -> bytes:
     """Return the 32-byte Ed25519 public key inside a 38-byte peer id. Raises Invalid for other kinds of id."""
     if len(peer_id) != 38 or not peer_id.startswith(PEER_ID_PREFIX):
-        raise Invalid("not the peer id of an Ed25519 key")
+        raise Invalid(
+            "not the peer id of an Ed25519 key", fix="copy the whole id: `dispatch whoami` shows this device's"
+        )
     return peer_id[len(PEER_ID_PREFIX) :]
 
 
@@ -60,15 +62,15 @@ def peer_id_text(peer_id: bytes) -> str:
 def peer_id_bytes(text: str) -> bytes:
     """Return the 38 bytes that a base58btc peer id names. Raises Invalid."""
     if not 50 <= len(text) <= 54:
-        raise Invalid("not a peer id")
+        raise Invalid("not a peer id", fix="copy the whole id: `dispatch whoami` shows this device's")
     try:
         raw = base58.b58decode(text)
     except ValueError as error:
-        raise Invalid("not a peer id") from error
+        raise Invalid("not a peer id", fix="copy the whole id: `dispatch whoami` shows this device's") from error
     key_of_peer_id(raw)
     # base58 ignores trailing white space, so several texts would name one device.
     if peer_id_text(raw) != text:
-        raise Invalid("not a peer id")
+        raise Invalid("not a peer id", fix="copy the whole id: `dispatch whoami` shows this device's")
     return raw
 
 
@@ -94,5 +96,5 @@ def uuid_bytes(text: str) -> bytes:
 def uuid_text(raw: bytes) -> str:
     """Return the canonical text of 16 bytes. Raises Invalid."""
     if len(raw) != 16:
-        raise Invalid("an id has 16 bytes")
+        raise Invalid("an id has 16 bytes", fix=NO_FIX)
     return str(uuid.UUID(bytes=raw))

@@ -16,7 +16,7 @@ from peer.protocol import codec, content, growth
 from peer.protocol.codec import Malformed
 from peer.protocol.content import Content
 from peer.protocol.documents import Document
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import NO_FIX, Invalid
 from peer.protocol.fields import Field
 from peer.protocol.growth import KeyPath, NotUnderstood
 from peer.protocol.table import FIELDS
@@ -57,7 +57,7 @@ def values_of(statement: DataclassInstance) -> Document:
     if "content" in values:
         held = values.pop("content")
         if not isinstance(held, Content):
-            raise Invalid("content: must be a Content")
+            raise Invalid("content: must be a Content", fix=NO_FIX)
         values |= held.values()
     return values
 
@@ -81,7 +81,7 @@ def encode(statement: DataclassInstance, head: Mapping[str, object]) -> bytes:
                 payload[field.key] = field.form.pack(value)
             except Invalid as error:
                 # This side made the mistake, so the fix of Malformed ("the other side must update") would mislead.
-                raise Invalid(f"{part.name}: {error.message}") from error
+                raise Invalid(f"{part.name}: {error.message}", fix=NO_FIX) from error
     return codec.encode(payload)
 
 

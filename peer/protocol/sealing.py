@@ -21,4 +21,6 @@ def unseal(sealed: bytes, private_key: bytes) -> bytes:
     try:
         return SealedBox(PrivateKey(private_key)).decrypt(sealed)
     except (CryptoError, ValueError, TypeError) as error:
-        raise Invalid("that was not sealed to this device, or was altered") from error
+        raise Invalid(
+            "that was not sealed to this device, or was altered", fix="ask its sender to make it again"
+        ) from error

@@ -17,7 +17,7 @@ from peer.protocol.codec import Malformed
 from peer.protocol.content import Content
 from peer.protocol.content import FileRef as FileRef
 from peer.protocol.cose import BadSignature
-from peer.protocol.errors import DispatchError, Invalid
+from peer.protocol.errors import NO_FIX, DispatchError, Invalid, WithUsualFix
 from peer.protocol.growth import KeyPath, NotUnderstood
 from peer.protocol.outcomes import Decided, Ended
 from peer.protocol.payloads import parts_of as parts_of
@@ -352,7 +352,7 @@ def sign_by_root(statement: DeviceSet, seed: bytes) -> Signed:
 
 def _same_key(seed: bytes, public_key: bytes) -> None:
     if cose.public_key(seed) != public_key:
-        raise Invalid("this key is not the one that the statement names as its issuer")
+        raise Invalid("this key is not the one that the statement names as its issuer", fix=NO_FIX)
 
 
 def open_statement(raw: bytes) -> Signed:
@@ -382,11 +382,11 @@ def open_statement(raw: bytes) -> Signed:
     return Signed(statement, raw, ignored)
 
 
-class NotAMember(Invalid):
+class NotAMember(WithUsualFix, Invalid):
     """A device-set lists a device that has not signed a membership for this user and this root key."""
 
     default_code = 403
-    default_fix = "do not trust this device-set"
+    usual_fix = "do not trust this device-set"
 
 
 def _check_memberships(device_set: DeviceSet) -> None:

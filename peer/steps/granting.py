@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.errors import Conflict, NotFound
+from peer.protocol.errors import NO_FIX, Conflict, NotFound
 from peer.protocol.statements import EdgeChange, Revocation, Signed
 from peer.steps import inviting, receiving, sending
 from peer.steps.effects import PeopleChanged, StopRunsOfEdge
@@ -153,7 +153,7 @@ def on_revocation(tx: Transaction, signed: Signed) -> Acknowledgement:
 def _get_edge(db: sqlite3.Connection, edge_id: str, user_id: str, device: str) -> rows.Edge:
     edge = edges.get(db, edge_id)
     if edge is None or edge.direction != "outgoing" or edge.user_id != user_id or edge.device != device:
-        raise NotFound("no such edge", fix="")
+        raise NotFound("no such edge", fix=NO_FIX)
     return edge
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from peer.protocol.errors import Conflict, Forbidden, TooLarge
+from peer.protocol.errors import NO_FIX, Conflict, Forbidden, TooLarge
 from peer.protocol.statements import TYPES, Hello, open_as
 from peer.protocol.table import FEATURES
 from peer.steps.transaction import Transaction
@@ -37,13 +37,13 @@ def take(tx: Transaction, device: str, raw: bytes) -> None:
     counter is not above the stored one's.
     """
     if len(raw) > MAX_HELLO:
-        raise TooLarge(f"a hello has at most {MAX_HELLO:,} bytes", fix="")
+        raise TooLarge(f"a hello has at most {MAX_HELLO:,} bytes", fix=NO_FIX)
     hello, _ = open_as(Hello, raw)
     known = contacts.device(tx.db, device)
     if hello.issuer_device != device or known is None or known.user_id != hello.issuer_user:
-        raise Forbidden("that hello is of another device, or of another user than the one it is known as", fix="")
+        raise Forbidden("that hello is of another device, or of another user than the one it is known as", fix=NO_FIX)
     if raw == known.hello:
         return
     if hello.counter <= known.hello_counter:
-        raise Conflict("a newer hello of that device is known", fix="")
+        raise Conflict("a newer hello of that device is known", fix=NO_FIX)
     contacts.set_hello(tx.db, device, raw, hello.counter)

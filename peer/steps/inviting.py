@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from peer.protocol import codec
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
+from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound, RateLimited
 from peer.protocol.sealing import seal
 from peer.protocol.statements import (
     Acceptance,
@@ -138,7 +138,7 @@ def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
     if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
         return None
     if statement.expires - statement.created > invitation_lifecycle.LIFETIME_MS:
-        raise Invalid("the invitation is valid for more than 7 days")
+        raise Invalid("the invitation is valid for more than 7 days", fix="ask for a new invitation")
     now = tx.now
     if statement.created > now + MAX_AHEAD_MS:
         raise Invalid("an invitation from the future", fix="set the clocks of both machines")
@@ -295,15 +295,15 @@ def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
     signed = open_statement(raw)
     statement = signed.statement
     if not isinstance(statement, Acceptance | Decline):
-        raise Invalid("an acceptance or a decline belongs here")
+        raise Invalid("an acceptance or a decline belongs here", fix=NO_FIX)
     me = tx.context.identity
     if statement.audience_user != me.user_id or statement.audience_device != me.device:
-        raise Forbidden("that statement is not addressed to this device", fix="")
+        raise Forbidden("that statement is not addressed to this device", fix=NO_FIX)
     row = _known(tx.db, statement.invitation_id, "sent")
     if hashlib.sha256(row.raw).digest() != statement.invitation_digest:
-        raise Invalid("that answers another invitation than the one that was sent", fix="")
+        raise Invalid("that answers another invitation than the one that was sent", fix=NO_FIX)
     if statement.issuer_user != row.peer:
-        raise Forbidden(f"that invitation went to {row.peer}", fix="")
+        raise Forbidden(f"that invitation went to {row.peer}", fix=NO_FIX)
     if isinstance(statement, Decline):
         return _declined(tx, row)
     return _accepted(tx, row, statement, signed)
@@ -325,7 +325,7 @@ def _accepted(
     known = edges.get(tx.db, statement.edge_id)
     if known is not None:
         if known.acceptance != signed.raw:
-            raise Conflict("another acceptance has this edge id", fix="")
+            raise Conflict("another acceptance has this edge id", fix=NO_FIX)
         return Acknowledgement(200, "known")
     now = tx.now
     if row.status == "expired" and statement.created < row.expires:
@@ -342,7 +342,9 @@ def _accepted(
             invitation_digest=statement.invitation_digest,
             device_set_digest=device_set_signed.digest,
         ):
-            raise Forbidden("the acceptance does not prove that it was made with the address that you shared", fix="")
+            raise Forbidden(
+                "the acceptance does not prove that it was made with the address that you shared", fix=NO_FIX
+            )
         verified = True
     memberships.pin(tx, device_set, device_set_signed, issuer=statement.issuer_device, verified=verified)
     edges.add(
@@ -379,9 +381,9 @@ def on_confirmation(tx: Transaction, signed: Signed) -> Acknowledgement:
     statement: Confirmation = signed.statement
     edge = edges.get(tx.db, statement.edge_id)
     if edge is None or edge.direction != "incoming" or edge.user_id != statement.issuer_user:
-        raise NotFound("no such edge", fix="")
+        raise NotFound("no such edge", fix=NO_FIX)
     if hashlib.sha256(edge.acceptance).digest() != statement.acceptance_digest:
-        raise Conflict("that confirms another acceptance than the one that was made", fix="")
+        raise Conflict("that confirms another acceptance than the one that was made", fix=NO_FIX)
     if edge.status != "offered":
         return Acknowledgement(200, f"the edge is {edge.status}")
     device_set, device_set_signed = open_device_set(statement.device_set, statement)

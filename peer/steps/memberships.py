@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.errors import Conflict, Forbidden
+from peer.protocol.errors import NO_FIX, Conflict, Forbidden
 from peer.protocol.statements import DeviceSet, Membership, Signed, open_as
 from peer.steps import sending
 from peer.steps.effects import PeopleChanged
@@ -48,7 +48,7 @@ def on_membership(tx: Transaction, signed: Signed) -> Acknowledgement:
     membership: Membership = signed.statement
     contact = contacts.get(tx.db, membership.issuer_user)
     if contact is None or contact.root != membership.root:
-        raise Forbidden("that membership is under another root key than the one you know", fix="")
+        raise Forbidden("that membership is under another root key than the one you know", fix=NO_FIX)
     if not _keep(tx.db, membership, signed.raw):
         return Acknowledgement(200, "known, or older than what is known")
     device = membership.issuer_device

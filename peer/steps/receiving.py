@@ -8,7 +8,7 @@ from typing import Any, Literal
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.errors import Conflict, Forbidden, Gone, NotFound, RateLimited
+from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.outcomes import Ended
 from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
 from peer.steps import states
@@ -133,7 +133,7 @@ def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
         _stop(tx, row, "declined", reason=reason)
         return
     states.decide(tx, row, "declined")
-    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason, fix="")
+    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason, fix=NO_FIX)
     signed = queue_decision(tx, row, "declined", reason=reason)
     dispatches.set_decision(tx.db, dispatch_id, attempt=row.attempt, decision=signed.raw)
 
@@ -151,7 +151,7 @@ def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
         dispatches.add_tombstone(tx.db, statement.issuer_device, statement.dispatch_id, tx.now)
         return Acknowledgement(200, "it will be refused when it arrives")
     if row.direction != "received" or row.device != statement.issuer_device:
-        raise Forbidden("that dispatch is not from this device", fix="")
+        raise Forbidden("that dispatch is not from this device", fix=NO_FIX)
     if row.state in lifecycle.FINAL:
         return Acknowledgement(200, f"it had ended: {row.state}")
     cancel(tx, row, reason=statement.reason or "its sender cancelled it")
@@ -161,7 +161,9 @@ def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
 def expire(tx: Transaction, row: rows.Dispatch) -> None:
     """Expire a dispatch, sent or received, whose deadline passed before it was accepted."""
     states.decide(tx, row, "expired")
-    dispatches.set_reason(tx.db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix="")
+    dispatches.set_reason(
+        tx.db, row.dispatch_id, code=410, message="its time passed before it was accepted", fix=NO_FIX
+    )
     if row.direction == "received":
         queue_decision(tx, row, "expired")
 
@@ -247,7 +249,7 @@ def _stop(
 ) -> None:
     """End a dispatch and stop its run. Nothing that the run still reports is stored: see running.get_running."""
     states.decide(tx, row, event)
-    dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix="")
+    dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix=NO_FIX)
     trace.close_approvals(tx.db, row.dispatch_id, event)
     queue_result(tx, row, event, reason=reason, code=code)
     tx.note(StopRun(row.dispatch_id, reason))

@@ -10,7 +10,7 @@ from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
-from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
+from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.payloads import gathered
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
 from peer.steps import states
@@ -109,7 +109,7 @@ def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     """Cancel a sent dispatch. Raises NotFound, Conflict, Gone."""
     row = get_sent(tx.db, dispatch_id)
     states.decide(tx, row, "cancelled")
-    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason or "you cancelled it", fix="")
+    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason or "you cancelled it", fix=NO_FIX)
     outbox.purge_dispatch(tx.db, dispatch_id)
     # Sent even if no delivery is recorded: the dispatch may be on the wire right now.
     signed = tx.context.sign_for(Cancel, row.peer, row.device, dispatch_id=dispatch_id, reason=reason)
@@ -149,7 +149,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
         dispatches.set_expires(tx.db, row.dispatch_id, expires)
         tx.note(DeadlineSet(expires))
     if statement.decision in ("declined", "expired") and statement.reason:
-        dispatches.set_reason(tx.db, row.dispatch_id, code=0, message=statement.reason, fix="")
+        dispatches.set_reason(tx.db, row.dispatch_id, code=0, message=statement.reason, fix=NO_FIX)
     return Acknowledgement(200)
 
 
@@ -158,10 +158,10 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     statement: Events = signed.statement
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
     if row.result or row.state in ("completed", "failed", "declined", "rejected"):
-        raise Conflict(f"that dispatch has ended here: {row.state}", fix="")
+        raise Conflict(f"that dispatch has ended here: {row.state}", fix=NO_FIX)
     count, head = trace.head(tx.db, statement.dispatch_id, statement.attempt)
     if statement.sequence != count or statement.previous != head:
-        raise Conflict("the batch does not continue the chain of events", fix="")
+        raise Conflict("the batch does not continue the chain of events", fix=NO_FIX)
     reports.check_room(row.trace_bytes, len(signed.raw))
     reports.check_events(statement.events)
     trace.add_batch(tx.db, row.dispatch_id, statement.attempt, count, signed.raw, signed.digest)
@@ -181,11 +181,11 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     reports.check_facts("the scope", statement.scope)
     if row.attempt < statement.attempt and statement.status != "cancelled":
         # A revocation drops a decision that is still queued, so a `cancelled` result may arrive without it.
-        raise Conflict("no decision said that this attempt was accepted", fix="")
+        raise Conflict("no decision said that this attempt was accepted", fix=NO_FIX)
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
         return Acknowledgement(200, f"it is {row.state} here")
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
-    dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix="")
+    dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix=NO_FIX)
     dispatches.add_files(tx.db, row.dispatch_id, "returned", statement.files, statement=statement.id, ready=False)
     if statement.files:
         tx.note(FetchFiles())
@@ -219,9 +219,9 @@ def on_edge_ended(tx: Transaction, edge_id: str) -> None:
 def _dispatch_of(db: sqlite3.Connection, dispatch_id: str, device: str, digest: bytes | None) -> rows.Dispatch:
     row = dispatches.get(db, dispatch_id)
     if row is None or row.direction != "sent" or row.device != device:
-        raise NotFound("that dispatch was not sent to this device", fix="")
+        raise NotFound("that dispatch was not sent to this device", fix=NO_FIX)
     if digest is not None and row.digest != digest:
-        raise Conflict("that does not match the dispatch that was sent", fix="")
+        raise Conflict("that does not match the dispatch that was sent", fix=NO_FIX)
     if contacts.is_blocked(db, row.peer):
-        raise Forbidden("blocked", fix="")
+        raise Forbidden("blocked", fix=NO_FIX)
     return row

@@ -65,7 +65,10 @@ def fts_query(query: str) -> str:
     Each word is quoted, so the input cannot contain operators. Raises Invalid if it is too long.
     """
     if len(query) > MAX_QUERY:
-        raise Invalid(f"the search has {len(query)} characters; at most {MAX_QUERY} can be searched for")
+        raise Invalid(
+            f"the search has {len(query)} characters; at most {MAX_QUERY} can be searched for",
+            fix="search for fewer words",
+        )
     found = re.findall(r"\w+", query)[:MAX_WORDS]
     return " ".join(f'"{word}"*' for word in found)
 

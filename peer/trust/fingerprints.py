@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import NO_FIX, Invalid
 from peer.trust.wordlist import WORDS
 
 ITERATIONS: Final = 5_200
@@ -70,7 +70,7 @@ def matches(root: bytes, typed: str) -> bool:
 
 def _iterated(root: bytes) -> bytes:
     if len(root) != 32:
-        raise Invalid("a root key has 32 bytes")
+        raise Invalid("a root key has 32 bytes", fix=NO_FIX)
     digest = _VERSION + root + _IDENTIFIER
     for _ in range(ITERATIONS):
         digest = hashlib.sha512(digest + root).digest()

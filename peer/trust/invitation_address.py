@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from peer.protocol import base64url
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import NO_FIX, Invalid
 from peer.protocol.names import uuid_bytes
 
 DIGEST_BYTES: Final = 32
@@ -53,7 +53,7 @@ class Token(msgspec.Struct, frozen=True):
 def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
     """Return the address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
     if len(digest) != DIGEST_BYTES or len(secret) != SECRET_BYTES:
-        raise Invalid("an invitation's digest and secret have 32 bytes each")
+        raise Invalid("an invitation's digest and secret have 32 bytes each", fix=NO_FIX)
     uuid_bytes(token)
     parts = (token, *map(base64url.encode, (digest, secret, _broker(broker).encode())))
     return SCHEME + ":".join(parts)
@@ -95,9 +95,9 @@ def proof(secret: bytes, *, invitation_digest: bytes, device_set_digest: bytes) 
     Both digests have a fixed length, so different pairs are different messages.
     """
     if len(secret) != SECRET_BYTES or len(invitation_digest) != DIGEST_BYTES:
-        raise Invalid("an invitation's digest and secret have 32 bytes each")
+        raise Invalid("an invitation's digest and secret have 32 bytes each", fix=NO_FIX)
     if len(device_set_digest) != DIGEST_BYTES:
-        raise Invalid("the digest of a device-set has 32 bytes")
+        raise Invalid("the digest of a device-set has 32 bytes", fix=NO_FIX)
     return hmac.digest(secret, invitation_digest + device_set_digest, "sha256")
 
 

@@ -15,8 +15,8 @@ TOOLS: Final = rf"(?i)(?:^|__)dispatch_[a-z_]+$|(?<![a-z0-9]){_TOOL}(?![a-z0-9])
 _PROGRAM: Final = r"dispatch-(?:mcp|daemon|rendezvous|announce|witness)|dp-agent"
 _PACKAGE: Final = r"dispatch[-_.]courier"
 _MODULE: Final = (
-    r"cli\.(?:main|app|program)|peer\.(?:client|async_client|daemon|session_node|node|protocol|state_folder)"
-    r"|rendezvous\.main|sandbox\.agent"
+    r"cli\.(?:main|app)|rendezvous\.main|sandbox\.agent"
+    r"|peer\.(?:api|broker|client|dispatches|machine|mesh|node|programs|projects|protocol|runs|steps|store|trust)"
 )
 # Subcommands that identify `dispatch` where the name alone could be any function's.
 _COMMANDS: Final = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from peer.protocol import codec
-from peer.protocol.errors import DispatchError, Invalid, TooLarge
+from peer.protocol.errors import NO_FIX, DispatchError, Invalid, TooLarge, WithUsualFix
 from peer.protocol.growth import is_ignorable
 from peer.protocol.statements import (
     Addressed,
@@ -84,10 +84,10 @@ class Proven:
     unknown: int
 
 
-class Altered(Invalid):
+class Altered(WithUsualFix, Invalid):
     """A part of the receipt was altered, or does not belong to the others; the message names it."""
 
-    default_fix = "do not rely on this receipt; ask its parties for theirs"
+    usual_fix = "do not rely on this receipt; ask its parties for theirs"
 
 
 def encode(receipt: Receipt) -> bytes:
@@ -95,14 +95,14 @@ def encode(receipt: Receipt) -> bytes:
     parts = (receipt.sender, receipt.recipient, receipt.dispatch, receipt.decision, receipt.result, *receipt.events)
     raw = b"".join((MAGIC, *(codec.encode(part, max_bytes=MAX_RECEIPT) for part in parts)))
     if len(raw) > MAX_RECEIPT:
-        raise TooLarge(f"the receipt has {len(raw):,} bytes; at most {MAX_RECEIPT:,} can be", fix="")
+        raise TooLarge(f"the receipt has {len(raw):,} bytes; at most {MAX_RECEIPT:,} can be", fix=NO_FIX)
     return raw
 
 
 def decode(raw: bytes) -> Receipt:
     """Parse the bytes of a receipt file, without verifying anything. Raises Altered, TooLarge."""
     if len(raw) > MAX_RECEIPT:
-        raise TooLarge(f"a receipt has at most {MAX_RECEIPT:,} bytes", fix="")
+        raise TooLarge(f"a receipt has at most {MAX_RECEIPT:,} bytes", fix=NO_FIX)
     if not raw.startswith(MAGIC):
         raise Altered("that is not a receipt, or its first bytes were altered")
     parts = list(_byte_strings(raw, len(MAGIC)))

@@ -91,7 +91,10 @@ def decode(raw: bytes | str) -> Scope:
     try:
         scope = _SCOPE_READER.decode(raw)
     except msgspec.MsgspecError as error:
-        raise Invalid(f"the stored scope cannot be read: {error}") from None
+        raise Invalid(
+            f"the stored scope cannot be read: {error}",
+            fix="revoke the edge with `dispatch trust revoke`, and grant it anew",
+        ) from None
     check(scope)
     return scope
 
@@ -103,12 +106,15 @@ def check(scope: Scope) -> None:
     check_max_per_day(scope.max_per_day)
     check_budget(scope.budget)
     if len(scope.paths) > MAX_PATHS or len(set(scope.paths)) != len(scope.paths):
-        raise Invalid(f"{len(scope.paths)} folders are granted; at most {MAX_PATHS}, each once, can be")
+        raise Invalid(
+            f"{len(scope.paths)} folders are granted; at most {MAX_PATHS}, each once, can be",
+            fix="grant fewer folders, or one that holds them",
+        )
     for path in scope.paths:
         if not path.startswith("/") or len(path) > MAX_PATH:
             raise Invalid("a granted folder is not an absolute path", fix="give it from / on")
     if scope.expires is not None and not 0 <= scope.expires <= LAST_TIME:
-        raise Invalid("the expiry of the edge is not a time")
+        raise Invalid("the expiry of the edge is not a time", fix="give a time like 2030-01-31T12:00:00Z")
 
 
 def check_max_per_day(value: int) -> None:
@@ -158,12 +164,14 @@ def decode_summary(text: str) -> Summary:
             raise NotUnderstood(f"the scope has a member {min(unknown)!r:.40} that this version does not know")
         received = _SUMMARY_READER.decode(msgspec.json.encode(kept))
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise Invalid(f"the scope that the contact sent cannot be read: {error}") from None
+        raise Invalid(
+            f"the scope that the contact sent cannot be read: {error}", fix="ask them to update dispatch"
+        ) from None
     _check_tools(received.tools)
     _check_servers(received.mcp_servers)
     check_max_per_day(received.max_per_day)
     if received.expires is not None and not 0 <= received.expires <= LAST_TIME:
-        raise Invalid("the expiry that the contact sent is not a time")
+        raise Invalid("the expiry that the contact sent is not a time", fix="ask them to update dispatch")
     return received
 
 
@@ -226,6 +234,12 @@ def _check_tools(tools: tuple[str, ...]) -> None:
 
 def _check_servers(names: tuple[str, ...]) -> None:
     if len(names) > MAX_MCP_SERVERS or list(names) != sorted(set(names)):
-        raise Invalid(f"at most {MAX_MCP_SERVERS} MCP servers, sorted and each once, can be granted")
+        raise Invalid(
+            f"at most {MAX_MCP_SERVERS} MCP servers, sorted and each once, can be granted",
+            fix="grant fewer of them, each once",
+        )
     if any(not 1 <= len(name) <= MAX_MCP_NAME or not name.isprintable() for name in names):
-        raise Invalid("the name of an MCP server is empty, too long or holds characters that cannot be seen")
+        raise Invalid(
+            "the name of an MCP server is empty, too long or holds characters that cannot be seen",
+            fix="rename the server where it is configured",
+        )

@@ -316,7 +316,7 @@ async def test_nobody_there(who: Identity) -> None:
 
 
 async def test_a_lost_poll_is_not_the_end_of_a_sign_in(who: Identity, autojump_clock: MockClock) -> None:
-    answers = iter([Unavailable("gone"), "slow_down", "authorization_pending", Gone("too late")])
+    answers = iter([Unavailable("gone", fix="try again"), "slow_down", "authorization_pending", Gone("too late")])
     pauses: list[float] = []
     client = BrokerClient("http://127.0.0.1:1", author=who)
 

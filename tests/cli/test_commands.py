@@ -237,7 +237,7 @@ def test_an_error_of_the_daemon_is_said_with_its_fix(cli: Cli, api: FakeApi, nam
         api.fails(route, 429, f"too many {HOSTILE}", "wait until 14:00")
     outcome = cli(*CASES[name].args)
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err.startswith("error: too many ")
+    assert outcome.err.startswith("error 429: too many ")
     assert outcome.err.endswith("fix: wait until 14:00\n")
     assert len(outcome.err.splitlines()) == 2
     as_json = cli(*CASES[name].args, "--json")
@@ -255,7 +255,7 @@ def test_without_a_daemon_it_says_how_to_start_one(cli: Cli, name: str) -> None:
     assert error["message"] == f"no local daemon token at {cli.folder.local_token}"
     cli.folder.write_private(cli.folder.local_token, b"t")
     again = cli(*CASES[name].args)
-    assert again.err.startswith("error: the local daemon isn't reachable on 127.0.0.1:8001\nfix: start it")
+    assert again.err.startswith("error 503: the local daemon isn't reachable on 127.0.0.1:8001\nfix: start it")
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs in "BS"])

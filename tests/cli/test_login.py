@@ -130,7 +130,7 @@ def test_logout_of_somebody_who_never_signed_in(cli: Cli) -> None:
     assert (error["code"], error["fix"]) == (401, "run `dispatch login --broker URL`")
 
 
-@pytest.mark.parametrize("failure", [Unavailable("can't reach broker"), Unauthorized("expired")])
+@pytest.mark.parametrize("failure", [Unavailable("can't reach broker", fix="try again"), Unauthorized("expired")])
 def test_logout_is_done_whatever_the_broker_says(cli: Cli, signin: SignIn, failure: Exception) -> None:
     cli.configure(broker="https://b.example", token="old")
     signin.failure = failure

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.dispatches.masking import Masker, summary
+from peer.dispatches.masking import _LONGEST_KEY, Masker, summary
 from tests.conftest import few
 from tests.growth import grows_as_the_text, spent
 
@@ -117,6 +117,39 @@ def test_a_private_key_in_two_pieces_goes_from_both(show: str, cut: int) -> None
         assert out.endswith("That was it, he said.\n")
 
 
+BEGIN, BODY, END = KEY.split("\n")[0], "\n".join(KEY.split("\n")[1:-1]), KEY.split("\n")[-1]
+PROSE = "This is prose, and it stays; so does the rest of it."
+GONE = "[masked: private key]"
+
+
+@pytest.mark.parametrize(
+    ("text", "out"),
+    [
+        (KEY + KEY, GONE + GONE),
+        (f"{BEGIN}\n{BODY}\n{KEY}\n{PROSE}\n{KEY}", f"{GONE}\n{PROSE}\n{GONE}"),
+        (f"{BEGIN}\n{BODY}\n{PROSE}", f"{GONE}\n{PROSE}"),
+        (f"{BEGIN}\n{BODY}", GONE),
+        (BEGIN, GONE),
+        (f"{BEGIN} {PROSE}\n{BODY}\n{PROSE}", f"{GONE}\n{PROSE}"),
+        (f"{BODY}\n{END}\n{PROSE}", f"{GONE}\n{PROSE}"),
+        (f"{PROSE}\n{BODY}\n{END}", f"{PROSE}\n{GONE}"),
+        (f"{BODY}\n{END}\n{PROSE}\n{BODY}\n{END}", f"{GONE}\n{PROSE}\n{GONE}"),
+        (f"{BODY}\n{END}{BODY}\n{END}", f"{GONE}{GONE}"),
+        (END, GONE),
+        (f"{KEY}\n{BODY}\n{END}", f"{GONE}{GONE}"),
+    ],
+)
+def test_keys_and_pieces_of_keys(text: str, out: str) -> None:
+    assert masked(text) == (out, {"private key": out.count(GONE)})
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_end_that_is_too_far_away_is_another_keys(more: int) -> None:
+    between = (PROSE * 1000)[: _LONGEST_KEY - len(END) - 2 + more]
+    out, _ = masked(f"{BEGIN}\n{between}\n{END}")
+    assert out == (f"{GONE}\n{between}\n{GONE}" if more else GONE)
+
+
 def test_values_are_masked_wherever_they_are() -> None:
     masker = Masker()
     token = SECRETS["GitHub token"][1]
@@ -192,6 +225,15 @@ def test_a_value_may_be_long_and_what_follows_it_is_looked_at() -> None:
         ("password:=:abcdef1", "password:=[masked: password]"),
         ("secret: Access-Key\\12", "secret: [masked: password]\\12"),
         ("PASSWORD := İhunter22", "PASSWORD := [masked: password]"),
+        ("İİ PASSWORD = hunter22x", "İİ PASSWORD = [masked: password]"),
+        ("password:=abcdef1", "password:[masked: password]"),
+        ("password=abcdef1", None),
+        ("password: correcthorse", None),
+        ("password: correcthorse, see line 1", None),
+        ("password: correcthorse\nbattery 1", None),
+        ("password: abcdefgh1.x(y)", None),
+        ("password: abcdefg1//x(y)", "password: [masked: password]/x(y)"),
+        ("AUTHORIZATION: BEARER abcdefgh", "AUTHORIZATION: BEARER [masked: credentials in a header]"),
     ):
         assert masked(text)[0] == (text if out is None else out)
 

@@ -50,7 +50,10 @@ def test_the_person_is_told_what_was_masked_and_the_sender_sees_that_something_w
     assert shown[2:] == [{**note, "detail": "2 × GitHub token, 1 × key of this machine; not sent"}]
     assert teller.notes(8) == []
     assert teller.text(f"x {TOKEN}") == "x [masked: GitHub token]"
-    assert [event["status"] for event in teller.notes(None)] == ["secrets_masked"]
+    (undated,) = teller.notes(None)
+    assert undated["status"] == "secrets_masked" and "at" not in undated
+    teller.text(TOKEN)
+    assert [event["status"] for event in teller.events([])[0]] == ["secrets_masked"]
 
 
 def test_a_reason_that_may_quote_a_program_stays_on_a_redacted_edge() -> None:

@@ -171,7 +171,7 @@ DISGUISES: dict[str, dict[str, Any]] = {
     "the agent of a run": {"command": "dp-agent"},
     "the broker": {"command": "dispatch-rendezvous"},
     "the command line by its module": {"command": "python3", "args": ["-m", "cli.main"]},
-    "the daemon by its module": {"command": "python3", "args": ["-mpeer.daemon"]},
+    "the daemon by its module": {"command": "python3", "args": ["-mpeer.programs.daemon"]},
     "by the value of an option": {"command": "uvx", "args": ["--from=dispatch-courier", "x"]},
     "by a bound on its version": {"command": "uvx", "args": ["--from", "dispatch_courier>=0.1", "x"]},
     "as a built package": {"command": "uvx", "args": ["--from", "./dispatch_courier-0.1.0-py3-none-any.whl", "x"]},

@@ -15,7 +15,7 @@ from peer.protocol.errors import Unavailable
 @pytest.mark.parametrize(
     "failure",
     [
-        Unavailable("the disk is full"),
+        Unavailable("the disk is full", fix="try again"),
         sqlite3.OperationalError("disk I/O error"),
         ExceptionGroup("of a nursery", [OSError(28, "No space left on device")]),
     ],

@@ -59,7 +59,7 @@ class Recipient:
             self.asked[device] += 1
             await trio.lowlevel.checkpoint()
             if device in self.away:
-                raise Unavailable("away")
+                raise Unavailable("away", fix="try again")
 
         return BlobFetcher(Journal(opened, lambda _: None), cast(MeshHost, None), connected)
 

@@ -26,6 +26,11 @@ def test_the_same(one: str, other: str) -> None:
     assert aliases.key(one) == aliases.key(other)
 
 
+@pytest.mark.parametrize("alias", ["x" * aliases.MAX_ALIAS, "Bob", "Zoë from work", "李"])
+def test_taken(alias: str) -> None:
+    assert aliases.check(f" {alias}\n") == alias
+
+
 @given(st.text())
 def test_what_is_taken_is_shown_as_it_is_and_checks_again(alias: str) -> None:
     try:

@@ -59,7 +59,15 @@ def test_what_people_type_is_compared_whole() -> None:
     for typed in (one.words, one.words.upper(), one.words.replace(" ", ", ")):
         assert fingerprints.matches(ROOT_1, typed)
         assert not fingerprints.matches(ROOT_2, typed)
-    for part in ("", one.digits[:-1], one.digits + "0", one.words.rsplit(" ", 1)[0], "٣" * 40, "acorn " * 13):
+    for part in (
+        "",
+        one.digits[:-1],
+        one.digits + "0",
+        one.words.rsplit(" ", 1)[0],
+        "٣" * 40,
+        "acorn " * 13,
+        "qqq " + one.words.partition(" ")[2],
+    ):
         with pytest.raises(Invalid):
             fingerprints.matches(ROOT_1, part)
 

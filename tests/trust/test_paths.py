@@ -3,14 +3,16 @@
 import os
 import pwd
 import socket
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
-from peer.trust import paths, scopes
+from peer.trust import filesystem, paths, scopes
 from peer.trust.filesystem import LocalFacts
 from peer.trust.paths import Kind
 
@@ -268,7 +270,57 @@ def test_what_variables_name_and_other_peoples_homes(disk: Path, monkeypatch: py
 
 
 def test_the_search_for_sockets_gives_up(disk: Path) -> None:
-    ticks = iter([0.0, 1.0, 3.0])
+    ticks = iter([0.0, 2.0, 2.1])
     facts = LocalFacts(home=disk / "home", states=[disk / "s"], clock=lambda: next(ticks))
     assert facts.socket_below(str(disk / "home")) is None
     assert next(ticks, "used up") == "used up"
+
+
+@pytest.mark.parametrize(("most", "found"), [(3, True), (2, False)])
+def test_the_search_for_sockets_looks_at_so_many_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, found: bool
+) -> None:
+    monkeypatch.setattr(filesystem, "_MAX_ENTRIES", most)
+    (tmp_path / "one/two").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "one/two")
+    facts = LocalFacts(home=tmp_path, states=[tmp_path / "s"])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        assert (facts.socket_below(str(tmp_path)) is not None) is found
+
+
+def test_the_search_for_sockets_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a pipe nor a link to a socket is one, and a link to a folder is no way in."""
+    place, outside = tmp_path / "place", tmp_path / "outside"
+    place.mkdir()
+    outside.mkdir()
+    (place / "loop").symlink_to(place)
+    (place / "way").symlink_to(outside)
+    (place / "link").symlink_to(outside / "s")
+    os.mkfifo(place / "pipe")
+    monkeypatch.chdir(outside)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+        assert LocalFacts(home=tmp_path, states=[tmp_path / "s"]).socket_below(str(place)) is None
+
+
+def test_the_search_for_sockets_goes_on_after_a_folder_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path != str(tmp_path) and not refused:
+            refused.append(path)
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    with ExitStack() as sockets:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            monkeypatch.chdir(tmp_path / name)
+            sockets.enter_context(socket.socket(socket.AF_UNIX)).bind("s")
+        monkeypatch.setattr(os, "scandir", scandir)
+        found = LocalFacts(home=tmp_path, states=[tmp_path / "s"]).socket_below(str(tmp_path))
+    assert found is not None and Path(found).parent != Path(refused[0])

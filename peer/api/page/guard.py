@@ -18,7 +18,7 @@ from peer.api.page.policy import guarding
 from peer.api.page.sessions import SIGN_IN_FIX, Session, Sessions
 from peer.api.responses import failure
 from peer.protocol.content import MAX_FILE_BYTES
-from peer.protocol.errors import DispatchError, Forbidden, Invalid, TooLarge, Unauthorized
+from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Invalid, TooLarge, Unauthorized
 
 MAX_BODY: Final = 2 * 1024 * 1024
 """Bytes. The largest body is a dispatch whose task and background are four-byte characters in JSON's \\u form."""
@@ -68,7 +68,7 @@ class Guard:
         send = guarding(send)
         try:
             if scope["http_version"] not in ("1.0", "1.1"):
-                raise Forbidden("only HTTP/1.1 is supported", fix="")
+                raise Forbidden("only HTTP/1.1 is supported", fix=NO_FIX)
             scope[CALLER] = self._check(scope["method"], scope["path"], single(scope["headers"]))
         except DispatchError as error:
             await failure(error)(scope, receive, send)
@@ -81,7 +81,7 @@ class Guard:
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise TooLarge(f"a request body has at most {most} bytes")
+                raise TooLarge(f"a request body has at most {most} bytes", fix="send less at once")
             return message
 
         await self._app(scope, bounded, send)
@@ -97,18 +97,18 @@ class Guard:
         own = f"http://{host}"
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1") != own:
-            raise Forbidden("a page of another origin may not call this", fix="")
+            raise Forbidden("a page of another origin may not call this", fix=NO_FIX)
         referer = headers.get(b"referer", b"").decode("latin-1")
         if referer and referer != own and not referer.startswith(own + "/"):
-            raise Forbidden("a page of another origin may not call this", fix="")
+            raise Forbidden("a page of another origin may not call this", fix=NO_FIX)
         api = path.startswith(API)
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin") and (
             api or method not in READING or not _opens_a_page(headers)
         ):
-            raise Forbidden("a page of another site may not call this", fix="")
+            raise Forbidden("a page of another site may not call this", fix=NO_FIX)
         if not api:
             if method not in READING:
-                raise Forbidden("the page is read-only", fix="")
+                raise Forbidden("the page is read-only", fix=NO_FIX)
             return None
         given = headers.get(b"authorization")
         if given is not None:
@@ -130,7 +130,7 @@ class Guard:
         if session is None:
             raise Unauthorized("this page is not signed in, or no longer", fix=SIGN_IN_FIX)
         if method not in READING and b"origin" not in headers:
-            raise Forbidden("a change must come from the page itself", fix="")
+            raise Forbidden("a change must come from the page itself", fix=NO_FIX)
         return session
 
 
@@ -140,7 +140,7 @@ def single(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     for name, value in headers:
         if (low := name.lower()) in DECIDING:
             if low in found:
-                raise Invalid(f"the header {low.decode()} occurs twice", fix="")
+                raise Invalid(f"the header {low.decode()} occurs twice", fix=NO_FIX)
             found[low] = value
     return found
 

@@ -28,7 +28,7 @@ from peer.dispatches import payload
 from peer.machine import settings as settings_file
 from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, MAX_FILES, TEXTS
 from peer.protocol.documents import Document
-from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound, Unavailable
+from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Invalid, NotFound, Unavailable
 from peer.store import contacts, dispatches, history, trace
 from peer.store.rows import FileState
 from peer.trust import fingerprints
@@ -285,7 +285,7 @@ class PageRoutes:
         body = await body_of(request, SendRequest)
         uploads = body.files
         if len(set(uploads)) != len(uploads):
-            raise Invalid("a dispatch has each of its files once")
+            raise Invalid("a dispatch has each of its files once", fix="rename one of the files")
         store = await self._get_uploads()
         paths = await trio.to_thread.run_sync(store.paths, uploads)
         answer = await self._node.sending.send(msgspec.structs.replace(body, files=tuple(map(str, paths))))
@@ -297,12 +297,12 @@ class PageRoutes:
         parameters = request.path_params
         role = {"attachments": "attachment", "returned": "returned"}.get(parameters["role"])
         if role is None:
-            raise NotFound("a dispatch has attachments and returned files", fix="")
+            raise NotFound("a dispatch has attachments and returned files", fix=NO_FIX)
         place = number(parameters["position"], 0, MAX_FILES)
         files = await self._node.context.store.read(lambda db: dispatches.files(db, parameters["id"], role))
         item = next((file for file in files if file.position == place), None)
         if item is None:
-            raise NotFound("no such file of that dispatch", fix="")
+            raise NotFound("no such file of that dispatch", fix=NO_FIX)
         path = self._node.context.blobs.path(item.digest)
         if item.state is not FileState.READY or not await trio.Path(path).is_file():
             raise Unavailable("that file is not here yet", fix="wait until it has arrived")
@@ -327,5 +327,5 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
 def _session(request: Request) -> Session:
     session = request.scope[CALLER]
     if not isinstance(session, Session):
-        raise Invalid("only a page has a session to end", fix="")
+        raise Invalid("only a page has a session to end", fix=NO_FIX)
     return session

@@ -20,7 +20,8 @@ from typing import Final, TypeAlias, TypeGuard
 
 from peer.protocol import codec
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.errors import Invalid, TooLarge
+from peer.protocol.codec import Malformed
+from peer.protocol.errors import TooLarge
 from peer.protocol.frames import frame
 
 COURIER: Final = "/dispatch/courier/1"
@@ -122,7 +123,7 @@ def decode(value: codec.Value) -> Frame:
         case 2, {1: bytes(raw)}:
             _check_hello(raw)
             return HelloFrame(raw)
-    raise Invalid(f"a courier frame of kind {kind} lacks a field, or has one of another type")
+    raise Malformed(f"a courier frame of kind {kind} lacks a field, or has one of another type")
 
 
 _KEYS: Final = {
@@ -136,7 +137,7 @@ def _kind(value: codec.Value) -> int:
     match value:
         case {0: kind} if _unsigned(kind):
             return kind
-    raise Invalid("a courier frame is a map with a kind")
+    raise Malformed("a courier frame is a map with a kind")
 
 
 def _check_keys(kind: int, value: codec.Value) -> None:
@@ -145,7 +146,7 @@ def _check_keys(kind: int, value: codec.Value) -> None:
     if len(value) > len(_KEYS[kind]):
         for key in value:
             if key not in _KEYS[kind] and (not isinstance(key, int) or key < FIRST_IGNORED_KEY):
-                raise Invalid(f"a courier frame of kind {kind} has no key {key}")
+                raise Malformed(f"a courier frame of kind {kind} has no key {key}")
 
 
 def _unsigned(value: object) -> TypeGuard[int]:
@@ -159,10 +160,10 @@ def _status(value: object) -> TypeGuard[int]:
 
 def _check_size(what: str, raw: bytes, most: int) -> None:
     if len(raw) > most:
-        raise TooLarge(f"{what} of {len(raw)} bytes; at most {most} travel")
+        raise TooLarge(f"{what} of {len(raw)} bytes; at most {most} travel", fix="send less")
 
 
 def _check_hello(raw: bytes) -> None:
     if not raw:
-        raise Invalid("an empty hello")
+        raise Malformed("an empty hello")
     _check_size("a hello", raw, MAX_HELLO)

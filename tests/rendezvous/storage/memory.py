@@ -108,7 +108,7 @@ class MemoryStorage(Storage):
     async def _run(self, step: Callable[[State], R], who: Caller | Author | None = None) -> R:
         await trio.lowlevel.checkpoint()
         if self._closed:
-            raise Unavailable("the storage is closed")
+            raise Unavailable("the storage is closed", fix="try again")
         copy = deepcopy(self._state)
         if who is not None:
             copy.require(who)
