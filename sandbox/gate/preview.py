@@ -11,8 +11,7 @@ import os
 import posixpath
 import re
 import stat
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +71,9 @@ def unusual(
     resolve: Resolve,
     cwd: str | None = None,
 ) -> list[str]:
-    """What a person should not overlook, as short phrases: outside the project, deletions, network, hidden text.
+    """What a person should not overlook, as short phrases: outside the project, deletions, network.
+
+    What hides in the text itself is marked where it is made safe to show, by the node.
 
     `cwd`: the inside folder in which a command starts, where it is not `scope.cwd`.
     """
@@ -91,8 +92,6 @@ def unusual(
             marks.append("looks for the network, which a run does not have")
     if tool == "Write" and not arguments["content"]:
         marks.append("empties a file")
-    if any(_is_hidden(character) for text in _texts(arguments) for character in text):
-        marks.append("holds invisible characters")
     return marks
 
 
@@ -104,22 +103,6 @@ def _leaves(word: str, cwd: str, scope: Scope, resolve: Resolve) -> bool:
         return False
     meant = resolve(named)
     return meant is None or not inside(meant, (scope.project, scope.workspace))
-
-
-def _is_hidden(character: str) -> bool:
-    return character not in "\n\r\t" and unicodedata.category(character) in ("Cc", "Cf")
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def _content(path: str) -> str | None:
