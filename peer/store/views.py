@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -75,18 +75,23 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         row["fingerprint"] = str(fingerprints.fingerprint(contact.root))
     if incoming:
         row["budgets"] = budget
-        row["rules"] = [
-            {
-                "id": rule.rule_id,
-                "tool": rule.tool,
-                "pattern": rule.pattern,
-                "reach": rule.reach,
-                "created": rfc3339(rule.created),
-            }
-            for rule in edges.rules(db, edge.edge_id)
-        ]
+        row["rules"] = rule_rows(edges.rules(db, edge.edge_id))
         row["pinned_servers"] = [_pinned(server) for server in edges.mcp_servers(db, edge.edge_id).values()]
     return row
+
+
+def rule_rows(stored: Iterable[rows.EdgeRule]) -> list[Document]:
+    """Return stored `always` rules as [{id, tool, pattern, reach, created}]."""
+    return [
+        {
+            "id": rule.rule_id,
+            "tool": rule.tool,
+            "pattern": rule.pattern,
+            "reach": rule.reach,
+            "created": rfc3339(rule.created),
+        }
+        for rule in stored
+    ]
 
 
 def _pinned(server: rows.EdgeMcpServer) -> Document:
