@@ -33,6 +33,9 @@ _EXHAUSTED: Final[Mapping[str, Literal["turns", "usd"]]] = {
 }
 
 
+_FIXES: Final[Mapping[int, str]] = {401: "`dispatch config set model.api_key -`"}
+
+
 async def run(task: Task, context: RunContext, program: Path) -> Outcome:
     """Do the task in one session; `program` is an inside path. Cancelling kills the program's whole tree at once."""
     session = _Session(context)
@@ -158,7 +161,9 @@ class _Session:
         if not result.is_error and result.subtype == "success":
             return Outcome("completed", _clean(result.result or self._reply), self._turns)
         reason, code = _reason(result.subtype, result.api_error_status, result.result or "")
-        return Outcome("failed", "", self._turns, reason, code, _EXHAUSTED.get(result.subtype))
+        return Outcome(
+            "failed", "", self._turns, reason, code, _EXHAUSTED.get(result.subtype), fix=_FIXES.get(code, "")
+        )
 
     def failure(self, problem: Exception, stderr_end: str) -> Outcome:
         """The program ended without a result, or reported an error on its way out."""
@@ -168,7 +173,7 @@ class _Session:
             exhausted = _EXHAUSTED.get(problem.subtype or "")
         else:
             reason, code = f"the Claude agent ended unexpectedly: {stderr_end or problem}", 500
-        return Outcome("failed", "", self._turns, _clean(reason), code, exhausted)
+        return Outcome("failed", "", self._turns, _clean(reason), code, exhausted, fix=_FIXES.get(code, ""))
 
 
 def _options(task: Task, context: RunContext, hook: sdk.HookCallback, program: Path) -> sdk.ClaudeAgentOptions:
@@ -209,10 +214,7 @@ async def _prompt(task: Task) -> AsyncIterator[dict[str, object]]:
 def _reason(subtype: str, status: int | None, text: str) -> tuple[str, int]:
     """(sentence for people, code) of a failed session."""
     if status == 401 or "Not logged in" in text or "authentication" in text:
-        return (
-            "the model's API refused the key of this machine (401); fix: dispatch config set model.api_key -",
-            401,
-        )
+        return "the model's API refused the key of this machine (401)", 401
     if status is not None or text.startswith("API Error"):
         details = f": {text}" if text else ""
         return f"the model's API answered {status or 'with an error'}{details}", status or 500
