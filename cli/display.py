@@ -75,6 +75,8 @@ def show_result(out: Output, document: Document) -> None:
         out.line(f"result: {string(result.get('status'))}", style="bold")
         if result.get("reason"):
             out.block(str(result["reason"]))
+        if result.get("fix"):
+            out.line(f"fix: {result['fix']}", indent=2)
         if result.get("reply"):
             out.block(str(result["reply"]))
         files = result.get("files") or []

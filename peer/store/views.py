@@ -226,7 +226,10 @@ def approval_list(db: sqlite3.Connection, now: int) -> list[Document]:
 
 
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
-    """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, …}, or None."""
+    """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, fix, …}, or None.
+
+    `reason` and `fix` are for this machine's person: the recipient's has more than what was sent.
+    """
     if not row.result:
         return None
     result, _ = open_as(Result, row.result)
@@ -242,7 +245,8 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         "usage": usage,
         "sandbox": msgspec.json.decode(result.sandbox) if result.sandbox else None,
         "scope": msgspec.json.decode(result.scope) if result.scope else None,
-        "reason": result.reason or None,
+        "reason": row.message or result.reason or None,
+        "fix": row.fix or None,
         "attempt": result.attempt,
         "events": result.count,
     }

@@ -35,6 +35,8 @@ _EXHAUSTED: Final[Mapping[str, Literal["turns", "usd"]]] = {
 }
 
 
+_FIXES: Final[Mapping[int, str]] = {401: "`dispatch config set model.api_key -`"}
+
 CALLS_AT_ONCE: Final = 256
 """Calls of one session between their announcement and their result. A turn of the model has a few of them."""
 
@@ -206,7 +208,9 @@ class _Session:
         if not result.is_error and result.subtype == "success":
             return Outcome("completed", _clean(result.result or self._reply), self._turns)
         reason, code = _reason(result.subtype, result.api_error_status, result.result or "")
-        return Outcome("failed", "", self._turns, reason, code, _EXHAUSTED.get(result.subtype))
+        return Outcome(
+            "failed", "", self._turns, reason, code, _EXHAUSTED.get(result.subtype), fix=_FIXES.get(code, "")
+        )
 
     def failure(self, problem: Exception, stderr_end: str) -> Outcome:
         """The program ended without a result, or reported an error on its way out."""
@@ -216,7 +220,7 @@ class _Session:
             exhausted = _EXHAUSTED.get(problem.subtype or "")
         else:
             reason, code = f"the Claude agent ended unexpectedly: {stderr_end or problem}", 500
-        return Outcome("failed", "", self._turns, _clean(reason), code, exhausted)
+        return Outcome("failed", "", self._turns, _clean(reason), code, exhausted, fix=_FIXES.get(code, ""))
 
 
 def _options(task: Task, context: RunContext, session: _Session, program: Path) -> sdk.ClaudeAgentOptions:
@@ -253,10 +257,7 @@ async def _prompt(task: Task) -> AsyncIterator[dict[str, object]]:
 def _reason(subtype: str, status: int | None, text: str) -> tuple[str, int]:
     """(sentence for people, code) of a failed session."""
     if status == 401 or "Not logged in" in text or "authentication" in text:
-        return (
-            "the model's API refused the key of this machine (401); fix: dispatch config set model.api_key -",
-            401,
-        )
+        return "the model's API refused the key of this machine (401)", 401
     if status is not None or text.startswith("API Error"):
         details = f": {text}" if text else ""
         return f"the model's API answered {status or 'with an error'}{details}", status or 500
