@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
+import h11
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -46,11 +49,29 @@ class ConnectionLimits:
 
 
 class _Connection(TCPServer):
-    """One connection that ends with its client's; Hypercorn's own waits for the idle timeout first."""
+    """One connection in HTTP/1.1 alone that ends with its client's.
+
+    Hypercorn's own waits for the idle timeout first, and goes over to HTTP/2 when the client asks it to.
+    """
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        http1 = cast(H11Protocol, self.protocol.protocol)
+        http1._check_protocol = _refuse_other_versions  # type: ignore[assignment]  # it looks at no self
+        try:
+            await super()._read_data()
+        except _OtherVersion:
+            await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+
+class _OtherVersion(Exception):
+    """The client speaks another HTTP than 1.1."""
+
+
+async def _refuse_other_versions(request: h11.Request) -> None:
+    # h11 reads the preface of HTTP/2 as a request of version 2.0. An `Upgrade: h2c` is ignored (RFC 9110, 7.8).
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise _OtherVersion
 
 
 async def serve_within(
