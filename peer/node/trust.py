@@ -18,7 +18,6 @@ from peer.broker.sync import BrokerSync
 from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.node.queries import QueryService
-from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
 from peer.protocol.statements import Invitation, open_as
@@ -65,7 +64,7 @@ class TrustService:
 
     async def invite(self, email: str) -> Document:
         """Invite someone to grant this user an edge: {token, to, emailed, link, expires, existing?}."""
-        user_id = names.user_id(email)
+        user_id = await self._user_named(email)
         broker = self._settings().require_broker()
         invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
         row = invited.row
@@ -93,14 +92,14 @@ class TrustService:
             document["existing"] = True
         return document
 
-    async def invitations(self) -> Document:
-        """Return {sent, received}."""
+    async def invitations(self, *, ended: bool = False) -> Document:
+        """Return {sent, received}: the open ones, with `ended` all."""
         broker = self._settings().broker
 
         def link(row: rows.Invitation) -> str:
             return self._link(broker, row) if broker else ""
 
-        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
+        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link, ended=ended))
 
     async def withdraw(self, token: str) -> Document:
         """Withdraw a sent invitation: {status, token}. Raises Conflict if it was answered first.
@@ -163,10 +162,16 @@ class TrustService:
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
-        """Block a user: {status, peer}."""
-        user_id = names.user_id(email)
+        """Block a user, by address or alias: {status, peer}."""
+        user_id = await self._user_named(email)
         await self._journal.step(lambda tx: granting.block(tx, user_id))
         return {"status": "blocked", "peer": user_id}
+
+    async def unblock(self, peer: str) -> Document:
+        """Take a user's invitations again; edges that the block ended stay ended: {status, peer}. Raises NotFound."""
+        user_id = await self._user_named(peer)
+        await self._journal.step(lambda tx: granting.unblock(tx, user_id))
+        return {"status": "unblocked", "peer": user_id}
 
     # --- edges
 
