@@ -47,7 +47,7 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     from peer.store.receipts import open_receipt
     from peer.trust import receipts
 
-    identifier = app.read(lambda source: resolve(source, dispatch_id))
+    identifier = app.read(lambda source: source.dispatch(resolve(source, dispatch_id)))["dispatch_id"]
     found = open_receipt(app.folder, identity.load(app.folder).device_set, identifier)
     proven = receipts.verify(found)
     raw = receipts.encode(found)

@@ -18,6 +18,7 @@ from peer.broker.sync import BrokerSync
 from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.node.queries import QueryService
+from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
 from peer.protocol.statements import Invitation, open_as
@@ -64,7 +65,7 @@ class TrustService:
 
     async def invite(self, email: str) -> Document:
         """Invite someone to grant this user an edge: {token, to, emailed, link, expires, existing?}."""
-        user_id = await self._user_named(email)
+        user_id = await self._journal.read(lambda db: _contact_or_address(db, email))
         broker = self._settings().require_broker()
         invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
         row = invited.row
@@ -313,6 +314,13 @@ class TrustService:
     def _link(self, broker: str, row: rows.Invitation) -> str:
         digest = hashlib.sha256(row.raw).digest()
         return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
+
+
+def _contact_or_address(db: sqlite3.Connection, text: str) -> str:
+    """Return the user with this alias, else the one with this address. Raises Invalid if it is neither."""
+    with suppress(NotFound):
+        return contacts.user_named(db, text)
+    return names.user_id(text)
 
 
 def _scope_input(request: Document) -> grants.ScopeInput:

@@ -231,7 +231,7 @@ def sandbox_facts(facts: object) -> object:
     """Return what a result says of its sandbox, the canaries as {tried, failed: [name]}. They are in its receipt."""
     if not isinstance(facts, dict) or not isinstance(canaries := facts.get("canaries"), dict):
         return facts
-    failed = [name for name, outcome in canaries.items() if outcome not in ("blocked", "absent")]
+    failed = [name for name, outcome in canaries.items() if outcome not in SOUND]
     return {**facts, "canaries": {"tried": len(canaries), "failed": failed}}
 
 
