@@ -38,6 +38,8 @@ def contacts(app: App) -> None:
         ],
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
+    if blocked := document.get("blocked"):
+        app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
 
 
 @click.command(

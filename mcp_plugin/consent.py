@@ -39,6 +39,16 @@ async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str]
     )
 
 
+def with_key(what: str, document: Document) -> str:
+    """Return `what` with the fingerprint to compare, if power would go to an unverified key.
+
+    The command for the terminal never carries --yes-unverified: without it, the terminal shows the key and asks.
+    """
+    if document.get("verified") or not document.get("powerful"):
+        return what
+    return f"{what} (their key is unverified; its fingerprint is {document.get('fingerprint')})"
+
+
 def scope_lines(document: Document) -> list[str]:
     """Return what a confirmation is about, one fact a line. `document`: the API's confirmation_required."""
     scope = document["scopes"]

@@ -65,7 +65,7 @@ class TrustService:
 
     async def invite(self, email: str) -> Document:
         """Invite someone to grant this user an edge: {token, to, emailed, link, expires, existing?}."""
-        user_id = names.user_id(email)
+        user_id = await self._journal.read(lambda db: _contact_or_address(db, email))
         broker = self._settings().require_broker()
         invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
         row = invited.row
@@ -93,14 +93,14 @@ class TrustService:
             document["existing"] = True
         return document
 
-    async def invitations(self) -> Document:
-        """Return {sent, received}."""
+    async def invitations(self, *, ended: bool = False) -> Document:
+        """Return {sent, received}: the open ones, with `ended` all."""
         broker = self._settings().broker
 
         def link(row: rows.Invitation) -> str:
             return self._link(broker, row) if broker else ""
 
-        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
+        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link, ended=ended))
 
     async def withdraw(self, token: str) -> Document:
         """Withdraw a sent invitation: {status, token}. Raises Conflict if it was answered first.
@@ -163,10 +163,16 @@ class TrustService:
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
-        """Block a user: {status, peer}."""
-        user_id = names.user_id(email)
+        """Block a user, by address or alias: {status, peer}."""
+        user_id = await self._user_named(email)
         await self._journal.step(lambda tx: granting.block(tx, user_id))
         return {"status": "blocked", "peer": user_id}
+
+    async def unblock(self, peer: str) -> Document:
+        """Take a user's invitations again; edges that the block ended stay ended: {status, peer}. Raises NotFound."""
+        user_id = await self._user_named(peer)
+        await self._journal.step(lambda tx: granting.unblock(tx, user_id))
+        return {"status": "unblocked", "peer": user_id}
 
     # --- edges
 
@@ -313,6 +319,13 @@ class TrustService:
     def _link(self, broker: str, row: rows.Invitation) -> str:
         digest = hashlib.sha256(row.raw).digest()
         return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
+
+
+def _contact_or_address(db: sqlite3.Connection, text: str) -> str:
+    """Return the user with this alias, else the one with this address. Raises Invalid if it is neither."""
+    with suppress(NotFound):
+        return contacts.user_named(db, text)
+    return names.user_id(text)
 
 
 def _scope_input(request: Document) -> grants.ScopeInput:

@@ -126,6 +126,14 @@ def block(tx: Transaction, user_id: str) -> None:
     tx.note(PeopleChanged())
 
 
+def unblock(tx: Transaction, user_id: str) -> None:
+    """Refuse no longer what a user sends. Raises NotFound if they are not blocked."""
+    if not contacts.is_blocked(tx.db, user_id):
+        raise NotFound(f"{user_id} is not blocked", fix="see who is: `dispatch contacts`")
+    contacts.unblock(tx.db, user_id)
+    tx.note(PeopleChanged())
+
+
 def on_edge_change(tx: Transaction, signed: Signed) -> Acknowledgement:
     """Handle the trustor's change, pause or resumption of an edge granted to this user."""
     statement: EdgeChange = signed.statement

@@ -34,7 +34,7 @@ class OtherRoot(Conflict):
     def __init__(self, user_id: str) -> None:
         super().__init__(
             f"{user_id} is already claimed by another root key: a first sign-in on another device made one",
-            fix="sign in on the device that made it; a second device joins there, it is never a second identity",
+            fix="use dispatch on that device, or move its state folder here: an address keeps its first root key",
         )
 
 
