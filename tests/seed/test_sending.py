@@ -22,7 +22,9 @@ def test_the_task_arrives_verbatim(done: Scene) -> None:
 
 
 def test_only_a_minus_means_standard_input(people: People) -> None:
-    dispatch_id = people.alice.cli("send", "--json", "--", people.bob.email, "- not this", stdin="other").json["dispatch_id"]
+    dispatch_id = people.alice.cli("send", "--json", "--", people.bob.email, "- not this", stdin="other").json[
+        "dispatch_id"
+    ]
     assert people.alice.client.dispatch(dispatch_id)["task"] == "- not this"
     people.alice.cli("cancel", dispatch_id)
 
