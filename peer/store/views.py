@@ -232,6 +232,10 @@ def approval_list(db: sqlite3.Connection, now: int) -> list[Document]:
     return waiting
 
 
+SOUND = frozenset({"blocked", "untestable", "permitted"})
+"""Outcomes of a canary that are no failure; any other is one."""
+
+
 def sandbox_facts(facts: object) -> object:
     """Return what a result says of its sandbox, the canaries as {tried, failed: [name]}. They are in its receipt."""
     if not isinstance(facts, dict) or not isinstance(canaries := facts.get("canaries"), dict):

@@ -79,8 +79,8 @@ class Scene:
 
 
 @pytest.fixture(scope="session")
-def done(_people: People, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    _people.bob.end_runs()
+def done(_people: People, _pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    _pair.restore()  # whatever test is the first to ask for it
     folder: Path = tmp_path_factory.mktemp("attached")
     (folder / "two.txt").write_bytes(FILE)
     _people.bob.will(
