@@ -30,13 +30,13 @@ def read(call: Call) -> str:
 
 def write(call: Call) -> str:
     os.makedirs(os.path.dirname(os.path.abspath(call["file_path"])), exist_ok=True)
-    with open(call["file_path"], "w", encoding="utf-8") as file:
+    with open(call["file_path"], "w", encoding="utf-8", newline="") as file:
         file.write(call["content"])
     return f"written: {call['file_path']}"
 
 
 def edit(call: Call) -> str:
-    with open(call["file_path"], encoding="utf-8") as file:
+    with open(call["file_path"], encoding="utf-8", newline="") as file:
         text = file.read()
     found = text.count(call["old_string"]) if call["old_string"] else 0
     if found == 0:
