@@ -295,6 +295,7 @@ class RunSupervisor:
             usage=usage,
             files=files.files,
             changes=files.changes,
+            changed=files.changed,
             reason=outcome.reason,
             code=outcome.code,
             sandbox=self._facts,

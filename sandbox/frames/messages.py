@@ -146,7 +146,7 @@ class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
     """The last frame of a run.
 
     `reason` is a sentence for people, `code` as in `sandbox.errors`. `changes` is the diff of what it changed in the
-    person's folders.
+    person's folders, `changed` the number of files in it; None where not everything was looked at.
     """
 
     status: RunStatus
@@ -154,6 +154,7 @@ class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
     usage: Usage = Usage()
     files: list[ReturnedFile] = []
     changes: ReturnedFile | None = None
+    changed: Natural | None = None
     reason: str | None = None
     code: int | None = None
     sandbox: SandboxFacts | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,7 +11,7 @@ from sandbox import frames
 from sandbox.run import diff
 from sandbox.run.collect import collect_files
 from sandbox.run.folder import RunFolder
-from sandbox.run.snapshot import Snapshot
+from sandbox.run.snapshot import Change, Snapshot
 
 CHANGES: Final = "changes.diff"
 """The name of the diff; a returned file of this name is renamed."""
@@ -18,10 +19,14 @@ CHANGES: Final = "changes.diff"
 
 @dataclass(frozen=True)
 class ReturnedFiles:
-    """`left_out`: (harmless name, reason) of files in out/ that were not taken. `offered`: bytes of all in it."""
+    """`left_out`: (harmless name, reason) of files in out/ that were not taken. `offered`: bytes of all in it.
+
+    `changed`: how many files of the person's folders changed; None where not everything was looked at.
+    """
 
     files: list[frames.ReturnedFile] = field(default_factory=list)
     changes: frames.ReturnedFile | None = None
+    changed: int | None = None
     left_out: tuple[tuple[str, str], ...] = ()
     offered: int = 0
 
@@ -36,17 +41,26 @@ def collect(run_folder: RunFolder, before: Snapshot | None, *, max_bytes: int) -
         for file in collection.files
     ]
     left = max_bytes - sum(file.size for file in files)
-    diff = None if before is None else _diff(run_folder, before, left)
-    return ReturnedFiles(files, diff, collection.left_out, collection.offered)
+    changes, changed = (None, None) if before is None else _diff(run_folder, before, left)
+    return ReturnedFiles(files, changes, changed, collection.left_out, collection.offered)
 
 
-def _diff(run_folder: RunFolder, before: Snapshot, room: int) -> frames.ReturnedFile | None:
+def _diff(run_folder: RunFolder, before: Snapshot, room: int) -> tuple[frames.ReturnedFile | None, int | None]:
+    """(the diff, None where nothing is to be returned; how many files changed, None where not all were looked at)."""
     limit = min(diff.MAX_DIFF, room)
-    content = diff.unified_diff(before.changes(), whole=lambda: before.whole, limit=limit).encode("utf-8", "replace")
+    count = 0
+
+    def counted() -> Iterator[Change]:
+        nonlocal count
+        for change in before.changes():
+            count += 1
+            yield change
+
+    content = diff.unified_diff(counted(), whole=lambda: before.whole, limit=limit).encode("utf-8", "replace")
+    changed = count if before.whole else None
     if not content or len(content) > room:
-        return None
+        return None, changed
     path = run_folder.collected / CHANGES
     path.write_bytes(content)
-    return frames.ReturnedFile(
-        name=CHANGES, path=str(path), size=len(content), sha256=hashlib.sha256(content).hexdigest()
-    )
+    digest = hashlib.sha256(content).hexdigest()
+    return frames.ReturnedFile(name=CHANGES, path=str(path), size=len(content), sha256=digest), changed
