@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from cli.ids import short
 from cli.output import Output, local_time, string
 from peer.client.blocking import Document
+from peer.dispatches.counts import counts_text
 from peer.dispatches.text import excerpt
 
 OUTPUT_LINES = 20
@@ -73,6 +74,8 @@ def show_result(out: Output, document: Document) -> None:
     result = document.get("result")
     if result:
         out.line(f"result: {string(result.get('status'))}", style="bold")
+        if counted := counts_text(result.get("counts") or {}):
+            out.line(f"counted by the machine that ran it: {counted}")
         if result.get("reason"):
             out.block(str(result["reason"]))
         if result.get("fix"):

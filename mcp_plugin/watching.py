@@ -61,7 +61,7 @@ async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:
 
 
 def final(document: Document) -> Document:
-    """Return the result for a dispatch that has ended: {status, reply, files, usage, receipt, …}."""
+    """Return the result for a dispatch that has ended: {status, reply, files, usage, counts, receipt, …}."""
     identity = document["dispatch_id"]
     result = document.get("result") or {}
     ended: Document = {
@@ -72,6 +72,7 @@ def final(document: Document) -> Document:
         "reply": result.get("reply") or "",
         "files": [{name: file[name] for name in ("name", "size", "sha256")} for file in result.get("files") or []],
         "usage": result.get("usage") or {},
+        "counts": result.get("counts") or {},
         "receipt": _receipt(identity, signed=bool(result)),
     }
     if ended["files"]:

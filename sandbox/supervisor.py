@@ -303,6 +303,7 @@ class RunSupervisor:
             usage=usage,
             files=files.files,
             changes=files.changes,
+            changed=files.changed,
             left_out=[frames.LeftOut(name=name, why=why) for name, why in files.left_out],
             not_seen=list(files.not_seen),
             reason=outcome.reason,

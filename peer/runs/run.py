@@ -8,6 +8,7 @@ of its standard input and stops.
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ class Run:
         self._gate = gate
         self._remover = remover
         self._events: list[Document] = []
+        self._calls: Counter[str] = Counter()
         self._notes: list[Document] = []
         self._flushing = trio.Lock()
         self._unflushed = trio.Event()
@@ -236,6 +238,8 @@ class Run:
                         return frame
                     case frames.TraceEntry():
                         event = msgspec.to_builtins(frame.event)
+                        if isinstance(frame.event, frames.Approval):
+                            self._calls["allowed" if frame.event.outcome == "allowed" else "denied"] += 1
                         if "call_id" in event:
                             event["call_id"] += self._call_id_suffix
                         await self._add_event(event)
@@ -410,6 +414,10 @@ class Run:
         files = returned.files
         facts = finished.sandbox or self._sandbox
         usage = finished.usage
+        # By what the gate reported, whatever the agent says of itself.
+        counts = {f"calls_{outcome}": self._calls[outcome] for outcome in ("allowed", "denied")}
+        if finished.changed is not None:
+            counts["files_changed"] = finished.changed
 
         def end(tx: Transaction) -> None:
             if notes:
@@ -431,6 +439,7 @@ class Run:
                     "output_tokens": _bounded(usage.output_tokens),
                     "cost_microusd": _bounded(usage.cost_usd * 1_000_000),
                     "milliseconds": _bounded(usage.seconds * 1000),
+                    **counts,
                 },
                 scope=scopes.encode_summary(scopes.summary(self._scope)),
                 sandbox=_facts_text(facts),

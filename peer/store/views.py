@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from peer.dispatches.counts import COUNTS
 from peer.dispatches.masking import Masker
 from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document
@@ -245,7 +246,7 @@ def sandbox_facts(facts: object) -> object:
 
 
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
-    """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, fix, …}, or None.
+    """Return the signed result as {status, reply, files, usage, counts, sandbox, scope, reason, fix, …}, or None.
 
     `reason` and `fix` are for this machine's person: the recipient's has more than what was sent.
     """
@@ -257,11 +258,13 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         usage["cost_usd"] = usage.pop("cost_microusd") / 1_000_000
     if "milliseconds" in usage:
         usage["seconds"] = usage.pop("milliseconds") / 1000
+    counts = {name: usage.pop(name) for name in COUNTS if name in usage}
     document: Document = {
         "status": result.status,
         "reply": result.reply,
         "files": [file_row(item) for item in dispatches.files(db, row.dispatch_id, "returned")],
         "usage": usage,
+        "counts": counts,
         "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
         "scope": msgspec.json.decode(result.scope) if result.scope else None,
         "reason": row.message or result.reason or None,

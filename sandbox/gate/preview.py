@@ -6,7 +6,6 @@ reads files of this machine, so it is given only paths that `sandbox.policy` has
 
 from __future__ import annotations
 
-import difflib
 import os
 import posixpath
 import re
@@ -15,11 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from sandbox.gate import line_diff
+from sandbox.gate.written import NotComputedError, decode, written
 from sandbox.policy.decision import Resolve, Scope, inside
 
 DIFFERING_TOOLS: Final = frozenset({"Write", "Edit"})
 DIFF_LIMIT: Final = 256 * 1024
-"""Bytes of a file, old or new, up to which a diff is made: difflib is quadratic, and would delay the run."""
+"""Bytes of a file, before or after, up to which a diff is made: nobody reads more before an answer."""
 
 _DELETES: Final = re.compile(
     r"\b(rm|rmdir|unlink|shred|truncate)\b|-delete\b"
@@ -38,28 +39,54 @@ _ORDINARY: Final = ("/bin", "/dev/null", "/sbin", "/tmp", "/usr")  # noqa: S108 
 def diff(tool: str, arguments: Mapping[str, object], path: str) -> str | None:
     """A unified diff of what Write or Edit would change in the file at `path`; None for other tools.
 
-    `arguments` are those of a call that `policy.decision` did not deny. Where no true diff can be made (too large, not
-    text, text to replace not found) it is one line in parentheses with the reason.
+    `arguments` are those of a call that `policy.decision` did not deny. What changes and is no line (line ends, the
+    encoding) stands above it, in parentheses; so does the reason where no true diff can be made.
     """
     if tool not in DIFFERING_TOOLS:
         return None
     try:
-        old = _content(path)
+        before = _content(path)
     except OSError as error:
-        return f"(the file cannot be read: {error.strerror})"
-    if old is None:
-        return "(too large for a diff)"
-    if tool == "Write":
-        new = str(arguments["content"])
-    else:
-        before, after = str(arguments["old_string"]), str(arguments["new_string"])
-        if before not in old:
-            return "(the text to be replaced is not in the file)"
-        new = old.replace(before, after, -1 if arguments.get("replace_all") is True else 1)
-    if len(new) > DIFF_LIMIT:
-        return "(too large for a diff)"
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), path, path, lineterm="")
-    return "\n".join(lines) or "(no change)"
+        return f"(what changes cannot be shown: the file cannot be read: {error.strerror})"
+    if before is not None and len(before) > DIFF_LIMIT:
+        return f"(what changes cannot be shown: the file is larger than {DIFF_LIMIT:,} bytes)"
+    try:
+        after = written(tool, arguments, before)
+        old, new = decode(before or b"")[0], decode(after)[0]
+    except NotComputedError as reason:
+        return f"(what changes cannot be shown: {reason})"
+    if len(after) > DIFF_LIMIT:
+        return f"(what changes cannot be shown: {len(after):,} bytes are written)"
+    if before is None and not after:
+        return "(a new file, empty)"
+    if before == after:
+        return "(no change)"
+    notes = [] if before is None else _changes_that_are_no_lines(before, after, old, new)
+    if _ends(old) == _ends(new) == {"CR LF"}:
+        old, new = old.replace("\r\n", "\n"), new.replace("\r\n", "\n")
+    hunks = line_diff.unified(line_diff.lines(old), line_diff.lines(new), line_diff.Matching())
+    return "".join((*(f"({note})\n" for note in notes), f"--- {path}\n+++ {path}\n", *hunks)).removesuffix("\n")
+
+
+def _changes_that_are_no_lines(before: bytes, after: bytes, old: str, new: str) -> list[str]:
+    notes = []
+    if old and new and _ends(old) and _ends(new) and _ends(old) != _ends(new):
+        notes.append(f"line ends change: {' and '.join(sorted(_ends(old)))} → {' and '.join(sorted(_ends(new)))}")
+    was, becomes = (decode(content)[1:] for content in (before, after))
+    if before and was != becomes:
+        notes.append(f"the encoding changes: {_named(*was)} → {_named(*becomes)}")
+    return notes
+
+
+def _ends(text: str) -> set[str]:
+    """The kinds of line end in a text."""
+    crlf = text.count("\r\n")
+    found = {"CR LF": crlf, "LF": text.count("\n") - crlf, "CR": text.count("\r") - crlf}
+    return {name for name, count in found.items() if count}
+
+
+def _named(encoding: str, mark: bytes) -> str:
+    return encoding.upper() + (" with a byte-order mark" if mark else "")
 
 
 def unusual(
@@ -105,12 +132,12 @@ def _leaves(word: str, cwd: str, scope: Scope, resolve: Resolve) -> bool:
     return meant is None or not inside(meant, (scope.project, scope.workspace))
 
 
-def _content(path: str) -> str | None:
-    """The text at `path`, "" when there is no file yet, None when larger than `DIFF_LIMIT`. OSError otherwise."""
+def _content(path: str) -> bytes | None:
+    """The bytes at `path`, one more than `DIFF_LIMIT` at most; None when there is no file yet. OSError otherwise."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return ""
+        return None
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         # The run may swap a folder for a link between the check of the path and its opening here, outside its
         # sandbox. What was opened must be what was checked.
@@ -119,6 +146,4 @@ def _content(path: str) -> str | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "not a regular file")
-        if status.st_size > DIFF_LIMIT:
-            return None
-        return file.read(DIFF_LIMIT).decode(errors="replace")
+        return file.read(DIFF_LIMIT + 1)

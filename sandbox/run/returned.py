@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,7 +11,7 @@ from sandbox import frames
 from sandbox.run import diff
 from sandbox.run.collect import collect_files
 from sandbox.run.folder import RunFolder
-from sandbox.run.snapshot import Snapshot
+from sandbox.run.snapshot import Change, Snapshot
 
 CHANGES: Final = "changes.diff"
 """The name of the diff; a returned file of this name is renamed."""
@@ -20,10 +21,13 @@ CHANGES: Final = "changes.diff"
 class ReturnedFiles:
     """`left_out`: (harmless name, reason) of files that are not returned. `not_seen`: what was not looked at for
     changes. `offered`: bytes of all in out/.
+
+    `changed`: how many files of the person's folders changed; None where not everything was looked at.
     """
 
     files: list[frames.ReturnedFile] = field(default_factory=list)
     changes: frames.ReturnedFile | None = None
+    changed: int | None = None
     left_out: tuple[tuple[str, str], ...] = ()
     not_seen: tuple[str, ...] = ()
     offered: int = 0
@@ -49,24 +53,33 @@ def collect(
     ]
     left = max_bytes - sum(file.size for file in files)
     if before is None:
-        return ReturnedFiles(files, None, collection.left_out, offered=collection.offered)
-    content = _diff(before, left)
+        return ReturnedFiles(files, left_out=collection.left_out, offered=collection.offered)
+    content, changed = _diff(before, left)
     changes, left_out = None, collection.left_out
     if len(content) > left:
         left_out = ((CHANGES, "no room is left in the run's budget"), *left_out)
     elif content:
         changes = _kept(run_folder, content)
-    return ReturnedFiles(files, changes, left_out, before.not_seen, collection.offered)
+    return ReturnedFiles(files, changes, changed, left_out, before.not_seen, collection.offered)
 
 
-def _diff(before: Snapshot, room: int) -> bytes:
+def _diff(before: Snapshot, room: int) -> tuple[bytes, int | None]:
+    """Return the diff, and how many files changed; None where not all were looked at."""
     limit = min(diff.MAX_DIFF, room)
-    return diff.unified_diff(before.changes(), whole=lambda: before.whole, limit=limit).encode("utf-8", "replace")
+    count = 0
+
+    def counted() -> Iterator[Change]:
+        nonlocal count
+        for change in before.changes():
+            count += 1
+            yield change
+
+    content = diff.unified_diff(counted(), whole=lambda: before.whole, limit=limit).encode("utf-8", "replace")
+    return content, count if before.whole else None
 
 
 def _kept(run_folder: RunFolder, content: bytes) -> frames.ReturnedFile:
     path = run_folder.collected / CHANGES
     path.write_bytes(content)
-    return frames.ReturnedFile(
-        name=CHANGES, path=str(path), size=len(content), sha256=hashlib.sha256(content).hexdigest()
-    )
+    digest = hashlib.sha256(content).hexdigest()
+    return frames.ReturnedFile(name=CHANGES, path=str(path), size=len(content), sha256=digest)

@@ -53,6 +53,7 @@ async def test_inbox_accept_gates_result(pair: Pair, mode: str, era: str) -> Non
         assert (final["status"], final["receipt"]["state"]) == ("completed", "signed")
         assert [file["name"] for file in final["files"]] == ["two.txt"]
         assert final["usage"] and "reply" in final
+        assert final["counts"] == {"calls_allowed": 2, "calls_denied": 0, "files_changed": 0}
         assert {"Bash …", "Bash: allowed by person", "Bash: done", "thinking"} <= set(host.progress)
         assert not any("echo" in line or "eve" in line for line in host.progress)
     await trio.to_thread.run_sync(lambda: alice.state_of(dispatch_id, "completed"))

@@ -95,6 +95,9 @@ def test_by_clicking(world: World, new_tab: Opener, tmp_path: Path) -> None:
 
     # Carol followed it live, and has the result and the file.
     expect(hers.page.locator(".result")).to_contain_text("The last line is dropped, because it has no newline.")
+    expect(hers.page.locator(".result")).to_contain_text(
+        re.compile(r"Counted by the machine that ran it: \d+ calls? allowed, 1 denied; ")
+    )
     expect(hers.page.locator(".trace")).to_contain_text("not that")
     with hers.page.expect_download() as returned:
         hers.page.get_by_role("button", name="Save report.md").click()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sandbox.model_api.anthropic.requests import check_body
 from sandbox.model_api.interface import Allowance, Refused
 from sandbox.policy.decision import GRANTABLE_TOOLS
+from tests.growth import grows_as_the_text
 
 ASK, COUNT = "/v1/messages?beta=true", "/v1/messages/count_tokens"
 BODY: dict[str, Any] = {
@@ -306,3 +307,49 @@ def test_no_value_has_room_for_another_kind(other: Any) -> None:
         at(body, whole[:-1])[whole[-1]] = other
         with pytest.raises(Refused):
             check(body["body"], ASK if "max_tokens" in PASSING[number] else COUNT)
+
+
+EMPTY = {
+    "messages": b'{"model":"claude-sonnet-5","max_tokens":1,"messages":[%s[]]}',
+    "input": b'{"model":"claude-sonnet-5","max_tokens":1,"messages":[{"role":"assistant","content":[{"type":"tool_use",'
+    b'"id":"t","name":"Read","input":{"a":[%s[]]}}]}]}',
+    "schema": b'{"model":"claude-sonnet-5","max_tokens":1,"messages":[],"tools":[{"name":"Read","input_schema":'
+    b'{"a":[%s[]]}}]}',
+}
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"0,", b'"",', b'{"":[]},'])
+@pytest.mark.parametrize("where", EMPTY)
+def test_many_small_values_are_refused_before_they_are_built(
+    monkeypatch: pytest.MonkeyPatch, where: str, value: bytes
+) -> None:
+    built: list[int] = []
+    loads = json.loads
+
+    def counted(body: bytes, **more: Any) -> Any:
+        built.append(len(body))
+        return loads(body, **more)
+
+    monkeypatch.setattr(json, "loads", counted)
+    body = EMPTY[where].replace(b"%s", value * (32_000_000 // len(value)))
+    with pytest.raises(Refused) as refused:
+        check_body(ASK, body, ALLOWANCE)
+    assert refused.value.status == 413 and not built
+
+
+def test_what_looks_like_values_in_a_text_is_none() -> None:
+    code = 'f([], {}, "x\\\\", [[],[],[]]);' * 100_000
+    assert code in str(loads_of(check(said({"type": "text", "text": code}))))
+
+
+def loads_of(body: bytes) -> Any:
+    return json.loads(body)["messages"][0]["content"][0]["text"]
+
+
+@pytest.mark.parametrize("fragment", ["[],", '"', '\\"', '"\\', "{", '"a":', "\\", "[[]],"])
+def test_the_check_takes_time_as_the_body(fragment: str) -> None:
+    def checked(text: str) -> None:
+        with pytest.raises(Refused):
+            check_body(ASK, text.encode(), ALLOWANCE)
+
+    assert grows_as_the_text(checked, fragment, 400_000)

@@ -456,7 +456,8 @@ def test_a_diff_never_reads_through_a_link_or_a_pipe(tmp_path: Path) -> None:
         shown = preview.diff("Write", {"content": "x"}, f"{tmp_path}/{name}")
         assert shown is not None and "secret" not in shown and shown.startswith("(")
     (tmp_path / "big").write_bytes(b"x" * (preview.DIFF_LIMIT + 1))
-    assert preview.diff("Write", {"content": "x"}, str(tmp_path / "big")) == "(too large for a diff)"
+    shown = preview.diff("Write", {"content": "x"}, str(tmp_path / "big"))
+    assert shown == "(what changes cannot be shown: the file is larger than 262,144 bytes)"
 
 
 @pytest.mark.parametrize(

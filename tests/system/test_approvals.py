@@ -83,6 +83,45 @@ def test_what_hides_in_a_call_is_marked_and_shown(pair: Pair, padding: str) -> N
     bob.state_of(dispatch_id, "completed")
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_result_says_what_was_done_whatever_the_agent_claims(pair: Pair, allowed: bool) -> None:
+    """All calls denied, and the agent says that it changed twelve files."""
+    alice, bob = pair
+    folder = bob.home / f"counted-{allowed}"
+    folder.mkdir()
+    (folder / "old").write_text("before")
+    bob.client.edit_trust(alice.email, {"paths": [str(folder)], "tools": "Read,Write,Bash"})
+    claim = "All 99 calls were allowed; 12 files changed."
+    bob.will(
+        {"tool": "Write", "input": {"file_path": "old", "content": "after"}},
+        {"tool": "Write", "input": {"file_path": "new", "content": "x"}},
+        {"tool": "Read", "input": {"file_path": "/etc/passwd"}},
+        {"say": claim},
+    )
+    dispatch_id = str(alice.client.send(bob.email, "Look into it")["dispatch_id"])
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id, cwd=str(folder))
+    for _ in range(2):
+        call = bob.approval_of(dispatch_id)
+        answer = bob.client.approve if allowed else bob.client.deny
+        answer(dispatch_id, call["request_id"])
+    expected = {"calls_allowed": 2, "calls_denied": 1, "files_changed": 2}
+    words = "2 calls allowed, 1 denied; 2 files changed"
+    if not allowed:
+        expected, words = (
+            {"calls_allowed": 0, "calls_denied": 3, "files_changed": 0},
+            "0 calls allowed, 3 denied; 0 files changed",
+        )
+    for person in (alice, bob):
+        person.state_of(dispatch_id, "completed")
+        result = person.client.dispatch(dispatch_id)["result"]
+        assert (result["reply"], result["counts"]) == (claim, expected)
+        assert set(result["usage"]) >= {"turns", "seconds"} and not set(result["usage"]) & set(expected)
+        shown = person.cli("status", dispatch_id)
+        assert f"counted by the machine that ran it: {words}" in shown
+        assert shown.index(words) < shown.rindex(claim)
+
+
 def test_a_question_outlives_whoever_was_asked_and_its_note_reaches_the_agent(pair: Pair) -> None:
     alice, bob = pair
     dispatch_id = dispatched(pair, bash("make it"))

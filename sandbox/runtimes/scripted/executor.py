@@ -36,13 +36,13 @@ def read(call: Call) -> str:
 
 def write(call: Call) -> str:
     os.makedirs(os.path.dirname(os.path.abspath(call["file_path"])), exist_ok=True)
-    with plain(call["file_path"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
+    with plain(call["file_path"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, newline="") as file:
         file.write(call["content"])
     return f"written: {call['file_path']}"
 
 
 def edit(call: Call) -> str:
-    with plain(call["file_path"], os.O_RDONLY) as file:
+    with plain(call["file_path"], os.O_RDONLY, errors="strict", newline="") as file:
         text = file.read()
     found = text.count(call["old_string"]) if call["old_string"] else 0
     if found == 0:
@@ -114,14 +114,14 @@ def _skipping(places: set[int], wanted: list[str]) -> set[int]:
     return places
 
 
-def plain(path: str, flags: int, errors: str = "replace") -> IO[str]:
+def plain(path: str, flags: int, errors: str = "replace", newline: str | None = None) -> IO[str]:
     """Open a plain file as text. A pipe or a device is refused: reading it might never end."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(f"{path} is no plain file")
     mode = "r" if flags & os.O_ACCMODE == os.O_RDONLY else "w"
-    return open(descriptor, mode, encoding="utf-8", errors=errors if mode == "r" else "strict")
+    return open(descriptor, mode, encoding="utf-8", errors=errors if mode == "r" else "strict", newline=newline)
 
 
 def shell(call: Call) -> str:

@@ -59,6 +59,13 @@ function files(item, role, title) {
   );
 }
 
+/** What the machine that ran it counted, in words; "" where it counted nothing. */
+function countsText({ calls_allowed: allowed, calls_denied: denied, files_changed: changed }) {
+  if (allowed === undefined) return "";
+  const files = changed === undefined ? "what changed was not counted" : `${changed} ${changed === 1 ? "file" : "files"} changed`;
+  return `${allowed} ${allowed === 1 ? "call" : "calls"} allowed, ${denied} denied; ${files}`;
+}
+
 function result(item) {
   const told = item.result;
   if (!told) return null;
@@ -69,10 +76,12 @@ function result(item) {
     usage.cost_usd ? `${usage.cost_usd.toFixed(2)} US dollars` : "",
     told.sandbox?.tier ? `sandbox: ${told.sandbox.tier}` : "",
   ].filter(Boolean);
+  const counted = countsText(told.counts ?? {});
   return h(
     "section.card.result",
     { "aria-labelledby": "result-title" },
     h("h2", { id: "result-title" }, told.status === "completed" ? "Result" : "How it ended"),
+    counted ? h("p.counts", {}, `Counted by the machine that ran it: ${counted}.`) : null,
     told.reason ? h("p.care", {}, told.reason) : null,
     told.fix ? h("p.care", {}, `What helps: ${told.fix}`) : null,
     told.reply ? long(told.reply, 20000, PROSE) : h("p.quiet", {}, "It gave no answer in words."),
