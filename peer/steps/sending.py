@@ -14,7 +14,7 @@ from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.payloads import gathered
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
 from peer.steps import states
-from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
+from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, outbox, rows, trace
 from peer.trust import edge_lifecycle, scopes
@@ -216,6 +216,7 @@ def on_edge_ended(tx: Transaction, edge_id: str) -> None:
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
     dispatches.give_up_awaited_returns(tx.db, edge_id)
+    tx.note(BlobsFreed())
     outbox.purge_edge(tx.db, edge_id)
 
 
