@@ -162,10 +162,12 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     count, head = trace.head(tx.db, statement.dispatch_id, statement.attempt)
     if statement.sequence != count or statement.previous != head:
         raise Conflict("the batch does not continue the chain of events", fix=NO_FIX)
-    reports.check_room(row.trace_bytes, len(signed.raw))
+    size = reports.stored_bytes(len(signed.raw), statement.events)
+    reports.check_room(row.trace_bytes, size)
     reports.check_events(statement.events)
     trace.add_batch(tx.db, row.dispatch_id, statement.attempt, count, signed.raw, signed.digest)
     trace.add_events(tx.db, row.dispatch_id, statement.attempt, statement.events)
+    trace.charge(tx.db, row.dispatch_id, size)
     tx.note(DispatchChanged(row.dispatch_id))
     return Acknowledgement(200)
 

@@ -154,7 +154,7 @@ class Dispatch:
     decision: bytes = b""
     result: bytes = b""
     trace_bytes: int = 0
-    """The size of the stored event batches of all attempts."""
+    """What is stored of the traces of all attempts: batches, events, and the rows around them."""
 
 
 class FileState(enum.IntEnum):
