@@ -151,6 +151,7 @@ class People:
         await self._admission.refresh()
         for device in before - self._admission.devices:
             self._host.drop(device)
+            self._courier.forget(device)
         if self._admission.readers != readers:
             # Only if the readers changed: a contact that edits its edge often must not use up our announcements.
             self._broker.announce()

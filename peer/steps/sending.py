@@ -16,7 +16,7 @@ from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result,
 from peer.steps import states
 from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
-from peer.store import contacts, dispatches, edges, outbox, rows, trace
+from peer.store import contacts, dispatches, edges, invitations, outbox, rows, trace
 from peer.trust import edge_lifecycle, scopes
 
 
@@ -34,6 +34,11 @@ class Draft:
 def get_edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
     """Return the active edge from this user to the recipient `user_id`. Raises Forbidden with the fix."""
     edge = edges.current(db, user_id, "outgoing")
+    if (edge is None or edge.status in edge_lifecycle.ENDED) and invitations.open_to(db, user_id, now) is not None:
+        raise Forbidden(
+            f"{user_id} has not answered your invitation yet",
+            fix="wait for their answer, or give them its address: `dispatch invitations --json` has it as `link`",
+        )
     if edge is None:
         edge_lifecycle.check_send(None, peer=user_id, expires=None, now=now)
         raise AssertionError("check_send refuses where there is no edge")
