@@ -85,7 +85,7 @@ def show_result(out: Output, document: Document) -> None:
         files = result.get("files") or []
         for file in files:
             out.line(_file(file), indent=2)
-        if any(not file.get("withheld") for file in files):
+        if any(not (file.get("withheld") or file.get("removed")) for file in files):
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
         usage = result.get("usage")
         if usage:
@@ -214,7 +214,7 @@ def _show_long(out: Output, output: object) -> None:
 
 
 def _file(file: Document) -> str:
-    gone = ", no longer given out" if file.get("withheld") else ""
+    gone = ", no longer given out" if file.get("withheld") else ", removed" if file.get("removed") else ""
     return f"{file.get('name')} ({file.get('size')} bytes{gone})"
 
 

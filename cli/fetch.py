@@ -38,14 +38,14 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
             f"{short(document['dispatch_id'])} has returned no files (it is {document.get('status')})",
             fix=f"see `dispatch status {short(document['dispatch_id'])}`",
         )
-    withheld = [file for file in files if file.get("withheld")]
+    withheld = [file for file in files if file.get("withheld") or file.get("removed")]
     if len(withheld) == len(files):
         raise Gone(
             f"{string(document.get('peer'))} no longer gives out the files of {short(document['dispatch_id'])}",
             fix="ask them for the files by another way",
         )
     target = folder or Path(f"dispatch-{short(document['dispatch_id'])}")
-    written = put(app.folder, [file for file in files if not file.get("withheld")], target, force=force)
+    written = put(app.folder, [file for file in files if file not in withheld], target, force=force)
     if app.out.json:
         app.out.document({"dispatch_id": document["dispatch_id"], "folder": str(target.absolute()), "files": written})
     else:

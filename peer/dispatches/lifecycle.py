@@ -51,6 +51,9 @@ Table = dict[State, dict[Event, State]]
 FINAL: Final[frozenset[State]] = frozenset({"completed", "failed", "declined", "cancelled", "expired", "rejected"})
 """States that end a dispatch. On the sender's side late events may still replace `expired` and `cancelled`."""
 
+DISCARDED: Final[frozenset[State]] = FINAL - {"completed", "failed"}
+"""Final states of a dispatch that has no reply: nobody opens its attachments any more, on either side."""
+
 FIRST: Final = MappingProxyType[Side, State]({"sender": "queued", "recipient": "arriving"})
 """The state in which a dispatch is first stored: when signed at the sender, when acknowledged at the recipient."""
 

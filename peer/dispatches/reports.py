@@ -17,12 +17,18 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import NO_FIX, Invalid, TooLarge
 
 MAX_TRACE_BYTES: Final = 32 * MB
-"""The size of the signed event batches that a sender stores for one dispatch, all attempts together.
+"""Bytes that a trace takes in a store: its signed batches, its events one by one, and the rows that hold them.
 
-A long run (600 calls with 50 kB each) stays below it. It bounds the sender's disk use if a machine reports without end,
-and the whole trace fits into one document of the loopback API (64 MB)."""
+It bounds what a sender keeps of one dispatch, all attempts together, if a machine reports without end."""
 MAX_REPORTED_BYTES: Final = 30 * MB
-"""The most that a recipient's machine reports of one dispatch, so that it never exceeds MAX_TRACE_BYTES."""
+"""Where a recipient's machine stops recording and reporting a dispatch, so that its sender refuses nothing."""
+WHOLE_BYTES: Final = 12 * MB
+"""Up to here a trace has its texts whole, 6 MB of them, since each is stored twice. Then their ends."""
+BRIEF_EVENT_BYTES: Final = 2_000
+"""An event after that. There is room for five thousand of them."""
+STORED_PER_EVENT: Final = 160
+STORED_PER_BATCH: Final = 600
+"""What the rows, indexes and ids around an event's or a batch's own bytes take; measured in the tests."""
 MAX_DEPTH: Final = 32
 """Levels of nesting in an event, far below the limits of JSON parsers (Python's is about 1,000)."""
 
@@ -33,6 +39,16 @@ def check_events(events: Sequence[str]) -> None:
         document = _object("an event", event)
         if not isinstance(document.get("kind"), str):
             raise Invalid("an event has no kind", fix=NO_FIX)
+
+
+def stored_bytes(batch: int, events: Sequence[str]) -> int:
+    """Return what a batch of so many bytes takes in a store, together with its events."""
+    return batch + STORED_PER_BATCH + sum(map(stored_event, events))
+
+
+def stored_event(event: str) -> int:
+    """Return what an event takes in a store."""
+    return len(event.encode()) + STORED_PER_EVENT
 
 
 def check_facts(what: str, text: str) -> None:

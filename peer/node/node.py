@@ -28,6 +28,7 @@ from peer.node.notifications import Notifier
 from peer.node.people import AddressBook, Admission, People
 from peer.node.queries import QueryService
 from peer.node.sending import SendService
+from peer.node.storage import Storage
 from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs.folders import RunFolders
@@ -36,6 +37,7 @@ from peer.runs.removal import Remover
 from peer.steps import running
 from peer.steps.context import Context
 from peer.steps.effects import (
+    BlobsFreed,
     BrokerWriteQueued,
     Effects,
     FetchFiles,
@@ -96,6 +98,7 @@ class Node:
         )
         self._fetcher = BlobFetcher(journal, self.host, self._people.connect)
         self._deadlines = Deadlines(journal)
+        self._storage = Storage(journal)
         self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
         self._remover = Remover(context.state.runs)
         self.runs = RunRegistry(journal, current, self._remover)
@@ -134,6 +137,7 @@ class Node:
             nursery.start_soon(supervise, "removal", self._remover.run)
             nursery.start_soon(supervise, "settings", self._settings.run)
             nursery.start_soon(supervise, "files", self._fetcher.run)
+            nursery.start_soon(supervise, "storage", self._storage.run)
             nursery.start_soon(supervise, "deadlines", self._deadlines.run)
             nursery.start_soon(supervise, "broker", self.broker.run)
             nursery.start_soon(supervise, "projects", self._folders.keep_fresh)
@@ -172,6 +176,8 @@ class Node:
                     self.runs.stop_edge(edge_id)
                 case FetchFiles():
                     self._fetcher.wake()
+                case BlobsFreed():
+                    self._storage.wake()
                 case BrokerWriteQueued():
                     self.broker.flush()
         if PeopleChanged() in effects:

@@ -47,6 +47,11 @@ class FetchFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobsFreed:
+    """Files may be among the blobs that no row needs any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeopleChanged:
     """Contacts, edges or blocks changed; who may connect and who can read our presence is computed again."""
 
@@ -74,6 +79,7 @@ Effect = (
     | StopRun
     | StopRunsOfEdge
     | FetchFiles
+    | BlobsFreed
     | PeopleChanged
     | InvitationsChanged
     | BrokerWriteQueued

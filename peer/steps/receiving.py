@@ -10,7 +10,7 @@ from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.statements import Cancel, Decision, Dispatch, Signed, open_as
 from peer.steps import states
-from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles
+from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles
 from peer.steps.ending import end
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, rows
@@ -83,6 +83,9 @@ def on_dispatch(tx: Transaction, signed: Signed) -> Acknowledgement:
 def on_file_arrived(tx: Transaction, item: rows.File) -> None:
     """Mark a file as fetched and verified; after its last attachment a dispatch is pending, in the inbox."""
     left = dispatches.set_ready(tx.db, item)
+    if left is None:
+        tx.note(BlobsFreed())
+        return
     tx.note(DispatchChanged(item.dispatch_id))
     row = dispatches.get(tx.db, item.dispatch_id)
     if left or row is None or row.direction != "received" or row.state != "arriving":
@@ -95,6 +98,7 @@ def on_file_refused(tx: Transaction, item: rows.File, reason: str) -> None:
     """Give up a file that the other side refuses to serve or serves wrong; an attachment takes its dispatch with it."""
     row = dispatches.get(tx.db, item.dispatch_id)
     dispatches.set_given_up(tx.db, item)
+    tx.note(BlobsFreed())
     tx.note(DispatchChanged(item.dispatch_id))
     if row is None or row.direction != "received" or row.state != "arriving":
         return

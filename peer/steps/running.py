@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
 
 from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
+from peer.dispatches.shortening import shortened
 from peer.machine import mcp_servers
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Invalid
@@ -24,6 +26,8 @@ from peer.trust import edge_lifecycle, scopes
 MAX_BATCH_BYTES = 600_000
 MAX_EVENT_BYTES = 200_000
 """UTF-8 bytes of event text in one batch and in one event, so that a statement stays under codec.MAX_BYTES."""
+MAX_LOCAL_EVENT_BYTES = 1_500_000
+"""UTF-8 bytes of one event as the person here sees it."""
 
 
 def start(tx: Transaction, dispatch_id: str, attempt: int) -> None:
@@ -60,12 +64,35 @@ def record(
 ) -> None:
     """Store events (JSON texts) for the person here; sign and queue them for the sender as the chain's next batches.
 
-    `local`: the events in full. `outgoing`: the same events as the sender may see them, masked and maybe redacted.
+    `local`: the events in full. `outgoing`: the same events as the sender may see them, masked and maybe redacted, or
+    none of them. A trace that has grown to reports.WHOLE_BYTES keeps the ends of long texts from then on, one that has
+    grown to reports.MAX_REPORTED_BYTES nothing; an event says so where it begins, on both sides.
     """
     row = get_running(tx.db, dispatch_id, attempt)
-    trace.add_events(tx.db, dispatch_id, attempt, local)
+    kept_here: list[str] = []
+    kept_there: list[str] = []
     stored = row.trace_bytes
-    for batch in _batches(outgoing):
+    for own, theirs in zip_longest(local, outgoing):
+        before = stored
+        if before >= reports.MAX_REPORTED_BYTES:
+            break
+        most = MAX_EVENT_BYTES if before < reports.WHOLE_BYTES else reports.BRIEF_EVENT_BYTES
+        size = 0
+        if own is not None:
+            kept_here.append(shortened(own, MAX_LOCAL_EVENT_BYTES if before < reports.WHOLE_BYTES else most))
+            size = reports.stored_event(kept_here[-1])
+        if theirs is not None:
+            kept_there.append(shortened(theirs, most))
+            # The sender stores both its batch and the event, so the larger of the two texts counts.
+            size = len(kept_there[-1].encode()) + max(size, reports.stored_event(kept_there[-1]))
+        stored += size
+        for bound, notice in ((reports.WHOLE_BYTES, SHORTENED), (reports.MAX_REPORTED_BYTES, STOPPED)):
+            if before < bound <= stored:
+                kept_here.append(notice)
+                kept_there.append(notice)
+                stored += 2 * reports.stored_event(notice)
+    trace.add_events(tx.db, dispatch_id, attempt, kept_here)
+    for batch in _batches(kept_there):
         count, head = trace.head(tx.db, dispatch_id, attempt)
         signed = tx.context.sign_for(
             Events,
@@ -77,11 +104,10 @@ def record(
             previous=head,
             events=tuple(batch),
         )
-        if (stored := stored + len(signed.raw)) > reports.MAX_REPORTED_BYTES:
-            # The sender refuses a longer trace, so the rest stays here.
-            break
         trace.add_batch(tx.db, dispatch_id, attempt, count, signed.raw, signed.digest)
         tx.post(signed, edge_id=row.edge_id)
+        stored += reports.STORED_PER_BATCH + len(signed.raw) - sum(len(event.encode()) for event in batch)
+    trace.charge(tx.db, dispatch_id, stored - row.trace_bytes)
     tx.note(DispatchChanged(dispatch_id))
 
 
@@ -239,19 +265,18 @@ def _batches(events: Sequence[str]) -> list[list[str]]:
     batches: list[list[str]] = []
     filled = 0
     for event in events:
-        text = event if len(event.encode()) <= MAX_EVENT_BYTES else _shortened(event)
-        size = len(text.encode())
+        size = len(event.encode())
         if not batches or len(batches[-1]) >= MAX_EVENTS or filled + size > MAX_BATCH_BYTES:
             batches.append([])
             filled = 0
-        batches[-1].append(text)
+        batches[-1].append(event)
         filled += size
     return batches
 
 
-def _shortened(event: str) -> str:
-    # Only for huge tool inputs and outputs. This machine's own trace keeps the whole event.
-    document = msgspec.json.decode(event)
-    kept = {name: value for name, value in document.items() if len(str(value)) <= 1_000}
-    kept["shortened_from"] = len(event)
-    return msgspec.json.encode(kept).decode()
+def _notice(detail: str) -> str:
+    return msgspec.json.encode({"kind": "status", "status": "shortened", "detail": detail}).decode()
+
+
+SHORTENED = _notice("this trace is long: from here on it has the beginning and the end of long texts")
+STOPPED = _notice("this trace is full: what the run does from here on is not in it; its result will be")

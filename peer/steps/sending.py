@@ -14,7 +14,7 @@ from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.payloads import gathered
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
 from peer.steps import states
-from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
+from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows, trace
 from peer.trust import edge_lifecycle, scopes
@@ -167,10 +167,12 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     count, head = trace.head(tx.db, statement.dispatch_id, statement.attempt)
     if statement.sequence != count or statement.previous != head:
         raise Conflict("the batch does not continue the chain of events", fix=NO_FIX)
-    reports.check_room(row.trace_bytes, len(signed.raw))
+    size = reports.stored_bytes(len(signed.raw), statement.events)
+    reports.check_room(row.trace_bytes, size)
     reports.check_events(statement.events)
     trace.add_batch(tx.db, row.dispatch_id, statement.attempt, count, signed.raw, signed.digest)
     trace.add_events(tx.db, row.dispatch_id, statement.attempt, statement.events)
+    trace.charge(tx.db, row.dispatch_id, size)
     tx.note(DispatchChanged(row.dispatch_id))
     return Acknowledgement(200)
 
@@ -221,6 +223,7 @@ def on_edge_ended(tx: Transaction, edge_id: str) -> None:
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
     dispatches.give_up_awaited_returns(tx.db, edge_id)
+    tx.note(BlobsFreed())
     outbox.purge_edge(tx.db, edge_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peer.dispatches import lifecycle
-from peer.steps.effects import DispatchChanged
+from peer.steps.effects import BlobsFreed, DispatchChanged
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows
 
@@ -34,4 +34,7 @@ def _side(row: rows.Dispatch) -> lifecycle.Side:
 
 def _move(tx: Transaction, row: rows.Dispatch, state: lifecycle.State) -> None:
     dispatches.set_state(tx.db, row.dispatch_id, state, tx.now)
+    if state in lifecycle.DISCARDED:
+        dispatches.let_go_attachments(tx.db, row.dispatch_id)
+        tx.note(BlobsFreed())
     tx.note(DispatchChanged(row.dispatch_id))

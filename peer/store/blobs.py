@@ -104,6 +104,12 @@ class Blobs:
         digest = hasher.digest()
         return StagedFile(name, size, digest, temporary, self.path(digest))
 
+    def remove(self, digest: bytes) -> None:
+        """Delete a blob and its partial files, in a transaction that saw no row that needs them. Raises OSError."""
+        path = self.path(digest)
+        for each in (path, *path.parent.glob(f"{path.name}.*")):
+            each.unlink(missing_ok=True)
+
     def sweep(self, *, ready: Collection[bytes], awaited: Collection[bytes]) -> int:
         """Remove files that are neither ready for a statement nor awaited by one; return how many.
 

@@ -147,17 +147,48 @@ def awaited_files(db: sqlite3.Connection) -> list[tuple[str, File]]:
     ]
 
 
-def set_ready(db: sqlite3.Connection, item: File) -> int:
-    """Record that a file's bytes are here; return how many files of its role are still awaited."""
-    db.execute(
-        f"UPDATE files SET ready = {FileState.READY:d} WHERE dispatch_id = ? AND role = ? AND position = ?",
+def set_ready(db: sqlite3.Connection, item: File) -> int | None:
+    """Record that a file's bytes are here; return how many files of its role are still awaited.
+
+    None, and nothing is recorded, if this one is not awaited any more: then its bytes are let go.
+    """
+    changed = db.execute(
+        f"UPDATE files SET ready = {FileState.READY:d} "
+        f"WHERE dispatch_id = ? AND role = ? AND position = ? AND ready = {FileState.AWAITED:d}",
         (item.dispatch_id, item.role, item.position),
     )
+    if not changed.rowcount:
+        db.execute("INSERT INTO freed_blobs (digest) VALUES (?) ON CONFLICT (digest) DO NOTHING", (item.digest,))
+        return None
     (left,) = db.execute(
         f"SELECT count(*) FROM files WHERE dispatch_id = ? AND role = ? AND ready = {FileState.AWAITED:d}",
         (item.dispatch_id, item.role),
     ).fetchone()
     return int(left)
+
+
+def let_go_attachments(db: sqlite3.Connection, dispatch_id: str) -> None:
+    """Record that a dispatch's attachments will not be opened any more. Their bytes: freed()."""
+    db.execute(
+        f"UPDATE files SET ready = CASE ready WHEN {FileState.READY:d} THEN {FileState.REMOVED:d} "
+        f"ELSE {FileState.GIVEN_UP:d} END WHERE dispatch_id = ? AND role = 'attachment' AND ready >= 0",
+        (dispatch_id,),
+    )
+
+
+def freed(db: sqlite3.Connection, most: int) -> list[tuple[bytes, bool]]:
+    """Return digests that a row has let go, and of each whether another row still needs it."""
+    rows = db.execute(
+        "SELECT digest, EXISTS (SELECT 1 FROM files f WHERE f.digest = g.digest AND f.ready >= 0) "
+        "FROM freed_blobs g LIMIT ?",
+        (most,),
+    )
+    return [(bytes(digest), bool(needed)) for digest, needed in rows]
+
+
+def drop_freed(db: sqlite3.Connection, digest: bytes) -> None:
+    """Record that a digest was looked at."""
+    db.execute("DELETE FROM freed_blobs WHERE digest = ?", (digest,))
 
 
 def set_given_up(db: sqlite3.Connection, item: File) -> None:
@@ -191,17 +222,8 @@ def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes)
 
 
 def ready_digests(db: sqlite3.Connection) -> set[bytes]:
-    """Return the digests of all files whose bytes are here and worth keeping.
-
-    Attachments of a received dispatch that was cancelled, declined, rejected or expired are not: its sender chose their
-    size, and nobody will open them.
-    """
-    rows = db.execute(
-        "SELECT DISTINCT f.digest FROM files f JOIN dispatches d USING (dispatch_id) "
-        f"WHERE f.ready = {FileState.READY:d} AND NOT "
-        "(d.direction = 'received' AND f.role = 'attachment' "
-        "AND d.state IN ('cancelled', 'declined', 'expired', 'rejected'))"
-    )
+    """Return the digests of all files whose bytes are here."""
+    rows = db.execute(f"SELECT DISTINCT digest FROM files WHERE ready = {FileState.READY:d}")
     return {bytes(row[0]) for row in rows}
 
 

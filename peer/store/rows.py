@@ -154,7 +154,7 @@ class Dispatch:
     decision: bytes = b""
     result: bytes = b""
     trace_bytes: int = 0
-    """The size of the stored event batches of all attempts."""
+    """What is stored of the traces of all attempts: batches, events, and the rows around them."""
 
 
 class FileState(enum.IntEnum):
@@ -163,6 +163,9 @@ class FileState(enum.IntEnum):
     AWAITED = 0
     READY = 1
     GIVEN_UP = -1
+    """They never came, and will not."""
+    REMOVED = -2
+    """They were here, and nobody will open them any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ class File:
 
     @property
     def state(self) -> FileState:
-        """Whether the file's bytes are here, awaited or given up."""
+        """Whether the file's bytes are here, awaited, given up or removed."""
         return FileState(self.ready)
 
 

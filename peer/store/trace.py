@@ -9,12 +9,16 @@ from peer.store.rows import Approval, all_of, one
 
 
 def add_batch(db: sqlite3.Connection, dispatch_id: str, attempt: int, sequence: int, raw: bytes, digest: bytes) -> None:
-    """Store a signed batch of events."""
+    """Store a signed batch of events. What it takes is counted by charge()."""
     db.execute(
         "INSERT INTO event_batches (dispatch_id, attempt, sequence, raw, digest) VALUES (?, ?, ?, ?, ?)",
         (dispatch_id, attempt, sequence, raw, digest),
     )
-    db.execute("UPDATE dispatches SET trace_bytes = trace_bytes + ? WHERE dispatch_id = ?", (len(raw), dispatch_id))
+
+
+def charge(db: sqlite3.Connection, dispatch_id: str, size: int) -> None:
+    """Count what was stored of a dispatch's trace, in bytes."""
+    db.execute("UPDATE dispatches SET trace_bytes = trace_bytes + ? WHERE dispatch_id = ?", (size, dispatch_id))
 
 
 def head(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> tuple[int, bytes]:

@@ -201,13 +201,17 @@ def event_document(number: int, attempt: int, text: str) -> Document:
 
 
 def file_row(item: rows.File) -> Document:
-    """Return one file as {name, size, sha256, ready, withheld}; a withheld file will never be ready."""
+    """Return one file as {name, size, sha256, ready, withheld, removed}.
+
+    A withheld file never came and will not; a removed one was here.
+    """
     return {
         "name": item.name,
         "size": item.size,
         "sha256": item.digest.hex(),
         "ready": item.state is rows.FileState.READY,
         "withheld": item.state is rows.FileState.GIVEN_UP,
+        "removed": item.state is rows.FileState.REMOVED,
     }
 
 

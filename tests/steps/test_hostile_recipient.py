@@ -104,7 +104,7 @@ def test_an_event_does_not_say_what_is_ours_to_say(pair: tuple[Clock, Person, Pe
 
 
 def test_a_trace_without_end_ends(pair: tuple[Clock, Person, Person], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reports, "MAX_TRACE_BYTES", 300_000)
+    monkeypatch.setattr(reports, "MAX_TRACE_BYTES", 500_000)
     _, alice, mallory = pair
     dispatch_id = under_way(alice, mallory)
     big = '{"kind":"reasoning","text":"%s"}' % ("x" * 100_000)

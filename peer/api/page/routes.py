@@ -28,7 +28,7 @@ from peer.dispatches import payload
 from peer.machine import settings as settings_file
 from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, MAX_FILES, TEXTS
 from peer.protocol.documents import Document
-from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Invalid, NotFound, Unavailable
+from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Gone, Invalid, NotFound, Unavailable
 from peer.store import contacts, dispatches, history, trace
 from peer.store.rows import FileState
 from peer.trust import fingerprints
@@ -304,8 +304,10 @@ class PageRoutes:
         if item is None:
             raise NotFound("no such file of that dispatch", fix=NO_FIX)
         path = self._node.context.blobs.path(item.digest)
-        if item.state is not FileState.READY or not await trio.Path(path).is_file():
+        if item.state is FileState.AWAITED:
             raise Unavailable("that file is not here yet", fix="wait until it has arrived")
+        if item.state is not FileState.READY or not await trio.Path(path).is_file():
+            raise Gone("that file is not here any more", fix="whoever sent it may send it again")
         payload.check_file_name(item.name)
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(item.name, safe='')}"}
         return FileResponse(path, media_type="application/octet-stream", headers=headers)

@@ -32,6 +32,12 @@ export function endedWords(item) {
   }
 }
 
+function whetherHere(file) {
+  if (file.ready) return "";
+  if (file.removed) return ", removed";
+  return file.withheld ? ", no longer given out" : ", not here yet";
+}
+
 function files(item, role, title) {
   const list = role === "returned" ? item.result?.files ?? [] : item.files ?? [];
   if (!list.length) return null;
@@ -46,7 +52,7 @@ function files(item, role, title) {
       list.map((file, position) =>
         h("li", {},
           h("span.name", {}, line(file.name)),
-          h("span.hint", {}, file.ready ? bytes(file.size) : `${bytes(file.size)}, not here yet`),
+          h("span.hint", {}, `${bytes(file.size)}${whetherHere(file)}`),
           file.ready
             ? h("button", {
                 type: "button",
