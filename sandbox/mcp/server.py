@@ -59,7 +59,7 @@ class ServerConnection:
         self._server = server
         self._spawn = spawn
         self._client: Client | None = None
-        self._ended = False
+        self._ended = trio.Event()
         self._stderr = bytearray()
 
     # Any: trio-typing's stubs, which libp2p installs, lack trio.TaskStatus.
@@ -70,7 +70,7 @@ class ServerConnection:
             nursery.start_soon(self._keep_stderr, process)
             try:
                 with trio.move_on_after(START_SECONDS) as start_scope:
-                    async with Client(_pipes(process, self._on_end), mode="legacy", cache=None) as client:
+                    async with Client(_pipes(process, self._ended.set), mode="legacy", cache=None) as client:
                         await self._list(client)
                         start_scope.deadline = math.inf
                         self._client = client
@@ -96,7 +96,7 @@ class ServerConnection:
     async def call(self, tool: str, arguments: dict[str, object]) -> Reply:
         """See `ConnectedServer`."""
         gone = Reply(False, f"the MCP server {self.name} has ended")
-        if self._client is None or self._ended:
+        if self._client is None or self._ended.is_set():
             return gone
         try:
             with trio.fail_after(CALL_SECONDS):
@@ -104,14 +104,11 @@ class ServerConnection:
         except trio.TooSlowError:
             return Reply(False, f"the MCP server {self.name} did not answer within {CALL_SECONDS:g} s")
         except Exception as problem:
-            if self._ended:
+            if self._ended.is_set():
                 return gone
             # An error of the server or an invalid result: for the agent the call failed.
             return Reply(False, f"the MCP server {self.name} failed: {_neutral(str(problem))[:2_000]}")
         return _reply(result)
-
-    def _on_end(self) -> None:
-        self._ended = True
 
     async def _list(self, client: Client) -> None:
         cursor: str | None = None

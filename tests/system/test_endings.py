@@ -28,7 +28,7 @@ LEAVING = r"""
 import os, stat
 os.chdir("/dispatch")
 home = os.open(".", os.O_RDONLY)
-for name, levels in (("deep", 3000), ("out", 40)):
+for name, levels in (("deep", 1200), ("out", 40)):
     os.makedirs(name, exist_ok=True)
     os.chdir(name)
     for _ in range(levels):
