@@ -11,7 +11,7 @@ from peer.dispatches import admission
 from peer.dispatches.admission import CLOCK_SKEW_MS, EdgeFacts, NotYet
 from peer.protocol.content import MAX_EXPIRES, MIN_EXPIRES, Content
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid
-from peer.protocol.statements import Dispatch
+from peer.protocol.statements import Dispatch, FileRef
 from tests.protocol import examples
 
 NOW = 1_795_000_000_000
@@ -67,3 +67,22 @@ def test_a_parent_is_an_id_or_nothing() -> None:
     admission.admit(dispatch(), EDGE, cancelled=False, now=NOW)
     with pytest.raises(Invalid):
         admission.admit(dispatch(parent="not an id"), EDGE, cancelled=False, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (Content(task=" \n"), 422),
+        (Content(task="x" * 100_001), 413),
+        (Content(task="go", links=("not a link",)), 422),
+        (Content(task="go", meta={"k" * 200: "v"}), 413),
+        (Content(task="go", files=(FileRef("a", 1, bytes(32)), FileRef("A", 1, bytes(32)))), 422),
+        (Content(task="go", files=(FileRef("a", 0, bytes(32)),)), 422),
+    ],
+)
+def test_what_a_sender_checks_is_checked_again(content: Content[FileRef], code: int) -> None:
+    """A modified client signs what it likes."""
+    arrived = dataclasses.replace(dispatch(), content=content)
+    with pytest.raises(DispatchError) as refused:
+        admission.admit(arrived, EDGE, cancelled=False, now=NOW)
+    assert refused.value.code == code

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from peer.protocol import codec, cose
+from peer.dispatches import fitting
+from peer.protocol import codec, cose, table
 from peer.protocol import statements as s
 from peer.protocol.content import Content
 from peer.protocol.errors import Conflict, DispatchError, TooLarge
@@ -365,3 +366,12 @@ def test_a_statement_of_the_courier_keeps_its_meaning_where_a_contact_is_paused(
         dispatch_id = send(alice, bob)
     assert [answer.code for _, answer in alice.deliver(bob)] == [200]
     assert document(bob, dispatch_id)["unknown_fields"] == 0
+
+
+def test_a_later_field_that_is_empty_is_not_left_out() -> None:
+    """The form that nothing was put into is signed as it was before there was such a field."""
+    with pytest.MonkeyPatch.context() as patch:
+        upgrade(patch)
+        names = list(table.FEATURES)
+        empty = fitting.fit(s.Dispatch, dict.fromkeys(names, ""), fitting.Understood(), peer="bob@example.org")
+    assert names and empty == fitting.Fitted(dict.fromkeys(names, ""), ())

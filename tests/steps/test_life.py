@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from peer.dispatches.lifecycle import State
+from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
-from peer.protocol.statements import FileRef
+from peer.protocol.statements import Cancel, FileRef
 from peer.steps import granting, receiving, running, sending
 from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
 from peer.steps.ending import Ending
@@ -244,8 +245,31 @@ def test_a_result_that_crossed_the_cancel_stands(pair: tuple[Clock, Person, Pers
     alice.deliver(bob)
     alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason=""))
     run_to_end(alice, bob, dispatch_id)
+    ended = bob.row(dispatch_id)
+    assert alice.deliver(bob) == [("cancel", Acknowledgement(200, "it had ended: completed"))]
+    assert bob.row(dispatch_id) == ended
+    bob.deliver(alice)
+    assert (alice.row(dispatch_id).state, alice.row(dispatch_id).code) == (ended.state, ended.code) == ("completed", 0)
+
+
+def test_a_cancel_without_a_reason_says_whose_it_was(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
     alice.deliver(bob)
-    assert states(dispatch_id, alice, bob) == ["completed", "completed"]
+    alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason=""))
+    assert [answer.code for _, answer in alice.deliver(bob)] == [200]
+    assert bob.row(dispatch_id).message == "its sender cancelled it"
+
+
+def test_only_the_sender_cancels_by_a_statement(pair: tuple[Clock, Person, Person]) -> None:
+    """The recipient's device knows the id too; a recipient ends a dispatch by its decision or result."""
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    cancel = bob.context.sign_for(Cancel, alice.user, alice.device, dispatch_id=dispatch_id)
+    answer = alice.receive(bob, cancel.raw)
+    assert (answer.code, answer.message) == (403, "that dispatch is not from this device")
+    assert states(dispatch_id, alice, bob) == ["pending", "pending"]
 
 
 def test_an_interrupted_run_is_pending_again_and_never_run_by_itself(pair: tuple[Clock, Person, Person]) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from peer.protocol.errors import Conflict, Invalid, NotFound, TooLarge
-from peer.protocol.statements import Events, Result, open_as, sign_by_device
+from peer.protocol.statements import (
+    Decision,
+    DeviceSet,
+    DeviceStatement,
+    Dispatch,
+    Events,
+    Result,
+    open_as,
+    sign_by_device,
+)
 from peer.steps import receiving, running
 from peer.store import rows
 from peer.store.receipts import gather
 from peer.trust import fingerprints, receipts
 from peer.trust.receipts import Altered, Receipt
+from tests.protocol.examples import CREATED, MALLORY, altered, an_id
 from tests.steps.people import Person, accept, connect, people, send
 
 EVENT = '{"kind":"reasoning","text":"hm"}'
@@ -220,6 +231,85 @@ def test_a_batch_that_its_own_device_signed_anew_does_not_fit(world: World) -> N
     stranger = sign_by_device(replace(result, audience_user="eve@example.org"), seed).raw
     with pytest.raises(Altered, match="the result is for another device"):
         receipts.verify(replace(world.receipt, result=stranger))
+
+
+def others_set(user: str) -> bytes:
+    """A device-set of this user that a stranger's root signed, with the stranger's device in it."""
+    entry = MALLORY.entry(user=user)
+    statement = DeviceSet(issuer_user=user, id=an_id(1), created=CREATED, root=MALLORY.root, epoch=1, devices=(entry,))
+    return MALLORY.sign(statement).raw
+
+
+def signed_anew(person: Person, kind: type[DeviceStatement], raw: bytes, **changes: object) -> bytes:
+    """The statement with other values, validly signed by a device that may be another one than before."""
+    statement, _ = open_as(kind, raw)
+    who = {"issuer_user": person.user, "issuer_device": person.device}
+    return sign_by_device(altered(statement, **(who | changes)), person.context.identity.seed).raw
+
+
+ELSEWHERE = {"audience_user": "eve@example.org", "audience_device": MALLORY.device}
+OTHER_DIGEST = bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "by", "changes", "said"),
+    [
+        ("dispatch", Dispatch, "alice", ELSEWHERE, "the result is by another device than the dispatch was for"),
+        ("dispatch", Dispatch, "alice", {"audience_user": "eve@example.org"}, "the result is by another device than"),
+        ("dispatch", Dispatch, "alice", {"created": CREATED + 1}, "the result is about another dispatch"),
+        ("dispatch", Dispatch, "bob", {}, "sender's device-set is another user's than the dispatch"),
+        ("result", Result, "alice", {}, "recipient's device-set is another user's than the result"),
+        ("result", Result, "bob", {"dispatch_id": an_id(5)}, "the result is about another dispatch"),
+        ("result", Result, "bob", {"dispatch_digest": OTHER_DIGEST}, "the result is about another dispatch"),
+        ("result", Result, "bob", ELSEWHERE, "the result is for another device than the dispatch is by"),
+        ("result", Result, "bob", {"attempt": 2}, "the decision is not the one that accepted this run"),
+        ("result", Result, "bob", {"attempt": 0}, "the result knows of no run"),
+        ("result", Result, "bob", {"count": 4}, "event batch 4 is missing"),
+        ("result", Result, "bob", {"count": 2}, "event batch 3 is one more"),
+        ("result", Result, "bob", {"head": OTHER_DIGEST}, "event batch 3 is not the one"),
+        ("decision", Decision, "alice", {}, "the decision is by another device than the result"),
+        ("decision", Decision, "bob", ELSEWHERE, "the decision is for another device than the dispatch is by"),
+        ("decision", Decision, "bob", {"dispatch_id": an_id(5)}, "the decision is about another dispatch"),
+        ("decision", Decision, "bob", {"dispatch_digest": OTHER_DIGEST}, "the decision is about another dispatch"),
+        ("decision", Decision, "bob", {"decision": "declined"}, "the decision is not the one that accepted this run"),
+        ("decision", Decision, "bob", {"attempt": 2}, "the decision is not the one that accepted this run"),
+        ("decision", Decision, "bob", {"read_version": 9}, "the dispatch read as another version"),
+        ("decision", Decision, "bob", {"unread": ((3,),)}, "a field was ignored which nobody may ignore"),
+    ],
+)
+def test_a_part_that_was_validly_signed_and_belongs_elsewhere_is_named(
+    world: World, part: str, kind: type[DeviceStatement], by: str, changes: dict[str, object], said: str
+) -> None:
+    anew: Any = {part: signed_anew(getattr(world, by), kind, getattr(world.receipt, part), **changes)}
+    with pytest.raises(Altered, match=said):
+        receipts.verify(replace(world.receipt, **anew))
+
+
+@pytest.mark.parametrize(
+    ("by", "changes", "said"),
+    [
+        ("alice", {}, "event batch 3 is by another device than the result"),
+        ("bob", ELSEWHERE, "event batch 3 is for another device than the dispatch is by"),
+        ("bob", {"attempt": 2}, "event batch 3 is of another run"),
+        ("bob", {"dispatch_id": an_id(5)}, "event batch 3 is of another run"),
+        ("bob", {"sequence": 3}, "event batch 3 is missing: number 4"),
+        ("bob", {"previous": OTHER_DIGEST}, "event batch 3 does not continue"),
+    ],
+)
+def test_so_is_a_batch(world: World, by: str, changes: dict[str, object], said: str) -> None:
+    """The result is signed anew too, so that it closes with the batch: only the batch itself is wrong."""
+    *first, last = world.receipt.events
+    anew = signed_anew(getattr(world, by), Events, last, **changes)
+    result = signed_anew(world.bob, Result, world.receipt.result, head=hashlib.sha256(anew).digest())
+    with pytest.raises(Altered, match=said):
+        receipts.verify(replace(world.receipt, events=(*first, anew), result=result))
+
+
+@pytest.mark.parametrize(("part", "who"), [("sender", "alice"), ("recipient", "bob")])
+def test_a_device_that_its_users_device_set_does_not_list(world: World, part: str, who: str) -> None:
+    forged: Any = {part: others_set(getattr(world, who).user)}
+    with pytest.raises(Altered, match=f"is not in the {part}'s device-set"):
+        receipts.verify(replace(world.receipt, **forged))
 
 
 def test_cancelled_before_any_run_has_a_receipt_without_a_decision(tmp_path: Path) -> None:

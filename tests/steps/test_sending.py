@@ -15,7 +15,7 @@ from peer.protocol.errors import Conflict, Invalid, NotFound
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import granting, inviting, receiving, running, sending
 from peer.steps.effects import DeadlineSet, DispatchChanged, Effects, FetchFiles, PeopleChanged, Wake
-from peer.store import dispatches, edges, trace
+from peer.store import contacts, dispatches, edges, trace
 from tests.steps.people import READ_ONLY, Person, accept, connect, invite, people, send
 
 FILE = FileRef("out.txt", 3, bytes(32))
@@ -286,14 +286,42 @@ def test_a_result_is_stored_with_its_reason_and_its_files(pair: tuple[Person, Pe
     dispatch_id = send(alice, bob)
     decided(bob, alice, dispatch_id, "accepted")
     said = {"status": "failed", "code": 429, "reason": "out of budget"}
+    alice.effects = Effects()
     assert say(bob, alice, Result, dispatch_id, files=(FILE,), **said).code == 200
     assert reason(alice, dispatch_id) == ("failed", 429, "out of budget", "") and alice.row(dispatch_id).result
     assert [item.name for _, item in dispatches.awaited_files(alice.db)] == ["out.txt"]
     assert FetchFiles() in alice.effects and DispatchChanged(dispatch_id) in alice.effects
     other = send(alice, bob)
     decided(bob, alice, other, "accepted")
+    alice.effects = Effects()
     assert say(bob, alice, Result, other).code == 200
     assert FetchFiles() not in alice.effects
+
+
+@pytest.mark.parametrize("kind", [Decision, Events, Result])
+def test_a_blocked_contact_says_nothing_more_of_a_dispatch(
+    pair: tuple[Person, Person], kind: type[Decision | Events | Result]
+) -> None:
+    """The connection ends at a block too; a statement that is being read at that moment changes nothing."""
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    decided(bob, alice, dispatch_id, "accepted")
+    alice.step(lambda tx: contacts.block(tx.db, bob.user, tx.now))
+    before = alice.row(dispatch_id)
+    content: dict[type, dict[str, object]] = {
+        Decision: {"decision": "running"},
+        Events: {"sequence": 0, "previous": START_OF_CHAIN, "events": ('{"kind":"x"}',)},
+        Result: {},
+    }
+    assert say(bob, alice, kind, dispatch_id, **content[kind]).code == 403
+    assert alice.row(dispatch_id) == before
+
+
+def test_nothing_is_said_of_a_dispatch_that_nobody_sent(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    content = {"dispatch_id": alice.context.new_id(), "dispatch_digest": bytes(32), "attempt": 1, "read_version": 1}
+    decision = bob.context.sign_for(Decision, alice.user, alice.device, decision="accepted", **content)
+    assert alice.receive(bob, decision.raw).code == 404
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,300 @@
+"""`make soak-kills`: real programs under constant traffic, one of them SIGKILLed every 0.5 to 3 s, then an account.
+
+Two daemons and a broker. Each person sends dispatches with a file to the other, and accepts what arrives; a run leaves
+one line with the dispatch's name in a project of its person and returns the file. A daemon or the broker, whichever
+chance picks, is killed and started again at once, also while it starts. Afterwards everything is left alone until each
+dispatch has ended, and the account is made:
+
+- every send that was acknowledged is there, completed, on both sides, and so is every other that a store knows;
+- no attempt ran twice: a dispatch has at most as many lines as attempts, and at least one;
+- every returned file equals the one that was sent, every receipt verifies;
+- no process, mount or run folder is left, every blob belongs to a dispatch, and no dispatch lacks one;
+- the daemons use at most 1.3 times the memory of two that did as much without being killed.
+
+Exits with 1 and keeps the folder if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from peer.client.blocking import Client
+from peer.protocol.errors import DispatchError
+from tests.conftest import HANG
+from tests.system.world import Broker, Document, Person, World, connect, descendants, eventually
+
+PAUSE: Final = (0.5, 3.0)
+"""Seconds between two kills."""
+EVERY: Final = 0.7
+"""Seconds between two sends of one person: about what two processors can run."""
+FINAL: Final = {"completed", "failed", "declined", "cancelled", "expired", "rejected"}
+FILE_BYTES: Final = 60_000
+MOST_GROWTH: Final = 1.3
+RUN: Final = "cat /dispatch/in/name >> /project/ran && cp /dispatch/in/load /dispatch/out/load"
+
+
+class Traffic:
+    """What one person sends and accepts, in two threads, until `stop`. Errors of a daemon that is away are retried."""
+
+    def __init__(self, person: Person, other: Person, folder: Path, seed: int) -> None:
+        self.person, self.other = person, other
+        self.acknowledged: list[str] = []
+        self.broken: list[BaseException] = []
+        self._folder = folder
+        self._random = random.Random(seed)
+        self._project = person.projects / "soak"
+        self._project.mkdir()
+        self._sending, self._accepting = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=self._watched, args=(work,)) for work in (self._send, self._accept)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop_sending(self) -> None:
+        self._sending.set()
+        self._threads[0].join()
+
+    def stop(self) -> None:
+        self.stop_sending()
+        self._accepting.set()
+        self._threads[1].join()
+
+    def ran(self) -> Counter[str]:
+        """How often each name was left by a run here."""
+        path = self._project / "ran"
+        return Counter(path.read_text().split() if path.exists() else [])
+
+    def load(self, dispatch_id: str) -> bytes:
+        """What was sent with a dispatch."""
+        name = self.person.client.dispatch(dispatch_id)["task"]
+        return (self._folder / str(name) / "load").read_bytes()
+
+    def _watched(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            self.broken.append(error)
+
+    def _send(self) -> None:
+        client, number = Client(self.person.state), 0
+        while not self._sending.wait(EVERY * self._random.uniform(0.5, 1.5)):
+            number += 1
+            name = f"{self.person.name}-{number}"
+            place = self._folder / name
+            place.mkdir(parents=True)
+            (place / "name").write_text(f"{name}\n")
+            (place / "load").write_bytes(self._random.randbytes(FILE_BYTES))
+            try:
+                sent = client.send(
+                    self.other.email, name, files=[str(place / "name"), str(place / "load")], expires=86_400
+                )
+            except DispatchError:
+                continue  # not acknowledged; whether it was stored is seen in the store
+            self.acknowledged.append(sent["dispatch_id"])
+
+    def _accept(self) -> None:
+        client = Client(self.person.state)
+        while not self._accepting.wait(0.1):
+            try:
+                waiting = client.dispatches("received", status="pending", limit=20)["dispatches"]
+                for row in reversed(waiting):
+                    client.accept(row["dispatch_id"], cwd=str(self._project))
+            except DispatchError:
+                continue
+
+
+@contextmanager
+def two_people(folder: Path, seed: int) -> Iterator[tuple[World, list[Traffic]]]:
+    """A broker and two people who may dispatch to each other, under traffic."""
+    folder.mkdir()
+    world = World(folder)
+    try:
+        people = world.people_named("alice", "bob")
+        for asker, granter in (people, reversed(people)):
+            connect(asker, granter, approval="auto", max_per_day=1000)
+        for person in people:
+            person.will({"tool": "Bash", "input": {"command": RUN}}, {"say": "done"})
+        traffic = [
+            Traffic(person, other, folder / "sent" / person.name, seed + at)
+            for at, (person, other) in enumerate((people, reversed(people)))
+        ]
+        yield world, traffic
+    finally:
+        world.close()
+
+
+def kill_for(seconds: float, world: World, chance: random.Random) -> Counter[str]:
+    """Kill one of the programs after the other and start it again; return how often each was killed."""
+    killed: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(chance.uniform(*PAUSE))
+        programs: list[Broker | Person] = [world.broker, *world.people]
+        victim = chance.choice(programs)
+        if isinstance(victim, Person):
+            victim.crash()
+            victim.launch()
+            killed[victim.name] += 1
+        else:
+            victim.stop(signal.SIGKILL)
+            victim.start()
+            killed["broker"] += 1
+    return killed
+
+
+def everything(person: Person, direction: str) -> dict[str, Document]:
+    """All dispatches of one direction, by id."""
+    found: dict[str, Document] = {}
+    before = None
+    while True:
+        page = person.client.dispatches(direction, limit=100, before=before)["dispatches"]  # type: ignore[arg-type]
+        if not page:
+            return found
+        found |= {row["dispatch_id"]: row for row in page}
+        before = page[-1]["dispatch_id"]
+
+
+def settle(traffic: list[Traffic]) -> None:
+    """Stop the senders, and wait until everything that was sent has ended on both sides and is delivered."""
+    for each in traffic:
+        each.stop_sending()
+
+    def ended() -> bool:
+        return all(
+            row["status"] in FINAL
+            for each in traffic
+            for direction in ("sent", "received")
+            for row in everything(each.person, direction).values()
+        ) and all(each.person.count("outbox") == 0 for each in traffic)
+
+    until = time.monotonic() + 10 * HANG
+    while not ended():
+        if time.monotonic() > until or any(each.broken for each in traffic):
+            break  # the account says what is still open
+        time.sleep(1)
+    for each in traffic:
+        each.stop()
+
+
+def account(sender: Traffic, recipient: Traffic, folder: Path) -> list[str]:
+    """Compare the two sides of one direction; return what differs."""
+    wrong = [f"{each.person.name}: {error!r}" for each in (sender, recipient) for error in each.broken]
+    sent, received = everything(sender.person, "sent"), everything(recipient.person, "received")
+    wrong += [f"{lost}: acknowledged, and not stored" for lost in sender.acknowledged if lost not in sent]
+    wrong += [f"{odd}: known to one side only" for odd in sent.keys() ^ received.keys()]
+    ran = recipient.ran()
+    known = {row["task"].strip() for row in received.values()}
+    wrong += [f"{name}: ran, and no dispatch is called so" for name in ran.keys() - known]
+    for dispatch_id in sorted(sent.keys() & received.keys()):
+        mine, theirs = sender.person.client.dispatch(dispatch_id), recipient.person.client.dispatch(dispatch_id)
+        name, attempts = str(mine["task"]), int(theirs["attempt"])
+        if not mine["status"] == theirs["status"] == "completed":
+            wrong.append(
+                f"{name}: {mine['status']} at its sender, {theirs['status']} at its recipient: {theirs['message']}"
+            )
+            continue
+        if not 1 <= ran[name] <= attempts:
+            wrong.append(f"{name}: ran {ran[name]} times in {attempts} attempts")
+        back = folder / "back" / dispatch_id
+        sender.person.cli("fetch", dispatch_id, "--to", str(back))
+        if (back / "load").read_bytes() != sender.load(dispatch_id):
+            wrong.append(f"{name}: another file came back")
+        receipt = folder / f"{dispatch_id}.receipt"
+        sender.person.cli("receipt", dispatch_id, "--out", str(receipt))
+        sender.person.cli("verify-receipt", str(receipt))
+    return wrong
+
+
+def leftovers(world: World) -> list[str]:
+    """Return what is still there of runs that ended, and blobs that nothing or no file belongs to."""
+    wrong = []
+    for person in world.people:
+        assert person.program is not None
+        eventually(partial(_tidy, person), what="an empty trash")
+        wrong += [f"{person.name}: process {line}" for line in descendants(person.program.pid).values()]
+        wrong += [f"{person.name}: folder {path}" for path in person.run_folders()]
+        needed = {row[0].hex() for row in person.rows("SELECT DISTINCT digest FROM files WHERE ready = 1")}
+        stored = set(person.blobs())
+        wrong += [f"{person.name}: blob {name} belongs to nothing" for name in stored - needed]
+        wrong += [f"{person.name}: blob {name} is missing" for name in needed - stored]
+    mounts = Path("/proc/self/mounts").read_text()
+    return [*wrong, *(f"mount {line}" for line in mounts.splitlines() if str(world.folder) in line)]
+
+
+def memory(world: World) -> dict[str, int]:
+    """Resident bytes of each daemon."""
+    return {
+        person.name: psutil.Process(person.program.pid).memory_info().rss
+        for person in world.people
+        if person.program is not None
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make soak-kills", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    given = parser.parse_args()
+    print(f"{given.minutes:g} minutes, --seed {given.seed}", flush=True)
+    top = Path(tempfile.mkdtemp(prefix="soak-"))
+
+    with two_people(top / "storm", given.seed) as (world, traffic):
+        killed = kill_for(given.minutes * 60, world, random.Random(given.seed))
+        print(f"killed: {dict(killed)}; settling", flush=True)
+        for person in world.people:
+            eventually(partial(_serves, person), what=f"{person.name}'s daemon")
+        settle(traffic)
+        wrong = [line for at in (0, 1) for line in account(traffic[at], traffic[1 - at], top)]
+        wrong += leftovers(world)
+        after = memory(world)
+        sends = [len(everything(each.person, "sent")) for each in traffic]
+        acknowledged = [len(each.acknowledged) for each in traffic]
+        attempts = sum(row["attempt"] for each in traffic for row in everything(each.person, "received").values())
+    print(f"{sum(sends)} dispatches, {sum(acknowledged)} acknowledged, {attempts} attempts", flush=True)
+
+    with two_people(top / "calm", given.seed) as (world, traffic):
+        while min(len(each.acknowledged) for each in traffic) < min(sends) and not any(each.broken for each in traffic):
+            time.sleep(1)
+        settle(traffic)
+        calm = memory(world)
+    for name, size in after.items():
+        ratio = size / calm[name]
+        print(f"{name}: {size >> 20} MiB, {ratio:.2f} times a calm run's", flush=True)
+        if ratio > MOST_GROWTH:
+            wrong.append(f"{name}: {size:,} bytes of memory, {calm[name]:,} without kills")
+    if wrong:
+        print("\n".join(wrong))
+        print(f"{len(wrong)} things are wrong; everything is in {top}")
+        sys.exit(1)
+    shutil.rmtree(top)
+    print("nothing lost, nothing run twice, nothing left")
+
+
+def _tidy(person: Person) -> bool:
+    return not person.trash()
+
+
+def _serves(person: Person) -> bool:
+    try:
+        person.client.whoami()
+    except DispatchError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
