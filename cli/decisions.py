@@ -34,13 +34,15 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     On a terminal the run is followed and each tool call that needs an answer is asked here. Otherwise the calls wait in
     `dispatch approvals`, two minutes each, and are denied after that.
     """
-    from cli.follow_run import confirmed_folder, follow_run
+    from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
 
     asks = interactive() and not app.out.json and follow is not False
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     folder = str(cwd.expanduser().absolute()) if cwd else None
     if folder is None:
         folder = confirmed_folder(app, app.client.dispatch(identity), asks=asks)
+    else:
+        warn_of_obstacles(app, app.client.folder(identity, folder)["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:
         where = f" in {document['cwd']}" if document.get("cwd") else ""

@@ -206,6 +206,8 @@ def _show_suggestion(out: Output, suggestion: Document | None) -> None:
         return
     word = "runs in" if suggestion.get("pinned") else "suggested folder"
     out.line(f"{word}: {string(suggestion.get('cwd'))} ({string(suggestion.get('reason'))})", style="dim")
+    for sentence in (suggestion.get("obstacles") or {}).get(suggestion.get("cwd"), []):
+        out.line(f"there, {sentence}", indent=2, style="yellow")
 
 
 def _show_long(out: Output, output: object) -> None:

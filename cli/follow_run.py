@@ -21,7 +21,11 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     workspace, and a warning names the suggestion.
     """
     suggestion = document.get("suggestion")
-    if not suggestion or suggestion.get("pinned"):
+    if not suggestion:
+        return None
+    found = suggestion.get("obstacles") or {}
+    if suggestion.get("pinned"):
+        warn_of_obstacles(app, found.get(suggestion["cwd"], []))
         return None
     known = [row for row in (suggestion, *(suggestion.get("candidates") or [])) if row.get("cwd")]
     candidates = list({row["cwd"]: row for row in known}.values())
@@ -35,13 +39,22 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
         return None
     app.out.line(f"{string(document.get('peer'))} asks:", style="bold")
     app.out.block(str(document.get("task") or ""))
-    options = [(str(n), f"{row['cwd']}  ({string(row.get('reason'))})") for n, row in enumerate(candidates, 1)]
+    options = [
+        (str(n), "; ".join([f"{row['cwd']}  ({string(row.get('reason'))})", *found.get(row["cwd"], [])]))
+        for n, row in enumerate(candidates, 1)
+    ]
     options.append(("0", "an empty workspace"))
     try:
         answer = _choose(app, "Where does it run?", options)
     except NoAnswer:
         raise KeyboardInterrupt from None
     return None if answer == "0" else str(candidates[int(answer) - 1]["cwd"])
+
+
+def warn_of_obstacles(app: App, sentences: list[str]) -> None:
+    """Say before an accept what will not work in its folder."""
+    for sentence in sentences:
+        app.out.warn(f"in a run, {sentence}")
 
 
 def follow_run(app: App, accepted: Document, *, asks: bool) -> int:

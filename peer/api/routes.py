@@ -123,6 +123,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/dispatches", as_json(routes.send), methods=["POST"]),
             Route("/v1/dispatches/{id}", as_json(routes.dispatch)),
             Route("/v1/dispatches/{id}/events", routes.events),
+            Route("/v1/dispatches/{id}/folder", as_json(routes.folder)),
             Route("/v1/dispatches/{id}/accept", as_json(routes.accept), methods=["POST"]),
             Route("/v1/dispatches/{id}/decline", as_json(routes.decline), methods=["POST"]),
             Route("/v1/dispatches/{id}/cancel", as_json(routes.cancel), methods=["POST"]),
@@ -211,6 +212,9 @@ class _Routes:
 
     async def dispatch(self, request: Request) -> Reply:
         return await self._node.queries.dispatch(request.path_params["id"])
+
+    async def folder(self, request: Request) -> Reply:
+        return await self._node.queries.folder(request.path_params["id"], request.query_params.get("cwd"))
 
     async def accept(self, request: Request) -> Reply:
         return await self._node.decisions.accept(request.path_params["id"], (await body_of(request, AcceptBody)).cwd)

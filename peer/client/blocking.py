@@ -204,6 +204,10 @@ class Routes(ABC, Generic[D, L]):
         """Return one dispatch with its payload, events, result, approvals and the suggested run folder."""
         return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}")
 
+    def folder(self, dispatch_id: str, cwd: str) -> D:
+        """Return {cwd, obstacles}: where an accept with this `cwd` would run, and what will not work there."""
+        return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/folder?{urlencode({'cwd': cwd})}")
+
     def accept(self, dispatch_id: str, *, cwd: str | None = None) -> D:
         """Return {dispatch_id, decision: "accepted", ok, approval, cwd}."""
         body = {"cwd": cwd} if cwd is not None else {}

@@ -53,6 +53,8 @@ class StateFolder:
     def locate(cls, env: Mapping[str, str] | None = None) -> StateFolder:
         """Return the folder that `$DISPATCH_HOME` names, else `~/.dispatch`. Raises Invalid for a relative path.
 
+        Symbolic links on the way to it are followed here, once (on some systems /home itself is one), so that it can be
+        compared with other paths, and shown to a run.
         Every program of ours calls this first. So this is where a program that a run started through an MCP server is
         refused with Forbidden: a run must not send dispatches.
         """
@@ -64,14 +66,14 @@ class StateFolder:
         variables = os.environ if env is None else env
         named = variables.get("DISPATCH_HOME", "")
         if not named:
-            return cls(Path.home() / ".dispatch")
+            return cls(_real(Path.home() / ".dispatch"))
         path = Path(named).expanduser()
         if not path.is_absolute():
             raise Invalid(
                 f"DISPATCH_HOME is {named!r}, which means another folder in every directory",
                 fix="set DISPATCH_HOME to an absolute path",
             )
-        return cls(path)
+        return cls(_real(path))
 
     @property
     def config(self) -> Path:
@@ -216,6 +218,10 @@ def read_private(path: Path, *, limit: int = 1 << 20) -> bytes:
     if len(data) > limit:
         raise Invalid(f"{path} is larger than {limit} bytes", fix="run `dispatch doctor`")
     return data
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve() raises RuntimeError for links that lead in a circle
 
 
 def _wrong(status: os.stat_result) -> str | None:

@@ -42,6 +42,10 @@ class QueryService:
             document["suggestion"] = await self._folders.suggestion(dispatch_id)
         return document
 
+    async def folder(self, dispatch_id: str, cwd: str | None) -> Document:
+        """Return {cwd, obstacles} for an accept with this `cwd`; see RunFolders.look."""
+        return await self._folders.look(dispatch_id, cwd)
+
     async def approvals(self) -> list[Document]:
         """Return the tool calls that wait for a person's answer."""
         return await self._context.store.read(lambda db: views.approval_list(db, self._context.clock()))

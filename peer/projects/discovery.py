@@ -54,10 +54,15 @@ class Description(msgspec.Struct, frozen=True):
 
 
 class Walk:
-    """One walk below some roots. Iterating yields each project once; `cut` is then the bound it reached, if any."""
+    """One walk below some roots. Iterating yields each project once; `cut` is then the bound it reached, if any.
+
+    `roots`: the real folders that are walked.
+    """
 
     def __init__(self, roots: Sequence[str], *, clock: Callable[[], float], excluded: Sequence[str] = ()) -> None:
-        self._roots = [root for root in roots if root.startswith("/") and root.isprintable()]
+        # A root may be named through links; the projects are those of the real folder. Below it no link is followed.
+        real = [os.path.realpath(root) for root in roots if root.startswith("/")]
+        self.roots = [root for root in real if root.isprintable()]
         self._clock = clock
         self._excluded = frozenset(excluded)
         self.cut: str | None = None
@@ -67,7 +72,7 @@ class Walk:
         folders = projects = 0
         seen: set[str] = set()
         # Breadth first: if a bound is reached, the projects near the roots have been found.
-        level: list[tuple[str, bool]] = [(os.path.normpath(root), True) for root in self._roots]
+        level: list[tuple[str, bool]] = [(os.path.normpath(root), True) for root in self.roots]
         for _ in range(MAX_DEPTH + 1):
             below: list[tuple[str, bool]] = []
             for path, is_root in level:

@@ -64,7 +64,7 @@ class ProjectIndex:
             known = dict(self._db.execute("SELECT path, stamp FROM project"))
         found = {project.path: project.stamp for project in walk}
         changed = {path: describe(path) for path, stamp in found.items() if known.get(path) != stamp}
-        gone = [path for path in known if path not in found and (walk.cut is None or _surely_gone(path, roots))]
+        gone = [path for path in known if path not in found and (walk.cut is None or _surely_gone(path, walk.roots))]
         with self._lock, self._transaction() as db:
             for path in (*changed, *gone):
                 db.execute("DELETE FROM project_words WHERE rowid = (SELECT id FROM project WHERE path = ?)", (path,))

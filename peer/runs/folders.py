@@ -21,6 +21,7 @@ from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError
+from peer.runs.obstacles import obstacles
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.trust import paths
@@ -55,9 +56,26 @@ class RunFolders:
             await trio.sleep(REFRESH_SECONDS)
 
     async def suggestion(self, dispatch_id: str) -> Document:
-        """Return {cwd, project, reason, pinned, candidates} for a dispatch in the inbox."""
+        """Return {cwd, project, reason, pinned, candidates, obstacles} for a dispatch in the inbox.
+
+        `obstacles`: folder → what will not work there, of those offered.
+        """
         document: Document = msgspec.to_builtins(await self._suggest(dispatch_id))
+        offered = {row["cwd"] for row in (document, *document["candidates"]) if row["cwd"]}
+        found = {cwd: await self._obstacles(cwd) for cwd in sorted(offered)}
+        document["obstacles"] = {cwd: sentences for cwd, sentences in found.items() if sentences}
         return document
+
+    async def look(self, dispatch_id: str, cwd: str | None) -> Document:
+        """Return {cwd, obstacles}: where an accept with this `cwd` would run, and what will not work there.
+
+        Raises as `choose`.
+        """
+        folder = await self.choose(dispatch_id, cwd)
+        return {"cwd": folder, "obstacles": [] if folder is None else await self._obstacles(folder)}
+
+    async def _obstacles(self, folder: str) -> list[str]:
+        return await trio.to_thread.run_sync(obstacles, Path(folder))
 
     async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
         """Return the folder a dispatch is to run in, or None for an empty workspace.

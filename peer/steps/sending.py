@@ -195,7 +195,8 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
         return Acknowledgement(200, f"it is {row.state} here")
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
-    dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix=NO_FIX)
+    if not row.state == statement.status == "cancelled":  # else it was cancelled here, and that reason stays
+        dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix=NO_FIX)
     dispatches.add_files(tx.db, row.dispatch_id, "returned", statement.files, statement=statement.id, ready=False)
     if statement.files:
         tx.note(FetchFiles())

@@ -64,6 +64,10 @@ class LocalFacts:
         places = dict.fromkeys(name for path in named for name in _both(path))
         return tuple(place for place in places if not any(within(home, (place,)) for home in self._homes))
 
+    def real(self, path: str) -> str:
+        """`path` with its symbolic links followed, as far as it exists."""
+        return os.path.realpath(path)
+
     def kind(self, path: str) -> Kind:
         """What is at `path`, by lstat."""
         try:

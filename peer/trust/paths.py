@@ -2,7 +2,9 @@
 
 A granted folder is bound into the sandbox: its files can be read, and written with Write, without a question for each.
 So this refuses, with a reason and a fix, folders that hold more than a project (the home folder, the system), folders
-that a run must never see (keys, the state folder), and what leads elsewhere (a link, a socket).
+that a run must never see (keys, the state folder), and what leads elsewhere (a socket). Symbolic links are followed
+once, here: what is checked, stored, shown and bound is the real folder, and a link that is pointed elsewhere later
+changes nothing.
 """
 
 import posixpath
@@ -57,6 +59,9 @@ class Facts(Protocol):
     def settings(self) -> tuple[str, ...]:
         """Folders with settings or keys of programs in unusual places."""
 
+    def real(self, path: str) -> str:
+        """`path` with its symbolic links followed, as far as it exists."""
+
     def kind(self, path: str) -> Kind:
         """What is at `path`; links are not followed."""
 
@@ -65,7 +70,7 @@ class Facts(Protocol):
 
 
 def check_roots(paths: Iterable[str], facts: Facts) -> tuple[str, ...]:
-    """The folders in canonical form (absolute, no `.` or double slashes), each once, in order.
+    """The real folders in canonical form (absolute, no `.` or double slashes, no links), each once, in order.
 
     Raises Invalid (422) for the first that may not be granted, with the reason and a fix.
     """
@@ -77,11 +82,9 @@ def check_roots(paths: Iterable[str], facts: Facts) -> tuple[str, ...]:
 
 def check_root(path: str, facts: Facts) -> str:
     """One folder, as `check_roots`."""
-    root = canonical(path)
+    root = canonical(facts.real(canonical(path)))
     _check_place(root, facts)
-    parts = root.split("/")[1:]
-    for end in range(1, len(parts) + 1):
-        component = "/" + "/".join(parts[:end])
+    for component in _components(root):
         _check_kind(facts.kind(component), component, whole=root)
     if (socket := facts.socket_below(root)) is not None:
         raise _refusal(root, f"holds a socket, {_shown(socket)}: a run could talk to the program behind it",
@@ -96,9 +99,16 @@ def allowed_cwd(paths: Iterable[str], cwd: str) -> bool:
 
 
 def check_cwd(paths: Iterable[str], cwd: str, facts: Facts) -> str:
-    """The working folder in canonical form. Raises Forbidden (403) outside the edge's folders, or as `check_root`."""
+    """The real working folder. Raises Forbidden (403) outside the edge's folders, or as `check_root`.
+
+    A link inside the edge's folders is refused, because a run may have made it.
+    """
     paths = tuple(paths)
-    root = canonical(cwd)
+    named = canonical(cwd)
+    for component in _components(named):
+        if within(component, paths) and facts.kind(component) == "link":
+            _check_kind("link", component, whole=named)
+    root = canonical(facts.real(named))
     if not allowed_cwd(paths, root):
         listed = ", ".join(_shown(path) for path in paths)
         raise Forbidden(f"{_shown(root)} is outside the folders of this trust edge", fix=f"choose one in {listed}")
@@ -116,6 +126,12 @@ def canonical(path: str) -> str:
         raise Invalid(f"`{shown}` goes up with `..`", fix="give the folder by its real path")
     # normpath keeps two leading slashes, whose meaning POSIX leaves open; reduce them to one.
     return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _components(path: str) -> list[str]:
+    """Every folder on the way to `path`, and itself."""
+    parts = path.split("/")[1:]
+    return ["/" + "/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _check_place(root: str, facts: Facts) -> None:

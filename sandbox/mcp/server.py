@@ -61,6 +61,7 @@ class ServerConnection:
         self._server = server
         self._spawn = spawn
         self._client: Client | None = None
+        self._ended = trio.Event()
         self._stderr = bytearray()
 
     # Any: trio-typing's stubs, which libp2p installs, lack trio.TaskStatus.
@@ -71,7 +72,7 @@ class ServerConnection:
             nursery.start_soon(self._keep_stderr, process)
             try:
                 with trio.move_on_after(START_SECONDS) as start_scope:
-                    async with Client(_pipes(process), mode="legacy", cache=None) as client:
+                    async with Client(_pipes(process, self._ended.set), mode="legacy", cache=None) as client:
                         await self._list(client)
                         start_scope.deadline = math.inf
                         self._client = client
@@ -96,15 +97,18 @@ class ServerConnection:
 
     async def call(self, tool: str, arguments: dict[str, object]) -> Reply:
         """See `ConnectedServer`."""
-        if self._client is None:
-            return Reply(False, f"the MCP server {self.name} has ended")
+        gone = Reply(False, f"the MCP server {self.name} has ended")
+        if self._client is None or self._ended.is_set():
+            return gone
         try:
             with trio.fail_after(CALL_SECONDS):
                 result = await self._client.call_tool(tool, arguments)
         except trio.TooSlowError:
             return Reply(False, f"the MCP server {self.name} did not answer within {CALL_SECONDS:g} s")
         except Exception as problem:
-            # An error of the server, an invalid result, or its end: for the agent the call failed.
+            if self._ended.is_set():
+                return gone
+            # An error of the server or an invalid result: for the agent the call failed.
             return Reply(False, f"the MCP server {self.name} failed: {_neutral(str(problem))[:2_000]}")
         return _reply(result)
 
@@ -156,8 +160,11 @@ class ServerConnection:
 
 
 @asynccontextmanager
-async def _pipes(process: ConfinedProcess) -> AsyncIterator[TransportStreams]:
-    """A process's standard streams as the SDK's client needs them; its own transport would start the process itself."""
+async def _pipes(process: ConfinedProcess, on_end: Callable[[], None]) -> AsyncIterator[TransportStreams]:
+    """A process's standard streams as the SDK's client needs them; its own transport would start the process itself.
+
+    `on_end` is called when it has closed its output, before the client learns of it.
+    """
     incoming_send, incoming_receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing_send, outgoing_receive = anyio.create_memory_object_stream[SessionMessage](0)
 
@@ -175,6 +182,7 @@ async def _pipes(process: ConfinedProcess) -> AsyncIterator[TransportStreams]:
                     with suppress(ValueError):
                         message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
                         await incoming_send.send(SessionMessage(message))
+                on_end()
 
     async def write() -> None:
         assert process.stdin is not None

@@ -525,6 +525,7 @@ def test_a_suggested_folder_is_not_used_without_a_person(cli: Cli, api: FakeApi)
     outcome = cli(*CASES["accept"].args)
     assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == [{}]
     assert "not run in /code/shop (named in the task)" in outcome.err
+    api[f"GET /v1/dispatches/{FIRST}/folder"] = {"cwd": str(Path.cwd() / "sub"), "obstacles": []}
     assert cli(*CASES["accept"].args, "--cwd", "sub").code == 0
     assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept")[-1] == {"cwd": str(Path.cwd() / "sub")}
     api[f"GET /v1/dispatches/{FIRST}"] = document(suggestion={**suggestion, "pinned": True})
@@ -736,3 +737,55 @@ def test_a_bug_is_an_error_with_its_document(cli: Cli, api: FakeApi) -> None:
 def test_a_bad_home_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPATCH_HOME", "relative")
     assert cli("inbox", "--json").document["error"]["code"] == 422
+
+
+@pytest.mark.parametrize("given", ["stdin", "argument", "file"])
+def test_a_byte_order_mark_is_no_part_of_a_text(cli: Cli, api: FakeApi, given: str) -> None:
+    api["POST /v1/dispatches"] = SENT
+    Path("notes.md").write_text("\ufeffsince Monday", "utf-8")
+    task, stdin = ("-", "\ufeffhello") if given == "stdin" else ("\ufeffhello", "")
+    more = ["--background", "@notes.md"] if given == "file" else []
+    done = cli("send", "bob@example.org", task, *more, "--json", stdin=stdin)
+    assert done.code == 0 and "byte order mark" in done.err
+    (body,) = api.bodies("POST", "/v1/dispatches")
+    assert body["task"] == "hello" and body.get("background", "") == ("since Monday" if more else "")
+
+
+@pytest.mark.parametrize("text", ["- first point", "-1 is wrong", "--fix it", "-x"])
+def test_a_text_that_begins_with_a_dash_gets_the_hint(cli: Cli, api: FakeApi, text: str) -> None:
+    api["POST /v1/dispatches"] = SENT
+    refused = cli("send", "bob@example.org", text)
+    assert refused.code == 2 and " -- " in refused.err.splitlines()[-1], refused.err
+    assert cli("send", "bob@example.org", "--", text).code == 0
+    assert api.bodies("POST", "/v1/dispatches")[0]["task"] == text
+    assert " -- " not in cli("inbox", "--nope").err, "a command without a text has no use for it"
+
+
+@pytest.mark.parametrize(
+    ("typed", "fix"),
+    [
+        ("bob@bücher.example", "bob@xn--bcher-kva.example"),
+        ("bob@例え.example", "bob@xn--r8jz45g.example"),
+        ("bøb@example.org", "name@example.org"),
+        ("bob@exаmple.org", "bob@xn--exmple-4nf.org"),
+        ("bob@..ü", "name@example.org"),
+    ],
+)
+def test_an_address_is_shown_as_it_was_typed(cli: Cli, typed: str, fix: str) -> None:
+    error = cli("config", "set", "email", typed).err
+    assert typed in error and fix in error, error
+
+
+def test_a_failure_is_shown_with_its_reason_and_fix(cli: Cli, api: FakeApi) -> None:
+    failed = result(status="failed", reason="the script is no list", fix="`dispatch config set script FILE`")
+    api[f"GET /v1/dispatches/{FIRST}"] = document(status="failed", result=failed)
+    shown = cli("status", FIRST).out
+    assert "the script is no list" in shown and "fix: `dispatch config set script FILE`" in shown
+
+
+def test_accept_warns_of_what_will_not_work_before_it_accepts(cli: Cli, api: FakeApi) -> None:
+    api[f"GET /v1/dispatches/{FIRST}/folder"] = {"cwd": "/w", "obstacles": ["git will not work: it lies elsewhere"]}
+    accepted = cli(*CASES["accept"].args, "--cwd", "/w")
+    assert "git will not work" in accepted.err
+    asked = [each.path.partition("?")[0].rpartition("/")[2] for each in api.asked]
+    assert asked.index("folder") < asked.index("accept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import struct
 import termios
 from pathlib import Path
@@ -278,3 +279,126 @@ async def test_a_node_that_speaks_no_frames_is_left(line: bytes) -> None:
         await node.process.stdin.aclose()
         assert await node.process.wait() == (1 if line else 0)
         assert (b"dp-agent: " in await node.process.stderr.receive_some(4096)) == bool(line)
+
+
+async def test_a_call_ends_with_its_foreground_command(tmp_path: Path) -> None:
+    """What it leaves in the background holds its output open. Seen to wait for two minutes."""
+    background = "sleep 300 & (sleep 300; echo late) & nohup sleep 300 & setsid sleep 300 & echo bg"
+    begin = start(tmp_path, bash(background), bash("pgrep -c sleep"), bash("sleep 300 & exit 3"), approval="auto")
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+        assert await node.process.wait() == 0
+    assert finished.status == "completed"
+    (first, bg), (_, count), (third, failed) = node.results
+    assert first and bg.strip().endswith("bg") and int(count) >= 4
+    assert not third and failed == "exit status 3"
+
+
+async def test_a_command_whose_time_is_over_ends_with_its_children(tmp_path: Path) -> None:
+    slow = {"tool": "Bash", "input": {"command": "sleep 301 & sleep 301", "timeout": 300}}
+    begin = start(tmp_path, slow, bash("pgrep -f 'sleep 30[1]' || echo none"), approval="auto")
+    async with dp_agent() as node:
+        await node.run(begin)
+    assert "timed out" in node.results[0][1] and node.results[1] == (True, "none\n")
+
+
+async def test_walks_end_whatever_lies_there(tmp_path: Path) -> None:
+    project = tmp_path / "shop"
+    (project / "src/deep").mkdir(parents=True)
+    (project / "src/a.py").write_text("price = 1\n")
+    (project / "src/deep/b.py").write_text("price = 2\n")
+    for name, target in {"src/up": "..", "src/again": "../src", "loop": "loop", "root": "/"}.items():
+        (project / name).symlink_to(target)
+    os.mkfifo(project / "src/pipe.py")
+    begin = start(
+        tmp_path,
+        {"tool": "Glob", "input": {"pattern": "**/*.py"}},
+        {"tool": "Glob", "input": {"pattern": "*/*/*/*/*/*/*/*/*.py"}},
+        {"tool": "Glob", "input": {"pattern": "src/*.py"}},
+        {"tool": "Glob", "input": {"pattern": "**/**/deep/**", "path": "/project"}},
+        {"tool": "Grep", "input": {"pattern": "price", "path": "/project"}},
+        {"tool": "Read", "input": {"file_path": "/project/src/pipe.py"}},
+        write("/project/src/pipe.py", "x"),
+        {"tool": "Read", "input": {"file_path": "/dev/zero"}},
+        approval="auto",
+    )
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert finished.status == "completed"
+    outputs = [output for _, output in node.results]
+    assert outputs[0].split() == ["./src/a.py", "./src/deep/b.py", "./src/pipe.py"]
+    assert outputs[1] == ""
+    assert outputs[2].split() == ["./src/a.py", "./src/pipe.py"] or outputs[2].split() == ["src/a.py", "src/pipe.py"]
+    assert outputs[3] == "/project/src/deep/b.py"
+    assert outputs[4].split("\n") == ["/project/src/a.py:1:price = 1", "/project/src/deep/b.py:1:price = 2"]
+    assert [ok for ok, _ in node.results[5:]] == [False] * 3
+
+
+async def test_a_walk_through_too_much_stops_and_says_so(tmp_path: Path) -> None:
+    for folder in range(11):
+        (tmp_path / f"shop/{folder:02}").mkdir(parents=True)
+    fill = "for d in *; do (cd $d; seq 10000 | xargs touch); done"
+    begin = start(tmp_path, bash(fill), {"tool": "Glob", "input": {"pattern": "**/none"}}, approval="auto")
+    async with dp_agent() as node:
+        await node.run(begin)
+    assert node.results[1] == (True, "[stopped: there are more than 100,000 entries]")
+
+
+async def test_what_was_proven_of_another_runtime_asks_for_no_proof(tmp_path: Path) -> None:
+    """The setting was switched from claude to scripted while the node lived. Seen to fail with a ValueError."""
+    async with dp_agent() as node:
+        finished = await node.run(start(tmp_path, {"say": "hi"}, gate_proven="0" * 64))
+    assert (finished.status, finished.reason) == ("completed", None)
+
+
+async def test_what_is_not_returned_is_named(tmp_path: Path) -> None:
+    attached = tmp_path / "blob"
+    attached.write_text("seven apples")
+    begin = start(
+        tmp_path,
+        write(f"{WORKSPACE}/report.md", "here"),
+        bash(f"mkdir -p {WORKSPACE}/build/deep; echo x > {WORKSPACE}/in/new; mkfifo {WORKSPACE}/out/pipe"),
+        files=[frames.Attachment(name="letter.txt", path=str(attached))],
+        approval="auto",
+        cwd=None,
+    )
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert finished.status == "completed" and finished.files == []
+    named = {(left.name, left.why) for left in finished.left_out}
+    assert named == {
+        ("report.md", "outside out/"),
+        ("build", "outside out/"),
+        ("in__new", "outside out/"),
+        ("pipe", "not a plain file"),
+    }
+
+
+async def test_what_was_not_looked_at_is_named(tmp_path: Path) -> None:
+    project = tmp_path / "shop"
+    for folder in ("node_modules/x", ".venv/lib", ".git/refs", "a/" * 40):
+        (project / folder).mkdir(parents=True)
+    begin = start(tmp_path, bash("echo x > node_modules/x/y; mkdir -p b/.venv"), approval="auto")
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert finished.not_seen == [
+        "folders more than 32 deep",
+        "project/.venv",
+        "project/b/.venv",
+        "project/node_modules",
+    ]
+
+
+async def test_a_run_that_fails_returns_what_it_has_made(tmp_path: Path) -> None:
+    begin = start(
+        tmp_path,
+        write(f"{WORKSPACE}/out/half.txt", "half"),
+        bash("echo changed > new.txt"),
+        bash("sleep 300"),
+        approval="auto",
+        budget=frames.Budget(minutes=0.05),
+    )
+    async with dp_agent() as node:
+        finished = await node.run(begin)
+    assert (finished.status, finished.code) == ("failed", 429)
+    assert [file.name for file in finished.files] == ["half.txt"] and finished.changes is not None

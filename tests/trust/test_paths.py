@@ -51,6 +51,9 @@ class MadeUp:
         self.kinds = kinds
         self.sockets: dict[str, str] = {}
 
+    def real(self, path: str) -> str:
+        return path
+
     def kind(self, path: str) -> Kind:
         return self.kinds.get(path, "folder")
 
@@ -223,13 +226,45 @@ def test_a_real_disk(disk: Path) -> None:
     assert "whole home" in refusal(home, disk)
     assert "covers the" in refusal(disk, disk)
     assert "state folder" in refusal(home / ".dispatch", disk)
-    assert "symbolic link" in refusal(home / "link", disk)
-    assert "symbolic link" in refusal(home / "link" / "src", disk)
     assert "symbolic link" in refusal(home / "loop", disk)
     assert "not a folder but a file" in refusal(home / "file", disk)
     assert "not a folder but a file" in refusal(home / "file" / "x", disk)
     assert "device or pipe" in refusal(home / "pipe", disk)
     assert "does not exist" in refusal(home / "none", disk)
+
+
+def test_links_are_followed_once_and_the_real_folder_is_judged(disk: Path) -> None:
+    home = disk / "home"
+    facts = LocalFacts(home=home, states=[home / ".dispatch"])
+    for name, target in {
+        "far": disk / "elsewhere",
+        "to-state": home / ".dispatch",
+        "up": disk,
+        "etc": Path("/etc"),
+    }.items():
+        (home / name).symlink_to(target)
+    (home / "gone").symlink_to(home / "none")
+    given_paths = [f"{home}/link", f"{home}/link/src", f"{home}/far", f"{home}/shop"]
+    assert paths.check_roots(given_paths, facts) == (f"{home}/shop", f"{home}/shop/src", f"{disk}/elsewhere")
+    assert "state folder" in refusal(home / "to-state", disk)
+    assert "covers the" in refusal(home / "up", disk)
+    assert "belongs to the system" in refusal(home / "etc", disk)
+    assert "does not exist" in refusal(home / "gone", disk)
+    assert "whole home" in refusal(home / "up/home", disk)
+
+
+def test_a_working_folder_behind_a_link_is_compared_with_the_real_folders(disk: Path) -> None:
+    home = disk / "home"
+    facts = LocalFacts(home=home, states=[home / ".dispatch"])
+    assert paths.check_cwd([f"{home}/shop"], f"{home}/link/src", facts) == f"{home}/shop/src"
+    (home / "shop/out").symlink_to(disk / "elsewhere")
+    # A run may have made this one.
+    for allowed in ([f"{home}/shop"], [f"{home}/shop", f"{disk}/elsewhere"]):
+        with pytest.raises(Invalid, match="symbolic link"):
+            paths.check_cwd(allowed, f"{home}/shop/out", facts)
+    (home / "far").symlink_to(disk / "elsewhere")
+    with pytest.raises(Forbidden, match="elsewhere"):
+        paths.check_cwd([f"{home}/shop"], f"{home}/far", facts)
 
 
 def test_a_real_socket(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

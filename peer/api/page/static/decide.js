@@ -15,11 +15,12 @@ export function decideForm(item, decided) {
   const may = h("div", {}, h("p.quiet", {}, "Looking up what it may do…"));
   const known = new Set();
   const folders = [];
+  const hint = (each) => [each.reason ?? "", ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
   for (const each of [suggestion.cwd ? suggestion : null, ...candidates]) {
     if (!each?.cwd || known.has(each.cwd)) continue;
     known.add(each.cwd);
     folders.push(
-      choice("radio", "cwd", each.cwd, line(each.cwd), each.reason ?? "", {
+      choice("radio", "cwd", each.cwd, line(each.cwd), hint(each), {
         checked: suggestion.pinned && each.cwd === suggestion.cwd,
       }),
     );
@@ -64,12 +65,22 @@ export function decideForm(item, decided) {
     trouble,
   );
 
+  // The folder that was typed and whose obstacles are shown: the next press accepts it.
+  let warned = "";
+
   async function accept() {
     const value = form.querySelector("input[name=cwd]:checked").value;
     const cwd = value === OTHER ? other.value.trim() : value;
     if (value === OTHER && !cwd) {
       other.focus();
       throw { message: "no folder was named", fix: "type the folder it shall run in, or choose another place" };
+    }
+    if (value === OTHER && warned !== cwd) {
+      const { obstacles } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
+      if (obstacles.length) {
+        warned = cwd;
+        throw { message: `in a run there, ${obstacles.join("; ")}`, fix: "accept once more to run it all the same" };
+      }
     }
     await settle(() => post(`/v1/dispatches/${seg(item.dispatch_id)}/accept`, { cwd }), "Accepted: it starts now.");
   }
