@@ -110,15 +110,13 @@ def _broken(name: str, error: DispatchError) -> Document:
 
 
 def _permissions(app: App, fix: bool) -> str:
-    folder = app.folder
+    folder = app.unchecked_folder
     if not folder.path.exists():
         raise Unavailable(f"there is no state folder {folder.path} yet", fix="run `dispatch login --broker URL`")
     repaired = folder.repair() if fix else []
     if problems := folder.problems():
-        found = "; ".join(f"{path} {wrong}" for path, wrong in problems)
-        raise Unavailable(
-            found, fix="run `dispatch doctor --fix`" if not fix else "set the owner and remove links by hand"
-        )
+        found = "; ".join(f"{path} {wrong}" for path, wrong, _ in problems)
+        raise Unavailable(found, fix="; ".join(dict.fromkeys(fix for _, _, fix in problems)))
     if repaired:
         return "repaired " + ", ".join(str(path) for path in repaired)
     return f"only you can reach {folder.path}"
