@@ -122,6 +122,10 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
     ]
 
 
+MAX_STDIN = 4 * 1024 * 1024
+"""Bytes: more than any text that is read there may have. Its own limit says by how much it is too long."""
+
+
 def from_stdin(value: str, *, one_line: bool = False) -> str:
     """Return `value`, or for `-` the text of standard input without its line end. Raises UsageError.
 
@@ -130,7 +134,9 @@ def from_stdin(value: str, *, one_line: bool = False) -> str:
     if value != "-":
         return value
     try:
-        raw = sys.stdin.buffer.readline() if one_line else sys.stdin.buffer.read()
+        raw = sys.stdin.buffer.readline(MAX_STDIN + 1) if one_line else sys.stdin.buffer.read(MAX_STDIN + 1)
+        if len(raw) > MAX_STDIN:
+            raise click.UsageError(f"more than {MAX_STDIN} bytes came on standard input")
         text = raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         raise click.UsageError("what came on standard input is not text in UTF-8") from None

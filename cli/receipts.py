@@ -16,7 +16,7 @@ from cli.display import unknown_fields
 from cli.ids import resolve, short
 from cli.output import local_time, string
 from peer.client.blocking import Document
-from peer.protocol.errors import Conflict, NotFound, Unavailable
+from peer.protocol.errors import Conflict, Unavailable
 
 if TYPE_CHECKING:
     from peer.trust.receipts import Party, Proven
@@ -85,9 +85,10 @@ def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> None:
     Names the part that was altered when one was. Whose keys they are it cannot know: compare the fingerprints with
     the people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
     """
+    from peer.machine.plain_file import read_plain
     from peer.trust import receipts
 
-    proven = receipts.verify(receipts.decode(_read(file, receipts.MAX_RECEIPT + 1)))
+    proven = receipts.verify(receipts.decode(read_plain(file, limit=receipts.MAX_RECEIPT)))
     document = _document(proven, roots)
     if app.out.json:
         app.out.document(document)
@@ -199,13 +200,3 @@ def _write(target: Path, raw: bytes) -> None:
     except OSError as error:
         target.unlink(missing_ok=True)
         raise Unavailable(f"can't write {target}: {error.strerror}", fix="free some space") from error
-
-
-def _read(file: Path, limit: int) -> bytes:
-    try:
-        with file.open("rb") as reader:
-            return reader.read(limit)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {file}", fix="check the path") from None
-    except OSError as error:
-        raise Unavailable(f"can't read {file}: {error.strerror}", fix="check the path and its permissions") from error

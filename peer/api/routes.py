@@ -95,7 +95,7 @@ class AnswerBody(Body):
 def application(node: Node, token: str) -> ASGIApp:
     """Return the ASGI application of one node. `token`: the secret of local programs."""
     routes, page = _Routes(node), PageRoutes(node)
-    return Starlette(
+    app = Starlette(
         routes=[
             *page.table(),
             Route("/v1/whoami", as_json(routes.whoami)),
@@ -127,6 +127,9 @@ def application(node: Node, token: str) -> ASGIApp:
         middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions)],
         exception_handlers={404: _no_route, 405: _no_route},
     )
+    # A path with a slash too many would be answered by a redirect to whatever host the request named.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Routes:

@@ -120,9 +120,10 @@ def load(folder: StateFolder) -> Settings:
     except NotFound:
         return Settings()
     try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise Invalid(f"{folder.config} is not JSON: {error}", fix=f"correct or remove {folder.config}") from error
+        document = msgspec.json.decode(raw)
+    except (ValueError, RecursionError) as error:  # msgspec refuses lone surrogates, too
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Invalid(f"{folder.config} is not JSON: {why}", fix=f"correct or remove {folder.config}") from error
     if not isinstance(document, dict):
         raise Invalid(f"{folder.config} must hold one JSON object", fix=f"correct or remove {folder.config}")
     for key, value in document.items():
@@ -309,6 +310,11 @@ def _absolute(folder: str) -> str:
 def _checked(settings: Settings) -> Settings:
     """Return the settings with every value in normal form. Raises Invalid for bad values that the types permit."""
     changes: dict[str, object] = {}
+    for key in KEYS:
+        value = get_value(settings, key)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and re.search(r"[\x00-\x1f\x7f]", text):
+                raise Invalid(f"{key} has control characters in it", fix=f"{key} must be {KEYS[key].allowed}")
     if settings.broker:
         changes["broker"] = broker_url(settings.broker)
     if settings.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", settings.token):

@@ -98,7 +98,7 @@ def test_what_is_saved_is_loaded(folder: StateFolder) -> None:
         ({"runtime": "popup"}, "runtime is not right", "`claude` or `scripted`"),
         ({"broker": "ftp://x"}, "not a URL with http or https", "https://"),
         ({"email": "not an address"}, "is not an e-mail address", "name@example.org"),
-        ({"device_name": "a\x1b[2Jb"}, "device_name can't be", "1 to 64"),
+        ({"device_name": "a\x1b[2Jb"}, "device_name has control characters", "1 to 64"),
         ("[]", "must hold one JSON object", "correct or remove"),
         ("{", "is not JSON", "correct or remove"),
     ],

@@ -217,6 +217,16 @@ def test_only_this_users_own_programs_are_heard(pair: Pair) -> None:
     assert (alice.state.local_token.stat().st_mode & 0o777) == 0o600
 
 
+def test_no_answer_redirects(pair: Pair) -> None:
+    alice, _ = pair
+    port, word = find_daemon(alice.state)
+    for path in ("/v1/whoami/", "/inbox/", "/v1/dispatches/", "//", "/static/"):
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=HANG)) as connection:
+            connection.request("GET", path, headers={"Host": "localhost:1", "Authorization": f"Bearer {word}"})
+            answer = connection.getresponse()
+            assert not 300 <= answer.status < 400 and answer.getheader("Location") is None, path
+
+
 def test_bodies_of_another_form(pair: Pair) -> None:
     alice, bob = pair
     good = token(alice)
