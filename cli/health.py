@@ -153,6 +153,8 @@ def _get_status(url: str) -> int:
     import http.client
     from urllib.parse import urlsplit
 
+    from peer.machine import certificates
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=BROKER_SECONDS)
@@ -160,6 +162,8 @@ def _get_status(url: str) -> int:
         connection.request("GET", f"{parts.path}/health")
         return connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
+        if (why := certificates.problem(error)) is not None:
+            raise Unavailable(f"broker {url}: {why}", fix=certificates.FIX) from error
         raise Unavailable(
             f"can't reach broker {url}: {error}",
             fix="check the address with `dispatch whoami`, and that it runs; known contacts keep working",

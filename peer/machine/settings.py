@@ -153,7 +153,7 @@ def resolve(
     """Return the settings in force: flags, then variables, then config.json. Do not save the result.
 
     Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
-    $ANTHROPIC_BASE_URL.
+    $ANTHROPIC_AUTH_TOKEN (a gateway's, sent as `Authorization: Bearer`), $ANTHROPIC_BASE_URL.
     A saved token is only ever sent to the broker that issued it: if a flag or a variable names another broker, the
     saved token is ignored.
     """
@@ -170,6 +170,8 @@ def resolve(
     model = dict(document.get("model", {}))
     if key := variables.get("ANTHROPIC_API_KEY", ""):
         model["api_key"] = key
+    if bearer := variables.get("ANTHROPIC_AUTH_TOKEN", ""):
+        model["api_key"] = f"Bearer {bearer}"
     if url := variables.get("ANTHROPIC_BASE_URL", ""):
         model["base_url"] = url
     if name := variables.get("DISPATCH_EXECUTOR_MODEL", "").strip():
@@ -332,7 +334,7 @@ def _checked(settings: Settings) -> Settings:
     for root in settings.roots:
         if not Path(root).is_absolute():
             raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")
-    if settings.model.api_key and not re.fullmatch(r"[\x21-\x7e]{1,1024}", settings.model.api_key):
+    if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,1024}", settings.model.api_key):
         raise _wrong("model.api_key", settings.model.api_key)
     if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
         raise _wrong("model.name", settings.model.name)

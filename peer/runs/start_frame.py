@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +89,12 @@ def start_frame(
         ),
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
-        model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
+        model=frames.Model(
+            base_url=model.base_url or None,
+            api_key=model.api_key or None,
+            name=model.name or None,
+            ca_file=os.environ.get("SSL_CERT_FILE") or None,
+        ),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
 
