@@ -35,6 +35,7 @@ _SIGN_IN_FIXES: Final[dict[int, str]] = {
     409: "sign in on the device that signed in first: a second device joins there, and is never a second identity",
     410: "repeat `dispatch login`",
     429: "wait ten minutes and repeat `dispatch login`",
+    503: "try again; a broker without mail signs nobody in until its operator sets --smtp-host and the rest",
 }
 
 
