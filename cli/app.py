@@ -48,6 +48,11 @@ class App:
             self._folder = StateFolder.locate()
         return self._folder
 
+    @property
+    def unchecked_folder(self) -> StateFolder:
+        """The folder as it is, for `doctor` alone, which says what is wrong with it."""
+        return self._folder or StateFolder.locate(unchecked=True)
+
     def use_folder(self, folder: StateFolder) -> None:
         """Use another state folder than that of the environment; the demo has one for each of its people."""
         self._folder = folder

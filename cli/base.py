@@ -146,6 +146,10 @@ def shared_options() -> list[click.Parameter]:
     ]
 
 
+MAX_STDIN = 4 * 1024 * 1024
+"""Bytes: more than any text that is read there may have. Its own limit says by how much it is too long."""
+
+
 def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) -> str:
     """Return `value`, or for `-` the text of standard input without its byte order mark. Raises UsageError.
 
@@ -155,7 +159,9 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) ->
     if value != "-":
         return value
     try:
-        raw = sys.stdin.buffer.readline() if one_line else sys.stdin.buffer.read()
+        raw = sys.stdin.buffer.readline(MAX_STDIN + 1) if one_line else sys.stdin.buffer.read(MAX_STDIN + 1)
+        if len(raw) > MAX_STDIN:
+            raise click.UsageError(f"more than {MAX_STDIN} bytes came on standard input")
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise click.UsageError("what came on standard input is not text in UTF-8") from None

@@ -112,15 +112,13 @@ def _broken(name: str, error: DispatchError) -> Document:
 
 
 def _permissions(app: App, fix: bool) -> str:
-    folder = app.folder
+    folder = app.unchecked_folder
     if not folder.path.exists():
         raise Unavailable(f"there is no state folder {folder.path} yet", fix="run `dispatch login --broker URL`")
     repaired = folder.repair() if fix else []
     if problems := folder.problems():
-        found = "; ".join(f"{path} {wrong}" for path, wrong in problems)
-        raise Unavailable(
-            found, fix="run `dispatch doctor --fix`" if not fix else "set the owner and remove links by hand"
-        )
+        found = "; ".join(f"{path} {wrong}" for path, wrong, _ in problems)
+        raise Unavailable(found, fix="; ".join(dict.fromkeys(fix for _, _, fix in problems)))
     if repaired:
         return "repaired " + ", ".join(str(path) for path in repaired)
     return f"only you can reach {folder.path}"
@@ -157,6 +155,8 @@ def _get_status(url: str) -> int:
     import http.client
     from urllib.parse import urlsplit
 
+    from peer.machine import certificates
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=BROKER_SECONDS)
@@ -164,6 +164,8 @@ def _get_status(url: str) -> int:
         connection.request("GET", f"{parts.path}/health")
         return connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
+        if (why := certificates.problem(error)) is not None:
+            raise Unavailable(f"broker {url}: {why}", fix=certificates.FIX) from error
         raise Unavailable(
             f"can't reach broker {url}: {error}",
             fix="check the address with `dispatch whoami`, and that it runs; known contacts keep working",

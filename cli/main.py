@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
 from collections.abc import Sequence
 
 from cli.app import App
-from peer.protocol.errors import DispatchError, Internal, Invalid
+from peer.machine.standard_streams import open_closed_ones
+from peer.protocol.errors import DispatchError, Internal, Invalid, Unavailable
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 """A value that is not of the form it must have is wrong usage, whether the command line or the daemon finds it."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 PLAIN_LISTS = (["inbox"], ["sent"])
 """The commands that people and status lines run most. Without flags they need no click, whose import takes 40 ms."""
@@ -35,6 +38,13 @@ def run(args: Sequence[str]) -> int:
         app.out.error(error)
         return USAGE if error.code == Invalid.default_code else FAILED
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            # Replaced as above: what is still in the buffer cannot be written either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            app.out.error(
+                Unavailable(f"can't write: {error.strerror}", fix="free some space, or send the output elsewhere")
+            )
+            return FAILED
         import traceback
 
         traceback.print_exc()
@@ -44,6 +54,7 @@ def run(args: Sequence[str]) -> int:
 
 def main() -> None:
     """Run `dispatch` as the program."""
+    open_closed_ones()
     args = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -16,7 +16,7 @@ from cli.display import unknown_fields
 from cli.ids import resolve, short
 from cli.output import local_time, string
 from peer.client.blocking import Document
-from peer.protocol.errors import Conflict, Invalid, NotFound, Unavailable
+from peer.protocol.errors import Conflict, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from peer.trust.receipts import Party, Proven
@@ -86,11 +86,11 @@ def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
     Names the part that was altered when one was. Whose keys they are it cannot know: compare the fingerprints with
     the people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
     """
+    from peer.machine.plain_file import read_plain
     from peer.trust import receipts
 
-    raw = _read(file, receipts.MAX_RECEIPT + 1)
     try:
-        proven = receipts.verify(receipts.decode(raw))
+        proven = receipts.verify(receipts.decode(read_plain(file, limit=receipts.MAX_RECEIPT)))
     except Invalid as error:  # it is the receipt that is wrong, not the command
         app.out.error(error)
         return 1
@@ -206,13 +206,3 @@ def _write(target: Path, raw: bytes) -> None:
     except OSError as error:
         target.unlink(missing_ok=True)
         raise Unavailable(f"can't write {target}: {error.strerror}", fix="free some space") from error
-
-
-def _read(file: Path, limit: int) -> bytes:
-    try:
-        with file.open("rb") as reader:
-            return reader.read(limit)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {file}", fix="check the path") from None
-    except OSError as error:
-        raise Unavailable(f"can't read {file}: {error.strerror}", fix="check the path and its permissions") from error

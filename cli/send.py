@@ -18,6 +18,8 @@ from peer.protocol.content import DEFAULT_EXPIRES, MAX_EXPIRES, MIN_EXPIRES, TEX
 from peer.protocol.errors import Invalid
 
 FROM_FILE = ("background",)
+MAX_TEXT_FILE = 1 << 20
+"""Bytes: more than any text of a dispatch may have; how much more is said by its own limit."""
 """Texts that may be given as @FILE."""
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -142,10 +144,12 @@ def text_of_file(name: str, given: str) -> str:
     """Return an option's text, read from the file for `@FILE`. Raises Invalid."""
     if not given.startswith("@"):
         return given
+    from peer.machine.plain_file import read_plain
+
     path = Path(given[1:])
     try:
-        return without_mark(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return without_mark(read_plain(path, limit=MAX_TEXT_FILE).decode("utf-8"))
+    except UnicodeDecodeError as error:
         raise Invalid(f"can't read the {name} from {path}: {error}", fix="give a text file in UTF-8") from error
 
 

@@ -59,7 +59,7 @@ def make_app(broker: Broker) -> ASGIApp:
         Route("/health", health, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(web.SecurityHeaders), Middleware(RequestLimits, broker=broker)],
         exception_handlers={
@@ -68,6 +68,9 @@ def make_app(broker: Broker) -> ASGIApp:
             Exception: web.on_unexpected,
         },
     )
+    # /login/ would be answered by a redirect to whatever host the request named.
+    app.router.redirect_slashes = False
+    return app
 
 
 class RequestLimits:

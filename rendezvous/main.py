@@ -108,6 +108,9 @@ def serve(
     """
     _log_to_stderr()
     try:
+        for file in (certificate, key, smtp_ca):
+            if file is not None and not file.is_file():  # a pipe would be waited for
+                raise Invalid(f"{file} is not a plain file", fix="name a PEM file")
         if (certificate is None) != (key is None):
             raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
         proxies = proxy_networks(behind_proxy)

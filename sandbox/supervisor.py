@@ -152,6 +152,7 @@ class RunSupervisor:
             start.model.base_url,
             start.model.api_key,
             budget_usd=start.budget.usd,
+            ca_file=start.model.ca_file,
             max_turns=start.budget.turns,
             # Each turn is one request; more for counting tokens and for retries.
             max_requests=start.budget.turns * 3 + 20,

@@ -100,7 +100,7 @@ def application(node: Node, token: str) -> ASGIApp:
     def sign_in() -> SignIn:
         return SignIn(node.settings.broker, node.settings.token)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *page.table(),
             Route("/v1/whoami", as_json(routes.whoami)),
@@ -134,6 +134,9 @@ def application(node: Node, token: str) -> ASGIApp:
         middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions, sign_in=sign_in)],
         exception_handlers={404: _no_route, 405: _no_route},
     )
+    # A path with a slash too many would be answered by a redirect to whatever host the request named.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Routes:

@@ -37,6 +37,8 @@ from peer.broker.responses import (
     read_prompt,
     read_text,
 )
+from peer.dispatches import refusals
+from peer.machine import certificates
 from peer.protocol import base64url, codec, names
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid, Unauthorized, Unavailable, from_code
@@ -152,8 +154,8 @@ class BrokerClient:
                 return "slow_down"
             if error.error == "expired_token":
                 raise Gone("the code was not approved in time", fix="run `dispatch login` again") from None
-            reason = error.message or "it was denied"
-            raise Forbidden(f"the sign-in was denied: {reason}", fix=error.fix) from None
+            message, fix = refusals.broker_reason(self.url, 403, error.message, signing_in=True)
+            raise Forbidden(f"the sign-in was denied: {message}", fix=fix) from None
         token = self._read(
             lambda: LoginToken(
                 read_text(document, "access_token"), read_text(document, "user_id"), read_number(document, "expires_in")
@@ -281,7 +283,8 @@ class BrokerClient:
     async def _write(
         self, method: str, path: str, action: str, arguments: Mapping[str, object], *, seconds: float = ANSWER_SECONDS
     ) -> Document:
-        return await self._call(method, path, self._signed(action, arguments), seconds=seconds, authorized=False)
+        body = self._signed(action, arguments)
+        return await self._call(method, path, body, seconds=seconds, authorized=False, action=action)
 
     async def _call(
         self,
@@ -291,8 +294,9 @@ class BrokerClient:
         *,
         seconds: float = ANSWER_SECONDS,
         authorized: bool = True,
+        action: str = "",
     ) -> Document:
-        answer = await self._send(method, path, body, seconds=seconds, authorized=authorized)
+        answer = await self._send(method, path, body, seconds=seconds, authorized=authorized, action=action)
         document = answer.document()
         if document is None:
             raise self._not_a_broker()
@@ -306,6 +310,7 @@ class BrokerClient:
         *,
         seconds: float = ANSWER_SECONDS,
         authorized: bool = False,
+        action: str = "",
     ) -> HttpResponse:
         headers: dict[str, str] = {}
         if authorized:
@@ -314,7 +319,7 @@ class BrokerClient:
             headers["authorization"] = f"Bearer {self.token}"
         answer = await self._exchange(method, path, body, headers, seconds)
         if not 200 <= answer.status < 300:
-            raise self._refusal(answer)
+            raise self._refusal(answer, action)
         if authorized and (fresh := answer.headers.get(RENEWED_TOKEN, "")) and len(fresh) <= 4096:
             self.token = fresh
             if self._on_token is not None:
@@ -335,22 +340,25 @@ class BrokerClient:
                         if len(content) > MAX_ANSWER:
                             raise self._not_a_broker()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, trio.TooSlowError, OSError) as error:
+            if (why := certificates.problem(error)) is not None:
+                raise Unavailable(f"broker {self.url}: {why}", fix=certificates.FIX) from error
             raise Unavailable(f"can't reach broker {self.url}", fix=UNREACHABLE_FIX) from error
         return HttpResponse(response.status_code, response.headers, bytes(content))
 
-    def _refusal(self, answer: HttpResponse) -> DispatchError:
-        """Return the error in a response: problem details (RFC 9457), or RFC 8628's form for the token call."""
+    def _refusal(self, answer: HttpResponse, action: str) -> DispatchError:
+        """Return the error in a response: problem details (RFC 9457), or RFC 8628's form for the token call.
+
+        The broker's own `fix` is not read: what a person is advised to do is never another machine's text.
+        """
         document = answer.document()
         if document is None or not 400 <= answer.status < 600:
             return self._not_a_broker()
-        fix = str(document.get("fix", ""))[:500]
         if isinstance(error := document.get("error"), str):
-            return OAuthError(error, str(document.get("error_description", ""))[:500], fix)
+            return OAuthError(error, str(document.get("error_description", "")))
         if not isinstance(detail := document.get("detail"), str):
             return self._not_a_broker()
-        if answer.status == 401 and not fix:
-            fix = f"sign in again: `dispatch login --broker {self.url}`"
-        return from_code(answer.status, detail[:500], fix)
+        message, fix = refusals.broker_reason(self.url, answer.status, detail, signing_in=action == "login")
+        return from_code(answer.status, message, fix)
 
     def _not_a_broker(self) -> Unavailable:
         return Unavailable(f"what answers at {self.url} is not a dispatch broker", fix="check the broker's address")

@@ -113,8 +113,8 @@ class OAuthError(DispatchError):
 
     default_code = 400
 
-    def __init__(self, error: str, message: str, fix: str) -> None:
-        super().__init__(message, fix=fix)
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message, fix=NO_FIX)
         self.error = error
 
 

@@ -379,10 +379,10 @@ def look_for_daemon(folder: StateFolder) -> Daemon:
     except NotFound:
         raise DaemonUnreachable(f"no local daemon token at {folder.local_token}") from None
     try:
-        document = json.loads(folder.daemon_json.read_bytes())
+        document = json.loads(read_private(folder.daemon_json))
         port, pid = int(document["port"]), int(document["pid"])
         hosted_by: HostedBy = "session" if document.get("hosted_by") == "session" else "daemon"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (NotFound, OSError, ValueError, KeyError, TypeError, RecursionError):
         raise unreachable(DEFAULT_PORT) from None
     try:
         os.kill(pid, 0)

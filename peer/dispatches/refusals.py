@@ -1,4 +1,4 @@
-"""The message and fix for a dispatch that another machine refused: our text by its code, its text only quoted. Pure.
+"""The message and fix for what another machine refused: our text by its code, its text only quoted. Pure.
 
 A fix may be a command that a person types, so it never contains text of another machine.
 """
@@ -19,12 +19,39 @@ _FIXES: Final[dict[int, str]] = {
     422: "send it again; if it is refused again, update dispatch on both machines",
     429: "send it later",
 }
+_ASK_OPERATOR: Final = "try again; if it stays so, ask whoever runs the broker"
+_BROKER_FIXES: Final[dict[int, str]] = {
+    401: "sign in again: `dispatch login --broker {url}`",
+    403: "check this machine's clock, then sign in again: `dispatch login --broker {url}`",
+    404: "see `dispatch invitations`, or ask for a new invitation",
+    409: "see `dispatch invitations` and `dispatch contacts`",
+    410: "see `dispatch invitations`, or ask for a new invitation",
+    413: "update dispatch",
+    422: "check this machine's clock, or update dispatch",
+    429: "try again later; withdraw what is not needed: `dispatch invitations`",
+}
+_SIGN_IN_FIXES: Final[dict[int, str]] = {
+    403: "check this machine's clock and the broker's address, then repeat `dispatch login`",
+    409: "sign in on the device that signed in first: a second device joins there, and is never a second identity",
+    410: "repeat `dispatch login`",
+    429: "wait ten minutes and repeat `dispatch login`",
+    503: "try again; a broker without mail signs nobody in until its operator sets --smtp-host and the rest",
+}
 
 
 def reason(peer: str, code: int, their_message: str) -> tuple[str, str]:
     """Return (message, fix) for a dispatch that `peer`'s machine refused with this code and message."""
+    return f"{peer}'s machine refused it{_quoted(their_message)}", _FIXES.get(code, "").format(peer=peer)
+
+
+def broker_reason(url: str, code: int, their_message: str, *, signing_in: bool) -> tuple[str, str]:
+    """Return (message, fix) for a request that the broker at `url` refused with this code and message."""
+    fix = (_SIGN_IN_FIXES.get(code) if signing_in else None) or _BROKER_FIXES.get(code, _ASK_OPERATOR)
+    return f"broker {url} refused it{_quoted(their_message)}", fix.format(url=url)
+
+
+def _quoted(their_message: str) -> str:
     quoted = their_message.strip().replace("“", '"').replace("”", '"')
     if len(quoted) > MAX_QUOTED:
         quoted = quoted[:MAX_QUOTED] + "…"
-    message = f"{peer}'s machine refused it" + (f" and says: “{quoted}”" if quoted else "")
-    return message, _FIXES.get(code, "").format(peer=peer)
+    return f" and says: “{quoted}”" if quoted else ""

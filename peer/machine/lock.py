@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from peer.machine.state_folder import StateFolder
-from peer.protocol.errors import Conflict, Unavailable
+from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.errors import Conflict, DispatchError, Unavailable
 
 PROBE_SECONDS = 0.02
 """Far longer than a session holds the lock when it only checks whether a node is running."""
@@ -53,7 +53,7 @@ def _flock(descriptor: int) -> None:
 
 def _holder(folder: StateFolder) -> str:
     try:
-        document = json.loads(folder.daemon_json.read_bytes())
+        document = json.loads(read_private(folder.daemon_json))
         return f" (pid {int(document['pid'])}, 127.0.0.1:{int(document['port'])})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DispatchError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

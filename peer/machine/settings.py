@@ -120,9 +120,10 @@ def load(folder: StateFolder) -> Settings:
     except NotFound:
         return Settings()
     try:
-        document = json.loads(raw)
-    except ValueError as error:
-        raise Invalid(f"{folder.config} is not JSON: {error}", fix=f"correct or remove {folder.config}") from error
+        document = msgspec.json.decode(raw)
+    except (ValueError, RecursionError) as error:  # msgspec refuses lone surrogates, too
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Invalid(f"{folder.config} is not JSON: {why}", fix=f"correct or remove {folder.config}") from error
     if not isinstance(document, dict):
         raise Invalid(f"{folder.config} must hold one JSON object", fix=f"correct or remove {folder.config}")
     for key, value in document.items():
@@ -152,7 +153,7 @@ def resolve(
     """Return the settings in force: flags, then variables, then config.json. Do not save the result.
 
     Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
-    $ANTHROPIC_BASE_URL.
+    $ANTHROPIC_AUTH_TOKEN (a gateway's, sent as `Authorization: Bearer`), $ANTHROPIC_BASE_URL.
     A saved token is only ever sent to the broker that issued it: if a flag or a variable names another broker, the
     saved token is ignored.
     """
@@ -169,6 +170,8 @@ def resolve(
     model = dict(document.get("model", {}))
     if key := variables.get("ANTHROPIC_API_KEY", ""):
         model["api_key"] = key
+    if bearer := variables.get("ANTHROPIC_AUTH_TOKEN", ""):
+        model["api_key"] = f"Bearer {bearer}"
     if url := variables.get("ANTHROPIC_BASE_URL", ""):
         model["base_url"] = url
     if name := variables.get("DISPATCH_EXECUTOR_MODEL", "").strip():
@@ -309,6 +312,11 @@ def _absolute(folder: str) -> str:
 def _checked(settings: Settings) -> Settings:
     """Return the settings with every value in normal form. Raises Invalid for bad values that the types permit."""
     changes: dict[str, object] = {}
+    for key in KEYS:
+        value = get_value(settings, key)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and re.search(r"[\x00-\x1f\x7f]", text):
+                raise Invalid(f"{key} has control characters in it", fix=f"{key} must be {KEYS[key].allowed}")
     if settings.broker:
         changes["broker"] = broker_url(settings.broker)
     if settings.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", settings.token):
@@ -326,7 +334,7 @@ def _checked(settings: Settings) -> Settings:
     for root in settings.roots:
         if not Path(root).is_absolute():
             raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")
-    if settings.model.api_key and not re.fullmatch(r"[\x21-\x7e]{1,1024}", settings.model.api_key):
+    if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,1024}", settings.model.api_key):
         raise _wrong("model.api_key", settings.model.api_key)
     if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
         raise _wrong("model.name", settings.model.name)

@@ -1,7 +1,7 @@
 """The folder of one user's state: its paths, and that nobody else can read it. The files' formats: settings.py, store/.
 
-The folder is `$DISPATCH_HOME`, else `~/.dispatch`. It has mode 0700 and every secret in it 0600. A secret with another
-mode or owner is refused with an error: others may have read it.
+The folder is `$DISPATCH_HOME`, else `~/.dispatch`. It has mode 0700 and every secret in it 0600. Every program looks at
+owner and mode before it uses anything in it, and refuses what others may have read or put there.
 
 Imports little beyond the standard library, because every CLI command imports this first.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from peer.protocol.errors import NO_FIX, Forbidden, Invalid, NotFound, Unavailable
 from sandbox.mcp import marker
@@ -38,6 +40,17 @@ SECRETS = (
 PRIVATE_FOLDERS = ("blobs", "results", "runs", "uploads")
 
 
+DOCTOR_FIX = "run `dispatch doctor --fix`"
+
+
+class Problem(NamedTuple):
+    """What is wrong with a path, as the rest of a sentence that begins with it, and what a person does about it."""
+
+    path: Path
+    wrong: str
+    fix: str
+
+
 class StateFolder:
     """The paths inside one state folder. Creating the object does not touch the disk."""
 
@@ -50,14 +63,21 @@ class StateFolder:
         return f"StateFolder({str(self.path)!r})"
 
     @classmethod
-    def locate(cls, env: Mapping[str, str] | None = None) -> StateFolder:
+    def locate(cls, env: Mapping[str, str] | None = None, *, unchecked: bool = False) -> StateFolder:
         """Return the folder that `$DISPATCH_HOME` names, else `~/.dispatch`. Raises Invalid for a relative path.
 
         Symbolic links on the way to it are followed here, once (on some systems /home itself is one), so that it can be
         compared with other paths, and shown to a run.
         Every program of ours calls this first. So this is where a program that a run started through an MCP server is
-        refused with Forbidden: a run must not send dispatches.
+        refused with Forbidden: a run must not send dispatches; and, unless `unchecked`, a folder with `problems`.
         """
+        folder = cls._named(env)
+        if not unchecked:
+            folder.require_private()
+        return folder
+
+    @classmethod
+    def _named(cls, env: Mapping[str, str] | None) -> StateFolder:
         if marker.is_marked():
             raise Forbidden(
                 "this runs inside an MCP server that is granted to other people's tasks, and none dispatches onward",
@@ -153,27 +173,45 @@ class StateFolder:
                 fix="set DISPATCH_HOME to a folder that you may write",
             ) from error
 
-    def problems(self) -> list[tuple[Path, str]]:
-        """Return what others could read or own, as (path, what is wrong). Empty if everything is private."""
-        found: list[tuple[Path, str]] = []
-        for path in (self.path, *(self.path / name for name in (*PRIVATE_FOLDERS, *SECRETS))):
-            try:
-                status = path.lstat()
-            except OSError:
-                continue
-            if (wrong := _wrong(status)) is not None:
-                found.append((path, wrong))
+    def require_private(self) -> None:
+        """Raise Forbidden, with the fix, if anybody else could read, change or replace what is in the folder."""
+        for path, wrong, fix in self.problems():
+            raise Forbidden(f"{path} {wrong}, so nothing in {self.path} is used", fix=fix)
+
+    def problems(self) -> list[Problem]:
+        """Return what others could read, own or replace. Empty if everything is private.
+
+        That is the folder with its parents, every entry's owner, and of our own entries also mode and kind.
+        """
+        found: list[Problem] = []
+        real = self.path.resolve()  # the folder may be a link of its owner's; what is in it may not
+        for parent in real.parents:
+            with suppress(OSError):
+                mode = parent.stat().st_mode
+                if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                    wrong = f"can be changed by others (mode {stat.S_IMODE(mode):04o})"
+                    found.append(
+                        Problem(parent, wrong, f"`chmod o-w {parent}`, or set DISPATCH_HOME to another folder")
+                    )
+        with suppress(OSError):
+            found += _problem(self.path, real.lstat(), stat.S_IFDIR)
+        with suppress(OSError):
+            for name in sorted(entry.name for entry in os.scandir(real)):
+                kind = stat.S_IFREG if name in SECRETS else stat.S_IFDIR if name in PRIVATE_FOLDERS else 0
+                with suppress(FileNotFoundError):  # a temporary file of another program of ours
+                    found += _problem(self.path / name, (real / name).lstat(), kind)
         return found
 
     def repair(self) -> list[Path]:
-        """Fix the modes that `problems` found. Return the changed paths."""
+        """Fix the modes that `problems` found. Return the changed paths.
+
+        What has another owner or kind cannot be fixed by a mode, and a parent is not ours: a person must look at it.
+        """
         changed: list[Path] = []
-        for path, _ in self.problems():
-            status = path.lstat()
-            if stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid():
-                continue  # a link or another owner cannot be fixed by a mode: a person must look at it
-            path.chmod(FOLDER_MODE if stat.S_ISDIR(status.st_mode) else SECRET_MODE)
-            changed.append(path)
+        for path, _, fix in self.problems():
+            if fix == DOCTOR_FIX:
+                path.chmod(FOLDER_MODE if path.is_dir() else SECRET_MODE)
+                changed.append(path)
         return changed
 
     def write_private(self, path: Path, data: bytes) -> None:
@@ -212,8 +250,8 @@ def read_private(path: Path, *, limit: int = 1 << 20) -> bytes:
     except OSError as error:
         raise Forbidden(f"can't read {path}: {error.strerror}", fix="run `dispatch doctor`") from error
     with os.fdopen(descriptor, "rb") as file:
-        if (wrong := _wrong(os.fstat(file.fileno()))) is not None:
-            raise Forbidden(f"{path} {wrong}, so it is not used", fix="run `dispatch doctor --fix`")
+        for _, wrong, fix in _problem(path, os.fstat(file.fileno()), stat.S_IFREG):
+            raise Forbidden(f"{path} {wrong}, so it is not used", fix=fix)
         data = file.read(limit + 1)
     if len(data) > limit:
         raise Invalid(f"{path} is larger than {limit} bytes", fix="run `dispatch doctor`")
@@ -224,13 +262,16 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve() raises RuntimeError for links that lead in a circle
 
 
-def _wrong(status: os.stat_result) -> str | None:
-    """Return why a file or folder with this status is not private to this user, or None."""
-    if stat.S_ISLNK(status.st_mode):
-        return "is a symbolic link"
+def _problem(path: Path, status: os.stat_result, kind: int) -> list[Problem]:
+    """Return why what has this status is not private to this user, if so; `kind` (S_IFREG, S_IFDIR) is that of an
+    entry of ours, 0 of any other, of which only the owner is looked at."""
     if status.st_uid != os.geteuid():
-        return f"belongs to another user (uid {status.st_uid})"
+        fix = f"if it is yours, `sudo chown -R $(id -un) {path}`; else remove it, or set DISPATCH_HOME to a new folder"
+        return [Problem(path, f"belongs to another user (uid {status.st_uid})", fix)]
+    if kind and stat.S_IFMT(status.st_mode) != kind:
+        what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no folder" if kind == stat.S_IFDIR else "no file"
+        return [Problem(path, f"is {what}", f"remove it, or put what belongs there at {path} itself")]
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        return f"can be reached by others (mode {mode:04o})"
-    return None
+    if kind and mode & 0o077:
+        return [Problem(path, f"can be reached by others (mode {mode:04o})", DOCTOR_FIX)]
+    return []

@@ -39,7 +39,7 @@ class RunRegistry:
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
         """Run an accepted dispatch. `stop` finds it from now on, even before its process exists."""
         settings = self._settings()
-        known = (settings.model.api_key, settings.token)
+        known = (settings.model.api_key.removeprefix("Bearer "), settings.token)
         run = Run(self._journal, row, scope, gate=self.gate, known=known, remover=self._remover)
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run

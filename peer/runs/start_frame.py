@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,10 @@ import msgspec
 
 from peer.machine import mcp_servers
 from peer.machine.all_state_folders import all_state_folders
+from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
 from peer.protocol.content import TEXTS, Content, FileRef
-from peer.protocol.errors import Forbidden, Invalid
+from peer.protocol.errors import DispatchError, Forbidden, Invalid
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
@@ -87,7 +89,12 @@ def start_frame(
         ),
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
-        model=frames.Model(base_url=model.base_url or None, api_key=model.api_key or None, name=model.name or None),
+        model=frames.Model(
+            base_url=model.base_url or None,
+            api_key=model.api_key or None,
+            name=model.name or None,
+            ca_file=os.environ.get("SSL_CERT_FILE") or None,
+        ),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
 
@@ -135,13 +142,17 @@ def _not_as_granted(name: str, peer: str, why: str) -> Forbidden:
     return Forbidden(f"the MCP server `{name}` of this edge {why}", fix=fix)
 
 
+MAX_SCRIPT = 4 * 1024 * 1024
+"""Bytes; a start frame holds no more."""
+
+
 def _script(settings: Settings) -> list[frames.ScriptStep]:
     if not RUNTIMES[settings.runtime].takes_script or not settings.script:
         return []
     fix = '`dispatch config set script FILE`: a JSON list of {"say": …} and {"tool": …, "input": …}'
     try:
-        return msgspec.json.decode(Path(settings.script).read_bytes(), type=list[frames.ScriptStep])
-    except OSError as error:
-        raise Invalid(f"the script {settings.script} cannot be read: {error.strerror}", fix=fix) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(read_plain(Path(settings.script), limit=MAX_SCRIPT), type=list[frames.ScriptStep])
+    except DispatchError as error:
+        raise Invalid(f"the script cannot be used: {error.message}", fix=fix) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the script {settings.script} is not a list of steps", fix=fix) from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from peer.protocol.errors import Invalid, NotFound, TooLarge, Unavailable
+from peer.machine.plain_file import open_plain
+from peer.protocol.errors import TooLarge, Unavailable
 
 PIECE = 1 << 20
 
@@ -70,16 +70,7 @@ class Blobs:
 
         Raises NotFound, Invalid for anything but a regular file, TooLarge, Unavailable for errors of the disk.
         """
-        try:
-            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError as error:
-            raise NotFound(f"there is no file {source}", fix="check the path") from error
-        except OSError as error:
-            raise Invalid(f"{source} cannot be read: {error.strerror}", fix="check its permissions") from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise Invalid(f"{source} is not a regular file", fix="pack a folder into an archive and send that")
-        with os.fdopen(descriptor, "rb") as file:
+        with open_plain(source) as file:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             hasher, size = hashlib.sha256(), 0
             temporary = self.folder / f".in-{os.getpid()}-{os.urandom(8).hex()}"

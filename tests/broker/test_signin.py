@@ -135,7 +135,8 @@ async def test_no_broker_there(folder: StateFolder) -> None:
 async def test_another_name_of_the_same_broker_says_which_is_right(broker: Running, folder: StateFolder) -> None:
     with pytest.raises(Forbidden, match="another broker") as refused:
         await sign_in(folder, broker.url.replace("127.0.0.1", "localhost"))
-    assert refused.value.fix == f"`dispatch login --broker {broker.url}`"
+    assert f"“that request was signed for another broker; this one is {broker.url}”" in refused.value.message
+    assert "the broker's address" in refused.value.fix
 
 
 async def test_a_broken_config_is_heard_of_before_anybody_is_asked(broker: Running, folder: StateFolder) -> None:

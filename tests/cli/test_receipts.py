@@ -48,6 +48,7 @@ def parties(tmp_path: Path, cli: Cli) -> Iterator[Parties]:
         made = Parties(alice, bob)
         cli.patch.setenv("DISPATCH_HOME", str(alice.context.state.path))
         cli.folder = StateFolder(alice.context.state.path)
+        cli.folder.repair()  # these parties' store is made by sqlite3, with the usual mode
         cli.configure(email=alice.user)
         yield made
 

@@ -98,7 +98,7 @@ def test_what_is_saved_is_loaded(folder: StateFolder) -> None:
         ({"runtime": "popup"}, "runtime is not right", "`claude` or `scripted`"),
         ({"broker": "ftp://x"}, "not a URL with http or https", "https://"),
         ({"email": "not an address"}, "is not an e-mail address", "name@example.org"),
-        ({"device_name": "a\x1b[2Jb"}, "device_name can't be", "1 to 64"),
+        ({"device_name": "a\x1b[2Jb"}, "device_name has control characters", "1 to 64"),
         ("[]", "must hold one JSON object", "correct or remove"),
         ("{", "is not JSON", "correct or remove"),
     ],
@@ -127,20 +127,21 @@ def test_a_link_in_place_of_a_secret_is_not_followed(folder: StateFolder, tmp_pa
     folder.config.symlink_to(other)
     with pytest.raises(Forbidden):
         config.load(folder)
-    assert folder.problems() == [(folder.config, "is a symbolic link")]
+    assert [(path, wrong) for path, wrong, _ in folder.problems()] == [(folder.config, "is a symbolic link")]
     assert folder.repair() == []
 
 
 def test_a_pipe_in_place_of_a_secret_does_not_hang(folder: StateFolder) -> None:
     folder.create()
     os.mkfifo(folder.config, 0o600)
-    assert read_private(folder.config) == b""
+    with pytest.raises(Forbidden, match="is no file"):
+        read_private(folder.config)
 
 
 def test_repair_takes_the_modes_away(folder: StateFolder) -> None:
     write(folder, {}, 0o644)
     folder.path.chmod(0o755)
-    assert [path for path, _ in folder.problems()] == [folder.path, folder.config]
+    assert [path for path, _, _ in folder.problems()] == [folder.path, folder.config]
     assert folder.repair() == [folder.path, folder.config]
     assert folder.problems() == []
 

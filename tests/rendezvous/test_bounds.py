@@ -115,6 +115,17 @@ async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
         assert len(await held("127.0.0.3", 6, stack)) == 1  # the rest of all
 
 
+async def test_no_answer_redirects_to_the_host_that_a_request_names(tmp_path: Path) -> None:
+    async with (
+        running_broker(tmp_path / "b", dev=False) as running,
+        httpx.AsyncClient(trust_env=False, verify=False) as http,
+    ):
+        for path in ("/login/", "/login/mail/", "/health/", "//login", "/v1/presence/", "/v1/invitations/x/answer/"):
+            response = await http.get(running.url + path, headers={"host": "evil.example"})
+            assert response.status_code in (404, 405) and "location" not in response.headers, path
+            assert "evil.example" not in response.text
+
+
 async def test_a_body_of_another_type_is_refused(broker: Running) -> None:
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         for content, kind in (

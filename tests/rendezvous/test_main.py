@@ -135,7 +135,7 @@ async def test_tls_by_its_own_certificate(tmp_path: Path, monkeypatch: pytest.Mo
     options = ("--dev", "--port", "0", "--certificate", str(certificate), "--key", str(key))
     with process(tmp_path / "data", *options) as (_, url):
         assert url.startswith("https://127.0.0.1:")
-        with pytest.raises(Unavailable, match="can't reach"):  # nobody vouches for the certificate
+        with pytest.raises(Unavailable, match="its certificate is not trusted"):  # nobody vouches for the certificate
             async with BrokerClient(url, author=who) as client:
                 await client.health()
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -200,11 +200,32 @@ def test_one_broker_a_folder_and_one_a_port(tmp_path: Path, refused: Callable[..
 
 
 def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").mkdir(mode=0o700)
     assert load_secret(tmp_path / "data", {}) == load_secret(tmp_path / "data", {})
     (tmp_path / "data" / "jwt.secret").chmod(0o644)
     done = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
     assert done.exit_code == 2 and "chmod 600" in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750, 0o701])
+def test_a_data_folder_that_others_reach_is_not_used(tmp_path: Path, refused: Callable[..., Result], mode: int) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(mode)
+    done = refused("serve", "--dev", "--port", "0", "--data", str(data))
+    assert done.exit_code == 2 and f"`chmod 700 {data}`" in done.stderr and not list(data.iterdir())
+
+
+@pytest.mark.root
+def test_a_database_that_another_user_put_there_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("giving a file away needs root")
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "rendezvous.db").touch(0o600)
+    os.chown(data / "rendezvous.db", 65534, 65534)
+    done = refused("serve", "--dev", "--port", "0", "--data", str(data))
+    assert done.exit_code == 2 and "rendezvous.db belongs to another user (uid 65534)" in done.stderr
 
 
 def test_help_and_version(refused: Callable[..., Result]) -> None:

@@ -218,6 +218,16 @@ def test_only_this_users_own_programs_are_heard(pair: Pair) -> None:
     assert (alice.state.local_token.stat().st_mode & 0o777) == 0o600
 
 
+def test_no_answer_redirects(pair: Pair) -> None:
+    alice, _ = pair
+    port, word = find_daemon(alice.state)
+    for path in ("/v1/whoami/", "/inbox/", "/v1/dispatches/", "//", "/static/"):
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=HANG)) as connection:
+            connection.request("GET", path, headers={"Host": "localhost:1", "Authorization": f"Bearer {word}"})
+            answer = connection.getresponse()
+            assert not 300 <= answer.status < 400 and answer.getheader("Location") is None, path
+
+
 def test_bodies_of_another_form(pair: Pair) -> None:
     alice, bob = pair
     good = token(alice)
@@ -366,6 +376,43 @@ def test_what_a_daemon_does_not_start_on(idle: Person) -> None:
     fresh = idle.environment | {"DISPATCH_HOME": str(idle.home / "nothing-yet")}
     said = refuses(idle, DISPATCH_HOME=fresh["DISPATCH_HOME"])
     assert said.startswith("error 401") and "dispatch login" in said
+
+
+def test_no_program_uses_a_state_folder_that_others_reach(idle: Person) -> None:
+    """A 0777 state folder was used in silence, and a store that another user had put there."""
+    state = idle.state
+    idle.start()
+    idle.stop()
+
+    def refused() -> str:
+        said = refuses(idle)
+        assert said.startswith("error 403"), said
+        for command in (("inbox",), ("whoami",), ("config", "list"), ("login", "--no-browser"), ("sent",)):
+            assert idle.refused(*command)["code"] == 403, command
+        with subprocess.Popen(
+            [sys.executable, "-m", "mcp_plugin.main"],
+            env=idle.environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as mcp:
+            assert "so nothing in" in mcp.communicate(timeout=HANG)[1] and mcp.returncode == 1
+        row = next(row for row in idle.cli("doctor", "--json", status=1).json["checks"] if row["name"] == "permissions")
+        assert row["ok"] is False and row["fix"]
+        return said
+
+    for path in (state.path, state.store):
+        mode = path.stat().st_mode
+        path.chmod(0o777)
+        said = refused()
+        assert f"{path} can be reached by others (mode 0777)" in said and "doctor --fix" in said
+        idle.cli("doctor", "--fix", "--json", status=1)  # the daemon does not run
+        assert path.stat().st_mode == mode
+    if os.geteuid() == 0:
+        os.chown(state.store, 65534, 65534)
+        assert f"{state.store} belongs to another user (uid 65534)" in refused()
+        os.chown(state.store, 0, 0)
+    idle.start()
 
 
 def test_a_broker_with_another_secret(pair: Pair, world: World) -> None:

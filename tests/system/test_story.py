@@ -264,7 +264,7 @@ def test_a_run_that_cannot_begin_says_why(pair: Pair) -> None:
     dispatch_id = alice.client.send(bob.email, "Try")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
     bob.client.accept(dispatch_id)
-    assert "script.json cannot be read" in bob.state_of(dispatch_id, "failed")["message"]
+    assert "the script cannot be used" in bob.state_of(dispatch_id, "failed")["message"]
     ended = alice.state_of(dispatch_id, "failed")
     assert ended["code"] == 422 and bob.up and not bob.run_folders()
 

@@ -242,8 +242,8 @@ class PageRoutes:
         """Return doctor's check of the state folder's permissions: {checks}."""
         folder = self._node.context.state
         problems = await trio.to_thread.run_sync(folder.problems)
-        detail = "; ".join(f"{path} {wrong}" for path, wrong in problems) or f"only you can reach {folder.path}"
-        fix = "run `dispatch doctor --fix`" if problems else ""
+        detail = "; ".join(f"{path} {wrong}" for path, wrong, _ in problems) or f"only you can reach {folder.path}"
+        fix = "; ".join(dict.fromkeys(fix for _, _, fix in problems))
         return {"checks": [{"name": "permissions", "ok": not problems, "detail": detail, "fix": fix}]}
 
     # --- choosing a scope

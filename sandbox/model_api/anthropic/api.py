@@ -29,6 +29,9 @@ class AnthropicMessages:
         return requests.passed_headers(headers)
 
     def key_headers(self, key: str, /) -> list[tuple[bytes, bytes]]:
+        # A gateway's token is given with its scheme in front (RFC 6750); no key of this API has a blank in it.
+        if key.startswith("Bearer "):
+            return [(b"authorization", key.encode())]
         return [(b"x-api-key", key.encode())]
 
     def check_body(self, target: str, body: bytes, allowance: Allowance, /) -> ModelRequest:
