@@ -173,42 +173,6 @@ def test_contacts_do_without_the_broker(pair: Pair, world: World) -> None:
         world.broker.start()
 
 
-def test_a_contact_is_called_by_its_alias(pair: Pair) -> None:
-    """Seen to fail with names compared as they are written."""
-    alice, bob = pair
-    said = alice.cli("alias", bob.email, " Bobby ", "--json").json
-    assert said == {"peer": bob.email, "alias": "Bobby"}
-    assert (alice.edge(bob, "outgoing") or {})["alias"] == "Bobby"
-    sent = alice.cli("send", "bobby", "By your name", "--json").json["dispatch_id"]
-    alice.state_of(sent, "pending")
-    assert bob.client.dispatch(sent)["peer"] == alice.email
-    alice.cli("alias", "BOBBY", "--remove")
-    error = alice.refused("send", "bobby", "And now?")
-    assert error["code"] == 404 and error["fix"]
-    alice.cli("cancel", sent)
-    bob.state_of(sent, "cancelled")
-
-
-def test_decline_and_cancel_before_the_run(pair: Pair) -> None:
-    alice, bob = pair
-    declined, taken_back, put_aside = (alice.client.send(bob.email, f"Task {n}")["dispatch_id"] for n in range(3))
-    for dispatch_id in (declined, taken_back, put_aside):
-        alice.state_of(dispatch_id, "pending")
-    bob.cli("decline", declined, "--reason", "not on this machine")
-    assert alice.state_of(declined, "declined")["message"] == "not on this machine"
-    alice.cli("cancel", taken_back)
-    assert bob.state_of(taken_back, "cancelled")["message"]
-    bob.cli("cancel", put_aside)
-    alice.state_of(put_aside, "cancelled")
-    for dispatch_id, person, verb in (
-        (declined, bob, "accept"),
-        (taken_back, bob, "accept"),
-        (put_aside, bob, "decline"),
-    ):
-        error = person.refused(verb, dispatch_id)
-        assert error["code"] == 409 and error["message"].startswith("nothing pending") and error["fix"], error
-
-
 @pytest.mark.parametrize("ended_by", ["sender", "recipient", "revocation"])
 def test_ending_a_run_leaves_no_process(pair: Pair, ended_by: str) -> None:
     alice, bob = pair
@@ -348,14 +312,6 @@ def test_redacted_results_keep_inputs_and_outputs_here(pair: Pair) -> None:
     bob.client.accept(dispatch_id)
     alice.state_of(dispatch_id, "completed")
     assert "very-private" not in json.dumps(alice.client.dispatch(dispatch_id))
-
-
-def test_a_known_address_has_one_root(pair: Pair, world: World) -> None:
-    mallory = Person("mallory", world.folder / "mallory", world.broker)
-    arguments = ("login", "--broker", world.broker.url, "--email", pair[0].email, "--no-browser")
-    error = mallory.refused(*arguments)
-    assert error["code"] == 409 and error["fix"]
-    assert mallory.refused("whoami")["code"] == 401
 
 
 def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(world: World, strangers: Strangers) -> None:
