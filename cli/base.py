@@ -16,6 +16,8 @@ from cli.app import App
 
 pass_app = click.make_pass_decorator(App)
 
+BYTE_ORDER_MARK = "\ufeff"
+
 
 class DispatchCommand(click.Command):
     """A command with `--json`, `--broker` and `--token`, and examples in its help.
@@ -145,7 +147,7 @@ def shared_options() -> list[click.Parameter]:
 
 
 def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) -> str:
-    """Return `value`, or for `-` the text of standard input. Raises UsageError.
+    """Return `value`, or for `-` the text of standard input without its byte order mark. Raises UsageError.
 
     The line end is left out unless `verbatim`. With `one_line` the first line is enough: whoever pastes it at a
     terminal need not end the input.
@@ -157,11 +159,22 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) ->
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise click.UsageError("what came on standard input is not text in UTF-8") from None
+    text = without_mark(text)
     if not verbatim:
         text = text.rstrip("\r\n")
     if not text:
         raise click.UsageError("- means standard input, and nothing came there")
     return text
+
+
+def without_mark(text: str) -> str:
+    """Return `text` without the byte order mark (U+FEFF) that some editors and shells begin a text with, and say so."""
+    if not text.startswith(BYTE_ORDER_MARK):
+        return text
+    context = click.get_current_context(silent=True)
+    if context is not None and (app := context.find_object(App)) is not None:
+        app.out.warn("the byte order mark at the beginning is no part of the text and was left out")
+    return text.lstrip(BYTE_ORDER_MARK)
 
 
 def write_example(example: str, formatter: click.HelpFormatter) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -219,7 +219,8 @@ class TrustService:
             wider = (*scopes.widens(old, new), *(("another program as an MCP server",) if others else ()))
             if wider and request.get("unconfirmed"):
                 key = await self._fingerprint(user_id)
-                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified)
+                rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
+                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified, rules=rules)
             if wider:
                 self._require_confirmation(
                     new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
@@ -268,8 +269,9 @@ class TrustService:
         found = await self._installed()
         return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
 
-    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str]]:
-        """Return the scope that `accept` or `edit` would make of these choices, and its powerful parts.
+    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str], list[Document]]:
+        """Return the scope that `accept` or `edit` would make of these choices, its powerful parts, and the stored
+        rules that would act in it.
 
         Changes nothing. Raises as they do.
         """
@@ -279,12 +281,15 @@ class TrustService:
         edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
         old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
         now = self._context.clock()
-        if old is None:
+        if edge is None or old is None:
             scope = grants.grant(chosen, installed=found.offers, now=now)
         else:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
         scope = await self._with_checked_paths(scope, unless=old)
-        return scope, list(scopes.needs_confirmation(scope))
+        if edge is None or old is None:
+            return scope, list(scopes.needs_confirmation(scope)), []
+        rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
+        return scope, list(scopes.needs_confirmation(scope)), views.rule_rows(rules)
 
     async def _installed(self) -> mcp_servers.InstalledServers:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
@@ -335,7 +340,13 @@ def _scope_input(request: Document) -> grants.ScopeInput:
 
 
 def _to_confirm(
-    peer: str, scope: scopes.Scope, *, widens: tuple[str, ...], fingerprint: str, verified: bool
+    peer: str,
+    scope: scopes.Scope,
+    *,
+    widens: tuple[str, ...],
+    fingerprint: str,
+    verified: bool,
+    rules: Sequence[rows.EdgeRule] = (),
 ) -> Document:
     """Return the document that a person confirms before more is permitted."""
     return {
@@ -346,6 +357,7 @@ def _to_confirm(
         "powerful": list(scopes.needs_confirmation(scope)),
         "fingerprint": fingerprint,
         "verified": verified,
+        "rules": views.rule_rows(rules),
     }
 
 

@@ -184,8 +184,11 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     reports.check_returned(statement.files)
     reports.check_facts("the sandbox", statement.sandbox)
     reports.check_facts("the scope", statement.scope)
-    if row.attempt < statement.attempt and statement.status != "cancelled":
-        # A revocation drops a decision that is still queued, so a `cancelled` result may arrive without it.
+    ran = statement.status == "completed" or (statement.status == "failed" and statement.attempt > 0)
+    accepted = statement.attempt == row.attempt > 0
+    if (ran and not accepted) or (statement.attempt > row.attempt and statement.status != "cancelled"):
+        # A run has a result only where its accept is known. A revocation drops a decision that is still queued, so a
+        # `cancelled` result may arrive without it.
         raise Conflict("no decision said that this attempt was accepted", fix=NO_FIX)
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
         return Acknowledgement(200, f"it is {row.state} here")

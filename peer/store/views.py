@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -75,18 +75,23 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         row["fingerprint"] = str(fingerprints.fingerprint(contact.root))
     if incoming:
         row["budgets"] = budget
-        row["rules"] = [
-            {
-                "id": rule.rule_id,
-                "tool": rule.tool,
-                "pattern": rule.pattern,
-                "reach": rule.reach,
-                "created": rfc3339(rule.created),
-            }
-            for rule in edges.rules(db, edge.edge_id)
-        ]
+        row["rules"] = rule_rows(edges.rules(db, edge.edge_id))
         row["pinned_servers"] = [_pinned(server) for server in edges.mcp_servers(db, edge.edge_id).values()]
     return row
+
+
+def rule_rows(stored: Iterable[rows.EdgeRule]) -> list[Document]:
+    """Return stored `always` rules as [{id, tool, pattern, reach, created}]."""
+    return [
+        {
+            "id": rule.rule_id,
+            "tool": rule.tool,
+            "pattern": rule.pattern,
+            "reach": rule.reach,
+            "created": rfc3339(rule.created),
+        }
+        for rule in stored
+    ]
 
 
 def _pinned(server: rows.EdgeMcpServer) -> Document:
@@ -240,7 +245,10 @@ def sandbox_facts(facts: object) -> object:
 
 
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
-    """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, …}, or None."""
+    """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, fix, …}, or None.
+
+    `reason` and `fix` are for this machine's person: the recipient's has more than what was sent.
+    """
     if not row.result:
         return None
     result, _ = open_as(Result, row.result)
@@ -256,7 +264,8 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         "usage": usage,
         "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
         "scope": msgspec.json.decode(result.scope) if result.scope else None,
-        "reason": result.reason or None,
+        "reason": row.message or result.reason or None,
+        "fix": row.fix or None,
         "attempt": result.attempt,
         "events": result.count,
     }

@@ -56,7 +56,7 @@ class OtherDeviceSet(Forbidden):
 
 
 class TooManySignIns(RateLimited):
-    """`StorageLimits.open_sign_ins` or `open_sign_ins_from_one` is reached."""
+    """`StorageLimits.open_sign_ins_from_one` is reached."""
 
     def __init__(self) -> None:
         super().__init__("too many sign-ins are waiting for approval", fix="try again in ten minutes")
@@ -67,6 +67,16 @@ class UserCodeTaken(Conflict):
 
     def __init__(self) -> None:
         super().__init__("another sign-in has that code", fix="try again")
+
+
+class AccountFull(RateLimited):
+    """`StorageLimits.kept_bytes` is reached."""
+
+    def __init__(self, user_id: str, limit: int) -> None:
+        super().__init__(
+            f"this broker keeps at most {limit} bytes for one account, and {user_id} has used them",
+            fix="what was answered, withdrawn or has expired is forgotten after 30 days; try again then",
+        )
 
 
 class NoSuchSignIn(NotFound):

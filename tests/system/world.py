@@ -232,7 +232,7 @@ class Person:
         assert program.process.wait(HANG) == 0, program.errors()
         assert program.process.stdout is not None
         program.process.stdout.close()
-        self.configure(runtime="scripted", script=str(self._script))
+        self.configure(runtime="scripted", script=str(self._script), listen=["/ip4/127.0.0.1/tcp/0"])
         self.will()
 
     def configure(self, **values: object) -> None:
