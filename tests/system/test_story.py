@@ -50,14 +50,14 @@ def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path)
     # Nobody may dispatch yet: said at once, nothing queued.
     error = carol.refused("send", dave.email, "Find the bug")
     assert error["code"] == 403 and error["fix"] == f"dispatch invite {dave.email}"
-    assert carol.cli("sent", "--json").json == {"dispatches": []}
+    assert carol.cli("sent", "--json").json["dispatches"] == []
 
     invited = carol.cli("invite", dave.email, "--json").json
     assert invited["to"] == dave.email and invited["emailed"] is False
     # Without tools: the menu, and nothing happens.
     menu = dave.cli("accept-invitation", invited["link"], "--json", status=2).json
     assert menu["status"] == "scope_choice_required" and menu["inviter"] == carol.email
-    assert dave.cli("contacts", "--json").json == {"trust": []}
+    assert dave.cli("contacts", "--json").json["trust"] == []
     granted = dave.cli(
         "accept-invitation",
         "-",
@@ -104,7 +104,8 @@ def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path)
     assert [item["name"] for item in shown["result"]["files"]] == ["answer.txt"]
     # Signed by Dave's device, and what his machine says of itself: how his run was confined.
     assert shown["result"]["sandbox"]["tier"] == dave.client.whoami()["sandbox"]["tier"] == "full"
-    assert "blocked" in (canaries := set(shown["result"]["sandbox"]["canaries"].values())) and "open" not in canaries
+    canaries = shown["result"]["sandbox"]["canaries"]
+    assert canaries["tried"] > 40 and canaries["failed"] == []
     denied = [event for event in shown["events"] if event["kind"] == "approval" and event["outcome"] == "denied"]
     assert [event["by"] for event in denied] == ["scope"]
     kinds = [event["kind"] for event in shown["events"]]
