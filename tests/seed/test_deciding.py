@@ -84,11 +84,15 @@ def test_either_side_cancels_a_run(people: People) -> None:
 
 
 def test_what_is_decided_stays_decided(people: People) -> None:
-    dispatch_id = people.sent("Once")
-    people.bob.cli("decline", dispatch_id)
-    for command in ("accept", "decline"):
-        error = people.bob.refused(command, dispatch_id)
-        assert error["code"] == 409 and error["message"].startswith("nothing pending")
+    declined, taken_back, put_aside = (people.sent("Once") for _ in range(3))
+    people.bob.cli("decline", declined)
+    people.alice.cli("cancel", taken_back)
+    people.bob.state_of(taken_back, "cancelled")
+    people.bob.cli("cancel", put_aside)
+    for dispatch_id in (declined, taken_back, put_aside):
+        for command in ("accept", "decline"):
+            error = people.bob.refused(command, dispatch_id)
+            assert error["code"] == 409 and error["message"].startswith("nothing pending") and error["fix"]
 
 
 def test_only_the_recipient_decides(people: People) -> None:

@@ -98,7 +98,7 @@ def test_revoke_ends_a_running_dispatch(two: tuple[Person, Person]) -> None:
 def test_an_alias_names_a_contact_in_every_command_with_and_without_the_daemon(two: tuple[Person, Person]) -> None:
     lena, mike = two
     connect(lena, mike)
-    lena.cli("alias", mike.email, "Mikey")
+    assert lena.cli("alias", mike.email, " Mikey ", "--json").json == {"peer": mike.email, "alias": "Mikey"}
     mike.cli("alias", lena.email, "Lenchen")
     dispatch_id = lena.cli("send", "mikey", "By name", "--json").json["dispatch_id"]
     lena.state_of(dispatch_id, "pending")
@@ -106,6 +106,8 @@ def test_an_alias_names_a_contact_in_every_command_with_and_without_the_daemon(t
     for command in (["show"], ["edit", "--max-per-day", "9"], ["pause"], ["resume"]):
         mike.cli("trust", command[0], "LENCHEN", *command[1:])
     assert lena.refused("invite", "mikey")["code"] == 409, "the edge is there, by that name too"
+    lena.cli("alias", "MIKEY", "--remove")
+    assert lena.refused("send", "mikey", "And now?")["code"] == 404
     mike.stop()
     try:
         assert mike.cli("trust", "revoke", "lenchen", "--json").json["status"] == "revoked"

@@ -45,6 +45,7 @@ def test_a_second_first_login_for_an_address_is_refused_and_names_what_exists(pe
     error = json.loads(program.process.stdout.read())["error"]
     program.process.stdout.close()
     assert error["code"] == 409 and "state folder" in error["fix"]
+    assert other.refused("whoami")["code"] == 401, "nothing of it is kept"
     assert set(re.findall(r"dispatch [a-z-]+", error["fix"])) <= {"dispatch on"}
 
 

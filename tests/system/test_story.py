@@ -50,14 +50,14 @@ def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path)
     # Nobody may dispatch yet: said at once, nothing queued.
     error = carol.refused("send", dave.email, "Find the bug")
     assert error["code"] == 403 and error["fix"] == f"dispatch invite {dave.email}"
-    assert carol.cli("sent", "--json").json == {"dispatches": []}
+    assert carol.cli("sent", "--json").json["dispatches"] == []
 
     invited = carol.cli("invite", dave.email, "--json").json
     assert invited["to"] == dave.email and invited["emailed"] is False
     # Without tools: the menu, and nothing happens.
     menu = dave.cli("accept-invitation", invited["link"], "--json", status=2).json
     assert menu["status"] == "scope_choice_required" and menu["inviter"] == carol.email
-    assert dave.cli("contacts", "--json").json == {"trust": []}
+    assert dave.cli("contacts", "--json").json["trust"] == []
     granted = dave.cli(
         "accept-invitation",
         "-",
@@ -104,7 +104,8 @@ def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path)
     assert [item["name"] for item in shown["result"]["files"]] == ["answer.txt"]
     # Signed by Dave's device, and what his machine says of itself: how his run was confined.
     assert shown["result"]["sandbox"]["tier"] == dave.client.whoami()["sandbox"]["tier"] == "full"
-    assert "blocked" in (canaries := set(shown["result"]["sandbox"]["canaries"].values())) and "open" not in canaries
+    canaries = shown["result"]["sandbox"]["canaries"]
+    assert canaries["tried"] > 40 and canaries["failed"] == []
     denied = [event for event in shown["events"] if event["kind"] == "approval" and event["outcome"] == "denied"]
     assert [event["by"] for event in denied] == ["scope"]
     kinds = [event["kind"] for event in shown["events"]]
@@ -171,42 +172,6 @@ def test_contacts_do_without_the_broker(pair: Pair, world: World) -> None:
         assert all(row["status"] != "open" for row in alice.client.invitations()["sent"])
     finally:
         world.broker.start()
-
-
-def test_a_contact_is_called_by_its_alias(pair: Pair) -> None:
-    """Seen to fail with names compared as they are written."""
-    alice, bob = pair
-    said = alice.cli("alias", bob.email, " Bobby ", "--json").json
-    assert said == {"peer": bob.email, "alias": "Bobby"}
-    assert (alice.edge(bob, "outgoing") or {})["alias"] == "Bobby"
-    sent = alice.cli("send", "bobby", "By your name", "--json").json["dispatch_id"]
-    alice.state_of(sent, "pending")
-    assert bob.client.dispatch(sent)["peer"] == alice.email
-    alice.cli("alias", "BOBBY", "--remove")
-    error = alice.refused("send", "bobby", "And now?")
-    assert error["code"] == 404 and error["fix"]
-    alice.cli("cancel", sent)
-    bob.state_of(sent, "cancelled")
-
-
-def test_decline_and_cancel_before_the_run(pair: Pair) -> None:
-    alice, bob = pair
-    declined, taken_back, put_aside = (alice.client.send(bob.email, f"Task {n}")["dispatch_id"] for n in range(3))
-    for dispatch_id in (declined, taken_back, put_aside):
-        alice.state_of(dispatch_id, "pending")
-    bob.cli("decline", declined, "--reason", "not on this machine")
-    assert alice.state_of(declined, "declined")["message"] == "not on this machine"
-    alice.cli("cancel", taken_back)
-    assert bob.state_of(taken_back, "cancelled")["message"]
-    bob.cli("cancel", put_aside)
-    alice.state_of(put_aside, "cancelled")
-    for dispatch_id, person, verb in (
-        (declined, bob, "accept"),
-        (taken_back, bob, "accept"),
-        (put_aside, bob, "decline"),
-    ):
-        error = person.refused(verb, dispatch_id)
-        assert error["code"] == 409 and error["message"].startswith("nothing pending") and error["fix"], error
 
 
 @pytest.mark.parametrize("ended_by", ["sender", "recipient", "revocation"])
@@ -348,14 +313,6 @@ def test_redacted_results_keep_inputs_and_outputs_here(pair: Pair) -> None:
     bob.client.accept(dispatch_id)
     alice.state_of(dispatch_id, "completed")
     assert "very-private" not in json.dumps(alice.client.dispatch(dispatch_id))
-
-
-def test_a_known_address_has_one_root(pair: Pair, world: World) -> None:
-    mallory = Person("mallory", world.folder / "mallory", world.broker)
-    arguments = ("login", "--broker", world.broker.url, "--email", pair[0].email, "--no-browser")
-    error = mallory.refused(*arguments)
-    assert error["code"] == 409 and error["fix"]
-    assert mallory.refused("whoami")["code"] == 401
 
 
 def test_invitations_taken_back_declined_and_answered_while_one_side_is_off(world: World, strangers: Strangers) -> None:
