@@ -506,7 +506,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=_proxy.response_bytes,
         unit="bytes",
         held_in=("the model proxy",),
-        test="tests/sandbox/test_model_proxy.py::test_a_broken_answer_is_counted_high",
+        test="tests/sandbox/test_model_proxy.py::test_redirects_errors_and_silence_upstream",
     ),
     Row(
         what="connections to the model proxy",
@@ -557,7 +557,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=supervisor._OUTPUT_KEPT,
         unit="characters",
         held_in=("rows of trace",),
-        test="tests/sandbox/test_agent.py::test_a_run_from_start_to_finished",
+        test="tests/sandbox/test_mcp_bridge.py::test_a_trace_keeps_the_beginning_of_a_long_result",
     ),
     Row(
         what="events that wait to be stored",
@@ -696,7 +696,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=mcp_server._STDERR_KEPT,
         unit="bytes",
         held_in=("sandbox.mcp.server:ServerConnection._stderr",),
-        test="tests/sandbox/test_mcp_bridge.py::test_a_server_that_does_not_start_fails_the_run_at_once",
+        test="tests/sandbox/test_mcp_bridge.py::test_of_standard_error_the_end_is_kept",
     ),
     Row(
         what="standard error of the agent program",
@@ -704,7 +704,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=claude_transport._STDERR_KEPT,
         unit="lines",
         held_in=("sandbox.runtimes.claude.transport:ConfinedTransport._stderr",),
-        test="tests/sandbox/test_claude.py::test_claude_answers_and_reads_and_writes",
+        test="tests/sandbox/test_claude_session.py::test_of_the_programs_standard_error_the_end_is_kept",
     ),
 )
 
@@ -1035,8 +1035,7 @@ PERSON: Final[tuple[Row, ...]] = (
         limit=announce.PAGE,
         unit="of each, dispatches and calls",
         held_in=("mcp_plugin.announce:Announcements._done", "mcp_plugin.announce:Announcements._seen"),
-        test="tests/mcp_plugin/plugin/test_announce.py::"
-        "test_nothing_is_said_twice_while_it_waits_or_remembered_when_it_does_not",
+        test="tests/mcp_plugin/plugin/test_announce.py::test_so_many_dispatches_and_calls_are_looked_at",
     ),
     Row(
         what="fingerprints that were computed",
@@ -1044,7 +1043,7 @@ PERSON: Final[tuple[Row, ...]] = (
         limit=fingerprints.fingerprint.cache_parameters()["maxsize"],
         unit="keys",
         held_in=("peer.trust.fingerprints:fingerprint",),
-        test="tests/trust/test_fingerprints.py::test_fixed_vectors",
+        test="tests/trust/test_fingerprints.py::test_fingerprints_that_were_computed_are_forgotten_when_there_are_many",
     ),
     Row(
         what="requests that the scripted model of the demo remembers",
