@@ -238,6 +238,7 @@ PEER: Final[tuple[Row, ...]] = (
             "peer.node.delivery:BlobFetcher._resting",
             "peer.node.delivery:BlobFetcher._under_way",
             "peer.node.people:People._connected",
+            "peer.node.people:People._looked_up",
             "peer.node.people:People._wake",
         ),
         test="tests/mesh/test_courier.py::test_nothing_is_kept_of_a_peer_that_is_admitted_no_longer",
