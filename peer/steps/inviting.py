@@ -73,7 +73,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
     if user_id == tx.context.identity.user_id:
         raise Invalid("you cannot invite yourself", fix="name somebody else's e-mail address")
     if contacts.is_blocked(tx.db, user_id):
-        raise Forbidden(f"you blocked {user_id}", fix="nothing was sent")
+        raise Forbidden(f"you blocked {user_id}", fix=f"`dispatch unblock {user_id}`, then invite them")
     edge = edges.current(tx.db, user_id, "outgoing")
     if edge is not None and edge.status in ("active", "paused"):
         raise Conflict(

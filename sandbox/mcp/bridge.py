@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 PREFIX: Final = "mcp__"
-UNGATED: Final = "Denied: this call did not pass the gate."
+UNGATED: Final = "Denied by the gate: it has not allowed this call."
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
 
 
 def listed(person: Person) -> Document:
-    return views.invitation_rows(person.db, person.context.clock(), lambda _row: "")
+    return views.invitation_rows(person.db, person.context.clock(), lambda _row: "", ended=True)
 
 
 def test_an_invitation_from_the_future_is_not_kept(three: tuple[Clock, Person, Person, Person]) -> None:
