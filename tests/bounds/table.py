@@ -33,6 +33,7 @@ from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.host import MeshLimits
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.node import changes, delivery, notifications
 from peer.projects import discovery
@@ -103,14 +104,33 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_swarm.pending_handshakes,
         unit="handshakes",
-        held_in=("peer.mesh.guards.swarm:GuardedSwarm._handshakes",),
+        held_in=(
+            "peer.mesh.guards.handshakes:Handshakes._under_way",
+            "peer.mesh.guards.handshakes:Handshakes._expected",
+        ),
         test="tests/mesh/test_host.py::test_half_open_connections_keep_nobody_out",
     ),
     Row(
-        what="open streams of one connection that the peer opened",
+        what="addresses where admitted peers connected from",
+        whose="a peer",
+        limit=_swarm.addresses_remembered,
+        unit="addresses",
+        held_in=("peer.mesh.guards.swarm:GuardedSwarm._seen_at",),
+        test="tests/mesh/test_handshakes.py::test_addresses_where_contacts_were_seen_are_forgotten_when_there_are_many",
+    ),
+    Row(
+        what="connected devices with what they share",
+        whose="a peer",
+        limit=_swarm.connections,
+        unit="connections",
+        held_in=("peer.mesh.guards.yamux:SafeMuxer._shares",),
+        test="tests/mesh/test_host.py::test_connections_of_a_lifetime_use_up_no_slots",
+    ),
+    Row(
+        what="open streams that a device opened",
         whose="a peer",
         limit=_yamux.inbound_streams,
-        unit="streams",
+        unit="streams, on all its connections together",
         held_in=("peer.mesh.guards.yamux:SafeYamux.streams", "peer.mesh.guards.yamux:SafeYamux._backlog"),
         test="tests/mesh/test_yamux.py::test_a_flood_of_streams_is_cut_off",
     ),
@@ -118,9 +138,9 @@ PEER: Final[tuple[Row, ...]] = (
         what="received data that nobody has read, beyond the first window of each stream",
         whose="a peer",
         limit=_yamux.window_budget,
-        unit="bytes a connection",
-        held_in=("peer.mesh.guards.yamux_stream:SafeYamuxStream._chunks",),
-        test="tests/mesh/test_yamux.py::test_more_than_the_window_ends_the_connection",
+        unit="bytes a device, on all its connections together",
+        held_in=("peer.mesh.guards.yamux_stream:SafeYamuxStream._buffer",),
+        test="tests/mesh/test_memory.py::test_a_device_makes_us_hold_a_bounded_number_of_bytes",
     ),
     Row(
         what="replies to control frames that the peer does not read",
@@ -237,6 +257,7 @@ PEER: Final[tuple[Row, ...]] = (
             "peer.mesh.courier.courier:Courier._turns",
             "peer.node.delivery:BlobFetcher._resting",
             "peer.node.delivery:BlobFetcher._under_way",
+            "peer.node.people:Admission._users",
             "peer.node.people:People._connected",
             "peer.node.people:People._looked_up",
             "peer.node.people:People._wake",
@@ -274,6 +295,14 @@ PEER: Final[tuple[Row, ...]] = (
         unit="dials",
         held_in=("tasks of the courier",),
         test="tests/mesh/test_courier.py::test_so_many_peers_are_dialled_at_once",
+    ),
+    Row(
+        what="dials to the addresses of one contact",
+        whose="a peer",
+        limit=MeshLimits().dials_per_minute,
+        unit="dials a minute",
+        held_in=("peer.mesh.dialing:DialBudget._dials",),
+        test="tests/mesh/test_dialing.py::test_all_devices_of_a_contact_have_one_number_of_dials",
     ),
     Row(
         what="files that one peer fetches at once",
@@ -371,8 +400,16 @@ LOCAL_USER: Final[tuple[Row, ...]] = (
         whose="a local user",
         limit=api_connections.MAX_CONNECTIONS,
         unit="connections, of all users together",
-        held_in=("sockets of the loopback port",),
+        held_in=("peer.api.local_users:Places._held",),
         test="tests/system/test_api_guard.py::test_connections_are_bounded_and_over_with_their_client",
+    ),
+    Row(
+        what="connections of another user to the loopback port",
+        whose="a local user",
+        limit=api_connections.FOR_ONE_OTHER_USER,
+        unit="connections",
+        held_in=("sockets of the loopback port",),
+        test="tests/system/test_api_guard.py::test_places_of_this_user_come_first",
     ),
     Row(
         what="the body of a request",
@@ -538,6 +575,7 @@ RUN: Final[tuple[Row, ...]] = (
         unit="calls",
         held_in=(
             "sandbox.gate.gate:Gate._pending",
+            "sandbox.runtimes.claude.session:_Session._allowed",
             "sandbox.runtimes.claude.session:_Session._announced",
             "sandbox.runtimes.claude.session:_Session._calls",
             "sandbox.runtimes.claude.session:_Session._calls_send",
@@ -603,7 +641,12 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=snapshot.MAX_ENTRIES,
         unit="files a folder",
-        held_in=("sandbox.run.snapshot:Snapshot._folders",),
+        held_in=(
+            "peer.runs.returned_files:Returned.not_seen",
+            "sandbox.run.snapshot:Snapshot._beyond",
+            "sandbox.run.snapshot:Snapshot._folders",
+            "sandbox.run.snapshot:Snapshot._skipped",
+        ),
         test="tests/sandbox/test_diff.py::test_what_is_too_large_is_named_and_what_is_too_much_is_said",
     ),
     Row(
@@ -773,6 +816,14 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         unit="requests",
         held_in=("rendezvous.change_signal:ChangeSignal._waiting",),
         test="tests/rendezvous/test_invitations.py::test_waiting_is_bounded",
+    ),
+    Row(
+        what="what is kept for an account, in whatever state",
+        whose="a broker account",
+        limit=_storage.kept_bytes,
+        unit="bytes",
+        held_in=("rows of the broker's tables",),
+        test="tests/rendezvous/storage/test_quota.py::test_two_accounts_cannot_fill_the_disk_with_answers",
     ),
     Row(
         what="the account itself: one for a verified e-mail address",
@@ -1106,6 +1157,7 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.confinement.bubblewrap.seccomp:allow_list": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:argument_filter": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:shell_filter": "one entry for each architecture",
+    "sandbox.gate.gate:Ruling.input": "the input of one call, whose size is bounded",
     "sandbox.runtimes.gate_proof:_Witness.seen": "the calls of one proof, which a script of ours makes",
 }
 """Containers that nobody outside can fill, with the reason."""

@@ -92,6 +92,22 @@ async def test_nothing_is_kept_of_a_call_whose_result_has_come() -> None:
     assert not one._judged and not one._announced
 
 
+async def test_what_was_allowed_and_never_ran_ends_too() -> None:
+    """The oldest is denied if the program asks about it after all."""
+    gate = Gate()
+    gate.goes_on.set()
+    one = session(gate)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.judge_calls)
+        for number in range(CALLS_AT_ONCE + 1):
+            await called(one, f"c{number}", [])
+        nursery.cancel_scope.cancel()
+    assert len(one._allowed) == CALLS_AT_ONCE
+    for call_id, allowed in (("c0", False), ("c1", True)):
+        answer = await one.can_use_tool("Read", {}, sdk.ToolPermissionContext(tool_use_id=call_id))
+        assert isinstance(answer, sdk.PermissionResultAllow) is allowed
+
+
 async def test_announcements_without_results_end_too() -> None:
     one = session(Gate())
     for number in range(2 * CALLS_AT_ONCE):
