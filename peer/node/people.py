@@ -115,6 +115,8 @@ class People:
         self._announce = announce
         self._wake: set[str] = set()
         self._connected: set[str] = set()
+        self._looked_up: set[str] = set()
+        """Devices whose addresses are being looked up: one that connects again and again is not asked about twice."""
         self._news = trio.Event()
 
     def changed(self, wake: frozenset[str]) -> None:
@@ -140,7 +142,8 @@ class People:
                 # Replaced before the store is read, so that no change is missed.
                 self._news, connected = trio.Event(), self._connected
                 self._connected = set()
-                for device in connected:
+                for device in connected - self._looked_up:
+                    self._looked_up.add(device)
                     nursery.start_soon(self._look_up_addresses, device)
                 await self._apply_contacts()
                 await self._news.wait()
@@ -162,9 +165,12 @@ class People:
 
     async def _look_up_addresses(self, device: str) -> None:
         """Store the addresses of a device that connected, for dialling it when the broker is unreachable."""
-        for wait in LOOK_UP_SECONDS:
-            await trio.sleep(wait)
-            try:
-                await self._addresses.of(device)
-            except DispatchError as error:
-                log.info("addresses.not_learned", code=error.code)
+        try:
+            for wait in LOOK_UP_SECONDS:
+                await trio.sleep(wait)
+                try:
+                    await self._addresses.of(device)
+                except DispatchError as error:
+                    log.info("addresses.not_learned", code=error.code)
+        finally:
+            self._looked_up.discard(device)

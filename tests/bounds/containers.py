@@ -26,6 +26,10 @@ _CHANNELS = {"open_memory_channel", "create_memory_object_stream"}
 _CACHES = {"cache", "lru_cache"}
 _GROWS = {"append", "appendleft", "extend", "extendleft", "add", "update", "setdefault", "insert", "put", "put_nowait"}
 _PUSHES = {"heappush", "heappushpop"}
+_TABLE = re.compile(
+    r"CREATE\s+(?:VIRTUAL\s+)?TABLE\s+(?:IF NOT EXISTS\s+)?(\w+)|DROP TABLE\s+(\w+)"
+    r"|ALTER TABLE\s+(\w+)\s+RENAME TO\s+(\w+)"
+)
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__all__")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -54,20 +58,15 @@ def sources() -> tuple[Source, ...]:
 @cache
 def tables() -> frozenset[str]:
     """Return the tables that are there after all migrations, as `peer.store/contacts`: room and table."""
-    found = set()
+    found: set[str] = set()
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*")):
             if path.suffix not in (".sql", ".py"):
                 continue
             room = ".".join(path.relative_to(ROOT).parts[:2])
-            text = path.read_text()
-            for made in re.findall(r"CREATE\s+(?:VIRTUAL\s+)?TABLE\s+(?:IF NOT EXISTS\s+)?(\w+)", text):
-                found.add(f"{room}/{made}")
-            for gone in re.findall(r"DROP TABLE\s+(\w+)", text):
-                found.discard(f"{room}/{gone}")
-            for old, new in re.findall(r"ALTER TABLE\s+(\w+)\s+RENAME TO\s+(\w+)", text):
-                found.discard(f"{room}/{old}")
-                found.add(f"{room}/{new}")
+            for made, gone, renamed, name in _TABLE.findall(path.read_text()):
+                found -= {f"{room}/{gone}", f"{room}/{renamed}"}
+                found |= {f"{room}/{each}" for each in (made, name) if each}
     return frozenset(found)
 
 

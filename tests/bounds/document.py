@@ -8,10 +8,13 @@ from tests.bounds.table import ACCOUNT, LOCAL_USER, PEER, PERSON, RUN, Row
 
 HEAD = """# Bounds
 
-What others can make this machine, or a broker, hold. Each bound is enforced by the program and shown by a test; nothing
-outside this list grows. This file is generated (`python -m tests.bounds.document`) from `tests/bounds/table.py`, which
-takes every number from the program and is compared with it by `tests/bounds/test_bounds.py`: each container that can
-grow and each table of a store is in one row.
+What others can make this machine, or a broker, hold, with the test that shows each bound. This file is generated
+(`python -m tests.bounds.document`) from `tests/bounds/table.py`, which takes every number from the programs.
+`tests/bounds/test_bounds.py` compares it with them: each container that can grow and each table of a store is in one
+row, or in a short list of those that nobody outside can fill.
+
+What is bounded by the day, or by one act of a person, adds up: dispatches with their events and files are kept until
+the person removes the state folder.
 """
 
 SECTIONS = (

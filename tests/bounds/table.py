@@ -33,6 +33,7 @@ from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.host import MeshLimits
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.node import changes, delivery, notifications
 from peer.projects import discovery
@@ -103,14 +104,33 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=_swarm.pending_handshakes,
         unit="handshakes",
-        held_in=("peer.mesh.guards.swarm:GuardedSwarm._handshakes",),
+        held_in=(
+            "peer.mesh.guards.handshakes:Handshakes._under_way",
+            "peer.mesh.guards.handshakes:Handshakes._expected",
+        ),
         test="tests/mesh/test_host.py::test_half_open_connections_keep_nobody_out",
     ),
     Row(
-        what="open streams of one connection that the peer opened",
+        what="addresses where admitted peers connected from",
+        whose="a peer",
+        limit=_swarm.addresses_remembered,
+        unit="addresses",
+        held_in=("peer.mesh.guards.swarm:GuardedSwarm._seen_at",),
+        test="tests/mesh/test_handshakes.py::test_addresses_where_contacts_were_seen_are_forgotten_when_there_are_many",
+    ),
+    Row(
+        what="connected devices with what they share",
+        whose="a peer",
+        limit=_swarm.connections,
+        unit="connections",
+        held_in=("peer.mesh.guards.yamux:SafeMuxer._shares",),
+        test="tests/mesh/test_host.py::test_connections_of_a_lifetime_use_up_no_slots",
+    ),
+    Row(
+        what="open streams that a device opened",
         whose="a peer",
         limit=_yamux.inbound_streams,
-        unit="streams",
+        unit="streams, on all its connections together",
         held_in=("peer.mesh.guards.yamux:SafeYamux.streams", "peer.mesh.guards.yamux:SafeYamux._backlog"),
         test="tests/mesh/test_yamux.py::test_a_flood_of_streams_is_cut_off",
     ),
@@ -118,9 +138,9 @@ PEER: Final[tuple[Row, ...]] = (
         what="received data that nobody has read, beyond the first window of each stream",
         whose="a peer",
         limit=_yamux.window_budget,
-        unit="bytes a connection",
-        held_in=("peer.mesh.guards.yamux_stream:SafeYamuxStream._chunks",),
-        test="tests/mesh/test_yamux.py::test_more_than_the_window_ends_the_connection",
+        unit="bytes a device, on all its connections together",
+        held_in=("peer.mesh.guards.yamux_stream:SafeYamuxStream._buffer",),
+        test="tests/mesh/test_memory.py::test_a_device_makes_us_hold_a_bounded_number_of_bytes",
     ),
     Row(
         what="replies to control frames that the peer does not read",
@@ -237,7 +257,9 @@ PEER: Final[tuple[Row, ...]] = (
             "peer.mesh.courier.courier:Courier._turns",
             "peer.node.delivery:BlobFetcher._resting",
             "peer.node.delivery:BlobFetcher._under_way",
+            "peer.node.people:Admission._users",
             "peer.node.people:People._connected",
+            "peer.node.people:People._looked_up",
             "peer.node.people:People._wake",
         ),
         test="tests/mesh/test_courier.py::test_nothing_is_kept_of_a_peer_that_is_admitted_no_longer",
@@ -273,6 +295,14 @@ PEER: Final[tuple[Row, ...]] = (
         unit="dials",
         held_in=("tasks of the courier",),
         test="tests/mesh/test_courier.py::test_so_many_peers_are_dialled_at_once",
+    ),
+    Row(
+        what="dials to the addresses of one contact",
+        whose="a peer",
+        limit=MeshLimits().dials_per_minute,
+        unit="dials a minute",
+        held_in=("peer.mesh.dialing:DialBudget._dials",),
+        test="tests/mesh/test_dialing.py::test_all_devices_of_a_contact_have_one_number_of_dials",
     ),
     Row(
         what="files that one peer fetches at once",
@@ -370,8 +400,16 @@ LOCAL_USER: Final[tuple[Row, ...]] = (
         whose="a local user",
         limit=api_connections.MAX_CONNECTIONS,
         unit="connections, of all users together",
-        held_in=("sockets of the loopback port",),
+        held_in=("peer.api.local_users:Places._held",),
         test="tests/system/test_api_guard.py::test_connections_are_bounded_and_over_with_their_client",
+    ),
+    Row(
+        what="connections of another user to the loopback port",
+        whose="a local user",
+        limit=api_connections.FOR_ONE_OTHER_USER,
+        unit="connections",
+        held_in=("sockets of the loopback port",),
+        test="tests/system/test_api_guard.py::test_places_of_this_user_come_first",
     ),
     Row(
         what="the body of a request",
@@ -506,7 +544,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=_proxy.response_bytes,
         unit="bytes",
         held_in=("the model proxy",),
-        test="tests/sandbox/test_model_proxy.py::test_a_broken_answer_is_counted_high",
+        test="tests/sandbox/test_model_proxy.py::test_redirects_errors_and_silence_upstream",
     ),
     Row(
         what="connections to the model proxy",
@@ -537,6 +575,7 @@ RUN: Final[tuple[Row, ...]] = (
         unit="calls",
         held_in=(
             "sandbox.gate.gate:Gate._pending",
+            "sandbox.runtimes.claude.session:_Session._allowed",
             "sandbox.runtimes.claude.session:_Session._announced",
             "sandbox.runtimes.claude.session:_Session._calls",
             "sandbox.runtimes.claude.session:_Session._calls_send",
@@ -557,7 +596,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=supervisor._OUTPUT_KEPT,
         unit="characters",
         held_in=("rows of trace",),
-        test="tests/sandbox/test_agent.py::test_a_run_from_start_to_finished",
+        test="tests/sandbox/test_mcp_bridge.py::test_a_trace_keeps_the_beginning_of_a_long_result",
     ),
     Row(
         what="events that wait to be stored",
@@ -602,7 +641,12 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=snapshot.MAX_ENTRIES,
         unit="files a folder",
-        held_in=("sandbox.run.snapshot:Snapshot._folders",),
+        held_in=(
+            "peer.runs.returned_files:Returned.not_seen",
+            "sandbox.run.snapshot:Snapshot._beyond",
+            "sandbox.run.snapshot:Snapshot._folders",
+            "sandbox.run.snapshot:Snapshot._skipped",
+        ),
         test="tests/sandbox/test_diff.py::test_what_is_too_large_is_named_and_what_is_too_much_is_said",
     ),
     Row(
@@ -696,7 +740,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=mcp_server._STDERR_KEPT,
         unit="bytes",
         held_in=("sandbox.mcp.server:ServerConnection._stderr",),
-        test="tests/sandbox/test_mcp_bridge.py::test_a_server_that_does_not_start_fails_the_run_at_once",
+        test="tests/sandbox/test_mcp_bridge.py::test_of_standard_error_the_end_is_kept",
     ),
     Row(
         what="standard error of the agent program",
@@ -704,7 +748,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=claude_transport._STDERR_KEPT,
         unit="lines",
         held_in=("sandbox.runtimes.claude.transport:ConfinedTransport._stderr",),
-        test="tests/sandbox/test_claude.py::test_claude_answers_and_reads_and_writes",
+        test="tests/sandbox/test_claude_session.py::test_of_the_programs_standard_error_the_end_is_kept",
     ),
 )
 
@@ -772,6 +816,14 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         unit="requests",
         held_in=("rendezvous.change_signal:ChangeSignal._waiting",),
         test="tests/rendezvous/test_invitations.py::test_waiting_is_bounded",
+    ),
+    Row(
+        what="what is kept for an account, in whatever state",
+        whose="a broker account",
+        limit=_storage.kept_bytes,
+        unit="bytes",
+        held_in=("rows of the broker's tables",),
+        test="tests/rendezvous/storage/test_quota.py::test_two_accounts_cannot_fill_the_disk_with_answers",
     ),
     Row(
         what="the account itself: one for a verified e-mail address",
@@ -1059,8 +1111,7 @@ PERSON: Final[tuple[Row, ...]] = (
         limit=announce.PAGE,
         unit="of each, dispatches and calls",
         held_in=("mcp_plugin.announce:Announcements._done", "mcp_plugin.announce:Announcements._seen"),
-        test="tests/mcp_plugin/plugin/test_announce.py::"
-        "test_nothing_is_said_twice_while_it_waits_or_remembered_when_it_does_not",
+        test="tests/mcp_plugin/plugin/test_announce.py::test_so_many_dispatches_and_calls_are_looked_at",
     ),
     Row(
         what="fingerprints that were computed",
@@ -1068,7 +1119,7 @@ PERSON: Final[tuple[Row, ...]] = (
         limit=fingerprints.fingerprint.cache_parameters()["maxsize"],
         unit="keys",
         held_in=("peer.trust.fingerprints:fingerprint",),
-        test="tests/trust/test_fingerprints.py::test_fixed_vectors",
+        test="tests/trust/test_fingerprints.py::test_fingerprints_that_were_computed_are_forgotten_when_there_are_many",
     ),
     Row(
         what="requests that the scripted model of the demo remembers",
@@ -1106,6 +1157,7 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.confinement.bubblewrap.seccomp:allow_list": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:argument_filter": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:shell_filter": "one entry for each architecture",
+    "sandbox.gate.gate:Ruling.input": "the input of one call, whose size is bounded",
     "sandbox.runtimes.gate_proof:_Witness.seen": "the calls of one proof, which a script of ours makes",
 }
 """Containers that nobody outside can fill, with the reason."""

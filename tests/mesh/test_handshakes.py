@@ -124,6 +124,14 @@ async def test_a_known_address_of_a_contact_comes_before_any_stranger(sources: l
     assert await gets_in(sources, TALKING, expects=lambda ip: ip == "127.0.0.1")
 
 
+async def test_addresses_where_contacts_were_seen_are_forgotten_when_there_are_many() -> None:
+    ana = make_host(limits=MeshLimits(swarm=SwarmLimits(addresses_remembered=3)))
+    async with ana.running():
+        for ip in ("a", "b", "c", "a", "d", "e"):
+            ana._swarm._remember(ip)
+        assert list(ana._swarm._seen_at) == ["a", "d", "e"]
+
+
 async def test_an_address_where_a_contact_was_seen_is_a_known_one() -> None:
     """Seen to fail without remembering where admitted peers connect from."""
     ana, ben = make_host(limits=LIMITS), make_host(limits=LIMITS)

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import claude_agent_sdk as sdk
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from sandbox.gate.gate import CALL_ID_LIMIT, Ruling
+from sandbox.runtimes.claude import transport
 from sandbox.runtimes.claude.session import CALLS_AT_ONCE, _Session
 
 
@@ -90,8 +92,41 @@ async def test_nothing_is_kept_of_a_call_whose_result_has_come() -> None:
     assert not one._judged and not one._announced
 
 
+async def test_what_was_allowed_and_never_ran_ends_too() -> None:
+    """The oldest is denied if the program asks about it after all."""
+    gate = Gate()
+    gate.goes_on.set()
+    one = session(gate)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.judge_calls)
+        for number in range(CALLS_AT_ONCE + 1):
+            await called(one, f"c{number}", [])
+        nursery.cancel_scope.cancel()
+    assert len(one._allowed) == CALLS_AT_ONCE
+    for call_id, allowed in (("c0", False), ("c1", True)):
+        answer = await one.can_use_tool("Read", {}, sdk.ToolPermissionContext(tool_use_id=call_id))
+        assert isinstance(answer, sdk.PermissionResultAllow) is allowed
+
+
 async def test_announcements_without_results_end_too() -> None:
     one = session(Gate())
     for number in range(2 * CALLS_AT_ONCE):
         await one._on_assistant(announced(f"c{number}"))
     assert len(one._announced) == CALLS_AT_ONCE and f"c{2 * CALLS_AT_ONCE - 1}" in one._announced
+
+
+async def test_of_the_programs_standard_error_the_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loud:
+        def __init__(self) -> None:
+            self.chunks = [b"x\n" * 30_000] * 50 + [b"the end", b""]
+
+        async def receive_some(self, _most: int) -> bytes:
+            return self.chunks.pop(0)
+
+    monkeypatch.setattr(transport, "SubprocessCLITransport", lambda *_: SimpleNamespace(_build_command=list))
+    monkeypatch.setattr(transport, "environment", lambda *_: {})
+    # Any: a run of which nothing but its profile is looked at.
+    context: Any = SimpleNamespace(profile=None, model_secret="")
+    way = transport.ConfinedTransport(sdk.ClaudeAgentOptions(), context)
+    await way._drain_stderr(cast(Any, SimpleNamespace(stderr=Loud())))
+    assert len(way._stderr) == transport._STDERR_KEPT and way.stderr_end().endswith("the end")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from sandbox.errors import SandboxError, root_of
 from sandbox.mcp import servers
 from sandbox.mcp.bridge import UNGATED, Reply
 from sandbox.mcp.marker import MARKER
-from sandbox.mcp.server import LISTED_LIMIT, TOOLS_LIMIT
+from sandbox.mcp.server import _STDERR_KEPT, LISTED_LIMIT, TOOLS_LIMIT, ServerConnection
+from sandbox.supervisor import _OUTPUT_KEPT
 from tests.conftest import HANG
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
@@ -237,3 +239,25 @@ async def test_a_server_that_lists_too_many_tools_does_not_start(tmp_path: Path)
     assert "it lists more than 1,000 tools" in str(root_of(caught.value))
     async with servers.opened([server(*names[1:])], confinement=bubblewrap, refused="", hidden=(tmp_path,)) as bridge:
         assert len(bridge.tools) == TOOLS_LIMIT and len(bridge.left_out) == LISTED_LIMIT - TOOLS_LIMIT
+
+
+async def test_a_trace_keeps_the_beginning_of_a_long_result(tmp_path: Path) -> None:
+    script = [call("long", number=_OUTPUT_KEPT), call("long", number=_OUTPUT_KEPT + 100)]
+    async with dp_agent() as node:
+        await node.run(start(tmp_path, *script, mcp_servers=[server("long")]))
+    (whole, cut) = (output for _, output in node.results)
+    assert whole == "x" * _OUTPUT_KEPT
+    assert cut == whole + "\n[100 more characters]"
+
+
+async def test_of_standard_error_the_end_is_kept(tmp_path: Path) -> None:
+    """Of an MCP server, as bytes."""
+    loud = "import os; [os.write(2, b'x' * 65_536) for _ in range(100)]; os.write(2, b'\\nthe end')"
+    connection = ServerConnection(
+        server(command=[sys.executable, "-c", loud]),
+        partial(bubblewrap.spawn_on_host, hidden=(tmp_path,), marker=MARKER),
+    )
+    with pytest.raises(ExceptionGroup) as caught:
+        await connection.run()
+    assert "the end" in str(root_of(caught.value))
+    assert len(connection._stderr) == _STDERR_KEPT

@@ -99,3 +99,11 @@ def test_the_words_are_told_apart() -> None:
         hashlib.sha256(" ".join(WORDS).encode()).hexdigest()
         == "7abad3d24fd887498b34289533b629f49e8ca22912299c9ab557d7b7a10e8b8c"
     )
+
+
+def test_fingerprints_that_were_computed_are_forgotten_when_there_are_many() -> None:
+    most = fingerprints.fingerprint.cache_parameters()["maxsize"]
+    assert most is not None
+    for number in range(most + 10):
+        fingerprints.fingerprint(number.to_bytes(32, "big"))
+    assert fingerprints.fingerprint.cache_info().currsize == most

@@ -152,6 +152,8 @@ class _Session:
         self._allowed.pop(call["tool_use_id"], None)
         if pending.ruling.allow:
             self._allowed[call["tool_use_id"]] = (call["tool_name"], pending.ruling.input)
+            if len(self._allowed) > CALLS_AT_ONCE:
+                del self._allowed[next(iter(self._allowed))]
             self._context.mcp.admit(call["tool_name"], pending.ruling.input)
         pending.ruled.set()
 

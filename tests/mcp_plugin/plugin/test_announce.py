@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from mcp_plugin.announce import (
     LINES,
+    PAGE,
     PATIENCE_SECONDS,
     Announcements,
     Key,
@@ -122,6 +123,11 @@ def test_what_is_no_plain_address_is_not(address: str) -> None:
 
 def test_what_is_no_longer_pending_is_not_said() -> None:
     assert waiting_items(Told([row(status="expired"), row(SECOND, status="accepted")], [])) == {}
+
+
+def test_so_many_dispatches_and_calls_are_looked_at() -> None:
+    calls = [call(f"toolu_{number}") for number in range(PAGE + 50)]
+    assert len(waiting_items(Told([], calls))) == PAGE
 
 
 def test_lines_are_bounded() -> None:
