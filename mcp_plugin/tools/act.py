@@ -115,7 +115,7 @@ async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
         document = await client.dispatch(identity)
         if document["direction"] != "received" or document["status"] not in ("accepted", "running"):
             raise
-        if cwd is not None and cwd != document.get("cwd"):
+        if cwd is not None and cwd != (document.get("cwd") or ""):
             raise Conflict(
                 f"nothing pending: it runs already, in {document.get('cwd') or 'an empty workspace'}",
                 fix="cancel it and have it sent again to run it elsewhere",

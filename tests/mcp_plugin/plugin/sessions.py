@@ -113,6 +113,8 @@ class Session:
     """By the number of the call: whether it went well, and its text."""
     asked: list[str] = field(default_factory=list)
     """The tools for which the program asked the person's permission."""
+    asked_with: list[str] = field(default_factory=list)
+    """The words of each of these questions, where a hook gave some."""
     shown: list[Document] = field(default_factory=list)
     """The questions that the picker showed."""
     hooks: list[Document] = field(default_factory=list)
@@ -197,7 +199,7 @@ async def play(
         program = _wrapped(person.home / "claude-in-here", given)
         numbers: dict[str, int] = {}
 
-        async def permission(tool: str, given: Document, _context: Any) -> Any:
+        async def permission(tool: str, given: Document, context: Any) -> Any:
             if tool == PICKER:
                 session.shown.append(given)
                 await trio.sleep(person_answers.reads)
@@ -207,6 +209,7 @@ async def play(
                 picked = dict(zip(texts, chosen, strict=True))
                 return sdk.PermissionResultAllow(updated_input={**given, "answers": picked})
             session.asked.append(_short(tool))
+            session.asked_with.append(context.decision_reason or "")
             if person_answers.permits(_short(tool), given):
                 return sdk.PermissionResultAllow(updated_input=given)
             return sdk.PermissionResultDeny(message="the person said no")
