@@ -42,6 +42,12 @@ def say(text: str) -> Turn:
     return {"text": text}
 
 
+def at_once(*turns: Turn) -> list[Turn]:
+    """Several calls in one turn of the model, as lines: a line for each result that is heard."""
+    tools = [call for turn in turns for call in turn["tools"]]
+    return [{"text": "", "tools": tools}] * len(tools)
+
+
 def pick(*questions: Document) -> Turn:
     return use(PICKER, questions=list(questions))
 
@@ -100,7 +106,9 @@ class Answers:
 
     picks: list[str | list[str]] = field(default_factory=list)
     permits: Callable[[str, Document], bool] = lambda _tool, _given: True
-    reads: float = READING
+    reads: float | Callable[[Document], float] = READING
+    chooses: Callable[[Document], list[str]] | None = None
+    """What they choose in a picker with these questions, in place of `picks`."""
 
 
 @dataclass
@@ -202,8 +210,10 @@ async def play(
         async def permission(tool: str, given: Document, context: Any) -> Any:
             if tool == PICKER:
                 session.shown.append(given)
-                await trio.sleep(person_answers.reads)
-                chosen = person_answers.picks.pop(0)
+                reads = person_answers.reads
+                await trio.sleep(reads(given) if callable(reads) else reads)
+                choose = person_answers.chooses
+                chosen = choose(given) if choose is not None else person_answers.picks.pop(0)
                 chosen = [chosen] if isinstance(chosen, str) else chosen
                 texts = [each["question"] for each in given["questions"]]
                 picked = dict(zip(texts, chosen, strict=True))
