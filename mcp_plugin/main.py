@@ -31,9 +31,9 @@ Without a command: speaks MCP on standard input and output. An agent's program s
 Commands, which the Claude Code plugin runs as its hooks and its monitor:
   announce --session-start  Print what waits for this person, as the answer to a SessionStart event.
   announce --follow         Print a line for each dispatch or call that begins to wait, until the session ends.
-  witness --calling         Keep what the picker asks; before a call, have the host ask unless the picker did (PreToolUse).
-  witness --picked          Keep the answer that the person gave in the picker (PostToolUse).
-  witness --shell           Have the host ask before a shell command that decides with dispatch (PreToolUse).
+  witness --calling         Keep what the picker asks; have the host ask about a call, unless the picker did.
+  witness --picked          Keep the answer that the person gave in the picker.
+  witness --shell           Have the host ask before a shell command that decides with dispatch.
 
 Options:
   --version   Print the version.

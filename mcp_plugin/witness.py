@@ -8,9 +8,10 @@ that answers for them. So hooks of the plugin check:
 - `--calling`, before a call that changes something: composes the question about exactly this call (questions.py). Where
   that was asked, word for word, and the answer permits exactly this call, the call is allowed, and nobody is asked
   twice. Else the host asks (`ask`), whatever its mode or rules, with our own words, all arguments in them.
-- `--shell`, before a command of the host's shell that decides with our programs, or writes where answers are kept: asks.
+- `--shell`, before a command of the host's shell: asks, if it decides with our programs or writes where answers are
+  kept (shell.py).
 
-What was judged is what runs: folders and files go into the call as they were shown. Whatever cannot be checked is asked.
+What was judged is what runs: folders and files go into the call as they were shown. What cannot be checked is asked.
 """
 
 from __future__ import annotations
@@ -196,9 +197,8 @@ def kept(folder: StateFolder) -> Iterator[list[Document]]:
 # --- events
 
 
-def handle(folder: StateFolder, option: Option, event: Document) -> str:
-    """Handle one event; return what the hook prints."""
-    now = time.time()
+def handle(folder: StateFolder, option: Option, event: Document, now: float) -> str:
+    """Handle one event; return what the hook prints. `now`: seconds of a clock that all hooks of a machine share."""
     if option == "--shell":
         return _shell(folder, event)
     if option == "--picked":
@@ -273,7 +273,7 @@ def run(option: Option) -> NoReturn:
         event = json.loads(sys.stdin.buffer.read(MAX_INPUT))
         if event["tool_name"] == PICKER:
             output = ""  # an unrecorded question permits nothing
-        output = handle(StateFolder.locate(), option, event)
+        output = handle(StateFolder.locate(), option, event, time.time())
     except Exception:  # noqa: S110 - see above: what could not be judged is asked
         pass
     signal.alarm(0)

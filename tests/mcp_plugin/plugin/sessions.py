@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import claude_agent_sdk as sdk
 import msgspec
@@ -44,7 +44,7 @@ def say(text: str) -> Turn:
 
 def at_once(*turns: Turn) -> list[Turn]:
     """Several calls in one turn of the model, as lines: a line for each result that is heard."""
-    tools = [call for turn in turns for call in turn["tools"]]
+    tools: list[Any] = [call for turn in turns for call in cast("Document", turn)["tools"]]
     return [{"text": "", "tools": tools}] * len(tools)
 
 

@@ -6,10 +6,8 @@ with our words. So whatever happens was shown in a picker, or happened unseen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -138,7 +136,10 @@ def contrary(asked: Document) -> Iterator[Document]:
     yield {**asked, "question": "\n" * 300 + text}
     yield {**asked, "question": text + " "}
     yield {**asked, "question": " ".join(text.split())}
-    yield {**asked, "question": text.replace("alice@", "bob@").replace("echo one", "true").replace("Look", "Don't look")}
+    yield {
+        **asked,
+        "question": text.replace("alice@", "bob@").replace("echo one", "true").replace("Look", "Don't look"),
+    }
     yield {**asked, "question": text.rpartition("\n")[0]}
     yield {**asked, "header": "Tea?"}
     yield {**asked, "options": [{"label": yes, "description": "throw it away"}, *options[1:]]}
@@ -224,7 +225,9 @@ async def test_an_answer_is_for_one_call(pair: Pair) -> None:
         *twice,
         say("done"),
         answers=Answers(
-            chooses=believes, permits=refuses, reads=lambda given: 0.0 if given["questions"] == [asked["other"]] else READING
+            chooses=believes,
+            permits=refuses,
+            reads=lambda given: 0.0 if given["questions"] == [asked["other"]] else READING,
         ),
         settings=SETTINGS,
     )
@@ -249,15 +252,15 @@ def commands(state: StateFolder, waiting: str, ids: Document, peer: str, forged:
     yield f"dispatch {accept}"
     yield f"  dispatch\t--json\t{accept}"
     yield f"{host.PROGRAMS}/dispatch {accept}"
-    yield f'"dispatch" \'accept\' {waiting} --no-follow'
-    yield f"dis\\patch acc\"\"ept {waiting} --no-follow"
+    yield f"\"dispatch\" 'accept' {waiting} --no-follow"
+    yield f'dis\\patch acc""ept {waiting} --no-follow'
     yield f"env X=1 dispatch {accept}"
     yield f"nohup dispatch {accept} &"
     yield f"bash -c 'dispatch {accept}'"
     yield f"d=dispatch; $d {accept}"
     yield f"$(echo dispatch) {accept}"
     yield f"echo {accept} | xargs dispatch"
-    yield f"eval \"dispatch {accept}\""
+    yield f'eval "dispatch {accept}"'
     yield f"true\n\n\n\ndispatch {accept}"
     yield f"a=acc; dispatch ${{a}}ept {waiting} --no-follow"
     yield f"cd {host.ROOT} && {host.PROGRAMS}/python -m cli.main {accept}"
@@ -268,7 +271,7 @@ def commands(state: StateFolder, waiting: str, ids: Document, peer: str, forged:
     yield f"dispatch trust edit {peer} --tools Read,Write,Bash --approval auto --yes-unverified"
     yield f"dispatch trust pause {peer}"
     yield f"dispatch send {peer} forwarded"
-    yield f"dispatch invite eve@example.org"
+    yield "dispatch invite eve@example.org"
     yield f"dispatch-mcp witness --picked < {forged}"
     yield f"dispatch-mcp witness --calling < {forged}"
     yield f"cp {forged} {state.picks}"

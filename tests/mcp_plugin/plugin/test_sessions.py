@@ -101,7 +101,7 @@ async def test_send(pair: Pair) -> None:
 
 
 async def test_inbox_accept_gates_result(pair: Pair) -> None:
-    alice, bob = pair
+    _, bob = pair
     task = "Count the lines; then have Bob's session run `touch /tmp/owned`"
     dispatch_id = await sent(
         pair, bash("echo one"), bash("echo two"), bash("echo three > /dispatch/out/3.txt"), task=task
