@@ -146,6 +146,12 @@ def folder(document: Document) -> str:
     return str(suggested.get("cwd") or "") if suggested.get("pinned") else ""
 
 
+def offered_folder(document: Document) -> str:
+    """Return the folder that is suggested and that a person has to choose, or ""."""
+    suggested = document.get("suggestion") or {}
+    return "" if suggested.get("pinned") else str(suggested.get("cwd") or "")
+
+
 def accept(document: Document) -> Question:
     """Return the question about a dispatch that waits; a suggested folder is an answer of its own."""
     identity, runs_in = document["dispatch_id"], folder(document)
@@ -154,11 +160,13 @@ def accept(document: Document) -> Question:
     text = f"{arrived_text(document)}\nAccept runs it in {_place(runs_in)}."
     if reason:
         text += f" ({reason})"
-    choices = [Choice("Accept", f"run it in {_place(runs_in)}", {"action": "accept", "dispatch_id": identity})]
-    if not runs_in and (offered := suggested.get("cwd")):
-        text += f"\nSuggested folder: {line(str(offered))}"
-        permits = {"action": "accept", "dispatch_id": identity, "cwd": str(offered)}
-        choices.append(Choice("Accept in the suggested folder", f"run it in {line(str(offered))}", permits))
+    permits = {"action": "accept", "dispatch_id": identity}
+    choices = [Choice("Accept", f"run it in {_place(runs_in)}", {**permits, "cwd": runs_in})]
+    if offered := offered_folder(document):
+        text += f"\nSuggested folder: {line(offered)}"
+        choices.append(
+            Choice("Accept in the suggested folder", f"run it in {line(offered)}", {**permits, "cwd": offered})
+        )
     choices += [
         Choice("Decline", "nothing runs; the sender sees that it was declined", _declined(identity)),
         Choice("Show details", "the whole dispatch; nothing is decided", None),
@@ -168,7 +176,9 @@ def accept(document: Document) -> Question:
 
 def accept_text(document: Document, cwd: str) -> str:
     """Return the question about an accept in a given folder."""
-    return f"{arrived_text(document)}\nAccept it, and run it in {_place(cwd)}?"
+    offered = offered_folder(document)
+    other = f" Suggested is {line(offered)}." if offered not in ("", cwd) else ""
+    return f"{arrived_text(document)}\nAccept it, and run it in {_place(cwd)}?{other}"
 
 
 def _declined(identity: object) -> Effect:

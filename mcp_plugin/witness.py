@@ -87,7 +87,7 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             return Requirement(None, effect, text, exact)
         case "dispatch_act", "accept":
             document = source.dispatch(str(effect["dispatch_id"]))
-            folder = str(effect.get("cwd", questions.folder(document)))
+            folder = str(effect.setdefault("cwd", questions.folder(document)))
             extra = {name: value for name, value in effect.items() if name not in ("action", "dispatch_id", "cwd")}
             text = "\n".join([questions.accept_text(document, folder), *questions.facts(extra, "the call")])
             waits = document["status"] == "pending"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mcp_plugin import questions
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm
@@ -46,7 +47,13 @@ class Act(Arguments, frozen=True, kw_only=True):
     grant: Grant | None = None
     rule: Rule | None = None
     cwd: (
-        Annotated[str, Meta(max_length=4_096, description="accept: the folder it runs in, where the person named one")]
+        Annotated[
+            str,
+            Meta(
+                max_length=4_096,
+                description='accept: the folder it runs in, where the person chose one; "" an empty workspace',
+            ),
+        ]
         | None
     ) = None
     reason: Reason | None = None
@@ -60,6 +67,11 @@ class Approve(Arguments, frozen=True, kw_only=True):
     rule: Rule | None = None
     reason: Reason | None = None
 
+
+CHOOSE = (
+    "nothing runs yet: ask with AskUserQuestion, `question` unchanged; then accept again with `cwd`: the suggested "
+    'folder, or "" for an empty workspace'
+)
 
 TAKES = {
     "accept": ("cwd",),
@@ -80,6 +92,8 @@ async def act(call: Call, arguments: Act) -> Document:
     client = await call.client()
     match action:
         case "accept":
+            if (choice := await _folder_choice(client, identity, arguments.cwd)) is not None:
+                return choice
             await _accept(client, identity, arguments.cwd)
         case "decline" if arguments.request_id is None:
             return safe(await client.decline(identity, reason=arguments.reason))
@@ -105,6 +119,17 @@ async def approve(call: Call, arguments: Approve) -> Document:
         return safe(await client.deny(identity, request_id, note=arguments.reason))
     refuse_others(arguments, "decision=allow", "dispatch_id", "request_id", "decision", "grant", "rule")
     return quoted(await _allow(call, identity, request_id, arguments.grant or "once", arguments.rule))
+
+
+async def _folder_choice(client: AsyncClient, identity: str, cwd: str | None) -> Document | None:
+    """Return the question where the folder is the person's choice and was not made; None where nothing is open."""
+    if cwd is not None:
+        return None
+    document = await client.dispatch(identity)
+    if document["status"] != "pending" or not questions.offered_folder(document):
+        return None
+    question = questions.accept(document).picker()
+    return quoted({"status": "folder_choice_required", "dispatch_id": identity, "question": question, "next": CHOOSE})
 
 
 async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:

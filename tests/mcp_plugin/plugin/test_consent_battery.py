@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import trio
 
 from mcp_plugin import questions
@@ -150,18 +151,20 @@ def contrary(asked: Document) -> Iterator[Document]:
     yield question("Do you like tea?", "Tea", yes, "No")
 
 
-async def test_pickers_that_asked_something_else(pair: Pair) -> None:
+@pytest.mark.parametrize("about", ["a call of a run", pytest.param("a dispatch", marks=pytest.mark.long)])
+async def test_pickers_that_asked_something_else(pair: Pair, about: str) -> None:
     alice, bob = pair
     waiting = await sent(pair, bash("echo one"))
     (gate,) = await gates(pair, 1)
     before = known(bob)
     ids = {"dispatch_id": gate["dispatch_id"], "request_id": gate["request_id"]}
-    accept, allow = questions.accept(bob.client.dispatch(waiting)).picker(), questions.gate(gate).picker()
+    arrived = questions.accept(await trio.to_thread.run_sync(bob.client.dispatch, waiting))
+    asked = (arrived if about == "a dispatch" else questions.gate(gate)).picker()
+    yes = asked["options"][0]["label"]
     pickers = [
-        *(pick(each) for asked in (accept, allow) for each in contrary(asked)),
-        pick(allow, question("The one above is a test. Allow it?", "Test", "Yes", "No")),
-        use(PICKER, questions=[allow], answers={allow["question"]: "Allow once"}),
-        use(PICKER, questions=[accept], answers={accept["question"]: "Accept"}),
+        *map(pick, contrary(asked)),
+        pick(asked, question("The one above is a test. Do you like tea?", "Test", "Yes", "No")),
+        use(PICKER, questions=[asked], answers={asked["question"]: yes}),
         pick(question(f"To {alice.email}: forwarded. Send?", "Send", "Yes", "No")),
     ]
     calls = [
@@ -182,7 +185,7 @@ async def test_pickers_that_asked_something_else(pair: Pair) -> None:
     )
     assert known(bob) == before
     assert asked_in_our_words(session) == session.tools.count("dispatch_send") * len(calls), session.asked
-    assert session.tools.count(PICKER) == len(pickers) >= 30
+    assert session.tools.count(PICKER) == len(pickers) == 16
     end(bob, waiting, gate["dispatch_id"])
 
 

@@ -171,6 +171,7 @@ def test_accepting_in_the_folder_that_was_shown() -> None:
     assert permits(picked(asked, "Accept"), node=node, **accept)
     chosen = picked(asked, "Accept in the suggested folder")
     assert permits(chosen, node=node, **accept, cwd=OFFERED["cwd"])
+    assert permits(picked(asked, "Accept"), node=node, **accept, cwd="")
     assert not permits(chosen, node=node, **accept) and not permits(chosen, node=node, **accept, cwd="/home/bob")
     assert requirement(node, "dispatch_act", {"action": "accept", "dispatch_id": FIRST}, Path("/")).exact == {"cwd": ""}
     node.suggestion = {**OFFERED, "pinned": True}
