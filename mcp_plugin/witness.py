@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
-from mcp_plugin import questions, shell
+from mcp_plugin import ids, questions, shell
 from mcp_plugin.questions import Effect, Question
-from peer.client.blocking import Client, Document
+from peer.client.blocking import Client, Direction, Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
 from peer.machine.state_folder import StateFolder, read_private
@@ -60,6 +60,8 @@ class Source(Protocol):
 
     def contacts(self) -> Document: ...
 
+    def dispatches(self, direction: Direction, *, limit: int | None = None) -> Document: ...
+
 
 class Requirement(NamedTuple):
     """What a call needs: the question whose answer permits it, if there is one, and the words to ask with otherwise.
@@ -79,6 +81,12 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
     Raises DispatchError, KeyError, StopIteration where that cannot be found out.
     """
     effect = questions.effect(tool, given)
+    identity: Document = {}
+    if len(part := str(effect.get("dispatch_id", "x" * ids.WHOLE))) < ids.WHOLE:
+        directions: tuple[Direction, ...] = ("received", "sent")
+        pages = [source.dispatches(direction, limit=ids.PAGE)["dispatches"] for direction in directions]
+        identity["dispatch_id"] = ids.the_one(part, [str(row["dispatch_id"]) for rows in pages for row in rows])
+        effect |= identity
     match tool, effect.get("action"):
         case "dispatch_send", _:
             exact = _exact(source, given, started_in)
@@ -92,7 +100,10 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             text = "\n".join([questions.accept_text(document, folder), *questions.facts(extra, "the call")])
             waits = document["status"] == "pending"
             return Requirement(
-                questions.accept(document) if waits else None, effect, text, {"cwd": folder} if waits else {}
+                questions.accept(document) if waits else None,
+                effect,
+                text,
+                {**identity, "cwd": folder} if waits else identity,
             )
         case "dispatch_act" | "dispatch_approve", "approve" | "deny":
             wanted = (effect["dispatch_id"], effect["request_id"])
@@ -102,13 +113,13 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
                 number = effect.get("rule")
                 more["rule"] = rule_text(rules[number]) if isinstance(number, int) else number
             text = "\n".join([questions.gate_text(row), "The answer that is passed on:", *questions.facts(more, "")])
-            return Requirement(questions.gate(row), effect, text, {})
+            return Requirement(questions.gate(row), effect, text, identity)
         case "dispatch_act", "decline":
             document = source.dispatch(str(effect["dispatch_id"]))
             text = questions.call_text(tool, {**effect, "sender": document["sender_id"], "task": document["task"]})
             waits = document["status"] == "pending"
-            return Requirement(questions.accept(document) if waits else None, effect, text, {})
-    return Requirement(None, effect, questions.call_text(tool, effect), {})
+            return Requirement(questions.accept(document) if waits else None, effect, text, identity)
+    return Requirement(None, effect, questions.call_text(tool, effect), identity)
 
 
 def _exact(source: Source, given: Mapping[str, object], started_in: Path) -> Document:

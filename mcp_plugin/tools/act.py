@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from mcp_plugin import questions
+from mcp_plugin import ids, questions
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm
+from mcp_plugin.ids import DispatchId
 from mcp_plugin.results import quoted, safe
 from mcp_plugin.surfaces import chosen_surface
-from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
 from peer.client.blocking import Document
 from peer.client.on_trio import AsyncClient
@@ -85,11 +85,12 @@ TAKES = {
 
 async def act(call: Call, arguments: Act) -> Document:
     """Carry out the decision; then follow the run to its next gate or its end."""
-    action, identity = arguments.action, arguments.dispatch_id
+    action = arguments.action
     refuse_others(arguments, f"action={action}", "action", "dispatch_id", *TAKES[action])
     if action in ("approve", "deny"):
         require(arguments, f"action={action}", "request_id")
     client = await call.client()
+    identity = await ids.whole(client, arguments.dispatch_id)
     match action:
         case "accept":
             if (choice := await _folder_choice(client, identity, arguments.cwd)) is not None:
@@ -112,12 +113,13 @@ async def act(call: Call, arguments: Act) -> Document:
 
 async def approve(call: Call, arguments: Approve) -> Document:
     """Answer one waiting call of a run that was accepted elsewhere; the run is not followed."""
-    identity, request_id = arguments.dispatch_id, arguments.request_id
-    if arguments.decision == "deny":
-        refuse_others(arguments, "decision=deny", "dispatch_id", "request_id", "decision", "reason")
-        client = await call.client()
+    denied, request_id = arguments.decision == "deny", arguments.request_id
+    more = ("reason",) if denied else ("grant", "rule")
+    refuse_others(arguments, f"decision={arguments.decision}", "dispatch_id", "request_id", "decision", *more)
+    client = await call.client()
+    identity = await ids.whole(client, arguments.dispatch_id)
+    if denied:
         return safe(await client.deny(identity, request_id, note=arguments.reason))
-    refuse_others(arguments, "decision=allow", "dispatch_id", "request_id", "decision", "grant", "rule")
     return quoted(await _allow(call, identity, request_id, arguments.grant or "once", arguments.rule))
 
 

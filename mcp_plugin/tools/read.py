@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mcp_plugin import ids
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
+from mcp_plugin.ids import DispatchId
 from mcp_plugin.questions import accept
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
@@ -24,10 +26,6 @@ LISTED_TASK = 1_000
 """Characters of a task in a list; `status` has it whole."""
 EVENTS = 40
 """Events of a trace in one result: the last ones."""
-
-DispatchId = Annotated[
-    str, Meta(description="the whole id, as dispatch_read(what=inbox|sent) gives it", pattern="^[0-9a-f-]{36}$")
-]
 
 
 class Read(Arguments, frozen=True, kw_only=True):
@@ -57,7 +55,7 @@ async def read(call: Call, arguments: Read) -> Document:
             found = await client.dispatches(direction, limit=arguments.limit or LISTED)
             return listed(found["dispatches"], await _questions(client, found["dispatches"]))
         case "status":
-            return whole(await client.dispatch(str(arguments.dispatch_id)))
+            return whole(await client.dispatch(await ids.whole(client, str(arguments.dispatch_id))))
         case "contacts":
             return safe(await client.contacts())
         case "invitations":

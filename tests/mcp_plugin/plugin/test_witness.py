@@ -31,6 +31,7 @@ from mcp_plugin.witness import (
 )
 from peer.dispatches.text import line
 from peer.machine.state_folder import StateFolder
+from peer.protocol.errors import Invalid, NotFound
 from tests.cli.fake_api import FakeApi, running
 from tests.conftest import HANG
 from tests.mcp_plugin.plugin.claude import ROOT
@@ -54,6 +55,9 @@ class Node:
 
     def approvals(self) -> list[dict[str, Any]]:
         return [CALL]
+
+    def dispatches(self, direction: str, *, limit: int | None = None) -> dict[str, Any]:
+        return {"dispatches": [row(FIRST), row(SECOND)] if direction == "received" else []}
 
     def contacts(self) -> dict[str, Any]:
         return {"trust": [{"peer": "bob@example.org", "alias": "bob"}]}
@@ -178,6 +182,20 @@ def test_accepting_in_the_folder_that_was_shown() -> None:
     required = requirement(node, "dispatch_act", {"action": "accept", "dispatch_id": FIRST}, Path("/"))
     assert required.exact == {"cwd": OFFERED["cwd"]}, "the folder that was shown is the one that it runs in"
     assert f"run it in {OFFERED['cwd']}" in required.text
+
+
+@pytest.mark.parametrize("part", [FIRST[-8:], FIRST[-4:], FIRST[-8:-2] + "01"])
+def test_a_short_id_means_the_dispatch_that_was_shown(part: str) -> None:
+    required = requirement(Node(), "dispatch_act", {"action": "accept", "dispatch_id": part}, Path("/"))
+    assert required.exact == {"dispatch_id": FIRST, "cwd": ""} and FIRST in required.text
+    assert permits(picked(ACCEPT, "Accept"), "dispatch_act", action="accept", dispatch_id=part)
+    assert permits(picked(GATE, "Deny"), "dispatch_approve", decision="deny", request_id="toolu_1", dispatch_id=part)
+
+
+@pytest.mark.parametrize("part", ["0199", "beef", FIRST[:8]])
+def test_a_short_id_that_fits_none_or_several_is_none(part: str) -> None:
+    with pytest.raises((Invalid, NotFound)):
+        requirement(Node(), "dispatch_act", {"action": "accept", "dispatch_id": part}, Path("/"))
 
 
 def test_a_send_is_shown_with_everything_that_goes(tmp_path: Path) -> None:
