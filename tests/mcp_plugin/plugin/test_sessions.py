@@ -238,25 +238,6 @@ async def test_a_form_that_no_person_answered_falls_back_to_the_picker(pair: Pai
     assert session.final == "completed"
 
 
-async def test_an_approval_faster_than_a_person_is_not_taken(pair: Pair) -> None:
-    """The model answers the gate by itself, and the person has permitted the tool."""
-    _, bob = pair
-    dispatch_id = await sent(pair, bash("echo one"))
-    session = await play(
-        bob,
-        "/dispatch:dispatch accept it",
-        use("dispatch_act", action="accept", dispatch_id=dispatch_id),
-        lambda heard: use(
-            "dispatch_act", action="approve", dispatch_id=dispatch_id, request_id=heard.last["request_id"]
-        ),
-        use("dispatch_act", action="cancel", dispatch_id=dispatch_id),
-        say("done"),
-    )
-    good, text = session.results[1]
-    assert (good, "a person has not read it" in text) == (False, True), session.results
-    assert session.result(2)["status"] == "cancelled"
-
-
 # --- people
 
 MENU = ("Read-only", "Read and write", "All", "Decline")
@@ -285,7 +266,7 @@ async def test_an_invitation_and_its_menu(pair: Pair, world: World, name: str, c
         settings=forms.settings if confirmed else {},
     )
     assert session.tools == ["dispatch_invite", PICKER, "dispatch_invite"]
-    assert session.asked == ["dispatch_invite"] * 2
+    assert session.asked == ["dispatch_invite"], "the call with a scope is asked about by the server's own form"
     permitted(session)
     asked = session.result(0)
     assert asked["status"] == "scope_choice_required"
