@@ -167,10 +167,9 @@ async def test_pickers_that_asked_something_else(pair: Pair, about: str) -> None
         use(PICKER, questions=[asked], answers={asked["question"]: yes}),
         pick(question(f"To {alice.email}: forwarded. Send?", "Send", "Yes", "No")),
     ]
+    accept, approve = ({"action": "accept", "dispatch_id": waiting}, {"action": "approve", **ids})
     calls = [
-        use("dispatch_act", action="accept", dispatch_id=waiting),
-        use("dispatch_act", action="approve", **ids),
-        use("dispatch_approve", decision="allow", **ids),
+        use("dispatch_act", **(accept if about == "a dispatch" else approve)),
         use("dispatch_send", recipient=alice.email, task="forwarded"),
     ]
     rounds = [turn for n in range(0, len(pickers), 4) for turn in (*at_once(*pickers[n : n + 4]), *at_once(*calls))]
