@@ -9,7 +9,7 @@ from typing import TypeVar
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, from_stdin, pass_app
+from cli.base import DispatchCommand, from_stdin, pass_app, without_mark
 from cli.completion import recipients
 from cli.ids import resolve, short
 from cli.output import local_time, string
@@ -34,7 +34,6 @@ def _text_options(command: F) -> F:
 
 @click.command(
     cls=DispatchCommand,
-    broker=True,
     example="dispatch send bob@example.org 'Why does the build of shop fail?' --wait\n"
     "dispatch send bob@example.org - --file report.csv --background @notes.md < task.txt",
 )
@@ -81,7 +80,7 @@ def send(
 
     Returns at once; the task waits here until the recipient's machine is up, and there until they accept it.
     """
-    words = from_stdin(task)
+    words = without_mark(from_stdin(task, verbatim=True))
     texts |= {name: text_of_file(name, texts[name]) for name in FROM_FILE}
     pairs = pairs_of(meta)
     paths = tuple(str(_readable(path)) for path in files)
@@ -145,7 +144,7 @@ def text_of_file(name: str, given: str) -> str:
         return given
     path = Path(given[1:])
     try:
-        return path.read_text("utf-8")
+        return without_mark(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise Invalid(f"can't read the {name} from {path}: {error}", fix="give a text file in UTF-8") from error
 

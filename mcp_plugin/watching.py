@@ -78,8 +78,7 @@ def final(document: Document) -> Document:
         ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):
         ended["sandbox"] = result["sandbox"].get("tier")
-    if result.get("reason"):
-        ended["reason"] = result["reason"]
+    ended |= {name: result[name] for name in ("reason", "fix") if result.get(name)}
     if document.get("cwd"):
         ended["cwd"] = document["cwd"]
     if document.get("code"):

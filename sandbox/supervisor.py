@@ -31,6 +31,7 @@ from sandbox.model_api.interface import Allowance, ModelApi
 from sandbox.model_api.proxy import ModelProxy
 from sandbox.policy.decision import GRANTABLE_TOOLS
 from sandbox.run import budget_messages, grants, prompts, returned
+from sandbox.run.collect import OUT
 from sandbox.run.folder import RunFolder
 from sandbox.run.snapshot import Snapshot
 from sandbox.runtimes import gate_proof
@@ -69,6 +70,7 @@ class RunSupervisor:
         self._proxy: ModelProxy | None = None
         self._facts: frames.SandboxFacts | None = None
         self._snapshot: Snapshot | None = None
+        self._not_seen: tuple[str, ...] = ()
         self._model_secret = secrets.token_urlsafe(24)
         self._turns = 0
         self._seconds = 0.0
@@ -78,18 +80,18 @@ class RunSupervisor:
         """The whole run, its `finished` included. Raises nothing."""
         began = trio.current_time()
         outcome = Outcome("failed", reason="the run did not begin", code=500)
-        files = returned.ReturnedFiles()
         try:
             with self._early_end.scope:
                 outcome = await self._work()
-                files = await self._collect()
-                outcome = self._within_budget(outcome, files)
         except Exception as raised:
-            error = root_of(raised)
-            outcome = _failure(error)
-            if not isinstance(error, SandboxError):
-                # A defect of ours or a full disk. The node gets `finished` in any case; the log gets the traceback.
-                sys.excepthook(type(raised), raised, raised.__traceback__)
+            outcome = _failure(raised)
+        try:
+            files = await self._collect()
+            outcome = self._within_budget(outcome, files)
+        except Exception as raised:
+            # The run's end is told all the same, and what is missing.
+            why = _failure(raised).reason or ""
+            files = returned.ReturnedFiles(left_out=((OUT, why),), not_seen=(f"any folder ({why})",))
         self._seconds = trio.current_time() - began
         await self._send(self._finished(outcome, files))
 
@@ -163,7 +165,8 @@ class RunSupervisor:
 
     async def _prepare(self, runtime: Runtime, here: Confinement, gate_key: str) -> None:
         await trio.to_thread.run_sync(runtime.prepare)
-        if gate_key != self._start.gate_proven:
+        # What was proven may be another runtime's program: the setting can change while the node lives.
+        if gate_key and gate_key != self._start.gate_proven:
             await gate_proof.prove(runtime, here, self._run_folder.path / "gate")
 
     async def _run_task(self, runtime: Runtime, here: Confinement, profile: Profile, bridge: McpBridge) -> Outcome:
@@ -255,7 +258,9 @@ class RunSupervisor:
             self._snapshot = await trio.to_thread.run_sync(take)
         except OSError as problem:
             # A full disk. The run can go on; what it changes is then in its trace alone.
-            await self._emit(frames.Status(status="no_diff", detail=problem.strerror or "not enough room"))
+            why = problem.strerror or "not enough room"
+            await self._emit(frames.Status(status="no_diff", detail=why))
+            self._not_seen = (f"any folder, since it could not be recorded before the run ({why})",)
 
     async def _emit(self, event: frames.TraceEvent) -> None:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
@@ -264,12 +269,20 @@ class RunSupervisor:
         await self._send(frames.TraceEntry(event=event))
 
     async def _collect(self) -> returned.ReturnedFiles:
-        max_bytes = self._start.budget.output_bytes
-        take = partial(returned.collect, self._run_folder, self._snapshot, max_bytes=max_bytes)
+        """What a run returns that completed or failed. Nothing of one that did not begin, or that a person ended."""
+        if self._facts is None or self._early_end.status not in (None, "failed"):
+            return returned.ReturnedFiles()
+        take = partial(
+            returned.collect,
+            self._run_folder,
+            self._snapshot,
+            max_bytes=self._start.budget.output_bytes,
+            attached=frozenset(file.name for file in self._start.files),
+        )
         files = await trio.to_thread.run_sync(take)
         for name, reason in files.left_out:
             await self._emit(frames.Status(status="file_left_out", detail=f"{name}: {reason}"))
-        return files
+        return replace(files, not_seen=(*self._not_seen, *files.not_seen))
 
     def _finished(self, outcome: Outcome, files: returned.ReturnedFiles) -> frames.Finished:
         spent = self._proxy.usage if self._proxy is not None else None
@@ -281,21 +294,19 @@ class RunSupervisor:
             cost_usd=round(spent.cost_usd, 6) if spent else 0.0,
             seconds=round(self._seconds, 3),
         )
-        if self._early_end.status is not None:
-            return frames.Finished(
-                status=self._early_end.status,
-                usage=usage,
-                reason=self._early_end.reason,
-                code=self._early_end.code,
-                sandbox=self._facts,
-            )
+        early = self._early_end
+        if early.status is not None:
+            outcome = Outcome("failed", reason=early.reason, code=early.code)
         return frames.Finished(
-            status=outcome.status,
+            status=early.status or outcome.status,
             reply=outcome.reply,
             usage=usage,
             files=files.files,
             changes=files.changes,
+            left_out=[frames.LeftOut(name=name, why=why) for name, why in files.left_out],
+            not_seen=list(files.not_seen),
             reason=outcome.reason,
+            fix=outcome.fix,
             code=outcome.code,
             sandbox=self._facts,
         )
@@ -330,8 +341,12 @@ def _facts(report: CanaryReport) -> frames.SandboxFacts:
     )
 
 
-def _failure(error: BaseException) -> Outcome:
-    if not isinstance(error, SandboxError):
-        return Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)
-    reason = error.message + (f"; fix: {error.fix}" if error.fix else "")
-    return Outcome("failed", reason=reason, code=error.code)
+def _failure(raised: Exception) -> Outcome:
+    error = root_of(raised)
+    if isinstance(error, SandboxError):
+        return Outcome("failed", reason=error.message, code=error.code, fix=error.fix)
+    # A defect of ours or a full disk. The node gets `finished` in any case; the log gets the traceback.
+    sys.excepthook(type(raised), raised, raised.__traceback__)
+    if isinstance(error, OSError) and error.strerror:
+        return Outcome("failed", reason=f"the run broke: {error.strerror}", code=503)
+    return Outcome("failed", reason=f"the run broke: {type(error).__name__}", code=500)

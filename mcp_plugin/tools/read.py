@@ -133,7 +133,7 @@ def whole(row: Document) -> Document:
         ended = final(row)
         document["result"] = {
             name: ended[name]
-            for name in ("status", "reply", "reason", "files", "usage", "receipt", "sandbox")
+            for name in ("status", "reply", "reason", "fix", "files", "usage", "receipt", "sandbox")
             if name in ended
         }
     return quoted(document)

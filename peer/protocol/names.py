@@ -33,9 +33,20 @@ def user_id(text: str) -> str:
     folded = text.strip(" \t\r\n").lower()
     # `text`, not `folded`: lower() turns the Kelvin sign into a plain k.
     if not text.isascii() or len(folded) > MAX_USER_ID or not _USER_ID.fullmatch(folded):
-        shown = text.strip()[:60].encode("ascii", "backslashreplace").decode()
-        raise Invalid(f"{shown!r} is not an e-mail address", fix="write it like name@example.org")
+        raise Invalid(f"{text.strip()[:60]!r} is not an e-mail address", fix=_address_fix(folded))
     return folded
+
+
+def _address_fix(folded: str) -> str:
+    """Return the ASCII form (RFC 5891) of an address that only its domain keeps from being a user id, or an example."""
+    name, _, domain = folded.rpartition("@")
+    try:
+        ascii_form = f"{name}@{domain.encode('idna').decode()}"
+    except UnicodeError:
+        ascii_form = ""
+    if not domain.isascii() and len(ascii_form) <= MAX_USER_ID and _USER_ID.fullmatch(ascii_form):
+        return f"write its domain in ASCII: {ascii_form}"
+    return "write it like name@example.org"
 
 
 def peer_id_of(public_key: bytes) -> bytes:

@@ -14,23 +14,32 @@ from peer.protocol.errors import Conflict, DispatchError
 from peer.store.blobs import Blobs, StagedFile
 from sandbox import frames
 
-MAX_NAMED = 1_000
-"""Characters of the sentence that names the files left out."""
+MAX_NAMED = 800
+"""Characters of names in each of the sentences about what is missing."""
 
 
 @dataclass
 class Returned:
-    """Staged files for the sender, and those left out as (name, reason), the name masked for the sender."""
+    """Staged files for the sender; those not returned, as (name, reason), the name masked for the sender; what was not
+    looked at for changes, masked.
+    """
 
     files: list[StagedFile] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    not_seen: list[str] = field(default_factory=list)
 
-    def left_out_text(self) -> str:
-        """Return one sentence about the files left out, or '' if there are none."""
-        if not self.left_out:
-            return ""
-        named = "; ".join(f"{name} ({why})" for name, why in self.left_out)
-        return f"{len(self.left_out)} returned files were left out: {named}"[:MAX_NAMED]
+    def missing(self, *, named: bool = True) -> str:
+        """Return sentences about what is not returned and what was not looked at, '' for neither.
+
+        `named`: with the names of files and folders.
+        """
+        sentences = []
+        if count := len(self.left_out):
+            files = f"{count} {'file was' if count == 1 else 'files were'} not returned"
+            sentences.append(_listed(files, [f"{name} ({why})" for name, why in self.left_out], named))
+        if self.not_seen:
+            sentences.append(_listed("Not looked at for changes", self.not_seen, named))
+        return " ".join(sentences)
 
     def discard(self) -> None:
         """Delete the staged copies that were not kept."""
@@ -41,10 +50,14 @@ class Returned:
 def take_files(blobs: Blobs, finished: frames.Finished, redactor: Redactor, folder: Path) -> Returned:
     """Stage the files that a run returned; list those that break a rule as left out. Blocking.
 
-    A text that holds a secret is sent with the secret masked, any other file that holds one is left out. On a redacted
-    edge the project's diff is left out, because it shows the inputs of calls. `folder`: for masked copies.
+    What the agent has left out by itself comes first. A text that holds a secret is sent with the secret masked, any
+    other file that holds one is left out. On a redacted edge the project's diff is left out, because it shows the
+    inputs of calls. `folder`: for masked copies.
     """
-    returned = Returned()
+    returned = Returned(
+        left_out=[(redactor.text(item.name), item.why) for item in finished.left_out],
+        not_seen=[redactor.text(what) for what in finished.not_seen],
+    )
     items = [*finished.files]
     if finished.changes is not None and not redactor.redacts:
         items.append(finished.changes)
@@ -53,7 +66,20 @@ def take_files(blobs: Blobs, finished: frames.Finished, redactor: Redactor, fold
             returned.files.append(_take(blobs, item, redactor, folder / f"masked-{number}", returned.files))
         except DispatchError as error:
             returned.left_out.append((redactor.text(item.name), error.message))
+        except OSError as error:
+            returned.left_out.append((redactor.text(item.name), error.strerror or "it cannot be read"))
     return returned
+
+
+def _listed(what: str, items: Sequence[str], named: bool) -> str:
+    """`what` and the items, as many as fit; the others are counted."""
+    if not named:
+        return f"{what}."
+    shown, length = 0, 0
+    while shown < len(items) and (length := length + len(items[shown]) + 2) <= MAX_NAMED:
+        shown += 1
+    more = [f"and {len(items) - shown:,} more"] if shown < len(items) else []
+    return f"{what}: {'; '.join([*items[:shown], *more])}."
 
 
 def _take(

@@ -19,17 +19,18 @@ import msgspec
 import structlog
 import trio
 
-from peer.dispatches import reports
+from peer.dispatches import asking, reports
 from peer.dispatches.redaction import Redactor
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
 from peer.protocol.documents import Document
-from peer.protocol.errors import DispatchError, root_of
+from peer.protocol.errors import Conflict, DispatchError, NotFound, root_of
 from peer.protocol.statements import FileRef
 from peer.runs.removal import Remover
 from peer.runs.returned_files import Returned, take_files
 from peer.runs.start_frame import ANSWER_SECONDS, machine_facts, start_frame
 from peer.steps import running
+from peer.steps.ending import MAX_REASON
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import rows
@@ -45,6 +46,9 @@ FLUSH_SECONDS = 0.05
 """Events within this time are signed as one batch: short enough to look live, and a burst costs one fsync."""
 STOP_SECONDS = 0.5
 """How long dp-agent may take to stop a run that was cancelled, declined or revoked. It needs milliseconds."""
+OVERTIME_SECONDS = 900.0
+"""For dp-agent beside the minutes of its budget: its proofs, MCP servers that start, and collecting what is returned.
+It ends the run by itself when the budget is used up; this is for an agent that cannot any more."""
 MAX_BUFFERED = 64
 MAX_REPLY = 100_000
 MAX_SANDBOX_TEXT = 4_000
@@ -133,27 +137,31 @@ class Run:
     # --- the life of a run
 
     async def run(self, settings: Settings) -> None:
-        """Run the agent to its end and store its result; a run that is stopped or killed stores nothing.
+        """Run the agent to its end, store that end, and remove the run's folder, whatever happens in between.
 
-        Never raises, so that no run can end the node or another run.
+        A run that is stopped or killed stores nothing: whoever stopped it has. Never raises, so that no run can end
+        the node or another run.
         """
         try:
             with self._cancel_scope:
-                try:
-                    start = await self._start_frame(settings)
-                    self._mcp_commands = {server.name: server.command for server in start.mcp_servers}
-                    finished = await self._run_agent(start)
-                except Exception as raised:
-                    finished = self._failed(raised)
-                await self._conclude(finished)
-        except* DispatchError as group:
-            # The dispatch was cancelled, declined or revoked meanwhile; its state is recorded already.
-            log.info("run.overtaken", dispatch=self.dispatch_id, error=str(root_of(group)))
-        except* Exception:
-            log.exception("run.failed", dispatch=self.dispatch_id)
+                await self._end(await self._work(settings))
+        except Exception:
+            log.exception("run.end_failed", dispatch=self.dispatch_id)
         finally:
             with trio.CancelScope(shield=True):
                 await self._remover.remove(self._run_dir)
+
+    async def _work(self, settings: Settings) -> frames.Finished:
+        try:
+            start = await self._start_frame(settings)
+            self._mcp_commands = {server.name: server.command for server in start.mcp_servers}
+            finished: frames.Finished | None = None
+            with trio.move_on_after(start.budget.minutes * 60 + OVERTIME_SECONDS):
+                finished = await self._run_agent(start)
+            reason = "the agent's process did not end when the run's time was over"
+            return finished or frames.Finished(status="failed", reason=reason, code=500)
+        except Exception as raised:
+            return self._failed(raised)
 
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
@@ -168,7 +176,7 @@ class Run:
         error = root_of(raised)
         log.warning("run.broken", dispatch=self.dispatch_id, error=type(error).__name__)
         if isinstance(error, DispatchError):
-            return frames.Finished(status="failed", reason=f"{error.message}; fix: {error.fix}", code=error.code)
+            return frames.Finished(status="failed", reason=error.message, fix=error.fix, code=error.code)
         if isinstance(error, OSError):
             return frames.Finished(status="failed", reason=f"the run failed here: {error.strerror}", code=503)
         log.exception("run.defect", dispatch=self.dispatch_id, exc_info=raised)
@@ -277,6 +285,8 @@ class Run:
         if call.verdict == "allow":
             await self._send(frames.Verdict(call_id=call.call_id, allow=True, by=call.by))
             return
+        if await trio.to_thread.run_sync(asking.hides_something, call.input):
+            call = msgspec.structs.replace(call, unusual=[*call.unusual, asking.HIDES])
         now = self._context.clock()
         document = msgspec.to_builtins(call)
         kept = (
@@ -336,33 +346,65 @@ class Run:
                 self._events = events + self._events
                 raise
 
-    async def _conclude(self, finished: frames.Finished) -> None:
-        """Store the result, retrying while the store cannot write. Raises Conflict if the dispatch ended meanwhile."""
+    async def _end(self, finished: frames.Finished) -> None:
+        """Store how the run ended, unless the dispatch has ended meanwhile.
+
+        Retries while the store cannot write. An end that cannot be stored as it is, is stored as a bare failure.
+        """
         take = partial(take_files, self._context.blobs, finished, self._redactor, self._run_dir)
-        returned = await trio.to_thread.run_sync(take)
         try:
-            while True:
-                try:
-                    await self._store_end(finished, returned)
-                    return
-                except DispatchError as error:
-                    if error.code < 500:
-                        raise
-                    log.error("run.end_not_stored", dispatch=self.dispatch_id, code=error.code)
-                await trio.sleep(STORE_RETRY_SECONDS)
+            returned = await trio.to_thread.run_sync(take)
+        except Exception as raised:
+            log.exception("run.files_not_taken", dispatch=self.dispatch_id)
+            returned = Returned(left_out=[("all files", type(root_of(raised)).__name__)])
+        try:
+            if not await self._store_end(finished, returned):
+                reason = "the run ended, and what it reported could not be stored"
+                fix = "look at daemon.log in the state folder"
+                self._events.clear()
+                self._notes.clear()
+                self._sandbox = None
+                await self._store_end(frames.Finished(status="failed", reason=reason, fix=fix, code=500), Returned())
         finally:
             returned.discard()
 
-    async def _store_end(self, finished: frames.Finished, returned: Returned) -> None:
+    async def _store_end(self, finished: frames.Finished, returned: Returned) -> bool:
+        """Return False if the end is not stored because of what is in it."""
+        while True:
+            try:
+                await self._try_to_store_end(finished, returned)
+                return True
+            except Exception as raised:
+                error = root_of(raised)
+                if not await self._is_current():
+                    log.info("run.overtaken", dispatch=self.dispatch_id, error=str(error))
+                    return True
+                if not isinstance(error, DispatchError) or error.code < 500:
+                    log.exception("run.end_not_storable", dispatch=self.dispatch_id)
+                    return False
+                log.error("run.end_not_stored", dispatch=self.dispatch_id, code=error.code)
+            await trio.sleep(STORE_RETRY_SECONDS)
+
+    async def _is_current(self) -> bool:
+        """Whether the dispatch still is in this run: neither ended nor interrupted."""
+        try:
+            await self._journal.read(lambda db: running.get_running(db, self.dispatch_id, self.attempt))
+        except (Conflict, NotFound):
+            return False
+        except DispatchError:
+            pass  # the store cannot be read now
+        return True
+
+    async def _try_to_store_end(self, finished: frames.Finished, returned: Returned) -> None:
         await self._flush()
         code = _bounded(finished.code or 0, 599)
         reply = self._redactor.text(finished.reply)[:MAX_REPLY]
-        own_reason = f"{finished.reason or ''} {returned.left_out_text()}".strip()[:2_000]
+        own_reason = _sentences(finished.reason or "", returned.missing())
         # A refusal before the start may name folders of this machine: for the person here, not for the sender.
         reason = "the recipient's machine could not run it"
         if self._sandbox is not None:
             masked = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
-            reason = f"{masked} {returned.left_out_text()}".strip()[:2_000]
+            reason = _sentences(masked, returned.missing(named=not self._redactor.redacts))
         self._notes += self._redactor.notes(self._context.clock())
         notes = self._notes
         files = returned.files
@@ -381,6 +423,7 @@ class Run:
                 reply=reply,
                 reason=reason,
                 own_reason=own_reason,
+                fix=finished.fix,
                 code=code,
                 usage={
                     "turns": _bounded(usage.turns),
@@ -408,6 +451,13 @@ def _opened_log(run_dir: Path) -> BinaryIO:
 
 def _texts(events: Iterable[Document]) -> list[str]:
     return [msgspec.json.encode(event).decode() for event in events]
+
+
+def _sentences(reason: str, missing: str) -> str:
+    """Join the two, the first cut where both are too long for a result."""
+    room = MAX_REASON - len(missing) - 2
+    first = reason if len(reason) <= room else f"{reason[: room - 1]}…"
+    return f"{first}. {missing}" if first and missing else first or missing
 
 
 def _facts_text(facts: frames.SandboxFacts | None) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Literal
 
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Gone, NotFound, RateLimited
-from peer.protocol.outcomes import Ended
-from peer.protocol.statements import Cancel, Decision, Dispatch, Result, Signed, open_as
+from peer.protocol.statements import Cancel, Decision, Dispatch, Signed, open_as
 from peer.steps import states
-from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, StopRun
+from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles
+from peer.steps.ending import end
 from peer.steps.transaction import Transaction
-from peer.store import contacts, dispatches, edges, rows, trace
+from peer.store import contacts, dispatches, edges, rows
 from peer.trust import scopes
 
 DAY_MS = 86_400_000
@@ -99,9 +98,7 @@ def on_file_refused(tx: Transaction, item: rows.File, reason: str) -> None:
     tx.note(DispatchChanged(item.dispatch_id))
     if row is None or row.direction != "received" or row.state != "arriving":
         return
-    states.decide(tx, row, "rejected")
-    dispatches.set_reason(tx.db, row.dispatch_id, code=422, message=f"{item.name}: {reason}", fix="send it again")
-    queue_result(tx, row, "failed", reason=f"the file {item.name} did not arrive: {reason}", code=422)
+    end(tx, row, "rejected", reason=f"the file {item.name} did not arrive: {reason}", code=422, fix="send it again")
 
 
 def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatch, scopes.Scope]:
@@ -130,7 +127,7 @@ def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     """Decline a dispatch; if it is running, stop the run. Raises NotFound, Conflict, Gone."""
     row = get_received(tx.db, dispatch_id)
     if row.state in ("accepted", "running"):
-        _stop(tx, row, "declined", reason=reason)
+        end(tx, row, "declined", reason=reason)
         return
     states.decide(tx, row, "declined")
     dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason, fix=NO_FIX)
@@ -140,7 +137,7 @@ def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
 
 def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0) -> None:
     """Cancel a received dispatch, for its sender or its recipient; stop its run."""
-    _stop(tx, row, "cancelled", reason=reason, code=code)
+    end(tx, row, "cancelled", reason=reason, code=code)
 
 
 def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
@@ -193,37 +190,8 @@ def queue_decision(tx: Transaction, row: rows.Dispatch, decision: str, *, reason
         reason=reason[:2_000],
         unread=opened.ignored,
     )
-    _queue(tx, row, signed)
-    return signed
-
-
-def queue_result(
-    tx: Transaction,
-    row: rows.Dispatch,
-    status: Ended,
-    *,
-    reason: str = "",
-    code: int = 0,
-    **content: Any,  # fields of a result; Result's own constructor checks them
-) -> Signed:
-    """Sign, store and queue the result of a dispatch, closing the chain at the head and count now in the store."""
-    count, head = trace.head(tx.db, row.dispatch_id, row.attempt)
-    signed = tx.context.sign_for(
-        Result,
-        row.peer,
-        row.device,
-        dispatch_id=row.dispatch_id,
-        dispatch_digest=row.digest,
-        attempt=row.attempt,
-        status=status,
-        head=head,
-        count=count,
-        reason=reason[:2_000],
-        code=code,
-        **content,
-    )
-    dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
-    _queue(tx, row, signed)
+    tx.post(signed, edge_id=row.edge_id)
+    tx.note(DispatchChanged(row.dispatch_id))
     return signed
 
 
@@ -242,19 +210,3 @@ def accepted_dispatch(row: rows.Dispatch) -> Dispatch:
     if (decision.read_version, decision.unread) != (dispatch.version, signed.ignored):
         raise Conflict("another version of dispatch accepted it and reads it differently", fix="accept it again")
     return dispatch
-
-
-def _stop(
-    tx: Transaction, row: rows.Dispatch, event: Literal["cancelled", "declined"], *, reason: str, code: int = 0
-) -> None:
-    """End a dispatch and stop its run. Nothing that the run still reports is stored: see running.get_running."""
-    states.decide(tx, row, event)
-    dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=reason, fix=NO_FIX)
-    trace.close_approvals(tx.db, row.dispatch_id, event)
-    queue_result(tx, row, event, reason=reason, code=code)
-    tx.note(StopRun(row.dispatch_id, reason))
-
-
-def _queue(tx: Transaction, row: rows.Dispatch, signed: Signed) -> None:
-    tx.post(signed, edge_id=row.edge_id)
-    tx.note(DispatchChanged(row.dispatch_id))

@@ -13,10 +13,10 @@ from peer.dispatches.admission import check_edge
 from peer.machine import mcp_servers
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Invalid
-from peer.protocol.outcomes import Ended
-from peer.protocol.statements import MAX_EVENTS, Events, FileRef
+from peer.protocol.statements import MAX_EVENTS, Events
 from peer.steps import receiving, states
 from peer.steps.effects import DispatchChanged, PeopleChanged
+from peer.steps.ending import Ending, end
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, edges, rows, trace
 from peer.trust import edge_lifecycle, scopes
@@ -161,7 +161,11 @@ def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Docume
         return narrowest
     choices: list[Document] = call.get("rule_choices") or []
     if not 0 <= number < len(choices):
-        raise Invalid(f"no rule {number} was offered for this call", fix="choose one of its rule_choices")
+        count = max(len(choices), 1)
+        raise Invalid(
+            f"rule {number + 1} is none of the {count} that this call offers",
+            fix=f"choose 1 to {count}, as `dispatch approvals` numbers them; the API counts its rule_choices from 0",
+        )
     return choices[number]
 
 
@@ -184,28 +188,11 @@ def finish(
     tx: Transaction,
     dispatch_id: str,
     attempt: int,
-    status: Ended,
-    *,
-    files: Sequence[FileRef] = (),
-    own_reason: str = "",
-    **content: Any,  # fields of a result; Result's own constructor checks them
+    status: Ending,
+    **content: Any,  # as of ending.end
 ) -> None:
-    """End a run with its signed result. `content`: reply, usage, scope, sandbox, reason, code.
-
-    `own_reason`: shown to the person here instead of `reason`, for what the sender may not read.
-    """
-    row = get_running(tx.db, dispatch_id, attempt)
-    states.decide(tx, row, status)
-    dispatches.set_reason(
-        tx.db,
-        dispatch_id,
-        code=content.get("code", 0),
-        message=own_reason or content.get("reason", ""),
-        fix=content.pop("fix", ""),
-    )
-    trace.close_approvals(tx.db, dispatch_id, "ended")
-    signed = receiving.queue_result(tx, row, status, files=tuple(files), **content)
-    dispatches.add_files(tx.db, dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
+    """End a run with its signed result. Raises Conflict if this attempt of it is no longer accepted or running."""
+    end(tx, get_running(tx.db, dispatch_id, attempt), status, **content)
 
 
 def interrupt_all(tx: Transaction) -> list[str]:

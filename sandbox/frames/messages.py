@@ -16,6 +16,7 @@ from sandbox.frames.values import (
     CallId,
     Grant,
     Json,
+    LeftOut,
     McpServer,
     Model,
     Natural,
@@ -145,8 +146,9 @@ class CallClosed(Value, frozen=True, tag_field="kind", tag="call_closed"):
 class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
     """The last frame of a run.
 
-    `reason` is a sentence for people, `code` as in `sandbox.errors`. `changes` is the diff of what it changed in the
-    person's folders.
+    `reason` is a sentence for people, `fix` what helps the person here, `code` as in `sandbox.errors`. `changes` is the
+    diff of what it changed in the person's folders. `left_out`: files that are not returned; `not_seen`: what was not
+    looked at for changes. Nothing is left away without being named in one of them.
     """
 
     status: RunStatus
@@ -154,7 +156,10 @@ class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
     usage: Usage = Usage()
     files: list[ReturnedFile] = []
     changes: ReturnedFile | None = None
+    left_out: list[LeftOut] = []
+    not_seen: list[str] = []
     reason: str | None = None
+    fix: str = ""
     code: int | None = None
     sandbox: SandboxFacts | None = None
 

@@ -117,6 +117,13 @@ class ReturnedFile(Value, frozen=True):
     sha256: str
 
 
+class LeftOut(Value, frozen=True):
+    """A file that a run left and that is not returned: its harmless name, and why."""
+
+    name: str
+    why: str
+
+
 class SandboxFacts(Value, frozen=True):
     """What confined the run: tier, mechanisms, each canary with its outcome (`sandbox.confinement.report`).
 

@@ -12,12 +12,15 @@ import stat
 import unicodedata
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sandbox.confinement.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
+IN = "in"
 OUT = "out"
 MAX_NAME_BYTES = 200
+_MAX_NAMED = 100
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 16
 _CHUNK = 1024 * 1024
@@ -42,7 +45,7 @@ class CollectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """`left_out`: (harmless name, reason) of what was not taken, at most a hundred.
+    """`left_out`: (harmless name, reason) of what was not taken: a hundred, and how many more there were.
 
     `offered`: bytes of the plain files that were there, taken or not.
     """
@@ -60,13 +63,14 @@ def collect_files(
     max_bytes: int = 100_000_000,
     max_file_bytes: int | None = None,
     reserved: frozenset[str] = frozenset(),
+    attached: frozenset[str] = frozenset(),
 ) -> Collection:
     """Copy the regular files below `workspace`/out into `destination` (made here, 0700; must not exist). Blocking.
 
-    Sub-folders are flattened (`a/b.txt` becomes `a__b.txt`). What is beyond a bound, and a folder that cannot be
-    opened, is in `left_out`. A file whose name is `reserved` (lower case) is renamed. No out folder: an empty
-    collection. Raises OSError where the machine's own disk or folder fails, FileExistsError for an existing
-    `destination`.
+    Sub-folders are flattened (`a/b.txt` becomes `a__b.txt`). What is beyond a bound, a folder that cannot be opened,
+    and what lies in the workspace outside out/ (`attached`: names that came along in in/), is in `left_out`. A file
+    whose name is `reserved` (lower case) is renamed. No out folder: no files. Raises OSError where the machine's own
+    disk or folder fails, FileExistsError for an existing `destination`.
     """
     destination.mkdir(mode=0o700)
     taking = _Taking(destination, max_files, max_bytes, max_bytes if max_file_bytes is None else max_file_bytes)
@@ -76,16 +80,43 @@ def collect_files(
         try:
             folder = _beneath(base, OUT, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            return Collection((), ())
+            folder = None
         except OSError as problem:
-            return Collection((), ((OUT, problem.strerror or "unreadable"),))
-        try:
-            taking.walk(folder)
-        finally:
-            os.close(folder)
+            folder = None
+            taking.leave((OUT,), problem.strerror or "unreadable")
+        if folder is not None:
+            try:
+                taking.walk(folder)
+            finally:
+                os.close(folder)
+        _name_others(base, taking, attached)
     finally:
         os.close(base)
-    return Collection(tuple(taking.files), tuple(taking.left_out[:100]), taking.offered)
+    return Collection(tuple(taking.files), _bounded(taking.left_out), taking.offered)
+
+
+def _bounded(left_out: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    named, more = left_out[:_MAX_NAMED], len(left_out) - _MAX_NAMED
+    return (*named, ("…", f"{more:,} more")) if more > 0 else tuple(named)
+
+
+def _name_others(workspace: int, taking: _Taking, attached: frozenset[str]) -> None:
+    """Leave out what lies in the workspace outside out/, and in in/ beside the attached files."""
+    for place, known in ((".", frozenset({IN, OUT})), (IN, attached)):
+        try:
+            folder = _beneath(workspace, place, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            taking.leave((place,), problem.strerror or "unreadable")
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in islice(entries, _MAX_ENTRIES) if entry.name not in known]
+        finally:
+            os.close(folder)
+        for name in sorted(names):
+            taking.leave((name,) if place == "." else (place, name), f"outside {OUT}/")
 
 
 def harmless_name(parts: tuple[str, ...]) -> str:
@@ -120,7 +151,7 @@ class _Taking:
                 # Within PATH_MAX: _MAX_DEPTH names of 255 bytes are.
                 folder = _beneath(out, "/".join(parts) or ".", os.O_RDONLY | os.O_DIRECTORY)
             except OSError as problem:
-                self._leave(parts, problem.strerror or "unreadable")
+                self.leave(parts, problem.strerror or "unreadable")
                 continue
             try:
                 # A folder that the run made may have no end; scandir is lazy, so this stops in time.
@@ -129,7 +160,7 @@ class _Taking:
                     for entry in entries:
                         seen += 1
                         if seen > _MAX_ENTRIES:
-                            self._leave(parts or (OUT,), "too many entries")
+                            self.leave(parts or (OUT,), "too many entries")
                             break
                         names.append(entry.name)
                 for name in sorted(names):
@@ -145,7 +176,7 @@ class _Taking:
         try:
             found = _beneath(folder, parts[-1], os.O_PATH | os.O_NOFOLLOW)
         except OSError as problem:
-            self._leave(parts, problem.strerror or "unreadable")
+            self.leave(parts, problem.strerror or "unreadable")
             return False
         try:
             about = os.fstat(found)
@@ -153,13 +184,13 @@ class _Taking:
             if stat.S_ISDIR(about.st_mode):
                 if len(parts) < _MAX_DEPTH:
                     return True
-                self._leave(parts, "too deep")
+                self.leave(parts, "too deep")
             elif not stat.S_ISREG(about.st_mode):
-                self._leave(parts, "a link" if stat.S_ISLNK(about.st_mode) else "not a plain file")
+                self.leave(parts, "a link" if stat.S_ISLNK(about.st_mode) else "not a plain file")
             elif len(self.files) >= self._max_files:
-                self._leave(parts, f"more than {self._max_files} files")
+                self.leave(parts, f"more than {self._max_files} files")
             elif about.st_size > min(self._max_file_bytes, self._bytes_left):
-                self._leave(parts, "too large")
+                self.leave(parts, "too large")
             else:
                 self._copy(found, parts)
         finally:
@@ -174,7 +205,7 @@ class _Taking:
             try:
                 source = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
             except OSError as problem:
-                self._leave(parts, problem.strerror or "unreadable")
+                self.leave(parts, problem.strerror or "unreadable")
                 return
         limit = min(self._max_file_bytes, self._bytes_left)
         name = self._unique(harmless_name(parts))
@@ -199,7 +230,7 @@ class _Taking:
             os.close(source)
         if size > limit:
             path.unlink()
-            self._leave(parts, "too large")
+            self.leave(parts, "too large")
             return
         self._bytes_left -= size
         self.taken.add(name.casefold())
@@ -212,7 +243,7 @@ class _Taking:
             candidate = _shortened(name, f"-{number}")
         return candidate
 
-    def _leave(self, parts: tuple[str, ...], reason: str) -> None:
+    def leave(self, parts: tuple[str, ...], reason: str) -> None:
         self.left_out.append((harmless_name(parts), reason))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sandbox import frames
 from sandbox.errors import SandboxError
-from sandbox.run.prompts import IN, OUT
+from sandbox.run.collect import IN, OUT
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,7 @@ from typing import Final
 from sandbox import frames
 from sandbox.confinement.places import WORKSPACE
 from sandbox.policy.decision import WRITING_TOOLS
-
-IN: Final = "in"
-OUT: Final = "out"
+from sandbox.run.collect import IN, OUT
 
 _INSTRUCTIONS: Final = """\
 You carry out one task that {sender} sent to this machine's owner, who agreed to have it done. The first

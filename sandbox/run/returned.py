@@ -18,33 +18,53 @@ CHANGES: Final = "changes.diff"
 
 @dataclass(frozen=True)
 class ReturnedFiles:
-    """`left_out`: (harmless name, reason) of files in out/ that were not taken. `offered`: bytes of all in it."""
+    """`left_out`: (harmless name, reason) of files that are not returned. `not_seen`: what was not looked at for
+    changes. `offered`: bytes of all in out/.
+    """
 
     files: list[frames.ReturnedFile] = field(default_factory=list)
     changes: frames.ReturnedFile | None = None
     left_out: tuple[tuple[str, str], ...] = ()
+    not_seen: tuple[str, ...] = ()
     offered: int = 0
 
 
-def collect(run_folder: RunFolder, before: Snapshot | None, *, max_bytes: int) -> ReturnedFiles:
-    """Take everything; call it when the run has ended. Blocking. Raises OSError where this machine's own disk fails."""
+def collect(
+    run_folder: RunFolder, before: Snapshot | None, *, max_bytes: int, attached: frozenset[str]
+) -> ReturnedFiles:
+    """Take everything; call it when the run has ended. `attached`: names of the files that came along. Blocking.
+
+    Raises OSError where this machine's own disk fails.
+    """
     collection = collect_files(
-        run_folder.workspace, run_folder.collected, max_bytes=max_bytes, reserved=frozenset({CHANGES})
+        run_folder.workspace,
+        run_folder.collected,
+        max_bytes=max_bytes,
+        reserved=frozenset({CHANGES}),
+        attached=attached,
     )
     files = [
         frames.ReturnedFile(name=file.name, path=str(file.path), size=file.size, sha256=file.sha256)
         for file in collection.files
     ]
     left = max_bytes - sum(file.size for file in files)
-    diff = None if before is None else _diff(run_folder, before, left)
-    return ReturnedFiles(files, diff, collection.left_out, collection.offered)
+    if before is None:
+        return ReturnedFiles(files, None, collection.left_out, offered=collection.offered)
+    content = _diff(before, left)
+    changes, left_out = None, collection.left_out
+    if len(content) > left:
+        left_out = ((CHANGES, "no room is left in the run's budget"), *left_out)
+    elif content:
+        changes = _kept(run_folder, content)
+    return ReturnedFiles(files, changes, left_out, before.not_seen, collection.offered)
 
 
-def _diff(run_folder: RunFolder, before: Snapshot, room: int) -> frames.ReturnedFile | None:
+def _diff(before: Snapshot, room: int) -> bytes:
     limit = min(diff.MAX_DIFF, room)
-    content = diff.unified_diff(before.changes(), whole=lambda: before.whole, limit=limit).encode("utf-8", "replace")
-    if not content or len(content) > room:
-        return None
+    return diff.unified_diff(before.changes(), whole=lambda: before.whole, limit=limit).encode("utf-8", "replace")
+
+
+def _kept(run_folder: RunFolder, content: bytes) -> frames.ReturnedFile:
     path = run_folder.collected / CHANGES
     path.write_bytes(content)
     return frames.ReturnedFile(

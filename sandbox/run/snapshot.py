@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,10 @@ MAX_FILE: Final = 1_000_000
 MAX_KEPT: Final = 100_000_000
 """Bytes of all that is kept."""
 _MAX_DEPTH: Final = 32
+_MAX_NAMED: Final = 20
+REPOSITORY: Final = ".git"
 SKIPPED: Final = frozenset(
-    [".git", "node_modules", ".venv", "venv", "__pycache__", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
+    [REPOSITORY, "node_modules", ".venv", "venv", "__pycache__", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
 )
 """Folders that tools fill by themselves, and the repository, which a run cannot write."""
 # Placeholders hold these names while a run lasts (bubblewrap/protected_paths.py), so they may come and go.
@@ -67,15 +69,28 @@ class _Folder:
 
 @dataclass
 class Snapshot:
-    """The writable folders of a run as they were before it. `whole` is false where there was more than the bounds, or
-    where the run closed what was to be looked at again.
+    """The writable folders of a run as they were before it.
+
+    `whole` is false where there was more than the bounds, or where the run closed what was to be looked at again.
+    `not_seen` names that, and the folders that are not looked at because tools fill them.
     """
 
     store: Path
-    whole: bool = True
+    _beyond: set[str] = field(default_factory=set)
+    _skipped: set[str] = field(default_factory=set)
     _folders: list[_Folder] = field(default_factory=list)
     _kept: int = 0
     _bytes: int = 0
+
+    @property
+    def whole(self) -> bool:
+        return not self._beyond
+
+    @property
+    def not_seen(self) -> tuple[str, ...]:
+        named = sorted(self._skipped)
+        more = [f"{len(named) - _MAX_NAMED:,} more folders like these"] if len(named) > _MAX_NAMED else []
+        return (*sorted(self._beyond), *named[:_MAX_NAMED], *more)
 
     @classmethod
     def take(cls, roots: Sequence[Root], store: Path) -> Snapshot:
@@ -88,7 +103,7 @@ class Snapshot:
         for root in roots:
             if root.writable and root.path.is_dir():
                 closed: set[Parts] = set()
-                walked = _walk(root.path, snapshot._overflow, closed)
+                walked = snapshot._walk(root, closed)
                 files = {parts: snapshot._keep(found, about) for parts, found, about in walked}
                 snapshot._folders.append(_Folder(root, files, closed))
         return snapshot
@@ -103,13 +118,14 @@ class Snapshot:
             changed: set[Parts] = set()
             closed: set[Parts] = set()
             gone = set(folder.files)
-            for parts, _, about in _walk(folder.root.path, self._overflow, closed):
+            for parts, _, about in self._walk(folder.root, closed):
                 gone.discard(parts)
                 before = folder.files.get(parts)
                 if before is None or before.mark != _mark(about):
                     changed.add(parts)
-            if closed - folder.closed:
-                self.whole = False
+            self._beyond.update(
+                f"{_name(folder.root, parts)}, which the run closed" for parts in closed - folder.closed
+            )
             # Where not everything was examined, a file that was not found again need not be gone.
             if not self.whole:
                 gone = set()
@@ -119,7 +135,7 @@ class Snapshot:
                     yield change
 
     def _compared(self, folder: _Folder, parts: Parts, *, removed: bool) -> Change | None:
-        name = "/".join((str(folder.root.inside).lstrip("/"), *parts))
+        name = _name(folder.root, parts)
         before = folder.files.get(parts)
         old = None if before is None else self._content(before)
         if removed:
@@ -174,50 +190,54 @@ class Snapshot:
     def _content(self, seen: Seen) -> bytes | None:
         return None if seen.content is None else (self.store / str(seen.content)).read_bytes()
 
-    def _overflow(self) -> None:
-        self.whole = False
+    def _walk(self, root: Root, closed: set[Parts]) -> Iterator[tuple[Parts, int, os.stat_result]]:
+        """Yield (name, O_PATH descriptor open until the next step, what fstat says) of everything that is no folder.
 
-
-def _walk(root: Path, overflow: Callable[[], None], closed: set[Parts]) -> Iterator[tuple[Parts, int, os.stat_result]]:
-    """Yield (name, O_PATH descriptor open until the next step, what fstat says) of everything that is no folder.
-
-    Folders that cannot be opened are added to `closed`.
-    """
-    try:
-        base = openat2(root, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
-    except OSError:
-        overflow()
-        return
-    left = MAX_ENTRIES
-    for folder in walk(base, lambda parts, _: closed.add(parts)):
-        names = []
-        # Lazily: a folder may be endless to list.
-        with os.scandir(folder.descriptor) as entries:
-            for entry in entries:
-                if left == 0:
-                    overflow()
-                    break
-                left -= 1
-                names.append(entry.name)
-        for name in sorted(names):
-            if name in SKIPPED or (not folder.depth and name in _OURS):
-                continue
-            try:
-                found = _beneath(folder.descriptor, name, os.O_PATH | os.O_NOFOLLOW)
-            except OSError:
-                continue
-            try:
-                about = os.fstat(found)
-                if not stat.S_ISDIR(about.st_mode):
-                    yield (*folder.parts, name), found, about
-                elif folder.depth < _MAX_DEPTH:
-                    folder.inner.append(name)
-                else:
-                    overflow()
-            finally:
-                os.close(found)
-        if left == 0:
+        Folders that cannot be opened are added to `closed`.
+        """
+        try:
+            base = openat2(root.path, os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+        except OSError:
+            self._beyond.add(f"{_name(root, ())}, which cannot be opened")
             return
+        left = MAX_ENTRIES
+        for folder in walk(base, lambda parts, _: closed.add(parts)):
+            names = []
+            # Lazily: a folder may be endless to list.
+            with os.scandir(folder.descriptor) as entries:
+                for entry in entries:
+                    if left == 0:
+                        self._beyond.add(f"what is beyond the first {MAX_ENTRIES:,} entries of {_name(root, ())}")
+                        break
+                    left -= 1
+                    names.append(entry.name)
+            for name in sorted(names):
+                if not folder.depth and name in _OURS:
+                    continue
+                try:
+                    found = _beneath(folder.descriptor, name, os.O_PATH | os.O_NOFOLLOW)
+                except OSError:
+                    continue
+                try:
+                    about = os.fstat(found)
+                    if name in SKIPPED:
+                        if name != REPOSITORY:
+                            self._skipped.add(_name(root, (*folder.parts, name)))
+                    elif not stat.S_ISDIR(about.st_mode):
+                        yield (*folder.parts, name), found, about
+                    elif folder.depth < _MAX_DEPTH:
+                        folder.inner.append(name)
+                    else:
+                        self._beyond.add(f"folders more than {_MAX_DEPTH} deep")
+                finally:
+                    os.close(found)
+            if left == 0:
+                return
+
+
+def _name(root: Root, parts: Parts) -> str:
+    """A path as the run sees it, without the first slash."""
+    return "/".join((str(root.inside).lstrip("/"), *parts))
 
 
 def _mark(about: os.stat_result) -> tuple[int, ...]:

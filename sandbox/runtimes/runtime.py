@@ -66,8 +66,8 @@ class RunContext:
 class Outcome:
     """How a run ended by itself.
 
-    `reply`: the agent's last text. `reason`, `code`: why it failed, for people. `exhausted`: the budget that is used
-    up. `killed`: it took too much of this machine.
+    `reply`: the agent's last text. `reason`, `fix`, `code`: why it failed, for people. `exhausted`: the budget that is
+    used up. `killed`: it took too much of this machine.
     """
 
     status: Literal["completed", "failed"]
@@ -77,6 +77,7 @@ class Outcome:
     code: int | None = None
     exhausted: Literal["turns", "usd"] | None = None
     killed: bool = False
+    fix: str = ""
 
 
 @dataclass(frozen=True)

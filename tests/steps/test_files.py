@@ -49,7 +49,12 @@ def test_a_file_that_does_not_come_ends_it(arriving: tuple[Person, Person, str])
     assert DispatchChanged(dispatch_id) in bob.effects
     assert awaited(bob) == []
     row = bob.row(dispatch_id)
-    assert (row.state, row.code, row.message, row.fix) == ("rejected", 422, "a.txt: other bytes", "send it again")
+    assert (row.state, row.code, row.message, row.fix) == (
+        "rejected",
+        422,
+        "the file a.txt did not arrive: other bytes",
+        "send it again",
+    )
     bob.deliver(alice)
     theirs = alice.row(dispatch_id)
     assert (theirs.state, theirs.code) == ("rejected", 422)

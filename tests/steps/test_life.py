@@ -13,10 +13,10 @@ import pytest
 from peer.dispatches.lifecycle import State
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
-from peer.protocol.outcomes import Ended
 from peer.protocol.statements import Cancel, FileRef
 from peer.steps import granting, receiving, running, sending
 from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
+from peer.steps.ending import Ending
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
 from peer.trust import receipts
@@ -38,7 +38,7 @@ def states(dispatch_id: str, *persons: Person) -> list[State]:
     return [person.row(dispatch_id).state for person in persons]
 
 
-def run_to_end(alice: Person, bob: Person, dispatch_id: str, status: Ended = "completed") -> None:
+def run_to_end(alice: Person, bob: Person, dispatch_id: str, status: Ending = "completed") -> None:
     row = accept(bob, dispatch_id)
     bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
     bob.step(lambda tx: running.record(tx, dispatch_id, row.attempt, [EVENT], [EVENT]))

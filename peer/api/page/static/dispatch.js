@@ -74,6 +74,7 @@ function result(item) {
     { "aria-labelledby": "result-title" },
     h("h2", { id: "result-title" }, told.status === "completed" ? "Result" : "How it ended"),
     told.reason ? h("p.care", {}, told.reason) : null,
+    told.fix ? h("p.care", {}, `What helps: ${told.fix}`) : null,
     told.reply ? long(told.reply, 20000, PROSE) : h("p.quiet", {}, "It gave no answer in words."),
     files(item, "returned", "Returned files"),
     facts.length ? h("p.hint", {}, facts.join(" · ")) : null,
