@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
-
-from msgspec import Meta
+from typing import TYPE_CHECKING
 
 from peer.dispatches.text import line
 from peer.protocol.errors import Invalid, NotFound
@@ -19,14 +17,6 @@ SHOWN = 8
 """Characters of a short id, the last ones: a UUIDv7 begins with its time."""
 PAGE = 200
 """Of each direction so many, the newest, are looked through for a part of an id."""
-
-DispatchId = Annotated[
-    str,
-    Meta(
-        description="an id, as dispatch_read(what=inbox|sent) gives it; or 4 or more of its first or last characters",
-        pattern="^[0-9a-f-]{4,36}$",
-    ),
-]
 
 
 def the_one(given: str, known: Iterable[str]) -> str:

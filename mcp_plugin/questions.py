@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import block, line
-from peer.protocol.content import FIELDS, TEXTS
 from peer.protocol.documents import Document
 
 WHOLE = 2_000
@@ -124,6 +123,8 @@ def gate(row: Document) -> Question:
 
 def arrived_text(document: Document) -> str:
     """Return what a person reads of a dispatch before they accept it; `document` is the node's, whole."""
+    from peer.protocol.content import TEXTS  # loads msgspec, which the other hooks do not need
+
     identity = document["dispatch_id"]
     where = f"`dispatch status {identity}`, or the local page"
     lines = [f"{line(str(document['sender_id']))} asks this machine to do:"]
@@ -206,6 +207,8 @@ HEADINGS = {
 
 def call_text(tool: str, given: Mapping[str, object]) -> str:
     """Return the question about a call with all of its arguments."""
+    from peer.protocol.content import FIELDS  # as above
+
     heading = HEADINGS.get((tool, _action(given)), f"Call {line(tool, limit=80)}?")
     where = "the call's own arguments"
     order = sorted(given, key=lambda name: (list(FIELDS).index(name) if name in FIELDS else -1, name))

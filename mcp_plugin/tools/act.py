@@ -11,9 +11,9 @@ from mcp_plugin import ids, questions
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm
-from mcp_plugin.ids import DispatchId
 from mcp_plugin.results import quoted, safe
 from mcp_plugin.surfaces import chosen_surface
+from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
 from peer.client.blocking import Document
 from peer.client.on_trio import AsyncClient

@@ -10,7 +10,6 @@ from msgspec import Meta
 from mcp_plugin import ids
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.ids import DispatchId
 from mcp_plugin.questions import accept
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
@@ -26,6 +25,15 @@ LISTED_TASK = 1_000
 """Characters of a task in a list; `status` has it whole."""
 EVENTS = 40
 """Events of a trace in one result: the last ones."""
+
+
+DispatchId = Annotated[
+    str,
+    Meta(
+        description="an id, as dispatch_read(what=inbox|sent) gives it; or 4 or more of its first or last characters",
+        pattern="^[0-9a-f-]{4,36}$",
+    ),
+]
 
 
 class Read(Arguments, frozen=True, kw_only=True):
