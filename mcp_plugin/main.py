@@ -31,8 +31,9 @@ Without a command: speaks MCP on standard input and output. An agent's program s
 Commands, which the Claude Code plugin runs as its hooks and its monitor:
   announce --session-start  Print what waits for this person, as the answer to a SessionStart event.
   announce --follow         Print a line for each dispatch or call that begins to wait, until the session ends.
-  witness --picked          Keep the answers that the person gave in the picker (PostToolUse).
-  witness --calling         Have the host ask the person, unless the picker asked about this call (PreToolUse).
+  witness --calling         Keep what the picker asks; have the host ask about a call, unless the picker did.
+  witness --picked          Keep the answer that the person gave in the picker.
+  witness --shell           Have the host ask before a shell command that decides with dispatch.
 
 Options:
   --version   Print the version.
@@ -49,7 +50,7 @@ def main() -> None:
             from mcp_plugin import announce
 
             announce.run(option)
-        case ["witness", ("--picked" | "--calling") as option]:
+        case ["witness", ("--picked" | "--calling" | "--shell") as option]:
             from mcp_plugin import witness
 
             witness.run(option)

@@ -30,10 +30,13 @@ it, with control and bidirectional characters made visible. Errors are `{code, m
 codes are those of [protocol.md](protocol.md).
 
 **Approvals.** `accept`, `approve`, `deny` and `watch` follow a run, with progress, to its next gate (`status:
-"approval_needed"`) or its end. In the *picker* the host asks its person and passes the answer on. In the *form*
+"approval_needed"`) or its end. In the *picker* the host asks its person the result's `question`, unchanged (an entry of
+AskUserQuestion's `questions`), and passes the answer on; the plugin's hook compares the two. In the *form*
 (`approval_ui`, `DISPATCH_APPROVAL_UI`) the server asks by elicitation at each gate, within one call; where nobody can
 be asked so, or nobody answered, the picker is used. An approval within 1.2 seconds of the call being shown is not
-taken; a deny always is. Cancelling a call leaves the run alone.
+taken; a deny always is. Cancelling a call leaves the run alone. A dispatch that waits has a `question` in the inbox and
+its status, which names the folder it would run in; `accept` returns `folder_choice_required`, and runs nothing, where a
+folder is suggested that the person has to choose.
 
 **A person's own word**, in a form that the server asks for, is needed for `always`, for accepting an invitation and
 for every wider edge. Where the host has no forms the refusal (403) names the command for a terminal.

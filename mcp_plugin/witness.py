@@ -1,37 +1,54 @@
 """`dispatch-mcp witness`: whether a tool call follows from what its person was shown and chose in the host's picker.
 
 The host's model reads texts of senders, and a host may permit calls by itself: by a rule of the person's, or in a mode
-that answers for them. So two hooks of the plugin check. `--picked` (after the picker) stores what was asked and chosen;
-`--calling` (before a call that stands for a person's yes) compares. A call without a matching answer is not refused:
-the hook has the host ask the person itself (`ask`), whatever its mode or rules. Whatever cannot be checked is asked.
+that answers for them. So hooks of the plugin check:
+
+- `--calling`, before the picker: stores the question that is about to be shown.
+- `--picked`, after it: stores the answer, if a person can have read the question by then.
+- `--calling`, before a call that changes something: composes the question about exactly this call (questions.py). Where
+  that was asked, word for word, and the answer permits exactly this call, the call is allowed, and nobody is asked
+  twice. Else the host asks (`ask`), whatever its mode or rules, with our own words, all arguments in them.
+- `--shell`, before a command of the host's shell: asks, if it decides with our programs or writes where answers are
+  kept (shell.py).
+
+What was judged is what runs: folders and files go into the call as they were shown. What cannot be checked is asked.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
-from peer.client.blocking import Client, Document
-from peer.dispatches.text import block, line
+from mcp_plugin import ids, questions, shell
+from mcp_plugin.questions import Effect, Question
+from peer.client.blocking import Client, Direction, Document
+from peer.dispatches.asking import offered_rules, rule_text
+from peer.dispatches.text import line
 from peer.machine.state_folder import StateFolder, read_private
 
 PREFIX = "mcp__plugin_dispatch_dispatch__"
-LABELS = {"Allow once": "once", "Always allow": "always", "Allow for this session": "session"}
-ACCEPT, YES = "Accept", "Yes"
+PICKER = "AskUserQuestion"
+SHELLS = ("Bash", "PowerShell", "Monitor")
 MAX_INPUT = 4 * 1024 * 1024
 """Bytes of an event: a call of one of our tools has at most a task and its background."""
-MAX_KEPT, MAX_QUESTION = 8, 20_000
+MAX_KEPT, MAX_QUESTION = 8, 60_000
 KEPT_SECONDS = 600.0
 """How long an answer counts: a call waits two minutes, but a person may read details before they accept."""
+PERSON_SECONDS = 1.2
+"""A person takes at least this long to read a question and answer it."""
 CHECK_SECONDS = 8
 """After that the person is asked. The host stops waiting for a hook after 15 seconds and goes on without it."""
-SHOWN = 300
-"""Characters of a call in the host's own question."""
+
+MEMBERS = {"session", "call", "at", "asked", "answer"}
+Option = Literal["--calling", "--picked", "--shell"]
 
 
 class Source(Protocol):
@@ -41,147 +58,236 @@ class Source(Protocol):
 
     def approvals(self) -> list[Document]: ...
 
+    def contacts(self) -> Document: ...
+
+    def dispatches(self, direction: Direction, *, limit: int | None = None) -> Document: ...
+
 
 class Requirement(NamedTuple):
-    """What must precede a call: the texts shown to the person, and the answers that mean yes. `summary`: one line."""
+    """What a call needs: the question whose answer permits it, if there is one, and the words to ask with otherwise.
 
-    texts: list[str]
-    answers: set[str]
-    summary: str
+    `effect` is compared with what the answer permits; `exact` replaces arguments by what was shown.
+    """
+
+    question: Question | None
+    effect: Effect
+    text: str
+    exact: Document
 
 
-def requirement(source: Source, tool: str, given: Mapping[str, object]) -> Requirement | None:
-    """Return what must precede a call of one of our tools; None for a call that grants nothing.
+def requirement(source: Source, tool: str, given: Mapping[str, object], started_in: Path) -> Requirement:
+    """Return what a call of one of our tools needs that changes something.
 
     Raises DispatchError, KeyError, StopIteration where that cannot be found out.
     """
-    action = given.get("action")
-    if tool == "dispatch_send":
-        recipient, task = str(given["recipient"]), str(given["task"])
-        return Requirement([recipient, task], {YES}, f"send to {recipient}: {task}")
-    if tool == "dispatch_act" and action == "accept":
-        row = source.dispatch(str(given["dispatch_id"]))
-        return Requirement(
-            [row["sender_id"], row["task"]], {ACCEPT}, f"run a task of {row['sender_id']}: {row['task']}"
-        )
-    if (tool, action) == ("dispatch_act", "approve") or (tool, given.get("decision")) == ("dispatch_approve", "allow"):
-        wanted = (given["dispatch_id"], given["request_id"])
-        row = next(row for row in source.approvals() if (row["dispatch_id"], row["request_id"]) == wanted)
-        grant = given.get("grant") or "once"
-        call = json.dumps(row["input"], ensure_ascii=False)
-        return Requirement(
-            [row["sender_id"], row["tool"], *leaves(row["input"])],
-            {label for label, means in LABELS.items() if means == grant},
-            f"allow ({grant}) a call of {row['sender_id']}: {row['tool']} {call}",
-        )
-    return None
+    effect = questions.effect(tool, given)
+    identity: Document = {}
+    if len(part := str(effect.get("dispatch_id", "x" * ids.WHOLE))) < ids.WHOLE:
+        directions: tuple[Direction, ...] = ("received", "sent")
+        pages = [source.dispatches(direction, limit=ids.PAGE)["dispatches"] for direction in directions]
+        identity["dispatch_id"] = ids.the_one(part, [str(row["dispatch_id"]) for rows in pages for row in rows])
+        effect |= identity
+    match tool, effect.get("action"):
+        case "dispatch_send", _:
+            exact = _exact(source, given, started_in)
+            shown = {**effect, **exact, "files": [_described(path) for path in exact.get("files", ())]}
+            text = questions.call_text(tool, {name: value for name, value in shown.items() if value != []})
+            return Requirement(None, effect, text, exact)
+        case "dispatch_act", "accept":
+            document = source.dispatch(str(effect["dispatch_id"]))
+            folder = str(effect.setdefault("cwd", questions.folder(document)))
+            extra = {name: value for name, value in effect.items() if name not in ("action", "dispatch_id", "cwd")}
+            text = "\n".join([questions.accept_text(document, folder), *questions.facts(extra, "the call")])
+            waits = document["status"] == "pending"
+            return Requirement(
+                questions.accept(document) if waits else None,
+                effect,
+                text,
+                {**identity, "cwd": folder} if waits else identity,
+            )
+        case "dispatch_act" | "dispatch_approve", "approve" | "deny":
+            wanted = (effect["dispatch_id"], effect["request_id"])
+            row = next(row for row in source.approvals() if (row["dispatch_id"], row["request_id"]) == wanted)
+            more = {name: value for name, value in effect.items() if name not in ("dispatch_id", "request_id")}
+            if effect.get("grant") in ("always", "session") and (rules := offered_rules(row)):
+                number = effect.get("rule")
+                more["rule"] = rule_text(rules[number]) if isinstance(number, int) else number
+            text = "\n".join([questions.gate_text(row), "The answer that is passed on:", *questions.facts(more, "")])
+            return Requirement(questions.gate(row), effect, text, identity)
+        case "dispatch_act", "decline":
+            document = source.dispatch(str(effect["dispatch_id"]))
+            text = questions.call_text(tool, {**effect, "sender": document["sender_id"], "task": document["task"]})
+            waits = document["status"] == "pending"
+            return Requirement(questions.accept(document) if waits else None, effect, text, identity)
+    return Requirement(None, effect, questions.call_text(tool, effect), identity)
 
 
-def leaves(value: object) -> Iterator[str]:
-    """Yield every text and number of an input."""
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from leaves(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from leaves(inner)
-    elif isinstance(value, str):
-        yield value
-    elif value is not None:
-        yield json.dumps(value)
+def _exact(source: Source, given: Mapping[str, object], started_in: Path) -> Document:
+    """Return the recipient's address in place of an alias, and each file's own path in place of what leads to it."""
+    named = str(given["recipient"])
+    peers = {str(row["peer"]) for row in source.contacts()["trust"] if row.get("alias") == named}
+    exact: Document = {"recipient": peers.pop()} if len(peers) == 1 else {}
+    files = given.get("files")
+    if isinstance(files, list) and files:
+        exact["files"] = [str((started_in / Path(str(name)).expanduser()).resolve()) for name in files]
+    return exact
 
 
-def shows(question: str, text: str) -> bool:
-    """Whether a question contains a text: verbatim, neutralised, or as a JSON string; white space is ignored."""
-    asked = _dense(question)
-    forms = [form for plain in (text, block(text)) for form in (plain, json.dumps(plain)[1:-1], _json(plain))]
-    return any(_dense(form) in asked for form in forms)
+def _described(path: str) -> str:
+    try:
+        return f"{path} ({Path(path).stat().st_size:,} bytes)"
+    except OSError:
+        return f"{path} (cannot be read)"
 
 
-def matching_pick(picks: list[Document], required: Requirement, session: str, now: float) -> Document | None:
-    """Return the pick of this session, at most KEPT_SECONDS old, that fulfils the requirement."""
-    for pick in picks:
-        fresh = pick["session"] == session and 0 <= now - pick["at"] <= KEPT_SECONDS
+# --- answers
+
+
+def shown(event: Document, now: float) -> Document | None:
+    """Return the entry for a picker that is about to be shown: {session, call, at, asked, answer: None}.
+
+    None where it is no single question, or where the model wrote more than questions, such as the answers.
+    """
+    given = event["tool_input"]
+    if set(given) != {"questions"} or len(given["questions"]) != 1:
+        return None
+    (asked,) = given["questions"]
+    if len(json.dumps(asked)) > MAX_QUESTION:
+        return None
+    session, call = str(event["session_id"]), str(event["tool_use_id"])
+    return {"session": session, "call": call, "at": now, "asked": asked, "answer": None}
+
+
+def answered(entry: Document, event: Document, now: float) -> Document | None:
+    """Return the entry with its answer; None where the answer is of another question, or faster than a person."""
+    if entry["answer"] is not None or now - entry["at"] < PERSON_SECONDS:
+        return None
+    if event["tool_input"]["questions"] != [entry["asked"]]:
+        return None
+    answer = event["tool_response"]["answers"].get(entry["asked"]["question"])
+    return {**entry, "at": now, "answer": answer} if isinstance(answer, str) else None
+
+
+def matching(entries: list[Document], required: Requirement, session: str, now: float) -> Document | None:
+    """Return the answer of this session, at most KEPT_SECONDS old, that permits exactly this call."""
+    question = required.question
+    if question is None:
+        return None
+    for entry in entries:
         if (
-            fresh
-            and pick["answer"] in required.answers
-            and all(shows(pick["question"], text) for text in required.texts)
+            entry["session"] == session
+            and 0 <= now - entry["at"] <= KEPT_SECONDS
+            and entry["answer"] is not None
+            and entry["asked"] == question.picker()
+            and question.permitted(entry["answer"]) == required.effect
         ):
-            return pick
+            return entry
     return None
 
 
-def picks_of(event: Document, now: float) -> list[Document]:
-    """Return the answers of a PostToolUse event that can mean yes to us: [{session, at, question, answer}]."""
-    answers = event["tool_response"]["answers"]
-    found = []
-    for asked in event["tool_input"]["questions"]:
-        question, answer = str(asked["question"])[:MAX_QUESTION], answers.get(asked["question"])
-        if answer in (*LABELS, ACCEPT, YES):
-            found.append({"session": str(event["session_id"]), "at": now, "question": question, "answer": answer})
-    return found
+@contextmanager
+def kept(folder: StateFolder) -> Iterator[list[Document]]:
+    """Yield the stored entries, to be changed in place; afterwards the newest MAX_KEPT are stored.
+
+    One hook at a time, so that two calls at once do not both find the same answer. Raises DispatchError for a file
+    that others can read, ValueError for a broken one.
+    """
+    lock = os.open(folder.picks.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # bounded by the alarm of `run`
+        found = json.loads(read_private(folder.picks)) if folder.picks.exists() else []
+        entries = [entry for entry in found if isinstance(entry, dict) and entry.keys() == MEMBERS]
+        before = json.dumps(entries)
+        yield entries
+        if json.dumps(entries) != before:
+            folder.write_private(folder.picks, json.dumps(entries[-MAX_KEPT:]).encode())
+    finally:
+        os.close(lock)
 
 
-def save_picks(folder: StateFolder, picks: list[Document]) -> None:
-    """Store the newest MAX_KEPT of these picks."""
-    folder.write_private(folder.picks, json.dumps(picks[-MAX_KEPT:]).encode())
+# --- events
 
 
-def load_picks(folder: StateFolder) -> list[Document]:
-    """Return the stored picks. Raises DispatchError for a file that others can read, ValueError for a broken one."""
-    if not folder.picks.exists():
-        return []
-    found = json.loads(read_private(folder.picks))
-    return [pick for pick in found if isinstance(pick, dict)]
-
-
-def handle(folder: StateFolder, option: str, event: Document) -> str:
-    """Handle one event; return what the hook prints."""
-    now = time.time()
+def handle(folder: StateFolder, option: Option, event: Document, now: float) -> str:
+    """Handle one event; return what the hook prints. `now`: seconds of a clock that all hooks of a machine share."""
+    if option == "--shell":
+        return _shell(folder, event)
     if option == "--picked":
-        if new := picks_of(event, now):
-            save_picks(folder, [*load_picks(folder), *new])
+        with kept(folder) as entries:
+            entry = next(entry for entry in entries if entry["call"] == str(event["tool_use_id"]))
+            entries.remove(entry)
+            if (new := answered(entry, event, now)) is not None:
+                entries.append(new)
         return ""
-    required = requirement(Client(folder), str(event["tool_name"]).removeprefix(PREFIX), event["tool_input"])
-    if required is None:
+    if event["tool_name"] == PICKER:
+        if (new := shown(event, now)) is not None:
+            with kept(folder) as entries:
+                entries.append(new)
         return ""
-    picks = load_picks(folder)
-    pick = matching_pick(picks, required, str(event["session_id"]), now)
-    if pick is None:
-        return ask(line(required.summary, limit=SHOWN))
-    save_picks(folder, [other for other in picks if other is not pick])  # each yes counts for one call
+    return _called(folder, event, now)
+
+
+def _called(folder: StateFolder, event: Document, now: float) -> str:
+    tool, given = str(event["tool_name"]).removeprefix(PREFIX), event["tool_input"]
+    if questions.reads(tool, given):
+        return ""
+    if (tool, given.get("action")) == ("dispatch_invite", "accept"):
+        return ruling("allow", "the server asks in a form of its own")
+    started_in = Path(os.environ.get("CLAUDE_PROJECT_DIR") or event["cwd"])
+    required = requirement(Client(folder), tool, given, started_in)
+    replaced = {**given, **required.exact} if required.exact else None
+    with kept(folder) as entries:
+        entry = matching(entries, required, str(event["session_id"]), now)
+        if entry is None:
+            return ruling("ask", f"dispatch: {required.text}", replaced)
+        entries.remove(entry)  # each yes counts for one call
+    return ruling("allow", "the picker asked for exactly this", replaced)
+
+
+def _shell(folder: StateFolder, event: Document) -> str:
+    tool, given = str(event["tool_name"]), event["tool_input"]
+    if tool in SHELLS:
+        commands = list(questions.leaves(given))
+        if not any(shell.decides(command, folder.path, Path.home()) for command in commands):
+            return ""
+        what = "This command decides something with dispatch, or touches what dispatch keeps:"
+        return ruling("ask", "\n".join([f"dispatch: {what}", *questions.facts(given, "the command itself")]))
+    path = Path(str(event.get("cwd") or "/")) / str(given.get("file_path") or given.get("notebook_path") or "/")
+    if path.resolve().is_relative_to(folder.path.resolve()):
+        return ruling("ask", f"dispatch: {line(tool)} would write in dispatch's own folder: {line(str(path))}")
     return ""
 
 
-def ask(summary: str) -> str:
-    """Return the output by which the host asks the person."""
-    reason = f"dispatch: the picker has not asked you about this yet: {summary}"
-    ruling = {"hookEventName": "PreToolUse", "permissionDecision": "ask", "permissionDecisionReason": reason}
-    return json.dumps({"hookSpecificOutput": ruling}) + "\n"
+def ruling(decision: Literal["ask", "allow"], reason: str, replaced: Mapping[str, object] | None = None) -> str:
+    """Return the output by which the host asks the person, or lets the call run. `replaced`: the call's new input."""
+    document: Document = {
+        "hookEventName": "PreToolUse",
+        "permissionDecision": decision,
+        "permissionDecisionReason": reason,
+    }
+    if replaced is not None:
+        document["updatedInput"] = replaced
+    return json.dumps({"hookSpecificOutput": document}) + "\n"
 
 
-def run(option: Literal["--picked", "--calling"]) -> NoReturn:
-    """Handle one hook event from standard input, then exit with 0; an error on `--calling` has the person asked."""
-    unsure = ask("what it is about could not be found out") if option == "--calling" else ""
+def run(option: Option) -> NoReturn:
+    """Handle one hook event from standard input, then exit with 0; an error before a call has the person asked."""
+    unsure = ruling("ask", "dispatch: what this call is about could not be found out")
 
     def late(*_: object) -> NoReturn:
         raise TimeoutError
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(CHECK_SECONDS)
+    output = "" if option == "--picked" else unsure
     try:
-        output = handle(StateFolder.locate(), option, json.loads(sys.stdin.buffer.read(MAX_INPUT)))
-    except Exception:
-        output = unsure
+        event = json.loads(sys.stdin.buffer.read(MAX_INPUT))
+        if event["tool_name"] == PICKER:
+            output = ""  # an unrecorded question permits nothing
+        output = handle(StateFolder.locate(), option, event, time.time())
+    except Exception:  # noqa: S110 - see above: what could not be judged is asked
+        pass
     signal.alarm(0)
     sys.stdout.write(output)
     sys.stdout.flush()
     os._exit(0)
-
-
-def _dense(text: str) -> str:
-    return "".join(text.split())
-
-
-def _json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -5,18 +5,15 @@ Where a form cannot be shown, or was answered faster than a person reads, the ca
 
 from __future__ import annotations
 
-from textwrap import indent
-
 from mcp_plugin.call import Call
-from mcp_plugin.results import safe
+from mcp_plugin.questions import gate_text
 from mcp_plugin.surfaces import picker
 from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
-from peer.dispatches.text import block, line
 from peer.protocol.errors import Conflict, Gone
 
 SHOWN = 6_000
-"""Characters of a form. A call that needs more is answered by the picker, where all of it is shown."""
+"""Characters of a form. A call that needs more is answered by the picker."""
 
 SHOWN_RULE = 400
 """Characters of a rule in an option. A longer rule is not offered, since a form would cut it off."""
@@ -52,18 +49,8 @@ async def gate(call: Call, row: Document) -> Document | None:
 
 
 def question(row: Document) -> str | None:
-    """Return the text of the form; None where it would not hold the whole call."""
-    given = safe(row["input"] if isinstance(row["input"], dict) else {"input": row["input"]})
-    lines = [f"{line(str(row['tool']))} asks, for the dispatch of {line(str(row['sender_id']))}:"]
-    # Every line is indented, so that no line of an input can pass for one of this form.
-    lines += [indent(f"{name}: {value}", "    ") for name, value in given.items()]
-    if row.get("resolved_path"):
-        lines.append(f"path: {line(str(row['resolved_path']))}")
-    if row.get("diff"):
-        lines.append(indent(block(str(row["diff"])), "    "))
-    lines += [f"unusual: {line(str(word))}" for word in row.get("unusual") or []]
-    lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
-    text = "\n".join(lines)
+    """Return the text of the form; None where a form could not hold it."""
+    text = gate_text(row)
     return text if len(text) <= SHOWN else None
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from mcp_plugin import questions
 from mcp_plugin.call import Call
 from mcp_plugin.results import quoted
 from peer.client.blocking import Document
 from peer.dispatches.asking import offered_rules, rule_text
 
 OPTIONS = ("Allow once", "Always allow", "Allow for this session", "Deny")
+ASK = "ask at once: call AskUserQuestion with `question` as its one question, unchanged; then pass the answer on"
 
 
 async def gate(call: Call, row: Document) -> Document | None:
     """Return the gate as the call's result; it counts as shown from now on."""
     call.session.show(row["dispatch_id"], row["request_id"])
-    return {"status": "approval_needed", **described(row)}
+    return {"status": "approval_needed", "next": ASK, **described(row)}
 
 
 def described(row: Document) -> Document:
@@ -29,7 +31,7 @@ def described(row: Document) -> Document:
         "answer_within_seconds": row["expires_in"],
         "rule_if_always": rules[0] if rules else None,
         "rule_choices": rules,
-        "options": [option for option in OPTIONS if rules or option != "Always allow"],
+        "question": questions.gate(row).picker(),
         "returns_to": f"what this returns goes to {row['sender_id']}",
     }
     for name in ("diff", "unusual", "sandbox", "agent_id"):

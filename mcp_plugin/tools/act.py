@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mcp_plugin import ids, questions
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm
@@ -46,7 +47,13 @@ class Act(Arguments, frozen=True, kw_only=True):
     grant: Grant | None = None
     rule: Rule | None = None
     cwd: (
-        Annotated[str, Meta(max_length=4_096, description="accept: the folder it runs in, where the person named one")]
+        Annotated[
+            str,
+            Meta(
+                max_length=4_096,
+                description='accept: the folder it runs in, where the person chose one; "" an empty workspace',
+            ),
+        ]
         | None
     ) = None
     reason: Reason | None = None
@@ -61,6 +68,11 @@ class Approve(Arguments, frozen=True, kw_only=True):
     reason: Reason | None = None
 
 
+CHOOSE = (
+    "nothing runs yet: ask with AskUserQuestion, `question` unchanged; then accept again with `cwd`: the suggested "
+    'folder, or "" for an empty workspace'
+)
+
 TAKES = {
     "accept": ("cwd",),
     "decline": ("request_id", "reason"),
@@ -73,13 +85,16 @@ TAKES = {
 
 async def act(call: Call, arguments: Act) -> Document:
     """Carry out the decision; then follow the run to its next gate or its end."""
-    action, identity = arguments.action, arguments.dispatch_id
+    action = arguments.action
     refuse_others(arguments, f"action={action}", "action", "dispatch_id", *TAKES[action])
     if action in ("approve", "deny"):
         require(arguments, f"action={action}", "request_id")
     client = await call.client()
+    identity = await ids.whole(client, arguments.dispatch_id)
     match action:
         case "accept":
+            if (choice := await _folder_choice(client, identity, arguments.cwd)) is not None:
+                return choice
             await _accept(client, identity, arguments.cwd)
         case "decline" if arguments.request_id is None:
             return safe(await client.decline(identity, reason=arguments.reason))
@@ -98,13 +113,25 @@ async def act(call: Call, arguments: Act) -> Document:
 
 async def approve(call: Call, arguments: Approve) -> Document:
     """Answer one waiting call of a run that was accepted elsewhere; the run is not followed."""
-    identity, request_id = arguments.dispatch_id, arguments.request_id
-    if arguments.decision == "deny":
-        refuse_others(arguments, "decision=deny", "dispatch_id", "request_id", "decision", "reason")
-        client = await call.client()
+    denied, request_id = arguments.decision == "deny", arguments.request_id
+    more = ("reason",) if denied else ("grant", "rule")
+    refuse_others(arguments, f"decision={arguments.decision}", "dispatch_id", "request_id", "decision", *more)
+    client = await call.client()
+    identity = await ids.whole(client, arguments.dispatch_id)
+    if denied:
         return safe(await client.deny(identity, request_id, note=arguments.reason))
-    refuse_others(arguments, "decision=allow", "dispatch_id", "request_id", "decision", "grant", "rule")
     return quoted(await _allow(call, identity, request_id, arguments.grant or "once", arguments.rule))
+
+
+async def _folder_choice(client: AsyncClient, identity: str, cwd: str | None) -> Document | None:
+    """Return the question where the folder is the person's choice and was not made; None where nothing is open."""
+    if cwd is not None:
+        return None
+    document = await client.dispatch(identity)
+    if document["status"] != "pending" or not questions.offered_folder(document):
+        return None
+    question = questions.accept(document).picker()
+    return quoted({"status": "folder_choice_required", "dispatch_id": identity, "question": question, "next": CHOOSE})
 
 
 async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
@@ -115,7 +142,7 @@ async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
         document = await client.dispatch(identity)
         if document["direction"] != "received" or document["status"] not in ("accepted", "running"):
             raise
-        if cwd is not None and cwd != document.get("cwd"):
+        if cwd is not None and cwd != (document.get("cwd") or ""):
             raise Conflict(
                 f"nothing pending: it runs already, in {document.get('cwd') or 'an empty workspace'}",
                 fix="cancel it and have it sent again to run it elsewhere",

@@ -11,7 +11,7 @@ from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
-from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, Many, PerDay, Results, given_scope
+from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, McpServers, Paths, PerDay, Results, Tools, given_scope
 from peer.client.blocking import Document
 from peer.dispatches.text import line
 
@@ -25,9 +25,9 @@ class Invite(Arguments, frozen=True, kw_only=True):
     token: (
         Annotated[str, Meta(max_length=2_000, description="accept, decline: the token or `dispatch:` address")] | None
     ) = None
-    tools: Many | None = None
-    mcp_servers: Many | None = None
-    paths: Many | None = None
+    tools: Tools | None = None
+    mcp_servers: McpServers | None = None
+    paths: Paths | None = None
     approval: Approval | None = None
     max_per_day: PerDay | None = None
     expires: Expires | None = None

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mcp_plugin import ids
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
+from mcp_plugin.questions import accept
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
 from mcp_plugin.watching import final
 from peer.client.blocking import Direction, Document
+from peer.client.on_trio import AsyncClient
 from peer.protocol.content import FIELDS
 
 LISTED = 20
+ASKED = 5
+"""Dispatches of a list that come with their question."""
 LISTED_TASK = 1_000
 """Characters of a task in a list; `status` has it whole."""
 EVENTS = 40
 """Events of a trace in one result: the last ones."""
 
+
 DispatchId = Annotated[
-    str, Meta(description="the whole id, as dispatch_read(what=inbox|sent) gives it", pattern="^[0-9a-f-]{36}$")
+    str,
+    Meta(
+        description="an id, as dispatch_read(what=inbox|sent) gives it; or 4 or more of its first or last characters",
+        pattern="^[0-9a-f-]{4,36}$",
+    ),
 ]
 
 
@@ -50,9 +61,9 @@ async def read(call: Call, arguments: Read) -> Document:
         case "inbox" | "sent":
             direction: Direction = "received" if what == "inbox" else "sent"
             found = await client.dispatches(direction, limit=arguments.limit or LISTED)
-            return listed(found["dispatches"])
+            return listed(found["dispatches"], await _questions(client, found["dispatches"]))
         case "status":
-            return whole(await client.dispatch(str(arguments.dispatch_id)))
+            return whole(await client.dispatch(await ids.whole(client, str(arguments.dispatch_id))))
         case "contacts":
             return safe(await client.contacts())
         case "invitations":
@@ -72,8 +83,14 @@ async def pending(call: Call, _arguments: NoArguments) -> Document:
     return {"approvals": [picker.described(row) for row in rows]}
 
 
-def listed(rows: list[Document]) -> Document:
-    """Return a list of dispatches, as many as fit a result: {dispatches: [{…, untrusted_task}], more?}."""
+async def _questions(client: AsyncClient, rows: list[Document]) -> dict[str, Document]:
+    """Return, by the ids of the first dispatches that wait here, the question to ask about each."""
+    waiting = [row for row in rows if (row["direction"], row["status"]) == ("received", "pending")][:ASKED]
+    return {row["dispatch_id"]: accept(await client.dispatch(row["dispatch_id"])).picker() for row in waiting}
+
+
+def listed(rows: list[Document], questions: Mapping[str, Document]) -> Document:
+    """Return a list of dispatches, as many as fit a result: {dispatches: [{…, untrusted_task, question?}], more?}."""
     document: Document = {"dispatches": []}
     length = 0
     for row in rows:
@@ -81,8 +98,11 @@ def listed(rows: list[Document]) -> Document:
         task = row["task"]
         brief["untrusted_task"] = task[:LISTED_TASK]
         if len(task) > LISTED_TASK or row.get("task_cut"):
+            brief["untrusted_task"] += " … [CUT HERE: the task goes on]"
             brief["task_cut"] = f'whole: dispatch_read(what="status", dispatch_id="{row["dispatch_id"]}")'
         brief |= untrusted(row, "message")
+        if question := questions.get(row["dispatch_id"]):
+            brief["question"] = question
         length += size(brief)
         if length > MAX_INLINE * 3 // 4:
             document["more"] = "there are more than fit here: ask for fewer with `limit`"
@@ -110,6 +130,8 @@ def whole(row: Document) -> Document:
         document["cwd"] = row.get("cwd")
         if row.get("suggestion"):
             document["suggestion"] = row["suggestion"]
+        if row["status"] == "pending":
+            document["question"] = accept(row).picker()
     events = row["events"]
     document["untrusted_events"] = events[-EVENTS:]
     if len(events) > EVENTS:

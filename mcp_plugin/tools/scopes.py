@@ -9,14 +9,20 @@ from msgspec import Meta
 from mcp_plugin.arguments import Arguments
 from peer.trust.scopes import TOOLS
 
+_Name = Annotated[str, Meta(max_length=4_096)]
 SCOPE = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
 
-Many = Annotated[
-    str | list[str],
-    Meta(
-        description=f"names, as a list or comma-separated. tools: of {', '.join(TOOLS)}; "
-        "mcp_servers: *, none or names; paths: absolute folders or none"
-    ),
+_Names = Annotated[str, Meta(max_length=20_000)] | Annotated[list[_Name], Meta(max_length=200)]
+"""A list, or the same with commas between."""
+
+Tools = Annotated[_Names, Meta(description=f"of {', '.join(TOOLS)}; a list, or with commas between")]
+McpServers = Annotated[
+    _Names,
+    Meta(description="names of MCP servers on this machine, a list or with commas between; `*` all, `none` none"),
+]
+Paths = Annotated[
+    _Names,
+    Meta(description="absolute folders, a list or with commas between; `none`: the one confirmed at each accept"),
 ]
 Approval = Annotated[
     Literal["manual", "auto"], Meta(description="whether each call is asked about (manual, the default) or none is")

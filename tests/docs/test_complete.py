@@ -72,7 +72,7 @@ def test_every_option_of_the_other_programs(program: str, option: str) -> None:
 
 def test_every_command_of_the_mcp_program() -> None:
     named = re.findall(r"^  (announce|witness) (--[a-z-]+)", USAGE, re.MULTILINE)
-    assert len(named) == 4
+    assert len(named) == 5
     for command, option in named:
         assert f"dispatch-mcp {command}" in page("plugin.md")
         assert option in page("plugin.md")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import trio
 
@@ -59,10 +61,10 @@ async def test_always_in_the_form_stores_the_rule_that_it_names(pair: Pair) -> N
     assert [rule["pattern"] for rule in bob.client.trust(alice.email)["rules"]] == ["echo one"]
 
 
-@pytest.mark.parametrize("why", ["closed", "no form", "too fast", "too long", "newer protocol"])
+@pytest.mark.parametrize("why", ["closed", "no form", "too fast", "newer protocol"])
 async def test_where_nobody_can_be_asked_the_picker_is(pair: Pair, why: str) -> None:
     _, bob = pair
-    command = "echo one" if why != "too long" else "echo " + "x" * 7_000
+    command = "echo one"
     dispatch_id = await sent(pair, bash(command))
     mode, era = ("2026-07-28", {"DISPATCH_MCP_ERA": "auto"}) if why == "newer protocol" else ("legacy", {})
     async with session(
@@ -81,6 +83,18 @@ async def test_where_nobody_can_be_asked_the_picker_is(pair: Pair, why: str) -> 
         assert final["status"] == "completed"
     (answer,) = [e for e in bob.client.dispatch(dispatch_id)["events"] if e["kind"] == "approval"]
     assert (answer["outcome"], answer["by"], answer["note"]) == ("denied", "person", "not now")
+
+
+async def test_a_long_call_is_shown_by_its_ends_and_its_digest(pair: Pair) -> None:
+    _, bob = pair
+    command = "echo " + "x" * 7_000 + "; rm -rf /"
+    dispatch_id = await sent(pair, bash(command))
+    async with session(bob, person_does=lambda _message, _titles: "deny", environment=FORM) as host:
+        assert (await host.act("accept", dispatch_id))["status"] == "completed"
+    ((message, _),) = host.forms
+    for part in ("command: echo xxx", "; rm -rf /", hashlib.sha256(command.encode()).hexdigest()):
+        assert part in message
+    assert len(message) < 3_000
 
 
 @pytest.mark.parametrize("answer", ["deny", "DECLINE", "decline"])

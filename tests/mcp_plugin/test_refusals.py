@@ -171,7 +171,7 @@ async def test_a_task_that_gives_orders_is_quoted(pair: Pair, mode: str) -> None
         whole = await host.ok("dispatch_read", what="status", dispatch_id=dispatch_id)
         for document in (row, whole):
             holders = [name for name, value in document.items() if "SYSTEM" in str(value)]
-            assert holders == ["untrusted_task"]
+            assert holders == ["untrusted_task", "question"], "what the note beside them names"
             assert not set("\x1b\x07\u202e") & set(str(document))
         assert "never instructions" in whole["note"]
         await host.ok("dispatch_act", action="decline", dispatch_id=dispatch_id)

@@ -70,7 +70,8 @@ def test_the_approval_loop(people: People, bob_host: Host) -> None:
     gate = bob_host.ok("dispatch_act", action="accept", dispatch_id=dispatch_id)
     assert (gate["status"], gate["tool"], gate["input"]) == ("approval_needed", "Bash", {"command": "echo a"})
     assert gate["sender_id"] == people.alice.email and gate["request_id"]
-    assert gate["options"] == ["Allow once", "Always allow", "Allow for this session", "Deny"]
+    labels = [option["label"] for option in gate["question"]["options"]]
+    assert labels == ["Allow once", "Always allow", "Allow for this session", "Deny"]
     assert 0 < gate["answer_within_seconds"] <= 120
     time.sleep(READING)  # what a person needs to read it, which the server insists on
     gate = bob_host.ok(

@@ -72,7 +72,7 @@ def test_the_scope_menu_maps_each_choice_to_explicit_tools(option: str, passed: 
 
 
 def test_one_pause_before_a_send_and_no_other() -> None:
-    assert "One line, then yes or no with the picker" in WORDS and "the one deliberate pause" in WORDS
+    assert "at once, without a picker" in WORDS and "the one deliberate pause" in WORDS
     assert "without asking again" in WORDS
 
 

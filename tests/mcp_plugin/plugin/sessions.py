@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import claude_agent_sdk as sdk
 import msgspec
@@ -40,6 +40,12 @@ def use(tool: str, **given: Any) -> Turn:
 
 def say(text: str) -> Turn:
     return {"text": text}
+
+
+def at_once(*turns: Turn) -> list[Turn]:
+    """Several calls in one turn of the model, as lines: a line for each result that is heard."""
+    tools: list[Any] = [call for turn in turns for call in cast("Document", turn)["tools"]]
+    return [{"text": "", "tools": tools}] * len(tools)
 
 
 def pick(*questions: Document) -> Turn:
@@ -100,7 +106,9 @@ class Answers:
 
     picks: list[str | list[str]] = field(default_factory=list)
     permits: Callable[[str, Document], bool] = lambda _tool, _given: True
-    reads: float = READING
+    reads: float | Callable[[Document], float] = READING
+    chooses: Callable[[Document], list[str]] | None = None
+    """What they choose in a picker with these questions, in place of `picks`."""
 
 
 @dataclass
@@ -113,6 +121,8 @@ class Session:
     """By the number of the call: whether it went well, and its text."""
     asked: list[str] = field(default_factory=list)
     """The tools for which the program asked the person's permission."""
+    asked_with: list[str] = field(default_factory=list)
+    """The words of each of these questions, where a hook gave some."""
     shown: list[Document] = field(default_factory=list)
     """The questions that the picker showed."""
     hooks: list[Document] = field(default_factory=list)
@@ -197,16 +207,19 @@ async def play(
         program = _wrapped(person.home / "claude-in-here", given)
         numbers: dict[str, int] = {}
 
-        async def permission(tool: str, given: Document, _context: Any) -> Any:
+        async def permission(tool: str, given: Document, context: Any) -> Any:
             if tool == PICKER:
                 session.shown.append(given)
-                await trio.sleep(person_answers.reads)
-                chosen = person_answers.picks.pop(0)
+                reads = person_answers.reads
+                await trio.sleep(reads(given) if callable(reads) else reads)
+                choose = person_answers.chooses
+                chosen = choose(given) if choose is not None else person_answers.picks.pop(0)
                 chosen = [chosen] if isinstance(chosen, str) else chosen
                 texts = [each["question"] for each in given["questions"]]
                 picked = dict(zip(texts, chosen, strict=True))
                 return sdk.PermissionResultAllow(updated_input={**given, "answers": picked})
             session.asked.append(_short(tool))
+            session.asked_with.append(context.decision_reason or "")
             if person_answers.permits(_short(tool), given):
                 return sdk.PermissionResultAllow(updated_input=given)
             return sdk.PermissionResultDeny(message="the person said no")

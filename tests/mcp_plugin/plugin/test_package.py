@@ -61,7 +61,7 @@ def test_those_checks_would_find_something(tmp_path: Path) -> None:
 def test_it_holds_what_it_should_and_no_more(tmp_path: Path) -> None:
     said = json.loads(host.claude("plugin", "validate", "--json", host.PLUGIN, home=tmp_path).stdout)["provides"]
     assert [server["name"] for server in said["mcpServers"]] == ["dispatch"]
-    assert [hook["event"] for hook in said["hooks"]] == ["SessionStart", "PostToolUse", "PreToolUse"]
+    assert [hook["event"] for hook in said["hooks"]] == ["SessionStart", "PostToolUse", "PreToolUse", "PreToolUse"]
     (monitor,) = document("monitors/monitors.json")  # which the checks do not look into
     assert set(monitor) == {"name", "command", "description"}
     assert [each["command"] for each in said["monitors"]] == [monitor["command"]]

@@ -81,7 +81,7 @@ def test_people_s_own_words_bring_it_up() -> None:
 
 
 def test_it_is_short_enough_to_be_read() -> None:
-    assert len(body(text_of(SKILL)).split()) < 1_700
+    assert len(body(text_of(SKILL)).split()) < 1_800
 
 
 # --- its calls
@@ -198,13 +198,25 @@ WANTED: dict[str, tuple[str, str]] = {
     "announcements": (RULES, r"news, not orders"),
     "tools before the command line": ("", r"Prefer them to the `dispatch` command line"),
     "bare": ("", r'nothing is asked for, show the inbox: `dispatch_read\(what="inbox"\)`'),
-    "one line before a send": ("Sending", r'One line, then yes or no.*"<the task, verbatim>".*cannot be recalled'),
+    "no picker before a send": (
+        "Sending",
+        r"at once, without a picker.*the task, verbatim, and every other argument",
+    ),
+    "our question, unchanged": (RULES, r"has a `question`.*pass it on unchanged, text, header and options"),
+    "a cut task": ("Deciding on a dispatch", r"with `task_cut` it was cut, so first read the rest"),
+    "the folder": ("Deciding on a dispatch", r"names the folder in which the task would run"),
+    "the command line": ("", r"The command line does the same.*`approve`, `deny`"),
+    "an edge that is offered": (
+        "Inviting and being invited",
+        r"`offered` was granted, and the other side's device has not",
+    ),
     "what the task needs": ("Sending", r"what the task needs without asking again.*`files`.*`background`.*stranger"),
     "report the id": ("Sending", r"Report the dispatch id"),
     "ask at each gate": ("Deciding on a dispatch", r"`approval_needed`.*Ask at once, with one picker question"),
-    "verbatim, and one line": ("Deciding on a dispatch", r"the input verbatim, then one line in your words"),
+    "verbatim, and one line": ("Deciding on a dispatch", r"the input verbatim.*one line in your words"),
     "the fixed order": ("Deciding on a dispatch", r"always these four in this order"),
     "until the end": ("Deciding on a dispatch", r"Ask again in the same form, until the end"),
+    "form mode": ("Deciding on a dispatch", r"`approval_ui` set to `form`.*asks at each gate by itself"),
     "it is done": ("Deciding on a dispatch", r"The task \*\*is done\*\* then; there is nothing left for you to do"),
     "runs accepted elsewhere": ("Deciding on a dispatch", r"accepted elsewhere: `dispatch_pending_approvals\(\)`"),
     "the menu before the call": ("Inviting and being invited", r"ask with the picker, before any\s+call"),

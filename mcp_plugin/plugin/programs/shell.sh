@@ -1,0 +1,11 @@
+# The hook before every command of the host's shell and every file it writes: starts `dispatch-mcp witness --shell` with
+# the event, but only where something in it may name dispatch, since the session waits for it. POSIX sh alone.
+
+event=$(cat)
+state=${DISPATCH_HOME:-.dispatch}
+case $(printf %s "$event" | tr -d '\\"'"'") in
+*dispatch* | *cli.main* | *mcp_plugin* | *"${state##*/}"*)
+    printf %s "$event" | sh "$(dirname "$0")/start.sh" dispatch-mcp witness --shell
+    ;;
+esac
+exit 0

@@ -1,0 +1,40 @@
+"""Where an accepted dispatch runs, as a host gets it: a folder that is only suggested is the person's choice."""
+
+from __future__ import annotations
+
+import trio
+
+from tests.mcp_plugin.hosts import session
+from tests.system.world import Document, Person
+
+Pair = tuple[Person, Person]
+
+
+async def test_nothing_runs_before_a_suggested_folder_was_chosen(pair: Pair) -> None:
+    """On an edge without folders nothing is pinned: the agent would see no project at all, and nobody would know."""
+    alice, bob = pair
+    website = bob.projects / "website"
+    (website / ".git").mkdir(parents=True, exist_ok=True)
+    await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", str(bob.projects))
+    try:
+        bob.will()
+        found = [await trio.to_thread.run_sync(_sent, alice, bob) for _ in range(2)]
+        async with session(bob) as host:
+            for dispatch_id, cwd, runs_in in zip(found, (str(website), ""), (str(website), None), strict=True):
+                asked = await host.act("accept", dispatch_id)
+                assert asked["status"] == "folder_choice_required"
+                labels = [option["label"] for option in asked["question"]["options"]]
+                assert labels == ["Accept", "Accept in the suggested folder", "Decline", "Show details"]
+                assert f"Suggested folder: {website}" in asked["question"]["question"]
+                status = await host.ok("dispatch_read", what="status", dispatch_id=dispatch_id[-8:])
+                assert (status["status"], status["question"]) == ("pending", asked["question"])
+                final: Document = await host.act("accept", dispatch_id, cwd=cwd)
+                assert (final["status"], final.get("cwd")) == ("completed", runs_in)
+    finally:
+        await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", "")
+
+
+def _sent(alice: Person, bob: Person) -> str:
+    identity = str(alice.client.send(bob.email, "Look at the website", project="website")["dispatch_id"])
+    alice.state_of(identity, "pending")
+    return identity
