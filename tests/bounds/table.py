@@ -341,7 +341,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=content.MAX_FILES,
         unit="files each",
-        held_in=("peer.store/files",),
+        held_in=("peer.store/files", "peer.store/freed_blobs"),
         test="tests/dispatches/test_payload.py::test_one_past_a_limit_is_too_large_by_how_much",
     ),
     Row(
@@ -612,7 +612,7 @@ RUN: Final[tuple[Row, ...]] = (
         limit=reports.MAX_REPORTED_BYTES,
         unit="bytes",
         held_in=("peer.store/outbox",),
-        test="tests/steps/test_records.py::test_a_trace_is_reported_up_to_its_bound",
+        test="tests/steps/test_records.py::test_nothing_is_recorded_past_the_bound",
     ),
     Row(
         what="files that it returns",
@@ -1138,6 +1138,7 @@ ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + PERSON
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
+    "cli.base:LazyGroup.entries": "the table of commands, which is in the code",
     "cli.demo.processes:DemoProcesses._started": "the three processes of the demo",
     "peer.api.page.words:permits.lines": "the lines of one scope, made for one answer",
     "peer.dispatches.fitting:Understood.versions": "read from one hello, whose size is bounded",
@@ -1148,6 +1149,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
     "peer.mesh.dialing:race.won": _ONE_CALL,
+    "peer.runs.run:Run._calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",

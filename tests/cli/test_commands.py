@@ -358,7 +358,6 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         (["--meta", "a=1", "--meta", "a=2"], 2, "given twice"),
         (["--file", "missing.txt"], 2, "there is no file missing.txt"),
         (["--file", "."], 2, "there is no file ."),
-        (["--background", "@missing.md"], 2, "can't read the background"),
         (["--nonsense"], 2, "No such option"),
     ],
 )
@@ -369,6 +368,12 @@ def test_send_refuses_before_it_asks(cli: Cli, api: FakeApi, args: list[str], co
     assert said in outcome.document["error"]["message"]
     assert outcome.document["error"]["fix"]
     assert api.asked == []
+
+
+def test_a_file_of_words_that_is_missing(cli: Cli, api: FakeApi) -> None:
+    outcome = cli("send", "bob", "task", "--background", "@missing.md", "--json")
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 404)
+    assert "there is no file missing.md" in outcome.document["error"]["message"] and api.asked == []
 
 
 @pytest.mark.parametrize("stdin", ["", b"\xff\xfe"])

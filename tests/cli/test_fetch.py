@@ -18,7 +18,8 @@ def stored(cli: Cli, *contents: tuple[str, bytes]) -> list[dict[str, Any]]:
     for name, data in contents:
         digest = hashlib.sha256(data).hexdigest()
         path = cli.folder.blobs / digest[:2] / digest
-        path.parent.mkdir(parents=True, exist_ok=True)
+        cli.folder.blobs.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         files.append({"name": name, "size": len(data), "sha256": digest, "ready": True})
     return files

@@ -80,7 +80,7 @@ def test_a_broken_config_is_called_that(cli: Cli, broken: str, command: tuple[st
     cli.folder.write_private(cli.folder.config, BROKEN[broken])
     outcome = cli(*command, "--json")
     said = outcome.out + outcome.err
-    assert outcome.code == 1, said[-500:]
+    assert outcome.code == 2, said[-500:]
     assert any(word in said for word in ("config.json", "has control characters", "port can't be")), said[-500:]
     assert "bug of dispatch" not in said
     assert cli.folder.config.read_bytes() == BROKEN[broken]
