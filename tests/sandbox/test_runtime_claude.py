@@ -212,7 +212,7 @@ async def test_a_refused_key_is_said_so(tmp_path: Path) -> None:
     async with model.running(), dp_agent() as node:
         finished = await node.run(claude(tmp_path, model))
     assert (finished.status, finished.code) == ("failed", 401)
-    assert finished.reason is not None and "key" in finished.reason and "dispatch config" in finished.reason
+    assert finished.reason is not None and "key" in finished.reason and "dispatch config" in finished.fix
     assert KEY not in repr(node.seen)
 
 
