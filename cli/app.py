@@ -5,13 +5,13 @@ Imports nothing that takes long (click, rich, msgspec, sqlite3, the node): see t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from cli.output import Output
-from peer.client.blocking import Client, DaemonUnreachable, Direction, Document
+from peer.client.blocking import NO_SIGN_IN, Client, DaemonUnreachable, Direction, Document, SignIn
 from peer.machine.state_folder import StateFolder
-from peer.protocol.errors import Invalid, NotFound
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ class Source(Protocol):
     def whoami(self) -> Document: ...
 
     def contacts(self) -> Document: ...
+
+    def invitations(self, *, ended: bool = False) -> Document: ...
 
     def dispatches(
         self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
@@ -38,6 +40,7 @@ class App:
         self.broker = broker
         self.token = token
         self._folder: StateFolder | None = None
+        self._others_folder = False
 
     @property
     def folder(self) -> StateFolder:
@@ -48,36 +51,30 @@ class App:
     def use_folder(self, folder: StateFolder) -> None:
         """Use another state folder than that of the environment; the demo has one for each of its people."""
         self._folder = folder
+        self._others_folder = True
 
     @property
     def client(self) -> Client:
-        return Client(self.folder)
+        """The client of the daemon, which refuses it if a flag or variable names another sign-in than the daemon's."""
+        return Client(self.folder, self._named_sign_in())
 
     def read(self, ask: Callable[[Source], T]) -> T:
         """Read from the daemon, or from the store if none runs. Raises NotSignedIn if there is no sign-in either."""
         try:
             return ask(self.client)
-        except DaemonUnreachable as unreachable:
-            has_store = self.folder.store.exists()
-            if not has_store:
+        except DaemonUnreachable:
+            if not self.folder.store.exists():
                 self.require_sign_in()
             from peer.store.reader import open_reader
 
-            try:
-                with open_reader(self.folder) as reader:
-                    answer = ask(reader)
-            except NotFound:
-                if has_store:
-                    raise
-                raise unreachable from None  # no daemon has run here yet, so there is nothing to read
+            with open_reader(self.folder, broker=self.broker, token=self.token) as reader:
+                answer = ask(reader)
             self.out.note("the daemon is not running: this is what the store holds (start it: `dispatch-daemon`)")
             return answer
 
     def ask(self, ask: Callable[[Client], T], *, signed_in: bool = False) -> T:
         """Call the daemon. With `signed_in`, a missing sign-in is reported rather than a daemon that does not run."""
         try:
-            if signed_in:
-                self._refuse_other_sign_in()
             return ask(self.client)
         except DaemonUnreachable:
             if signed_in:
@@ -90,21 +87,13 @@ class App:
 
         settings.resolve(self.folder, broker=self.broker, token=self.token).require_token()
 
-    def _refuse_other_sign_in(self) -> None:
-        """Raise Invalid if the flags name another sign-in than the running daemon's: they would have no effect."""
-        if self.broker is None and self.token is None:
-            return
+    def _named_sign_in(self) -> SignIn:
+        """Return the broker and the token that flags, else variables name. Raises Invalid if they are none."""
+        broker = self.broker or os.environ.get("DISPATCH_BROKER", "")
+        token = self.token or os.environ.get("DISPATCH_TOKEN", "")
+        if self._others_folder or not (broker or token):
+            return NO_SIGN_IN
         from peer.machine import settings
 
-        given = settings.resolve(self.folder, broker=self.broker, token=self.token)
-        own = self.client.whoami().get("broker") or ""
-        if own != given.broker:
-            raise Invalid(
-                f"the running daemon uses {own or 'no broker'}, not {given.broker or 'none'}",
-                fix=f"sign in there: `dispatch login --broker {given.broker or 'URL'}`",
-            )
-        if self.token is not None and self.token != settings.resolve(self.folder).token:
-            raise Invalid(
-                "the running daemon uses its own saved sign-in, not the token given here",
-                fix="leave --token out, or `dispatch config set token -` and restart `dispatch-daemon`",
-            )
+        given = settings.resolve(self.folder, broker=broker, token=token)
+        return SignIn(given.broker if broker else "", given.token if token else "")

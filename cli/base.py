@@ -20,13 +20,33 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class DispatchCommand(click.Command):
-    """A command with `--json`, examples in its help, and, with `broker`, the options `--broker` and `--token`."""
+    """A command with `--json`, `--broker` and `--token`, and examples in its help.
+
+    The last two name the sign-in that is meant (cli.app). A command with `sign_in=False` uses none and refuses them.
+    """
 
     # Any: what click's decorators pass to a command class.
-    def __init__(self, *args: Any, example: str = "", broker: bool = False, **attributes: Any) -> None:
+    def __init__(self, *args: Any, example: str = "", sign_in: bool = True, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.example = example
-        self.params += shared_options(broker=broker)
+        self.sign_in = True
+        self.params += shared_options()
+        if not sign_in:
+            self.use_no_sign_in()
+
+    def use_no_sign_in(self) -> None:
+        """Refuse --broker and --token, and leave them out of the help."""
+        self.sign_in = False
+        for param in self.params:
+            if isinstance(param, click.Option) and param.name in ("broker_flag", "token_flag"):
+                param.hidden = True
+
+    # Any: what click returns is what the command returns.
+    def invoke(self, ctx: click.Context) -> Any:
+        app = ctx.find_object(App)
+        if not self.sign_in and app is not None and (app.broker is not None or app.token is not None):
+            raise click.UsageError("this command uses no sign-in: leave out --broker and --token", ctx)
+        return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_example(self.example, formatter)
@@ -36,6 +56,11 @@ class DispatchGroup(DispatchCommand, click.Group):
     """A group of such commands, which suggests the nearest name for an unknown one."""
 
     command_class = DispatchCommand
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        if not self.sign_in and isinstance(cmd, DispatchCommand):
+            cmd.use_no_sign_in()
+        super().add_command(cmd, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,7 +111,7 @@ class LazyGroup(DispatchGroup):
                 formatter.write_dl([(name.ljust(width), entry.summary) for name, entry in entries.items()])
 
 
-def shared_options(*, broker: bool) -> list[click.Parameter]:
+def shared_options() -> list[click.Parameter]:
     """Return the options that may stand before or after a command."""
 
     def store(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -100,11 +125,6 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
         elif param.name == "token_flag" and isinstance(value, str):
             app.token = from_stdin(value)
 
-    json = click.Option(
-        ["--json"], is_flag=True, expose_value=False, is_eager=True, callback=store, help="Print one JSON document."
-    )
-    if not broker:
-        return [json]
     return [
         click.Option(
             ["--broker", "broker_flag"],
@@ -120,24 +140,28 @@ def shared_options(*, broker: bool) -> list[click.Parameter]:
             callback=store,
             help="The sign-in, in place of $DISPATCH_TOKEN and the saved one; - reads it from standard input.",
         ),
-        json,
+        click.Option(
+            ["--json"], is_flag=True, expose_value=False, is_eager=True, callback=store, help="Print one JSON document."
+        ),
     ]
 
 
-def from_stdin(value: str, *, one_line: bool = False) -> str:
-    """Return `value`, or for `-` the text of standard input without its line end and byte order mark.
+def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) -> str:
+    """Return `value`, or for `-` the text of standard input without its byte order mark. Raises UsageError.
 
-    Raises UsageError.
-    With `one_line` the first line is enough: whoever pastes it at a terminal need not end the input.
+    The line end is left out unless `verbatim`. With `one_line` the first line is enough: whoever pastes it at a
+    terminal need not end the input.
     """
     if value != "-":
         return value
     try:
         raw = sys.stdin.buffer.readline() if one_line else sys.stdin.buffer.read()
-        text = raw.decode("utf-8").rstrip("\r\n")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise click.UsageError("what came on standard input is not text in UTF-8") from None
     text = without_mark(text)
+    if not verbatim:
+        text = text.rstrip("\r\n")
     if not text:
         raise click.UsageError("- means standard input, and nothing came there")
     return text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from cli.app import App
-from cli.base import Entry, LazyGroup, from_stdin
+from cli.base import Entry, LazyGroup
 from peer import VERSION
 from peer.protocol.errors import Invalid
 
@@ -32,7 +32,8 @@ SECTIONS = {
         "invitations": Entry("cli.invitations", "invitations", "List open invitations, sent and received."),
         "accept-invitation": Entry("cli.invitations", "accept_invitation", "Let an inviter dispatch to me."),
         "decline-invitation": Entry("cli.invitations", "decline_invitation", "Say no to an invitation."),
-        "block": Entry("cli.invitations", "block", "Take no more invitations from someone."),
+        "block": Entry("cli.invitations", "block", "Take nothing more from someone."),
+        "unblock": Entry("cli.invitations", "unblock", "Take invitations from someone again."),
         "trust": Entry("cli.trust", "trust", "Show, change or end what I granted to someone."),
     },
     "Dispatches": {
@@ -56,6 +57,17 @@ SECTIONS = {
 }
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    app = ctx.find_object(App)
+    if app is not None and app.out.json:
+        app.out.document({"version": VERSION})
+    else:
+        click.echo(f"dispatch {VERSION}")
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     sections=SECTIONS,
@@ -66,19 +78,21 @@ SECTIONS = {
     "dispatch inbox --json",
     subcommand_metavar="COMMAND …",
 )
-@click.option("--broker", metavar="URL", help="The broker, in place of $DISPATCH_BROKER and the saved one.")
-@click.option("--token", metavar="TOKEN", help="The sign-in, in place of $DISPATCH_TOKEN and the saved one.")
-@click.version_option(VERSION, message="%(prog)s %(version)s")
-@click.pass_context
-def dispatch(ctx: click.Context, broker: str | None, token: str | None) -> None:
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def dispatch() -> None:
     """Send tasks to the agents of people who trust you, and decide what theirs may do here.
 
-    `--json` prints one JSON document, before or after any command. Ids may be shortened: the last characters are
-    enough, when they fit one dispatch only.
+    `--json`, `--broker` and `--token` stand before or after any command. `--broker` and `--token` name the sign-in that
+    is meant; a daemon that uses another one refuses (409). Ids may be shortened to four or more of their first or last
+    characters, or of the first of those that lists show, when they fit one only.
     """
-    app = ctx.ensure_object(App)
-    app.broker = app.broker or broker
-    app.token = from_stdin(token) if token is not None else app.token
 
 
 def parse_and_run(app: App, args: Sequence[str]) -> int:

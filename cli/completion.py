@@ -22,6 +22,7 @@ OFFERED = 100
 
 @click.command(
     cls=DispatchCommand,
+    sign_in=False,
     example="dispatch completion bash > ~/.local/share/bash-completion/completions/dispatch\n"
     "dispatch completion zsh > ~/.zfunc/_dispatch\n"
     "dispatch completion fish > ~/.config/fish/completions/dispatch.fish",

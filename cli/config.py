@@ -22,7 +22,7 @@ def _keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
     return [CompletionItem(key, help=about.allowed) for key, about in KEYS.items() if key.startswith(incomplete)]
 
 
-@click.group(cls=DispatchGroup, example="dispatch config list\ndispatch config set roots ~/code,~/work")
+@click.group(cls=DispatchGroup, sign_in=False, example="dispatch config list\ndispatch config set roots ~/code,~/work")
 def config() -> None:
     """Show and change the settings in config.json. Flags and variables come before them."""
 
@@ -70,7 +70,7 @@ def get(app: App, key: str, reveal: bool) -> None:
 @pass_app
 def set_(app: App, key: str, value: str) -> None:
     """Change one setting. Lists take commas; an empty value takes it back to its default; `-` reads standard input."""
-    from peer.client.blocking import DaemonUnreachable
+    from peer.client.blocking import Client, DaemonUnreachable
     from peer.machine import model_key, settings
 
     changed = settings.set_value(settings.load(app.folder), key, from_stdin(value))
@@ -80,7 +80,7 @@ def set_(app: App, key: str, value: str) -> None:
         settings.save(app.folder, changed)
     shown = settings.shown(changed)[key]
     try:
-        app.client.reload()
+        Client(app.folder).reload()
         reloaded = True
     except DaemonUnreachable:
         reloaded = False

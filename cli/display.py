@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from cli.ids import short
 from cli.output import Output, local_time, string
 from peer.client.blocking import Document
+from peer.dispatches.text import excerpt
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
-
+INPUT_SHOWN, INPUT_LINES = 4_000, 60
+"""Characters and lines of one field of a tool's input."""
+DIFF_SHOWN, DIFF_LINES = 40_000, 200
+"""Characters and lines of a diff."""
 
 LEFT_BEHIND = "the run made it, and programs where it ran may obey it unasked: look at it before anybody works there"
 
@@ -144,12 +148,14 @@ def show_approval(out: Output, call: Document) -> None:
 
 
 def show_input(out: Output, given: object, *, indent: int) -> None:
-    """Show a tool's input verbatim: every field, whole."""
+    """Show a tool's input: every field, of a long one head and tail (`--json` has all)."""
     if not isinstance(given, Mapping):
         out.block(string(given), indent=indent)
         return
     for name, value in given.items():
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        # Head and tail of a long one, so that what asks for an answer stays in sight.
+        shown = excerpt(shown, characters=INPUT_SHOWN, lines=INPUT_LINES)
         if "\n" in shown:
             out.line(f"{name}:", indent=indent)
             out.block(shown, indent=indent + 2)
@@ -159,7 +165,7 @@ def show_input(out: Output, given: object, *, indent: int) -> None:
 
 def show_diff(out: Output, diff: str) -> None:
     """Show a unified diff, added lines green and removed ones red."""
-    for row in diff.split("\n"):
+    for row in excerpt(diff, characters=DIFF_SHOWN, lines=DIFF_LINES).split("\n"):
         out.block(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
 
 
@@ -203,10 +209,7 @@ def _show_suggestion(out: Output, suggestion: Document | None) -> None:
 
 def _show_long(out: Output, output: object) -> None:
     shown = output if isinstance(output, str) else string(output)
-    lines = shown.split("\n")
-    out.block("\n".join(lines[:OUTPUT_LINES]), indent=6, style="dim")
-    if len(lines) > OUTPUT_LINES:
-        out.line(f"… {len(lines) - OUTPUT_LINES} more lines (`--json` has all)", indent=6, style="dim")
+    out.block(excerpt(shown, lines=OUTPUT_LINES), indent=6, style="dim")
 
 
 def _file(file: Document) -> str:

@@ -16,7 +16,7 @@ from cli.ids import resolve, short
 from cli.output import string
 from peer.client.blocking import Document
 from peer.machine.state_folder import StateFolder
-from peer.protocol.errors import Conflict, Gone, Internal, Invalid, NotFound, Unavailable
+from peer.protocol.errors import Conflict, Forbidden, Gone, Internal, NotFound, Unavailable
 
 CHUNK = 1 << 20
 
@@ -58,7 +58,7 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
 def put(state: StateFolder, files: list[Document], target: Path, *, force: bool) -> list[Document]:
     """Copy the files' blobs into `target`, all of them or none; return [{name, size, sha256}].
 
-    Raises Conflict (the folder or a file is there), Invalid (a name that is no plain name), NotFound (not here yet).
+    Raises Conflict (the folder or a file is there), Forbidden (a name that is no plain name), NotFound (not here yet).
     """
     for file in files:
         _plain(file["name"])
@@ -85,7 +85,7 @@ def put(state: StateFolder, files: list[Document], target: Path, *, force: bool)
 
 def _plain(name: object) -> None:
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or not name.isprintable():
-        raise Invalid(f"the returned file name {name!r} is not a plain name", fix="nothing was written")
+        raise Forbidden(f"the returned file name {name!r} is not a plain name", fix="nothing was written")
 
 
 def _blob(state: StateFolder, file: Document) -> Path:

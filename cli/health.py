@@ -20,7 +20,7 @@ BROKER_SECONDS = 10.0
 CANARY_SECONDS = 60.0
 
 
-@click.command(cls=DispatchCommand, broker=True, example="dispatch whoami\ndispatch whoami --json")
+@click.command(cls=DispatchCommand, example="dispatch whoami\ndispatch whoami --json")
 @pass_app
 def whoami(app: App) -> None:
     """Show who I am, this device's fingerprint, the broker, the daemon, the agent runtime and the sandbox."""
@@ -34,6 +34,8 @@ def whoami(app: App) -> None:
     broker = string(document.get("broker"))
     if document.get("broker") and document.get("broker_signed_in") is False:
         broker += " (not signed in: `dispatch login`)"
+    if problem := document.get("broker_error"):
+        broker += f"; {string(problem.get('message'))}"
     running = (
         f"running, 127.0.0.1:{daemon.get('port')}, pid {daemon.get('pid')}" if daemon.get("running") else "not running"
     )
@@ -51,12 +53,12 @@ def whoami(app: App) -> None:
         "gate": string(sandbox.get("gate")),
     }
     app.out.pairs(known)
-    for part in (runtime.get("login_fix"), sandbox.get("fix")):
+    for part in ((problem or {}).get("fix"), runtime.get("login_fix"), sandbox.get("fix")):
         if part:
             app.out.note(f"fix: {part}")
 
 
-@click.command(cls=DispatchCommand, broker=True, example="dispatch doctor\ndispatch doctor --fix")
+@click.command(cls=DispatchCommand, example="dispatch doctor\ndispatch doctor --fix")
 @click.option("--fix", is_flag=True, help="Repair what can be repaired without a question, such as permissions.")
 @pass_app
 def doctor(app: App, fix: bool) -> int:

@@ -24,38 +24,45 @@ def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("r
 
     A full id is not looked up: the call that uses it reports an unknown one.
     """
-    wanted = given.strip().lower()
-    if len(wanted) < SHORTEST or len(wanted) > FULL or not set(wanted) <= HEX:
-        raise Invalid(
-            f"{given!r} is not a dispatch id",
-            fix=f"give the id, or {SHORTEST} or more of its last or first characters, as `dispatch inbox` shows it",
-        )
+    wanted = check(given, "a dispatch id", "`dispatch inbox`")
     if len(wanted) == FULL:
         return wanted
-    found = {
-        row["dispatch_id"]: row
-        for direction in directions
-        for row in all_dispatches(source, direction)
-        if _fits(row["dispatch_id"], wanted)
-    }
+    known = ((row["dispatch_id"], str(row.get("peer"))) for each in directions for row in all_dispatches(source, each))
+    return the_one(wanted, known, kind="dispatch", listed="`dispatch inbox --json` or `dispatch sent --json`")
+
+
+def the_one(wanted: str, known: Iterable[tuple[str, str]], *, kind: str, listed: str) -> str:
+    """Return the id that `wanted` is a part of. `known`: ids and their people. Raises Invalid, NotFound."""
+    found = {identity: who for identity, who in known if fits(identity, wanted)}
     if not found:
-        raise NotFound(f"no dispatch {given!r} is known here")
+        raise NotFound(f"no {kind} {wanted!r} is known here", fix=f"use an id of {listed}")
     if len(found) > 1:
-        named = ", ".join(f"{identity} ({row.get('peer', '?')})" for identity, row in list(found.items())[:5])
+        named = ", ".join(f"{identity} ({who})" for identity, who in list(found.items())[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise Invalid(f"{given!r} fits {len(found)} dispatches: {named}{more}", fix="give more of the id")
-    return str(next(iter(found)))
+        raise Invalid(f"{wanted!r} fits {len(found)}: {named}{more}", fix=f"give more of the {kind}'s id")
+    return next(iter(found))
+
+
+def check(given: str, what: str, shown_by: str) -> str:
+    """Return an id or a part of one in normal form. Raises Invalid if it cannot be `what`, which `shown_by` lists."""
+    wanted = given.strip().lower()
+    if SHORTEST <= len(wanted) <= FULL and set(wanted) <= HEX:
+        return wanted
+    raise Invalid(
+        f"{given[:FULL]!r} is not {what}",
+        fix=f"give the id, or {SHORTEST} or more of its first or last characters, as {shown_by} shows it",
+    )
 
 
 def all_dispatches(source: Source, direction: Direction) -> Iterable[Document]:
     """Yield every dispatch that was received or sent, newest first, read page by page."""
     before: str | None = None
     while True:
-        rows = source.dispatches(direction, limit=PAGE, before=before)["dispatches"]
-        yield from rows
-        if not rows or rows[-1]["dispatch_id"] == before:
+        page = source.dispatches(direction, limit=PAGE, before=before)
+        yield from page["dispatches"]
+        if not page.get("more") or page["next"] == before:
             return
-        before = rows[-1]["dispatch_id"]
+        before = page["next"]
 
 
 def matching(wanted: str, candidates: Iterable[str]) -> list[str]:
@@ -66,8 +73,8 @@ def matching(wanted: str, candidates: Iterable[str]) -> list[str]:
     return [identity for identity in known if identity.startswith(wanted) or identity.endswith(wanted)]
 
 
-def _fits(identity: str, wanted: str) -> bool:
-    bare, letters = identity.replace("-", ""), wanted.replace("-", "")
-    return (
-        identity.startswith(wanted) or identity.endswith(wanted) or bare.startswith(letters) or bare.endswith(letters)
-    )
+def fits(identity: str, wanted: str) -> bool:
+    """Return whether the id, or the part of it that lists show, begins with `wanted`, or the id ends with it."""
+    letters = wanted.replace("-", "")
+    bare = identity.replace("-", "")
+    return bare.startswith(letters) or bare.endswith(letters) or short(bare).startswith(letters)

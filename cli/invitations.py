@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
-from cli.completion import inviters
+from cli.completion import everyone
 from cli.display import scope_line, unknown_fields
+from cli.ids import FULL, check, short, the_one
 from cli.output import interactive, local_time, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import Document
 from peer.protocol.errors import Invalid
 
+Box = Literal["sent", "received"]
 
-@click.command(cls=DispatchCommand, broker=True, example="dispatch invite bob@example.org")
+
+@click.command(cls=DispatchCommand, example="dispatch invite bob@example.org")
 @click.argument("email")
 @pass_app
 def invite(app: App, email: str) -> None:
@@ -41,18 +46,18 @@ def invite(app: App, email: str) -> None:
 
 @click.group(
     cls=DispatchGroup,
-    broker=True,
     invoke_without_command=True,
-    example="dispatch invitations\ndispatch invitations withdraw 0198c0de-1111-7222-8333-444455556666",
+    example="dispatch invitations\ndispatch invitations --all\ndispatch invitations withdraw 55556666",
 )
+@click.option("--all", "ended", is_flag=True, help="Also those that were answered, were withdrawn or have expired.")
 @click.pass_context
-def invitations(ctx: click.Context) -> None:
-    """List open invitations, sent and received, with their tokens."""
+def invitations(ctx: click.Context, ended: bool) -> None:
+    """List the invitations that wait for an answer, sent and received, with their tokens."""
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
     assert app is not None
-    document = app.ask(lambda client: client.invitations(), signed_in=True)
+    document = app.read(lambda source: source.invitations(ended=ended))
     if app.out.json:
         app.out.document(document)
         return
@@ -60,7 +65,7 @@ def invitations(ctx: click.Context) -> None:
     app.out.table(
         ["token", "to", "status", "expires"],
         [
-            [string(row.get("token")), string(row.get("to")), string(row.get("status")), local_time(row.get("expires"))]
+            [short(row.get("token")), string(row.get("to")), string(row.get("status")), local_time(row.get("expires"))]
             for row in document["sent"]
         ],
         empty="  none",
@@ -70,7 +75,7 @@ def invitations(ctx: click.Context) -> None:
         ["token", "from", "status", "expires", "verified", "fingerprint"],
         [
             [
-                string(row.get("token")),
+                short(row.get("token")),
                 string(row.get("from")),
                 string(row.get("status")),
                 local_time(row.get("expires")),
@@ -88,14 +93,13 @@ def invitations(ctx: click.Context) -> None:
         app.out.note("to answer: `dispatch accept-invitation TOKEN` or `dispatch decline-invitation TOKEN`")
 
 
-@invitations.command(
-    "withdraw", broker=True, example="dispatch invitations withdraw 0198c0de-1111-7222-8333-444455556666"
-)
+@invitations.command("withdraw", example="dispatch invitations withdraw 0198c0de-1111-7222-8333-444455556666")
 @click.argument("token")
 @pass_app
 def withdraw(app: App, token: str) -> None:
     """Take back an invitation that I sent, before it is answered."""
-    document = app.ask(lambda client: client.withdraw_invitation(token), signed_in=True)
+    named = _named(app, token, "sent")
+    document = app.ask(lambda client: client.withdraw_invitation(named), signed_in=True)
     if app.out.json:
         app.out.document(document)
     else:
@@ -117,7 +121,7 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: ob
     least: no MCP servers, every call answered by you, 50 a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-`
     reads the token or the `dispatch:` address from standard input, which keeps its secret out of lists of processes.
     """
-    secret = from_stdin(token, one_line=True).strip()
+    secret = _named(app, token, "received")
     given = given_scope(flags)
     offer: Document | None = None
     if "tools" not in given:
@@ -200,14 +204,12 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
     return {**scope, **given_scope({"paths": folders})} if folders else scope
 
 
-@click.command(
-    cls=DispatchCommand, broker=True, example="dispatch decline-invitation 0198c0de-1111-7222-8333-444455556666"
-)
+@click.command(cls=DispatchCommand, example="dispatch decline-invitation 0198c0de-1111-7222-8333-444455556666")
 @click.argument("token", metavar="TOKEN|ADDRESS|-")
 @pass_app
 def decline_invitation(app: App, token: str) -> None:
     """Say no to an invitation. Nothing is granted, and the inviter is told."""
-    secret = from_stdin(token, one_line=True).strip()
+    secret = _named(app, token, "received")
     _show_declined(app, app.ask(lambda client: client.decline_invitation(secret), signed_in=True))
 
 
@@ -218,13 +220,48 @@ def _show_declined(app: App, document: Document) -> None:
         app.out.line("declined: nothing was granted")
 
 
-@click.command(cls=DispatchCommand, broker=True, example="dispatch block mallory@example.org")
-@click.argument("email", shell_complete=inviters)
+def _named(app: App, given: str, box: Box) -> str:
+    """Return the whole token, or the address, that `given` means: `-`, either, or a part of a listed token.
+
+    Raises Invalid, before the daemon is asked, for what can be neither; NotFound.
+    """
+    from peer.trust import invitation_address
+
+    pasted = from_stdin(given, one_line=True).strip()
+    if ":" in pasted or len(pasted) > FULL:
+        invitation_address.parse(pasted)
+        return pasted
+    wanted = check(pasted, "an invitation's token or address", "`dispatch invitations`")
+    if len(wanted) == FULL:
+        invitation_address.parse(wanted)
+        return wanted
+    who = "to" if box == "sent" else "from"
+    rows = app.ask(lambda client: client.invitations(), signed_in=True)[box]
+    known = ((str(row["token"]), str(row.get(who))) for row in rows)
+    return the_one(wanted, known, kind="invitation", listed="`dispatch invitations --json`")
+
+
+@click.command(cls=DispatchCommand, example="dispatch block mallory@example.org")
+@click.argument("peer", shell_complete=everyone)
 @pass_app
-def block(app: App, email: str) -> None:
-    """Take no more invitations from the person at EMAIL."""
-    document = app.ask(lambda client: client.block(email), signed_in=True)
+def block(app: App, peer: str) -> None:
+    """End what I granted to PEER, an address or alias, and refuse everything from them."""
+    document = app.ask(lambda client: client.block(peer), signed_in=True)
     if app.out.json:
         app.out.document(document)
     else:
-        app.out.line(f"blocked {email}")
+        who = string(document.get("peer"))
+        app.out.line(f"blocked {who}")
+        app.out.note(f"to undo it: `dispatch unblock {who}`")
+
+
+@click.command(cls=DispatchCommand, example="dispatch unblock mallory@example.org")
+@click.argument("peer", shell_complete=everyone)
+@pass_app
+def unblock(app: App, peer: str) -> None:
+    """Take invitations from PEER again. What the block ended stays ended."""
+    document = app.ask(lambda client: client.unblock(peer), signed_in=True)
+    if app.out.json:
+        app.out.document(document)
+    else:
+        app.out.line(f"unblocked {string(document.get('peer'))}: they may invite you again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cli.app import App
 from cli.ids import resolve, short
-from cli.output import local_time, string
+from cli.output import CELL, local_time, string
 from peer.client.blocking import Direction, Document
 
 PAGE = 50
@@ -38,9 +38,17 @@ def show_list(
             ]
             for row in rows
         ],
-        empty="nothing here that was sent to you" if direction == "received" else "nothing here that you sent",
+        empty=_empty(direction, status, older=before is not None),
     )
-    if len(rows) == limit:
-        app.out.note(f"for older ones: --before {short(rows[-1]['dispatch_id'])}")
+    if any(row.get("task_cut") or len(str(row.get("task"))) > CELL for row in rows):
+        app.out.note("a task that ends in … is longer: `dispatch status ID` shows all of it")
+    if document.get("more"):
+        app.out.note(f"there are older ones: --before {short(document['next'])}")
     if direction == "received" and any(row.get("status") == "pending" for row in rows):
         app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
+
+
+def _empty(direction: Direction, status: str | None, *, older: bool) -> str:
+    which = "older " if older else ""
+    state = f" and is {status}" if status else ""
+    return f"nothing {which}here that {'was sent to you' if direction == 'received' else 'you sent'}{state}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,17 +14,17 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import string
-from peer.protocol.errors import DispatchError, NotSignedIn
+from peer.protocol.errors import Conflict, DispatchError, NotSignedIn
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from peer.broker.signin import Prompt
+    from peer.machine.settings import Settings
 
 
 @click.command(
     cls=DispatchCommand,
-    broker=True,
     example="dispatch login --broker https://broker.example --email alice@example.org\ndispatch login --no-browser",
 )
 @click.option("--email", metavar="ME", help="My e-mail address: my user id.")
@@ -38,6 +39,8 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
     from peer.broker.signin import sign_in
     from peer.machine import settings
 
+    if app.token is not None:
+        raise click.UsageError("login makes a token: to use one that you have, `dispatch config set token -`")
     saved = settings.load(app.folder)
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
     if not resolved.broker:
@@ -49,6 +52,9 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
         signed = sign_in(
             app.folder, resolved.broker, email, label or saved.device_name or None, _prompter(app, no_browser, show)
         )
+    for name, named in (("DISPATCH_BROKER", signed.broker), ("DISPATCH_TOKEN", signed.token)):
+        if os.environ.get(name, named) != named:
+            app.out.warn(f"${name} is set and counts before this sign-in: unset it to use the sign-in")
     if app.out.json:
         app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
         return
@@ -56,7 +62,7 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
     app.out.line(f"this device: {signed.device_id}")
 
 
-@click.command(cls=DispatchCommand, broker=True, example="dispatch logout")
+@click.command(cls=DispatchCommand, example="dispatch logout")
 @pass_app
 def logout(app: App) -> None:
     """Forget the sign-in, here and at the broker. Keys, contacts and dispatches stay."""
@@ -64,6 +70,7 @@ def logout(app: App) -> None:
     from peer.machine import settings
 
     resolved = settings.load(app.folder)
+    _refuse_other_sign_in(app, resolved)
     broker_informed = True
     try:
         sign_out(app.folder)
@@ -81,6 +88,23 @@ def logout(app: App) -> None:
     app.out.line(f"signed out of {string(resolved.broker)}")
     if not broker_informed:
         app.out.warn("the broker could not be reached: the sign-in is forgotten here, and ends there by itself")
+
+
+def _refuse_other_sign_in(app: App, saved: Settings) -> None:
+    """Raise Conflict if flags or variables name another sign-in than the saved one, which is what would end."""
+    from peer.machine import settings
+
+    named = settings.resolve(app.folder, broker=app.broker, token=app.token)
+    if saved.token and named.broker != saved.broker:
+        raise Conflict(
+            f"this device is signed in at {saved.broker}, not at {named.broker}",
+            fix="leave --broker and $DISPATCH_BROKER out to sign out there",
+        )
+    if saved.token and named.token != saved.token:
+        raise Conflict(
+            "the saved sign-in has another token than the one named here",
+            fix="leave --token and $DISPATCH_TOKEN out to end the saved one",
+        )
 
 
 def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callable[[Prompt], None]:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from cli.app import App
-from peer.protocol.errors import DispatchError, Internal
+from peer.protocol.errors import DispatchError, Internal, Invalid
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+"""A value that is not of the form it must have is wrong usage, whether the command line or the daemon finds it."""
 
 PLAIN_LISTS = (["inbox"], ["sent"])
 """The commands that people and status lines run most. Without flags they need no click, whose import takes 40 ms."""
@@ -32,7 +33,7 @@ def run(args: Sequence[str]) -> int:
         return INTERRUPTED
     except DispatchError as error:
         app.out.error(error)
-        return FAILED
+        return USAGE if error.code == Invalid.default_code else FAILED
     except Exception as error:
         import traceback
 

@@ -143,11 +143,11 @@ def local_time(stamp: object) -> str:
 
 def string(value: object) -> str:
     """Return a JSON value as text for people: yes and no, lists with commas, empty values as a dash."""
-    if value is None or value in ("", [], {}):
+    if value is None or value in ("", [], (), {}):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(string, value))
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)

@@ -32,7 +32,7 @@ claude_option = click.option(
 )
 
 
-@click.group(cls=DispatchGroup, example="dispatch plugin install\ndispatch plugin uninstall")
+@click.group(cls=DispatchGroup, sign_in=False, example="dispatch plugin install\ndispatch plugin uninstall")
 def plugin() -> None:
     """Use dispatch from inside Claude Code."""
 

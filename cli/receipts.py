@@ -16,7 +16,7 @@ from cli.display import unknown_fields
 from cli.ids import resolve, short
 from cli.output import local_time, string
 from peer.client.blocking import Document
-from peer.protocol.errors import Conflict, NotFound, Unavailable
+from peer.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from peer.trust.receipts import Party, Proven
@@ -47,7 +47,7 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     from peer.store.receipts import open_receipt
     from peer.trust import receipts
 
-    identifier = app.read(lambda source: resolve(source, dispatch_id))
+    identifier = app.read(lambda source: source.dispatch(resolve(source, dispatch_id)))["dispatch_id"]
     found = open_receipt(app.folder, identity.load(app.folder).device_set, identifier)
     proven = receipts.verify(found)
     raw = receipts.encode(found)
@@ -67,6 +67,7 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
 @click.command(
     "verify-receipt",
     cls=DispatchCommand,
+    sign_in=False,
     example="dispatch verify-receipt shop.receipt\n"
     "dispatch verify-receipt shop.receipt --root '49123 00915 48813 20012 91234 55555 10101 20202' --json",
 )
@@ -79,7 +80,7 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     help="The fingerprint that a party must have, in digits or words; may be given for both.",
 )
 @pass_app
-def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> None:
+def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
     """Check a receipt: every signature, that the parts belong together, that nothing is missing from the trace.
 
     Names the part that was altered when one was. Whose keys they are it cannot know: compare the fingerprints with
@@ -87,12 +88,18 @@ def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> None:
     """
     from peer.trust import receipts
 
-    proven = receipts.verify(receipts.decode(_read(file, receipts.MAX_RECEIPT + 1)))
+    raw = _read(file, receipts.MAX_RECEIPT + 1)
+    try:
+        proven = receipts.verify(receipts.decode(raw))
+    except Invalid as error:  # it is the receipt that is wrong, not the command
+        app.out.error(error)
+        return 1
     document = _document(proven, roots)
     if app.out.json:
         app.out.document(document)
     else:
         _show(app, document)
+    return 0
 
 
 def _document(proven: Proven, roots: tuple[str, ...]) -> Document:

@@ -14,11 +14,20 @@ HEAD = """\
 # Commands
 
 Written by `python -m cli.reference`; a test compares. `--json` works on every command, before or after it, and prints
-exactly one JSON document (`watch`: one a line). Commands that ask the broker take `--broker URL` and `--token TOKEN`
-(`-`: from standard input) in place of the saved ones. Exit codes: 0 done, 1 refused or failed, 2 usage, 130 Ctrl-C.
+exactly one JSON document (`watch`: one a line).
+
+`--broker URL` and `--token TOKEN` (`-`: from standard input), before or after a command, name the sign-in that is
+meant; `$DISPATCH_BROKER` and `$DISPATCH_TOKEN` do where a flag does not. A command that asks the daemon is refused
+(409) if the daemon uses another sign-in, `logout` if another one is saved; `login` signs in at the broker that is
+named; where no daemon runs, the named one counts before the saved one. The commands `config`, `plugin`, `completion`,
+`demo` and `verify-receipt` use no sign-in: they refuse the flags, and the variables do not concern them.
+
+Ids of dispatches and tokens of invitations may be shortened to four or more of their first or last characters, or of
+the first of those that lists show, where they fit one only. Exit codes: 0 done, 1 refused or failed, 2 usage (also
+error 422, a value that is not of the form it must have), 130 Ctrl-C.
 """
 
-SHARED = ("json", "broker", "token")
+SHARED = ("json", "broker_flag", "token_flag")
 """Options described once, in the head of the document."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,13 +75,20 @@ def powerful_grants(given: Mapping[str, object], current: Document | None = None
     return found
 
 
-def confirm_unverified(out: Output, who: str, fingerprint: object, found: list[str], *, yes: bool) -> None:
-    """Have powerful grants to an unverified key confirmed, by the flag (`yes`) or the person. Raises Forbidden."""
+def confirm_unverified(
+    out: Output, who: str, fingerprint: object, found: list[str], *, yes: bool, rules: Sequence[str] = ()
+) -> None:
+    """Have powerful grants to an unverified key confirmed, by the flag (`yes`) or the person. Raises Forbidden.
+
+    `rules`: the stored `always` rules, in words, that would act.
+    """
     grants = f"{', '.join(found)} for {who}, whose key is unverified (fingerprint {string(fingerprint)})"
     if yes:
         return
     if interactive() and not out.json:
         out.line(f"You are about to grant {grants}.", style="yellow")
+        for rule in rules:
+            out.line(f"Without asking, since you always allowed it: {rule}", style="yellow")
         out.line(
             "Anybody in control of their mailbox or of the broker could be asking. Compare the fingerprint with them"
         )

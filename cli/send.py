@@ -34,7 +34,6 @@ def _text_options(command: F) -> F:
 
 @click.command(
     cls=DispatchCommand,
-    broker=True,
     example="dispatch send bob@example.org 'Why does the build of shop fail?' --wait\n"
     "dispatch send bob@example.org - --file report.csv --background @notes.md < task.txt",
 )
@@ -81,7 +80,7 @@ def send(
 
     Returns at once; the task waits here until the recipient's machine is up, and there until they accept it.
     """
-    words = without_mark(from_stdin(task))
+    words = without_mark(from_stdin(task, verbatim=True))
     texts |= {name: text_of_file(name, texts[name]) for name in FROM_FILE}
     pairs = pairs_of(meta)
     paths = tuple(str(_readable(path)) for path in files)

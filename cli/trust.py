@@ -38,6 +38,8 @@ def contacts(app: App) -> None:
         ],
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
+    if blocked := document.get("blocked"):
+        app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
 
 
 @click.command(
@@ -98,7 +100,18 @@ def edit(app: App, /, peer: str, yes_unverified: bool, remove_rule: int | None, 
         return
     found = powerful_grants(changes, current.get("scopes"))
     if found and not current.get("verified"):
-        confirm_unverified(app.out, string(current.get("peer")), current.get("fingerprint"), found, yes=yes_unverified)
+        # Rules that fall away with the same edit are not among these. An unconfirmed edit that permits more changes
+        # nothing; that of a rule would.
+        scope = {name: value for name, value in changes.items() if name != "remove_rule"}
+        would_be = app.ask(lambda client: client.edit_trust(peer, scope, unconfirmed=True))
+        confirm_unverified(
+            app.out,
+            string(current.get("peer")),
+            current.get("fingerprint"),
+            found,
+            rules=[rule_text(rule) for rule in would_be.get("rules") or []],
+            yes=yes_unverified,
+        )
         yes_unverified = True
     _show(app, app.ask(lambda client: client.edit_trust(peer, changes, confirm_unverified=yes_unverified)))
 

@@ -12,10 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mcp_plugin.call import Call, FormAnswer
 from peer.client.blocking import Document
+from peer.dispatches.asking import rule_text
 from peer.dispatches.text import line
 from peer.protocol.errors import Forbidden
 
 YES, NO = "grant", "refuse"
+
+_RULES_SHOWN = 20
+_RULE_SHOWN = 300
 
 
 async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str], what: str) -> None:
@@ -35,6 +39,16 @@ async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str]
     )
 
 
+def with_key(what: str, document: Document) -> str:
+    """Return `what` with the fingerprint to compare, if power would go to an unverified key.
+
+    The command for the terminal never carries --yes-unverified: without it, the terminal shows the key and asks.
+    """
+    if document.get("verified") or not document.get("powerful"):
+        return what
+    return f"{what} (their key is unverified; its fingerprint is {document.get('fingerprint')})"
+
+
 def scope_lines(document: Document) -> list[str]:
     """Return what a confirmation is about, one fact a line. `document`: the API's confirmation_required."""
     scope = document["scopes"]
@@ -46,6 +60,11 @@ def scope_lines(document: Document) -> list[str]:
         f"Calls: {'each one is asked about' if scope['approval'] == 'manual' else 'run without asking'}",
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
     ]
+    rules = [rule_text(rule) for rule in document.get("rules") or []]
+    if rules and scope["approval"] == "manual":
+        lines += [f"Without asking, since you always allowed it: {rule[:_RULE_SHOWN]}" for rule in rules[:_RULES_SHOWN]]
+        if len(rules) > _RULES_SHOWN:
+            lines.append(f"and {len(rules) - _RULES_SHOWN} more rules; `dispatch trust show` lists them all")
     key = document.get("fingerprint")
     if document.get("verified"):
         lines.append("Their key is verified.")

@@ -24,7 +24,7 @@ NOTE = (
 MAX_INLINE = 40_000
 """Bytes of a result as JSON: hosts cut at 48 KB."""
 KEPT_INLINE = 1_500
-"""Characters of a long text that stay in the result when the whole text goes to a file."""
+"""Characters of a long text, of its head and tail, that stay in the result when the whole text goes to a file."""
 MAX_FILES = 100
 """Files with long texts that are kept; the oldest are deleted first."""
 
@@ -82,7 +82,8 @@ def fitted(document: Document, folder: StateFolder, name: str) -> Document:
         field = ".".join(str(part) for part in path)
         file = _write(folder, f"{name}-{len(left) + 1}-{_plain(field)}.txt", text)
         left.append({"field": field, "file": str(file), "characters": len(text)})
-        cut = f"{text[:KEPT_INLINE]}… [{len(text) - KEPT_INLINE} more characters in {file}]"
+        left_out = f"⟨{len(text) - KEPT_INLINE:,} characters left out here; the whole text is in {file}⟩"
+        cut = f"{text[: KEPT_INLINE * 2 // 3]}\n{left_out}\n{text[-KEPT_INLINE // 3 :]}"
         shorter = _replaced(document, path, cut)
         assert isinstance(shorter, dict)
         document = {**shorter, "long_texts": left}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -10,9 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peer.protocol.errors import DispatchError, Unavailable
+from peer.protocol.errors import DispatchError, Forbidden, Unavailable
 from rendezvous import web
-from rendezvous.broker import Broker
+from rendezvous.broker import Broker, is_loopback
 from rendezvous.invitations import InvitationRoutes
 from rendezvous.presence import PresenceRoutes
 from rendezvous.signin import SignInRoutes
@@ -90,6 +92,8 @@ class RequestLimits:
             await send(message)
 
         try:
+            if self._broker.settings.dev:
+                _refuse_from_afar(Request(scope))
             if self._in_flight >= MAX_AT_ONCE:
                 raise Unavailable("the broker is busy", fix="try again in a few seconds")
             self._broker.by_address.take(self._broker.address(Request(scope)), self._broker.clock())
@@ -101,6 +105,25 @@ class RequestLimits:
             await self._app(scope, receive, counted)
         finally:
             self._in_flight -= 1
+
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+
+def _refuse_from_afar(request: Request) -> None:
+    """Refuse what reached a development broker through a proxy or tunnel, or by another name than this machine's.
+
+    The name also keeps out a web site whose own name resolves to 127.0.0.1 (DNS rebinding).
+    """
+    try:
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:
+        host = ""
+    if not is_loopback(host) or any(name in request.headers for name in FORWARDED):
+        raise Forbidden(
+            "a development broker approves anybody's sign-in, so it answers this machine alone",
+            fix="run the broker without --dev, with --public-url and --smtp-host",
+        )
 
 
 async def _metrics(broker: Broker) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from peer.protocol.errors import Invalid
 from rendezvous import web
 from rendezvous.change_signal import ChangeSignal
 from rendezvous.mail import Mailer
+from rendezvous.proxies import Network, client_address
 from rendezvous.ratelimit import Buckets, network_of
 from rendezvous.storage.interface import Storage
 from rendezvous.tokens import Bearer, Tokens
@@ -29,7 +31,7 @@ class Settings:
     public_url: str
     data: Path
     dev: bool = False
-    behind_proxy: bool = False
+    trusted_proxies: tuple[Network, ...] = ()
     install_url: str = ""
 
     @property
@@ -51,6 +53,16 @@ def origin_of(url: str) -> str:
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
         raise Invalid(f"{url!r} is not a broker's address", fix="write it like https://broker.example")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def wall_clock() -> int:
@@ -84,10 +96,9 @@ class Broker:
 
     def address(self, request: Request) -> str:
         """Return where a request comes from, in the form that rate limits count."""
-        if self.settings.behind_proxy:
-            # Only the last entry was written by the operator's proxy; a client can send any others.
-            return network_of(request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip())
-        return network_of(request.client.host if request.client else "")
+        peer = request.client.host if request.client else ""
+        lines = request.headers.getlist("x-forwarded-for")
+        return network_of(client_address(peer, lines, self.settings.trusted_proxies))
 
     def reader(self, request: Request) -> Bearer:
         """Return the user and device of a read's token. Raises Unauthorized, TooMany.

@@ -9,16 +9,20 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
+import h11
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 
+from rendezvous.proxies import Network, is_trusted
 from rendezvous.ratelimit import network_of
 
 SPARED_DESCRIPTORS = 64
@@ -32,6 +36,8 @@ class ConnectionLimits:
     total: int = 10_000
     per_network: int = 256
     """By `network_of`: an IPv4 address, which an office may share, or the /64 of an IPv6 address."""
+    unbounded: tuple[Network, ...] = ()
+    """The operator's proxies, through which all come; they bound their own clients. Counted in the total alone."""
 
     def within_descriptors(self) -> ConnectionLimits:
         """Raise this process's limit of file descriptors as far as needed and allowed; return what fits it."""
@@ -39,15 +45,33 @@ class ConnectionLimits:
         wanted = self.total + SPARED_DESCRIPTORS
         soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return ConnectionLimits(total=min(self.total, soft - SPARED_DESCRIPTORS), per_network=self.per_network)
+        return replace(self, total=min(self.total, soft - SPARED_DESCRIPTORS))
 
 
 class _Connection(TCPServer):
-    """One connection that ends with its client's; Hypercorn's own waits for the idle timeout first."""
+    """One connection in HTTP/1.1 alone that ends with its client's.
+
+    Hypercorn's own waits for the idle timeout first, and goes over to HTTP/2 when the client asks it to.
+    """
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        http1 = cast(H11Protocol, self.protocol.protocol)
+        http1._check_protocol = _refuse_other_versions  # type: ignore[assignment]  # it looks at no self
+        try:
+            await super()._read_data()
+        except _OtherVersion:
+            await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+
+class _OtherVersion(Exception):
+    """The client speaks another HTTP than 1.1."""
+
+
+async def _refuse_other_versions(request: h11.Request) -> None:
+    # h11 reads the preface of HTTP/2 as a request of version 2.0. An `Upgrade: h2c` is ignored (RFC 9110, 7.8).
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise _OtherVersion
 
 
 async def serve_within(
@@ -69,8 +93,10 @@ async def serve_within(
 
     async def serve_connection(stream: trio.abc.Stream) -> None:
         nonlocal open_now
-        network = _network(stream)
-        if open_now >= limits.total or open_from[network] >= limits.per_network:
+        peer = _peer(stream)
+        network = network_of(peer)
+        full = open_from[network] >= limits.per_network and not is_trusted(peer, limits.unbounded)
+        if open_now >= limits.total or full:
             await trio.aclose_forcefully(stream)
             return
         open_now += 1
@@ -98,9 +124,9 @@ async def serve_within(
         connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
 
 
-def _network(stream: trio.abc.Stream) -> str:
+def _peer(stream: trio.abc.Stream) -> str:
     plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:
-        return network_of(str(cast(trio.SocketStream, plain).socket.getpeername()[0]))
+        return str(cast(trio.SocketStream, plain).socket.getpeername()[0])
     except OSError:
         return "gone"

@@ -27,8 +27,6 @@ from rendezvous.writes import WINDOW_MS
 MAX_LIFE_MS = 7 * 24 * 3600 * 1000
 MAX_WAIT_SECONDS = 25
 """Below the 30 s after which proxies commonly give up on a silent response."""
-MAILS_BY_ONE_ACCOUNT = 50
-"""A day."""
 MAX_SEALED = 96 * 1024
 """Bytes for one device: the largest acceptance has a scope of 64 kB and a device-set of 16. A response with as many
 answers of this size as StorageLimits.changes_at_once stays below what a client reads."""
@@ -160,11 +158,8 @@ class InvitationRoutes:
 
     async def _mail(self, invitation: Invitation) -> bool:
         broker = self._broker
-        if broker.mailer is None or not await broker.storage.reserve_mail(
-            recipient=invitation.audience_user,
-            sender=invitation.issuer_user,
-            per_sender=MAILS_BY_ONE_ACCOUNT,
-            now=broker.clock(),
+        if broker.mailer is None or not await broker.storage.reserve_invitation_mail(
+            inviter=invitation.issuer_user, invitee=invitation.audience_user, now=broker.clock()
         ):
             return False
         return await broker.mailer.send(

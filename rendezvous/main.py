@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -18,11 +19,12 @@ from hypercorn.config import Config
 
 from peer.protocol.errors import DispatchError, Invalid
 from rendezvous import serving
-from rendezvous.broker import Broker, Settings, origin_of
+from rendezvous.broker import Broker, Settings, is_loopback, origin_of
 from rendezvous.connections import ConnectionLimits
 from rendezvous.data_folder import DataFolder
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer, SmtpSettings
+from rendezvous.proxies import Network, proxy_networks
 from rendezvous.storage.sqlite import SqliteStorage
 from rendezvous.tokens import load_secret
 
@@ -66,7 +68,12 @@ def main() -> None:
 @click.option("--dev", is_flag=True, help="Approve sign-ins on the page, without mail. Loopback only.")
 @click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="TLS certificate chain (PEM).")
 @click.option("--key", type=click.Path(path_type=Path, exists=True), help="TLS private key (PEM).")
-@click.option("--behind-proxy", is_flag=True, help="Believe the last X-Forwarded-For entry (a proxy of yours sets it).")
+@click.option(
+    "--behind-proxy",
+    metavar="ADDRESS|NETWORK",
+    multiple=True,
+    help="A proxy of yours, whose X-Forwarded-For is believed; once for each. Nobody else's is.",
+)
 @click.option("--install-url", default="", help="A page on installing dispatch, named in invitations.")
 @click.option("--smtp-host", default="", envvar="DISPATCH_SMTP_HOST", help="Mail server (STARTTLS).")
 @click.option("--smtp-port", default=587, show_default=True, type=click.IntRange(1, 65535), envvar="DISPATCH_SMTP_PORT")
@@ -87,7 +94,7 @@ def serve(
     dev: bool,
     certificate: Path | None,
     key: Path | None,
-    behind_proxy: bool,
+    behind_proxy: tuple[str, ...],
     install_url: str,
     smtp_host: str,
     smtp_port: int,
@@ -103,11 +110,11 @@ def serve(
     try:
         if (certificate is None) != (key is None):
             raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
-        if dev and not _is_loopback(host):
-            raise Invalid(
-                f"--dev approves anybody's sign-in, so it does not listen on {host}", fix="use --host 127.0.0.1"
-            )
-        if not public_url and not _is_loopback(host):
+        proxies = proxy_networks(behind_proxy)
+        origin = origin_of(public_url) if public_url else ""
+        if dev:
+            _refuse_dev_off_loopback(host, origin, proxies)
+        if not public_url and not is_loopback(host):
             raise Invalid("requests are signed for the broker's public address", fix="give --public-url https://…")
         mailer = None
         if smtp_host:
@@ -120,10 +127,10 @@ def serve(
         config = serving.server_config(certificate=certificate, key=key)
         with DataFolder(data.expanduser()) as folder:
             settings = Settings(
-                public_url=origin_of(public_url) if public_url else "",
+                public_url=origin,
                 data=folder,
                 dev=dev,
-                behind_proxy=behind_proxy,
+                trusted_proxies=proxies,
                 install_url=install_url,
             )
             secret = load_secret(folder, os.environ)
@@ -186,13 +193,19 @@ def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _refuse_dev_off_loopback(host: str, origin: str, proxies: Sequence[Network]) -> None:
+    if not is_loopback(host):
+        raise Invalid(f"--dev approves anybody's sign-in, so it does not listen on {host}", fix="use --host 127.0.0.1")
+    if origin and not is_loopback(urlsplit(origin).hostname or ""):
+        raise Invalid(
+            f"--dev approves anybody's sign-in, so it can't be reached at {origin}",
+            fix="leave out --public-url; or leave out --dev, and set --smtp-host and the rest",
+        )
+    if proxies:
+        raise Invalid(
+            "--dev approves anybody's sign-in, so it does not work behind a proxy",
+            fix="leave out --behind-proxy; or leave out --dev, and set --smtp-host and the rest",
+        )
 
 
 if __name__ == "__main__":

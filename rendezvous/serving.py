@@ -45,8 +45,7 @@ async def serve(
     limits: ConnectionLimits = ConnectionLimits(),
 ) -> None:
     """Answer requests on `listeners` until `stop`, then let the running ones end. Sets `started` when it accepts."""
-    if broker.settings.behind_proxy:
-        limits = replace(limits, per_network=limits.total)  # all come from the proxy, which counts its own clients
+    limits = replace(limits, unbounded=broker.settings.trusted_proxies)
 
     async def stopping() -> None:
         await stop.wait()

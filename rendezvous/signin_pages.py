@@ -2,14 +2,15 @@
 
 With mail: the person types their device's code on /login, gets a mail at the address that the device claims, and types
 the code once more on the page that the mail links to. Opening that page proves the mailbox, typing the code proves that
-their own device asked; the link alone approves nothing. On a development broker the first page approves at once.
+their own device asked; the link alone approves nothing. A mailed page serves every sign-in that waits for the same
+user, once it has named the device, so a mail that a stranger's request caused is as good as one's own: nobody can use
+up another person's mails. On a development broker the first page approves at once.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import secrets
 from importlib import resources
 from urllib.parse import parse_qs, urlsplit
@@ -27,9 +28,6 @@ from rendezvous.storage.rows import SignIn, SignInStatus
 
 MAX_FORM = 4096
 """Bytes."""
-MAILS_FROM_ONE_ADDRESS = 10
-"""Mails a day to one user for sign-ins asked from one network address. Less than StorageLimits.mails_to_one_address, so
-that one stranger alone cannot use up somebody's mails."""
 
 AGAIN = "run `dispatch login` again on your device"
 
@@ -93,11 +91,15 @@ class PageRoutes:
                 await self._broker.storage.deny_sign_in(sign_in.user_code, "it was denied on the mailed page")
                 return self._page("done.html", title="Denied", text="The device gets no access.")
             typed = normal_user_code(form.get("user_code", ""))
-            if not hmac.compare_digest(typed.encode(), sign_in.user_code.encode()):
+            theirs = await self._broker.storage.sign_in_by_user_code(typed, self._broker.clock())
+            if theirs is None or theirs.user_id != sign_in.user_id:
                 if await self._broker.storage.count_wrong_code(_digest(token)):
                     raise Gone("The code was mistyped too often, so this request has ended", fix=AGAIN)
                 raise Invalid("That is not the code of the device that asked", fix="go back and look at your device")
-            return await self._approve(sign_in)
+            if theirs.user_code != sign_in.user_code and form.get("device") != theirs.device:
+                # Another device of the same user: nobody approves one that the page did not name.
+                return self._page("login.html", code="", sign_in=_pending(theirs), mail_token=token)
+            return await self._approve(_pending(theirs))
         except DispatchError as error:
             return self._error_page(error)
 
@@ -116,15 +118,12 @@ class PageRoutes:
         broker = self._broker
         if broker.mailer is None:
             raise Unavailable("This broker can't send mail", fix="its operator sets --smtp-host and the rest")
-        if not await broker.storage.reserve_mail(
-            recipient=sign_in.user_id,
-            sender=f"{sign_in.address} {sign_in.user_id}",
-            per_sender=MAILS_FROM_ONE_ADDRESS,
-            now=broker.clock(),
-        ):
-            raise RateLimited("That address has had as many mails today as it may get", fix="try again tomorrow")
         token = secrets.token_urlsafe(32)
-        await broker.storage.set_mail_token(sign_in.user_code, _digest(token))
+        if not await broker.storage.reserve_sign_in_mail(sign_in.user_code, _digest(token), broker.clock()):
+            raise RateLimited(
+                f"No further mail goes to {sign_in.user_id} now, because one of the last minutes is still valid",
+                fix="open the page that the newest mail names, and type the code that your device shows there",
+            )
         mail = mail_texts.sign_in(
             to=sign_in.user_id,
             device_name=sign_in.device_name,
@@ -134,6 +133,7 @@ class PageRoutes:
             origin=broker.settings.public_url,
         )
         if not await broker.mailer.send(mail):
+            await broker.storage.forget_mail_token(_digest(token))
             raise Unavailable("The mail could not be sent", fix="try again; if it stays so, tell the broker's operator")
         return self._page(
             "done.html",

@@ -18,6 +18,14 @@ from sandbox import frames, process_tree, prove
 from sandbox.errors import FrameError
 from sandbox.supervisor import RunSupervisor
 
+HELP = """\
+Usage: dp-agent              (run one dispatch, as frames on standard input describe it; dispatch-daemon starts it)
+       dp-agent --prove [RUNTIME]
+
+  --prove     Prove that the sandbox holds, with RUNTIME also that its agent asks before every call; print JSON.
+  -h, --help  Print this.
+"""
+
 
 async def _serve(reader: frames.FrameReader[frames.ToAgent], writer: frames.FrameWriter) -> None:
     incoming = aiter(reader)
@@ -49,6 +57,9 @@ def main() -> None:
 
     Exit status 0 once `finished` was sent, 1 when the node left or sent no frames.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(HELP)
+        sys.exit(0)
     if sys.argv[1:2] == ["--prove"]:
         prove.main(sys.argv[2] if len(sys.argv) > 2 else None)
     # Frames have the two pipes to themselves: a stray print of a library must not get in between.

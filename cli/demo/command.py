@@ -24,7 +24,9 @@ GRANTED = "Read,Glob,Grep,Write"
 
 
 @click.command(
-    cls=DispatchCommand, example="dispatch demo\ndispatch demo --yes\ndispatch demo --json\ndispatch demo --live"
+    cls=DispatchCommand,
+    sign_in=False,
+    example="dispatch demo\ndispatch demo --yes\ndispatch demo --json\ndispatch demo --live",
 )
 @click.option("--yes", is_flag=True, help="Answer the approvals by itself; so it does without a terminal.")
 @click.option("--live", is_flag=True, help="Use my own model credentials and the real model, at my cost.")

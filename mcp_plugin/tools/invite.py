@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.consent import confirm, scope_flags, scope_lines
+from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, Many, PerDay, Results, given_scope
 from peer.client.blocking import Document
@@ -69,7 +69,7 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
         call,
         "\n".join([f"{peer} would be able to dispatch tasks to this machine:", *scope_lines(asked)]),
         yes="Yes: grant exactly this",
-        command=command if asked["verified"] else [*command, "--yes-unverified"],
-        what="accepting an invitation",
+        command=command,
+        what=with_key("accepting an invitation", asked),
     )
     return safe(await client.accept_invitation(token, exact, confirm_unverified=True))

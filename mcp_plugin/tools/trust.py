@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.consent import confirm, scope_flags, scope_lines
+from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, Many, PerDay, Results, given_scope
 from peer.client.blocking import Document
@@ -74,7 +74,7 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         call,
         "\n".join([f"{user} would be permitted more than now: {wider}. In all:", *scope_lines(answer)]),
         yes="Yes: change the edge to exactly this",
-        command=command if answer["verified"] or not answer["powerful"] else [*command, "--yes-unverified"],
-        what="widening a trust edge",
+        command=command,
+        what=with_key("widening a trust edge", answer),
     )
     return safe(await client.edit_trust(peer, exact, confirm_unverified=True))

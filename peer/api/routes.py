@@ -25,6 +25,7 @@ from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what i
 from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
 from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
+from peer.client.blocking import SignIn
 from peer.client.requests import SendRequest
 from peer.dispatches.lifecycle import FINAL
 from peer.node.node import Node
@@ -95,6 +96,10 @@ class AnswerBody(Body):
 def application(node: Node, token: str) -> ASGIApp:
     """Return the ASGI application of one node. `token`: the secret of local programs."""
     routes, page = _Routes(node), PageRoutes(node)
+
+    def sign_in() -> SignIn:
+        return SignIn(node.settings.broker, node.settings.token)
+
     return Starlette(
         routes=[
             *page.table(),
@@ -108,6 +113,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/invitations/decline", as_json(routes.decline_invitation), methods=["POST"]),
             Route("/v1/invitations/{token}", as_json(routes.withdraw), methods=["DELETE"]),
             Route("/v1/block", as_json(routes.block), methods=["POST"]),
+            Route("/v1/block/{peer}", as_json(routes.unblock), methods=["DELETE"]),
             Route("/v1/trust/{peer}", as_json(routes.trust)),
             Route("/v1/trust/{peer}", as_json(routes.edit), methods=["PATCH"]),
             Route("/v1/trust/{peer}/pause", as_json(routes.pause), methods=["POST"]),
@@ -125,7 +131,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/approvals/{id}/{request_id}", as_json(routes.answer), methods=["POST"]),
             Route("/v1/reload", as_json(routes.reload), methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions)],
+        middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions, sign_in=sign_in)],
         exception_handlers={404: _no_route, 405: _no_route},
     )
 
@@ -152,8 +158,8 @@ class _Routes:
             request.path_params["peer"], (await body_of(request, ContactBody)).alias
         )
 
-    async def invitations(self, _request: Request) -> Reply:
-        return await self._node.trust.invitations()
+    async def invitations(self, request: Request) -> Reply:
+        return await self._node.trust.invitations(ended=request.query_params.get("ended") == "1")
 
     async def invite(self, request: Request) -> Reply:
         return await self._node.trust.invite((await body_of(request, InviteBody)).email)
@@ -169,6 +175,9 @@ class _Routes:
 
     async def block(self, request: Request) -> Reply:
         return await self._node.trust.block((await body_of(request, InviteBody)).email)
+
+    async def unblock(self, request: Request) -> Reply:
+        return await self._node.trust.unblock(request.path_params["peer"])
 
     async def trust(self, request: Request) -> Reply:
         return await self._node.trust.show(request.path_params["peer"])

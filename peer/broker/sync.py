@@ -99,7 +99,9 @@ class BrokerSync:
                     found[entry.device] = list(announcement.addresses)
                 except DispatchError:
                     log.info("presence.unreadable", device=entry.device)
-        self._presence[user_id] = (trio.current_time(), found)
+        now = trio.current_time()
+        cached = {user: entry for user, entry in self._presence.items() if now - entry[0] < PRESENCE_CACHE_SECONDS}
+        self._presence = {**cached, user_id: (now, found)}
         return found
 
     async def post(self, row: rows.Invitation) -> PostedInvitation:

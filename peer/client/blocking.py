@@ -26,6 +26,8 @@ from peer.protocol.errors import DispatchError, Internal, NotFound, Unavailable,
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
 CONNECT_SECONDS = 5.0
+BROKER_HEADER = "X-Dispatch-Broker"
+DIGEST_HEADER = "X-Dispatch-Token-Digest"
 ANSWER_SECONDS = 90.0
 """Longer than any route takes: an invitation waits for the broker, which waits up to 60 s for a mail server."""
 
@@ -47,6 +49,28 @@ class Event(NamedTuple):
     data: Document
 
 
+class SignIn(NamedTuple):
+    """The sign-in that a request is meant for: a broker's URL in normal form, a token. What is empty, is not named."""
+
+    broker: str
+    token: str
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers by which the daemon recognises another sign-in than its own, which it refuses (409)."""
+        named = {}
+        if self.broker:
+            named[BROKER_HEADER] = quote(self.broker, safe=":/[]%")
+        if self.token:
+            import hashlib  # loads OpenSSL, which the other requests do not need
+
+            named[DIGEST_HEADER] = hashlib.sha256(self.token.encode()).hexdigest()
+        return named
+
+
+NO_SIGN_IN = SignIn("", "")
+"""Whatever the daemon uses."""
+
+
 class Routes(ABC, Generic[D, L]):
     """Every route. D is the return type of a call that yields a JSON object, L that of one that yields a list."""
 
@@ -65,7 +89,7 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("GET", f"/v1/doctor?fix={int(fix)}")
 
     def contacts(self) -> D:
-        """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, status, …}]}."""
+        """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, …}], blocked:[user]}."""
         return self._ask("GET", "/v1/contacts")
 
     def name_contact(self, peer: str, alias: str) -> D:
@@ -76,9 +100,9 @@ class Routes(ABC, Generic[D, L]):
         """Return {token, to, emailed, link, existing?}; `link` is the address to share."""
         return self._ask("POST", "/v1/invitations", {"email": email})
 
-    def invitations(self) -> D:
-        """Return {sent:[…], received:[…]}."""
-        return self._ask("GET", "/v1/invitations")
+    def invitations(self, *, ended: bool = False) -> D:
+        """Return {sent:[…], received:[…]}: the open ones, with `ended` the others too."""
+        return self._ask("GET", f"/v1/invitations?ended={int(ended)}")
 
     def withdraw_invitation(self, token: str) -> D:
         """Withdraw an invitation that this user sent."""
@@ -110,6 +134,10 @@ class Routes(ABC, Generic[D, L]):
     def block(self, email: str) -> D:
         """Return {status}."""
         return self._ask("POST", "/v1/block", {"email": email})
+
+    def unblock(self, peer: str) -> D:
+        """Return {status, peer}."""
+        return self._ask("DELETE", f"/v1/block/{_segment(peer)}")
 
     def trust(self, peer: str) -> D:
         """Return the contacts row of the edge that this user granted to `peer`, with its rules and budgets."""
@@ -164,7 +192,10 @@ class Routes(ABC, Generic[D, L]):
     def dispatches(
         self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
     ) -> D:
-        """Return {dispatches:[…]}, newest first: the inbox, or what was sent. `before`: the last id of a page."""
+        """Return {dispatches:[…], more, next}, newest first: the inbox, or what was sent.
+
+        `more` is true if there are older ones; `next`, the last id of this page, is then the next page's `before`.
+        """
         wanted = {"direction": direction, "status": status, "limit": limit, "before": before}
         query = urlencode({name: value for name, value in wanted.items() if value is not None})
         return self._ask("GET", f"/v1/dispatches?{query}")
@@ -227,8 +258,9 @@ class Routes(ABC, Generic[D, L]):
 class Client(Routes[Document, list[Document]]):
     """Blocking client of the daemon that uses this state folder. Reads files and connects only when called."""
 
-    def __init__(self, folder: StateFolder) -> None:
+    def __init__(self, folder: StateFolder, sign_in: SignIn = NO_SIGN_IN) -> None:
         self._folder = folder
+        self._sign_in = sign_in
 
     def events(self, dispatch_id: str, *, after: str = "") -> Iterator[Event]:
         """Yield a dispatch's events, past and then live, until `end`; reconnect if the stream breaks.
@@ -257,7 +289,7 @@ class Client(Routes[Document, list[Document]]):
         port, token = find_daemon(self._folder)
         response = Response()
         with _connected(port) as connection:
-            connection.sendall(encode(method, path, port=port, token=token, body=body))
+            connection.sendall(encode(method, path, port=port, token=token, body=body, sign_in=self._sign_in))
             while not response.complete:
                 response.feed(connection.recv(65536))
         return decode(response)
@@ -267,7 +299,7 @@ class Client(Routes[Document, list[Document]]):
         response = Response()
         with _connected(port) as connection:
             connection.settimeout(None)  # events may be hours apart; a daemon that dies closes the connection
-            connection.sendall(stream.request(port, token))
+            connection.sendall(stream.request(port, token, self._sign_in))
             while not response.complete:
                 response.feed(connection.recv(65536))
                 if response.status == 200:
@@ -287,10 +319,10 @@ class EventStream:
         self._parser = EventParser(after)
         self._failures = 0
 
-    def request(self, port: int, token: str) -> bytes:
+    def request(self, port: int, token: str, sign_in: SignIn = NO_SIGN_IN) -> bytes:
         """Return the bytes of the request that continues after the last event seen."""
         self._parser = EventParser(self._parser.last_id)
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": "text/event-stream", **sign_in.headers()}
         if self._parser.last_id:
             headers["Last-Event-ID"] = self._parser.last_id
         return request("GET", self._path, host=f"{HOST}:{port}", token=token, body=None, headers=headers)
@@ -372,10 +404,18 @@ def not_answered() -> Unavailable:
     )
 
 
-def encode(method: str, path: str, *, port: int, token: str, body: Mapping[str, object] | None) -> bytes:
+def encode(
+    method: str,
+    path: str,
+    *,
+    port: int,
+    token: str,
+    body: Mapping[str, object] | None,
+    sign_in: SignIn = NO_SIGN_IN,
+) -> bytes:
     """Return the bytes of one API request."""
     raw = None if body is None else json.dumps(body).encode()
-    return request(method, path, host=f"{HOST}:{port}", token=token, body=raw, headers={})
+    return request(method, path, host=f"{HOST}:{port}", token=token, body=raw, headers=sign_in.headers())
 
 
 def decode(response: Response) -> object:

@@ -137,6 +137,7 @@ class EventParser:
         self._rest = b""
         self._kind = ""
         self._data: list[str] = []
+        self._size = 0
 
     def feed(self, data: bytes) -> Iterator[ServerEvent]:
         """Yield the events that `data` completes."""
@@ -148,7 +149,7 @@ class EventParser:
             if not line:
                 if self._data:
                     yield ServerEvent(self._kind or "message", self.last_id, "\n".join(self._data))
-                self._kind, self._data = "", []
+                self._kind, self._data, self._size = "", [], 0
                 continue
             field, _, value = line.partition(":")
             value = value.removeprefix(" ")
@@ -156,6 +157,9 @@ class EventParser:
                 self._kind = value
             elif field == "data":
                 self._data.append(value)
+                self._size += len(value) + 1
+                if self._size > MAX_BODY:
+                    raise _broken("an event is too long")
             elif field == "id" and "\0" not in value:
                 self.last_id = value
 

@@ -1,20 +1,36 @@
-"""The rules that an `always` for a waiting tool call may store, and their wording. Each program shows them itself."""
+"""What a person is asked about a waiting tool call: what hides in it, and the rules that an `always` may store.
+
+Each program shows them itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from peer.dispatches.text import line
+from peer.dispatches.text import hides, line, line_excerpt
 from peer.protocol.documents import Document
 
 _REACH = {"prefix": ", or with further words", "folder": ", or anything below it"}
+
+
+HIDES = "holds characters that cannot be seen, or long blanks"
+
+
+def hides_something(value: object) -> bool:
+    """Whether a text anywhere in a call's input holds what a person would not see. `value` is not nested too deeply."""
+    if isinstance(value, str):
+        return hides(value)
+    if isinstance(value, Mapping):
+        return any(hides_something(part) for part in (*value, *value.values()))
+    return isinstance(value, list) and any(map(hides_something, value))
 
 
 def rule_text(rule: object) -> str:
     """Return a rule in words: `Bash(git status), or with further words`."""
     if not isinstance(rule, Mapping):
         return line("" if rule is None else str(rule))
-    return f"{line(str(rule.get('tool')))}({line(str(rule.get('pattern')))}){_REACH.get(str(rule.get('reach')), '')}"
+    pattern = line_excerpt(str(rule.get("pattern")))
+    return f"{line(str(rule.get('tool')))}({pattern}){_REACH.get(str(rule.get('reach')), '')}"
 
 
 def offered_rules(call: Document) -> list[Document]:

@@ -1,10 +1,12 @@
-"""Dials the addresses of a peer in parallel, staggered; the first success wins. No state of connections or peers.
+"""Dials the addresses of a peer in parallel, staggered; the first success wins. No state of connections.
 
-Stock py-libp2p tries one TCP address of a peer, without a deadline, after a fixed wait of 250 ms.
+Stock py-libp2p tries one TCP address of a peer, without a deadline, after a fixed wait of 250 ms. Addresses come from
+the peer, so which are dialled (dialable.py), when, and how many in a minute are ours to say.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -21,45 +23,64 @@ STAGGER = 0.15
 T = TypeVar("T")
 
 
-def usable(addresses: Iterable[str], peer_id: str) -> list[Multiaddr]:
-    """Return the distinct TCP addresses among `addresses`, at most MAX_ADDRESSES, in order.
+class DialBudget:
+    """Counts dials of each party, at most `most` in any `seconds`. Its memory: as many times, for who was dialled."""
 
-    Leaves out what does not parse, is not TCP or names another peer in its /p2p part.
+    def __init__(self, most: int, seconds: float = 60.0) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._dials: dict[str, deque[float]] = {}
+
+    def take(self, party: str, now: float) -> bool:
+        """Count one dial at `now`, in seconds; return False if there were too many already."""
+        for other in [name for name, dials in self._dials.items() if dials[-1] <= now - self._seconds]:
+            del self._dials[other]
+        dials = self._dials.setdefault(party, deque(maxlen=self._most))
+        if len(dials) == self._most and dials[0] > now - self._seconds:
+            return False
+        dials.append(now)
+        return True
+
+
+def usable(addresses: Iterable[str], peer_id: str, may_dial: Callable[[str], bool]) -> list[Multiaddr]:
+    """Return the distinct TCP addresses among `addresses` whose IP `may_dial`, at most MAX_ADDRESSES, in order.
+
+    Leaves out what does not parse, is not TCP or names another peer in its /p2p part. Names of hosts too: where one
+    leads is said anew at each look-up, by whoever answers for it.
     """
     found: dict[str, Multiaddr] = {}
     for text in addresses:
         try:
             address = Multiaddr(text)
             names = [protocol.name for protocol in address.protocols()]
+            ip = address.value_for_protocol("ip4" if "ip4" in names else "ip6")
             named_peer = address.value_for_protocol("p2p") if "p2p" in names else peer_id
         except (MultiaddrError, ValueError):
             continue
-        plain = set(names) <= {"ip4", "ip6", "dns", "dns4", "dns6", "tcp", "p2p"}
-        if plain and "tcp" in names and named_peer == peer_id:
+        plain = names in (["ip4", "tcp"], ["ip4", "tcp", "p2p"], ["ip6", "tcp"], ["ip6", "tcp", "p2p"])
+        if plain and named_peer == peer_id and may_dial(str(ip)):
             found.setdefault(str(address), address)
     return list(found.values())[:MAX_ADDRESSES]
 
 
 async def race(dial: Callable[[Multiaddr], Awaitable[T]], addresses: list[Multiaddr]) -> list[T]:
-    """Dial each address STAGGER seconds after the one before, or as soon as that fails, until one dial succeeds.
+    """Dial each address STAGGER seconds after the one before, until one dial succeeds.
 
-    Returns all successes: usually one, none if every dial failed, rarely more (dials that beat their cancellation).
+    Also where the one before has failed already: the peer sees when its own address is dialled, and would learn from a
+    shorter wait how another one answers. Returns all successes: usually one, none if every dial failed, rarely more
+    (dials that beat their cancellation).
     """
     won: list[T] = []
     async with trio.open_nursery() as nursery:
 
-        async def attempt(address: Multiaddr, ended: trio.Event) -> None:
+        async def attempt(address: Multiaddr) -> None:
             try:
                 won.append(await dial(address))
                 nursery.cancel_scope.cancel()
             except Exception:  # noqa: S110 - one address of several; an empty result shows that all failed
                 pass
-            finally:
-                ended.set()
 
         for address in addresses:
-            ended = trio.Event()
-            nursery.start_soon(attempt, address, ended)
-            with trio.move_on_after(STAGGER):
-                await ended.wait()
+            nursery.start_soon(attempt, address)
+            await trio.sleep(STAGGER)
     return won

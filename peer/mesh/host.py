@@ -30,12 +30,13 @@ from libp2p.utils.address_validation import expand_wildcard_address
 from libp2p.utils.varint import encode_delim, read_delim
 from multiaddr import Multiaddr
 
-from peer.mesh.dialing import race, usable
+from peer.mesh.dialable import surroundings
+from peer.mesh.dialing import DialBudget, race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.streams import Stream, StreamEnded
-from peer.protocol.errors import Conflict, Unavailable
+from peer.protocol.errors import NO_FIX, Conflict, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,8 @@ class MeshLimits:
     swarm: SwarmLimits = field(default_factory=SwarmLimits)
     yamux: YamuxLimits = field(default_factory=YamuxLimits)
     dial: float = 15.0
+    dials_per_minute: int = 60
+    """Addresses of one party: four attempts with 16 addresses each, or all attempts of the courier with four."""
     open_stream: float = 15.0
     shutdown: float = 3.0
 
@@ -90,7 +93,8 @@ class MeshHost:
     """The device's end of every connection. Peer ids are base58 text, addresses multiaddr text.
 
     `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
-    every connection, which is closed if it returns False.
+    every connection, which is closed if it returns False. `expects(ip)`: whether a peer that is admitted may connect
+    from there; while many strangers connect, these come first.
     """
 
     def __init__(
@@ -99,16 +103,27 @@ class MeshHost:
         *,
         listen: Sequence[str],
         admits: Callable[[str], bool],
+        expects: Callable[[str], bool] = lambda _ip: False,
+        party: Callable[[str], str] = lambda peer_id: peer_id,
         limits: MeshLimits | None = None,
     ) -> None:
         self._limits = limits or MeshLimits()
         self._listen = [Multiaddr(text) for text in listen]
+        self._party = party
+        self._dial_budget = DialBudget(self._limits.dials_per_minute)
         key_pair = create_new_key_pair(seed)
         own_id = ID.from_pubkey(key_pair.public_key)
         peerstore = PeerStore()
         peerstore.add_key_pair(own_id, key_pair)
         self._gate = GatedNoise(key_pair, admits=admits)
-        self._swarm = GuardedSwarm(own_id, peerstore, self._gate, limits=self._limits.swarm, yamux=self._limits.yamux)
+        self._swarm = GuardedSwarm(
+            own_id,
+            peerstore,
+            self._gate,
+            limits=self._limits.swarm,
+            yamux=self._limits.yamux,
+            expects=expects,
+        )
         self._swarm.register_notifee(_Notifee(self))
         self._host = _Host(self._swarm, disable_identify_address_discovery=True)
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
@@ -186,14 +201,27 @@ class MeshHost:
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.
 
-        Raises Unavailable if none answers within `MeshLimits.dial` seconds.
+        Raises Unavailable if none answers within `MeshLimits.dial` seconds, or none may be dialled (dialable.py).
         """
         if self.connected(peer_id):
             return
-        wanted = ID.from_base58(peer_id)
+        wanted, party = ID.from_base58(peer_id), self._party(peer_id)
+        candidates = usable(addresses, peer_id, surroundings(self._listen).may_dial)
+        if addresses and not candidates:
+            raise Unavailable(
+                f"device {peer_id[-8:]} has no address that can be dialled from here",
+                fix="it has to be on this network, or to connect by itself; where both are this machine, start each "
+                "daemon with `--listen /ip4/127.0.0.1/tcp/0`",
+            )
+
         # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
+        async def dial(address: Multiaddr) -> INetConn:
+            if not self._dial_budget.take(party, trio.current_time()):
+                raise Unavailable("too many dials", fix=NO_FIX)
+            return await self._swarm.dial_addr(address, wanted)
+
         with trio.move_on_after(self._limits.dial):
-            won = await race(lambda address: self._swarm.dial_addr(address, wanted), usable(addresses, peer_id))
+            won = await race(dial, candidates)
             for spare in won[1:]:
                 ours(spare.muxed_conn).abort()
         if not self.connected(peer_id):

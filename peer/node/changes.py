@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -21,7 +22,8 @@ class ChangeSignal:
     """Wakes waiting views after a step is durable. Take the event before reading the store, so no change is missed."""
 
     def __init__(self) -> None:
-        self._events: dict[str, trio.Event] = {}
+        self._events: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        """Only what somebody waits for: an event that its last waiter dropped is gone, whether it was set or not."""
         self._any = trio.Event()
 
     def of(self, dispatch_id: str) -> trio.Event:
@@ -36,7 +38,7 @@ class ChangeSignal:
     def notify(self, dispatch_ids: Iterable[str] = ()) -> None:
         """Set the events of these dispatches and the event of any change."""
         for dispatch_id in dispatch_ids:
-            # Removed, so that events of old dispatches do not pile up; the next waiter makes a new one.
+            # Removed, because an event is set once; the next waiter makes a new one.
             event = self._events.pop(dispatch_id, None)
             if event is not None:
                 event.set()

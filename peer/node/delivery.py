@@ -5,9 +5,11 @@ What is to be sent or fetched is always read from the store, so a restart loses 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -26,6 +28,8 @@ from peer.store import dispatches, outbox, rows
 log = structlog.get_logger(__name__)
 
 PULLS_PER_DEVICE = 4
+PULLED_AT_ONCE = 32
+"""Files of one device taken up together; the rest of them stay in the store alone."""
 FIRST_REST, LONGEST_REST = 30.0, 1800.0
 """Seconds between attempts after a device failed, doubled each time. A new connection ends the wait."""
 
@@ -103,6 +107,14 @@ class Receiver:
         return path if allowed and await trio.Path(path).is_file() else None
 
 
+def _oldest_by_device(db: sqlite3.Connection) -> dict[str, list[rows.File]]:
+    found: dict[str, list[rows.File]] = {}
+    for device, item in dispatches.awaited_files(db):
+        if len(items := found.setdefault(device, [])) < PULLED_AT_ONCE:
+            items.append(item)
+    return found
+
+
 class BlobFetcher:
     """Fetches the files that stored statements name until each is here and verified.
 
@@ -114,10 +126,10 @@ class BlobFetcher:
         self._host = host
         self._connect = connect
         self._news = trio.Event()
-        self._under_way: set[tuple[str, str, int]] = set()
-        self._one_by_one: dict[tuple[str, bytes], trio.Lock] = {}
+        self._under_way: set[str] = set()
+        """Devices that are fetched from."""
+        self._one_by_one: WeakValueDictionary[tuple[str, bytes], trio.Lock] = WeakValueDictionary()
         """By device and digest: a dispatch may name the same bytes twice, and both fetches have one destination."""
-        self._turns: dict[str, trio.CapacityLimiter] = {}
         self._resting: dict[str, tuple[int, float]] = {}
         """Device → (failures in a row, time of the next attempt on trio's clock)."""
 
@@ -136,21 +148,23 @@ class BlobFetcher:
             while True:
                 self._news = trio.Event()
                 due = float("inf")
-                for device, item in await self._awaited():
+                awaited = await self._awaited()
+                self._resting = {device: rest for device, rest in self._resting.items() if device in awaited}
+                for device, items in awaited.items():
+                    if device in self._under_way:
+                        continue
                     if (rest := self._rest_until(device)) > trio.current_time():
                         due = min(due, rest)
                         continue
-                    key = (item.dispatch_id, item.role, item.position)
-                    if key not in self._under_way:
-                        self._under_way.add(key)
-                        nursery.start_soon(self._pull, device, item)
+                    self._under_way.add(device)
+                    nursery.start_soon(self._pull, device, items)
                 with trio.move_on_at(due):
                     await self._news.wait()
 
-    async def _awaited(self) -> list[tuple[str, rows.File]]:
+    async def _awaited(self) -> dict[str, list[rows.File]]:
         while True:
             try:
-                return await self._journal.read(dispatches.awaited_files)
+                return await self._journal.read(_oldest_by_device)
             except DispatchError as error:
                 log.error("blob.not_looked_for", code=error.code)
                 await trio.sleep(FIRST_REST)
@@ -158,21 +172,27 @@ class BlobFetcher:
     def _rest_until(self, device: str) -> float:
         return self._resting.get(device, (0, float("-inf")))[1]
 
-    async def _pull(self, device: str, item: rows.File) -> None:
-        turn = self._turns.setdefault(device, trio.CapacityLimiter(PULLS_PER_DEVICE))
-        try:
-            async with turn:
+    async def _pull(self, device: str, items: list[rows.File]) -> None:
+        """Fetch these files, PULLS_PER_DEVICE at a time, until one of them is to be tried again later."""
+        left = iter(items)
+
+        async def pull() -> None:
+            for item in left:
                 if self._rest_until(device) > trio.current_time():
                     return
                 if await self._fetch(device, item):
                     self._resting.pop(device, None)
-                    return
+                elif self._rest_until(device) <= trio.current_time():
+                    failures = self._resting.get(device, (0, 0.0))[0] + 1
+                    rest = min(FIRST_REST * 2 ** min(failures - 1, 16), LONGEST_REST)
+                    self._resting[device] = (failures, trio.current_time() + rest)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(PULLS_PER_DEVICE):
+                    nursery.start_soon(pull)
         finally:
-            self._under_way.discard((item.dispatch_id, item.role, item.position))
-        if self._rest_until(device) <= trio.current_time():
-            failures = self._resting.get(device, (0, 0.0))[0] + 1
-            rest = min(FIRST_REST * 2 ** min(failures - 1, 16), LONGEST_REST)
-            self._resting[device] = (failures, trio.current_time() + rest)
+            self._under_way.discard(device)
         self._news.set()
 
     async def _fetch(self, device: str, item: rows.File) -> bool:
@@ -192,8 +212,6 @@ class BlobFetcher:
                     destination=destination,
                     part=context.blobs.part(item.digest, device),
                 )
-            if not lock.locked():
-                self._one_by_one.pop((device, item.digest), None)
             await self._journal.step(lambda tx: receiving.on_file_arrived(tx, item))
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:

@@ -72,7 +72,13 @@ class Node:
             return live.current
 
         self.admission = Admission(context)
-        self.host = MeshHost(context.identity.seed, listen=listen, admits=self.admission.admits)
+        self.host = MeshHost(
+            context.identity.seed,
+            listen=listen,
+            admits=self.admission.admits,
+            expects=self.admission.expects,
+            party=self.admission.user_of,
+        )
         self.broker = BrokerSync(journal, current, live.save_token, self.host.addresses)
         addresses = AddressBook(context, self.broker.presence_of)
         receiver = Receiver(journal)

@@ -21,6 +21,10 @@ LOOK_UP_SECONDS = (0.0, 6.0)
 """Waits before each look-up of a connected device's addresses: it may announce itself just after connecting."""
 
 
+EXPECTED_ADDRESSES = 4
+"""Addresses of a device whose handshakes come before those of strangers; it could announce any number."""
+
+
 class Admission:
     """The devices that may connect, as of the last refresh from the store."""
 
@@ -29,10 +33,20 @@ class Admission:
         self.devices: frozenset[str] = frozenset()
         self.readers: frozenset[tuple[str, bytes]] = frozenset()
         """Who can read our presence: (device, X25519 key)."""
+        self._addresses: frozenset[str] = frozenset()
+        self._users: dict[str, str] = {}
 
     def admits(self, device: str) -> bool:
         """Return whether a device may connect."""
         return device in self.devices
+
+    def expects(self, ip: str) -> bool:
+        """Return whether a contact announced this IP address when it was last looked up."""
+        return ip in self._addresses
+
+    def user_of(self, device: str) -> str:
+        """Return the contact whose device it is; the device if nobody's."""
+        return self._users.get(device, device)
 
     async def refresh(self) -> None:
         """Read the store."""
@@ -41,7 +55,18 @@ class Admission:
         )
         # A blocked user's device may connect until its queued statements are delivered; what it sends is refused.
         self.devices = frozenset([*(device.device for device in devices), *undelivered])
+        self._users = {device.device: device.user_id for device in devices}
+        self._addresses = frozenset(ip for device in devices for ip in _ips(json.loads(device.addresses)))
         self.readers = frozenset((device.device, device.sealing_key) for device in devices)
+
+
+def _ips(addresses: list[str]) -> list[str]:
+    """Return the IP addresses of a device's first multiaddrs (`/ip4/IP/…`, `/ip6/IP/…`)."""
+    return [
+        parts[2]
+        for parts in (address.split("/") for address in addresses[:EXPECTED_ADDRESSES])
+        if len(parts) > 2 and parts[1] in ("ip4", "ip6")
+    ]
 
 
 class AddressBook:
@@ -126,6 +151,7 @@ class People:
         await self._admission.refresh()
         for device in before - self._admission.devices:
             self._host.drop(device)
+            self._courier.forget(device)
         if self._admission.readers != readers:
             # Only if the readers changed: a contact that edits its edge often must not use up our announcements.
             self._broker.announce()

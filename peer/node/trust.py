@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class TrustService:
 
     async def invite(self, email: str) -> Document:
         """Invite someone to grant this user an edge: {token, to, emailed, link, expires, existing?}."""
-        user_id = names.user_id(email)
+        user_id = await self._journal.read(lambda db: _contact_or_address(db, email))
         broker = self._settings().require_broker()
         invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
         row = invited.row
@@ -93,14 +93,14 @@ class TrustService:
             document["existing"] = True
         return document
 
-    async def invitations(self) -> Document:
-        """Return {sent, received}."""
+    async def invitations(self, *, ended: bool = False) -> Document:
+        """Return {sent, received}: the open ones, with `ended` all."""
         broker = self._settings().broker
 
         def link(row: rows.Invitation) -> str:
             return self._link(broker, row) if broker else ""
 
-        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link))
+        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link, ended=ended))
 
     async def withdraw(self, token: str) -> Document:
         """Withdraw a sent invitation: {status, token}. Raises Conflict if it was answered first.
@@ -163,10 +163,16 @@ class TrustService:
         return {"status": "declined", "token": row.token}
 
     async def block(self, email: str) -> Document:
-        """Block a user: {status, peer}."""
-        user_id = names.user_id(email)
+        """Block a user, by address or alias: {status, peer}."""
+        user_id = await self._user_named(email)
         await self._journal.step(lambda tx: granting.block(tx, user_id))
         return {"status": "blocked", "peer": user_id}
+
+    async def unblock(self, peer: str) -> Document:
+        """Take a user's invitations again; edges that the block ended stay ended: {status, peer}. Raises NotFound."""
+        user_id = await self._user_named(peer)
+        await self._journal.step(lambda tx: granting.unblock(tx, user_id))
+        return {"status": "unblocked", "peer": user_id}
 
     # --- edges
 
@@ -213,7 +219,8 @@ class TrustService:
             wider = (*scopes.widens(old, new), *(("another program as an MCP server",) if others else ()))
             if wider and request.get("unconfirmed"):
                 key = await self._fingerprint(user_id)
-                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified)
+                rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
+                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified, rules=rules)
             if wider:
                 self._require_confirmation(
                     new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
@@ -262,8 +269,9 @@ class TrustService:
         found = await self._installed()
         return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
 
-    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str]]:
-        """Return the scope that `accept` or `edit` would make of these choices, and its powerful parts.
+    async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str], list[Document]]:
+        """Return the scope that `accept` or `edit` would make of these choices, its powerful parts, and the stored
+        rules that would act in it.
 
         Changes nothing. Raises as they do.
         """
@@ -273,12 +281,15 @@ class TrustService:
         edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
         old = scopes.decode(edge.scope) if edge is not None and edge.status in edges.OPEN else None
         now = self._context.clock()
-        if old is None:
+        if edge is None or old is None:
             scope = grants.grant(chosen, installed=found.offers, now=now)
         else:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
         scope = await self._with_checked_paths(scope, unless=old)
-        return scope, list(scopes.needs_confirmation(scope))
+        if edge is None or old is None:
+            return scope, list(scopes.needs_confirmation(scope)), []
+        rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
+        return scope, list(scopes.needs_confirmation(scope)), views.rule_rows(rules)
 
     async def _installed(self) -> mcp_servers.InstalledServers:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
@@ -310,6 +321,13 @@ class TrustService:
         return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
 
 
+def _contact_or_address(db: sqlite3.Connection, text: str) -> str:
+    """Return the user with this alias, else the one with this address. Raises Invalid if it is neither."""
+    with suppress(NotFound):
+        return contacts.user_named(db, text)
+    return names.user_id(text)
+
+
 def _scope_input(request: Document) -> grants.ScopeInput:
     given = {name: request[name] for name in SCOPE_FIELDS if request.get(name) is not None}
     try:
@@ -322,7 +340,13 @@ def _scope_input(request: Document) -> grants.ScopeInput:
 
 
 def _to_confirm(
-    peer: str, scope: scopes.Scope, *, widens: tuple[str, ...], fingerprint: str, verified: bool
+    peer: str,
+    scope: scopes.Scope,
+    *,
+    widens: tuple[str, ...],
+    fingerprint: str,
+    verified: bool,
+    rules: Sequence[rows.EdgeRule] = (),
 ) -> Document:
     """Return the document that a person confirms before more is permitted."""
     return {
@@ -333,6 +357,7 @@ def _to_confirm(
         "powerful": list(scopes.needs_confirmation(scope)),
         "fingerprint": fingerprint,
         "verified": verified,
+        "rules": views.rule_rows(rules),
     }
 
 

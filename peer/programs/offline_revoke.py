@@ -13,13 +13,16 @@ from peer.protocol.errors import Unavailable
 from peer.steps import granting
 from peer.steps.context import Context
 from peer.steps.transaction import Transaction
-from peer.store import connection
+from peer.store import connection, contacts
 from peer.store.blobs import Blobs
 from peer.store.database import Store
 
 
-def revoke(folder: StateFolder, user_id: str) -> Document:
-    """Revoke the edge granted to a user, in the store: {status, trust_link_id}. Raises NotFound, Unavailable."""
+def revoke(folder: StateFolder, peer: str) -> Document:
+    """Revoke the edge granted to `peer`, an address or alias, in the store: {status, trust_link_id}.
+
+    Raises Invalid, NotFound, Unavailable.
+    """
     try:
         with state_lock(folder):
             store = Store.open(folder.store)
@@ -30,7 +33,7 @@ def revoke(folder: StateFolder, user_id: str) -> Document:
             with closing(connection.connect(folder.store)) as db:
                 try:
                     with connection.writing(db):
-                        edge = granting.revoke(Transaction(db, context), user_id)
+                        edge = granting.revoke(Transaction(db, context), contacts.user_named(db, peer))
                 except sqlite3.Error as error:
                     raise connection.as_error(error) from error
     except AlreadyRunning as error:

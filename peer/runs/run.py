@@ -19,7 +19,7 @@ import msgspec
 import structlog
 import trio
 
-from peer.dispatches import reports
+from peer.dispatches import asking, reports
 from peer.dispatches.redaction import Redactor
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
@@ -285,6 +285,8 @@ class Run:
         if call.verdict == "allow":
             await self._send(frames.Verdict(call_id=call.call_id, allow=True, by=call.by))
             return
+        if await trio.to_thread.run_sync(asking.hides_something, call.input):
+            call = msgspec.structs.replace(call, unusual=[*call.unusual, asking.HIDES])
         now = self._context.clock()
         document = msgspec.to_builtins(call)
         kept = (

@@ -38,16 +38,19 @@ def edit(
     if mcp_commands is not None:
         edges.pin_mcp_servers(tx.db, edge.edge_id, mcp_commands)
     edges.set_scope(tx.db, edge.edge_id, scopes.encode(scope).decode(), tx.now)
-    stored = {
-        row.rule_id: edge_lifecycle.Rule(row.tool, row.pattern, row.reach) for row in edges.rules(tx.db, edge.edge_id)
-    }
-    kept = edge_lifecycle.rules_within(stored.values(), scope)
-    for rule_id, rule in stored.items():
+    kept = rules_that_would_act(tx.db, edge, scope)
+    for rule in edges.rules(tx.db, edge.edge_id):
         if rule not in kept:
-            edges.remove_rule(tx.db, edge.edge_id, rule_id)
+            edges.remove_rule(tx.db, edge.edge_id, rule.rule_id)
     _queue_change(tx, edge, edge.status, scope)
     tx.note(PeopleChanged())
     return get_granted(tx.db, user_id)
+
+
+def rules_that_would_act(db: sqlite3.Connection, edge: rows.Edge, scope: scopes.Scope) -> list[rows.EdgeRule]:
+    """Return the stored `always` rules of an edge that cover calls which `scope` permits, oldest first."""
+    stored = {edge_lifecycle.Rule(row.tool, row.pattern, row.reach): row for row in edges.rules(db, edge.edge_id)}
+    return [stored[rule] for rule in edge_lifecycle.rules_within(stored, scope)]
 
 
 def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
@@ -120,6 +123,14 @@ def block(tx: Transaction, user_id: str) -> None:
         if (invitation.direction, invitation.peer, invitation.status) == ("received", user_id, "open"):
             inviting.refuse(tx, invitation)
     contacts.block(tx.db, user_id, tx.now)
+    tx.note(PeopleChanged())
+
+
+def unblock(tx: Transaction, user_id: str) -> None:
+    """Refuse no longer what a user sends. Raises NotFound if they are not blocked."""
+    if not contacts.is_blocked(tx.db, user_id):
+        raise NotFound(f"{user_id} is not blocked", fix="see who is: `dispatch contacts`")
+    contacts.unblock(tx.db, user_id)
     tx.note(PeopleChanged())
 
 

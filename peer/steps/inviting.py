@@ -40,6 +40,9 @@ MAX_AHEAD_MS = 86_400_000
 """How far an inviter's clock may be ahead. Generous, because a refused invitation is not offered again."""
 MAX_OPEN = 500
 """Received invitations that wait for an answer. More are refused: a broker could make up any number."""
+MAX_ENDED = 1_000
+"""Received invitations that ended without an edge and are still listed; beyond them the oldest go. An inviter may post
+and withdraw any number."""
 KEPT_MS = 30 * 86_400_000
 """How long a received invitation without an edge stays listed."""
 
@@ -70,7 +73,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
     if user_id == tx.context.identity.user_id:
         raise Invalid("you cannot invite yourself", fix="name somebody else's e-mail address")
     if contacts.is_blocked(tx.db, user_id):
-        raise Forbidden(f"you blocked {user_id}", fix="nothing was sent")
+        raise Forbidden(f"you blocked {user_id}", fix=f"`dispatch unblock {user_id}`, then invite them")
     edge = edges.current(tx.db, user_id, "outgoing")
     if edge is not None and edge.status in ("active", "paused"):
         raise Conflict(
@@ -162,6 +165,7 @@ def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
         expires=statement.expires,
     )
     invitations.add(tx.db, row)
+    invitations.forget_ended(tx.db, keep=MAX_ENDED)
     return invitations.get(tx.db, statement.id)
 
 

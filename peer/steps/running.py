@@ -161,7 +161,11 @@ def _chosen_rule(asked: rows.Approval, grant: str, number: int | None) -> Docume
         return narrowest
     choices: list[Document] = call.get("rule_choices") or []
     if not 0 <= number < len(choices):
-        raise Invalid(f"no rule {number} was offered for this call", fix="choose one of its rule_choices")
+        count = max(len(choices), 1)
+        raise Invalid(
+            f"rule {number + 1} is none of the {count} that this call offers",
+            fix=f"choose 1 to {count}, as `dispatch approvals` numbers them; the API counts its rule_choices from 0",
+        )
     return choices[number]
 
 

@@ -16,7 +16,7 @@ from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result,
 from peer.steps import states
 from peer.steps.effects import DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
 from peer.steps.transaction import Transaction
-from peer.store import contacts, dispatches, edges, outbox, rows, trace
+from peer.store import contacts, dispatches, edges, invitations, outbox, rows, trace
 from peer.trust import edge_lifecycle, scopes
 
 
@@ -34,6 +34,11 @@ class Draft:
 def get_edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
     """Return the active edge from this user to the recipient `user_id`. Raises Forbidden with the fix."""
     edge = edges.current(db, user_id, "outgoing")
+    if (edge is None or edge.status in edge_lifecycle.ENDED) and invitations.open_to(db, user_id, now) is not None:
+        raise Forbidden(
+            f"{user_id} has not answered your invitation yet",
+            fix="wait for their answer, or give them its address: `dispatch invitations --json` has it as `link`",
+        )
     if edge is None:
         edge_lifecycle.check_send(None, peer=user_id, expires=None, now=now)
         raise AssertionError("check_send refuses where there is no edge")
@@ -179,8 +184,11 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     reports.check_returned(statement.files)
     reports.check_facts("the sandbox", statement.sandbox)
     reports.check_facts("the scope", statement.scope)
-    if row.attempt < statement.attempt and statement.status != "cancelled":
-        # A revocation drops a decision that is still queued, so a `cancelled` result may arrive without it.
+    ran = statement.status == "completed" or (statement.status == "failed" and statement.attempt > 0)
+    accepted = statement.attempt == row.attempt > 0
+    if (ran and not accepted) or (statement.attempt > row.attempt and statement.status != "cancelled"):
+        # A run has a result only where its accept is known. A revocation drops a decision that is still queued, so a
+        # `cancelled` result may arrive without it.
         raise Conflict("no decision said that this attempt was accepted", fix=NO_FIX)
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
         return Acknowledgement(200, f"it is {row.state} here")

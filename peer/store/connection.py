@@ -67,6 +67,14 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def empty() -> sqlite3.Connection:
+    """Return a store in memory that holds nothing, as before the first start of a daemon."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    migrate(connection)
+    return connection
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Migrate the store to this program's version, each migration in its own transaction. Raises OlderStore."""
     from peer.store.history import reply_of  # imports the protocol, which is slow; only migrating needs it

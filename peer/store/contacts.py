@@ -122,6 +122,16 @@ def block(db: sqlite3.Connection, user_id: str, now: int) -> None:
     db.execute("INSERT INTO blocked (user_id, since) VALUES (?, ?) ON CONFLICT DO NOTHING", (user_id, now))
 
 
+def unblock(db: sqlite3.Connection, user_id: str) -> None:
+    """Unblock a user."""
+    db.execute("DELETE FROM blocked WHERE user_id = ?", (user_id,))
+
+
+def blocked(db: sqlite3.Connection) -> list[str]:
+    """Return all blocked users."""
+    return [row[0] for row in db.execute("SELECT user_id FROM blocked ORDER BY user_id")]
+
+
 def is_blocked(db: sqlite3.Connection, user_id: str) -> bool:
     """Return whether this user is blocked."""
     return db.execute("SELECT 1 FROM blocked WHERE user_id = ?", (user_id,)).fetchone() is not None

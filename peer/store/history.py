@@ -12,7 +12,7 @@ from typing import Final
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Invalid
 from peer.protocol.statements import Result, open_as
-from peer.store.lists import LISTED_TASK, Listed, dispatch_row
+from peer.store.lists import Listed, columns, dispatch_row
 
 MAX_QUERY: Final = 200
 MAX_WORDS: Final = 12
@@ -83,9 +83,6 @@ def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int,
     if query.strip() and not typed:
         return {"dispatches": [], "more": False}
     wheres, values = ["d.state != 'arriving'"], list[object]()
-    columns = ", ".join(f"d.{name}" for name in Listed._fields).replace(
-        "d.task,", f"substr(d.task, 1, {LISTED_TASK + 1}),"
-    )
     tables, snippet = "dispatches d", "''"
     if typed:
         tables = "history JOIN searchable s ON s.n = history.rowid JOIN dispatches d USING (dispatch_id)"
@@ -98,7 +95,7 @@ def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int,
         )
         values.append(before)
     found = db.execute(
-        f"SELECT {columns}, {snippet} FROM {tables} WHERE {' AND '.join(wheres)} "
+        f"SELECT {columns('d')}, {snippet} FROM {tables} WHERE {' AND '.join(wheres)} "
         "ORDER BY d.created DESC, d.dispatch_id DESC LIMIT ?",
         (*values, limit + 1),
     ).fetchall()

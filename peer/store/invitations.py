@@ -63,6 +63,15 @@ def forget_received(db: sqlite3.Connection, *, before: int) -> None:
     )
 
 
+def forget_ended(db: sqlite3.Connection, *, keep: int) -> None:
+    """Delete received invitations that led to no edge, but for the `keep` newest."""
+    db.execute(
+        "DELETE FROM invitations WHERE token IN (SELECT token FROM invitations WHERE direction = 'received' "
+        "AND status IN ('expired', 'withdrawn', 'declined') ORDER BY created DESC LIMIT -1 OFFSET ?)",
+        (keep,),
+    )
+
+
 def set_status(db: sqlite3.Connection, token: str, status: str) -> None:
     """Set an invitation's status; the caller has checked the transition."""
     db.execute("UPDATE invitations SET status = ? WHERE token = ?", (status, token))

@@ -20,6 +20,10 @@ LISTED_TASK = 2_000
 """Characters of a task in a list. With whole tasks, a page of 500 was measured as a document of 300 MB."""
 
 
+LISTED_BYTES = 4 * LISTED_TASK
+"""Of a task, what is read for a list: enough for LISTED_TASK characters in UTF-8."""
+
+
 class Listed(NamedTuple):
     """The columns of a dispatch that lists show, with their names in the table."""
 
@@ -27,7 +31,8 @@ class Listed(NamedTuple):
     direction: str
     peer: str
     state: str
-    task: str
+    task: bytes
+    """The first bytes of the task: SQLite's text functions end at a NUL character, and hide what follows."""
     created: int
     expires: int
     updated: int
@@ -35,6 +40,15 @@ class Listed(NamedTuple):
     code: int
     message: str
     fix: str
+    task_bytes: int
+
+
+def columns(table: str = "") -> str:
+    """Return the SQL of the columns of Listed; `table` is the alias of `dispatches` in the query."""
+    at = f"{table}." if table else ""
+    whole = f"CAST({at}task AS BLOB)"
+    special = {"task": f"substr({whole}, 1, {LISTED_BYTES})", "task_bytes": f"length({whole})"}
+    return ", ".join(special.get(name, f"{at}{name}") for name in Listed._fields)
 
 
 def rfc3339(ms: int) -> str:
@@ -43,11 +57,13 @@ def rfc3339(ms: int) -> str:
 
 
 def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
-    """Return one row of a list; `task_cut` is true if the task is longer."""
+    """Return one row of a list. A longer task ends in an ellipsis, and `task_cut` says how long it is."""
     received = row.direction == "received"
     status = row.state
     if status in ("queued", "pending", "arriving") and row.expires <= now:
         status = "expired"
+    task, size = _task_of(row)
+    cut = len(task) > LISTED_TASK or size > LISTED_BYTES
     document: Document = {
         "dispatch_id": row.dispatch_id,
         "status": status,
@@ -55,14 +71,16 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
         "peer": row.peer,
         "sender_id": row.peer if received else me,
         "recipient_id": me if received else row.peer,
-        "task": row.task[:LISTED_TASK],
+        "task": task[:LISTED_TASK] + ("…" if cut else ""),
         "created": rfc3339(row.created),
         "expires_at": rfc3339(row.expires),
         "updated": rfc3339(row.updated),
         "attempt": row.attempt,
     }
-    if len(row.task) > LISTED_TASK:
-        document["task_cut"] = True
+    if cut:
+        document["task_cut"] = (
+            f"the first {LISTED_TASK:,} characters of {size:,} bytes; all of it: `dispatch status {row.dispatch_id}`"
+        )
     if row.code:
         document["code"] = row.code
     if row.message:
@@ -70,6 +88,13 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
     if row.fix:
         document["fix"] = row.fix
     return document
+
+
+def _task_of(row: Listed | Dispatch) -> tuple[str, int]:
+    """Return the task, or its beginning, and its size in bytes."""
+    if isinstance(row, Listed):
+        return row.task.decode("utf-8", "ignore"), row.task_bytes
+    return row.task, len(row.task.encode("utf-8", "replace"))
 
 
 def dispatch_list(
@@ -82,7 +107,10 @@ def dispatch_list(
     limit: int,
     before: str | None,
 ) -> Document:
-    """Return {dispatches: [row]}, newest first, older than the dispatch `before`. Of those received, the inbox."""
+    """Return {dispatches: [row], more, next}, newest first, older than the dispatch `before`. Received: the inbox.
+
+    `more` is true if there are older ones; `next` is then the `before` of the next page, else null.
+    """
     wheres, values = ["direction = ?"], [str(direction)]
     if direction == "received":
         # Its files are still on their way: not in the inbox yet.
@@ -93,11 +121,11 @@ def dispatch_list(
     if before:
         wheres.append("(created, dispatch_id) < (SELECT created, dispatch_id FROM dispatches WHERE dispatch_id = ?)")
         values.append(before)
-    # One character more than is shown, to detect longer tasks.
-    columns = ", ".join(Listed._fields).replace(" task,", f" substr(task, 1, {LISTED_TASK + 1}),")
     found = db.execute(
-        f"SELECT {columns} FROM dispatches WHERE {' AND '.join(wheres)} "
+        f"SELECT {columns()} FROM dispatches WHERE {' AND '.join(wheres)} "
         "ORDER BY created DESC, dispatch_id DESC LIMIT ?",
-        (*values, limit),
-    )
-    return {"dispatches": [dispatch_row(Listed(*row), me, now) for row in found]}
+        (*values, limit + 1),
+    ).fetchall()
+    page = [dispatch_row(Listed(*row), me, now) for row in found[:limit]]
+    more = len(found) > limit
+    return {"dispatches": page, "more": more, "next": page[-1]["dispatch_id"] if more else None}

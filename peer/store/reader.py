@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.documents import Direction, Document
-from peer.protocol.errors import DispatchError, NotFound
+from peer.protocol.errors import DispatchError
 from peer.store import connection, lists
 
 if TYPE_CHECKING:
@@ -30,16 +30,22 @@ _PLAIN_ADDRESS = re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+")
 class Reader:
     """The store of one state folder, read while no daemon has it open."""
 
-    def __init__(self, folder: StateFolder, me: str) -> None:
+    def __init__(self, folder: StateFolder, me: str, *, broker: str | None = None, token: str | None = None) -> None:
+        """`broker` and `token` of flags count before the saved ones."""
         self._folder = folder
         self._me = me
+        self._broker = broker
+        self._token = token
 
     def whoami(self) -> Document:
         """Return what `GET /v1/whoami` returns, as far as it is available without a daemon."""
         from peer.machine import identity, settings
         from peer.trust import fingerprints
 
-        who, chosen = identity.load(self._folder), settings.resolve(self._folder)
+        who, chosen = (
+            identity.load(self._folder),
+            settings.resolve(self._folder, broker=self._broker, token=self._token),
+        )
         return {
             "user_id": who.user_id,
             "device_id": who.device,
@@ -59,11 +65,11 @@ class Reader:
 
         return self._read(lambda db: views.trust_rows(db, self._live()))
 
-    def invitations(self) -> Document:
+    def invitations(self, *, ended: bool = False) -> Document:
         """Return what `GET /v1/invitations` returns, without links."""
         from peer.store import views
 
-        return self._read(lambda db: views.invitation_rows(db, _now(), lambda _row: ""))
+        return self._read(lambda db: views.invitation_rows(db, _now(), lambda _row: "", ended=ended))
 
     def dispatches(
         self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
@@ -98,9 +104,9 @@ class Reader:
 
 
 @contextmanager
-def open_reader(folder: StateFolder) -> Iterator[Reader]:
-    """Open the reader of a state folder. Raises NotFound if no daemon has ever run there."""
-    yield Reader(folder, _owner(folder))
+def open_reader(folder: StateFolder, *, broker: str | None = None, token: str | None = None) -> Iterator[Reader]:
+    """Open the reader of a state folder. Where no daemon has ever run, it finds nothing."""
+    yield Reader(folder, _owner(folder), broker=broker, token=token)
 
 
 def _owner(folder: StateFolder) -> str:
@@ -120,9 +126,7 @@ def _owner(folder: StateFolder) -> str:
 
 @contextmanager
 def _opened(folder: StateFolder) -> Iterator[sqlite3.Connection]:
-    if not folder.store.exists():
-        raise NotFound("there is no store yet: the daemon has never run here", fix="start it: `dispatch-daemon`")
-    db = connection.connect(folder.store, read_only=True)
+    db = connection.connect(folder.store, read_only=True) if folder.store.exists() else connection.empty()
     try:
         yield db
     except sqlite3.Error as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -35,14 +35,14 @@ class Live:
 
 
 def trust_rows(db: sqlite3.Connection, live: Live) -> Document:
-    """Return {trust: [row]}: all edges that have not ended, and ended ones that no other edge replaced."""
+    """Return {trust: [row], blocked: [user id]}: edges that have not ended, and ended ones that no other replaced."""
     shown: list[Document] = []
     taken: set[tuple[str, str]] = set()
     for edge in sorted(edges.every(db), key=lambda item: item.status not in edges.OPEN):
         if (edge.user_id, edge.direction) not in taken:
             taken.add((edge.user_id, edge.direction))
             shown.append(trust_row(db, edge, live))
-    return {"trust": sorted(shown, key=lambda row: (row["peer"], row["direction"]))}
+    return {"trust": sorted(shown, key=lambda row: (row["peer"], row["direction"])), "blocked": contacts.blocked(db)}
 
 
 def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
@@ -75,18 +75,23 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         row["fingerprint"] = str(fingerprints.fingerprint(contact.root))
     if incoming:
         row["budgets"] = budget
-        row["rules"] = [
-            {
-                "id": rule.rule_id,
-                "tool": rule.tool,
-                "pattern": rule.pattern,
-                "reach": rule.reach,
-                "created": rfc3339(rule.created),
-            }
-            for rule in edges.rules(db, edge.edge_id)
-        ]
+        row["rules"] = rule_rows(edges.rules(db, edge.edge_id))
         row["pinned_servers"] = [_pinned(server) for server in edges.mcp_servers(db, edge.edge_id).values()]
     return row
+
+
+def rule_rows(stored: Iterable[rows.EdgeRule]) -> list[Document]:
+    """Return stored `always` rules as [{id, tool, pattern, reach, created}]."""
+    return [
+        {
+            "id": rule.rule_id,
+            "tool": rule.tool,
+            "pattern": rule.pattern,
+            "reach": rule.reach,
+            "created": rfc3339(rule.created),
+        }
+        for rule in stored
+    ]
 
 
 def _pinned(server: rows.EdgeMcpServer) -> Document:
@@ -96,11 +101,18 @@ def _pinned(server: rows.EdgeMcpServer) -> Document:
     return {"name": server.name, "command": command, "tools": tools}
 
 
-def invitation_rows(db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str]) -> Document:
-    """Return {sent: […], received: […]}, newest first. `link` builds the address to share of a sent invitation."""
+def invitation_rows(
+    db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str], *, ended: bool
+) -> Document:
+    """Return {sent: […], received: […]}, newest first: those that wait for an answer, with `ended` all.
+
+    `link` builds the address to share of a sent invitation.
+    """
     document: Document = {"sent": [], "received": []}
     for row in invitations.every(db):
         status = "expired" if row.status == "open" and row.expires <= now else row.status
+        if status != "open" and not ended:
+            continue
         entry: Document = {
             "token": row.token,
             "status": status,
@@ -220,6 +232,18 @@ def approval_list(db: sqlite3.Connection, now: int) -> list[Document]:
     return waiting
 
 
+SOUND = frozenset({"blocked", "untestable", "permitted"})
+"""Outcomes of a canary that are no failure; any other is one."""
+
+
+def sandbox_facts(facts: object) -> object:
+    """Return what a result says of its sandbox, the canaries as {tried, failed: [name]}. They are in its receipt."""
+    if not isinstance(facts, dict) or not isinstance(canaries := facts.get("canaries"), dict):
+        return facts
+    failed = [name for name, outcome in canaries.items() if outcome not in SOUND]
+    return {**facts, "canaries": {"tried": len(canaries), "failed": failed}}
+
+
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
     """Return the signed result as {status, reply, files, usage, sandbox, scope, reason, fix, …}, or None.
 
@@ -238,7 +262,7 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         "reply": result.reply,
         "files": [file_row(item) for item in dispatches.files(db, row.dispatch_id, "returned")],
         "usage": usage,
-        "sandbox": msgspec.json.decode(result.sandbox) if result.sandbox else None,
+        "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
         "scope": msgspec.json.decode(result.scope) if result.scope else None,
         "reason": row.message or result.reason or None,
         "fix": row.fix or None,

@@ -34,7 +34,7 @@ class OtherRoot(Conflict):
     def __init__(self, user_id: str) -> None:
         super().__init__(
             f"{user_id} is already claimed by another root key: a first sign-in on another device made one",
-            fix="sign in on the device that made it; a second device joins there, it is never a second identity",
+            fix="use dispatch on that device, or move its state folder here: an address keeps its first root key",
         )
 
 
@@ -56,7 +56,7 @@ class OtherDeviceSet(Forbidden):
 
 
 class TooManySignIns(RateLimited):
-    """`StorageLimits.open_sign_ins` or `open_sign_ins_from_one` is reached."""
+    """`StorageLimits.open_sign_ins_from_one` is reached."""
 
     def __init__(self) -> None:
         super().__init__("too many sign-ins are waiting for approval", fix="try again in ten minutes")
@@ -67,6 +67,16 @@ class UserCodeTaken(Conflict):
 
     def __init__(self) -> None:
         super().__init__("another sign-in has that code", fix="try again")
+
+
+class AccountFull(RateLimited):
+    """`StorageLimits.kept_bytes` is reached."""
+
+    def __init__(self, user_id: str, limit: int) -> None:
+        super().__init__(
+            f"this broker keeps at most {limit} bytes for one account, and {user_id} has used them",
+            fix="what was answered, withdrawn or has expired is forgotten after 30 days; try again then",
+        )
 
 
 class NoSuchSignIn(NotFound):

@@ -11,7 +11,8 @@ connections run on asyncio only). Cancelling an operation cancels it before it s
 
 Every operation raises Unavailable when the database cannot be used. Those that take a Caller or an Author raise
 UnknownUser or UnknownDevice first, unless the device is in the user's current device-set; those that take an Author
-then consume its nonce, or raise NonceUsed. An operation that is refused for another reason leaves the nonce unused.
+then consume its nonce, or raise NonceUsed, and raise AccountFull where the author's account would have more bytes kept
+than it may. An operation that is refused for another reason leaves the nonce unused.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Storage(trio.abc.AsyncResource):
         """Keep a new sign-in under the SHA-256 of its device code; `interval` is the time between polls, in ms.
 
         The author's nonce is consumed, its membership not checked: no device is a member before its first sign-in.
-        Raises NonceUsed, OtherRoot, OldDeviceSet, TooManySignIns, and UserCodeTaken (draw another code).
+        With `open_sign_ins` of them open, the oldest from the address with the most ends. Raises NonceUsed, OtherRoot,
+        OldDeviceSet, TooManySignIns, and UserCodeTaken (draw another code).
         """
 
     @abstractmethod
@@ -63,8 +65,17 @@ class Storage(trio.abc.AsyncResource):
         """Return the unexpired sign-in with this mail token (its SHA-256)."""
 
     @abstractmethod
-    async def set_mail_token(self, user_code: str, mail_token: bytes) -> None:
-        """Set the SHA-256 of the token in the last mail of a pending sign-in; the one before it stops working."""
+    async def reserve_sign_in_mail(self, user_code: str, mail_token: bytes, now: int) -> bool:
+        """Count a mail that is about to be sent for a pending sign-in, and set the SHA-256 of the token in it; the one
+        before it stops working. Raises NoSuchSignIn when none is pending.
+
+        False, and nothing changes, when a daily quota (rules.sign_in_mail_quotas) is used up and a mailed page of the
+        same user is still valid: that page serves this sign-in too.
+        """
+
+    @abstractmethod
+    async def forget_mail_token(self, mail_token: bytes) -> None:
+        """Forget the token of a mail that could not be sent."""
 
     @abstractmethod
     async def count_wrong_code(self, mail_token: bytes) -> bool:
@@ -77,7 +88,7 @@ class Storage(trio.abc.AsyncResource):
         A claim that OtherRoot or OldDeviceSet forbids denies the sign-in, with that error's sentence as the reason. A
         sign-in that was decided before is returned unchanged, and nothing is claimed. Devices that the claim leaves
         out lose their presence. A device that another user's claim lists belongs to the user whose claim has it with
-        the higher counter (rules.membership_holds), and to nobody else. Raises NoSuchSignIn.
+        the higher counter (rules.membership_holds), and to nobody else. Raises NoSuchSignIn, AccountFull.
         """
 
     @abstractmethod
@@ -144,9 +155,9 @@ class Storage(trio.abc.AsyncResource):
     # -- quotas
 
     @abstractmethod
-    async def reserve_mail(self, *, recipient: str, sender: str, per_sender: int, now: int) -> bool:
-        """Count a mail that is about to be sent and return True, or return False when a daily quota is used up: that
-        of the recipient, which StorageLimits has, or `per_sender`. `sender` is any text that names the cause."""
+    async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
+        """Count a mail that is about to be sent and return True, or return False when a daily quota is used up
+        (rules.invitation_mail_quotas)."""
 
     # -- upkeep
 

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from rendezvous.storage.errors import OldDeviceSet, OtherRoot
-from rendezvous.storage.rows import Account, AccountClaim
+from collections.abc import Mapping
+
+from rendezvous.storage.errors import AccountFull, OldDeviceSet, OtherRoot
+from rendezvous.storage.limits import StorageLimits
+from rendezvous.storage.rows import Account, AccountClaim, SignIn
 
 POLL_GRACE_MS = 200
 """A client that waits exactly the interval is not slowed down for the inaccuracy of its timer."""
 SLOW_DOWN_MS = 5_000
 """RFC 8628 section 3.5: `slow_down` lengthens the interval by five seconds, for this and all later polls."""
+
+ROW_BYTES = 256
+"""What a row costs beside its blobs: its ids, times and index entries, rounded up."""
+
+
+def sign_in_mail_quotas(sign_in: SignIn, limits: StorageLimits) -> Mapping[str, int]:
+    """Return the daily quotas that a mail for a sign-in is counted under, by name. No other kind of mail is."""
+    return {
+        f"sign-in to {sign_in.user_id}": limits.sign_in_mails_to_one_user,
+        f"sign-in to {sign_in.user_id} from {sign_in.address}": limits.sign_in_mails_from_one_network,
+    }
+
+
+def invitation_mail_quotas(inviter: str, invitee: str, limits: StorageLimits) -> Mapping[str, int]:
+    """Return the daily quotas that a mail for an invitation is counted under, by name. No other kind of mail is."""
+    return {
+        f"invitation to {invitee}": limits.invitation_mails_to_one_user,
+        f"invitation by {inviter}": limits.invitation_mails_by_one_account,
+        f"invitation by {inviter} to {invitee}": limits.invitation_mails_between_two,
+    }
+
+
+def check_kept(user_id: str, *, before: int, after: int, limits: StorageLimits) -> None:
+    """Raise AccountFull for a step that leaves an account with more bytes than it had and than it may have.
+
+    An account's bytes are those of its device-set, of its devices' presence and memberships, of the invitations that it
+    posted and of the answers that it gave, with ROW_BYTES for each row, whatever became of them. What makes it smaller
+    is permitted above the bound as well.
+    """
+    if after > max(before, limits.kept_bytes):
+        raise AccountFull(user_id, limits.kept_bytes)
 
 
 def check_claim(known: Account | None, claim: AccountClaim) -> None:

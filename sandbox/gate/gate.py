@@ -12,7 +12,7 @@ denied.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
@@ -24,15 +24,22 @@ from sandbox.policy.decision import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
 CHANGED: Final = "this MCP tool is new, or not as it was when it was granted"
-_CALL_ID_LIMIT: Final = 190
+CALL_ID_LIMIT: Final = 190
+CALLS_OF_A_RUN: Final = 10_000
+"""Calls that are judged and recorded, those of sub-agents included; a run has 1,000 turns at most. Later ones are
+denied without a trace, so that what a run makes this machine keep has an end."""
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """The gate's result for the agent: whether the call may proceed and, when not, why."""
+    """The gate's result for the agent: whether the call may proceed and, when not, why.
+
+    `input`: of an allowed call, the arguments that were judged. The runtime executes these and no others.
+    """
 
     allow: bool
     reason: str = ""
+    input: Mapping[str, object] = field(default_factory=dict)
 
 
 class Gate:
@@ -60,26 +67,41 @@ class Gate:
         self._one_question = trio.Lock()
         self._pending: dict[str, _PendingCall] = {}
         self._seen: dict[str, int] = {}
+        self._calls = 0
         self._denials = 0
 
     async def judge(
-        self, tool: str, arguments: Mapping[str, object], *, call_id: str, agent_id: str | None = None
+        self,
+        tool: str,
+        arguments: Mapping[str, object],
+        *,
+        call_id: str,
+        agent_id: str | None = None,
+        cwd: str | None = None,
     ) -> Ruling:
-        """Allow or deny one call. `call_id`: the runtime's id for it; `agent_id`: the sub-agent that makes it."""
+        """Allow or deny one call.
+
+        `call_id`: the runtime's id for it; `agent_id`: the sub-agent that makes it; `cwd`: where the agent program is
+        when it makes the call, an inside path, None for the folder that the run starts in.
+        """
+        if not self._counted():
+            return Ruling(False, f"Denied: this run has made {CALLS_OF_A_RUN:,} calls, the most that it may.")
         call_id = self._own_id(call_id)
-        decision = self._decide(tool, arguments)
+        decision = self._decide(tool, arguments, cwd)
         await self._emit(
-            frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments), agent_id=agent_id)
+            frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(decision.input), agent_id=agent_id)
         )
         if decision.verdict == "ask":
             async with self._one_question:
                 # The verdict on the question before this one may have granted this one, or ended the run.
-                decision = self._decide(tool, arguments)
-                return await self._rule(decision, tool, arguments, call_id, agent_id)
-        return await self._rule(decision, tool, arguments, call_id, agent_id)
+                decision = self._decide(tool, arguments, cwd)
+                return await self._rule(decision, tool, call_id, agent_id, cwd)
+        return await self._rule(decision, tool, call_id, agent_id, cwd)
 
     async def refused_elsewhere(self, tool: str, arguments: Mapping[str, object], *, call_id: str) -> None:
         """Record a call that the runtime itself refused before the gate saw it, so that the trace is complete."""
+        if not self._counted():
+            return
         call_id = self._own_id(call_id)
         await self._emit(frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(arguments)))
         note = "the agent program refused it"
@@ -90,18 +112,21 @@ class Gate:
         pending = self._pending.get(verdict.call_id)
         return pending is not None and pending.resolve(verdict)
 
+    def _counted(self) -> bool:
+        """Count a call; False when there were too many before it."""
+        self._calls += 1
+        return self._calls <= CALLS_OF_A_RUN
+
     def _own_id(self, call_id: str) -> str:
         # The model chooses these ids. Two calls under one id would share one answer.
-        call_id = call_id.encode("utf-8", "replace").decode()[:_CALL_ID_LIMIT] or "call"
+        call_id = call_id.encode("utf-8", "replace").decode()[:CALL_ID_LIMIT] or "call"
         count = self._seen[call_id] = self._seen.get(call_id, 0) + 1
         return call_id if count == 1 else f"{call_id}#{count}"
 
-    def _decide(self, tool: str, arguments: Mapping[str, object]) -> Decision:
-        return decide(self._scope, tool, arguments, session=self._session, resolve=self._resolve)
+    def _decide(self, tool: str, arguments: Mapping[str, object], cwd: str | None = None) -> Decision:
+        return decide(self._scope, tool, arguments, session=self._session, resolve=self._resolve, cwd=cwd)
 
-    async def _rule(
-        self, decision: Decision, tool: str, arguments: Mapping[str, object], call_id: str, agent_id: str | None
-    ) -> Ruling:
+    async def _rule(self, decision: Decision, tool: str, call_id: str, agent_id: str | None, cwd: str | None) -> Ruling:
         if decision.verdict == "deny":
             return await self._denied(call_id, "scope", decision.reason, note=decision.reason)
         if self.tripped.is_set():
@@ -109,15 +134,15 @@ class Gate:
         call = frames.Call(
             call_id=call_id,
             tool=tool,
-            input=dict(arguments),
+            input=dict(decision.input),
             verdict=decision.verdict,
             by=decision.by,
             answer_seconds=self._answer_seconds,
             agent_id=agent_id,
             resolved_path=decision.path,
-            diff=await self._diff(tool, arguments, decision.path),
+            diff=await self._diff(tool, decision.input, decision.path),
             unusual=[
-                *preview.unusual(self._scope, tool, arguments, decision.path, resolve=self._resolve),
+                *preview.unusual(self._scope, tool, decision.input, decision.path, resolve=self._resolve, cwd=cwd),
                 *([CHANGED] if tool in self._scope.changed else []),
             ],
             rule_if_always=decision.rule,
@@ -168,7 +193,7 @@ class Gate:
         await self._emit(
             frames.Approval(call_id=call.call_id, outcome="allowed", by=by, grant=grant, note=verdict.note)
         )
-        return Ruling(True)
+        return Ruling(True, input=call.input)
 
     async def _denied(
         self,
@@ -180,7 +205,7 @@ class Gate:
         note: str | None = None,
     ) -> Ruling:
         await self._emit(frames.Approval(call_id=call_id, outcome=outcome, by=by, note=note))
-        return Ruling(False, f"Denied: {reason}.")
+        return Ruling(False, f"Denied by the gate: {reason}.")
 
     async def _diff(self, tool: str, arguments: Mapping[str, object], path: str | None) -> str | None:
         if path is None or tool not in preview.DIFFERING_TOOLS:

@@ -11,8 +11,7 @@ import os
 import posixpath
 import re
 import stat
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -64,15 +63,28 @@ def diff(tool: str, arguments: Mapping[str, object], path: str) -> str | None:
 
 
 def unusual(
-    scope: Scope, tool: str, arguments: Mapping[str, object], path: str | None, *, resolve: Resolve
+    scope: Scope,
+    tool: str,
+    arguments: Mapping[str, object],
+    path: str | None,
+    *,
+    resolve: Resolve,
+    cwd: str | None = None,
 ) -> list[str]:
-    """What a person should not overlook, as short phrases: outside the project, deletions, network, hidden text."""
+    """What a person should not overlook, as short phrases: outside the project, deletions, network.
+
+    What hides in the text itself is marked where it is made safe to show, by the node.
+
+    `cwd`: the inside folder in which a command starts, where it is not `scope.cwd`.
+    """
     marks = []
     if path is not None and not inside(path, (scope.project, scope.workspace)):
         marks.append("outside the project folder")
     if tool == "Bash":
         command = str(arguments["command"])
-        if any(_leaves(word, scope, resolve) for word in _PATH_WORD.findall(command)):
+        if cwd not in (None, scope.cwd):
+            marks.append(f"starts in {cwd}")
+        if any(_leaves(word, cwd or scope.cwd, scope, resolve) for word in _PATH_WORD.findall(command)):
             marks.append("outside the project folder")
         if _DELETES.search(command):
             marks.append("deletes")
@@ -80,35 +92,17 @@ def unusual(
             marks.append("looks for the network, which a run does not have")
     if tool == "Write" and not arguments["content"]:
         marks.append("empties a file")
-    if any(_is_hidden(character) for text in _texts(arguments) for character in text):
-        marks.append("holds invisible characters")
     return marks
 
 
-def _leaves(word: str, scope: Scope, resolve: Resolve) -> bool:
+def _leaves(word: str, cwd: str, scope: Scope, resolve: Resolve) -> bool:
     if word.startswith("~"):
         return True
-    named = posixpath.normpath("/" + posixpath.join(scope.cwd, word).lstrip("/"))
+    named = posixpath.normpath("/" + posixpath.join(cwd, word).lstrip("/"))
     if inside(named, _ORDINARY):
         return False
     meant = resolve(named)
     return meant is None or not inside(meant, (scope.project, scope.workspace))
-
-
-def _is_hidden(character: str) -> bool:
-    return character not in "\n\r\t" and unicodedata.category(character) in ("Cc", "Cf")
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key)
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def _content(path: str) -> str | None:

@@ -7,6 +7,7 @@ the agent program inside sends: a message without a ruling of the gate is not fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 PREFIX: Final = "mcp__"
-UNGATED: Final = "Denied: this call did not pass the gate."
+UNGATED: Final = "Denied by the gate: it has not allowed this call."
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class McpBridge:
         self, servers: Sequence[frames.McpServer] = (), connected: Mapping[str, ConnectedServer] | None = None
     ) -> None:
         self._servers = dict(connected or {})
-        self._tickets: Counter[tuple[str, str]] = Counter()
+        self._tickets: Counter[bytes] = Counter()
         self.tools = {
             full_name(name, tool.name): tool for name, server in self._servers.items() for tool in server.tools
         }
@@ -95,14 +96,14 @@ class McpBridge:
     def admit(self, tool: str, arguments: Mapping[str, object]) -> None:
         """The gate allowed this call, once. `tool`: the full name; nothing happens for a tool of no server."""
         if tool in self.tools:
-            self._tickets[tool, _canonical(arguments)] += 1
+            self._tickets[_ticket(tool, arguments)] += 1
 
     async def call(self, tool: str, arguments: Mapping[str, object]) -> Reply:
         """Forward one call that was admitted. `tool`: the full name. Raises nothing but a cancellation."""
-        ticket = (tool, _canonical(arguments))
+        ticket = _ticket(tool, arguments)
         if self._tickets[ticket] <= 0:
             return Reply(False, UNGATED)
-        self._tickets[ticket] -= 1
+        self._tickets -= Counter([ticket])  # which drops those that are used up
         _, server, name = tool.split("__", 2)
         return await self._servers[server].call(name, dict(arguments))
 
@@ -112,5 +113,6 @@ def full_name(server: str, tool: str) -> str:
     return f"{PREFIX}{server}__{tool}"
 
 
-def _canonical(arguments: Mapping[str, object]) -> str:
-    return json.dumps(arguments, sort_keys=True)
+def _ticket(tool: str, arguments: Mapping[str, object]) -> bytes:
+    """A digest, because arguments may be large and a call that was allowed need never be made."""
+    return hashlib.sha256(json.dumps([tool, arguments], sort_keys=True).encode()).digest()

@@ -37,6 +37,8 @@ OUTPUT_LIMIT: Final = 2 * 1024 * 1024
 """Bytes of one result as JSON; of a larger one its text alone is passed on, cut."""
 TEXT_LIMIT: Final = 200_000
 TOOLS_LIMIT: Final = 200
+LISTED_LIMIT: Final = 1_000
+"""Names that one server may list. One that lists more is refused whole: what was not read could not be refused."""
 SCHEMA_LIMIT: Final = 64 * 1024
 _PAGES: Final = 20
 _STDERR_KEPT: Final = 4_096
@@ -114,6 +116,8 @@ class ServerConnection:
         cursor: str | None = None
         for _ in range(_PAGES):
             page = await client.list_tools(cursor=cursor)
+            if len(self.listed) + len(page.tools) > LISTED_LIMIT:
+                raise ValueError(f"it lists more than {LISTED_LIMIT:,} tools")
             for tool in page.tools:
                 self._add(tool)
             cursor = page.next_cursor

@@ -15,6 +15,10 @@ What a rule is, and which calls it covers: rules.py.
 A path has two spellings. The agent sees the workspace, the project and other granted folders at neutral places
 (`/dispatch`, `/project`, …), and a call names paths there. `Resolve` translates to the path on this machine, which is
 what is judged, shown and stored in rules: `/project/a.py` is another file in each project.
+
+Agent programs read a path in their own way: they cut white space off, expand `~`, start from a folder that a command
+moved to. So a call is first written out (`Decision.input`): absolute paths without `..`, and no character that another
+reader might drop. This form is judged, shown, and what the runtime has to execute in place of what the agent asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -66,9 +71,9 @@ class Scope:
     """What this run may do, from the edge and the accepting person. All paths absolute, without `..`.
 
     Paths of this machine: `roots`, folders or files a call may name, `workspace` and `project` among them; `project` is
-    the folder the run starts in. As the agent spells them: `cwd`, where relative paths start, and `home`, what `~`
-    means. `mcp_tools`: full names, `mcp__server__tool`; `changed`: those of them that are not as the edge has them
-    pinned, with their present pins.
+    folder the run starts in. As the agent spells them: `cwd`, the same folder, where relative paths start unless a call
+    says otherwise, and `home`, what `~` means. `mcp_tools`: full names, `mcp__server__tool`; `changed`: those of them
+    that are not as the edge has them pinned, with their present pins.
     """
 
     tools: frozenset[str]
@@ -87,12 +92,14 @@ class Scope:
 class Decision:
     """What becomes of a call.
 
+    `input`: the arguments written out, which are what was judged and what has to run; of a denied call, those given.
     `path`: the resolved path, also of a denied one. `rule`: what `always` stores. `choices`: what a person may have it
     store instead, `rule` first.
     """
 
     verdict: Literal["allow", "ask", "deny"]
     by: Literal["scope", "rule", "session"]
+    input: Mapping[str, object]
     reason: str = ""
     path: str | None = None
     rule: Rule | None = None
@@ -113,28 +120,36 @@ def decide(
     *,
     resolve: Resolve,
     session: frozenset[Rule] = frozenset(),
+    cwd: str | None = None,
 ) -> Decision:
-    """The verdict on one call. `session`: rules granted for this run. Never raises for any JSON input."""
+    """The verdict on one call. `session`: rules granted for this run. Never raises for any JSON input.
+
+    `cwd`: where the agent program is when it makes the call, as the agent spells it; None is `scope.cwd`.
+    """
     try:
         _check_tool(scope, tool)
         _check_input(tool, arguments)
-        path = _resolved_path(scope, tool, arguments, resolve=resolve)
+        arguments = _written_out(scope, tool, arguments, cwd=cwd or scope.cwd)
+        path = _resolved_path(tool, arguments, resolve=resolve)
         if path is not None and not inside(path, scope.roots):
             raise _Denied(_OUTSIDE, path)
-        rule = _rule(scope, tool, arguments, path)
     except _Denied as denied:
-        return Decision("deny", "scope", denied.reason, denied.path)
+        return Decision("deny", "scope", arguments, denied.reason, denied.path)
+    if tool == "Bash" and cwd not in (None, scope.cwd):
+        # A command means something else in another folder, and a rule does not say in which.
+        return Decision("allow" if scope.approval == "auto" else "ask", "scope", arguments)
+    rule = _rule(scope, tool, arguments, path)
     if tool in scope.changed:
-        return Decision("ask", "scope", path=path, rule=rule)
+        return Decision("ask", "scope", arguments, path=path, rule=rule)
     portable = None if path is None else _portable(scope, path)
     if scope.approval == "auto":
-        return Decision("allow", "scope", path=path, rule=rule)
+        return Decision("allow", "scope", arguments, path=path, rule=rule)
     if any(rules.covers(granted, rule, portable) for granted in scope.rules):
-        return Decision("allow", "rule", path=path, rule=rule)
+        return Decision("allow", "rule", arguments, path=path, rule=rule)
     if any(rules.covers(granted, rule, portable) for granted in session):
-        return Decision("allow", "session", path=path, rule=rule)
+        return Decision("allow", "session", arguments, path=path, rule=rule)
     offered = rules.choices(rule, portable, folder=_folder(scope, tool, path))
-    return Decision("ask", "scope", path=path, rule=rule, choices=offered)
+    return Decision("ask", "scope", arguments, path=path, rule=rule, choices=offered)
 
 
 def inside(path: str, roots: tuple[str, ...]) -> bool:
@@ -142,15 +157,31 @@ def inside(path: str, roots: tuple[str, ...]) -> bool:
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
 
-def _resolved_path(scope: Scope, tool: str, arguments: Mapping[str, object], *, resolve: Resolve) -> str | None:
-    """The one path a call names: the file, the folder searched, or the folder a Glob starts in. None for others."""
+def _written_out(scope: Scope, tool: str, arguments: Mapping[str, object], *, cwd: str) -> Mapping[str, object]:
+    """The arguments with the one path that the call names as an absolute one: a file, or the folder to search.
+
+    A Glob's folder is `path` and the plain leading part of its pattern, of which only the rest stays in the pattern.
+    """
+    _check_path(cwd)
     if tool in FILE_TOOLS:
-        return _absolute(scope, _text(arguments, "file_path"), resolve)
+        return {**arguments, "file_path": _absolute(scope, _text(arguments, "file_path"), cwd)}
     if tool == "Grep":
-        return _absolute(scope, _text(arguments, "path", default="."), resolve)
+        return {**arguments, "path": _absolute(scope, _text(arguments, "path", default="."), cwd)}
     if tool == "Glob":
-        return _absolute(scope, _glob_parts(scope, arguments)[0], resolve)
-    return None
+        folder, rest = _glob_parts(arguments)
+        return {**arguments, "path": _absolute(scope, folder, cwd), "pattern": rest}
+    return arguments
+
+
+def _resolved_path(tool: str, arguments: Mapping[str, object], *, resolve: Resolve) -> str | None:
+    """The path that the written-out arguments name on this machine; None for a tool that names none."""
+    if tool not in FILE_TOOLS | SEARCH_TOOLS:
+        return None
+    named = _text(arguments, "file_path" if tool in FILE_TOOLS else "path")
+    meant = resolve(named)
+    if meant is None:
+        raise _Denied(_OUTSIDE, named)
+    return meant
 
 
 def _check_tool(scope: Scope, tool: str) -> None:
@@ -187,22 +218,27 @@ def _text(arguments: Mapping[str, object], name: str, *, default: str = "") -> s
     return value
 
 
-def _absolute(scope: Scope, path: str, resolve: Resolve) -> str:
-    if "\0" in path:
-        raise _Denied("a path cannot hold a zero byte")
+def _check_path(path: str) -> None:
+    """Refuse what another reader of the path might drop or cut off."""
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in path):
+        raise _Denied("a path may not hold control characters or line ends")
+    # U+FEFF is white space to JavaScript's trim(), and not to Python's strip().
+    if path != path.strip().strip("\ufeff"):
+        raise _Denied("a path may not begin or end with white space")
+
+
+def _absolute(scope: Scope, path: str, cwd: str) -> str:
+    _check_path(path)
     if path == "~" or path.startswith("~/"):
         path = scope.home + path[1:]
     # normpath keeps a leading "//" (POSIX leaves its meaning open); Linux takes it for "/".
-    normal = posixpath.normpath("/" + posixpath.join(scope.cwd, path).lstrip("/"))
-    # The agent's tools normalise the text before the kernel follows links in what remains, and so does this:
-    # `a/link/../b` is `a/b`, whatever `link` is.
-    meant = resolve(normal)
-    if meant is None:
-        raise _Denied(_OUTSIDE, normal)
-    return meant
+    # `a/link/../b` is `a/b`, whatever `link` is: only what remains of the text is left to the kernel.
+    normal = posixpath.normpath("/" + posixpath.join(cwd, path).lstrip("/"))
+    _check_path(normal)
+    return normal
 
 
-def _glob_parts(scope: Scope, arguments: Mapping[str, object]) -> tuple[str, str]:
+def _glob_parts(arguments: Mapping[str, object]) -> tuple[str, str]:
     """(folder, rest): the pattern's plain leading part joined to `path`, and the part with wildcards."""
     plain: list[str] = []
     rest = _text(arguments, "pattern").split("/")
@@ -223,7 +259,7 @@ def _rule(scope: Scope, tool: str, arguments: Mapping[str, object], path: str | 
     if tool == "Bash":
         pattern = _text(arguments, "command")
     elif tool == "Glob":
-        pattern = posixpath.join(shown, _glob_parts(scope, arguments)[1])
+        pattern = posixpath.join(shown, _text(arguments, "pattern"))
     elif tool == "Grep":
         pattern = f"{json.dumps(_text(arguments, 'pattern'), ensure_ascii=False)} in {shown}"
     elif tool in FILE_TOOLS:

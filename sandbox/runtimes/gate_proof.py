@@ -121,10 +121,16 @@ class _RecordingGate(Gate):
     seen: set[str]
 
     async def judge(
-        self, tool: str, arguments: Mapping[str, object], *, call_id: str, agent_id: str | None = None
+        self,
+        tool: str,
+        arguments: Mapping[str, object],
+        *,
+        call_id: str,
+        agent_id: str | None = None,
+        cwd: str | None = None,
     ) -> Ruling:
         self.seen.add(_label(tool, arguments))
-        return await super().judge(tool, arguments, call_id=call_id, agent_id=agent_id)
+        return await super().judge(tool, arguments, call_id=call_id, agent_id=agent_id, cwd=cwd)
 
 
 def _label(tool: str, arguments: Mapping[str, object]) -> str:

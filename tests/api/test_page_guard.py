@@ -15,6 +15,7 @@ from peer.api.page.guard import Guard
 from peer.api.page.sessions import Sessions
 from peer.api.page.shell import VIEWS
 from peer.api.routes import application
+from peer.client.blocking import SignIn
 from peer.machine.state_folder import StateFolder
 from peer.node.node import Node
 
@@ -33,6 +34,7 @@ class Door:
         self.cookie = (b"cookie", f"other=1; dispatch-page-8001={opened.cookie}".encode())
         self.key = (b"x-dispatch-page", opened.key.encode())
         self.reached = 0
+        self.sign_in = SignIn("https://broker.example", "its-token")
         self.answer: dict[bytes, bytes] = {}
 
     async def call(self, headers: Headers, method: str = "POST", path: str = "/v1/reload") -> int:
@@ -50,7 +52,7 @@ class Door:
             said.append(message)
 
         scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "headers": headers}
-        await Guard(cast(Any, behind), "t0ken", lambda: self.sessions)(scope, receive, send)
+        await Guard(cast(Any, behind), "t0ken", lambda: self.sessions, lambda: self.sign_in)(scope, receive, send)
         self.answer = dict(said[0]["headers"])
         return int(said[0]["status"])
 

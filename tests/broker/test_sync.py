@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.broker import sync
 from peer.broker.sync import BrokerSync
@@ -63,3 +63,22 @@ async def test_a_sign_out_ends_the_waiting_for_invitations(monkeypatch: pytest.M
         assert (kept, broker.tokens) == ([], ["first"])
         assert isinstance(link.last_error, NotSignedIn) and "dispatch login" in link.last_error.fix
         nursery.cancel_scope.cancel()
+
+
+async def test_what_was_learned_of_presence_is_forgotten_when_it_is_old(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    class Known(Broker):
+        async def get_presence(self, _user_id: str) -> list[object]:
+            return []
+
+    async def read(_query: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(sync, "BrokerClient", Known())
+    context: Any = SimpleNamespace(identity=None, store=SimpleNamespace(read=read))
+    link = BrokerSync(Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), lambda _: None, list)
+    for number in range(20):
+        await link.presence_of(f"{number}@example.org")
+        mock_clock.jump(sync.PRESENCE_CACHE_SECONDS / 4)
+    assert len(link._presence) == 4

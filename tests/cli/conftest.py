@@ -79,6 +79,9 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def contacts(self) -> Any:
             return answers["contacts"]
 
+        def invitations(self, *, ended: bool = False) -> Any:
+            return answers["invitations"]
+
         def dispatches(
             self, direction: str, *, status: str | None = None, limit: int | None = None, before: str | None = None
         ) -> Any:
@@ -89,7 +92,7 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             return answers[dispatch_id]
 
     @contextmanager
-    def open_reader(folder: StateFolder) -> Iterator[Reader]:
+    def open_reader(folder: StateFolder, *, broker: str | None = None, token: str | None = None) -> Iterator[Reader]:
         assert folder.path == cli.folder.path
         yield Reader()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from peer.trust import invitation_address
+
 FIRST = "0198c0de-1111-7222-8333-4444abcd5555"
 SECOND = "0198c0de-2222-7222-8333-4444aaaa7777"
 THIRD = "0198c0df-3333-7222-8333-5555aaaa7777"
 TOKEN = "0198c0de-9999-7222-8333-444455556666"
+ADDRESS = invitation_address.build_address("https://b.example", token=TOKEN, digest=bytes(32), secret=bytes(32))
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07evil\r\nerror: fake\u202egnp.exe\u2066\x9b31m\x00\u2028\U000e0041<b>[red]x[/red]"
 """Clears the screen, sets the title, fakes a line, reverses text, hides tags, and is markup to rich."""

@@ -17,6 +17,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peer.client import http
 from peer.client.blocking import Client, DaemonUnreachable, EventStream, Interrupted, find_daemon
 from peer.client.http import EndedEarly, EventParser, Response
 from peer.client.on_trio import AsyncClient
@@ -269,6 +270,19 @@ def test_events_are_the_same_however_they_arrive(events: list[tuple[str, str]], 
     parser = EventParser()
     found = [event for i in range(0, len(raw), step) for event in parser.feed(raw[i : i + step])]
     assert [(e.kind, e.id, e.data) for e in found] == [(k, str(n), d) for n, (k, d) in enumerate(events)]
+
+
+def test_an_event_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_BODY", 1_000)
+    parser = EventParser()
+    for _ in range(3):  # of one event, not of all
+        assert len(list(parser.feed(b"data: " + b"x" * 600 + b"\n\n"))) == 1
+    for endless in (b"data: " + b"x" * 90 + b"\n", b"data:\n", b"x" * 90):
+        parser, fed = EventParser(), 0
+        with pytest.raises(Internal, match="too long"):
+            while fed < 20_000:
+                list(parser.feed(endless))
+                fed += len(endless)
 
 
 def test_a_token_is_not_shown_to_another_users_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.cli.documents import (
+    ADDRESS,
     FIRST,
     FORBIDDEN,
     HOSTILE,
@@ -80,7 +82,7 @@ CASES = {
         "dispatch:invitation:x",
         needs="B",
     ),
-    "invitations": one("GET /v1/invitations", INVITATIONS, "invitations", TOKEN, "tulip-anvil", needs="B"),
+    "invitations": one("GET /v1/invitations", INVITATIONS, "invitations", TOKEN[-8:], "tulip-anvil", needs="S"),
     "invitations withdraw": one(
         f"DELETE /v1/invitations/{TOKEN}",
         {"status": "withdrawn"},
@@ -102,7 +104,11 @@ CASES = {
         needs="B",
     ),
     "block": one(
-        "POST /v1/block", {"status": "blocked"}, "block eve@example.org", "blocked eve@example.org", needs="B"
+        "POST /v1/block",
+        {"status": "blocked", "peer": "eve@example.org"},
+        "block eve@example.org",
+        "blocked eve@example.org",
+        needs="B",
     ),
     "trust show": one(
         "GET /v1/trust/alice",
@@ -277,7 +283,7 @@ def test_signed_in_but_no_daemon(cli: Cli, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].needs == "S"])
 def test_without_a_daemon_the_store_is_read(cli: Cli, reader: dict[str, Any], name: str) -> None:
     printed = CASES[name].printed
-    reader.update({"whoami": printed, "contacts": printed, FIRST: printed})
+    reader.update({"whoami": printed, "contacts": printed, "invitations": printed, FIRST: printed})
     if "dispatches" in printed:
         reader.update(received=printed["dispatches"], sent=printed["dispatches"])
     as_json = cli(*CASES[name].args, "--json")
@@ -287,12 +293,17 @@ def test_without_a_daemon_the_store_is_read(cli: Cli, reader: dict[str, Any], na
     assert "the daemon is not running" in human.err
 
 
-@pytest.mark.parametrize("args", [["inbox"], ["contacts"], ["status", FIRST], ["fetch", "abcd5555"]])
-def test_signed_in_but_no_daemon_has_ever_run(cli: Cli, args: list[str]) -> None:
+def test_before_the_daemons_first_start_there_is_nothing_yet(cli: Cli) -> None:
     cli.configure(broker="https://b.example", token="t", email="bob@example.org")
-    outcome = cli(*args, "--json")
-    assert (outcome.code, outcome.document["error"]["code"]) == (1, 503)
-    assert outcome.document["error"]["fix"] == "start it: `dispatch-daemon`"
+    assert cli("inbox", "--json").document == {"dispatches": [], "more": False, "next": None}
+    assert cli("sent", "--json").document == {"dispatches": [], "more": False, "next": None}
+    assert cli("contacts", "--json").document == {"trust": [], "blocked": []}
+    assert cli("invitations", "--json").document == {"sent": [], "received": []}
+    for command in ("status", "fetch"):
+        for given in (FIRST, "abcd5555"):
+            outcome = cli(command, given, "--json")
+            assert (outcome.code, outcome.document["error"]["code"]) == (1, 404)
+    assert not cli.folder.store.exists()
 
 
 @pytest.mark.parametrize("args", [["inbox"], ["contacts"]])
@@ -324,7 +335,7 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
     assert api.bodies("POST", "/v1/dispatches") == [
         {
             "recipient": "bob",
-            "task": "verbatim \t√\nsecond line",
+            "task": "verbatim \t√\nsecond line\n",
             "expires": 60,
             "meta": {"k": "v=w", "l": ""},
             "files": [str(Path.cwd() / "a.txt")],
@@ -345,9 +356,9 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         (["--expires", "86401"], 2, "60<=x<=86400"),
         (["--meta", "novalue"], 2, "KEY=VALUE"),
         (["--meta", "a=1", "--meta", "a=2"], 2, "given twice"),
-        (["--file", "missing.txt"], 1, "there is no file missing.txt"),
-        (["--file", "."], 1, "there is no file ."),
-        (["--background", "@missing.md"], 1, "can't read the background"),
+        (["--file", "missing.txt"], 2, "there is no file missing.txt"),
+        (["--file", "."], 2, "there is no file ."),
+        (["--background", "@missing.md"], 2, "can't read the background"),
         (["--nonsense"], 2, "No such option"),
     ],
 )
@@ -360,7 +371,7 @@ def test_send_refuses_before_it_asks(cli: Cli, api: FakeApi, args: list[str], co
     assert api.asked == []
 
 
-@pytest.mark.parametrize("stdin", ["", "\n", b"\xff\xfe"])
+@pytest.mark.parametrize("stdin", ["", b"\xff\xfe"])
 def test_a_dash_with_nothing_behind_it(cli: Cli, api: FakeApi, stdin: str | bytes) -> None:
     assert cli("send", "bob", "-", stdin=stdin).code == 2
     assert api.asked == []
@@ -389,7 +400,9 @@ def test_send_and_wait(cli: Cli, api: FakeApi, status: str, code: int) -> None:
 
 def test_the_lists_ask_for_what_was_said_and_page(cli: Cli, api: FakeApi) -> None:
     def page(asked: Asked) -> Any:
-        return {"dispatches": [row(FIRST), row(SECOND)] if "before" not in asked.query else [row(THIRD)]}
+        if "before" in asked.query:
+            return {"dispatches": [row(THIRD)], "more": False, "next": None}
+        return {"dispatches": [row(FIRST), row(SECOND)], "more": True, "next": SECOND}
 
     api["GET /v1/dispatches"] = page
     outcome = cli("inbox", "--status", "pending", "--limit", "2")
@@ -429,8 +442,8 @@ def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ("aaaa7777", 422, f"fits 2 dispatches: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
-        ("0198c0de", 422, "fits 2 dispatches"),
+        ("aaaa7777", 422, f"fits 2: {SECOND} (alice@example.org), {THIRD} (alice@example.org)"),
+        ("0198c0de", 422, "fits 2: "),
         ("ffff", 404, "no dispatch 'ffff'"),
         ("555", 422, "is not a dispatch id"),
         ("not-hex!", 422, "is not a dispatch id"),
@@ -440,13 +453,18 @@ def test_an_id_may_be_short(cli: Cli, api: FakeApi, given: str) -> None:
 def test_an_id_that_is_not_one(cli: Cli, api: FakeApi, given: str, code: int, said: str) -> None:
     api["GET /v1/dispatches"] = lists({"received": [row(FIRST)], "sent": [row(SECOND), row(THIRD)]})
     outcome = cli("status", given, "--json")
-    assert (outcome.code, outcome.document["error"]["code"]) == (1, code)
+    assert (outcome.code, outcome.document["error"]["code"]) == (2 if code == 422 else 1, code)
     assert said in outcome.document["error"]["message"]
 
 
 def test_an_old_id_is_found_on_a_later_page(cli: Cli, api: FakeApi) -> None:
-    pages = {None: [row(THIRD)], THIRD: [row(SECOND)], SECOND: [row(FIRST)], FIRST: []}
-    api["GET /v1/dispatches"] = lambda asked: {"dispatches": pages[asked.query.get("before")]}
+    pages = {None: [row(THIRD)], THIRD: [row(SECOND)], SECOND: [row(FIRST)]}
+
+    def page(asked: Asked) -> Any:
+        (found,) = pages[asked.query.get("before")]
+        return {"dispatches": [found], "more": found["dispatch_id"] != FIRST, "next": found["dispatch_id"]}
+
+    api["GET /v1/dispatches"] = page
     api[f"GET /v1/dispatches/{FIRST}"] = document()
     assert cli("status", "abcd5555", "--json").document["dispatch_id"] == FIRST
 
@@ -592,10 +610,10 @@ def test_a_scope_is_passed_on_as_it_was_said(cli: Cli, api: FakeApi) -> None:
     args = ["--tools", "Read", "--mcp-servers", "none", "--paths", "shop,/srv/x", "--approval", "manual"]
     args += ["--max-per-day", "5", "--expires", "30d", "--results", "redacted"]
     args += ["--minutes", "10", "--turns", "20", "--usd", "0.5", "--output-mb", "3"]
-    assert cli("accept-invitation", "-", *args, stdin="dispatch:invitation:t:d:s:b\n").code == 0
+    assert cli("accept-invitation", "-", *args, stdin=f"{ADDRESS}\n").code == 0
     assert api.bodies("POST", "/v1/invitations/accept") == [
         {
-            "token": "dispatch:invitation:t:d:s:b",
+            "token": ADDRESS,
             "tools": "Read",
             "mcp_servers": "none",
             "paths": [str(Path.cwd() / "shop"), "/srv/x"],
@@ -668,15 +686,26 @@ def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:
 # Flags about the broker
 
 
-def test_flags_that_name_another_sign_in_than_the_daemons_are_refused(cli: Cli, api: FakeApi) -> None:
+def test_what_flags_and_variables_name_is_said_to_the_daemon(
+    cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In normal form, the token by its digest; nothing is said where nothing is named. The daemon compares."""
     prepare(api, CASES["invite"])
-    api["GET /v1/whoami"] = me()
     cli.configure(broker="https://broker.example", token="t")
-    other = cli("--broker", "https://other.example", *CASES["invite"].args, "--json")
-    assert (other.code, other.document["error"]["code"]) == (1, 422)
-    assert cli(*CASES["invite"].args, "--token", "-", stdin="another").code == 1
-    assert api.bodies("POST", "/v1/invitations") == []
-    assert cli(*CASES["invite"].args, "--broker", "https://broker.example/", "--token", "t").code == 0
+
+    def said(*args: str) -> tuple[str | None, str | None]:
+        assert cli(*args).code == 0
+        headers = api.asked[-1].headers
+        return headers.get("x-dispatch-broker"), headers.get("x-dispatch-token-digest")
+
+    args, digest = CASES["invite"].args, hashlib.sha256(b"t").hexdigest()
+    assert said(*args) == (None, None)
+    assert said("--broker", "https://B.example/", *args) == said(*args, "--broker", "https://b.example")
+    assert said(*args, "--broker", "https://b.example", "--token", "t") == ("https://b.example", digest)
+    monkeypatch.setenv("DISPATCH_BROKER", "https://v.example")
+    monkeypatch.setenv("DISPATCH_TOKEN", "t")
+    assert said(*args) == ("https://v.example", digest)
+    assert said(*args, "--broker", "https://b.example") == ("https://b.example", digest)
 
 
 # The program itself

@@ -84,7 +84,7 @@ def test_a_name_that_is_no_plain_name(cli: Cli, api: FakeApi, name: str) -> None
     (good,) = stored(cli, ("good.txt", b"x"))
     returned(api, [good, {**good, "name": name}])
     outcome = cli("fetch", FIRST, "--json")
-    assert (outcome.code, outcome.document["error"]["code"]) == (1, 422)
+    assert (outcome.code, outcome.document["error"]["code"]) == (1, 403)
     assert list(Path.cwd().iterdir()) == []
 
 

@@ -15,7 +15,8 @@ from tests.cli.conftest import Cli
 
 PROMISED = [
     *("login", "logout", "whoami", "doctor", "config", "demo", "open", "plugin", "completion"),
-    *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation", "block", "trust"),
+    *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
+    *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),
 ]
@@ -103,7 +104,10 @@ def test_the_examples_can_be_typed(name: str) -> None:
         assert words[: len(path)] == path
         if not isinstance(command, click.Group):
             arguments = words[len(path) :]
-            parsed = DispatchCommand(name="x", params=[p for p in command.params if p.name not in ("json", "cwd")])
+            parsed = DispatchCommand(
+                name="x",
+                params=[p for p in command.params if p.name not in ("json", "broker_flag", "token_flag", "cwd")],
+            )
             parsed.params += [click.Option(["--cwd"])]
             if "-" not in arguments:
                 parsed.make_context("x", arguments)

@@ -177,7 +177,7 @@ def test_config_sets_gets_and_lists(cli: Cli) -> None:
 )
 def test_config_refuses(cli: Cli, key: str, value: str, fix: str) -> None:
     outcome = cli("config", "set", key, value, "--json")
-    assert (outcome.code, outcome.document["error"]["code"]) == (1, 422)
+    assert (outcome.code, outcome.document["error"]["code"]) == (2, 422)
     assert fix in outcome.document["error"]["fix"]
     assert not cli.folder.path.exists()
 

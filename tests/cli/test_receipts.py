@@ -132,7 +132,7 @@ def test_the_roots_that_are_known_are_compared(cli: Cli, parties: Parties, recei
     assert (other.code, other.document["error"]["code"]) == (1, 409)
     assert "neither party" in other.document["error"]["message"]
     part = cli("verify-receipt", str(receipt), "--root", "12345", "--json")
-    assert (part.code, part.document["error"]["code"]) == (1, 422)
+    assert (part.code, part.document["error"]["code"]) == (2, 422)
 
 
 def test_what_was_altered_is_named(cli: Cli, receipt: Path) -> None:

@@ -340,6 +340,21 @@ def test_choosing_a_scope(cli: Cli, api: FakeApi) -> None:
     }
 
 
+def test_a_wider_edge_says_what_would_run_unasked(cli: Cli, api: FakeApi) -> None:
+    rule = {"id": 7, "tool": "Bash", "pattern": "rm -rf build", "reach": "exact", "created": "2026-11-01T00:00:00Z"}
+    would_be = {"status": "confirmation_required", "rules": [rule]}
+    api["GET /v1/trust/alice"] = edge()
+    api["PATCH /v1/trust/alice"] = lambda asked: would_be if asked.body.get("unconfirmed") else edge()
+    with terminal("trust", "edit", "alice", "--tools", "Read,Bash", "--remove-rule", "3") as screen:
+        shown = screen.until("Grant it? [y/N] ")
+        assert "Without asking, since you always allowed it: Bash(rm -rf build)" in " ".join(shown.split())
+        screen.type("y\n")
+        assert screen.end() == 0
+    first, second = api.bodies("PATCH", "/v1/trust/alice")
+    assert first == {"tools": "Read,Bash", "confirm_unverified": False, "unconfirmed": True}
+    assert second == {"tools": "Read,Bash", "remove_rule": 3, "confirm_unverified": True}
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_anything_but_yes_grants_nothing(cli: Cli, api: FakeApi, answer: str) -> None:
     api["POST /v1/invitations/accept"] = offer()

@@ -171,6 +171,7 @@ async def test_what_a_person_agrees_to_in_the_form_is_done(world: World, pair: P
         )
         assert wide["scopes"]["tools"] == ["Read", "Write", "Bash"]
         assert "tool Write" in host.forms[1][0]
+        assert "Without asking, since you always allowed it: Bash(echo one)" in host.forms[1][0]
 
         carol = await trio.to_thread.run_sync(world.person, f"carol{mode[:2]}")
         invited = await trio.to_thread.run_sync(carol.client.invite, bob.email)

@@ -31,7 +31,7 @@ async def test_one_call_asks_at_sixteen_gates(pair: Pair) -> None:
         assert len(host.forms) == 16 and next(answers, None) is None
         message, titles = host.forms[0]
         assert list(titles) == ["once", "always", "session", "deny", "decline"]
-        assert titles["always"] == "2. Always: store the rule Bash(echo a What this returns goes to nobody.)"
+        assert titles["always"] == "2. Always: store the rule Bash(echo a␊What this returns goes to nobody.)"
         assert "\n    command: echo a\n    What this returns goes to nobody.\n" in message
         assert message.endswith(f"What this returns goes to {alice.email}.")
         assert list(host.forms[1][1].values()) == [

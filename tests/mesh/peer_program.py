@@ -1,7 +1,7 @@
 """A device in a process of its own, for tests that kill or stop it: `python -m … SEED_HEX [PORT]`.
 
 It prints its address, answers every statement with 200 and the number of statements so far, serves an echo, and a
-transfer that stops in the middle and waits there.
+transfer that stops in the middle and waits there. Two more for whoever floods it: one refuses, one never reads.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from tests.mesh.harness import MemoryOutbox
 
 ECHO = "/test/echo/1"
 HALF = "/test/half/1"
+REFUSED = "/test/refused/1"
+UNREAD = "/test/unread/1"
 
 
 async def main(seed: bytes, port: int) -> None:
@@ -41,9 +43,17 @@ async def main(seed: bytes, port: int) -> None:
         await stream.write(bytes(300_000), deadline=60)
         await trio.sleep_forever()
 
+    async def refuse(stream: Stream) -> None:
+        await stream.send([503], deadline=60)
+
+    async def never_read(stream: Stream) -> None:
+        await trio.sleep_forever()
+
     courier = Courier(host, outbox=MemoryOutbox(), receive=receive, addresses=addresses)
     host.handle(ECHO, echo)
     host.handle(HALF, half)
+    host.handle(REFUSED, refuse)
+    host.handle(UNREAD, never_read)
     async with host.running(), courier.running():
         print(host.addresses()[0], flush=True)
         await trio.sleep_forever()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from peer.mesh.courier import Courier, CourierLimits, OutboxItem
 from peer.mesh.courier.wire import (
@@ -580,6 +581,53 @@ async def test_a_courier_that_runs_again_goes_on_where_it_was() -> None:
         assert "two" not in ana.outbox.acknowledgements
         async with ana.courier.running():
             await ana.outbox.settled("two")
+
+
+async def test_nothing_is_kept_of_a_peer_that_is_admitted_no_longer() -> None:
+    """Before, each device that a contact had ever listed left a task and its machine behind."""
+    ana = Device(make_host())
+    async with up(ana):
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(20):
+            ben = Device(make_host())
+            async with up(ben):
+                ana.book[ben.host.peer_id] = ben.host.addresses()
+                ana.send(ben, ben.host.peer_id)
+                await ana.outbox.settled(ben.host.peer_id)
+                ana.courier.forget(ben.host.peer_id)
+        ana.courier.forget("somebody unknown")
+        assert not ana.courier._senders and not ana.courier._turns
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+
+
+async def test_so_many_peers_are_dialled_at_once() -> None:
+    ana = Device(make_host())
+    asked: list[str] = []
+    go_on = trio.Event()
+
+    async def addresses(peer_id: str) -> list[str]:
+        asked.append(peer_id)
+        await go_on.wait()
+        return []
+
+    ana.courier._addresses = addresses
+    most = CourierLimits().dials
+    async with up(ana):
+        ana.courier.greet([make_host().peer_id for _ in range(3 * most)])
+        await until(lambda: len(asked) == most)
+        await wait_all_tasks_blocked()
+        assert len(asked) == most
+        go_on.set()
+        await until(lambda: len(asked) == 3 * most)
+
+
+async def test_a_sender_that_is_stopped_before_it_began_never_begins() -> None:
+    ana = Device(make_host())
+    async with up(ana):
+        sender = ana.courier.sender("somebody")
+        ana.courier.forget("somebody")
+        await wait_all_tasks_blocked()
+        assert sender._nursery is None and not ana.courier._senders
 
 
 async def test_an_acknowledgement_is_recorded_though_its_stream_has_ended() -> None:

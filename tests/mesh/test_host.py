@@ -338,7 +338,7 @@ async def test_half_open_connections_keep_nobody_out() -> None:
     ana, ben = make_host(), make_host(limits=limits)
     async with ana.running(), ben.running():
         strangers = [await trio.open_tcp_stream("127.0.0.1", port_of(ben)) for _ in range(60)]
-        await until(lambda: len(ben._swarm._handshakes) == 16)
+        await until(lambda: len(ben._swarm.handshakes) == 16)
         with trio.fail_after(HANG):
             await ana.connect(ben.peer_id, ben.addresses())
             while await strangers[0].receive_some():  # cut off, the oldest first

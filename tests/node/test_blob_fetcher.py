@@ -170,3 +170,51 @@ async def test_what_one_file_brings_to_light_does_not_end_the_node(
         await settled()
         assert recipient.asked[mallory] == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_held_of_a_sender_does_not_grow_with_its_files(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, each awaited file was a task, and each one that failed left a lock behind."""
+    recipient = Recipient(tmp_path, "mallory")
+    mallory = recipient.senders["mallory"].device
+    for _ in range(4):
+        recipient.awaits("mallory", files=50)
+    going, tasks = trio.Event(), 0
+    tried: list[bytes] = []
+
+    async def fetch(_host: object, _device: str, *, digest: bytes, **_: object) -> None:
+        tried.append(digest)
+        await going.wait()
+        raise Unavailable("broken off", fix="try again")
+
+    monkeypatch.setattr(blob_protocol, "fetch", fetch)
+    fetcher = recipient.puller()
+    async with trio.open_nursery() as nursery:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        nursery.start_soon(fetcher.run)
+        await until(lambda: bool(tried))
+        await settled()
+        assert trio.lowlevel.current_statistics().tasks_living <= tasks + delivery.PULLS_PER_DEVICE + 3
+        going.set()
+        await until(lambda: bool(fetcher._resting))
+        for _ in range(20):
+            mock_clock.jump(delivery.LONGEST_REST)
+            await settled()
+        assert len(tried) > 2 * delivery.PULLS_PER_DEVICE
+        assert not fetcher._one_by_one and fetcher._resting.keys() <= {mallory} and fetcher._under_way <= {mallory}
+        nursery.cancel_scope.cancel()
+
+
+async def test_every_file_arrives_however_many_there_are(
+    tmp_path: Path, mock_clock: MockClock, taken: list[tuple[str, bytes]]
+) -> None:
+    recipient = Recipient(tmp_path, "alice")
+    files = 2 * delivery.PULLED_AT_ONCE + 1
+    for _ in range(2):
+        recipient.awaits("alice", files=min(files, 50))
+    puller = recipient.puller()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(puller.run)
+        await until(lambda: len(taken) == 2 * min(files, 50))
+        nursery.cancel_scope.cancel()

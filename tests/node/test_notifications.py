@@ -6,9 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
+from peer.node import notifications
+from peer.node.changes import KEPT, ChangeLog, ChangeSignal, OpenPages
 from peer.node.notifications import command
 
 HOSTILE = [
@@ -49,3 +54,39 @@ def test_words_are_the_last_argument_behind_what_ends_the_options(system: str, s
 def test_nothing_is_tried_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert [command("x", system) for system in ("linux", "darwin", "win32")] == [None, None, None]
+
+
+async def test_so_many_are_shown_a_minute_and_so_many_are_remembered(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    noticed: list[notifications.Notification] = []
+
+    async def show(_self: object, summary: str) -> None:
+        shown.append(summary)
+
+    async def read(_query: object) -> tuple[object, list[object]]:
+        return object(), []
+
+    monkeypatch.setattr(notifications.Notifier, "_show", show)
+    monkeypatch.setattr(notifications, "REMEMBERED", 50)
+    monkeypatch.setattr(notifications, "notifications_for", lambda *_, since: noticed)
+    context: Any = SimpleNamespace(clock=lambda: 0, store=SimpleNamespace(read=read))
+    log, signal = ChangeLog("life"), ChangeSignal()
+    notifier = notifications.Notifier(context=context, changes=log, signal=signal, pages=OpenPages())
+    for minute in range(1, 4):
+        for number in range(100):
+            noticed[:] = [notifications.Notification("arrived", "a@example.org", f"{minute} {number}")]
+            await notifier._look_at("any", quiet=False)
+        assert len(shown) == minute * notifications.MOST_A_MINUTE
+        assert len(notifier._seen) == 50
+        mock_clock.jump(60)
+
+
+def test_a_log_of_changes_keeps_the_newest() -> None:
+    log = ChangeLog("life")
+    for number in range(KEPT + 100):
+        log.note("dispatch", str(number))
+    assert log.since(log.last - KEPT - 1) is None
+    newest = log.since(log.last - KEPT)
+    assert newest is not None and len(newest) == KEPT

@@ -14,6 +14,7 @@ from peer.dispatches import text
 from peer.protocol.content import FIELDS
 from peer.store import connection, trace
 from tests.conftest import HANG
+from tests.dispatches.test_text import ORDINARY, PADDED
 from tests.page.browser import Tab, port
 from tests.page.conftest import Opener
 from tests.system.world import Person
@@ -315,19 +316,53 @@ def test_text_is_made_safe_as_everywhere_else(pair: Pair, new_tab: Opener) -> No
     samples = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     batches = ["|".join(samples[at : at + 5_000]) for at in range(0, len(samples), 5_000)]
     batches += ["a\r\nb\rc\n\td", flag, flag[:-1], "\u2028x\u2029"]
+    batches += [padding.format("ls", "rm -rf build") for padding in PADDED]
+    batches += [
+        *ORDINARY,
+        "\n".join(map(str, range(500))),
+        "x" * 9_000,
+        "a\u200db é\u200dü é\ufe0f\ufe0f 1\ufe0f\u20e3 1\ufe0f",
+    ]
     made = tab.page.evaluate(
-        "async ([path, texts]) => { const { block, line } = await import(path);"
-        " return texts.map((each) => [block(each), line(each)]); }",
+        "async ([path, texts]) => { const made = await import(path);"
+        " const ways = [made.block, made.line, made.excerpt, made.lineExcerpt];"
+        " return texts.map((each) => ways.map((way) => way(each))); }",
         [f"/page/{build[1]}/text.js", batches],
     )
-    for batch, (block, line) in zip(batches, made, strict=True):
+    for batch, (block, line, excerpt, line_excerpt) in zip(batches, made, strict=True):
         assert block == text.block(batch)
         assert line == text.line(batch)
+        if len(batch.encode("utf-16-le")) == 2 * len(batch):  # lengths count halves of characters there
+            assert (excerpt, line_excerpt) == (text.excerpt(batch), text.line_excerpt(batch))
     alone = tab.page.evaluate(
         "async (path) => (await import(path)).block('a' + String.fromCharCode(0xd800) + 'b')",
         f"/page/{build[1]}/text.js",
     )
     assert alone == text.block("a\ud800b")
+
+
+def test_the_answers_stay_in_reach_of_a_long_call(pair: Pair, new_tab: Opener) -> None:
+    """A hundred thousand characters and six hundred empty lines: head, tail, the count, and the buttons right below."""
+    alice, bob = pair
+    command = "ls" + "\n" * 600 + "x" * 100_000 + "\nrm -rf build"
+    bob.will({"tool": "Bash", "input": {"command": command}})
+    dispatch_id = alice.client.send(bob.email, "Look into it")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    bob.client.accept(dispatch_id)
+    call = bob.approval_of(dispatch_id)
+    tab = new_tab(bob)
+    tab.open(dispatch_id)
+    card = tab.page.locator(".approval[data-armed]")
+    expect(card).to_contain_text("rm -rf build")
+    expect(card).to_contain_text("⟨599 empty lines⟩")
+    expect(card).to_contain_text("left out here")
+    expect(card).to_contain_text("Look twice: ")
+    expect(card.get_by_role("button", name="Deny")).to_be_enabled()
+    box = card.bounding_box()
+    assert box is not None and box["height"] < 2_500
+    card.get_by_role("button", name="Show all of it").click()
+    assert len(card.inner_text()) > 100_000
+    bob.client.deny(dispatch_id, call["request_id"])
 
 
 @pytest.mark.parametrize("width", [360, 1600])

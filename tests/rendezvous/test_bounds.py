@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import Response
 
-from peer.protocol.errors import RateLimited
+from peer.broker.client import LoginToken
+from peer.protocol.errors import Invalid, RateLimited
 from rendezvous import web
 from rendezvous.connections import ConnectionLimits
+from rendezvous.mail import Mailer, SmtpSettings
+from rendezvous.proxies import proxy_networks
 from rendezvous.ratelimit import Buckets, TooMany, network_of
 from rendezvous.storage.limits import StorageLimits
 from tests.conftest import HANG
@@ -36,7 +40,9 @@ async def exchange(url: str, *pieces: bytes) -> bytes:
 
 
 async def test_a_body_that_is_too_large_is_refused_unread(broker: Running) -> None:
-    head = b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = (
+        b"POST /v1/login/device HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    )
     said = await exchange(broker.url, head + b"Content-Length: 999999999999\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 413") and b"at most 393216" in said
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
@@ -46,13 +52,15 @@ async def test_a_body_that_is_too_large_is_refused_unread(broker: Running) -> No
 
 async def test_a_body_that_does_not_come_is_given_up(broker: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "BODY_SECONDS", 0.3)
-    head = b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = (
+        b"POST /v1/login/device HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    )
     said = await exchange(broker.url, head + b"Content-Length: 100\r\n\r\n{")
     assert said.startswith(b"HTTP/1.1 422") and b"did not arrive" in said
 
 
 async def test_endless_headers_are_refused(broker: Running) -> None:
-    said = await exchange(broker.url, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000)
+    said = await exchange(broker.url, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000)
     assert b" 431 " in said[:20] or b" 400 " in said[:20] or said == b""
 
 
@@ -82,7 +90,7 @@ async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
         for _ in range(count):
             stream = await trio.open_tcp_stream(at, port, local_address=host)
             with trio.fail_after(HANG), suppress(trio.BrokenResourceError):
-                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 if await stream.receive_some():
                     kept.append(await stack.enter_async_context(stream))
                     continue
@@ -100,10 +108,11 @@ async def test_open_connections_leave_room_for_others(tmp_path: Path) -> None:
         with trio.fail_after(HANG):
             while not await held("127.0.0.5", 1, stack):  # until the broker has noticed
                 await trio.lowlevel.checkpoint()
-    proxied = running_broker(tmp_path / "proxied", limits=limits, behind_proxy=True)
+    proxied = running_broker(tmp_path / "proxied", dev=False, limits=limits, proxies=("127.0.0.2",))
     async with proxied as broker, AsyncExitStack() as stack:
         at, port = "127.0.0.1", int(broker.url.rpartition(":")[2])
-        assert len(await held("127.0.0.2", 6, stack)) == 4
+        assert len(await held("127.0.0.2", 3, stack)) == 3  # the operator's proxy
+        assert len(await held("127.0.0.3", 6, stack)) == 1  # the rest of all
 
 
 async def test_a_body_of_another_type_is_refused(broker: Running) -> None:
@@ -141,30 +150,85 @@ async def test_writes_of_one_device_are_limited(broker: Running, people: People)
     await alice.client.withdraw_presence(seq=2)
 
 
-async def test_one_address_is_limited_and_a_proxy_s_clients_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("proxies", [("127.0.0.1", "10.0.0.0/8"), ("127.0.0.0/8", "10.1.2.3")])
+async def test_one_address_is_limited_and_a_proxy_s_clients_apart(tmp_path: Path, proxies: tuple[str, ...]) -> None:
     async with (
-        running_broker(tmp_path / "b", behind_proxy=True) as running,
+        running_broker(tmp_path / "b", dev=False, proxies=proxies) as running,
+        httpx.AsyncClient(trust_env=False, verify=False) as http,
+    ):
+
+        async def limited(lines: Callable[[int], list[str]]) -> bool:
+            """Whether six requests, each with these lines, count as one client's. All six are there otherwise."""
+            running.broker.by_address = Buckets(per_minute=60, burst=5)
+            codes = []
+            for number in range(6):
+                headers = [("x-forwarded-for", line) for line in lines(number)]
+                codes.append((await http.get(f"{running.url}/nothing", headers=headers)).status_code)
+            assert codes in ([404] * 6, [404] * 5 + [429])
+            return codes[-1] == 429
+
+        assert await limited(lambda n: ["198.51.100.1"])
+        assert not await limited(lambda n: [f"198.51.100.{n}"])
+        # What the client itself put in front of the proxy's entry does not help, on the same line or on others.
+        assert await limited(lambda n: [f"203.0.113.{n}, 198.51.100.1"])
+        assert await limited(lambda n: [f"203.0.113.{n}", "198.51.100.1"])
+        assert await limited(lambda n: [f"203.0.113.{n}", f"203.0.113.{n + 9}", "198.51.100.1"])
+        assert await limited(lambda n: [f"203.0.113.{n}, 198.51.100.1, 10.1.2.3"])  # through two proxies
+        assert await limited(lambda n: [f"203.0.113.{n}", "198.51.100.1, 10.1.2.3"])
+        assert await limited(lambda n: [f"203.0.113.{n}", "198.51.100.1", "10.1.2.3"])
+        assert await limited(lambda n: [f"10.1.2.3, 203.0.113.{n}, 198.51.100.1"])
+        assert not await limited(lambda n: [f"198.51.100.{n}", "10.1.2.3"])
+        # What is no address, or nothing, is no client of its own.
+        assert await limited(lambda n: [f"unknown{n}"])
+        assert await limited(lambda n: [f"203.0.113.{n}, junk{n}"])
+        assert await limited(lambda n: [f"203.0.113.{n}", ""])
+        assert await limited(lambda n: [f"203.0.113.{n}," + ", 10.1.2.3" * 40])
+
+
+@pytest.mark.parametrize("proxies", [(), ("192.0.2.1",)])
+async def test_a_header_that_no_trusted_proxy_wrote_is_not_believed(tmp_path: Path, proxies: tuple[str, ...]) -> None:
+    async with (
+        running_broker(tmp_path / "b", dev=False, proxies=proxies) as running,
         httpx.AsyncClient(trust_env=False, verify=False) as http,
     ):
         running.broker.by_address = Buckets(per_minute=60, burst=5)
-
-        async def ask(forwarded: str) -> int:
-            response = await http.get(f"{running.url}/nothing", headers={"x-forwarded-for": forwarded})
-            return response.status_code
-
-        # What the client itself put in front of the proxy's entry does not help.
-        assert [await ask(f"203.0.113.{n}, 198.51.100.1") for n in range(6)] == [404] * 5 + [429]
-        assert await ask("198.51.100.2") == 404
-
-
-async def test_without_a_proxy_the_header_is_not_believed(broker: Running) -> None:
-    broker.broker.by_address = Buckets(per_minute=60, burst=5)
-    async with httpx.AsyncClient(trust_env=False, verify=False) as http:
         codes = [
-            (await http.get(f"{broker.url}/nothing", headers={"x-forwarded-for": f"203.0.113.{n}"})).status_code
+            (await http.get(f"{running.url}/nothing", headers={"x-forwarded-for": f"203.0.113.{n}"})).status_code
             for n in range(6)
         ]
     assert codes == [404] * 5 + [429]
+
+
+@pytest.mark.parametrize("named", ["", "proxy.example", "192.0.2.1/8", "0.0.0.0/0", "::/0"])
+def test_who_is_no_proxy_is_refused(named: str) -> None:
+    with pytest.raises(Invalid, match="proxy"):
+        proxy_networks([named])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "broker.example"},
+        {"host": "broker.example:8800"},
+        {"host": "127.0.0.1.nip.io"},
+        {"host": "["},
+        {"host": ""},
+        {"x-forwarded-for": "127.0.0.1"},
+        {"x-forwarded-host": "localhost"},
+        {"forwarded": "for=127.0.0.1"},
+        {"via": "1.1 tunnel"},
+        {"x-real-ip": "127.0.0.1"},
+    ],
+)
+async def test_a_development_broker_is_not_reached_through_anything(
+    broker: Running, people: People, headers: dict[str, str]
+) -> None:
+    alice = await people.new("alice@example.org")
+    prompt = await alice.client.login_device(alice.who.device_set)
+    form = {"user_code": prompt.user_code}
+    response = await alice.http.post(f"{broker.url}/login", data=form, headers=headers)
+    assert response.status_code == 403 and "without --dev" in response.json()["fix"]
+    assert not isinstance(await alice.client.login_token(prompt.device_code), LoginToken)
 
 
 @given(
@@ -260,7 +324,7 @@ async def test_a_client_that_stops_reading_holds_nothing_up(tmp_path: Path, monk
             alice = await people.new("alice@example.org")
             host, port = running.url.removeprefix("http://").split(":")
             stalled.connect((host, int(port)))
-            stalled.sendall(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            stalled.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
             while not running.broker.responses_by_status[200]:
                 await trio.sleep(0.01)
             await alice.client.health()  # others are served
@@ -270,7 +334,7 @@ async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> 
     alice = await people.signed_in("alice@example.org")
     host, port = broker.url.removeprefix("http://").split(":")
     async with await trio.open_tcp_stream(host, int(port)) as slow:
-        await slow.send_all(b"POST /v1/login/device HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        await slow.send_all(b"POST /v1/login/device HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         await slow.send_all(b"Content-Length: 100\r\n\r\n{")
         await alice.client.invitations()
         assert not broker.broker.responses_by_status[422]  # the slow one is not given up yet: nobody waited for it
@@ -279,8 +343,9 @@ async def test_a_slow_request_delays_nobody(broker: Running, people: People) -> 
 async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path) -> None:
     """Sign-ins that wait are bounded for one user from one address, not for the user: that would lock the user out."""
     kept = StorageLimits(open_sign_ins_from_one=3, open_sign_ins=4)
+    unused = SmtpSettings(host="127.0.0.1", port=1, sender="dispatch@example.org")
     async with (
-        running_broker(tmp_path / "b", behind_proxy=True, kept=kept) as running,
+        running_broker(tmp_path / "b", dev=False, mailer=Mailer(unused), proxies=("127.0.0.1",), kept=kept) as running,
         people_at(running, tmp_path / "p") as people,
     ):
         mallory, alice = await people.new("alice@example.org"), await people.new("alice@example.org")
@@ -296,6 +361,7 @@ async def test_nobody_keeps_somebody_else_from_signing_in(tmp_path: Path) -> Non
 
         assert [await ask(mallory, "203.0.113.1") for _ in range(4)] == [200, 200, 200, 429]
         assert await ask(alice, "203.0.113.2") == 200
-        assert await ask(alice, "203.0.113.2") == 429  # in all, there are four
+        assert await ask(alice, "203.0.113.2") == 200  # in all, there are four: one of Mallory's makes room
+        assert [len(running.tables()["logins"]), await ask(mallory, "203.0.113.1")] == [4, 200]
         running.clock.move(seconds=600)
         assert await ask(alice, "203.0.113.2") == 200

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from peer.broker.client import LoginToken
-from peer.protocol.errors import Forbidden
+from peer.protocol.errors import Conflict, Forbidden
+from peer.protocol.statements import sign_by_device
 from rendezvous import mail, mail_texts
 from rendezvous.mail import Mail, Mailer, SmtpSettings
 from rendezvous.storage.limits import StorageLimits
@@ -126,7 +127,7 @@ async def test_the_owner_of_the_mailbox_can_deny(broker: Running, people: People
 
 
 async def test_one_address_gets_so_many_mails_a_day_and_no_more(server: MailServer, tmp_path: Path) -> None:
-    kept = StorageLimits(mails_to_one_address=2)
+    kept = StorageLimits(sign_in_mails_to_one_user=2)
     async with (
         running_broker(tmp_path / "broker", dev=False, mailer=Mailer(settings(server)), kept=kept) as broker,
         people_at(broker, tmp_path / "people") as people,
@@ -141,6 +142,70 @@ async def test_one_address_gets_so_many_mails_a_day_and_no_more(server: MailServ
         tokens = [re.search(r"t=(\S+)", message.get_content())[1] for _, message in server.taken]  # type: ignore[index]
         opened = [(await alice.http.get(f"{broker.url}/login/mail", params={"t": t})).status_code for t in tokens]
         assert opened == [404, 200]
+
+
+async def test_strangers_and_inviters_keep_nobody_from_signing_in(server: MailServer, tmp_path: Path) -> None:
+    kept = StorageLimits(sign_in_mails_to_one_user=3)
+    async with (
+        running_broker(
+            tmp_path / "broker", dev=False, mailer=Mailer(settings(server)), kept=kept, proxies=("127.0.0.1",)
+        ) as broker,
+        people_at(broker, tmp_path / "people") as people,
+    ):
+        # An account of Mallory's invites Alice and withdraws as often as it may.
+        mallory = await people.new("mallory@example.org")
+        device_code, user_code = await start(mallory)
+        page, token = mailed_page(server)
+        assert (await mallory.http.post(page, data={"t": token, "user_code": user_code})).status_code == 200
+        assert isinstance(await mallory.client.login_token(device_code), LoginToken)
+        for _ in range(6):
+            made = mallory.invitation("alice@example.org")
+            posted = await mallory.client.post_invitation(sign_by_device(made, mallory.who.seed).raw)
+            await mallory.client.withdraw(posted.token)
+        assert [message["to"] for _, message in server.taken[1:]] == ["alice@example.org"] * 2
+        # Devices that claim Alice's address, from networks of their own, ask for mails until none is sent any more.
+        stranger, statuses = await people.new("alice@example.org"), []
+        for number in range(6):
+            prompt = await stranger.client.login_device(stranger.who.device_set)
+            response = await stranger.http.post(
+                prompt.verification_uri,
+                data={"user_code": prompt.user_code},
+                headers={"x-forwarded-for": f"203.0.113.{number}"},
+            )
+            statuses.append(response.status_code)
+        assert statuses == [200] * 3 + [429] * 3
+        # The page of such a mail is as good as one of her own, and approves the device whose code she types.
+        alice = await people.new("alice@example.org")
+        prompt = await alice.client.login_device(alice.who.device_set)
+        response = await alice.http.post(prompt.verification_uri, data={"user_code": prompt.user_code})
+        assert response.status_code == 429 and "the page that the newest mail names" in response.text
+        page, token = mailed_page(server)
+        assert prompt.user_code != "BBBB-BBBB"
+        assert (await alice.http.post(page, data={"t": token, "user_code": "BBBB-BBBB"})).status_code == 422
+        form = {"t": token, "user_code": prompt.user_code, "device": stranger.who.device}
+        for _ in range(2):  # not before a page has named that device
+            shown = await alice.http.post(page, data=form)
+            assert shown.status_code == 200 and "Signed in" not in shown.text
+            assert f'name="device" value="{alice.who.device}"' in shown.text and prompt.user_code not in shown.text
+        done = await alice.http.post(page, data={**form, "device": alice.who.device})
+        assert done.status_code == 200 and "Signed in" in done.text
+        assert isinstance(await alice.client.login_token(prompt.device_code), LoginToken)
+        # Now the address is hers: devices without her root key cannot even ask.
+        with pytest.raises(Conflict):
+            await stranger.client.login_device(stranger.who.device_set)
+
+
+async def test_a_mailed_page_approves_no_device_of_another_user(
+    broker: Running, people: People, server: MailServer
+) -> None:
+    mallory = await people.new("mallory@example.org")
+    await start(mallory)
+    page, token = mailed_page(server)
+    claims_alice = await people.new("alice@example.org")
+    prompt = await claims_alice.client.login_device(claims_alice.who.device_set)
+    done = await mallory.http.post(page, data={"t": token, "user_code": prompt.user_code})
+    assert done.status_code == 422
+    assert await claims_alice.client.login_token(prompt.device_code) == "authorization_pending"
 
 
 async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, people: People, server: MailServer) -> None:

@@ -151,6 +151,24 @@ def test_dev_is_refused_off_loopback(tmp_path: Path, refused: Callable[..., Resu
 
 
 @pytest.mark.parametrize(
+    ("options", "fix"),
+    [
+        (["--public-url", "https://broker.example"], "leave out --public-url"),
+        (["--public-url", "http://192.0.2.1:8800"], "leave out --public-url"),
+        (["--public-url", "https://127.0.0.1.nip.io"], "leave out --public-url"),
+        (["--behind-proxy", "127.0.0.1"], "leave out --behind-proxy"),
+        (["--behind-proxy", "127.0.0.1", "--public-url", "http://127.0.0.1:1"], "leave out --behind-proxy"),
+    ],
+)
+def test_dev_is_refused_every_way_off_loopback(
+    tmp_path: Path, options: list[str], fix: str, refused: Callable[..., Result]
+) -> None:
+    done = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "d"), *options)
+    assert done.exit_code == 2 and "--dev" in done.stderr and f"fix: {fix}" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "variables", "says"),
     [
         (["--host", "0.0.0.0"], {}, "--public-url"),
@@ -161,6 +179,9 @@ def test_dev_is_refused_off_loopback(tmp_path: Path, refused: Callable[..., Resu
         (["--smtp-host", "localhost", "--smtp-from", "x"], {}, "--smtp-from"),
         (["--port", "65536"], {}, "65536"),
         (["--host", "not a host"], {}, "--public-url"),
+        (["--behind-proxy", "proxy.example"], {}, "--behind-proxy 192.0.2.1"),
+        (["--behind-proxy", "0.0.0.0/0"], {}, "your proxies' addresses alone"),
+        (["--behind-proxy"], {}, "requires an argument"),
     ],
 )
 def test_what_is_refused_at_the_start(

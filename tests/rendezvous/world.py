@@ -33,6 +33,7 @@ from rendezvous.connections import ConnectionLimits
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.main import DATABASE
+from rendezvous.proxies import proxy_networks
 from rendezvous.serving import serve, server_config
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
@@ -79,7 +80,7 @@ async def running_broker(
     secret: bytes = b"s" * 32,
     mailer: Mailer | None = None,
     port: int = 0,
-    behind_proxy: bool = False,
+    proxies: tuple[str, ...] = (),
     limits: ConnectionLimits = ConnectionLimits(),
     kept: StorageLimits = StorageLimits(),
     storage: Storage | None = None,
@@ -93,7 +94,7 @@ async def running_broker(
         trio.open_nursery() as nursery,
     ):
         url = f"http://127.0.0.1:{port_of(listeners)}"
-        settings = Settings(public_url=url, data=data, dev=dev, behind_proxy=behind_proxy)
+        settings = Settings(public_url=url, data=data, dev=dev, trusted_proxies=proxy_networks(proxies))
         broker = Broker(settings, storage=storage, secret=secret, mailer=mailer, clock=clock)
         started, stop = trio.Event(), trio.Event()
         nursery.start_soon(

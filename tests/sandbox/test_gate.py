@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from sandbox import frames
-from sandbox.gate import preview
+from sandbox.gate import gate, preview
 from sandbox.gate.gate import CHANGED, DENIALS_IN_A_ROW, Gate, Ruling
 from sandbox.gate.paths import resolver
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
@@ -100,7 +100,7 @@ def silent(desk: Desk, call: frames.Call) -> None:
 
 async def test_an_allowed_call_is_recorded_with_who_allowed_it(tmp_path: Path) -> None:
     desk = Desk(tmp_path, respond=says(True))
-    assert await desk.bash("make test") == Ruling(True)
+    assert await desk.bash("make test") == Ruling(True, input={"command": "make test"})
     call = desk.trace[0]
     assert isinstance(call, frames.ToolCall) and call.input == {"command": "make test"}
     assert desk.approvals == [("allowed", "person")]
@@ -268,10 +268,10 @@ async def test_who_denied_is_said_and_only_a_persons_denials_count(tmp_path: Pat
     desk = Desk(tmp_path, respond=says(False, by="edge"))
     for _ in range(DENIALS_IN_A_ROW + 1):
         ruling = await desk.bash("make")
-        assert ruling.reason == "Denied: this machine denied this call."
+        assert ruling.reason == "Denied by the gate: this machine denied this call."
     assert not desk.gate.tripped.is_set()
     person = Desk(tmp_path, respond=says(False))
-    assert (await person.bash("make")).reason == "Denied: the person at this machine denied this call."
+    assert (await person.bash("make")).reason == "Denied by the gate: the person at this machine denied this call."
 
 
 async def test_a_call_that_nobody_was_asked_about_ends_no_row_of_denials(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ async def test_a_grant_of_a_call_without_a_rule_stores_none(tmp_path: Path) -> N
     for grant in ("session", "always"):
         desk = Desk(tmp_path, respond=says(True, grant=grant), mcp_tools=frozenset({"mcp__mail__send"}))
         decision = desk.gate._decide("mcp__mail__send", {})
-        await desk.gate._rule(replace(decision, rule=None, choices=()), "mcp__mail__send", {}, "c", None)
+        await desk.gate._rule(replace(decision, rule=None, choices=()), "mcp__mail__send", "c", None, None)
         assert desk.gate._decide("mcp__mail__send", {}).verdict == "ask"
 
 
@@ -374,6 +374,18 @@ async def test_calls_under_one_id_get_answers_of_their_own(tmp_path: Path) -> No
     assert [call.call_id for call in desk.calls][:2] == ["same", "same#2"]
     await desk.bash("x", "")
     assert desk.calls[-1].call_id == "call"
+
+
+async def test_a_run_makes_so_many_calls_and_leaves_no_trace_of_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "CALLS_OF_A_RUN", 3)
+    desk = Desk(tmp_path, respond=says(True), approval="auto")
+    assert [(await desk.bash("ls", str(number))).allow for number in range(5)] == [True] * 3 + [False] * 2
+    await desk.gate.refused_elsewhere("Bash", {"command": "ls"}, call_id="6")
+    calls = [event.call_id for event in desk.trace if isinstance(event, frames.ToolCall)]
+    assert calls == list(desk.gate._seen) == ["0", "1", "2"]
+    assert len(desk.calls) == 3
 
 
 async def test_input_that_nobody_could_be_shown_is_denied_and_recorded(tmp_path: Path) -> None:
@@ -459,8 +471,6 @@ def test_a_diff_never_reads_through_a_link_or_a_pipe(tmp_path: Path) -> None:
         ("cat ../other/x", "outside"),
         ("cat ~/.ssh/id_rsa", "outside"),
         ("cat </etc/passwd", "outside"),
-        ("echo hi\u202e", "invisible"),
-        ("echo \x1b[2K", "invisible"),
     ],
 )
 async def test_what_is_unusual_is_marked(tmp_path: Path, command: str, mark: str) -> None:

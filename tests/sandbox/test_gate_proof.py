@@ -85,7 +85,7 @@ async def test_a_sub_agent_that_begins_though_denied_is_found_out(
     async def passing_sub_agents(session: Any, pending: Any) -> None:
         await rule(session, pending)
         if pending.call["tool_name"] == "Agent":
-            pending.ruling = Ruling(True)
+            pending.ruling = Ruling(True, input=pending.call["tool_input"])
 
     monkeypatch.setattr(session._Session, "_judge", passing_sub_agents)
     with pytest.raises(SandboxError) as refused:

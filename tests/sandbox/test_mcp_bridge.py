@@ -13,10 +13,11 @@ import trio
 
 from sandbox import frames
 from sandbox.confinement import bubblewrap
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, root_of
 from sandbox.mcp import servers
 from sandbox.mcp.bridge import UNGATED, Reply
 from sandbox.mcp.marker import MARKER
+from sandbox.mcp.server import LISTED_LIMIT, TOOLS_LIMIT
 from tests.conftest import HANG
 from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
 
@@ -215,3 +216,24 @@ async def test_a_name_with_two_readings_is_refused(name: str) -> None:
     with pytest.raises(SandboxError):
         async with servers.opened([server("say", name=name)], confinement=bubblewrap, refused="", hidden=()):
             pass
+
+
+async def test_tickets_that_are_used_up_are_dropped_and_the_rest_are_small(tmp_path: Path) -> None:
+    granted = [server("say")]
+    async with servers.opened(granted, confinement=bubblewrap, refused="", hidden=(tmp_path,)) as bridge:
+        for number in range(3):
+            bridge.admit("mcp__notes__say", {"text": "a" * 100_000, "number": number})
+        assert sum(map(len, bridge._tickets)) == 3 * 32
+        for number in range(3):
+            assert (await bridge.call("mcp__notes__say", {"text": "a" * 100_000, "number": number})).ok
+        assert not bridge._tickets
+
+
+async def test_a_server_that_lists_too_many_tools_does_not_start(tmp_path: Path) -> None:
+    names = [f"tool{number}" for number in range(LISTED_LIMIT + 1)]
+    with pytest.raises(ExceptionGroup) as caught:
+        async with servers.opened([server(*names)], confinement=bubblewrap, refused="", hidden=(tmp_path,)):
+            raise AssertionError("it started")
+    assert "it lists more than 1,000 tools" in str(root_of(caught.value))
+    async with servers.opened([server(*names[1:])], confinement=bubblewrap, refused="", hidden=(tmp_path,)) as bridge:
+        assert len(bridge.tools) == TOOLS_LIMIT and len(bridge.left_out) == LISTED_LIMIT - TOOLS_LIMIT

@@ -186,6 +186,53 @@ def test_no_spelling_of_a_path_is_allowed_outside_the_roots(tool: str, where: st
     assert (decision.verdict == "allow") == (meant is not None and policy.inside(meant, SCOPE.roots))
 
 
+@given(st.sampled_from(sorted(GRANTABLE_TOOLS)), PATHS, st.sampled_from([None, "/", "/project/sub", "/shared"]))
+def test_what_is_written_out_means_the_same_wherever_it_is_read(tool: str, where: str, cwd: str | None) -> None:
+    """Absolute, normal, and judged as the call was, also by a reader that is somewhere else."""
+    decision = decide(AUTO, tool, call(tool, where), cwd=cwd)
+    again = decide(AUTO, tool, decision.input, cwd="/elsewhere")
+    assert (again.verdict, again.path) == (decision.verdict, decision.path)
+    assert again.input == decision.input
+    if decision.verdict == "allow" and tool != "Bash":
+        named = decision.input["file_path" if "file_path" in decision.input else "path"]
+        assert isinstance(named, str) and named == "/" + posixpath.normpath(named).lstrip("/")
+
+
+BLANKS = [chr(code) for code in (*range(0x21), 0x7F, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+          0x202F, 0x205F, 0x3000, 0xFEFF)]  # fmt: skip
+"""Everything that is white space to Python, to JavaScript or to a shell, and every control of ASCII."""
+
+
+@pytest.mark.parametrize("tool", sorted(GRANTABLE_TOOLS - {"Bash"}))
+def test_a_path_that_readers_would_cut_differently_is_refused(tool: str) -> None:
+    for blank in BLANKS:
+        for where in (f"{blank}/project/a", f"/project/a{blank}", f"/project/a{blank}/."):
+            decision = decide(AUTO, tool, call(tool, where))
+            assert decision.verdict == "deny" and decision.reason.startswith("a path may not"), (blank, where)
+            assert decision.input == call(tool, where), "the record has what was asked for"
+    assert decide(AUTO, tool, call(tool, "a b/c\u00a0d/e\u200df")).verdict == "allow"
+    assert decide(AUTO, tool, call(tool, "."), cwd="/project/ ").verdict == "deny"
+
+
+def test_a_command_in_another_folder_is_asked_about_whatever_was_stored() -> None:
+    rule = Rule(tool="Bash", pattern="rm -rf build")
+    ruled = replace(SCOPE, rules=frozenset({rule}))
+    command = {"command": "rm -rf build"}
+    assert decide(ruled, "Bash", command, cwd="/project").by == "rule"
+    elsewhere = decide(ruled, "Bash", command, cwd="/workspace", session=frozenset({rule}))
+    assert (elsewhere.verdict, elsewhere.rule, elsewhere.choices) == ("ask", None, ())
+    assert decide(AUTO, "Bash", command, cwd="/workspace").verdict == "allow"
+
+
+def test_a_relative_path_starts_where_the_program_is() -> None:
+    for tool in sorted(GRANTABLE_TOOLS - {"Bash"}):
+        assert decide(SCOPE, tool, call(tool, "a"), cwd="/workspace").path == "/run/d/workspace/a"
+    assert decide(SCOPE, "Grep", {"pattern": "x"}, cwd="/workspace").path == "/run/d/workspace"
+    stored = replace(SCOPE, rules=frozenset({Rule(tool="Grep", pattern="/home/bob/shop", reach="folder")}))
+    assert decide(stored, "Grep", {"pattern": "x"}).by == "rule"
+    assert decide(stored, "Grep", {"pattern": "x"}, cwd="/workspace").verdict == "ask"
+
+
 @given(st.lists(PIECES | WILD, min_size=1, max_size=6), st.none() | PATHS)
 def test_an_allowed_glob_cannot_name_a_path_outside(parts: list[str], path: str | None) -> None:
     pattern = "/".join(parts)

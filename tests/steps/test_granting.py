@@ -13,6 +13,7 @@ from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import Addressed, EdgeChange, FileRef, Revocation
 from peer.steps import granting, inviting, running
 from peer.steps.effects import BrokerWriteQueued, Effects, PeopleChanged, StopRunsOfEdge
+from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, rows
 from peer.trust import scopes
 from peer.trust.scopes import Scope
@@ -53,6 +54,53 @@ def test_an_edit_is_in_force_here_and_known_there(pair: tuple[Person, Person, st
     assert [answer.code for _, answer in bob.deliver(alice)] == [200, 200]
     assert edge_of(alice, edge_id).scope == WIDER_TOLD
     assert PeopleChanged() in alice.effects
+
+
+def test_rules_go_with_their_tool_and_a_wider_edge_says_which_would_act(pair: tuple[Person, Person, str]) -> None:
+    """Bash granted, `rm -rf build` stored, narrowed to Read, Bash granted again: the rule is gone."""
+    alice, bob, edge_id = pair
+    stored = [("Bash", "rm -rf build"), ("Read", "/p/a"), ("mcp__mail__send", "{}")]
+
+    def store() -> None:
+        bob.step(lambda tx: granting.edit(tx, alice.user, WIDER))
+        for tool, pattern in stored:
+            edges.add_rule(bob.db, edge_id, tool, pattern, "exact", 1)
+
+    def left() -> list[str]:
+        return [rule.tool for rule in edges.rules(bob.db, edge_id)]
+
+    def acting(scope: Scope) -> list[str]:
+        return [rule.tool for rule in granting.rules_that_would_act(bob.db, edge_of(bob, edge_id), scope)]
+
+    for narrower, kept in (
+        (Scope(tools=("Read",)), ["Read"]),
+        (Scope(tools=("Bash",), mcp_servers=("mail",)), ["Bash", "mcp__mail__send"]),
+        (Scope(tools=("Read", "Bash"), paths=("/q",)), ["Bash"]),
+    ):
+        store()
+        assert left() == acting(WIDER) == ["Bash", "Read", "mcp__mail__send"]
+        assert acting(narrower) == kept
+        bob.step(lambda tx: granting.edit(tx, alice.user, narrower))  # noqa: B023
+        assert left() == kept
+        bob.step(lambda tx: granting.edit(tx, alice.user, WIDER))
+        assert left() == acting(WIDER) == kept
+        for rule in edges.rules(bob.db, edge_id):
+            edges.remove_rule(bob.db, edge_id, rule.rule_id)
+
+
+def test_a_narrowing_that_fails_keeps_the_scope_and_the_rules(pair: tuple[Person, Person, str]) -> None:
+    alice, bob, edge_id = pair
+    bob.step(lambda tx: granting.edit(tx, alice.user, WIDER))
+    edges.add_rule(bob.db, edge_id, "Bash", "ls", "exact", 1)
+
+    def failing(tx: Transaction) -> None:
+        granting.edit(tx, alice.user, READ_ONLY)
+        raise Conflict("not now", fix="later")
+
+    with pytest.raises(Conflict):
+        bob.step(failing)
+    assert scopes.decode(edge_of(bob, edge_id).scope) == WIDER
+    assert [rule.pattern for rule in edges.rules(bob.db, edge_id)] == ["ls"]
 
 
 def test_a_pause_is_in_force_on_both_sides_until_it_is_lifted(pair: tuple[Person, Person, str]) -> None:

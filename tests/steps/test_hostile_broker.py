@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def hand_in(victim: Person, author: Person, **content: Any) -> None:
 
 
 def listed(person: Person) -> Document:
-    return views.invitation_rows(person.db, person.context.clock(), lambda _row: "")
+    return views.invitation_rows(person.db, person.context.clock(), lambda _row: "", ended=True)
 
 
 def test_an_invitation_from_the_future_is_not_kept(three: tuple[Clock, Person, Person, Person]) -> None:
@@ -78,3 +79,21 @@ def test_invitations_without_end_are_not_kept(
     bob.step(lambda tx: inviting.expire(tx.db, tx.now))
     bob.step(lambda tx: inviting.expire(tx.db, tx.now))
     assert len(invitations.every(bob.db)) <= 1
+
+
+def test_invitations_that_are_withdrawn_at_once_do_not_pile_up(
+    three: tuple[Clock, Person, Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, only open ones were counted, and those that ended were kept for a month."""
+    monkeypatch.setattr(inviting, "MAX_ENDED", 5)
+    clock, alice, bob, mallory = three
+    hand_in(bob, alice)
+    (honest,) = listed(bob)["received"]
+    for _ in range(30):
+        clock.pass_seconds(1)
+        hand_in(bob, mallory)
+        (newest,) = [row.token for row in invitations.every(bob.db) if (row.peer, row.status) == (mallory.user, "open")]
+        bob.step(partial(inviting.on_withdrawn, token=newest))
+    kept = invitations.every(bob.db)
+    assert len(kept) <= inviting.MAX_ENDED + 2
+    assert [row.token for row in kept if row.status == "open"] == [honest["token"]]

@@ -13,7 +13,7 @@ from peer.protocol import fields
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.documents import Document
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
-from peer.steps import receiving
+from peer.steps import receiving, sending
 from peer.steps.effects import FetchFiles
 from peer.store import dispatches, lists, trace, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
@@ -180,6 +180,39 @@ def test_a_result_does_not_follow_a_refusal(pair: tuple[Clock, Person, Person]) 
     assert dispatches.awaited_files(alice.db) == []
 
 
+@pytest.mark.parametrize("cancelled", [False, True], ids=["waiting", "cancelled"])
+@pytest.mark.parametrize("delivered", [False, True], ids=["on its way", "in the inbox"])
+@pytest.mark.parametrize("attempt", [0, 1, 2])
+@pytest.mark.parametrize("status", ["completed", "failed", "declined", "cancelled"])
+def test_no_result_of_a_run_without_the_decision_that_accepted_it(
+    pair: tuple[Clock, Person, Person], status: str, attempt: int, delivered: bool, cancelled: bool
+) -> None:
+    """Seen to fail where a result was measured by the attempt alone: `completed` of attempt 0, after a cancel."""
+    _, alice, mallory = pair
+    dispatch_id = send(alice, mallory)
+    if delivered:
+        alice.deliver(mallory)
+    if cancelled:
+        alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="never mind"))
+    files = (FileRef("gift.bin", 10, bytes(32)),)
+    result(mallory, alice, dispatch_id, status=status, attempt=attempt, files=files, reply="done")
+    after = alice.row(dispatch_id)
+    assert after.state not in ("completed", "failed")
+    if status in ("completed", "failed") and attempt:
+        assert after.result == b""
+    assert dispatches.awaited_files(alice.db) == []
+
+
+def test_a_result_is_of_the_attempt_that_was_accepted_last(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, mallory = pair
+    dispatch_id = under_way(alice, mallory)
+    for attempt in (0, 2, 7):
+        result(mallory, alice, dispatch_id, attempt=attempt, reply="other")
+        assert (alice.row(dispatch_id).state, alice.row(dispatch_id).result) == ("accepted", b"")
+    assert result(mallory, alice, dispatch_id, reply="done").code == 200
+    assert alice.row(dispatch_id).state == "completed"
+
+
 def test_a_deadline_further_off_than_a_dispatch_may_live_is_not_taken(pair: tuple[Clock, Person, Person]) -> None:
     clock, alice, mallory = pair
     dispatch_id = send(alice, mallory)
@@ -188,10 +221,8 @@ def test_a_deadline_further_off_than_a_dispatch_may_live_is_not_taken(pair: tupl
     pending = {"dispatch_digest": digest, "attempt": 0, "decision": "pending", "expires": fields.LAST_TIME}
     assert say(mallory, alice, Decision, dispatch_id=dispatch_id, **pending).code == 200
     assert alice.row(dispatch_id).expires <= clock.now + 86_400_000 + 300_000
-    assert (
-        len(lists.dispatch_list(alice.db, alice.user, clock.now, direction="sent", status=None, limit=9, before=None))
-        == 1
-    )
+    listed = lists.dispatch_list(alice.db, alice.user, clock.now, direction="sent", status=None, limit=9, before=None)
+    assert len(listed["dispatches"]) == 1
 
 
 def test_a_word_about_one_dispatch_says_nothing_about_another(pair: tuple[Clock, Person, Person]) -> None:

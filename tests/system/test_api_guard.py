@@ -9,8 +9,11 @@ import re
 import socket
 import sqlite3
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,9 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 
-from peer.api.connections import MAX_CONNECTIONS, serve_at_most
+from peer.api.connections import FOR_ONE_OTHER_USER, FOR_OTHER_USERS, MAX_CONNECTIONS, serve_at_most
+from peer.api.local_users import can_look_up, uid_of_peer
+from peer.api.routes import MAX_STREAMS
 from peer.client.blocking import find_daemon
 from peer.protocol.errors import DispatchError
 from tests.conftest import HANG
@@ -75,6 +80,97 @@ async def test_one_connection_more_than_there_may_be_is_closed() -> None:
             answered = [await trio.to_thread.run_sync(kept, connection) for connection in opened]
             nursery.cancel_scope.cancel()
     assert answered == [True] * 3 + [False] * 2
+
+
+OTHERS = """
+import os, socket, sys
+port, own_uid = int(sys.argv[1]), os.geteuid()
+held, kept = [], 0
+for uid in (65534, 65533, 65532, 65531, 65530, 65529):
+    os.seteuid(uid)
+    for _ in range(400 if uid == 65534 else 20):
+        held.append(socket.socket())
+        held[-1].connect(("127.0.0.1", port))
+    os.seteuid(own_uid)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.root
+def test_other_users_idle_connections_do_not_keep_the_owner_out(pair: Pair) -> None:
+    """400 of one other user and 20 of each of five more: then 29 calls of the owner."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming other users needs root")
+    alice, _ = pair
+    port, _ = find_daemon(alice.state)
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHERS, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as others:
+        assert others.stdout is not None and others.stdout.readline() == "held\n"
+        with ExitStack() as own:
+            for _ in range(MAX_CONNECTIONS - FOR_OTHER_USERS - 40):  # of programs of the owner
+                own.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(29):
+                assert alice.client.whoami()["user_id"] == alice.email
+        others.communicate("")
+
+
+async def test_places_of_this_user_come_first() -> None:
+    """Seen to fail where all users share the places."""
+    own, opened_by = os.geteuid(), [1001] * 12 + [1002] * 12 + [None] * 12
+    opened_by += [os.geteuid()] * 10
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = Config()
+    config.keep_alive_timeout = HANG * 2
+    uids = iter(opened_by)
+    with ExitStack() as held:
+        listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        async with trio.open_nursery() as nursery:
+            serving = partial(serve_at_most, 33, ASGIWrapper(app), config, listener, uid_of=lambda _socket: next(uids))
+            await nursery.start(serving)
+            answered = []
+            for _ in opened_by:
+                connection = held.enter_context(socket.create_connection(listener.getsockname()))
+                answered.append(await trio.to_thread.run_sync(kept, connection))
+            nursery.cancel_scope.cancel()
+    got = Counter(uid for uid, kept_open in zip(opened_by, answered, strict=True) if kept_open)
+    assert got == {1001: FOR_ONE_OTHER_USER, 1002: FOR_ONE_OTHER_USER, None: FOR_ONE_OTHER_USER, own: 33 - 24}
+
+
+def test_who_is_at_the_other_end() -> None:
+    assert can_look_up(), "this test is for Linux"
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert uid_of_peer(accepted) == os.geteuid()
+    assert uid_of_peer(accepted) is None  # it is closed: nobody is there
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"
+)
+
+
+def test_http_1_1_is_all_that_is_spoken(pair: Pair, world: World) -> None:
+    """Seen to fail with Hypercorn's own protocol: both became HTTP/2, before anything was checked."""
+    alice, _ = pair
+    broker = int(world.broker.url.rpartition(":")[2])
+    for port in (find_daemon(alice.state)[0], broker):
+        for opening in (PREFACE, PREFACE.replace(b"2.0", b"3.0"), UPGRADE):
+            with socket.create_connection(("127.0.0.1", port), timeout=HANG) as connection:
+                connection.sendall(opening)
+                received = connection.recv(65536)
+            if opening is UPGRADE:
+                assert re.match(rb"HTTP/1.1 (200|404) ", received), received[:200]
+            else:
+                assert received == b"" or received.startswith(b"HTTP/1.1 400 "), received[:200]
 
 
 def test_connections_are_bounded_and_over_with_their_client(pair: Pair) -> None:
@@ -183,6 +279,7 @@ def test_a_view_that_nobody_reads_to_the_end_is_given_back(pair: Pair) -> None:
 
         for _ in range(60):
             eventually(opened, what="the views that were given up to be given back")
+        assert [opened() for _ in range(MAX_STREAMS - 60 + 3)] == [True] * (MAX_STREAMS - 60) + [False] * 3
 
 
 # --- starting

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from peer.dispatches import asking
 from peer.protocol.errors import Conflict, Invalid
 from tests.system.world import Document, Person, all_gone, descendants
 
@@ -60,6 +61,26 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
     call = bob.approval_of(third)
     bob.client.approve(third, call["request_id"])
     alice.state_of(third, "completed")
+
+
+@pytest.mark.parametrize(
+    "padding",
+    ["\n" * 600, " " * 600, "\u3164" * 600, "\r", "\u2800", "x" * 100_000],
+    ids=["lines", "blanks", "fillers", "return", "braille", "long"],
+)
+def test_what_hides_in_a_call_is_marked_and_shown(pair: Pair, padding: str) -> None:
+    """A second command behind six hundred line ends, blanks or fillers is in sight, and the call is marked."""
+    _, bob = pair
+    dispatch_id = dispatched(pair, bash(f"ls #{padding}rm -rf build"))
+    call = bob.approval_of(dispatch_id)
+    assert (asking.HIDES in (call["unusual"] or [])) is not padding.startswith("x")
+    assert call["input"]["command"] == f"ls #{padding}rm -rf build", "documents have it as it is"
+    shown = bob.cli("approvals")
+    assert "rm -rf build" in shown and len(shown) < 6_000 and len(shown.splitlines()) < 30
+    assert (f"unusual: {asking.HIDES}" in shown) is not padding.startswith("x")
+    assert ("characters left out here" in shown) is padding.startswith("x")
+    bob.client.deny(dispatch_id, call["request_id"])
+    bob.state_of(dispatch_id, "completed")
 
 
 def test_a_question_outlives_whoever_was_asked_and_its_note_reaches_the_agent(pair: Pair) -> None:

@@ -443,7 +443,7 @@ def _knows(person: Person, invited: Document) -> bool:
 
 
 def _status(person: Person, invited: Document) -> str:
-    (row,) = [row for row in person.client.invitations()["sent"] if row["token"] == invited["token"]]
+    (row,) = [row for row in person.client.invitations(ended=True)["sent"] if row["token"] == invited["token"]]
     return str(row["status"])
 
 

@@ -196,8 +196,8 @@ class Person:
 
     # --- the command line
 
-    def cli(self, *arguments: str, status: int = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
-        """Run one command to its end; fail unless it exits with `status`. `inside` as of Program."""
+    def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
+        """Run one command to its end; fail unless it exits with `status`, None for any. `inside` as of Program."""
         done = subprocess.run(
             [*inside, sys.executable, "-m", "cli.main", *arguments],
             input=stdin.encode(),
@@ -209,14 +209,16 @@ class Person:
         )
         said = Said(done.stdout.decode())
         said.status, said.errors = done.returncode, done.stderr.decode()
-        if done.returncode != status:
+        if status is not None and done.returncode != status:
             raise Failed(f"{self.name}: {arguments} exited {done.returncode}: {said}{said.errors}")
         return said
 
     def refused(self, *arguments: str) -> Document:
-        """Run a command that is refused; return its {code, message, fix}."""
-        error = self.cli(*arguments, "--json", status=1).json["error"]
+        """Run a command that is refused; return its {code, message, fix}. What is of the wrong form is wrong usage."""
+        said = self.cli(*arguments, "--json", status=None)
+        error = said.json["error"]
         assert set(error) == {"code", "message", "fix"}, error
+        assert said.status == (2 if error["code"] == 422 else 1), (said.status, error)
         return dict(error)
 
     def sign_in(self) -> None:
@@ -230,7 +232,7 @@ class Person:
         assert program.process.wait(HANG) == 0, program.errors()
         assert program.process.stdout is not None
         program.process.stdout.close()
-        self.configure(runtime="scripted", script=str(self._script))
+        self.configure(runtime="scripted", script=str(self._script), listen=["/ip4/127.0.0.1/tcp/0"])
         self.will()
 
     def configure(self, **values: object) -> None:

@@ -375,6 +375,17 @@ def test_a_scope_that_breaks_its_rules_is_not_read(raw: bytes) -> None:
         scopes.decode(raw)
 
 
+@pytest.mark.parametrize(("field", "most"), [("mcp_servers", scopes.MAX_MCP_SERVERS), ("paths", scopes.MAX_PATHS)])
+def test_the_lists_of_a_scope_are_bounded(field: str, most: int) -> None:
+    def raw(count: int) -> bytes:
+        return msgspec.json.encode({"tools": ["Read"], field: [f"/s{number:04}" for number in range(count)]})
+
+    if field == "paths":
+        scopes.decode(raw(most))
+    with pytest.raises(Invalid, match=f"at most {most}"):
+        scopes.decode(raw(most + 1))
+
+
 @given(st.binary() | st.text())
 def test_only_our_errors_come_out_of_reading(raw: bytes | str) -> None:
     with pytest.raises(DispatchError):

@@ -11,20 +11,24 @@ import hmac
 import re
 from collections.abc import Callable, Iterable
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peer.api.page.policy import guarding
 from peer.api.page.sessions import SIGN_IN_FIX, Session, Sessions
 from peer.api.responses import failure
+from peer.client.blocking import BROKER_HEADER, DIGEST_HEADER, SignIn
 from peer.protocol.content import MAX_FILE_BYTES
-from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Invalid, TooLarge, Unauthorized
+from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Forbidden, Invalid, TooLarge, Unauthorized
 
 MAX_BODY: Final = 2 * 1024 * 1024
 """Bytes. The largest body is a dispatch whose task and background are four-byte characters in JSON's \\u form."""
 UPLOADS: Final = "/v1/page/uploads"
 LOOPBACK_HOST: Final = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 KEY_HEADER: Final = b"x-dispatch-page"
+BROKER: Final = BROKER_HEADER.lower().encode()
+TOKEN_DIGEST: Final = DIGEST_HEADER.lower().encode()
 DECIDING: Final = frozenset(
     {
         b"host",
@@ -36,6 +40,8 @@ DECIDING: Final = frozenset(
         b"authorization",
         b"cookie",
         KEY_HEADER,
+        BROKER,
+        TOKEN_DIGEST,
     }
 )
 """Headers that decide who may call. Each may occur only once, so that every reader sees the same value."""
@@ -56,10 +62,14 @@ def cookie_name(host: str) -> str:
 class Guard:
     """ASGI middleware that refuses callers without access and bounds request bodies."""
 
-    def __init__(self, app: ASGIApp, token: str, sessions: Callable[[], Sessions]) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str, sessions: Callable[[], Sessions], sign_in: Callable[[], SignIn]
+    ) -> None:
+        """`sign_in`: this node's own, in force now."""
         self._app = app
         self._token = token.encode()
         self._sessions = sessions
+        self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -114,12 +124,31 @@ class Guard:
         if given is not None:
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise _no_token()
+            self._check_sign_in(headers)
             return None
         if path == SIGN_IN:
             if origin is None:
                 raise Forbidden("only the page itself signs in", fix=SIGN_IN_FIX)
             return None
         return self._session(method, host, headers)
+
+    def _check_sign_in(self, headers: Headers) -> None:
+        """Raise Conflict if the request is meant for another sign-in than this node's."""
+        own = self._sign_in()
+        ours = {name.lower().encode(): value.encode() for name, value in own.headers().items()}
+        broker = headers.get(BROKER)
+        if broker is not None and broker != ours.get(BROKER):
+            asked = unquote(broker.decode("latin-1"))
+            raise Conflict(
+                f"the running daemon is signed in at {own.broker or 'no broker'}, not at {asked}",
+                fix=f"leave --broker and $DISPATCH_BROKER out, or sign in there: `dispatch login --broker {asked}`",
+            )
+        digest = headers.get(TOKEN_DIGEST)
+        if digest is not None and not hmac.compare_digest(digest, ours.get(TOKEN_DIGEST, b"")):
+            raise Conflict(
+                "the running daemon is signed in with another token",
+                fix="leave --token and $DISPATCH_TOKEN out, or `dispatch config set token -` and restart the daemon",
+            )
 
     def _session(self, method: str, host: str, headers: Headers) -> Session:
         key = headers.get(KEY_HEADER, b"").decode("latin-1")

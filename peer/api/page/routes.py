@@ -264,8 +264,8 @@ class PageRoutes:
         """Return what a scope would permit, in plain words: {permits: [{weight, text}], needs_confirmation}."""
         body = msgspec.structs.asdict(await body_of(request, PreviewBody))
         peer = body.pop("peer")
-        scope, powerful = await self._node.trust.preview(peer, body)
-        return {"permits": words.permits(scope, peer), "needs_confirmation": powerful}
+        scope, powerful, rules = await self._node.trust.preview(peer, body)
+        return {"permits": words.permits(scope, peer, rules), "needs_confirmation": powerful}
 
     # --- files
 

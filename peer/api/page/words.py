@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from peer.dispatches.asking import rule_text
 from peer.protocol.documents import Document
 from peer.trust.grants import McpServer
 from peer.trust.menu import menu
@@ -55,8 +56,11 @@ def choices(installed: Sequence[McpServer]) -> list[Document]:
     ]
 
 
-def permits(scope: Scope, peer: str) -> list[Document]:
-    """Return what a scope permits `peer` to do, as [{text, weight}]; weight is "yes", "no" or "care"."""
+def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Document]:
+    """Return what a scope permits `peer` to do, as [{text, weight}]; weight is "yes", "no" or "care".
+
+    `rules`: the stored `always` rules that act in it.
+    """
     lines: list[Document] = []
 
     def add(weight: str, text: str) -> None:
@@ -86,7 +90,10 @@ def permits(scope: Scope, peer: str) -> list[Document]:
             f"It may use {_listed(list(scope.mcp_servers))}: programs of yours, outside the sandbox, with your access.",
         )
     if scope.approval == "manual":
-        add("yes", "You are asked before every single step; no answer within two minutes means no.")
+        every = "every other step" if rules else "every single step"
+        add("yes", f"You are asked before {every}; no answer within two minutes means no.")
+        for rule in rules:
+            add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.")
     else:
         add("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
     add("yes", _results(scope, peer))

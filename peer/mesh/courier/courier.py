@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeAlias, assert_never
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -74,7 +75,7 @@ class Courier:
         self._inbound: dict[str, trio.CancelScope] = {}
         """Each peer's newest stream."""
         self._inbound_streams = 0
-        self._turns: dict[str, trio.Lock] = {}
+        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         """One lock for each peer, held while the node processes a statement or a hello of the peer."""
         host.handle(wire.COURIER, self._serve)
         host.on_connected(lambda peer_id: self.sender(peer_id).wake(events.PeerConnected()))
@@ -105,7 +106,7 @@ class Courier:
 
     def sender(self, peer_id: str) -> SenderDriver:
         """Return the sender to a peer."""
-        # Never removed while running: there are as many as admitted peers, each an idle task.
+        # Kept until forget(): there are as many as admitted peers, each an idle task.
         sender = self._senders.get(peer_id)
         if sender is None:
             sender = self._senders[peer_id] = SenderDriver(
@@ -122,6 +123,11 @@ class Courier:
             if self._nursery is not None:
                 self._nursery.start_soon(sender.run)
         return sender
+
+    def forget(self, peer_id: str) -> None:
+        """End the sender to a peer that is no longer admitted. The outbox keeps what waits for it."""
+        if (sender := self._senders.pop(peer_id, None)) is not None:
+            sender.stop()
 
     # --- receiving
 

@@ -78,6 +78,8 @@ class SenderDriver:
         self._on_hello = on_hello
         self._log = log.bind(peer=peer_id)
         self._early: dict[OutsideEvent, None] = {}
+        self._whole = trio.CancelScope()
+        self._stopped = False
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -92,17 +94,24 @@ class SenderDriver:
         self._storing = False
 
     async def run(self) -> None:
-        """Send until cancelled. A defect stops the sender of this peer alone for `longest_retry` seconds."""
-        while True:
-            try:
-                with self._scope:
-                    await self._run_machine()
-            except Exception:
-                self._log.exception("courier.defect", machine=repr(self.machine))
-            finally:
-                # The outbox has everything, so a new machine continues where this one stopped.
-                self._start_anew()
-            await trio.sleep(self._limits.longest_retry)
+        """Send until stopped or cancelled. A defect stops this peer's sender alone for `longest_retry` seconds."""
+        # A new one each time: a courier may run again.
+        with trio.CancelScope() as self._whole:
+            while not self._stopped:
+                try:
+                    with self._scope:
+                        await self._run_machine()
+                except Exception:
+                    self._log.exception("courier.defect", machine=repr(self.machine))
+                finally:
+                    # The outbox has everything, so a new machine continues where this one stopped.
+                    self._start_anew()
+                await trio.sleep(self._limits.longest_retry)
+
+    def stop(self) -> None:
+        """End `run`, for good."""
+        self._stopped = True
+        self._whole.cancel()
 
     async def _run_machine(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import structlog
 import trio
 from libp2p.abc import IMuxedConn, INetStream
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
@@ -25,8 +28,10 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
+from peer.mesh.guards.yamux_stream import SafeYamuxStream
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +43,25 @@ class SwarmLimits:
     handshake: float = 10.0
     """From TCP connection to running muxer for inbound connections; per step for outbound ones."""
     pending_handshakes: int = 128
-    """Inbound handshakes under way; one more aborts the oldest. A handshake takes about 10 ms, so an honest one is done
-    long before 128 strangers arrive after it."""
+    """Inbound handshakes under way; one more ends another, see handshakes.py."""
+    addresses_remembered: int = 1024
+    """Where admitted peers connected from last; their next handshake has a place before any stranger's."""
     connections: int = 1024
     connections_per_peer: int = 6
     """Room for simultaneous dials and for connections that linger after a restart; one more closes the oldest."""
+
+
+class _HeardStream(TrioTCPStream):
+    """A TCP stream that calls `on_heard` when the first bytes have come."""
+
+    on_heard: Callable[[], None] | None = None
+
+    async def read(self, n: int | None = None) -> bytes:
+        data = await super().read(n)
+        if self.on_heard is not None and data:
+            self.on_heard()
+            self.on_heard = None
+        return data
 
 
 class _NoConnector:
@@ -67,6 +86,12 @@ def ours(connection: IMuxedConn) -> SafeYamux:
     return connection
 
 
+def our_stream(stream: INetStream) -> SafeYamuxStream:
+    """Narrow the type of a GuardedSwarm's stream, as `ours` does for connections."""
+    assert isinstance(stream, NetStream) and isinstance(stream.muxed_stream, SafeYamuxStream)
+    return stream.muxed_stream
+
+
 class GuardedSwarm(Swarm):
     """A libp2p swarm over TCP, Noise and Yamux only, in which no peer can use up the resources of another.
 
@@ -75,8 +100,16 @@ class GuardedSwarm(Swarm):
     """
 
     def __init__(
-        self, peer_id: ID, peerstore: PeerStore, gate: GatedNoise, *, limits: SwarmLimits, yamux: YamuxLimits
+        self,
+        peer_id: ID,
+        peerstore: PeerStore,
+        gate: GatedNoise,
+        *,
+        limits: SwarmLimits,
+        yamux: YamuxLimits,
+        expects: Callable[[str], bool],
     ) -> None:
+        """`expects(ip)`: whether a peer that is admitted may connect from there."""
         upgrader = TransportUpgrader({}, {})
         upgrader.security_multistream = noise_only(gate)
         upgrader.muxer_multistream = SafeMuxer(limits=yamux)
@@ -99,10 +132,14 @@ class GuardedSwarm(Swarm):
         )
         self.auto_connector = cast(AutoConnector, _NoConnector())
         self._limits = limits
-        self._handshakes: OrderedDict[object, trio.CancelScope] = OrderedDict()
+        self._seen_at: OrderedDict[str, None] = OrderedDict()
+        self.handshakes = Handshakes(limits.pending_handshakes, lambda ip: ip in self._seen_at or expects(ip))
 
     def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
-        """Wrap the handler of inbound streams: an exception resets its stream instead of ending the host."""
+        """Wrap the handler of inbound streams: an exception resets its stream instead of ending the host.
+
+        After its handler a stream takes nothing more. Stock only finishes its own side of it, and receives on.
+        """
 
         async def contained(stream: INetStream) -> None:
             try:
@@ -111,31 +148,41 @@ class GuardedSwarm(Swarm):
                 log.info("stream.failed", peer=stream.muxed_conn.peer_id.to_base58(), error=type(error).__name__)
                 await stream.reset()
             else:
+                await our_stream(stream).release()
                 await stream.close()
 
         super().set_stream_handler(contained)
 
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         """Upgrade one inbound connection, then return when it closes."""
-        if len(self._handshakes) >= self._limits.pending_handshakes:
-            _, oldest = self._handshakes.popitem(last=False)
-            oldest.cancel()
-        ticket, muxed = object(), None
+        assert isinstance(read_write_closer, TrioTCPStream)  # the only kind that TCP makes
+        socket, muxed = _HeardStream(read_write_closer.stream), None
+        remote = socket.get_remote_address()
+        ip = remote[0] if remote is not None else ""
         try:
             with trio.CancelScope() as scope:
-                self._handshakes[ticket] = scope
+                handshake = self.handshakes.enter(ip, scope.cancel)
+                socket.on_heard = partial(setattr, handshake, "heard", True)
                 try:
-                    muxed = await self.upgrade_inbound_raw_conn(RawConnection(read_write_closer, False), maddr)
+                    muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
                 except Exception as error:
                     # Debug level only: there may be thousands of strangers.
                     log.debug("handshake.failed", error=type(error).__name__)
                 finally:
-                    self._handshakes.pop(ticket, None)
+                    self.handshakes.leave(handshake)
             if muxed is not None:
+                self._remember(ip)
                 await ours(muxed).event_closed.wait()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
                 await read_write_closer.close()
+
+    def _remember(self, ip: str) -> None:
+        """Note that an admitted peer has connected from this address."""
+        self._seen_at[ip] = None
+        self._seen_at.move_to_end(ip)
+        while len(self._seen_at) > self._limits.addresses_remembered:
+            self._seen_at.popitem(last=False)
 
     def _trim_connections(self, peer_id: ID) -> None:
         """End a peer's oldest connections beyond its number; stock spares all younger than 20 s, so floods pass."""

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import trio
 from libp2p.abc import ISecureConn
@@ -44,7 +45,7 @@ YAMUX = "/yamux/1.0.0"
 
 @dataclass(frozen=True, kw_only=True)
 class YamuxLimits:
-    """Times in seconds, sizes in bytes, counts per connection."""
+    """Times in seconds, sizes in bytes. What is marked so holds for all connections of one device together."""
 
     ping_every: float = 10.0
     dead_after: float = 30.0
@@ -54,24 +55,40 @@ class YamuxLimits:
     close_grace: float = 1.0
     """How long close() waits for queued frames to be written."""
     inbound_streams: int = 32
-    """Streams the peer may have open. The protocols here use one or two each way."""
-    outbound_streams: int = 256
+    """Per device: streams it may have open. The protocols here use up to ten each way, for a short time twice that."""
+    outbound_streams: int = 32
+    """Per device: streams open to it. Its replies may fill their windows too."""
     control_frames: int = 1024
     """Queued replies (pings, resets) beyond which the peer counts as flooding and the connection ends."""
     queued_data: int = 4 * MAX_FRAME_PAYLOAD
     """Data waiting for the socket. Small, so that a statement queues behind four bulk frames at most."""
     max_window: int = 4 * 1024 * 1024
     window_budget: int = 8 * 1024 * 1024
-    """Receive window beyond the initial 256 KiB of each stream, for all streams together."""
+    """Per device: receive window beyond the initial 256 KiB of each stream, for all streams together."""
+
+
+class DeviceShare:
+    """What all connections of one device hold together, in streams and in bytes of receive window.
+
+    At most (`inbound_streams` + `outbound_streams`) x 256 KiB + `window_budget` bytes of received data are ever held
+    of a device: 24 MiB by default.
+    """
+
+    def __init__(self, limits: YamuxLimits) -> None:
+        self.inbound = 0
+        self.outbound = 0
+        self.spare_window = limits.window_budget
 
 
 class SafeYamux(YamuxSession):
     """A multiplexed connection with the interface that libp2p's swarm uses.
 
-    At most `inbound_streams` x 256 KiB + `window_budget` bytes of received data are ever held (16 MiB by default).
+    `share` is common to all connections of a device; without one, the connection counts alone.
     """
 
-    def __init__(self, secured: ISecureConn, peer_id: ID, *, limits: YamuxLimits) -> None:
+    def __init__(
+        self, secured: ISecureConn, peer_id: ID, *, limits: YamuxLimits, share: DeviceShare | None = None
+    ) -> None:
         self.secured_conn = secured
         self.peer_id = peer_id
         self.limits = limits
@@ -82,7 +99,7 @@ class SafeYamux(YamuxSession):
         self.streams: dict[int, SafeYamuxStream] = {}
         self.round_trip = 0.001  # until the first ping is answered
         self._next_id = 1 if secured.is_initiator else 2
-        self._inbound = 0
+        self._share = share or DeviceShare(limits)
         self._backlog: deque[SafeYamuxStream] = deque()
         self._backlog_waiters = trio.lowlevel.ParkingLot()
         self._control: deque[bytes] = deque()
@@ -91,7 +108,6 @@ class SafeYamux(YamuxSession):
         self._room_waiters = trio.lowlevel.ParkingLot()
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._closing = False
-        self._spare_window = limits.window_budget
         self._scope = trio.CancelScope()
         self._last_received = trio.current_time()
         self._ping_number = 0
@@ -123,9 +139,9 @@ class SafeYamux(YamuxSession):
 
     async def _finish(self) -> None:
         self.event_shutting_down.set()
-        for stream in self.streams.values():
+        for stream in list(self.streams.values()):
             stream.break_off(drop=False)
-        self.streams.clear()
+            self.forget(stream)
         self._backlog.clear()
         self._backlog_waiters.unpark_all()
         self._room_waiters.unpark_all()
@@ -189,10 +205,11 @@ class SafeYamux(YamuxSession):
         """Open a stream. Waits for nothing, so a cancelled caller leaves nothing behind. Raises MuxedStreamError."""
         if not self.is_established:
             raise MuxedStreamError("the connection is closing")
-        if len(self.streams) - self._inbound >= self.limits.outbound_streams or self._next_id > MAX_STREAM_ID:
+        if self._share.outbound >= self.limits.outbound_streams or self._next_id > MAX_STREAM_ID:
             raise MuxedStreamError("too many streams are open to this peer")
         stream = SafeYamuxStream(self._next_id, self)
         self._next_id += 2
+        self._share.outbound += 1
         self.streams[stream.stream_id] = stream
         self.queue_control(pack(Kind.WINDOW_UPDATE, Flag.SYN, stream.stream_id, 0))
         return stream
@@ -209,13 +226,16 @@ class SafeYamux(YamuxSession):
     def forget(self, stream: SafeYamuxStream) -> None:
         """Drop a stream that is over in both directions."""
         if self.streams.pop(stream.stream_id, None) is not None:
-            self._inbound -= self._is_theirs(stream.stream_id)
-            self._spare_window += stream.extra_window
+            if self._is_theirs(stream.stream_id):
+                self._share.inbound -= 1
+            else:
+                self._share.outbound -= 1
+            self._share.spare_window += stream.extra_window
 
     def grow_window(self, size: int) -> int:
         """Return how much a window of `size` bytes may grow now: as much again, the rest of the budget, or nothing."""
-        grown = max(0, min(size, self.limits.max_window - size, self._spare_window))
-        self._spare_window -= grown
+        grown = max(0, min(size, self.limits.max_window - size, self._share.spare_window))
+        self._share.spare_window -= grown
         return grown
 
     def _is_theirs(self, stream_id: int) -> bool:
@@ -301,7 +321,7 @@ class SafeYamux(YamuxSession):
                 piece = view[:remaining]
                 remaining -= len(piece)
                 self._body = (stream, remaining, fin)
-                if stream is not None and not stream.received(bytes(piece)):
+                if stream is not None and not stream.received(piece):
                     return False
                 if stream is not None and fin and not remaining:
                     stream.fin_received()
@@ -347,12 +367,12 @@ class SafeYamux(YamuxSession):
         """Accept or reset a stream the peer opens; return False if its number violates the protocol."""
         if stream_id == 0 or not self._is_theirs(stream_id) or stream_id in self.streams:
             return False
-        if self._inbound >= self.limits.inbound_streams or len(self._backlog) >= self.limits.inbound_streams:
+        if self._share.inbound >= self.limits.inbound_streams or len(self._backlog) >= self.limits.inbound_streams:
             self.queue_control(pack(Kind.WINDOW_UPDATE, Flag.RST, stream_id, 0))
             return True
         stream = SafeYamuxStream(stream_id, self)
         self.streams[stream_id] = stream
-        self._inbound += 1
+        self._share.inbound += 1
         self.queue_control(pack(Kind.WINDOW_UPDATE, Flag.ACK, stream_id, 0))
         self._backlog.append(stream)
         self._backlog_waiters.unpark_all()
@@ -374,9 +394,11 @@ class SafeMuxer(MuxerMultistream):
     def __init__(self, *, limits: YamuxLimits) -> None:
         super().__init__({TProtocol(YAMUX): SafeYamux})
         self._limits = limits
+        self._shares: WeakValueDictionary[ID, DeviceShare] = WeakValueDictionary()  # as long as a connection has it
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> SafeYamux:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        session = SafeYamux(conn, peer_id, limits=self._limits)
+        share = self._shares.setdefault(peer_id, DeviceShare(self._limits))
+        session = SafeYamux(conn, peer_id, limits=self._limits, share=share)
         self._annotate_connection(session, conn, protocol)
         return session

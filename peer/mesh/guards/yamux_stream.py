@@ -1,14 +1,14 @@
 """One Yamux stream: its two windows, its receive buffer and its ends. The connection that carries it is in yamux.py.
 
 Unlike in stock py-libp2p, a writer waits for the peer's window without limit (stock resets the stream after five
-seconds), and a peer that sends more than its window ends the connection (stock only logs). Cancelling a read or a
-write cannot corrupt the connection, because no method here writes to it directly.
+seconds), a peer that sends more than its window ends the connection (stock only logs), and what was received is one
+buffer, so that frames of two bytes cost no more than the bytes in them. Cancelling a read or a write cannot corrupt the
+connection, because no method here writes to it directly.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
 
 import trio
 from libp2p.abc import IMuxedConn, IMuxedStream
@@ -73,11 +73,11 @@ class SafeYamuxStream(IMuxedStream):
         self._receive_allowance = INITIAL_WINDOW
         self._consumed = 0
         self._granted_at = trio.current_time()
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0
+        self._buffer = bytearray()
         self._fin_sent = False
         self._fin_received = False
         self._broken = False
+        self._released = False
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
 
@@ -86,13 +86,13 @@ class SafeYamuxStream(IMuxedStream):
     async def read(self, n: int | None = None) -> bytes:
         """Return between one and `n` bytes (all that is buffered if `n` is None or negative), waiting for the first."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._chunks:
+        while not self._buffer:
             if self._broken:
                 raise MuxedStreamReset("the stream was reset or its connection is gone")
             if self._fin_received:
                 raise MuxedStreamEOF("the peer finished")
             await self._readers.park()
-        data = self._take(self._buffered if n is None or n < 0 else n)
+        data = self._take(len(self._buffer) if n is None or n < 0 else n)
         self._credit(len(data))
         await trio.lowlevel.cancel_shielded_checkpoint()
         return data
@@ -134,6 +134,15 @@ class SafeYamuxStream(IMuxedStream):
         self._session.forget(self)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    async def release(self) -> None:
+        """Finish writing, drop what was not read, and reset the stream if the peer sends more. Idempotent.
+
+        For a stream whose handler has returned. No reset at once, because the peer would drop what it has not read yet.
+        """
+        self._released = True
+        self._buffer.clear()
+        await self.close()
+
     def set_deadline(self, ttl: int) -> None:
         """Deadlines are trio's cancel scopes, around each call."""
         raise NotImplementedError
@@ -150,21 +159,24 @@ class SafeYamuxStream(IMuxedStream):
     @property
     def buffered(self) -> int:
         """Bytes received and not yet read."""
-        return self._buffered
+        return len(self._buffer)
 
     @property
     def extra_window(self) -> int:
         """Bytes of receive window beyond the initial one; they count against the connection's budget."""
         return self._receive_window - INITIAL_WINDOW
 
-    def received(self, data: bytes) -> bool:
+    def received(self, data: memoryview) -> bool:
         """Buffer data from the peer. Returns False if the peer sent more than it was granted, or after its FIN."""
         self._receive_allowance -= len(data)
         if self._receive_allowance < 0 or self._fin_received:
             return False
+        if self._released and data and not self._broken:
+            self._session.queue_control(pack(Kind.WINDOW_UPDATE, Flag.RST, self.stream_id, 0))
+            self.break_off(drop=True)
+            self._session.forget(self)
         if not self._broken and data:
-            self._chunks.append(data)
-            self._buffered += len(data)
+            self._buffer += data
             self._readers.unpark_all()
         return True
 
@@ -183,27 +195,16 @@ class SafeYamuxStream(IMuxedStream):
         """End both directions after a reset or the loss of the connection. `drop`: discard what is buffered."""
         self._broken = True
         if drop:
-            self._chunks.clear()
-            self._buffered = 0
+            self._buffer.clear()
         self._readers.unpark_all()
         self._writers.unpark_all()
 
     # --- internal
 
     def _take(self, n: int) -> bytes:
-        first = self._chunks[0]
-        if len(first) > n:
-            self._chunks[0] = first[n:]
-            self._buffered -= n
-            return first[:n]
-        taken = []
-        room = n
-        while self._chunks and len(self._chunks[0]) <= room:
-            chunk = self._chunks.popleft()
-            room -= len(chunk)
-            taken.append(chunk)
-        self._buffered -= n - room
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        data = bytes(memoryview(self._buffer)[:n])
+        del self._buffer[:n]
+        return data
 
     def _credit(self, size: int) -> None:
         """Give the peer window for what was read, in halves of the window; a fast reader's window doubles.

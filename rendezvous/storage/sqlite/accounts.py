@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from rendezvous.storage.errors import NonceUsed, UnknownDevice, UnknownUser
 from rendezvous.storage.limits import DAY_MS
 from rendezvous.storage.rows import Account, AccountClaim, Author, Caller
-from rendezvous.storage.rules import check_claim, membership_holds
+from rendezvous.storage.rules import ROW_BYTES, check_claim, membership_holds
+
+KEPT_BY_ACCOUNT = {
+    "users": "SELECT coalesce(sum(?1 + length(device_set)), 0) FROM users WHERE user_id = ?2",
+    "presence": "SELECT coalesce(sum(?1 + coalesce(length(box), 0)), 0) FROM presence WHERE user_id = ?2",
+    "memberships": "SELECT ?1 * count(*) FROM memberships WHERE user_id = ?2",
+    "invitations": "SELECT coalesce(sum(?1 + length(statement)), 0) FROM invitations WHERE inviter = ?2",
+    "answers": "SELECT coalesce(sum(?1 + length(a.sealed)), 0)"
+    " FROM invitations i JOIN answers a USING (token) WHERE i.invitee = ?2",
+}
+"""By table, the bytes of a user's rows; ?1 is ROW_BYTES. The length of a blob is read without the blob."""
+BOUNDED_OTHERWISE = {
+    "devices": "at most those of the device-set",
+    "logins": "StorageLimits.open_sign_ins, for ten minutes each",
+    "nonces": "a device's rate of writes, for ten minutes each",
+    "mails": "the daily quotas",
+    "versions": "one for each account and for whom an invitation that is kept names",
+}
+"""Every other table, with what bounds its rows."""
 
 
 def account(db: sqlite3.Connection, user_id: str) -> Account | None:
@@ -63,14 +82,15 @@ def use_nonce(db: sqlite3.Connection, author: Author) -> None:
         raise NonceUsed
 
 
-def reserve_mail(
-    db: sqlite3.Connection, *, recipient: str, sender: str, per_recipient: int, per_sender: int, now: int
-) -> bool:
-    """Count a mail and return True, or return False when one of the daily quotas is used up."""
-    since = now - DAY_MS
-    (to_them,) = db.execute("SELECT count(*) FROM mails WHERE recipient = ? AND at > ?", (recipient, since)).fetchone()
-    (by_them,) = db.execute("SELECT count(*) FROM mails WHERE sender = ? AND at > ?", (sender, since)).fetchone()
-    if to_them >= per_recipient or by_them >= per_sender:
+def count_mail(db: sqlite3.Connection, quotas: Mapping[str, int], now: int) -> bool:
+    """Count a mail under its quotas, each a number a day, and return True; or return False when one is used up."""
+    used = "SELECT count(*) FROM mails WHERE quota = ? AND at > ?"
+    if any(db.execute(used, (name, now - DAY_MS)).fetchone()[0] >= most for name, most in quotas.items()):
         return False
-    db.execute("INSERT INTO mails (recipient, sender, at) VALUES (?, ?, ?)", (recipient, sender, now))
+    db.executemany("INSERT INTO mails (quota, at) VALUES (?, ?)", [(name, now) for name in quotas])
     return True
+
+
+def kept_bytes(db: sqlite3.Connection, user_id: str) -> int:
+    """Return the bytes that are kept for an account (rules.check_kept)."""
+    return sum(int(db.execute(query, (ROW_BYTES, user_id)).fetchone()[0]) for query in KEPT_BY_ACCOUNT.values())

@@ -10,7 +10,7 @@ from peer.protocol.errors import Conflict
 from rendezvous.storage.errors import NoSuchSignIn, TooManySignIns, UserCodeTaken
 from rendezvous.storage.limits import StorageLimits
 from rendezvous.storage.rows import AccountClaim, Poll, PollOutcome, SignIn, SignInStatus
-from rendezvous.storage.rules import poll_interval
+from rendezvous.storage.rules import poll_interval, sign_in_mail_quotas
 from rendezvous.storage.sqlite import accounts
 
 COLUMNS = "user_code, user_id, device, device_name, device_set, address, state, reason, expires"
@@ -24,8 +24,15 @@ def open_one(
         "SELECT count(*), coalesce(sum(user_id = ? AND address = ?), 0) FROM logins WHERE expires > ?",
         (sign_in.user_id, sign_in.address, now),
     ).fetchone()
-    if in_all >= limits.open_sign_ins or from_one >= limits.open_sign_ins_from_one:
+    if from_one >= limits.open_sign_ins_from_one:
         raise TooManySignIns
+    if in_all >= limits.open_sign_ins:
+        db.execute("DELETE FROM logins WHERE expires <= ?", (now,))
+        db.execute(
+            "DELETE FROM logins WHERE device_code = (SELECT device_code FROM logins WHERE address ="
+            " (SELECT address FROM logins GROUP BY address ORDER BY count(*) DESC, min(created), address LIMIT 1)"
+            " ORDER BY created, device_code LIMIT 1)"
+        )
     stored = db.execute(
         f"INSERT INTO logins ({COLUMNS}, device_code, interval_ms, next_poll, created)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
@@ -63,9 +70,22 @@ def by_mail_token(db: sqlite3.Connection, mail_token: bytes, now: int) -> SignIn
     return _sign_in(row) if row else None
 
 
-def set_mail_token(db: sqlite3.Connection, user_code: str, mail_token: bytes) -> None:
-    """Replace the mail token of a pending sign-in."""
-    db.execute("UPDATE logins SET mail_token = ? WHERE user_code = ? AND state = 'pending'", (mail_token, user_code))
+def reserve_mail(db: sqlite3.Connection, user_code: str, mail_token: bytes, now: int, *, limits: StorageLimits) -> bool:
+    """Replace the mail token of a pending sign-in and count its mail. Raises NoSuchSignIn."""
+    sign_in = by_user_code(db, user_code, now)
+    if sign_in is None or sign_in.status is not SignInStatus.PENDING:
+        raise NoSuchSignIn
+    if not accounts.count_mail(db, sign_in_mail_quotas(sign_in, limits), now):
+        mailed = "user_id = ? AND mail_token IS NOT NULL AND state = 'pending' AND expires > ?"
+        if db.execute(f"SELECT 1 FROM logins WHERE {mailed}", (sign_in.user_id, now)).fetchone():
+            return False
+    db.execute("UPDATE logins SET mail_token = ? WHERE user_code = ?", (mail_token, user_code))
+    return True
+
+
+def forget_mail_token(db: sqlite3.Connection, mail_token: bytes) -> None:
+    """Remove a mail token from its sign-in."""
+    db.execute("UPDATE logins SET mail_token = NULL WHERE mail_token = ?", (mail_token,))
 
 
 def count_wrong_code(db: sqlite3.Connection, mail_token: bytes, *, most: int) -> bool:

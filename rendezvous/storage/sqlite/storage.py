@@ -26,7 +26,7 @@ from rendezvous.storage.rows import (
     SignIn,
     StoredInvitation,
 )
-from rendezvous.storage.rules import check_claim
+from rendezvous.storage.rules import check_claim, check_kept, invitation_mail_quotas
 from rendezvous.storage.sqlite import accounts, invitations, presence, sign_ins, upkeep
 from rendezvous.storage.sqlite.database import READERS, Database
 
@@ -55,9 +55,15 @@ class SqliteStorage(Storage):
         def authorized(db: sqlite3.Connection) -> R:
             accounts.require_device(db, author)
             accounts.use_nonce(db, author)
-            return step(db)
+            return self._within_quota(db, author.user_id, step)
 
         return await self._write(authorized)
+
+    def _within_quota(self, db: sqlite3.Connection, user_id: str, step: Step[R]) -> R:
+        before = accounts.kept_bytes(db, user_id)
+        result = step(db)
+        check_kept(user_id, before=before, after=accounts.kept_bytes(db, user_id), limits=self._limits)
+        return result
 
     async def _read(self, step: Step[R]) -> R:
         return await trio.to_thread.run_sync(partial(self._database.read, step), limiter=self._read_limiter)
@@ -87,15 +93,21 @@ class SqliteStorage(Storage):
     async def sign_in_by_mail_token(self, mail_token: bytes, now: int) -> SignIn | None:
         return await self._read(lambda db: sign_ins.by_mail_token(db, mail_token, now))
 
-    async def set_mail_token(self, user_code: str, mail_token: bytes) -> None:
-        await self._write(lambda db: sign_ins.set_mail_token(db, user_code, mail_token))
+    async def reserve_sign_in_mail(self, user_code: str, mail_token: bytes, now: int) -> bool:
+        return await self._write(lambda db: sign_ins.reserve_mail(db, user_code, mail_token, now, limits=self._limits))
+
+    async def forget_mail_token(self, mail_token: bytes) -> None:
+        await self._write(lambda db: sign_ins.forget_mail_token(db, mail_token))
 
     async def count_wrong_code(self, mail_token: bytes) -> bool:
         most = self._limits.wrong_codes
         return await self._write(lambda db: sign_ins.count_wrong_code(db, mail_token, most=most))
 
     async def approve_sign_in(self, user_code: str, claim: AccountClaim, now: int) -> SignIn:
-        return await self._write(lambda db: sign_ins.approve(db, user_code, claim, now))
+        def step(db: sqlite3.Connection) -> SignIn:
+            return self._within_quota(db, claim.user_id, lambda db: sign_ins.approve(db, user_code, claim, now))
+
+        return await self._write(step)
 
     async def deny_sign_in(self, user_code: str, reason: str) -> None:
         await self._write(lambda db: sign_ins.deny(db, user_code, reason))
@@ -142,17 +154,9 @@ class SqliteStorage(Storage):
 
     # -- quotas
 
-    async def reserve_mail(self, *, recipient: str, sender: str, per_sender: int, now: int) -> bool:
-        return await self._write(
-            lambda db: accounts.reserve_mail(
-                db,
-                recipient=recipient,
-                sender=sender,
-                per_recipient=self._limits.mails_to_one_address,
-                per_sender=per_sender,
-                now=now,
-            )
-        )
+    async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
+        quotas = invitation_mail_quotas(inviter, invitee, self._limits)
+        return await self._write(lambda db: accounts.count_mail(db, quotas, now))
 
     # -- upkeep
 

@@ -12,7 +12,7 @@ from rendezvous.storage.rows import Counts
 
 def purge(db: sqlite3.Connection, now: int, *, limits: StorageLimits) -> int:
     """Delete expired rows and return how many."""
-    return sum(
+    deleted = sum(
         db.execute(f"DELETE FROM {table} WHERE {column} <= ?", (limit,)).rowcount
         for table, column, limit in (
             ("logins", "expires", now),
@@ -21,6 +21,14 @@ def purge(db: sqlite3.Connection, now: int, *, limits: StorageLimits) -> int:
             ("invitations", "purge_after", now),
             ("mails", "at", now - DAY_MS),
         )
+    )
+    # An account's version stays: its devices know it, and one that began anew would hide changes from them.
+    return (
+        deleted
+        + db.execute(
+            "DELETE FROM versions WHERE user_id NOT IN (SELECT user_id FROM users)"
+            " AND user_id NOT IN (SELECT inviter FROM invitations UNION SELECT invitee FROM invitations)"
+        ).rowcount
     )
 
 

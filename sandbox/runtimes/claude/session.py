@@ -5,14 +5,15 @@ servers but ours, no skills, no slash commands, prompts taken verbatim, file too
 fresh HOME, an environment written out in transport.py, no network but the model's socket.
 
 The gate is the PreToolUse hook: the program calls it before every execution, for sub-agents and for calls that only
-read too, and a hook that fails blocks. It asks `can_use_tool` only about some calls; that one always denies, for a
-program that skips its hooks. The SDK runs hooks in trio system tasks, where neither an exception nor a cancel scope of
-ours may be, so a hook only hands the call over to a task of the run and waits for the ruling.
+read too, and a hook that fails blocks. What it allows runs with the input that the gate judged. Of some calls that the
+hook allowed the program has doubts of its own (`a & b`), and asks `can_use_tool`: that one allows once what the gate
+allowed under this id, with the same input, and denies everything else, for a program that skips its hooks. The SDK runs
+hooks in trio system tasks, where neither an exception nor a cancel scope of ours may be, so a hook only hands the call
+over to a task of the run and waits for the ruling.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, NotRequired, TypedDict, cast
@@ -22,7 +23,8 @@ import trio
 
 from sandbox import frames
 from sandbox.confinement.places import HOME
-from sandbox.gate.gate import Ruling
+from sandbox.gate.gate import CALL_ID_LIMIT, CALLS_OF_A_RUN, Ruling
+from sandbox.mcp.bridge import UNGATED
 from sandbox.runtimes.claude import mcp_servers
 from sandbox.runtimes.claude.transport import ConfinedTransport
 from sandbox.runtimes.runtime import Outcome, RunContext, Task, report_left_behind
@@ -35,11 +37,14 @@ _EXHAUSTED: Final[Mapping[str, Literal["turns", "usd"]]] = {
 
 _FIXES: Final[Mapping[int, str]] = {401: "`dispatch config set model.api_key -`"}
 
+CALLS_AT_ONCE: Final = 256
+"""Calls of one session between their announcement and their result. A turn of the model has a few of them."""
+
 
 async def run(task: Task, context: RunContext, program: Path) -> Outcome:
     """Do the task in one session; `program` is an inside path. Cancelling kills the program's whole tree at once."""
     session = _Session(context)
-    options = _options(task, context, session.hook, program)
+    options = _options(task, context, session, program)
     transport = ConfinedTransport(options, context)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.judge_calls)
@@ -56,11 +61,15 @@ async def run(task: Task, context: RunContext, program: Path) -> Outcome:
 
 
 class _Call(TypedDict):
-    """What PreToolUse gets, as far as it is used. `agent_id`: the sub-agent that makes the call."""
+    """What PreToolUse gets, as far as it is used.
+
+    `cwd`: the inside folder that the program is in. `agent_id`: the sub-agent that makes the call.
+    """
 
     tool_name: str
     tool_input: dict[str, object]
     tool_use_id: str
+    cwd: str
     agent_id: NotRequired[str | None]
 
 
@@ -70,7 +79,7 @@ class _PendingCall:
     def __init__(self, call: _Call) -> None:
         self.call = call
         self.ruled = trio.Event()
-        self.ruling = Ruling(False, "Denied.")
+        self.ruling = Ruling(False, UNGATED)
 
 
 class _Session:
@@ -78,8 +87,10 @@ class _Session:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._calls_send, self._calls = trio.open_memory_channel[_PendingCall](math.inf)
+        self._calls_send, self._calls = trio.open_memory_channel[_PendingCall](CALLS_AT_ONCE)
+        self._held = 0
         self._judged: set[str] = set()
+        self._allowed: dict[str, tuple[str, Mapping[str, object]]] = {}
         self._announced: dict[str, tuple[str, Mapping[str, object]]] = {}
         self._reply = ""
         self._turns = 0
@@ -88,15 +99,37 @@ class _Session:
     async def hook(self, given: sdk.HookInput, _id: str | None, _context: sdk.HookContext) -> sdk.HookJSONOutput:
         """PreToolUse, in a system task: hand the call over and wait."""
         pending = _PendingCall(cast(_Call, given))
-        await self._calls_send.send(pending)
-        await pending.ruled.wait()
+        if self._held < CALLS_AT_ONCE and len(pending.call["tool_use_id"]) <= CALL_ID_LIMIT:
+            self._held += 1
+            try:
+                await self._calls_send.send(pending)
+                await pending.ruled.wait()
+            finally:
+                self._held -= 1
+        if pending.ruling.allow:
+            return {
+                "hookSpecificOutput": {
+                    "hookEventName": "PreToolUse",
+                    "permissionDecision": "allow",
+                    "updatedInput": dict(pending.ruling.input),
+                }
+            }
         return {
             "hookSpecificOutput": {
                 "hookEventName": "PreToolUse",
-                "permissionDecision": "allow" if pending.ruling.allow else "deny",
+                "permissionDecision": "deny",
                 "permissionDecisionReason": pending.ruling.reason,
             }
         }
+
+    async def can_use_tool(
+        self, tool: str, arguments: dict[str, object], context: sdk.ToolPermissionContext
+    ) -> sdk.PermissionResult:
+        """Allow the call that the gate allowed under this id, once; in a system task, like the hook."""
+        allowed = self._allowed.pop(context.tool_use_id or "", None)
+        if allowed is None or allowed != (tool, arguments):
+            return sdk.PermissionResultDeny(message=UNGATED, interrupt=False)
+        return sdk.PermissionResultAllow(updated_input=arguments)
 
     async def judge_calls(self) -> None:
         """Bring every pending call before the gate, each in a task of its own, until cancelled."""
@@ -106,12 +139,20 @@ class _Session:
 
     async def _judge(self, pending: _PendingCall) -> None:
         call = pending.call
-        self._judged.add(call["tool_use_id"])
+        if len(self._judged) < CALLS_OF_A_RUN:
+            self._judged.add(call["tool_use_id"])
         pending.ruling = await self._context.gate.judge(
-            call["tool_name"], call["tool_input"], call_id=call["tool_use_id"], agent_id=call.get("agent_id")
+            call["tool_name"],
+            call["tool_input"],
+            call_id=call["tool_use_id"],
+            agent_id=call.get("agent_id"),
+            cwd=call["cwd"],
         )
+        # The model chooses the ids: what an earlier call of this one left must not stand for a denied one.
+        self._allowed.pop(call["tool_use_id"], None)
         if pending.ruling.allow:
-            self._context.mcp.admit(call["tool_name"], call["tool_input"])
+            self._allowed[call["tool_use_id"]] = (call["tool_name"], pending.ruling.input)
+            self._context.mcp.admit(call["tool_name"], pending.ruling.input)
         pending.ruled.set()
 
     async def run(self, client: sdk.ClaudeSDKClient, task: Task) -> Outcome:
@@ -144,15 +185,21 @@ class _Session:
                 await self._context.emit(frames.Reasoning(text=_clean(block.thinking)))
             elif isinstance(block, sdk.ToolUseBlock):
                 self._announced[block.id] = (block.name, block.input)
+                if len(self._announced) > CALLS_AT_ONCE:
+                    del self._announced[next(iter(self._announced))]
 
     async def _on_user(self, message: sdk.UserMessage) -> None:
         for block in message.content if isinstance(message.content, list) else ():
             if not isinstance(block, sdk.ToolResultBlock):
                 continue
             call_id = block.tool_use_id
-            if call_id not in self._judged and call_id in self._announced:
+            announced = self._announced.pop(call_id, None)
+            self._allowed.pop(call_id, None)
+            if call_id in self._judged:
+                self._judged.discard(call_id)
+            elif announced is not None:
                 # The program refused it before any hook: a tool that it does not have, or invalid input.
-                tool, arguments = self._announced[call_id]
+                tool, arguments = announced
                 await self._context.gate.refused_elsewhere(tool, arguments, call_id=call_id)
             output = _clean(_text(block.content))
             await self._context.emit(frames.ToolResult(call_id=call_id, ok=not block.is_error, output=output))
@@ -176,7 +223,7 @@ class _Session:
         return Outcome("failed", "", self._turns, _clean(reason), code, exhausted, fix=_FIXES.get(code, ""))
 
 
-def _options(task: Task, context: RunContext, hook: sdk.HookCallback, program: Path) -> sdk.ClaudeAgentOptions:
+def _options(task: Task, context: RunContext, session: _Session, program: Path) -> sdk.ClaudeAgentOptions:
     budget = context.budget
     profile = context.profile
     others: list[str | Path] = [str(mount.at) for mount in profile.mounts() if mount.at not in (HOME, profile.cwd)]
@@ -191,8 +238,8 @@ def _options(task: Task, context: RunContext, hook: sdk.HookCallback, program: P
         max_turns=budget.turns,
         max_budget_usd=budget.usd,
         add_dirs=others,
-        hooks={"PreToolUse": [sdk.HookMatcher(hooks=[hook], timeout=hook_seconds, on_failure="block")]},
-        can_use_tool=_deny,
+        hooks={"PreToolUse": [sdk.HookMatcher(hooks=[session.hook], timeout=hook_seconds, on_failure="block")]},
+        can_use_tool=session.can_use_tool,
         setting_sources=[],
         mcp_servers=mcp_servers.servers(context.mcp),
         strict_mcp_config=True,
@@ -200,10 +247,6 @@ def _options(task: Task, context: RunContext, hook: sdk.HookCallback, program: P
         verbatim_prompts=True,
         extra_args={"restricted": None, "no-session-persistence": None, "disable-slash-commands": None},
     )
-
-
-async def _deny(_tool: str, _input: dict[str, object], _context: sdk.ToolPermissionContext) -> sdk.PermissionResultDeny:
-    return sdk.PermissionResultDeny(message="Denied: this call did not pass the gate.", interrupt=False)
 
 
 async def _prompt(task: Task) -> AsyncIterator[dict[str, object]]:

@@ -109,6 +109,8 @@ def environment(profile: Profile, model_secret: str) -> dict[str, str]:
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        # Each command starts in the folder that the run starts in, so that a rule for one means the same every time.
+        "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1",
         # It would otherwise retry with a refused key for more than forty seconds.
         "CLAUDE_CODE_MAX_RETRIES": "2",
         "CLAUDE_CODE_TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own

@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 import json
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -73,11 +73,11 @@ class ScriptedRuntime:
         if not ruling.allow:
             ok, output = False, ruling.reason
         elif tool in context.mcp.tools:
-            context.mcp.admit(tool, arguments)
-            reply = await context.mcp.call(tool, arguments)
+            context.mcp.admit(tool, ruling.input)
+            reply = await context.mcp.call(tool, ruling.input)
             ok, output = reply.ok, reply.text
         else:
-            ok, output = await program.do(tool, arguments)
+            ok, output = await program.do(tool, ruling.input)
         await context.emit(frames.ToolResult(call_id=call_id, ok=ok, output=output))
 
 
@@ -89,10 +89,10 @@ class _Executor:
         self._stdin = process.stdin
         self._results: AsyncIterator[bytes] = frames.lines(process.stdout, limit=_RESULT_LIMIT)
 
-    async def do(self, tool: str, arguments: dict[str, object]) -> tuple[bool, str]:
+    async def do(self, tool: str, arguments: Mapping[str, object]) -> tuple[bool, str]:
         """(ok, output) of one call. SandboxError when the executor has ended."""
         try:
-            await self._stdin.send_all(json.dumps({"tool": tool, "input": arguments}).encode() + b"\n")
+            await self._stdin.send_all(json.dumps({"tool": tool, "input": dict(arguments)}).encode() + b"\n")
             answer = json.loads(await anext(self._results))
             return bool(answer["ok"]), str(answer["output"]).encode("utf-8", "replace").decode()
         except (

@@ -6,7 +6,7 @@ the operation returns. So atomicity needs no care here, and what is left is the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -35,7 +35,15 @@ from rendezvous.storage.rows import (
     StoredInvitation,
 )
 from rendezvous.storage.rows import PollOutcome as Outcome
-from rendezvous.storage.rules import check_claim, membership_holds, poll_interval
+from rendezvous.storage.rules import (
+    ROW_BYTES,
+    check_claim,
+    check_kept,
+    invitation_mail_quotas,
+    membership_holds,
+    poll_interval,
+    sign_in_mail_quotas,
+)
 
 R = TypeVar("R")
 
@@ -45,6 +53,7 @@ class OpenSignIn:
     row: SignIn
     interval: int
     next_poll: int
+    created: int
     mail_token: bytes | None = None
     wrong_codes: int = 0
 
@@ -69,7 +78,26 @@ class State:
     presence: dict[tuple[str, str], tuple[int, int, bytes | None]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     invitations: dict[str, Invited] = field(default_factory=dict)
-    mails: list[tuple[str, str, int]] = field(default_factory=list)
+    mails: list[tuple[str, int]] = field(default_factory=list)
+
+    def count_mail(self, quotas: Mapping[str, int], now: int) -> bool:
+        today = [name for name, at in self.mails if at > now - DAY_MS]
+        if any(today.count(name) >= most for name, most in quotas.items()):
+            return False
+        self.mails += [(name, now) for name in quotas]
+        return True
+
+    def kept_bytes(self, user_id: str) -> int:
+        mine = self.accounts.get(user_id)
+        rows = [len(mine.device_set)] if mine else []
+        rows += [len(box or b"") for (user, _), (_, _, box) in self.presence.items() if user == user_id]
+        rows += [0 for user, _ in self.memberships.values() if user == user_id]
+        for invited in self.invitations.values():
+            if invited.row.inviter == user_id:
+                rows.append(len(invited.row.statement))
+            if invited.row.invitee == user_id:
+                rows += [len(box) for box in invited.sealed.values()]
+        return sum(rows) + ROW_BYTES * len(rows)
 
     def require(self, who: Caller | Author) -> None:
         if who.user_id not in self.accounts:
@@ -105,7 +133,8 @@ class MemoryStorage(Storage):
         self._closed = True
         await trio.lowlevel.checkpoint()
 
-    async def _run(self, step: Callable[[State], R], who: Caller | Author | None = None) -> R:
+    async def _run(self, step: Callable[[State], R], who: Caller | Author | None = None, *, user: str = "") -> R:
+        """Run a step that `who` asks for, or one that changes what is kept for `user`."""
         await trio.lowlevel.checkpoint()
         if self._closed:
             raise Unavailable("the storage is closed", fix="try again")
@@ -114,7 +143,11 @@ class MemoryStorage(Storage):
             copy.require(who)
         if isinstance(who, Author):
             copy.use_nonce(who)
+            user = who.user_id
+        before = copy.kept_bytes(user) if user else 0
         result = step(copy)
+        if user:
+            check_kept(user, before=before, after=copy.kept_bytes(user), limits=self._limits)
         self._state = copy
         return result
 
@@ -128,11 +161,18 @@ class MemoryStorage(Storage):
             check_claim(state.accounts.get(claim.user_id), claim)
             waiting = [s.row for s in state.sign_ins.values() if s.row.expires > now]
             from_one = [s for s in waiting if (s.user_id, s.address) == (sign_in.user_id, sign_in.address)]
-            if len(waiting) >= self._limits.open_sign_ins or len(from_one) >= self._limits.open_sign_ins_from_one:
+            if len(from_one) >= self._limits.open_sign_ins_from_one:
                 raise errors.TooManySignIns
+            if len(waiting) >= self._limits.open_sign_ins:
+                state.sign_ins = {code: s for code, s in state.sign_ins.items() if s.row.expires > now}
+                by_address: dict[str, list[tuple[int, bytes]]] = {}
+                for code, s in state.sign_ins.items():
+                    by_address.setdefault(s.row.address, []).append((s.created, code))
+                greediest = min((-len(of), min(of)[0], address) for address, of in by_address.items())[2]
+                del state.sign_ins[min(by_address[greediest])[1]]
             if any(s.row.user_code == sign_in.user_code for s in state.sign_ins.values()):
                 raise errors.UserCodeTaken
-            state.sign_ins[device_code] = OpenSignIn(sign_in, interval, next_poll=now)
+            state.sign_ins[device_code] = OpenSignIn(sign_in, interval, next_poll=now, created=now)
 
         await self._run(step)
 
@@ -150,10 +190,26 @@ class MemoryStorage(Storage):
 
         return await self._run(step)
 
-    async def set_mail_token(self, user_code: str, mail_token: bytes) -> None:
+    async def reserve_sign_in_mail(self, user_code: str, mail_token: bytes, now: int) -> bool:
+        def step(state: State) -> bool:
+            one = state.pending(user_code)
+            if one is None or one.row.expires <= now:
+                raise errors.NoSuchSignIn
+            if not state.count_mail(sign_in_mail_quotas(one.row, self._limits), now):
+                for other in state.sign_ins.values():
+                    same = other.row.user_id == one.row.user_id and other.row.status is SignInStatus.PENDING
+                    if same and other.mail_token is not None and other.row.expires > now:
+                        return False
+            one.mail_token = mail_token
+            return True
+
+        return await self._run(step)
+
+    async def forget_mail_token(self, mail_token: bytes) -> None:
         def step(state: State) -> None:
-            if one := state.pending(user_code):
-                one.mail_token = mail_token
+            for one in state.sign_ins.values():
+                if one.mail_token == mail_token:
+                    one.mail_token = None
 
         await self._run(step)
 
@@ -193,7 +249,7 @@ class MemoryStorage(Storage):
                             del state.presence[owner, device]
             return one.row
 
-        return await self._run(step)
+        return await self._run(step, user=claim.user_id)
 
     async def deny_sign_in(self, user_code: str, reason: str) -> None:
         def step(state: State) -> None:
@@ -352,17 +408,9 @@ class MemoryStorage(Storage):
 
     # -- quotas
 
-    async def reserve_mail(self, *, recipient: str, sender: str, per_sender: int, now: int) -> bool:
-        def step(state: State) -> bool:
-            today = [mail for mail in state.mails if mail[2] > now - DAY_MS]
-            if len([mail for mail in today if mail[0] == recipient]) >= self._limits.mails_to_one_address:
-                return False
-            if len([mail for mail in today if mail[1] == sender]) >= per_sender:
-                return False
-            state.mails.append((recipient, sender, now))
-            return True
-
-        return await self._run(step)
+    async def reserve_invitation_mail(self, *, inviter: str, invitee: str, now: int) -> bool:
+        quotas = invitation_mail_quotas(inviter, invitee, self._limits)
+        return await self._run(lambda state: state.count_mail(quotas, now))
 
     # -- upkeep
 
@@ -388,7 +436,7 @@ class MemoryStorage(Storage):
     async def purge(self, now: int) -> int:
         def step(state: State) -> int:
             def size() -> int:
-                kept = (state.sign_ins, state.nonces, state.presence, state.invitations, state.mails)
+                kept = (state.sign_ins, state.nonces, state.presence, state.invitations, state.mails, state.versions)
                 return sum(len(rows) for rows in kept)
 
             before, limits = size(), self._limits
@@ -396,7 +444,9 @@ class MemoryStorage(Storage):
             state.nonces = {key: until for key, until in state.nonces.items() if until > now}
             state.presence = {k: v for k, v in state.presence.items() if v[1] > now - limits.presence_kept}
             state.invitations = {t: i for t, i in state.invitations.items() if i.purge_after > now}
-            state.mails = [mail for mail in state.mails if mail[2] > now - DAY_MS]
+            state.mails = [mail for mail in state.mails if mail[1] > now - DAY_MS]
+            named = {user for i in state.invitations.values() for user in (i.row.inviter, i.row.invitee)}
+            state.versions = {u: v for u, v in state.versions.items() if u in named or u in state.accounts}
             return before - size()
 
         return await self._run(step)

@@ -39,9 +39,9 @@ async def test_a_sign_in_is_found_by_its_codes_until_it_expires(storage: Storage
     assert asked.status is SignInStatus.PENDING
     assert await storage.sign_in_by_user_code("AAAA-AAAA", NOW) == asked
     assert await storage.sign_in_by_user_code("BBBB-BBBB", NOW) is None
-    await storage.set_mail_token("AAAA-AAAA", b"first")
+    assert await storage.reserve_sign_in_mail("AAAA-AAAA", b"first", NOW)
     assert await storage.sign_in_by_mail_token(b"first", NOW) == asked
-    await storage.set_mail_token("AAAA-AAAA", b"second")
+    assert await storage.reserve_sign_in_mail("AAAA-AAAA", b"second", NOW)
     assert await storage.sign_in_by_mail_token(b"first", NOW) is None
     assert await storage.sign_in_by_mail_token(b"second", asked.expires - 1) == asked
     assert await storage.sign_in_by_mail_token(b"second", asked.expires) is None
@@ -79,9 +79,18 @@ async def test_open_sign_ins_are_bounded_for_one_source_and_in_all(open_with: Op
         await ask(storage, "3")
     await ask(storage, "4", address="198.51.100.7")  # the same user from elsewhere
     await ask(storage, "5", BOB)  # another user from the same address
-    with pytest.raises(TooManySignIns):
-        await ask(storage, "6", BOB)
+    await ask(storage, "6", BOB)  # in all there are four: the oldest of the address with the most makes room
+    waiting = [code for code in "123456" if await storage.sign_in_by_user_code(code, NOW)]
+    assert waiting == ["2", "4", "5", "6"]
     await ask(storage, "7", now=NOW + 10 * MINUTE)  # expired ones do not count, purged or not
+
+
+async def test_a_crowd_of_sign_ins_pushes_out_none_but_its_own(open_with: Open) -> None:
+    storage, _ = open_with(StorageLimits(open_sign_ins=6))
+    await ask(storage, "alice", address="198.51.100.7")
+    for number in range(20):
+        await ask(storage, f"{number}", f"user{number}@example.org", address=f"203.0.113.{number % 2}")
+        assert await storage.sign_in_by_user_code("alice", NOW)
 
 
 async def test_polls_are_slowed_down_and_a_decision_is_handed_out_once(storage: Storage) -> None:
@@ -104,7 +113,7 @@ async def test_polls_are_slowed_down_and_a_decision_is_handed_out_once(storage: 
 async def test_a_decision_is_final(storage: Storage) -> None:
     for code in ("1", "2", "3"):
         await ask(storage, code)
-        await storage.set_mail_token(code, code.encode())
+        assert await storage.reserve_sign_in_mail(code, code.encode(), NOW)
     await storage.deny_sign_in("1", "no")
     await storage.deny_sign_in("1", "no, again")
     denied = await storage.approve_sign_in("1", claim(ALICE), NOW)
@@ -116,7 +125,8 @@ async def test_a_decision_is_final(storage: Storage) -> None:
     assert (approved_one.status, approved_one.reason) == (SignInStatus.APPROVED, "")
     for _ in range(StorageLimits().wrong_codes):
         assert await storage.count_wrong_code(b"2")
-    await storage.set_mail_token("2", b"new")
+    with pytest.raises(NoSuchSignIn):
+        await storage.reserve_sign_in_mail("2", b"new", NOW)
     assert await storage.sign_in_by_mail_token(b"new", NOW) is None
     still = await storage.sign_in_by_user_code("2", NOW)
     assert still is not None and still.status is SignInStatus.APPROVED
@@ -131,7 +141,7 @@ async def test_a_decision_is_final(storage: Storage) -> None:
 async def test_wrong_codes_end_a_sign_in(open_with: Open) -> None:
     storage, _ = open_with(StorageLimits(wrong_codes=3))
     await ask(storage, "CODE")
-    await storage.set_mail_token("CODE", b"mail")
+    assert await storage.reserve_sign_in_mail("CODE", b"mail", NOW)
     assert [await storage.count_wrong_code(b"mail") for _ in range(4)] == [False, False, True, True]
     assert await storage.count_wrong_code(b"no such mail")
     ended = await storage.sign_in_by_user_code("CODE", NOW)
@@ -253,18 +263,48 @@ async def test_a_nonce_is_kept_until_it_expires(storage: Storage) -> None:
 # -- quotas
 
 
-async def test_mails_are_counted_by_recipient_and_by_sender_for_a_day(open_with: Open) -> None:
-    storage, _ = open_with(StorageLimits(mails_to_one_address=3))
+async def test_mails_for_invitations_are_counted_by_the_two_and_by_each_for_a_day(open_with: Open) -> None:
+    storage, _ = open_with(
+        StorageLimits(invitation_mails_to_one_user=3, invitation_mails_by_one_account=4, invitation_mails_between_two=2)
+    )
 
-    async def reserve(recipient: str, sender: str, now: int = NOW) -> bool:
-        return await storage.reserve_mail(recipient=recipient, sender=sender, per_sender=2, now=now)
+    async def reserve(inviter: str, invitee: str, now: int = NOW) -> bool:
+        return await storage.reserve_invitation_mail(inviter=inviter, invitee=invitee, now=now)
 
-    assert [await reserve(ALICE, "x"), await reserve(ALICE, "x"), await reserve(ALICE, "x")] == [True, True, False]
-    assert not await reserve(BOB, "x")  # the sender's are used up
-    assert [await reserve(ALICE, "y"), await reserve(ALICE, "z")] == [True, False]  # the recipient's are
-    assert await reserve(BOB, "z")  # a refusal counted nothing
-    assert not await reserve(ALICE, "z", NOW + DAY - 1)
+    # One account makes and withdraws invitations as often as it likes: it does not use up what others have.
+    assert [await reserve("x", ALICE) for _ in range(5)] == [True, True, False, False, False]
+    assert [await reserve("y", ALICE), await reserve("z", ALICE)] == [True, False]  # the recipient's are used up
+    assert [await reserve("z", BOB), await reserve("x", BOB)] == [True, True]  # a refusal counted nothing
+    assert [await reserve("x", "carol"), await reserve("x", "dave")] == [True, False]  # the account's are used up
     await storage.purge(NOW + DAY - 1)
-    assert not await reserve(ALICE, "z", NOW + DAY - 1)
-    assert await reserve(ALICE, "z", NOW + DAY)
-    assert [await reserve(BOB, "x", NOW + DAY - 1), await reserve(BOB, "x", NOW + DAY)] == [False, True]
+    assert not await reserve("z", ALICE, NOW + DAY - 1)
+    assert await reserve("z", ALICE, NOW + DAY)
+    assert [await reserve("x", BOB, NOW + DAY - 1), await reserve("x", BOB, NOW + DAY)] == [False, True]
+
+
+async def test_nothing_uses_up_the_mails_for_somebody_else_s_sign_in(open_with: Open) -> None:
+    storage, _ = open_with(StorageLimits(sign_in_mails_to_one_user=4, sign_in_mails_from_one_network=2))
+    for number in range(30):
+        await storage.reserve_invitation_mail(inviter=f"account{number}", invitee=ALICE, now=NOW)
+
+    async def mailed(code: str, address: str, now: int = NOW) -> bool:
+        await ask(storage, code, address=address, now=now)
+        return await storage.reserve_sign_in_mail(code, code.encode(), now)
+
+    strangers = [(f"{number}", f"203.0.113.{number // 3}") for number in range(9)]
+    sent = [await mailed(code, address) for code, address in strangers]
+    assert sent == [True, True, False, True, True, False, False, False, False]
+    # The quotas are used up for the day. The pages that were mailed are valid, and serve whoever reads the mailbox.
+    assert not await mailed("hers", "198.51.100.7")
+    assert await storage.sign_in_by_mail_token(b"4", NOW)
+    # Once none is valid any more there is another mail, for whoever asks first.
+    later = NOW + 10 * MINUTE
+    assert await storage.sign_in_by_mail_token(b"4", later) is None
+    assert await mailed("hers again", "198.51.100.7", later)
+    assert not await mailed("stranger again", "203.0.113.9", later)
+    # One that could not be sent is no valid page.
+    await storage.forget_mail_token(b"hers again")
+    assert await storage.reserve_sign_in_mail("stranger again", b"new", later)
+    # Another user has their own.
+    await ask(storage, "bob", BOB, address="203.0.113.0", now=later)
+    assert await storage.reserve_sign_in_mail("bob", b"bob", later)

@@ -26,10 +26,14 @@ LIMITS = StorageLimits(
     open_sign_ins=6,
     open_sign_ins_from_one=3,
     wrong_codes=2,
-    mails_to_one_address=3,
+    sign_in_mails_to_one_user=2,
+    sign_in_mails_from_one_network=1,
+    invitation_mails_to_one_user=3,
+    invitation_mails_between_two=2,
     open_invitations_sent=2,
     open_invitations_received=2,
     changes_at_once=2,
+    kept_bytes=2_200,
 )
 IN_MEMORY = Path("/dev/shm")
 """Where there is one, fsync costs nothing: it took nine tenths of the time."""
@@ -76,7 +80,10 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         f"approve_sign_in {code} {wanted} at {now}": lambda s: s.approve_sign_in(code, wanted, now),
         f"deny_sign_in {code}": lambda s: s.deny_sign_in(code, "no"),
         f"poll_sign_in {code} at {now}": lambda s: s.poll_sign_in(code.encode(), now),
-        f"set_mail_token {code} {box!r}": lambda s: s.set_mail_token(code, box + code.encode()),
+        f"reserve_sign_in_mail {code} {box!r} at {now}": lambda s: s.reserve_sign_in_mail(
+            code, box + code.encode(), now
+        ),
+        f"forget_mail_token {code} {box!r}": lambda s: s.forget_mail_token(box + code.encode()),
         f"count_wrong_code {code} {box!r}": lambda s: s.count_wrong_code(box + code.encode()),
         f"sign_in_by_user_code {code} at {now}": lambda s: s.sign_in_by_user_code(code, now),
         f"sign_in_by_mail_token {code} {box!r} at {now}": lambda s: s.sign_in_by_mail_token(box + code.encode(), now),
@@ -88,8 +95,8 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         f"invitation {who} {token}": lambda s: s.invitation(who, token),
         f"invitation_version {who}": lambda s: s.invitation_version(who),
         f"invitation_changes {who} {after}": lambda s: s.invitation_changes(who, after),
-        f"reserve_mail {user} by {by.user_id} at {now}": lambda s: s.reserve_mail(
-            recipient=user, sender=by.user_id, per_sender=2, now=now
+        f"reserve_invitation_mail {by.user_id} {other} at {now}": lambda s: s.reserve_invitation_mail(
+            inviter=by.user_id, invitee=other, now=now
         ),
         f"counts at {now}": lambda s: s.counts(now),
         f"purge at {now}": lambda s: s.purge(now),

@@ -71,12 +71,13 @@ async def test_purge_counts_what_it_deletes_and_spares_the_rest(storage: Storage
     await approved(storage, ALICE)  # a nonce and a decided sign-in
     await storage.announce(author(ALICE), seq=1, expires=NOW + HOUR, box=b"1")
     await storage.post_invitation(author(ALICE), invitation(ALICE, BOB, "t"), NOW)
-    await storage.reserve_mail(recipient=BOB, sender=ALICE, per_sender=9, now=NOW)
+    await storage.reserve_invitation_mail(inviter=ALICE, invitee=BOB, now=NOW)
     assert await storage.purge(NOW) == 0
     assert await storage.purge(NOW + HOUR) == 4  # three nonces and the sign-in
-    assert await storage.purge(NOW + DAY) == 2  # presence and mail
+    assert await storage.purge(NOW + DAY) == 4  # presence, and the mail under its three quotas
     assert await storage.purge(NOW + 37 * DAY - 1) == 0
-    assert await storage.purge(NOW + 37 * DAY) == 1  # the invitation, 30 days after its expiry
+    assert await storage.purge(NOW + 37 * DAY) == 2  # the invitation, 30 days after its expiry, and Bob's version
+    assert await storage.invitation_version(caller(ALICE)) == 1  # her devices know it
     assert (await storage.counts(NOW)).users == 1
 
 

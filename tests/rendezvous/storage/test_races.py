@@ -89,7 +89,9 @@ async def test_the_highest_seq_stays(storages: Handles) -> None:
 
 
 async def test_bounds_hold(open_with: Open) -> None:
-    storages = open_with(StorageLimits(open_invitations_sent=3, open_sign_ins_from_one=3, mails_to_one_address=3))
+    storages = open_with(
+        StorageLimits(open_invitations_sent=3, open_sign_ins_from_one=3, invitation_mails_to_one_user=3)
+    )
     await approved(storages[0], ALICE)
     await storages[0].purge(NOW + HOUR)  # the sign-in of this moment does not count
 
@@ -104,7 +106,7 @@ async def test_bounds_hold(open_with: Open) -> None:
         )
 
     def mail(number: int) -> Callable[[], Awaitable[object]]:
-        return lambda: storages[number % 2].reserve_mail(recipient=BOB, sender="x", per_sender=99, now=NOW)
+        return lambda: storages[number % 2].reserve_invitation_mail(inviter=f"{number}", invitee=BOB, now=NOW)
 
     for attempt, error in ((post, TooManyInvitationsSent), (ask, TooManySignIns)):
         results, refusals = await at_once([attempt(number) for number in range(AT_ONCE)])

@@ -2,7 +2,7 @@
 
 import { get, post, seg } from "./api.js";
 import { fill, fresh, h, long, problem } from "./dom.js";
-import { line, rule } from "./text.js";
+import { excerpt, line, rule } from "./text.js";
 
 const ARMED_AFTER = 1200; // milliseconds: an answer that comes faster was meant for what stood here before
 const TITLES = {
@@ -58,14 +58,12 @@ export function pairs(given) {
 }
 
 export function diff(text) {
-  const lines = text.split("\n");
-  const shown = lines.slice(0, 400);
+  const shown = excerpt(text, { characters: 40_000, lines: 400 }).split("\n");
   const kind = (row) => (/^(?:\+\+\+|---)/.test(row) ? "head" : { "+": "added", "-": "removed", "@": "place" }[row[0]] ?? "same");
   return h(
     "pre.diff",
     { "aria-label": "What it changes, line by line", role: "group", tabindex: "0" },
     shown.map((row) => h(`span.${kind(row)}`, {}, `${row}\n`)),
-    lines.length > shown.length ? `… ${lines.length - shown.length} more lines` : null,
   );
 }
 

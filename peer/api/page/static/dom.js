@@ -1,6 +1,6 @@
 // Building the page: elements with text nodes. Nothing here, or anywhere, turns a string into markup.
 
-import { block, line } from "./text.js";
+import { block, excerpt, line } from "./text.js";
 
 const LINK = /^(?:\/(?!\/)|#)/;
 
@@ -95,11 +95,11 @@ export function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** A text that may be long: whole up to `most` characters and 40 lines, else its beginning and a button for the rest. */
+/** A text that may be long: whole up to `most` characters and 40 lines, else its head and tail and a button for the rest. */
 export function long(text, most = 4000, tag = "pre") {
-  const lines = text.split("\n", 42);
-  if (text.length <= most && lines.length <= 40) return h(tag, {}, text);
-  const element = h(tag, {}, lines.slice(0, 40).join("\n").slice(0, most), "…");
+  const shown = excerpt(text, { characters: most });
+  const element = h(tag, {}, shown);
+  if (shown === block(text)) return element;
   const more = button(`Show all of it (${text.length.toLocaleString()} characters)`, () => {
     fill(element, text);
     more.remove();

@@ -21,7 +21,7 @@ export function invitations() {
 
   async function load() {
     try {
-      const told = await get("/v1/invitations");
+      const told = await get("/v1/invitations?ended=1");
       const now = JSON.stringify(told);
       if (now === shown) return;
       shown = now;

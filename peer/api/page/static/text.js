@@ -1,32 +1,83 @@
 // Text of others made safe to show, as peer/dispatches/text.py does it, and values in words for people. No DOM here.
 
-// The same characters as there; a test compares the two over all of Unicode.
-const UNSAFE = "\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff" +
-  "\\ufff9-\\ufffb\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e007f}\\ud800-\\udfff";
-const FLAG = "\\u{1f3f4}[\\u{e0030}-\\u{e0039}\\u{e0061}-\\u{e007a}]{3,6}\\u{e007f}";
-const PATTERN = new RegExp(`${FLAG}|[${UNSAFE}]`, "gu");
-const ANY = new RegExp(`[${UNSAFE}]`, "u");
+// The same patterns as there; a test compares the two over all of Unicode, and on runs and neighbours.
+const BEYOND_ASCII =
+  "\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000" +
+  "\\u3164\\ud800-\\udfff\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffc" +
+  "\\u{13441}\\u{13442}\\u{16fe4}\\u{1bca0}-\\u{1bca3}\\u{1d159}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e0fff}";
+const HIDDEN = `\\u0000-\\u001f\\u007f-\\u00a0${BEYOND_ASCII}`;
+const JOINERS = "\\u200c\\u200d";
+const SELECTORS = "\\u180b-\\u180d\\u180f\\ufe00-\\ufe0f\\u{e0100}-\\u{e01ef}";
+const SEEN = `[^\\u0000-\\u00a0${BEYOND_ASCII}]`;
+const ORDINARY =
+  "\\u{1f3f4}[\\u{e0030}-\\u{e0039}\\u{e0061}-\\u{e007a}]{3,6}\\u{e007f}" +
+  "|[0-9#*]\\ufe0f\\u20e3" +
+  `|(?<=${SEEN})[${SELECTORS}][${JOINERS}](?=${SEEN})` +
+  `|(?<=${SEEN})(?:[${SELECTORS}]|[${JOINERS}](?=${SEEN}))`;
+const PATTERN = new RegExp(`(${ORDINARY})|(\\r\\n|[${HIDDEN}])\\2*`, "gu");
+const ANY = new RegExp(`[${HIDDEN}]| {65}`, "u");
+const REPEATED = 4; // as many of one hidden character are shown as one and a count
+const BLANKS = /[ \t]{65,}/g;
+const EMPTY_LINES = /\n(?:[ \t]*\n){9,}/g;
 
-function visible(found) {
-  if (found.length > 2) return found; // a flag
-  const code = found.codePointAt(0);
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
+function picture(character) {
+  const code = character.codePointAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
   if (code === 0x7f) return "\u2421";
   return `<U+${code.toString(16).toUpperCase().padStart(4, "0")}>`;
 }
+
+function visible(found, one) {
+  const shown = [...one].map(picture).join("");
+  const count = found.length / one.length;
+  return count >= REPEATED ? `${shown}×${count}` : shown.repeat(count);
+}
+
+const foldedBlanks = (found) => ` ⟨${found.length} blanks⟩ `;
+const foldedLines = (found) => `\n⟨${found.split("\n").length - 2} empty lines⟩\n`;
 
 /** Return `text` safe to show on lines of its own: newlines and tabs stay, everything hidden becomes visible. */
 export function block(text) {
   text = String(text);
   if (!ANY.test(text)) return text;
-  return text.replace(/\r\n|[\u2028\u2029]/g, "\n").replace(PATTERN, (c) => (c === "\n" || c === "\t" ? c : visible(c)));
+  return text
+    .replace(PATTERN, (found, ordinary, one) => {
+      if (ordinary || one === "\n" || one === "\t") return found;
+      return one === "\r\n" ? found.replaceAll("\r\n", "\n") : visible(found, one);
+    })
+    .replace(BLANKS, foldedBlanks)
+    .replace(EMPTY_LINES, foldedLines);
 }
 
 /** Return `text` safe to show on one line. */
 export function line(text) {
   text = String(text);
   if (!ANY.test(text)) return text;
-  return text.replace(/\r\n|[\u2028\u2029]/g, " ").replace(PATTERN, (c) => ("\n\t\r".includes(c) ? " " : visible(c)));
+  return text.replace(PATTERN, (found, ordinary, one) => ordinary ?? visible(found, one)).replace(BLANKS, foldedBlanks);
+}
+
+/** Return `block(text)`; of one that is longer its head and tail, with a line between them that says how much is left out. */
+export function excerpt(text, { characters = 4000, lines = 40 } = {}) {
+  const shown = block(text);
+  const rows = shown.split("\n");
+  if (shown.length <= characters && rows.length <= lines) return shown;
+  const whole = (part) => part.replace(/^[\udc00-\udfff]|[\ud800-\udbff]$/g, ""); // no half of a character
+  const head = whole(rows.slice(0, Math.floor((lines * 3) / 4)).join("\n").slice(0, Math.floor((characters * 3) / 4)));
+  const tail = whole(rows.slice(-Math.floor(lines / 4)).join("\n").slice(-Math.floor(characters / 4)));
+  if (head.length + tail.length >= shown.length) return shown;
+  const between = shown.slice(head.length, shown.length - tail.length);
+  const ends = between.split("\n").length - 1;
+  const leftOut = `${between.length.toLocaleString("en")} characters${ends ? ` in ${(ends + 1).toLocaleString("en")} lines` : ""}`;
+  return `${head}\n⟨${leftOut} left out here⟩\n${tail}`;
+}
+
+/** Return `line(text)`; of one that is longer its head and tail, with how much is left out between them. */
+export function lineExcerpt(text, characters = 1000) {
+  const shown = line(text);
+  const head = Math.floor((characters * 3) / 4);
+  const tail = Math.floor(characters / 4);
+  if (shown.length <= characters) return shown;
+  return `${shown.slice(0, head)} ⟨${(shown.length - head - tail).toLocaleString("en")} characters left out here⟩ ${shown.slice(-tail)}`;
 }
 
 /** Return the first `most` characters of a text, with … when it goes on. */
@@ -103,5 +154,5 @@ export function stateOf(row) {
 /** Return a rule of an `always` in words. */
 export function rule(given) {
   const reach = { prefix: ", also with further words", folder: ", and anything below it" }[given.reach] ?? "";
-  return `${line(given.tool)}: ${line(given.pattern)}${reach}`;
+  return `${line(given.tool)}: ${lineExcerpt(given.pattern)}${reach}`;
 }

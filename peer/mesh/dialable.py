@@ -1,0 +1,83 @@
+"""Which IP addresses that another device announced may be dialled from this machine. Dials nothing: dialing.py.
+
+Whoever is a contact could otherwise have this machine connect to ports of itself, of its neighbours on the link and of
+networks behind it, and read from the time that takes what is there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import psutil
+from multiaddr import Multiaddr
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_SHARED = IPv4Network("100.64.0.0/10")
+"""RFC 6598, which overlay networks use: there an interface has a single address, and reaches the whole range."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """This machine's addresses, the networks that its interfaces are on, and whether it serves itself alone."""
+
+    own: frozenset[IPv4Address | IPv6Address]
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    loopback_alone: bool
+    """This node listens on loopback addresses and nowhere else, as in a demo: then its contacts are here too."""
+
+    def may_dial(self, ip: str) -> bool:
+        """Return whether to dial an address from elsewhere: a public one, or one on a network of this machine."""
+        try:
+            address = _unwrapped(ipaddress.ip_address(ip))
+        except ValueError:
+            return False
+        if address.is_loopback or address in self.own:
+            return self.loopback_alone
+        if address.is_unspecified or address.is_multicast or address.is_link_local or address.is_reserved:
+            return False
+        return address.is_global or any(address in network for network in self.networks)
+
+
+def surroundings(listen: Iterable[Multiaddr]) -> Surroundings:
+    """Look at this machine's interfaces now; they change while a node runs."""
+    own: set[IPv4Address | IPv6Address] = set()
+    networks: list[IPv4Network | IPv6Network] = []
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            try:
+                address = ipaddress.ip_address(each.address.partition("%")[0])
+            except ValueError:
+                continue  # a hardware address
+            own.add(address)
+            if isinstance(address, IPv4Address) and address in _SHARED:
+                networks.append(_SHARED)
+            elif each.netmask and not (address.is_loopback or address.is_link_local):
+                networks.append(ipaddress.ip_network((address, _prefix(each.netmask)), strict=False))
+    return Surroundings(frozenset(own), tuple(networks), all(_is_loopback(address) for address in listen))
+
+
+def _prefix(netmask: str) -> int:
+    # psutil gives ffff:ffff:: for IPv6, which ipaddress takes for IPv4 alone.
+    return int(ipaddress.ip_address(netmask)).bit_count()
+
+
+def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address that an IPv6 address stands for, else the address."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):  # RFC 4291's IPv4-compatible addresses
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
+
+
+def _is_loopback(address: Multiaddr) -> bool:
+    names = [protocol.name for protocol in address.protocols()]
+    family = next((name for name in ("ip4", "ip6") if name in names), None)
+    return family is not None and ipaddress.ip_address(address.value_for_protocol(family)).is_loopback

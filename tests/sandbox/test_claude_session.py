@@ -1,0 +1,97 @@
+"""What a session makes dp-agent hold, whatever the program sends. With the real program: test_runtime_claude.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import claude_agent_sdk as sdk
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from sandbox.gate.gate import CALL_ID_LIMIT, Ruling
+from sandbox.runtimes.claude.session import CALLS_AT_ONCE, _Session
+
+
+class Gate:
+    """Rules when the test lets it, and records what it was asked."""
+
+    def __init__(self) -> None:
+        self.judged: list[str] = []
+        self.refused: list[str] = []
+        self.goes_on = trio.Event()
+
+    async def judge(self, _tool: str, _arguments: object, *, call_id: str, **_: object) -> Ruling:
+        self.judged.append(call_id)
+        await self.goes_on.wait()
+        return Ruling(True)
+
+    async def refused_elsewhere(self, _tool: str, _arguments: object, *, call_id: str) -> None:
+        self.refused.append(call_id)
+
+
+def session(gate: Gate) -> _Session:
+    async def emit(_event: object) -> None: ...
+
+    # Any: a stand-in for the whole run, of which these members are used.
+    context: Any = SimpleNamespace(gate=gate, emit=emit, mcp=SimpleNamespace(admit=lambda *_: None))
+    return _Session(context)
+
+
+def announced(*ids: str) -> sdk.AssistantMessage:
+    return sdk.AssistantMessage([sdk.ToolUseBlock(each, "Read", {"file_path": "a"}) for each in ids], "model")
+
+
+def results(*ids: str) -> sdk.UserMessage:
+    return sdk.UserMessage([sdk.ToolResultBlock(each, "text") for each in ids])
+
+
+async def called(one: _Session, call_id: str, outcomes: list[str]) -> None:
+    given = {"tool_name": "Read", "tool_input": {}, "tool_use_id": call_id, "cwd": "/project"}
+    output = cast(Any, await one.hook(cast(Any, given), None, cast(Any, None)))
+    outcomes.append(output["hookSpecificOutput"]["permissionDecision"])
+
+
+async def test_so_many_calls_are_held_and_more_are_denied_at_once() -> None:
+    """Before, every call that the program named waited in a queue without a bound."""
+    gate = Gate()
+    one = session(gate)
+    outcomes: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.judge_calls)
+        async with trio.open_nursery() as calls:
+            for number in range(CALLS_AT_ONCE + 50):
+                calls.start_soon(called, one, f"c{number}", outcomes)
+            await wait_all_tasks_blocked()
+            assert outcomes == ["deny"] * 50
+            assert len(gate.judged) == len(one._judged) == CALLS_AT_ONCE
+            gate.goes_on.set()
+        assert outcomes == ["deny"] * 50 + ["allow"] * CALLS_AT_ONCE
+        await called(one, "x" * (CALL_ID_LIMIT + 1), outcomes)
+        await called(one, "x" * CALL_ID_LIMIT, outcomes)
+        assert outcomes[-2:] == ["deny", "allow"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_kept_of_a_call_whose_result_has_come() -> None:
+    """Before, the name and the input of every call were kept until the session ended."""
+    gate = Gate()
+    gate.goes_on.set()
+    one = session(gate)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.judge_calls)
+        for number in range(20):
+            ran, refused = f"ran{number}", f"refused{number}"
+            await one._on_assistant(announced(ran, refused))
+            await called(one, ran, [])
+            await one._on_user(results(ran, refused, "never announced"))
+        nursery.cancel_scope.cancel()
+    assert gate.refused == [f"refused{number}" for number in range(20)]
+    assert not one._judged and not one._announced
+
+
+async def test_announcements_without_results_end_too() -> None:
+    one = session(Gate())
+    for number in range(2 * CALLS_AT_ONCE):
+        await one._on_assistant(announced(f"c{number}"))
+    assert len(one._announced) == CALLS_AT_ONCE and f"c{2 * CALLS_AT_ONCE - 1}" in one._announced
