@@ -19,7 +19,7 @@ READING = {
 """Commands that change nothing about people, dispatches or this device."""
 CHANGING = {
     *("login", "logout", "open", "config", "plugin", "alias", "invite", "accept-invitation", "decline-invitation"),
-    *("block", "trust", "send", "cancel", "accept", "decline", "approve", "deny", "witness"),
+    *("block", "unblock", "trust", "send", "cancel", "accept", "decline", "approve", "deny", "witness"),
 }
 """Every other command. A test compares the two with the table of commands."""
 

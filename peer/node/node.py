@@ -168,8 +168,8 @@ class Node:
         """Apply the effects of a durable step."""
         for effect in effects:
             match effect:
-                case StopRun(dispatch_id, reason):
-                    log.info("run.stop", dispatch=dispatch_id, reason=reason)
+                case StopRun(dispatch_id):
+                    log.info("run.stop", dispatch=dispatch_id)  # a reason may hold a sender's words
                     self.runs.stop(dispatch_id)
                 case StopRunsOfEdge(edge_id):
                     log.info("run.stop_edge", edge=edge_id)

@@ -108,8 +108,8 @@ def _name_others(workspace: int, taking: _Taking, attached: frozenset[str]) -> N
         except FileNotFoundError:
             continue
         except OSError as problem:
-            taking.leave((place,), problem.strerror or "unreadable")
-            continue
+            taking.leave(("workspace" if place == "." else place,), problem.strerror or "unreadable")
+            return
         try:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in islice(entries, _MAX_ENTRIES) if entry.name not in known]

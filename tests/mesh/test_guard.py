@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from peer.api.routes import application
+from peer.machine.settings import Settings
 from peer.node.node import Node
 
 TOKEN = "t0ken"
@@ -15,10 +16,11 @@ BEARER = (b"authorization", b"Bearer t0ken")
 
 
 class Reloaded:
-    """A node of which only `reload` is asked; it counts."""
+    """A node of which only `reload` is asked, and where it is signed in; it counts."""
 
     def __init__(self) -> None:
         self.times = 0
+        self.settings = Settings()
 
     async def reload(self) -> None:
         self.times += 1

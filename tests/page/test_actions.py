@@ -88,9 +88,9 @@ def test_health_says_what_is_broken_and_what_helps(pair: Pair, new_tab: Opener) 
     """Seen to fail with a page that leaves the fix away."""
     _, bob = pair
     tab = new_tab(bob)
+    tab.open()  # by `dispatch open`, which refuses a state folder that others can reach
     bob.state.path.chmod(0o755)
     try:
-        tab.open()
         tab.page.get_by_role("link", name="Health").click()
         part = tab.page.locator(".checks li", has_text="permissions")
         expect(part).to_have_attribute("data-ok", "no")

@@ -44,7 +44,7 @@ def test_a_second_first_login_for_an_address_is_refused_and_names_what_exists(pe
     assert program.process.stdout is not None
     error = json.loads(program.process.stdout.read())["error"]
     program.process.stdout.close()
-    assert error["code"] == 409 and "state folder" in error["fix"]
+    assert error["code"] == 409 and "the device that signed in first" in error["fix"]
     assert other.refused("whoami")["code"] == 401, "nothing of it is kept"
     assert set(re.findall(r"dispatch [a-z-]+", error["fix"])) <= {"dispatch on"}
 
