@@ -339,7 +339,7 @@ async def test_what_is_not_a_statement_ends_the_stream_and_reaches_nobody(sent: 
     async with up(ana, ben):
         await ana.host.connect(ben.host.peer_id, ben.host.addresses())
         stream = await ana.host.open_stream(ben.host.peer_id, COURIER)
-        await stream.write(sent, deadline=10)
+        await stream.write(sent, deadline=HANG)
         await ends(stream)
         ana.send(ben, "after")
         await ana.outbox.settled("after")
@@ -355,7 +355,7 @@ async def test_an_acknowledgement_of_nothing_ends_the_stream() -> None:
         async def liar(stream: Stream) -> None:
             await stream.receive(max_bytes=MAX_FRAME)
             ben.host.handle(COURIER, ben.courier._serve)
-            await stream.write(encode(AcknowledgementFrame(7, OK)), deadline=10)
+            await stream.write(encode(AcknowledgementFrame(7, OK)), deadline=HANG)
             with pytest.raises(StreamEnded):
                 await stream.receive(max_bytes=MAX_FRAME)
             over.set()
@@ -384,7 +384,7 @@ async def test_a_newer_stream_of_a_peer_ends_its_older_one() -> None:
 async def ends(stream: Stream) -> None:
     """Wait for the other side's end of a stream; that nothing comes is not one."""
     with pytest.raises(StreamEnded) as caught:
-        await stream.receive(max_bytes=100, deadline=10)
+        await stream.receive(max_bytes=100, deadline=HANG)
     assert not isinstance(caught.value, StreamStalled)
 
 
@@ -514,24 +514,24 @@ async def test_frames_of_unknown_kinds_are_ignored_on_both_sides() -> None:
     async def newer(stream: Stream) -> None:
         while True:
             value = await stream.receive(max_bytes=MAX_FRAME)
-            await stream.write(later, deadline=10)
+            await stream.write(later, deadline=HANG)
             got = decode(value)
             assert isinstance(got, StatementFrame)
             ben.received.append((stream.peer_id, got.raw))
             reply: dict[int, Any] = {0: 1, 1: got.seq, 2: 200, 3: "", 4: "", 16: "more"}
-            await stream.send(reply, deadline=10)
+            await stream.send(reply, deadline=HANG)
 
     async with up(ana, ben):
         ben.host.handle(COURIER, newer)
         ana.send(ben, "one")
         await ana.outbox.settled("one")
         stream = await ben.host.open_stream(ana.host.peer_id, COURIER)
-        await stream.write(later + frame(codec.encode({0: 0, 1: 0, 2: b"two", 16: "more"})), deadline=10)
-        assert decode(await stream.receive(max_bytes=MAX_REPLY, deadline=10)) == AcknowledgementFrame(0, OK)
-        await stream.write(later * 63, deadline=10)
-        await stream.write(encode(StatementFrame(1, b"three")), deadline=10)
-        assert decode(await stream.receive(max_bytes=MAX_REPLY, deadline=10)) == AcknowledgementFrame(1, OK)
-        await stream.write(later, deadline=10)
+        await stream.write(later + frame(codec.encode({0: 0, 1: 0, 2: b"two", 16: "more"})), deadline=HANG)
+        assert decode(await stream.receive(max_bytes=MAX_REPLY, deadline=HANG)) == AcknowledgementFrame(0, OK)
+        await stream.write(later * 63, deadline=HANG)
+        await stream.write(encode(StatementFrame(1, b"three")), deadline=HANG)
+        assert decode(await stream.receive(max_bytes=MAX_REPLY, deadline=HANG)) == AcknowledgementFrame(1, OK)
+        await stream.write(later, deadline=HANG)
         await ends(stream)
     assert (ben.got, ana.got) == ([b"one"], [b"two", b"three"])
 

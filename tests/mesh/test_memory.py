@@ -17,6 +17,7 @@ from peer.mesh.guards.yamux_header import Flag, Kind, pack
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.mesh.host import MeshHost, MeshLimits, _negotiate
 from peer.protocol.errors import Unavailable
+from tests.conftest import HANG
 from tests.mesh.harness import make_host, until
 from tests.mesh.peer_program import ECHO, REFUSED, UNREAD
 from tests.mesh.test_processes import peer_process
@@ -107,8 +108,8 @@ async def test_a_device_that_was_refused_is_served_afterwards() -> None:
     async with peer_process() as (_, peer_id, address), attacker(address, peer_id, 1) as (host, [muxed]):
         await flood(muxed, REFUSED, YamuxLimits().inbound_streams + 5, 4096)
         echo = await host.open_stream(peer_id, ECHO)
-        await echo.send([1], deadline=60)
-        assert await echo.receive(max_bytes=100, deadline=60) == [1]
+        await echo.send([1], deadline=HANG)
+        assert await echo.receive(max_bytes=100, deadline=HANG) == [1]
 
 
 async def test_the_last_words_of_a_handler_arrive_before_the_end() -> None:
@@ -116,6 +117,6 @@ async def test_the_last_words_of_a_handler_arrive_before_the_end() -> None:
     async with peer_process() as (_, peer_id, address), attacker(address, peer_id, 1) as (host, [muxed]):
         stream = await host.open_stream(peer_id, REFUSED)
         await taken_in(muxed)
-        assert await stream.receive(max_bytes=100, deadline=60) == [503]
+        assert await stream.receive(max_bytes=100, deadline=HANG) == [503]
         with pytest.raises(Unavailable):
-            await stream.receive(max_bytes=100, deadline=60)
+            await stream.receive(max_bytes=100, deadline=HANG)

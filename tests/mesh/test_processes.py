@@ -72,11 +72,11 @@ async def test_a_killed_peer_is_noticed_at_once_and_gets_the_rest_when_it_is_bac
             courier.wake(peer_id)
             await outbox.settled("before")
             half = await host.open_stream(peer_id, HALF)
-            await half.receive(max_bytes=100, deadline=10)
+            await half.receive(max_bytes=100, deadline=HANG)
             process.send_signal(signal.SIGKILL)
             with trio.fail_after(HANG), pytest.raises(StreamEnded):
                 while True:
-                    await half.read(1 << 20, deadline=10)
+                    await half.read(1 << 20, deadline=HANG)
             await until(lambda: not host.connected(peer_id))
             for number in range(10):
                 outbox.put(peer_id, f"after{number}", b"x")
@@ -99,7 +99,7 @@ async def test_a_stopped_peer_is_given_up_and_served_when_it_goes_on() -> None:
             stream = await host.open_stream(peer_id, ECHO)
             process.send_signal(signal.SIGSTOP)
             with trio.fail_after(HANG), pytest.raises(StreamEnded):
-                await stream.receive(max_bytes=100, deadline=60)
+                await stream.receive(max_bytes=100, deadline=HANG)
             assert not host.connected(peer_id)
             outbox.put(peer_id, "while stopped", b"x")
             courier.wake(peer_id)
