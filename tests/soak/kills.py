@@ -1,7 +1,7 @@
 """`make soak-kills`: real programs under constant traffic, one of them SIGKILLed every 0.5 to 3 s, then an account.
 
 Two daemons and a broker. Each person sends dispatches with a file to the other, and accepts what arrives; a run leaves
-one line with the dispatch's name in a project of its person and returns the file. A daemon or the broker, whichever
+one line with the dispatch's name in a folder of its own and returns the file. A daemon or the broker, whichever
 chance picks, is killed and started again at once, also while it starts. Afterwards everything is left alone until each
 dispatch has ended, and the account is made:
 
@@ -75,8 +75,7 @@ class Traffic:
 
     def ran(self) -> Counter[str]:
         """How often each name was left by a run here."""
-        path = self._project / "ran"
-        return Counter(path.read_text().split() if path.exists() else [])
+        return Counter(name for path in self._project.glob("*/ran") for name in path.read_text().split())
 
     def load(self, dispatch_id: str) -> bytes:
         """What was sent with a dispatch."""
@@ -112,7 +111,10 @@ class Traffic:
             try:
                 waiting = client.dispatches("received", status="pending", limit=20)["dispatches"]
                 for row in reversed(waiting):
-                    client.accept(row["dispatch_id"], cwd=str(self._project))
+                    # A folder for each: one run prepares a folder while another, in the same, still tidies it up.
+                    folder = self._project / str(row["task"])
+                    folder.mkdir(exist_ok=True)
+                    client.accept(row["dispatch_id"], cwd=str(folder))
             except DispatchError:
                 continue
 
