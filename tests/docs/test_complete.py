@@ -150,3 +150,15 @@ def test_only_tested_versions_of_python_are_called_tested() -> None:
     classified = [line.removeprefix(beginning) for line in PROJECT["classifiers"] if line.startswith(beginning)]
     (named,) = re.findall(r"\(tested\s+with\s+([\d., and]+)\)", (ROOT / "README.md").read_text("utf-8"))
     assert re.findall(r"3\.\d+", named) == classified
+
+
+# --- what the Makefile runs
+
+
+def test_the_rooms_of_make_quick_are_there() -> None:
+    """A name that is gone ends the command before its first test."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    rooms = re.findall(r"^PURE := (.*)$", makefile, re.MULTILINE)[0].split()
+    files = re.findall(r"^PURE_SANDBOX := (.*)$", makefile, re.MULTILINE)[0].split()
+    assert all((ROOT / "tests" / room).is_dir() for room in rooms)
+    assert all((ROOT / f"tests/sandbox/test_{name}.py").is_file() for name in files)
