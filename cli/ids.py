@@ -24,7 +24,7 @@ def resolve(source: Source, given: str, *, directions: Iterable[Direction] = ("r
 
     A full id is not looked up: the call that uses it reports an unknown one.
     """
-    wanted = check(given, "a dispatch id", "`dispatch inbox`")
+    wanted = check(given, "a dispatch id", "the id", "`dispatch inbox`")
     if len(wanted) == FULL:
         return wanted
     known = ((row["dispatch_id"], str(row.get("peer"))) for each in directions for row in all_dispatches(source, each))
@@ -43,14 +43,17 @@ def the_one(wanted: str, known: Iterable[tuple[str, str]], *, kind: str, listed:
     return next(iter(found))
 
 
-def check(given: str, what: str, shown_by: str) -> str:
-    """Return an id or a part of one in normal form. Raises Invalid if it cannot be `what`, which `shown_by` lists."""
+def check(given: str, what: str, whole: str, shown_by: str) -> str:
+    """Return an id or a part of one in normal form. Raises Invalid if it cannot be `what`, which `shown_by` lists.
+
+    `whole`: what else helps, to be given in full.
+    """
     wanted = given.strip().lower()
     if SHORTEST <= len(wanted) <= FULL and set(wanted) <= HEX:
         return wanted
     raise Invalid(
         f"{given[:FULL]!r} is not {what}",
-        fix=f"give the id, or {SHORTEST} or more of its first or last characters, as {shown_by} shows it",
+        fix=f"give {whole}, or {SHORTEST} or more of the first or last characters that {shown_by} shows",
     )
 
 

@@ -231,7 +231,7 @@ def _named(app: App, given: str, box: Box) -> str:
     if ":" in pasted or len(pasted) > FULL:
         invitation_address.parse(pasted)
         return pasted
-    wanted = check(pasted, "an invitation's token or address", "`dispatch invitations`")
+    wanted = check(pasted, "an invitation's token or address", "the whole address or token", "`dispatch invitations`")
     if len(wanted) == FULL:
         invitation_address.parse(wanted)
         return wanted
