@@ -74,9 +74,12 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["locks"] = str(node.config.stash[LOCKS])
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Run a test beside those of other workers; one marked `alone` after them, and before all that come later."""
+    """Run a test beside those of other workers; one marked `alone` after them, and before all that come later.
+
+    First of all that wrap a test: the time that it waits here is none of what pytest-timeout gives it.
+    """
     with _turn(item.config.stash[LOCKS], alone=item.get_closest_marker("alone") is not None):
         return (yield)
 

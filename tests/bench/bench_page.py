@@ -78,13 +78,13 @@ def paints(page: Page, address: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    with pair() as (alice, bob), chromium() as (_, browser):
+    with pair() as (alice, bob), chromium() as made:
         bob.stop()
         alice.stop()
         fill(alice, bob, INBOX)
         alice.start()
         bob.start()
-        with tab(browser, bob) as opened:
+        with tab(made.running(), bob) as opened:
             page = opened.page
             page.add_init_script(ROWS)
             opened.open()

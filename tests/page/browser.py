@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
+import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
@@ -33,6 +35,8 @@ FLAGS = [
     "--disable-smooth-scrolling",
 ]
 WITHIN_MS = HANG * 1000
+STUCK = 2 * HANG
+"""Seconds after which the browser is taken to be stuck: every wait that Playwright bounds has ended by then."""
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
 
 
@@ -92,17 +96,54 @@ def port(person: Person) -> int:
     return int(json.loads(person.state.daemon_json.read_bytes())["port"])
 
 
+class Chromium:
+    """The browser that all tests of one process share."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        self._type = playwright.chromium
+        self._started: Browser | None = None
+
+    def running(self) -> Browser:
+        """Return the browser; start it, or another where it was killed."""
+        if self._started is None or not self._started.is_connected():
+            self._started = self._type.launch(executable_path=CHROMIUM, args=FLAGS)
+        return self._started
+
+    def close(self) -> None:
+        """End the browser, if there is one."""
+        if self._started is not None:
+            self._started.close()
+
+
 @contextmanager
-def chromium() -> Iterator[tuple[Playwright, Browser]]:
-    """Start the browser; skip the test where it is not installed, fail where it must be (CI)."""
+def chromium() -> Iterator[Chromium]:
+    """Have a browser at hand; fail where it is not installed."""
     if shutil.which(CHROMIUM) is None:
         pytest.fail(f"there is no {CHROMIUM}: as root, apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            yield playwright, browser
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, closing(Chromium(playwright)) as made:
+        yield made
+
+
+@contextmanager
+def killed_if_stuck(seconds: float = STUCK) -> Iterator[None]:
+    """Kill the browser if the block lasts longer than this, so that the call that hangs raises where it stands.
+
+    Playwright bounds the waits for what a page shows. Evaluating, keys, opening and closing it does not bound.
+    """
+    timer = threading.Timer(seconds, _kill_browsers)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _kill_browsers() -> None:
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name().startswith("chrom"):
+                process.kill()
 
 
 @contextmanager

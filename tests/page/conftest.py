@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.page.browser import WITHIN_MS, Tab, chromium, tab
+from tests.page.browser import WITHIN_MS, Chromium, Tab, chromium, killed_if_stuck, tab
 from tests.system.conftest import _pair, pair, world
 from tests.system.world import Person
 
@@ -19,10 +19,16 @@ Opener = Callable[..., Tab]
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def _chromium() -> Iterator[Chromium]:
     expect.set_options(timeout=WITHIN_MS)
-    with chromium() as (_, started):
-        yield started
+    with chromium() as made:
+        yield made
+
+
+@pytest.fixture
+def browser(_chromium: Chromium) -> Iterator[Browser]:
+    with killed_if_stuck():
+        yield _chromium.running()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
         world = World(Path(temporary))
         try:
             scene = set_up(world)
-            with chromium() as (_, browser), tab(browser, scene.bob) as shown:
+            with chromium() as made, tab(made.running(), scene.bob) as shown:
                 shown.open()
                 for scheme, width in LOOKS:
                     for name in shots(shown, scene, scheme, width):
