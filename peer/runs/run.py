@@ -1,4 +1,4 @@
-"""One run: run directory → dp-agent → events, approvals, result. What is stored of it: steps/running.py.
+"""One run: run directory → dp-agent → events, approvals, result. What is stored of it: recorder.py.
 
 Each run is one `dp-agent` process, supervised by one task. What it reports is stored before anybody sees it. Killing
 dp-agent ends the whole run, because the sandbox's namespace ends with it; if this process dies, dp-agent reads the end
@@ -8,7 +8,6 @@ of its standard input and stops.
 from __future__ import annotations
 
 import subprocess
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,19 +20,14 @@ import structlog
 import trio
 
 from peer.dispatches import asking, reports
-from peer.dispatches.redaction import Redactor
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
-from peer.protocol.documents import Document
-from peer.protocol.errors import Conflict, DispatchError, NotFound, root_of
-from peer.protocol.statements import FileRef
+from peer.protocol.errors import DispatchError, root_of
+from peer.runs.recorder import Recorder
 from peer.runs.removal import Remover
-from peer.runs.returned_files import Returned, take_files
 from peer.runs.start_frame import ANSWER_SECONDS, machine_facts, start_frame
 from peer.steps import running
-from peer.steps.ending import MAX_REASON
 from peer.steps.journal import Journal
-from peer.steps.transaction import Transaction
 from peer.store import rows
 from peer.trust import scopes
 from sandbox import frames, process_tree
@@ -41,18 +35,11 @@ from sandbox.errors import FrameError
 
 log = structlog.get_logger(__name__)
 
-STORE_RETRY_SECONDS = 2.0
-"""Between attempts to store a result that the store could not write (a full disk)."""
-FLUSH_SECONDS = 0.05
-"""Events within this time are signed as one batch: short enough to look live, and a burst costs one fsync."""
 STOP_SECONDS = 0.5
 """How long dp-agent may take to stop a run that was cancelled, declined or revoked. It needs milliseconds."""
 OVERTIME_SECONDS = 900.0
 """For dp-agent beside the minutes of its budget: its proofs, MCP servers that start, and collecting what is returned.
 It ends the run by itself when the budget is used up; this is for an agent that cannot any more."""
-MAX_BUFFERED = 64
-MAX_REPLY = 100_000
-MAX_SANDBOX_TEXT = 4_000
 
 
 @dataclass
@@ -83,17 +70,11 @@ class Run:
         self._row = row
         self._scope = scope
         self._run_dir = context.state.runs / row.dispatch_id / str(row.attempt)
-        self._redactor = Redactor(redacts=scope.results == "redacted", known=known)
+        self._recorder = Recorder(journal, row, scope, known=known, run_dir=self._run_dir)
         self._gate = gate
         self._remover = remover
-        self._events: list[Document] = []
-        self._calls: Counter[str] = Counter()
-        self._notes: list[Document] = []
-        self._flushing = trio.Lock()
-        self._unflushed = trio.Event()
         self._writer: frames.FrameWriter | None = None
         self._cancel_scope = trio.CancelScope()
-        self._sandbox: frames.SandboxFacts | None = None
         self._mcp_commands: dict[str, list[str]] = {}
         self._graceful = False
 
@@ -146,7 +127,7 @@ class Run:
         """
         try:
             with self._cancel_scope:
-                await self._end(await self._work(settings))
+                await self._recorder.end(await self._work(settings))
         except Exception:
             log.exception("run.end_failed", dispatch=self.dispatch_id)
         finally:
@@ -199,7 +180,7 @@ class Run:
         try:
             self._writer = frames.FrameWriter(process.stdin)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._flush_repeatedly)
+                nursery.start_soon(self._recorder.flush_repeatedly)
                 try:
                     await self._writer.send(start)
                     finished = await self._read_frames(process.stdout)
@@ -239,12 +220,12 @@ class Run:
                     case frames.TraceEntry():
                         event = msgspec.to_builtins(frame.event)
                         if isinstance(frame.event, frames.Approval):
-                            self._calls["allowed" if frame.event.outcome == "allowed" else "denied"] += 1
+                            self._recorder.calls["allowed" if frame.event.outcome == "allowed" else "denied"] += 1
                         if "call_id" in event:
                             event["call_id"] += self._call_id_suffix
-                        await self._add_event(event)
+                        await self._recorder.add(event)
                     case frames.Started():
-                        self._sandbox = frame.sandbox
+                        self._recorder.sandbox = frame.sandbox
                         self._gate.key = frame.gate_key or self._gate.key
                         await self._journal.step(lambda tx: running.start(tx, self.dispatch_id, self.attempt))
                     case frames.McpListed():
@@ -274,7 +255,7 @@ class Run:
 
     async def _on_call(self, call: frames.Call) -> None:
         """Handle a call that the scope permits: check edge and state again, then allow it or store it for a person."""
-        await self._flush()
+        await self._recorder.flush()
         error = await self._context.store.read(
             lambda db: running.get_refusal(db, self._context.clock(), self.dispatch_id, self.attempt)
         )
@@ -304,7 +285,7 @@ class Run:
             "agent_id",
             "mcp_pin",
         )
-        tier = self._sandbox.tier if self._sandbox is not None else None
+        tier = self._recorder.sandbox.tier if self._recorder.sandbox is not None else None
         item = rows.Approval(
             dispatch_id=self.dispatch_id,
             request_id=call.call_id + self._call_id_suffix,
@@ -317,138 +298,6 @@ class Run:
         )
         await self._journal.step(lambda tx: running.ask(tx, item))
 
-    async def _add_event(self, event: Document) -> None:
-        event.setdefault("at", self._context.clock())
-        if reports.too_deep(event):
-            event["input"] = {"left_out": "it is nested too deeply"}
-        self._events.append(event)
-        self._unflushed.set()
-        if len(self._events) >= MAX_BUFFERED:
-            await self._flush()
-
-    async def _flush_repeatedly(self) -> None:
-        while True:
-            await self._unflushed.wait()
-            await trio.sleep(FLUSH_SECONDS)
-            await self._flush()
-
-    async def _flush(self) -> None:
-        async with self._flushing:
-            self._unflushed = trio.Event()
-            events, self._events = self._events, []
-            if not events:
-                return
-            # In a thread, because masking a long text takes a while. Shielded, like the step below, because events
-            # taken out of the list must be stored.
-            with trio.CancelScope(shield=True):
-                local, outgoing = await trio.to_thread.run_sync(self._redactor.events, events)
-            try:
-                await self._journal.step(
-                    lambda tx: running.record(tx, self.dispatch_id, self.attempt, _texts(local), _texts(outgoing))
-                )
-            except DispatchError:
-                self._events = events + self._events
-                raise
-
-    async def _end(self, finished: frames.Finished) -> None:
-        """Store how the run ended, unless the dispatch has ended meanwhile.
-
-        Retries while the store cannot write. An end that cannot be stored as it is, is stored as a bare failure.
-        """
-        take = partial(take_files, self._context.blobs, finished, self._redactor, self._run_dir)
-        try:
-            returned = await trio.to_thread.run_sync(take)
-        except Exception as raised:
-            log.exception("run.files_not_taken", dispatch=self.dispatch_id)
-            returned = Returned(left_out=[("all files", type(root_of(raised)).__name__)])
-        try:
-            if not await self._store_end(finished, returned):
-                reason = "the run ended, and what it reported could not be stored"
-                fix = "look at daemon.log in the state folder"
-                self._events.clear()
-                self._notes.clear()
-                self._sandbox = None
-                await self._store_end(frames.Finished(status="failed", reason=reason, fix=fix, code=500), Returned())
-        finally:
-            returned.discard()
-
-    async def _store_end(self, finished: frames.Finished, returned: Returned) -> bool:
-        """Return False if the end is not stored because of what is in it."""
-        while True:
-            try:
-                await self._try_to_store_end(finished, returned)
-                return True
-            except Exception as raised:
-                error = root_of(raised)
-                if not await self._is_current():
-                    log.info("run.overtaken", dispatch=self.dispatch_id, error=str(error))
-                    return True
-                if not isinstance(error, DispatchError) or error.code < 500:
-                    log.exception("run.end_not_storable", dispatch=self.dispatch_id)
-                    return False
-                log.error("run.end_not_stored", dispatch=self.dispatch_id, code=error.code)
-            await trio.sleep(STORE_RETRY_SECONDS)
-
-    async def _is_current(self) -> bool:
-        """Whether the dispatch still is in this run: neither ended nor interrupted."""
-        try:
-            await self._journal.read(lambda db: running.get_running(db, self.dispatch_id, self.attempt))
-        except (Conflict, NotFound):
-            return False
-        except DispatchError:
-            pass  # the store cannot be read now
-        return True
-
-    async def _try_to_store_end(self, finished: frames.Finished, returned: Returned) -> None:
-        await self._flush()
-        code = _bounded(finished.code or 0, 599)
-        reply = self._redactor.text(finished.reply)[:MAX_REPLY]
-        own_reason = _sentences(finished.reason or "", returned.missing())
-        # A refusal before the start may name folders of this machine: for the person here, not for the sender.
-        reason = "the recipient's machine could not run it"
-        if self._sandbox is not None:
-            masked = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
-            reason = _sentences(masked, returned.missing(named=not self._redactor.redacts))
-        self._notes += self._redactor.notes(self._context.clock())
-        notes = self._notes
-        files = returned.files
-        facts = finished.sandbox or self._sandbox
-        usage = finished.usage
-        # By what the gate reported, whatever the agent says of itself.
-        counts = {f"calls_{outcome}": self._calls[outcome] for outcome in ("allowed", "denied")}
-        if finished.changed is not None:
-            counts["files_changed"] = finished.changed
-
-        def end(tx: Transaction) -> None:
-            if notes:
-                running.record(tx, self.dispatch_id, self.attempt, _texts(notes), [])
-            running.finish(
-                tx,
-                self.dispatch_id,
-                self.attempt,
-                finished.status,
-                files=[FileRef(file.name, file.size, file.digest) for file in files],
-                reply=reply,
-                reason=reason,
-                own_reason=own_reason,
-                fix=finished.fix,
-                code=code,
-                usage={
-                    "turns": _bounded(usage.turns),
-                    "input_tokens": _bounded(usage.input_tokens),
-                    "output_tokens": _bounded(usage.output_tokens),
-                    "cost_microusd": _bounded(usage.cost_usd * 1_000_000),
-                    "milliseconds": _bounded(usage.seconds * 1000),
-                    **counts,
-                },
-                scope=scopes.encode_summary(scopes.summary(self._scope)),
-                sandbox=_facts_text(facts),
-            )
-            for file in files:
-                file.keep()
-
-        await self._journal.step(end)
-
 
 def _opened_log(run_dir: Path) -> BinaryIO:
     """Create the run directory, which must be new, and the file for dp-agent's standard error."""
@@ -456,28 +305,3 @@ def _opened_log(run_dir: Path) -> BinaryIO:
         folder.mkdir(mode=0o700, exist_ok=True)
     run_dir.mkdir(mode=0o700)
     return (run_dir / "agent.log").open("xb")
-
-
-def _texts(events: Iterable[Document]) -> list[str]:
-    return [msgspec.json.encode(event).decode() for event in events]
-
-
-def _sentences(reason: str, missing: str) -> str:
-    """Join the two, the first cut where both are too long for a result."""
-    room = MAX_REASON - len(missing) - 2
-    first = reason if len(reason) <= room else f"{reason[: room - 1]}…"
-    return f"{first}. {missing}" if first and missing else first or missing
-
-
-def _facts_text(facts: frames.SandboxFacts | None) -> str:
-    if facts is None:
-        return ""
-    text = msgspec.json.encode(facts).decode()
-    if len(text) <= MAX_SANDBOX_TEXT:
-        return text
-    return msgspec.json.encode({"tier": facts.tier[:32]}).decode()
-
-
-def _bounded(number: float, most: int = (1 << 53) - 1) -> int:
-    """Clamp a number from the agent to what a statement can carry, so that no number stops the result."""
-    return round(min(max(number, 0), most))

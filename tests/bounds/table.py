@@ -38,8 +38,7 @@ from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.node import changes, delivery, notifications
 from peer.projects import discovery
 from peer.protocol import codec, content, growth, table
-from peer.runs import removal
-from peer.runs import run as peer_run
+from peer.runs import recorder, removal
 from peer.steps import hellos, inbound, inviting, receiving
 from peer.trust import edge_lifecycle, fingerprints, scopes
 from rendezvous import change_signal, ratelimit
@@ -601,9 +600,9 @@ RUN: Final[tuple[Row, ...]] = (
     Row(
         what="events that wait to be stored",
         whose="a run",
-        limit=peer_run.MAX_BUFFERED,
+        limit=recorder.MAX_BUFFERED,
         unit="events",
-        held_in=("peer.runs.run:Run._events",),
+        held_in=("peer.runs.recorder:Recorder._events",),
         test="tests/runs/test_run_buffers.py::test_events_wait_in_memory_up_to_a_bound",
     ),
     Row(
@@ -1149,11 +1148,11 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
     "peer.mesh.dialing:race.won": _ONE_CALL,
-    "peer.runs.run:Run._calls": "two counts: calls that were allowed, and denied",
+    "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
-    "peer.runs.run:Run._notes": "one note for each kind of secret that was masked, at the end of a run",
+    "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
     "sandbox.confinement.bubblewrap.canaries:_run_inside.output": "what our own probe prints, for some seconds",
     "sandbox.confinement.bubblewrap.seccomp:allow_list": "one entry for each architecture",

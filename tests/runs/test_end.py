@@ -16,6 +16,7 @@ import trio
 
 from peer.machine.settings import Settings
 from peer.protocol.errors import Invalid, Unavailable
+from peer.runs import recorder
 from peer.runs import run as run_module
 from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run
@@ -76,7 +77,7 @@ def recipient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recip
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         connect(alice, bob)
         monkeypatch.setattr(run_module, "AGENT", [str(tmp_path / "agent")])
-        monkeypatch.setattr(run_module, "STORE_RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(recorder, "STORE_RETRY_SECONDS", 0.0)
         dispatch_id = send(alice, bob)
         alice.deliver(bob)
         yield Recipient(tmp_path, bob, dispatch_id)
@@ -176,7 +177,7 @@ async def test_taking_files_that_fails_altogether_keeps_the_end(
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(run_module, "take_files", broken)
+    monkeypatch.setattr(recorder, "take_files", broken)
     await recipient.runs(STARTED, DONE)
     assert recipient.row().state == "completed" and "RuntimeError" in recipient.row().message
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from peer.runs import run
-from peer.runs.run import MAX_BUFFERED, Run
+from peer.runs.recorder import MAX_BUFFERED, Recorder
 from peer.trust.scopes import Scope
 
 
@@ -19,20 +18,19 @@ async def test_events_wait_in_memory_up_to_a_bound(tmp_path: Path, monkeypatch: 
     stored: list[int] = []
     largest = 0
 
-    async def flush(one: Run) -> None:
+    async def flush(one: Recorder) -> None:
         nonlocal largest
         largest = max(largest, len(one._events))
         await trio.lowlevel.checkpoint()
         events, one._events = one._events, []
         stored.extend(event["number"] for event in events)
 
-    monkeypatch.setattr(run.Run, "_flush", flush)
+    monkeypatch.setattr(Recorder, "flush", flush)
     # Any: stand-ins of which only these members are used.
     row: Any = SimpleNamespace(dispatch_id="d", attempt=1, edge_id="e")
-    journal: Any = SimpleNamespace(context=SimpleNamespace(clock=lambda: 0, state=SimpleNamespace(runs=tmp_path)))
-    nothing: Any = None
-    one = Run(journal, row, Scope(tools=("Read",)), gate=nothing, known=(), remover=nothing)
+    journal: Any = SimpleNamespace(context=SimpleNamespace(clock=lambda: 0))
+    one = Recorder(journal, row, Scope(tools=("Read",)), known=(), run_dir=tmp_path)
     for number in range(3 * MAX_BUFFERED + 5):
-        await one._add_event({"kind": "reasoning", "number": number})
+        await one.add({"kind": "reasoning", "number": number})
     assert largest == MAX_BUFFERED and len(one._events) == 5
     assert stored == list(range(3 * MAX_BUFFERED))
