@@ -34,7 +34,7 @@ demo: setup
 PROFILE ?= default
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 PURE := protocol trust dispatches projects store steps
-PURE_SANDBOX := policy gate rules frames anthropic_requests
+PURE_SANDBOX := policy gate rules line_diff written frames anthropic_requests
 
 quick: setup
 	@$(PYTEST) --hypothesis-profile $(PROFILE) -m 'not long' \

@@ -45,6 +45,6 @@ def test_the_rules_that_are_offered(call: Document, offered: list[Document]) -> 
     "hidden", ["\u3164", "\u115f", "\u2800", "\u00a0", "a\rb", "\n" * 600, " " * 600, "\u202e", "\x1b[2K"]
 )
 def test_what_hides_in_an_input_is_found_wherever_it_is(hidden: str) -> None:
-    for given in ({"command": f"ls{hidden}rm"}, {"a": [{"b": f"x{hidden}"}]}, {hidden: 1}, [[f"{hidden}x"]]):
+    for given in ({"command": f"ls{hidden}rm"}, {"a": [{"b": f"x{hidden}"}]}, {hidden: 1}, ["plain", [f"{hidden}x"]]):
         assert asking.hides_something(given)
     assert not asking.hides_something({"command": "ls -la\n\trm x", "lines": [1, None, True, {"ü": "é\u200dü 👍🏽"}]})

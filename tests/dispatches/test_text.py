@@ -133,6 +133,15 @@ def test_a_long_text_has_head_and_tail_and_how_much_is_left_out(size: int) -> No
     assert int(between) in (961, 962)
 
 
+def test_a_long_line_has_head_and_tail_and_how_much_is_left_out() -> None:
+    assert text.line_excerpt("x" * 1_000) == "x" * 1_000
+    assert (
+        text.line_excerpt("ab" + "x" * 997 + "yz")
+        == "ab" + "x" * 748 + " ⟨1 characters left out here⟩ " + "x" * 248 + "yz"
+    )
+    assert text.line_excerpt("123456789", characters=8) == "123456 ⟨1 characters left out here⟩ 89"
+
+
 @given(any_text, st.integers(8, 60), st.integers(4, 10))
 def test_an_excerpt_is_safe_and_bounded(given_text: str, characters: int, lines: int) -> None:
     shown = text.excerpt(given_text * 3, characters=characters, lines=lines)

@@ -229,6 +229,17 @@ def test_blocking_after_a_revocation(pair: tuple[Person, Person, str]) -> None:
     assert edge_of(bob, edge_id).status == "revoked"
 
 
+def test_whoever_is_unblocked_is_as_before_the_block_but_for_the_edge(pair: tuple[Person, Person, str]) -> None:
+    alice, bob, edge_id = pair
+    bob.step(lambda tx: granting.block(tx, alice.user))
+    bob.effects = Effects()
+    bob.step(lambda tx: granting.unblock(tx, alice.user))
+    assert not contacts.is_blocked(bob.db, alice.user) and PeopleChanged() in bob.effects
+    assert edge_of(bob, edge_id).status == "revoked"
+    with pytest.raises(NotFound, match="is not blocked"):
+        bob.step(lambda tx: granting.unblock(tx, alice.user))
+
+
 def test_nothing_is_said_of_an_edge_that_is_only_offered(tmp_path: Path) -> None:
     with people(tmp_path, "alice", "bob") as (_, alice, bob):
         token = invite(alice, bob)

@@ -239,3 +239,11 @@ def test_a_device_revoked_in_a_later_set_accepts_nothing_with_an_earlier_one(
         bob.step(lambda tx: inviting.on_answer(tx, edge.acceptance))
     assert bob.dump() == before
     assert open_statement(edge.acceptance).statement.device_set == identity.device_set
+
+
+def test_a_membership_of_nobody_known_is_refused(four: tuple[Clock, Person, Person, Person, Person]) -> None:
+    """Whatever looks at who may send before: a step asks by itself."""
+    _, _, bob, mallory, _ = four
+    signed = open_statement(entry_of(mallory).membership)
+    with pytest.raises(Forbidden, match="another root key"):
+        bob.step(lambda tx: memberships.on_membership(tx, signed))

@@ -42,6 +42,7 @@ def test_each_program_is_known_by_its_module(module: str) -> None:
         "mcp_plugin:main",
         "dispatch_courier-0.1.0-py3-none-any.whl",
         "x; dispatch send a b",
+        "await dispatch_send(task)",
         "['dispatch', 'send']",
     ],
 )
