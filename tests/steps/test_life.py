@@ -13,9 +13,9 @@ import pytest
 from peer.dispatches.lifecycle import State
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone
-from peer.protocol.statements import Cancel, FileRef
+from peer.protocol.statements import Cancel, Decision, FileRef, open_as
 from peer.steps import granting, receiving, running, sending
-from peer.steps.effects import Effects, StopRun, StopRunsOfEdge
+from peer.steps.effects import DispatchChanged, Effects, StopRun, StopRunsOfEdge
 from peer.steps.ending import Ending
 from peer.store import dispatches, edges, rows, trace
 from peer.store.receipts import gather
@@ -294,6 +294,40 @@ def test_an_interrupted_run_is_pending_again_and_never_run_by_itself(pair: tuple
     assert states(dispatch_id, alice, bob) == ["completed", "completed"]
     assert bob.row(dispatch_id).attempt == 3
     receipts.verify(gather(alice.db, alice.context.identity.device_set, dispatch_id))
+
+
+def test_an_accept_needs_the_edge_in_force(pair: tuple[Clock, Person, Person]) -> None:
+    """It may have been paused since the dispatch came in."""
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
+    before = bob.dump()
+    with pytest.raises(Forbidden):
+        accept(bob, dispatch_id)
+    assert bob.dump() == before
+    bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=False))
+    assert accept(bob, dispatch_id).state == "accepted"
+
+
+def test_what_a_decision_says_of_the_deadline(pair: tuple[Clock, Person, Person]) -> None:
+    """Only a run that was interrupted has a new one."""
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+
+    def said() -> tuple[str, int]:
+        (item,) = bob.waiting(alice)
+        decision, _ = open_as(Decision, item.raw)
+        assert DispatchChanged(dispatch_id) in bob.effects
+        return decision.decision, decision.expires
+
+    accept(bob, dispatch_id)
+    assert said() == ("accepted", 0)
+    bob.deliver(alice)
+    bob.effects = Effects()
+    bob.step(running.interrupt_all)
+    assert said() == ("pending", bob.row(dispatch_id).expires)
 
 
 def test_revoking_ends_what_runs_and_drops_what_waits(pair: tuple[Clock, Person, Person]) -> None:

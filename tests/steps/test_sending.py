@@ -298,6 +298,32 @@ def test_a_result_is_stored_with_its_reason_and_its_files(pair: tuple[Person, Pe
     assert FetchFiles() not in alice.effects
 
 
+def test_a_run_that_was_interrupted_has_no_result_any_more(pair: tuple[Person, Person]) -> None:
+    """Neither a good one nor a bad one: the attempt that was accepted last counts."""
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    decided(bob, alice, dispatch_id, "accepted")
+    decided(bob, alice, dispatch_id, "pending", expires=alice.row(dispatch_id).expires)
+    decided(bob, alice, dispatch_id, "accepted", attempt=2)
+    before = alice.row(dispatch_id)
+    for status in ("completed", "failed"):
+        assert say(bob, alice, Result, dispatch_id, status=status, attempt=1).code == 409
+        assert alice.row(dispatch_id) == before
+    assert say(bob, alice, Result, dispatch_id, status="failed", attempt=2).code == 200
+
+
+def test_what_was_cancelled_here_keeps_the_reason_given_here(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    mine, theirs = send(alice, bob), send(alice, bob)
+    for dispatch_id in (mine, theirs):
+        decided(bob, alice, dispatch_id, "accepted")
+    alice.step(lambda tx: sending.cancel(tx, mine, reason="not needed any more"))
+    for dispatch_id, kept in ((mine, "not needed any more"), (theirs, "no time")):
+        assert say(bob, alice, Result, dispatch_id, status="cancelled", code=499, reason="no time").code == 200
+        assert reason(alice, dispatch_id)[::2] == ("cancelled", kept)
+        assert alice.effects.changed() == (dispatch_id,)
+
+
 @pytest.mark.parametrize("kind", [Decision, Events, Result])
 def test_a_blocked_contact_says_nothing_more_of_a_dispatch(
     pair: tuple[Person, Person], kind: type[Decision | Events | Result]
