@@ -19,7 +19,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import trio
 from peer.client.blocking import Client
 from peer.client.on_trio import AsyncClient
 from peer.machine.state_folder import StateFolder
+from peer.protocol.errors import Conflict
 from peer.runs.removal import TRASH
 from tests.conftest import HANG
 from tests.system import preloaded
@@ -303,7 +304,8 @@ class Person:
             return [row for rows in lists for row in rows]
 
         for row in left():
-            self.client.cancel(row["dispatch_id"])
+            with suppress(Conflict):  # it has just ended by itself
+                self.client.cancel(row["dispatch_id"])
         eventually(lambda: not left() and not self.client.approvals(), what="an end of all runs")
 
     # --- waiting
