@@ -60,4 +60,7 @@ def thin(db: sqlite3.Connection, dispatch_id: str, now: int) -> None:
         f"UPDATE files SET ready = {FileState.REMOVED:d} WHERE dispatch_id = ? AND ready = {FileState.READY:d}",
         (dispatch_id,),
     )
-    db.execute("UPDATE dispatches SET trace_bytes = 0, thinned = ? WHERE dispatch_id = ?", (now, dispatch_id))
+    # Both: what still counted after this would be chosen again, without end.
+    db.execute(
+        "UPDATE dispatches SET trace_bytes = 0, kept_bytes = 0, thinned = ? WHERE dispatch_id = ?", (now, dispatch_id)
+    )
