@@ -77,7 +77,7 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
     if content.parent and dispatches.get(tx.db, content.parent) is None:
         raise NotFound(f"no dispatch {content.parent} to refer to")
     attached = sum(item.size for item in content.files)
-    thinning.check_room(tx, edge.user_id, "sent", attached, fix="cancel what need not go on: `dispatch sent`")
+    thinning.check_room(tx, edge.user_id, "sent", attached, fix="cancel what need not go on, or wait: `dispatch sent`")
     device = contacts.device(tx.db, edge.device)
     theirs = fitting.Understood.of_hello(device.hello if device is not None else b"")
     fitted = fitting.fit(Dispatch, content_of(draft), theirs, peer=edge.user_id)

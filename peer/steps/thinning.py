@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 
 from peer.dispatches import retention as bounds
 from peer.dispatches.retention import Ended, Rules
@@ -25,7 +26,7 @@ def thin_ended(tx: Transaction, rules: Rules) -> bool:
     """Thin what is too old or too much, a bounded number; return whether anything was, so that there may be more."""
     chosen = _chosen(tx, rules)
     size = 0
-    for one in chosen[:AT_ONCE]:
+    for one in chosen:
         if size >= BYTES_AT_ONCE:
             break
         retention.thin(tx.db, one.dispatch_id, tx.now)
@@ -37,14 +38,16 @@ def thin_ended(tx: Transaction, rules: Rules) -> bool:
 
 
 def _chosen(tx: Transaction, rules: Rules) -> list[Ended]:
-    """Return what is to be thinned by these rules; if that is nothing, what is by the bound of each contact."""
+    """Return the first AT_ONCE to thin by these rules; if there are none, by the bound of the first contact over it."""
     total = retention.held_of_ended(tx.db)
-    if chosen := list(bounds.to_thin(_thinnable(tx.db, tx.context), rules, total=total, now=tx.now)):
+    due = bounds.to_thin(_thinnable(tx.db, tx.context), rules, total=total, now=tx.now)
+    if chosen := list(islice(due, AT_ONCE)):
         return chosen
     for peer, direction, held in retention.held_by_contact(tx.db, more_than=bounds.CONTACT_THINNED_TO):
         theirs = _thinnable(tx.db, tx.context, peer, direction)
-        chosen += bounds.to_thin(theirs, bounds.OF_A_CONTACT, total=held, now=tx.now)
-    return chosen
+        if chosen := list(islice(bounds.to_thin(theirs, bounds.OF_A_CONTACT, total=held, now=tx.now), AT_ONCE)):
+            return chosen
+    return []
 
 
 def _thinnable(
