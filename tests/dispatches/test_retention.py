@@ -34,6 +34,7 @@ def may_be_fetched(one: Ended) -> bool:
 @example([Ended("0", NOW - FETCH_MS, 5, True)], Rules(math.inf, 4), 0)
 @example([Ended("0", NOW - FETCH_MS + 1, 5, True), Ended("1", NOW, 5, False)], Rules(math.inf, 9), 0)
 @example([Ended("0", NOW - 2 * FETCH_MS, 5, False)], Rules(2 * FETCH_MS, 600), 0)
+@example([Ended("0", NOW - 2 * FETCH_MS, 5, False)], Rules(math.inf, 5), 0)
 def test_what_is_too_old_goes_and_the_oldest_until_the_rest_fits(ended: list[Ended], rules: Rules, others: int) -> None:
     """`others`: bytes of dispatches that cannot be thinned now. Seen to fail with each comparison of to_thin moved by
     one, without its look at what is returned, and with a return where it skips."""
