@@ -41,7 +41,8 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
     if document.get("removed") and all(file.get("removed") for file in files):
         raise Gone(
             f"the files of {short(document['dispatch_id'])} are not here any more: {document['removed']['message']}",
-            fix="ask for it anew: `dispatch send`; to keep more: `dispatch config set retention_mb MB`",
+            fix=("" if document.get("direction") == "received" else "send it again to have them made anew; ")
+            + "to keep more from now on: `dispatch config set retention_mb MB`",
         )
     withheld = [file for file in files if file.get("withheld") or file.get("removed")]
     if len(withheld) == len(files):

@@ -133,7 +133,7 @@ def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, acknowledgement
     if item.kind == "acceptance" and not acknowledgement.taken:
         edges.decline_offer(tx.db, item.edge_id, tx.now)
         tx.note(PeopleChanged())
-    if item.dispatch_id:
+    if item.kind != "events":  # what ends a dispatch follows them
         tx.note(ThinningDue())
     if item.kind == "result":
         dispatches.set_result_delivered(tx.db, item.dispatch_id, tx.now)
@@ -221,11 +221,12 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
 
 
 def _no_room_for(tx: Transaction, row: rows.Dispatch, files: Sequence[FileRef]) -> str:
-    """Return why there is no room here for these returned files, "" if there is. The result itself is always taken."""
-    try:
-        thinning.check_room(tx, row.peer, "sent", sum(item.size for item in files), fix=NO_FIX)
-    except RateLimited as error:
-        return f"the returned files are not fetched: {error.message}" if files else ""
+    """Return why there is no room for these returned files, "" if there is. Raises Unavailable if there will be."""
+    if files:
+        try:
+            thinning.check_room(tx, row.peer, "sent", sum(item.size for item in files), fix=NO_FIX)
+        except RateLimited as error:  # the result itself is taken all the same: it ends the dispatch
+            return f"the returned files are not fetched: {error.message}"
     return ""
 
 

@@ -291,8 +291,9 @@ def test_files_that_a_sender_may_still_fetch_stay_a_day_after_the_result_came(pa
     put(bob, BACK)
     bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed", files=[ref("out.txt", BACK)]))
     clock.pass_seconds(86_400 * 30)
+    bob.effects = Effects()
     bob.deliver(alice)
-    assert bob.row(dispatch_id).closed == clock.now
+    assert bob.row(dispatch_id).closed == clock.now and ThinningDue() in bob.effects
     clock.pass_seconds(86_399)
     assert thinned(bob, NOTHING_FITS) == []
     clock.pass_seconds(1)
