@@ -51,6 +51,8 @@ def show_dispatch(out: Output, document: Document) -> None:
         if document.get(name):
             out.line(f"{name}:", style="bold")
             out.block(str(document[name]))
+    if document.get("removed"):
+        out.line(str(document["removed"]["message"]), style="yellow")
     _show_suggestion(out, document.get("suggestion"))
     events = document.get("events") or []
     attempt = None

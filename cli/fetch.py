@@ -38,6 +38,12 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
             f"{short(document['dispatch_id'])} has returned no files (it is {document.get('status')})",
             fix=f"see `dispatch status {short(document['dispatch_id'])}`",
         )
+    if document.get("removed") and all(file.get("removed") for file in files):
+        raise Gone(
+            f"the files of {short(document['dispatch_id'])} are not here any more: {document['removed']['message']}",
+            fix=("" if document.get("direction") == "received" else "send it again to have them made anew; ")
+            + "to keep more from now on: `dispatch config set retention_mb MB`",
+        )
     withheld = [file for file in files if file.get("withheld") or file.get("removed")]
     if len(withheld) == len(files):
         raise Gone(

@@ -40,7 +40,8 @@ NOT_PROVEN = (
 def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     """Put what was asked, decided, done and returned, each part as signed, into one file that anyone can check.
 
-    It holds the task, the trace and the reply. Without --out it goes to standard output if that is a pipe or a file,
+    It holds the task, the trace and the reply; without the trace, and it says so, where the events were removed by
+    the retention setting. Without --out it goes to standard output if that is a pipe or a file,
     else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
     """
     from peer.machine import identity
@@ -51,6 +52,8 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     found = open_receipt(app.folder, identity.load(app.folder).device_set, identifier)
     proven = receipts.verify(found)
     raw = receipts.encode(found)
+    if not proven.complete:
+        app.out.warn(_incomplete(proven.missing))
     if out is None and not app.out.json and not sys.stdout.isatty():
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()
@@ -58,7 +61,8 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     target = out or Path(f"dispatch-{short(identifier)}.receipt")
     _write(target, raw)
     if app.out.json:
-        app.out.document({"dispatch_id": identifier, "file": str(target.absolute()), "size": len(raw)})
+        document = {"dispatch_id": identifier, "file": str(target.absolute()), "size": len(raw)}
+        app.out.document(document | _completeness(proven))
         return
     app.out.line(f"{target} ({len(raw)} bytes, {proven.statements} signed statements)")
     app.out.note(f"to check it, here or on another machine: `dispatch verify-receipt {target}`")
@@ -83,7 +87,8 @@ def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
 def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
     """Check a receipt: every signature, that the parts belong together, that nothing is missing from the trace.
 
-    Names the part that was altered when one was. Whose keys they are it cannot know: compare the fingerprints with
+    Names the part that was altered when one was. Where all events are left out the rest is checked, and it says that
+    the receipt is not complete. Exit 1 in both cases. Whose keys they are it cannot know: compare the fingerprints with
     the people, or give those that you know with --root. Needs no daemon, no sign-in and no network.
     """
     from peer.machine.plain_file import read_plain
@@ -99,7 +104,7 @@ def verify_receipt(app: App, file: Path, roots: tuple[str, ...]) -> int:
         app.out.document(document)
     else:
         _show(app, document)
-    return 0
+    return 0 if proven.complete else 1
 
 
 def _document(proven: Proven, roots: tuple[str, ...]) -> Document:
@@ -133,7 +138,17 @@ def _document(proven: Proven, roots: tuple[str, ...]) -> Document:
         "unseen_fields": list(proven.unseen),
         "unknown_fields": proven.unknown,
         "not_proven": list(NOT_PROVEN),
-    }
+    } | _completeness(proven)
+
+
+def _completeness(proven: Proven) -> Document:
+    return {"complete": proven.complete, "missing_batches": proven.missing}
+
+
+def _incomplete(missing: int) -> str:
+    batches = "one batch" if missing == 1 else f"{missing} batches"
+    are = "is" if missing == 1 else "are"
+    return f"this receipt is not complete: the {batches} of events that the result closes with {are} not part of it"
 
 
 def _party(party: Party, matched: bool) -> Document:
@@ -161,7 +176,11 @@ def _file(name: str, size: int, digest: bytes) -> Document:
 
 
 def _show(app: App, document: Document) -> None:
-    app.out.line(f"verified: {document['statements']} signed statements, {document['events']} events in one chain")
+    if document["complete"]:
+        app.out.line(f"verified: {document['statements']} signed statements, {document['events']} events in one chain")
+    else:
+        app.out.line(f"verified: {document['statements']} signed statements, without the events")
+        app.out.line(_incomplete(document["missing_batches"]), style="yellow")
     pairs = {
         "dispatch": string(document["dispatch_id"]),
         "status": string(document["status"]),

@@ -73,13 +73,15 @@ def final(document: Document) -> Document:
         "files": [{name: file[name] for name in ("name", "size", "sha256")} for file in result.get("files") or []],
         "usage": result.get("usage") or {},
         "counts": result.get("counts") or {},
-        "receipt": _receipt(identity, signed=bool(result)),
+        "receipt": _receipt(identity, result),
     }
-    if ended["files"]:
+    if any(not (file.get("withheld") or file.get("removed")) for file in result.get("files") or []):
         ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):
         ended["sandbox"] = result["sandbox"].get("tier")
     ended |= {name: result[name] for name in ("reason", "fix") if result.get(name)}
+    if document.get("removed"):
+        ended["removed"] = document["removed"]["message"]
     if document.get("cwd"):
         ended["cwd"] = document["cwd"]
     if document.get("code"):
@@ -87,10 +89,14 @@ def final(document: Document) -> Document:
     return quoted(ended | untrusted(document, "message", "fix"))
 
 
-def _receipt(identity: str, *, signed: bool) -> Document:
-    if not signed:
+def _receipt(identity: str, result: Document) -> Document:
+    if not result:
         return {"state": "none", "why": "it ended without a run, so there is no result that could be signed"}
-    return {"state": "signed", "export": f"dispatch receipt {identity}"}
+    receipt: Document = {"state": "signed", "export": f"dispatch receipt {identity}"}
+    if result["missing_batches"]:
+        receipt["complete"] = False
+        receipt["why"] = "not all events of the run are here, so the receipt is without them"
+    return receipt
 
 
 def _waits(document: Document) -> Document:

@@ -144,7 +144,8 @@ class _Demo:
         try:
             home = self._processes.home_of("alice")
             proven = receipts.verify(open_receipt(home, load(home).device_set, final["dispatch_id"]))
-            valid, verdict = True, f"{proven.statements} signed statements check, {proven.events} events in one chain"
+            valid = proven.complete
+            verdict = f"{proven.statements} signed statements check, {proven.events} events in one chain"
         except DispatchError as error:
             valid, verdict = False, error.message
         returned = [self._content(file) for file in result.get("files", [])]

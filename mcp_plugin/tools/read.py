@@ -124,6 +124,8 @@ def whole(row: Document) -> Document:
     document |= untrusted(row, *_WRITTEN, "message", "fix")
     document["files"] = row["files"]
     document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
+    if row.get("removed"):
+        document["removed"] = row["removed"]["message"]
     if row.get("parent"):
         document["parent"] = row["parent"]
     if row["direction"] == "received":

@@ -55,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     script: str = ""
     notifications: Literal["on", "off"] = "on"
     approval_ui: ApprovalUi = "picker"
+    retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 365
+    retention_mb: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 4_096
     model: ModelSettings = ModelSettings()
 
     def require_broker(self) -> str:
@@ -98,6 +100,14 @@ KEYS: dict[str, Key] = {
     "approval_ui": Key(
         "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
         example="form",
+    ),
+    "retention_days": Key(
+        "1 to 36500: days that the events and files of an ended dispatch are kept; its task and result stay",
+        example="90",
+    ),
+    "retention_mb": Key(
+        "1 to 100000000: megabytes of events and files kept of all ended dispatches; beyond, the oldest go first",
+        example="20000",
     ),
     "model.api_key": Key(
         "the model's API key, used outside the sandbox only; in the OS keychain where there is one", secret=True

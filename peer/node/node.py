@@ -45,6 +45,7 @@ from peer.steps.effects import (
     PeopleChanged,
     StopRun,
     StopRunsOfEdge,
+    ThinningDue,
 )
 from peer.steps.journal import Journal
 from peer.store import dispatches, outbox
@@ -98,10 +99,10 @@ class Node:
         )
         self._fetcher = BlobFetcher(journal, self.host, self._people.connect)
         self._deadlines = Deadlines(journal)
-        self._storage = Storage(journal)
+        self._storage = Storage(journal, current)
         self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
         self._remover = Remover(context.state.runs)
-        self.runs = RunRegistry(journal, current, self._remover)
+        self.runs = RunRegistry(journal, current, self._remover, ended=self._storage.wake)
         self._folders = RunFolders(context, current)
         self.sending = SendService(journal, self.host.connected)
         self.decisions = DecisionService(journal, live, self._folders, self.runs)
@@ -161,6 +162,7 @@ class Node:
         """Read config.json again. Raises Invalid, and then keeps the old settings."""
         await self._settings.reload()
         self.broker.reload()
+        self._storage.wake()
         self.changes.note("settings")
         self.signal.notify()
 
@@ -176,7 +178,7 @@ class Node:
                     self.runs.stop_edge(edge_id)
                 case FetchFiles():
                     self._fetcher.wake()
-                case BlobsFreed():
+                case BlobsFreed() | ThinningDue():
                     self._storage.wake()
                 case BrokerWriteQueued():
                     self.broker.flush()

@@ -56,6 +56,7 @@ class Notification(NamedTuple):
 
 def notifications_for(row: rows.Dispatch, waiting: list[rows.Approval], *, since: int) -> Iterator[Notification]:
     """Yield the notifications that a dispatch and its waiting calls give rise to since a time (ms). Pure."""
+    since = max(since, row.thinned)  # that its events and files were removed is no news
     if row.direction == "received" and row.state == "pending" and row.updated >= since:
         yield Notification("arrived", row.peer, f"{row.dispatch_id} arrived {row.interrupted}")
     if row.direction == "sent" and row.state in SUMMARIES and row.updated >= since:

@@ -19,9 +19,12 @@ from sandbox import frames
 class RunRegistry:
     """Starts runs and finds them by dispatch."""
 
-    def __init__(self, journal: Journal, settings: Callable[[], Settings], remover: Remover) -> None:
-        """`remover` removes the folders of ended runs."""
+    def __init__(
+        self, journal: Journal, settings: Callable[[], Settings], remover: Remover, *, ended: Callable[[], None]
+    ) -> None:
+        """`remover` removes the folders of ended runs. `ended` is called after each run."""
         self._journal = journal
+        self._ended = ended
         self._remover = remover
         self._settings = settings
         self.gate = GateProof()
@@ -72,3 +75,4 @@ class RunRegistry:
         finally:
             if self._runs.get(run.dispatch_id) is run:
                 del self._runs[run.dispatch_id]
+            self._ended()

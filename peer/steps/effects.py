@@ -52,6 +52,11 @@ class BlobsFreed:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinningDue:
+    """More is kept of ended dispatches, or of a contact's, than before; some of it may have to be removed."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeopleChanged:
     """Contacts, edges or blocks changed; who may connect and who can read our presence is computed again."""
 
@@ -80,6 +85,7 @@ Effect = (
     | StopRunsOfEdge
     | FetchFiles
     | BlobsFreed
+    | ThinningDue
     | PeopleChanged
     | InvitationsChanged
     | BrokerWriteQueued

@@ -9,8 +9,8 @@ from peer.dispatches.admission import EdgeFacts, admit, check_edge
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.statements import Cancel, Decision, Dispatch, Signed, open_as
-from peer.steps import states
-from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles
+from peer.steps import states, thinning
+from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, ThinningDue
 from peer.steps.ending import end
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, rows
@@ -51,6 +51,9 @@ def on_dispatch(tx: Transaction, signed: Signed) -> Acknowledgement:
             f"the files of this edge's dispatches that wait have {MAX_WAITING_BYTES >> 20:,} MB already",
             fix="send it when some were accepted, or a day later",
         )
+    thinning.check_room(
+        tx, dispatch.issuer_user, "received", attached, fix="send it when some of your dispatches have ended"
+    )
     state = lifecycle.FIRST["recipient"]
     if not dispatch.content.files:
         state = lifecycle.next_state("recipient", state, "verified")
@@ -87,6 +90,7 @@ def on_file_arrived(tx: Transaction, item: rows.File) -> None:
         tx.note(BlobsFreed())
         return
     tx.note(DispatchChanged(item.dispatch_id))
+    tx.note(ThinningDue())
     row = dispatches.get(tx.db, item.dispatch_id)
     if left or row is None or row.direction != "received" or row.state != "arriving":
         return

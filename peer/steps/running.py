@@ -235,12 +235,8 @@ def interrupt_all(tx: Transaction) -> list[str]:
         )
         states.decide(tx, row, "interrupted")
         dispatches.set_interrupted(tx.db, row.dispatch_id, expires)
-        trace.add_events(
-            tx.db,
-            row.dispatch_id,
-            row.attempt,
-            ['{"kind":"status","status":"interrupted","detail":"the daemon stopped; accept it again to run it"}'],
-        )
+        detail = "the daemon stopped; accept it again to run it"
+        trace.add_status(tx.db, row.dispatch_id, row.attempt, "interrupted", detail)
         receiving.queue_decision(tx, row, "pending", reason="the run was interrupted")
     trace.close_approvals(tx.db, None, "interrupted")
     return [row.dispatch_id for row in interrupted]

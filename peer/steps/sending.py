@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peer.dispatches import fitting, lifecycle, refusals, reports
@@ -10,11 +11,11 @@ from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
-from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound
+from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound, RateLimited
 from peer.protocol.payloads import gathered
 from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
-from peer.steps import states
-from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged
+from peer.steps import states, thinning
+from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged, ThinningDue
 from peer.steps.transaction import Transaction
 from peer.store import contacts, dispatches, edges, invitations, outbox, rows, trace
 from peer.trust import edge_lifecycle, scopes
@@ -75,6 +76,8 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
     content = draft.content
     if content.parent and dispatches.get(tx.db, content.parent) is None:
         raise NotFound(f"no dispatch {content.parent} to refer to")
+    attached = sum(item.size for item in content.files)
+    thinning.check_room(tx, edge.user_id, "sent", attached, fix="cancel what need not go on, or wait: `dispatch sent`")
     device = contacts.device(tx.db, edge.device)
     theirs = fitting.Understood.of_hello(device.hello if device is not None else b"")
     fitted = fitting.fit(Dispatch, content_of(draft), theirs, peer=edge.user_id)
@@ -130,6 +133,10 @@ def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, acknowledgement
     if item.kind == "acceptance" and not acknowledgement.taken:
         edges.decline_offer(tx.db, item.edge_id, tx.now)
         tx.note(PeopleChanged())
+    if item.kind != "events":  # what ends a dispatch follows them
+        tx.note(ThinningDue())
+    if item.kind == "result":
+        dispatches.set_result_delivered(tx.db, item.dispatch_id, tx.now)
     row = dispatches.get(tx.db, item.dispatch_id) if item.kind == "dispatch" else None
     event = lifecycle.event_of_acknowledgement(acknowledgement.code)
     if row is None or event is None:
@@ -164,11 +171,15 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
     if row.result or row.state in ("completed", "failed", "declined", "rejected"):
         raise Conflict(f"that dispatch has ended here: {row.state}", fix=NO_FIX)
+    if row.thinned and row.closed:
+        # Without those that were removed, the first of them would begin another chain of the same attempt.
+        raise Conflict(f"the events of that dispatch, which was {row.state}, were removed here", fix=NO_FIX)
     count, head = trace.head(tx.db, statement.dispatch_id, statement.attempt)
     if statement.sequence != count or statement.previous != head:
         raise Conflict("the batch does not continue the chain of events", fix=NO_FIX)
     size = reports.stored_bytes(len(signed.raw), statement.events)
     reports.check_room(row.trace_bytes, size)
+    thinning.check_room(tx, row.peer, "sent", size, fix=NO_FIX)
     reports.check_events(statement.events)
     trace.add_batch(tx.db, row.dispatch_id, statement.attempt, count, signed.raw, signed.digest)
     trace.add_events(tx.db, row.dispatch_id, statement.attempt, statement.events)
@@ -192,16 +203,31 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
         # A run has a result only where its accept is known. A revocation drops a decision that is still queued, so a
         # `cancelled` result may arrive without it.
         raise Conflict("no decision said that this attempt was accepted", fix=NO_FIX)
+    no_room = _no_room_for(tx, row, statement.files)
     if states.learn(tx, row, lifecycle.event_of_result(statement.status, attempt=statement.attempt)) is None:
         return Acknowledgement(200, f"it is {row.state} here")
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
     if not row.state == statement.status == "cancelled":  # else it was cancelled here, and that reason stays
         dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix=NO_FIX)
     dispatches.add_files(tx.db, row.dispatch_id, "returned", statement.files, statement=statement.id, ready=False)
-    if statement.files:
+    if no_room:
+        for item in dispatches.files(tx.db, row.dispatch_id, "returned"):
+            dispatches.set_given_up(tx.db, item)
+        trace.add_status(tx.db, row.dispatch_id, statement.attempt, "files_left_out", no_room)
+    elif statement.files:
         tx.note(FetchFiles())
     tx.note(DispatchChanged(row.dispatch_id))
     return Acknowledgement(200)
+
+
+def _no_room_for(tx: Transaction, row: rows.Dispatch, files: Sequence[FileRef]) -> str:
+    """Return why there is no room for these returned files, "" if there is. Raises Unavailable if there will be."""
+    if files:
+        try:
+            thinning.check_room(tx, row.peer, "sent", sum(item.size for item in files), fix=NO_FIX)
+        except RateLimited as error:  # the result itself is taken all the same: it ends the dispatch
+            return f"the returned files are not fetched: {error.message}"
+    return ""
 
 
 def get_sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:

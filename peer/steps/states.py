@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peer.dispatches import lifecycle
-from peer.steps.effects import BlobsFreed, DispatchChanged
+from peer.steps.effects import BlobsFreed, DispatchChanged, ThinningDue
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows
 
@@ -33,8 +33,10 @@ def _side(row: rows.Dispatch) -> lifecycle.Side:
 
 
 def _move(tx: Transaction, row: rows.Dispatch, state: lifecycle.State) -> None:
-    dispatches.set_state(tx.db, row.dispatch_id, state, tx.now)
+    dispatches.set_state(tx.db, row.dispatch_id, state, tx.now, ended=state in lifecycle.FINAL)
     if state in lifecycle.DISCARDED:
         dispatches.let_go_attachments(tx.db, row.dispatch_id)
         tx.note(BlobsFreed())
+    if state in lifecycle.FINAL:
+        tx.note(ThinningDue())
     tx.note(DispatchChanged(row.dispatch_id))

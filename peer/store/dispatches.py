@@ -56,9 +56,20 @@ def next_expiry(db: sqlite3.Connection) -> int | None:
     return None if row[0] is None else int(row[0])
 
 
-def set_state(db: sqlite3.Connection, dispatch_id: str, state: str, now: int) -> None:
-    """Set a dispatch's state; the caller has checked the transition."""
-    db.execute("UPDATE dispatches SET state = ?, updated = ? WHERE dispatch_id = ?", (state, now, dispatch_id))
+def set_state(db: sqlite3.Connection, dispatch_id: str, state: str, now: int, *, ended: bool) -> None:
+    """Set a dispatch's state; the caller has checked the transition. `ended`: whether it is a final one."""
+    # Reports that arrive after the end do not make it later: they would keep a dispatch from ever growing old.
+    db.execute(
+        "UPDATE dispatches SET state = :state, updated = :now, "
+        "closed = CASE WHEN :ended THEN CASE closed WHEN 0 THEN :now ELSE closed END ELSE 0 END "
+        "WHERE dispatch_id = :dispatch_id",
+        {"state": state, "now": now, "ended": ended, "dispatch_id": dispatch_id},
+    )
+
+
+def set_result_delivered(db: sqlite3.Connection, dispatch_id: str, now: int) -> None:
+    """Record that the sender has the result of an ended dispatch: from now on it may fetch the returned files."""
+    db.execute("UPDATE dispatches SET closed = ? WHERE dispatch_id = ? AND closed > 0", (now, dispatch_id))
 
 
 def set_reason(db: sqlite3.Connection, dispatch_id: str, *, code: int, message: str, fix: str) -> None:

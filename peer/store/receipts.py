@@ -12,7 +12,10 @@ from peer.trust.receipts import Receipt
 
 
 def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Receipt:
-    """Return the receipt of a dispatch that ended in a result. Raises NotFound, Conflict."""
+    """Return the receipt of a dispatch that ended in a result. Raises NotFound, Conflict.
+
+    It has no events where not all of them are here: they were removed later, or there was no room for them.
+    """
     row = dispatches.get(db, dispatch_id)
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
@@ -22,11 +25,12 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
     if contact is None:
         raise NotFound(f"{row.peer} is no longer a contact")
     result, _ = open_as(Result, row.result)
+    batches = trace.batches(db, dispatch_id, result.attempt)
     mine_first = row.direction == "sent"
     return Receipt(
         dispatch=row.raw,
         decision=row.decision,
-        events=tuple(trace.batches(db, dispatch_id, result.attempt)),
+        events=tuple(batches) if len(batches) == result.count else (),
         result=row.result,
         sender=my_device_set if mine_first else contact.device_set,
         recipient=contact.device_set if mine_first else my_device_set,

@@ -155,6 +155,12 @@ class Dispatch:
     result: bytes = b""
     trace_bytes: int = 0
     """What is stored of the traces of all attempts: batches, events, and the rows around them."""
+    kept_bytes: int = 0
+    """Sizes of the files that are here or awaited, and of the calls that a person was asked about."""
+    closed: int = 0
+    """When it ended here, or when the other side acknowledged its result (ms); 0: it has not ended."""
+    thinned: int = 0
+    """When its events and the bytes of its files were removed (ms); 0: never."""
 
 
 class FileState(enum.IntEnum):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
+
+from peer.dispatches import reports
 from peer.store.rows import Approval, all_of, one
 
 
@@ -50,6 +53,13 @@ def add_events(db: sqlite3.Connection, dispatch_id: str, attempt: int, events: S
         "INSERT INTO trace (dispatch_id, attempt, event) VALUES (?, ?, ?)",
         [(dispatch_id, attempt, event) for event in events],
     )
+
+
+def add_status(db: sqlite3.Connection, dispatch_id: str, attempt: int, status: str, detail: str) -> None:
+    """Store an event that this machine adds for the person here. It is in no signed batch."""
+    event = msgspec.json.encode({"kind": "status", "status": status, "detail": detail}).decode()
+    add_events(db, dispatch_id, attempt, [event])
+    charge(db, dispatch_id, reports.stored_event(event))
 
 
 def events(

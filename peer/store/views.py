@@ -148,7 +148,8 @@ def dispatch_document(
 ) -> Document:
     """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound.
 
-    `unknown_fields` counts the keys that this version ignores, `unseen_fields` names those that the recipient ignored.
+    `removed` is {at, message} if its events and the bytes of its files were removed, else null. `unknown_fields` counts
+    the keys that this version ignores, `unseen_fields` names those that the recipient ignored.
     """
     row = dispatches.get(db, dispatch_id)
     if row is None:
@@ -165,12 +166,26 @@ def dispatch_document(
             approval_row(item, row.peer, now) for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id
         ],
         "result": result_document(db, row),
+        "removed": _removed(row),
         "suggestion": None,
     }
     document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None
     return document
+
+
+def _removed(row: rows.Dispatch) -> Document | None:
+    """Return when its events and the bytes of its files were removed, and what a person is told, or None."""
+    if not row.thinned:
+        return None
+    at = rfc3339(row.thinned)
+    left = "its task, its result and its receipt, without the events," if row.result else "its task and how it ended"
+    return {
+        "at": at,
+        "message": f"its events and the content of its files were removed on {at[:10]} by this machine's retention "
+        f"rules; {left} are kept",
+    }
 
 
 def _unseen(row: rows.Dispatch) -> list[str]:
@@ -252,7 +267,9 @@ def sandbox_facts(facts: object) -> object:
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
     """Return the signed result as {status, reply, files, usage, counts, sandbox, scope, reason, fix, …}, or None.
 
-    `reason` and `fix` are for this machine's person: the recipient's has more than what was sent.
+    `events` is the number of event batches that it closes with, `missing_batches` how many a receipt is without: all of
+    them, if not all are here. `reason` and `fix` are for this machine's person: the recipient's has more than what was
+    sent.
     """
     if not row.result:
         return None
@@ -262,6 +279,7 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         usage["cost_usd"] = usage.pop("cost_microusd") / 1_000_000
     if "milliseconds" in usage:
         usage["seconds"] = usage.pop("milliseconds") / 1000
+    held, _ = trace.head(db, row.dispatch_id, result.attempt)
     counts = {name: usage.pop(name) for name in COUNTS if name in usage}
     document: Document = {
         "status": result.status,
@@ -275,5 +293,6 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         "fix": row.fix or None,
         "attempt": result.attempt,
         "events": result.count,
+        "missing_batches": result.count if held != result.count else 0,
     }
     return document

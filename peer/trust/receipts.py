@@ -2,9 +2,12 @@
 
 The file is a CBOR sequence (RFC 8742): the text "dispatch-receipt-1", then byte strings, each the original signed
 message: the sender's device-set, the recipient's, the dispatch, the decision (empty when no run was accepted), the
-result, then up to the end of the file the event batches of the attempt that ended. A sequence has no length of its own,
-so even the longest trace fits; the result's `count` and `head` determine where it ends. A receipt proves what each
-device signed. It does not show revocations and contains no trusted time.
+result, then up to the end of the file the event batches of the attempt that ended, all of them or none. A sequence has
+no length of its own, so even the longest trace fits; the result's `count` and `head` determine where it ends. A receipt
+proves what each device signed. It does not show revocations and contains no trusted time.
+
+Without batches it is the receipt of a dispatch whose events its owner no longer keeps, and it is not complete: whoever
+passes it on may have taken them out. Some of them alone are worth nothing, and are refused.
 """
 
 from __future__ import annotations
@@ -68,10 +71,12 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What a verified receipt proves: the two devices signed these statements, and none is missing or added.
+    """What a verified receipt proves: the two devices signed these statements, and none is added or altered.
 
-    `unseen` names the fields of the dispatch that the recipient's device ignored when it accepted: nobody saw them, so
-    they were not accepted. `unknown` counts the keys that this version ignores.
+    `missing` is the number of event batches that the result closes with and that are not part of the receipt: all, or
+    none. Only with none missing does it show what happened in the run. `unseen` names the fields of the dispatch that
+    the recipient's device ignored when it accepted: nobody saw them, so they were not accepted. `unknown` counts the
+    keys that this version ignores.
     """
 
     sender: Party
@@ -80,8 +85,14 @@ class Proven:
     result: Result
     events: int
     statements: int
+    missing: int
     unseen: tuple[str, ...]
     unknown: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the events of the run are part of the receipt, as far as there were any."""
+        return not self.missing
 
 
 class Altered(WithUsualFix, Invalid):
@@ -113,7 +124,10 @@ def decode(raw: bytes) -> Receipt:
 
 
 def verify(receipt: Receipt) -> Proven:
-    """Check every signature and that the parts belong together. Raises Altered, which names the part."""
+    """Check every signature and that the parts belong together. Raises Altered, which names the part.
+
+    A receipt without any event batch is no error: see Proven.missing.
+    """
     sender, _ = _open("sender's device-set", DeviceSet, receipt.sender)
     recipient, _ = _open("recipient's device-set", DeviceSet, receipt.recipient)
     dispatch, signed = _open("dispatch", Dispatch, receipt.dispatch)
@@ -130,7 +144,8 @@ def verify(receipt: Receipt) -> Proven:
         unseen = _check_decision(receipt.decision, dispatch, signed, result)
     elif receipt.decision:
         raise Altered("there is a decision to run it, and the result knows of no run")
-    events = _check_chain(receipt.events, dispatch, result)
+    missing = 0 if receipt.events else result.count
+    events = 0 if missing else _check_chain(receipt.events, dispatch, result)
     return Proven(
         sender=Party(dispatch.issuer_user, dispatch.issuer_device, sender.root),
         recipient=Party(result.issuer_user, result.issuer_device, recipient.root),
@@ -138,6 +153,7 @@ def verify(receipt: Receipt) -> Proven:
         result=result,
         events=events,
         statements=4 + bool(result.attempt) + len(receipt.events),
+        missing=missing,
         unseen=unseen,
         unknown=len(signed.ignored),
     )

@@ -13,8 +13,11 @@ What others can make this machine, or a broker, hold, with the test that shows e
 `tests/bounds/test_bounds.py` compares it with them: each container that can grow and each table of a store is in one
 row, or in a short list of those that nobody outside can fill.
 
-What is bounded by the day, or by one act of a person, adds up: dispatches with their events and files are kept until
-the person removes the state folder.
+What is bounded by the day, or by one act of a person, adds up: what was signed of a dispatch (what was asked, decided
+and returned, without events and files) is kept until the person removes the state folder. Events and files of a
+dispatch that has ended go when they are older than `retention_days`, or the oldest of more than `retention_mb`
+(`dispatch config`). A file counts for each dispatch that names it. What is removed from the database leaves room that
+new events fill: its file does not shrink.
 """
 
 SECTIONS = (

@@ -26,8 +26,8 @@ from peer.api.page import guard, sessions, stream, uploads
 from peer.broker import client as broker_client
 from peer.broker import presence as peer_presence
 from peer.client import http
-from peer.dispatches import reports
-from peer.machine import disguises, log_file, mcp_servers
+from peer.dispatches import reports, retention
+from peer.machine import disguises, log_file, mcp_servers, settings
 from peer.mesh.blobs import BlobLimits
 from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
@@ -326,6 +326,22 @@ PEER: Final[tuple[Row, ...]] = (
         unit="bytes an edge and day",
         held_in=("the folder of blobs",),
         test="tests/steps/test_hostile_sender.py::test_files_that_nobody_accepted_are_bounded_and_swept",
+    ),
+    Row(
+        what="events and files of all dispatches from one contact, or of all to one; then nothing new is taken or sent",
+        whose="a peer",
+        limit=retention.CONTACT_BYTES,
+        unit="bytes each way, and what the runs under way add",
+        held_in=("peer.store/held", "the folder of blobs"),
+        test="tests/steps/test_thinning.py::test_what_is_kept_of_one_contact_is_bounded",
+    ),
+    Row(
+        what="of these, what a recipient's machine reports of runs; then its events and returned files are refused",
+        whose="a peer",
+        limit=retention.CONTACT_BYTES,
+        unit="bytes",
+        held_in=("rows of trace and event_batches",),
+        test="tests/steps/test_thinning.py::test_a_recipient_reports_no_more_than_there_is_room_for",
     ),
     Row(
         what="dispatches over one edge",
@@ -938,6 +954,22 @@ PERSON: Final[tuple[Row, ...]] = (
         unit="for each invitation or block of theirs",
         held_in=("peer.store/contacts", "peer.store/edges", "peer.store/blocked"),
         test="tests/steps/test_inviting.py::test_one_open_invitation_a_person_and_none_to_oneself",
+    ),
+    Row(
+        what="events and files of all dispatches that have ended; then the oldest go",
+        whose="the person",
+        limit=settings.Settings().retention_mb * content.MB,
+        unit="bytes, or as they set retention_mb",
+        held_in=("rows of trace and event_batches", "the folder of blobs"),
+        test="tests/steps/test_thinning.py::test_the_oldest_go_until_the_rest_fits",
+    ),
+    Row(
+        what="how long these are kept",
+        whose="the person",
+        limit=settings.Settings().retention_days,
+        unit="days, or as they set retention_days",
+        held_in=("rows of trace and event_batches", "the folder of blobs"),
+        test="tests/steps/test_thinning.py::test_the_oldest_go_until_the_rest_fits",
     ),
     Row(
         what="writes that the broker has not confirmed",

@@ -14,6 +14,7 @@ import pytest
 from peer.machine.state_folder import StateFolder
 from peer.protocol.statements import FileRef
 from peer.steps import running
+from peer.store import connection, retention
 from peer.trust import fingerprints
 from tests.cli.conftest import Cli
 from tests.steps.people import Person, accept, connect, people, send
@@ -67,7 +68,13 @@ def test_a_receipt_goes_into_a_new_private_file(cli: Cli, parties: Parties) -> N
     assert Path("x.receipt").read_bytes() == whole
     asked = cli("receipt", parties.ended, "--json")
     default = Path.cwd() / f"dispatch-{parties.ended[-8:]}.receipt"
-    assert asked.document == {"dispatch_id": parties.ended, "file": str(default), "size": len(whole)}
+    assert asked.document == {
+        "dispatch_id": parties.ended,
+        "file": str(default),
+        "size": len(whole),
+        "complete": True,
+        "missing_batches": 0,
+    }
     assert default.read_bytes() == whole
 
 
@@ -102,6 +109,7 @@ def test_what_a_receipt_proves(cli: Cli, parties: Parties, receipt: Path) -> Non
     assert document["verified"] is True
     assert (document["dispatch_id"], document["status"], document["reply"]) == (parties.ended, "completed", "hello")
     assert (document["events"], document["statements"]) == (1, 6)
+    assert (document["complete"], document["missing_batches"]) == (True, 0)
     assert document["returned"] == [{"name": "a.txt", "size": 3, "sha256": "00" * 32}]
     for name, person in (("sender", parties.alice), ("recipient", parties.bob)):
         assert document[name] == {
@@ -119,6 +127,53 @@ def test_what_a_receipt_proves(cli: Cli, parties: Parties, receipt: Path) -> Non
     for word in ("6 signed statements", "alice@example.org", "bob@example.org", "hello", "a.txt (3 bytes)", "clock"):
         assert word in human.out
     assert not Path("nowhere").exists()
+
+
+def test_one_without_the_events_says_so_wherever_it_goes(cli: Cli, parties: Parties) -> None:
+    """When it is made, when it is checked, in both forms of output and in the exit code. Seen to fail in each place
+    without its part."""
+    with connection.writing(parties.alice.db) as db:
+        retention.thin(db, parties.ended, parties.alice.context.clock())
+    words = "is not complete: the one batch of events that the result closes with is not part of it"
+    made = cli("receipt", parties.ended, "--out", "x.receipt")
+    assert made.code == 0 and words in made.err
+    told = cli("receipt", parties.ended, "--out", "y.receipt", "--json")
+    assert words in told.err
+    assert (told.document["complete"], told.document["missing_batches"]) == (False, 1)
+    command = [sys.executable, "-m", "cli.main", "receipt", parties.ended]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    piped = subprocess.run(command, capture_output=True, check=True, env=environment)
+    assert words in piped.stderr.decode() and piped.stdout == Path("x.receipt").read_bytes()
+    human = cli("verify-receipt", "x.receipt")
+    assert human.code == 1 and words in human.out and "without the events" in human.out
+    asked = cli("verify-receipt", "x.receipt", "--json")
+    assert asked.code == 1
+    assert [asked.document[name] for name in ("verified", "complete", "missing_batches", "events")] == [
+        True,
+        False,
+        1,
+        0,
+    ]
+    assert asked.document["reply"] == "hello"
+
+
+def test_what_is_left_of_a_thinned_dispatch_is_shown(cli: Cli, parties: Parties) -> None:
+    """And why its files cannot be fetched. Seen to fail without `removed` in views, and without its part in fetch."""
+    bob = parties.bob
+    with connection.writing(parties.alice.db) as db:
+        db.execute("UPDATE files SET ready = 1 WHERE dispatch_id = ?", (parties.ended,))
+        retention.thin(db, parties.ended, parties.alice.context.clock())
+    shown = cli("status", parties.ended)
+    sentence = "its events and the content of its files were removed on 2027-01-15 by this machine's retention rules"
+    assert sentence in shown.out and "its receipt, without the events, are kept" in shown.out
+    assert "a.txt (3 bytes, removed)" in shown.out and "dispatch fetch" not in shown.out + shown.err
+    document = cli("status", parties.ended, "--json").document
+    assert document["removed"]["at"].startswith("2027-01-15T") and sentence in document["removed"]["message"]
+    assert (document["events"], document["result"]["missing_batches"]) == ([], 1)
+    refused = cli("fetch", parties.ended, "--json")
+    assert (refused.code, refused.document["error"]["code"]) == (1, 410)
+    assert sentence in refused.document["error"]["message"] and "retention_mb" in refused.document["error"]["fix"]
+    assert bob.user in cli("sent").out
 
 
 def test_the_roots_that_are_known_are_compared(cli: Cli, parties: Parties, receipt: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from peer.dispatches import retention
 from peer.protocol import names
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import Content, FileRef
@@ -55,6 +56,7 @@ CASES = {
     "edge": Case(403, "no trust edge", lambda alice, *_: {"edge_id": names.uuid7(NOW, alice.random(10))}),
     "rate": Case(429, "", lambda *_: {}),
     "payload": Case(422, "", lambda *_: {"content": Content(task="say more", files=(FILE, FILE))}),
+    "room": Case(429, "hold", lambda *_: {"content": Content(task="say more", files=(FILE,))}),
 }
 APART = {("known id", "cancelled")}
 """Both are about the id, which can be only one of them."""
@@ -62,7 +64,12 @@ APART = {("known id", "cancelled")}
 
 def judged(folder: Path, wrong: set[str]) -> Acknowledgement:
     """Let a dispatch of Alice's that is wrong in these ways arrive at Bob's."""
-    with people(folder, "alice", "bob", "carol") as (clock, alice, bob, carol):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        people(folder, "alice", "bob", "carol") as (clock, alice, bob, carol),
+    ):
+        if "room" in wrong:
+            patch.setattr(retention, "CONTACT_BYTES", FILE.size - 1)
         scope = msgspec.structs.replace(READ_ONLY, max_per_day=1) if "rate" in wrong else READ_ONLY
         connect(alice, bob, scope)
         known = send(alice, bob)

@@ -58,3 +58,41 @@ def test_what_may_only_read_refuses_a_store_of_an_earlier_version(
     with closing(connection.connect(path)) as db:
         connection.migrate(db)
     connection.connect(path, read_only=True).close()
+
+
+def test_what_is_kept_of_dispatches_of_before_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the ended ones among them grow old from when they were last changed. Seen to fail without each of the
+    statements that fill in what was there."""
+    scripts = connection.schema()
+    with closing(connection.connect(tmp_path / "store.db")) as db:
+        monkeypatch.setattr(connection, "schema", lambda: scripts[:8])
+        connection.migrate(db)
+        for name, direction, state in (
+            ("ended", "received", "completed"),
+            ("open", "received", "running"),
+            ("sent", "sent", "expired"),
+        ):
+            db.execute(
+                "INSERT INTO dispatches (dispatch_id, direction, edge_id, peer, device, state, raw, digest, task, "
+                "created, expires, updated, trace_bytes) "
+                "VALUES (?, ?, 'e', 'a@b.c', 'd', ?, x'', x'', 't', 1000, 2000, 3000, 100)",
+                (name, direction, state),
+            )
+            for position, ready in enumerate((1, 0, -2)):
+                db.execute(
+                    "INSERT INTO files VALUES (?, 'attachment', ?, 'f', 10, zeroblob(32), 's', ?)",
+                    (name, position, ready),
+                )
+            db.execute("INSERT INTO approvals VALUES (?, 'c', 1, '{\"\u00fc\":1}', 1, 2, 'allowed', '')", (name,))
+        monkeypatch.setattr(connection, "schema", lambda: scripts)
+        connection.migrate(db)
+        rows = db.execute(
+            "SELECT dispatch_id, kept_bytes, closed, thinned FROM dispatches ORDER BY dispatch_id"
+        ).fetchall()
+        assert [tuple(row) for row in rows] == [("ended", 28, 3000, 0), ("open", 28, 0, 0), ("sent", 28, 3000, 0)]
+        held = db.execute("SELECT * FROM held ORDER BY direction, ended").fetchall()
+        assert [tuple(row) for row in held] == [
+            ("a@b.c", "received", 0, 128),
+            ("a@b.c", "received", 1, 128),
+            ("a@b.c", "sent", 1, 128),
+        ]

@@ -32,6 +32,11 @@ export function endedWords(item) {
   }
 }
 
+/** A sentence of the API, as one that stands alone. */
+function sentence(words) {
+  return `${words[0].toUpperCase()}${words.slice(1)}.`;
+}
+
 function whetherHere(file) {
   if (file.ready) return "";
   if (file.removed) return ", removed";
@@ -143,6 +148,7 @@ export function dispatch({ id }) {
         ["queued", "pending"].includes(item.status) && left ? h("span", {}, `ends in ${left}`) : null,
         h("span.hint", {}, `…${item.dispatch_id.slice(-8)}`)),
       endedWords(item) ? h("p.ended", {}, endedWords(item)) : null,
+      item.removed ? h("p.hint", {}, sentence(item.removed.message)) : null,
       LIVE.has(item.status) && item.cwd ? h("p.hint", {}, "Runs in ", h("code", {}, item.cwd)) : null,
       open && !(received && item.status === "pending") ? cancel() : null,
     );
