@@ -32,6 +32,7 @@ _BROKER_FIXES: Final[dict[int, str]] = {
 }
 _SIGN_IN_FIXES: Final[dict[int, str]] = {
     403: "check this machine's clock and the broker's address, then repeat `dispatch login`",
+    404: "check the broker's address",
     409: "sign in on the device that signed in first: a second device joins there, and is never a second identity",
     410: "repeat `dispatch login`",
     429: "wait ten minutes and repeat `dispatch login`",

@@ -388,3 +388,17 @@ def test_a_killed_follower_leaves_the_run(cli: Cli, api: FakeApi) -> None:
         screen.until("Your answer?")
         os.kill(screen.process.pid, signal.SIGKILL)
     assert run.answers == []
+
+
+def test_the_first_login_asks_for_the_address(cli: Cli) -> None:
+    """Seen to fail while `login` ended with "which address is yours?", also where it could ask."""
+    with terminal("login", "--broker", "http://127.0.0.1:1", "--no-browser") as screen:
+        screen.until("Your e-mail address: ")
+        screen.type("alice\n")
+        screen.until("'alice' is not an e-mail address")
+        assert screen.end() == 2
+    with terminal("login", "--broker", "http://127.0.0.1:1", "--no-browser") as screen:
+        screen.until("Your e-mail address: ")
+        screen.type("alice@example.org\n")
+        screen.until("can't reach broker http://127.0.0.1:1")
+        assert screen.end() == 1

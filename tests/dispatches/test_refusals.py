@@ -42,6 +42,8 @@ def test_a_quotation_has_a_longest() -> None:
     [
         (403, True, "check this machine's clock and the broker's address, then repeat `dispatch login`"),
         (403, False, "check this machine's clock, then sign in again: `dispatch login --broker https://b.example`"),
+        # Seen to fail with "see `dispatch invitations`, or ask for a new invitation", for a mistyped address.
+        (404, True, "check the broker's address"),
         (401, True, "sign in again: `dispatch login --broker https://b.example`"),
         (500, True, "try again; if it stays so, ask whoever runs the broker"),
         (500, False, "try again; if it stays so, ask whoever runs the broker"),
