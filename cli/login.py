@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 def login(app: App, email: str | None, no_browser: bool, label: str | None) -> None:
     """Sign in to a broker and register this device's key there.
 
-    The first sign-in on a device needs --email; on a terminal it is asked for. Prints an address and a code, opens the browser, and waits until you have agreed there.
+    Prints an address and a code, opens the browser, and waits until you have agreed there. The first sign-in of a
+    device needs --email; on a terminal it is asked for.
     """
     from peer.broker.signin import sign_in
     from peer.machine import settings

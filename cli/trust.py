@@ -70,7 +70,9 @@ def trust() -> None:
 peer_argument = click.argument("peer", shell_complete=inviters)
 
 
-@trust.command("show", example="dispatch trust show alice@example.org")
+@trust.command(
+    "show", short_help="Show what PEER may do here, and its rules.", example="dispatch trust show alice@example.org"
+)
 @peer_argument
 @pass_app
 def show(app: App, peer: str) -> None:
@@ -132,7 +134,7 @@ def resume(app: App, peer: str) -> None:
     _show_done(app, app.ask(lambda client: client.resume_trust(peer)), f"resumed: {peer} may dispatch to you again")
 
 
-@trust.command("revoke", example="dispatch trust revoke alice@example.org")
+@trust.command("revoke", short_help="End what I granted to PEER.", example="dispatch trust revoke alice@example.org")
 @peer_argument
 @pass_app
 def revoke(app: App, peer: str) -> None:

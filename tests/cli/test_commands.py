@@ -357,7 +357,9 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         (["--meta", "novalue"], 2, "KEY=VALUE"),
         (["--meta", "a=1", "--meta", "a=2"], 2, "given twice"),
         (["--file", "missing.txt"], 2, "there is no file missing.txt"),
-        (["--file", "."], 2, "there is no file ."),
+        # Seen to fail with "there is no file ." for a folder that is there.
+        (["--file", "."], 2, ". is not a plain file"),
+        (["--file", "/dev/null"], 2, "/dev/null is not a plain file"),
         (["--nonsense"], 2, "No such option"),
     ],
 )
@@ -676,6 +678,16 @@ def test_editing(cli: Cli, api: FakeApi) -> None:
     assert cli("trust", "edit", "alice", "--tools", "Bash").code == 0, "what is granted already asks nobody again"
 
 
+@pytest.mark.parametrize("none", ["", " ", ","])
+def test_folders_that_are_none_lift_no_restriction(cli: Cli, api: FakeApi, none: str) -> None:
+    """Seen to fail: an empty value, of an unset variable say, lifted the restriction to folders and said nothing."""
+    api["GET /v1/trust/alice"] = edge()
+    api["PATCH /v1/trust/alice"] = edge()
+    refused = cli("trust", "edit", "alice", "--paths", none, "--json")
+    assert refused.code == 2 and "--paths none" in refused.document["error"]["fix"]
+    assert api.bodies("PATCH", "/v1/trust/alice") == []
+
+
 def test_what_this_version_does_not_know_of_an_invitation_is_counted(cli: Cli, api: FakeApi) -> None:
     rows = cast(list[dict[str, object]], INVITATIONS["received"])
     received = [{**row, "unknown_fields": 2} for row in rows]
@@ -764,6 +776,12 @@ def test_a_text_that_begins_with_a_dash_gets_the_hint(cli: Cli, api: FakeApi, te
     assert cli("send", "bob@example.org", "--", text).code == 0
     assert api.bodies("POST", "/v1/dispatches")[0]["task"] == text
     assert " -- " not in cli("inbox", "--nope").err, "a command without a text has no use for it"
+
+
+def test_words_without_quotes_get_the_hint(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail with the help alone, as if another option were meant."""
+    refused = cli("send", "bob@example.org", "why", "does", "it", "fail")
+    assert refused.code == 2 and "goes in quotes" in refused.err.splitlines()[-1], refused.err
 
 
 @pytest.mark.parametrize(
