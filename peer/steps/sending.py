@@ -32,7 +32,7 @@ class Draft:
 
 
 def get_edge_to(db: sqlite3.Connection, me: str, user_id: str, now: int) -> rows.Edge:
-    """Return the active edge from this user, `me`, to the recipient `user_id`. Raises Invalid, Forbidden with the fix."""
+    """Return the active edge from `me`, this user, to `user_id`. Raises Invalid, Forbidden with the fix."""
     if user_id == me:
         raise Invalid("you cannot dispatch to yourself", fix="name somebody else: `dispatch contacts`")
     edge = edges.current(db, user_id, "outgoing")

@@ -695,6 +695,15 @@ def test_what_this_version_does_not_know_of_an_invitation_is_counted(cli: Cli, a
     assert "2 fields this version does not know" in cli("invitations").out
 
 
+def test_the_short_token_of_an_invitation_that_was_answered_is_known(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail with 404, "no invitation is known here", for one that `accept-invitation` had just answered."""
+    api["GET /v1/invitations"] = lambda asked: INVITATIONS if asked.query.get("ended") == "1" else {"sent": [], "received": []}
+    gone = {"error": {"code": 409, "message": "this invitation was accepted already", "fix": "see `dispatch contacts`"}}
+    api["POST /v1/invitations/accept"] = 409, gone
+    assert cli("accept-invitation", TOKEN[-8:], "--tools", "Read", "--json").document == gone
+    assert cli("accept-invitation", "0000abcd", "--tools", "Read", "--json").document["error"]["code"] == 404
+
+
 def test_an_invitation_that_is_there_already(cli: Cli, api: FakeApi) -> None:
     api["POST /v1/invitations"] = {"token": TOKEN, "to": "c@d.e", "emailed": True, "link": "", "existing": True}
     assert "nothing changed" in cli("invite", "c@d.e").out
