@@ -68,6 +68,7 @@ def invitations(ctx: click.Context, ended: bool) -> None:
             [short(row.get("token")), string(row.get("to")), string(row.get("status")), local_time(row.get("expires"))]
             for row in document["sent"]
         ],
+        wraps="to",
         empty="  none",
     )
     app.out.line("received", style="bold")
@@ -84,6 +85,7 @@ def invitations(ctx: click.Context, ended: bool) -> None:
             ]
             for row in document["received"]
         ],
+        wraps="fingerprint",
         empty="  none",
     )
     for row in document["received"]:

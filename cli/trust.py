@@ -36,6 +36,7 @@ def contacts(app: App) -> None:
             ]
             for row in document["trust"]
         ],
+        wraps="scope",
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
     if blocked := document.get("blocked"):
@@ -179,6 +180,7 @@ def _show(app: App, document: Document) -> None:
         app.out.table(
             ["rule", "allows", "since"],
             [[string(rule.get("id")), rule_text(rule), local_time(rule.get("created"))] for rule in rules],
+            wraps="allows",
             empty="",
         )
     if servers := document.get("pinned_servers"):
@@ -193,5 +195,6 @@ def _show(app: App, document: Document) -> None:
                 ]
                 for server in servers
             ],
+            wraps="tools",
             empty="",
         )

@@ -697,7 +697,9 @@ def test_what_this_version_does_not_know_of_an_invitation_is_counted(cli: Cli, a
 
 def test_the_short_token_of_an_invitation_that_was_answered_is_known(cli: Cli, api: FakeApi) -> None:
     """Seen to fail with 404, "no invitation is known here", for one that `accept-invitation` had just answered."""
-    api["GET /v1/invitations"] = lambda asked: INVITATIONS if asked.query.get("ended") == "1" else {"sent": [], "received": []}
+    api["GET /v1/invitations"] = lambda asked: (
+        INVITATIONS if asked.query.get("ended") == "1" else {"sent": [], "received": []}
+    )
     gone = {"error": {"code": 409, "message": "this invitation was accepted already", "fix": "see `dispatch contacts`"}}
     api["POST /v1/invitations/accept"] = 409, gone
     assert cli("accept-invitation", TOKEN[-8:], "--tools", "Read", "--json").document == gone

@@ -31,7 +31,7 @@ START = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from cli.m
 class Terminal:
     """A process whose three streams are a terminal; what it has shown is in `shown`."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, columns: int = 100) -> None:
         self.master, slave = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
@@ -40,7 +40,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+            env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns)},
             start_new_session=True,
         )
         os.close(slave)
@@ -80,8 +80,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*args: str) -> Iterator[Terminal]:
-    opened = Terminal(*args)
+def terminal(*args: str, columns: int = 100) -> Iterator[Terminal]:
+    opened = Terminal(*args, columns=columns)
     try:
         yield opened
     finally:
@@ -321,6 +321,19 @@ def test_tables_on_a_terminal(cli: Cli, api: FakeApi) -> None:
     with terminal("inbox", "--json") as screen:
         assert screen.end() == 0
         assert json.loads(screen.shown) == {"dispatches": rows}
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+def test_a_table_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -> None:
+    """Words whole, but those of the longest cell. Seen to fail at 40, 60 and 80 with cells of three characters."""
+    scopes = {**edge()["scopes"], "paths": ["/home/bob/projects/parser"], "expires": "2026-11-28T18:49:46Z"}
+    api["GET /v1/contacts"] = {"trust": [edge(scopes=scopes)]}
+    with terminal("contacts", columns=columns) as screen:
+        assert screen.end() == 0
+        shown = plain(screen.shown)
+    for word in ("alice@example.org", "they → me", "active", "manual", "direction", "verified"):
+        assert word in shown, shown
+    assert max(map(len, shown.splitlines())) <= columns, shown
 
 
 def test_no_colour_when_nobody_wants_it(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
