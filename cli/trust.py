@@ -9,7 +9,7 @@ from cli.base import DispatchCommand, DispatchGroup, pass_app
 from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs
 from cli.output import local_time, string
-from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.scope_options import MB, confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
@@ -159,6 +159,15 @@ def _show_done(app: App, document: Document, words: str) -> None:
         app.out.line(words)
 
 
+def _budgets(budgets: Document) -> str:
+    """Return what one run may take, by the units of the flags that change it."""
+    megabytes = int(budgets.get("output_bytes", 0)) / MB
+    return (
+        f"{string(budgets.get('minutes'))} minutes, {string(budgets.get('turns'))} turns, "
+        f"{budgets.get('usd', 0):g} USD, {megabytes:g} MB returned"
+    )
+
+
 def _show(app: App, document: Document) -> None:
     if app.out.json:
         app.out.document(document)
@@ -169,7 +178,7 @@ def _show(app: App, document: Document) -> None:
         "verified": string(bool(document.get("verified"))),
         "fingerprint": string(document.get("fingerprint")),
         **scope_pairs(document),
-        **{f"budget {name}": string(value) for name, value in (document.get("budgets") or {}).items()},
+        "a run": _budgets(document.get("budgets") or {}),
     }
     app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
     rules = document.get("rules") or []

@@ -115,7 +115,8 @@ CASES = {
         edge(),
         "trust show alice",
         "Write(/home/bob/shop/x)",
-        "budget minutes",
+        # Seen to fail with "budget output_bytes 104857600", where --output-mb takes 100.
+        "60 minutes, 100 turns, 5 USD, 100 MB returned",
         "npx server-github",
         "issue_read",
         "not started yet",
@@ -141,7 +142,7 @@ CASES = {
         "I look at the Makefile.",
         "allowed by person, once: fine",
         "is a space.",
-        "cost_usd 0.02",
+        "0.02 US dollars",
         needs="S",
     ),
     "cancel": one(
@@ -808,6 +809,23 @@ def test_words_without_quotes_get_the_hint(cli: Cli, api: FakeApi) -> None:
 def test_an_address_is_shown_as_it_was_typed(cli: Cli, typed: str, fix: str) -> None:
     error = cli("config", "set", "email", typed).err
     assert typed in error and fix in error, error
+
+
+@pytest.mark.parametrize(
+    ("usage", "shown"),
+    [
+        (
+            {"turns": 3, "input_tokens": 4800, "cost_usd": 0.02192, "seconds": 56.132},
+            "3 turns, 0.02 US dollars, 56.1 s",
+        ),
+        ({"turns": 1, "cost_usd": 0.0004, "seconds": 2}, "1 turn, less than a cent, 2.0 s"),
+        ({"turns": 0, "cost_usd": 0.0, "seconds": 0.0}, "0 turns, 0.0 s"),
+    ],
+)
+def test_what_a_run_used_is_in_words(cli: Cli, api: FakeApi, usage: dict[str, float], shown: str) -> None:
+    """Seen to fail with "turns 3, input_tokens 4800, cost_usd 0.02192, seconds 56.132"."""
+    api[f"GET /v1/dispatches/{FIRST}"] = document(status="completed", result={**result(), "usage": usage})
+    assert f"used: {shown}\n" in cli("status", FIRST).out
 
 
 def test_a_failure_is_shown_with_its_reason_and_fix(cli: Cli, api: FakeApi) -> None:

@@ -139,7 +139,8 @@ def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
             shown = plain(screen.until("Your answer? [1/2/3/4/5/6] "))
             assert "Write asks, in abcd5555   (118 s left)" in shown
             assert "file_path: notes.md" in shown
-            assert "path: /home/bob/shop/notes.md" in shown
+            # Seen to fail with "path:", below a `path:` of the input that names another place.
+            assert "on this machine: /home/bob/shop/notes.md" in shown
             assert "+one" in shown
             assert "what this returns goes to alice@example.org" in shown
             assert "2  Always: store the rule Write(/home/bob/shop/notes.md)" in shown
