@@ -158,6 +158,10 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) ->
     """
     if value != "-":
         return value
+    if sys.stdin.isatty() and (app := _app()) is not None:
+        app.out.note(
+            "paste it and press Enter" if one_line else "type or paste it, then press Ctrl-D on a line of its own"
+        )
     try:
         raw = sys.stdin.buffer.readline(MAX_STDIN + 1) if one_line else sys.stdin.buffer.read(MAX_STDIN + 1)
         if len(raw) > MAX_STDIN:
@@ -173,12 +177,16 @@ def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) ->
     return text
 
 
+def _app() -> App | None:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.find_object(App)
+
+
 def without_mark(text: str) -> str:
     """Return `text` without the byte order mark (U+FEFF) that some editors and shells begin a text with, and say so."""
     if not text.startswith(BYTE_ORDER_MARK):
         return text
-    context = click.get_current_context(silent=True)
-    if context is not None and (app := context.find_object(App)) is not None:
+    if (app := _app()) is not None:
         app.out.warn("the byte order mark at the beginning is no part of the text and was left out")
     return text.lstrip(BYTE_ORDER_MARK)
 

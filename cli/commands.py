@@ -116,4 +116,6 @@ def _fix(error: click.ClickException) -> str:
     takes_text = ctx is not None and any(isinstance(param, click.Argument) for param in ctx.command.params)
     if isinstance(error, click.NoSuchOption) and takes_text:
         return f"{see}; a text that begins with a dash goes after ` -- `"
+    if takes_text and "unexpected extra argument" in error.message:
+        return f"{see}; a text of several words goes in quotes"
     return see

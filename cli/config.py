@@ -9,6 +9,10 @@ import click
 from cli.app import App
 from cli.base import DispatchGroup, from_stdin, pass_app
 from cli.output import string
+from peer.protocol.errors import Conflict, NotSignedIn
+
+AT_START = ("port", "listen")
+"""Settings that a daemon reads when it starts, not when it is told of a change."""
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -73,7 +77,10 @@ def set_(app: App, key: str, value: str) -> None:
     from peer.client.blocking import Client, DaemonUnreachable
     from peer.machine import model_key, settings
 
-    changed = settings.set_value(settings.load(app.folder), key, from_stdin(value))
+    saved = settings.load(app.folder)
+    changed = settings.set_value(saved, key, from_stdin(value))
+    if key == "email":
+        _refuse_other_address(app, changed.email)
     if key == "model.api_key":
         changed = model_key.save(app.folder, changed)
     else:
@@ -88,3 +95,20 @@ def set_(app: App, key: str, value: str) -> None:
         app.out.document({"key": key, "value": shown, "daemon_told": reloaded})
     else:
         app.out.line(f"{key} = {string(shown)}")
+        if reloaded and key in AT_START and changed != saved:
+            app.out.note("the daemon that runs takes it when it is started again")
+
+
+def _refuse_other_address(app: App, email: str) -> None:
+    """Raise Conflict if this device has signed in with another address, which it keeps."""
+    from peer.machine import identity
+
+    try:
+        who = identity.load(app.folder)
+    except NotSignedIn:
+        return
+    if email != who.user_id:
+        raise Conflict(
+            f"this device belongs to {who.user_id}, and an identity keeps its address",
+            fix="use another state folder ($DISPATCH_HOME) for another person",
+        )

@@ -32,7 +32,8 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     """Run a dispatch that was sent to me, confined to what I granted its sender.
 
     On a terminal the run is followed and each tool call that needs an answer is asked here. Otherwise the calls wait in
-    `dispatch approvals`, two minutes each, and are denied after that.
+    `dispatch approvals`, two minutes each, and are denied after that. A run that was left is taken up again by the same
+    command.
     """
     from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
 
@@ -40,12 +41,16 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     folder = str(cwd.expanduser().absolute()) if cwd else None
     if folder is None:
-        folder = confirmed_folder(app, app.client.dispatch(identity), asks=asks)
+        offered = app.client.dispatch(identity)
+        if asks and offered.get("direction") == "received" and offered.get("status") in ("accepted", "running"):
+            app.out.line(f"{short(identity)} runs already: its calls are asked here")
+            return follow_run(app, offered, asks=True)
+        folder = confirmed_folder(app, offered, asks=asks)
     else:
         warn_of_obstacles(app, app.client.folder(identity, folder)["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:
-        where = f" in {document['cwd']}" if document.get("cwd") else ""
+        where = f" in {document['cwd']}" if document.get("cwd") else " in an empty workspace"
         app.out.line(f"accepted {short(identity)}{where}")
     if asks or follow:
         return follow_run(app, document, asks=asks)

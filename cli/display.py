@@ -91,11 +91,20 @@ def show_result(out: Output, document: Document) -> None:
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
         usage = result.get("usage")
         if usage:
-            out.line("used: " + ", ".join(f"{name} {string(value)}" for name, value in usage.items()), style="dim")
+            out.line(f"used: {_usage(usage)}", style="dim")
     elif document.get("message"):
         out.line(f"{string(document.get('status'))} ({string(document.get('code'))}): {document['message']}")
         if document.get("fix"):
             out.line(f"fix: {document['fix']}")
+
+
+def _usage(usage: Document) -> str:
+    """Return what a run used, in words; tokens are in the JSON."""
+    turns, cost, seconds = (usage.get(name) or 0 for name in ("turns", "cost_usd", "seconds"))
+    parts = [f"{turns} turn{'' if turns == 1 else 's'}", f"{seconds:.1f} s"]
+    if cost:
+        parts.insert(1, f"{cost:.2f} US dollars" if cost >= 0.005 else "less than a cent")
+    return ", ".join(parts)
 
 
 def show_event(out: Output, kind: str, event: Document) -> None:
@@ -144,7 +153,7 @@ def show_approval(out: Output, call: Document) -> None:
     out.line(f"from: {string(call.get('sender_id'))}; sandbox: {string(call.get('sandbox'))}", indent=2)
     show_input(out, call.get("input"), indent=2)
     if call.get("resolved_path"):
-        out.line(f"path: {call['resolved_path']}", indent=2)
+        out.line(f"on this machine: {call['resolved_path']}", indent=2)
     if call.get("diff"):
         show_diff(out, str(call["diff"]))
     for word in call.get("unusual") or []:

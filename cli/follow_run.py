@@ -71,8 +71,10 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
             elif not app.out.json:
                 app.out.warn(f"a call waits for you: `dispatch approvals` ({string(event.data.get('tool'))})")
     except KeyboardInterrupt:
+        answering = f"answer its calls with `dispatch accept {short(identity)}`, " if asks else ""
         app.out.note(
-            f"the run goes on: `dispatch watch {short(identity)}`, or end it: `dispatch cancel {short(identity)}`"
+            f"the run goes on: {answering}look on with `dispatch watch {short(identity)}`, "
+            f"end it with `dispatch cancel {short(identity)}`"
         )
         raise
     final = app.client.dispatch(identity)
@@ -111,8 +113,8 @@ def _answer(app: App, call: Document) -> None:
     options += [
         ("3", "Allow for this session: calls like it, until this run ends"),
         ("4", "Deny"),
-        ("5", "Deny, and tell the agent why"),
-        ("6", "Decline the dispatch: end the run"),
+        ("5", "Decline the dispatch: end the run"),  # the page's key for it, too
+        ("6", "Deny, and tell the agent why"),
     ]
     left = call.get("expires_in")
     seconds = float(left) if isinstance(left, int | float) else ANSWER_SECONDS
@@ -121,10 +123,10 @@ def _answer(app: App, call: Document) -> None:
         app.client.approve(identity, request, grant="always", rule=_chosen_rule(app, rules, seconds))
     elif answer in ("1", "3"):
         app.client.approve(identity, request, grant={"1": "once", "3": "session"}[answer])
-    elif answer == "5":
+    elif answer == "6":
         app.client.deny(identity, request, note=line("What should it know? ", seconds=seconds).strip() or None)
     else:
-        app.client.deny(identity, request, decline_dispatch=answer == "6")
+        app.client.deny(identity, request, decline_dispatch=answer == "5")
     words = dict(options)[answer].split(":")[0].lower()
     app.out.line(f"{short(identity)}: {words}", style="dim")
 

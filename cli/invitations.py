@@ -15,7 +15,7 @@ from cli.output import interactive, local_time, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import Document
-from peer.protocol.errors import Invalid
+from peer.protocol.errors import Invalid, NotFound
 
 Box = Literal["sent", "received"]
 
@@ -68,6 +68,7 @@ def invitations(ctx: click.Context, ended: bool) -> None:
             [short(row.get("token")), string(row.get("to")), string(row.get("status")), local_time(row.get("expires"))]
             for row in document["sent"]
         ],
+        wraps="to",
         empty="  none",
     )
     app.out.line("received", style="bold")
@@ -84,6 +85,7 @@ def invitations(ctx: click.Context, ended: bool) -> None:
             ]
             for row in document["received"]
         ],
+        wraps="fingerprint",
         empty="  none",
     )
     for row in document["received"]:
@@ -123,16 +125,26 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: ob
     """
     secret = _named(app, token, "received")
     given = given_scope(flags)
-    offer: Document | None = None
-    if "tools" not in given:
-        offer = app.ask(lambda client: client.accept_invitation(secret, {}))
-        if not interactive() or app.out.json:
-            return _show_menu(app, offer)
+    if "tools" in given:
+        return _grant(app, secret, given, None, yes_unverified=yes_unverified)
+    offer = app.ask(lambda client: client.accept_invitation(secret, {}))
+    if not interactive() or app.out.json:
+        return _show_menu(app, offer)
+    while True:
         answer = _ask_scope(app, offer)
         if answer is None:
             _show_declined(app, app.client.decline_invitation(secret))
             return 0
-        given = {**answer, **given}
+        try:
+            return _grant(app, secret, {**answer, **given}, offer, yes_unverified=yes_unverified)
+        except Invalid as error:
+            if given:  # it may be a flag that is wrong, which no other answer mends
+                raise
+            app.out.error(error)
+
+
+def _grant(app: App, secret: str, given: dict[str, object], offer: Document | None, *, yes_unverified: bool) -> int:
+    """Accept with this scope, after a second yes where the key is unverified and the grant powerful. Raises Invalid."""
     if found := powerful_grants(given):
         offer = offer or app.ask(lambda client: client.accept_invitation(secret, {}))
         if not offer.get("verified"):
@@ -158,20 +170,22 @@ def _show_menu(app: App, offer: Document) -> int:
     if app.out.json:
         app.out.document({**offer, "error": error.to_json()})
         return 2
+    from peer.trust.menu import AFTERWARDS
+
     _show_offer(app, offer)
+    app.out.line(AFTERWARDS)
     app.out.error(error)
     return 2
 
 
 def _show_offer(app: App, offer: Document) -> None:
-    from peer.trust.menu import AFTERWARDS, heading, menu
+    from peer.trust.menu import heading, menu
 
     app.out.line(heading(string(offer.get("inviter"))))
     for item in menu(_servers(offer)):
         app.out.line(f"{item.number}  {item.title} ({item.explains})", indent=2)
     for reason in offer.get("mcp_servers_left_out") or []:
         app.out.line(f"not to be granted: {string(reason)}", indent=2)
-    app.out.line(AFTERWARDS)
     verified = "verified" if offer.get("verified") else "unverified: compare it with them"
     app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))} ({verified})")
 
@@ -197,7 +211,7 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
             scope["tools"] = line("Tools, with commas: ").strip()
             scope["mcp_servers"] = line("MCP servers, with commas, or none: ").strip() or "none"
         app.out.line("manual: you answer every call; auto: nobody is asked", indent=2)
-        scope["approval"] = choose(app.out, "Approval?", ["manual", "auto"])
+        scope["approval"] = choose(app.out, "Approval?", ["manual", "auto"], default="manual")
         folders = line("Restrict to which folders? (with commas; nothing: only the one you confirm each time) ").strip()
     except NoAnswer:
         raise KeyboardInterrupt from None
@@ -236,9 +250,16 @@ def _named(app: App, given: str, box: Box) -> str:
         invitation_address.parse(wanted)
         return wanted
     who = "to" if box == "sent" else "from"
-    rows = app.ask(lambda client: client.invitations(), signed_in=True)[box]
-    known = ((str(row["token"]), str(row.get(who))) for row in rows)
-    return the_one(wanted, known, kind="invitation", listed="`dispatch invitations --json`")
+
+    def named(*, ended: bool) -> str:
+        rows = app.ask(lambda client: client.invitations(ended=ended), signed_in=True)[box]
+        known = ((str(row["token"]), str(row.get(who))) for row in rows)
+        return the_one(wanted, known, kind="invitation", listed="`dispatch invitations --json`")
+
+    try:
+        return named(ended=False)
+    except NotFound:
+        return named(ended=True)  # whoever uses it says how it ended
 
 
 @click.command(cls=DispatchCommand, example="dispatch block mallory@example.org")

@@ -38,6 +38,7 @@ def show_list(
             ]
             for row in rows
         ],
+        wraps="task",
         empty=_empty(direction, status, older=before is not None),
     )
     if any(row.get("task_cut") or len(str(row.get("task"))) > CELL for row in rows):

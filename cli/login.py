@@ -13,7 +13,8 @@ import click
 
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
-from cli.output import string
+from cli.output import interactive, string
+from cli.prompts import NoAnswer, line
 from peer.protocol.errors import Conflict, DispatchError, NotSignedIn
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 def login(app: App, email: str | None, no_browser: bool, label: str | None) -> None:
     """Sign in to a broker and register this device's key there.
 
-    Prints an address and a code, opens the browser, and waits until you have agreed there.
+    Prints an address and a code, opens the browser, and waits until you have agreed there. The first sign-in of a
+    device needs --email; on a terminal it is asked for.
     """
     from peer.broker.signin import sign_in
     from peer.machine import settings
@@ -48,6 +50,11 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
             "no broker is known",
             fix="name one with `dispatch login --broker https://…`, or host one: `dispatch-rendezvous serve`",
         )
+    if email is None and interactive() and not app.out.json and not _has_identity(app):
+        try:
+            email = line("Your e-mail address: ").strip() or None
+        except NoAnswer:
+            raise KeyboardInterrupt from None
     with _waiting(app) as show:
         signed = sign_in(
             app.folder, resolved.broker, email, label or saved.device_name or None, _prompter(app, no_browser, show)
@@ -60,6 +67,17 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
         return
     app.out.line(f"signed in as {signed.user_id} at {signed.broker}", style="green")
     app.out.line(f"this device: {signed.device_id}")
+
+
+def _has_identity(app: App) -> bool:
+    """Whether this device has signed in before, so that its address is known."""
+    from peer.machine import identity
+
+    try:
+        identity.load(app.folder)
+    except NotSignedIn:
+        return False
+    return True
 
 
 @click.command(cls=DispatchCommand, example="dispatch logout")

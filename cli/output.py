@@ -12,13 +12,19 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from peer.dispatches import text
 from peer.protocol.errors import DispatchError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 CELL = 120
-"""Characters of a cell in a pipe; on a terminal rich fits cells to its width."""
+"""Characters of a cell in a table."""
+
+LEAST = 24
+"""Columns of a terminal that the column of longer text needs beside the others."""
 
 STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36}
 """Select Graphic Rendition (ECMA-48, 8.3.117)."""
@@ -74,12 +80,12 @@ class Output:
             for part in rest:
                 _echo(" " * (width + 2) + part, sys.stdout)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-        """Write rows under headings, or the line `empty` when there are none."""
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: str, empty: str) -> None:
+        """Write rows under headings, or the line `empty` when there are none. `wraps`: the column of longer text."""
         if not rows:
             self.line(empty, style="dim")
         elif sys.stdout.isatty():
-            _rich_table(columns, rows)
+            _rich_table(columns, rows, columns.index(wraps))
         else:
             shown = [list(columns), *([text.line(cell, limit=CELL) for cell in row] for row in rows)]
             widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
@@ -163,16 +169,52 @@ def _echo(safe: str, stream: TextIO) -> None:
     stream.flush()
 
 
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int) -> None:
+    """Draw a table of which only column `wide` wraps.
+
+    Where that one would get narrower than LEAST, it stands below the others of its row; where these do not fit either,
+    each row is a block of `name  value` lines.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(no_color=not colour(sys.stdout), highlight=False)
+    shown = [[text.line(cell, limit=CELL) for cell in row] for row in rows]
+    widths = [max(cell_len(row[i]) for row in (columns, *shown)) for i in range(len(columns))]
+    narrow = [i for i in range(len(columns)) if i != wide]
+    room = console.width - sum(widths[i] for i in narrow)
+    if room - 3 * len(columns) >= min(LEAST, widths[wide]):
+        console.print(_boxed(columns, shown, wide))
+    elif room >= 2 * len(narrow):
+        for row in (columns, *shown):
+            line = Text()
+            for i in narrow:
+                line.append(row[i], "bold" if row is columns else COLOURS.get(row[i], ""))
+                line.append(" " * (widths[i] - cell_len(row[i]) + 2))
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+            if row is not columns:
+                console.print(Padding(Text(row[wide], COLOURS.get(row[wide], ""), overflow="fold"), (0, 0, 0, 2)))
+    else:
+        label = max(map(cell_len, columns))
+        for number, row in enumerate(shown):
+            if number:
+                console.print()
+            for name, cell in zip(columns, row, strict=True):
+                line = Text(name + " " * (label - cell_len(name) + 2), "dim")
+                console.print(line.append(cell, COLOURS.get(cell, "not dim")), overflow="fold")
+
+
+def _boxed(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, no_wrap=number == 0, overflow="fold")
+        table.add_column(name, no_wrap=number != wide, overflow="fold")
     for row in rows:
-        cells = [text.line(cell, limit=CELL) for cell in row]
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
-    Console(no_color=not colour(sys.stdout), highlight=False).print(table)
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    return table

@@ -15,15 +15,19 @@ class NoAnswer(Exception):
     """The time ran out, or the person closed the input (Ctrl-D)."""
 
 
-def choose(out: Output, question: str, keys: Sequence[str], *, seconds: float | None = None) -> str:
-    """Ask for one of `keys`, whose meaning the caller has shown; return it. Raises NoAnswer after `seconds`.
+def choose(
+    out: Output, question: str, keys: Sequence[str], *, seconds: float | None = None, default: str | None = None
+) -> str:
+    """Ask for one of `keys`, whose meaning the caller has shown; return it, or for an empty line `default`.
 
-    Input that was typed before the prompt is discarded, since it was not typed in answer to it.
+    Raises NoAnswer after `seconds`. Input that was typed before the prompt is discarded, since it was not typed in
+    answer to it.
     """
     discard_typed_ahead()
+    enter = f", Enter: {default}" if default else ""
     while True:
-        answer = line(f"{question} [{'/'.join(keys)}] ", seconds=seconds).strip().lower()
-        if answer in keys:
+        answer = line(f"{question} [{'/'.join(keys)}{enter}] ", seconds=seconds).strip().lower() or default
+        if answer is not None and answer in keys:
             return answer
         out.line(f"please type one of {', '.join(keys)}")
 

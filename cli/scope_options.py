@@ -11,7 +11,7 @@ import click
 from cli.output import Output, interactive, string
 from cli.prompts import confirm
 from peer.client.blocking import Document
-from peer.protocol.errors import Forbidden
+from peer.protocol.errors import Forbidden, Invalid
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -46,8 +46,15 @@ def scope_options(command: F) -> F:
 
 
 def given_scope(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the flags that were given, in the form of the API: absolute folders, budgets in one object."""
+    """Return the flags that were given, in the form of the API: absolute folders, budgets in one object.
+
+    Raises Invalid for `paths` without a folder.
+    """
     given = {name: values[name] for name in NAMES if values.get(name) is not None}
+    if given.get("paths") is not None and not str(given["paths"]).strip(
+        " ,"
+    ):  # of an unset variable, say: it would lift the restriction
+        raise Invalid("no folder was named", fix="name folders, or `--paths none` to lift the restriction")
     if (paths := given.get("paths")) is not None and paths != "none":
         given["paths"] = [
             str(Path(part.strip()).expanduser().absolute()) for part in str(paths).split(",") if part.strip()

@@ -156,7 +156,8 @@ def text_of_file(name: str, given: str) -> str:
 def _readable(path: Path) -> Path:
     """Return the absolute path, since the daemon, which reads the file, has another working directory."""
     if not path.is_file():
-        raise Invalid(f"there is no file {path}", fix="--file takes files, each by itself")
+        wrong = f"{path} is not a plain file" if path.exists() else f"there is no file {path}"
+        raise Invalid(wrong, fix="--file takes files, each by itself")
     return path.absolute()
 
 

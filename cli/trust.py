@@ -9,7 +9,7 @@ from cli.base import DispatchCommand, DispatchGroup, pass_app
 from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs
 from cli.output import local_time, string
-from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
+from cli.scope_options import MB, confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
@@ -36,6 +36,7 @@ def contacts(app: App) -> None:
             ]
             for row in document["trust"]
         ],
+        wraps="scope",
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
     if blocked := document.get("blocked"):
@@ -70,7 +71,9 @@ def trust() -> None:
 peer_argument = click.argument("peer", shell_complete=inviters)
 
 
-@trust.command("show", example="dispatch trust show alice@example.org")
+@trust.command(
+    "show", short_help="Show what PEER may do here, and its rules.", example="dispatch trust show alice@example.org"
+)
 @peer_argument
 @pass_app
 def show(app: App, peer: str) -> None:
@@ -132,7 +135,7 @@ def resume(app: App, peer: str) -> None:
     _show_done(app, app.ask(lambda client: client.resume_trust(peer)), f"resumed: {peer} may dispatch to you again")
 
 
-@trust.command("revoke", example="dispatch trust revoke alice@example.org")
+@trust.command("revoke", short_help="End what I granted to PEER.", example="dispatch trust revoke alice@example.org")
 @peer_argument
 @pass_app
 def revoke(app: App, peer: str) -> None:
@@ -156,6 +159,15 @@ def _show_done(app: App, document: Document, words: str) -> None:
         app.out.line(words)
 
 
+def _budgets(budgets: Document) -> str:
+    """Return what one run may take, by the units of the flags that change it."""
+    megabytes = int(budgets.get("output_bytes", 0)) / MB
+    return (
+        f"{string(budgets.get('minutes'))} minutes, {string(budgets.get('turns'))} turns, "
+        f"{budgets.get('usd', 0):g} USD, {megabytes:g} MB returned"
+    )
+
+
 def _show(app: App, document: Document) -> None:
     if app.out.json:
         app.out.document(document)
@@ -166,7 +178,7 @@ def _show(app: App, document: Document) -> None:
         "verified": string(bool(document.get("verified"))),
         "fingerprint": string(document.get("fingerprint")),
         **scope_pairs(document),
-        **{f"budget {name}": string(value) for name, value in (document.get("budgets") or {}).items()},
+        "a run": _budgets(document.get("budgets") or {}),
     }
     app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
     rules = document.get("rules") or []
@@ -177,6 +189,7 @@ def _show(app: App, document: Document) -> None:
         app.out.table(
             ["rule", "allows", "since"],
             [[string(rule.get("id")), rule_text(rule), local_time(rule.get("created"))] for rule in rules],
+            wraps="allows",
             empty="",
         )
     if servers := document.get("pinned_servers"):
@@ -191,5 +204,6 @@ def _show(app: App, document: Document) -> None:
                 ]
                 for server in servers
             ],
+            wraps="tools",
             empty="",
         )

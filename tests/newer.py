@@ -70,7 +70,7 @@ def upgrade(setitem: Callable[[Any, Any, Any], None], setattribute: Callable[[An
 
     def newer_compose(tx: Transaction, draft: sending.Draft) -> sending.Composed:
         if "newer.ping" in draft.content.meta:
-            edge = sending.get_edge_to(tx.db, draft.recipient, tx.now)
+            edge = sending.get_edge_to(tx.db, tx.context.identity.user_id, draft.recipient, tx.now)
             tx.post(tx.context.sign_for(Ping, edge.user_id, edge.device), edge_id=edge.edge_id)
             draft = dataclasses.replace(draft, content=msgspec.structs.replace(draft.content, meta={}))
         return compose(tx, draft)

@@ -93,7 +93,8 @@ class Health:
             )
         known = self._node.admission.devices
         connected = [device for device in known if self._node.host.connected(device)]
-        return f"listening on {len(addresses)} addresses; {len(connected)} of {len(known)} devices connected"
+        listening = f"{len(addresses)} address{'' if len(addresses) == 1 else 'es'}"
+        return f"listening on {listening}; {len(connected)} of {len(known)} devices connected"
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()
@@ -108,7 +109,7 @@ class Health:
             raise Unavailable(
                 f"project roots that are not there: {', '.join(missing)}", fix="`dispatch config set roots PATH,PATH`"
             )
-        return f"{len(roots)} project roots" if roots else "none set: runs get an empty workspace or --cwd"
+        return ", ".join(roots) if roots else "none set: runs get an empty workspace or --cwd"
 
     async def _check_sandbox(self) -> str:
         return sandbox_proof.sandbox(await self._prove(gate=True))

@@ -54,6 +54,8 @@ MAX_ANSWER = 4 << 20
 """Bytes: a page of 25 invitations with the largest answers has 3.5 MiB, the presence of 16 devices 2.8 MiB."""
 RENEWED_TOKEN = "dispatch-token"  # noqa: S105 - a header's name
 UNREACHABLE_FIX = "check `dispatch whoami`; known contacts keep working"
+SIGN_IN_UNREACHABLE_FIX = "check the address, and that the broker runs"
+"""Whoever signs in for the first time has no `whoami` and no contacts."""
 
 __all__ = [
     "Author",
@@ -342,7 +344,8 @@ class BrokerClient:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, trio.TooSlowError, OSError) as error:
             if (why := certificates.problem(error)) is not None:
                 raise Unavailable(f"broker {self.url}: {why}", fix=certificates.FIX) from error
-            raise Unavailable(f"can't reach broker {self.url}", fix=UNREACHABLE_FIX) from error
+            fix = SIGN_IN_UNREACHABLE_FIX if path.startswith("/v1/login/") else UNREACHABLE_FIX
+            raise Unavailable(f"can't reach broker {self.url}", fix=fix) from error
         return HttpResponse(response.status_code, response.headers, bytes(content))
 
     def _refusal(self, answer: HttpResponse, action: str) -> DispatchError:

@@ -79,7 +79,7 @@ async def signing_in(
     """
     url = settings.broker_url(broker_url)
     settings.load(folder)  # fail on a broken config.json before sending the person to the page
-    who, new = await trio.to_thread.run_sync(partial(_identity, folder, email, label, clock, random, keychain))
+    who, new = await trio.to_thread.run_sync(partial(_identity, folder, url, email, label, clock, random, keychain))
     async with BrokerClient(url, author=who, clock=clock, random=random) as broker:
         prompt = await broker.login_device(who.device_set)
         on_prompt(Prompt(prompt.verification_uri_complete, prompt.user_code, prompt.expires_in))
@@ -122,6 +122,7 @@ def sign_out(folder: StateFolder) -> None:
 
 def _identity(
     folder: StateFolder,
+    url: str,
     email: str | None,
     label: str | None,
     clock: Callable[[], int],
@@ -133,7 +134,9 @@ def _identity(
         who = identity.load(folder)
     except NotSignedIn:
         if email is None:
-            raise Invalid("which address is yours?", fix="`dispatch login --email you@example.org`") from None
+            raise Invalid(
+                "which address is yours?", fix=f"`dispatch login --broker {url} --email you@example.org`"
+            ) from None
         return identity.prepare(folder, email, label or _host_name(), clock, random, keychain=keychain()), True
     if email is not None and names.user_id(email) != who.user_id:
         raise Conflict(

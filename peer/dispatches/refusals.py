@@ -13,7 +13,7 @@ MAX_QUOTED: Final = 500
 _FIXES: Final[dict[int, str]] = {
     403: "ask {peer}, who decides what is taken in from you: `dispatch contacts` shows your edge",
     409: "send it again",
-    410: "send it again",
+    410: "send it again; if it has expired again at once, compare the clocks of both machines",
     413: "send less of it",
     415: "ask {peer} to update dispatch, then send it again",
     422: "send it again; if it is refused again, update dispatch on both machines",
@@ -32,6 +32,7 @@ _BROKER_FIXES: Final[dict[int, str]] = {
 }
 _SIGN_IN_FIXES: Final[dict[int, str]] = {
     403: "check this machine's clock and the broker's address, then repeat `dispatch login`",
+    404: "check the broker's address",
     409: "sign in on the device that signed in first: a second device joins there, and is never a second identity",
     410: "repeat `dispatch login`",
     429: "wait ten minutes and repeat `dispatch login`",

@@ -239,6 +239,8 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
         value = text
     if key == "broker" and value:
         value = broker_url(value)
+    if key == "script" and value:
+        value = _absolute(value)  # the daemon, which reads it, has another working directory
     changed = msgspec.structs.replace(holder, **{name: value})
     new = msgspec.structs.replace(settings, **{section: changed}) if section else changed
     try:

@@ -42,7 +42,8 @@ class SendService:
         context = self._context
         if paths:
             # Fail before reading files if no edge permits the dispatch.
-            await context.store.read(lambda db: sending.get_edge_to(db, recipient, context.clock()))
+            me = context.identity.user_id
+            await context.store.read(lambda db: sending.get_edge_to(db, me, recipient, context.clock()))
         files: list[StagedFile] = []
         try:
             for path in paths:

@@ -32,13 +32,15 @@ class Draft:
     device: str = ""
 
 
-def get_edge_to(db: sqlite3.Connection, user_id: str, now: int) -> rows.Edge:
-    """Return the active edge from this user to the recipient `user_id`. Raises Forbidden with the fix."""
+def get_edge_to(db: sqlite3.Connection, me: str, user_id: str, now: int) -> rows.Edge:
+    """Return the active edge from `me`, this user, to `user_id`. Raises Invalid, Forbidden with the fix."""
+    if user_id == me:
+        raise Invalid("you cannot dispatch to yourself", fix="name somebody else: `dispatch contacts`")
     edge = edges.current(db, user_id, "outgoing")
     if (edge is None or edge.status in edge_lifecycle.ENDED) and invitations.open_to(db, user_id, now) is not None:
         raise Forbidden(
             f"{user_id} has not answered your invitation yet",
-            fix="wait for their answer, or give them its address: `dispatch invitations --json` has it as `link`",
+            fix=f"wait for their answer, or give them its address: `dispatch invite {user_id}` shows it again",
         )
     if edge is None:
         edge_lifecycle.check_send(None, peer=user_id, expires=None, now=now)
@@ -67,7 +69,7 @@ def compose(tx: Transaction, draft: Draft) -> Composed:
     Raises Forbidden if no edge permits it, Invalid, NotFound, and Conflict if the device is too old for it.
     """
     now = tx.now
-    edge = get_edge_to(tx.db, draft.recipient, now)
+    edge = get_edge_to(tx.db, tx.context.identity.user_id, draft.recipient, now)
     if draft.device and draft.device != edge.device:
         raise Invalid(
             f"{draft.recipient} accepts your dispatches on another device",

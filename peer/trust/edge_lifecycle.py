@@ -43,6 +43,16 @@ EDGE: Final[dict[Status, dict[Event, Status]]] = {
     "declined": {},
 }
 
+_DONE: Final[dict[Event, str]] = {
+    "confirm": "confirmed",
+    "edit": "edited",
+    "pause": "paused",
+    "resume": "resumed",
+    "revoke": "revoked",
+    "expire": "expired",
+    "decline": "declined",
+}
+
 ENDED: Final[frozenset[Status]] = frozenset({"revoked", "expired", "declined"})
 
 MAX_RULES: Final = 200
@@ -79,7 +89,9 @@ def next_status(status: Status, event: Event) -> Status:
     following = EDGE[status].get(event)
     if following is None:
         fix = "invite or accept anew" if status in ENDED else "see `dispatch contacts`"
-        raise Conflict(f"a trust edge that is {status} cannot {event}", fix=fix)
+        if _DONE[event] == status:
+            raise Conflict(f"the trust edge is {status} already", fix=fix)
+        raise Conflict(f"the trust edge is {status}: it cannot be {_DONE[event]}", fix=fix)
     return following
 
 
@@ -96,7 +108,7 @@ def check_send(status: Status | None, *, peer: str, expires: int | None, now: in
         raise _no_edge(peer)
     status = current(status, expires=expires, now=now)
     if status in ENDED:
-        raise Forbidden(f"the trust edge to {peer} {_REASONS[status]}", fix=f"dispatch invite {peer}")
+        raise Forbidden(f"the trust edge to {peer} {_REASONS[status]}", fix=f"`dispatch invite {peer}`")
     if status != "active":
         raise Forbidden(f"the trust edge to {peer} {_REASONS[status]}", fix=f"ask {peer}, who granted it")
 
@@ -149,4 +161,4 @@ def permits_tool(scope: Scope, tool: str) -> bool:
 
 
 def _no_edge(peer: str) -> DispatchError:
-    return Forbidden(f"{peer} has not accepted an invitation of yours", fix=f"dispatch invite {peer}")
+    return Forbidden(f"{peer} has not accepted an invitation of yours", fix=f"`dispatch invite {peer}`")

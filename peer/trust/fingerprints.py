@@ -25,7 +25,7 @@ _GROUP_BYTES: Final = 5
 _FINGERPRINT_GROUPS: Final = 8
 _SAFETY_GROUPS: Final = 6
 _WORD_COUNT: Final = 12
-_FIX: Final = "give its 40 digits or its 12 words, as `dispatch whoami` shows them"
+_FIX: Final = "give its 40 digits, as `dispatch whoami` shows them, or its 12 words"
 
 
 class Fingerprint(msgspec.Struct, frozen=True):

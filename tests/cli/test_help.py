@@ -138,3 +138,10 @@ def test_nothing_at_all_is_answered_with_the_help(cli: Cli) -> None:
     outcome = cli()
     assert outcome.code == 2
     assert "Decisions:" in outcome.err
+
+
+def test_no_summary_of_a_command_is_cut(cli: Cli) -> None:
+    """Seen to fail with "End what I granted to PEER: running work is killed, the rest..."."""
+    groups = [path for path, command in walk(dispatch) if isinstance(command, click.Group)]
+    for path in groups:
+        assert "..." not in cli(*path.split(), "--help").out.partition("Commands:")[2], path

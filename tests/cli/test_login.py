@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from peer.broker.signin import Prompt, SignedIn
+from peer.machine import identity
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Unauthorized, Unavailable
 from tests.cli.conftest import Cli
@@ -180,6 +181,31 @@ def test_config_refuses(cli: Cli, key: str, value: str, fix: str) -> None:
     assert (outcome.code, outcome.document["error"]["code"]) == (2, 422)
     assert fix in outcome.document["error"]["fix"]
     assert not cli.folder.path.exists()
+
+
+def test_a_script_is_the_file_that_was_meant(cli: Cli) -> None:
+    """Seen to fail: a relative path was kept, and read from wherever the daemon had been started."""
+    assert cli("config", "set", "script", "script.json", "--json").document["value"] == str(
+        Path("script.json").absolute()
+    )
+
+
+def test_an_identity_keeps_its_address_in_the_settings_too(cli: Cli) -> None:
+    """Seen to fail: any address was taken, and `doctor` and the store's lists then spoke of somebody else."""
+    assert cli("config", "set", "email", "alice@example.org").code == 0, "nobody has signed in yet"
+    identity.commit(cli.folder, identity.prepare(cli.folder, "alice@example.org", "desk", lambda: 1, os.urandom))
+    for address in ("eve@example.org", ""):
+        refused = cli("config", "set", "email", address, "--json").document["error"]
+        assert (refused["code"], "belongs to alice@example.org" in refused["message"]) == (409, True)
+    assert cli("config", "get", "email").out == "alice@example.org\n"
+
+
+def test_what_needs_a_restart_says_so(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail with `port = 9001` alone, while the daemon stayed where it was."""
+    api["POST /v1/reload"] = {}
+    assert "when it is started again" in cli("config", "set", "port", "9001").err
+    assert "when it is started again" not in cli("config", "set", "port", "9001").err, "nothing changed"
+    assert "when it is started again" not in cli("config", "set", "notifications", "off").err
 
 
 # Completion

@@ -31,7 +31,7 @@ START = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from cli.m
 class Terminal:
     """A process whose three streams are a terminal; what it has shown is in `shown`."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, columns: int = 100) -> None:
         self.master, slave = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
@@ -40,7 +40,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+            env={**os.environ, "TERM": "xterm", "COLUMNS": str(columns)},
             start_new_session=True,
         )
         os.close(slave)
@@ -80,8 +80,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*args: str) -> Iterator[Terminal]:
-    opened = Terminal(*args)
+def terminal(*args: str, columns: int = 100) -> Iterator[Terminal]:
+    opened = Terminal(*args, columns=columns)
     try:
         yield opened
     finally:
@@ -135,11 +135,12 @@ def test_each_answer_is_asked_and_sent(cli: Cli, api: FakeApi) -> None:
     calls = [approval(request=f"r-{number}") for number in range(1, 6)]
     run = Run(api, *calls)
     with terminal("accept", FIRST) as screen:
-        for key, follow_up in (("1", ""), ("2", ""), ("3", ""), ("4", ""), ("5", "use the copy")):
+        for key, follow_up in (("1", ""), ("2", ""), ("3", ""), ("4", ""), ("6", "use the copy")):
             shown = plain(screen.until("Your answer? [1/2/3/4/5/6] "))
             assert "Write asks, in abcd5555   (118 s left)" in shown
             assert "file_path: notes.md" in shown
-            assert "path: /home/bob/shop/notes.md" in shown
+            # Seen to fail with "path:", below a `path:` of the input that names another place.
+            assert "on this machine: /home/bob/shop/notes.md" in shown
             assert "+one" in shown
             assert "what this returns goes to alice@example.org" in shown
             assert "2  Always: store the rule Write(/home/bob/shop/notes.md)" in shown
@@ -175,13 +176,14 @@ def test_a_wider_rule_is_picked_from_those_offered(cli: Cli, api: FakeApi) -> No
 
 
 def test_declining_the_dispatch_ends_it_with_1(cli: Cli, api: FakeApi) -> None:
+    """By the key that declines on the page, too. Seen to fail while it was 6 here, where 5 denied with a note."""
     run = Run(api, approval(rule_if_always=None), status="declined")
     with terminal("accept", FIRST) as screen:
         assert "Always" not in screen.until("Your answer? [1/3/4/5/6] ")
         screen.type("2\n")
         screen.until("please type one of 1, 3, 4, 5, 6")
         screen.until("Your answer?")
-        screen.type("6\n")
+        screen.type("5\n")
         assert screen.end() == 1
     assert run.answers == [{"decision": "deny", "decline_dispatch": True}]
 
@@ -240,10 +242,24 @@ def test_ctrl_c_leaves_the_run(cli: Cli, api: FakeApi) -> None:
     with terminal("accept", FIRST) as screen:
         screen.until("Your answer?")
         screen.type("\x03")
-        screen.until("the run goes on")
+        screen.until("the run goes on: answer its calls with `dispatch accept abcd5555`")
         assert screen.end() == 130
     assert run.answers == []
     assert not any(asked.path.endswith("/cancel") for asked in api.asked)
+
+
+def test_a_run_that_was_left_is_taken_up_again(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail with 409, "a dispatch that is running cannot be accepted": its calls had ids to copy by hand."""
+    run = Run(api, approval())
+    api[f"GET /v1/dispatches/{FIRST}"] = lambda _: (
+        document(status="completed", result=result(status="completed")) if run.answers else document(status="running")
+    )
+    with terminal("accept", FIRST) as screen:
+        screen.until("abcd5555 runs already")
+        screen.until("Your answer?")
+        screen.type("1\n")
+        assert screen.end() == 0
+    assert run.answers == [{"decision": "allow", "grant": "once"}] and not run.accepted
 
 
 @pytest.mark.parametrize(("key", "body"), [("1", {"cwd": "/code/shop"}), ("2", {"cwd": "/code/shop2"}), ("0", {})])
@@ -308,6 +324,19 @@ def test_tables_on_a_terminal(cli: Cli, api: FakeApi) -> None:
         assert json.loads(screen.shown) == {"dispatches": rows}
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+def test_a_table_is_read_at_any_width(cli: Cli, api: FakeApi, columns: int) -> None:
+    """Words whole, but those of the longest cell. Seen to fail at 40, 60 and 80 with cells of three characters."""
+    scopes = {**edge()["scopes"], "paths": ["/home/bob/projects/parser"], "expires": "2026-11-28T18:49:46Z"}
+    api["GET /v1/contacts"] = {"trust": [edge(scopes=scopes)]}
+    with terminal("contacts", columns=columns) as screen:
+        assert screen.end() == 0
+        shown = plain(screen.shown)
+    for word in ("alice@example.org", "they → me", "active", "manual", "direction", "verified"):
+        assert word in shown, shown
+    assert max(map(len, shown.splitlines())) <= columns, shown
+
+
 def test_no_colour_when_nobody_wants_it(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     api["GET /v1/dispatches"] = {"dispatches": [document()]}
@@ -322,8 +351,9 @@ def test_choosing_a_scope(cli: Cli, api: FakeApi) -> None:
     with terminal("accept-invitation", TOKEN) as screen:
         assert "3  All: + Bash and every MCP server installed now (github)" in screen.until("Which? [1/2/3/4/5] ")
         screen.type("3\n")
-        screen.until("Approval? [manual/auto] ")
-        screen.type("manual\n")
+        # Seen to fail while Enter was no answer, though the menu calls manual the default.
+        screen.until("Approval? [manual/auto, Enter: manual] ")
+        screen.type("\n")
         screen.until("Restrict to which folders?")
         screen.type("/srv/shop\n")
         assert "tulip-anvil 1234" in screen.until("Grant it? [y/N] ")
@@ -338,6 +368,33 @@ def test_choosing_a_scope(cli: Cli, api: FakeApi) -> None:
         "paths": ["/srv/shop"],
         "confirm_unverified": True,
     }
+
+
+def test_a_mistake_in_the_menu_costs_no_address(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail: one wrong word ended the command, and the address had to be pasted and answered anew."""
+    granted = {"status": "accepted", "trust_link_id": TOKEN, "peer": "alice@example.org", "scopes": edge()["scopes"]}
+    unknown = 422, {"error": {"code": 422, "message": "unknown tool `Reed`", "fix": "choose from Read"}}
+    api["POST /v1/invitations/accept"] = lambda asked: (
+        unknown if asked.body.get("tools") == "Reed" else granted if "tools" in asked.body else offer()
+    )
+    with terminal("accept-invitation", "-") as screen:
+        screen.until("paste it and press Enter")
+        screen.type(f"{TOKEN}\n")
+        for tools in ("Reed", "Read"):
+            screen.until("Which? [1/2/3/4/5] ")
+            screen.type("4\n")
+            screen.until("Tools, with commas: ")
+            screen.type(f"{tools}\n")
+            screen.until("MCP servers")
+            screen.type("\n")
+            screen.until("Approval?")
+            screen.type("\n")
+            screen.until("Restrict to which folders?")
+            screen.type("\n")
+            if tools == "Reed":
+                screen.until("unknown tool `Reed`")
+        screen.until("alice@example.org may now dispatch to you")
+        assert screen.end() == 0
 
 
 def test_a_wider_edge_says_what_would_run_unasked(cli: Cli, api: FakeApi) -> None:
@@ -388,3 +445,17 @@ def test_a_killed_follower_leaves_the_run(cli: Cli, api: FakeApi) -> None:
         screen.until("Your answer?")
         os.kill(screen.process.pid, signal.SIGKILL)
     assert run.answers == []
+
+
+def test_the_first_login_asks_for_the_address(cli: Cli) -> None:
+    """Seen to fail while `login` ended with "which address is yours?", also where it could ask."""
+    with terminal("login", "--broker", "http://127.0.0.1:1", "--no-browser") as screen:
+        screen.until("Your e-mail address: ")
+        screen.type("alice\n")
+        screen.until("'alice' is not an e-mail address")
+        assert screen.end() == 2
+    with terminal("login", "--broker", "http://127.0.0.1:1", "--no-browser") as screen:
+        screen.until("Your e-mail address: ")
+        screen.type("alice@example.org\n")
+        screen.until("can't reach broker http://127.0.0.1:1")
+        assert screen.end() == 1

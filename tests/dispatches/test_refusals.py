@@ -18,6 +18,11 @@ def test_the_fix_is_ours_and_the_sentence_a_quotation() -> None:
     assert fix == f"ask {PEER} to update dispatch, then send it again"
 
 
+def test_what_expired_on_the_way_may_be_the_clock() -> None:
+    """Seen to fail with "send it again", which a machine two hours ahead refuses again and again."""
+    assert "compare the clocks of both machines" in refusals.reason(PEER, 410, "the dispatch expired")[1]
+
+
 def test_a_quotation_cannot_be_left_and_has_an_end() -> None:
     message, _ = refusals.reason(PEER, 403, "no” fix: run `curl evil | sh` “" + "x" * 9_000)
     inside = message.partition("“")[2]
@@ -42,6 +47,8 @@ def test_a_quotation_has_a_longest() -> None:
     [
         (403, True, "check this machine's clock and the broker's address, then repeat `dispatch login`"),
         (403, False, "check this machine's clock, then sign in again: `dispatch login --broker https://b.example`"),
+        # Seen to fail with "see `dispatch invitations`, or ask for a new invitation", for a mistyped address.
+        (404, True, "check the broker's address"),
         (401, True, "sign in again: `dispatch login --broker https://b.example`"),
         (500, True, "try again; if it stays so, ask whoever runs the broker"),
         (500, False, "try again; if it stays so, ask whoever runs the broker"),

@@ -82,6 +82,13 @@ def test_a_dispatch_goes_to_the_edges_device_and_refers_to_one_that_is_known(pai
     compose(parent=first)
 
 
+def test_nobody_sends_to_themselves(pair: tuple[Person, Person]) -> None:
+    """Seen to fail with the fix `dispatch invite ME`, which is refused in turn."""
+    alice, _ = pair
+    with pytest.raises(Invalid, match="cannot dispatch to yourself"):
+        send(alice, alice)
+
+
 def test_files_that_are_sent_may_be_fetched_at_once(pair: tuple[Person, Person]) -> None:
     alice, bob = pair
     dispatch_id = send(alice, bob, files=(FILE,))

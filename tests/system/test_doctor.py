@@ -69,6 +69,8 @@ def test_all_is_well(patient: Person) -> None:
     rows = examine(patient)
     assert set(rows) == NAMES and not sick(rows)
     assert "denied" in rows["sandbox"]["detail"]
+    # Seen to fail with "1 addresses".
+    assert "listening on 1 address; " in rows["reachability"]["detail"]
     shown = patient.cli("doctor")
     assert shown.count("ok ") == len(NAMES)
 

@@ -1,7 +1,7 @@
 """Edges: the table, who may send and who is let in, stored rules."""
 
 from collections.abc import Callable
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 from hypothesis import given
@@ -27,6 +27,18 @@ def test_what_is_not_listed_is_a_conflict(status: Status, event: Event) -> None:
         with pytest.raises(Conflict) as refused:
             edge_lifecycle.next_status(status, event)
         assert refused.value.code == 409 and status in refused.value.message and refused.value.fix
+
+
+def test_what_cannot_be_is_said_in_english() -> None:
+    """Seen to fail with "a trust edge that is paused cannot pause"."""
+    for status, event, words in (
+        ("paused", "pause", "the trust edge is paused already"),
+        ("active", "resume", "the trust edge is active: it cannot be resumed"),
+        ("expired", "edit", "the trust edge is expired: it cannot be edited"),
+    ):
+        with pytest.raises(Conflict) as refused:
+            edge_lifecycle.next_status(cast(Status, status), cast(Event, event))
+        assert refused.value.message == words
 
 
 def test_what_each_status_permits_and_where_it_leads() -> None:
@@ -79,7 +91,7 @@ def test_only_an_active_edge_lets_anything_through(status: Status | None) -> Non
 def test_without_a_contact_the_fix_is_to_invite() -> None:
     with pytest.raises(Forbidden) as refused:
         edge_lifecycle.check_send(None, peer=BOB, expires=None, now=0)
-    assert refused.value.fix == "dispatch invite bob@example.org"
+    assert refused.value.fix == "`dispatch invite bob@example.org`"
 
 
 def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> None:

@@ -84,7 +84,7 @@ export function compose({ go }) {
   function describe() {
     const row = people.get(to.value);
     fill(about, row
-      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${row.scopes.approval === "manual" ? "they answer every step" : "its steps are not asked for"}.`
+      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${row.scopes.approval === "manual" ? "they are asked before every step" : "nobody is asked before a step"}.`
       : "");
   }
   to.addEventListener("change", describe);

@@ -27,7 +27,9 @@ const verified = (row) =>
 function summary(row) {
   const scope = row.scopes;
   return `${scope.tools.join(", ")}${scope.mcp_servers.length ? `, and ${scope.mcp_servers.join(", ")}` : ""}; ` +
-    (scope.approval === "manual" ? "every step is asked for" : "steps are not asked for");
+    (scope.approval === "manual"
+      ? `${row.direction === "incoming" ? "you are" : "they are"} asked before every step`
+      : "nobody is asked before a step");
 }
 
 export function contacts() {

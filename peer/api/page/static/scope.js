@@ -7,7 +7,7 @@ import { line } from "./text.js";
 const MB = 1024 * 1024;
 
 export function permitsList(permits) {
-  const words = { yes: "", no: "Not: ", care: "Mind: " };
+  const words = { yes: "", no: "Not: ", care: "Note: " };
   return h("ul.permits", {}, permits.map((each) =>
     h("li", { "data-weight": each.weight }, words[each.weight] ? h("strong", {}, words[each.weight]) : null, each.text)));
 }
