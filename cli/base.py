@@ -5,6 +5,7 @@ Imports nothing that takes long (rich, msgspec, sqlite3, the node): see tests/cl
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -123,7 +124,7 @@ def shared_options() -> list[click.Parameter]:
         elif param.name == "broker_flag" and isinstance(value, str):
             app.broker = value
         elif param.name == "token_flag" and isinstance(value, str):
-            app.token = from_stdin(value)
+            app.token = from_stdin(value, secret=True)
 
     return [
         click.Option(
@@ -150,14 +151,18 @@ MAX_STDIN = 4 * 1024 * 1024
 """Bytes: more than any text that is read there may have. Its own limit says by how much it is too long."""
 
 
-def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False) -> str:
+def from_stdin(value: str, *, one_line: bool = False, verbatim: bool = False, secret: bool = False) -> str:
     """Return `value`, or for `-` the text of standard input without its byte order mark. Raises UsageError.
 
     The line end is left out unless `verbatim`. With `one_line` the first line is enough: whoever pastes it at a
-    terminal need not end the input.
+    terminal need not end the input. A terminal does not show what is typed there for a `secret`, which is one line too.
     """
     if value != "-":
         return value
+    if secret and sys.stdin.isatty():
+        if not (typed := getpass.getpass("paste it and press Enter (it is not shown): ")):
+            raise click.UsageError("nothing was typed")
+        return typed
     if sys.stdin.isatty() and (app := _app()) is not None:
         app.out.note(
             "paste it and press Enter" if one_line else "type or paste it, then press Ctrl-D on a line of its own"

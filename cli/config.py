@@ -78,7 +78,7 @@ def set_(app: App, key: str, value: str) -> None:
     from peer.machine import model_key, settings
 
     saved = settings.load(app.folder)
-    changed = settings.set_value(saved, key, from_stdin(value))
+    changed = settings.set_value(saved, key, from_stdin(value, secret=_is_secret(key)))
     if key == "email":
         _refuse_other_address(app, changed.email)
     if key == "model.api_key":
@@ -97,6 +97,12 @@ def set_(app: App, key: str, value: str) -> None:
         app.out.line(f"{key} = {string(shown)}")
         if reloaded and key in AT_START and changed != saved:
             app.out.note("the daemon that runs takes it when it is started again")
+
+
+def _is_secret(key: str) -> bool:
+    from peer.machine import settings
+
+    return key in settings.KEYS and settings.KEYS[key].secret
 
 
 def _refuse_other_address(app: App, email: str) -> None:

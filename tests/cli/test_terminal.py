@@ -459,3 +459,13 @@ def test_the_first_login_asks_for_the_address(cli: Cli) -> None:
         screen.type("alice@example.org\n")
         screen.until("can't reach broker http://127.0.0.1:1")
         assert screen.end() == 1
+
+
+def test_a_secret_that_is_typed_is_not_shown(cli: Cli) -> None:
+    """Seen to fail with the key read as every other value is: the terminal shows what is typed."""
+    with terminal("config", "set", "model.api_key", "-") as screen:
+        screen.until("it is not shown): ")
+        screen.type("sk-made-up-0123456789\n")
+        assert screen.end() == 0
+        assert "sk-made-up" not in screen.shown and "model.api_key = " in screen.shown
+    assert "sk-made-up-0123456789" in cli.folder.config.read_text()
