@@ -47,6 +47,10 @@ def test_a_run_works_behind_links_and_everything_is_compared_resolved(world: Wor
             linda.restart()
         suggested = linda.client.dispatch(dispatch_id)["suggestion"]
         assert suggested["cwd"] in (None, str(real)), suggested
+        if cwd:
+            error = linda.refused("accept", dispatch_id, "--cwd", cwd)
+            assert error["code"] == 409 and str(real) in error["message"], error
+            cwd = str(linda.client.folder(dispatch_id, cwd)["cwd"])
         accepted = linda.client.accept(dispatch_id, cwd=cwd)
         assert accepted["cwd"] == str(real), accepted
         document = linda.state_of(dispatch_id, "completed", "failed")
