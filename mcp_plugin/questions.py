@@ -27,8 +27,8 @@ MOST = 12_000
 """Characters of all arguments of a call together; what has more is shown as one text, by its beginning and end."""
 
 DIALOG_ROWS, DIALOG_COLUMNS = 9, 74
-"""What Claude Code 2.1.330 shows of a hook's text in a terminal of 80 columns: not more in a larger one but a tenth row,
-and the rest nowhere."""
+"""What Claude Code 2.1.330 shows of a hook's text in a terminal of 80 columns: in a larger one a tenth row, the rest
+nowhere."""
 SHORT = 160
 """Characters of a value that stands before the longer ones."""
 

@@ -36,9 +36,9 @@ ODD: dict[str, Callable[[Path], object]] = {
     "command", [("verify-receipt", "FILE"), ("send", "bob@example.org", "hi", "--background", "@FILE")]
 )
 def test_what_is_no_plain_file_is_refused(cli: Cli, tmp_path: Path, odd: str, command: tuple[str, ...]) -> None:
-    """Seen to hang on a pipe. Each case was seen to fail: pipes without O_NONBLOCK, those and folders without the look at
-    the kind, a device without that and the limit, and what cannot be opened (the terminal where there is none) without
-    its error."""
+    """Seen to hang on a pipe. Each case was seen to fail: pipes without O_NONBLOCK, those and folders without the look
+    at the kind, a device without that and the limit, and what cannot be opened (the terminal where there is none)
+    without its error."""
     named = tmp_path / "named"
     ODD[odd](named)
     cli.configure(email="alice@example.org", broker="https://broker.example", token="x")
@@ -80,9 +80,9 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("command", [("whoami",), ("config", "set", "port", "1"), ("inbox",)])
 def test_a_broken_config_is_called_that(cli: Cli, broken: str, command: tuple[str, ...]) -> None:
-    """Seen as "a bug of dispatch" for what is nested deeply and for a lone surrogate. Each case was seen to fail: what is
-    no JSON without its error (the deep ones also without RecursionError), the three of allowed types but wrong values
-    without that check, another type without the error of the conversion, the large one without the bound of a file."""
+    """Seen as "a bug of dispatch" for what is nested deeply and for a lone surrogate. Each case was seen to fail: what
+    is no JSON without its error (the deep ones also without RecursionError), the three of allowed types but wrong
+    values without that check, another type without the error of the conversion, the large one without the bound."""
     cli.folder.write_private(cli.folder.config, BROKEN[broken])
     outcome = cli(*command, "--json")
     said = outcome.out + outcome.err

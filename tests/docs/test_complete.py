@@ -139,7 +139,7 @@ def test_every_module_and_folder_that_a_page_names_is_there() -> None:
 
 
 def named_tests(text: str) -> list[tuple[str, str]]:
-    """Every test that a page names, as (module, function); "" for a whole module, which may stand without its folder."""
+    """Every test that a page names, as (module, function); "" for a whole module, maybe without its folder."""
     return re.findall(r"`((?:tests/[\w/]+/)?test_(?!\w*NAME)\w+\.py)(?:::(\w+))?`", text)
 
 

@@ -1,4 +1,4 @@
-"""A hostile broker (`python -m tests.page.hostile_broker`): dispatch's own, with a script on every page, errors included.
+"""A hostile broker (`python -m tests.page.hostile_broker`): dispatch's own, with a script on every page and error.
 
 Everything that reaches it is appended to HEARD in its folder, as it came. What it forges is named in FORGES there: the
 proof of an acceptance ("none", "guessed") that nobody gave, or the sign-in ("exchanged") of somebody else.
@@ -176,5 +176,5 @@ def hostile_app(broker: Broker) -> ASGIApp:
 
 
 if __name__ == "__main__":
-    serving.make_app = hostile_app  # type: ignore[assignment]  # whoever reads the name gets it
+    vars(serving)["make_app"] = hostile_app
     main.main()

@@ -1,7 +1,7 @@
 """A broker whose every page is hostile, in the browser in which its user pastes the address of an invitation.
 
-The address is no web address and is typed on the page of the daemon, or given to the command line: no page of the broker
-is ever opened with it. The same attempts are made at a page for invitations at the broker's own origin, opened with the
+The address is no web address and is typed on the page of the daemon, or given to the command line: no page of the
+broker is ever opened with it. The same attempts are made at a page for invitations at the broker's own origin, with the
 address behind its `#`, as invitations once were: there the secret is found.
 """
 
@@ -69,8 +69,8 @@ def begun(page: Page, target: str) -> Page:
 
 def test_what_is_pasted_never_reaches_the_pages_of_the_broker(there: World, context: BrowserContext) -> None:
     """The script is told the port of the daemon, as if it had guessed it, and opens the page itself in which its user
-    then pastes. Seen to fail with a guard that looks at no Origin, Referer or Sec-Fetch-Site, with a daemon that asks the
-    broker for the whole text that was pasted, and with an offer that says "verified" alone."""
+    then pastes. Seen to fail with a guard that looks at no Origin, Referer or Sec-Fetch-Site, with a daemon that asks
+    the broker for the whole text that was pasted, and with an offer that says "verified" alone."""
     alice, bob = there.people_named("alice", "bob")
     address, token, secret = invited(alice, bob)
     own = f"http://127.0.0.1:{port(bob)}"
@@ -160,10 +160,11 @@ def test_an_address_of_the_web_is_read_by_its_page(there: World, context: Browse
 
 @pytest.mark.parametrize("proof", ["guessed", "none"])
 def test_an_acceptance_that_the_broker_forges_verifies_nobody(there: World, proof: str) -> None:
-    """Without a proof it is an acceptance of the invitation as the broker mailed it: an edge that is not verified, since
+    """Without a proof it is an acceptance of the invitation as it was mailed: an edge that is not verified, since
     whoever has the mailbox or the broker could have made it. With a wrong one it is nothing.
 
-    Seen to fail, for `guessed`, with a proof that is not compared; for `none`, with a proof that need not be there.
+    Seen to fail, for `guessed`, with a proof that is not compared; for `none`, with an acceptance that
+    verifies without one.
     """
     carol = there.person(f"carol-{proof}")
     dan = there.person(f"dan-{proof}", start=False)

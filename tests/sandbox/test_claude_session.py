@@ -159,7 +159,7 @@ async def test_of_the_programs_standard_error_the_end_is_kept(monkeypatch: pytes
         async with trio.open_nursery() as nursery:
             way = transport.ConfinedTransport(sdk.ClaudeAgentOptions(), context, nursery)
             await way.connect()
-            messages = way.read_messages()
+            messages: Any = way.read_messages()  # its type knows no aclose
             assert await anext(messages) == {"type": "said"}
             if ending == "failed":
                 with pytest.raises(sdk.ProcessError):

@@ -1,8 +1,9 @@
-"""A run leaves a symbolic link in a folder that it may write; whoever accepts another dispatch there must not follow it."""
+"""A run leaves a symbolic link in a folder that it may write; nobody who accepts a dispatch follows it unseen."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,14 +41,14 @@ def test_a_planted_link_is_not_followed(pair: Pair, world: World, paths: str) ->
     bob = pair[1]
     other = bob.projects / "other"
     other.mkdir(exist_ok=True)
-    granted = {
-        "none": [],
-        "elsewhere": [str(other)],
-        "both": [str(bob.projects)],
-        "the link's": [str(link.parent)],
+    scope: dict[str, Any] = {
+        "none": {},
+        "elsewhere": {"paths": [str(other)]},
+        "both": {"paths": [str(bob.projects)]},
+        "the link's": {"paths": [str(link.parent)]},
     }[paths]
     nora = world.person("nora")
-    connect(nora, bob, tools=ALL_TOOLS, approval="auto", **({"paths": granted} if granted else {}))
+    connect(nora, bob, tools=ALL_TOOLS, approval="auto", **scope)
     dispatch_id = str(nora.client.send(bob.email, "What is there?")["dispatch_id"])
     nora.state_of(dispatch_id, "pending")
     refusal = {"none": Conflict, "elsewhere": Forbidden, "both": Invalid, "the link's": Invalid}[paths]

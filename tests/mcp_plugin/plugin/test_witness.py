@@ -212,7 +212,7 @@ def test_a_send_is_shown_with_everything_that_goes(tmp_path: Path) -> None:
 
 
 LONG = "Do this.\n" + "and this, which matters less\n" * 60
-FIRST_ROWS = {
+FIRST_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "an accept": ("dispatch_act", {"action": "accept", "dispatch_id": FIRST, "cwd": "/home/bob/shop"}),
     "an answer": ("dispatch_act", {"action": "approve", "dispatch_id": FIRST, "request_id": "toolu_1"}),
     "a send": ("dispatch_send", {"background": LONG, "task": LONG, "recipient": "bob", "files": ["notes.txt"]}),
