@@ -36,6 +36,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     command.
     """
     from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
+    from cli.prompts import confirm
 
     asks = interactive() and not app.out.json and follow is not False
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
@@ -47,7 +48,14 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
             return follow_run(app, offered, asks=True)
         folder = confirmed_folder(app, offered, asks=asks)
     else:
-        warn_of_obstacles(app, app.client.folder(identity, folder)["obstacles"])
+        found = app.client.folder(identity, folder)
+        if asks and (real := str(found["cwd"])) != folder:
+            app.out.line(f"{string(folder)} leads through a symbolic link to {string(real)}")
+            if not confirm("Run it there?"):
+                app.out.line("not accepted: nothing runs")
+                return 1
+            folder = real
+        warn_of_obstacles(app, found["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:
         where = f" in {document['cwd']}" if document.get("cwd") else " in an empty workspace"

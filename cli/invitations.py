@@ -156,7 +156,10 @@ def _grant(app: App, secret: str, given: dict[str, object], offer: Document | No
     if app.out.json:
         app.out.document(document)
     else:
+        from peer.trust.menu import standing
+
         app.out.line(f"{string(document.get('peer'))} may now dispatch to you: {scope_line(document.get('scopes'))}")
+        app.out.note(standing(string(document.get("peer")), verified=bool(document.get("verified"))))
         app.out.note(f"to change or end it: `dispatch trust show {string(document.get('peer'))}`")
     return 0
 
@@ -179,15 +182,15 @@ def _show_menu(app: App, offer: Document) -> int:
 
 
 def _show_offer(app: App, offer: Document) -> None:
-    from peer.trust.menu import heading, menu
+    from peer.trust.menu import heading, menu, standing
 
     app.out.line(heading(string(offer.get("inviter"))))
     for item in menu(_servers(offer)):
         app.out.line(f"{item.number}  {item.title} ({item.explains})", indent=2)
     for reason in offer.get("mcp_servers_left_out") or []:
         app.out.line(f"not to be granted: {string(reason)}", indent=2)
-    verified = "verified" if offer.get("verified") else "unverified: compare it with them"
-    app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))} ({verified})")
+    app.out.line(f"their fingerprint: {string(offer.get('fingerprint'))}")
+    app.out.line(standing(string(offer.get("inviter")), verified=bool(offer.get("verified"))))
 
 
 def _servers(offer: Document) -> list[str]:

@@ -3,7 +3,8 @@
 The server hands them out with a gate and with a dispatch that waits; the hook composes them once more and compares them
 whole. A picker that differs in one character is not this question, so its answer permits nothing.
 
-Texts of other people are indented, so that no line of theirs can pass for one of ours.
+Texts of other people are indented, so that no line of theirs can pass for one of ours. What runs, where and for whom
+stands before them, since a host's own dialog shows the first rows of a text alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ PART = 900
 """Characters of a longer text that are shown at its beginning, and at its end."""
 MOST = 12_000
 """Characters of all arguments of a call together; what has more is shown as one text, by its beginning and end."""
+
+DIALOG_ROWS, DIALOG_COLUMNS = 9, 74
+"""What Claude Code 2.1.330 shows of a hook's text in a terminal of 80 columns: in a larger one a tenth row, the rest
+nowhere."""
+SHORT = 160
+"""Characters of a value that stands before the longer ones."""
 
 Effect = dict[str, object]
 """What a call does: its arguments in one form, whichever tool has them and whether defaults were written out."""
@@ -68,9 +75,10 @@ def excerpt(text: str, where: str) -> str:
 
 
 def facts(given: Mapping[str, object], where: str) -> list[str]:
-    """Return every member of a document as an indented `name: value`; with too many, the document as one text."""
+    """Return every member of a document as an indented `name: value`, short ones first; with too many, the document as
+    one text."""
     shown = []
-    for name, value in given.items():
+    for name, value in sorted(given.items(), key=lambda member: len(str(member[1])) > SHORT):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         shown.append(indent(f"{line(str(name), limit=200)}: {excerpt(text, where)}", "    ", lambda _: True))
         if len(shown) > 100 or sum(map(len, shown)) > MOST:
@@ -86,12 +94,12 @@ def gate_text(row: Document) -> str:
     given = row["input"] if isinstance(row["input"], Mapping) else {"input": row["input"]}
     where = "`dispatch approvals`, or the local page (`dispatch open`)"
     lines = [f"{line(str(row['tool']), limit=200)} asks, for the dispatch of {line(str(row['sender_id']))}:"]
-    lines += facts(given, where)
     if row.get("resolved_path"):
         lines.append(f"Path: {line(str(row['resolved_path']))}")
+    lines += [f"Unusual: {line(str(word), limit=500)}" for word in row.get("unusual") or []]
+    lines += facts(given, where)
     if row.get("diff"):
         lines.append(indent(excerpt(str(row["diff"]), where), "    ", lambda _: True))
-    lines += [f"Unusual: {line(str(word), limit=500)}" for word in row.get("unusual") or []]
     lines.append(f"Call {line(str(row['request_id']), limit=200)} of dispatch {str(row['dispatch_id'])[-8:]}.")
     lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
     return "\n".join(lines)
@@ -175,11 +183,12 @@ def accept(document: Document) -> Question:
     return Question(text, "Accept?", tuple(choices))
 
 
-def accept_text(document: Document, cwd: str) -> str:
-    """Return the question about an accept in a given folder."""
+def accept_text(document: Document, cwd: str, extra: Mapping[str, object]) -> str:
+    """Return the question about an accept in a given folder; `extra`: whatever else the call has."""
     offered = offered_folder(document)
     other = f" Suggested is {line(offered)}." if offered not in ("", cwd) else ""
-    return f"{arrived_text(document)}\nAccept it, and run it in {_place(cwd)}?{other}"
+    asked = f"Accept it, and run it in {_place(cwd)}?{other}"
+    return "\n".join([asked, *facts(extra, "the call"), arrived_text(document)])
 
 
 def _declined(identity: object) -> Effect:
@@ -213,6 +222,14 @@ def call_text(tool: str, given: Mapping[str, object]) -> str:
     where = "the call's own arguments"
     order = sorted(given, key=lambda name: (list(FIELDS).index(name) if name in FIELDS else -1, name))
     return "\n".join([heading, *facts({name: given[name] for name in order if name != "action"}, where)])
+
+
+def in_dialog(text: str) -> str:
+    """Return a text for the host's own dialog: one that has more rows than are shown there says so in its first."""
+    rows = sum(max(1, -(-len(each) // DIALOG_COLUMNS)) for each in text.split("\n"))
+    if rows <= DIALOG_ROWS:
+        return text
+    return f"[{rows + 1} rows, and this dialog may show {DIALOG_ROWS} of them: answer No if you miss one]\n{text}"
 
 
 def effect(tool: str, given: Mapping[str, object]) -> Effect:

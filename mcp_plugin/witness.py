@@ -97,7 +97,7 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             document = source.dispatch(str(effect["dispatch_id"]))
             folder = str(effect.setdefault("cwd", questions.folder(document)))
             extra = {name: value for name, value in effect.items() if name not in ("action", "dispatch_id", "cwd")}
-            text = "\n".join([questions.accept_text(document, folder), *questions.facts(extra, "the call")])
+            text = questions.accept_text(document, folder, extra)
             waits = document["status"] == "pending"
             return Requirement(
                 questions.accept(document) if waits else None,
@@ -112,7 +112,7 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             if effect.get("grant") in ("always", "session") and (rules := offered_rules(row)):
                 number = effect.get("rule")
                 more["rule"] = rule_text(rules[number]) if isinstance(number, int) else number
-            text = "\n".join([questions.gate_text(row), "The answer that is passed on:", *questions.facts(more, "")])
+            text = "\n".join(["Pass this answer on?", *questions.facts(more, ""), questions.gate_text(row)])
             return Requirement(questions.gate(row), effect, text, identity)
         case "dispatch_act", "decline":
             document = source.dispatch(str(effect["dispatch_id"]))
@@ -239,7 +239,7 @@ def _called(folder: StateFolder, event: Document, now: float) -> str:
     with kept(folder) as entries:
         entry = matching(entries, required, str(event["session_id"]), now)
         if entry is None:
-            return ruling("ask", f"dispatch: {required.text}", replaced)
+            return ruling("ask", questions.in_dialog(f"dispatch: {required.text}"), replaced)
         entries.remove(entry)  # each yes counts for one call
     return ruling("allow", "the picker asked for exactly this", replaced)
 
@@ -251,7 +251,8 @@ def _shell(folder: StateFolder, event: Document) -> str:
         if not any(shell.decides(command, folder.path, Path.home()) for command in commands):
             return ""
         what = "This command decides something with dispatch, or touches what dispatch keeps:"
-        return ruling("ask", "\n".join([f"dispatch: {what}", *questions.facts(given, "the command itself")]))
+        asked = "\n".join([f"dispatch: {what}", *questions.facts(given, "the command itself")])
+        return ruling("ask", questions.in_dialog(asked))
     path = Path(str(event.get("cwd") or "/")) / str(given.get("file_path") or given.get("notebook_path") or "/")
     if path.resolve().is_relative_to(folder.path.resolve()):
         return ruling("ask", f"dispatch: {line(tool)} would write in dispatch's own folder: {line(str(path))}")

@@ -67,7 +67,13 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
     command = ["dispatch", "accept-invitation", token, *scope_flags(exact)]
     await confirm(
         call,
-        "\n".join([f"{peer} would be able to dispatch tasks to this machine:", *scope_lines(asked)]),
+        "\n".join(
+            [
+                f"{peer} would be able to dispatch tasks to this machine:",
+                *scope_lines(asked),
+                line(str(asked["standing"])),
+            ]
+        ),
         yes="Yes: grant exactly this",
         command=command,
         what=with_key("accepting an invitation", asked),

@@ -131,17 +131,19 @@ class TrustService:
                 "mcp_servers_left_out": _left_out(found),
                 "fingerprint": fingerprint,
                 "verified": bool(row.verified),
+                "standing": menu.standing(invitation.issuer_user, verified=bool(row.verified)),
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._with_checked_paths(scope)
         if request.get("unconfirmed"):
-            return _to_confirm(
+            asked = _to_confirm(
                 invitation.issuer_user,
                 scope,
                 widens=("a new edge",),
                 fingerprint=fingerprint,
                 verified=bool(row.verified),
             )
+            return {**asked, "standing": menu.standing(invitation.issuer_user, verified=bool(row.verified))}
         self._require_confirmation(
             scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint
         )

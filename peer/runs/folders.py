@@ -20,7 +20,7 @@ from peer.machine.settings import Settings
 from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
 from peer.protocol.documents import Document
-from peer.protocol.errors import DispatchError
+from peer.protocol.errors import Conflict, DispatchError
 from peer.runs.obstacles import obstacles
 from peer.steps import receiving, running
 from peer.steps.context import Context
@@ -69,9 +69,9 @@ class RunFolders:
     async def look(self, dispatch_id: str, cwd: str | None) -> Document:
         """Return {cwd, obstacles}: where an accept with this `cwd` would run, and what will not work there.
 
-        Raises as `choose`.
+        `cwd` of the result is the real folder, also of a path through links. Raises as `choose`, but not Conflict.
         """
-        folder = await self.choose(dispatch_id, cwd)
+        _, folder = await self._resolve(dispatch_id, cwd)
         return {"cwd": folder, "obstacles": [] if folder is None else await self._obstacles(folder)}
 
     async def _obstacles(self, folder: str) -> list[str]:
@@ -81,15 +81,28 @@ class RunFolders:
         """Return the folder a dispatch is to run in, or None for an empty workspace.
 
         `cwd` is the person's choice: a path, "" for an empty workspace, None for a pinned suggestion if there is one.
-        Raises Forbidden for a path outside the edge's folders, Invalid for one that may never be granted.
+        Raises Forbidden for a path outside the edge's folders, Invalid for one that may never be granted, Conflict for
+        one that leads to another folder through a link: a run may have made the link, and whoever decides must have
+        seen the folder that it leads to.
         """
-        if cwd:
-            allowed = await self._allowed(dispatch_id)
-            return await trio.to_thread.run_sync(lambda: paths.check_cwd(allowed, cwd, self.facts()))
-        if cwd == "":
-            return None
-        suggested = await self._suggest(dispatch_id)
-        return suggested.cwd if suggested.pinned else None
+        named, folder = await self._resolve(dispatch_id, cwd)
+        if folder is not None and folder != paths.canonical(named):
+            raise Conflict(
+                f"nothing runs yet: {named} leads through a symbolic link to {folder}",
+                fix=f"if it is to run there, accept it with {folder} as its folder",
+            )
+        return folder
+
+    async def _resolve(self, dispatch_id: str, cwd: str | None) -> tuple[str, str | None]:
+        """Return the folder as it was named or suggested, and the real one; ("", None) for an empty workspace."""
+        named = cwd or ""
+        if cwd is None:
+            suggested = await self._suggest(dispatch_id)
+            named = str(suggested.cwd) if suggested.pinned else ""
+        if not named:
+            return "", None
+        allowed = await self._allowed(dispatch_id)
+        return named, await trio.to_thread.run_sync(lambda: paths.check_cwd(allowed, named, self.facts()))
 
     async def _suggest(self, dispatch_id: str) -> Suggestion:
         if not self._settings().roots:

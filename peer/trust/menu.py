@@ -37,6 +37,16 @@ def heading(inviter: str) -> str:
     return f"{inviter} wants to be able to dispatch tasks to your machine. Choose what their agent may do here:"
 
 
+def standing(inviter: str, *, verified: bool) -> str:
+    """What is known of whose key this is, for whoever chooses. `verified`: by the address that was pasted."""
+    if verified:
+        return (
+            f"Their key is verified by the address, provided {inviter} gave it to you themselves. The broker mails no "
+            "addresses: one that came in a mail of its may be of its own making, and proves nothing."
+        )
+    return "Their key is not verified. Compare the fingerprint with them before you permit much."
+
+
 AFTERWARDS: Final = "Then: manual approval of every call (the default) or auto? restrict to which folders?"
 
 

@@ -761,7 +761,7 @@ RUN: Final[tuple[Row, ...]] = (
         what="standard error of the agent program",
         whose="a run",
         limit=claude_transport._STDERR_KEPT,
-        unit="lines",
+        unit="bytes",
         held_in=("sandbox.runtimes.claude.transport:ConfinedTransport._stderr",),
         test="tests/sandbox/test_claude_session.py::test_of_the_programs_standard_error_the_end_is_kept",
     ),

@@ -604,7 +604,7 @@ def test_accepting_without_tools_shows_the_menu_and_exits_2(cli: Cli, api: FakeA
     for number in "12345":
         assert f"\n  {number}  " in human.out
     assert "github" in human.out
-    assert "tulip-anvil 1234 (unverified" in human.out
+    assert "tulip-anvil 1234\nTheir key is not verified. Compare" in human.out
     assert "--tools" in human.err
     as_json = cli("accept-invitation", TOKEN, "--json", "--approval", "auto")
     assert as_json.code == 2

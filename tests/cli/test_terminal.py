@@ -287,6 +287,22 @@ def test_a_suggested_folder_is_confirmed_by_a_person(cli: Cli, api: FakeApi, key
     assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == [body]
 
 
+@pytest.mark.parametrize(("typed", "bodies"), [("y", [{"cwd": "/real/shop"}]), ("", []), ("n", [])])
+def test_a_folder_behind_a_link_is_shown_and_confirmed_before_anything_runs(
+    cli: Cli, api: FakeApi, typed: str, bodies: list[dict[str, str]]
+) -> None:
+    """Seen to fail with a command that names the folder after the accept, as it did."""
+    Run(api)
+    api[f"GET /v1/dispatches/{FIRST}/folder"] = {"cwd": "/real/shop", "obstacles": ["git will not work there"]}
+    with terminal("accept", FIRST, "--cwd", "/link/shop") as screen:
+        assert "/link/shop leads through a symbolic link to /real/shop" in plain(screen.until("Run it there? [y/N] "))
+        assert not api.bodies("POST", f"/v1/dispatches/{FIRST}/accept")
+        screen.type(f"{typed}\n")
+        assert screen.end() == (0 if bodies else 1)
+        assert ("not accepted: nothing runs" in screen.shown) is not bool(bodies)
+    assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == bodies
+
+
 def test_no_follow_asks_nothing(cli: Cli, api: FakeApi) -> None:
     Run(api, approval())
     with terminal("accept", FIRST, "--no-follow") as screen:

@@ -138,6 +138,29 @@ def test_every_module_and_folder_that_a_page_names_is_there() -> None:
     assert missing == []
 
 
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """Every test that a page names, as (module, function); "" for a whole module, maybe without its folder."""
+    return re.findall(r"`((?:tests/[\w/]+/)?test_(?!\w*NAME)\w+\.py)(?:::(\w+))?`", text)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_test_that_a_page_names_is_there(path: Path) -> None:
+    """Seen to fail with a test that was renamed, and with a module of another folder's name."""
+    modules = {module.relative_to(ROOT).as_posix(): module for module in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for named, function in named_tests(path.read_text("utf-8")):
+        found = [module for name, module in modules.items() if named in (name, name.rpartition("/")[2])]
+        defined = {
+            node.name
+            for module in found
+            for node in ast.walk(ast.parse(module.read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        if not found or (function and function not in defined):
+            missing.append(f"{named}::{function}")
+    assert missing == []
+
+
 def test_the_changelog_has_this_version_and_what_comes_next() -> None:
     versions = re.findall(r"^## \[([^\]]+)\]", page("changelog.md"), re.MULTILINE)
     assert versions[0] == "Unreleased"

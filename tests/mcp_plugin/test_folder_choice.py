@@ -34,6 +34,27 @@ async def test_nothing_runs_before_a_suggested_folder_was_chosen(pair: Pair) -> 
         await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", "")
 
 
+async def test_a_folder_behind_a_link_is_named_before_anything_runs(pair: Pair) -> None:
+    """The person said yes to the words with the link in them, so the folder behind it needs a yes of its own. Seen to
+    fail with a daemon that follows links."""
+    alice, bob = pair
+    shop, link = bob.projects / "shop", bob.projects / "link"
+    shop.mkdir(exist_ok=True)
+    link.symlink_to(shop)
+    try:
+        bob.will()
+        dispatch_id = await trio.to_thread.run_sync(_sent, alice, bob)
+        async with session(bob) as host:
+            refused = await host.refused("dispatch_act", action="accept", dispatch_id=dispatch_id, cwd=str(link))
+            assert refused["code"] == 409 and str(shop) in refused["message"] and str(shop) in refused["fix"], refused
+            status = await host.ok("dispatch_read", what="status", dispatch_id=dispatch_id)
+            assert status["status"] == "pending"
+            final: Document = await host.act("accept", dispatch_id, cwd=str(shop))
+            assert (final["status"], final.get("cwd")) == ("completed", str(shop))
+    finally:
+        link.unlink()
+
+
 def _sent(alice: Person, bob: Person) -> str:
     identity = str(alice.client.send(bob.email, "Look at the website", project="website")["dispatch_id"])
     alice.state_of(identity, "pending")

@@ -48,6 +48,13 @@ def test_no_other_addresses_are_dialled(ip: str) -> None:
     assert not HERE.may_dial(ip)
 
 
+@pytest.mark.parametrize("ip", ["169.254.169.254", "fe80::2", "::ffff:169.254.0.1"])
+def test_link_local_addresses_are_not_dialled_on_such_a_network_either(ip: str) -> None:
+    """Seen to fail without the look at `is_link_local`."""
+    networks = (ip_network("169.254.0.0/16"), ip_network("fe80::/64"))
+    assert not Surroundings(own=frozenset(), networks=networks, loopback_alone=False).may_dial(ip)
+
+
 def test_a_node_that_serves_this_machine_alone_dials_it() -> None:
     assert surroundings([Multiaddr(LOOPBACK), Multiaddr("/ip6/::1/tcp/0")]).may_dial("127.0.0.1")
     for listen in ([LOOPBACK, "/ip4/0.0.0.0/tcp/0"], ["/ip4/192.0.2.9/tcp/1"], ["/ip6/::/tcp/0"]):

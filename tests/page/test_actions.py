@@ -84,6 +84,32 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     assert bob.client.dispatch(dispatch_id)["cwd"] == parser
 
 
+def test_a_folder_behind_a_link_is_shown_before_anything_runs(
+    pair: Pair, new_tab: Opener, projects: tuple[str, str]
+) -> None:
+    """Seen to fail with a page that accepts what was typed, and a daemon that follows links: it ran in the other folder
+    at once."""
+    alice, bob = pair
+    website, _ = projects
+    link = bob.projects / "link"
+    link.symlink_to(website)
+    try:
+        dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
+        alice.state_of(dispatch_id, "pending")
+        tab = new_tab(bob)
+        tab.open(dispatch_id)
+        tab.page.get_by_label("The folder it shall run in").fill(str(link))
+        tab.page.get_by_role("button", name="Accept and run").click()
+        expect(tab.page.get_by_role("alert")).to_contain_text(f"{link} leads to {website}")
+        expect(tab.page.get_by_label("The folder it shall run in")).to_have_value(website)
+        assert bob.client.dispatch(dispatch_id)["status"] == "pending"
+        tab.page.get_by_role("button", name="Accept and run").click()
+        expect(tab.page.get_by_text("Accepted: it starts now.")).to_be_visible()
+        assert bob.client.dispatch(dispatch_id)["cwd"] == website
+    finally:
+        link.unlink()
+
+
 def test_health_says_what_is_broken_and_what_helps(pair: Pair, new_tab: Opener) -> None:
     """Seen to fail with a page that leaves the fix away."""
     _, bob = pair

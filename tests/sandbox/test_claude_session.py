@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from subprocess import PIPE
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from sandbox.gate.gate import CALL_ID_LIMIT, Ruling
 from sandbox.runtimes.claude import transport
 from sandbox.runtimes.claude.session import CALLS_AT_ONCE, _Session
+from tests.conftest import HANG
 
 
 class Gate:
@@ -115,18 +119,55 @@ async def test_announcements_without_results_end_too() -> None:
     assert len(one._announced) == CALLS_AT_ONCE and f"c{2 * CALLS_AT_ONCE - 1}" in one._announced
 
 
-async def test_of_the_programs_standard_error_the_end_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Loud:
-        def __init__(self) -> None:
-            self.chunks = [b"x\n" * 30_000] * 50 + [b"the end", b""]
+LOUD = """
+import sys, time
+for number in range(100_000):
+    print("line", number, file=sys.stderr)
+sys.stderr.flush()
+print('{"type": "said"}', flush=True)
+print("the end", end="", file=sys.stderr, flush=True)
+{then}
+"""
+"""Much more than a pipe holds, before the first message."""
 
-        async def receive_some(self, _most: int) -> bytes:
-            return self.chunks.pop(0)
 
-    monkeypatch.setattr(transport, "SubprocessCLITransport", lambda *_: SimpleNamespace(_build_command=list))
+@pytest.mark.parametrize("ending", ["killed", "failed"])
+async def test_of_the_programs_standard_error_the_end_is_kept(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """A real program that fills its standard error before it says anything, and is then killed, or ends.
+
+    Seen to fail with standard error that is read once standard output has ended: the program waits for ever.
+    """
+    script = LOUD.replace("{then}", "sys.exit(3)" if ending == "failed" else "time.sleep(3600)")
+
+    async def spawn(command: Sequence[str], _environment: object) -> object:
+        process = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+        async def aclose() -> None:
+            process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+
+        wait, streams = process.wait, {name: getattr(process, name) for name in ("stdin", "stdout", "stderr")}
+        return SimpleNamespace(wait=wait, aclose=aclose, **streams)
+
+    command = [sys.executable, "-c", script]
+    monkeypatch.setattr(transport, "SubprocessCLITransport", lambda *_: SimpleNamespace(_build_command=lambda: command))
     monkeypatch.setattr(transport, "environment", lambda *_: {})
-    # Any: a run of which nothing but its profile is looked at.
-    context: Any = SimpleNamespace(profile=None, model_secret="")
-    way = transport.ConfinedTransport(sdk.ClaudeAgentOptions(), context)
-    await way._drain_stderr(cast(Any, SimpleNamespace(stderr=Loud())))
-    assert len(way._stderr) == transport._STDERR_KEPT and way.stderr_end().endswith("the end")
+    # Any: a run of which nothing but these members is looked at.
+    context: Any = SimpleNamespace(profile=None, model_secret="", spawn=spawn)
+    with trio.fail_after(HANG):
+        async with trio.open_nursery() as nursery:
+            way = transport.ConfinedTransport(sdk.ClaudeAgentOptions(), context, nursery)
+            await way.connect()
+            messages: Any = way.read_messages()  # its type knows no aclose
+            assert await anext(messages) == {"type": "said"}
+            if ending == "failed":
+                with pytest.raises(sdk.ProcessError):
+                    await anext(messages)
+            else:
+                while not way.stderr_end().endswith("the end"):
+                    await trio.sleep(0.01)
+                await messages.aclose()
+            await way.close()
+    assert len(way._stderr) == transport._STDERR_KEPT
+    assert way.stderr_end().endswith("line 99998 line 99999 the end") and way.stderr_end().count("line") <= 20

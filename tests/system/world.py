@@ -139,9 +139,10 @@ class Program:
 class Broker:
     """The rendezvous broker, in development: it approves sign-ins on its page."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "rendezvous.main") -> None:
         self.folder = folder
         self.folder.mkdir()
+        self._module = module
         self.url = ""
         self.program: Program | None = None
 
@@ -152,7 +153,7 @@ class Broker:
         if secret:
             environment["DISPATCH_JWT_SECRET"] = secret
         arguments = ["serve", "--dev", "--port", str(port), "--data", str(self.folder / "data")]
-        self.program = Program("rendezvous.main", arguments, environment, self.folder / "errors")
+        self.program = Program(self._module, arguments, environment, self.folder / "errors")
         self.url = self.program.line(r"listening on (\S+)")
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> None:
@@ -373,9 +374,10 @@ class Person:
 class World:
     """The broker and everybody. `close` ends every process that was started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, broker: str = "rendezvous.main") -> None:
+        """`broker` is the module of its program."""
         self.folder = folder
-        self.broker = Broker(folder / "broker")
+        self.broker = Broker(folder / "broker", broker)
         self.broker.start()
         self.people: list[Person] = []
 

@@ -45,8 +45,8 @@ async def run(task: Task, context: RunContext, program: Path) -> Outcome:
     """Do the task in one session; `program` is an inside path. Cancelling kills the program's whole tree at once."""
     session = _Session(context)
     options = _options(task, context, session, program)
-    transport = ConfinedTransport(options, context)
     async with trio.open_nursery() as nursery:
+        transport = ConfinedTransport(options, context, nursery)
         nursery.start_soon(session.judge_calls)
         try:
             outcome = await session.run(sdk.ClaudeSDKClient(options, transport), task)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from sandbox.errors import FrameError
 from sandbox.runtimes.runtime import RunContext
 
 _MESSAGE_LIMIT: Final = 32 * 1024 * 1024
-_STDERR_KEPT: Final = 20
+_STDERR_KEPT: Final = 4_096
+"""Bytes, of which a failure names the last _STDERR_LINES."""
+_STDERR_LINES: Final = 20
 
 
 class ConfinedTransport(sdk.Transport):
@@ -27,9 +29,12 @@ class ConfinedTransport(sdk.Transport):
 
     The SDK's own merges this process's environment into the program's and starts it unconfined. Only its command line
     is used, so that the options mean what they mean in the pinned SDK.
+
+    Its standard error is read from its start on, in `nursery`: a program whose pipe is full waits, and what it has said
+    is known also when it is killed.
     """
 
-    def __init__(self, options: sdk.ClaudeAgentOptions, context: RunContext) -> None:
+    def __init__(self, options: sdk.ClaudeAgentOptions, context: RunContext, nursery: trio.Nursery) -> None:
         # As the SDK does for its own transport: it is asked about `can_use_tool` over stdio.
         asked = replace(options, can_use_tool=None, permission_prompt_tool_name="stdio")
         self._command: list[str] = SubprocessCLITransport("", asked)._build_command()
@@ -37,11 +42,14 @@ class ConfinedTransport(sdk.Transport):
         self._context = context
         self.process: ConfinedProcess | None = None
         self._writing = trio.Lock()
-        self._stderr: deque[str] = deque(maxlen=_STDERR_KEPT)
+        self._nursery = nursery
+        self._stderr = bytearray()
+        self._stderr_ended = trio.Event()
 
     async def connect(self) -> None:
         """Start the program."""
         self.process = await self._context.spawn(self._command, self._environment)
+        self._nursery.start_soon(self._keep_stderr, self.process)
 
     async def write(self, data: str) -> None:
         """One line to the program."""
@@ -64,7 +72,8 @@ class ConfinedTransport(sdk.Transport):
             return
         except (FrameError, ValueError) as problem:
             raise sdk.ProcessError(f"the agent sent something unreadable: {type(problem).__name__}") from problem
-        await self._drain_stderr(process)
+        with trio.move_on_after(1):  # what it started may still hold the pipe
+            await self._stderr_ended.wait()
         status = await process.wait()
         if status != 0:
             raise sdk.ProcessError("the agent failed", exit_code=status)
@@ -85,13 +94,18 @@ class ConfinedTransport(sdk.Transport):
 
     def stderr_end(self) -> str:
         """The end of what it wrote to stderr, for the reason of a failure."""
-        return " ".join(self._stderr)[-500:]
+        lines = self._stderr.decode(errors="replace").splitlines()
+        return " ".join(lines[-_STDERR_LINES:])[-500:]
 
-    async def _drain_stderr(self, process: ConfinedProcess) -> None:
-        with trio.move_on_after(1):
-            if process.stderr is not None:
+    async def _keep_stderr(self, process: ConfinedProcess) -> None:
+        assert process.stderr is not None
+        try:
+            with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
                 while chunk := await process.stderr.receive_some(65536):
-                    self._stderr.extend(chunk.decode(errors="replace").split("\n"))
+                    self._stderr += chunk
+                    del self._stderr[:-_STDERR_KEPT]
+        finally:
+            self._stderr_ended.set()
 
 
 def environment(profile: Profile, model_secret: str) -> dict[str, str]:

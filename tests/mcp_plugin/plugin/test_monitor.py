@@ -48,6 +48,10 @@ class Terminal:
             return
         raise AssertionError(f"not shown: {words!r}; shown: {self.shown[-2000:]}")
 
+    def type(self, text: str) -> None:
+        """Type at its keyboard."""
+        os.write(self._descriptor, text.encode())
+
     async def read_on(self) -> None:
         """Keep the program from waiting for its reader."""
         while True:
@@ -56,7 +60,7 @@ class Terminal:
 
 
 @contextmanager
-def terminal(home: Path, model: str, state: StateFolder) -> Iterator[Terminal]:
+def terminal(home: Path, model: str, state: StateFolder, *, rows: int = 50, columns: int = 200) -> Iterator[Terminal]:
     """The program with the plugin, at its prompt: its first questions were answered once, as a person does."""
     work = home / "work"
     work.mkdir()
@@ -72,7 +76,7 @@ def terminal(home: Path, model: str, state: StateFolder) -> Iterator[Terminal]:
     if pid == 0:
         os.chdir(work)
         os.execve(bundled_program(), ["claude", "--plugin-dir", str(host.PLUGIN)], environment)
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     try:
         yield Terminal(descriptor)
     finally:

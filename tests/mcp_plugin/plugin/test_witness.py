@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -208,6 +209,49 @@ def test_a_send_is_shown_with_everything_that_goes(tmp_path: Path) -> None:
     }
     for part in ("bob@example.org", "Look", *required.exact["files"], '{"k": "v"}', "expires: 60"):
         assert part in required.text
+
+
+LONG = "Do this.\n" + "and this, which matters less\n" * 60
+FIRST_ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "an accept": ("dispatch_act", {"action": "accept", "dispatch_id": FIRST, "cwd": "/home/bob/shop"}),
+    "an answer": ("dispatch_act", {"action": "approve", "dispatch_id": FIRST, "request_id": "toolu_1"}),
+    "a send": ("dispatch_send", {"background": LONG, "task": LONG, "recipient": "bob", "files": ["notes.txt"]}),
+    "a decline": ("dispatch_act", {"action": "decline", "dispatch_id": FIRST, "reason": LONG}),
+}
+SHOWS = {
+    "an accept": ("Accept it, and run it in /home/bob/shop?", f"{ALICE} asks this machine to do:", "Do this."),
+    "an answer": ("grant: once", f"Bash asks, for the dispatch of {ALICE}:", "Path: /home/bob/a", "command: Do this."),
+    "a send": ("Send this? It cannot be recalled.", "recipient: bob@example.org", "files: [", "task: Do this."),
+    "a decline": ("Decline this dispatch", f"sender: {ALICE}", "reason: Do this."),
+}
+
+
+@pytest.mark.parametrize("what", FIRST_ROWS)
+def test_the_first_rows_say_what_runs_where_and_whose(what: str, tmp_path: Path) -> None:
+    """Of what a hook asks, Claude Code shows nine rows in a terminal of 80×24, see test_dialog.py.
+
+    Seen to fail, for each of them, with the order of the call's own arguments, and the folder and the answer last.
+    """
+
+    class Long(Node):
+        def dispatch(self, dispatch_id: str) -> dict[str, Any]:
+            return row(dispatch_id, task=LONG, suggestion=None)
+
+        def approvals(self) -> list[dict[str, Any]]:
+            return [call(input={"command": LONG, "timeout": 5}, resolved_path="/home/bob/a", rule_choices=[])]
+
+    tool, given_ = FIRST_ROWS[what]
+    text = questions.in_dialog(f"dispatch: {requirement(Long(), tool, given_, tmp_path).text}")
+    assert re.match(r"\[\d+ rows, and this dialog may show 9 of them", text)
+    pieces = [
+        each[at : at + questions.DIALOG_COLUMNS]
+        for each in text.split("\n")
+        for at in range(0, max(1, len(each)), questions.DIALOG_COLUMNS)
+    ]
+    first = "\n".join(pieces[: questions.DIALOG_ROWS])
+    for part in SHOWS[what]:
+        assert part in first, first
+    assert questions.in_dialog("dispatch: Cancel this?") == "dispatch: Cancel this?"
 
 
 def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:

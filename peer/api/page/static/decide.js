@@ -76,7 +76,12 @@ export function decideForm(item, decided) {
       throw { message: "no folder was named", fix: "type the folder it shall run in, or choose another place" };
     }
     if (value === OTHER && warned !== cwd) {
-      const { obstacles } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
+      const { cwd: real, obstacles } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
+      if (real !== cwd) {
+        // Its obstacles are told with the next press.
+        other.value = real;
+        throw { message: `nothing runs yet: ${line(cwd)} leads to ${line(real)}`, fix: "accept once more to run it there" };
+      }
       if (obstacles.length) {
         warned = cwd;
         throw { message: `in a run there, ${obstacles.join("; ")}`, fix: "accept once more to run it all the same" };

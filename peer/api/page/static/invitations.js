@@ -100,7 +100,7 @@ export function invitations() {
       });
     }
     return h("form.editor", { on: { submit: (event) => event.preventDefault() } },
-      h("p", {}, offer.verified ? "Their key is verified by the address." : "Their key is not verified. Compare the fingerprint with them before you permit much."),
+      h("p", {}, line(offer.standing)),
       (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Not to be granted: ${each}`)),
       form.element, h("div.actions", {}, yes), wrong);
   }
