@@ -15,6 +15,7 @@ from textwrap import indent
 from typing import NamedTuple
 
 from peer.dispatches.asking import offered_rules, rule_text
+from peer.dispatches.quoting import word
 from peer.dispatches.text import block, line
 from peer.protocol.documents import Document
 
@@ -85,14 +86,14 @@ def gate_text(row: Document) -> str:
     """Return the question about a waiting tool call, for the picker and for a form."""
     given = row["input"] if isinstance(row["input"], Mapping) else {"input": row["input"]}
     where = "`dispatch approvals`, or the local page (`dispatch open`)"
-    lines = [f"{line(str(row['tool']), limit=200)} asks, for the dispatch of {line(str(row['sender_id']))}:"]
+    lines = [f"{word(row['tool'])} asks, for the dispatch of {line(str(row['sender_id']))}:"]
     lines += facts(given, where)
     if row.get("resolved_path"):
         lines.append(f"Path: {line(str(row['resolved_path']))}")
     if row.get("diff"):
         lines.append(indent(excerpt(str(row["diff"]), where), "    ", lambda _: True))
     lines += [f"Unusual: {line(str(word), limit=500)}" for word in row.get("unusual") or []]
-    lines.append(f"Call {line(str(row['request_id']), limit=200)} of dispatch {str(row['dispatch_id'])[-8:]}.")
+    lines.append(f"Call {word(row['request_id'])} of dispatch {str(row['dispatch_id'])[-8:]}.")
     lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ from mcp_plugin.hosting import NOTICED_SECONDS
 from mcp_plugin.results import quoted, untrusted
 from mcp_plugin.session import Session
 from peer.client.blocking import DaemonUnreachable, Document, Event, Interrupted
-from peer.dispatches.text import line
+from peer.dispatches.quoting import word
 
 Surface = Callable[[Call, Document], Awaitable[Document | None]]
 """What happens at a gate. Returns the result that ends the call, or None if it was answered and the run goes on."""
@@ -84,7 +84,9 @@ def final(document: Document) -> Document:
         ended["cwd"] = document["cwd"]
     if document.get("code"):
         ended["code"] = document["code"]
-    return quoted(ended | untrusted(document, "message", "fix"))
+    if document.get("fix"):
+        ended["fix"] = document["fix"]
+    return quoted(ended | untrusted(document, "message"))
 
 
 def _receipt(identity: str, *, signed: bool) -> Document:
@@ -114,18 +116,14 @@ def _activity(session: Session, dispatch_id: str, event: Event) -> str:
     tool = session.tools.get(key, "a call")
     match data.get("kind"):
         case "tool_call":
-            session.tools[key] = line(str(data.get("tool")), limit=80)
+            session.tools[key] = word(data.get("tool"))
             return f"{session.tools[key]} …"
         case "approval":
-            return f"{tool}: {_word(data.get('outcome'))} by {_word(data.get('by'))}"
+            return f"{tool}: {word(data.get('outcome'))} by {word(data.get('by'))}"
         case "tool_result":
             return f"{tool}: {'done' if data.get('ok') else 'failed'}"
         case "status":
-            return _word(data.get("status"))
+            return word(data.get("status"))
         case "reasoning":
             return "thinking"
     return ""
-
-
-def _word(value: object) -> str:
-    return line(str(value or ""), limit=40)

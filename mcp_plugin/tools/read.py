@@ -121,7 +121,9 @@ _WRITTEN = tuple(name for name in FIELDS if name not in ("files", "parent"))
 def whole(row: Document) -> Document:
     """Return one dispatch with its payload, the end of its trace, and its result."""
     document: Document = {name: row[name] for name in _BRIEF if name in row}
-    document |= untrusted(row, *_WRITTEN, "message", "fix")
+    document |= untrusted(row, *_WRITTEN, "message")
+    if row.get("fix"):
+        document["fix"] = row["fix"]
     document["files"] = row["files"]
     document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
     if row.get("parent"):

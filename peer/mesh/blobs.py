@@ -24,6 +24,7 @@ from typing import BinaryIO
 import structlog
 import trio
 
+from peer.dispatches import refusals
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
 from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound, from_code
@@ -172,8 +173,8 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
         case [200, int(their_size), str(), str()]:
             if their_size != size:
                 raise Invalid(f"the other side has {their_size} bytes where {size} were named", fix=NO_FIX)
-        case [int(code), int(), str(message), str(fix)]:
-            raise from_code(code, message[:MAX_TEXT], fix[:MAX_TEXT])
+        case [int(code), int(), str(message), str()]:
+            raise from_code(code, refusals.file_reason(code, message))
         case _:
             raise Invalid("that is not a reply to a blob request", fix=NO_FIX)
     failed: list[OSError] = []

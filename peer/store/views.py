@@ -15,6 +15,7 @@ import msgspec
 
 from peer.dispatches.counts import COUNTS
 from peer.dispatches.masking import Masker
+from peer.dispatches.quoting import word
 from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound
@@ -242,11 +243,18 @@ SOUND = frozenset({"blocked", "untestable", "permitted"})
 
 
 def sandbox_facts(facts: object) -> object:
-    """Return what a result says of its sandbox, the canaries as {tried, failed: [name]}. They are in its receipt."""
-    if not isinstance(facts, dict) or not isinstance(canaries := facts.get("canaries"), dict):
+    """Return what a result says of its sandbox: its tier a word, the canaries {tried, failed: [name]}.
+
+    All of it is in its receipt.
+    """
+    if not isinstance(facts, dict):
+        return facts
+    if "tier" in facts:
+        facts = facts | {"tier": word(facts["tier"])}
+    if not isinstance(canaries := facts.get("canaries"), dict):
         return facts
     failed = [name for name, outcome in canaries.items() if outcome not in SOUND]
-    return {**facts, "canaries": {"tried": len(canaries), "failed": failed}}
+    return facts | {"canaries": {"tried": len(canaries), "failed": failed}}
 
 
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
@@ -271,7 +279,7 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         "counts": counts,
         "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
         "scope": msgspec.json.decode(result.scope) if result.scope else None,
-        "reason": row.message or result.reason or None,
+        "reason": row.message or None,
         "fix": row.fix or None,
         "attempt": result.attempt,
         "events": result.count,

@@ -139,7 +139,7 @@ CASES = {
         "alice@example.org",
         "Find why the build fails",
         "I look at the Makefile.",
-        "allowed by person, once: fine",
+        "allowed by person, once: “fine”",
         "is a space.",
         "cost_usd 0.02",
         needs="S",

@@ -200,7 +200,7 @@ def test_ending_a_run_leaves_no_process(pair: Pair, ended_by: str) -> None:
     bob.state_of(dispatch_id, "cancelled")
     ended = alice.state_of(dispatch_id, "cancelled")
     if ended_by == "sender":
-        assert bob.client.dispatch(dispatch_id)["message"] == "changed my mind"
+        assert bob.client.dispatch(dispatch_id)["message"] == f"{alice.email} says: “changed my mind”"
     if ended_by == "revocation":
         assert ended["code"] == 403 and "revoked" in ended["message"]
         error = eventually(lambda: _refusal(alice, "send", bob.email, "Again"), what="the news of the revocation")

@@ -38,7 +38,7 @@ function content(event) {
           "Left",
           h("p.care", {}, h("strong", {}, "Look twice: "), h("code", {}, String(event.detail ?? "a file")), " is new. Programs may obey it unasked: look at it before you work there."),
         ];
-      return ["Run", h("p", {}, line(String(event.status ?? "").replaceAll("_", " ")), event.detail ? `: ${event.detail}` : "")];
+      return ["Run", h("p", {}, line(String(event.status ?? "").replaceAll("_", " ")), event.detail ? `: “${line(event.detail)}”` : "")];
     default:
       return [line(event.kind), long(JSON.stringify(event), SHORT)];
   }
