@@ -37,10 +37,10 @@ def show_dispatch(out: Output, document: Document) -> None:
                 "created": local_time(document.get("created")),
                 "expires": local_time(document.get("expires_at")),
                 "updated": local_time(document.get("updated")),
-                **{text.name: document.get(text.name) for text in TEXTS if not text.long},
+                **{text.name: _short(document.get(text.name)) for text in TEXTS if not text.long},
                 "links": [str(each) for each in document.get("links") or []],
                 "files": list(map(_file, document.get("files") or [])),
-                "meta": [f"{k}={v}" for k, v in (document.get("meta") or {}).items()],
+                "meta": [f"{word(k)}={word(v, limit=MAX_REASON)}" for k, v in (document.get("meta") or {}).items()],
                 "parent": short(document["parent"]) if document.get("parent") else None,
             }
         )
@@ -219,6 +219,10 @@ def _show_suggestion(out: Output, suggestion: Document | None) -> None:
 def _show_long(out: Output, output: object) -> None:
     shown = output if isinstance(output, str) else string(output)
     out.quote(excerpt(shown, lines=OUTPUT_LINES), indent=6, style="dim")
+
+
+def _short(value: object) -> str | None:
+    return word(value, limit=MAX_REASON) if value else None
 
 
 def _file(file: Document) -> str:
