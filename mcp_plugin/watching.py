@@ -11,6 +11,7 @@ from contextlib import aclosing
 import trio
 
 from mcp_plugin.call import Call
+from mcp_plugin.fixes import for_host
 from mcp_plugin.hosting import NOTICED_SECONDS
 from mcp_plugin.results import quoted, untrusted
 from mcp_plugin.session import Session
@@ -79,13 +80,14 @@ def final(document: Document) -> Document:
         ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):
         ended["sandbox"] = result["sandbox"].get("tier")
-    ended |= {name: result[name] for name in ("reason", "fix") if result.get(name)}
+    if result.get("reason"):
+        ended["reason"] = result["reason"]
+    if fix := document.get("fix") or result.get("fix"):
+        ended["fix"] = for_host(fix)
     if document.get("cwd"):
         ended["cwd"] = document["cwd"]
     if document.get("code"):
         ended["code"] = document["code"]
-    if document.get("fix"):
-        ended["fix"] = document["fix"]
     return quoted(ended | untrusted(document, "message"))
 
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 from mcp_plugin import ids
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
+from mcp_plugin.fixes import for_host, in_document
 from mcp_plugin.questions import accept
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
@@ -69,7 +70,7 @@ async def read(call: Call, arguments: Read) -> Document:
         case "invitations":
             return safe(await client.invitations())
         case "whoami":
-            return safe(await client.whoami())
+            return safe(in_document(await client.whoami()))
         case "approvals":
             return await pending(call, NoArguments())
 
@@ -123,7 +124,7 @@ def whole(row: Document) -> Document:
     document: Document = {name: row[name] for name in _BRIEF if name in row}
     document |= untrusted(row, *_WRITTEN, "message")
     if row.get("fix"):
-        document["fix"] = row["fix"]
+        document["fix"] = for_host(row["fix"])
     document["files"] = row["files"]
     document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
     if row.get("parent"):
