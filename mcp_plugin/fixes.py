@@ -73,7 +73,12 @@ TERMINAL: Final = frozenset({"login", "logout", "config", "doctor", "open", "blo
 
 
 def for_host(fix: str) -> str:
-    """Return the fix with calls in place of commands, and the rest marked as the person's."""
+    """Return the fix with calls in place of commands, and the rest marked as the person's.
+
+    One that speaks of a terminal itself stays: there the person's own word is the point (consent.py).
+    """
+    if "in a terminal" in fix:
+        return fix
     left = False
 
     def words(match: re.Match[str]) -> str:
@@ -84,7 +89,7 @@ def for_host(fix: str) -> str:
         return match[0]
 
     shown = _COMMAND.sub(words, fix)
-    return shown + PERSONS if left and "terminal" not in shown else shown
+    return shown + PERSONS if left else shown
 
 
 def call_of(command: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import indent
 from typing import NamedTuple
 
@@ -162,10 +162,11 @@ def accept(document: Document) -> Question:
     text = f"{arrived_text(document)}\nAccept runs it in {_place(runs_in)}."
     if reason:
         text += f" ({reason})"
+    text += _obstacles(suggested, runs_in)
     permits = {"action": "accept", "dispatch_id": identity}
     choices = [Choice("Accept", f"run it in {_place(runs_in)}", {**permits, "cwd": runs_in})]
     if offered := offered_folder(document):
-        text += f"\nSuggested folder: {line(offered)}"
+        text += f"\nSuggested folder: {line(offered)}{_obstacles(suggested, offered)}"
         choices.append(
             Choice("Accept in the suggested folder", f"run it in {line(offered)}", {**permits, "cwd": offered})
         )
@@ -176,11 +177,31 @@ def accept(document: Document) -> Question:
     return Question(text, "Accept?", tuple(choices))
 
 
-def accept_text(document: Document, cwd: str) -> str:
-    """Return the question about an accept in a given folder."""
+def accept_text(document: Document, cwd: str, obstacles: Sequence[str] = ()) -> str:
+    """Return the question about an accept in a given folder. `obstacles`: what will not work there."""
     offered = offered_folder(document)
     other = f" Suggested is {line(offered)}." if offered not in ("", cwd) else ""
-    return f"{arrived_text(document)}\nAccept it, and run it in {_place(cwd)}?{other}"
+    return f"{arrived_text(document)}\nAccept it, and run it in {_place(cwd)}?{other}{_sentences(obstacles)}"
+
+
+def accept_in(document: Document, cwd: str, obstacles: Sequence[str]) -> Question:
+    """Return the question about an accept in a folder that the person named, in which something will not work."""
+    identity = document["dispatch_id"]
+    permits = {"action": "accept", "dispatch_id": identity, "cwd": cwd}
+    choices = (
+        Choice("Accept all the same", f"run it in {_place(cwd)}", permits),
+        Choice("Decline", "nothing runs; the sender sees that it was declined", _declined(identity)),
+        Choice("Not there", "nothing is decided", None),
+    )
+    return Question(accept_text(document, cwd, obstacles), "Accept?", choices)
+
+
+def _obstacles(suggested: Document, cwd: str) -> str:
+    return _sentences((suggested.get("obstacles") or {}).get(cwd, []))
+
+
+def _sentences(obstacles: Sequence[str]) -> str:
+    return "".join(f"\nIn a run there, {line(sentence, limit=500)}." for sentence in obstacles)
 
 
 def _declined(identity: object) -> Effect:

@@ -14,7 +14,7 @@ from mcp_plugin.call import Call
 from mcp_plugin.fixes import for_host
 from mcp_plugin.hosting import NOTICED_SECONDS
 from mcp_plugin.results import quoted, untrusted
-from mcp_plugin.session import Session
+from mcp_plugin.session import Session, key
 from peer.client.blocking import DaemonUnreachable, Document, Event, Interrupted
 from peer.dispatches.quoting import word
 
@@ -114,12 +114,12 @@ def _waits(document: Document) -> Document:
 def _activity(session: Session, dispatch_id: str, event: Event) -> str:
     """Return what the agent is doing now: tools and outcomes in our own words, and nothing of any text."""
     data = event.data
-    key = f"{dispatch_id} {data.get('call_id')}"
-    tool = session.tools.get(key, "a call")
+    call = key(dispatch_id, data.get("call_id"))
+    tool = session.tools.get(call, "a call")
     match data.get("kind"):
         case "tool_call":
-            session.tools[key] = word(data.get("tool"))
-            return f"{session.tools[key]} …"
+            session.tools[call] = word(data.get("tool"))
+            return f"{session.tools[call]} …"
         case "approval":
             return f"{tool}: {word(data.get('outcome'))} by {word(data.get('by'))}"
         case "tool_result":

@@ -33,6 +33,7 @@ from peer.client.blocking import Client, Direction, Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
 from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.errors import DispatchError
 
 PREFIX = "mcp__plugin_dispatch_dispatch__"
 PICKER = "AskUserQuestion"
@@ -59,6 +60,8 @@ class Source(Protocol):
     def approvals(self) -> list[Document]: ...
 
     def contacts(self) -> Document: ...
+
+    def folder(self, dispatch_id: str, cwd: str) -> Document: ...
 
     def dispatches(self, direction: Direction, *, limit: int | None = None) -> Document: ...
 
@@ -96,11 +99,15 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
         case "dispatch_act", "accept":
             document = source.dispatch(str(effect["dispatch_id"]))
             folder = str(effect.setdefault("cwd", questions.folder(document)))
+            obstacles = _obstacles(source, str(effect["dispatch_id"]), folder)
             extra = {name: value for name, value in effect.items() if name not in ("action", "dispatch_id", "cwd")}
-            text = "\n".join([questions.accept_text(document, folder), *questions.facts(extra, "the call")])
+            text = "\n".join([questions.accept_text(document, folder, obstacles), *questions.facts(extra, "the call")])
             waits = document["status"] == "pending"
+            question = questions.accept(document)
+            if obstacles and folder not in (questions.folder(document), questions.offered_folder(document)):
+                question = questions.accept_in(document, folder, obstacles)
             return Requirement(
-                questions.accept(document) if waits else None,
+                question if waits else None,
                 effect,
                 text,
                 {**identity, "cwd": folder} if waits else identity,
@@ -120,6 +127,14 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             waits = document["status"] == "pending"
             return Requirement(questions.accept(document) if waits else None, effect, text, identity)
     return Requirement(None, effect, questions.call_text(tool, effect), identity)
+
+
+def _obstacles(source: Source, dispatch_id: str, folder: str) -> list[str]:
+    """Return what will not work in a folder; nothing for one that the call itself will be refused for."""
+    try:
+        return list(source.folder(dispatch_id, folder)["obstacles"]) if folder else []
+    except DispatchError:
+        return []
 
 
 def _exact(source: Source, given: Mapping[str, object], started_in: Path) -> Document:

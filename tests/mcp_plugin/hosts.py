@@ -77,8 +77,9 @@ class Host:
 def check_fix(fix: str) -> None:
     """Fail if a fix names a command that a tool does, or one for a terminal without saying so."""
     commands = re.findall(r"`((?:dispatch|dispatch-daemon|pip)(?: [^`]*)?)`", fix)
-    assert not [command for command in commands if fixes.call_of(command)], fix
-    assert not commands or "terminal" in fix, fix
+    assert not commands or "in a terminal" in fix, fix
+    own = fix.startswith("the person runs this in a terminal: ")
+    assert own or not [command for command in commands if fixes.call_of(command)], fix
 
 
 @asynccontextmanager

@@ -94,6 +94,8 @@ def test_commands_stand_in_backticks() -> None:
         ("see `dispatch inbox`, then `dispatch doctor`",
          'see dispatch_read(what="inbox"), then `dispatch doctor` (the person does this in a terminal)'),
         ("run `dispatch login` in a terminal", "run `dispatch login` in a terminal"),
+        ("the person runs this in a terminal: `dispatch trust edit a@b.c --tools Bash`",
+         "the person runs this in a terminal: `dispatch trust edit a@b.c --tools Bash`"),
         ("the person runs this in a terminal: `dispatch approve x y --always`",
          "the person runs this in a terminal: `dispatch approve x y --always`"),
         ("`dispatch trust edit a@b.c --tools`", 'dispatch_trust(action="edit", peer="a@b.c", tools="…")'),
