@@ -29,6 +29,7 @@ from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from mcp_plugin import ids, questions, shell
 from mcp_plugin.questions import Effect, Question
+from peer.client import sign_in
 from peer.client.blocking import Client, Direction, Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
@@ -249,7 +250,7 @@ def _called(folder: StateFolder, event: Document, now: float) -> str:
     if (tool, given.get("action")) == ("dispatch_invite", "accept"):
         return ruling("allow", "the server asks in a form of its own")
     started_in = Path(os.environ.get("CLAUDE_PROJECT_DIR") or event["cwd"])
-    required = requirement(Client(folder), tool, given, started_in)
+    required = requirement(Client(folder, sign_in.named(folder)), tool, given, started_in)
     replaced = {**given, **required.exact} if required.exact else None
     with kept(folder) as entries:
         entry = matching(entries, required, str(event["session_id"]), now)
