@@ -49,6 +49,11 @@ export function block(text) {
     .replace(EMPTY_LINES, foldedLines);
 }
 
+/** A text of somebody else inside a sentence of ours, as in peer/dispatches/quoting.py. */
+export function quoted(text) {
+  return `“${line(String(text).trim().replace(/[“”„‟]/g, '"'))}”`;
+}
+
 /** Return `text` safe to show on one line. */
 export function line(text) {
   text = String(text);

@@ -1,7 +1,7 @@
 // What happened in a run, event by event: only the rows in sight are drawn, and it follows a live run to its end.
 
 import { h, long } from "./dom.js";
-import { clock, line } from "./text.js";
+import { clock, line, quoted } from "./text.js";
 import { pairs } from "./approval.js";
 import { Windowed } from "./windowed.js";
 
@@ -38,7 +38,7 @@ function content(event) {
           "Left",
           h("p.care", {}, h("strong", {}, "Look twice: "), h("code", {}, String(event.detail ?? "a file")), " is new. Programs may obey it unasked: look at it before you work there."),
         ];
-      return ["Run", h("p", {}, line(String(event.status ?? "").replaceAll("_", " ")), event.detail ? `: “${line(event.detail)}”` : "")];
+      return ["Run", h("p", {}, line(String(event.status ?? "").replaceAll("_", " ")), event.detail ? `: ${quoted(event.detail)}` : "")];
     default:
       return [line(event.kind), long(JSON.stringify(event), SHORT)];
   }
