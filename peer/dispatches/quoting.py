@@ -37,5 +37,5 @@ def says(who: str, theirs: str, *, limit: int = MAX_REASON) -> str:
 
 def word(theirs: object, *, limit: int = MAX_WORD) -> str:
     """Return a name or a word of theirs as it is if it has the plain form of one, else quoted; a dash for none."""
-    plain = "-" if theirs is None or theirs == "" else str(theirs)
-    return plain if plain == "-" or _WORD.fullmatch(plain) else quoted(plain, limit=limit)
+    plain = "" if theirs is None else str(theirs)
+    return plain if _WORD.fullmatch(plain) else quoted(plain, limit=limit) or "-"
