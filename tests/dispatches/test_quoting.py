@@ -32,7 +32,8 @@ def test_a_word_is_plain_or_quoted(theirs: str) -> None:
 @pytest.mark.parametrize(
     ("theirs", "shown"),
     [
-        ("", "-"), (None, "-"), (" \n", "-"), ("-", "“-”"), ("Bash", "Bash"), ("mcp__notes__read", "mcp__notes__read"), ("shop", "shop"),
+        ("", "-"), (None, "-"), (" \n", "-"), ("-", "“-”"),
+        ("Bash", "Bash"), ("mcp__notes__read", "mcp__notes__read"), ("shop", "shop"),
         ("report-1.txt", "report-1.txt"), (3, "3"), ("fix: x", "“fix: x”"), ("error", "error"), ("fix:", "“fix:”"),
         ("a" * 200, f"“{'a' * (MAX_WORD - 1)}…”"),
     ],
