@@ -49,9 +49,9 @@ def broker_reason(url: str, code: int, their_message: str, *, signing_in: bool) 
     return f"broker {url} refused it{_saying(their_message)}", fix.format(url=url)
 
 
-def file_reason(code: int, their_message: str) -> str:
-    """Return the message for a file that the other machine refused to give out."""
-    return f"the other machine refused it ({code}){_saying(their_message)}"
+def file_reason(ours: str, their_message: str) -> str:
+    """Return why a file did not come: our sentence, with what the other machine said, if it said anything."""
+    return f"{ours}{_saying(their_message)}"
 
 
 def _saying(their_message: str) -> str:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from peer.dispatches.quoting import MAX_WORD, quoted, says, word
 from peer.dispatches.text import hides
 
-HOSTILE = st.text(st.sampled_from("a \n\r\t“”„‟\"'`\x1b\x00\u202e\u2028:/") | st.characters(), max_size=60)
+ODD = "a \n\r\t“”„‟\"'`\x1b\x00\u202e\u2028:/"
+# Not st.text: it joins both alphabets into one, in which these are rare.
+HOSTILE = st.lists(st.sampled_from(ODD) | st.characters(), max_size=60).map("".join)
 
 
 @given(HOSTILE)
