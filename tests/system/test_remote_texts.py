@@ -152,8 +152,8 @@ def mallory(world: World) -> Person:
 
 
 def test_a_contact(pair: tuple[Person, Person], mallory: Person, tmp_path: Path) -> None:
-    """Seen to fail with reasons stored as they came, with a refused file's text passed on, with blocks indented instead of
-    quoted, with quotations that are left early, with short fields as they came, and with a sandbox's tier that is no word.
+    """Seen to fail with reasons stored as they came, with a refused file's text passed on, with blocks indented instead
+    of quoted, with quotations that are left early, with short fields as they came, and with a tier that is no word.
     """
     alice, _ = pair
     ids = []
@@ -283,7 +283,7 @@ def hostile_broker(url: str) -> Iterator[dict[str, tuple[int, Document]]]:
 
 
 def test_a_broker(pair: tuple[Person, Person], world: World) -> None:
-    """Seen to fail with the broker's own `fix` passed on, and with line ends kept both in quotations and by a session."""
+    """Seen to fail with the broker's own `fix` passed on, and with line ends kept in quotations and by a session."""
     alice, _ = pair
     look = Surfaces(alice)
     stranger = Person("stranger", world.folder / "stranger", world.broker)
