@@ -5,11 +5,11 @@ Imports nothing that takes long (click, rich, msgspec, sqlite3, the node): see t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from cli.output import Output
+from peer.client import sign_in
 from peer.client.blocking import NO_SIGN_IN, Client, DaemonUnreachable, Direction, Document, SignIn
 from peer.machine.state_folder import StateFolder
 
@@ -21,9 +21,9 @@ class Source(Protocol):
 
     def whoami(self) -> Document: ...
 
-    def contacts(self) -> Document: ...
+    def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document: ...
 
-    def invitations(self, *, ended: bool = False) -> Document: ...
+    def invitations(self, *, ended: bool = False, limit: int | None = None, before: str | None = None) -> Document: ...
 
     def dispatches(
         self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
@@ -93,12 +93,6 @@ class App:
         settings.resolve(self.folder, broker=self.broker, token=self.token).require_token()
 
     def _named_sign_in(self) -> SignIn:
-        """Return the broker and the token that flags, else variables name. Raises Invalid if they are none."""
-        broker = self.broker or os.environ.get("DISPATCH_BROKER", "")
-        token = self.token or os.environ.get("DISPATCH_TOKEN", "")
-        if self._others_folder or not (broker or token):
+        if self._others_folder:
             return NO_SIGN_IN
-        from peer.machine import settings
-
-        given = settings.resolve(self.folder, broker=broker, token=token)
-        return SignIn(given.broker if broker else "", given.token if token else "")
+        return sign_in.named(self.folder, broker=self.broker, token=self.token)

@@ -17,6 +17,8 @@ from cli.app import App
 
 pass_app = click.make_pass_decorator(App)
 
+limit_option = click.option("--limit", type=click.IntRange(1, 1000), help="At most so many; all without it.")
+
 BYTE_ORDER_MARK = "\ufeff"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 
 from cli.ids import short
 from cli.output import Output, local_time, string
 from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text
-from peer.dispatches.text import excerpt
+from peer.dispatches.quoting import MAX_REASON, quoted, word
+from peer.dispatches.text import excerpt, line
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
@@ -35,10 +37,10 @@ def show_dispatch(out: Output, document: Document) -> None:
                 "created": local_time(document.get("created")),
                 "expires": local_time(document.get("expires_at")),
                 "updated": local_time(document.get("updated")),
-                **{text.name: document.get(text.name) for text in TEXTS if not text.long},
-                "links": "\n".join(map(str, document.get("links") or [])),
-                "files": "\n".join(map(_file, document.get("files") or [])),
-                "meta": "\n".join(f"{k}={v}" for k, v in (document.get("meta") or {}).items()),
+                **{text.name: _short(document.get(text.name)) for text in TEXTS if not text.long},
+                "links": [str(each) for each in document.get("links") or []],
+                "files": list(map(_file, document.get("files") or [])),
+                "meta": [f"{word(k)}={word(v, limit=MAX_REASON)}" for k, v in (document.get("meta") or {}).items()],
                 "parent": short(document["parent"]) if document.get("parent") else None,
             }
         )
@@ -50,7 +52,7 @@ def show_dispatch(out: Output, document: Document) -> None:
     for name in ("task", *(text.name for text in TEXTS if text.long)):
         if document.get(name):
             out.line(f"{name}:", style="bold")
-            out.block(str(document[name]))
+            out.quote(str(document[name]))
     if document.get("removed"):
         out.line(str(document["removed"]["message"]), style="yellow")
     _show_suggestion(out, document.get("suggestion"))
@@ -79,11 +81,11 @@ def show_result(out: Output, document: Document) -> None:
         if counted := counts_text(result.get("counts") or {}):
             out.line(f"counted by the machine that ran it: {counted}")
         if result.get("reason"):
-            out.block(str(result["reason"]))
+            out.line(str(result["reason"]), indent=2)
         if result.get("fix"):
             out.line(f"fix: {result['fix']}", indent=2)
         if result.get("reply"):
-            out.block(str(result["reply"]))
+            out.quote(str(result["reply"]))
         files = result.get("files") or []
         for file in files:
             out.line(_file(file), indent=2)
@@ -116,71 +118,73 @@ def show_event(out: Output, kind: str, event: Document) -> None:
         out.line(f"{_clock(event)}[{state}] {event.get('message') or event.get('detail') or ''}".rstrip(), style="bold")
         return
     if kind == "approval":
-        out.line(f"{_clock(event)}waits for an answer: {string(event.get('tool'))}", style="yellow")
+        out.line(f"{_clock(event)}waits for an answer: {word(event.get('tool'))}", style="yellow")
         return
     name = event.get("kind")
     if name == "reasoning":
-        out.block(f"{_clock(event)}{event.get('text') or ''}", indent=2, style="dim")
+        out.line(f"{_clock(event)}thinks:", indent=2, style="dim")
+        out.quote(str(event.get("text") or ""), indent=6, style="dim")
     elif name == "tool_call":
-        who = f" (sub-agent {event['agent_id']})" if event.get("agent_id") else ""
-        out.line(f"{_clock(event)}→ {string(event.get('tool'))}{who}", indent=2)
+        who = f" (sub-agent {word(event['agent_id'])})" if event.get("agent_id") else ""
+        out.line(f"{_clock(event)}→ {word(event.get('tool'))}{who}", indent=2)
         show_input(out, event.get("input"), indent=6)
     elif name == "approval":
-        grant = f", {event['grant']}" if event.get("grant") else ""
-        note = f": {event['note']}" if event.get("note") else ""
-        out.line(f"{string(event.get('outcome'))} by {string(event.get('by'))}{grant}{note}", indent=6)
+        grant = f", {word(event['grant'])}" if event.get("grant") else ""
+        note = f": {quoted(str(event['note']), limit=MAX_REASON)}" if event.get("note") else ""
+        out.line(f"{word(event.get('outcome'))} by {word(event.get('by'))}{grant}{note}", indent=6)
     elif name == "tool_result":
         out.line("ok" if event.get("ok") else "failed", indent=6, style=None if event.get("ok") else "red")
         _show_long(out, event.get("output"))
     elif name == "status":
-        detail = event.get("detail") or ""
+        detail = quoted(string(event["detail"]), limit=MAX_REASON) if event.get("detail") else ""
         left = event.get("status") == "left_behind"
         out.line(
-            f"{_clock(event)}[{string(event.get('status'))}] {string(detail) if detail else ''}".rstrip(),
+            f"{_clock(event)}[{word(event.get('status'))}] {detail}".rstrip(),
             style="yellow" if left else "bold",
         )
         if left:
             out.line(LEFT_BEHIND, indent=6, style="yellow")
     else:
-        out.line(f"{_clock(event)}{string(name)} {string({k: v for k, v in event.items() if k != 'kind'})}", indent=2)
+        out.line(f"{_clock(event)}{word(name)}", indent=2)
+        out.quote(string({k: v for k, v in event.items() if k != "kind"}), indent=6)
 
 
 def show_approval(out: Output, call: Document) -> None:
     """Show one waiting tool call whole, as a person needs it to answer."""
     left = f"   ({call['expires_in']:.0f} s left)" if isinstance(call.get("expires_in"), int | float) else ""
-    out.line(f"{string(call.get('tool'))} asks, in {short(call.get('dispatch_id'))}{left}", style="bold")
-    out.line(f"request: {string(call.get('request_id'))}", indent=2)
+    out.line(f"{word(call.get('tool'))} asks, in {short(call.get('dispatch_id'))}{left}", style="bold")
+    out.line(f"request: {word(call.get('request_id'))}", indent=2)
     out.line(f"from: {string(call.get('sender_id'))}; sandbox: {string(call.get('sandbox'))}", indent=2)
     show_input(out, call.get("input"), indent=2)
     if call.get("resolved_path"):
         out.line(f"on this machine: {call['resolved_path']}", indent=2)
     if call.get("diff"):
         show_diff(out, str(call["diff"]))
-    for word in call.get("unusual") or []:
-        out.line(f"unusual: {string(word)}", indent=2, style="red")
+    for each in call.get("unusual") or []:
+        out.line(f"unusual: {string(each)}", indent=2, style="red")
     out.line(f"what this returns goes to {string(call.get('sender_id'))}", indent=2, style="yellow")
 
 
 def show_input(out: Output, given: object, *, indent: int) -> None:
     """Show a tool's input: every field, of a long one head and tail (`--json` has all)."""
     if not isinstance(given, Mapping):
-        out.block(string(given), indent=indent)
+        out.quote(string(given), indent=indent)
         return
     for name, value in given.items():
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         # Head and tail of a long one, so that what asks for an answer stays in sight.
         shown = excerpt(shown, characters=INPUT_SHOWN, lines=INPUT_LINES)
         if "\n" in shown:
-            out.line(f"{name}:", indent=indent)
-            out.block(shown, indent=indent + 2)
+            out.quote(f"{line(str(name))}:", indent=indent)
+            out.quote(textwrap.indent(shown, "  "), indent=indent)
         else:
-            out.line(f"{name}: {shown}", indent=indent)
+            out.quote(f"{line(str(name))}: {shown}", indent=indent)
 
 
 def show_diff(out: Output, diff: str) -> None:
     """Show a unified diff, added lines green and removed ones red."""
     for row in excerpt(diff, characters=DIFF_SHOWN, lines=DIFF_LINES).split("\n"):
-        out.block(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
+        out.quote(row, indent=2, style={"+": "green", "-": "red", "@": "cyan"}.get(row[:1]))
 
 
 def scope_pairs(row: Document) -> dict[str, str]:
@@ -215,20 +219,24 @@ def _scope_value(name: str, value: object) -> str:
 def _show_suggestion(out: Output, suggestion: Document | None) -> None:
     if not suggestion:
         return
-    word = "runs in" if suggestion.get("pinned") else "suggested folder"
-    out.line(f"{word}: {string(suggestion.get('cwd'))} ({string(suggestion.get('reason'))})", style="dim")
+    label = "runs in" if suggestion.get("pinned") else "suggested folder"
+    out.line(f"{label}: {string(suggestion.get('cwd'))} ({string(suggestion.get('reason'))})", style="dim")
     for sentence in (suggestion.get("obstacles") or {}).get(suggestion.get("cwd"), []):
         out.line(f"there, {sentence}", indent=2, style="yellow")
 
 
 def _show_long(out: Output, output: object) -> None:
     shown = output if isinstance(output, str) else string(output)
-    out.block(excerpt(shown, lines=OUTPUT_LINES), indent=6, style="dim")
+    out.quote(excerpt(shown, lines=OUTPUT_LINES), indent=6, style="dim")
+
+
+def _short(value: object) -> str | None:
+    return word(value, limit=MAX_REASON) if value else None
 
 
 def _file(file: Document) -> str:
     gone = ", no longer given out" if file.get("withheld") else ", removed" if file.get("removed") else ""
-    return f"{file.get('name')} ({file.get('size')} bytes{gone})"
+    return f"{word(file.get('name'))} ({file.get('size')} bytes{gone})"
 
 
 def _clock(event: Document) -> str:
@@ -236,5 +244,9 @@ def _clock(event: Document) -> str:
     return f"{moment[11:19]} " if len(moment) > 19 else ""
 
 
-def _texts(values: dict[str, object]) -> dict[str, str]:
-    return {name: string(value) for name, value in values.items() if value not in (None, "", [], {})}
+def _texts(values: dict[str, object]) -> dict[str, str | list[str]]:
+    return {
+        name: value if isinstance(value, list) else string(value)
+        for name, value in values.items()
+        if value not in (None, "", [], {})
+    }

@@ -38,7 +38,7 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
         )
         return None
     app.out.line(f"{string(document.get('peer'))} asks:", style="bold")
-    app.out.block(str(document.get("task") or ""))
+    app.out.quote(str(document.get("task") or ""))
     options = [
         (str(n), "; ".join([f"{row['cwd']}  ({string(row.get('reason'))})", *found.get(row["cwd"], [])]))
         for n, row in enumerate(candidates, 1)

@@ -39,14 +39,14 @@ def whoami(app: App) -> None:
     running = (
         f"running, 127.0.0.1:{daemon.get('port')}, pid {daemon.get('pid')}" if daemon.get("running") else "not running"
     )
-    known = {
+    known: dict[str, str | list[str]] = {
         "user": string(document.get("user_id")),
         "device": f"{string(document.get('device_name'))} ({string(document.get('device_id'))})",
         "fingerprint": string(document.get("fingerprint")),
         "root key": string(document.get("root_stored")),
         "broker": broker,
         "daemon": running,
-        "addresses": "\n".join(map(str, daemon.get("addresses") or [])) or "-",
+        "addresses": [str(each) for each in daemon.get("addresses") or ["-"]],
         "runtime": f"{string(runtime.get('name'))} {string(runtime.get('version'))}",
         "agent login": string(runtime.get("login")),
         "sandbox": f"{string(sandbox.get('tier'))}{_because(sandbox)}",

@@ -7,10 +7,11 @@ from typing import Literal
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, DispatchGroup, from_stdin, pass_app
+from cli.base import DispatchCommand, DispatchGroup, from_stdin, limit_option, pass_app
 from cli.completion import everyone
 from cli.display import scope_line, unknown_fields
 from cli.ids import FULL, check, short, the_one
+from cli.listing import note_of_more
 from cli.output import interactive, local_time, string
 from cli.prompts import NoAnswer, choose, line
 from cli.scope_options import confirm_unverified, given_scope, powerful_grants, scope_options
@@ -50,14 +51,16 @@ def invite(app: App, email: str) -> None:
     example="dispatch invitations\ndispatch invitations --all\ndispatch invitations withdraw 55556666",
 )
 @click.option("--all", "ended", is_flag=True, help="Also those that were answered, were withdrawn or have expired.")
+@limit_option
+@click.option("--before", metavar="TOKEN", help="Only those older than this one: the next page.")
 @click.pass_context
-def invitations(ctx: click.Context, ended: bool) -> None:
+def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str | None) -> None:
     """List the invitations that wait for an answer, sent and received, with their tokens."""
     if ctx.invoked_subcommand is not None:
         return
     app = ctx.find_object(App)
     assert app is not None
-    document = app.read(lambda source: source.invitations(ended=ended))
+    document = app.read(lambda source: source.invitations(ended=ended, limit=limit, before=before))
     if app.out.json:
         app.out.document(document)
         return
@@ -88,6 +91,7 @@ def invitations(ctx: click.Context, ended: bool) -> None:
         wraps="fingerprint",
         empty="  none",
     )
+    note_of_more(app, document)
     for row in document["received"]:
         if row.get("unknown_fields"):
             app.out.line(f"{string(row.get('token'))}: {unknown_fields(row['unknown_fields'])}", style="yellow")

@@ -49,6 +49,12 @@ def show_list(
         app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
 
 
+def note_of_more(app: App, document: Document) -> None:
+    """Say where a list goes on that was asked for in pages."""
+    if document.get("more"):
+        app.out.note(f"there are more: --before {document['next']}")
+
+
 def _empty(direction: Direction, status: str | None, *, older: bool) -> str:
     which = "older " if older else ""
     state = f" and is {status}" if status else ""

@@ -20,6 +20,9 @@ from peer.protocol.errors import DispatchError
 if TYPE_CHECKING:
     from rich.table import Table
 
+BAR = "│ "
+"""Before each line of a text that somebody else wrote."""
+
 CELL = 120
 """Characters of a cell in a table."""
 
@@ -66,15 +69,20 @@ class Output:
         self._write(" " * indent + text.line(content), style, err=False)
 
     def block(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
-        """Write text of several lines to stdout, each indented, so that none looks like a line of the program."""
+        """Write a text of this program of several lines to stdout, each indented."""
         for part in text.block(content).split("\n"):
             self._write(" " * indent + part, style, err=False)
 
-    def pairs(self, pairs: Mapping[str, str]) -> None:
-        """Write `name  value` lines, aligned; a value of several lines is indented below its name."""
+    def quote(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
+        """Write a text of somebody else to stdout, each line behind a bar, so that none looks like ours."""
+        for part in text.block(content).split("\n"):
+            self._write(" " * indent + BAR + part, style, err=False)
+
+    def pairs(self, pairs: Mapping[str, str | Sequence[str]]) -> None:
+        """Write `name  value` lines, aligned; of several values each on a line, below the name."""
         width = max((len(name) for name in pairs), default=0)
         for name, value in pairs.items():
-            first, *rest = text.block(value).split("\n")
+            first, *rest = map(text.line, [value] if isinstance(value, str) else value)
             label = _styled(name.ljust(width), "dim", sys.stdout)
             _echo(f"{label}  {_styled(first, COLOURS.get(first), sys.stdout)}".rstrip(), sys.stdout)
             for part in rest:

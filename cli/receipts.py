@@ -16,6 +16,7 @@ from cli.display import unknown_fields
 from cli.ids import resolve, short
 from cli.output import local_time, string
 from peer.client.blocking import Document
+from peer.dispatches.quoting import MAX_REASON, quoted, word
 from peer.protocol.errors import Conflict, Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -184,16 +185,18 @@ def _show(app: App, document: Document) -> None:
     pairs = {
         "dispatch": string(document["dispatch_id"]),
         "status": string(document["status"]),
-        "task": string(document["task"]),
-        "reply": string(document["reply"]),
-        "reason": string(document["reason"]),
+        "reason": quoted(document["reason"] or "", limit=MAX_REASON) or "-",
         "sent": f"{local_time(document['created'])}, as the sender's clock had it",
         "ended": f"{local_time(document['ended'])}, as the recipient's clock had it",
     }
     app.out.pairs({name: value for name, value in pairs.items() if value != "-"})
-    for word in ("attached", "returned"):
-        for file in document[word]:
-            app.out.line(f"{word} {file['name']} ({file['size']} bytes), SHA-256 {file['sha256']}")
+    for name in ("task", "reply"):
+        if document[name]:
+            app.out.line(f"{name}:", style="bold")
+            app.out.quote(document[name])
+    for role in ("attached", "returned"):
+        for file in document[role]:
+            app.out.line(f"{role} {word(file['name'])} ({file['size']} bytes), SHA-256 {file['sha256']}")
     if document["unseen_fields"]:
         names = string(document["unseen_fields"])
         app.out.line(f"not seen by the recipient, whose version did not know them: {names}", style="yellow")

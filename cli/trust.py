@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from cli.app import App
-from cli.base import DispatchCommand, DispatchGroup, pass_app
+from cli.base import DispatchCommand, DispatchGroup, limit_option, pass_app
 from cli.completion import everyone, inviters
 from cli.display import scope_line, scope_pairs
+from cli.listing import note_of_more
 from cli.output import local_time, string
 from cli.scope_options import MB, confirm_unverified, given_scope, powerful_grants, scope_options
 from peer.client.blocking import DaemonUnreachable, Document
@@ -15,10 +16,12 @@ from peer.dispatches.asking import rule_text
 
 
 @click.command(cls=DispatchCommand, example="dispatch contacts\ndispatch contacts --json")
+@limit_option
+@click.option("--before", metavar="ID", help="The next page: the trust_link_id that `next` of this one names.")
 @pass_app
-def contacts(app: App) -> None:
+def contacts(app: App, limit: int | None, before: str | None) -> None:
     """List the trust edges both ways: who may dispatch to me, and to whom I may."""
-    document = app.read(lambda source: source.contacts())
+    document = app.read(lambda source: source.contacts(limit=limit, before=before))
     if app.out.json:
         app.out.document(document)
         return
@@ -39,6 +42,7 @@ def contacts(app: App) -> None:
         wraps="scope",
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
+    note_of_more(app, document)
     if blocked := document.get("blocked"):
         app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
 

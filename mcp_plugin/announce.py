@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
+from peer.client import sign_in
 from peer.client.blocking import Client, Direction, Document
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
@@ -128,7 +129,7 @@ def session_start(source: Source) -> str:
 
 def follow(folder: StateFolder) -> None:
     """Print one line for each dispatch that arrives and each call that waits, until the session has ended."""
-    source, announcements, parent = Client(folder), Announcements(), os.getppid()
+    source, announcements, parent = Client(folder, sign_in.named(folder)), Announcements(), os.getppid()
     seen_by_hook = time.time() - MARGIN_SECONDS
     first, pause = True, NODE_SECONDS
     reader = select.poll()
@@ -168,7 +169,7 @@ def run(option: Literal["--session-start", "--follow"]) -> NoReturn:
             follow(folder)
         else:
             signal.alarm(SESSION_START_SECONDS)
-            sys.stdout.write(session_start(Client(folder)))
+            sys.stdout.write(session_start(Client(folder, sign_in.named(folder))))
             sys.stdout.flush()
     except Exception:  # noqa: S110 - see above
         pass

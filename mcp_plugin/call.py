@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from mcp_plugin.session import PERSON_SECONDS, Option, Question, Session
+from mcp_plugin.session import PERSON_SECONDS, Option, Question, Session, key
 from peer.client.on_trio import AsyncClient
 
 QUESTION_SECONDS = 120.0
@@ -83,10 +83,11 @@ class Call:
         if not self.can_ask:
             return NO_ANSWER
         if self.modern:
-            question, answer = self._answered or (None, NO_ANSWER)
-            if question is None or (question.message, question.options) != (message, tuple(options)):
+            if self._answered is None or self._answered[0].key != self._key(message, options):
                 raise InputRequired(message, options)
-            return answer
+            question, given = self._answered
+            took = self.session.clock() - question.asked
+            return NO_ANSWER if took > QUESTION_SECONDS else form_answer(given, options, took=took)
         before = self.session.clock()
         result = None
         with trio.move_on_after(seconds):
@@ -100,25 +101,28 @@ class Call:
 
     def input_required(self, raised: InputRequired) -> types.InputRequiredResult:
         """Store the question; return the result that ends this call with it."""
-        question = Question(self.tool, self.arguments, raised.message, raised.options, self.session.clock())
+        question = Question(self._key(raised.message, raised.options), self.session.clock())
         form = types.ElicitRequestFormParams(message=raised.message, requested_schema=requested_schema(raised.options))
         return types.InputRequiredResult(
             input_requests={FIELD: types.ElicitRequest(params=form)},
             request_state=self.session.store_question(question),
         )
 
-    def _repeated_with_answer(self, params: types.CallToolRequestParams) -> tuple[Question, FormAnswer] | None:
-        """Return the stored question and its answer if this call repeats one with the same tool and arguments."""
+    def _key(self, message: str, options: Sequence[Option]) -> str:
+        """Return what a question of this call is known by: an answer counts for the same call with the same form."""
+        return key(self.tool, self.arguments, message, list(options))
+
+    def _repeated_with_answer(
+        self, params: types.CallToolRequestParams
+    ) -> tuple[Question, types.ElicitResult | None] | None:
+        """Return a stored question and what the host says to it; None if this call names none."""
         if not params.request_state or not params.input_responses:
             return None
         question = self.session.take_question(params.request_state)
-        if question is None or (question.tool, question.arguments) != (self.tool, self.arguments):
+        if question is None:
             return None
         result = params.input_responses.get(FIELD)
-        took = self.session.clock() - question.asked
-        if not isinstance(result, types.ElicitResult) or took > QUESTION_SECONDS:
-            return question, NO_ANSWER
-        return question, form_answer(result, question.options, took=took)
+        return question, result if isinstance(result, types.ElicitResult) else None
 
 
 def requested_schema(options: Sequence[Option]) -> types.ElicitRequestedSchema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mcp_plugin.fixes import in_document
 from mcp_plugin.results import safe
 from peer.client.blocking import Document
 from peer.protocol.errors import DispatchError, Internal, root_of
@@ -20,7 +21,7 @@ def error_document(raised: BaseException) -> Document:
     """Return the document of an exception. A defect of ours becomes a 500 without its details."""
     raised = root_of(raised)
     if isinstance(raised, DetailedError):
-        return safe({**raised.error.to_json(), **raised.details})
+        return safe({**in_document(raised.error.to_json()), **raised.details})
     if not isinstance(raised, DispatchError):
         raised = Internal("dispatch-mcp failed at this", fix="report it; what it wrote on standard error helps")
-    return safe(raised.to_json())
+    return safe(in_document(raised.to_json()))

@@ -16,7 +16,8 @@ from contextlib import suppress
 
 import trio
 
-from peer.client.blocking import Daemon, DaemonUnreachable, look_for_daemon
+from peer.client import sign_in
+from peer.client.blocking import Daemon, DaemonUnreachable, SignIn, look_for_daemon
 from peer.client.on_trio import AsyncClient
 from peer.machine import identity
 from peer.machine.lock import AlreadyRunning
@@ -170,6 +171,10 @@ class _Client(AsyncClient):
     def __init__(self, folder: StateFolder, hosting: Hosting) -> None:
         super().__init__(folder)
         self._hosting = hosting
+
+    def sign_in(self) -> SignIn:
+        """Return the sign-in that the session's variables name, as the command line does."""
+        return sign_in.named(self._folder)
 
     async def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
         try:

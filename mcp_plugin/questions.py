@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import indent
 from typing import NamedTuple
 
 from peer.dispatches.asking import offered_rules, rule_text
+from peer.dispatches.quoting import word
 from peer.dispatches.text import block, line
 from peer.protocol.documents import Document
 
@@ -93,14 +94,14 @@ def gate_text(row: Document) -> str:
     """Return the question about a waiting tool call, for the picker and for a form."""
     given = row["input"] if isinstance(row["input"], Mapping) else {"input": row["input"]}
     where = "`dispatch approvals`, or the local page (`dispatch open`)"
-    lines = [f"{line(str(row['tool']), limit=200)} asks, for the dispatch of {line(str(row['sender_id']))}:"]
+    lines = [f"{word(row['tool'])} asks, for the dispatch of {line(str(row['sender_id']))}:"]
     if row.get("resolved_path"):
         lines.append(f"Path: {line(str(row['resolved_path']))}")
-    lines += [f"Unusual: {line(str(word), limit=500)}" for word in row.get("unusual") or []]
+    lines += [f"Unusual: {line(str(each), limit=500)}" for each in row.get("unusual") or []]
     lines += facts(given, where)
     if row.get("diff"):
         lines.append(indent(excerpt(str(row["diff"]), where), "    ", lambda _: True))
-    lines.append(f"Call {line(str(row['request_id']), limit=200)} of dispatch {str(row['dispatch_id'])[-8:]}.")
+    lines.append(f"Call {word(row['request_id'])} of dispatch {str(row['dispatch_id'])[-8:]}.")
     lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
     return "\n".join(lines)
 
@@ -169,10 +170,11 @@ def accept(document: Document) -> Question:
     text = f"{arrived_text(document)}\nAccept runs it in {_place(runs_in)}."
     if reason:
         text += f" ({reason})"
+    text += _obstacles(suggested, runs_in)
     permits = {"action": "accept", "dispatch_id": identity}
     choices = [Choice("Accept", f"run it in {_place(runs_in)}", {**permits, "cwd": runs_in})]
     if offered := offered_folder(document):
-        text += f"\nSuggested folder: {line(offered)}"
+        text += f"\nSuggested folder: {line(offered)}{_obstacles(suggested, offered)}"
         choices.append(
             Choice("Accept in the suggested folder", f"run it in {line(offered)}", {**permits, "cwd": offered})
         )
@@ -183,12 +185,37 @@ def accept(document: Document) -> Question:
     return Question(text, "Accept?", tuple(choices))
 
 
-def accept_text(document: Document, cwd: str, extra: Mapping[str, object]) -> str:
-    """Return the question about an accept in a given folder; `extra`: whatever else the call has."""
+def accept_text(
+    document: Document, cwd: str, obstacles: Sequence[str] = (), extra: Mapping[str, object] | None = None
+) -> str:
+    """Return the question about an accept in a given folder.
+
+    `obstacles`: what will not work there. `extra`: whatever else the call has.
+    """
     offered = offered_folder(document)
     other = f" Suggested is {line(offered)}." if offered not in ("", cwd) else ""
-    asked = f"Accept it, and run it in {_place(cwd)}?{other}"
-    return "\n".join([asked, *facts(extra, "the call"), arrived_text(document)])
+    asked = f"Accept it, and run it in {_place(cwd)}?{other}{_sentences(obstacles)}"
+    return "\n".join([asked, *facts(extra or {}, "the call"), arrived_text(document)])
+
+
+def accept_in(document: Document, cwd: str, obstacles: Sequence[str]) -> Question:
+    """Return the question about an accept in a folder that the person named, in which something will not work."""
+    identity = document["dispatch_id"]
+    permits = {"action": "accept", "dispatch_id": identity, "cwd": cwd}
+    choices = (
+        Choice("Accept all the same", f"run it in {_place(cwd)}", permits),
+        Choice("Decline", "nothing runs; the sender sees that it was declined", _declined(identity)),
+        Choice("Not there", "nothing is decided", None),
+    )
+    return Question(accept_text(document, cwd, obstacles), "Accept?", choices)
+
+
+def _obstacles(suggested: Document, cwd: str) -> str:
+    return _sentences((suggested.get("obstacles") or {}).get(cwd, []))
+
+
+def _sentences(obstacles: Sequence[str]) -> str:
+    return "".join(f"\nIn a run there, {line(sentence, limit=500)}." for sentence in obstacles)
 
 
 def _declined(identity: object) -> Effect:

@@ -18,7 +18,8 @@ start it:
 
 **The node.** It uses the daemon that runs. Without one the session has a node of its own, a process beside it, for
 every other program of this person too, as long as the session lasts; then another session takes over, or
-`dispatch-daemon` does. Where nobody signed in yet, every tool says `dispatch login`, and nothing is started.
+`dispatch-daemon` does. Where nobody signed in yet, every tool says `dispatch login`, and nothing is started. A node
+that uses another sign-in than `$DISPATCH_BROKER` or `$DISPATCH_TOKEN` names refuses every tool (409).
 
 **Eras.** The handshake era (`initialize`, 2024-11-05 to 2025-11-25), and with `DISPATCH_MCP_ERA=auto` the one of
 2026-07-28 too, for hosts that ask for it first. There a form ends a call, which the host makes once more with the
@@ -27,7 +28,8 @@ answer.
 **Results** are structured content, and the same as JSON text. Beyond 40 KB the longest texts go to files of the state
 folder (`long_texts`). What other people wrote stands in fields named `untrusted_…`, or is listed in the `note` beside
 it, with control and bidirectional characters made visible. Errors are `{code, message, fix}` with `isError`; the
-codes are those of [protocol.md](protocol.md).
+codes are those of [protocol.md](protocol.md). A `fix` names the tool that helps, or what the person does in a terminal.
+Lists have `more` and `next`, the `before` of the next page.
 
 **Approvals.** `accept`, `approve`, `deny` and `watch` follow a run, with progress, to its next gate (`status:
 "approval_needed"`) or its end. In the *picker* the host asks its person the result's `question`, unchanged (an entry of
@@ -36,7 +38,8 @@ AskUserQuestion's `questions`), and passes the answer on; the plugin's hook comp
 be asked so, or nobody answered, the picker is used. An approval within 1.2 seconds of the call being shown is not
 taken; a deny always is. Cancelling a call leaves the run alone. A dispatch that waits has a `question` in the inbox and
 its status, which names the folder it would run in; `accept` returns `folder_choice_required`, and runs nothing, where a
-folder is suggested that the person has to choose.
+folder is suggested that the person has to choose, and where something will not work in the folder and the session was
+not told so.
 
 **A person's own word**, in a form that the server asks for, is needed for `always`, for accepting an invitation and
 for every wider edge. Where the host has no forms the refusal (403) names the command for a terminal.

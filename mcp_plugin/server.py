@@ -120,7 +120,7 @@ def succeeded(document: Document) -> CallToolResult:
 
 def failed(document: Document) -> CallToolResult:
     """Return an error: as text, which hosts show, and as {code, message, fix} for programs."""
-    text = f"error {document['code']}: {document['message']}"
+    text = f"error {document['code']}: {line(str(document['message']))}"
     if document["fix"]:
-        text += f"\nfix: {document['fix']}"
+        text += f"\nfix: {line(str(document['fix']))}"
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=document, is_error=True)

@@ -5,9 +5,11 @@ Nothing here outlives the session: what has to last is in the node's store.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -23,6 +25,9 @@ V = TypeVar("V")
 PERSON_SECONDS = 1.2
 """A person takes at least this long to read a tool call and answer. A faster answer is a script's or the model's."""
 REMEMBERED = 512
+"""Entries of each kind, those written last."""
+MAX_ENTRY = 512
+"""Bytes of one, key and value: what others make as long as they like is kept as its digest (`key`)."""
 
 Option = tuple[str, str]
 """One choice of a form: the value that is returned, and the title that the person reads."""
@@ -45,31 +50,42 @@ class Session:
         """The tool of each call of a run, since later events of a call have only its id."""
         self._shown: Recent[float] = Recent()
         self._questions: Recent[Question] = Recent()
+        self._folders: Recent[bool] = Recent()
 
     # --- approvals
 
     def show(self, dispatch_id: str, request_id: str) -> None:
         """Record that a tool call is shown to the person now; only the first time counts."""
-        key = f"{dispatch_id} {request_id}"
-        if key not in self._shown:
-            self._shown[key] = self.clock()
+        call = key(dispatch_id, request_id)
+        if call not in self._shown:
+            self._shown[call] = self.clock()
 
     def check_answer(self, dispatch_id: str, request_id: str) -> None:
         """Raise Conflict for the approval of a call that was not shown, or shown less than PERSON_SECONDS ago."""
-        key = f"{dispatch_id} {request_id}"
-        if key not in self._shown:
+        call = key(dispatch_id, request_id)
+        if call not in self._shown:
             raise Conflict(
                 "that tool call was not shown in this session yet, so nobody can have agreed to it",
                 fix=f'dispatch_act(action="watch", dispatch_id="{dispatch_id}") shows it: ask the person, then answer',
             )
-        passed = self.clock() - self._shown[key]
+        passed = self.clock() - self._shown[call]
         if passed < PERSON_SECONDS:
-            self._shown[key] = self.clock()  # so that a script that retries does not get through
+            self._shown[call] = self.clock()  # so that a script that retries does not get through
             raise Conflict(
                 f"that approval came {passed:.1f} s after the call was shown; a person has not read it by then, so "
                 "it is not taken",
                 fix="ask the person with the picker and pass their answer on; a deny is always taken",
             )
+
+    # --- folders
+
+    def tell(self, dispatch_id: str, folder: str) -> None:
+        """Record that the person is told what will not work in a folder for a dispatch."""
+        self._folders[key(dispatch_id, folder)] = True
+
+    def told(self, dispatch_id: str, folder: str) -> bool:
+        """Whether the person was told so in this session."""
+        return key(dispatch_id, folder) in self._folders
 
     # --- questions that end a call (2026-07-28)
 
@@ -84,6 +100,11 @@ class Session:
         return self._questions.pop(token, None)
 
 
+def key(*parts: object) -> str:
+    """Return a name of bounded length for these JSON values: two have the same only where all parts are equal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def _working_directory() -> Path | None:
     """Return the folder in which the host started the server; None if it was deleted."""
     try:
@@ -94,20 +115,17 @@ def _working_directory() -> Path | None:
 
 @dataclass(frozen=True)
 class Question:
-    """A question to the person: in which call, its form, and when it was asked (by the session's clock)."""
+    """A question to the person: the `key` of its call and form, and when it was asked (by the session's clock)."""
 
-    tool: str
-    arguments: Mapping[str, object]
-    message: str
-    options: tuple[Option, ...]
+    key: str
     asked: float
 
 
 class Recent(OrderedDict[str, V], Generic[V]):
     """A dict of at most REMEMBERED entries: those written last."""
 
-    def __setitem__(self, key: str, value: V) -> None:
-        super().__setitem__(key, value)
-        self.move_to_end(key)
+    def __setitem__(self, name: str, value: V) -> None:
+        super().__setitem__(name, value)
+        self.move_to_end(name)
         while len(self) > REMEMBERED:
             self.popitem(last=False)

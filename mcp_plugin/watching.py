@@ -11,11 +11,12 @@ from contextlib import aclosing
 import trio
 
 from mcp_plugin.call import Call
+from mcp_plugin.fixes import for_host
 from mcp_plugin.hosting import NOTICED_SECONDS
 from mcp_plugin.results import quoted, untrusted
-from mcp_plugin.session import Session
+from mcp_plugin.session import Session, key
 from peer.client.blocking import DaemonUnreachable, Document, Event, Interrupted
-from peer.dispatches.text import line
+from peer.dispatches.quoting import word
 
 Surface = Callable[[Call, Document], Awaitable[Document | None]]
 """What happens at a gate. Returns the result that ends the call, or None if it was answered and the run goes on."""
@@ -79,14 +80,17 @@ def final(document: Document) -> Document:
         ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):
         ended["sandbox"] = result["sandbox"].get("tier")
-    ended |= {name: result[name] for name in ("reason", "fix") if result.get(name)}
+    if result.get("reason"):
+        ended["reason"] = result["reason"]
+    if fix := document.get("fix") or result.get("fix"):
+        ended["fix"] = for_host(fix)
     if document.get("removed"):
         ended["removed"] = document["removed"]["message"]
     if document.get("cwd"):
         ended["cwd"] = document["cwd"]
     if document.get("code"):
         ended["code"] = document["code"]
-    return quoted(ended | untrusted(document, "message", "fix"))
+    return quoted(ended | untrusted(document, "message"))
 
 
 def _receipt(identity: str, result: Document) -> Document:
@@ -116,22 +120,18 @@ def _waits(document: Document) -> Document:
 def _activity(session: Session, dispatch_id: str, event: Event) -> str:
     """Return what the agent is doing now: tools and outcomes in our own words, and nothing of any text."""
     data = event.data
-    key = f"{dispatch_id} {data.get('call_id')}"
-    tool = session.tools.get(key, "a call")
+    call = key(dispatch_id, data.get("call_id"))
+    tool = session.tools.get(call, "a call")
     match data.get("kind"):
         case "tool_call":
-            session.tools[key] = line(str(data.get("tool")), limit=80)
-            return f"{session.tools[key]} …"
+            session.tools[call] = word(data.get("tool"))
+            return f"{session.tools[call]} …"
         case "approval":
-            return f"{tool}: {_word(data.get('outcome'))} by {_word(data.get('by'))}"
+            return f"{tool}: {word(data.get('outcome'))} by {word(data.get('by'))}"
         case "tool_result":
             return f"{tool}: {'done' if data.get('ok') else 'failed'}"
         case "status":
-            return _word(data.get("status"))
+            return word(data.get("status"))
         case "reasoning":
             return "thinking"
     return ""
-
-
-def _word(value: object) -> str:
-    return line(str(value or ""), limit=40)

@@ -29,10 +29,12 @@ from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from mcp_plugin import ids, questions, shell
 from mcp_plugin.questions import Effect, Question
+from peer.client import sign_in
 from peer.client.blocking import Client, Direction, Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
 from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.errors import DispatchError
 
 PREFIX = "mcp__plugin_dispatch_dispatch__"
 PICKER = "AskUserQuestion"
@@ -59,6 +61,8 @@ class Source(Protocol):
     def approvals(self) -> list[Document]: ...
 
     def contacts(self) -> Document: ...
+
+    def folder(self, dispatch_id: str, cwd: str) -> Document: ...
 
     def dispatches(self, direction: Direction, *, limit: int | None = None) -> Document: ...
 
@@ -96,11 +100,15 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
         case "dispatch_act", "accept":
             document = source.dispatch(str(effect["dispatch_id"]))
             folder = str(effect.setdefault("cwd", questions.folder(document)))
+            obstacles = _obstacles(source, str(effect["dispatch_id"]), folder)
             extra = {name: value for name, value in effect.items() if name not in ("action", "dispatch_id", "cwd")}
-            text = questions.accept_text(document, folder, extra)
+            text = questions.accept_text(document, folder, obstacles, extra)
             waits = document["status"] == "pending"
+            question = questions.accept(document)
+            if obstacles and folder not in (questions.folder(document), questions.offered_folder(document)):
+                question = questions.accept_in(document, folder, obstacles)
             return Requirement(
-                questions.accept(document) if waits else None,
+                question if waits else None,
                 effect,
                 text,
                 {**identity, "cwd": folder} if waits else identity,
@@ -120,6 +128,14 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
             waits = document["status"] == "pending"
             return Requirement(questions.accept(document) if waits else None, effect, text, identity)
     return Requirement(None, effect, questions.call_text(tool, effect), identity)
+
+
+def _obstacles(source: Source, dispatch_id: str, folder: str) -> list[str]:
+    """Return what will not work in a folder; nothing for one that the call itself will be refused for."""
+    try:
+        return list(source.folder(dispatch_id, folder)["obstacles"]) if folder else []
+    except DispatchError:
+        return []
 
 
 def _exact(source: Source, given: Mapping[str, object], started_in: Path) -> Document:
@@ -234,7 +250,7 @@ def _called(folder: StateFolder, event: Document, now: float) -> str:
     if (tool, given.get("action")) == ("dispatch_invite", "accept"):
         return ruling("allow", "the server asks in a form of its own")
     started_in = Path(os.environ.get("CLAUDE_PROJECT_DIR") or event["cwd"])
-    required = requirement(Client(folder), tool, given, started_in)
+    required = requirement(Client(folder, sign_in.named(folder)), tool, given, started_in)
     replaced = {**given, **required.exact} if required.exact else None
     with kept(folder) as entries:
         entry = matching(entries, required, str(event["session_id"]), now)

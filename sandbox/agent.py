@@ -62,6 +62,9 @@ def main() -> None:
         sys.exit(0)
     if sys.argv[1:2] == ["--prove"]:
         prove.main(sys.argv[2] if len(sys.argv) > 2 else None)
+    if sys.argv[1:]:
+        sys.stderr.write(HELP)
+        sys.exit(2)
     # Frames have the two pipes to themselves: a stray print of a library must not get in between.
     incoming, outgoing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

@@ -37,3 +37,17 @@ def root_of(raised: BaseException) -> BaseException:
     while isinstance(raised, BaseExceptionGroup):
         raised = raised.exceptions[0]
     return raised
+
+
+MAX_QUOTED = 500
+_MARKS = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"'})
+
+
+def quoted(text: str, *, most: int = MAX_QUOTED) -> str:
+    """Return `“text”` for a sentence of ours: what a program or a model's API says, on one line, which it cannot leave.
+
+    At most `most` characters of it, its end; "" for nothing. What is not printable becomes a replacement character.
+    """
+    words = " / ".join(line.strip() for line in text.translate(_MARKS).splitlines() if line.strip())
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return f"“{'…' if len(shown) > most else ''}{shown[-most:]}”" if shown else ""

@@ -69,8 +69,8 @@ class Approve(Arguments, frozen=True, kw_only=True):
 
 
 CHOOSE = (
-    "nothing runs yet: ask with AskUserQuestion, `question` unchanged; then accept again with `cwd`: the suggested "
-    'folder, or "" for an empty workspace'
+    "nothing runs yet: ask with AskUserQuestion, `question` unchanged; then accept again with `cwd`: the folder that "
+    'was chosen, or "" for an empty workspace'
 )
 
 TAKES = {
@@ -93,7 +93,7 @@ async def act(call: Call, arguments: Act) -> Document:
     identity = await ids.whole(client, arguments.dispatch_id)
     match action:
         case "accept":
-            if (choice := await _folder_choice(client, identity, arguments.cwd)) is not None:
+            if (choice := await _folder_choice(call, client, identity, arguments.cwd)) is not None:
                 return choice
             await _accept(client, identity, arguments.cwd)
         case "decline" if arguments.request_id is None:
@@ -123,15 +123,32 @@ async def approve(call: Call, arguments: Approve) -> Document:
     return quoted(await _allow(call, identity, request_id, arguments.grant or "once", arguments.rule))
 
 
-async def _folder_choice(client: AsyncClient, identity: str, cwd: str | None) -> Document | None:
-    """Return the question where the folder is the person's choice and was not made; None where nothing is open."""
-    if cwd is not None:
-        return None
+async def _folder_choice(call: Call, client: AsyncClient, identity: str, cwd: str | None) -> Document | None:
+    """Return the question where the folder is the person's choice and was not made, or something will not work in it
+    and they were not told; None where nothing is open.
+    """
     document = await client.dispatch(identity)
-    if document["status"] != "pending" or not questions.offered_folder(document):
+    if document["status"] != "pending":
         return None
-    question = questions.accept(document).picker()
-    return quoted({"status": "folder_choice_required", "dispatch_id": identity, "question": question, "next": CHOOSE})
+    folder = questions.folder(document) if cwd is None else cwd
+    offered = questions.offered_folder(document)
+    question = questions.accept(document)
+    if cwd is not None or not offered:
+        obstacles = (await client.folder(identity, folder))["obstacles"] if folder else []
+        if not obstacles or call.session.told(identity, folder):
+            return None
+        if folder not in (questions.folder(document), offered):
+            question = questions.accept_in(document, folder, obstacles)
+    for named in (folder, offered):
+        call.session.tell(identity, named)
+    return quoted(
+        {
+            "status": "folder_choice_required",
+            "dispatch_id": identity,
+            "question": question.picker(),
+            "next": CHOOSE,
+        }
+    )
 
 
 async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from mcp_plugin import ids
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
+from mcp_plugin.fixes import for_host, in_document
 from mcp_plugin.questions import accept
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
@@ -17,6 +18,7 @@ from mcp_plugin.watching import final
 from peer.client.blocking import Direction, Document
 from peer.client.on_trio import AsyncClient
 from peer.protocol.content import FIELDS
+from peer.protocol.documents import page_of
 
 LISTED = 20
 ASKED = 5
@@ -43,6 +45,7 @@ class Read(Arguments, frozen=True, kw_only=True):
     ]
     dispatch_id: DispatchId | None = None
     limit: Annotated[int, Meta(ge=1, le=100, description="how many of a list, 1 to 100 (20 unless said)")] | None = None
+    before: Annotated[str, Meta(max_length=256, description="the next page of a list: its `next`")] | None = None
 
 
 class NoArguments(Arguments, frozen=True, kw_only=True):
@@ -52,35 +55,43 @@ class NoArguments(Arguments, frozen=True, kw_only=True):
 async def read(call: Call, arguments: Read) -> Document:
     """Look something up; nothing changes."""
     what = arguments.what
-    takes = {"status": ("what", "dispatch_id"), "inbox": ("what", "limit"), "sent": ("what", "limit")}
-    refuse_others(arguments, f"what={what}", *takes.get(what, ("what",)))
+    takes = {"status": ("what", "dispatch_id"), "whoami": ("what",)}
+    refuse_others(arguments, f"what={what}", *takes.get(what, ("what", "limit", "before")))
+    limit = arguments.limit or LISTED
     if what == "status":
         require(arguments, "what=status", "dispatch_id")
     client = await call.client()
     match what:
         case "inbox" | "sent":
             direction: Direction = "received" if what == "inbox" else "sent"
-            found = await client.dispatches(direction, limit=arguments.limit or LISTED)
-            return listed(found["dispatches"], await _questions(client, found["dispatches"]))
+            found = await client.dispatches(direction, limit=limit, before=arguments.before)
+            return listed(found, await _questions(client, found["dispatches"]))
         case "status":
             return whole(await client.dispatch(await ids.whole(client, str(arguments.dispatch_id))))
         case "contacts":
-            return safe(await client.contacts())
+            return safe(await client.contacts(limit=limit, before=arguments.before))
         case "invitations":
-            return safe(await client.invitations())
+            return safe(await client.invitations(limit=limit, before=arguments.before))
         case "whoami":
-            return safe(await client.whoami())
+            return safe(in_document(await client.whoami()))
         case "approvals":
-            return await pending(call, NoArguments())
+            return await _waiting(call, limit, arguments.before)
 
 
 async def pending(call: Call, _arguments: NoArguments) -> Document:
     """List the tool calls that wait for an answer; they count as shown from now on."""
+    return await _waiting(call, None, None)
+
+
+async def _waiting(call: Call, limit: int | None, before: str | None) -> Document:
+    """List a page of the tool calls that wait: {approvals, more, next}."""
     client = await call.client()
-    rows = await client.approvals()
+    rows, rest = page_of(
+        await client.approvals(), lambda row: f"{row['dispatch_id']} {row['request_id']}", limit=limit, before=before
+    )
     for row in rows:
         call.session.show(row["dispatch_id"], row["request_id"])
-    return {"approvals": [picker.described(row) for row in rows]}
+    return {"approvals": [picker.described(row) for row in rows], **safe(rest)}
 
 
 async def _questions(client: AsyncClient, rows: list[Document]) -> dict[str, Document]:
@@ -89,11 +100,14 @@ async def _questions(client: AsyncClient, rows: list[Document]) -> dict[str, Doc
     return {row["dispatch_id"]: accept(await client.dispatch(row["dispatch_id"])).picker() for row in waiting}
 
 
-def listed(rows: list[Document], questions: Mapping[str, Document]) -> Document:
-    """Return a list of dispatches, as many as fit a result: {dispatches: [{…, untrusted_task, question?}], more?}."""
-    document: Document = {"dispatches": []}
+def listed(found: Document, questions: Mapping[str, Document]) -> Document:
+    """Return a page of dispatches, as many as fit a result: {dispatches: [{…, untrusted_task, question?}], more, next}.
+
+    `next`: the `before` of the next page.
+    """
+    document: Document = {"dispatches": [], "more": found["more"], "next": found["next"]}
     length = 0
-    for row in rows:
+    for row in found["dispatches"]:
         brief = {name: row[name] for name in _BRIEF if name in row}
         task = row["task"]
         brief["untrusted_task"] = task[:LISTED_TASK]
@@ -105,7 +119,7 @@ def listed(rows: list[Document], questions: Mapping[str, Document]) -> Document:
             brief["question"] = question
         length += size(brief)
         if length > MAX_INLINE * 3 // 4:
-            document["more"] = "there are more than fit here: ask for fewer with `limit`"
+            document |= {"more": True, "next": document["dispatches"][-1]["dispatch_id"]}
             break
         document["dispatches"].append(brief)
     return quoted(document)
@@ -121,7 +135,9 @@ _WRITTEN = tuple(name for name in FIELDS if name not in ("files", "parent"))
 def whole(row: Document) -> Document:
     """Return one dispatch with its payload, the end of its trace, and its result."""
     document: Document = {name: row[name] for name in _BRIEF if name in row}
-    document |= untrusted(row, *_WRITTEN, "message", "fix")
+    document |= untrusted(row, *_WRITTEN, "message")
+    if row.get("fix"):
+        document["fix"] = for_host(row["fix"])
     document["files"] = row["files"]
     document |= {name: row[name] for name in ("unknown_fields", "unseen_fields") if row.get(name)}
     if row.get("removed"):

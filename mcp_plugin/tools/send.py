@@ -47,11 +47,6 @@ async def send(call: Call, arguments: Send) -> Document:
         if "@" in arguments.recipient or arguments.parent or arguments.device:
             raise
         raise await _candidates(client, arguments.recipient, error) from None
-    except Forbidden as error:
-        if "dispatch invite" not in error.fix:
-            raise
-        fix = f'dispatch_invite(action="send", to_email="{line(arguments.recipient, limit=320)}"), then they accept'
-        raise Forbidden(error.message, fix=fix) from None
     return safe(sent)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 import msgspec
 import trio
@@ -153,8 +153,8 @@ class _Routes:
     async def doctor(self, request: Request) -> Reply:
         return await self._health.doctor(fix=request.query_params.get("fix") == "1")
 
-    async def contacts(self, _request: Request) -> Reply:
-        return await self._node.trust.contacts()
+    async def contacts(self, request: Request) -> Reply:
+        return await self._node.trust.contacts(**_page_asked(request))
 
     async def set_alias(self, request: Request) -> Reply:
         return await self._node.trust.set_alias(
@@ -162,7 +162,8 @@ class _Routes:
         )
 
     async def invitations(self, request: Request) -> Reply:
-        return await self._node.trust.invitations(ended=request.query_params.get("ended") == "1")
+        ended = request.query_params.get("ended") == "1"
+        return await self._node.trust.invitations(ended=ended, **_page_asked(request))
 
     async def invite(self, request: Request) -> Reply:
         return await self._node.trust.invite((await body_of(request, InviteBody)).email)
@@ -265,6 +266,19 @@ class _Routes:
             _follow(self._node, dispatch_id, after),
             partial(self._streams.release_on_behalf_of, request),
         )
+
+
+class Page(TypedDict):
+    """Which part of a list is asked for; all of it without a limit."""
+
+    limit: int | None
+    before: str | None
+
+
+def _page_asked(request: Request) -> Page:
+    query = request.query_params
+    limit = query.get("limit")
+    return {"limit": None if limit is None else number(limit, 1, MAX_PAGE), "before": query.get("before")}
 
 
 async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[bytes]:

@@ -88,9 +88,12 @@ class Routes(ABC, Generic[D, L]):
         """Return {checks:[{name, ok, detail, fix}]}: the checks that only the running daemon can make."""
         return self._ask("GET", f"/v1/doctor?fix={int(fix)}")
 
-    def contacts(self) -> D:
-        """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, …}], blocked:[user]}."""
-        return self._ask("GET", "/v1/contacts")
+    def contacts(self, *, limit: int | None = None, before: str | None = None) -> D:
+        """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, …}], blocked, more, next}.
+
+        All without `limit`. `next` is then the trust_link_id to give as the next page's `before`.
+        """
+        return self._ask("GET", f"/v1/contacts{_query(limit=limit, before=before)}")
 
     def name_contact(self, peer: str, alias: str) -> D:
         """Set a contact's local alias ("" removes it); return {peer, alias}."""
@@ -100,9 +103,12 @@ class Routes(ABC, Generic[D, L]):
         """Return {token, to, emailed, link, existing?}; `link` is the address to share."""
         return self._ask("POST", "/v1/invitations", {"email": email})
 
-    def invitations(self, *, ended: bool = False) -> D:
-        """Return {sent:[…], received:[…]}: the open ones, with `ended` the others too."""
-        return self._ask("GET", f"/v1/invitations?ended={int(ended)}")
+    def invitations(self, *, ended: bool = False, limit: int | None = None, before: str | None = None) -> D:
+        """Return {sent:[…], received:[…], more, next}: the open ones, with `ended` the others too.
+
+        All without `limit`, which counts both together. `next` is then the token to give as the next page's `before`.
+        """
+        return self._ask("GET", f"/v1/invitations{_query(ended=int(ended), limit=limit, before=before)}")
 
     def withdraw_invitation(self, token: str) -> D:
         """Withdraw an invitation that this user sent."""
@@ -196,9 +202,8 @@ class Routes(ABC, Generic[D, L]):
 
         `more` is true if there are older ones; `next`, the last id of this page, is then the next page's `before`.
         """
-        wanted = {"direction": direction, "status": status, "limit": limit, "before": before}
-        query = urlencode({name: value for name, value in wanted.items() if value is not None})
-        return self._ask("GET", f"/v1/dispatches?{query}")
+        query = _query(direction=direction, status=status, limit=limit, before=before)
+        return self._ask("GET", f"/v1/dispatches{query}")
 
     def dispatch(self, dispatch_id: str) -> D:
         """Return one dispatch with its payload, events, result, approvals and the suggested run folder."""
@@ -466,6 +471,12 @@ def _connected(port: int) -> Iterator[socket.socket]:
             raise not_answered() from None
         except (OSError, EndedEarly):
             raise Interrupted() from None
+
+
+def _query(**wanted: str | int | None) -> str:
+    """Return what is given as a query, with its question mark; "" for nothing."""
+    given = urlencode({name: value for name, value in wanted.items() if value is not None})
+    return f"?{given}" if given else ""
 
 
 def _segment(text: str) -> str:

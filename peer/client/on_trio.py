@@ -12,12 +12,14 @@ from peer.client.blocking import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     HOST,
+    NO_SIGN_IN,
     DaemonUnreachable,
     Document,
     Event,
     EventStream,
     Interrupted,
     Routes,
+    SignIn,
     as_list,
     as_object,
     decode,
@@ -37,6 +39,10 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
 
+    def sign_in(self) -> SignIn:
+        """Return the sign-in that requests are meant for: whatever the daemon uses."""
+        return NO_SIGN_IN
+
     async def events(self, dispatch_id: str, *, after: str = "") -> AsyncGenerator[Event, None]:
         """Yield events as Client.events. Use contextlib.aclosing to leave early."""
         stream = EventStream(dispatch_id, after)
@@ -44,9 +50,10 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
             failure: DispatchError | None = None
             try:
                 port, token = find_daemon(self._folder)
+                sign_in = self.sign_in()
                 response = Response()
                 async with _connected(port) as connection:
-                    await connection.send_all(stream.request(port, token))
+                    await connection.send_all(stream.request(port, token, sign_in))
                     while not response.complete:
                         response.feed(await connection.receive_some())
                         if response.status == 200:
@@ -68,10 +75,11 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
 
     async def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
         port, token = find_daemon(self._folder)
+        sign_in = self.sign_in()
         response = Response()
         async with _connected(port) as connection:
             with trio.move_on_after(ANSWER_SECONDS) as scope:
-                await connection.send_all(encode(method, path, port=port, token=token, body=body))
+                await connection.send_all(encode(method, path, port=port, token=token, body=body, sign_in=sign_in))
                 while not response.complete:
                     response.feed(await connection.receive_some())
         if scope.cancelled_caught:

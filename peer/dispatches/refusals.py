@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MAX_QUOTED: Final = 500
-"""Characters quoted of another machine's message."""
+from peer.dispatches.quoting import quoted
 
 _FIXES: Final[dict[int, str]] = {
     403: "ask {peer}, who decides what is taken in from you: `dispatch contacts` shows your edge",
@@ -42,17 +41,20 @@ _SIGN_IN_FIXES: Final[dict[int, str]] = {
 
 def reason(peer: str, code: int, their_message: str) -> tuple[str, str]:
     """Return (message, fix) for a dispatch that `peer`'s machine refused with this code and message."""
-    return f"{peer}'s machine refused it{_quoted(their_message)}", _FIXES.get(code, "").format(peer=peer)
+    return f"{peer}'s machine refused it{_saying(their_message)}", _FIXES.get(code, "").format(peer=peer)
 
 
 def broker_reason(url: str, code: int, their_message: str, *, signing_in: bool) -> tuple[str, str]:
     """Return (message, fix) for a request that the broker at `url` refused with this code and message."""
     fix = (_SIGN_IN_FIXES.get(code) if signing_in else None) or _BROKER_FIXES.get(code, _ASK_OPERATOR)
-    return f"broker {url} refused it{_quoted(their_message)}", fix.format(url=url)
+    return f"broker {url} refused it{_saying(their_message)}", fix.format(url=url)
 
 
-def _quoted(their_message: str) -> str:
-    quoted = their_message.strip().replace("“", '"').replace("”", '"')
-    if len(quoted) > MAX_QUOTED:
-        quoted = quoted[:MAX_QUOTED] + "…"
-    return f" and says: “{quoted}”" if quoted else ""
+def file_reason(ours: str, their_message: str) -> str:
+    """Return why a file did not come: our sentence, with what the other machine said, if it said anything."""
+    return f"{ours}{_saying(their_message)}"
+
+
+def _saying(their_message: str) -> str:
+    words = quoted(their_message)
+    return f" and says: {words}" if words else ""

@@ -26,7 +26,7 @@ import trio
 
 from peer.mesh.host import MeshHost
 from peer.mesh.streams import Stream
-from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound, from_code
+from peer.protocol.errors import NO_FIX, Conflict, DispatchError, Invalid, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,15 @@ PIECE = 1024 * 1024
 MAX_REQUEST = 128
 MAX_REPLY = 8 * 1024
 MAX_TEXT = 1000
+
+
+class Refused(DispatchError):
+    """The other machine does not give out a file. `theirs` is its own text, to be shown as a quotation if at all."""
+
+    def __init__(self, code: int, theirs: str) -> None:
+        super().__init__(f"the other machine refused it ({code})", fix=NO_FIX, code=code)
+        self.theirs = theirs
+
 
 Lookup = Callable[[str, bytes, bytes], Awaitable[Path | None]]
 
@@ -149,7 +158,7 @@ async def fetch(
     """Fetch one blob from a connected peer into `destination`, which appears whole, verified and fsynced, or not.
 
     When a transfer breaks off, the bytes so far stay in `part` (0600, in the folder of `destination`, by default
-    `<destination>.part`), and the next call continues from there. Raises the peer's refusal by its code (404, 403, …),
+    `<destination>.part`), and the next call continues from there. Raises Refused with the peer's code (404, 403, …),
     Unavailable if the transfer breaks off (call again), Invalid if the bytes do not match the digest (the part is
     deleted), Conflict if another call is fetching it, OSError.
     """
@@ -172,8 +181,8 @@ async def _pull(stream: Stream, part: _Part, statement_id: bytes, digest: bytes,
         case [200, int(their_size), str(), str()]:
             if their_size != size:
                 raise Invalid(f"the other side has {their_size} bytes where {size} were named", fix=NO_FIX)
-        case [int(code), int(), str(message), str(fix)]:
-            raise from_code(code, message[:MAX_TEXT], fix[:MAX_TEXT])
+        case [int(code), int(), str(message), str()]:
+            raise Refused(code, message[:MAX_TEXT])
         case _:
             raise Invalid("that is not a reply to a blob request", fix=NO_FIX)
     failed: list[OSError] = []

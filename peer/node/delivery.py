@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import structlog
 import trio
 
+from peer.dispatches import refusals
 from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import OutboxItem
 from peer.mesh.host import MeshHost
@@ -216,7 +217,8 @@ class BlobFetcher:
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
                 return False
-            reason = error.message
+            theirs = error.theirs if isinstance(error, blob_protocol.Refused) else ""
+            reason = refusals.file_reason(error.message, theirs)
             log.warning("blob.refused", dispatch=item.dispatch_id, code=error.code)
             context.blobs.part(item.digest, device).unlink(missing_ok=True)
             try:

@@ -93,14 +93,19 @@ class TrustService:
             document["existing"] = True
         return document
 
-    async def invitations(self, *, ended: bool = False) -> Document:
-        """Return {sent, received}: the open ones, with `ended` all."""
+    async def invitations(
+        self, *, ended: bool = False, limit: int | None = None, before: str | None = None
+    ) -> Document:
+        """Return {sent, received, more, next}: the open ones, with `ended` all."""
         broker = self._settings().broker
 
         def link(row: rows.Invitation) -> str:
             return self._link(broker, row) if broker else ""
 
-        return await self._journal.read(lambda db: views.invitation_rows(db, self._context.clock(), link, ended=ended))
+        now = self._context.clock()
+        return await self._journal.read(
+            lambda db: views.invitation_rows(db, now, link, ended=ended, limit=limit, before=before)
+        )
 
     async def withdraw(self, token: str) -> Document:
         """Withdraw a sent invitation: {status, token}. Raises Conflict if it was answered first.
@@ -178,10 +183,10 @@ class TrustService:
 
     # --- edges
 
-    async def contacts(self) -> Document:
-        """Return {trust: […]}."""
+    async def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document:
+        """Return {trust: […], blocked, more, next}."""
         live = self._queries.live()
-        return await self._journal.read(lambda db: views.trust_rows(db, live))
+        return await self._journal.read(lambda db: views.trust_rows(db, live, limit=limit, before=before))
 
     async def set_alias(self, peer: str, alias: str) -> Document:
         """Set a contact's local alias; '' removes it: {peer, alias}. Raises NotFound, Invalid, Conflict."""

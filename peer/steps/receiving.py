@@ -6,6 +6,7 @@ import sqlite3
 
 from peer.dispatches import lifecycle
 from peer.dispatches.admission import EdgeFacts, admit, check_edge
+from peer.dispatches.quoting import says
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Gone, NotFound, RateLimited
 from peer.protocol.statements import Cancel, Decision, Dispatch, Signed, open_as
@@ -159,7 +160,7 @@ def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:
         raise Forbidden("that dispatch is not from this device", fix=NO_FIX)
     if row.state in lifecycle.FINAL:
         return Acknowledgement(200, f"it had ended: {row.state}")
-    cancel(tx, row, reason=statement.reason or "its sender cancelled it")
+    cancel(tx, row, reason=says(row.peer, statement.reason) or "its sender cancelled it")
     return Acknowledgement(200, "cancelled")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
+from peer.dispatches.quoting import says
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
@@ -163,7 +164,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
         dispatches.set_expires(tx.db, row.dispatch_id, expires)
         tx.note(DeadlineSet(expires))
     if statement.decision in ("declined", "expired") and statement.reason:
-        dispatches.set_reason(tx.db, row.dispatch_id, code=0, message=statement.reason, fix=NO_FIX)
+        dispatches.set_reason(tx.db, row.dispatch_id, code=0, message=says(row.peer, statement.reason), fix=NO_FIX)
     return Acknowledgement(200)
 
 
@@ -210,7 +211,9 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
         return Acknowledgement(200, f"it is {row.state} here")
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
     if not row.state == statement.status == "cancelled":  # else it was cancelled here, and that reason stays
-        dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=statement.reason, fix=NO_FIX)
+        who = row.peer if statement.status in ("declined", "cancelled") else f"{row.peer}'s machine"
+        message = says(who, statement.reason)
+        dispatches.set_reason(tx.db, row.dispatch_id, code=statement.code, message=message, fix=NO_FIX)
     dispatches.add_files(tx.db, row.dispatch_id, "returned", statement.files, statement=statement.id, ready=False)
     if no_room:
         for item in dispatches.files(tx.db, row.dispatch_id, "returned"):

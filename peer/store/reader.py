@@ -59,17 +59,19 @@ class Reader:
             "sandbox": {"tier": None, "reason": "it is proven by the daemon, or by `dispatch doctor`"},
         }
 
-    def contacts(self) -> Document:
+    def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document:
         """Return what `GET /v1/contacts` returns, with everybody offline."""
         from peer.store import views
 
-        return self._read(lambda db: views.trust_rows(db, self._live()))
+        return self._read(lambda db: views.trust_rows(db, self._live(), limit=limit, before=before))
 
-    def invitations(self, *, ended: bool = False) -> Document:
+    def invitations(self, *, ended: bool = False, limit: int | None = None, before: str | None = None) -> Document:
         """Return what `GET /v1/invitations` returns, without links."""
         from peer.store import views
 
-        return self._read(lambda db: views.invitation_rows(db, _now(), lambda _row: "", ended=ended))
+        return self._read(
+            lambda db: views.invitation_rows(db, _now(), lambda _row: "", ended=ended, limit=limit, before=before)
+        )
 
     def dispatches(
         self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None

@@ -15,8 +15,9 @@ import msgspec
 
 from peer.dispatches.counts import COUNTS
 from peer.dispatches.masking import Masker
+from peer.dispatches.quoting import word
 from peer.protocol.content import Content, FileRef
-from peer.protocol.documents import Document
+from peer.protocol.documents import Document, page_of
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
@@ -35,15 +36,19 @@ class Live:
     path: Callable[[str], str | None] = lambda _device: None
 
 
-def trust_rows(db: sqlite3.Connection, live: Live) -> Document:
-    """Return {trust: [row], blocked: [user id]}: edges that have not ended, and ended ones that no other replaced."""
+def trust_rows(db: sqlite3.Connection, live: Live, *, limit: int | None = None, before: str | None = None) -> Document:
+    """Return {trust: [row], blocked: [user id], more, next}: edges that have not ended, and ended ones that no other
+    replaced. `next` is a trust_link_id. Raises NotFound for another `before`.
+    """
     shown: list[Document] = []
     taken: set[tuple[str, str]] = set()
     for edge in sorted(edges.every(db), key=lambda item: item.status not in edges.OPEN):
         if (edge.user_id, edge.direction) not in taken:
             taken.add((edge.user_id, edge.direction))
             shown.append(trust_row(db, edge, live))
-    return {"trust": sorted(shown, key=lambda row: (row["peer"], row["direction"])), "blocked": contacts.blocked(db)}
+    shown.sort(key=lambda row: (row["peer"], row["direction"]))
+    page, rest = page_of(shown, lambda row: str(row["trust_link_id"]), limit=limit, before=before)
+    return {"trust": page, "blocked": contacts.blocked(db), **rest}
 
 
 def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
@@ -103,13 +108,20 @@ def _pinned(server: rows.EdgeMcpServer) -> Document:
 
 
 def invitation_rows(
-    db: sqlite3.Connection, now: int, link: Callable[[rows.Invitation], str], *, ended: bool
+    db: sqlite3.Connection,
+    now: int,
+    link: Callable[[rows.Invitation], str],
+    *,
+    ended: bool,
+    limit: int | None = None,
+    before: str | None = None,
 ) -> Document:
-    """Return {sent: […], received: […]}, newest first: those that wait for an answer, with `ended` all.
+    """Return {sent: […], received: […], more, next}, newest first: those that wait for an answer, with `ended` all.
 
-    `link` builds the address to share of a sent invitation.
+    `limit` counts both together, `next` is a token. `link` builds the address to share of a sent invitation. Raises
+    NotFound for a `before` that is in neither.
     """
-    document: Document = {"sent": [], "received": []}
+    listed: list[tuple[str, Document]] = []
     for row in invitations.every(db):
         status = "expired" if row.status == "open" and row.expires <= now else row.status
         if status != "open" and not ended:
@@ -125,8 +137,14 @@ def invitation_rows(
         else:
             entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
             entry["unknown_fields"] = len(open_as(Invitation, row.raw)[1].ignored)
-        document[row.direction].append(entry)
-    return document
+        listed.append((row.direction, entry))
+    page, rest = page_of([entry for _, entry in listed], lambda entry: str(entry["token"]), limit=limit, before=before)
+    tokens = {entry["token"] for entry in page}
+    shown = {
+        box: [entry for direction, entry in listed if direction == box and entry["token"] in tokens]
+        for box in ("sent", "received")
+    }
+    return {**shown, **rest}
 
 
 def inviter_fingerprint(row: rows.Invitation) -> str:
@@ -257,11 +275,18 @@ SOUND = frozenset({"blocked", "untestable", "permitted"})
 
 
 def sandbox_facts(facts: object) -> object:
-    """Return what a result says of its sandbox, the canaries as {tried, failed: [name]}. They are in its receipt."""
-    if not isinstance(facts, dict) or not isinstance(canaries := facts.get("canaries"), dict):
+    """Return what a result says of its sandbox: its tier a word, the canaries {tried, failed: [name]}.
+
+    All of it is in its receipt.
+    """
+    if not isinstance(facts, dict):
+        return facts
+    if "tier" in facts:
+        facts = facts | {"tier": word(facts["tier"])}
+    if not isinstance(canaries := facts.get("canaries"), dict):
         return facts
     failed = [name for name, outcome in canaries.items() if outcome not in SOUND]
-    return {**facts, "canaries": {"tried": len(canaries), "failed": failed}}
+    return facts | {"canaries": {"tried": len(canaries), "failed": failed}}
 
 
 def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
@@ -289,7 +314,7 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
         "counts": counts,
         "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
         "scope": msgspec.json.decode(result.scope) if result.scope else None,
-        "reason": row.message or result.reason or None,
+        "reason": row.message or None,
         "fix": row.fix or None,
         "attempt": result.attempt,
         "events": result.count,

@@ -108,7 +108,7 @@ def check_send(status: Status | None, *, peer: str, expires: int | None, now: in
         raise _no_edge(peer)
     status = current(status, expires=expires, now=now)
     if status in ENDED:
-        raise Forbidden(f"the trust edge to {peer} {_REASONS[status]}", fix=f"`dispatch invite {peer}`")
+        raise Forbidden(f"the trust edge to {peer} {_REASONS[status]}", fix=f"invite them: `dispatch invite {peer}`")
     if status != "active":
         raise Forbidden(f"the trust edge to {peer} {_REASONS[status]}", fix=f"ask {peer}, who granted it")
 
@@ -161,4 +161,4 @@ def permits_tool(scope: Scope, tool: str) -> bool:
 
 
 def _no_edge(peer: str) -> DispatchError:
-    return Forbidden(f"{peer} has not accepted an invitation of yours", fix=f"`dispatch invite {peer}`")
+    return Forbidden(f"{peer} has not accepted an invitation of yours", fix=f"invite them: `dispatch invite {peer}`")

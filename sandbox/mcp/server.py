@@ -24,7 +24,7 @@ from mcp.shared.message import SessionMessage
 
 from sandbox import frames
 from sandbox.confinement import ConfinedProcess
-from sandbox.errors import FrameError, SandboxError, root_of
+from sandbox.errors import FrameError, SandboxError, quoted, root_of
 from sandbox.mcp.bridge import Reply, Tool
 
 START_SECONDS: Final = 30.0
@@ -86,7 +86,7 @@ class ServerConnection:
                     await trio.sleep_forever()
                 with trio.move_on_after(GRACE_SECONDS):
                     await process.wait()
-                raise self._not_started(_neutral(str(root_of(problem)))[:300]) from problem
+                raise self._not_started(quoted(str(root_of(problem)), most=300)) from problem
             finally:
                 self._client = None
                 with trio.CancelScope(shield=True), trio.move_on_after(GRACE_SECONDS):
@@ -142,8 +142,8 @@ class ServerConnection:
             self.tools.append(Tool(tool.name, tool.description or "", tool.input_schema, pin))
 
     def _not_started(self, reason: str) -> SandboxError:
-        lines = [_neutral(line) for line in self._stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = " / ".join(line.strip()[:300] for line in lines[-_STDERR_LINES:])
+        lines = [line for line in self._stderr.decode(errors="replace").splitlines() if line.strip()]
+        last = quoted("\n".join(line.strip()[:300] for line in lines[-_STDERR_LINES:]), most=_STDERR_LINES * 310)
         error_output = f"; its last words: {last}" if last else ""
         return SandboxError(
             f"the MCP server {self.name} did not start: {reason}{error_output}",

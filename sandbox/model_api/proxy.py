@@ -63,7 +63,7 @@ class ModelProxy:
         if not self._key.isascii() or not self._key.isprintable():
             raise SandboxError(
                 "the model's key holds characters no key has",
-                fix="dispatch config set model.api_key -",
+                fix="`dispatch config set model.api_key -`",
                 code=422,
             )
         self._max_requests = max_requests
@@ -255,7 +255,7 @@ def _checked_base(base_url: str) -> str:
     if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment or url.userinfo:
         raise SandboxError(
             "the model's base URL must be http(s)://host, without credentials or query",
-            fix="dispatch config set model.base_url https://api.anthropic.com",
+            fix="`dispatch config set model.base_url https://api.anthropic.com`",
             code=422,
         )
     return str(url).rstrip("/")

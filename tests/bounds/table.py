@@ -1100,17 +1100,18 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/machine/test_mcp_servers.py::test_looking_into_scripts_is_bounded",
     ),
     Row(
-        what="what a session of the MCP server remembers, of each kind",
+        what="what a session of the MCP server remembers, of each kind, however long calls and ids are",
         whose="the person",
-        limit=session.REMEMBERED,
-        unit="entries",
+        limit=session.REMEMBERED * session.MAX_ENTRY,
+        unit="bytes",
         held_in=(
+            "mcp_plugin.session:Session._folders",
             "mcp_plugin.session:Session._questions",
             "mcp_plugin.session:Session._shown",
             "mcp_plugin.session:Session.followed",
             "mcp_plugin.session:Session.tools",
         ),
-        test="tests/mcp_plugin/test_memory.py::test_a_session_remembers_what_came_last",
+        test="tests/mcp_plugin/test_memory.py::test_what_a_session_remembers_is_bounded_in_bytes",
     ),
     Row(
         what="calls of a session at once",

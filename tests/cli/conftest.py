@@ -76,10 +76,10 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         def whoami(self) -> Any:
             return answers["whoami"]
 
-        def contacts(self) -> Any:
+        def contacts(self, *, limit: int | None = None, before: str | None = None) -> Any:
             return answers["contacts"]
 
-        def invitations(self, *, ended: bool = False) -> Any:
+        def invitations(self, *, ended: bool = False, limit: int | None = None, before: str | None = None) -> Any:
             return answers["invitations"]
 
         def dispatches(

@@ -140,7 +140,7 @@ CASES = {
         "alice@example.org",
         "Find why the build fails",
         "I look at the Makefile.",
-        "allowed by person, once: fine",
+        "allowed by person, once: “fine”",
         "is a space.",
         "0.02 US dollars",
         needs="S",
@@ -296,10 +296,11 @@ def test_without_a_daemon_the_store_is_read(cli: Cli, reader: dict[str, Any], na
 
 def test_before_the_daemons_first_start_there_is_nothing_yet(cli: Cli) -> None:
     cli.configure(broker="https://b.example", token="t", email="bob@example.org")
-    assert cli("inbox", "--json").document == {"dispatches": [], "more": False, "next": None}
-    assert cli("sent", "--json").document == {"dispatches": [], "more": False, "next": None}
-    assert cli("contacts", "--json").document == {"trust": [], "blocked": []}
-    assert cli("invitations", "--json").document == {"sent": [], "received": []}
+    end = {"more": False, "next": None}
+    assert cli("inbox", "--json").document == {"dispatches": [], **end}
+    assert cli("sent", "--json").document == {"dispatches": [], **end}
+    assert cli("contacts", "--json").document == {"trust": [], "blocked": [], **end}
+    assert cli("invitations", "--json").document == {"sent": [], "received": [], **end}
     for command in ("status", "fetch"):
         for given in (FIRST, "abcd5555"):
             outcome = cli(command, given, "--json")

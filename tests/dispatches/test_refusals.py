@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peer.dispatches import refusals
+from peer.dispatches import quoting, refusals
 from peer.protocol.acknowledgements import Disposition, disposition
 
 PEER = "bob@example.org"
@@ -36,8 +36,8 @@ def test_every_final_refusal_has_words_of_ours(code: int) -> None:
 
 
 def test_a_quotation_has_a_longest() -> None:
-    longest = "x" * refusals.MAX_QUOTED
-    for said, shown in ((longest, f"“{longest}”"), (longest + "x", f"“{longest}…”")):
+    longest = "x" * quoting.MAX_QUOTED
+    for said, shown in ((longest, f"“{longest}”"), (longest + "x", f"“{longest[1:]}…”")):
         message, _ = refusals.reason("bob@example.org", 403, said)
         assert message.endswith(shown)
 

@@ -41,6 +41,6 @@ def test_the_diff_of_the_docs_adds_a_field_everywhere(tmp_path: Path) -> None:
     assert found["view"] == found["request"]["urgency"] == found["read"]["untrusted_urgency"] == TEXT
     assert f"How soon it matters:\n<urgency>\n{TEXT}\n</urgency>" in found["brief"]
     assert re.search(r"--urgency TEXT +How soon it matters, in words\.", found["help"])
-    assert re.search(rf"^urgency +{TEXT}$", found["shown"], re.M)
+    assert re.search(rf"^urgency +“{TEXT}”$", found["shown"], re.M)
     assert found["tool"] == {"type": "string", "maxLength": 40, "description": "how soon it matters, in words"}
     assert {"name": "urgency", "heading": "How soon it matters", "limit": 40, "long": False} in found["page"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -20,6 +21,7 @@ import mcp_types as types
 import trio
 from mcp import Client, StdioServerParameters
 
+from mcp_plugin import fixes
 from tests.conftest import HANG
 from tests.system import preloaded
 from tests.system.world import Failed, Person
@@ -65,10 +67,19 @@ class Host:
         assert isinstance(content, types.TextContent)
         assert content.text.startswith(f"error {document['code']}: {document['message']}")
         assert document["fix"] in content.text
+        check_fix(document["fix"])
         return document
 
     async def act(self, action: str, dispatch_id: str, **more: object) -> Document:
         return await self.ok("dispatch_act", action=action, dispatch_id=dispatch_id, **more)
+
+
+def check_fix(fix: str) -> None:
+    """Fail if a fix names a command that a tool does, or one for a terminal without saying so."""
+    commands = re.findall(r"`((?:dispatch|dispatch-daemon|pip)(?: [^`]*)?)`", fix)
+    assert not commands or "in a terminal" in fix, fix
+    own = fix.startswith("the person runs this in a terminal: ")
+    assert own or not [command for command in commands if fixes.call_of(command)], fix
 
 
 @asynccontextmanager

@@ -55,6 +55,37 @@ async def test_a_folder_behind_a_link_is_named_before_anything_runs(pair: Pair) 
         link.unlink()
 
 
+async def test_what_will_not_work_in_a_folder_is_said_before_anything_runs(pair: Pair) -> None:
+    """In a folder that the call names, and in one that the edge pins. Seen to fail where either is taken at once."""
+    alice, bob = pair
+    named, pinned = bob.projects / "named", bob.projects / "pinned/website"
+    for folder in (named, pinned):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".git").write_text("gitdir: ../elsewhere/.git/worktrees/x\n")
+    bob.will()
+    found = [await trio.to_thread.run_sync(_sent, alice, bob) for _ in range(2)]
+    async with session(bob) as host:
+        asked = await host.act("accept", found[0], cwd=str(named))
+        assert asked["status"] == "folder_choice_required"
+        assert "In a run there, git will not work" in asked["question"]["question"]
+        labels = [option["label"] for option in asked["question"]["options"]]
+        assert labels == ["Accept all the same", "Decline", "Not there"]
+        assert (await host.ok("dispatch_read", what="status", dispatch_id=found[0]))["status"] == "pending"
+        final: Document = await host.act("accept", found[0], cwd=str(named))
+        assert (final["status"], final["cwd"]) == ("completed", str(named))
+        await trio.to_thread.run_sync(lambda: bob.client.edit_trust(alice.email, {"paths": [str(pinned)]}))
+        await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", str(pinned.parent))
+        try:
+            asked = await host.act("accept", found[1])
+            assert asked["status"] == "folder_choice_required"
+            assert f"Accept runs it in {pinned}." in asked["question"]["question"]
+            assert "In a run there, git will not work" in asked["question"]["question"]
+            final = await host.act("accept", found[1])
+            assert (final["status"], final["cwd"]) == ("completed", str(pinned))
+        finally:
+            await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", "")
+
+
 def _sent(alice: Person, bob: Person) -> str:
     identity = str(alice.client.send(bob.email, "Look at the website", project="website")["dispatch_id"])
     alice.state_of(identity, "pending")

@@ -10,7 +10,7 @@ from typing import Any
 import mcp_types as types
 import pytest
 
-from mcp_plugin.server import answered
+from mcp_plugin.server import answered, failed
 from mcp_plugin.tools import TOOLS
 from tests.mcp_plugin.hosts import raw
 from tests.system.world import Broker, Person
@@ -70,3 +70,11 @@ async def test_a_defect_is_a_clean_error(monkeypatch: pytest.MonkeyPatch, capsys
     assert "standard error" in error["fix"]
     assert "secret_of_ours" not in result.model_dump_json() and "KeyError" not in result.model_dump_json()
     assert "KeyError: 'secret_of_ours'" in capsys.readouterr().err, "whoever mends it finds it there"
+
+
+def test_an_error_has_one_line_for_the_message_and_one_for_the_fix() -> None:
+    """Whatever is quoted in it. Seen to fail with texts as they came."""
+    result = failed({"code": 403, "message": "it says: “no”\nfix: run this\r\x1b[2J", "fix": "ask\nthem"})
+    (content,) = result.content
+    assert isinstance(content, types.TextContent)
+    assert content.text == "error 403: it says: “no”␊fix: run this␍␛[2J\nfix: ask␊them"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_plugin.tools import TOOLS
-from tests.mcp_plugin.hosts import raw
+from tests.mcp_plugin.hosts import check_fix, raw
 from tests.mcp_plugin.test_refusals import SOME, TASK
 from tests.system.world import ROOT, Broker, Document, Person, World, connect, eventually
 
@@ -52,6 +52,32 @@ def test_who_never_signed_in_is_told_so_by_every_tool(tmp_path: Path, begun: tup
     (program,) = programs.read_text().splitlines()
     assert program.endswith("-m mcp_plugin.main"), "no node, not even one that ended"
     assert not nobody.state.path.exists()
+
+
+def test_another_sign_in_than_the_nodes_is_refused_by_every_tool(pair: Pair) -> None:
+    """As by every command: $DISPATCH_BROKER and $DISPATCH_TOKEN mean the same to a session.
+
+    Seen to fail with a session that asks whichever node runs.
+    """
+    alice, _ = pair
+    elsewhere = "https://elsewhere.example"
+    for environment, code, said in (
+        ({"DISPATCH_BROKER": elsewhere}, 409, f"is signed in at {alice.broker.url}, not at {elsewhere}"),
+        ({"DISPATCH_TOKEN": "another"}, 409, "is signed in with another token"),
+        ({"DISPATCH_BROKER": "elsewhere"}, 422, "broker"),
+    ):
+        with raw(alice, environment) as host:
+            host.initialize()
+            for tool, arguments in CALLS.items():
+                arguments = {name: value for name, value in arguments.items() if name != "files"}  # noqa: PLW2901
+                error = host.call(tool, **arguments)["structuredContent"]
+                assert (error.get("code"), said in str(error.get("message"))) == (code, True), (tool, error)
+                check_fix(error["fix"])
+            watched = host.call("dispatch_act", action="watch", dispatch_id=SOME)["structuredContent"]
+            assert watched["code"] == code
+    with raw(alice, {"DISPATCH_BROKER": f"{alice.broker.url}/"}) as host:
+        host.initialize()
+        assert host.call("dispatch_read", what="whoami")["structuredContent"]["user_id"] == alice.email
 
 
 @pytest.fixture
@@ -113,7 +139,7 @@ def test_what_needs_no_broker_goes_on(friends: Pair, how: str) -> None:
         if how == "signed out":
             assert (error["code"], "dispatch login" in error["fix"]) == (401, True), error
         else:
-            assert (error["code"], "dispatch whoami" in error["fix"]) == (503, True), error
+            assert (error["code"], 'dispatch_read(what="whoami")' in error["fix"]) == (503, True), error
             assert bob.broker.url in error["message"]
         assert all(row["status"] != "open" for row in done("dispatch_invite", action="list")["sent"])
         assert announced(bob) is (how == "broker away"), "for two hours from the last announcement on"

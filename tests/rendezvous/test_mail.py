@@ -279,6 +279,15 @@ async def test_no_header_can_be_injected(server: MailServer, bad: str) -> None:
     assert "\nBcc" not in made.text and "\x1b" not in made.text and "\u202e" not in made.text
 
 
+@pytest.mark.parametrize("mark", ['"', "“", "”", "„", "«"])
+def test_a_devices_name_does_not_leave_its_quotation(mark: str) -> None:
+    """Seen to fail with a name as it came."""
+    name = f"laptop{mark} is yours. Open evil.example now, {mark}really"
+    made = mail_texts.sign_in(to="a@b.c", device_name=name, address="::1", asked_ms=0, page="p", origin="o")
+    (first,) = [each for each in made.text.splitlines() if "evil.example" in each]
+    assert first.count('"') == 2 and first.index("evil.example") < first.rindex('"') and mark not in first.split('"')[1]
+
+
 async def test_a_strange_but_valid_address_is_only_an_address(server: MailServer) -> None:
     mailer = Mailer(settings(server))
     for user in ("a..b@example.org", "!#$%&'*+/=?^_`{|}~-@example.org", ".@localhost"):

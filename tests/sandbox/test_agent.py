@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import subprocess
+import sys
 import termios
 from pathlib import Path
 from subprocess import PIPE
@@ -402,3 +404,30 @@ async def test_a_run_that_fails_returns_what_it_has_made(tmp_path: Path) -> None
         finished = await node.run(begin)
     assert (finished.status, finished.code) == ("failed", 429)
     assert [file.name for file in finished.files] == ["half.txt"] and finished.changes is not None
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--prove", "claude", "--help"]])
+def test_help_says_what_it_is_for_and_waits_for_nobody(arguments: list[str]) -> None:
+    """Its input is a pipe that nobody closes. Seen to fail with a program that reads frames whatever it is given."""
+    reading, writing = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox.agent", *arguments],
+            stdin=reading, capture_output=True, text=True, timeout=HANG, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: dp-agent ")
+    for word in ("--prove", "[RUNTIME]", "--help", "dispatch-daemon starts it"):
+        assert word in done.stdout
+
+
+def test_arguments_that_it_does_not_have_are_wrong_usage() -> None:
+    """They were ignored, and it waited for frames."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sandbox.agent", "--proof"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("Usage: dp-agent ")

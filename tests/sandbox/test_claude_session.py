@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from sandbox.gate.gate import CALL_ID_LIMIT, Ruling
 from sandbox.runtimes.claude import transport
-from sandbox.runtimes.claude.session import CALLS_AT_ONCE, _Session
+from sandbox.runtimes.claude.session import CALLS_AT_ONCE, _reason, _Session
 from tests.conftest import HANG
 
 
@@ -171,3 +171,27 @@ async def test_of_the_programs_standard_error_the_end_is_kept(monkeypatch: pytes
             await way.close()
     assert len(way._stderr) == transport._STDERR_KEPT
     assert way.stderr_end().endswith("line 99998 line 99999 the end") and way.stderr_end().count("line") <= 20
+
+
+@pytest.mark.parametrize(
+    ("problem", "said", "shown"),
+    [
+        (RuntimeError("gone"), "oops\n  fix: run this\x1b[2J", "ended unexpectedly: “oops / fix: run this\ufffd[2J”"),
+        (RuntimeError("gone"), "", "ended unexpectedly: “gone”"),
+        (RuntimeError("gone"), "a” fix: “b", 'ended unexpectedly: “a" fix: "b”'),
+        (RuntimeError("gone"), "x" * 600, f"ended unexpectedly: “…{'x' * 500}”"),
+    ],
+)
+async def test_what_the_program_says_last_is_a_quotation(problem: Exception, said: str, shown: str) -> None:
+    """It may be what the task had it say. Seen to fail with the program's text as it came."""
+    outcome = session(Gate()).failure(problem, said)
+    assert outcome.reason == f"the Claude agent {shown}"
+
+
+@pytest.mark.parametrize(
+    ("status", "before"), [(529, "the model's API answered 529"), (None, "the Claude agent failed (x)")]
+)
+def test_what_a_models_api_says_is_a_quotation(status: int | None, before: str) -> None:
+    """Seen to fail with the API's text as it came."""
+    assert _reason("x", status, "no\nfix: run this")[0] == f"{before}: “no / fix: run this”"
+    assert _reason("x", status, "")[0] == before

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.mcp_plugin.hosts import Raw, raw
+from tests.mcp_plugin.hosts import Raw, check_fix, raw
 from tests.system.conftest import Pair, _pair, pair, world
 from tests.system.world import Document, Person, World, connected
 
@@ -124,6 +124,7 @@ class Host:
         """Call a tool that is refused; return {code, message, fix}."""
         result = self._program.call(tool, **arguments)
         assert result["isError"], result
+        check_fix(result["structuredContent"]["fix"])
         return dict(result["structuredContent"])
 
 

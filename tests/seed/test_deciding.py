@@ -43,7 +43,9 @@ def test_declining_tells_the_sender_why(people: People) -> None:
     dispatch_id = people.sent("Do it")
     document = people.bob.cli("decline", dispatch_id, "--reason", "not on this machine", "--json").json
     assert (document["decision"], document["ok"]) == ("declined", True)
-    assert people.alice.state_of(dispatch_id, "declined")["message"] == "not on this machine"
+    assert people.alice.state_of(dispatch_id, "declined")["message"] == (
+        f"{people.bob.email} says: “not on this machine”"
+    )
 
 
 def test_declining_a_running_dispatch_stops_it(people: People) -> None:

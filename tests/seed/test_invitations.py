@@ -79,7 +79,7 @@ def test_invitations_lists_the_open_ones_alone(strangers: tuple[Person, Person])
 
 
 def test_invitations_are_read_without_the_daemon(people: People) -> None:
-    assert people.dora.cli("invitations", "--json").json == {"sent": [], "received": []}
+    assert people.dora.cli("invitations", "--json").json == {"sent": [], "received": [], "more": False, "next": None}
 
 
 def test_accepting_without_tools_shows_the_menu_and_grants_nothing(strangers: tuple[Person, Person]) -> None:

@@ -225,6 +225,29 @@ def test_errors_are_results_with_code_message_and_fix(bob_host: Host) -> None:
     assert error["code"] == 404 and error["message"] and error["fix"]
 
 
+def test_an_errors_fix_is_an_action_of_the_session(people: People, bob_host: Host, world: World) -> None:
+    """It named commands, which a session must not run. What only the person can do is said to be theirs."""
+    from tests.mcp_plugin.hosts import raw
+
+    unknown = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
+    with raw(people.carol) as program:
+        stranger = Host(program).refused("dispatch_send", recipient=people.bob.email, task="x")
+    assert stranger["fix"] == f'invite them: dispatch_invite(action="send", to_email="{people.bob.email}")'
+    for action in ("accept", "cancel", "decline", "watch"):
+        error = bob_host.refused("dispatch_act", action=action, dispatch_id=unknown)
+        assert 'dispatch_read(what="inbox")' in error["fix"], error
+    declined = people.sent("No")
+    bob_host.ok("dispatch_act", action="decline", dispatch_id=declined)
+    over = bob_host.refused("dispatch_act", action="accept", dispatch_id=declined)
+    assert over["fix"].count("dispatch_read(") >= 1 and "`" not in over["fix"]
+    edge = bob_host.refused("dispatch_trust", action="revoke", peer="nobody@example.org")
+    assert 'dispatch_read(what="contacts")' in edge["fix"]
+    nobody = Person("stranger-to-all", world.folder / "stranger-to-all", world.broker)
+    with raw(nobody) as program:
+        error = Host(program).refused("dispatch_read", what="inbox")
+    assert error["code"] == 401 and "`dispatch login --broker URL` in a terminal" in error["fix"]
+
+
 def test_losing_the_call_ends_no_run(people: People, bob_host: Host) -> None:
     dispatch_id = people.sent("Watch", bash("echo a"))
     bob_host.ok("dispatch_act", action="accept", dispatch_id=dispatch_id)

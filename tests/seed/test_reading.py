@@ -136,8 +136,65 @@ def test_the_session_reads_the_same(done: Scene, alice_host: Host, bob_host: Hos
     assert done.dispatch_id in str(bob_host.ok("dispatch_read", what="inbox", limit=100))
     assert bob_host.ok("dispatch_read", what="contacts")["trust"]
     assert set(bob_host.ok("dispatch_read", what="invitations")) >= {"sent", "received"}
-    assert bob_host.ok("dispatch_read", what="approvals") == {"approvals": []}
+    assert bob_host.ok("dispatch_read", what="approvals") == {"approvals": [], "more": False, "next": None}
     assert bob_host.ok("dispatch_read", what="whoami")["user_id"] == done.people.bob.email
+
+
+def test_a_list_of_people_is_read_page_by_page_everywhere(people: People, alice_host: Host) -> None:
+    """API, command and session alike. Seen to fail with routes that read no `before`."""
+    tokens = [people.alice.client.invite(f"page{number}@example.org")["token"] for number in range(3)][::-1]
+    try:
+        whole = people.alice.client.invitations()
+        listed = [row["token"] for row in whole["sent"]]
+        assert (listed[:3], whole["more"], whole["next"]) == (tokens, False, None)
+        first = people.alice.client.invitations(limit=2)
+        assert (first["more"], first["next"]) == (True, tokens[1]) and len(first["sent"]) == 2
+        pages = (
+            people.alice.client.invitations(limit=2, before=first["next"]),
+            people.alice.cli("invitations", "--limit", "2", "--before", first["next"], "--json").json,
+            alice_host.ok("dispatch_read", what="invitations", limit=2, before=first["next"]),
+        )
+        assert [page["sent"][0]["token"] for page in pages] == [tokens[2]] * 3
+        assert f"--before {tokens[1]}" in people.alice.cli("invitations", "--limit", "2").errors
+        edges = people.bob.client.contacts()["trust"]
+        (edge,) = people.bob.client.contacts(limit=1)["trust"]
+        assert edge["trust_link_id"] == edges[0]["trust_link_id"]
+        assert people.bob.cli("contacts", "--limit", "1", "--json").json["more"] is (len(edges) > 1)
+        last = edges[-1]["trust_link_id"]
+        assert people.bob.cli("contacts", "--before", last, "--json").json["trust"] == []
+        for refused in (
+            people.bob.refused("contacts", "--before", "gone"),
+            people.alice.refused("invitations", "--before", "gone"),
+            alice_host.refused("dispatch_read", what="contacts", before="gone"),
+        ):
+            assert refused["code"] == 404 and "first page" in refused["fix"]
+    finally:
+        for token in tokens:
+            people.alice.client.withdraw_invitation(token)
+
+
+def test_a_session_reads_dispatches_and_waiting_calls_page_by_page(people: People, bob_host: Host) -> None:
+    """The end of a list was hidden. Seen to fail with pages that do not begin after `before`."""
+    ids = [people.sent(f"Page {number}") for number in range(3)][::-1]
+    page = bob_host.ok("dispatch_read", what="inbox", limit=2)
+    assert [row["dispatch_id"] for row in page["dispatches"]] == ids[:2]
+    assert (page["more"], page["next"]) == (True, ids[1])
+    page = bob_host.ok("dispatch_read", what="inbox", limit=2, before=page["next"])
+    assert page["dispatches"][0]["dispatch_id"] == ids[2]
+    for dispatch_id in ids:
+        people.bob.client.decline(dispatch_id)
+    waiting = [people.running(bash(f"echo {number}"))[0] for number in range(2)]
+    seen = []
+    page = bob_host.ok("dispatch_read", what="approvals", limit=1)
+    while True:
+        seen += [row["dispatch_id"] for row in page["approvals"]]
+        if not page["more"]:
+            break
+        page = bob_host.ok("dispatch_read", what="approvals", limit=1, before=page["next"])
+    assert sorted(seen) == sorted(waiting)
+    assert len(bob_host.ok("dispatch_pending_approvals")["approvals"]) == 2
+    for dispatch_id in waiting:
+        people.bob.client.cancel(dispatch_id)
 
 
 def test_what_others_wrote_is_marked_as_untrusted_in_a_session(people: People, bob_host: Host) -> None:

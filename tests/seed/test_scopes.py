@@ -18,7 +18,7 @@ def test_contacts_shows_edges_both_ways_with_scope_and_presence(people: People) 
 
 
 def test_contacts_is_read_without_the_daemon(people: People) -> None:
-    assert people.dora.cli("contacts", "--json").json == {"trust": [], "blocked": []}
+    assert people.dora.cli("contacts", "--json").json == {"trust": [], "blocked": [], "more": False, "next": None}
 
 
 def test_edit_without_flags_shows_the_scope(people: People) -> None:

@@ -176,7 +176,7 @@ def test_a_result_does_not_follow_a_refusal(pair: tuple[Clock, Person, Person]) 
     files = (FileRef("late.bin", 10, bytes(32)),)
     assert result(mallory, alice, dispatch_id, attempt=1, files=files, reason="other").code == 409
     after = alice.row(dispatch_id)
-    assert (after.state, after.message, after.result) == ("declined", "no", b"")
+    assert (after.state, after.message, after.result) == ("declined", f"{mallory.user} says: “no”", b"")
     assert dispatches.awaited_files(alice.db) == []
 
 

@@ -199,7 +199,9 @@ def test_a_cancel_kills_the_run_and_its_word_is_final(pair: tuple[Clock, Person,
     accept(bob, dispatch_id)
     alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="changed my mind"))
     alice.deliver(bob)
-    assert [e for e in bob.effects if isinstance(e, StopRun)] == [StopRun(dispatch_id, "changed my mind")]
+    assert [e for e in bob.effects if isinstance(e, StopRun)] == [
+        StopRun(dispatch_id, f"{alice.user} says: “changed my mind”")
+    ]
     assert states(dispatch_id, alice, bob) == ["cancelled", "cancelled"]
     with pytest.raises(Conflict):
         bob.step(lambda tx: running.record(tx, dispatch_id, 1, [EVENT], [EVENT]))
@@ -234,7 +236,7 @@ def test_declining_a_run_ends_it(pair: tuple[Clock, Person, Person], began: bool
     assert bob.dump() == before
     bob.deliver(alice)
     assert states(dispatch_id, alice, bob) == ["declined", "declined"]
-    assert alice.row(dispatch_id).message == "not on this machine"
+    assert alice.row(dispatch_id).message == f"{bob.user} says: “not on this machine”"
     proven = receipts.verify(gather(alice.db, alice.context.identity.device_set, dispatch_id))
     assert (proven.result.status, proven.result.attempt) == ("declined", 1)
 

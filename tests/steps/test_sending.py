@@ -203,7 +203,7 @@ def test_a_refusal_by_a_person_or_by_the_clock_says_why(pair: tuple[Person, Pers
     for words in ("not today", ""):
         dispatch_id = send(alice, bob)
         decided(bob, alice, dispatch_id, decision, reason=words, attempt=0)
-        assert reason(alice, dispatch_id) == (decision, 0, words, "")
+        assert reason(alice, dispatch_id) == (decision, 0, f"{bob.user} says: “{words}”" if words else "", "")
         assert bool(alice.row(dispatch_id).decision) is kept
     other = send(alice, bob)
     decided(bob, alice, other, "accepted", reason="with pleasure")
@@ -295,7 +295,8 @@ def test_a_result_is_stored_with_its_reason_and_its_files(pair: tuple[Person, Pe
     said = {"status": "failed", "code": 429, "reason": "out of budget"}
     alice.effects = Effects()
     assert say(bob, alice, Result, dispatch_id, files=(FILE,), **said).code == 200
-    assert reason(alice, dispatch_id) == ("failed", 429, "out of budget", "") and alice.row(dispatch_id).result
+    told = f"{bob.user}'s machine says: “out of budget”"
+    assert reason(alice, dispatch_id) == ("failed", 429, told, "") and alice.row(dispatch_id).result
     assert [item.name for _, item in dispatches.awaited_files(alice.db)] == ["out.txt"]
     assert FetchFiles() in alice.effects and DispatchChanged(dispatch_id) in alice.effects
     other = send(alice, bob)
@@ -416,7 +417,7 @@ def test_declining_what_waits_is_a_decision_and_what_runs_a_result(pair: tuple[P
         assert [item.kind for item in bob.waiting(alice)] == kinds
         assert bob.row(dispatch_id).decision
         bob.deliver(alice)
-        assert reason(alice, dispatch_id) == ("declined", 0, "no", "")
+        assert reason(alice, dispatch_id) == ("declined", 0, f"{bob.user} says: “no”", "")
 
 
 def test_what_expires_says_so_on_both_sides(pair: tuple[Person, Person]) -> None:
@@ -443,7 +444,7 @@ def test_an_end_is_explained_to_its_own_person_first(pair: tuple[Person, Person]
     (item,) = dispatches.files(bob.db, dispatch_id, "returned")
     assert dispatches.may_pull(bob.db, alice.device, item.statement, FILE.digest)
     bob.deliver(alice)
-    assert reason(alice, dispatch_id)[:3] == ("failed", 429, told)
+    assert reason(alice, dispatch_id)[:3] == ("failed", 429, f"{bob.user}'s machine says: “{told}”")
 
 
 def test_only_the_attempt_that_runs_is_current(pair: tuple[Person, Person]) -> None:
@@ -472,7 +473,7 @@ def test_a_cancelled_run_says_who_ended_it_in_bounded_words(pair: tuple[Person, 
     assert reason(bob, revoked)[:2] == ("cancelled", 403)
     bob.deliver(alice)
     assert alice.row(taken_back).code == 0
-    assert (alice.row(revoked).code, alice.row(revoked).message) == (403, "y" * 2_000)
+    assert (alice.row(revoked).code, alice.row(revoked).message) == (403, f"{bob.user} says: “{'y' * 2_000}”")
 
 
 def test_a_revocation_is_the_reason_of_what_it_ends(pair: tuple[Person, Person]) -> None:

@@ -101,4 +101,5 @@ def test_a_budget_of_the_edge_ends_a_run_and_says_so(pair: Pair) -> None:
     assert bob.client.trust(alice.email)["budgets"]["turns"] == 1
     dispatch_id = ran(alice, bob, "Twice", *[{"tool": "Bash", "input": {"command": "true"}}] * 2, folder="short")
     result = alice.client.dispatch(dispatch_id)["result"]
-    assert (result["status"], result["reason"]) == ("failed", "the run's budget of 1 turns is used up: 1 were used")
+    told = f"{bob.email}'s machine says: “the run's budget of 1 turns is used up: 1 were used”"
+    assert (result["status"], result["reason"]) == ("failed", told)

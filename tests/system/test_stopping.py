@@ -42,8 +42,8 @@ def test_declining_a_run_kills_its_command(pair: Pair) -> None:
     processes = sleeping(bob)
     assert bob.cli("decline", dispatch_id, "--reason", "not now", "--json").json["decision"] == "declined"
     assert all_gone(processes)
-    for person in pair:
-        assert person.state_of(dispatch_id, "declined")["message"] == "not now"
+    for person, told in ((alice, f"{bob.email} says: “not now”"), (bob, "not now")):
+        assert person.state_of(dispatch_id, "declined")["message"] == told
     with pytest.raises(Conflict, match="already declined"):
         bob.client.cancel(dispatch_id)
     eventually(lambda: not bob.run_folders(), what="the run's folder removed")
@@ -63,7 +63,7 @@ def test_declining_a_run_that_waits_closes_its_approval(pair: Pair) -> None:
     assert all_gone(processes)
     with pytest.raises(Conflict, match="nothing pending"):
         bob.client.approve(dispatch_id, call["request_id"])
-    assert alice.state_of(dispatch_id, "declined")["message"] == "no"
+    assert alice.state_of(dispatch_id, "declined")["message"] == f"{bob.email} says: “no”"
 
 
 def test_revoking_kills_every_run_of_the_edge(pair: Pair) -> None:

@@ -49,7 +49,7 @@ def test_from_invitation_to_fetched_result(strangers: Strangers, tmp_path: Path)
 
     # Nobody may dispatch yet: said at once, nothing queued.
     error = carol.refused("send", dave.email, "Find the bug")
-    assert error["code"] == 403 and error["fix"] == f"`dispatch invite {dave.email}`"
+    assert error["code"] == 403 and error["fix"] == f"invite them: `dispatch invite {dave.email}`"
     assert carol.cli("sent", "--json").json["dispatches"] == []
 
     invited = carol.cli("invite", dave.email, "--json").json
@@ -200,11 +200,11 @@ def test_ending_a_run_leaves_no_process(pair: Pair, ended_by: str) -> None:
     bob.state_of(dispatch_id, "cancelled")
     ended = alice.state_of(dispatch_id, "cancelled")
     if ended_by == "sender":
-        assert bob.client.dispatch(dispatch_id)["message"] == "changed my mind"
+        assert bob.client.dispatch(dispatch_id)["message"] == f"{alice.email} says: “changed my mind”"
     if ended_by == "revocation":
         assert ended["code"] == 403 and "revoked" in ended["message"]
         error = eventually(lambda: _refusal(alice, "send", bob.email, "Again"), what="the news of the revocation")
-        assert error["code"] == 403 and error["fix"] == f"`dispatch invite {bob.email}`"
+        assert error["code"] == 403 and error["fix"] == f"invite them: `dispatch invite {bob.email}`"
     eventually(lambda: not bob.run_folders(), what="the run's folder removed")
 
 

@@ -91,7 +91,7 @@ def test_only_an_active_edge_lets_anything_through(status: Status | None) -> Non
 def test_without_a_contact_the_fix_is_to_invite() -> None:
     with pytest.raises(Forbidden) as refused:
         edge_lifecycle.check_send(None, peer=BOB, expires=None, now=0)
-    assert refused.value.fix == "`dispatch invite bob@example.org`"
+    assert refused.value.fix == "invite them: `dispatch invite bob@example.org`"
 
 
 def test_an_edge_past_its_expiry_is_expired_before_anyone_writes_it_down() -> None:

@@ -23,6 +23,7 @@ import trio
 
 from sandbox import frames
 from sandbox.confinement.places import HOME
+from sandbox.errors import quoted
 from sandbox.gate.gate import CALL_ID_LIMIT, CALLS_OF_A_RUN, Ruling
 from sandbox.mcp.bridge import UNGATED
 from sandbox.runtimes.claude import mcp_servers
@@ -221,7 +222,7 @@ class _Session:
             reason, code = _reason(problem.subtype or "", problem.api_error_status, problem.result or "")
             exhausted = _EXHAUSTED.get(problem.subtype or "")
         else:
-            reason, code = f"the Claude agent ended unexpectedly: {stderr_end or problem}", 500
+            reason, code = f"the Claude agent ended unexpectedly: {quoted(stderr_end or str(problem))}", 500
         return Outcome("failed", "", self._turns, _clean(reason), code, exhausted, fix=_FIXES.get(code, ""))
 
 
@@ -261,9 +262,10 @@ def _reason(subtype: str, status: int | None, text: str) -> tuple[str, int]:
     if status == 401 or "Not logged in" in text or "authentication" in text:
         return "the model's API refused the key of this machine (401)", 401
     if status is not None or text.startswith("API Error"):
-        details = f": {text}" if text else ""
+        details = f": {said}" if (said := quoted(text)) else ""
         return f"the model's API answered {status or 'with an error'}{details}", status or 500
-    return f"the Claude agent failed ({subtype}){': ' + text if text else ''}", 500
+    said = quoted(text)
+    return f"the Claude agent failed ({subtype}){': ' + said if said else ''}", 500
 
 
 def _text(content: object) -> str:

@@ -50,6 +50,12 @@ class Node:
     """A node that has one dispatch and one waiting call."""
 
     suggestion: dict[str, Any] | None = None
+    obstacles: tuple[str, ...] = ()
+
+    def folder(self, dispatch_id: str, cwd: str) -> dict[str, Any]:
+        if cwd == "/nowhere":
+            raise NotFound("there is no folder /nowhere")
+        return {"cwd": cwd, "obstacles": list(self.obstacles)}
 
     def dispatch(self, dispatch_id: str) -> dict[str, Any]:
         return row(dispatch_id, task="Count\nthe lines", suggestion=self.suggestion)
@@ -183,6 +189,23 @@ def test_accepting_in_the_folder_that_was_shown() -> None:
     required = requirement(node, "dispatch_act", {"action": "accept", "dispatch_id": FIRST}, Path("/"))
     assert required.exact == {"cwd": OFFERED["cwd"]}, "the folder that was shown is the one that it runs in"
     assert f"run it in {OFFERED['cwd']}" in required.text
+
+
+def test_accepting_in_a_folder_where_something_will_not_work() -> None:
+    """It is in the words that are asked. Seen to fail with a question that has the folder alone."""
+    node = Node()
+    node.obstacles = ("git will not work: it lies elsewhere",)
+    wanted: dict[str, Any] = {"action": "accept", "dispatch_id": FIRST, "cwd": "/home/bob/tree"}
+    required = requirement(node, "dispatch_act", wanted, Path("/"))
+    assert "In a run there, git will not work: it lies elsewhere." in required.text
+    asked = questions.accept_in(node.dispatch(FIRST), "/home/bob/tree", node.obstacles).picker()
+    assert permits(picked(asked, "Accept all the same"), node=node, tool="dispatch_act", **wanted)
+    for label, change in (("Decline", {}), ("Not there", {}), ("Accept all the same", {"cwd": "/home/bob"})):
+        assert not permits(picked(asked, label), node=node, tool="dispatch_act", **{**wanted, **change})
+    node.obstacles = ("git may not work",)
+    assert not permits(picked(asked, "Accept all the same"), node=node, tool="dispatch_act", **wanted), "others by now"
+    nowhere = requirement(node, "dispatch_act", {**wanted, "cwd": "/nowhere"}, Path("/"))
+    assert "run it in /nowhere?" in nowhere.text and "In a run there" not in nowhere.text
 
 
 @pytest.mark.parametrize("part", [FIRST[-8:], FIRST[-4:], FIRST[-8:-2] + "01"])

@@ -5,7 +5,7 @@ import { approvalCards } from "./approval.js";
 import { busy, button, confirm, fill, h, long, problem } from "./dom.js";
 import { decideForm } from "./decide.js";
 import { onWaiting, state } from "./state.js";
-import { bytes, duration, line, stateOf, until, whole } from "./text.js";
+import { bytes, duration, line, quoted, stateOf, until, whole } from "./text.js";
 import { traceView } from "./trace.js";
 
 const OPEN = new Set(["queued", "pending", "accepted", "running"]);
@@ -110,9 +110,9 @@ function asked(item) {
     texts.filter((text) => text.long).map(({ name, heading }) => [h("h3", {}, heading), long(item[name], 4000, PROSE)]),
     item.links?.length ? [h("h3", {}, "Links, as text"), h("ul.links", {}, item.links.map((each) => h("li", {}, line(each))))] : null,
     files(item, "attachments", "Files that came with it"),
-    texts.filter((text) => !text.long).map(({ name, heading }) => h("p.hint", {}, `${heading}: `, line(item[name]))),
+    texts.filter((text) => !text.long).map(({ name, heading }) => h("p.hint", {}, `${heading}: `, quoted(item[name]))),
     Object.keys(item.meta ?? {}).length
-      ? h("p.hint", {}, "Metadata: ", Object.entries(item.meta).map(([name, value]) => `${line(name)} = ${line(value)}`).join("; "))
+      ? h("p.hint", {}, "Metadata: ", Object.entries(item.meta).map(([name, value]) => `${quoted(name)} = ${quoted(value)}`).join("; "))
       : null,
     item.parent ? h("p.hint", {}, h("a", { href: `/dispatches/${seg(item.parent)}` }, "It follows an earlier dispatch")) : null,
   ];

@@ -49,6 +49,18 @@ export function block(text) {
     .replace(EMPTY_LINES, foldedLines);
 }
 
+/** A name or word of theirs as it is where it has the plain form of one, else quoted; "" for none. */
+export function word(text) {
+  const plain = String(text ?? "").trim();
+  if (/^[A-Za-z0-9]([A-Za-z0-9_.:/*@+-]{0,126}[A-Za-z0-9*])?$/.test(plain)) return plain;
+  return plain ? quoted(cut(plain, 80)) : "";
+}
+
+/** A text of somebody else inside a sentence of ours, as in peer/dispatches/quoting.py. */
+export function quoted(text) {
+  return `“${line(String(text).trim().replace(/[“”„‟]/g, '"'))}”`;
+}
+
 /** Return `text` safe to show on one line. */
 export function line(text) {
   text = String(text);

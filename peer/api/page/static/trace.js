@@ -1,7 +1,7 @@
 // What happened in a run, event by event: only the rows in sight are drawn, and it follows a live run to its end.
 
 import { h, long } from "./dom.js";
-import { clock, line } from "./text.js";
+import { clock, quoted, word } from "./text.js";
 import { pairs } from "./approval.js";
 import { Windowed } from "./windowed.js";
 
@@ -29,8 +29,8 @@ function content(event) {
       return [event.ok ? "Result" : "Did not work", long(String(event.output ?? ""), SHORT)];
     case "approval": {
       const grant = { session: ", for this run", always: ", always from now on" }[event.grant] ?? "";
-      const words = `${OUTCOMES[event.outcome] ?? line(event.outcome ?? "")} ${BY[event.by] ?? ""}${grant}`;
-      return ["Gate", h("p", {}, words, event.note ? h("span.hint", {}, ` — ${line(event.note)}`) : null)];
+      const words = `${OUTCOMES[event.outcome] ?? word(event.outcome)} ${BY[event.by] ?? ""}${grant}`;
+      return ["Gate", h("p", {}, words, event.note ? h("span.hint", {}, ` — ${quoted(event.note)}`) : null)];
     }
     case "status":
       if (event.status === "left_behind")
@@ -38,9 +38,9 @@ function content(event) {
           "Left",
           h("p.care", {}, h("strong", {}, "Look twice: "), h("code", {}, String(event.detail ?? "a file")), " is new. Programs may obey it unasked: look at it before you work there."),
         ];
-      return ["Run", h("p", {}, line(String(event.status ?? "").replaceAll("_", " ")), event.detail ? `: ${event.detail}` : "")];
+      return ["Run", h("p", {}, word(event.status).replaceAll("_", " "), event.detail ? `: ${quoted(event.detail)}` : "")];
     default:
-      return [line(event.kind), long(JSON.stringify(event), SHORT)];
+      return [word(event.kind), long(JSON.stringify(event), SHORT)];
   }
 }
 
