@@ -171,4 +171,9 @@ def _show_sent(app: App, recipient: str, document: Document) -> None:
     if document.get("left_out"):
         names = string(document["left_out"])
         app.out.line(f"left out, as their device does not understand it: {names}", style="yellow")
+    if document.get("unverified"):
+        app.out.warn(
+            f"the key of {recipient} is not verified: whoever runs the broker or reads their mail could be behind it. "
+            f"Compare its fingerprint with them: {string(document['unverified'])}"
+        )
     app.out.note(f"to follow it: `dispatch watch {short(document['dispatch_id'])}`")

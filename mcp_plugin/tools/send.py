@@ -38,7 +38,7 @@ class Send(SendRequest, Arguments, frozen=True, kw_only=True):
 
 
 async def send(call: Call, arguments: Send) -> Document:
-    """Sign and queue; returns at once: {dispatch_id, status, expires_at, peer_online}."""
+    """Sign and queue; returns at once: {dispatch_id, status, expires_at, peer_online, …}, see SendService.send."""
     client = await call.client()  # first, so that a missing sign-in is reported rather than a missing file
     files = tuple(str(_local(name, call.session.started_in, call.session.folder.path)) for name in arguments.files)
     try:

@@ -18,6 +18,7 @@ from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import contacts, lists
 from peer.store.blobs import StagedFile
+from peer.trust import fingerprints
 
 
 class SendService:
@@ -30,9 +31,10 @@ class SendService:
         self._connected = connected
 
     async def send(self, request: SendRequest) -> Document:
-        """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online, left_out?}.
+        """Sign and queue a dispatch: {dispatch_id, status, expires_at, peer_online, left_out?, unverified?}.
 
-        `left_out` names the fields that the recipient's device does not understand and that were not sent.
+        `left_out` names the fields that the recipient's device does not understand and that were not sent. `unverified`
+        is the fingerprint of the recipient's key, if nothing but the broker and the mail vouches for it.
         """
         recipient = await self._context.store.read(lambda db: contacts.user_named(db, request.recipient))
         payload.check_content(request)
@@ -74,4 +76,7 @@ class SendService:
         }
         if composed.left_out:
             document["left_out"] = list(composed.left_out)
+        contact = await context.store.read(lambda db: contacts.get(db, row.peer))
+        if contact is not None and not contact.verified:
+            document["unverified"] = str(fingerprints.fingerprint(contact.root))
         return document

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.seed.conftest import FILE, TASK, Host, People, Scene
-from tests.system.world import eventually
+from tests.system.world import World, connect, eventually
 
 
 def test_a_send_returns_its_id_at_once(done: Scene) -> None:
@@ -203,3 +203,16 @@ def test_the_session_sends_with_everything_at_once(people: People, alice_host: H
 
 def test_the_session_gets_the_same_refusals(people: People, alice_host: Host) -> None:
     assert alice_host.refused("dispatch_send", recipient="nobody@example.org", task="x")["code"] == 403
+
+
+def test_a_send_to_a_key_that_nobody_verified_shows_what_to_compare(world: World) -> None:
+    """Seen to fail with a send that says nothing: the acceptance may be of whoever runs the broker."""
+    vera, willi = world.people_named("vera", "willi")
+    connect(vera, willi, by="token")
+    fingerprint = willi.client.whoami()["fingerprint"]
+    outcome = vera.cli("send", willi.email, "for your eyes only", "--json")
+    assert outcome.json["unverified"] == fingerprint
+    human = vera.cli("send", willi.email, "for your eyes only")
+    assert f"the key of {willi.email} is not verified" in human.errors and fingerprint in human.errors
+    connect(willi, vera)
+    assert "unverified" not in willi.client.send(vera.email, "this way round it is")

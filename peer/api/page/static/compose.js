@@ -84,7 +84,7 @@ export function compose({ go }) {
   function describe() {
     const row = people.get(to.value);
     fill(about, row
-      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${row.scopes.approval === "manual" ? "they are asked before every step" : "nobody is asked before a step"}.`
+      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${row.scopes.approval === "manual" ? "they are asked before every step" : "nobody is asked before a step"}.${row.verified ? "" : " Their key is not verified: whoever runs the broker or reads their mail could be behind it. Compare its fingerprint with them: ${line(row.fingerprint)}"}`
       : "");
   }
   to.addEventListener("change", describe);
