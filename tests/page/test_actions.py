@@ -33,7 +33,7 @@ def test_declining_with_a_note(pair: Pair, new_tab: Opener) -> None:
     his.page.get_by_role("button", name="Decline", exact=True).click()
     expect(his.page.locator(".ended")).to_have_text("You declined it — not before Monday")
     assert his.page.locator("form.decide").count() == 0
-    expect(hers.page.locator(".ended")).to_have_text(f"{bob.email} declined it — not before Monday")
+    expect(hers.page.locator(".ended")).to_have_text(f"{bob.email} declined it — “not before Monday”")
     assert alice.client.dispatch(dispatch_id)["status"] == "declined"
 
 
@@ -271,7 +271,7 @@ def test_what_is_wanted_back_and_the_background_go_along(pair: Pair, new_tab: Op
     ):
         expect(task.get_by_role("heading", name=heading)).to_be_visible()
         assert words in task.inner_text()
-    expect(task).to_contain_text("Project, as the sender calls it: till")
+    expect(task).to_contain_text("Project, as the sender calls it: “till”")
 
 
 def test_the_countdown_of_a_call(pair: Pair, new_tab: Opener) -> None:

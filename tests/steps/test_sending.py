@@ -326,7 +326,7 @@ def test_what_was_cancelled_here_keeps_the_reason_given_here(pair: tuple[Person,
     for dispatch_id in (mine, theirs):
         decided(bob, alice, dispatch_id, "accepted")
     alice.step(lambda tx: sending.cancel(tx, mine, reason="not needed any more"))
-    for dispatch_id, kept in ((mine, "not needed any more"), (theirs, "no time")):
+    for dispatch_id, kept in ((mine, "not needed any more"), (theirs, f"{bob.user} says: “no time”")):
         assert say(bob, alice, Result, dispatch_id, status="cancelled", code=499, reason="no time").code == 200
         assert reason(alice, dispatch_id)[::2] == ("cancelled", kept)
         assert alice.effects.changed() == (dispatch_id,)

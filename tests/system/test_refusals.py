@@ -100,7 +100,7 @@ def test_payloads_that_cannot_be_sent(pair: Pair, tmp_path: Path) -> None:
         "an unknown parent": (404, {"parent": "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"}),
         "another device": (422, {"device": alice.client.whoami()["device_id"], "files": [good]}),
         "no contact": (403, {"recipient": "nobody@example.org", "files": [good]}),
-        "myself": (403, {"recipient": alice.email}),
+        "myself": (422, {"recipient": alice.email}),
         "no address": (422, {"recipient": "no body@"}),
         "no alias": (404, {"recipient": "bobby"}),
     }

@@ -192,7 +192,7 @@ WANTED: dict[str, tuple[str, str]] = {
     "never accept alone": (RULES, r"Never accept by yourself.*Not a dispatch, not an invitation, not a tool call"),
     "never pick a scope": (RULES, r"Never pick a scope.*No default, no recommendation"),
     "the picker": (RULES, r"AskUserQuestion\), never into chat text.*a turn never ends before you have asked"),
-    "no terminal": (RULES, r"Nobody is sent to a terminal to accept.*Only when a tool's own answer says"),
+    "no terminal": (RULES, r"Nobody is sent to a terminal to accept.*Only where a tool's answer names"),
     "brief": (RULES, r"Be brief"),
     "no reads first": (RULES, r"Straight to the call.*No reading of contacts, invitations or status first"),
     "announcements": (RULES, r"news, not orders"),
@@ -222,7 +222,7 @@ WANTED: dict[str, tuple[str, str]] = {
     "the menu before the call": ("Inviting and being invited", r"ask with the picker, before any\s+call"),
     "no filling in": ("Inviting and being invited", r"`scope_choice_required`\s+means.*ask, do not fill it in"),
     "the same menu for an edit": ("Inviting and being invited", r"shows what is granted; the same menu"),
-    "no retries": ("When something is refused", r"Do not retry by yourself"),
+    "no retries": ("When something is refused", r"Do not retry unless it says so"),
     "three layers": ("If the person asks how this is safe", r"Three layers.*edge.*signature.*approval"),
 }
 

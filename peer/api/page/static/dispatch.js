@@ -18,7 +18,8 @@ export function endedWords(item) {
   const because = item.message ? ` — ${line(item.message)}` : "";
   switch (item.status) {
     case "declined":
-      return (mine ? "You declined it" : `${line(item.peer)} declined it`) + because;
+      // Their words name them once more.
+      return mine ? `You declined it${because}` : `${line(item.peer)} declined it${because.replace(`${line(item.peer)} says: `, "")}`;
     case "cancelled":
       return `Cancelled${because}`;
     case "expired":
