@@ -49,7 +49,8 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
         folder = confirmed_folder(app, offered, asks=asks)
     else:
         found = app.client.folder(identity, folder)
-        if asks and (real := str(found["cwd"])) != folder:
+        if asks and found["link"]:
+            real = str(found["cwd"])
             app.out.line(f"{string(folder)} leads through a symbolic link to {string(real)}")
             if not confirm("Run it there?"):
                 app.out.line("not accepted: nothing runs")

@@ -67,12 +67,15 @@ class RunFolders:
         return document
 
     async def look(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Return {cwd, obstacles}: where an accept with this `cwd` would run, and what will not work there.
+        """Return {cwd, obstacles, link}: where an accept with this `cwd` would run, and what will not work there.
 
-        `cwd` of the result is the real folder, also of a path through links. Raises as `choose`, but not Conflict.
+        `cwd` of the result is the real folder, also of a path through links; `link` is the one that keeps an accept
+        with the path as it is from being taken (`choose`), or null. Raises as `choose`, but not Conflict.
         """
-        _, folder = await self._resolve(dispatch_id, cwd)
-        return {"cwd": folder, "obstacles": [] if folder is None else await self._obstacles(folder)}
+        named, folder = await self._resolve(dispatch_id, cwd)
+        if folder is None:
+            return {"cwd": None, "obstacles": [], "link": None}
+        return {"cwd": folder, "obstacles": await self._obstacles(folder), "link": await self._link_of_a_run(named)}
 
     async def _obstacles(self, folder: str) -> list[str]:
         return await trio.to_thread.run_sync(obstacles, Path(folder))
@@ -82,11 +85,12 @@ class RunFolders:
 
         `cwd` is the person's choice: a path, "" for an empty workspace, None for a pinned suggestion if there is one.
         Raises Forbidden for a path outside the edge's folders, Invalid for one that may never be granted, Conflict for
-        one that leads to another folder through a link: a run may have made the link, and whoever decides must have
-        seen the folder that it leads to.
+        one that leads to another folder through a link that a run may have made: whoever decides must have seen the
+        folder that it leads to. One in the person's home folder or above it is their own, as /home is on some systems,
+        and is followed.
         """
         named, folder = await self._resolve(dispatch_id, cwd)
-        if folder is not None and folder != paths.canonical(named):
+        if folder is not None and await self._link_of_a_run(named):
             raise Conflict(
                 f"nothing runs yet: {named} leads through a symbolic link to {folder}",
                 fix=f"if it is to run there, accept it with {folder} as its folder",
@@ -103,6 +107,10 @@ class RunFolders:
             return "", None
         allowed = await self._allowed(dispatch_id)
         return named, await trio.to_thread.run_sync(lambda: paths.check_cwd(allowed, named, self.facts()))
+
+    async def _link_of_a_run(self, named: str) -> str | None:
+        """Return the first link on the way to a folder that a run may have made, or None."""
+        return await trio.to_thread.run_sync(lambda: paths.foreign_link(named, self.facts()))
 
     async def _suggest(self, dispatch_id: str) -> Suggestion:
         if not self._settings().roots:

@@ -62,6 +62,9 @@ class Facts(Protocol):
     def real(self, path: str) -> str:
         """`path` with its symbolic links followed, as far as it exists."""
 
+    def links(self, path: str) -> tuple[str, ...]:
+        """The symbolic links that `path` leads through, each by its real place."""
+
     def kind(self, path: str) -> Kind:
         """What is at `path`; links are not followed."""
 
@@ -113,6 +116,21 @@ def check_cwd(paths: Iterable[str], cwd: str, facts: Facts) -> str:
         listed = ", ".join(_shown(path) for path in paths)
         raise Forbidden(f"{_shown(root)} is outside the folders of this trust edge", fix=f"choose one in {listed}")
     return check_root(root, facts)
+
+
+def foreign_link(path: str, facts: Facts) -> str | None:
+    """The first link that `path` leads through and that a run may have made, by its real place, or None.
+
+    No run can have made one that lies in the home folder itself or in a folder above it: neither can be granted.
+    """
+    return next(
+        (
+            link
+            for link in facts.links(canonical(path))
+            if not any(within(home, (posixpath.dirname(link),)) for home in facts.homes)
+        ),
+        None,
+    )
 
 
 def canonical(path: str) -> str:

@@ -293,7 +293,11 @@ def test_a_folder_behind_a_link_is_shown_and_confirmed_before_anything_runs(
 ) -> None:
     """Seen to fail with a command that names the folder after the accept, as it did."""
     Run(api)
-    api[f"GET /v1/dispatches/{FIRST}/folder"] = {"cwd": "/real/shop", "obstacles": ["git will not work there"]}
+    api[f"GET /v1/dispatches/{FIRST}/folder"] = {
+        "cwd": "/real/shop",
+        "obstacles": ["git will not work there"],
+        "link": "/link",
+    }
     with terminal("accept", FIRST, "--cwd", "/link/shop") as screen:
         assert "/link/shop leads through a symbolic link to /real/shop" in plain(screen.until("Run it there? [y/N] "))
         assert not api.bodies("POST", f"/v1/dispatches/{FIRST}/accept")
@@ -301,6 +305,15 @@ def test_a_folder_behind_a_link_is_shown_and_confirmed_before_anything_runs(
         assert screen.end() == (0 if bodies else 1)
         assert ("not accepted: nothing runs" in screen.shown) is not bool(bodies)
     assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == bodies
+
+
+def test_a_link_of_the_persons_own_is_followed_without_a_question(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail with a question wherever the real folder has another name: at each accept, where /home is a link."""
+    Run(api)
+    api[f"GET /v1/dispatches/{FIRST}/folder"] = {"cwd": "/var/home/bob/shop", "obstacles": [], "link": None}
+    with terminal("accept", FIRST, "--cwd", "/home/bob/shop") as screen:
+        assert screen.end() == 0 and "leads through" not in screen.shown
+    assert api.bodies("POST", f"/v1/dispatches/{FIRST}/accept") == [{"cwd": "/home/bob/shop"}]
 
 
 def test_no_follow_asks_nothing(cli: Cli, api: FakeApi) -> None:

@@ -54,6 +54,9 @@ class MadeUp:
     def real(self, path: str) -> str:
         return path
 
+    def links(self, path: str) -> tuple[str, ...]:
+        return ()
+
     def kind(self, path: str) -> Kind:
         return self.kinds.get(path, "folder")
 
@@ -265,6 +268,33 @@ def test_a_working_folder_behind_a_link_is_compared_with_the_real_folders(disk: 
     (home / "far").symlink_to(disk / "elsewhere")
     with pytest.raises(Forbidden, match="elsewhere"):
         paths.check_cwd([f"{home}/shop"], f"{home}/far", facts)
+
+
+def test_links_that_a_path_leads_through_have_their_real_places(disk: Path) -> None:
+    """Each of a chain, relative and absolute, those behind others, and as many of a loop as the kernel would follow."""
+    home = disk / "home"
+    facts = LocalFacts(home=home, states=[home / ".dispatch"])
+    assert facts.links(f"{home}/shop/src") == ()
+    (home / "shop/next").symlink_to("../../elsewhere/on")
+    (disk / "elsewhere/on").symlink_to(home / "link")
+    chain = (f"{home}/link", f"{home}/shop/next", f"{disk}/elsewhere/on", f"{home}/link")
+    assert facts.links(f"{home}/link/next/src") == chain
+    assert os.path.realpath(f"{home}/link/next/src") == f"{home}/shop/src"
+    assert set(facts.links(f"{home}/loop/x")) == {f"{home}/loop"}
+    assert facts.links(f"{home}/none/at/all") == ()
+
+
+def test_whose_links_may_be_a_runs(disk: Path) -> None:
+    """All but those in the home folder itself or above it, by whichever name the home has."""
+    home = disk / "home"
+    (disk / "also").symlink_to(home)
+    (disk / "elsewhere/link").symlink_to(home / "shop")
+    (home / "shop/next").symlink_to(disk / "elsewhere")
+    for named in (home, disk / "also"):
+        facts = LocalFacts(home=named, states=[home / ".dispatch"])
+        assert paths.foreign_link(f"{disk}/also/link/src", facts) is None
+        assert paths.foreign_link(f"{home}/link/next/link", facts) == f"{home}/shop/next"
+        assert paths.foreign_link(f"{disk}/elsewhere/link", facts) == f"{disk}/elsewhere/link"
 
 
 def test_a_real_socket(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ export function decideForm(item, decided) {
       throw { message: "no folder was named", fix: "type the folder it shall run in, or choose another place" };
     }
     if (value === OTHER && warned !== cwd) {
-      const { cwd: real, obstacles } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
-      if (real !== cwd) {
+      const { cwd: real, obstacles, link } = await get(`/v1/dispatches/${seg(item.dispatch_id)}/folder?cwd=${encodeURIComponent(cwd)}`);
+      if (link) {
         // Its obstacles are told with the next press.
         other.value = real;
         throw { message: `nothing runs yet: ${line(cwd)} leads to ${line(real)}`, fix: "accept once more to run it there" };
