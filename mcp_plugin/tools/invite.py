@@ -14,6 +14,7 @@ from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, McpServers, Paths, PerDay, Results, Tools, given_scope
 from peer.client.blocking import Document
 from peer.dispatches.text import line
+from peer.trust.invitation_address import SCHEME
 
 
 class Invite(Arguments, frozen=True, kw_only=True):
@@ -64,7 +65,9 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
     # By name, as the person reads it: `*` may cover more servers by the time they answer.
     exact = {**scope, **{name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}}
     peer = line(str(asked["peer"]))
-    command = ["dispatch", "accept-invitation", token, *scope_flags(exact)]
+    # An address holds the invitation's secret, and other users of this machine can read a command line.
+    named = "-" if token.startswith(SCHEME) else token
+    command = ["dispatch", "accept-invitation", named, *scope_flags(exact)]
     await confirm(
         call,
         "\n".join(

@@ -165,16 +165,20 @@ def test_without_a_form_accepting_names_the_command_and_the_key(apart: tuple[Per
     from tests.mcp_plugin.hosts import raw
 
     nora, otto = apart
-    token = invited(nora, otto)["token"]
+    invitation = invited(nora, otto)
+    token = invitation["token"]
     with raw(otto) as program:
         host = Host(program)
         harmless = host.refused("dispatch_invite", action="accept", token=token, tools="Read,Glob,Grep")
         powerful = host.refused("dispatch_invite", action="accept", token=token, tools="Read,Bash")
+        by_address = host.refused("dispatch_invite", action="accept", token=invitation["link"], tools="Read")
     key = nora.client.whoami()["fingerprint"]
     for error in (harmless, powerful):
         assert error["code"] == 403 and f"dispatch accept-invitation {token}" in error["fix"]
         assert "--yes-unverified" not in error["fix"]
     assert key in powerful["message"] and key not in harmless["message"]
+    # An address is pasted, for a command line is no place for its secret. Seen to fail with the address in the command.
+    assert "dispatch accept-invitation - --tools" in by_address["fix"] and invitation["link"] not in str(by_address)
     nora.client.withdraw_invitation(token)
 
 
