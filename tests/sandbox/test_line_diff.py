@@ -82,6 +82,13 @@ def test_lines_that_stayed_are_no_change() -> None:
     assert "".join(unified([], ["a\n", "b\n"], Matching())) == "@@ -0,0 +1,2 @@\n+a\n+b\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "found"), [("", []), ("a", ["a"]), ("a\n", ["a\n"]), ("\n", ["\n"]), ("a\n\nb", ["a\n", "\n", "b"])]
+)
+def test_the_lines_of_a_text(text: str, found: list[str]) -> None:
+    assert lines(text) == found
+
+
 def test_six_lines_between_two_changes_are_one_hunk_and_seven_are_two() -> None:
     for apart, hunks in ((6, 1), (7, 2)):
         old = ["a\n", *(f"{number}\n" for number in range(apart)), "b\n"]

@@ -7,7 +7,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from sandbox.gate.written import NotComputedError, written
+import pytest
+
+from sandbox.gate.written import NotComputedError, decode, written
 from tests.sandbox.test_preview import EDITS, FILES, WRITES
 
 RECORDED = (
@@ -75,3 +77,45 @@ def made() -> Iterator[str]:
 
 def test_the_bytes_are_those_that_were_recorded() -> None:
     assert list(made()) == list(RECORDED)
+
+
+def edited(before: str, old: str, new: str, **more: object) -> str:
+    return written("Edit", {"old_string": old, "new_string": new, **more}, before.encode()).decode()
+
+
+def test_one_place_or_all() -> None:
+    """The program refuses an Edit that means one of several places; what it would be is the first."""
+    assert edited("one one one", "one", "1") == "1 one one"
+    assert edited("one one one", "one", "1", replace_all=True) == "1 1 1"
+    assert edited("one one", "one", "1", replace_all="yes") == "1 one"
+
+
+def test_an_edit_of_nothing_makes_a_file_and_changes_none() -> None:
+    assert edited("", "", "new") == "new"
+    with pytest.raises(NotComputedError, match="replaces nothing"):
+        edited("something", "", "new")
+
+
+def test_a_line_that_is_taken_out_goes_with_its_end_once() -> None:
+    assert edited("a\nb\n\nc", "b", "") == "a\n\nc"
+    assert edited("a\nb\n\nc", "b\n", "") == "a\n\nc"
+    assert edited("a b", "b", "") == "a "
+
+
+@pytest.mark.parametrize(
+    ("found", "new", "made"),
+    [
+        ("\u201ca", '"b', "\u201cb"),
+        ("a\u201d", 'b"', "b\u201d"),
+        ("\u2018a", "'b", "\u2018b"),
+        ("a\u2019", "b'", "b\u2019"),
+    ],
+)
+def test_a_quote_of_one_kind_is_enough(found: str, new: str, made: str) -> None:
+    assert edited(found, found.translate({0x201C: '"', 0x201D: '"', 0x2018: "'", 0x2019: "'"}), new) == made
+
+
+def test_a_mark_of_utf_16be_is_enough_to_leave_a_file_alone() -> None:
+    """Of these two letters no byte is zero."""
+    with pytest.raises(NotComputedError):
+        decode(b"\xfe\xff" + "\u4e01\u4e02".encode("utf-16-be"))
