@@ -99,6 +99,10 @@ def test_a_secret_known_by_its_value_goes_whatever_it_looks_like() -> None:
         {"key of this machine": 2},
     )
     assert masked("short", "short")[1] == {}
+    # From eight characters on, and of two of which one begins the other, whole.
+    assert masked("eight-ch", "eight-ch")[0] == "[masked: key of this machine]"
+    for known in (("eight-ch", "eight-ch-and-more"), ("eight-ch-and-more", "eight-ch")):
+        assert masked("eight-ch-and-more", *known) == ("[masked: key of this machine]", {"key of this machine": 1})
 
 
 @pytest.mark.parametrize("show", ["{}", "{:>6}\t{}", "{:>6}→{}", "+{}", "{}:{}"])
