@@ -108,9 +108,9 @@ def check_cwd(paths: Iterable[str], cwd: str, facts: Facts) -> str:
     """
     paths = tuple(paths)
     named = canonical(cwd)
-    for component in _components(named):
-        if within(component, paths) and facts.kind(component) == "link":
-            _check_kind("link", component, whole=named)
+    for link in facts.links(named):
+        if within(link, paths):
+            _check_kind("link", link, whole=named)
     root = canonical(facts.real(named))
     if not allowed_cwd(paths, root):
         listed = ", ".join(_shown(path) for path in paths)
