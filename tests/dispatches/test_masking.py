@@ -210,7 +210,9 @@ def test_the_work_grows_as_the_text_does(fragment: str) -> None:
 
 
 def test_a_pattern_that_looks_back_would_be_found() -> None:
-    assert not grows_as_the_text(lambda text: re.sub(r"a+b", "", text), "a", 12_000, tries=1)
+    """Several measurements: what else the machine does makes the shorter text's longer, and then four times is enough."""
+    looks_back = re.compile(r"a+b")
+    assert any(not grows_as_the_text(lambda text: looks_back.sub("", text), "a", 12_000, tries=1) for _ in range(5))
 
 
 @pytest.mark.parametrize("end", ["", "1(", "1\\"])
