@@ -210,7 +210,7 @@ def test_the_work_grows_as_the_text_does(fragment: str) -> None:
 
 
 def test_a_pattern_that_looks_back_would_be_found() -> None:
-    """Several measurements: what else the machine does makes the shorter text's longer, and then four times is enough."""
+    """Several measurements: other work on the machine may stretch the shorter text's, and only its."""
     looks_back = re.compile(r"a+b")
     assert any(not grows_as_the_text(lambda text: looks_back.sub("", text), "a", 12_000, tries=1) for _ in range(5))
 
