@@ -1,0 +1,1 @@
+"""Putting chosen changes of a run into the person's folders, whole or not at all, and taking them back."""
