@@ -98,6 +98,29 @@ def show_result(out: Output, document: Document) -> None:
         out.line(f"{string(document.get('status'))} ({string(document.get('code'))}): {document['message']}")
         if document.get("fix"):
             out.line(f"fix: {document['fix']}")
+    _show_change_sets(out, document)
+
+
+def _show_change_sets(out: Output, document: Document) -> None:
+    """Say of each run what of its changes is in place and what waits."""
+    rows = document.get("changes") or []
+    for row in rows:
+        run = f" by run {row['attempt']}" if len(rows) > 1 else ""
+        out.line(f"changes in your folders{run}: {standing(row)}", style="yellow" if row.get("waits") else None)
+    if rows:
+        out.note(f"to look at them: `dispatch changes {short(document.get('dispatch_id'))}`")
+
+
+def standing(row: Document) -> str:
+    """Say in words how much of what a run changed is in place."""
+    waits = row["waits"]
+    why = [
+        f"{row[name]} {words}" for name, words in (("marked", "marked"), ("conflicts", "in conflict")) if row.get(name)
+    ]
+    parts = [f"{row['in_place']} in place"] if row["in_place"] else []
+    if waits:
+        parts.append(f"{waits} {'waits' if waits == 1 else 'wait'}" + (f" ({', '.join(why)})" if why else ""))
+    return ", ".join(parts) or "nothing waits"
 
 
 def _usage(usage: Document) -> str:

@@ -84,6 +84,20 @@ class ReasonBody(Body):
     reason: str = ""
 
 
+class AttemptBody(Body):
+    attempt: int | None = None
+    """The run that is meant; None is the newest whose changes wait."""
+
+
+class ApplyBody(AttemptBody):
+    digest: str = ""
+    """Of the list of changes that the person saw; "" is not compared."""
+    paths: tuple[str, ...] = ()
+    all: bool = False
+    marked: bool = False
+    dry_run: bool = False
+
+
 class AnswerBody(Body):
     decision: Literal["allow", "deny"]
     grant: Literal["once", "session", "always"] = "once"
@@ -127,6 +141,11 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/dispatches/{id}/accept", as_json(routes.accept), methods=["POST"]),
             Route("/v1/dispatches/{id}/decline", as_json(routes.decline), methods=["POST"]),
             Route("/v1/dispatches/{id}/cancel", as_json(routes.cancel), methods=["POST"]),
+            Route("/v1/dispatches/{id}/changes", as_json(routes.changes)),
+            Route("/v1/dispatches/{id}/changes/{number}", as_json(routes.change)),
+            Route("/v1/dispatches/{id}/apply", as_json(routes.apply), methods=["POST"]),
+            Route("/v1/dispatches/{id}/discard", as_json(routes.discard), methods=["POST"]),
+            Route("/v1/dispatches/{id}/undo", as_json(routes.undo), methods=["POST"]),
             Route("/v1/approvals", as_json(routes.approvals)),
             Route("/v1/approvals/{id}/{request_id}", as_json(routes.answer), methods=["POST"]),
             Route("/v1/reload", as_json(routes.reload), methods=["POST"]),
@@ -231,6 +250,42 @@ class _Routes:
     async def cancel(self, request: Request) -> Reply:
         return await self._node.decisions.cancel(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
 
+    async def changes(self, request: Request) -> Reply:
+        query = request.query_params
+        return await self._node.reviewing.changes(
+            request.path_params["id"],
+            attempt=_attempt(request),
+            limit=number(query.get("limit", "200"), 1, MAX_PAGE),
+            after=number(query.get("after", "0"), 0, 1 << 53),
+        )
+
+    async def change(self, request: Request) -> Reply:
+        return await self._node.reviewing.diff(
+            request.path_params["id"],
+            attempt=_attempt(request),
+            number=number(request.path_params["number"], 0, 1 << 53),
+        )
+
+    async def apply(self, request: Request) -> Reply:
+        body = await body_of(request, ApplyBody)
+        return await self._node.reviewing.apply(
+            request.path_params["id"],
+            attempt=body.attempt,
+            digest=body.digest,
+            paths=body.paths,
+            everything=body.all,
+            marked=body.marked,
+            dry_run=body.dry_run,
+        )
+
+    async def discard(self, request: Request) -> Reply:
+        body = await body_of(request, AttemptBody)
+        return await self._node.reviewing.discard(request.path_params["id"], attempt=body.attempt)
+
+    async def undo(self, request: Request) -> Reply:
+        body = await body_of(request, AttemptBody)
+        return await self._node.reviewing.undo(request.path_params["id"], attempt=body.attempt)
+
     async def approvals(self, _request: Request) -> Reply:
         return await self._node.queries.approvals()
 
@@ -273,6 +328,11 @@ class Page(TypedDict):
 
     limit: int | None
     before: str | None
+
+
+def _attempt(request: Request) -> int | None:
+    given = request.query_params.get("attempt")
+    return None if given is None else number(given, 1, 1 << 53)
 
 
 def _page_asked(request: Request) -> Page:

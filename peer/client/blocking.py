@@ -228,6 +228,32 @@ class Routes(ABC, Generic[D, L]):
         body = {"reason": reason} if reason is not None else {}
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/cancel", body)
 
+    def changes(
+        self, dispatch_id: str, *, attempt: int | None = None, limit: int | None = None, after: int | None = None
+    ) -> D:
+        """Return {…, state, landed, entries: [{number, path, change, marks, …}], more, next}: what a run changed."""
+        query = _query(attempt=attempt, limit=limit, after=after)
+        return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/changes{query}")
+
+    def change(self, dispatch_id: str, number: int, *, attempt: int | None = None) -> D:
+        """Return one of these entries with its `diff`."""
+        query = _query(attempt=attempt)
+        return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/changes/{number}{query}")
+
+    def apply(self, dispatch_id: str, **choice: object) -> D:
+        """Put changes in place; return {dispatch_id, ok, landed, refused, left}. `choice`: the members of ApplyBody."""
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/apply", choice)
+
+    def discard(self, dispatch_id: str, *, attempt: int | None = None) -> D:
+        """Throw away the changes that wait; return {dispatch_id, attempt, ok}."""
+        body: Document = {} if attempt is None else {"attempt": attempt}
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/discard", body)
+
+    def undo(self, dispatch_id: str, *, attempt: int | None = None) -> D:
+        """Take back what was put in place last; return {dispatch_id, ok, undone, refused}."""
+        body: Document = {} if attempt is None else {"attempt": attempt}
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/undo", body)
+
     def approvals(self) -> L:
         """Return [{dispatch_id, request_id, tool, input, resolved_path, diff, rule_if_always, rule_choices, …}]."""
         return self._ask_list("GET", "/v1/approvals")

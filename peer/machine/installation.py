@@ -14,6 +14,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 AGENT: Final = (sys.executable, "-m", "sandbox.agent")
 """The command of `dp-agent`. Start it with ROOT as the working directory, where `-m` finds the package."""
 
+CHANGES: Final = (sys.executable, "-m", "sandbox.changes")
+"""The command of the program that computes what a run changed. As AGENT."""
+
 AGENT_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
     {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 )

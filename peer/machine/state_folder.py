@@ -37,7 +37,7 @@ SECRETS = (
 )
 """Files that, if they exist, only their owner may read; the log and the store contain other people's data too."""
 
-PRIVATE_FOLDERS = ("blobs", "results", "runs", "uploads")
+PRIVATE_FOLDERS = ("blobs", "changes", "results", "runs", "uploads")
 
 
 DOCTOR_FIX = "run `dispatch doctor --fix`"
@@ -118,6 +118,11 @@ class StateFolder:
     @property
     def runs(self) -> Path:
         return self.path / "runs"
+
+    @property
+    def changes(self) -> Path:
+        """What runs changed in their views: a folder for each dispatch, in it one for each attempt."""
+        return self.path / "changes"
 
     @property
     def results(self) -> Path:

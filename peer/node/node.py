@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import structlog
 import trio
@@ -27,11 +28,14 @@ from peer.node.delivery import BlobFetcher, Hellos, Receiver, StoredOutbox
 from peer.node.notifications import Notifier
 from peer.node.people import AddressBook, Admission, People
 from peer.node.queries import QueryService
+from peer.node.reviewing import ReviewService
 from peer.node.sending import SendService
 from peer.node.storage import Storage
 from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
+from peer.runs.change_sets import ChangeSets
 from peer.runs.folders import RunFolders
+from peer.runs.lander import Lander
 from peer.runs.registry import RunRegistry
 from peer.runs.removal import Remover
 from peer.steps import running
@@ -39,6 +43,7 @@ from peer.steps.context import Context
 from peer.steps.effects import (
     BlobsFreed,
     BrokerWriteQueued,
+    ChangesFreed,
     Effects,
     FetchFiles,
     InvitationsChanged,
@@ -102,11 +107,20 @@ class Node:
         self._storage = Storage(journal, current)
         self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
         self._remover = Remover(context.state.runs)
-        self.runs = RunRegistry(journal, current, self._remover, ended=self._storage.wake)
+        self._changes_remover = Remover(context.state.changes)
+        self._change_sets = ChangeSets(journal, self._changes_remover)
+        self._lander = Lander(journal, self._change_sets)
+        self._freed_changes = trio.Event()
+        self._left_runs: list[tuple[str, int, Path]] = []
+        """Folders of runs that an earlier process left: (dispatch, attempt, folder)."""
+        self.runs = RunRegistry(
+            journal, current, self._remover, self._change_sets, self._lander, ended=self._storage.wake
+        )
         self._folders = RunFolders(context, current)
         self.sending = SendService(journal, self.host.connected)
         self.decisions = DecisionService(journal, live, self._folders, self.runs)
-        self.queries = QueryService(context, self._folders, self.host.path)
+        self.reviewing = ReviewService(context, self._change_sets, self._lander)
+        self.queries = QueryService(context, self._folders, self.host.path, self._lander.idle)
         self.trust = TrustService(
             journal,
             current,
@@ -136,6 +150,8 @@ class Node:
             nursery.start_soon(supervise, "people", self._people.run)
             await nursery.start(self.runs.serve)
             nursery.start_soon(supervise, "removal", self._remover.run)
+            nursery.start_soon(supervise, "removal of changes", self._changes_remover.run)
+            nursery.start_soon(supervise, "changes", self._keep_changes)
             nursery.start_soon(supervise, "settings", self._settings.run)
             nursery.start_soon(supervise, "files", self._fetcher.run)
             nursery.start_soon(supervise, "storage", self._storage.run)
@@ -180,6 +196,8 @@ class Node:
                     self._fetcher.wake()
                 case BlobsFreed() | ThinningDue():
                     self._storage.wake()
+                case ChangesFreed():
+                    self._freed_changes.set()
                 case BrokerWriteQueued():
                     self.broker.flush()
         if PeopleChanged() in effects:
@@ -208,6 +226,17 @@ class Node:
         self.changes.note("invitations")
         self.signal.notify()
 
+    async def _keep_changes(self) -> None:
+        """Finish what a crash left of landings and of ended runs, then remove contents of changes that are let go."""
+        await self._lander.resume()
+        for dispatch_id, attempt, folder in self._left_runs:
+            await self._change_sets.recover(dispatch_id, attempt, folder)
+            await self._remover.remove(folder)
+        while True:
+            self._freed_changes = trio.Event()
+            await self._change_sets.sweep()
+            await self._freed_changes.wait()
+
     async def _interrupt_runs(self) -> None:
         """Record the killed runs as interrupted, so that the inbox is right while no node runs."""
         try:
@@ -228,6 +257,8 @@ class Node:
         except OSError as error:
             log.warning("blobs.not_swept", why=error.strerror)
             removed = 0
-        await self._remover.remove_all()
+        # A run that had views is looked at before its folder goes, which may take long.
+        self._left_runs = await trio.to_thread.run_sync(list, self._change_sets.unfinished())
+        await self._remover.remove_all(but={dispatch_id for dispatch_id, _, _ in self._left_runs})
         if removed:
             log.info("blobs.swept", files=removed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from peer.protocol.documents import Direction, Document
 from peer.runs.folders import RunFolders
@@ -13,11 +13,18 @@ from peer.store import lists, views
 class QueryService:
     """Reads the store and adds live facts: the time, connections, suggested folders."""
 
-    def __init__(self, context: Context, folders: RunFolders, path: Callable[[str], str | None]) -> None:
-        """`path`: how a device is connected now, None if it is not."""
+    def __init__(
+        self,
+        context: Context,
+        folders: RunFolders,
+        path: Callable[[str], str | None],
+        settled: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`path`: how a device is connected now, None if it is not. `settled` waits until no landing is under way."""
         self._context = context
         self._folders = folders
         self._path = path
+        self._settled = settled
 
     def live(self) -> views.Live:
         """Return the facts that are not in the store, for peer.store.views."""
@@ -35,6 +42,7 @@ class QueryService:
     async def dispatch(self, dispatch_id: str, *, with_trace: bool = True) -> Document:
         """Return one dispatch; a pending one with the suggested folder for its run. Raises NotFound."""
         live = self.live()
+        await self._settled()
         document = await self._context.store.read(
             lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id, with_trace=with_trace)
         )

@@ -16,7 +16,8 @@ from peer.dispatches.redaction import Redactor
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, NotFound, root_of
 from peer.protocol.statements import FileRef
-from peer.runs.returned_files import Returned, take_files
+from peer.runs.change_sets import Collected
+from peer.runs.returned_files import Returned, count_of, take_files
 from peer.steps import running
 from peer.steps.ending import MAX_REASON
 from peer.steps.journal import Journal
@@ -45,6 +46,7 @@ class Recorder:
         """`known`: secret values of this machine, to be masked."""
         self.sandbox: frames.SandboxFacts | None = None
         self.calls: Counter[str] = Counter()
+        self.landing: rows.Landing | None = None
         self._dispatch_id = row.dispatch_id
         self._attempt = row.attempt
         self._journal = journal
@@ -93,42 +95,49 @@ class Recorder:
                 self._events = events + self._events
                 raise
 
-    async def end(self, finished: frames.Finished) -> None:
-        """Store how the run ended, unless the dispatch has ended meanwhile.
+    async def end(self, finished: frames.Finished, collected: Collected | None) -> bool:
+        """Store how the run ended and what it changed; return False if the dispatch has ended meanwhile.
+
+        `landing` is then what of a completed run is to be put in place at once.
 
         Retries while the store cannot write. An end that cannot be stored as it is, is stored as a bare failure.
         """
-        take = partial(take_files, self._context.blobs, finished, self._redactor, self._run_dir)
+        take = partial(take_files, self._context.blobs, finished, collected, self._redactor, self._run_dir)
         try:
             returned = await trio.to_thread.run_sync(take)
         except Exception as raised:
             log.exception("run.files_not_taken", dispatch=self._dispatch_id)
             returned = Returned(left_out=[("all files", type(root_of(raised)).__name__)])
         try:
-            if not await self._store_end(finished, returned):
+            stored = await self._store_end(finished, returned, collected)
+            if stored is None:
                 reason = "the run ended, and what it reported could not be stored"
                 fix = "look at daemon.log in the state folder"
                 self._events.clear()
                 self._notes.clear()
                 self.sandbox = None
-                await self._store_end(frames.Finished(status="failed", reason=reason, fix=fix, code=500), Returned())
+                bare = frames.Finished(status="failed", reason=reason, fix=fix, code=500)
+                stored = await self._store_end(bare, Returned(), collected)
+            return bool(stored)
         finally:
             returned.discard()
 
-    async def _store_end(self, finished: frames.Finished, returned: Returned) -> bool:
-        """Return False if the end is not stored because of what is in it."""
+    async def _store_end(
+        self, finished: frames.Finished, returned: Returned, collected: Collected | None
+    ) -> bool | None:
+        """Return True once it is stored, False if the dispatch has ended, None if something in the end forbids it."""
         while True:
             try:
-                await self._try_to_store_end(finished, returned)
+                await self._try_to_store_end(finished, returned, collected)
                 return True
             except Exception as raised:
                 error = root_of(raised)
                 if not await self._is_current():
                     log.info("run.overtaken", dispatch=self._dispatch_id, error=str(error))
-                    return True
+                    return False
                 if not isinstance(error, DispatchError) or error.code < 500:
                     log.exception("run.end_not_storable", dispatch=self._dispatch_id)
-                    return False
+                    return None
                 log.error("run.end_not_stored", dispatch=self._dispatch_id, code=error.code)
             await trio.sleep(STORE_RETRY_SECONDS)
 
@@ -142,7 +151,9 @@ class Recorder:
             pass  # the store cannot be read now
         return True
 
-    async def _try_to_store_end(self, finished: frames.Finished, returned: Returned) -> None:
+    async def _try_to_store_end(
+        self, finished: frames.Finished, returned: Returned, collected: Collected | None
+    ) -> None:
         await self.flush()
         code = _bounded(finished.code or 0, 599)
         reply = self._redactor.text(finished.reply)[:MAX_REPLY]
@@ -159,8 +170,9 @@ class Recorder:
         usage = finished.usage
         # By what the gate reported, whatever the agent says of itself.
         counts = {f"calls_{outcome}": self.calls[outcome] for outcome in ("allowed", "denied")}
-        if finished.changed is not None:
-            counts["files_changed"] = finished.changed
+        if (changed := count_of(collected)) is not None:
+            counts["files_changed"] = changed
+        land = collected.unmarked if collected is not None and finished.status == "completed" else frozenset()
 
         def end(tx: Transaction) -> None:
             if notes:
@@ -189,6 +201,8 @@ class Recorder:
             )
             for file in files:
                 file.keep()
+            if collected is not None:
+                self.landing = collected.keep(tx, self._dispatch_id, self._attempt, land=land)
 
         await self._journal.step(end)
 

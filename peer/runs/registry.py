@@ -8,6 +8,8 @@ from typing import Any
 import trio
 
 from peer.machine.settings import Settings
+from peer.runs.change_sets import ChangeSets
+from peer.runs.lander import Lander
 from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run
 from peer.steps.journal import Journal
@@ -20,12 +22,21 @@ class RunRegistry:
     """Starts runs and finds them by dispatch."""
 
     def __init__(
-        self, journal: Journal, settings: Callable[[], Settings], remover: Remover, *, ended: Callable[[], None]
+        self,
+        journal: Journal,
+        settings: Callable[[], Settings],
+        remover: Remover,
+        changes: ChangeSets,
+        lander: Lander,
+        *,
+        ended: Callable[[], None],
     ) -> None:
         """`remover` removes the folders of ended runs. `ended` is called after each run."""
         self._journal = journal
         self._ended = ended
         self._remover = remover
+        self._changes = changes
+        self._lander = lander
         self._settings = settings
         self.gate = GateProof()
         self._runs: dict[str, Run] = {}
@@ -43,7 +54,16 @@ class RunRegistry:
         """Run an accepted dispatch. `stop` finds it from now on, even before its process exists."""
         settings = self._settings()
         known = (settings.model.api_key.removeprefix("Bearer "), settings.token)
-        run = Run(self._journal, row, scope, gate=self.gate, known=known, remover=self._remover)
+        run = Run(
+            self._journal,
+            row,
+            scope,
+            gate=self.gate,
+            known=known,
+            remover=self._remover,
+            changes=self._changes,
+            lander=self._lander,
+        )
         assert self._nursery is not None
         self._runs[row.dispatch_id] = run
         self._nursery.start_soon(self._run, run, settings)

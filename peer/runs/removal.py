@@ -13,7 +13,7 @@ import errno
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -130,9 +130,9 @@ class Remover:
         await trio.to_thread.run_sync(self._set_aside, tree)
         self._more.set()
 
-    async def remove_all(self) -> None:
-        """Rename everything in the folder into the trash. Never raises."""
-        await trio.to_thread.run_sync(self._set_all_aside)
+    async def remove_all(self, *, but: Collection[str] = ()) -> None:
+        """Rename everything in the folder but these names into the trash. Never raises."""
+        await trio.to_thread.run_sync(self._set_all_aside, frozenset(but))
         self._more.set()
 
     async def run(self) -> None:
@@ -155,10 +155,10 @@ class Remover:
         if one.left:
             log.warning("removal.left", entries=one.left.total(), why=", ".join(sorted(one.left)))
 
-    def _set_all_aside(self) -> None:
+    def _set_all_aside(self, but: frozenset[str]) -> None:
         try:
             with os.scandir(self._folder) as entries:
-                names = [entry.name for entry in entries if entry.name != TRASH]
+                names = [entry.name for entry in entries if entry.name not in {TRASH, *but}]
         except FileNotFoundError:
             return
         except OSError as error:

@@ -11,8 +11,10 @@ from peer.dispatches import payload
 from peer.dispatches.redaction import Redactor
 from peer.protocol.content import MAX_FILE_BYTES
 from peer.protocol.errors import Conflict, DispatchError
+from peer.runs.change_sets import Collected
 from peer.store.blobs import Blobs, StagedFile
 from sandbox import frames
+from sandbox.changes.values import PATCH
 
 MAX_NAMED = 800
 """Characters of names in each of the sentences about what is missing."""
@@ -47,7 +49,20 @@ class Returned:
             file.discard()
 
 
-def take_files(blobs: Blobs, finished: frames.Finished, redactor: Redactor, folder: Path) -> Returned:
+def count_of(collected: Collected | None) -> int | None:
+    """Return how many files of the person's folders a run changed, 0 for one without views; None if not all is known.
+
+    A folder that tools fill, and the files of a repository, count once each.
+    """
+    if collected is None:
+        return 0
+    changes = collected.changes
+    return None if changes.incomplete else sum(entry.kind != "folder" for entry in changes.entries)
+
+
+def take_files(
+    blobs: Blobs, finished: frames.Finished, collected: Collected | None, redactor: Redactor, folder: Path
+) -> Returned:
     """Stage the files that a run returned; list those that break a rule as left out. Blocking.
 
     What the agent has left out by itself comes first. A text that holds a secret is sent with the secret masked, any
@@ -56,11 +71,11 @@ def take_files(blobs: Blobs, finished: frames.Finished, redactor: Redactor, fold
     """
     returned = Returned(
         left_out=[(redactor.text(item.name), item.why) for item in finished.left_out],
-        not_seen=[redactor.text(what) for what in finished.not_seen],
+        not_seen=[redactor.text(what) for what in ([] if collected is None else collected.changes.incomplete)],
     )
     items = [*finished.files]
-    if finished.changes is not None and not redactor.redacts:
-        items.append(finished.changes)
+    if collected is not None and not redactor.redacts and (patch := _patch(collected)) is not None:
+        items.append(patch)
     for number, item in enumerate(items):
         try:
             returned.files.append(_take(blobs, item, redactor, folder / f"masked-{number}", returned.files))
@@ -69,6 +84,16 @@ def take_files(blobs: Blobs, finished: frames.Finished, redactor: Redactor, fold
         except OSError as error:
             returned.left_out.append((redactor.text(item.name), error.strerror or "it cannot be read"))
     return returned
+
+
+def _patch(collected: Collected) -> frames.ReturnedFile | None:
+    path = collected.folder / PATCH
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    return frames.ReturnedFile(name=PATCH, path=str(path), size=len(content), sha256=digest)
 
 
 def _listed(what: str, items: Sequence[str], named: bool) -> str:

@@ -23,6 +23,8 @@ from peer.dispatches import asking, reports
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.machine.settings import Settings
 from peer.protocol.errors import DispatchError, root_of
+from peer.runs.change_sets import ChangeSets
+from peer.runs.lander import Lander
 from peer.runs.recorder import Recorder
 from peer.runs.removal import Remover
 from peer.runs.start_frame import ANSWER_SECONDS, machine_facts, start_frame
@@ -32,6 +34,7 @@ from peer.store import rows
 from peer.trust import scopes
 from sandbox import frames, process_tree
 from sandbox.errors import FrameError
+from sandbox.views.record import VIEWS
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +64,8 @@ class Run:
         gate: GateProof,
         known: Iterable[str],
         remover: Remover,
+        changes: ChangeSets,
+        lander: Lander,
     ) -> None:
         """`known`: secret values of this machine, to be masked. `remover` removes the run's folder."""
         self.dispatch_id = row.dispatch_id
@@ -73,6 +78,8 @@ class Run:
         self._recorder = Recorder(journal, row, scope, known=known, run_dir=self._run_dir)
         self._gate = gate
         self._remover = remover
+        self._changes = changes
+        self._lander = lander
         self._writer: frames.FrameWriter | None = None
         self._cancel_scope = trio.CancelScope()
         self._mcp_commands: dict[str, list[str]] = {}
@@ -105,8 +112,8 @@ class Run:
     def stop(self) -> None:
         """Stop the run; discard what it still sends.
 
-        dp-agent gets STOP_SECONDS to kill its processes and remove its placeholders from the person's folders. Then it
-        is killed with everything it started.
+        dp-agent gets STOP_SECONDS to kill its processes. Then it is killed with everything it started. What the run
+        changed in its views is kept for the person here.
         """
         self._graceful = True
         if self._writer is not None:
@@ -114,7 +121,9 @@ class Run:
         self.kill()
 
     def kill(self) -> None:
-        """Kill the run's processes at once; discard what they still send."""
+        """Kill the run's processes at once; discard what they still send. For a node that stops: its next start keeps
+        what the run changed.
+        """
         self._cancel_scope.cancel()
 
     # --- the life of a run
@@ -122,17 +131,35 @@ class Run:
     async def run(self, settings: Settings) -> None:
         """Run the agent to its end, store that end, and remove the run's folder, whatever happens in between.
 
-        A run that is stopped or killed stores nothing: whoever stopped it has. Never raises, so that no run can end
-        the node or another run.
+        A run that is stopped or killed stores no result: whoever stopped it has. What it changed in its views is kept
+        however it ends. Never raises, so that no run can end the node or another run.
         """
+        kept = False
         try:
             with self._cancel_scope:
-                await self._recorder.end(await self._work(settings))
+                finished = await self._work(settings)
+                # Not by a cancel that comes now: the change set would be computed twice.
+                with trio.CancelScope(shield=True):
+                    collected = await self._changes.collect(self._run_dir)
+                kept = await self._recorder.end(finished, collected)
+                if self._recorder.landing is not None:
+                    await self._lander.land_unasked(self._recorder.landing)
+            if self._graceful and not kept:
+                await self._keep_stopped()
+                kept = True
         except Exception:
             log.exception("run.end_failed", dispatch=self.dispatch_id)
         finally:
-            with trio.CancelScope(shield=True):
-                await self._remover.remove(self._run_dir)
+            # A run whose changes are not kept leaves its folder: the next start of the node looks at it again.
+            if kept or not (self._run_dir / VIEWS).exists():
+                with trio.CancelScope(shield=True):
+                    await self._remover.remove(self._run_dir)
+
+    async def _keep_stopped(self) -> None:
+        """Keep what a run changed that a person or a revocation stopped. All of it waits for a person."""
+        collected = await self._changes.collect(self._run_dir)
+        if collected is not None:
+            await self._changes.keep(self.dispatch_id, self.attempt, collected)
 
     async def _work(self, settings: Settings) -> frames.Finished:
         try:

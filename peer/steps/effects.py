@@ -52,6 +52,11 @@ class BlobsFreed:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesFreed:
+    """Contents of a change set are not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ThinningDue:
     """More is kept of ended dispatches, or of a contact's, than before; some of it may have to be removed."""
 
@@ -85,6 +90,7 @@ Effect = (
     | StopRunsOfEdge
     | FetchFiles
     | BlobsFreed
+    | ChangesFreed
     | ThinningDue
     | PeopleChanged
     | InvitationsChanged

@@ -13,7 +13,7 @@ from peer.protocol.content import MB
 from peer.protocol.documents import Direction
 from peer.protocol.errors import RateLimited, Unavailable
 from peer.steps.context import Context
-from peer.steps.effects import BlobsFreed, DispatchChanged
+from peer.steps.effects import BlobsFreed, ChangesFreed, DispatchChanged
 from peer.steps.transaction import Transaction
 from peer.store import retention
 
@@ -34,6 +34,7 @@ def thin_ended(tx: Transaction, rules: Rules) -> bool:
         size += one.size
     if chosen:
         tx.note(BlobsFreed())
+        tx.note(ChangesFreed())
     return bool(chosen)
 
 

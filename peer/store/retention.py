@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from peer.dispatches.retention import Ended
 from peer.protocol.documents import Direction
+from peer.store import change_sets
 from peer.store.rows import FileState
 
 
@@ -35,7 +36,8 @@ def held_by_contact(db: sqlite3.Connection, *, more_than: int) -> list[tuple[str
 def ended(db: sqlite3.Connection, *, peer: str, direction: Direction) -> Iterator[Ended]:
     """Yield what has ended and can be thinned, oldest first: of one user and direction, or (`peer` "") of all.
 
-    What has a statement in the outbox, or a file that is awaited, is left out. Read it before you write.
+    What has a statement in the outbox, a file that is awaited, or changes that wait for the person is left out. Read it
+    before you write.
     """
     where = " AND d.peer = :peer AND d.direction = :direction" if peer else ""
     rows = db.execute(
@@ -43,7 +45,9 @@ def ended(db: sqlite3.Connection, *, peer: str, direction: Direction) -> Iterato
         "SELECT 1 FROM files f WHERE f.dispatch_id = d.dispatch_id AND f.role = 'returned' "
         f"AND f.ready = {FileState.READY:d} AND f.statement <> '') "
         f"FROM dispatches d WHERE d.closed > 0 AND d.trace_bytes + d.kept_bytes > 0{where} "
-        "AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.dispatch_id = d.dispatch_id) AND NOT EXISTS ("
+        "AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.dispatch_id = d.dispatch_id) "
+        "AND NOT EXISTS (SELECT 1 FROM change_sets c WHERE c.dispatch_id = d.dispatch_id AND c.state = 'waiting') "
+        "AND NOT EXISTS ("
         f"SELECT 1 FROM files f WHERE f.dispatch_id = d.dispatch_id AND f.ready = {FileState.AWAITED:d}) "
         "ORDER BY d.closed",
         {"peer": peer, "direction": direction},
@@ -53,7 +57,8 @@ def ended(db: sqlite3.Connection, *, peer: str, direction: Direction) -> Iterato
 
 
 def thin(db: sqlite3.Connection, dispatch_id: str, now: int) -> None:
-    """Remove a dispatch's events and approvals, and record that the bytes of its files go: dispatches.freed()."""
+    """Remove a dispatch's events and approvals, and record that the bytes of its files and change sets go."""
+    change_sets.let_go(db, dispatch_id)
     for table in ("trace", "event_batches", "approvals"):
         db.execute(f"DELETE FROM {table} WHERE dispatch_id = ?", (dispatch_id,))
     db.execute(

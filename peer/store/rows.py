@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import sqlite3
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
+
+import msgspec
 
 from peer.dispatches.lifecycle import State
 from peer.trust.edge_lifecycle import RuleReach, Status
@@ -208,6 +210,50 @@ class Approval:
     deadline: int
     outcome: str
     answer: str
+
+
+ChangeSetState = Literal["waiting", "closed", "removed"]
+LandingState = Literal["begun", "landed", "undoing", "undone"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSetRow:
+    """What one attempt changed in its views. `decidable`: entries that can be put in place at all; `waits`: of these,
+    those that are neither in place nor thrown away.
+
+    `state`: `waiting` for a person, `closed`, or `removed`: its contents are gone. `bytes`: of what is kept of it.
+    """
+
+    dispatch_id: str
+    attempt: int
+    digest: bytes
+    entries: int
+    decidable: int
+    bytes: int
+    waits: int
+    state: ChangeSetState
+    created: int
+    decided: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Entries of a change set that were put in place together. `entries`: JSON list of their numbers.
+
+    `begun` and `undoing`: under way, or interrupted by a crash.
+    """
+
+    dispatch_id: str
+    attempt: int
+    number: int
+    entries: str
+    state: LandingState
+    at: int
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of its entries."""
+        return frozenset(msgspec.json.decode(self.entries, type=list[int]))
 
 
 @dataclass(frozen=True, slots=True)

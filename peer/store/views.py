@@ -22,7 +22,7 @@ from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
 from peer.protocol.table import path_text
-from peer.store import contacts, dispatches, edges, invitations, rows, trace
+from peer.store import change_sets, contacts, dispatches, edges, invitations, rows, trace
 from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edge_lifecycle, fingerprints, scopes
 
@@ -190,7 +190,36 @@ def dispatch_document(
     document.pop("task_cut", None)
     if row.direction == "received":
         document["cwd"] = row.cwd or None
+        document["changes"] = change_set_rows(db, dispatch_id)
     return document
+
+
+def change_set_row(item: rows.ChangeSetRow, landed: int) -> Document:
+    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, entries, waits, bytes, …}.
+
+    `landed`: how many entries are in place. The JSON's `landed` is waiting, all, part or none.
+    """
+    before = "waiting" if item.waits else "none"
+    standing = before if not landed else "all" if landed >= item.decidable else "part"
+    return {
+        "dispatch_id": item.dispatch_id,
+        "attempt": item.attempt,
+        "state": item.state,
+        "landed": standing,
+        "in_place": landed,
+        "entries": item.entries,
+        "waits": item.waits,
+        "bytes": item.bytes,
+        "created": rfc3339(item.created),
+    }
+
+
+def change_set_rows(db: sqlite3.Connection, dispatch_id: str) -> list[Document]:
+    """Return the summaries of what the attempts of a dispatch changed, oldest first."""
+    return [
+        change_set_row(item, len(change_sets.landed(db, dispatch_id, item.attempt)))
+        for item in change_sets.of_dispatch(db, dispatch_id)
+    ]
 
 
 def _removed(row: rows.Dispatch) -> Document | None:

@@ -1,0 +1,198 @@
+"""`changes`, `apply`, `discard`, `undo`: what a run changed in my folders, and what of it becomes theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
+from cli.dispatches import id_argument
+from cli.ids import resolve, short
+from cli.output import Output, string
+from peer.client.blocking import Client, Document
+from peer.dispatches.quoting import word
+from peer.protocol.errors import NotFound
+
+PAGE = 1_000
+PATH_SHOWN = 300
+"""Characters of a path."""
+
+attempt_option = click.option(
+    "--run", "attempt", metavar="N", type=click.IntRange(1), help="Which run; the last one unless given."
+)
+
+
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch changes 4e5f6a7b\ndispatch changes 4e5f6a7b --diff\ndispatch changes 4e5f6a7b --file src/app.py",
+)
+@id_argument
+@click.option("--diff", is_flag=True, help="Show each change as a diff.")
+@click.option("--file", "path", metavar="PATH", help="Show this one alone, as a diff.")
+@attempt_option
+@pass_app
+def changes(app: App, dispatch_id: str, diff: bool, path: str | None, attempt: int | None) -> None:
+    """Show what a run changed in my folders, and what of it is in place.
+
+    A run works on a view of a folder. When it has completed, what needs no look is put in place; what has a mark waits
+    for `dispatch apply`.
+    """
+    identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
+    document = _whole(app.client, identity, attempt)
+    attempt = document["attempt"]
+    entries: list[Document] = document["entries"]
+    if path is not None:
+        entries = [entry for entry in entries if path in (entry["path"], f"{entry['folder']}/{entry['path']}")]
+        if not entries:
+            raise NotFound(f"no change is called {path}", fix=f"see `dispatch changes {short(identity)}`")
+    if diff or path is not None:
+        entries = [app.client.change(identity, entry["number"], attempt=attempt) for entry in entries]
+    if app.out.json:
+        app.out.document({**document, "entries": entries})
+        return
+    show_changes(app.out, document, entries)
+
+
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch apply 4e5f6a7b --all\ndispatch apply 4e5f6a7b src/app.py Makefile\n"
+    "dispatch apply 4e5f6a7b --all --marked --dry-run",
+)
+@id_argument
+@click.argument("paths", metavar="[PATH]…", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All that has no mark.")
+@click.option("--marked", is_flag=True, help="Marked ones too, with --all or in the folders named.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@attempt_option
+@pass_app
+def apply(
+    app: App,
+    dispatch_id: str,
+    paths: tuple[str, ...],
+    everything: bool,
+    marked: bool,
+    dry_run: bool,
+    attempt: int | None,
+) -> int:
+    """Put changes of a run in place in my folders: all that are chosen, or none.
+
+    A file that changed here meanwhile is never overwritten. A PATH is one that `dispatch changes` lists, or a folder.
+    """
+    identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
+    document = app.client.apply(
+        identity, attempt=attempt, paths=list(paths), all=everything, marked=marked, dry_run=dry_run
+    )
+    if app.out.json:
+        app.out.document(document)
+        return 0 if document["ok"] else 1
+    would = "would be put in place" if dry_run else "in place now"
+    for path in document["landed"]:
+        app.out.line(f"{would}: {word(path, limit=PATH_SHOWN)}")
+    _show_refused(app.out, document["refused"], "cannot be put in place")
+    if document["refused"] and not dry_run:
+        app.out.line("nothing was changed", style="yellow")
+        app.out.note("leave out what stands in the way, by naming the others")
+    left = len(document["left"])
+    if left and document["ok"] and not dry_run:
+        app.out.note(f"{left} more {'waits' if left == 1 else 'wait'}: `dispatch changes {short(identity)}`")
+    return 0 if document["ok"] else 1
+
+
+@click.command(cls=DispatchCommand, example="dispatch discard 4e5f6a7b")
+@id_argument
+@attempt_option
+@pass_app
+def discard(app: App, dispatch_id: str, attempt: int | None) -> None:
+    """Throw away the changes of a run that wait. What is in place stays, and can still be taken back."""
+    identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
+    document = app.client.discard(identity, attempt=attempt)
+    if app.out.json:
+        app.out.document(document)
+        return
+    app.out.line(f"discarded what waited of {short(identity)}")
+
+
+@click.command(cls=DispatchCommand, example="dispatch undo 4e5f6a7b")
+@id_argument
+@attempt_option
+@pass_app
+def undo(app: App, dispatch_id: str, attempt: int | None) -> int:
+    """Take back what was put in place last of a run. What I changed since stays as it is."""
+    identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
+    document = app.client.undo(identity, attempt=attempt)
+    if app.out.json:
+        app.out.document(document)
+        return 0 if document["ok"] else 1
+    for path in document["undone"]:
+        app.out.line(f"taken back: {word(path, limit=PATH_SHOWN)}")
+    _show_refused(app.out, document["refused"], "stays")
+    return 0 if document["ok"] else 1
+
+
+def show_changes(out: Output, document: Document, entries: list[Document]) -> None:
+    """Show the changes of a run, marked ones first."""
+    from cli.display import standing
+
+    folders = [str(each["folder"]) for each in document["folders"]]
+    out.line(f"what run {document['attempt']} changed: {standing(document)}", style="bold")
+    for sentence in document["incomplete"]:
+        out.line(f"not known: {string(sentence)}", style="yellow")
+    for folder in folders:
+        of_this = [entry for entry in entries if entry["folder"] == folder]
+        if of_this:
+            out.line(folder)
+        for entry in sorted(of_this, key=lambda entry: (not entry["marks"], entry["number"])):
+            _show_entry(out, entry)
+    if document["waits"]:
+        out.note(
+            f"to put in place: `dispatch apply {short(document['dispatch_id'])} --all`, or name paths; "
+            f"to throw away: `dispatch discard {short(document['dispatch_id'])}`"
+        )
+
+
+def _show_entry(out: Output, entry: Document) -> None:
+    from cli.display import show_diff
+
+    what = {"folded": "filled by tools", "dropped": "never put in place", "unread": "not readable"}.get(
+        entry["change"], entry["change"]
+    )
+    details = [what]
+    if entry["renamed_from"]:
+        details.append(f"from {word(entry['renamed_from'], limit=PATH_SHOWN)}")
+    if entry["target"]:
+        details.append(f"link to {word(entry['target'], limit=PATH_SHOWN)}")
+    if entry["count"] > 1:
+        details.append(f"{entry['count']:,} files")
+    if (entry["change"] != "deleted" and entry["kind"] == "file") or entry["count"] > 1:
+        details.append(f"{entry['size']:,} bytes")
+    if entry["landed"]:
+        details.append("in place")
+    out.line(f"{word(entry['path'], limit=PATH_SHOWN)}  ({', '.join(details)})", indent=2)
+    for mark in entry["marks"]:
+        out.line(f"marked: {string(mark)}", indent=6, style="yellow")
+    if entry["conflict"]:
+        out.line(f"conflict: {string(entry['conflict'])}", indent=6, style="red")
+    if entry["never"]:
+        out.line(string(entry["never"]), indent=6, style="dim")
+    if entry.get("diff"):
+        show_diff(out, str(entry["diff"]))
+
+
+def _show_refused(out: Output, refused: list[Document], verb: str) -> None:
+    for each in refused:
+        out.line(f"{verb}: {word(each['path'], limit=PATH_SHOWN)}: {string(each['reason'])}", style="yellow")
+
+
+def _whole(client: Client, identity: str, attempt: int | None) -> Document:
+    """Return the list with all its pages."""
+    document = client.changes(identity, attempt=attempt, limit=PAGE)
+    entries = [*document["entries"], *_rest(client, identity, document)]
+    return {**document, "entries": entries, "more": False, "next": None}
+
+
+def _rest(client: Client, identity: str, document: Document) -> Iterator[Document]:
+    while document["more"]:
+        document = client.changes(identity, attempt=document["attempt"], limit=PAGE, after=document["next"])
+        yield from document["entries"]

@@ -1,0 +1,245 @@
+"""What runs changed, behind the API's routes: the list of changes, one as a diff, apply, discard, undo."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import trio
+
+from peer.landing.engine import Refusal
+from peer.protocol.documents import Document
+from peer.protocol.errors import Conflict, Invalid, NotFound
+from peer.runs.change_sets import ChangeSets, is_decidable
+from peer.runs.lander import Lander
+from peer.steps import change_sets as steps
+from peer.steps import receiving
+from peer.steps.context import Context
+from peer.store import change_sets, rows
+from peer.store.views import change_set_row
+from sandbox.changes import display
+from sandbox.changes.values import ChangeSet, Entry
+
+MAX_NAMED: Final = 1_000
+"""Paths in one request."""
+_WHOLE: Final = frozenset({"", "."})
+
+
+class ReviewService:
+    """Lists the changes of a run and carries out what the person decides about them."""
+
+    def __init__(self, context: Context, sets: ChangeSets, lander: Lander) -> None:
+        self._context = context
+        self._sets = sets
+        self._lander = lander
+
+    async def changes(self, dispatch_id: str, *, attempt: int | None, limit: int, after: int) -> Document:
+        """Return {…summary, folders, entries, more, next}: entries with a number of `after` or more.
+
+        Waits until a landing that is under way is over.
+        """
+        item, changes, landed = await self._settled(dispatch_id, attempt)
+        shown = [entry for entry in changes.entries if entry.number >= after]
+        return {
+            **_summary(item, changes, landed),
+            "folders": [_folder(view.number, changes) for view in changes.views],
+            "incomplete": [*changes.incomplete, *(each for view in changes.views for each in view.skipped)],
+            "entries": [_document(entry, changes, landed) for entry in shown[:limit]],
+            "more": len(shown) > limit,
+            "next": shown[limit].number if len(shown) > limit else None,
+        }
+
+    async def diff(self, dispatch_id: str, *, attempt: int | None, number: int) -> Document:
+        """Return one entry with its `diff`, "" for what has none. Raises NotFound."""
+        item, changes, landed = await self._settled(dispatch_id, attempt)
+        entry = next((each for each in changes.entries if each.number == number), None)
+        if entry is None:
+            raise NotFound(f"there is no change {number} in this list", fix="see `dispatch changes ID`")
+        read = partial(display.diff_of, entry, self._root(changes, entry), self._folder(item))
+        return {
+            "dispatch_id": dispatch_id,
+            **_document(entry, changes, landed),
+            "diff": await trio.to_thread.run_sync(read),
+        }
+
+    async def apply(
+        self,
+        dispatch_id: str,
+        *,
+        attempt: int | None,
+        digest: str,
+        paths: Collection[str],
+        everything: bool,
+        marked: bool,
+        dry_run: bool,
+    ) -> Document:
+        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left}.
+
+        `digest`: of the list that the person saw, or "". `paths`: as the list has them, or a folder: all unmarked
+        entries in it. `everything`: all unmarked ones; with `marked`, those too.
+        """
+        item, changes, landed = await self._settled(dispatch_id, attempt)
+        if digest and digest != item.digest.hex():
+            raise Conflict("these are not the changes that you saw", fix=f"see `dispatch changes {dispatch_id}`")
+        chosen = _chosen(changes, landed, paths, everything=everything, marked=marked)
+        if dry_run:
+            refused = await self._lander.dry_run(item, changes, chosen)
+            done = frozenset(chosen) - {each.number for each in refused}
+            return self._outcome(item, changes, landed, done, refused) | {"dry_run": True, "ok": not refused}
+        applied = await self._lander.apply(item, changes, chosen)
+        return self._outcome(item, changes, landed | applied.landed, applied.landed, applied.refused)
+
+    async def discard(self, dispatch_id: str, *, attempt: int | None) -> Document:
+        """Throw away what waits: {dispatch_id, attempt, ok}."""
+        item, _, _ = await self._settled(dispatch_id, attempt, unread=True)
+        await self._lander.discard(item)
+        return {"dispatch_id": dispatch_id, "attempt": item.attempt, "ok": True}
+
+    async def undo(self, dispatch_id: str, *, attempt: int | None) -> Document:
+        """Take back what was put in place last: {dispatch_id, attempt, ok, undone: [path], refused}."""
+        item, changes, before = await self._settled(dispatch_id, attempt)
+        applied = await self._lander.undo(item)
+        _, _, after = await self._settled(dispatch_id, item.attempt)
+        undone = before - after
+        return {
+            "dispatch_id": dispatch_id,
+            "attempt": item.attempt,
+            "ok": not applied.refused,
+            "undone": [_path(entry) for entry in changes.entries if entry.number in undone],
+            "refused": _refusals(changes, applied.refused),
+        }
+
+    async def _settled(
+        self, dispatch_id: str, attempt: int | None, *, unread: bool = False
+    ) -> tuple[rows.ChangeSetRow, ChangeSet, frozenset[int]]:
+        """Return the change set that is meant, its content, and the numbers that are in place. Raises NotFound, Gone.
+
+        `unread`: also for one whose content was altered; it is then empty.
+        """
+
+        def query(db: sqlite3.Connection) -> tuple[rows.ChangeSetRow, frozenset[int]]:
+            receiving.get_received(db, dispatch_id)
+            item = steps.latest(change_sets.of_dispatch(db, dispatch_id), dispatch_id, attempt)
+            return item, change_sets.landed(db, dispatch_id, item.attempt)
+
+        await self._lander.idle()
+        item, landed = await self._context.store.read(query)
+        if unread:
+            return item, ChangeSet(views=[], entries=[]), landed
+        return item, await trio.to_thread.run_sync(self._sets.load, item), landed
+
+    def _outcome(
+        self,
+        item: rows.ChangeSetRow,
+        changes: ChangeSet,
+        landed: frozenset[int],
+        done: frozenset[int],
+        refused: list[Refusal],
+    ) -> Document:
+        left = [entry for entry in changes.entries if is_decidable(entry) and entry.number not in landed | done]
+        return {
+            "dispatch_id": item.dispatch_id,
+            "attempt": item.attempt,
+            "ok": not refused,
+            "landed": [_path(entry) for entry in changes.entries if entry.number in done],
+            "refused": _refusals(changes, refused),
+            "left": [_path(entry) for entry in left],
+        }
+
+    def _root(self, changes: ChangeSet, entry: Entry) -> Path:
+        return Path(next(view.root for view in changes.views if view.number == entry.view))
+
+    def _folder(self, item: rows.ChangeSetRow) -> Path:
+        return steps.folder_of(self._context.state, item.dispatch_id, item.attempt)
+
+
+def _summary(item: rows.ChangeSetRow, changes: ChangeSet, landed: frozenset[int]) -> Document:
+    open_entries = [entry for entry in changes.entries if is_decidable(entry) and entry.number not in landed]
+    return change_set_row(item, len(landed)) | {
+        "digest": item.digest.hex(),
+        "marked": sum(bool(entry.marks) for entry in open_entries),
+        "conflicts": sum(bool(entry.conflict) for entry in open_entries),
+    }
+
+
+def _folder(number: int, changes: ChangeSet) -> Document:
+    view = next(each for each in changes.views if each.number == number)
+    return {"number": number, "folder": view.root, "view": view.kind}
+
+
+def _document(entry: Entry, changes: ChangeSet, landed: frozenset[int]) -> Document:
+    view = next(each for each in changes.views if each.number == entry.view)
+    return {
+        "number": entry.number,
+        "path": _path(entry),
+        "folder": view.root,
+        "change": entry.change,
+        "kind": entry.kind,
+        "size": entry.size,
+        "count": entry.count,
+        "executable": entry.executable,
+        "target": _text(entry.target) or None,
+        "renamed_from": _text(entry.renamed_from) or None,
+        "marks": list(entry.marks),
+        "conflict": entry.conflict or None,
+        "never": entry.never or None,
+        "landed": entry.number in landed,
+    }
+
+
+def _path(entry: Entry) -> str:
+    return _text(entry.path) or "."
+
+
+def _text(raw: bytes) -> str:
+    """Text for people and for choosing: what is no UTF-8 is escaped, and so cannot be mistaken for another name."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _refusals(changes: ChangeSet, refused: list[Refusal]) -> list[Document]:
+    names: Mapping[int, str] = {entry.number: _path(entry) for entry in changes.entries}
+    return [{"number": each.number, "path": names.get(each.number, ""), "reason": each.reason} for each in refused]
+
+
+def _chosen(
+    changes: ChangeSet, landed: frozenset[int], paths: Collection[str], *, everything: bool, marked: bool
+) -> frozenset[int]:
+    """The numbers of the entries that a request means. Raises Invalid, NotFound, Conflict."""
+    if everything == bool(paths):
+        raise Invalid("name what to put in place, or all of it", fix="give paths from `dispatch changes ID`, or --all")
+    if len(paths) > MAX_NAMED:
+        raise Invalid(f"{len(paths)} paths; at most {MAX_NAMED} at once", fix="use --all, or name folders")
+    waits = [entry for entry in changes.entries if is_decidable(entry) and entry.number not in landed]
+    if everything:
+        chosen = [entry for entry in waits if entry.can_land and (marked or not entry.marks)]
+        if not chosen:
+            left = len(waits)
+            raise Conflict(
+                "nothing that waits here is without a mark or a conflict" if left else "nothing waits here any more",
+                fix="see `dispatch changes ID`; name marked ones, or add --marked" if left else "nothing is to be done",
+            )
+        return frozenset(entry.number for entry in chosen)
+    numbers: set[int] = set()
+    for path in paths:
+        found = _named(waits, changes, path, marked=marked)
+        if not found:
+            raise NotFound(f"no change that waits is called {path}", fix="see `dispatch changes ID`")
+        numbers |= found
+    return frozenset(numbers)
+
+
+def _named(waits: list[Entry], changes: ChangeSet, path: str, *, marked: bool) -> set[int]:
+    """What a path names: an entry, which may be marked, or a folder, of which all unmarked entries are meant."""
+    roots = {view.number: view.root for view in changes.views}
+    exact, inside = set(), set()
+    for entry in waits:
+        names = {_path(entry), str(PurePosixPath(roots[entry.view], _text(entry.path)))}
+        wanted = path if path in _WHOLE else path.rstrip("/")
+        if wanted in names:
+            exact.add(entry.number)
+        elif entry.can_land and (marked or not entry.marks) and any(name.startswith(f"{wanted}/") for name in names):
+            inside.add(entry.number)
+    return exact or inside
