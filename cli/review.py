@@ -155,10 +155,10 @@ def show_changes(out: Output, document: Document, entries: list[Document]) -> No
 def _show_entry(out: Output, entry: Document) -> None:
     from cli.display import show_diff
 
-    what = {"folded": "filled by tools", "dropped": "never put in place", "unread": "not readable"}.get(
-        entry["change"], entry["change"]
-    )
-    details = [what]
+    change = str(entry["change"])
+    details = [
+        {"folded": "filled by tools", "dropped": "never put in place", "unread": "not readable"}.get(change, change)
+    ]
     if entry["renamed_from"]:
         details.append(f"from {word(entry['renamed_from'], limit=PATH_SHOWN)}")
     if entry["target"]:

@@ -14,12 +14,13 @@ PROGRAMS = {"dispatch", "dispatch-mcp", "cli.main", "mcp_plugin.main"}
 """By which a person decides: the console scripts and the modules behind them."""
 READING = {
     *("whoami", "doctor", "contacts", "invitations", "sent", "inbox", "status", "watch", "approvals"),
-    *("fetch", "receipt", "verify-receipt", "completion", "demo"),
+    *("fetch", "receipt", "verify-receipt", "completion", "demo", "changes"),
 }
 """Commands that change nothing about people, dispatches or this device."""
 CHANGING = {
     *("login", "logout", "open", "config", "plugin", "alias", "invite", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust", "send", "cancel", "accept", "decline", "approve", "deny", "witness"),
+    *("apply", "discard", "undo"),
 }
 """Every other command. A test compares the two with the table of commands."""
 

@@ -61,6 +61,14 @@ async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:
     raise Interrupted
 
 
+def _changes(row: Document) -> Document:
+    """What a run changed in the person's folders, in numbers: what is in place, and what waits for the person."""
+    changed: Document = {"run": row["attempt"], "in_place": row["in_place"], "waiting": row["waits"]}
+    if row["waits"]:
+        changed["person_decides"] = f"in a terminal: dispatch changes {row['dispatch_id']}"
+    return changed
+
+
 def final(document: Document) -> Document:
     """Return the result for a dispatch that has ended: {status, reply, files, usage, counts, receipt, …}."""
     identity = document["dispatch_id"]
@@ -76,6 +84,8 @@ def final(document: Document) -> Document:
         "counts": result.get("counts") or {},
         "receipt": _receipt(identity, result),
     }
+    if changes := [_changes(row) for row in document.get("changes") or []]:
+        ended["changes"] = changes
     if any(not (file.get("withheld") or file.get("removed")) for file in result.get("files") or []):
         ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):

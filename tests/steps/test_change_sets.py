@@ -1,0 +1,230 @@
+"""What is recorded of a run's changes: kept once, put in place, taken back, thrown away, and removed when not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peer.dispatches.retention import Rules
+from peer.protocol.errors import Conflict, Gone, NotFound
+from peer.steps import change_sets as steps
+from peer.steps import running, thinning
+from peer.steps.effects import ChangesFreed, DispatchChanged
+from peer.store import change_sets, rows, views
+from tests.steps.people import Clock, Person, accept, connect, people, send
+
+Pair = tuple[Clock, Person, Person]
+DIGEST = b"d" * 32
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with people(tmp_path, "alice", "bob") as (clock, alice, bob):
+        connect(alice, bob)
+        yield clock, alice, bob
+
+
+def run(pair: Pair) -> str:
+    """A dispatch of which Bob has accepted and begun the first attempt."""
+    _, alice, bob = pair
+    dispatch_id = send(alice, bob, "mend the kettle")
+    alice.deliver(bob)
+    row = accept(bob, dispatch_id)
+    bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
+    return dispatch_id
+
+
+def change_set(dispatch_id: str, *, attempt: int = 1, decidable: int = 3, size: int = 1_000) -> rows.ChangeSetRow:
+    state: rows.ChangeSetState = "waiting" if decidable else "closed"
+    return rows.ChangeSetRow(dispatch_id, attempt, DIGEST, 5, decidable, size, decidable, state, 1)
+
+
+def keep(bob: Person, item: rows.ChangeSetRow, *, land: frozenset[int] = frozenset()) -> rows.Landing | None:
+    folder = steps.folder_of(bob.context.state, item.dispatch_id, item.attempt)
+    return bob.step(lambda tx: steps.keep(tx, item, lambda: folder.mkdir(parents=True), land=land))
+
+
+def stored(bob: Person, dispatch_id: str, attempt: int = 1) -> rows.ChangeSetRow:
+    found = change_sets.get(bob.db, dispatch_id, attempt)
+    assert found is not None
+    return found
+
+
+def land(bob: Person, item: rows.ChangeSetRow, entries: set[int], *, size: int = 1_500) -> rows.Landing:
+    landing = bob.step(lambda tx: steps.begin(tx, item, entries))
+    bob.step(lambda tx: steps.finish(tx, landing, decidable={0, 1, 2}, size=size))
+    return landing
+
+
+def summary(bob: Person, dispatch_id: str) -> list[tuple[str, str, int, int]]:
+    shown = views.dispatch_document(bob.db, bob.user, bob.context.clock(), dispatch_id)["changes"]
+    return [(row["state"], row["landed"], row["in_place"], row["waits"]) for row in shown]
+
+
+def held(bob: Person, dispatch_id: str) -> int:
+    return bob.row(dispatch_id).kept_bytes
+
+
+def test_a_change_set_is_kept_once_and_counts_as_kept(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    assert summary(bob, dispatch_id) == []
+    assert keep(bob, change_set(dispatch_id)) is None
+    assert DispatchChanged(dispatch_id) in bob.effects
+    assert summary(bob, dispatch_id) == [("waiting", "waiting", 0, 3)]
+    assert held(bob, dispatch_id) == 1_000
+    again = change_set(dispatch_id, size=9)
+
+    def never() -> None:
+        raise AssertionError("moved a second time")
+
+    assert bob.step(lambda tx: steps.keep(tx, again, never, land={0})) is None
+    assert held(bob, dispatch_id) == 1_000
+
+
+def test_what_is_for_another_dispatch_is_not_kept(pair: Pair) -> None:
+    with pytest.raises(NotFound):
+        keep(pair[2], change_set("019a0000-0000-7000-8000-000000000000"))
+
+
+def test_entries_land_once_and_the_rest_waits(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    item = change_set(dispatch_id)
+    keep(bob, item)
+    land(bob, item, {0, 2})
+    assert summary(bob, dispatch_id) == [("waiting", "part", 2, 1)]
+    assert held(bob, dispatch_id) == 1_500
+    with pytest.raises(Conflict, match="in place already"):
+        bob.step(lambda tx: steps.begin(tx, item, {1, 2}))
+    land(bob, item, {1})
+    assert summary(bob, dispatch_id) == [("closed", "all", 3, 0)]
+    with pytest.raises(Conflict, match="waits any more"):
+        bob.step(lambda tx: steps.begin(tx, item, {1}))
+
+
+def test_the_end_of_a_run_begins_a_landing_in_the_same_step(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    landing = keep(bob, change_set(dispatch_id), land=frozenset({0, 1}))
+    assert landing is not None and landing.numbers == {0, 1} and landing.state == "begun"
+    assert change_sets.unfinished(bob.db) == [landing]
+    assert summary(bob, dispatch_id) == [("waiting", "waiting", 0, 3)]
+    bob.step(lambda tx: steps.give_up(tx, landing))
+    assert change_sets.unfinished(bob.db) == []
+    assert change_sets.landings(bob.db, dispatch_id, 1) == []
+
+
+def test_one_landing_at_a_time(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    item = change_set(dispatch_id)
+    keep(bob, item, land=frozenset({0}))
+    for work in (
+        lambda tx: steps.begin(tx, item, {1}),
+        lambda tx: steps.begin_undo(tx, item),
+        lambda tx: steps.discard(tx, item, size=1),
+    ):
+        with pytest.raises(Conflict, match="now"):
+            bob.step(work)
+
+
+def test_other_changes_than_those_seen_do_not_land(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    item = change_set(dispatch_id)
+    keep(bob, item)
+    other = rows.ChangeSetRow(dispatch_id, 1, b"x" * 32, 5, 3, 1_000, 3, "waiting", 1)
+    with pytest.raises(Conflict, match="not the changes"):
+        bob.step(lambda tx: steps.begin(tx, other, {1}))
+
+
+def test_the_last_landing_is_taken_back_and_what_stays_stays(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    item = change_set(dispatch_id)
+    keep(bob, item)
+    with pytest.raises(Conflict, match="nothing of this run is in place"):
+        bob.step(lambda tx: steps.begin_undo(tx, item))
+    land(bob, item, {0})
+    land(bob, item, {1, 2})
+    undoing = bob.step(lambda tx: steps.begin_undo(tx, item))
+    assert undoing.numbers == {1, 2} and [each.state for each in change_sets.unfinished(bob.db)] == ["undoing"]
+    bob.step(lambda tx: steps.finish_undo(tx, undoing, stay={2}, decidable={0, 1, 2}, size=900))
+    assert summary(bob, dispatch_id) == [("waiting", "part", 2, 1)]
+    assert held(bob, dispatch_id) == 900
+    again = bob.step(lambda tx: steps.begin_undo(tx, item))
+    assert again.numbers == {2}
+    bob.step(lambda tx: steps.finish_undo(tx, again, stay=(), decidable={0, 1, 2}, size=900))
+    last = bob.step(lambda tx: steps.begin_undo(tx, item))
+    assert last.numbers == {0}
+    bob.step(lambda tx: steps.finish_undo(tx, last, stay=(), decidable={0, 1, 2}, size=900))
+    assert summary(bob, dispatch_id) == [("waiting", "waiting", 0, 3)]
+
+
+def test_what_is_thrown_away_goes_unless_something_of_it_is_in_place(pair: Pair) -> None:
+    bob = pair[2]
+    first, second = run(pair), run(pair)
+    for dispatch_id in (first, second):
+        keep(bob, change_set(dispatch_id))
+    land(bob, stored(bob, second), {0})
+    for dispatch_id in (first, second):
+        bob.step(lambda tx: steps.discard(tx, stored(bob, dispatch_id), size=700))  # noqa: B023
+    assert summary(bob, first) == [("removed", "none", 0, 0)]
+    assert summary(bob, second) == [("closed", "part", 1, 0)]
+    assert (held(bob, first), held(bob, second)) == (0, 700)
+    assert ChangesFreed() in bob.effects
+    with pytest.raises(Conflict, match="waits any more"):
+        bob.step(lambda tx: steps.discard(tx, stored(bob, second), size=1))
+
+
+def test_contents_that_no_row_needs_are_set_aside_and_no_others(pair: Pair) -> None:
+    bob = pair[2]
+    first, second = run(pair), run(pair)
+    bob.step(lambda tx: steps.sweep(tx, lambda folder: pytest.fail(str(folder))))  # no folder yet
+    for dispatch_id in (first, second):
+        keep(bob, change_set(dispatch_id))
+    bob.step(lambda tx: steps.discard(tx, stored(bob, first), size=1))
+    changes = bob.context.state.changes
+    for more in (changes / second / "2", changes / second / ".1-abcd", changes / "of-nothing", changes / ".trash"):
+        more.mkdir()
+    found: list[Path] = []
+    bob.step(lambda tx: steps.sweep(tx, found.append))
+    assert set(found) == {
+        changes / first / "1", changes / second / "2", changes / second / ".1-abcd", changes / "of-nothing"
+    }  # fmt: skip
+
+
+def test_changes_that_wait_keep_a_dispatch_and_others_go_with_it(pair: Pair) -> None:
+    bob = pair[2]
+    everything = Rules(keep_ms=0, keep_bytes=0)
+    waits, closed = run(pair), run(pair)
+    for dispatch_id in (waits, closed):
+        keep(bob, change_set(dispatch_id))
+        bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed", reply="boiled"))  # noqa: B023
+    land(bob, stored(bob, closed), {0, 1, 2})
+    bob.deliver(pair[1])
+    bob.effects.merge(type(bob.effects)())
+    while bob.step(lambda tx: thinning.thin_ended(tx, everything)):
+        pass
+    assert bob.row(waits).thinned == 0 and stored(bob, waits).state == "waiting"
+    assert bob.row(closed).thinned > 0 and stored(bob, closed).state == "removed"
+    assert held(bob, closed) == 0 and ChangesFreed() in bob.effects
+
+
+def test_the_change_set_that_is_meant(pair: Pair) -> None:
+    def one(attempt: int, state: rows.ChangeSetState) -> rows.ChangeSetRow:
+        waits = 1 if state == "waiting" else 0
+        return rows.ChangeSetRow("d", attempt, DIGEST, 1, 1, 1, waits, state, 1)
+
+    every = [one(1, "waiting"), one(2, "closed"), one(3, "removed")]
+    assert steps.latest(every, "d", None).attempt == 1
+    assert steps.latest(every[1:], "d", None).attempt == 2
+    assert steps.latest(every, "d", 2).attempt == 2
+    with pytest.raises(Gone):
+        steps.latest(every, "d", 3)
+    for known, attempt in ((every, 4), ([], None)):
+        with pytest.raises(NotFound):
+            steps.latest(known, "d", attempt)
