@@ -224,6 +224,8 @@ def scope_line(scopes: Mapping[str, object] | None) -> str:
     if scopes.get("mcp_servers"):
         parts.append("MCP " + string(scopes["mcp_servers"]))
     parts.append(string(scopes.get("approval")))
+    if scopes.get("apply") == "auto":
+        parts.append("changes in place unreviewed")
     if scopes.get("paths"):
         parts.append("in " + string(scopes["paths"]))
     if scopes.get("expires"):

@@ -82,6 +82,10 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
         app.out.document({**accepted, **final})
     else:
         show_result(app.out, final)
+        if asks and any(row["waits"] for row in final.get("changes") or []):
+            from cli.review import ask_landing
+
+            ask_landing(app, identity)
     return 0 if final.get("status") == "completed" else 1
 
 

@@ -36,8 +36,8 @@ attempt_option = click.option(
 def changes(app: App, dispatch_id: str, diff: bool, path: str | None, attempt: int | None) -> None:
     """Show what a run changed in my folders, and what of it is in place.
 
-    A run works on a view of a folder. When it has completed, what needs no look is put in place; what has a mark waits
-    for `dispatch apply`.
+    A run works on a view of a folder, and what it changed waits for `dispatch apply`. On an edge with `--apply auto`,
+    what has no mark is put in place when the run has completed. A mark says why a change deserves a look.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
     document = _whole(app.client, identity, attempt)
@@ -87,16 +87,7 @@ def apply(
     if app.out.json:
         app.out.document(document)
         return 0 if document["ok"] else 1
-    would = "would be put in place" if dry_run else "in place now"
-    for path in document["landed"]:
-        app.out.line(f"{would}: {word(path, limit=PATH_SHOWN)}")
-    _show_refused(app.out, document["refused"], "cannot be put in place")
-    if document["refused"] and not dry_run:
-        app.out.line("nothing was changed", style="yellow")
-        app.out.note("leave out what stands in the way, by naming the others")
-    left = len(document["left"])
-    if left and document["ok"] and not dry_run:
-        app.out.note(f"{left} more {'waits' if left == 1 else 'wait'}: `dispatch changes {short(identity)}`")
+    _show_applied(app.out, document, "would be put in place" if dry_run else "in place now")
     return 0 if document["ok"] else 1
 
 
@@ -129,6 +120,47 @@ def undo(app: App, dispatch_id: str, attempt: int | None) -> int:
         app.out.line(f"taken back: {word(path, limit=PATH_SHOWN)}")
     _show_refused(app.out, document["refused"], "stays")
     return 0 if document["ok"] else 1
+
+
+def ask_landing(app: App, identity: str) -> None:
+    """Ask on the terminal what becomes of the changes of a run that wait. No answer leaves them waiting."""
+    from cli.prompts import NoAnswer, choose
+
+    document = _whole(app.client, identity, None)
+    show_changes(app.out, document, document["entries"])
+    options = {
+        "1": "Put in place what has no mark",
+        "2": "Look at all of it",
+        "3": "Leave it waiting",
+        "4": "Throw it away",
+    }
+    unmarked = [entry for entry in document["entries"] if _lands(entry) and not entry["marks"]]
+    if not unmarked:
+        del options["1"]
+    while True:
+        for key, words in options.items():
+            app.out.line(f"{key}  {words}", indent=2)
+        try:
+            answer = choose(app.out, "What becomes of these changes?", list(options), default="3")
+        except NoAnswer:
+            answer = "3"
+        if answer != "2":
+            break
+        shown = [app.client.change(identity, entry["number"]) for entry in document["entries"]]
+        show_changes(app.out, document, shown)
+        del options["2"]
+    if answer == "1":
+        outcome = app.client.apply(identity, attempt=document["attempt"], digest=document["digest"], all=True)
+        _show_applied(app.out, outcome, "in place now")
+    elif answer == "4":
+        app.client.discard(identity, attempt=document["attempt"])
+        app.out.line("thrown away")
+    else:
+        app.out.note(f"they wait: `dispatch changes {short(identity)}`")
+
+
+def _lands(entry: Document) -> bool:
+    return not (entry["landed"] or entry["never"] or entry["conflict"] or entry["change"] == "folded")
 
 
 def show_changes(out: Output, document: Document, entries: list[Document]) -> None:
@@ -178,6 +210,19 @@ def _show_entry(out: Output, entry: Document) -> None:
         out.line(string(entry["never"]), indent=6, style="dim")
     if entry.get("diff"):
         show_diff(out, str(entry["diff"]))
+
+
+def _show_applied(out: Output, document: Document, done: str) -> None:
+    for path in document["landed"]:
+        out.line(f"{done}: {word(path, limit=PATH_SHOWN)}")
+    _show_refused(out, document["refused"], "cannot be put in place")
+    if document.get("dry_run"):
+        return
+    if document["refused"]:
+        out.line("nothing was changed", style="yellow")
+        out.note("leave out what stands in the way, by naming the others")
+    elif left := len(document["left"]):
+        out.note(f"{left} more {'waits' if left == 1 else 'wait'}: `dispatch changes {short(document['dispatch_id'])}`")
 
 
 def _show_refused(out: Output, refused: list[Document], verb: str) -> None:

@@ -15,7 +15,7 @@ from peer.protocol.errors import Forbidden, Invalid
 
 F = TypeVar("F", bound=Callable[..., object])
 
-NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
+NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply")
 BUDGET = ("minutes", "turns", "usd")
 MB = 1024 * 1024
 
@@ -30,6 +30,9 @@ def scope_options(command: F) -> F:
         click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
         click.option("--expires", metavar="WHEN", help="When it ends: 30d, 2027-01-31, or never."),
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
+        click.option(
+            "--apply", type=click.Choice(["review", "auto"]), help="Changes wait for me, or are put in place unmarked."
+        ),
         click.option("--minutes", type=click.IntRange(1, 1440), metavar="N", help="How long one run may take."),
         click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
         click.option(
@@ -69,7 +72,7 @@ def given_scope(values: Mapping[str, object]) -> dict[str, object]:
 
 def powerful_grants(given: Mapping[str, object], current: Document | None = None) -> list[str]:
     """Return what the flags newly grant that can change things or runs unasked, in words. `current`: the scope now."""
-    from peer.trust.scopes import POWERFUL
+    from peer.trust.scopes import POWERFUL, UNREVIEWED
 
     have = current or {}
     tools = [part.strip() for part in str(given.get("tools") or "").split(",")]
@@ -79,6 +82,8 @@ def powerful_grants(given: Mapping[str, object], current: Document | None = None
         found.append("MCP servers" if servers == ["*"] else f"MCP servers {', '.join(servers)}")
     if given.get("approval") == "auto" and have.get("approval") != "auto":
         found.append("auto approval")
+    if given.get("apply") == "auto" and have.get("apply") != "auto":
+        found.append(UNREVIEWED)
     return found
 
 

@@ -58,6 +58,7 @@ def scope_lines(document: Document) -> list[str]:
         f"MCP servers: {_listed(scope['mcp_servers'])}",
         f"Folders: {_listed(scope['paths']) if scope['paths'] else 'only the one confirmed at each accept'}",
         f"Calls: {'each one is asked about' if scope['approval'] == 'manual' else 'run without asking'}",
+        f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
     ]
     rules = [rule_text(rule) for rule in document.get("rules") or []]

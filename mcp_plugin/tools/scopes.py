@@ -10,7 +10,7 @@ from mcp_plugin.arguments import Arguments
 from peer.trust.scopes import TOOLS
 
 _Name = Annotated[str, Meta(max_length=4_096)]
-SCOPE = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results")
+SCOPE = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply")
 
 _Names = Annotated[str, Meta(max_length=20_000)] | Annotated[list[_Name], Meta(max_length=200)]
 """A list, or the same with commas between."""
@@ -31,6 +31,13 @@ PerDay = Annotated[int, Meta(ge=1, le=1_000, description="dispatches a day, 50 u
 Expires = Annotated[str, Meta(max_length=64, description="when the edge ends: 12h, 30d, a date, or never")]
 Results = Annotated[
     Literal["full", "redacted"], Meta(description="whether the sender sees inputs and outputs of calls")
+]
+Apply = Annotated[
+    Literal["review", "auto"],
+    Meta(
+        description="whether changes in the person's folders wait for them (review, the default) or those without a "
+        "mark are put in place when a run has completed"
+    ),
 ]
 
 

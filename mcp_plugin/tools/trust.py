@@ -11,7 +11,18 @@ from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
-from mcp_plugin.tools.scopes import SCOPE, Approval, Expires, McpServers, Paths, PerDay, Results, Tools, given_scope
+from mcp_plugin.tools.scopes import (
+    SCOPE,
+    Apply,
+    Approval,
+    Expires,
+    McpServers,
+    Paths,
+    PerDay,
+    Results,
+    Tools,
+    given_scope,
+)
 from peer.client.blocking import Document
 from peer.dispatches.text import line
 
@@ -31,6 +42,7 @@ class Trust(Arguments, frozen=True, kw_only=True):
     max_per_day: PerDay | None = None
     expires: Expires | None = None
     results: Results | None = None
+    apply: Apply | None = None
 
 
 TAKES = {"list": ("peer",), "edit": ("peer", *SCOPE), "revoke": ("peer",)}

@@ -58,6 +58,7 @@ class ScopeBody(Body):
     max_per_day: int | str | None = None
     expires: str | None = None
     results: str | None = None
+    apply: str | None = None
     budget: BudgetInput | None = None
     confirm_unverified: bool = False
     unconfirmed: bool = False

@@ -28,7 +28,7 @@ from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
 from peer.trust.filesystem import LocalFacts
 
-SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "budget")
+SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply", "budget")
 
 
 class Installed(NamedTuple):

@@ -172,7 +172,8 @@ class Recorder:
         counts = {f"calls_{outcome}": self.calls[outcome] for outcome in ("allowed", "denied")}
         if (changed := count_of(collected)) is not None:
             counts["files_changed"] = changed
-        land = collected.unmarked if collected is not None and finished.status == "completed" else frozenset()
+        unasked = self._scope.apply == "auto" and finished.status == "completed"
+        land = collected.unmarked if collected is not None and unasked else frozenset()
 
         def end(tx: Transaction) -> None:
             if notes:

@@ -72,6 +72,7 @@ class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_per_day: int | str | UnsetType = UNSET
     expires: str | UnsetType | None = UNSET
     results: str | UnsetType = UNSET
+    apply: str | UnsetType = UNSET
     budget: BudgetInput | UnsetType = UNSET
 
 
@@ -106,6 +107,8 @@ def _with(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | s
         changes["expires"] = parse_expires(chosen.expires, now=now)
     if chosen.results is not UNSET:
         changes["results"] = _one_of("results", chosen.results, scopes.RESULTS)
+    if chosen.apply is not UNSET:
+        changes["apply"] = _one_of("apply", chosen.apply, scopes.APPLIES)
     if chosen.budget is not UNSET:
         named = {name: getattr(chosen.budget, name) for name in scopes.BUDGET_BOUNDS}
         given = {name: value for name, value in named.items() if value is not UNSET}

@@ -14,6 +14,7 @@ from peer.protocol.growth import NotUnderstood
 
 Approval = Literal["manual", "auto"]
 Results = Literal["full", "redacted"]
+Apply = Literal["review", "auto"]
 
 TOOLS: Final = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
 """Every tool that can be granted, in the order in which scopes list them: from reading to a full shell."""
@@ -22,7 +23,11 @@ POWERFUL: Final = frozenset({"Write", "Edit", "Bash"})
 """Tools that can change something."""
 
 APPROVALS: Final[tuple[Approval, ...]] = ("manual", "auto")
+APPLIES: Final[tuple[Apply, ...]] = ("review", "auto")
 RESULTS: Final[tuple[Results, ...]] = ("full", "redacted")
+
+UNREVIEWED: Final = "changes put in place unreviewed"
+"""What `apply: auto` permits, as a phrase for people."""
 
 MAX_PER_DAY: Final = 1_000
 MAX_PATHS: Final = 32
@@ -53,7 +58,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What one edge permits. `paths` are absolute; empty means only the folder confirmed at accept.
 
     `mcp_servers` are names of servers installed on the trustor's machine; `expires` is ms since the epoch, None for
-    never. `always` grants are not part of it: they are rules, stored with the edge (edge_lifecycle.py).
+    never. `apply`: what becomes of changes in the person's folders when a run has completed: they wait for the person,
+    or those without a mark are put in place at once. `always` grants are not part of it: they are rules, stored with
+    the edge (edge_lifecycle.py).
     """
 
     tools: tuple[str, ...]
@@ -63,6 +70,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_per_day: int = 50
     expires: int | None = None
     results: Results = "full"
+    apply: Apply = "review"
     budget: Budget = Budget()
 
 
@@ -184,6 +192,7 @@ def needs_confirmation(scope: Scope) -> tuple[str, ...]:
         *(tool for tool in scope.tools if tool in POWERFUL),
         *(f"the MCP server {name}" for name in scope.mcp_servers),
         *(("auto approval",) if scope.approval == "auto" else ()),
+        *((UNREVIEWED,) if scope.apply == "auto" else ()),
     )
 
 
@@ -204,6 +213,8 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
         ways.append(f"{new.max_per_day} a day instead of {old.max_per_day}")
     if old.expires is not None and (new.expires is None or new.expires > old.expires):
         ways.append("a later expiry")
+    if (old.apply, new.apply) == ("review", "auto"):
+        ways.append(UNREVIEWED)
     if (old.results, new.results) == ("redacted", "full"):
         ways.append("full results")
     ways += [

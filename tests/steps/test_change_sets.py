@@ -1,4 +1,4 @@
-"""What is recorded of a run's changes: kept once, put in place, taken back, thrown away, and removed when not needed."""
+"""What is recorded of a run's changes: kept once, put in place, taken back, thrown away, and removed at last."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ class PreviewBody(Body):
     max_per_day: int | str | None = None
     expires: str | None = None
     results: str | None = None
+    apply: str | None = None
     budget: BudgetInput | None = None
 
 

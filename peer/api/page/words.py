@@ -96,6 +96,15 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
             add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.")
     else:
         add("care", "You are not asked again once you accepted a task: every permitted step is done at once.")
+    if changes or "Bash" in tools:
+        if scope.apply == "review":
+            add("yes", "What it changes in your folders waits until you have looked at it and put it in place.")
+        else:
+            add(
+                "care",
+                "What it changes in your folders is put in place when it has completed: code from such runs runs "
+                "as you at your next build or test. Only what programs obey unasked waits for you.",
+            )
     add("yes", _results(scope, peer))
     budget = scope.budget
     add(

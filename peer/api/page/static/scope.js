@@ -23,6 +23,7 @@ export function scopeOf(edge) {
     max_per_day: scopes.max_per_day,
     expires: scopes.expires ?? "never",
     results: scopes.results,
+    apply: scopes.apply,
     ...(budgets ? { budget: budgets } : {}),
   };
 }
@@ -60,6 +61,10 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     h("legend", {}, "Are you asked before each step?"),
     choice("radio", "approval", "manual", "Yes, every time", "No answer within two minutes means no.", { checked: (before?.approval ?? "manual") === "manual" }),
     choice("radio", "approval", "auto", "No", "Once you accepted a task, permitted steps are done at once.", { checked: before?.approval === "auto" }));
+  const apply = h("fieldset", {},
+    h("legend", {}, "What becomes of changes in your folders?"),
+    choice("radio", "apply", "review", "They wait for you", "A run works on a view; you look, then put in place what you want.", { checked: (before?.apply ?? "review") === "review" }),
+    choice("radio", "apply", "auto", "Put in place when a run has completed", "What programs would obey unasked waits all the same.", { checked: before?.apply === "auto" }));
   const perDay = h("input", { type: "number", min: "1", max: "1000", id: "per-day", value: String(before?.max_per_day ?? 50) });
   const expires = h("input", { id: "expires", autocomplete: "off", value: before ? before.expires : "never" });
   const results = h("fieldset", {},
@@ -75,6 +80,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const rest = h("div", { hidden: number === 0 || number === 5 },
     field("Only in these folders, one on each line", folders, "Empty: only the one folder that you confirm each time you accept."),
     approval,
+    apply,
     h("details", {},
       h("summary", {}, "Limits, expiry, and what they are told"),
       h("div.grid", {}, field("Tasks a day", perDay), field("Minutes for each", minutes), field("Turns of the agent", turns),
@@ -109,6 +115,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       max_per_day: Number(perDay.value),
       expires: expires.value.trim() || "never",
       results: picked("results"),
+      apply: picked("apply"),
       budget: { minutes: Number(minutes.value), turns: Number(turns.value), usd: Number(usd.value), output_bytes: Number(output.value) * MB },
     };
   }
