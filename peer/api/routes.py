@@ -94,6 +94,7 @@ class ApplyBody(AttemptBody):
     digest: str = ""
     """Of the list of changes that the person saw; "" is not compared."""
     paths: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
     all: bool = False
     marked: bool = False
     dry_run: bool = False
@@ -274,6 +275,7 @@ class _Routes:
             attempt=body.attempt,
             digest=body.digest,
             paths=body.paths,
+            numbers=body.numbers,
             everything=body.all,
             marked=body.marked,
             dry_run=body.dry_run,

@@ -72,6 +72,7 @@ class ReviewService:
         attempt: int | None,
         digest: str,
         paths: Collection[str],
+        numbers: Collection[int],
         everything: bool,
         marked: bool,
         dry_run: bool,
@@ -79,12 +80,12 @@ class ReviewService:
         """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left}.
 
         `digest`: of the list that the person saw, or "". `paths`: as the list has them, or a folder: all unmarked
-        entries in it. `everything`: all unmarked ones; with `marked`, those too.
+        entries in it. `numbers`: of entries. `everything`: all unmarked ones; with `marked`, those too.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         if digest and digest != item.digest.hex():
             raise Conflict("these are not the changes that you saw", fix=f"see `dispatch changes {dispatch_id}`")
-        chosen = _chosen(changes, landed, paths, everything=everything, marked=marked)
+        chosen = _chosen(changes, landed, paths, numbers, everything=everything, marked=marked)
         if dry_run:
             refused = await self._lander.dry_run(item, changes, chosen)
             done = frozenset(chosen) - {each.number for each in refused}
@@ -205,13 +206,22 @@ def _refusals(changes: ChangeSet, refused: list[Refusal]) -> list[Document]:
 
 
 def _chosen(
-    changes: ChangeSet, landed: frozenset[int], paths: Collection[str], *, everything: bool, marked: bool
+    changes: ChangeSet,
+    landed: frozenset[int],
+    paths: Collection[str],
+    wanted: Collection[int],
+    *,
+    everything: bool,
+    marked: bool,
 ) -> frozenset[int]:
     """The numbers of the entries that a request means. Raises Invalid, NotFound, Conflict."""
-    if everything == bool(paths):
+    if everything == bool(paths or wanted):
         raise Invalid("name what to put in place, or all of it", fix="give paths from `dispatch changes ID`, or --all")
-    if len(paths) > MAX_NAMED:
-        raise Invalid(f"{len(paths)} paths; at most {MAX_NAMED} at once", fix="use --all, or name folders")
+    if len(paths) + len(wanted) > MAX_NAMED:
+        raise Invalid(
+            f"{len(paths) + len(wanted)} changes are named; at most {MAX_NAMED} at once",
+            fix="use --all, or name folders",
+        )
     waits = [entry for entry in changes.entries if is_decidable(entry) and entry.number not in landed]
     if everything:
         chosen = [entry for entry in waits if entry.can_land and (marked or not entry.marks)]
@@ -222,7 +232,9 @@ def _chosen(
                 fix="see `dispatch changes ID`; name marked ones, or add --marked" if left else "nothing is to be done",
             )
         return frozenset(entry.number for entry in chosen)
-    numbers: set[int] = set()
+    numbers = set(wanted)
+    if not numbers <= {entry.number for entry in waits}:
+        raise NotFound("one of these changes does not wait", fix="see `dispatch changes ID`")
     for path in paths:
         found = _named(waits, changes, path, marked=marked)
         if not found:

@@ -195,7 +195,7 @@ def dispatch_document(
 
 
 def change_set_row(item: rows.ChangeSetRow, landed: int) -> Document:
-    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, entries, waits, bytes, …}.
+    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, changes, waits, bytes, …}.
 
     `landed`: how many entries are in place. The JSON's `landed` is waiting, all, part or none.
     """
@@ -207,7 +207,7 @@ def change_set_row(item: rows.ChangeSetRow, landed: int) -> Document:
         "state": item.state,
         "landed": standing,
         "in_place": landed,
-        "entries": item.entries,
+        "changes": item.entries,
         "waits": item.waits,
         "bytes": item.bytes,
         "created": rfc3339(item.created),

@@ -2,6 +2,7 @@
 
 import { download, get, post, seg } from "./api.js";
 import { approvalCards } from "./approval.js";
+import { changesCard } from "./changes.js";
 import { busy, button, confirm, fill, h, long, problem } from "./dom.js";
 import { decideForm } from "./decide.js";
 import { onWaiting, state } from "./state.js";
@@ -127,6 +128,8 @@ export function dispatch({ id }) {
   const decide = h("div");
   const cardsPlace = h("div.cards");
   const outcome = h("div");
+  const changes = h("div");
+  const sets = new Map(); // attempt → its card and how it stood when it was drawn
   const task = h("div");
   const trace = traceView();
   let item = null;
@@ -160,6 +163,15 @@ export function dispatch({ id }) {
     }
     if (!open) fill(said);
     fill(outcome, result(item));
+    for (const row of item.changes ?? []) {
+      const stood = `${row.state} ${row.in_place} ${row.waits}`;
+      const known = sets.get(row.attempt);
+      if (known?.stood === stood || row.state === "removed") continue;
+      const card = known?.card ?? changesCard(id, row.attempt, load);
+      sets.set(row.attempt, { card, stood });
+      if (!known) changes.prepend(card.element);
+      card.load();
+    }
     fill(task, asked(item));
   }
 
@@ -201,7 +213,7 @@ export function dispatch({ id }) {
       draw();
       for (const call of told.approvals ?? []) cards.take(call);
       if (first) {
-        place.replaceChildren(head, said, cardsPlace, outcome, task, decide, trace.element);
+        place.replaceChildren(head, said, cardsPlace, outcome, changes, task, decide, trace.element);
         trace.take(early, false);
         early = [];
         document.title = `${item.direction === "received" ? "From" : "To"} ${line(item.peer)} · dispatch`;
