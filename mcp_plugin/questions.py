@@ -241,6 +241,15 @@ HEADINGS = {
 }
 
 
+ASKED_IN_A_FORM = {
+    ("dispatch_invite", "accept"),
+    ("dispatch_act", "apply"),
+    ("dispatch_act", "discard"),
+    ("dispatch_act", "undo"),
+}
+"""Calls about which the server itself asks, in a form, or refuses where the host has none."""
+
+
 def call_text(tool: str, given: Mapping[str, object]) -> str:
     """Return the question about a call with all of its arguments."""
     from peer.protocol.content import FIELDS  # as above

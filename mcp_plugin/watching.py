@@ -65,7 +65,8 @@ def _changes(row: Document) -> Document:
     """What a run changed in the person's folders, in numbers: what is in place, and what waits for the person."""
     changed: Document = {"run": row["attempt"], "in_place": row["in_place"], "waiting": row["waits"]}
     if row["waits"]:
-        changed["person_decides"] = f"in a terminal: dispatch changes {row['dispatch_id']}"
+        identity = row["dispatch_id"]
+        changed["look"] = f'dispatch_read(what="changes", dispatch_id="{identity}")'
     return changed
 
 

@@ -247,7 +247,7 @@ def _called(folder: StateFolder, event: Document, now: float) -> str:
     tool, given = str(event["tool_name"]).removeprefix(PREFIX), event["tool_input"]
     if questions.reads(tool, given):
         return ""
-    if (tool, given.get("action")) == ("dispatch_invite", "accept"):
+    if (tool, given.get("action")) in questions.ASKED_IN_A_FORM:
         return ruling("allow", "the server asks in a form of its own")
     started_in = Path(os.environ.get("CLAUDE_PROJECT_DIR") or event["cwd"])
     required = requirement(Client(folder, sign_in.named(folder)), tool, given, started_in)

@@ -13,6 +13,7 @@ from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm
 from mcp_plugin.results import quoted, safe
 from mcp_plugin.surfaces import chosen_surface
+from mcp_plugin.tools import review
 from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
 from peer.client.blocking import Document
@@ -36,10 +37,11 @@ Reason = Annotated[
 
 class Act(Arguments, frozen=True, kw_only=True):
     action: Annotated[
-        Literal["accept", "decline", "cancel", "approve", "deny", "watch"],
+        Literal["accept", "decline", "cancel", "approve", "deny", "watch", "apply", "discard", "undo"],
         Meta(
             description="accept runs the task and returns at each gate or at the end; approve and deny answer a gate "
-            "and go on; watch goes on without an answer"
+            "and go on; watch goes on without an answer; apply, discard and undo decide about what a run changed in "
+            "the person's folders, and ask the person in a form"
         ),
     ]
     dispatch_id: DispatchId
@@ -57,6 +59,16 @@ class Act(Arguments, frozen=True, kw_only=True):
         | None
     ) = None
     reason: Reason | None = None
+    paths: (
+        Annotated[
+            list[Annotated[str, Meta(max_length=4_096)]],
+            Meta(
+                max_length=1_000,
+                description="apply: changes or folders as the list has them; without it, all that have no mark",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Approve(Arguments, frozen=True, kw_only=True):
@@ -80,6 +92,9 @@ TAKES = {
     "approve": ("request_id", "grant", "rule"),
     "deny": ("request_id", "reason"),
     "watch": (),
+    "apply": ("paths",),
+    "discard": (),
+    "undo": (),
 }
 
 
@@ -106,6 +121,12 @@ async def act(call: Call, arguments: Act) -> Document:
             await _allow(call, identity, str(arguments.request_id), arguments.grant or "once", arguments.rule)
         case "deny":
             await client.deny(identity, str(arguments.request_id), note=arguments.reason)
+        case "apply":
+            return await review.apply(call, identity, arguments.paths or ())
+        case "discard":
+            return await review.discard(call, identity)
+        case "undo":
+            return await review.undo(call, identity)
         case "watch":
             pass
     return await watch(call, identity, chosen_surface(call))

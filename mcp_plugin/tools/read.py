@@ -14,11 +14,13 @@ from mcp_plugin.fixes import for_host, in_document
 from mcp_plugin.questions import accept
 from mcp_plugin.results import MAX_INLINE, quoted, safe, size, untrusted
 from mcp_plugin.surfaces import picker
+from mcp_plugin.tools import review
 from mcp_plugin.watching import final
 from peer.client.blocking import Direction, Document
 from peer.client.on_trio import AsyncClient
 from peer.protocol.content import FIELDS
 from peer.protocol.documents import page_of
+from peer.protocol.errors import Invalid
 
 LISTED = 20
 ASKED = 5
@@ -40,8 +42,11 @@ DispatchId = Annotated[
 
 class Read(Arguments, frozen=True, kw_only=True):
     what: Annotated[
-        Literal["inbox", "status", "sent", "contacts", "invitations", "approvals", "whoami"],
-        Meta(description="inbox and sent: lists of dispatches; status: one dispatch whole; contacts: the trust edges"),
+        Literal["inbox", "status", "sent", "contacts", "invitations", "approvals", "changes", "whoami"],
+        Meta(
+            description="inbox and sent: lists of dispatches; status: one dispatch whole; contacts: the trust edges; "
+            "changes: what a run changed in the person's folders"
+        ),
     ]
     dispatch_id: DispatchId | None = None
     limit: Annotated[int, Meta(ge=1, le=100, description="how many of a list, 1 to 100 (20 unless said)")] | None = None
@@ -55,11 +60,15 @@ class NoArguments(Arguments, frozen=True, kw_only=True):
 async def read(call: Call, arguments: Read) -> Document:
     """Look something up; nothing changes."""
     what = arguments.what
-    takes = {"status": ("what", "dispatch_id"), "whoami": ("what",)}
+    takes = {
+        "status": ("what", "dispatch_id"),
+        "changes": ("what", "dispatch_id", "before"),
+        "whoami": ("what",),
+    }
     refuse_others(arguments, f"what={what}", *takes.get(what, ("what", "limit", "before")))
     limit = arguments.limit or LISTED
-    if what == "status":
-        require(arguments, "what=status", "dispatch_id")
+    if what in ("status", "changes"):
+        require(arguments, f"what={what}", "dispatch_id")
     client = await call.client()
     match what:
         case "inbox" | "sent":
@@ -68,6 +77,9 @@ async def read(call: Call, arguments: Read) -> Document:
             return listed(found, await _questions(client, found["dispatches"]))
         case "status":
             return whole(await client.dispatch(await ids.whole(client, str(arguments.dispatch_id))))
+        case "changes":
+            identity = await ids.whole(client, str(arguments.dispatch_id))
+            return await review.changes(client, identity, _number(arguments.before))
         case "contacts":
             return safe(await client.contacts(limit=limit, before=arguments.before))
         case "invitations":
@@ -76,6 +88,14 @@ async def read(call: Call, arguments: Read) -> Document:
             return safe(in_document(await client.whoami()))
         case "approvals":
             return await _waiting(call, limit, arguments.before)
+
+
+def _number(before: str | None) -> int:
+    if before is None:
+        return 0
+    if not before.isdecimal() or len(before) > 9:
+        raise Invalid("`before` is the `next` of a list of changes", fix="leave it out for the first page")
+    return int(before)
 
 
 async def pending(call: Call, _arguments: NoArguments) -> Document:

@@ -1,0 +1,109 @@
+"""What a run changed in the person's folders, for a session: reading it, and what the person says becomes of it.
+
+The names in it are the run's. Whatever is put in place, thrown away or taken back is the person's own word, in a form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcp_plugin.call import Call
+from mcp_plugin.consent import confirm
+from mcp_plugin.results import quoted, safe
+from peer.client.blocking import Document
+from peer.client.on_trio import AsyncClient
+from peer.dispatches.quoting import word
+
+LISTED = 100
+"""Entries in one result."""
+_SHOWN = 40
+"""Paths in a form."""
+_PATH_SHOWN = 200
+
+LOOK = "the person looks at each as a diff with `dispatch changes {} --diff`, or on the local page (`dispatch open`)"
+
+
+async def changes(client: AsyncClient, identity: str, after: int) -> Document:
+    """Return {waits, in_place, marked, conflicts, entries: [{untrusted_path, change, marks, …}], more, next, look}."""
+    found = await client.changes(identity, limit=LISTED, after=after)
+    entries = [
+        {
+            **{name: entry[name] for name in ("number", "change", "size", "count", "landed") if entry[name]},
+            **{name: entry[name] for name in ("marks", "conflict", "never") if entry[name]},
+            "untrusted_path": entry["path"],
+        }
+        for entry in found["entries"]
+    ]
+    kept = ("dispatch_id", "attempt", "waits", "in_place", "marked", "conflicts", "incomplete", "folders", "more")
+    shown: Document = {name: found[name] for name in kept}
+    return quoted({**shown, "next": found["next"], "entries": entries, "look": LOOK.format(identity)})
+
+
+async def apply(call: Call, identity: str, paths: Sequence[str]) -> Document:
+    """Put changes in place after the person's word: all without a mark, or those named. Raises as `confirm`."""
+    client = await call.client()
+    found = await client.changes(identity)
+    choice: Document = {"paths": list(paths)} if paths else {"all": True}
+    would = await client.apply(identity, attempt=found["attempt"], digest=found["digest"], dry_run=True, **choice)
+    if not would["ok"]:
+        return quoted(would)
+    await confirm(
+        call,
+        "\n".join(
+            [
+                f"Put {len(would['landed'])} changes of a run in place, in {_listed_folders(found)}?",
+                *_listed(found, would["landed"]),
+                LOOK.format(identity[-8:]),
+            ]
+        ),
+        yes="Yes: put them in place",
+        command=("dispatch", "apply", identity, *(paths or ("--all",))),
+        what="putting changes in place",
+    )
+    done = await client.apply(identity, attempt=found["attempt"], digest=found["digest"], **choice)
+    return quoted({"status": "in_place" if done["ok"] else "refused", **done})
+
+
+async def discard(call: Call, identity: str) -> Document:
+    """Throw away what waits, after the person's word."""
+    client = await call.client()
+    found = await client.changes(identity)
+    await confirm(
+        call,
+        f"Throw away the {found['waits']} changes of a run that wait, in {_listed_folders(found)}?",
+        yes="Yes: throw them away",
+        command=("dispatch", "discard", identity),
+        what="throwing changes away",
+    )
+    return safe({"status": "discarded", **await client.discard(identity, attempt=found["attempt"])})
+
+
+async def undo(call: Call, identity: str) -> Document:
+    """Take back what was put in place last, after the person's word."""
+    client = await call.client()
+    found = await client.changes(identity)
+    await confirm(
+        call,
+        f"Take back what was put in place last of this run, in {_listed_folders(found)}?\n"
+        "What you changed since stays as it is.",
+        yes="Yes: take it back",
+        command=("dispatch", "undo", identity),
+        what="taking changes back",
+    )
+    done = await client.undo(identity, attempt=found["attempt"])
+    return quoted({"status": "taken_back" if done["ok"] else "partly", **done})
+
+
+def _listed_folders(found: Document) -> str:
+    return ", ".join(word(each["folder"], limit=_PATH_SHOWN) for each in found["folders"]) or "no folder"
+
+
+def _listed(found: Document, paths: Sequence[str]) -> list[str]:
+    marks = {entry["path"]: entry["marks"] for entry in found["entries"]}
+    lines = []
+    for path in paths[:_SHOWN]:
+        why = f" (marked: {'; '.join(marks[path])})" if marks.get(path) else ""
+        lines.append(f"    {word(path, limit=_PATH_SHOWN)}{why}")
+    if len(paths) > _SHOWN:
+        lines.append(f"    and {len(paths) - _SHOWN} more")
+    return lines
