@@ -16,7 +16,7 @@ _PROGRAM: Final = r"dispatch-(?:mcp|daemon|rendezvous|announce|witness)|dp-agent
 _PACKAGE: Final = r"dispatch[-_.]courier"
 _MODULE: Final = (
     r"cli\.(?:main|app)|rendezvous\.main|sandbox\.agent"
-    r"|peer\.(?:api|broker|client|dispatches|machine|mesh|node|programs|projects|protocol|runs|steps|store|trust)"
+    r"|peer\.(?:api|broker|client|dispatches|landing|machine|mesh|node|programs|projects|protocol|runs|steps|store|trust)"
 )
 # Subcommands that identify `dispatch` where the name alone could be any function's.
 _COMMANDS: Final = (

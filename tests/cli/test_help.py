@@ -19,6 +19,7 @@ PROMISED = [
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
     *("accept", "decline", "approvals", "approve", "deny"),
+    *("changes", "apply", "discard", "undo"),
 ]
 
 PROMISED_BELOW = {
@@ -29,7 +30,7 @@ PROMISED_BELOW = {
 }
 
 SCOPE = (
-    "--tools --mcp-servers --paths --approval --max-per-day --expires --results "
+    "--tools --mcp-servers --paths --approval --max-per-day --expires --results --apply "
     "--minutes --turns --usd --output-mb --yes-unverified"
 )
 PROMISED_OPTIONS = {
@@ -44,6 +45,8 @@ PROMISED_OPTIONS = {
     "decline": "--reason",
     "approve": "--always --session --rule",
     "deny": "--note",
+    "changes": "--diff --file",
+    "apply": "--all --marked --dry-run",
     "fetch": "--to --force",
     "receipt": "--out",
     "verify-receipt": "--root",
