@@ -1,4 +1,4 @@
-"""Nothing of a run is in the person's folders before they say so, whatever ends it; then it is, or can be taken back."""
+"""Nothing of a run is in the person's folders before they say so, whatever ends it; then it can be taken back."""
 
 from __future__ import annotations
 
