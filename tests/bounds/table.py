@@ -344,6 +344,14 @@ PEER: Final[tuple[Row, ...]] = (
         test="tests/steps/test_thinning.py::test_a_recipient_reports_no_more_than_there_is_room_for",
     ),
     Row(
+        what="of these, changes of runs that wait for the person; they are never removed to make room",
+        whose="a peer",
+        limit=retention.CONTACT_BYTES,
+        unit="bytes",
+        held_in=("peer.store/change_sets", "the folder of changes"),
+        test="tests/steps/test_change_sets.py::test_changes_that_wait_fill_the_room_of_a_contact",
+    ),
+    Row(
         what="dispatches over one edge",
         whose="a peer",
         limit=scopes.MAX_PER_DAY,
@@ -980,6 +988,14 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/steps/test_inviting.py::test_a_declined_invitation_is_answered",
     ),
     Row(
+        what="times that changes of a run were put in place",
+        whose="the person",
+        limit=PER_ACT,
+        unit="for each time that they apply some",
+        held_in=("peer.store/landings",),
+        test="tests/steps/test_change_sets.py::test_entries_land_once_and_the_rest_waits",
+    ),
+    Row(
         what="rules that are stored with an edge",
         whose="the person",
         limit=edge_lifecycle.MAX_RULES,
@@ -1184,6 +1200,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
+    "peer.node.node:Node._left_runs": "folders of runs that were under way when the last process ended",
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from peer.dispatches import retention
 from peer.dispatches.retention import Rules
-from peer.protocol.errors import Conflict, Gone, NotFound
+from peer.protocol.errors import Conflict, Gone, NotFound, RateLimited
 from peer.steps import change_sets as steps
 from peer.steps import running, thinning
 from peer.steps.effects import ChangesFreed, DispatchChanged
@@ -212,6 +213,23 @@ def test_changes_that_wait_keep_a_dispatch_and_others_go_with_it(pair: Pair) -> 
     assert bob.row(waits).thinned == 0 and stored(bob, waits).state == "waiting"
     assert bob.row(closed).thinned > 0 and stored(bob, closed).state == "removed"
     assert held(bob, closed) == 0 and ChangesFreed() in bob.effects
+
+
+def test_changes_that_wait_fill_the_room_of_a_contact(pair: Pair) -> None:
+    """Nothing new is taken then, since what waits for a person is never removed to make room."""
+    _, alice, bob = pair
+    dispatch_id = run(pair)
+    keep(bob, change_set(dispatch_id, size=retention.CONTACT_BYTES))
+    bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed", reply="boiled"))
+    bob.deliver(alice)
+
+    def check() -> None:
+        bob.step(lambda tx: thinning.check_room(tx, alice.user, "received", 1, fix="decide about the changes"))
+
+    with pytest.raises(RateLimited):
+        check()
+    bob.step(lambda tx: steps.discard(tx, stored(bob, dispatch_id), size=0))
+    check()
 
 
 def test_the_change_set_that_is_meant(pair: Pair) -> None:
