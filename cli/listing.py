@@ -31,7 +31,7 @@ def show_list(
         [
             [
                 short(row["dispatch_id"]),
-                string(row.get("status")),
+                string(row.get("status")) + (", changes wait" if row.get("changes_waiting") else ""),
                 string(row.get("peer")),
                 local_time(row.get("created")),
                 string(row.get("task")),
@@ -43,6 +43,8 @@ def show_list(
     )
     if any(row.get("task_cut") or len(str(row.get("task"))) > CELL for row in rows):
         app.out.note("a task that ends in … is longer: `dispatch status ID` shows all of it")
+    if any(row.get("changes_waiting") for row in rows):
+        app.out.note("to decide about what a run changed in your folders: `dispatch changes ID`")
     if document.get("more"):
         app.out.note(f"there are older ones: --before {short(document['next'])}")
     if direction == "received" and any(row.get("status") == "pending" for row in rows):

@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -22,7 +22,7 @@ import trio
 from peer.dispatches import text
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.steps.context import Context
-from peer.store import dispatches, rows, trace
+from peer.store import change_sets, dispatches, rows, trace
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,7 @@ PASSED_ON: Final = ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOME", "LANG", "WAYL
 SUMMARIES: Final[Mapping[str, str]] = {
     "arrived": "{peer} sent you a dispatch",
     "asks": "A run for {peer} waits for your answer",
+    "changed": "A run for {peer} changed files: they wait for you",
     "completed": "{peer}'s machine has a result for you",
     "failed": "Your dispatch to {peer} failed",
     "declined": "{peer} declined your dispatch",
@@ -54,8 +55,12 @@ class Notification(NamedTuple):
     key: str
 
 
-def notifications_for(row: rows.Dispatch, waiting: list[rows.Approval], *, since: int) -> Iterator[Notification]:
-    """Yield the notifications that a dispatch and its waiting calls give rise to since a time (ms). Pure."""
+def notifications_for(
+    row: rows.Dispatch, waiting: list[rows.Approval], changes: Sequence[rows.ChangeSetRow] = (), *, since: int
+) -> Iterator[Notification]:
+    """Yield the notifications that a dispatch, its waiting calls and its waiting changes give rise to since a time
+    (ms). Pure.
+    """
     since = max(since, row.thinned)  # that its events and files were removed is no news
     if row.direction == "received" and row.state == "pending" and row.updated >= since:
         yield Notification("arrived", row.peer, f"{row.dispatch_id} arrived {row.interrupted}")
@@ -64,6 +69,9 @@ def notifications_for(row: rows.Dispatch, waiting: list[rows.Approval], *, since
     for item in waiting:
         if item.asked >= since:
             yield Notification("asks", row.peer, f"{row.dispatch_id} asks {item.attempt} {item.request_id}")
+    for kept in changes:
+        if kept.state == "waiting" and kept.created >= since:
+            yield Notification("changed", row.peer, f"{row.dispatch_id} changed {kept.attempt}")
 
 
 def summary_of(notification: Notification) -> str:
@@ -110,12 +118,15 @@ class Notifier:
             await changed.wait()
 
     async def _look_at(self, dispatch_id: str, *, quiet: bool) -> None:
-        def query(db: sqlite3.Connection) -> tuple[rows.Dispatch | None, list[rows.Approval]]:
+        def query(db: sqlite3.Connection) -> tuple[rows.Dispatch | None, list[rows.Approval], list[rows.ChangeSetRow]]:
             row = dispatches.get(db, dispatch_id)
-            return row, [item for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id]
+            waiting = [item for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id]
+            busy = {each.attempt for each in change_sets.unfinished(db) if each.dispatch_id == dispatch_id}
+            kept = [item for item in change_sets.of_dispatch(db, dispatch_id) if item.attempt not in busy]
+            return row, waiting, kept
 
-        row, waiting = await self._context.store.read(query)
-        for notification in () if row is None else notifications_for(row, waiting, since=self._since):
+        row, waiting, changes = await self._context.store.read(query)
+        for notification in () if row is None else notifications_for(row, waiting, changes, since=self._since):
             if notification.key in self._seen:
                 continue
             self._seen[notification.key] = None

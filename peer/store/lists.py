@@ -41,13 +41,22 @@ class Listed(NamedTuple):
     message: str
     fix: str
     task_bytes: int
+    waits: int
+    """Changes of its runs that wait for the person here."""
 
 
 def columns(table: str = "") -> str:
     """Return the SQL of the columns of Listed; `table` is the alias of `dispatches` in the query."""
     at = f"{table}." if table else ""
     whole = f"CAST({at}task AS BLOB)"
-    special = {"task": f"substr({whole}, 1, {LISTED_BYTES})", "task_bytes": f"length({whole})"}
+    waits = (
+        f"SELECT coalesce(sum(c.waits), 0) FROM change_sets c WHERE c.dispatch_id = {at or 'dispatches.'}dispatch_id"
+    )
+    special = {
+        "task": f"substr({whole}, 1, {LISTED_BYTES})",
+        "task_bytes": f"length({whole})",
+        "waits": f"({waits} AND c.state = 'waiting')",
+    }
     return ", ".join(special.get(name, f"{at}{name}") for name in Listed._fields)
 
 
@@ -81,6 +90,8 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
         document["task_cut"] = (
             f"the first {LISTED_TASK:,} characters of {size:,} bytes; all of it: `dispatch status {row.dispatch_id}`"
         )
+    if isinstance(row, Listed) and row.waits:
+        document["changes_waiting"] = row.waits
     if row.code:
         document["code"] = row.code
     if row.message:

@@ -65,8 +65,8 @@ async def test_so_many_are_shown_a_minute_and_so_many_are_remembered(
     async def show(_self: object, summary: str) -> None:
         shown.append(summary)
 
-    async def read(_query: object) -> tuple[object, list[object]]:
-        return object(), []
+    async def read(_query: object) -> tuple[object, list[object], list[object]]:
+        return object(), [], []
 
     monkeypatch.setattr(notifications.Notifier, "_show", show)
     monkeypatch.setattr(notifications, "REMEMBERED", 50)

@@ -10,10 +10,11 @@ import pytest
 from peer.dispatches import retention
 from peer.dispatches.retention import Rules
 from peer.protocol.errors import Conflict, Gone, NotFound, RateLimited
+from peer.node.notifications import notifications_for
 from peer.steps import change_sets as steps
 from peer.steps import running, thinning
 from peer.steps.effects import ChangesFreed, DispatchChanged
-from peer.store import change_sets, rows, views
+from peer.store import change_sets, lists, rows, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
 
 Pair = tuple[Clock, Person, Person]
@@ -230,6 +231,26 @@ def test_changes_that_wait_fill_the_room_of_a_contact(pair: Pair) -> None:
         check()
     bob.step(lambda tx: steps.discard(tx, stored(bob, dispatch_id), size=0))
     check()
+
+
+def test_a_list_and_a_notification_say_that_changes_wait(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+    keep(bob, change_set(dispatch_id))
+
+    def listed() -> object:
+        rows_ = lists.dispatch_list(
+            bob.db, bob.user, bob.context.clock(), direction="received", status=None, limit=5, before=None
+        )["dispatches"]
+        return next(row for row in rows_ if row["dispatch_id"] == dispatch_id).get("changes_waiting")
+
+    def noticed() -> list[str]:
+        sets = change_sets.of_dispatch(bob.db, dispatch_id)
+        return [each.what for each in notifications_for(bob.row(dispatch_id), [], sets, since=1)]
+
+    assert listed() == 3 and noticed() == ["changed"]
+    land(bob, stored(bob, dispatch_id), {0, 1, 2})
+    assert listed() is None and noticed() == []
 
 
 def test_the_change_set_that_is_meant(pair: Pair) -> None:
