@@ -19,7 +19,9 @@ from peer.node.deciding import DecisionService
 from peer.node.trust import TrustService
 from peer.protocol.errors import DispatchError
 from peer.runs import start_frame
+from peer.runs.change_sets import ChangeSets
 from peer.runs.folders import RunFolders
+from peer.runs.lander import Lander
 from peer.runs.registry import RunRegistry
 from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run
@@ -87,8 +89,16 @@ async def test_nobody_waits_for_what_a_start_frame_takes_from_the_machine(
         walk = Walk(())
         monkeypatch.setattr(start_frame, "all_state_folders", walk)
         journal = journal_of(bob)
+        sets = ChangeSets(journal, Remover(tmp_path / "changes"))
         run = Run(
-            journal, row, scopes.Scope(tools=("Read",)), gate=GateProof(), remover=Remover(tmp_path / "trash"), known=()
+            journal,
+            row,
+            scopes.Scope(tools=("Read",)),
+            gate=GateProof(),
+            remover=Remover(tmp_path / "trash"),
+            changes=sets,
+            lander=Lander(journal, sets),
+            known=(),
         )
         await the_store_is_free(journal, walk, lambda: run._start_frame(Settings(runtime="scripted")))
         journal.context.store.close()

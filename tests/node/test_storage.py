@@ -91,7 +91,7 @@ async def test_the_end_of_a_run_is_told_when_its_folder_is_gone(monkeypatch: pyt
     nothing: Any = None
     settings: Any = SimpleNamespace(model=SimpleNamespace(api_key=""), token="")
     row: Any = SimpleNamespace(dispatch_id="d")
-    runs = registry.RunRegistry(nothing, lambda: settings, nothing, ended=end)
+    runs = registry.RunRegistry(nothing, lambda: settings, nothing, nothing, nothing, ended=end)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(runs.serve)

@@ -9,8 +9,8 @@ import pytest
 
 from peer.dispatches import retention
 from peer.dispatches.retention import Rules
-from peer.protocol.errors import Conflict, Gone, NotFound, RateLimited
 from peer.node.notifications import notifications_for
+from peer.protocol.errors import Conflict, Gone, NotFound, RateLimited
 from peer.steps import change_sets as steps
 from peer.steps import running, thinning
 from peer.steps.effects import ChangesFreed, DispatchChanged
