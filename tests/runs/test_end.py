@@ -16,14 +16,17 @@ import trio
 
 from peer.machine.settings import Settings
 from peer.protocol.errors import Invalid, Unavailable
+from peer.runs import change_sets as change_sets_module
 from peer.runs import recorder
 from peer.runs import run as run_module
+from peer.runs.change_sets import ChangeSets
+from peer.runs.lander import Lander
 from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run
 from peer.steps import ending, receiving, running
 from peer.steps.effects import Effects, StopRun
 from peer.steps.journal import Journal
-from peer.store import rows
+from peer.store import change_sets, rows
 from peer.store.blobs import Blobs
 from peer.store.database import Store
 from sandbox import frames
@@ -55,19 +58,31 @@ class Recipient:
     def row(self) -> rows.Dispatch:
         return self.bob.row(self.dispatch_id)
 
-    async def runs(self, *reported: frames.ToNode) -> None:
-        """Run it to its end with an agent that reports these frames, then exits."""
+    async def runs(self, *reported: frames.ToNode, viewed: bool = False) -> None:
+        """Run it to its end with an agent that reports these frames, then exits; `viewed`: it has made views."""
         program = self.folder / "agent"
         (self.folder / "frames").write_bytes(b"".join(frames.encode(frame) for frame in reported))
         program.write_text(
-            f"#!{sys.executable}\nimport sys\nsys.stdin.readline()\n"
+            f"#!{sys.executable}\nimport json, os, sys\nstart = json.loads(sys.stdin.readline())\n"
+            f"if {viewed}:\n    os.mkdir(start['run_dir'] + '/views')\n"
+            "    open(start['run_dir'] + '/views/views.json', 'w').write('{}')\n"
             f"sys.stdout.write(open('{self.folder}/frames').read())\n"
         )
         program.chmod(stat.S_IRWXU)
         async with self.journal() as journal:
             row, scope = await journal.step(lambda tx: receiving.accept(tx, self.dispatch_id, cwd=""))
-            remover = Remover(self.bob.context.state.runs)
-            run = Run(journal, row, scope, gate=GateProof(), known=(), remover=remover)
+            state = self.bob.context.state
+            sets = ChangeSets(journal, Remover(state.changes))
+            run = Run(
+                journal,
+                row,
+                scope,
+                gate=GateProof(),
+                known=(),
+                remover=Remover(state.runs),
+                changes=sets,
+                lander=Lander(journal, sets),
+            )
             with trio.fail_after(HANG):
                 await run.run(Settings(runtime="scripted"))
 
@@ -184,12 +199,29 @@ async def test_taking_files_that_fails_altogether_keeps_the_end(
 
 async def test_what_a_run_has_left_out_is_said_to_both_and_bounded(recipient: Recipient) -> None:
     left = [frames.LeftOut(name=f"file-{number}" + "x" * 60, why="outside out/") for number in range(100)]
-    await recipient.runs(
-        STARTED, frames.Finished(status="completed", sandbox=FACTS, left_out=left, not_seen=["project/.venv"])
-    )
+    await recipient.runs(STARTED, frames.Finished(status="completed", sandbox=FACTS, left_out=left))
     message = recipient.row().message
     assert "100 files were not returned: file-0" in message and "more." in message
-    assert "Not looked at for changes: project/.venv." in message and len(message) <= ending.MAX_REASON
+    assert len(message) <= ending.MAX_REASON
+
+
+@pytest.mark.parametrize("program", ["exit 3", "exit 0", "kill -9 $$", "mkdir $2; echo '{}' > $2/changes.json", "none"])
+async def test_changes_that_cannot_be_read_are_said_and_keep_no_end_from_being(
+    recipient: Recipient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    reader = tmp_path / "reader"
+    if program != "none":
+        reader.write_text(f"#!/bin/sh\n{program}\n")
+        reader.chmod(stat.S_IRWXU)
+    monkeypatch.setattr(change_sets_module, "CHANGES", [str(reader)])
+    await recipient.runs(STARTED, DONE, viewed=True)
+    row = recipient.row()
+    assert row.state == "completed" and "what the run changed could not be read" in row.message
+    (kept,) = change_sets.of_dispatch(recipient.bob.db, recipient.dispatch_id)
+    assert (kept.state, kept.entries) == ("closed", 0)
+    folder = recipient.bob.context.state.changes / recipient.dispatch_id / "1"
+    assert b"could not be read" in (folder / "changes.json").read_bytes()
+    assert not (recipient.bob.context.state.runs / recipient.dispatch_id).exists()
 
 
 async def test_an_agent_that_does_not_end_is_ended(recipient: Recipient, monkeypatch: pytest.MonkeyPatch) -> None:
