@@ -70,9 +70,11 @@ def set_up(world: World) -> Scene:
         {"tool": "Read", "input": {"file_path": "/project/till.py"}},
         {"tool": "Bash", "input": {"command": "git status"}},
         {"tool": "Write", "input": {"file_path": "/dispatch/out/till.py", "content": FIXED}},
+        {"tool": "Write", "input": {"file_path": "/project/till.py", "content": FIXED}},
+        {"tool": "Write", "input": {"file_path": "/project/conftest.py", "content": "import till\n"}},
         {"say": "The discount was divided by 10 where 100 is meant. The corrected till.py is attached."},
     )
-    done = run(alice, bob, "Why is every total with a discount wrong?", shop, answers=3)
+    done = run(alice, bob, "Why is every total with a discount wrong?", shop, answers=5)
     task = "Correct the discount in till.py, and tell me what was wrong."
     waiting = alice.client.send(bob.email, task)["dispatch_id"]
     alice.state_of(waiting, "pending")

@@ -1,0 +1,184 @@
+"""`changes`, `apply`, `discard`, `undo`, and the question at the end of a followed run: shown, asked and sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.documents import FIRST, FORBIDDEN, HOSTILE
+from tests.cli.fake_api import Asked, FakeApi
+from tests.cli.test_terminal import Run, plain, terminal
+
+CHANGES = f"/v1/dispatches/{FIRST}/changes"
+
+
+def entry(number: int, path: str, change: str = "changed", **more: Any) -> dict[str, Any]:
+    whole = {
+        "number": number,
+        "path": path,
+        "folder": "/home/bob/shop",
+        "change": change,
+        "kind": "file",
+        "size": 1_234,
+        "count": 1,
+        "executable": False,
+        "target": None,
+        "renamed_from": None,
+        "marks": [],
+        "conflict": None,
+        "never": None,
+        "landed": False,
+    }
+    return {**whole, **more}
+
+
+ENTRIES = [
+    entry(0, "src/app.py"),
+    entry(1, "conftest.py", "added", marks=["pytest loads it by itself"]),
+    entry(2, "old.txt", "deleted"),
+    entry(3, ".git", "dropped", kind="folder", count=7, never="a repository's own files are never put in place"),
+    entry(4, "mine.md", conflict="you changed it meanwhile"),
+    entry(5, "new name.md", "renamed", renamed_from="name.md"),
+]
+
+
+def listed(**more: Any) -> dict[str, Any]:
+    summary = {
+        "dispatch_id": FIRST,
+        "attempt": 1,
+        "digest": "d" * 64,
+        "state": "waiting",
+        "landed": "waiting",
+        "in_place": 0,
+        "waits": 5,
+        "marked": 1,
+        "conflicts": 1,
+        "bytes": 9,
+        "folders": [{"number": 0, "folder": "/home/bob/shop", "view": "overlay"}],
+        "incomplete": [],
+        "entries": ENTRIES,
+        "more": False,
+        "next": None,
+    }
+    return {**summary, **more}
+
+
+def outcome(**more: Any) -> dict[str, Any]:
+    return {"dispatch_id": FIRST, "attempt": 1, "ok": True, "landed": ["src/app.py"], "refused": [], "left": [], **more}
+
+
+@pytest.fixture
+def reviewed(api: FakeApi) -> FakeApi:
+    api[f"GET {CHANGES}"] = listed()
+    for one in ENTRIES:
+        api[f"GET {CHANGES}/{one['number']}"] = {**one, "diff": f"--- a/{one['path']}\n+++ b/{one['path']}\n+of it\n"}
+    return api
+
+
+def test_the_list_has_marked_ones_first_and_says_why(cli: Cli, reviewed: FakeApi) -> None:
+    said = cli("changes", FIRST).out
+    assert "5 wait (1 marked, 1 in conflict)" in said
+    assert said.index("conftest.py") < said.index("src/app.py")
+    for words in (
+        "marked: pytest loads it by itself",
+        "conflict: you changed it meanwhile",
+        "a repository's own files are never put in place",
+        "renamed, from name.md",
+        "(deleted)",
+        "7 files",
+    ):
+        assert words in said, words
+    assert "+of it" not in said
+    assert said.count("+of it") < cli("changes", FIRST, "--diff").out.count("+of it") == len(ENTRIES)
+    one = cli("changes", FIRST, "--file", "/home/bob/shop/conftest.py").out
+    assert "conftest.py" in one and "src/app.py" not in one and "+of it" in one
+    assert json.loads(cli("changes", FIRST, "--json").out)["entries"] == ENTRIES
+    assert "no change is called x" in cli("changes", FIRST, "--file", "x").err
+
+
+def test_all_pages_are_read(cli: Cli, api: FakeApi) -> None:
+    def page(asked: Asked) -> dict[str, Any]:
+        after = int(asked.query.get("after", "0"))
+        more = after < 4
+        return listed(entries=ENTRIES[after : after + 2], more=more, next=after + 2 if more else None)
+
+    api[f"GET {CHANGES}"] = page
+    assert json.loads(cli("changes", FIRST, "--json").out)["entries"] == ENTRIES
+
+
+def test_names_of_a_run_are_shown_and_never_obeyed(cli: Cli, api: FakeApi) -> None:
+    hostile = entry(0, HOSTILE, renamed_from=HOSTILE, target=HOSTILE, marks=[HOSTILE], conflict=HOSTILE, never=HOSTILE)
+    api[f"GET {CHANGES}"] = listed(entries=[hostile], incomplete=[HOSTILE])
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(
+        ok=False, landed=[HOSTILE], refused=[{"number": 0, "path": HOSTILE, "reason": HOSTILE}]
+    )
+    api[f"POST /v1/dispatches/{FIRST}/undo"] = {"ok": False, "undone": [HOSTILE], "refused": []}
+    said = cli("changes", FIRST).out + cli("apply", FIRST, "--all").out + cli("undo", FIRST).out
+    assert not [each for each in FORBIDDEN if each in said]
+
+
+def test_what_is_asked_for_is_sent(cli: Cli, api: FakeApi) -> None:
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(left=["b"])
+    api[f"POST /v1/dispatches/{FIRST}/discard"] = {"dispatch_id": FIRST, "attempt": 2, "ok": True}
+    api[f"POST /v1/dispatches/{FIRST}/undo"] = {"dispatch_id": FIRST, "ok": True, "undone": ["a"], "refused": []}
+    said = cli("apply", FIRST, "--all", "--marked")
+    assert "in place now: src/app.py" in said.out and "1 more waits" in said.err
+    assert "would be put in place" in cli("apply", FIRST, "src", "b", "--dry-run", "--run", "3").out
+    assert "discarded" in cli("discard", FIRST, "--run", "2").out
+    assert "taken back: a" in cli("undo", FIRST).out
+    none: dict[str, object] = {"attempt": None, "paths": [], "all": False, "marked": False, "dry_run": False}
+    assert [asked.body for asked in api.asked if asked.method == "POST"] == [
+        {**none, "all": True, "marked": True},
+        {**none, "attempt": 3, "paths": ["src", "b"], "dry_run": True},
+        {"attempt": 2},
+        {},
+    ]
+
+
+def test_what_stands_in_the_way_is_said_and_is_no_success(cli: Cli, api: FakeApi) -> None:
+    refused = [{"number": 0, "path": "src/app.py", "reason": "you changed it meanwhile"}]
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(ok=False, landed=[], refused=refused)
+    api[f"POST /v1/dispatches/{FIRST}/undo"] = {"ok": False, "undone": [], "refused": refused}
+    said = cli("apply", FIRST, "--all")
+    assert "cannot be put in place: src/app.py: you changed it meanwhile" in said.out
+    assert "nothing was changed" in said.out
+    assert "stays: src/app.py: you changed it meanwhile" in cli("undo", FIRST).out
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked"),
+    [
+        ("1", [("apply", {"attempt": 1, "digest": "d" * 64, "all": True})]),
+        ("3", []),
+        ("4", [("discard", {"attempt": 1})]),
+        ("24", [("discard", {"attempt": 1})]),
+    ],
+)
+def test_a_followed_run_asks_once_at_its_end(
+    cli: Cli, reviewed: FakeApi, keys: str, asked: list[tuple[str, dict[str, Any]]]
+) -> None:
+    Run(reviewed)
+    ended = reviewed.answers["GET", f"/v1/dispatches/{FIRST}"]
+    assert callable(ended)
+    reviewed[f"GET /v1/dispatches/{FIRST}"] = lambda request: {
+        **ended(request),
+        "changes": [{"attempt": 1, "in_place": 0, "waits": 5}],
+    }
+    reviewed[f"POST /v1/dispatches/{FIRST}/apply"] = outcome()
+    reviewed[f"POST /v1/dispatches/{FIRST}/discard"] = {"dispatch_id": FIRST, "attempt": 1, "ok": True}
+    with terminal("accept", FIRST) as screen:
+        for key in keys:
+            shown = plain(screen.until("What becomes of these changes?"))
+            assert "conftest.py" in shown and "1  Put in place what has no mark" in shown
+            screen.until("] ")
+            screen.type(f"{key}\n")
+        assert screen.end() == 0
+    decisions = [
+        (each.path.rsplit("/", 1)[1], each.body)
+        for each in reviewed.asked
+        if each.method == "POST" and not each.path.endswith("/accept")
+    ]
+    assert decisions == asked
