@@ -89,6 +89,7 @@ def test_a_conflict_keeps_all_of_it_back_and_the_rest_is_thrown_away(
 def test_a_list_says_that_changes_wait(pair: Pair, new_tab: Opener, changed: tuple[str, Path]) -> None:
     identity, _ = changed
     tab = new_tab(pair[1])
-    tab.page.goto(tab.page.url.split("/", 3)[0] + "//" + tab.page.url.split("/", 3)[2] + "/inbox")
+    tab.open()
+    tab.go("/inbox")
     row = tab.page.locator(f'a.row[href="/dispatches/{identity}"]')
     expect(row).to_contain_text("changes wait for you")

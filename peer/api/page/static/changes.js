@@ -51,7 +51,9 @@ export function changesCard(id, attempt, changed) {
       shown = told.entries;
       draw();
     } catch (error) {
-      fill(list, problem(error));
+      fill(actions);
+      fill(facts, error.code === 410 ? "Nothing waits: they were thrown away." : "");
+      fill(list, error.code === 410 ? null : problem(error));
     }
   }
 
