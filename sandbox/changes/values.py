@@ -24,7 +24,7 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pass
 
 
-class Base(_Value, frozen=True):
+class Base(_Value, frozen=True, kw_only=True):
     """What the person's folder held at a path when the run had ended.
 
     `mode`: permission bits (07777). `sha256`: hex, of a file. `target`: of a link. `device`, `inode` and `changed_ns`
@@ -41,7 +41,7 @@ class Base(_Value, frozen=True):
     changed_ns: int
 
 
-class Entry(_Value, frozen=True):
+class Entry(_Value, frozen=True, kw_only=True):
     """One change.
 
     `number`: its place in the list. `view`: number of the view. `path`: relative to the view's root, components
@@ -50,7 +50,8 @@ class Entry(_Value, frozen=True):
     - `added`, `changed`, `deleted`: of a file or a link; a folder only when it is added or deleted empty of anything
       else in this list (what was in a deleted folder has entries of its own before it).
     - `mode`: only the permission to execute changed.
-    - `renamed`: the content of `renamed_from` (of the same view, gone) at another path.
+    - `renamed`: the content of `renamed_from` (of the same view, gone) at another path, where nothing was. Its `base` is
+      what the person's folder holds at `renamed_from`, and its content is among the blobs as that of an added file.
     - `folded`: a folder that tools fill; `count` files of `size` bytes altogether. Its content is not kept.
     - `dropped`: it is never put in place, `never` says why (a repository's own files, a device).
     - `unread`: it could not be read, `never` says why.
@@ -82,7 +83,7 @@ class Entry(_Value, frozen=True):
         return not self.never and not self.conflict and self.change != "folded"
 
 
-class ChangeSet(_Value, frozen=True):
+class ChangeSet(_Value, frozen=True, kw_only=True):
     """All changes of one run. `incomplete`: sentences about what could not be looked at; such a set lacks entries."""
 
     views: list[ViewRecord]
