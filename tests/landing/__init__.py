@@ -1,0 +1,1 @@
+"""Putting changes of a run into a person's folders."""
