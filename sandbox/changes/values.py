@@ -24,7 +24,7 @@ class _Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pass
 
 
-class Base(_Value, frozen=True):
+class Base(_Value, frozen=True, kw_only=True):
     """What the person's folder held at a path when the run had ended.
 
     `mode`: permission bits (07777). `sha256`: hex, of a file. `target`: of a link. `device`, `inode` and `changed_ns`
@@ -41,7 +41,7 @@ class Base(_Value, frozen=True):
     changed_ns: int
 
 
-class Entry(_Value, frozen=True):
+class Entry(_Value, frozen=True, kw_only=True):
     """One change.
 
     `number`: its place in the list. `view`: number of the view. `path`: relative to the view's root, components
@@ -82,7 +82,7 @@ class Entry(_Value, frozen=True):
         return not self.never and not self.conflict and self.change != "folded"
 
 
-class ChangeSet(_Value, frozen=True):
+class ChangeSet(_Value, frozen=True, kw_only=True):
     """All changes of one run. `incomplete`: sentences about what could not be looked at; such a set lacks entries."""
 
     views: list[ViewRecord]
