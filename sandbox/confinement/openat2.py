@@ -9,6 +9,7 @@ from pathlib import Path
 # Numbers are the same on x86_64 and aarch64 (Linux's unified table since 5.1).
 OPENAT2 = 437
 
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
