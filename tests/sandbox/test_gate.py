@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from sandbox import frames
 from sandbox.gate import gate, preview
 from sandbox.gate.gate import CHANGED, DENIALS_IN_A_ROW, Gate, Ruling
-from sandbox.gate.paths import resolver
+from sandbox.gate.paths import opener, resolver
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
 from tests.conftest import HANG
 
@@ -50,7 +50,8 @@ class Desk:
         self._respond = respond
         self.gate = Gate(
             replace(scope, **change),
-            resolve=resolver(lambda path: _outside(path, places)),
+            resolve=resolver(Places(places)),
+            open_file=opener(Places(places)),
             send=self._send,
             emit=self._emit,
         )
@@ -83,11 +84,30 @@ class Desk:
         return [(event.outcome, event.by) for event in self.trace if isinstance(event, frames.Approval)]
 
 
-def _outside(path: Path, places: dict[str, Path]) -> Path | None:
-    for place, real in places.items():
-        if path.is_relative_to(place):
-            return real / path.relative_to(place)
-    return None
+class Places:
+    """Inside paths and what they are on this machine. `views`: what is seen there instead, by the same inside path."""
+
+    def __init__(self, real: Mapping[str, Path], views: Mapping[str, Path] | None = None) -> None:
+        self._real = real
+        self._views = views or {}
+
+    def outside(self, path: Path) -> Path | None:
+        for place, real in self._real.items():
+            if path.is_relative_to(place):
+                return real / path.relative_to(place)
+        return None
+
+    def inside(self, path: Path) -> Path | None:
+        for place, real in self._real.items():
+            if path.is_relative_to(real):
+                return place / path.relative_to(real)
+        return None
+
+    def source(self, path: Path) -> tuple[Path, Path] | None:
+        for place, real in {**self._real, **self._views}.items():
+            if path.is_relative_to(place):
+                return real, path.relative_to(place)
+        return None
 
 
 def says(allow: bool, **more: Any) -> Respond:
@@ -431,7 +451,7 @@ async def test_links_are_denied_or_shown_by_their_target(
 
 
 def test_as_many_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
-    resolve = resolver(lambda path: _outside(path, {"/project": tmp_path}))
+    resolve = resolver(Places({"/project": tmp_path}))
     (tmp_path / "0").write_text("x")
     for number in range(41):
         (tmp_path / str(number + 1)).symlink_to(str(number))
@@ -441,7 +461,7 @@ def test_as_many_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
 
 
 def test_a_link_that_climbs_is_followed_to_its_end(tmp_path: Path) -> None:
-    resolve = resolver(lambda path: _outside(path, {"/project": tmp_path}))
+    resolve = resolver(Places({"/project": tmp_path}))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "up").symlink_to(".././b//c")
     assert resolve("/project/a/up/d") == str(tmp_path / "b" / "c" / "d")
@@ -453,10 +473,10 @@ def test_a_diff_never_reads_through_a_link_or_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "folder").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "folder/key", "pipe", "."):
-        shown = preview.diff("Write", {"content": "x"}, f"{tmp_path}/{name}")
+        shown = preview.diff("Write", {"content": "x"}, f"{tmp_path}/{name}", opener(Places({"/project": tmp_path})))
         assert shown is not None and "secret" not in shown and shown.startswith("(")
     (tmp_path / "big").write_bytes(b"x" * (preview.DIFF_LIMIT + 1))
-    shown = preview.diff("Write", {"content": "x"}, str(tmp_path / "big"))
+    shown = preview.diff("Write", {"content": "x"}, str(tmp_path / "big"), opener(Places({"/project": tmp_path})))
     assert shown == "(what changes cannot be shown: the file is larger than 262,144 bytes)"
 
 
