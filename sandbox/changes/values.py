@@ -13,6 +13,8 @@ import msgspec
 from sandbox.views.record import ViewRecord
 
 CHANGE_SET: Final = "changes.json"
+PATCH: Final = "changes.diff"
+"""The same as a patch for the sender, where there is anything to show."""
 BLOBS: Final = "blobs"
 """The folder beside it: one file a content, named by its SHA-256 in hex."""
 
