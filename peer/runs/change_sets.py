@@ -205,7 +205,8 @@ def size_of(folder: Path) -> int:
 
 
 def _place(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (target.parent.parent, target.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
     if target.exists():
         # Of a crash between here and the commit.
         target.rename(target.with_name(f".{target.name}-{os.urandom(4).hex()}"))

@@ -17,8 +17,10 @@ import msgspec
 
 from sandbox.changes.bounds import SECONDS, Bounds
 from sandbox.changes.change_set import change_set, views_of
+from sandbox.changes.contents import Texts
 from sandbox.changes.freeze import Blobs
-from sandbox.changes.values import BLOBS, CHANGE_SET, ChangeSet
+from sandbox.changes.patch import patch
+from sandbox.changes.values import BLOBS, CHANGE_SET, PATCH, ChangeSet
 from sandbox.errors import SandboxError
 
 _MEMORY: Final = 2_000_000_000
@@ -55,31 +57,29 @@ def main(arguments: list[str]) -> int:
 
 
 def written(run_folder: Path, destination: Path) -> bytes:
-    """Write the change set and its blobs, unless they are there already; return its bytes.
+    """Write the change set, its patch and its blobs; return the bytes of changes.json.
 
-    Raises OSError, ValueError, msgspec.DecodeError.
+    Doing it again after a crash finds the same. Raises OSError, ValueError, msgspec.DecodeError.
     """
     destination.mkdir(mode=0o700, exist_ok=True)
-    final = destination / CHANGE_SET
+    views = views_of(run_folder)
     with Blobs(destination / BLOBS) as blobs:
-        if final.exists():
-            content = final.read_bytes()
-            msgspec.json.decode(content, type=ChangeSet)
-        else:
-            fresh = destination / _TEMPORARY
-            fresh.unlink(missing_ok=True)
-            with os.fdopen(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                now_ns = os.fstat(file.fileno()).st_ctime_ns
-                content = msgspec.json.encode(change_set(run_folder, views_of(run_folder), blobs, now_ns, Bounds()))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            blobs.sync()
-            fresh.rename(final)
-            folder = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            os.fsync(folder)
-            os.close(folder)
-        blobs.close_off()
+        fresh = destination / _TEMPORARY
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            now_ns = os.fstat(file.fileno()).st_ctime_ns
+            found = change_set(run_folder, views, blobs, now_ns, Bounds())
+            content = msgspec.json.encode(found)
+            file.write(content)
+        if text := patch(found, Texts(found, destination)):
+            (destination / PATCH).write_text(text, "utf-8", "surrogateescape", newline="")
+        blobs.sync()
+        fresh.replace(destination / CHANGE_SET)
+    folder = os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     return content
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sandbox.changes.bounds import MAX_FILE, MAX_PATH, Bounds, reason, shown
-from sandbox.changes.descriptors import FOLDER, PIN, Digest, TooLarge, digest, let_in, reopened
+from sandbox.changes.descriptors import FOLDER, PIN, Digest, Handle, TooLarge, digest, let_in, reopened
 from sandbox.changes.draft import Change, Draft
 from sandbox.changes.freeze import Blobs
 from sandbox.changes.names import BUILT, Special, is_repository, special
@@ -68,6 +68,8 @@ class Comparison:
         self.meanwhile = meanwhile
         self.bounds = bounds
         self.drafts: list[Draft] = []
+        self.handles: set[Handle] = set()
+        """Of the originals of the entries."""
         self._blobs = blobs
         self._ignored = ignored
 
@@ -127,6 +129,8 @@ class Comparison:
             draft.size = about.st_size
         if found is not None and found.problem:
             draft.notes.append(found.problem)
+        if found is not None and found.handle is not None:
+            self.handles.add(found.handle)
         self.drafts.append(draft)
         return draft
 

@@ -86,8 +86,12 @@ class _FileHandle(ctypes.Structure):
     )
 
 
-def handle(descriptor: int) -> tuple[int, bytes] | None:
-    """(type, content) of the file handle that name_to_handle_at(2) gives; None where the file system has none."""
+Handle = tuple[int, bytes]
+"""The type and content of a file handle."""
+
+
+def handle(descriptor: int) -> Handle | None:
+    """The file handle that name_to_handle_at(2) gives; None where the file system has none."""
     found = _FileHandle(_MAX_HANDLE, 0)
     mount = ctypes.c_int()
     libc = ctypes.CDLL(None, use_errno=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -32,8 +33,16 @@ class Blobs:
         os.close(self._folder)
 
     def keep(self, file: int, sha256: str) -> None:
-        """Keep the content of an open file, whose hash this is: a second name of it, or else a copy. Raises OSError."""
+        """Keep the content of an open file, whose hash this is, for this user alone: as a second name, or else a copy.
+
+        Raises OSError.
+        """
+        if os.fstat(file).st_mode & stat.S_IXUSR:
+            # The permission to execute is part of the change, and lost if this is done again after a crash.
+            self._copy(file, sha256)
+            return
         try:
+            os.fchmod(file, 0o600)
             # Given a folder's descriptor, Python calls linkat(2), which follows the link that /proc has there.
             os.link(f"/proc/self/fd/{file}", sha256, dst_dir_fd=self._folder, follow_symlinks=True)
         except FileExistsError:
@@ -63,15 +72,6 @@ class Blobs:
         """Write what was kept to the disk. Raises OSError."""
         # One call for all of them: a file each would be many thousand waits for the disk.
         ctypes.CDLL(None, use_errno=True).syncfs(ctypes.c_int(self._folder))
-        os.fsync(self._folder)
-
-    def close_off(self) -> None:
-        """Take from every file all permissions but its user's to read and write, and setuid. Raises OSError.
-
-        Only when the change set is stored: the modes that the run left are read again if this process dies before.
-        """
-        for name in _names(self._folder):
-            os.chmod(name, 0o600, dir_fd=self._folder)
         os.fsync(self._folder)
 
 

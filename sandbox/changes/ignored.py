@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +35,7 @@ class VersionControl:
         self._name = os.fsencode(root.name) if is_file else b""
         self._asked: dict[bytes, bool] = {}
         self.problem = ""
+        self._slow = False
         self._git = False
         for folder in (self._folder, *self._folder.parents):
             if os.path.lexists(folder / ".git"):
@@ -58,7 +60,7 @@ class VersionControl:
                 check=False,
                 env={
                     "PATH": os.environ.get("PATH", os.defpath),
-                    "HOME": os.environ.get("HOME", "/nonexistent"),
+                    "HOME": _home(),
                     "LC_ALL": "C",
                     "GIT_OPTIONAL_LOCKS": "0",
                     "GIT_TERMINAL_PROMPT": "0",
@@ -67,7 +69,8 @@ class VersionControl:
                     "GIT_NO_REPLACE_OBJECTS": "1",
                 },
             )
-        except (OSError, ValueError, subprocess.TimeoutExpired):
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._slow = isinstance(error, subprocess.TimeoutExpired)
             self.problem = "could not ask git what it ignores here"
             return set()
         if done.returncode not in (0, 1):
@@ -78,10 +81,18 @@ class VersionControl:
     def ignores_folder(self, path: bytes) -> bool:
         """Whether it ignores the folder at `path`; False where that is not known, or too many were asked about."""
         if path not in self._asked:
-            if len(self._asked) >= _MAX_FOLDERS:
+            if len(self._asked) >= _MAX_FOLDERS or self._slow:
                 return False
             before = self.problem
             # By a name in it: a rule for folders alone does not match a path that leads nowhere.
             self._asked[path] = bool(self.ignored([path + b"/x"]))
             self.problem = before  # this path alone was the reason
         return self._asked[path]
+
+
+def _home() -> str:
+    """The person's home folder, where git has their rules for all repositories."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/nonexistent"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from sandbox.changes.bounds import MAX_FILE, Bounds, shown
-from sandbox.changes.descriptors import PIN, Digest, TooLarge, digest, reopened
+from sandbox.changes.descriptors import PIN, Digest, Handle, TooLarge, digest, handle, reopened
 from sandbox.changes.values import Base
 from sandbox.confinement.openat2 import (
     RESOLVE_BENEATH,
@@ -93,6 +93,8 @@ class Found:
     problem: str = ""
     moving: bool = False
     """It was changed while it was read."""
+    handle: Handle | None = None
+    """Of a file."""
 
 
 class Original:
@@ -172,7 +174,14 @@ class Original:
             changed_ns=about.st_ctime_ns,
         )
         moving = read is not None and (read.size != about.st_size or os.fstat(pinned).st_ctime_ns != about.st_ctime_ns)
-        return Found(base, about, plain=read is not None and read.plain, problem=problem, moving=moving)
+        return Found(
+            base,
+            about,
+            plain=read is not None and read.plain,
+            problem=problem,
+            moving=moving,
+            handle=handle(pinned) if kind == "file" else None,
+        )
 
     def _read(self, pinned: int, about: os.stat_result) -> tuple[Digest | None, str]:
         most = min(MAX_FILE, self._bounds.compared)

@@ -18,7 +18,8 @@ from typing import Final
 
 from sandbox.changes.bounds import reason
 from sandbox.changes.comparing import Comparison, Place
-from sandbox.changes.descriptors import FOLDER, handle, let_in
+from sandbox.changes.descriptors import FOLDER, Handle, handle, let_in
+from sandbox.changes.draft import Draft
 from sandbox.changes.names import special
 from sandbox.changes.original import Found
 from sandbox.confinement.walk import Folder, Parts, walk
@@ -39,6 +40,9 @@ class OverlayReader:
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
         self._bounds = comparison.bounds
+        self._lost: list[tuple[Draft, Handle | None, str]] = []
+        """Files that were copied up, where the original holds nothing now: the entry, the origin, and the conflict of
+        the folder."""
 
     def read(self, upper: int) -> None:
         """Read the upper folder, a descriptor that is closed at the end. Raises Exhausted."""
@@ -61,6 +65,7 @@ class OverlayReader:
         finally:
             for place in places:
                 place.close()
+            self._moved()
 
     def _entered(self, folder: Folder, places: list[Place]) -> Place:
         """The place of a folder of upper; an entry for itself where it is new."""
@@ -136,12 +141,27 @@ class OverlayReader:
         elif stat.S_ISREG(mode) and _attribute(entry, _METACOPY) is not None:
             self._comparison.unread(place, path, about, "only its attributes were copied")
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-            known = stat.S_ISREG(mode) and _attribute(entry, _ORIGIN) is not None
+            known = stat.S_ISREG(mode) and _attribute(entry, _ORIGIN) is not None and self._may_have_lost(place)
+            before = len(self._comparison.drafts)
             found = self._comparison.present(place, folder.descriptor, name, about, known=known)
+            if known and found is None and len(self._comparison.drafts) > before:
+                self._lost.append((self._comparison.drafts[-1], _handle(_attribute(entry, _ORIGIN)), place.conflict))
             if found is not None and found.base.kind == "folder":
                 self._expand(place, name, found, itself=False)
         else:
             self._comparison.other(place, name, about)
+
+    def _may_have_lost(self, place: Place) -> bool:
+        """Whether the original's folder may have lost a name since the view was made."""
+        if place.descriptor is None:
+            return False
+        return bool(self._comparison.meanwhile.folder(place.path, os.fstat(place.descriptor)))
+
+    def _moved(self) -> None:
+        """A file that was copied up keeps its origin when the run renames it: then the original lost nothing there."""
+        for draft, origin, conflict in self._lost:
+            if origin in self._comparison.handles:
+                draft.change, draft.conflict = "added", conflict
 
     def _gone(self, place: Place, name: str) -> None:
         """The view lacks what the original holds by this name."""
@@ -224,10 +244,15 @@ def _is_whiteout(entry: str, about: os.stat_result, marked: bool) -> bool:
 
 def _is_origin(folder: int, original: int) -> bool:
     """Whether the original's folder is the one that this folder of upper was copied from."""
-    origin = _attribute(folder, _ORIGIN)
+    origin = _handle(_attribute(folder, _ORIGIN))
+    return origin is not None and handle(original) == origin
+
+
+def _handle(origin: bytes | None) -> Handle | None:
+    """The file handle in an origin; None where it cannot be compared."""
     if origin is None or len(origin) <= _HEADER:
-        return False  # the kernel stores an empty one where it cannot make handles, as in a user's namespace
+        return None  # the kernel stores an empty one where it cannot make handles, as in a user's namespace
     version, magic, length, flags, kind = origin[:5]
     if (version, magic, length) != (_VERSION, _MAGIC, len(origin)) or flags & _BIG_ENDIAN:
-        return False
-    return handle(original) == (kind, origin[_HEADER:])
+        return None
+    return kind, origin[_HEADER:]

@@ -33,8 +33,10 @@ class Matching:
         return [code for code in difflib.SequenceMatcher(None, old, new).get_opcodes() if code[0] != "equal"]
 
 
-def unified(old: list[str], new: list[str], matching: Matching) -> Iterator[str]:
-    """Hunks, each line with its end; a last line without a newline is marked as diff and patch do."""
+def unified(old: list[str], new: list[str], matching: Matching, *, context: int = _CONTEXT) -> Iterator[str]:
+    """Hunks with `context` lines around each, every line with its end; a last line without a newline is marked as diff
+    and patch do.
+    """
     start = 0
     while start < min(len(old), len(new)) and old[start] == new[start]:
         start += 1
@@ -43,11 +45,11 @@ def unified(old: list[str], new: list[str], matching: Matching) -> Iterator[str]
         end += 1
     codes = matching.codes(old[start : len(old) - end], new[start : len(new) - end])
     moved = [(tag, a + start, b + start, c + start, d + start) for tag, a, b, c, d in codes]
-    for group in _grouped(moved):
+    for group in _grouped(moved, context):
         first, last = group[0], group[-1]
-        before = min(_CONTEXT, first[1], first[3])
+        before = min(context, first[1], first[3])
         a, c = first[1] - before, first[3] - before
-        after = min(_CONTEXT, len(old) - last[2], len(new) - last[4])
+        after = min(context, len(old) - last[2], len(new) - last[4])
         b, d = last[2] + after, last[4] + after
         yield f"@@ -{_range(a, b)} +{_range(c, d)} @@\n"
         at = a
@@ -59,10 +61,10 @@ def unified(old: list[str], new: list[str], matching: Matching) -> Iterator[str]
         yield from (_row(" ", line) for line in old[at:b])
 
 
-def _grouped(codes: list[_Code]) -> Iterator[list[_Code]]:
+def _grouped(codes: list[_Code], context: int) -> Iterator[list[_Code]]:
     group: list[_Code] = []
     for code in codes:
-        if group and code[1] - group[-1][2] > 2 * _CONTEXT:
+        if group and code[1] - group[-1][2] > 2 * context:
             yield group
             group = []
         group.append(code)

@@ -1,0 +1,1 @@
+"""Change sets of real overlays and of copies, and what they are made of."""
