@@ -47,7 +47,8 @@ class VersionControl:
 
     def ignored(self, paths: Iterable[bytes]) -> set[bytes]:
         """Which of these paths below the root are ignored, and in no index. Sets `problem` where that is not known."""
-        asked = {path or self._name: path for path in paths}
+        # With "./" in front no name is taken for a pathspec with magic, which check-ignore refuses.
+        asked = {b"./" + (path or self._name): path for path in paths}
         if not self._git or not asked or self.problem:
             return set()
         try:
@@ -64,7 +65,6 @@ class VersionControl:
                     "LC_ALL": "C",
                     "GIT_OPTIONAL_LOCKS": "0",
                     "GIT_TERMINAL_PROMPT": "0",
-                    "GIT_LITERAL_PATHSPECS": "1",
                     "GIT_NO_LAZY_FETCH": "1",
                     "GIT_NO_REPLACE_OBJECTS": "1",
                 },

@@ -85,7 +85,6 @@ def test_what_a_run_changed_waits_lands_and_is_taken_back(pair: Pair, project: P
     listed = bob.client.changes(identity)
     assert (listed["landed"], listed["in_place"]) == ("waiting", 0)
     found = by_path(bob, identity)
-    print('DBG', found, listed['incomplete'])
     assert {path for path, entry in found.items() if not entry["marks"] and not entry["never"]} == UNMARKED
     assert found["conftest.py"]["marks"] and found["run.sh"]["marks"] and found["link"]["marks"]
     assert found[".git"]["never"] and found["node_modules"]["change"] == "folded"
