@@ -142,8 +142,9 @@ class Run:
                 with trio.CancelScope(shield=True):
                     collected = await self._changes.collect(self._run_dir)
                 kept = await self._recorder.end(finished, collected)
-                if self._recorder.landing is not None:
-                    await self._lander.land_unasked(self._recorder.landing)
+            # Outside of the scope, which the stored end has cancelled: it stops the run.
+            if self._recorder.landing is not None:
+                await self._lander.land_unasked(self._recorder.landing)
             if self._graceful and not kept:
                 await self._keep_stopped()
                 kept = True
