@@ -42,6 +42,10 @@ DAEMON = {
     "approvals": ["approvals"],
     "approve": ["approve", SOME, "r-1"],
     "deny": ["deny", SOME, "r-1"],
+    "changes": ["changes", SOME],
+    "apply": ["apply", SOME, "--all"],
+    "discard": ["discard", SOME],
+    "undo": ["undo", SOME],
     "whoami": ["whoami"],
     "open": ["open"],
 }
