@@ -102,7 +102,8 @@ def undo(journal: Path) -> list[Refusal]:
     if plan is None or not record.has(records.COMMITTED):
         raise FileNotFoundError(errno.ENOENT, "no landing was made with this journal", str(journal))
     with opened(plan.roots) as (tree, failed):
-        _finish({step: move for step, move in enumerate(plan.moves) if move.view not in failed}, tree, record)
+        if not record.has(records.UNDO):
+            _finish({step: move for step, move in enumerate(plan.moves) if move.view not in failed}, tree, record)
         return Undo(plan, tree, failed, record).run()
 
 
