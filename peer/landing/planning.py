@@ -197,7 +197,9 @@ class Planner:
         if after.kind == "file":
             if each.entry.change != "mode" and before.kind == "file" and not before.mode & 0o200:
                 raise Obstacle("it is read-only: make it writable first if it is to change")
-            mode = _with_execution(before.mode, each.entry.executable) if before.kind == "file" else after.mode
+            mode = after.mode & os.fstat(folder).st_mode & 0o777
+            if before.kind == "file":
+                mode = _with_execution(before.mode, each.entry.executable)
             after = State(kind="file", mode=mode, size=after.size, sha256=after.sha256)
         parent = each.parts[:-1]
         kept = each.entry.change == "mode" or self._is_kept(before)

@@ -109,6 +109,8 @@ class Undo:
                     identity = self._mover.staged_identity(move)
                     assert identity is not None
                     staged[step] = identity
+                if step not in staged:
+                    self._back_to_journal(step)  # half of it may be there, on a disk that is full
         self._mover.sync_staged()
         return staged
 
