@@ -300,8 +300,10 @@ def _back_add(folder: int, stage: int, move: Move) -> str:
 
 def _back_folder(folder: int, name: bytes, placed: Identity | None) -> str:
     about = places.status(folder, name)
-    if about is None or places.identity(about) != placed:
+    if about is None:
         return ""
+    if places.identity(about) != placed:
+        return places.CHANGED
     try:
         os.rmdir(name, dir_fd=folder)
     except OSError as error:
