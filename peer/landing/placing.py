@@ -300,7 +300,7 @@ def _back_add(folder: int, stage: int, move: Move) -> str:
 
 def _back_folder(folder: int, name: bytes, placed: Identity | None) -> str:
     about = places.status(folder, name)
-    if about is None:
+    if about is None or not stat.S_ISDIR(about.st_mode):
         return ""
     if places.identity(about) != placed:
         return places.CHANGED

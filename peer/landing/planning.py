@@ -122,6 +122,8 @@ class Planner:
             return _Wanted(entry, parts, self._parts(entry, entry.renamed_from), base, base, new)
         if base is not None and new is not None and (base.kind == "folder") != (new.kind == "folder"):
             return _Wanted(entry, parts, parts, base, base, new)
+        if base is not None and new is not None and base.kind == new.kind == "folder":
+            raise Obstacle("it is a folder already")
         if entry.change == "deleted":
             return _Wanted(entry, parts, parts, base, base, None)
         if entry.change == "added":
@@ -225,7 +227,10 @@ class Planner:
             elif made.kind != "folder":
                 raise Obstacle("another chosen entry is where it needs a folder")
         if new.kind != "link":
-            new = State(kind=new.kind, mode=new.mode & mode, size=new.size, sha256=new.sha256)
+            mode &= new.mode
+            if new.kind == "file" and each.base is not None and each.base.kind == "file":
+                mode = _with_execution(each.base.mode, each.entry.executable)  # it was renamed
+            new = State(kind=new.kind, mode=mode, size=new.size, sha256=new.sha256)
         self._place(each.entry, view, parts, existing, new)
 
     def _place(

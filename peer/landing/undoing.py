@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 class Undo:
     """One undo of a landing, or the rest of one that was interrupted.
 
-    First the former contents are staged beside their places and that is recorded, then the steps are taken back and that
-    is recorded, last the staged names are cleared.
+    First the former contents are staged beside their places and that is recorded, then the steps are taken back and
+    that is recorded, last the staged names are cleared.
     """
 
     def __init__(self, plan: Plan, tree: Tree, failed: Mapping[int, Unreachable], record: Journal) -> None:
@@ -38,6 +38,12 @@ class Undo:
         todo = sorted({*range(len(self._moves))} - {*done})
         taken = sorted({*self._steps(records.UNDO)} - {*done})
         staged = self._record.read(records.STAGED, records.Identities)
+        if self._failed and self._record.has(records.UNDO):
+            # What an interrupted undo staged there has to be found before anything else is done.
+            reason = next(iter(self._failed.values())).reason
+            for step in todo:
+                self._refuse(self._moves[step], reason)
+            return sorted(self._refused.values())
         if staged is None:
             self._unstage(taken)
             self._check(todo)

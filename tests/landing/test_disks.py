@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.landing.killing import killed
 from tests.landing.world import World, many_changes, wanted_of_many
 from tests.sandbox.test_ordinary_user import run_as_ordinary_user
 
@@ -78,19 +79,25 @@ def test_a_read_only_file_system(tmp_path: Path, small: Path) -> None:
 
 @pytest.mark.root
 def test_a_file_system_that_is_away_after_a_crash(tmp_path: Path, small: Path) -> None:
-    world = World(tmp_path, root=small)
-    world.add("new.txt")
-    assert world.apply() == []
-    (world.journal / "committed").unlink()
-    world.root = tmp_path / "elsewhere"
-    world.root.mkdir()
-    subprocess.run(["mount", "--move", small, world.root], check=False, capture_output=True)
-    if not os.path.ismount(small):
-        with pytest.raises(OSError, match="another folder"):
-            world.resume()
-        subprocess.run(["mount", "--bind", world.root, small], check=True)
-    assert world.resume() == "nothing"
-    assert world.look() == {}
+    (tmp_path / "project").mkdir()
+    there, away = ["mount", "--bind", small, tmp_path / "project"], ["umount", tmp_path / "project"]
+    subprocess.run(there, check=True)
+    try:
+        world = World(tmp_path)
+        many_changes(world)
+        before = world.look()
+        assert killed(70, world.apply)
+        assert world.look() != before
+    finally:
+        subprocess.run(away, check=True)
+    with pytest.raises(OSError, match="another folder"):
+        world.resume()
+    subprocess.run(there, check=True)
+    try:
+        assert world.resume() == "nothing"
+        assert world.look() == before
+    finally:
+        subprocess.run(away, check=True)
 
 
 @pytest.mark.root
@@ -140,7 +147,7 @@ def test_everything_holds_for_an_ordinary_user() -> None:
     done = run_as_ordinary_user(
         "tests/landing/test_landing.py",
         "tests/landing/test_model.py",
-        "tests/landing/test_crashes.py",
+        "tests/landing/test_crashes.py::test_killed_at_every_step_of_a_landing[the same file system]",
         "tests/landing/test_disks.py::test_a_folder_without_permission",
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

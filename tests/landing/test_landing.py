@@ -14,6 +14,7 @@ import pytest
 
 from peer.landing import placing, planning, syscalls, tree
 from sandbox.changes.values import BLOBS
+from tests.landing.killing import killed
 from tests.landing.world import World, look, many_changes, wanted_of_many
 
 
@@ -550,6 +551,91 @@ def test_undo_without_the_folder(world: World) -> None:
     world.root.with_name("moved").rename(world.root)
     assert world.undo() == []
     assert world.look() == {}
+
+
+def test_more_folders_than_are_kept_open(world: World) -> None:
+    for number in range(260):
+        world.put(f"{number}/changed")
+        world.put(f"{number}/gone")
+        world.change(f"{number}/changed")
+        world.delete(f"{number}/gone")
+        world.add(f"{number}/deep/new")
+    before = world.look()
+    assert world.apply() == []
+    assert len(world.look()) == 260 * 4
+    assert world.undo() == []
+    assert world.look() == before
+
+
+def test_a_renamed_file_keeps_its_permissions(world: World) -> None:
+    world.put("secret", b"same", 0o600)
+    world.rename("secret", "moved/secret", b"same")
+    assert world.apply() == []
+    assert world.look()["moved/secret"] == ("file", 0o600, b"same")
+
+
+def test_a_folder_changes_to_no_folder(world: World) -> None:
+    (world.root / "sub").mkdir()
+    world.note("changed", "sub", kind="folder")
+    assert world.is_refused_whole() == ["it is a folder already"]
+
+
+def test_something_put_where_a_new_file_comes_at_that_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    many_changes(world)
+    before = world.look()
+    renamed = syscalls.rename
+
+    def busy(from_folder: int, from_name: bytes, to_folder: int, to_name: bytes, flags: int) -> None:
+        if to_name == b"fresh":
+            (world.root / "fresh").write_bytes(CONTENT)
+        renamed(from_folder, from_name, to_folder, to_name, flags)
+
+    monkeypatch.setattr(placing, "rename", busy)
+    assert [each.reason for each in world.apply()] == [tree.OCCUPIED]
+    assert world.look() == before | {"fresh": ("file", 0o644, CONTENT)}
+
+
+@pytest.mark.parametrize("kind", ["changed", "deleted", "added"])
+def test_an_edit_at_the_moment_of_an_undo(world: World, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    file = world.put("file", b"before")
+    if kind == "changed":
+        world.change("file", b"after!")
+    elif kind == "deleted":
+        world.delete("file")
+    else:
+        file.unlink()
+        world.add("file", b"after!")
+    assert world.apply() == []
+    renamed = syscalls.rename
+    done = False
+
+    def busy(*arguments: Any) -> None:
+        nonlocal done
+        if not done:
+            done = True
+            file.write_bytes(CONTENT)
+        renamed(*arguments)
+
+    monkeypatch.setattr(placing, "rename", busy)
+    assert len(world.undo()) == 1
+    assert {key: about[2] for key, about in world.look().items()} == {"file": CONTENT}
+    file.unlink()
+    if kind != "deleted":
+        file.write_bytes(b"after!")
+    assert world.undo() == []
+    assert {key: about[2] for key, about in world.look().items()} == ({} if kind == "added" else {"file": b"before"})
+
+
+def test_an_undo_that_was_interrupted_and_then_the_folder_is_away(world: World) -> None:
+    many_changes(world)
+    before = world.look()
+    assert world.apply() == []
+    assert killed(60, world.undo)
+    world.root.rename(world.root.with_name("away"))
+    assert {each.reason for each in world.undo()} == {"the folder that was granted is no longer there"}
+    world.root.with_name("away").rename(world.root)
+    assert world.undo() == []
+    assert world.look() == before
 
 
 def test_undo_of_nothing(world: World) -> None:

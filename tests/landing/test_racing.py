@@ -19,7 +19,10 @@ AFTER = b"what the run left\n"
 
 
 class Writer:
-    """Edits files in `sub`, now and then or all the time. `edits`: what must be somewhere in the folder, by the file's name."""
+    """Edits files in `sub`, now and then or all the time.
+
+    `edits`: by the file's name, what must be somewhere in the folder.
+    """
 
     def __init__(self, world: World, outside: Path, seed: int) -> None:
         self._root = world.root
