@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -47,7 +48,8 @@ class State(_Value, frozen=True, kw_only=True):
 
     @property
     def executable(self) -> bool:
-        return bool(self.mode & 0o111)
+        """Whether its owner may execute it, which is all that is compared of permissions."""
+        return bool(self.mode & stat.S_IXUSR)
 
 
 class Root(_Value, frozen=True, kw_only=True):

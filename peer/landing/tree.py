@@ -255,7 +255,7 @@ def difference(folder: int, name: bytes, expected: State) -> str:
             return CHANGED
         if is_open_to_write(descriptor):
             return "another program is writing to it"
-        same = bool(about.st_mode & 0o111) == expected.executable and about.st_size == expected.size
+        same = bool(about.st_mode & stat.S_IXUSR) == expected.executable and about.st_size == expected.size
         return "" if same and digest(descriptor, expected.size) == expected.sha256 else CHANGED
     finally:
         os.close(descriptor)

@@ -80,7 +80,8 @@ def test_a_read_only_file_system(tmp_path: Path, small: Path) -> None:
 @pytest.mark.root
 def test_a_file_system_that_is_away_after_a_crash(tmp_path: Path, small: Path) -> None:
     (tmp_path / "project").mkdir()
-    there, away = ["mount", "--bind", small, tmp_path / "project"], ["umount", tmp_path / "project"]
+    place = str(tmp_path / "project")
+    there, away = ["mount", "--bind", str(small), place], ["umount", place]
     subprocess.run(there, check=True)
     try:
         world = World(tmp_path)

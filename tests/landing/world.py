@@ -61,7 +61,7 @@ class World:
         """Add an entry whose base is what is there now."""
         name = os.fsencode(path)
         if "base" not in about:
-            about["base"] = self.base(about.get("renamed_from") or name)
+            about["base"] = self.base(name)
         about.setdefault("view", 1)
         entry = Entry(number=len(self.entries), path=name, change=change, **about)
         self.entries.append(entry)
