@@ -21,7 +21,7 @@ def fresh(top: Path, name: str, other: Path | None) -> World:
     return world
 
 
-@pytest.fixture(params=["the same file system", "another file system"])
+@pytest.fixture(params=["the same file system", pytest.param("another file system", marks=pytest.mark.long)])
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     """Where the journal is: beside the folder, or on another file system, to which nothing can be renamed."""
     if request.param == "the same file system":

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from peer.landing import placing, planning, syscalls, tree
+from peer.landing.journal import Root
 from sandbox.changes.values import BLOBS
 from tests.landing.killing import killed
 from tests.landing.world import World, look, many_changes, wanted_of_many
@@ -267,8 +269,15 @@ def test_something_put_into_a_folder_at_the_moment_it_goes(world: World, monkeyp
     assert world.look() == before | {"pack/late": ("file", 0o644, CONTENT)}
 
 
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    former = os.umask(0o022)
+    yield
+    os.umask(former)
+
+
+@pytest.mark.usefixtures("usual_umask")
 def test_permissions(world: World) -> None:
-    os.umask(0o022)
     world.root.chmod(0o755)
     world.put("plain", mode=0o600)
     world.put("tool", mode=0o750)
@@ -479,6 +488,29 @@ def test_an_edit_between_the_exchange_and_taking_it_back(world: World, monkeypat
     assert name.startswith("a.txt.before-dispatch-") and about[2] == b"before"
 
 
+def test_a_file_made_where_one_was_deleted_before_that_is_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("gone.txt", b"before")
+    world.put("b.txt", b"before")
+    world.delete("gone.txt")
+    world.change("b.txt", b"after")
+    renamed = syscalls.rename
+
+    def busy(from_folder: int, from_name: bytes, to_folder: int, to_name: bytes, flags: int) -> None:
+        if to_name == b"b.txt":
+            (world.root / "gone.txt").write_bytes(CONTENT)
+            raise OSError(errno.EIO, "Input/output error")
+        renamed(from_folder, from_name, to_folder, to_name, flags)
+
+    monkeypatch.setattr(placing, "rename", busy)
+    assert [each.number for each in world.apply()] == [1]
+    found = world.look()
+    assert (found.pop("gone.txt")[2], found.pop("b.txt")[2]) == (CONTENT, b"before")
+    ((name, about),) = found.items()
+    assert name.startswith("gone.txt.before-dispatch-") and about[2] == b"before"
+
+
 def test_a_folder_that_is_moved_away_meanwhile(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many_changes(world)
     before = world.look()
@@ -565,6 +597,20 @@ def test_more_folders_than_are_kept_open(world: World) -> None:
     assert len(world.look()) == 260 * 4
     assert world.undo() == []
     assert world.look() == before
+
+
+def test_a_folder_in_use_stays_open(world: World) -> None:
+    for number in range(300):
+        (world.root / str(number)).mkdir()
+    about = world.root.stat()
+    with tree.opened({1: Root(path=str(world.root), device=about.st_dev, inode=about.st_ino)}) as (found, failed):
+        assert not failed
+        first = found.folder(1, (b"0",))
+        inode = os.fstat(first).st_ino
+        for number in range(1, 300):
+            assert found.folder(1, (b"0",)) == first
+            found.folder(1, (str(number).encode(),))
+            assert os.fstat(first).st_ino == inode
 
 
 def test_a_renamed_file_keeps_its_permissions(world: World) -> None:
