@@ -481,7 +481,9 @@ def test_an_edit_between_the_exchange_and_taking_it_back(world: World, monkeypat
         renamed(from_folder, from_name, to_folder, to_name, flags)
 
     monkeypatch.setattr(placing, "rename", busy)
-    assert [each.number for each in world.apply()] == [1]
+    refused = world.apply()
+    assert [each.number for each in refused] == [1, 0]
+    assert "lies beside it" in refused[1].reason
     found = world.look()
     assert (found.pop("a.txt")[2], found.pop("b.txt")[2]) == (CONTENT, b"before")
     ((name, about),) = found.items()
@@ -504,7 +506,9 @@ def test_a_file_made_where_one_was_deleted_before_that_is_taken_back(
         renamed(from_folder, from_name, to_folder, to_name, flags)
 
     monkeypatch.setattr(placing, "rename", busy)
-    assert [each.number for each in world.apply()] == [1]
+    refused = world.apply()
+    assert [each.number for each in refused] == [1, 0]
+    assert "lies beside it" in refused[1].reason
     found = world.look()
     assert (found.pop("gone.txt")[2], found.pop("b.txt")[2]) == (CONTENT, b"before")
     ((name, about),) = found.items()
