@@ -36,6 +36,7 @@ __all__ = ["Refusal", "apply", "dry_run", "resume", "undo"]
 
 log = structlog.get_logger(__name__)
 
+_BESIDE: Final = "you changed it at the same moment: that change stays, and what it was before lies beside it"
 _NO_PLACE: Final = places.NO_WAY | {errno.ENOTEMPTY, errno.EEXIST}
 """Errors of a step whose folder was moved away, which trying again does not mend."""
 
@@ -102,7 +103,8 @@ def undo(journal: Path) -> list[Refusal]:
     if plan is None or not record.has(records.COMMITTED):
         raise FileNotFoundError(errno.ENOENT, "no landing was made with this journal", str(journal))
     with opened(plan.roots) as (tree, failed):
-        _finish({step: move for step, move in enumerate(plan.moves) if move.view not in failed}, tree, record)
+        if not record.has(records.UNDO):
+            _finish({step: move for step, move in enumerate(plan.moves) if move.view not in failed}, tree, record)
         return Undo(plan, tree, failed, record).run()
 
 
@@ -159,20 +161,29 @@ def _land(folder: Path, plan: Plan, tree: Tree, record: Journal) -> list[Refusal
     except (Obstacle, OSError) as error:
         mover.forget_staged()
         if not record.has(records.COMMITTED):
-            _roll_back(moves, mover, tree, record, placed)
-            return [Refusal(number, sentence(error) if isinstance(error, OSError) else str(error))]
+            beside = _roll_back(moves, mover, tree, record, placed)
+            why = Refusal(number, sentence(error) if isinstance(error, OSError) else str(error))
+            return [why, *(each for each in beside if each.number != number)]
     _finish(moves, tree, record)
     return []
 
 
 def _roll_back(
     moves: Mapping[int, Move], mover: Mover, tree: Tree, record: Journal, placed: Mapping[int, Identity] | None
-) -> None:
-    """Take every step back, and forget the landing. `placed`: None if no step can have been made. Raises OSError."""
+) -> list[Refusal]:
+    """Take every step back, and forget the landing; return whose former content lies beside its place now, since a newer
+    edit keeps that. `placed`: None if no step can have been made. Raises OSError.
+    """
+    beside: list[Refusal] = []
+
+    def leave(_: int, move: Move, stage: int, folder: int) -> None:
+        put_beside(stage, move.staged, folder, move.parts[-1])
+        beside.append(Refusal(move.number, _BESIDE))
+
     way = Way(
         placed or {},
         is_old=lambda step, identity: identity != (placed or {}).get(step),
-        leave=lambda _, move, stage, folder: put_beside(stage, move.staged, folder, move.parts[-1]),
+        leave=leave,
     )
     failed: OSError | None = None
     for step, move in reversed(list(moves.items())):
@@ -190,6 +201,7 @@ def _roll_back(
         raise failed
     tree.sync()
     record.discard()
+    return beside
 
 
 def _finish(moves: Mapping[int, Move], tree: Tree, record: Journal) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -47,7 +48,8 @@ class State(_Value, frozen=True, kw_only=True):
 
     @property
     def executable(self) -> bool:
-        return bool(self.mode & 0o111)
+        """Whether its owner may execute it, which is all that is compared of permissions."""
+        return bool(self.mode & stat.S_IXUSR)
 
 
 class Root(_Value, frozen=True, kw_only=True):
@@ -122,6 +124,7 @@ class Journal:
     def create(self) -> None:
         """Make the folder. Raises OSError, FileExistsError where there is one."""
         self.folder.mkdir(mode=0o700)
+        _sync(self.folder.parent)
 
     def discard(self) -> None:
         """Remove the folder: first what makes it a landing, so that half of it is none. Raises OSError."""
@@ -167,11 +170,16 @@ class Journal:
         return os.path.lexists(self.old(step))
 
     def sync(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Make durable which names are in the folder. Raises OSError."""
+        _sync(self.folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def private(path: str, flags: int) -> int:

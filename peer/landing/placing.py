@@ -65,7 +65,8 @@ class Mover:
         if move.after.kind != "file":
             give_to_owner(folder, move.staged)
         else:
-            like = None if move.before is None else self._place_of(move)
+            replaces_file = move.before is not None and move.before.kind == "file"
+            like = self._place_of(move) if replaces_file else None
             self._copy_in(blobs / BLOBS / move.after.sha256, folder, move.staged, move.after, like)
         return self.staged_identity(move)
 
@@ -98,13 +99,17 @@ class Mover:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             new = os.open(name, flags, state.mode, dir_fd=folder)
+            try:
+                copy(content, new, state)
+                if like is not None:
+                    dress(new, *like, state.mode)
+                else:
+                    give_to_owner(folder, name)
+                os.posix_fadvise(new, 0, 0, os.POSIX_FADV_DONTNEED)  # starts writing, so that the syncs wait once
+            except BaseException:
+                os.close(new)
+                raise
             self._unsynced.append(new)
-            copy(content, new, state)
-            if like is not None:
-                dress(new, *like, state.mode)
-            else:
-                give_to_owner(folder, name)
-            os.posix_fadvise(new, 0, 0, os.POSIX_FADV_DONTNEED)  # starts writing, so that the syncs wait once
         finally:
             os.close(content)
         if len(self._unsynced) >= _TOGETHER:
@@ -240,7 +245,8 @@ class Mover:
             if move.before.kind == "link":
                 os.symlink(move.before.target, move.staged, dir_fd=folder)
             else:
-                like = self._place_of(move) if move.action == "swap" else None
+                replaces_file = move.after is not None and move.after.kind == "file"
+                like = self._place_of(move) if replaces_file else None
                 self._copy_in(old, folder, move.staged, move.before, like)
 
     def unstage_old(self, step: int, move: Move) -> None:
@@ -294,8 +300,10 @@ def _back_add(folder: int, stage: int, move: Move) -> str:
 
 def _back_folder(folder: int, name: bytes, placed: Identity | None) -> str:
     about = places.status(folder, name)
-    if about is None or places.identity(about) != placed:
+    if about is None or not stat.S_ISDIR(about.st_mode):
         return ""
+    if places.identity(about) != placed:
+        return places.CHANGED
     try:
         os.rmdir(name, dir_fd=folder)
     except OSError as error:

@@ -64,6 +64,8 @@ class Planner:
         self._added: list[Move] = []
         self._removed: dict[Key, State] = {}
         self._made: dict[Key, State] = {}
+        self._modes: dict[Key, int] = {}
+        """Permissions of the files that go."""
         self._spellings: dict[tuple[int, Parts, str], bytes] = {}
         self._kept = 0
 
@@ -116,12 +118,14 @@ class Planner:
         parts = self._parts(entry, entry.path)
         base = None if entry.base is None else _state_of(entry.base)
         new = None if entry.change == "deleted" else self._new(entry, parts)
-        if (base is None) != (entry.change == "added"):
+        if (base is None) != (entry.change in ("added", "renamed")):
             raise Obstacle(places.GONE if base is None else places.OCCUPIED)
         if entry.change == "renamed":
-            return _Wanted(entry, parts, self._parts(entry, entry.renamed_from), base, base, new)
+            return _Wanted(entry, parts, self._parts(entry, entry.renamed_from), None, new, new)
         if base is not None and new is not None and (base.kind == "folder") != (new.kind == "folder"):
             return _Wanted(entry, parts, parts, base, base, new)
+        if base is not None and new is not None and base.kind == new.kind == "folder":
+            raise Obstacle("it is a folder already")
         if entry.change == "deleted":
             return _Wanted(entry, parts, parts, base, base, None)
         if entry.change == "added":
@@ -180,6 +184,7 @@ class Planner:
             before = State(kind="folder", mode=about.st_mode & 0o777)
         else:
             before = self._compare(folder, parts[-1], expected)
+            self._modes[view, parts] = before.mode
         # The uppermost folder that goes is left by everything below it first.
         tops = (parts[:depth] for depth in range(1, len(parts)))
         top = next((part for part in tops if self._is_removed_folder(view, part)), parts)
@@ -197,7 +202,9 @@ class Planner:
         if after.kind == "file":
             if each.entry.change != "mode" and before.kind == "file" and not before.mode & 0o200:
                 raise Obstacle("it is read-only: make it writable first if it is to change")
-            mode = _with_execution(before.mode, each.entry.executable) if before.kind == "file" else after.mode
+            mode = after.mode & os.fstat(folder).st_mode & 0o777
+            if before.kind == "file":
+                mode = _with_execution(before.mode, each.entry.executable)
             after = State(kind="file", mode=mode, size=after.size, sha256=after.sha256)
         parent = each.parts[:-1]
         kept = each.entry.change == "mode" or self._is_kept(before)
@@ -223,7 +230,10 @@ class Planner:
             elif made.kind != "folder":
                 raise Obstacle("another chosen entry is where it needs a folder")
         if new.kind != "link":
-            new = State(kind=new.kind, mode=new.mode & mode, size=new.size, sha256=new.sha256)
+            mode &= new.mode
+            if each.entry.change == "renamed" and new.kind == "file":
+                mode = self._modes.get((view, each.from_parts), mode)
+            new = State(kind=new.kind, mode=mode, size=new.size, sha256=new.sha256)
         self._place(each.entry, view, parts, existing, new)
 
     def _place(
@@ -330,9 +340,9 @@ def _stays_below(parts: Parts, target: bytes) -> bool:
 
 def _with_execution(mode: int, executable: bool) -> int:
     """Return permissions that let those execute who may read, or nobody."""
-    if not executable:
-        return mode & ~0o111
-    return mode if mode & 0o111 else mode | (mode & 0o444) >> 2 | 0o100
+    if executable == bool(mode & stat.S_IXUSR):
+        return mode
+    return mode | (mode & 0o444) >> 2 | stat.S_IXUSR if executable else mode & ~0o111
 
 
 def _check_writable(folder: int) -> None:

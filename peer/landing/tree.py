@@ -95,18 +95,28 @@ class Tree:
 
         Raises OSError, Obstacle where it is not the folder that was found there before.
         """
+        if view not in self._roots:
+            raise OSError(errno.ENODEV, "the folder that was granted cannot be reached")
         fresh = open_beneath(self._roots[view], parts)
-        known = self._open.get((view, parts))
+        known = self._open.pop((view, parts), None)
         if known is None:
-            if len(self._open) >= _MOST_OPEN:
-                os.close(self._open.pop(next(iter(self._open))))
+            self._close_oldest()
             self._open[view, parts] = fresh
             return fresh
+        self._open[view, parts] = known  # the last now, and so the last to be closed
         same = identity(os.fstat(fresh)) == identity(os.fstat(known))
         os.close(fresh)
         if not same:
             raise Obstacle("its folder was replaced meanwhile")
         return known
+
+    def _close_oldest(self) -> None:
+        if len(self._open) >= _MOST_OPEN:
+            oldest = self._open.pop(next(iter(self._open)))
+            try:
+                os.fsync(oldest)
+            finally:
+                os.close(oldest)
 
     def known_folder(self, view: int, parts: Parts) -> int:
         """Return the folder of a step that was made, even if it was moved since. Raises OSError."""
@@ -245,7 +255,7 @@ def difference(folder: int, name: bytes, expected: State) -> str:
             return CHANGED
         if is_open_to_write(descriptor):
             return "another program is writing to it"
-        same = bool(about.st_mode & 0o111) == expected.executable and about.st_size == expected.size
+        same = bool(about.st_mode & stat.S_IXUSR) == expected.executable and about.st_size == expected.size
         return "" if same and digest(descriptor, expected.size) == expected.sha256 else CHANGED
     finally:
         os.close(descriptor)
@@ -280,13 +290,18 @@ def is_spelled_otherwise(folder: int, name: bytes) -> bool:
 
     Raises OSError.
     """
-    about = status(folder, name)
-    if about is None or not any(
-        (other := status(folder, variant)) is not None and identity(other) == identity(about)
-        for variant in _variants(name)
-    ):
+    if not any(_is_one(folder, name, variant) for variant in _variants(name)):
         return False
     return name not in names_in(folder, (), _MOST_LISTED)
+
+
+def _is_one(folder: int, name: bytes, other: bytes) -> bool:
+    """Return whether two names lead to the same."""
+    try:
+        one, two = status(folder, name), status(folder, other)
+    except OSError:  # too long, or not allowed here
+        return False
+    return one is not None and two is not None and identity(one) == identity(two)
 
 
 def _variants(name: bytes) -> set[bytes]:
@@ -305,9 +320,4 @@ def folded(name: bytes) -> str:
 def folds_case(folder: int) -> bool:
     """Return whether a folder finds a name under other letters, as its present names show. Raises OSError."""
     names = names_in(folder, (), 100)
-    return any(
-        (found := status(folder, name)) is not None
-        and any((other := status(folder, each)) is not None and identity(other) == identity(found) for each in others)
-        for name in names
-        if (others := _variants(name) - set(names))
-    )
+    return any(_is_one(folder, name, other) for name in names for other in _variants(name) - set(names))

@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 class Undo:
     """One undo of a landing, or the rest of one that was interrupted.
 
-    First the former contents are staged beside their places and that is recorded, then the steps are taken back, last
-    the staged names are cleared.
+    First the former contents are staged beside their places and that is recorded, then the steps are taken back and
+    that is recorded, last the staged names are cleared.
     """
 
     def __init__(self, plan: Plan, tree: Tree, failed: Mapping[int, Unreachable], record: Journal) -> None:
@@ -35,9 +35,15 @@ class Undo:
     def run(self) -> list[Refusal]:
         """Take back what can be, once more for what could not; return the entries that stay. Raises OSError."""
         done = self._steps(records.UNDONE)
-        todo = [step for step in range(len(self._moves)) if step not in done]
-        taken = self._steps(records.UNDO)
+        todo = sorted({*range(len(self._moves))} - {*done})
+        taken = sorted({*self._steps(records.UNDO)} - {*done})
         staged = self._record.read(records.STAGED, records.Identities)
+        if self._failed and self._record.has(records.UNDO):
+            # What an interrupted undo staged there has to be found before anything else is done.
+            reason = next(iter(self._failed.values())).reason
+            for step in todo:
+                self._refuse(self._moves[step], reason)
+            return sorted(self._refused.values())
         if staged is None:
             self._unstage(taken)
             self._check(todo)
@@ -46,12 +52,13 @@ class Undo:
             staged = records.Identities(of=self._stage(taken))
             self._record.write(records.STAGED, staged)
         else:
-            self._check([step for step in todo if step not in taken])
+            self._check(sorted({*todo} - {*taken}))
         self._take_back(taken, staged.of)
-        back = [step for step in taken if self._moves[step].number not in self._refused]
-        self._clear(back)
         self._tree.sync()
-        self._record.write(records.UNDONE, records.Taken(steps=sorted({*done, *back})))
+        done += [step for step in taken if self._moves[step].number not in self._refused]
+        # Until this is written everything that came out has its staged name, by which a crash is told apart.
+        self._record.write(records.UNDONE, records.Taken(steps=done))
+        self._clear(done)
         self._record.remove(records.STAGED)
         self._record.remove(records.UNDO)
         return sorted(self._refused.values())
@@ -88,9 +95,14 @@ class Undo:
         if move.action == "remove" or (move.after is not None and move.after.kind == "folder"):
             return ""  # seen when it is taken back, since what is in folders goes and comes first
         assert move.after is not None
-        folder, name = self._tree.folder(move.view, move.parts[:-1]), move.parts[-1]
-        if move.action == "add" and places.status(folder, name) is None:
-            return ""
+        try:
+            folder, name = self._tree.folder(move.view, move.parts[:-1]), move.parts[-1]
+            if move.action == "add" and places.status(folder, name) is None:
+                return ""
+        except OSError as error:
+            if move.action == "add" and error.errno in places.NO_WAY:
+                return ""
+            raise
         return places.difference(folder, name, move.after)
 
     def _stage(self, steps: Sequence[int]) -> dict[int, Identity]:
@@ -103,6 +115,8 @@ class Undo:
                     identity = self._mover.staged_identity(move)
                     assert identity is not None
                     staged[step] = identity
+                if step not in staged:
+                    self._back_to_journal(step)  # half of it may be there, on a disk that is full
         self._mover.sync_staged()
         return staged
 
@@ -150,8 +164,14 @@ class Undo:
             self._mover.make_folder(move)
             return ""
         if move.has_content and self._record.has_old(step) and self._mover.staged_identity(move) is None:
-            return places.CHANGED  # before a crash it was found so
+            # Before a crash it was refused, or, of something removed, the copy of it is in its place already.
+            return "" if move.action == "remove" and self._is_restored(move) else places.CHANGED
         return self._mover.take_back(step, move, way)
+
+    def _is_restored(self, move: Move) -> bool:
+        assert move.before is not None
+        folder = self._tree.known_folder(move.view, move.parts[:-1])
+        return not places.difference(folder, move.parts[-1], move.before)
 
     def _leave(self, step: int, move: Move, stage: int, folder: int) -> None:
         assert move.before is not None
@@ -163,7 +183,6 @@ class Undo:
     def _clear(self, steps: Sequence[int]) -> None:
         for step in steps:
             try:
-                # In this order: with the kept content and nothing staged, it has not been taken back.
                 self._record.old(step).unlink(missing_ok=True)
                 self._mover.drop_staged(self._moves[step])
             except (OSError, Obstacle) as error:

@@ -52,8 +52,8 @@ class Entry(_Value, frozen=True, kw_only=True):
     - `added`, `changed`, `deleted`: of a file or a link; a folder only when it is added or deleted empty of anything
       else in this list (what was in a deleted folder has entries of its own before it).
     - `mode`: only the permission to execute changed.
-    - `renamed`: the content of `renamed_from` (of the same view, gone) at another path, where nothing was. Its `base` is
-      what the person's folder holds at `renamed_from`, and its content is among the blobs as that of an added file.
+    - `renamed`: the content of `renamed_from` (of the same view, gone) at another path, where nothing was: `base` is
+      None. What is at `renamed_from` has this content and permission to execute. The content is a blob, too.
     - `folded`: a folder that tools fill; `count` files of `size` bytes altogether. Its content is not kept.
     - `dropped`: it is never put in place, `never` says why (a repository's own files, a device).
     - `unread`: it could not be read, `never` says why.

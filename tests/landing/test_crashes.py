@@ -5,68 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from peer.landing import placing
+from tests.landing.killing import killed
 from tests.landing.world import World, look, many_changes, wanted_of_many
-
-CALLS = ["chmod", "chown", "fchmod", "fsync", "mkdir", "rename", "replace", "rmdir", "symlink", "unlink", "write"]
-"""Functions of `os` that change something; `rename` of syscalls.py and opening to create are counted as well."""
-
-
-class Killer:
-    """Kills this process before its `after`th change. For a child process, whose functions it replaces for good."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-
-    def __enter__(self) -> None:
-        for name in CALLS:
-            setattr(os, name, self._counted(getattr(os, name)))
-        placing.rename = self._counted(placing.rename)  # type: ignore[attr-defined]
-        opened = os.open
-
-        def counted_open(path: Any, flags: int, *more: Any, **named: Any) -> int:
-            if flags & os.O_CREAT:
-                self._count()
-            return opened(path, flags, *more, **named)
-
-        os.open = counted_open
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*arguments: Any, **named: Any) -> Any:
-            self._count()
-            return call(*arguments, **named)
-
-        return counting
-
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def killed(after: int, work: Callable[[], object]) -> bool:
-    """Do `work` in a child that is killed before its `after`th change; return whether it was."""
-    child = os.fork()
-    if not child:
-        try:
-            with Killer(after):
-                work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
 
 
 def fresh(top: Path, name: str, other: Path | None) -> World:
@@ -77,7 +21,7 @@ def fresh(top: Path, name: str, other: Path | None) -> World:
     return world
 
 
-@pytest.fixture(params=["the same file system", "another file system"])
+@pytest.fixture(params=["the same file system", pytest.param("another file system", marks=pytest.mark.long)])
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     """Where the journal is: beside the folder, or on another file system, to which nothing can be renamed."""
     if request.param == "the same file system":
@@ -99,10 +43,7 @@ def test_killed_at_every_step_of_a_landing(tmp_path: Path, other: Path | None) -
         before = world.look()
         after = wanted_of_many(before)
         was_killed = killed(step, world.apply)
-        # The start after the crash is killed as well, a few steps on, until it gets through.
-        tries = 0
-        while killed(step % 7 + tries, world.resume):
-            tries += 1
+        killed(step * 7 % 41, world.resume)  # the start after the crash is killed as well
         outcome = world.resume()
         outcomes.append(outcome)
         assert world.look() == (after if outcome == "applied" else before), (step, outcome)
@@ -131,11 +72,10 @@ def test_killed_at_every_step_of_an_undo(tmp_path: Path, other: Path | None) -> 
         replaced.unlink()
         replaced.write_bytes(b"newer")
         was_killed = killed(step, world.undo)
-        tries = 0
-        while killed(step % 7 + tries, world.undo):
-            tries += 1
-        refused = {world.entries[each.number].path for each in world.undo()}
-        assert refused == {b"changed.txt", b"added/run"}, step
+        killed(step * 7 % 83, world.undo)
+        left = world.undo()
+        refused = {world.entries[each.number].path for each in left}
+        assert refused == {b"changed.txt", b"added/run"}, (step, left)
         stays = {
             "changed.txt": ("file", 0o640, b"newer"),
             "added": ("folder",),

@@ -60,7 +60,8 @@ class World:
     def note(self, change: Any, path: str | bytes, **about: Any) -> Entry:
         """Add an entry whose base is what is there now."""
         name = os.fsencode(path)
-        about.setdefault("base", self.base(about.get("renamed_from") or name))
+        if "base" not in about:
+            about["base"] = self.base(name)
         about.setdefault("view", 1)
         entry = Entry(number=len(self.entries), path=name, change=change, **about)
         self.entries.append(entry)
