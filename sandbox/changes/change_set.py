@@ -104,7 +104,12 @@ def _read(
     reader = CopyReader(comparison, copied)
     pinned = os.open("copy", PIN, dir_fd=folder)
     try:
-        if not stat.S_ISDIR(os.fstat(pinned).st_mode):
+        is_file = not stat.S_ISDIR(os.fstat(pinned).st_mode)
+        whole = copied.get(b"")
+        if whole is None or (whole.kind == "file") != is_file:
+            bounds.say(f"{record.inside}: the run's copy is no longer what it was")
+            return
+        if is_file:
             reader.read_file(pinned)
             return
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sandbox.changes.bounds import reason
+from sandbox.changes.bounds import reason, shown
 from sandbox.changes.comparing import Comparison, Place
 from sandbox.changes.descriptors import let_in
 from sandbox.changes.names import Special, special
@@ -103,10 +103,13 @@ class CopyReader:
         if above is None:
             return place
         was = self._copied.get(path)
-        known = was is not None and not was.skipped
         if place.descriptor is None:
-            if place.askable:
+            if was is not None and was.kind == "folder" and not was.skipped:
+                place.conflict = place.conflict or f"your folder no longer holds {shown(path)}"
+                place.askable = False
+            elif place.askable:
                 about = os.fstat(folder.descriptor)
+                known = was is not None and not was.skipped
                 self._comparison.new_folder(above, place, folder.path[-1], about, known=known)
         elif not place.conflict:
             place.conflict = self._comparison.meanwhile.folder(path, os.fstat(place.descriptor))
@@ -203,8 +206,6 @@ class CopyReader:
     def _deleted(self, place: Place, name: str, was: Copied) -> None:
         found, conflict = self._comparison.find(place, name, known=True)
         if found is None:
-            if conflict and place.descriptor is None and place.conflict:
-                self._bounds.say(f"what the run deleted in your folders could not be looked at: {conflict}")
             return  # it is gone in both
         draft = self._comparison.deleted(place, name, found, conflict)
         if was.kind != found.base.kind:
@@ -252,7 +253,7 @@ class CopyReader:
         try:
             place.descriptor = comparison.original.folder(path)
         except OSError as error:
-            place.conflict = place.conflict or f"your folder cannot be looked at there ({reason(error)})"
+            place.conflict = place.conflict or comparison.closed(path, error)
         place.nested = bool(path) and comparison.original.has(place.descriptor, ".git")
         return place
 
@@ -260,7 +261,7 @@ class CopyReader:
         try:
             folder = self._comparison.original.folder(path)
         except OSError as error:
-            return f"your folder cannot be looked at there ({reason(error)})"
+            return self._comparison.closed(path, error)
         if folder is None:
             return ""  # nothing is left there that could be deleted
         try:

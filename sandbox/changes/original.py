@@ -4,6 +4,7 @@ made. It is read beneath its root, by descriptors, and never written.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -125,7 +126,10 @@ class Original:
             os.close(self.descriptor)
 
     def folder(self, path: bytes) -> int | None:
-        """Open the folder at `path` to read it; None where there is none. Raises OSError where it cannot be opened."""
+        """Open the folder at `path` to read it; None where there is none, or a link is on the way.
+
+        Raises OSError where it cannot be opened.
+        """
         if self.descriptor is None:
             return None
         try:
@@ -137,6 +141,10 @@ class Original:
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
 
     def find(self, folder: int | None, name: str, *, content: bool = True) -> Found | None:
         """What an open folder holds by this name; None for nothing. `content`: whether a file is hashed.
