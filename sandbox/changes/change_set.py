@@ -29,6 +29,7 @@ from sandbox.views.record import RECORDS, VIEWS, ViewRecord, ViewRecords
 
 _MAX_RECORDS: Final = 10_000_000
 CLOCK: Final = "this machine's clock was set back since the view was made, so nobody can tell what changed meanwhile"
+UNASKED: Final = "version control cannot be asked about a name like this"
 
 
 def views_of(run_folder: Path) -> list[ViewRecord]:
@@ -200,6 +201,8 @@ def _mark(
     after = _After(drafts, original, bounds)
     name = os.fsencode(Path(record.root).name) if is_file else b""
     for draft in drafts:
+        if not control.askable(draft.path) or not control.askable(draft.renamed_from):
+            draft.notes.append(UNASKED)
         if draft.kind == "link" and draft.change in ("added", "changed"):
             with suppress(Exhausted):
                 if links.leads_out(draft.path, draft.target, after.link_at):

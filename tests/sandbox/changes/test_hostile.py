@@ -205,6 +205,7 @@ def test_what_is_too_much_is_said(world: World, limits: Callable[[], Bounds]) ->
     assert len(found.entries) <= 10 and len(found.incomplete) == 1
 
 
+@pytest.mark.long
 def test_a_quarter_million_entries(overlay: World) -> None:
     overlay.start()
     overlay.python("import os\nfor n in range(250_000): os.mknod(str(n))")
