@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.sandbox.changes.worlds import Kind, World
 
 NAMES = ("a", "b", "c/a", "c/b", "c/d/a", "c/d/b", "c/d/e/a", "c", "c/d", "c/d/e")
 CONTENTS = ("", "1\n", "2\n", "\0\n")
+_PYTHON = (sys.executable, "-I", "-S")
 _names = st.sampled_from(NAMES)
 _STEPS = st.lists(
     st.one_of(
@@ -125,7 +128,7 @@ def check(kind: Kind, first: list[tuple[str, str, str]], second: list[tuple[str,
         world.start()
         program(folder, plain, second)
         (folder / "steps").write_text(json.dumps(second))
-        world.run(f'python3 {folder}/program.py "$(cat {folder}/steps)"')
+        world.run(f'{shlex.join(_PYTHON)} {folder}/program.py "$(cat {folder}/steps)"')
         changes = world.read()
         assert not changes.incomplete and tree(root) == before
         assert not any(entry.conflict for entry in changes.entries)
@@ -138,10 +141,10 @@ def check(kind: Kind, first: list[tuple[str, str, str]], second: list[tuple[str,
 
 
 def program(folder: Path, place: Path, steps: list[tuple[str, str, str]]) -> None:
-    subprocess.run(["python3", folder / "program.py", json.dumps(steps)], cwd=place, check=True)
+    subprocess.run([*_PYTHON, folder / "program.py", json.dumps(steps)], cwd=place, check=True)
 
 
-_EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @_EXAMPLES
