@@ -117,6 +117,12 @@ async def dp_agent(
             await process.wait()
 
 
+def changed(tmp_path: Path) -> Path:
+    """Where what a run of `start` wrote in its project lies on this machine, beside the project, which stays."""
+    view = tmp_path / "run/views/1"
+    return view / "copy" if (view / "copy").exists() else view / "upper"
+
+
 def start(tmp_path: Path, *script: dict[str, Any], **change: Any) -> frames.Start:
     """A start frame with a run folder and a project under `tmp_path`; every tool, manual, scripted unless
     changed.

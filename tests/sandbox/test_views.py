@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +135,7 @@ print(done)
 """
 
 
-async def carry_out(profile: Profile, steps: list[tuple[str, ...]]) -> int:
+async def carry_out(profile: Profile, steps: Sequence[tuple[str, ...]]) -> int:
     where = replace(profile, cwd=profile.roots[0].inside)
     process = await spawn(where, [python(), "-ISBc", PROGRAM], where.environment())
     assert process.stdin is not None
@@ -180,7 +180,14 @@ def test_no_program_changes_an_original(person: Person, no_overlay: str, steps: 
 @pytest.mark.parametrize("no_overlay", KINDS)
 async def test_everything_is_done_in_a_view(person: Person, project: Path, no_overlay: str) -> None:
     """The same program does much: what shows nothing above would pass too."""
-    steps = [("write", "a"), ("append", "b"), ("unlink", "hard"), ("clear", "sub"), ("mkdir", "sub"), ("fifo", "p2")]
+    steps: list[tuple[str, ...]] = [
+        ("write", "a"),
+        ("append", "b"),
+        ("unlink", "hard"),
+        ("clear", "sub"),
+        ("mkdir", "sub"),
+        ("fifo", "p2"),
+    ]
     steps += [
         ("symlink", "a", "l"),
         ("link", "b", "b2"),
