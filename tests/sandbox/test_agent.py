@@ -256,7 +256,7 @@ async def test_what_a_run_writes_stays_in_its_view(tmp_path: Path) -> None:
     before = tree(shop)
     async with dp_agent() as node:
         finished = await node.run(start(tmp_path, bash(plant), approval="auto"))
-    assert finished.status == "completed" and node.results == [(True, "code.py\nsub")]
+    assert finished.status == "completed" and node.results == [(True, "code.py\nsub\n")]
     assert tree(shop) == before
     views = tmp_path / "run/views"
     (record,) = msgspec.json.decode((views / "views.json").read_bytes(), type=ViewRecords).views
