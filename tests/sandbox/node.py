@@ -117,10 +117,10 @@ async def dp_agent(
             await process.wait()
 
 
-def changed(tmp_path: Path) -> Path:
-    """Where what a run of `start` wrote in its project lies on this machine, beside the project, which stays."""
-    view = tmp_path / "run/views/1"
-    return view / "copy" if (view / "copy").exists() else view / "upper"
+def changed(tmp_path: Path, *, view: int = 1) -> Path:
+    """Where what a run of `start` wrote in its project lies on this machine: the project itself stays."""
+    folder = tmp_path / f"run/views/{view}"
+    return folder / "copy" if (folder / "copy").exists() else folder / "upper"
 
 
 def start(tmp_path: Path, *script: dict[str, Any], **change: Any) -> frames.Start:

@@ -551,6 +551,26 @@ def test_links_of_a_view_lead_where_they_lead_inside(tmp_path: Path) -> None:
         assert shown is not None and "secret" not in shown.replace(str(secret), "")
 
 
+def test_a_folder_swapped_for_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
+    """Seen to fail with links read by their paths on this machine: one outside steered the path."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/link").symlink_to("/project/misled")
+    _, original, view = view_of(tmp_path)
+    (view / "sub").mkdir()
+
+    class Swapping(Places):
+        """The run exchanges the folder between two steps."""
+
+        def source(self, path: Path) -> tuple[Path, Path] | None:
+            if path == Path("/project/sub/link"):
+                (view / "sub").rmdir()
+                (view / "sub").symlink_to(tmp_path / "secret")
+            return super().source(path)
+
+    resolve = resolver(Swapping({"/project": original}, {"/project": view}))
+    assert resolve("/project/sub/link") == str(original / "sub/link")
+
+
 def test_a_view_that_swaps_folders_for_links_gives_nothing_away(tmp_path: Path) -> None:
     places, original, view = view_of(tmp_path)
     secret, aside = tmp_path / "secret", view / "aside"

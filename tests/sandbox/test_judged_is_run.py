@@ -139,8 +139,13 @@ async def test_what_is_written_is_where_it_was_judged(tmp_path: Path, patch: str
     assert finished.status == "completed", finished.reason
     judged = {call.resolved_path for call in node.calls if call.tool != "Bash"}
     written = {
-        str(path) for path in tmp_path.rglob("*") if path.name.startswith(("write-", "edit-")) and path.is_file()
+        str(original / path.relative_to(view))
+        for original, view in ((tmp_path / "shop", changed(tmp_path)), (tmp_path / "other", changed(tmp_path, view=2)))
+        for path in view.rglob("*")
+        if path.name.startswith(("write-", "edit-")) and path.is_file()
     }
+    run = tmp_path / "run"
+    assert not any(path.is_file() for path in tmp_path.rglob("write-*") if not path.is_relative_to(run))
     assert written <= judged
     assert len(written) > len(SPELLINGS)
 
