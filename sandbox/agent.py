@@ -17,6 +17,7 @@ import trio
 from sandbox import frames, process_tree, prove
 from sandbox.errors import FrameError
 from sandbox.supervisor import RunSupervisor
+from sandbox.views import namespace
 
 HELP = """\
 Usage: dp-agent              (run one dispatch, as frames on standard input describe it; dispatch-daemon starts it)
@@ -27,14 +28,14 @@ Usage: dp-agent              (run one dispatch, as frames on standard input desc
 """
 
 
-async def _serve(reader: frames.FrameReader[frames.ToAgent], writer: frames.FrameWriter) -> None:
+async def _serve(reader: frames.FrameReader[frames.ToAgent], writer: frames.FrameWriter, *, no_overlay: str) -> None:
     incoming = aiter(reader)
     start = await anext(incoming, None)
     if start is None:
         return
     if not isinstance(start, frames.Start):
         raise FrameError("the first frame must be start")
-    supervisor = RunSupervisor(start, writer)
+    supervisor = RunSupervisor(start, writer, no_overlay=no_overlay)
     async with trio.open_nursery() as nursery:
 
         async def listen() -> None:
@@ -60,6 +61,8 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(HELP)
         sys.exit(0)
+    # Before anything that may start a thread.
+    no_overlay = namespace.enter()
     if sys.argv[1:2] == ["--prove"]:
         prove.main(sys.argv[2] if len(sys.argv) > 2 else None)
     if sys.argv[1:]:
@@ -75,7 +78,7 @@ def main() -> None:
     async def run() -> None:
         reader: frames.FrameReader[frames.ToAgent]
         reader = frames.FrameReader(trio.lowlevel.FdStream(incoming), frames.decode_to_agent)
-        await _serve(reader, frames.FrameWriter(trio.lowlevel.FdStream(outgoing)))
+        await _serve(reader, frames.FrameWriter(trio.lowlevel.FdStream(outgoing)), no_overlay=no_overlay)
 
     try:
         trio.run(run, strict_exception_groups=True)

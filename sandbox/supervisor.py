@@ -1,8 +1,8 @@
 """One run from its `start` frame to `finished`: folders, model proxy, sandbox, MCP servers, runtime, returned files.
 
-In order: make the run's folders; start the model proxy; build the sandbox and prove it; start the granted MCP servers
-beside it; let the runtime work, each call through the gate; end it; collect what it returns; send `finished`. Reading
-frames is agent.py's. Decides no policy.
+In order: make the run's folders; start the model proxy; make the views of the person's folders; build the sandbox and
+prove it; start the granted MCP servers beside it; let the runtime work, each call through the gate; end it; collect
+what it returns; send `finished`. Reading frames is agent.py's. Decides no policy.
 
 The model's key comes in `start` and goes to the proxy. It is in no environment, no argument, no log, no frame.
 """
@@ -24,7 +24,7 @@ from sandbox import confinement, frames, process_tree, runtimes
 from sandbox.confinement import CanaryReport, Confinement, Profile
 from sandbox.errors import SandboxError, root_of
 from sandbox.gate.gate import DENIALS_IN_A_ROW, Gate
-from sandbox.gate.paths import resolver
+from sandbox.gate.paths import opener, resolver
 from sandbox.mcp import servers
 from sandbox.mcp.bridge import McpBridge
 from sandbox.model_api.interface import Allowance, ModelApi
@@ -33,9 +33,9 @@ from sandbox.policy.decision import GRANTABLE_TOOLS
 from sandbox.run import budget_messages, grants, prompts, returned
 from sandbox.run.collect import OUT
 from sandbox.run.folder import RunFolder
-from sandbox.run.snapshot import Snapshot
 from sandbox.runtimes import gate_proof
 from sandbox.runtimes.runtime import Outcome, RunContext, Runtime, Task
+from sandbox.views.making import Views, make_views
 
 _OUTPUT_KEPT: Final = 500_000
 """Characters of one tool result that a trace keeps. In JSON each takes up to six bytes (U+0000)."""
@@ -60,17 +60,20 @@ class _EarlyEnd:
 
 
 class RunSupervisor:
-    """One run. `run` does all of it; `cancel` and `resolve_call` come from the frame reader meanwhile."""
+    """One run. `run` does all of it; `cancel` and `resolve_call` come from the frame reader meanwhile.
 
-    def __init__(self, start: frames.Start, writer: frames.FrameWriter) -> None:
+    `no_overlay`: why this process cannot mount views, "" if it can (`views.namespace.enter`).
+    """
+
+    def __init__(self, start: frames.Start, writer: frames.FrameWriter, *, no_overlay: str) -> None:
         self._start = start
         self._writer = writer
         self._early_end = _EarlyEnd()
         self._gate: Gate | None = None
         self._proxy: ModelProxy | None = None
         self._facts: frames.SandboxFacts | None = None
-        self._snapshot: Snapshot | None = None
-        self._not_seen: tuple[str, ...] = ()
+        self._no_overlay = no_overlay
+        self._views: Views | None = None
         self._model_secret = secrets.token_urlsafe(24)
         self._turns = 0
         self._seconds = 0.0
@@ -91,7 +94,9 @@ class RunSupervisor:
         except Exception as raised:
             # The run's end is told all the same, and what is missing.
             why = _failure(raised).reason or ""
-            files = returned.ReturnedFiles(left_out=((OUT, why),), not_seen=(f"any folder ({why})",))
+            files = returned.ReturnedFiles(left_out=((OUT, why),))
+        if self._views is not None:
+            await trio.to_thread.run_sync(self._views.close)
         self._seconds = trio.current_time() - began
         await self._send(self._finished(outcome, files))
 
@@ -130,7 +135,7 @@ class RunSupervisor:
             async with trio.open_nursery() as nursery:
                 # Concurrently: each starts programs and waits for them.
                 nursery.start_soon(self._prepare, runtime, here, gate_key)
-                nursery.start_soon(self._take_snapshot, profile)
+                profile = await self._with_views(profile)
                 facts = _facts(await here.prove(profile))
             self._facts = msgspec.structs.replace(facts, gate="proven" if gate_key else "")
             started = frames.Started(
@@ -176,7 +181,8 @@ class RunSupervisor:
             await self._emit(frames.Status(status="mcp_tool_left_out", detail=reason))
         self._gate = Gate(
             replace(grants.scope(start, profile), mcp_tools=frozenset(bridge.tools), changed=bridge.changed),
-            resolve=resolver(profile.outside),
+            resolve=resolver(profile),
+            open_file=opener(profile),
             send=self._send,
             emit=self._emit,
             answer_seconds=start.answer_seconds,
@@ -253,15 +259,16 @@ class RunSupervisor:
             return outcome
         return replace(outcome, status="failed", reason=reason, code=budget_messages.EXHAUSTED_CODE)
 
-    async def _take_snapshot(self, profile: Profile) -> None:
-        take = partial(Snapshot.take, profile.roots, self._run_folder.before)
-        try:
-            self._snapshot = await trio.to_thread.run_sync(take)
-        except OSError as problem:
-            # A full disk. The run can go on; what it changes is then in its trace alone.
-            why = problem.strerror or "not enough room"
-            await self._emit(frames.Status(status="no_diff", detail=why))
-            self._not_seen = (f"any folder, since it could not be recorded before the run ({why})",)
+    async def _with_views(self, profile: Profile) -> Profile:
+        make = partial(
+            make_views, profile.roots, self._run_folder.path, no_overlay=self._no_overlay, limits=profile.limits
+        )
+        self._views = views = await trio.to_thread.run_sync(make)
+        for why in views.copied:
+            sys.stderr.write(f"dp-agent: {why}\n")
+        for sentence in views.skipped:
+            await self._emit(frames.Status(status="not_in_view", detail=sentence))
+        return replace(profile, roots=views.roots)
 
     async def _emit(self, event: frames.TraceEvent) -> None:
         if isinstance(event, frames.ToolResult) and len(event.output) > _OUTPUT_KEPT:
@@ -276,14 +283,13 @@ class RunSupervisor:
         take = partial(
             returned.collect,
             self._run_folder,
-            self._snapshot,
             max_bytes=self._start.budget.output_bytes,
             attached=frozenset(file.name for file in self._start.files),
         )
         files = await trio.to_thread.run_sync(take)
         for name, reason in files.left_out:
             await self._emit(frames.Status(status="file_left_out", detail=f"{name}: {reason}"))
-        return replace(files, not_seen=(*self._not_seen, *files.not_seen))
+        return files
 
     def _finished(self, outcome: Outcome, files: returned.ReturnedFiles) -> frames.Finished:
         spent = self._proxy.usage if self._proxy is not None else None
@@ -303,10 +309,7 @@ class RunSupervisor:
             reply=outcome.reply,
             usage=usage,
             files=files.files,
-            changes=files.changes,
-            changed=files.changed,
             left_out=[frames.LeftOut(name=name, why=why) for name, why in files.left_out],
-            not_seen=list(files.not_seen),
             reason=outcome.reason,
             fix=outcome.fix,
             code=outcome.code,

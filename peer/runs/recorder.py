@@ -159,8 +159,6 @@ class Recorder:
         usage = finished.usage
         # By what the gate reported, whatever the agent says of itself.
         counts = {f"calls_{outcome}": self.calls[outcome] for outcome in ("allowed", "denied")}
-        if finished.changed is not None:
-            counts["files_changed"] = finished.changed
 
         def end(tx: Transaction) -> None:
             if notes:

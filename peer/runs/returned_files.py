@@ -20,25 +20,17 @@ MAX_NAMED = 800
 
 @dataclass
 class Returned:
-    """Staged files for the sender; those not returned, as (name, reason), the name masked for the sender; what was not
-    looked at for changes, masked.
-    """
+    """Staged files for the sender; those not returned, as (name, reason), the name masked for the sender."""
 
     files: list[StagedFile] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
-    not_seen: list[str] = field(default_factory=list)
 
     def missing(self, *, named: bool = True) -> str:
-        """Return sentences about what is not returned and what was not looked at, '' for neither.
-
-        `named`: with the names of files and folders.
-        """
+        """Return sentences about what is not returned, '' for nothing. `named`: with the names of files and folders."""
         sentences = []
         if count := len(self.left_out):
             files = f"{count} {'file was' if count == 1 else 'files were'} not returned"
             sentences.append(_listed(files, [f"{name} ({why})" for name, why in self.left_out], named))
-        if self.not_seen:
-            sentences.append(_listed("Not looked at for changes", self.not_seen, named))
         return " ".join(sentences)
 
     def discard(self) -> None:
@@ -51,17 +43,10 @@ def take_files(blobs: Blobs, finished: frames.Finished, redactor: Redactor, fold
     """Stage the files that a run returned; list those that break a rule as left out. Blocking.
 
     What the agent has left out by itself comes first. A text that holds a secret is sent with the secret masked, any
-    other file that holds one is left out. On a redacted edge the project's diff is left out, because it shows the
-    inputs of calls. `folder`: for masked copies.
+    other file that holds one is left out. `folder`: for masked copies.
     """
-    returned = Returned(
-        left_out=[(redactor.text(item.name), item.why) for item in finished.left_out],
-        not_seen=[redactor.text(what) for what in finished.not_seen],
-    )
-    items = [*finished.files]
-    if finished.changes is not None and not redactor.redacts:
-        items.append(finished.changes)
-    for number, item in enumerate(items):
+    returned = Returned(left_out=[(redactor.text(item.name), item.why) for item in finished.left_out])
+    for number, item in enumerate(finished.files):
         try:
             returned.files.append(_take(blobs, item, redactor, folder / f"masked-{number}", returned.files))
         except DispatchError as error:

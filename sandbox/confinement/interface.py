@@ -48,12 +48,6 @@ class ConfinedProcess(Protocol):
     async def excess(self) -> Excess | None:
         """The bound it was killed for, None when it was not. Call it after `wait`."""
 
-    async def left_behind(self) -> tuple[Path, ...]:
-        """Host paths of new things in writable folders that this machine might obey later (a new `.git`, `.vscode`, …).
-
-        Call it after `wait`.
-        """
-
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(

@@ -52,15 +52,28 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """What a run gets in place of a folder (or file) that it may write. Host paths.
+
+    `seen`: what is shown to the run. `written`: where on the disk that comes to lie which the run writes there.
+    """
+
+    seen: Path
+    written: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
     """A folder (or file) of the person's that a run may see.
 
     `path`: on the host, absolute, free of symbolic links. `at`: where it is seen inside; the same path unless given.
+    `view`: what is shown in its place; no confinement starts anything with a writable root that has none.
     """
 
     path: Path
     writable: bool = False
     at: Path | None = None
+    view: View | None = None
 
     @property
     def inside(self) -> Path:
@@ -69,11 +82,15 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder or file as the run sees it: `source` on the host, `at` inside."""
+    """A folder or file as the run sees it: `source` on the host, `at` inside.
+
+    `original`: the person's, which `source` is a view of; `source` itself where it is none.
+    """
 
     source: Path
     at: Path
     writable: bool
+    original: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +119,37 @@ class Profile:
 
     def inside(self, path: Path) -> Path | None:
         """Where the host's `path` (absolute, resolved) is seen inside, or None where it is not."""
-        return _translate(path, [(mount.source, mount.at) for mount in self.mounts()])
+        found = _best(path, [(mount.original, mount) for mount in self.mounts()])
+        return None if found is None else found.at / path.relative_to(found.original)
 
     def outside(self, path: Path) -> Path | None:
-        """The host's path of what is seen at `path` inside, or None where it is the sandbox's own."""
-        return _translate(path, [(mount.at, mount.source) for mount in self.mounts()])
+        """The host's path of what is seen at `path` inside, or None where it is the sandbox's own.
+
+        In a view it is the original's path; what is there is `source`'s.
+        """
+        found = _best(path, [(mount.at, mount) for mount in self.mounts()])
+        return None if found is None else found.original / path.relative_to(found.at)
+
+    def source(self, path: Path) -> tuple[Path, Path] | None:
+        """What the run sees at `path` inside: a folder or file of the host, and a path relative to it that the run
+        makes up, links and all. None where it is the sandbox's own.
+        """
+        found = _best(path, [(mount.at, mount) for mount in self.mounts()])
+        return None if found is None else (found.source, path.relative_to(found.at))
 
     def mounts(self) -> tuple[Mount, ...]:
         """The person's and the run's own folders; one that holds another comes before it."""
-        own = [Mount(self.workspace, WORKSPACE, writable=True)]
+        own = [Mount(self.workspace, WORKSPACE, True, self.workspace)]
         if self.home is not None:
-            own.append(Mount(self.home, HOME, writable=True))
+            own.append(Mount(self.home, HOME, True, self.home))
         roots = sorted(self.roots, key=lambda root: len(root.inside.parts))
-        return (*own, *(Mount(root.path, root.inside, root.writable) for root in roots))
+        return (
+            *own,
+            *(
+                Mount(root.path if root.view is None else root.view.seen, root.inside, root.writable, root.path)
+                for root in roots
+            ),
+        )
 
     def in_memory(self) -> tuple[Path, ...]:
         """Inside paths at which a file system in memory lies that the run may write."""
@@ -135,12 +170,13 @@ class Profile:
         }
 
 
-def _translate(path: Path, pairs: Sequence[tuple[Path, Path]]) -> Path | None:
-    best: tuple[Path, Path] | None = None
-    for source, target in pairs:
-        if path.is_relative_to(source) and (best is None or len(source.parts) >= len(best[0].parts)):
-            best = (source, target)
-    return None if best is None else best[1] / path.relative_to(best[0])
+def _best(path: Path, places: Sequence[tuple[Path, Mount]]) -> Mount | None:
+    """The mount whose place holds `path` most closely."""
+    best: tuple[Path, Mount] | None = None
+    for place, mount in places:
+        if path.is_relative_to(place) and (best is None or len(place.parts) >= len(best[0].parts)):
+            best = (place, mount)
+    return None if best is None else best[1]
 
 
 def _check(profile: Profile) -> None:

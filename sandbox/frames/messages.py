@@ -146,20 +146,16 @@ class CallClosed(Value, frozen=True, tag_field="kind", tag="call_closed"):
 class Finished(Value, frozen=True, tag_field="kind", tag="finished"):
     """The last frame of a run.
 
-    `reason` is a sentence for people, `fix` what helps the person here, `code` as in `sandbox.errors`. `changes` is the
-    diff of what it changed in the person's folders, `changed` the number of files in it; None where not everything was
-    looked at. `left_out`: files that are not returned; `not_seen`: what was not looked at for changes. Nothing is left
-    away without being named in one of them.
+    `reason` is a sentence for people, `fix` what helps the person here, `code` as in `sandbox.errors`. `left_out`:
+    files that are not returned; none is left away without being named there. What the run changed in the person's
+    folders is in its views, and not said here.
     """
 
     status: RunStatus
     reply: str = ""
     usage: Usage = Usage()
     files: list[ReturnedFile] = []
-    changes: ReturnedFile | None = None
-    changed: Natural | None = None
     left_out: list[LeftOut] = []
-    not_seen: list[str] = []
     reason: str | None = None
     fix: str = ""
     code: int | None = None

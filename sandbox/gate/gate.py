@@ -20,6 +20,7 @@ import trio
 
 from sandbox import frames
 from sandbox.gate import preview
+from sandbox.gate.paths import OpenFile
 from sandbox.policy.decision import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
@@ -45,7 +46,7 @@ class Ruling:
 class Gate:
     """The gate of one run. `judge` may be called from any number of tasks; `resolve_call` from the frame reader.
 
-    `send` passes a frame to the node, `emit` an event to the trace; both may wait.
+    `resolve`, `open_file`: paths.py. `send` passes a frame to the node, `emit` an event to the trace; both may wait.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Gate:
         scope: Scope,
         *,
         resolve: Resolve,
+        open_file: OpenFile,
         send: Callable[[frames.ToNode], Awaitable[None]],
         emit: Callable[[frames.TraceEvent], Awaitable[None]],
         answer_seconds: float = 120.0,
@@ -60,6 +62,7 @@ class Gate:
         self.tripped = trio.Event()
         self._scope = scope
         self._resolve = resolve
+        self._open_file = open_file
         self._send = send
         self._emit = emit
         self._answer_seconds = answer_seconds
@@ -210,7 +213,7 @@ class Gate:
     async def _diff(self, tool: str, arguments: Mapping[str, object], path: str | None) -> str | None:
         if path is None or tool not in preview.DIFFERING_TOOLS:
             return None
-        look = partial(preview.diff, tool, arguments, path)
+        look = partial(preview.diff, tool, arguments, path, self._open_file)
         # In a thread: a disk may be slow and a diff long, and neither may delay a cancel.
         # The ignore: trio-typing's stubs, which libp2p installs, are older than this parameter.
         return await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]

@@ -1,7 +1,7 @@
 """What a person is shown beside a tool call before they answer: the diff of a write, and what is unusual about it.
 
-It decides nothing: a command can hide what it does from any pattern here, and the sandbox confines it either way. It
-reads files of this machine, so it is given only paths that `sandbox.policy` has resolved and found inside the scope.
+It decides nothing: a command can hide what it does from any pattern here, and the sandbox confines it either way. What
+it reads is what the run sees (paths.py), of paths that `sandbox.policy` has resolved and found inside the scope.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import posixpath
 import re
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from sandbox.gate import line_diff
+from sandbox.gate.paths import OpenFile
 from sandbox.gate.written import NotComputedError, decode, written
 from sandbox.policy.decision import Resolve, Scope, inside
 
@@ -36,16 +36,17 @@ _PATH_WORD: Final = re.compile(r"(?<![\w.~/-])(?:~[\w-]*|\.\.|/)(?:/?[^\s'\"`;|&
 _ORDINARY: Final = ("/bin", "/dev/null", "/sbin", "/tmp", "/usr")  # noqa: S108 - the run's own, private /tmp
 
 
-def diff(tool: str, arguments: Mapping[str, object], path: str) -> str | None:
+def diff(tool: str, arguments: Mapping[str, object], path: str, open_file: OpenFile) -> str | None:
     """A unified diff of what Write or Edit would change in the file at `path`; None for other tools.
 
-    `arguments` are those of a call that `policy.decision` did not deny. What changes and is no line (line ends, the
-    encoding) stands above it, in parentheses; so does the reason where no true diff can be made.
+    `arguments` are those of a call that `policy.decision` did not deny. `path` is shown, `open_file` opens it. What
+    changes and is no line (line ends, the encoding) stands above it, in parentheses; so does the reason where no true
+    diff can be made.
     """
     if tool not in DIFFERING_TOOLS:
         return None
     try:
-        before = _content(path)
+        before = _content(path, open_file)
     except OSError as error:
         return f"(what changes cannot be shown: the file cannot be read: {error.strerror})"
     if before is not None and len(before) > DIFF_LIMIT:
@@ -132,18 +133,13 @@ def _leaves(word: str, cwd: str, scope: Scope, resolve: Resolve) -> bool:
     return meant is None or not inside(meant, (scope.project, scope.workspace))
 
 
-def _content(path: str) -> bytes | None:
+def _content(path: str, open_file: OpenFile) -> bytes | None:
     """The bytes at `path`, one more than `DIFF_LIMIT` at most; None when there is no file yet. OSError otherwise."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = open_file(path)
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        # The run may swap a folder for a link between the check of the path and its opening here, outside its
-        # sandbox. What was opened must be what was checked.
-        if Path(f"/proc/self/fd/{descriptor}").readlink() != Path(path):
-            raise OSError(0, "it moved meanwhile")
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "not a regular file")
         return file.read(DIFF_LIMIT + 1)

@@ -4,7 +4,7 @@ Layout, inside the `run_dir` that the node gives:
     workspace/      the agent's own; in/ what came along, out/ what goes back
     home/           a fresh home for the agent program
     collected/      returned files, copied out when the run is over; no run ever sees it
-    before/         what the person's folders held before, to tell what changed; no run ever sees it either
+    views/          the views of the person's folders (sandbox/views); a run sees what is merged or copied there
     model.sock      the model proxy
 """
 
@@ -39,10 +39,6 @@ class RunFolder:
     @property
     def collected(self) -> Path:
         return self.path / "collected"
-
-    @property
-    def before(self) -> Path:
-        return self.path / "before"
 
     @property
     def socket(self) -> Path:

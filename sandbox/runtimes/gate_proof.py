@@ -21,7 +21,7 @@ from sandbox.confinement import Confinement, Profile
 from sandbox.confinement.places import HOME, WORKSPACE
 from sandbox.errors import SandboxError
 from sandbox.gate.gate import Gate, Ruling
-from sandbox.gate.paths import resolver
+from sandbox.gate.paths import opener, resolver
 from sandbox.mcp.bridge import McpBridge
 from sandbox.model_api.interface import Allowance
 from sandbox.model_api.proxy import ModelProxy
@@ -157,7 +157,9 @@ def _context(
         cwd=str(profile.cwd),
         home=str(HOME),
     )
-    witness.gate = _RecordingGate(scope, resolve=resolver(profile.outside), send=witness.send, emit=witness.emit)
+    witness.gate = _RecordingGate(
+        scope, resolve=resolver(profile), open_file=opener(profile), send=witness.send, emit=witness.emit
+    )
     witness.gate.seen = witness.seen
     return RunContext(
         confinement=confinement,

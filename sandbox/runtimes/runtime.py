@@ -120,14 +120,3 @@ class Runtime(Protocol):
 
         Cancelling ends it and all it started. SandboxError when it cannot start.
         """
-
-
-async def report_left_behind(process: ConfinedProcess, context: RunContext) -> None:
-    """Put into the trace what the run made that this machine might obey later (a new `sub/.git`, `.vscode`, …).
-
-    Call it when the process has ended.
-    """
-    for path in await process.left_behind():
-        seen = context.profile.inside(path)
-        detail = path.name if seen is None else str(seen)
-        await context.emit(frames.Status(status="left_behind", detail=detail))

@@ -1,13 +1,14 @@
 """The manifest of a copied view: what every path was when it was copied. Written by copy.py, read for the change set.
 
-`views/N/manifest` beside `views/N/copy` (a folder, or the file itself where a file was granted). No run ever sees it. Form: `MAGIC`, then
-one record after another as its length (4 bytes, big-endian) and a `Copied` in MessagePack, then a length of zero. A
-folder comes before what lies in it; no path comes twice.
+`views/N/manifest` beside `views/N/copy` (a folder, or the file itself where a file was granted). No run ever sees it.
+Form: `MAGIC`, then one record after another as its length (4 bytes, big-endian) and a `Copied` in MessagePack, then a
+length of zero. A folder comes before what lies in it; no path comes twice.
 
 How a reader tells a change, for each path of the copy and of the manifest:
 - In the copy and not in the manifest: the run made it. (The original may hold something there that the copy never
   reached; that is for whoever looks at the original.)
-- In the manifest with `skipped`, as is everything below such a folder: it was never in the copy. Missing is not deleted.
+- In the manifest with `skipped`, as is everything below such a folder: it was never in the copy. That it is missing
+  is no deletion. What is there in spite of that was made by the run.
 - In the manifest, not in the copy: the run deleted it.
 - A file in both: unchanged when `same_copy` holds. Else it may be, for links to it and its mode change that time too:
   compare mode, size and content with the original.
@@ -41,7 +42,8 @@ class Copied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     `path`: relative to the view's root, components separated by one slash; b"" is the root itself, a folder or a
     granted file. `kind`: `other` (a device, a socket, …) is always skipped. `mode`: permission bits (07777) of the
     original; the copy has them without setuid, setgid and sticky. `size`: bytes of a file. `target`: of a link.
-    `device`, `inode`, `changed_ns` (time of change, nanoseconds since 1970): of the original as its content was read.
+    `device`, `inode`, `changed_ns` (time of change, nanoseconds since 1970): of the original when its content was read;
+    all 0 for what could not be looked at.
     `copy_inode`, `copy_changed_ns`: of a file or link in the copy; 0 for a folder. `skipped`: why it has no copy; "" if
     it has.
     """
@@ -92,9 +94,8 @@ class ManifestWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[bytes] = os.fdopen(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
-        )
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file: IO[bytes] = os.fdopen(descriptor, "wb")
         self._file.write(MAGIC)
         self._left = MAX_RECORDS
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 import trio
 
+from sandbox.confinement.profile import View
 from tests.attacks.harness import Made, Outcomes, confined, outside
-from tests.attacks.inside import ATTACKS, REACHED
-from tests.attacks.world import planted
+from tests.attacks.inside import AGENT, ATTACKS, REACHED
+from tests.attacks.world import World, planted
+from tests.sandbox.conftest import NO_OVERLAY
+from tests.sandbox.trees import Tree, tree
 
 ROOT = os.geteuid() == 0
 HERE = [name for name, one in ATTACKS.items() if not (ROOT and one.ordinary_only)]
@@ -51,3 +55,31 @@ def test_possible_outside(outcomes: tuple[Outcomes, Made], name: str) -> None:
         assert outcome != REACHED, "not for root alone"
     elif outcome != REACHED:
         assert one.untestable or one.machine, (outcome, detail)
+
+
+OBEYED = [name for name in HERE if name.startswith("config: ") and "launcher" not in name]
+"""Attempts at what this machine would obey later, in folders that the run may write."""
+
+
+def originals(world: World) -> list[Tree]:
+    return [tree(root.path) for root in world.profile.roots]
+
+
+@pytest.mark.parametrize("no_overlay", [pytest.param(NO_OVERLAY, id="overlay"), pytest.param("a test", id="copy")])
+def test_whatever_is_written_the_originals_stay(no_overlay: str) -> None:
+    with planted(no_overlay=no_overlay) as world:
+        before = originals(world)
+        made = trio.run(lambda: confined(world, HERE))
+        assert originals(world) == before
+    done = {name for name in OBEYED if made[AGENT][name][0] == REACHED}
+    assert len(done) > len(OBEYED) * 3 / 4, "in its view the run may do most of it"
+
+
+def test_without_a_view_they_would_not() -> None:
+    with planted() as world:
+        before = originals(world)
+        bare = tuple(
+            replace(root, view=View(root.path, root.path)) if root.writable else root for root in world.profile.roots
+        )
+        trio.run(lambda: confined(replace(world, profile=replace(world.profile, roots=bare)), OBEYED))
+        assert originals(world) != before

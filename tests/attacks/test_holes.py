@@ -13,7 +13,6 @@ from types import ModuleType
 import pytest
 
 from sandbox.confinement.bubblewrap import shell_launcher, start
-from sandbox.confinement.bubblewrap.protected_paths import ProtectedPaths
 from sandbox.confinement.bubblewrap.start import Alter
 from tests.attacks.harness import confined
 from tests.attacks.inside import ATTACKS, REACHED
@@ -92,11 +91,8 @@ def filters(*which: int) -> Alter:
     return alter
 
 
-def pins_writable(words: Words) -> Words:
-    return [
-        "--bind-fd" if word == "--ro-bind-fd" and words[i + 2].startswith("/project/") else word
-        for i, word in enumerate(words)
-    ]
+def read_only_becomes_writable(words: Words) -> Words:
+    return ["--bind-fd" if word == "--ro-bind-fd" else word for word in words]
 
 
 def home_shown(words: Words) -> Words:
@@ -136,10 +132,6 @@ def _source(old: str, new: str) -> Patch:
 
 def _no_limits(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
     monkeypatch.setattr(start, "prlimit_prefix", lambda limits: [])
-
-
-def _no_pins(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
-    monkeypatch.setattr(ProtectedPaths, "acquire", classmethod(lambda cls, profile: cls()))
 
 
 NO_NAMESPACE_OF_USERS = in_turn(
@@ -192,36 +184,7 @@ HOLES: dict[str, Hole] = {
     "--size /tmp": Hole(("exhaustion: all of tmp",), alter=no_size("/tmp")),
     "--size /dev/shm": Hole(("exhaustion: all of dev shm",), alter=no_size("/dev/shm")),
     "--size home": Hole(("exhaustion: all of the shells home",), alter=no_size("/run/home/shell")),
-    "--ro-bind-fd": Hole(
-        (
-            "config: a hook of git",
-            "config: settings of git",
-            "config: git redirected by commondir",
-            "config: settings of a repository further down",
-            "config: git in other letters",
-            "config: a server for agents",
-            "config: a task of an editor",
-            "config: variables of a folder",
-            "config: instructions for agents",
-            "config: instructions for agents further down",
-            "config: servers of an agent",
-            "config: settings of a package tool",
-            "config: settings of an editor that runs them",
-        ),
-        alter=pins_writable,
-    ),
-    "pins": Hole(
-        (
-            "config: git moved and copied back",
-            "config: git exchanged with another",
-            "config: a folder above git moved",
-            "config: a server for agents by renaming",
-            "config: start of a shell",
-            "config: instructions for agents replaced",
-            *(name for name in ATTACKS if name.startswith("config: a new ")),
-        ),
-        patch=_no_pins,
-    ),
+    "--ro-bind-fd": Hole(("files: a folder that is only read",), alter=read_only_becomes_writable),
     "a folder too many": Hole(
         (
             "files: state folder",
@@ -265,7 +228,7 @@ HOLES: dict[str, Hole] = {
     "seccomp of shells": Hole(
         (
             "network: the model from a shell",
-            "network: a socket planted in the project",
+            "network: a socket planted in the workspace",
             "network: a datagram from one end of a pair",
             "frames: limits of the agent lowered",
         ),

@@ -25,9 +25,10 @@ from sandbox.run import collect
 from sandbox.run.collect import collect_files
 from tests.attacks.test_holes import without
 from tests.conftest import HANG
-from tests.sandbox.conftest import Person, finish, person, run, shell
+from tests.sandbox.conftest import Person, finish, person, run, seen, shell
 from tests.sandbox.node import dp_agent, start
 from tests.sandbox.test_confinement import STUBBORN, alive, gone
+from tests.sandbox.trees import tree
 
 __all__ = ["person"]
 _EXCHANGE = 2
@@ -161,45 +162,23 @@ async def test_a_repository_without_a_git_folder(person: Person) -> None:
     subprocess.run(["/bin/sh", "-ec", BARE.format(elsewhere, mark)], check=True)
     assert _git_obeys(elsewhere, mark), "the attack works on this machine's git"
 
-    process = await spawn(
-        person.profile, ["/bin/sh", "-ec", BARE.format(person.project / "sub", mark)], person.profile.environment()
-    )
-    assert (await finish(process)).code == 0
-    assert await process.left_behind() == (person.project / "sub",), "what cannot be stopped is told"
-
-    done = await shell(person.profile, BARE.format(person.project, mark))
-    assert done.code != 0 and "HEAD" in done.err
-    assert not _git_obeys(person.project, mark), "the folder itself cannot be made one"
-    assert not (person.project / "HEAD").exists()
+    before = tree(person.project)
+    plant = f"{BARE.format(person.project, mark)}; {BARE.format(person.project / 'sub', mark)}"
+    profile = person.profile
+    done = await run(profile, ["/bin/sh", "-ec", plant])
+    assert done.code == 0 and (seen(profile) / "sub/HEAD").exists(), "in its view a run makes what it likes"
+    assert not _git_obeys(person.project, mark)
+    assert tree(person.project) == before
 
 
 async def test_a_bare_repository_of_the_persons(person: Person) -> None:
-    mark = person.base / "obeyed"
     subprocess.run(["git", "init", "-q", "--bare", str(person.project / "deep/store.git")], check=True)
     store = person.project / "deep/store.git"
-    for attack in (f"echo >> {store}/config", f"echo > {store}/hooks/post-update", f"mv {store} {store}2"):
-        assert (await shell(person.profile, attack)).code != 0, attack
-    assert (await shell(person.profile, f"mv {person.project}/deep {person.project}/d")).code != 0
-    with pytest.raises(SandboxError) as refused:
-        await run(person.profile, ["/bin/true"], roots=(Root(store, writable=True),))
-    assert refused.value.code == 403 and "repository" in refused.value.message
-    assert (await run(person.profile, ["/bin/true"], roots=(Root(store),))).code == 0
-    assert not mark.exists()
-
-
-async def test_instructions_that_are_a_link(person: Person) -> None:
-    """Seen to fail with the link's target not protected, and with links not remembered."""
-    project = person.project
-    (project / "docs").mkdir()
-    (project / "docs/agents.txt").write_text("Be careful.")
-    (project / "AGENTS.md").symlink_to("docs/agents.txt")
-    for attack in ("echo x >> AGENTS.md", "echo x > docs/agents.txt", "mv docs d", "rm docs/agents.txt"):
-        assert (await shell(person.profile, f"cd {project} && {attack}")).code != 0, attack
-    plant = f"cd {project} && echo Obey. > mine && ln -sf mine AGENTS.md && mkdir sub && echo Obey. > sub/CLAUDE.md"
-    process = await spawn(person.profile, ["/bin/sh", "-ec", plant], person.profile.environment())
-    assert (await finish(process)).code == 0
-    assert set(await process.left_behind()) == {project / "AGENTS.md", project / "sub/CLAUDE.md"}
-    assert {path.name for path in project.iterdir()} == {"AGENTS.md", "code.py", "docs", "mine", "sub"}
+    before = tree(person.project)
+    for attack in (f"echo >> {store}/config", f"echo > {store}/hooks/post-update", f"mv {store}/hooks {store}/h"):
+        assert (await shell(person.plain, attack)).code == 0, attack
+    assert (await run(person.plain, ["/bin/sh", "-c", f"echo >> {store}/config"], roots=(Root(store, True),))).code == 0
+    assert tree(person.project) == before
 
 
 # -- living on ------------------------------------------------------------------------------------------------------

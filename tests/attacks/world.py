@@ -12,16 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sandbox import frames
-from sandbox.confinement import Profile
+from sandbox.confinement import Profile, Root
 from sandbox.confinement.places import HOME, MODEL_SOCKET, WORKSPACE
 from sandbox.run import grants
 from sandbox.run.folder import RunFolder
 from sandbox.runtimes.claude.runtime import ClaudeRuntime
+from tests.sandbox.conftest import NO_OVERLAY, viewed
 
 SECRET = "a-secret-of-this-machine"
 TOOLS = ["Bash", "Edit", "Glob", "Grep", "Read", "Write"]
@@ -41,14 +42,16 @@ class World:
 
 
 @contextlib.contextmanager
-def planted() -> Iterator[World]:
-    """Make the machine for a while. Not in /tmp, which every run has as its own."""
+def planted(*, no_overlay: str = NO_OVERLAY) -> Iterator[World]:
+    """Make the machine for a while. Not in /tmp, which every run has as its own. `no_overlay`: why views are copies."""
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatch-attacks-", dir="/var/tmp")))
         base = base.resolve()
         base.chmod(0o755)
         start, run_dir, claude = _folders(base)
         profile = grants.profile(start, run_dir, programs=claude, model=True)
+        reading = Root(base / "home/reading", at=grants.FOLDERS / "2")
+        profile = stack.enter_context(viewed(replace(profile, roots=(*profile.roots, reading)), no_overlay=no_overlay))
         shared = {"base": str(base), "secret": SECRET, "home": str(base / "home"), **_sockets(stack, base, run_dir)}
         shared |= _victim(stack, base) | _system_v(stack) | _machine()
         descriptor = os.open(base / "home/.ssh/id_ed25519", os.O_RDONLY)
@@ -59,6 +62,7 @@ def planted() -> Iterator[World]:
             "side": "outside",
             "project": str(_copy_of(project)),
             "folder": str(base / "home/folder"),
+            "reading": str(base / "home/reading"),
             "workspace": str(base / "outside"),
             "agent_home": str(base / "outside/agent-home"),
             "shell_home": str(base / "outside"),
@@ -71,6 +75,7 @@ def planted() -> Iterator[World]:
             "side": "inside",
             "project": str(grants.PROJECT),
             "folder": str(grants.FOLDERS / "1"),
+            "reading": str(grants.FOLDERS / "2"),
             "workspace": str(WORKSPACE),
             "agent_home": str(HOME),
             "shell_home": "/run/home/shell",
@@ -85,8 +90,9 @@ def planted() -> Iterator[World]:
 def _folders(base: Path) -> tuple[frames.Start, RunFolder, Any]:
     home = base / "home"
     run_dir = RunFolder(home / ".dispatch/runs/1")
-    for folder in (run_dir.path, home / ".ssh", home / "folder", base / "neighbour", base / "outside/agent-home"):
-        folder.mkdir(parents=True)
+    for name in ("home/.ssh", "home/folder", "home/reading", "neighbour", "outside/agent-home"):
+        (base / name).mkdir(parents=True)
+    run_dir.path.mkdir(parents=True)
     (base / "outside/system").mkdir()
     (base / "outside/system/shell").touch()
     for secret in (
@@ -138,13 +144,11 @@ def _folders(base: Path) -> tuple[frames.Start, RunFolder, Any]:
 
 
 def _copy_of(project: Path) -> Path:
-    """What attempts may ruin outside, with the names that are held for the time of a run."""
+    """What attempts may ruin outside."""
     copy = project.parents[1] / "outside/project"
-    shutil.copytree(project, copy, symlinks=True, ignore=lambda _, names: [name for name in names if ".sock" in name])
+    shutil.copytree(project, copy, symlinks=True)
     for name in (".claude", ".idea"):
         (copy / name).mkdir()
-    for name in ("docker.sock", "log.sock"):
-        os.link(project / name, copy / name)
     return copy
 
 
@@ -162,8 +166,10 @@ def _sockets(stack: contextlib.ExitStack, base: Path, run_dir: RunFolder) -> dic
     listening(socket.AF_UNIX, f"\0{abstract}")
     listening(socket.AF_UNIX, str(base / "bus"))
     listening(socket.AF_UNIX, str(run_dir.socket))
-    listening(socket.AF_UNIX, str(base / "home/project/docker.sock"))
-    listening(socket.AF_UNIX, str(base / "home/project/log.sock"), socket.SOCK_DGRAM)
+    listening(socket.AF_UNIX, str(run_dir.workspace / "docker.sock"))
+    listening(socket.AF_UNIX, str(run_dir.workspace / "log.sock"), socket.SOCK_DGRAM)
+    for name in ("docker.sock", "log.sock"):
+        os.link(run_dir.workspace / name, base / "outside" / name)
     out = {
         "port": listening(socket.AF_INET, ("127.0.0.1", 0))[1],
         "udp": listening(socket.AF_INET, ("127.0.0.1", 0), socket.SOCK_DGRAM)[1],

@@ -5,6 +5,7 @@ Starting and ending a run are bench_run's. Run: python -m tests.bench.bench_gate
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import json
@@ -26,10 +27,10 @@ CALLS = 300
 PROOFS = 10
 
 
-async def calling(base: Path) -> dict[str, list[float]]:
+async def calling(base: Path, views: contextlib.ExitStack) -> dict[str, list[float]]:
     """Seconds for one small Read: by the executor alone, and through gate, frames and the node's answer."""
     taken: dict[str, list[float]] = {"alone": [], "gated": []}
-    profile = make_person(base).profile
+    profile = make_person(base, views).profile
     (profile.workspace / "a").write_text("x")
     words = [python(), "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
     line = json.dumps({"tool": "Read", "input": {"file_path": "/dispatch/a"}}).encode() + b"\n"
@@ -58,9 +59,9 @@ async def calling(base: Path) -> dict[str, list[float]]:
     return taken
 
 
-async def proving(base: Path) -> list[float]:
+async def proving(base: Path, views: contextlib.ExitStack) -> list[float]:
     """Seconds of the proof before a run."""
-    profile = make_person(base).profile
+    profile = make_person(base, views).profile
     taken = []
     for _ in range(PROOFS):
         began = time.perf_counter()
@@ -70,9 +71,12 @@ async def proving(base: Path) -> list[float]:
 
 
 async def measure() -> None:
-    with tempfile.TemporaryDirectory(prefix="dispatch-bench-", dir="/var/tmp") as folder:
-        proved = await proving(Path(folder).resolve() / "proving")
-        called = await calling(Path(folder).resolve() / "calling")
+    with (
+        tempfile.TemporaryDirectory(prefix="dispatch-bench-", dir="/var/tmp") as folder,
+        contextlib.ExitStack() as views,
+    ):
+        proved = await proving(Path(folder).resolve() / "proving", views)
+        called = await calling(Path(folder).resolve() / "calling", views)
     alone, gated = called["alone"], called["gated"]
     show(
         "One small Read, and the proof that comes before the first",

@@ -46,16 +46,17 @@ from rendezvous.connections import ConnectionLimits
 from rendezvous.storage import limits as storage_limits
 from rendezvous.storage.sqlite import database
 from sandbox import supervisor
-from sandbox.confinement import protected_names, walk
+from sandbox.confinement import walk
 from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
 from sandbox.gate import gate
 from sandbox.mcp import server as mcp_server
 from sandbox.model_api.anthropic import scripted_model
 from sandbox.model_api.connection import ProxyLimits
-from sandbox.run import collect, snapshot
+from sandbox.run import collect
 from sandbox.runtimes.claude import session as claude_session
 from sandbox.runtimes.claude import transport as claude_transport
+from sandbox.views import copy as view_copies
 
 Whose = Literal["a peer", "a local user", "a run", "a broker account", "the person"]
 """Who makes us hold it. "a local user": anybody who may connect to this machine's loopback ports."""
@@ -652,36 +653,28 @@ RUN: Final[tuple[Row, ...]] = (
         test="tests/sandbox/test_collect.py::test_deep_and_wide_trees_end",
     ),
     Row(
-        what="files that are compared before and after",
+        what="files of a view that is a copy",
         whose="a run",
-        limit=snapshot.MAX_ENTRIES,
-        unit="files a folder",
-        held_in=(
-            "peer.runs.returned_files:Returned.not_seen",
-            "sandbox.run.snapshot:Snapshot._beyond",
-            "sandbox.run.snapshot:Snapshot._folders",
-            "sandbox.run.snapshot:Snapshot._skipped",
-        ),
-        test="tests/sandbox/test_diff.py::test_what_is_too_large_is_named_and_what_is_too_much_is_said",
+        limit=view_copies.MAX_ENTRIES,
+        unit="files, of all views together",
+        held_in=("the folder of the run", "sandbox.views.copy:_Left.named"),
+        test="tests/sandbox/test_views.py::test_a_copy_is_bounded",
     ),
     Row(
-        what="copies of them",
+        what="levels of folders in such a view",
         whose="a run",
-        limit=snapshot.MAX_KEPT,
-        unit="bytes",
+        limit=view_copies.MAX_DEPTH,
+        unit="levels",
+        held_in=("sandbox.views.copy:_Copying._way",),
+        test="tests/sandbox/test_views.py::test_a_copy_of_what_is_nested_without_end",
+    ),
+    Row(
+        what="bytes of them",
+        whose="a run",
+        limit=view_copies.MAX_BYTES,
+        unit="bytes, of all views together",
         held_in=("the folder of the run",),
-        test="tests/sandbox/test_diff.py::test_what_is_too_large_is_named_and_what_is_too_much_is_said",
-    ),
-    Row(
-        what="protected names in a folder that it may write",
-        whose="a run",
-        limit=protected_names.MAX_PROTECTED,
-        unit="names a folder",
-        held_in=(
-            "sandbox.confinement.bubblewrap.protected_paths:ProtectedPaths._held",
-            "sandbox.confinement.bubblewrap.protected_paths:ProtectedPaths.found",
-        ),
-        test="tests/sandbox/test_profile.py::test_scan_is_bounded",
+        test="tests/sandbox/test_views.py::test_a_copy_is_bounded",
     ),
     Row(
         what="folders that a walk keeps open",

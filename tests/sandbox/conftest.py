@@ -4,24 +4,52 @@ tests only.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import trio
 
 from sandbox.confinement import ConfinedProcess, Profile, Root
 from sandbox.confinement.bubblewrap import spawn
+from sandbox.views import namespace
+from sandbox.views.making import make_views
 from tests.conftest import HANG
+
+NO_OVERLAY: Final = namespace.enter()
+"""Why tests that make views in their own process have copies, "" for overlays. Entered as dp-agent does, and for the
+same reason here: later there are threads.
+"""
+_numbers = itertools.count(1)
+
+
+@contextlib.contextmanager
+def viewed(profile: Profile, *, no_overlay: str = NO_OVERLAY) -> Iterator[Profile]:
+    """The profile with views of its writable roots, mounted until the end of the block. Those that it has it keeps."""
+    if all(root.view is not None for root in profile.roots if root.writable):
+        yield profile
+        return
+    folder = profile.workspace.parent / f"views-{next(_numbers)}"
+    folder.mkdir(mode=0o700)
+    views = make_views(profile.roots, folder, no_overlay=no_overlay, limits=profile.limits)
+    try:
+        yield replace(profile, roots=views.roots)
+    finally:
+        views.close()
 
 
 @dataclass(frozen=True)
 class Person:
-    """A machine's folders: what may be seen, and what may not."""
+    """A machine's folders: what may be seen, and what may not.
+
+    `plain`: what a run gets. `profile`: the same with views, new ones each time, of what the folders hold now.
+    """
 
     base: Path
     workspace: Path
@@ -29,9 +57,14 @@ class Person:
     reading: Path
     state: Path
     ssh: Path
+    views: contextlib.ExitStack
 
     @property
     def profile(self) -> Profile:
+        return self.views.enter_context(viewed(self.plain))
+
+    @property
+    def plain(self) -> Profile:
         return Profile(
             workspace=self.workspace,
             roots=(Root(self.project, writable=True), Root(self.reading)),
@@ -43,11 +76,21 @@ class Person:
 def person() -> Iterator[Person]:
     # Not pytest's own folder: that is in /tmp, which is private and writable inside, as no home folder ever
     # is.
-    with tempfile.TemporaryDirectory(prefix="dispatch-test-", dir="/var/tmp") as folder:
-        yield make_person(Path(folder).resolve())
+    with (
+        tempfile.TemporaryDirectory(prefix="dispatch-test-", dir="/var/tmp") as folder,
+        contextlib.ExitStack() as views,
+    ):
+        yield make_person(Path(folder).resolve(), views)
 
 
-def make_person(base: Path) -> Person:
+def seen(profile: Profile) -> Path:
+    """Where on this machine the first folder lies that the run sees."""
+    view = profile.roots[0].view
+    assert view is not None
+    return view.seen
+
+
+def make_person(base: Path, views: contextlib.ExitStack) -> Person:
     state, ssh = base / "home/.dispatch", base / "home/.ssh"
     workspace = state / "runs/1/workspace"
     project, reading = base / "home/project", base / "home/reading"
@@ -57,7 +100,7 @@ def make_person(base: Path) -> Person:
     (ssh / "id_ed25519").write_text("ssh secret")
     (project / "code.py").write_text("print('hello')\n")
     (reading / "notes.txt").write_text("notes\n")
-    return Person(base, workspace, project, reading, state, ssh)
+    return Person(base, workspace, project, reading, state, ssh, views)
 
 
 @dataclass(frozen=True)
@@ -91,7 +134,8 @@ async def run(profile: Profile, argv: Sequence[str], env: Mapping[str, str] | No
     """Run ``argv`` confined and return how it ended."""
     profile = replace(profile, **changes)
     everything = {**profile.environment(), **(env or {})}
-    return await finish(await spawn(profile, argv, everything, stdin=subprocess.DEVNULL))
+    with viewed(profile) as shown:
+        return await finish(await spawn(shown, argv, everything, stdin=subprocess.DEVNULL))
 
 
 async def shell(profile: Profile, command: str, **changes: Any) -> Done:

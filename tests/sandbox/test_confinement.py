@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,10 +21,9 @@ import trio
 from sandbox.confinement import Limits, Root
 from sandbox.confinement.bubblewrap import spawn
 from sandbox.confinement.places import SHELL_LAUNCHER, WORKSPACE
-from sandbox.confinement.protected_names import HELD_FILES, HELD_FOLDERS
 from sandbox.errors import SandboxError
 from tests.conftest import HANG
-from tests.sandbox.conftest import Person, each, finish, run, shell
+from tests.sandbox.conftest import Person, each, finish, run, seen, shell
 
 PLACES = ("agent", "shell")
 
@@ -35,10 +35,12 @@ async def test_it_works_where_it_may(person: Person, place: str) -> None:
         f"echo changed > {person.project}/new.txt",
         "pwd && echo result > out.txt && id -un && git --version && python3 -c 'print(6*7)'",
     ]
-    for command, status, said in await each(place, person.profile, attempts):
+    profile = person.profile
+    for command, status, said in await each(place, profile, attempts):
         assert status == 0, (command, said)
     assert str(WORKSPACE) in said and "agent" in said and "42" in said
-    assert (person.project / "new.txt").read_text() == "changed\n"
+    assert (seen(profile) / "new.txt").read_text() == "changed\n"
+    assert not (person.project / "new.txt").exists()
     assert (person.workspace / "out.txt").read_text() == "result\n"
 
 
@@ -174,67 +176,6 @@ async def test_shell_that_cannot_be_confined_does_not_start(person: Person) -> N
     assert done.code == 126 and "could not be confined" in done.err and "ran" not in done.out
 
 
-async def test_repository_cannot_be_taken_over(person: Person) -> None:
-    for name in (".git/hooks", ".GIT/hooks", "deep/er/.git/hooks", ".vscode"):
-        (person.project / name).mkdir(parents=True)
-    (person.project / ".git/config").write_text("[core]\n")
-    (person.project / "deep/.envrc").write_text("true\n")
-    before = {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()}
-    attacks = [
-        "echo x > .git/hooks/pre-commit",
-        "echo x >> .git/config",
-        "echo /tmp > .git/commondir",
-        "mv .git g2",
-        "rm -rf .git",
-        "mv deep d2 && mkdir -p deep/er/.git/hooks",
-        "echo x > .GIT/config",
-        "echo x > deep/er/.git/config",
-        "echo x > deep/.envrc",
-        "rm deep/.envrc",
-        "echo x > .vscode/tasks.json",
-        "echo x > .mcp.json",
-        "mkdir .claude/hooks",
-        "rmdir .idea && mkdir .idea",
-        *(f"mkdir {name}/x" for name in HELD_FOLDERS),
-        *(f"echo x > {name}" for name in HELD_FILES if name != "HEAD"),
-        *(f"echo x > new && mv -f new {name}" for name in HELD_FILES if name != "HEAD"),
-        "ln -sf code.py AGENTS.md",
-    ]
-    found = await each("shell", person.profile, [f"cd {person.project} && {attack}" for attack in attacks])
-    for command, status, _ in found:
-        assert status != 0, command
-    (person.project / "new").unlink()
-    assert {path: path.read_bytes() for path in person.project.rglob("*") if path.is_file()} == before
-    # What was held for the time of the runs is gone again.
-    assert {path.name for path in person.project.iterdir()} == {".git", ".GIT", "deep", ".vscode", "code.py"}
-
-
-async def test_placeholders_are_shared_and_cleaned_up(person: Person) -> None:
-    env = person.profile.environment()
-    names = {*HELD_FOLDERS, *HELD_FILES} - {"HEAD"}
-
-    def present() -> set[str]:
-        return {path.name for path in person.project.iterdir()} & names
-
-    first = await spawn(person.profile, ["/bin/cat"], env)
-    second = await spawn(person.profile, ["/bin/cat"], env)
-    assert present() == names
-    await first.aclose()
-    assert present() == names  # the second still needs them: removing a mount point would unmount it there
-    await second.aclose()
-    assert present() == set()
-    # One that a crashed supervisor left is used and removed; a folder of the person's own is not.
-    (person.project / ".git").mkdir(mode=0o500)
-    (person.project / ".git").chmod(0o1500)
-    (person.project / ".idea").mkdir()
-    (person.project / ".Claude").mkdir()  # other letters are another name here, and `.claude` is held all the same
-    third = await spawn(person.profile, ["/bin/cat"], env)
-    assert present() == names
-    await third.aclose()
-    assert present() == {".idea"}
-    assert not (person.project / "HEAD").exists()
-
-
 def group_of(pid: int) -> int | None:
     try:
         return os.getpgid(pid)
@@ -257,14 +198,6 @@ async def test_a_tree_that_is_killed_while_it_is_built_leaves_nothing(person: Pe
     assert alive == []
 
 
-async def test_new_repositories_are_reported(person: Person) -> None:
-    process = await spawn(
-        person.profile, ["/bin/sh", "-c", f"mkdir -p {person.project}/sub/.git"], person.profile.environment()
-    )
-    assert (await finish(process)).code == 0
-    assert await process.left_behind() == (person.project / "sub/.git",)
-
-
 async def test_links_are_not_followed_into_a_profile(person: Person) -> None:
     link = person.base / "link"
     link.symlink_to(person.ssh)
@@ -272,11 +205,15 @@ async def test_links_are_not_followed_into_a_profile(person: Person) -> None:
         with pytest.raises(SandboxError) as refused:
             await run(person.profile, ["/bin/true"], roots=(root,))
         assert refused.value.code == 403 and "link" in refused.value.message
-    (person.project / ".git").symlink_to(person.ssh)
+        with pytest.raises(SandboxError) as refused:
+            await run(person.plain, ["/bin/true"], roots=(replace(root, writable=True),))
+        assert refused.value.code == 403 and "link" in refused.value.message
+
+
+async def test_nothing_starts_that_could_write_an_original(person: Person) -> None:
     with pytest.raises(SandboxError) as refused:
-        await run(person.profile, ["/bin/true"])
-    assert refused.value.code == 403
-    assert {path.name for path in person.project.iterdir()} == {".git", "code.py"}
+        await spawn(person.plain, ["/bin/true"], {})
+    assert refused.value.code == 500
 
 
 async def test_device_and_socket_are_no_roots(person: Person) -> None:
@@ -353,9 +290,15 @@ from pathlib import Path
 from sandbox.confinement import Profile
 from sandbox.confinement import Root
 from sandbox.confinement.bubblewrap import spawn
+from sandbox.confinement import Limits
+from sandbox.views import namespace
+from sandbox.views.making import make_views
 asked = json.load(sys.stdin)
+why = namespace.enter()
 async def main():
-    profile = Profile(workspace=Path(asked["workspace"]), roots=(Root(Path(asked["project"]), True),))
+    workspace, roots = Path(asked["workspace"]), (Root(Path(asked["project"]), True),)
+    views = make_views(roots, workspace.parent, no_overlay=why, limits=Limits())
+    profile = Profile(workspace=workspace, roots=views.roots)
     process = await spawn(profile, ["/bin/bash", "-c", asked["command"]], profile.environment())
     print((await process.stdout.receive_some(100)).decode(), flush=True)
     await trio.to_thread.run_sync(lambda: None)  # worker threads come and go without killing the run

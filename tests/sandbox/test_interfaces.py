@@ -21,7 +21,7 @@ from sandbox.confinement import CanaryReport, ConfinedProcess, Confinement, Exce
 from sandbox.confinement.places import HOME
 from sandbox.errors import SandboxError
 from sandbox.gate.gate import Gate
-from sandbox.gate.paths import resolver
+from sandbox.gate.paths import opener, resolver
 from sandbox.mcp.bridge import McpBridge
 from sandbox.model_api.interface import Allowance, Cost, Headers, ModelApi, ModelRequest, Refused, ScriptedModel, Turns
 from sandbox.model_api.proxy import ModelProxy
@@ -137,12 +137,11 @@ async def test_the_proxy_serves_an_api_of_another_kind(tmp_path: Path) -> None:
 
 
 class PlainProcess:
-    """A process as it is, with a bound that it is said to have passed and something it is said to have left behind."""
+    """A process as it is, with a bound that it is said to have passed."""
 
-    def __init__(self, process: trio.Process, excess: Excess | None, left: tuple[Path, ...]) -> None:
+    def __init__(self, process: trio.Process, excess: Excess | None) -> None:
         self._process = process
         self._excess = excess
-        self._left = left
         self.stdin: trio.abc.SendStream | None = process.stdin
         self.stdout: trio.abc.ReceiveStream | None = process.stdout
         self.stderr: trio.abc.ReceiveStream | None = process.stderr
@@ -161,9 +160,6 @@ class PlainProcess:
     async def excess(self) -> Excess | None:
         return self._excess
 
-    async def left_behind(self) -> tuple[Path, ...]:
-        return self._left
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -176,9 +172,8 @@ class PlainProcess:
 class Unconfined:
     """Starts programs as they are: for tests of what is built on a confinement."""
 
-    def __init__(self, excess: Excess | None = None, left: tuple[Path, ...] = ()) -> None:
+    def __init__(self, excess: Excess | None = None) -> None:
         self._excess = excess
-        self._left = left
         self.profiles: list[Profile] = []
 
     async def prove(self, profile: Profile, /) -> CanaryReport:
@@ -191,7 +186,7 @@ class Unconfined:
         process = await trio.lowlevel.open_process(
             list(argv), env=dict(env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
         )
-        return PlainProcess(process, self._excess, self._left)
+        return PlainProcess(process, self._excess)
 
     def spawn_on_host(
         self, command: Sequence[str], env: Mapping[str, str], /, *, hidden: Sequence[Path], marker: str
@@ -204,9 +199,8 @@ class Unconfined:
 
 async def test_a_runtime_runs_under_a_confinement_of_another_kind(person: Person) -> None:
     """Gate, runtime and trace need nothing of bubblewrap."""
-    (person.project / ".git").mkdir()
     excess = Excess("memory", 2, 1)
-    here = Unconfined(excess, (person.project / ".git", person.base / "elsewhere"))
+    here = Unconfined(excess)
     as_interface: Confinement = here
     profile = person.profile
     trace: list[frames.TraceEvent] = []
@@ -227,7 +221,7 @@ async def test_a_runtime_runs_under_a_confinement_of_another_kind(person: Person
         home=str(HOME),
         approval="auto",
     )
-    gate = Gate(scope, resolve=resolver(profile.outside), send=send, emit=emit)
+    gate = Gate(scope, resolve=resolver(profile), open_file=opener(profile), send=send, emit=emit)
     context = RunContext(
         confinement=as_interface,
         profile=profile,
@@ -247,10 +241,6 @@ async def test_a_runtime_runs_under_a_confinement_of_another_kind(person: Person
     assert (outcome.status, outcome.reply, outcome.turns) == ("completed", "Done.", 2)
     results = [(event.ok, event.output) for event in trace if isinstance(event, frames.ToolResult)]
     assert results[0] == (True, "print('hello')") and not results[1][0] and "ssh secret" not in results[1][1]
-    assert [event.detail for event in trace if isinstance(event, frames.Status)] == [
-        str(person.project / ".git"),
-        "elsewhere",
-    ]
     assert here.profiles == [profile] and await context.excess() == excess
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from sandbox import frames
 from sandbox.gate import preview
 from sandbox.gate.written import NotComputedError, written
-from tests.sandbox.node import Node, dp_agent
+from tests.sandbox.node import Node, changed, dp_agent
 from tests.sandbox.test_runtime_claude import claude, says, tool
 
 FILES = {
@@ -69,6 +70,8 @@ async def test_the_preview_has_the_bytes_that_the_program_writes(tmp_path: Path)
     after: list[bytes | None] = []
 
     def now(path: Path) -> bytes | None:
+        """As the run sees it: from its view, while it has not written it from the original."""
+        path = written_at if (written_at := changed(tmp_path) / path.name).exists() else path
         return path.read_bytes() if path.exists() else None
 
     async def respond(node: Node, call: frames.Call) -> None:
@@ -115,9 +118,13 @@ async def test_the_preview_has_the_bytes_that_the_program_writes(tmp_path: Path)
     assert len(computed) > len(calls) - 10, "the program refuses few of these before it asks"
 
 
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY)
+
+
 def edit(path: Path, old: str, new: str, content: bytes) -> str:
     path.write_bytes(content)
-    shown = preview.diff("Edit", {"old_string": old, "new_string": new}, str(path))
+    shown = preview.diff("Edit", {"old_string": old, "new_string": new}, str(path), _open)
     assert shown is not None
     return shown
 
@@ -126,7 +133,7 @@ def write(path: Path, new: str, content: bytes | None) -> str:
     path.unlink(missing_ok=True)
     if content is not None:
         path.write_bytes(content)
-    shown = preview.diff("Write", {"content": new}, str(path))
+    shown = preview.diff("Write", {"content": new}, str(path), _open)
     assert shown is not None
     return shown
 

@@ -5,7 +5,6 @@ started here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,8 +12,7 @@ from hypothesis import strategies as st
 
 from sandbox.confinement.bubblewrap.argv import Descriptors, Host, arguments, environment_arguments
 from sandbox.confinement.places import HOME, MODEL_SOCKET, WORKSPACE
-from sandbox.confinement.profile import Profile, Root
-from sandbox.confinement.protected_names import NAMES, ProtectedPath, appeared, scan
+from sandbox.confinement.profile import Profile, Root, View
 from sandbox.errors import SandboxError
 
 W = Path("/home/bob/.dispatch/runs/1/workspace")
@@ -95,7 +93,7 @@ def test_inside_and_outside_are_inverse(roots: list[list[str]], rest: list[str])
         assert inside is not None and profile.outside(inside) == path
 
 
-def built(profile: Profile, found: dict[Path, tuple[ProtectedPath, ...]] | None = None) -> str:
+def built(profile: Profile) -> str:
     class Numbers(dict[Path, int]):
         def __missing__(self, path: Path) -> int:
             self[path] = 100 + len(self)
@@ -103,7 +101,7 @@ def built(profile: Profile, found: dict[Path, tuple[ProtectedPath, ...]] | None 
 
     given = Descriptors(binds=Numbers(), data={Path("/run/dispatch/shell"): 50}, filters=(60, 61))
     host = Host((("usr/bin", "/bin"),), (), ("sys", "sysrq-trigger"), ("kcore",))
-    return " ".join(arguments(profile, host, found or {}, given))
+    return " ".join(arguments(profile, host, given))
 
 
 def test_arguments() -> None:
@@ -130,108 +128,26 @@ def test_arguments() -> None:
 
 def test_mounts_come_from_above_and_respect_inner_roots() -> None:
     outer, inner, deep = Path("/srv/p"), Path("/srv/p/sub"), Path("/srv/p/x/y")
-    pins = [
-        ProtectedPath(Path(".git")),
-        ProtectedPath(Path("sub"), True),
-        ProtectedPath(Path("sub/.git")),
-        ProtectedPath(Path("x"), True),
-    ]
-    pins += [
-        ProtectedPath(Path("x/.git")),
-        ProtectedPath(Path("x/y"), True),
-        ProtectedPath(Path("x/y/.git")),
-        ProtectedPath(Path("x/z"), True),
-    ]
     profile = Profile(workspace=W, roots=(Root(deep), Root(inner), Root(outer, True)))
-    words = built(profile, {outer: tuple(pins)}).split()
+    words = built(profile).split()
     places = [word for word in words if word.startswith("/srv")]
-    # A folder held because of the repository below it comes before the read-only root in it, which it would cover.
-    assert places == [f"/srv/p{rest}" for rest in ("", "/.git", "/sub", "/x", "/x/.git", "/x/y", "/x/z")]
-    kinds = {place: words[words.index(place) - 2] for place in places}
-    writable = {place for place, kind in kinds.items() if kind == "--bind-fd"}
-    assert writable == {"/srv/p", "/srv/p/x", "/srv/p/x/z"}
-    read_only = built(Profile(workspace=W, roots=(Root(outer),)), {outer: tuple(pins)})
-    assert "/srv/p/.git" not in read_only
+    # What lies in a folder comes after it, which would cover it.
+    assert places == ["/srv/p", "/srv/p/sub", "/srv/p/x/y"]
+    kinds = [words[words.index(place) - 2] for place in places]
+    assert kinds == ["--bind-fd", "--ro-bind-fd", "--ro-bind-fd"]
+
+
+def test_a_view_is_shown_and_its_original_is_named() -> None:
+    """Seen to fail with the view's own path as what a person is shown."""
+    view = View(W.parent / "views/1/merged", W.parent / "views/1/upper")
+    profile = Profile(workspace=W, roots=(Root(Path("/srv/p"), True, Path("/project"), view),))
+    seen = Path("/project/a/b")
+    assert profile.outside(seen) == Path("/srv/p/a/b") and profile.inside(Path("/srv/p/a/b")) == seen
+    assert profile.source(seen) == (view.seen, Path("a/b"))
+    assert profile.inside(view.seen) is None and profile.source(Path("/etc")) is None
 
 
 @pytest.mark.parametrize("env", [{"": "x"}, {"A=B": "x"}, {"A": "x\0y"}, {"A\0": "x"}])
 def test_environment_that_is_none(env: dict[str, str]) -> None:
     with pytest.raises(SandboxError):
         environment_arguments(env)
-
-
-def test_scan_finds_every_protected_name(tmp_path: Path) -> None:
-    for name in sorted(NAMES):
-        (tmp_path / "a/b").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "a/b" / name.upper()).touch()
-    (tmp_path / "plain").mkdir()
-    found = scan(tmp_path)
-    assert {pin.path.name for pin in found if not pin.writable} == {name.upper() for name in NAMES}
-    assert {pin.path for pin in found if pin.writable} == {Path("a"), Path("a/b")}
-    (tmp_path / "plain/.git").mkdir()
-    assert appeared(tmp_path, found) == (Path("plain/.git"),)
-
-
-def test_instructions_that_are_links_are_kept_as_they_are(tmp_path: Path) -> None:
-    """Seen to fail with every link refused, which so many projects have, and with its target left writable."""
-    for folder in ("docs", ".claude", "sub"):
-        (tmp_path / folder).mkdir()
-    for file in ("docs/agents.txt", ".claude/CLAUDE.md", "CLAUDE.md"):
-        (tmp_path / file).touch()
-    for link, target in (
-        ("AGENTS.md", "CLAUDE.md"),
-        ("GEMINI.md", "docs/agents.txt"),
-        ("CLAUDE.local.md", ".claude/CLAUDE.md"),
-        ("sub/AGENTS.md", "../docs/agents.txt"),
-        (".cursorrules", "/elsewhere/rules"),
-    ):
-        (tmp_path / link).symlink_to(target)
-    found = scan(tmp_path)
-    mounted = {str(pin.path): pin.writable for pin in found if not pin.link}
-    assert mounted == {".claude": False, "CLAUDE.md": False, "docs/agents.txt": False, "docs": True, "sub": True}
-    assert {str(pin.path) for pin in found if pin.link} == {
-        "AGENTS.md",
-        "GEMINI.md",
-        "CLAUDE.local.md",
-        "sub/AGENTS.md",
-        ".cursorrules",
-    }
-    assert appeared(tmp_path, found) == ()
-    (tmp_path / "AGENTS.md").unlink()
-    (tmp_path / "AGENTS.md").symlink_to("docs/mine")
-    (tmp_path / "sub/AGENTS.md").unlink()
-    (tmp_path / "sub/AGENTS.md").touch()
-    (tmp_path / "docs/.vscode").symlink_to("elsewhere")
-    assert {str(path) for path in appeared(tmp_path, found)} == {"AGENTS.md", "sub/AGENTS.md", "docs/.vscode"}
-
-
-@pytest.mark.parametrize("target", ["missing", "folder", "through/file"])
-def test_instructions_that_lead_nowhere_firm_are_refused(tmp_path: Path, target: str) -> None:
-    """Seen to fail with the target not looked at: a run could make it, or lead the way to it elsewhere."""
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/file").touch()
-    (tmp_path / "through").symlink_to("folder")
-    (tmp_path / "AGENTS.md").symlink_to(target)
-    with pytest.raises(SandboxError) as refused:
-        scan(tmp_path)
-    assert refused.value.code == 403 and "AGENTS.md" in refused.value.message and refused.value.fix
-
-
-def test_what_tools_install_takes_no_pins(tmp_path: Path) -> None:
-    """Seen to fail with every name protected there: a large project would hold too many."""
-    package = tmp_path / "node_modules/package"
-    for folder in (".git", ".vscode"):
-        (package / folder).mkdir(parents=True)
-    for file in ("AGENTS.md", ".npmrc", ".envrc"):
-        (package / file).touch()
-    assert {pin.path.name for pin in scan(tmp_path) if not pin.writable} == {".git", ".vscode"}
-
-
-def test_scan_is_bounded(tmp_path: Path) -> None:
-    for number in range(30):
-        (tmp_path / f"{number}/.git").mkdir(parents=True)
-    allowed: list[dict[str, Any]] = [{"max_entries": 20}, {"max_protected": 20}]
-    for bounds in allowed:
-        with pytest.raises(SandboxError) as refused:
-            scan(tmp_path, **bounds)
-        assert refused.value.code == 413 and "narrower" in refused.value.fix

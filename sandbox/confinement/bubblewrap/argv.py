@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.confinement.places import HOME, MODEL_SOCKET, SHELL_HOME, SHELL_LAUNCHER
-from sandbox.confinement.profile import Mount, Profile
-from sandbox.confinement.protected_names import ProtectedPath
+from sandbox.confinement.profile import Profile
 from sandbox.errors import SandboxError
 
 LANDLOCK_MODULE: Final = Path("/run/dispatch/landlock.py")
@@ -56,10 +55,8 @@ class Descriptors:
     filters: Sequence[int]
 
 
-def arguments(
-    profile: Profile, host: Host, protected: Mapping[Path, Sequence[ProtectedPath]], given: Descriptors
-) -> list[str]:
-    """bwrap's arguments, without the program's. `protected`: host path of a writable root → the protected paths in it.
+def arguments(profile: Profile, host: Host, given: Descriptors) -> list[str]:
+    """bwrap's arguments, without the program's.
 
     Sources are descriptors, opened beforehand without following links: a path could be swapped between check and mount.
     """
@@ -90,7 +87,9 @@ def arguments(
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
     for part in profile.runtime:
         out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
-    for mount in _mounts(profile, protected):
+    # What lies above another first: a mount made later would cover those below it, and with them a read-only folder
+    # inside a writable one.
+    for mount in sorted(profile.mounts(), key=lambda mount: mount.at.parts):
         out += ["--bind-fd" if mount.writable else "--ro-bind-fd", str(given.binds[mount.source]), str(mount.at)]
     if profile.model_socket is not None:
         out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
@@ -110,21 +109,3 @@ def environment_arguments(env: Mapping[str, str]) -> list[str]:
             raise SandboxError(f"not an environment variable: {name!r}", code=422)
         out += ["--setenv", name, value]
     return out
-
-
-def _mounts(profile: Profile, protected: Mapping[Path, Sequence[ProtectedPath]]) -> list[Mount]:
-    """Roots and the protected paths in them, whatever lies above another first.
-
-    A mount made later would cover those below it, and with them a read-only folder inside a writable one.
-    """
-    out = []
-    mounts = profile.mounts()
-    for mount in mounts:
-        out.append(mount)
-        # In a root of its own that root's rules hold: it has its own protected paths, or is read-only altogether.
-        inner = [other.at for other in mounts if other.at != mount.at and other.at.is_relative_to(mount.at)]
-        for found in protected.get(mount.source, ()) if mount.writable else ():
-            at = mount.at / found.path
-            if not found.link and not any(at.is_relative_to(place) for place in inner):
-                out.append(Mount(mount.source / found.path, at, found.writable))
-    return sorted(out, key=lambda mount: mount.at.parts)

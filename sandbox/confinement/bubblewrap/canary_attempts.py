@@ -121,19 +121,16 @@ def _places(profile: Profile, folder: Path, token: str) -> list[Attempt]:
     for place in ("/", "/usr", "/usr/bin", "/etc", "/run", "/run/dispatch", "/dev", "/var", "/home", "/root"):
         out.append(_both(f"writing {place}", "write", path=place, required=False))
     for number, mount in enumerate(profile.mounts()):
-        source, at = mount.source, mount.at
+        source, at, original = mount.source, mount.at, mount.original
+        kind = "write" if source.is_dir() else "open_for_writing"
         if not mount.writable:
-            kind = "write" if source.is_dir() else "open_for_writing"
             there, here = {"path": str(source)}, {"path": str(at)}
             out.append(Attempt(f"read-only folder {number}", kind, there, here, required=os.access(source, os.W_OK)))
-            continue
-        git = next(
-            (path for path in (source / ".git", source / ".claude") if path.is_dir() and not path.is_symlink()),
-            None,
-        )
-        if git is not None and source in {root.path for root in profile.roots}:
-            there, here = {"path": str(git)}, {"path": str(at / git.name)}
-            out.append(Attempt(f"repository of folder {number}", "write", there, here, required=False))
+        if source != original:
+            out.append(_both(f"what view {number} is made of", "write", path=str(source.parent)))
+            if profile.outside(original) is None:  # else something is seen under that name inside
+                may = os.access(original, os.W_OK)
+                out.append(_both(f"original of folder {number}", kind, path=str(original), required=may))
     for name in ("sys/kernel/core_pattern", "sys/kernel/hostname", "sysrq-trigger", "kcore", "kmsg"):
         out.append(
             _both(f"/proc/{name}", "open_for_writing", path=f"/proc/{name}", required=False)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox.confinement.bubblewrap.process import BubblewrapProcess
-from sandbox.confinement.bubblewrap.protected_paths import ProtectedPaths
 from sandbox.confinement.bubblewrap.start import find_bwrap
 
 
@@ -40,7 +39,7 @@ def spawn_on_host(
         close_fds=True,
         start_new_session=True,
     )
-    return BubblewrapProcess(started, ProtectedPaths())
+    return BubblewrapProcess(started)
 
 
 def _arguments(hidden: Sequence[Path], home: str, marker: str) -> list[str]:

@@ -6,13 +6,11 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 import trio
 
-from sandbox.confinement.bubblewrap.protected_paths import ProtectedPaths
 from sandbox.confinement.bubblewrap.watchdog import Watchdog
 from sandbox.confinement.interface import Excess
 
@@ -23,11 +21,8 @@ class BubblewrapProcess:
     `pid` is bwrap's; killing it ends the pid namespace and so everything in it, setsid or not.
     """
 
-    def __init__(
-        self, started: subprocess.Popen[bytes], protected: ProtectedPaths, watchdog: Watchdog | None = None
-    ) -> None:
+    def __init__(self, started: subprocess.Popen[bytes], watchdog: Watchdog | None = None) -> None:
         self._started = started
-        self._protected = protected
         self._watchdog = watchdog
         self._reaped = False
         self._pidfd = os.pidfd_open(started.pid)
@@ -49,7 +44,6 @@ class BubblewrapProcess:
         if not self._reaped:
             self._reaped = True
             os.close(self._pidfd)
-            self._protected.release()
         await trio.lowlevel.checkpoint()
         return int(self._started.returncode)
 
@@ -82,10 +76,6 @@ class BubblewrapProcess:
     async def excess(self) -> Excess | None:
         """See `ConfinedProcess`."""
         return None if self._watchdog is None else await trio.to_thread.run_sync(self._watchdog.ended)
-
-    async def left_behind(self) -> tuple[Path, ...]:
-        """See `ConfinedProcess`."""
-        return await trio.to_thread.run_sync(self._protected.appeared)
 
 
 def _stream(pipe: IO[bytes] | None) -> trio.lowlevel.FdStream | None:

@@ -6,7 +6,6 @@ bwrap's arguments are argv.py's; what a started tree can be asked is process.py'
 from __future__ import annotations
 
 import contextlib
-import errno
 import inspect
 import json
 import os
@@ -34,10 +33,9 @@ from sandbox.confinement.bubblewrap.argv import (
     environment_arguments,
 )
 from sandbox.confinement.bubblewrap.process import BubblewrapProcess
-from sandbox.confinement.bubblewrap.protected_paths import ProtectedPaths
 from sandbox.confinement.bubblewrap.rlimits import killed_first_when_out_of_memory, prlimit_prefix
 from sandbox.confinement.bubblewrap.watchdog import Watchdog
-from sandbox.confinement.openat2 import open_pinned
+from sandbox.confinement.given import FOLDER_OR_FILE, open_given
 from sandbox.confinement.places import HOME, SHELL_HOME, SHELL_LAUNCHER
 from sandbox.confinement.profile import Profile, Root
 from sandbox.errors import SandboxError
@@ -161,15 +159,15 @@ async def spawn(
     profile = replace(
         profile, runtime=(*profile.runtime, *(part for part in python_runtime if part not in profile.runtime))
     )
-    protected, watchdog = await trio.to_thread.run_sync(_prepare, profile)
+    watchdog = await trio.to_thread.run_sync(_watchdog, profile)
     try:
         with contextlib.ExitStack() as opened:
             info, info_writer = os.pipe2(os.O_CLOEXEC)
             opened.callback(os.close, info_writer)
             unread = opened.enter_context(contextlib.ExitStack())
             unread.callback(os.close, info)
-            given = _open_all(profile, protected, python_program, opened)
-            words = ["--info-fd", str(info_writer), *arguments(profile, host_layout(), protected.found, given)]
+            given = _open_all(profile, python_program, opened)
+            words = ["--info-fd", str(info_writer), *arguments(profile, host_layout(), given)]
             words += environment_arguments(env)
             if alter is not None:
                 words = alter(words)
@@ -187,7 +185,7 @@ async def spawn(
                     pass_fds=[listed, info_writer, *given.binds.values(), *given.data.values(), *given.filters],
                     start_new_session=True,
                 )
-            process = BubblewrapProcess(started, protected, watchdog)
+            process = BubblewrapProcess(started, watchdog)
             try:
                 watchdog.begin(started.pid, info)
             except BaseException:
@@ -196,31 +194,27 @@ async def spawn(
             unread.pop_all()
     except BaseException:
         watchdog.close()
-        protected.release()
         raise
     return process
 
 
-def _prepare(profile: Profile) -> tuple[ProtectedPaths, Watchdog]:
-    protected = ProtectedPaths.acquire(profile)
+def _watchdog(profile: Profile) -> Watchdog:
+    if unviewed := [root.path for root in profile.roots if root.writable and root.view is None]:
+        raise SandboxError(f"{unviewed[0]} has no view, and no run writes what is the person's", code=500)
+    written = [root.view.written for root in profile.roots if root.view is not None]
+    own = [folder for folder in (profile.workspace, profile.home, *written) if folder is not None]
     try:
-        own = [folder for folder in (profile.workspace, profile.home) if folder is not None]
-        others = [root.path for root in profile.roots if root.writable]
-        return protected, Watchdog(profile.limits, tmpfs=profile.in_memory(), folders=own, others=others)
+        return Watchdog(profile.limits, tmpfs=profile.in_memory(), folders=own)
     except OSError as problem:
-        protected.release()
         raise SandboxError(f"{problem.filename} cannot be shown to the run: {problem.strerror}", code=422) from problem
 
 
-def _open_all(
-    profile: Profile, protected: ProtectedPaths, python_program: str, opened: contextlib.ExitStack
-) -> Descriptors:
+def _open_all(profile: Profile, python_program: str, opened: contextlib.ExitStack) -> Descriptors:
     sources = [mount.source for mount in profile.mounts()] + [part.path for part in profile.runtime]
-    sources += [root / one.path for root, found in protected.found.items() for one in found if not one.link]
     binds: dict[Path, int] = {}
     for source in sources:
         if source not in binds:
-            binds[source] = _open(source, (stat.S_ISDIR, stat.S_ISREG), opened)
+            binds[source] = _open(source, FOLDER_OR_FILE, opened)
     if profile.model_socket is not None:
         binds[profile.model_socket] = _open(profile.model_socket, (stat.S_ISSOCK,), opened)
     arch = seccomp.architecture()
@@ -245,21 +239,8 @@ def _shell_writable(profile: Profile) -> list[str]:
 
 
 def _open(path: Path, kinds: Sequence[Callable[[int], bool]], opened: contextlib.ExitStack) -> int:
-    try:
-        descriptor = open_pinned(path)
-    except OSError as problem:
-        if problem.errno == errno.ELOOP:
-            raise SandboxError(
-                f"{path} passes through a symbolic link, which could be swapped",
-                fix="name the real folder",
-                code=403,
-            ) from problem
-        raise SandboxError(f"{path} cannot be shown to the run: {problem.strerror}", code=422) from problem
+    descriptor = open_given(path, kinds)
     opened.callback(os.close, descriptor)
-    if not any(kind(os.fstat(descriptor).st_mode) for kind in kinds):
-        raise SandboxError(
-            f"{path} is not something a run may be given", fix="grant a folder or a plain file", code=403
-        )
     return descriptor
 
 

@@ -43,13 +43,11 @@ _BLIND: Final = 5.0
 class Watchdog:
     """Watches one confined tree.
 
-    `folders`: the run's own on this machine; `others`: further places it may write; `tmpfs`: inside paths where a file
-    system in memory is mounted.
+    `folders`: the run's own on this machine, and where its views keep what it writes; `tmpfs`: inside paths where a
+    file system in memory is mounted.
     """
 
-    def __init__(
-        self, limits: Limits, *, tmpfs: Sequence[Path] = (), folders: Sequence[Path] = (), others: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, limits: Limits, *, tmpfs: Sequence[Path] = (), folders: Sequence[Path] = ()) -> None:
         """Measure the disks as they are before the run. Blocking. Raises OSError where a folder is missing."""
         self._limits = limits
         self._tmpfs = tuple(tmpfs)
@@ -63,7 +61,7 @@ class Watchdog:
         self._count_seconds = 0.0
         self._rooms: dict[int, FreeSpace] = {}
         try:
-            for path in (*folders, *others):
+            for path in folders:
                 if (device := path.stat().st_dev) not in self._rooms:
                     self._rooms[device] = FreeSpace.of(path, limits.room)
         except BaseException:
@@ -158,7 +156,7 @@ class Watchdog:
         limits = self._limits
         for room in self._rooms.values():
             free, inodes = room.now()
-            # Files it holds open without a name, and what it adds to the person's folders, show only here.
+            # Files it holds open without a name show only here.
             if free < (floor := max(room.least_bytes, room.bytes - 2 * limits.disk)):
                 return Excess("room", free, floor)
             if inodes < (floor := max(room.least_inodes, room.inodes - 2 * limits.files)):

@@ -28,7 +28,7 @@ from sandbox.gate.gate import CALL_ID_LIMIT, CALLS_OF_A_RUN, Ruling
 from sandbox.mcp.bridge import UNGATED
 from sandbox.runtimes.claude import mcp_servers
 from sandbox.runtimes.claude.transport import ConfinedTransport
-from sandbox.runtimes.runtime import Outcome, RunContext, Task, report_left_behind
+from sandbox.runtimes.runtime import Outcome, RunContext, Task
 
 _EXHAUSTED: Final[Mapping[str, Literal["turns", "usd"]]] = {
     "error_max_turns": "turns",
@@ -56,8 +56,6 @@ async def run(task: Task, context: RunContext, program: Path) -> Outcome:
         finally:
             await transport.close()
         nursery.cancel_scope.cancel()
-    if transport.process is not None:
-        await report_left_behind(transport.process, context)
     return outcome
 
 

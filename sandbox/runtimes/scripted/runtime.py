@@ -16,7 +16,7 @@ from sandbox.confinement import ConfinedProcess, Root
 from sandbox.confinement.places import SHELL_LAUNCHER
 from sandbox.errors import FrameError, SandboxError
 from sandbox.model_api.interface import ModelApi
-from sandbox.runtimes.runtime import GateSession, Outcome, RunContext, Task, report_left_behind
+from sandbox.runtimes.runtime import GateSession, Outcome, RunContext, Task
 from sandbox.runtimes.scripted import executor
 
 _RESULT_LIMIT: Final = 4 * 1024 * 1024
@@ -48,9 +48,7 @@ class ScriptedRuntime:
         command = [context.confinement.python(), "-ISBc", inspect.getsource(executor), str(SHELL_LAUNCHER)]
         profile = context.profile
         async with await context.spawn(command, profile.environment(), stderr=subprocess.DEVNULL) as process:
-            outcome = await self._follow(task.script, _Executor(process), context)
-        await report_left_behind(process, context)
-        return outcome
+            return await self._follow(task.script, _Executor(process), context)
 
     async def _follow(self, script: Sequence[frames.ScriptStep], program: _Executor, context: RunContext) -> Outcome:
         reply = ""

@@ -124,6 +124,11 @@ def an_exchange_of_two_granted_folders(a: Any) -> None:
 
 
 @attack("EROFS")
+def a_folder_that_is_only_read(a: Any) -> None:
+    create(f"{a.reading}/new{os.getpid()}")
+
+
+@attack("EROFS")
 def the_project_renamed_away(a: Any) -> None:
     os.rename(a.project, a.project + "-gone")
     os.rename(a.project + "-gone", a.project)

@@ -48,8 +48,8 @@ def the_engine_of_containers(a: Any) -> None:
 
 
 @attack("EACCES", places=(SHELL,))
-def a_socket_planted_in_the_project(a: Any) -> None:
-    connect(socket.AF_UNIX, f"{a.project}/docker.sock")
+def a_socket_planted_in_the_workspace(a: Any) -> None:
+    connect(socket.AF_UNIX, f"{a.workspace}/docker.sock")
 
 
 @attack("EACCES", places=(SHELL,))
@@ -60,13 +60,13 @@ def the_model_from_a_shell(a: Any) -> None:
 @attack("EACCES", places=(SHELL,))
 def a_datagram_from_one_end_of_a_pair(a: Any) -> None:
     left, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    left.sendto(b"x", f"{a.project}/log.sock")
+    left.sendto(b"x", f"{a.workspace}/log.sock")
 
 
 @attack("EACCES", places=(SHELL,))
 def a_raw_datagram_from_one_end_of_a_pair(a: Any) -> None:
     left, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_RAW)
-    left.sendto(b"x", f"{a.project}/log.sock")
+    left.sendto(b"x", f"{a.workspace}/log.sock")
 
 
 @attack("ENETUNREACH", untestable="the tests reach no network outside either")
