@@ -150,7 +150,7 @@ class Comparison:
         conflict = place.conflict or self.meanwhile.file(path, None if found is None else found.about, known=known)
         if found is not None and found.moving:
             conflict = conflict or "it is being changed in your folder"
-        if found is not None and found.base.device != self.original.device:
+        if found is not None and self.original.elsewhere(found.about):
             conflict = conflict or "another file system is mounted there"
         return found, conflict
 

@@ -199,7 +199,16 @@ def test_what_a_copy_left_out_is_never_deleted(copy: World) -> None:
     (copy.root / "large/data").write_text("1\n")
     copy.start(skip=frozenset({b"large", b"src/c.py"}))
     copy.run("echo 1 > a.py; rm -r src")
-    assert set(copy.entries()) == {"a.py", "src/inner/d.py", "src/inner", "src"}
+    # And so its folder stays.
+    assert set(copy.entries()) == {"a.py", "src/inner/d.py", "src/inner"}
+
+
+def test_a_folder_with_more_than_the_run_saw_is_a_conflict(world: World) -> None:
+    fill(world)
+    world.start()
+    world.run("rm -r src")
+    (world.root / "src/inner/mine.py").write_text("mine\n")
+    assert "src/inner" in conflicts(world)
 
 
 def test_what_is_made_where_a_copy_left_something_out_is_a_conflict(copy: World) -> None:
