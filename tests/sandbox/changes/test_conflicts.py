@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from sandbox.changes.change_set import CLOCK
+from sandbox.changes.values import ChangeSet
+from sandbox.views.manifest import ManifestWriter, read
 from tests.sandbox.changes.worlds import World
 
 
@@ -171,6 +177,14 @@ def test_a_renamed_file_is_in_conflict_by_either_name(world: World) -> None:
     assert all(entry.conflict for path, entry in world.entries().items() if path in ("moved.py", "b.py"))
 
 
+def test_a_renamed_file_is_in_conflict_where_its_old_place_is(world: World) -> None:
+    fill(world)
+    world.start()
+    world.run("mv a.py moved.py")
+    (world.root / "a.py").chmod(0o600)
+    assert world.entries()["moved.py"].change == "renamed" and set(conflicts(world)) == {"moved.py"}
+
+
 def test_a_file_moved_and_edited_is_no_conflict(world: World) -> None:
     fill(world)
     world.start()
@@ -211,6 +225,20 @@ def test_a_folder_with_more_than_the_run_saw_is_a_conflict(world: World) -> None
     assert "src/inner" in conflicts(world)
 
 
+def test_what_lies_below_what_a_copy_left_out_is_never_deleted(copy: World) -> None:
+    fill(copy)
+    copy.start()
+    copy.run("rm -r src")
+    manifest = copy.view / "manifest"
+    records = list(read(manifest))
+    manifest.unlink()
+    with ManifestWriter(manifest) as writer:
+        for record in records:
+            writer.add(msgspec.structs.replace(record, skipped="large" if record.path == b"src" else ""))
+        writer.finish()
+    assert not copy.entries()
+
+
 def test_what_is_made_where_a_copy_left_something_out_is_a_conflict(copy: World) -> None:
     fill(copy)
     (copy.root / "large").mkdir()
@@ -242,3 +270,23 @@ def test_a_granted_file(copy: World) -> None:
     copy.root.write_text("mine\n")
     (entry,) = copy.read().entries
     assert entry.conflict
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("at", ["src", "src/c.py"])
+def test_what_is_mounted_in_the_folder_is_not_taken_for_it(overlay: World, at: str) -> None:
+    fill(overlay)
+    (overlay.folder / "other").mkdir()
+    (overlay.folder / "file").write_text("secret\n")
+    overlay.start()
+    overlay.run("echo 1 >> src/c.py; rm src/inner/d.py")
+    mount = "mount -t tmpfs none ../other; cp ../file ../other; mount --bind ../other/file src/c.py"
+    if at == "src":
+        mount = "mount -t tmpfs none src"
+    reading = shlex.join([sys.executable, "-m", "sandbox.changes", str(overlay.run_folder), str(overlay.destination)])
+    script = f"cd {overlay.root}; {mount}; cd {Path(__file__).parents[3]}; exec {reading}"
+    subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True)
+    found = msgspec.json.decode((overlay.destination / "changes.json").read_bytes(), type=ChangeSet)
+    entry = next(entry for entry in found.entries if entry.path == b"src/c.py")
+    assert entry.conflict and (entry.base is None or not entry.base.sha256)
+    assert at != "src" or found.incomplete
