@@ -29,6 +29,7 @@ from sandbox.views.record import RECORDS, VIEWS, ViewRecord, ViewRecords
 
 _MAX_RECORDS: Final = 10_000_000
 CLOCK: Final = "this machine's clock was set back since the view was made, so nobody can tell what changed meanwhile"
+UNASKED: Final = "version control cannot be asked about a name like this"
 
 
 def views_of(run_folder: Path) -> list[ViewRecord]:
@@ -104,7 +105,12 @@ def _read(
     reader = CopyReader(comparison, copied)
     pinned = os.open("copy", PIN, dir_fd=folder)
     try:
-        if not stat.S_ISDIR(os.fstat(pinned).st_mode):
+        is_file = not stat.S_ISDIR(os.fstat(pinned).st_mode)
+        whole = copied.get(b"")
+        if whole is None or (whole.kind == "file") != is_file:
+            bounds.say(f"{record.inside}: the run's copy is no longer what it was")
+            return
+        if is_file:
             reader.read_file(pinned)
             return
     finally:
@@ -195,6 +201,8 @@ def _mark(
     after = _After(drafts, original, bounds)
     name = os.fsencode(Path(record.root).name) if is_file else b""
     for draft in drafts:
+        if not control.askable(draft.path) or not control.askable(draft.renamed_from):
+            draft.notes.append(UNASKED)
         if draft.kind == "link" and draft.change in ("added", "changed"):
             with suppress(Exhausted):
                 if links.leads_out(draft.path, draft.target, after.link_at):

@@ -99,10 +99,16 @@ class Comparison:
         try:
             place.descriptor = self.original.folder(path) if place.askable else None
         except OSError as error:
-            place.conflict = place.conflict or f"your folder {shown(path)} cannot be looked at ({reason(error)})"
+            place.conflict = place.conflict or self.closed(path, error)
         if place.descriptor is not None and path and self.original.has(place.descriptor, ".git"):
             place.nested = True
         return place
+
+    def closed(self, path: bytes, error: OSError) -> str:
+        """Note that a folder of the original cannot be looked at; return that as the reason of a conflict."""
+        sentence = f"your folder {shown(path)} cannot be looked at ({reason(error)})".replace("  ", " ")
+        self.bounds.say(sentence)
+        return sentence
 
     def repository(self, place: Place, here: set[bytes]) -> None:
         """Note whether the folder is a repository by itself, with the names in the view's folder there (small)."""
@@ -140,11 +146,11 @@ class Comparison:
         try:
             found = self.original.find(place.descriptor, name, content=content)
         except OSError as error:
-            return None, place.conflict or f"your folder cannot be looked at there ({reason(error)})"
+            return None, place.conflict or self.closed(place.path, error)
         conflict = place.conflict or self.meanwhile.file(path, None if found is None else found.about, known=known)
         if found is not None and found.moving:
             conflict = conflict or "it is being changed in your folder"
-        if found is not None and found.base.device != self.original.device:
+        if found is not None and self.original.elsewhere(found.about):
             conflict = conflict or "another file system is mounted there"
         return found, conflict
 
@@ -236,7 +242,7 @@ class Comparison:
         try:
             place.descriptor = self.original.folder(place.path) if place.askable else None
         except OSError as error:
-            return None, place.conflict or f"your folder cannot be looked at there ({reason(error)})"
+            return None, place.conflict or self.closed(place.path, error)
         try:
             return self.find(place, name, known=known, content=content)
         finally:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sandbox.changes.bounds import reason
+from sandbox.changes.bounds import reason, shown
 from sandbox.changes.comparing import Comparison, Place
 from sandbox.changes.descriptors import let_in
 from sandbox.changes.names import Special, special
@@ -43,6 +43,8 @@ class CopyReader:
         self._seen: set[bytes] = set()
         self._unlisted: set[bytes] = set()
         """Folders of the copy whose content is not known: nothing in them is a deletion."""
+        self._staying: set[bytes] = set()
+        """Folders that are not deleted, since what lies in them is not."""
         self._whole: dict[bytes, _Whole] = {}
         self._conflicts: dict[bytes, str] = {}
         """Why nothing in a folder of the original can be put in place, as far as that was asked."""
@@ -103,10 +105,13 @@ class CopyReader:
         if above is None:
             return place
         was = self._copied.get(path)
-        known = was is not None and not was.skipped
         if place.descriptor is None:
-            if place.askable:
+            if was is not None and was.kind == "folder" and not was.skipped:
+                place.conflict = place.conflict or f"your folder no longer holds {shown(path)}"
+                place.askable = False
+            elif place.askable:
                 about = os.fstat(folder.descriptor)
+                known = was is not None and not was.skipped
                 self._comparison.new_folder(above, place, folder.path[-1], about, known=known)
         elif not place.conflict:
             place.conflict = self._comparison.meanwhile.folder(path, os.fstat(place.descriptor))
@@ -182,6 +187,9 @@ class CopyReader:
     def _deletions(self) -> None:
         """What the manifest has, and the copy no longer does."""
         gone: set[bytes] = set()
+        for path, was in self._copied.items():
+            if was.skipped or path in self._unlisted:
+                self._stay(path)
         place = Place(b"", None)
         try:
             for path, was in self._copied.items():
@@ -200,15 +208,40 @@ class CopyReader:
         finally:
             place.close()
 
+    def _stay(self, path: bytes) -> None:
+        """Note the folders above what is left as it is: they stay, too."""
+        at = path.rfind(b"/")
+        while at >= 0 and path[:at] not in self._staying:
+            self._staying.add(path[:at])
+            at = path.rfind(b"/", 0, at)
+
     def _deleted(self, place: Place, name: str, was: Copied) -> None:
         found, conflict = self._comparison.find(place, name, known=True)
         if found is None:
-            if conflict and place.descriptor is None and place.conflict:
-                self._bounds.say(f"what the run deleted in your folders could not be looked at: {conflict}")
             return  # it is gone in both
+        path = place.below(name)
+        if was.kind == found.base.kind == "folder":
+            if path in self._staying:
+                return
+            conflict = conflict or self._more(path)
         draft = self._comparison.deleted(place, name, found, conflict)
         if was.kind != found.base.kind:
             draft.conflict = draft.conflict or "it changed in your folder meanwhile"
+
+    def _more(self, path: bytes) -> str:
+        """Why a folder that the run deleted cannot go: it holds what the run did not see."""
+        try:
+            folder = self._comparison.original.folder(path)
+            if folder is None:
+                return ""
+            try:
+                names = self._comparison.names(folder)
+                known = all(path + b"/" + os.fsencode(name) in self._copied for name in names)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            return self._comparison.closed(path, error)
+        return "" if known else "your folder holds something in it that the run did not see"
 
     def _hidden(self, path: bytes) -> bool:
         """Whether it lies below what was not copied, or not looked at."""
@@ -252,7 +285,7 @@ class CopyReader:
         try:
             place.descriptor = comparison.original.folder(path)
         except OSError as error:
-            place.conflict = place.conflict or f"your folder cannot be looked at there ({reason(error)})"
+            place.conflict = place.conflict or comparison.closed(path, error)
         place.nested = bool(path) and comparison.original.has(place.descriptor, ".git")
         return place
 
@@ -260,7 +293,7 @@ class CopyReader:
         try:
             folder = self._comparison.original.folder(path)
         except OSError as error:
-            return f"your folder cannot be looked at there ({reason(error)})"
+            return self._comparison.closed(path, error)
         if folder is None:
             return ""  # nothing is left there that could be deleted
         try:

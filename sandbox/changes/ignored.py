@@ -45,10 +45,17 @@ class VersionControl:
                 if os.path.lexists(folder / name):
                     self.problem = f"{words} cannot be asked what it ignores here"
 
+    def askable(self, path: bytes) -> bool:
+        """Whether it can be asked about a path: git takes some characters for a pattern, which other files match."""
+        return not self._git or not any(byte in (path or self._name) for byte in b"*?[\\")
+
     def ignored(self, paths: Iterable[bytes]) -> set[bytes]:
-        """Which of these paths below the root are ignored, and in no index. Sets `problem` where that is not known."""
-        # With "./" in front no name is taken for a pathspec with magic, which check-ignore refuses.
-        asked = {b"./" + (path or self._name): path for path in paths}
+        """Which of these paths below the root are ignored, and in no index. Sets `problem` where that is not known.
+
+        Only for paths that are `askable`.
+        """
+        # Without the dot, a colon in front would begin a pathspec's magic.
+        asked = {b"./" + (path or self._name): path for path in paths if self.askable(path)}
         if not self._git or not asked or self.problem:
             return set()
         try:

@@ -4,6 +4,7 @@ made. It is read beneath its root, by descriptors, and never written.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from sandbox.confinement.openat2 import (
 from sandbox.views.manifest import Copied, kind_of
 from sandbox.views.record import ViewRecord
 
-_BENEATH: Final = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV
+_BENEATH: Final = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
 
 
 class Meanwhile(Protocol):
@@ -98,8 +99,7 @@ class Found:
 
 
 class Original:
-    """The granted folder or file. `descriptor`: an O_PATH one of it, None where it is gone. `device`: the file system
-    it was on. `conflict`: why nothing of
+    """The granted folder or file. `descriptor`: an O_PATH one of it, None where it is gone. `conflict`: why nothing of
     the view can be put in place, "" otherwise. A context manager.
     """
 
@@ -107,7 +107,9 @@ class Original:
         self._bounds = bounds
         self.descriptor: int | None = None
         self.conflict = ""
-        self.device = record.device
+        # What is mounted inside is not in an overlay; a copy has it, and its manifest the device of each path.
+        self._inside = record.kind == "overlay"
+        self._device = record.device
         try:
             self.descriptor = open_pinned(Path(record.root))
         except (OSError, ValueError):
@@ -125,7 +127,10 @@ class Original:
             os.close(self.descriptor)
 
     def folder(self, path: bytes) -> int | None:
-        """Open the folder at `path` to read it; None where there is none. Raises OSError where it cannot be opened."""
+        """Open the folder at `path` to read it; None where there is none, or a link is on the way.
+
+        Raises OSError where it cannot be opened.
+        """
         if self.descriptor is None:
             return None
         try:
@@ -133,10 +138,14 @@ class Original:
                 os.fsdecode(path) or ".",
                 os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK,
                 directory=self.descriptor,
-                resolve=_BENEATH,
+                resolve=_BENEATH | (RESOLVE_NO_XDEV if self._inside else 0),
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
 
     def find(self, folder: int | None, name: str, *, content: bool = True) -> Found | None:
         """What an open folder holds by this name; None for nothing. `content`: whether a file is hashed.
@@ -161,7 +170,7 @@ class Original:
         target, read, problem = b"", None, ""
         if kind == "link":
             target = os.fsencode(os.readlink("", dir_fd=pinned))
-        elif kind == "file" and content and about.st_dev == self.device:
+        elif kind == "file" and content and not self.elsewhere(about):
             read, problem = self._read(pinned, about)
         base = Base(
             kind=kind,
@@ -197,6 +206,10 @@ class Original:
             return None, "what your folder holds cannot be read"
         self._bounds.compared -= found.size
         return found, ""
+
+    def elsewhere(self, about: os.stat_result) -> bool:
+        """Whether something that the view does not have is mounted there."""
+        return self._inside and about.st_dev != self._device
 
     def has(self, folder: int | None, name: str) -> bool:
         """Whether an open folder holds anything by this name."""

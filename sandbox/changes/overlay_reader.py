@@ -168,8 +168,6 @@ class OverlayReader:
         kind = special(os.fsencode(name))
         found, conflict = self._comparison.find(place, name, known=False, content=not kind)
         if found is None:
-            if conflict and not place.conflict:
-                self._bounds.say(f"what the run deleted in your folders could not be looked at: {conflict}")
             return  # it is gone in both
         folder = found.base.kind == "folder"
         path = place.below(name)

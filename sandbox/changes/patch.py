@@ -16,6 +16,8 @@ from sandbox.gate import line_diff
 
 MAX_PATCH: Final = 1_000_000
 """Bytes of one patch, the comments in front aside. Files that no longer fit are named only."""
+_MAX_READ: Final = 50_000_000
+"""Bytes of the files that are compared for one patch."""
 _MAX_NAMED: Final = 200
 _INCOMPLETE: Final = "# Not everything was looked at: there was too much, or it could not be read."
 _APPLY: Final = "# To apply it in the folder: git apply -p2 --unidiff-zero changes.diff"
@@ -31,16 +33,19 @@ class Contents(Protocol):
 
 def patch(changes: ChangeSet, contents: Contents, *, limit: int = MAX_PATCH) -> str:
     """One patch of all entries that can be shown; before it, as comments, those that are not. "" for no changes."""
+    if not changes.entries and not changes.incomplete:
+        return ""
     inside = {view.number: view.inside.strip("/").encode() for view in changes.views}
     matching = line_diff.Matching()
     named: list[str] = []
     unnamed = 0
     shown: list[str] = []
-    size = 0
+    size = read = 0
     for entry in changes.entries:
         name = inside[entry.view] + (b"/" + entry.path if entry.path else b"")
         try:
-            if size >= limit:
+            read += entry.size + (entry.base.size if entry.base else 0)
+            if size >= limit or read > _MAX_READ:
                 raise Unshown("no more room")
             old = inside[entry.view] + b"/" + entry.renamed_from if entry.renamed_from else name
             part = "".join(_part(entry, old, name, contents, matching))
@@ -54,8 +59,6 @@ def patch(changes: ChangeSet, contents: Contents, *, limit: int = MAX_PATCH) -> 
             continue
         shown.append(part)
         size += len(part.encode("utf-8", "surrogateescape"))
-    if not changes.entries and not changes.incomplete:
-        return ""
     heading = ["# Changed, and not shown here:", *named] if named else []
     heading += [f"#   and {unnamed:,} more"] if unnamed else []
     heading += ["# Not everything was looked at: there was too much, or it could not be read."] * bool(

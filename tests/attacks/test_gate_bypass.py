@@ -14,7 +14,7 @@ from pathlib import Path
 from sandbox import frames
 from sandbox.confinement.places import WORKSPACE
 from tests.conftest import HANG
-from tests.sandbox.node import Node, dp_agent
+from tests.sandbox.node import Node, changed, dp_agent
 from tests.sandbox.test_runtime_claude import claude, says, tool
 
 
@@ -121,7 +121,8 @@ async def test_many_calls_at_once_and_every_door_but_the_gate(tmp_path: Path) ->
     names = {call["name"] for call in others}
     assert {one for one in outcome if one[0] in names} == {(name, "denied", "scope") for name in names}
     assert {frame.tool for frame in node.calls} == {"Bash", "Read", "Write"}, "nobody is asked about the others"
-    assert {path.name for path in project.iterdir()} - before == {"allowed"}
+    assert {path.name for path in project.iterdir()} == before
+    assert {path.name for path in changed(tmp_path).iterdir()} == {"allowed"}
     assert [file.name for file in finished.files] == ["one"]
     offered = {one["name"] for request in model.requests for one in request.body.get("tools", ())}
     assert offered - {"DeferredToolPlaceholder"} == {"Bash", "Edit", "Glob", "Grep", "Read", "Write"}

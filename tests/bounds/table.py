@@ -665,8 +665,16 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=view_copies.MAX_ENTRIES,
         unit="files, of all views together",
-        held_in=("the folder of the run", "sandbox.views.copy:_Copying.named"),
+        held_in=("the folder of the run", "sandbox.views.copy:_Left.named"),
         test="tests/sandbox/test_views.py::test_a_copy_is_bounded",
+    ),
+    Row(
+        what="levels of folders in such a view",
+        whose="a run",
+        limit=view_copies.MAX_DEPTH,
+        unit="levels",
+        held_in=("sandbox.views.copy:_Copying._way",),
+        test="tests/sandbox/test_views.py::test_a_copy_of_what_is_nested_without_end",
     ),
     Row(
         what="bytes of them",

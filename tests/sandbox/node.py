@@ -117,6 +117,12 @@ async def dp_agent(
             await process.wait()
 
 
+def changed(tmp_path: Path, *, view: int = 1) -> Path:
+    """Where what a run of `start` wrote in its project lies on this machine: the project itself stays."""
+    folder = tmp_path / f"run/views/{view}"
+    return folder / "copy" if (folder / "copy").exists() else folder / "upper"
+
+
 def start(tmp_path: Path, *script: dict[str, Any], **change: Any) -> frames.Start:
     """A start frame with a run folder and a project under `tmp_path`; every tool, manual, scripted unless
     changed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -505,3 +506,97 @@ async def test_ordinary_commands_are_not_marked(tmp_path: Path, command: str) ->
     desk = Desk(tmp_path, respond=says(True))
     await desk.bash(command)
     assert desk.calls[0].unusual in ([], ["outside the project folder"] if "'/x'" in command else [])
+
+
+# -- views ------------------------------------------------------------------------------------------------------------
+
+
+def view_of(tmp_path: Path) -> tuple[Places, Path, Path]:
+    """(places, original, view) of a project that the run sees through a view."""
+    original, view = tmp_path / "home/shop", tmp_path / "runs/1/views/1/merged"
+    for folder in (original, view):
+        folder.mkdir(parents=True)
+    return Places({"/project": original}, {"/project": view}), original, view
+
+
+def test_a_person_is_shown_the_originals_path_and_what_the_run_sees(tmp_path: Path) -> None:
+    """Seen to fail with the original read."""
+    places, original, view = view_of(tmp_path)
+    (original / "a").write_text("old\n")
+    (view / "a").write_text("the run's\n")
+    (view / "link").symlink_to("a")
+    resolve = resolver(places)
+    assert resolve("/project/link") == resolve("/project/a") == str(original / "a")
+    shown = preview.diff("Write", {"content": "new\n"}, str(original / "a"), opener(places))
+    assert shown is not None and "-the run's" in shown and f"+++ {original}/a" in shown and "old" not in shown
+    (original / "only").write_text("not in the view")
+    assert preview.diff("Write", {"content": ""}, str(original / "only"), opener(places)) == "(a new file, empty)"
+
+
+def test_links_of_a_view_lead_where_they_lead_inside(tmp_path: Path) -> None:
+    """Seen to fail with links followed on this machine: the text of one outside steered the path."""
+    places, original, view = view_of(tmp_path)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "next").symlink_to("/project/misled")
+    (secret / "key").write_text("secret")
+    (view / "out").symlink_to(secret)
+    (view / "up").symlink_to("../../../../home")
+    (original / "theirs").symlink_to("a")
+    resolve = resolver(places)
+    assert resolve("/project/out/next") is None and resolve("/project/up/shop") is None
+    assert resolve("/project/theirs") == str(original / "theirs"), "the original's links are not the run's"
+    for path in (original / "out/key", original / "out", view / "a", secret / "key"):
+        shown = preview.diff("Write", {"content": "x"}, str(path), opener(places))
+        assert shown is not None and "secret" not in shown.replace(str(secret), "")
+
+
+def test_a_folder_swapped_for_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
+    """Seen to fail with links read by their paths on this machine: one outside steered the path."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/link").symlink_to("/project/misled")
+    _, original, view = view_of(tmp_path)
+    (view / "sub").mkdir()
+
+    class Swapping(Places):
+        """The run exchanges the folder between two steps."""
+
+        def source(self, path: Path) -> tuple[Path, Path] | None:
+            if path == Path("/project/sub/link"):
+                (view / "sub").rmdir()
+                (view / "sub").symlink_to(tmp_path / "secret")
+            return super().source(path)
+
+    resolve = resolver(Swapping({"/project": original}, {"/project": view}))
+    assert resolve("/project/sub/link") == str(original / "sub/link")
+
+
+def test_a_view_that_swaps_folders_for_links_gives_nothing_away(tmp_path: Path) -> None:
+    places, original, view = view_of(tmp_path)
+    secret, aside = tmp_path / "secret", view / "aside"
+    secret.mkdir()
+    (secret / "key").write_text("secret")
+    (secret / "link").symlink_to("/project/misled")
+    (view / "sub").mkdir()
+    (view / "sub/key").write_text("plain")
+    aside.symlink_to(secret)
+    ended = threading.Event()
+    library = ctypes.CDLL(None, use_errno=True)
+    exchanges = 0
+
+    def swap() -> None:
+        nonlocal exchanges
+        while not ended.is_set():
+            exchanges += library.renameat2(-100, os.fsencode(view / "sub"), -100, os.fsencode(aside), 2) == 0
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        resolve, open_file = resolver(places), opener(places)
+        while exchanges < 100:
+            shown = preview.diff("Write", {"content": "x"}, str(original / "sub/key"), open_file)
+            assert shown is not None and "-secret" not in shown
+            assert resolve("/project/sub/link") in (None, str(original / "sub/link"))
+    finally:
+        ended.set()
+        swapping.join()

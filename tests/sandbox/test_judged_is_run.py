@@ -20,7 +20,7 @@ from sandbox.confinement.places import WORKSPACE
 from sandbox.gate.gate import Ruling
 from sandbox.mcp.bridge import McpBridge
 from sandbox.runtimes.claude.session import _Session
-from tests.sandbox.node import Node, dp_agent
+from tests.sandbox.node import Node, changed, dp_agent
 from tests.sandbox.test_runtime_claude import claude, says, tool
 
 COMPOSED, APART = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
@@ -139,8 +139,13 @@ async def test_what_is_written_is_where_it_was_judged(tmp_path: Path, patch: str
     assert finished.status == "completed", finished.reason
     judged = {call.resolved_path for call in node.calls if call.tool != "Bash"}
     written = {
-        str(path) for path in tmp_path.rglob("*") if path.name.startswith(("write-", "edit-")) and path.is_file()
+        str(original / path.relative_to(view))
+        for original, view in ((tmp_path / "shop", changed(tmp_path)), (tmp_path / "other", changed(tmp_path, view=2)))
+        for path in view.rglob("*")
+        if path.name.startswith(("write-", "edit-")) and path.is_file()
     }
+    run = tmp_path / "run"
+    assert not any(path.is_file() for path in tmp_path.rglob("write-*") if not path.is_relative_to(run))
     assert written <= judged
     assert len(written) > len(SPELLINGS)
 
@@ -165,7 +170,7 @@ async def test_what_the_gate_allowed_runs_though_the_program_has_doubts(tmp_path
     async with model.running(), dp_agent(respond) as node:
         finished = await node.run(claude(tmp_path, model))
     assert finished.status == "completed", finished.reason
-    made = {path.name for path in (tmp_path / "shop").iterdir() if path.is_file() and not path.name.startswith(".")}
+    made = {path.name for path in changed(tmp_path).iterdir() if path.is_file() and not path.name.startswith(".")}
     assert made == set("1234567")
     refused = [output for ok, output in node.results if not ok]
     assert len(refused) == 1 and "the person at this machine denied this call" in refused[0]
@@ -234,5 +239,5 @@ async def test_an_id_used_twice_stands_for_the_last_ruling(tmp_path: Path) -> No
     )
     async with model.running(), dp_agent(respond) as node:
         await node.run(claude(tmp_path, model))
-    assert {path.name for path in (tmp_path / "shop").iterdir() if path.suffix == "" and path.is_file()} >= {"first"}
-    assert not (tmp_path / "shop/second").exists()
+    assert {path.name for path in changed(tmp_path).iterdir() if path.suffix == "" and path.is_file()} >= {"first"}
+    assert not (changed(tmp_path) / "second").exists()

@@ -15,6 +15,9 @@ from tests.conftest import HANG
 
 TESTS = [
     "tests/sandbox/test_confinement.py",
+    "tests/sandbox/test_views.py",
+    "tests/sandbox/test_agent.py::test_what_a_run_writes_stays_in_its_view",
+    "tests/sandbox/test_agent.py::test_a_run_from_start_to_finished",
     "tests/sandbox/test_canaries.py::test_a_sound_profile_passes",
     "tests/sandbox/test_claude.py::test_claudes_shell_is_nested[False]",
     "tests/runs/test_removal.py",

@@ -12,7 +12,7 @@ import pytest
 from sandbox import frames
 from sandbox.gate import preview
 from sandbox.gate.written import NotComputedError, written
-from tests.sandbox.node import Node, dp_agent
+from tests.sandbox.node import Node, changed, dp_agent
 from tests.sandbox.test_runtime_claude import claude, says, tool
 
 FILES = {
@@ -70,6 +70,8 @@ async def test_the_preview_has_the_bytes_that_the_program_writes(tmp_path: Path)
     after: list[bytes | None] = []
 
     def now(path: Path) -> bytes | None:
+        """As the run sees it: from its view, while it has not written it from the original."""
+        path = written_at if (written_at := changed(tmp_path) / path.name).exists() else path
         return path.read_bytes() if path.exists() else None
 
     async def respond(node: Node, call: frames.Call) -> None:

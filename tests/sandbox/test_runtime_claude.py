@@ -18,7 +18,7 @@ from sandbox import frames
 from sandbox.confinement.places import WORKSPACE
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
 from tests.conftest import HANG
-from tests.sandbox.node import Node, all_gone, dp_agent, members_of, start
+from tests.sandbox.node import Node, all_gone, changed, dp_agent, members_of, start
 
 KEY = "sk-ant-made-up"
 
@@ -74,7 +74,7 @@ async def test_every_call_meets_the_gate(tmp_path: Path) -> None:
     ]
     assert [call.tool for call in node.calls] == ["Read", "Bash", "Grep", "Write"]
     assert [file.name for file in finished.files] == ["r.md"]
-    assert sorted(path.name for path in (tmp_path / "shop").iterdir() if path.suffix) == ["a.txt"]
+    assert list(changed(tmp_path).iterdir()) == []
     assert finished.usage.turns == 7 and finished.usage.input_tokens > 0 and finished.usage.cost_usd > 0
     # What the model was told: the task and the data, the note of the refusal, nothing of this machine.
     last = model.main_requests()[-1]
@@ -203,7 +203,7 @@ async def test_nothing_on_this_machine_or_in_the_task_steers_the_program(tmp_pat
     assert _first_words(model.main_requests()[0])[0] == task
     assert "POISON" not in model.main_requests()[0].text
     assert node.approvals == [("allowed", "person")], "an allow rule of the project must not spare the person"
-    assert finished.files == [] and not (project / "poisoned").exists()
+    assert finished.files == [] and not (changed(tmp_path) / "poisoned").exists()
     assert all(not offered["name"].startswith("mcp__") for offered in model.requests[0].body["tools"])
 
 
@@ -307,7 +307,7 @@ async def test_no_process_outlives_the_run(tmp_path: Path, how: str) -> None:
         call = await node.until(frames.Call)
         await node.answer(call, True)
         with trio.fail_after(HANG):
-            while not (tmp_path / "shop" / "started").exists():
+            while not (changed(tmp_path) / "started").exists():
                 await trio.sleep(0.01)
         tree = members_of(node.process.pid)
         assert len(tree) > 4

@@ -107,6 +107,13 @@ def test_a_folder_made_anew_is_compared_with_the_one_that_it_hides(world: World)
     }
 
 
+def test_a_folder_in_a_folder_made_anew_hides_what_was_there(world: World) -> None:
+    fill(world.root)
+    world.start()
+    world.run("rm -r src; mkdir -p src/inner")
+    assert brief(world) == {"src/app.py": "deleted", "src/inner/deep.py": "deleted"}
+
+
 def test_a_file_in_place_of_a_folder_comes_after_what_was_in_it(world: World) -> None:
     fill(world.root)
     world.start()

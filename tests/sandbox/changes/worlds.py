@@ -16,6 +16,7 @@ import msgspec
 
 from sandbox.changes.__main__ import written
 from sandbox.changes.values import ChangeSet, Entry
+from sandbox.views.copy import Allowance, copy
 from sandbox.views.manifest import Copied, ManifestWriter, kind_of
 from sandbox.views.record import RECORDS, ViewRecord, ViewRecords
 
@@ -116,12 +117,12 @@ class World:
         return (self.destination / "blobs" / entry.sha256).read_bytes()
 
     def _copy(self, skip: frozenset[bytes]) -> None:
-        if self.root.is_file():
-            shutil.copy2(self.root, self.work)
-        else:
-            shutil.copytree(
-                self.root, self.work, symlinks=True, ignore=lambda at, names: self._left_out(at, names, skip)
-            )
+        if not skip:
+            original = os.open(self.root, os.O_PATH)
+            copy(original, self.view, Path("/project"), Allowance(reserve=0))
+            os.close(original)
+            return
+        shutil.copytree(self.root, self.work, symlinks=True, ignore=lambda at, names: self._left_out(at, names, skip))
         with ManifestWriter(self.view / "manifest") as manifest:
             for path in [self.root, *sorted(self.root.rglob("*"))]:
                 relative = path.relative_to(self.root)

@@ -1,0 +1,30 @@
+"""The same for an ordinary user, whose overlays are made in a user's namespace: the kernel keeps no origins there, and
+what a run closed is closed for its owner.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tests.sandbox.test_ordinary_user import run_as_ordinary_user
+
+TESTS = [f"tests/sandbox/changes/test_{name}.py" for name in ("changes", "conflicts", "patch")]
+HOSTILE = [
+    f"tests/sandbox/changes/test_hostile.py::test_{name}"
+    for name in (
+        "closed_folders_and_files_are_opened",
+        "pipes_sockets_and_devices_are_never_opened",
+        "a_forged_deletion_in_a_copy_deletes_nothing",
+        "marks_that_a_run_sets_in_an_overlay_are_none",
+        "the_kernels_second_form_of_a_deletion",
+        "nothing_is_read_through_links",
+    )
+]
+
+
+def test_everything_holds_for_an_ordinary_user() -> None:
+    if os.geteuid() != 0:
+        return  # then every other test here has just shown it
+    done = run_as_ordinary_user(*TESTS, *HOSTILE)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " skipped" not in done.stdout and " passed" in done.stdout, done.stdout
