@@ -265,6 +265,31 @@ async def test_what_a_run_writes_stays_in_its_view(tmp_path: Path) -> None:
     assert (views / "1/upper/old").is_char_device()
 
 
+REFUSED = """
+from sandbox.views import namespace
+namespace.enter = lambda: "no namespace of its own: Permission denied"
+"""
+
+
+async def test_where_nothing_can_be_mounted_a_copy_serves_and_what_it_lacks_is_said(tmp_path: Path) -> None:
+    """Seen to fail without the event."""
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "a\nb").write_text("mine\n")
+    os.mkfifo(shop / "pipe\n")
+    before = tree(shop)
+    async with dp_agent(patch=REFUSED) as node:
+        finished = await node.run(
+            start(tmp_path, bash("ls -A; echo theirs > a*b; rm -f pipe*; mkfifo p"), approval="auto")
+        )
+    assert finished.status == "completed" and node.results == [(True, "a\nb\n")]
+    told = [(event.status, event.detail) for event in node.events(frames.Status)]
+    assert told == [("not_in_view", "project/pipe\N{REPLACEMENT CHARACTER}: neither a file, a folder nor a link")]
+    assert tree(shop) == before and (changed(tmp_path) / "a\nb").read_text() == "theirs\n"
+    (record,) = msgspec.json.decode((tmp_path / "run/views/views.json").read_bytes(), type=ViewRecords).views
+    assert record.kind == "copy" and record.skipped == [told[0][1]]
+
+
 @pytest.mark.parametrize(
     ("change", "code", "word"),
     [

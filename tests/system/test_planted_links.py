@@ -1,4 +1,4 @@
-"""A run leaves a symbolic link in a folder that it may write; nobody who accepts a dispatch follows it unseen."""
+"""A symbolic link that a run made lies in a folder of its edge; nobody who accepts a dispatch follows it unseen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Pair = tuple[Person, Person]
 
 
 def planted(pair: Pair) -> tuple[Path, Path]:
-    """Let a run of Alice's edge make a link in the one folder that it may write: the link, and what it leads to."""
+    """A link that a run of Alice's edge made, put in place: the link, and what it leads to."""
     alice, bob = pair
     shop, finance = bob.projects / "shop", bob.projects / "finance"
     for folder in (shop, finance):
@@ -28,7 +28,8 @@ def planted(pair: Pair) -> tuple[Path, Path]:
     alice.state_of(made, "pending")
     bob.client.accept(made, cwd=str(shop))
     assert bob.state_of(made, "completed", "failed")["status"] == "completed"
-    assert link.is_symlink()
+    assert not link.is_symlink(), "what a run makes stays in its view"
+    link.symlink_to(finance)
     bob.will({"tool": "Bash", "input": {"command": "cat *"}})
     return link, finance
 
