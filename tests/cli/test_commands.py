@@ -28,7 +28,7 @@ from tests.cli.documents import (
     result,
     row,
 )
-from tests.cli.fake_api import Asked, FakeApi, Stream
+from tests.cli.fake_api import Asked, FakeApi, Stream, page_of_calls
 
 DECIDED = {"dispatch_id": FIRST, "ok": True}
 ANSWERED = {"dispatch_id": FIRST, "request_id": "r-1", "ok": True}
@@ -168,10 +168,10 @@ CASES = {
     "decline": one(
         f"POST /v1/dispatches/{FIRST}/decline", {**DECIDED, "decision": "declined"}, f"decline {FIRST}", "declined"
     ),
-    "approvals": one(
-        "GET /v1/approvals",
-        [approval()],
+    "approvals": case(
         "approvals",
+        {"GET /v1/approvals": page_of_calls(approval())},
+        [approval()],
         "Write asks",
         "118 s left",
         "+one",
@@ -180,13 +180,19 @@ CASES = {
     ),
     "approve": case(
         f"approve {FIRST} r-1",
-        {"GET /v1/approvals": [approval()], f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "allow"}},
+        {
+            "GET /v1/approvals": page_of_calls(approval()),
+            f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "allow"},
+        },
         {**ANSWERED, "decision": "allow"},
         "allowed (once): r-1",
     ),
     "deny": case(
         f"deny {FIRST} r-1",
-        {"GET /v1/approvals": [approval()], f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "deny"}},
+        {
+            "GET /v1/approvals": page_of_calls(approval()),
+            f"POST /v1/approvals/{FIRST}/r-1": {**ANSWERED, "decision": "deny"},
+        },
         {**ANSWERED, "decision": "deny"},
         "denied: r-1",
     ),
@@ -427,7 +433,7 @@ def test_the_lists_ask_for_what_was_said_and_page(cli: Cli, api: FakeApi) -> Non
 def test_empty_lists_say_so(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/dispatches"] = {"dispatches": []}
     api["GET /v1/contacts"] = {"trust": []}
-    api["GET /v1/approvals"] = []
+    api["GET /v1/approvals"] = page_of_calls()
     assert "sent to you" in cli("inbox").out
     assert "you sent" in cli("sent").out
     assert "dispatch invite" in cli("contacts").out
@@ -571,8 +577,23 @@ def test_answers(cli: Cli, api: FakeApi, args: list[str], body: dict[str, str]) 
     assert api.bodies("POST", f"/v1/approvals/{FIRST}/r-1") == [body]
 
 
+def test_every_waiting_call_is_listed_page_by_page(cli: Cli, api: FakeApi) -> None:
+    """Seen to fail where only the first page is read."""
+    pages = {"": ("r-1", f"{FIRST} r-1"), f"{FIRST} r-1": ("r-2", f"{FIRST} r-2"), f"{FIRST} r-2": ("r-3", None)}
+
+    def page(asked: Asked) -> Any:
+        request, after = pages[asked.query.get("before", "")]
+        return page_of_calls(approval(request=request), next_page=after)
+
+    api["GET /v1/approvals"] = page
+    api[f"POST /v1/approvals/{FIRST}/r-3"] = ANSWERED
+    assert [call["request_id"] for call in cli("approvals", "--json").document] == ["r-1", "r-2", "r-3"]
+    assert all(request in cli("approvals").out for request in ("r-1", "r-2", "r-3"))
+    assert cli("approve", FIRST, "r-3").code == 0
+
+
 def test_answers_to_nothing(cli: Cli, api: FakeApi) -> None:
-    api["GET /v1/approvals"] = []
+    api["GET /v1/approvals"] = page_of_calls()
     api["GET /v1/dispatches"] = lists({"received": [row(FIRST)]})
     outcome = cli("approve", "5555", "r-1", "--json")
     assert (outcome.code, outcome.document["error"]["code"]) == (1, 409)
@@ -588,7 +609,7 @@ def test_answers_to_nothing(cli: Cli, api: FakeApi) -> None:
 
 
 def test_a_request_may_be_short_unless_it_fits_two(cli: Cli, api: FakeApi) -> None:
-    api["GET /v1/approvals"] = [approval(request="toolu_abc1"), approval(request="toolu_abc2")]
+    api["GET /v1/approvals"] = page_of_calls(approval(request="toolu_abc1"), approval(request="toolu_abc2"))
     api[f"POST /v1/approvals/{FIRST}/toolu_abc2"] = ANSWERED
     assert cli("approve", FIRST, "abc2").code == 0
     assert cli("approve", FIRST, "toolu", "--json").document["error"]["code"] == 422
