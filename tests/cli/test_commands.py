@@ -360,8 +360,12 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["--expires", "59"], 2, "60<=x<=86400"),
-        (["--expires", "86401"], 2, "60<=x<=86400"),
+        (["--expires", "59"], 2, "is not 60 to 86400 seconds"),
+        (["--expires", "86401"], 2, "is not 60 to 86400 seconds"),
+        (["--expires", "25h"], 2, "is not 60 to 86400 seconds"),
+        (["--expires", "1w"], 2, "30m, 1h or 1d"),
+        (["--expires", "\u0661h"], 2, "30m, 1h or 1d"),
+        (["--expires", "-1h"], 2, "30m, 1h or 1d"),
         (["--meta", "novalue"], 2, "KEY=VALUE"),
         (["--meta", "a=1", "--meta", "a=2"], 2, "given twice"),
         (["--file", "missing.txt"], 2, "there is no file missing.txt"),
@@ -408,6 +412,39 @@ def test_send_and_wait(cli: Cli, api: FakeApi, status: str, code: int) -> None:
     assert ("is a space." if final["result"] else "the edge is gone") in human.out
     as_json = cli("send", "bob", "task", "--wait", "--json")
     assert (as_json.code, as_json.document) == (code, {**SENT, **final})
+
+
+@pytest.mark.parametrize(
+    "command", [["watch", FIRST], ["send", "bob", "task", "--wait"], ["accept", FIRST, "--follow"]]
+)
+def test_a_reply_that_was_just_read_is_not_repeated(cli: Cli, api: FakeApi, command: list[str]) -> None:
+    """Seen to fail where the result shows every reply, and where it shows none."""
+    reply = "It is a space, in line 3.\n\nNothing else."
+    api["POST /v1/dispatches"] = SENT
+    api[f"POST /v1/dispatches/{FIRST}/accept"] = {**DECIDED, "decision": "accepted", "approval": "auto", "cwd": "/w"}
+    api[f"GET /v1/dispatches/{FIRST}"] = document(status="completed", result={**result(), "reply": reply})
+    call = {"kind": "tool_call", "tool": "Read", "input": {}, "call_id": "c"}
+    for events, times in (
+        (("a thought", reply), 1),
+        ((reply, "a later thought"), 2),
+        ((reply, None), 2),
+        (("other words",), 1),
+    ):
+        said = [{"kind": "reasoning", "text": text} if text is not None else call for text in events]
+        api.streams[FIRST] = [Stream([("trace", event) for event in said] + [("end", {"status": "completed"})])]
+        outcome = cli(*command)
+        assert outcome.out.count("It is a space, in line 3.") == times, events
+        assert "result: completed" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("60", 60), ("86400", 86400), ("30m", 1800), ("1h", 3600), ("1D", 86400)]
+)
+def test_a_lifetime_may_be_given_with_its_unit(cli: Cli, api: FakeApi, given: str, seconds: int) -> None:
+    """Seen to fail with whole numbers alone."""
+    api["POST /v1/dispatches"] = SENT
+    assert cli("send", "bob", "task", "--expires", given).code == 0
+    assert api.bodies("POST", "/v1/dispatches")[0]["expires"] == seconds
 
 
 # Looking
