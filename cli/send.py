@@ -26,7 +26,7 @@ MAX_TEXT_FILE = 1 << 20
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class _Lifetime(click.ParamType):
+class _Lifetime(click.ParamType[int]):
     """Seconds: MIN_EXPIRES to MAX_EXPIRES, also as minutes, hours or a day (30m, 24h, 1d)."""
 
     name = "lifetime"
