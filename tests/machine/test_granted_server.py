@@ -16,7 +16,7 @@ from tests.sandbox.conftest import Done, finish
 PROGRAMS = Path(sys.executable).parent
 REFUSED = "inside an MCP server that is granted"
 IN_PIECES = "import runpy, sys; sys.argv = ['x']; runpy.run_module('mcp_' + 'plugin.main', run_name='__main__')"
-OTHER_PROCESSES = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+OTHER_PROCESSES = ["unshare", "--user", "--pid", "--fork", "--mount-proc"]
 WAYS = {
     "the command line": ["dispatch", "inbox"],
     "a list in JSON": ["dispatch", "--json", "sent"],
