@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -176,8 +177,9 @@ def text_of_file(name: str, given: str) -> str:
 
 def _readable(path: Path) -> Path:
     """Return the absolute path, since the daemon, which reads the file, has another working directory."""
-    if not path.is_file():
-        wrong = f"{path} is not a plain file" if path.exists() else f"there is no file {path}"
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
+        there = os.path.exists(path)  # noqa: PTH110 - as above
+        wrong = f"{path} is not a plain file" if there else f"there is no file {path}"
         raise Invalid(wrong, fix="--file takes files, each by itself")
     return path.absolute()
 

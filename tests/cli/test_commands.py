@@ -370,6 +370,8 @@ def test_send_carries_all_of_its_flags(cli: Cli, api: FakeApi) -> None:
         (["--meta", "a=1", "--meta", "a=2"], 2, "given twice"),
         (["--file", "missing.txt"], 2, "there is no file missing.txt"),
         # Seen to fail with "there is no file ." for a folder that is there.
+        # Seen as a bug of dispatch.
+        (["--file", "a" * 300], 2, "there is no file aaa"),
         (["--file", "."], 2, ". is not a plain file"),
         (["--file", "/dev/null"], 2, "/dev/null is not a plain file"),
         (["--nonsense"], 2, "No such option"),
