@@ -16,7 +16,7 @@ HOSTILE = st.lists(st.sampled_from(ODD) | st.characters(), max_size=60).map("".j
 
 @given(HOSTILE)
 def test_a_quotation_is_not_left_early(theirs: str) -> None:
-    """Seen to fail with the marks inside left as they are, or those alone that look like them, and with line ends kept."""
+    """Seen to fail with the marks inside left as they are, or those that look like them, and with line ends kept."""
     shown = quoted(theirs)
     assert (shown == "") is (theirs.strip() == "")
     if shown:
