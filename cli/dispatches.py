@@ -74,16 +74,17 @@ def watch(app: App, dispatch_id: str) -> None:
 
     With --json, one document a line: {"kind", "id", "data"}.
     """
-    from cli.display import show_event, show_result
+    from cli.display import LiveView
 
+    view = LiveView(app.out)
     identity = app.ask(lambda client: resolve(client, dispatch_id))
     for event in app.client.events(identity):
         if app.out.json:
             app.out.document({"kind": event.kind, "id": event.id, "data": event.data}, one_line=True)
         else:
-            show_event(app.out, event.kind, event.data)
+            view.event(event.kind, event.data)
     if not app.out.json:
-        show_result(app.out, app.client.dispatch(identity))
+        view.end(app.client.dispatch(identity))
 
 
 @click.command(cls=DispatchCommand, example="dispatch cancel 4e5f6a7b --reason 'no longer needed'")

@@ -73,7 +73,26 @@ def unknown_fields(count: int) -> str:
     return f"{count} field{'' if count == 1 else 's'} this version does not know: update dispatch to see what they say"
 
 
-def show_result(out: Output, document: Document) -> None:
+class LiveView:
+    """Shows the events of one dispatch as they come, and then how it ended."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._last_words = ""
+
+    def event(self, kind: str, event: Document) -> None:
+        """Show one event of the live stream, as show_event."""
+        show_event(self._out, kind, event)
+        if kind == "trace" and event.get("kind") in ("reasoning", "tool_call"):
+            self._last_words = str(event.get("text") or "")
+
+    def end(self, document: Document) -> None:
+        """Show the result. A reply that is the agent's last words stands right above, and is not repeated."""
+        reply = str((document.get("result") or {}).get("reply") or "")
+        show_result(self._out, document, with_reply=reply.strip() != self._last_words.strip())
+
+
+def show_result(out: Output, document: Document, *, with_reply: bool = True) -> None:
     """Show how a dispatch ended, if it has."""
     result = document.get("result")
     if result:
@@ -84,7 +103,7 @@ def show_result(out: Output, document: Document) -> None:
             out.line(str(result["reason"]), indent=2)
         if result.get("fix"):
             out.line(f"fix: {result['fix']}", indent=2)
-        if result.get("reply"):
+        if result.get("reply") and with_reply:
             out.quote(str(result["reply"]))
         files = result.get("files") or []
         for file in files:

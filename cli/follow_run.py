@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.display import show_approval, show_event, show_result
+from cli.display import LiveView, show_approval
 from cli.ids import short
 from cli.output import string
 from cli.prompts import NoAnswer, choose, line
@@ -61,11 +61,12 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
     """Show the run until it ends, with `asks` asking about each waiting call; return 0 only if it completed."""
     identity = accepted["dispatch_id"]
     answered: set[str] = set()
+    view = LiveView(app.out)
     try:
         for event in app.client.events(identity):
             if event.kind != "approval":
                 if not app.out.json:
-                    show_event(app.out, event.kind, event.data)
+                    view.event(event.kind, event.data)
             elif asks:
                 _answer_waiting(app, identity, answered)
             elif not app.out.json:
@@ -81,7 +82,7 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
     if app.out.json:
         app.out.document({**accepted, **final})
     else:
-        show_result(app.out, final)
+        view.end(final)
         if asks and any(row["waits"] for row in final.get("changes") or []):
             from cli.review import ask_landing
 

@@ -158,6 +158,8 @@ def _get_status(url: str) -> int:
     from peer.machine import certificates
 
     parts = urlsplit(url)
+    if parts.scheme == "https":
+        certificates.check_named()
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=BROKER_SECONDS)
     try:

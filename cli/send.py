@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import click
 
@@ -25,6 +27,25 @@ MAX_TEXT_FILE = 1 << 20
 F = TypeVar("F", bound=Callable[..., object])
 
 
+class _Lifetime(click.ParamType[int]):
+    """Seconds: MIN_EXPIRES to MAX_EXPIRES, also as minutes, hours or a day (30m, 24h, 1d)."""
+
+    name = "lifetime"
+    _FORM: Final = re.compile(r"([0-9]{1,9})\s?([smhd]?)", re.ASCII | re.IGNORECASE)
+    _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = self._FORM.fullmatch(str(value).strip())
+        seconds = int(found[1]) * self._UNITS[found[2].lower()] if found else 0
+        if not MIN_EXPIRES <= seconds <= MAX_EXPIRES:
+            self.fail(
+                f"{value!r} is not {MIN_EXPIRES} to {MAX_EXPIRES} seconds, which may also be written as 30m, 1h or 1d",
+                param,
+                ctx,
+            )
+        return seconds
+
+
 def _text_options(command: F) -> F:
     """Add an option to the command for each optional text of a dispatch."""
     for text in reversed(TEXTS):
@@ -43,11 +64,11 @@ def _text_options(command: F) -> F:
 @click.argument("task")
 @click.option(
     "--expires",
-    type=click.IntRange(MIN_EXPIRES, MAX_EXPIRES),
+    type=_Lifetime(),
     default=DEFAULT_EXPIRES,
     show_default=True,
-    metavar="SECONDS",
-    help=f"How long it may wait to be accepted: {MIN_EXPIRES} to {MAX_EXPIRES}.",
+    metavar="SECONDS|1h",
+    help=f"How long it may wait to be accepted: {MIN_EXPIRES} to {MAX_EXPIRES} seconds, or like 30m, 24h.",
 )
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="A pair for the recipient to see; may be repeated.")
 @click.option(
@@ -113,17 +134,18 @@ def send(
 
 def wait_for_end(app: App, document: Document) -> int:
     """Follow a dispatch to its end and print its result; return 0 only when it completed."""
-    from cli.display import show_event, show_result
+    from cli.display import LiveView
 
+    view = LiveView(app.out)
     identity = document["dispatch_id"]
     for event in app.client.events(identity):
         if not app.out.json and event.kind != "approval":
-            show_event(app.out, event.kind, event.data)
+            view.event(event.kind, event.data)
     final = app.client.dispatch(identity)
     if app.out.json:
         app.out.document({**document, **final})
     else:
-        show_result(app.out, final)
+        view.end(final)
     return 0 if final.get("status") == "completed" else 1
 
 
@@ -155,8 +177,9 @@ def text_of_file(name: str, given: str) -> str:
 
 def _readable(path: Path) -> Path:
     """Return the absolute path, since the daemon, which reads the file, has another working directory."""
-    if not path.is_file():
-        wrong = f"{path} is not a plain file" if path.exists() else f"there is no file {path}"
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises for a name that is too long
+        there = os.path.exists(path)  # noqa: PTH110 - as above
+        wrong = f"{path} is not a plain file" if there else f"there is no file {path}"
         raise Invalid(wrong, fix="--file takes files, each by itself")
     return path.absolute()
 

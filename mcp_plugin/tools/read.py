@@ -19,7 +19,6 @@ from mcp_plugin.watching import final
 from peer.client.blocking import Direction, Document
 from peer.client.on_trio import AsyncClient
 from peer.protocol.content import FIELDS
-from peer.protocol.documents import page_of
 from peer.protocol.errors import Invalid
 
 LISTED = 20
@@ -100,18 +99,20 @@ def _number(before: str | None) -> int:
 
 async def pending(call: Call, _arguments: NoArguments) -> Document:
     """List the tool calls that wait for an answer; they count as shown from now on."""
-    return await _waiting(call, None, None)
+    return await _waiting(call, LISTED, None)
 
 
 async def _waiting(call: Call, limit: int | None, before: str | None) -> Document:
     """List a page of the tool calls that wait: {approvals, more, next}."""
     client = await call.client()
-    rows, rest = page_of(
-        await client.approvals(), lambda row: f"{row['dispatch_id']} {row['request_id']}", limit=limit, before=before
-    )
+    page = await client.approvals_page(limit=limit, before=before)
+    rows = page["approvals"]
     for row in rows:
         call.session.show(row["dispatch_id"], row["request_id"])
-    return {"approvals": [picker.described(row) for row in rows], **safe(rest)}
+    return {
+        "approvals": [picker.described(row) for row in rows],
+        **safe({name: page[name] for name in ("more", "next")}),
+    }
 
 
 async def _questions(client: AsyncClient, rows: list[Document]) -> dict[str, Document]:

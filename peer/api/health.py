@@ -104,7 +104,7 @@ class Health:
 
     async def _check_roots(self) -> str:
         roots = self._node.settings.roots
-        missing = [root for root in roots if not await trio.Path(root).is_dir()]
+        missing = [root for root in roots if not await trio.to_thread.run_sync(os.path.isdir, root)]
         if missing:
             raise Unavailable(
                 f"project roots that are not there: {', '.join(missing)}", fix="`dispatch config set roots PATH,PATH`"

@@ -289,8 +289,11 @@ class _Routes:
         body = await body_of(request, AttemptBody)
         return await self._node.reviewing.undo(request.path_params["id"], attempt=body.attempt)
 
-    async def approvals(self, _request: Request) -> Reply:
-        return await self._node.queries.approvals()
+    async def approvals(self, request: Request) -> Reply:
+        query = request.query_params
+        return await self._node.queries.approvals(
+            limit=number(query.get("limit", "50"), 1, MAX_PAGE), before=query.get("before")
+        )
 
     async def answer(self, request: Request) -> Reply:
         body = await body_of(request, AnswerBody)
@@ -355,16 +358,16 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
 
         def query(
             db: sqlite3.Connection, number: int = number, now: int = live.now, me: str = live.me
-        ) -> tuple[Document, list[tuple[int, int, str]]]:
+        ) -> tuple[Document, list[tuple[int, int, str]], list[Document]]:
             row = views.dispatch_brief(db, me, now, dispatch_id)
-            return row, trace.events(db, dispatch_id, after=number, limit=1000)
+            events = trace.events(db, dispatch_id, after=number, limit=1000)
+            return row, events, views.approvals_of(db, dispatch_id, row["peer"], now)
 
-        row, events = await node.context.store.read(query)
+        row, events, asked = await node.context.store.read(query)
         for number, attempt, text in events:
             yield sse("trace", number, views.event_document(number, attempt, text))
         if len(events) == 1000:
             continue
-        asked = [item for item in await node.queries.approvals() if item["dispatch_id"] == dispatch_id]
         for item in asked:
             if item["request_id"] not in sent_approvals:
                 yield sse("approval", number, item)

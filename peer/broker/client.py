@@ -375,7 +375,10 @@ class BrokerClient:
 
 
 async def _trust(url: str) -> ssl.SSLContext | bool:
-    """Return the TLS context: the system's certificates, or certifi's if Python finds none of the system's."""
+    """Return the TLS context: the system's certificates, or certifi's if Python finds none of the system's.
+
+    Raises Invalid as certificates.check_named.
+    """
     if not url.startswith("https:"):
         # Plain http is allowed for loopback only, and redirects are off: there is no certificate to verify.
         return False
@@ -384,6 +387,7 @@ async def _trust(url: str) -> ssl.SSLContext | bool:
 
 
 def _system_trust() -> ssl.SSLContext:
+    certificates.check_named()
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
         context.load_verify_locations(certifi.where())

@@ -32,7 +32,6 @@ ANSWER_SECONDS = 90.0
 """Longer than any route takes: an invitation waits for the broker, which waits up to 60 s for a mail server."""
 
 D = TypeVar("D")
-L = TypeVar("L")
 
 
 class DaemonUnreachable(WithUsualFix, Unavailable):
@@ -71,14 +70,11 @@ NO_SIGN_IN = SignIn("", "")
 """Whatever the daemon uses."""
 
 
-class Routes(ABC, Generic[D, L]):
-    """Every route. D is the return type of a call that yields a JSON object, L that of one that yields a list."""
+class Routes(ABC, Generic[D]):
+    """Every route. D is the return type of a call: a JSON object, or a coroutine of one."""
 
     @abstractmethod
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> D: ...
-
-    @abstractmethod
-    def _ask_list(self, method: str, path: str) -> L: ...
 
     def whoami(self) -> D:
         """Return {user_id, device_id, device_name, fingerprint, broker, daemon:{…}, runtime:{…}, sandbox:{…}, …}."""
@@ -254,9 +250,12 @@ class Routes(ABC, Generic[D, L]):
         body: Document = {} if attempt is None else {"attempt": attempt}
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/undo", body)
 
-    def approvals(self) -> L:
-        """Return [{dispatch_id, request_id, tool, input, resolved_path, diff, rule_if_always, rule_choices, …}]."""
-        return self._ask_list("GET", "/v1/approvals")
+    def approvals_page(self, *, limit: int | None = None, before: str | None = None) -> D:
+        """Return {approvals:[{dispatch_id, request_id, tool, input, resolved_path, diff, …}], more, next}.
+
+        Oldest first, 50 without `limit`. `next`, of the last one, is then the next page's `before`.
+        """
+        return self._ask("GET", f"/v1/approvals{_query(limit=limit, before=before)}")
 
     def approve(self, dispatch_id: str, request_id: str, *, grant: str = "once", rule: int | None = None) -> D:
         """Allow one waiting call (`grant`: once, session, always); return {…, decision, ok, rule?}.
@@ -286,12 +285,21 @@ class Routes(ABC, Generic[D, L]):
         return self._ask("POST", "/v1/reload")
 
 
-class Client(Routes[Document, list[Document]]):
+class Client(Routes[Document]):
     """Blocking client of the daemon that uses this state folder. Reads files and connects only when called."""
 
     def __init__(self, folder: StateFolder, sign_in: SignIn = NO_SIGN_IN) -> None:
         self._folder = folder
         self._sign_in = sign_in
+
+    def approvals(self) -> list[Document]:
+        """Return every tool call that waits for an answer, as `approvals_page` has them, read page by page."""
+        page = self.approvals_page()
+        found: list[Document] = page["approvals"]
+        while page["more"]:
+            page = self.approvals_page(before=page["next"])
+            found += page["approvals"]
+        return found
 
     def events(self, dispatch_id: str, *, after: str = "") -> Iterator[Event]:
         """Yield a dispatch's events, past and then live, until `end`; reconnect if the stream breaks.
@@ -312,9 +320,6 @@ class Client(Routes[Document, list[Document]]):
 
     def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
         return as_object(self._exchange(method, path, body))
-
-    def _ask_list(self, method: str, path: str) -> list[Document]:
-        return as_list(self._exchange(method, path, None))
 
     def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
         port, token = find_daemon(self._folder)
@@ -465,13 +470,6 @@ def as_object(document: object) -> Document:
     """Return the document if it is an object. Raises Internal."""
     if not isinstance(document, dict):
         raise Internal("the local daemon answered with something that is not an object")
-    return document
-
-
-def as_list(document: object) -> list[Document]:
-    """Return the document if it is a list. Raises Internal."""
-    if not isinstance(document, list):
-        raise Internal("the local daemon answered with something that is not a list")
     return document
 
 

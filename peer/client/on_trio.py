@@ -20,7 +20,6 @@ from peer.client.blocking import (
     Interrupted,
     Routes,
     SignIn,
-    as_list,
     as_object,
     decode,
     encode,
@@ -33,7 +32,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 
 
-class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list[Document]]]):
+class AsyncClient(Routes[Coroutine[Any, Any, Document]]):
     """Every method returns a coroutine; cancelling it closes its connection but does not undo the request."""
 
     def __init__(self, folder: StateFolder) -> None:
@@ -42,6 +41,15 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
     def sign_in(self) -> SignIn:
         """Return the sign-in that requests are meant for: whatever the daemon uses."""
         return NO_SIGN_IN
+
+    async def approvals(self) -> list[Document]:
+        """Return every tool call that waits for an answer, as Client.approvals."""
+        page = await self.approvals_page()
+        found: list[Document] = page["approvals"]
+        while page["more"]:
+            page = await self.approvals_page(before=page["next"])
+            found += page["approvals"]
+        return found
 
     async def events(self, dispatch_id: str, *, after: str = "") -> AsyncGenerator[Event, None]:
         """Yield events as Client.events. Use contextlib.aclosing to leave early."""
@@ -69,9 +77,6 @@ class AsyncClient(Routes[Coroutine[Any, Any, Document], Coroutine[Any, Any, list
 
     async def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
         return as_object(await self._exchange(method, path, body))
-
-    async def _ask_list(self, method: str, path: str) -> list[Document]:
-        return as_list(await self._exchange(method, path, None))
 
     async def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> object:
         port, token = find_daemon(self._folder)

@@ -21,7 +21,8 @@ MAX_WORD: Final = 80
 """Characters quoted where a name or a word is expected."""
 
 _WORD: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:/*@+-]{0,126}[A-Za-z0-9*])?")
-_MARKS: Final = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"'})
+_MARKS: Final = str.maketrans(dict.fromkeys("“”„‟❝❞〝〞〟🙶🙷🙸", '"'))
+"""Ours, and what could be taken for them."""
 
 
 def quoted(theirs: str, *, limit: int = MAX_QUOTED) -> str:

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
+
+from peer.protocol.errors import Invalid
 
 FIX: Final = (
     "if it is of your own authority, name the authority's file in $SSL_CERT_FILE; an expired one its operator renews;"
     " check this machine's clock"
 )
+
+
+def check_named(env: Mapping[str, str] | None = None) -> None:
+    """Raise Invalid where $SSL_CERT_FILE or $SSL_CERT_DIR names a pipe or the like, which OpenSSL would wait for.
+
+    What is not there is as good as empty to it.
+    """
+    variables = os.environ if env is None else env
+    for variable, kind, wanted in (("SSL_CERT_FILE", stat.S_IFREG, "file"), ("SSL_CERT_DIR", stat.S_IFDIR, "folder")):
+        named = variables.get(variable, "")
+        if not named:
+            continue
+        for path in named.split(os.pathsep) if variable == "SSL_CERT_DIR" else [named]:
+            try:
+                found = stat.S_IFMT(Path(path).stat().st_mode)
+            except (OSError, ValueError):
+                continue
+            if found != kind:
+                raise Invalid(f"${variable} is {path}, which is no {wanted}", fix=f"name a {wanted} there, or unset it")
 
 
 def problem(error: BaseException) -> str | None:

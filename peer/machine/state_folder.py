@@ -85,12 +85,12 @@ class StateFolder:
             )
         variables = os.environ if env is None else env
         named = variables.get("DISPATCH_HOME", "")
-        if not named:
-            return cls(_real(Path.home() / ".dispatch"))
-        path = Path(named).expanduser()
+        variable = "DISPATCH_HOME" if named else "HOME"
+        # Path.expanduser() and Path.home() raise RuntimeError for a user who is not known.
+        path = Path(os.path.expanduser(named or "~/.dispatch"))  # noqa: PTH111
         if not path.is_absolute():
             raise Invalid(
-                f"DISPATCH_HOME is {named!r}, which means another folder in every directory",
+                f"{variable} is {named or variables.get('HOME', '')!r}, which means another folder in every directory",
                 fix="set DISPATCH_HOME to an absolute path",
             )
         return cls(_real(path))
@@ -189,7 +189,7 @@ class StateFolder:
         That is the folder with its parents, every entry's owner, and of our own entries also mode and kind.
         """
         found: list[Problem] = []
-        real = self.path.resolve()  # the folder may be a link of its owner's; what is in it may not
+        real = _real(self.path)  # the folder may be a link of its owner's; what is in it may not
         for parent in real.parents:
             with suppress(OSError):
                 mode = parent.stat().st_mode

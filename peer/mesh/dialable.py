@@ -38,7 +38,7 @@ class Surroundings:
             return self.loopback_alone
         if address.is_unspecified or address.is_multicast or address.is_link_local or address.is_reserved:
             return False
-        return address.is_global or any(address in network for network in self.networks)
+        return _is_public(address) or any(address in network for network in self.networks)
 
 
 def surroundings(listen: Iterable[Multiaddr]) -> Surroundings:
@@ -75,6 +75,11 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):  # RFC 4291's IPv4-compatible addresses
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    # The library has the site-local addresses of old (RFC 3879), which some networks still use, as public.
+    return address.is_global and not (isinstance(address, IPv6Address) and address.is_site_local)
 
 
 def _is_loopback(address: Multiaddr) -> bool:

@@ -54,6 +54,7 @@ class QueryService:
         """Return {cwd, obstacles} for an accept with this `cwd`; see RunFolders.look."""
         return await self._folders.look(dispatch_id, cwd)
 
-    async def approvals(self) -> list[Document]:
-        """Return the tool calls that wait for a person's answer."""
-        return await self._context.store.read(lambda db: views.approval_list(db, self._context.clock()))
+    async def approvals(self, *, limit: int, before: str | None = None) -> Document:
+        """Return a page of the tool calls that wait for a person's answer: {approvals, more, next}. Raises NotFound."""
+        now = self._context.clock()
+        return await self._context.store.read(lambda db: views.approval_list(db, now, limit=limit, before=before))

@@ -174,6 +174,9 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
     if row.result or row.state in ("completed", "failed", "declined", "rejected"):
         raise Conflict(f"that dispatch has ended here: {row.state}", fix=NO_FIX)
+    if statement.attempt > row.attempt and row.state != "cancelled":
+        # Nobody accepted what it tells of. Of a dispatch that was cancelled here the decision may have come too late.
+        raise Conflict("no decision said that this attempt was accepted", fix=NO_FIX)
     if row.thinned and row.closed:
         # Without those that were removed, the first of them would begin another chain of the same attempt.
         raise Conflict(f"the events of that dispatch, which was {row.state}, were removed here", fix=NO_FIX)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from peer.dispatches import reports
+from peer.protocol.errors import NotFound
 from peer.store.rows import Approval, all_of, one
 
 
@@ -93,6 +94,28 @@ def approval(db: sqlite3.Connection, dispatch_id: str, request_id: str) -> Appro
 def open_approvals(db: sqlite3.Connection) -> list[Approval]:
     """Return the open approval requests, oldest first."""
     return all_of(Approval, db.execute("SELECT * FROM approvals WHERE outcome = '' ORDER BY asked").fetchall())
+
+
+def waiting_approvals(
+    db: sqlite3.Connection, now: int, *, limit: int, before: tuple[str, str] | None = None
+) -> list[Approval]:
+    """Return at most `limit` open requests whose time is not over, oldest first.
+
+    `before`: the (dispatch_id, request_id) of the last one of the page before, which may be decided by now. Raises
+    NotFound if there was never such a request, or it was removed.
+    """
+    after = (-1, "", "")
+    if before is not None:
+        last = approval(db, *before)
+        if last is None:
+            raise NotFound(f"the list has no {' '.join(before)!r:.80}", fix="begin with its first page")
+        after = (last.asked, *before)
+    rows = db.execute(
+        "SELECT * FROM approvals WHERE outcome = '' AND deadline > ? AND (asked, dispatch_id, request_id) > (?, ?, ?) "
+        "ORDER BY asked, dispatch_id, request_id LIMIT ?",
+        (now, *after, limit),
+    )
+    return all_of(Approval, rows.fetchall())
 
 
 def close_approval(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:

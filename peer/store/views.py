@@ -180,9 +180,7 @@ def dispatch_document(
         "unseen_fields": _unseen(row),
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
         "events": event_rows(db, dispatch_id) if with_trace else [],
-        "approvals": [
-            approval_row(item, row.peer, now) for item in trace.open_approvals(db) if item.dispatch_id == dispatch_id
-        ],
+        "approvals": approvals_of(db, dispatch_id, row.peer, now),
         "result": result_document(db, row),
         "removed": _removed(row),
         "suggestion": None,
@@ -289,14 +287,31 @@ def approval_row(item: rows.Approval, sender: str, now: int) -> Document:
     }
 
 
-def approval_list(db: sqlite3.Connection, now: int) -> list[Document]:
-    """Return every waiting tool call, oldest first."""
+def approvals_of(db: sqlite3.Connection, dispatch_id: str, sender: str, now: int) -> list[Document]:
+    """Return the tool calls of one dispatch, sent by `sender`, that wait, oldest first."""
+    return [
+        approval_row(item, sender, now)
+        for item in trace.open_approvals(db)
+        if item.dispatch_id == dispatch_id and item.deadline > now
+    ]
+
+
+def approval_list(db: sqlite3.Connection, now: int, *, limit: int, before: str | None = None) -> Document:
+    """Return {approvals: [row], more, next}: a page of the waiting tool calls, oldest first.
+
+    `next`, "DISPATCH_ID REQUEST_ID" of the page's last one, is the next page's `before`. Raises NotFound for another.
+    """
+    dispatch_id, _, request_id = (before or "").partition(" ")
+    last = None if before is None else (dispatch_id, request_id)
+    found = trace.waiting_approvals(db, now, limit=limit + 1, before=last)
     waiting = []
-    for item in trace.open_approvals(db):
+    for item in found[:limit]:
         row = dispatches.get(db, item.dispatch_id)
-        if row is not None and item.deadline > now:
+        if row is not None:
             waiting.append(approval_row(item, row.peer, now))
-    return waiting
+    more = len(found) > limit
+    name = f"{found[limit - 1].dispatch_id} {found[limit - 1].request_id}" if more else None
+    return {"approvals": waiting, "more": more, "next": name}
 
 
 SOUND = frozenset({"blocked", "untestable", "permitted"})

@@ -286,6 +286,8 @@ def _listen(path: Path) -> trio.SocketListener:
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:
     """Return the TLS context: the authorities in a PEM file, else the system's, else certifi's if there are none."""
+    if ca_file is not None and Path(ca_file).exists() and not Path(ca_file).is_file():  # a pipe would be waited for
+        raise SandboxError(f"{ca_file} is no file", fix="name a PEM file in $SSL_CERT_FILE", code=422)
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ValueError) as error:

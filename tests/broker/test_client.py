@@ -385,6 +385,18 @@ def test_signing_in_loads_no_libp2p() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
+@pytest.mark.parametrize(("variable", "wanted"), [("SSL_CERT_FILE", "file"), ("SSL_CERT_DIR", "folder")])
+async def test_certificates_in_a_pipe_are_not_waited_for(
+    who: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, wanted: str
+) -> None:
+    """Seen to hang."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv(variable, str(tmp_path / "pipe"))
+    with pytest.raises(Invalid, match=f"{variable} is .*pipe, which is no {wanted}"):
+        async with BrokerClient("https://localhost:1", author=who):
+            pass
+
+
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_a_certificate_that_is_not_trusted_is_called_that(
     who: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool

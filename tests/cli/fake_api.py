@@ -21,6 +21,11 @@ from tests.conftest import HANG
 TOKEN = "local-token-of-the-fake"
 
 
+def page_of_calls(*calls: Any, next_page: str | None = None) -> dict[str, Any]:
+    """What `GET /v1/approvals` answers with these; `next_page` where there are more."""
+    return {"approvals": list(calls), "more": next_page is not None, "next": next_page}
+
+
 class Asked(NamedTuple):
     method: str
     path: str

@@ -23,7 +23,7 @@ from peer.client.http import EndedEarly, EventParser, Response
 from peer.client.on_trio import AsyncClient
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Internal, NotFound
-from tests.cli.fake_api import FakeApi, Stream, running
+from tests.cli.fake_api import FakeApi, Stream, page_of_calls, running
 
 ID = "0198c0de-1111-7222-8333-4444abcd5555"
 
@@ -190,9 +190,11 @@ async def test_trio_asks_the_same(folder: StateFolder, api: FakeApi, monkeypatch
     monkeypatch.setattr(EventStream, "PAUSES", (0.0, 0.0))
     client = AsyncClient(folder)
     api["GET /v1/whoami"] = {"user_id": "a"}
-    api["GET /v1/approvals"] = [{"request_id": "r"}]
+    api["GET /v1/approvals"] = lambda asked: (
+        page_of_calls({"request_id": "s"}) if asked.query else page_of_calls({"request_id": "r"}, next_page="d r")
+    )
     assert await client.whoami() == {"user_id": "a"}
-    assert await client.approvals() == [{"request_id": "r"}]
+    assert await client.approvals() == [{"request_id": "r"}, {"request_id": "s"}]
     api.streams[ID] = [Stream(EVENTS, cut=2), Stream(EVENTS)]
     async with aclosing(client.events(ID)) as events:
         assert [event.id async for event in events] == ["1", "2", "3", "4"]

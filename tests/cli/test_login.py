@@ -18,7 +18,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Unauthorized, Unavailable
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, edge, row
-from tests.cli.fake_api import FakeApi
+from tests.cli.fake_api import FakeApi, page_of_calls
 from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
@@ -240,7 +240,7 @@ def test_completion_scripts(cli: Cli, shell: str) -> None:
 def test_completing_commands_ids_and_people(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/dispatches"] = {"dispatches": [row(FIRST, task=HOSTILE)]}
     api["GET /v1/contacts"] = {"trust": [edge(), edge(direction="outgoing", peer="carol@example.org", alias="")]}
-    api["GET /v1/approvals"] = [{"dispatch_id": FIRST, "request_id": "r-1", "tool": HOSTILE}]
+    api["GET /v1/approvals"] = page_of_calls({"dispatch_id": FIRST, "request_id": "r-1", "tool": HOSTILE})
     assert complete(cli, "inv") == ["invite", "invitations"]
     assert complete(cli, "trust re") == ["resume", "revoke"]
     assert "abcd5555" in complete(cli, "accept ab")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, row
-from tests.cli.fake_api import FakeApi, Stream
+from tests.cli.fake_api import FakeApi, Stream, page_of_calls
 from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def process(*args: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[
 @pytest.mark.parametrize("args", [["--help"], ["inbox"], ["inbox", "--json"], ["approvals"], ["contacts"]])
 def test_nothing_heavy_is_imported(cli: Cli, api: FakeApi, args: list[str]) -> None:
     api["GET /v1/dispatches"] = {"dispatches": [row()]}
-    api["GET /v1/approvals"] = []
+    api["GET /v1/approvals"] = page_of_calls()
     api["GET /v1/contacts"] = {"trust": []}
     code = f"import sys; from cli.main import run; code = run({args!r}); print(code, *sys.modules, file=sys.stderr)"
     done = subprocess.run(

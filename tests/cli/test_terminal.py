@@ -20,7 +20,7 @@ import pytest
 
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, SECOND, TOKEN, approval, document, edge, offer, result
-from tests.cli.fake_api import Asked, FakeApi, Stream
+from tests.cli.fake_api import Asked, FakeApi, Stream, page_of_calls
 from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ class Run:
         self.gates = gates
         events.append(("end", {"status": status}))
         api.streams[FIRST] = [Stream(events, gates=gates)]
-        api["GET /v1/approvals"] = lambda _: self.open[:1]
+        api["GET /v1/approvals"] = lambda _: page_of_calls(*self.open[:1])
         api[f"GET /v1/dispatches/{FIRST}"] = lambda _: (
             document(status=status, result=result(status=status)) if self.accepted else document()
         )

@@ -16,6 +16,11 @@ from tests.sandbox.conftest import Done, finish
 PROGRAMS = Path(sys.executable).parent
 REFUSED = "inside an MCP server that is granted"
 IN_PIECES = "import runpy, sys; sys.argv = ['x']; runpy.run_module('mcp_' + 'plugin.main', run_name='__main__')"
+NO_PROCESSES = """
+import ctypes, os
+assert ctypes.CDLL(None).mount(b"none", b"/proc", b"tmpfs", 0, None) == 0
+os.execvp("dispatch", ["dispatch", "inbox"])
+"""
 WAYS = {
     "the command line": ["dispatch", "inbox"],
     "a list in JSON": ["dispatch", "--json", "sent"],
@@ -25,6 +30,7 @@ WAYS = {
     "a variable": ["sh", "-c", "X=dispatch; Y=-mcp; exec $X$Y"],
     "a name in pieces": [sys.executable, "-c", IN_PIECES],
     "another session": ["setsid", "-w", "dispatch", "inbox"],
+    "no process to be seen": ["unshare", "--user", "--keep-caps", "--mount", sys.executable, "-c", NO_PROCESSES],
     "a mark taken off": ["env", "-u", MARKER, "dispatch", "inbox"],
     "an empty environment": ["env", "-i", "HOME=HOME_OF_BOB", str(PROGRAMS / "dispatch"), "inbox"],
     "another identity": ["env", "-i", "DISPATCH_HOME=SECOND", str(PROGRAMS / "dispatch-mcp")],
@@ -41,7 +47,9 @@ async def beside(words: list[str], home: Path, hidden: Path) -> Done:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_our_programs_refuse_to_run_there(tmp_path: Path, way: str) -> None:
-    """Seen to fail without the mark, and the last three with the variable alone."""
+    """Seen to fail without the mark, the last three with the variable alone, and the one without
+    processes where only the first process is looked at.
+    """
     home, state, second = tmp_path / "home", tmp_path / "home/.dispatch", tmp_path / "second"
     for folder in (state, second):
         folder.mkdir(parents=True)

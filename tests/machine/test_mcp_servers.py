@@ -289,12 +289,16 @@ def test_words_like_ours_alone_refuse_nothing(machine: Machine, other: str) -> N
     assert grants.parse_mcp_servers("*", machine.found().offers) == ("app",)
 
 
-def test_looking_into_scripts_is_bounded(machine: Machine) -> None:
-    """Seen to fail without the bounds: it reads on until the last script. What lies behind them is for the start."""
+@pytest.mark.parametrize("wide", [False, True])
+def test_looking_into_scripts_is_bounded(machine: Machine, wide: bool) -> None:
+    """Seen to fail without either bound: it reads on until the last script. What lies behind them is for the start."""
     folder = machine.home / "bin"
     folder.mkdir()
-    for number in range(200):
-        (folder / f"s{number}").write_text(f"#!/bin/sh\nexec {folder}/s{number + 1}\n")
-    (folder / "s200").write_text("#!/bin/sh\nexec dispatch-mcp\n")
+    last = 200 if wide else 20
+    for number in range(last):
+        (folder / f"s{number}").write_text("#!/bin/sh\n" + ("" if wide else f"exec {folder}/s{number + 1}\n"))
+    if wide:
+        (folder / "s0").write_text("#!/bin/sh\n" + "".join(f"{folder}/s{number}\n" for number in range(1, last + 1)))
+    (folder / f"s{last}").write_text("#!/bin/sh\nexec dispatch-mcp\n")
     machine.claude({"app": {"command": str(folder / "s0")}})
     assert grants.parse_mcp_servers("*", machine.found().offers) == ("app",)

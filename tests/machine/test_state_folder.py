@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from peer.machine.state_folder import PRIVATE_FOLDERS, SECRETS, StateFolder
-from peer.protocol.errors import Forbidden
+from peer.protocol.errors import Forbidden, Invalid
 
 OTHER_UID = 65534
 
@@ -71,6 +71,27 @@ def test_what_is_of_another_kind_is_refused(folder: StateFolder, make: Callable[
     with pytest.raises(Forbidden, match=f"{folder.store} is (no file|a symbolic link)"):
         located(folder)
     assert folder.repair() == []
+
+
+@pytest.mark.parametrize(
+    ("env", "error", "said"),
+    [
+        ({"DISPATCH_HOME": "HERE/circle"}, Forbidden, "is a symbolic link"),
+        ({"HOME": "HERE"}, Forbidden, "is a symbolic link"),
+        ({"DISPATCH_HOME": "~nobody-of-that-name/x"}, Invalid, "DISPATCH_HOME is '~nobody-of-that-name/x'"),
+        ({"HOME": "relative"}, Invalid, "HOME is 'relative'"),
+    ],
+)
+def test_a_folder_that_cannot_be_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], error: type[Exception], said: str
+) -> None:
+    """Links in a circle and a user who is not known were seen as a bug of dispatch, a relative home as a folder."""
+    for name in ("circle", ".dispatch"):
+        (tmp_path / name).symlink_to(name)
+    env = {name: value.replace("HERE", str(tmp_path)) for name, value in env.items()}
+    monkeypatch.setenv("HOME", env.get("HOME", str(tmp_path)))
+    with pytest.raises(error, match=said):
+        StateFolder.locate(env)
 
 
 def test_a_parent_that_others_can_change_is_refused_and_never_repaired(folder: StateFolder) -> None:

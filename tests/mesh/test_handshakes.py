@@ -178,6 +178,16 @@ def test_a_contacts_address_is_no_place_for_a_flood() -> None:
     assert len(rule) == 4 * EXPECTED_PLACES
 
 
+def test_contacts_give_way_to_no_crowd_of_networks() -> None:
+    """Seen to fail where a contact's address counts as any network."""
+    rule, ended = places(4 * EXPECTED_PLACES, "192.0.2.1")
+    for _ in range(EXPECTED_PLACES):
+        rule.enter("192.0.2.1", lambda: ended.append("contact"))
+    for number in range(250):
+        rule.enter(f"10.0.{number}.1", lambda: ended.append("stranger"))
+    assert set(ended) == {"stranger"}
+
+
 def test_an_honest_handshake_survives_any_flood_of_few_networks() -> None:
     chance = random.Random(7)
     rule, ended = places(32)

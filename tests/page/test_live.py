@@ -151,6 +151,29 @@ def test_calls_that_could_not_be_read_are_read_as_soon_as_they_can(pair: Pair, n
     bob.end_runs()
 
 
+def test_calls_beyond_the_first_page_of_the_list_are_shown(pair: Pair, new_tab: Opener) -> None:
+    """The page reads one call at a time here. Seen to fail where it read the first page alone."""
+    alice, bob = pair
+    tab = new_tab(bob)
+    tab.open()
+
+    def one_at_a_time(route: Route) -> None:
+        url = route.request.url
+        route.continue_(url=f"{url}{'&' if '?' in url else '?'}limit=1")
+
+    tab.page.route(re.compile(r"/v1/approvals(\?|$)"), one_at_a_time)
+    for number in range(3):
+        bob.will({"tool": "Bash", "input": {"command": f"echo call {number}"}})
+        dispatch_id = alice.client.send(bob.email, "Wait for me")["dispatch_id"]
+        alice.state_of(dispatch_id, "pending")
+        bob.client.accept(dispatch_id)
+        bob.approval_of(dispatch_id)
+    tab.go("/approvals")
+    for number in range(3):
+        expect(tab.page.locator(".approval", has_text=f"echo call {number}")).to_be_visible()
+    bob.end_runs()
+
+
 def test_a_trace_of_ten_thousand_events_is_drawn_as_far_as_it_is_seen(pair: Pair, new_tab: Opener) -> None:
     alice, bob = pair
     dispatch_id = alice.client.send(bob.email, "A long run")["dispatch_id"]

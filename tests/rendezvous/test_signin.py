@@ -27,6 +27,7 @@ async def test_the_whole_development_flow(broker: Running, people: People) -> No
 
     page = await alice.http.get(prompt.verification_uri_complete)
     assert "alice@example.org" in page.text and alice.who.device in page.text
+    assert f"“{alice.who.name}” asks to sign in" in page.text
     assert "DEVELOPMENT BROKER" in page.text
     # The page's style is allowed by the hash of exactly what is in it, and nothing else is.
     assert "default-src 'none'" in page.headers["content-security-policy"] and "<script" not in page.text

@@ -32,6 +32,7 @@ SPELLINGS = [
     *("./ /folders/1", "/folders/1 /.", "/project/ lead", "/project/trail ", " lead", "trail ", "\x01sub", "sub\x7f"),
     *("~", "~/", "~/x", " ~", "~root", "$HOME", "${PWD}", "link", "link/..", "sub/link/..", "out", "sub/out/.."),
     *(COMPOSED, APART, "SUB", "sub\\..", "sub%2f..", "file:///folders/1", "'/folders/1'", "\\folders\\1", "-rf"),
+    *("[.][.]/other", "@(..)/other", "{.,..}", "su[b]", "[/]folders/1", "!(x)/..", "\\/folders/1", "\u2060/folders/1"),
 ]  # fmt: skip
 
 

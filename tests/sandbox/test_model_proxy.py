@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -449,6 +450,14 @@ def test_addresses_that_are_none(base: str) -> None:
     with pytest.raises(SandboxError) as refused:
         model_proxy(base, KEY, budget_usd=5)
     assert refused.value.code == 422 and "pw" not in refused.value.message
+
+
+def test_certificates_in_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    """Seen to hang."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SandboxError, match="is no file") as refused:
+        model_proxy(None, KEY, budget_usd=5, ca_file=str(tmp_path / "pipe"))
+    assert "$SSL_CERT_FILE" in refused.value.fix
 
 
 def test_keys_that_are_none() -> None:

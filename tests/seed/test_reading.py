@@ -140,6 +140,23 @@ def test_the_session_reads_the_same(done: Scene, alice_host: Host, bob_host: Hos
     assert bob_host.ok("dispatch_read", what="whoami")["user_id"] == done.people.bob.email
 
 
+def test_waiting_calls_are_read_page_by_page_everywhere(people: People, bob_host: Host) -> None:
+    """API and session; the command lists all. Seen to fail with a route that reads neither `limit` nor `before`."""
+    waiting = [(one, call["request_id"]) for one, call in (people.running(bash(f"echo {n}")) for n in range(2))]
+    first = people.bob.client.approvals_page(limit=1)
+    assert (first["more"], first["next"]) == (True, " ".join(waiting[0]))
+    pages = (
+        people.bob.client.approvals_page(limit=1, before=first["next"]),
+        bob_host.ok("dispatch_read", what="approvals", limit=1, before=first["next"]),
+    )
+    for page in (first, *pages):
+        assert len(page["approvals"]) == 1
+    assert [page["approvals"][0]["dispatch_id"] for page in pages] == [waiting[1][0]] * 2
+    assert [page["next"] for page in pages] == [None] * 2
+    listed = [(row["dispatch_id"], row["request_id"]) for row in people.bob.cli("approvals", "--json").json]
+    assert listed == waiting
+
+
 def test_a_list_of_people_is_read_page_by_page_everywhere(people: People, alice_host: Host) -> None:
     """API, command and session alike. Seen to fail with routes that read no `before`."""
     tokens = [people.alice.client.invite(f"page{number}@example.org")["token"] for number in range(3)][::-1]

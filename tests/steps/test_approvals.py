@@ -13,7 +13,7 @@ from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 from peer.steps import granting, running
 from peer.steps.effects import DispatchChanged, Effects, PeopleChanged
-from peer.store import edges, rows, trace
+from peer.store import edges, rows, trace, views
 from peer.trust.scopes import Scope
 from tests.steps.people import Clock, Person, accept, connect, people, send
 
@@ -68,6 +68,35 @@ def test_an_answer_is_to_a_call_that_was_asked_about(pair: tuple[Clock, Person, 
     with pytest.raises(Conflict, match="asked twice"):
         asked(bob, dispatch_id)
     assert [item.request_id for item in trace.open_approvals(bob.db)] == ["c1"]
+
+
+def test_waiting_calls_are_read_page_by_page(pair: tuple[Clock, Person, str]) -> None:
+    """Seen to fail without the limit, without the order beside the time, with the first page for every `before`, and
+    with calls whose time is over.
+    """
+    clock, bob, dispatch_id = pair
+    requests = [f"c{number}" for number in range(5)]
+    for request_id in requests:
+        asked(bob, dispatch_id, request_id)
+
+    def page(before: str | None = None, limit: int = 2) -> Document:
+        return views.approval_list(bob.db, clock(), limit=limit, before=before)
+
+    assert len(trace.waiting_approvals(bob.db, clock(), limit=2)) == 2, "no more is read"
+    first = page()
+    assert ([row["request_id"] for row in first["approvals"]], first["more"]) == (["c0", "c1"], True)
+    assert first["next"] == f"{dispatch_id} c1"
+    answered(bob, dispatch_id, "c1", grant="once")
+    second = page(first["next"])
+    assert [row["request_id"] for row in second["approvals"]] == ["c2", "c3"], "decided meanwhile, it is a place still"
+    last = page(second["next"])
+    assert [row["request_id"] for row in last["approvals"]] == ["c4"] and (last["more"], last["next"]) == (False, None)
+    assert [row["request_id"] for row in page(limit=50)["approvals"]] == ["c0", "c2", "c3", "c4"]
+    for strange in ("", "c1", f"{dispatch_id} c9", f"{dispatch_id}"):
+        with pytest.raises(NotFound):
+            page(strange)
+    clock.pass_seconds(MINUTES * 60)
+    assert page() == {"approvals": [], "more": False, "next": None}
 
 
 def test_always_stores_the_narrowest_rule_unless_a_wider_one_is_named(pair: tuple[Clock, Person, str]) -> None:

@@ -110,6 +110,9 @@ def test_a_trace_without_end_ends(pair: tuple[Clock, Person, Person], monkeypatc
     big = '{"kind":"reasoning","text":"%s"}' % ("x" * 100_000)
     codes = [events(mallory, alice, dispatch_id, big).code for _ in range(4)]
     # Another attempt is no other allowance.
+    about = {"dispatch_id": dispatch_id, "dispatch_digest": alice.row(dispatch_id).digest}
+    for decision in ("pending", "accepted"):
+        assert say(mallory, alice, Decision, decision=decision, attempt=2, **about).code == 200
     again = say(
         mallory,
         alice,
@@ -201,6 +204,22 @@ def test_no_result_of_a_run_without_the_decision_that_accepted_it(
     if status in ("completed", "failed") and attempt:
         assert after.result == b""
     assert dispatches.awaited_files(alice.db) == []
+
+
+@pytest.mark.parametrize("delivered", [False, True], ids=["on its way", "in the inbox"])
+@pytest.mark.parametrize("attempt", [1, 2, 9])
+def test_no_events_of_a_run_without_the_decision_that_accepted_it(
+    pair: tuple[Clock, Person, Person], attempt: int, delivered: bool
+) -> None:
+    """Seen to fail: the trace of a run that nobody accepted was shown."""
+    _, alice, mallory = pair
+    dispatch_id = send(alice, mallory)
+    if delivered:
+        alice.deliver(mallory)
+    told = ('{"kind":"reasoning","text":"It is done.","at":1}',)
+    first = {"dispatch_id": dispatch_id, "attempt": attempt, "sequence": 0, "previous": bytes(32), "events": told}
+    assert say(mallory, alice, Events, **first).code == 409
+    assert shown(alice, dispatch_id)["events"] == []
 
 
 def test_a_result_is_of_the_attempt_that_was_accepted_last(pair: tuple[Clock, Person, Person]) -> None:

@@ -26,6 +26,8 @@ MAX_STREAMS: Final = 32
 KEEPALIVE_SECONDS: Final = 15.0
 MOST_ROWS: Final = 200
 """Changed dispatches sent one by one; more at once become a `reset`."""
+MOST_WAITING: Final = 1_000
+"""Waiting calls that a page is told of, the oldest; later ones as those are answered."""
 BATCH: Final = 500
 BATCH_BYTES: Final = 2 * 1024 * 1024
 """Trace events in one message end at BATCH events or BATCH_BYTES bytes of text."""
@@ -90,7 +92,8 @@ async def stream(
                 event = events[-1]["seq"]
                 yield sse("trace", at(), {"dispatch_id": follow, "events": events})
         if changed or behind or approvals is None:
-            waiting = [_brief(item) for item in await node.queries.approvals()]
+            page = await node.queries.approvals(limit=MOST_WAITING)
+            waiting = [_brief(item) for item in page["approvals"]]
             if approvals is None or [_key(item) for item in waiting] != [_key(item) for item in approvals]:
                 yield sse("approvals", at(), {"waiting": waiting})
             approvals = waiting

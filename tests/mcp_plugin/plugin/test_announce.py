@@ -32,7 +32,7 @@ from mcp_plugin.announce import (
     waiting_items,
 )
 from peer.machine.state_folder import StateFolder
-from tests.cli.fake_api import FakeApi, running
+from tests.cli.fake_api import FakeApi, page_of_calls, running
 from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[3]
@@ -223,7 +223,7 @@ def announce(folder: StateFolder, *arguments: str) -> subprocess.CompletedProces
 
 def test_the_hook_of_a_session(folder: StateFolder, node: FakeApi) -> None:
     node["GET /v1/dispatches"] = {"dispatches": [row(), row(SECOND, sender_id="bob@example.org")]}
-    node["GET /v1/approvals"] = [call()]
+    node["GET /v1/approvals"] = page_of_calls(call())
     done = announce(folder, "--session-start")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["systemMessage"].count("\n") == 2
@@ -235,7 +235,7 @@ def test_the_hook_of_a_session(folder: StateFolder, node: FakeApi) -> None:
 )
 def test_a_node_in_trouble_is_no_trouble_of_the_session(folder: StateFolder, node: FakeApi, answer: Any) -> None:
     node["GET /v1/dispatches"] = answer
-    node["GET /v1/approvals"] = []
+    node["GET /v1/approvals"] = page_of_calls()
     done = announce(folder, "--session-start")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -303,7 +303,7 @@ def asked(node: FakeApi, count: int) -> None:
 
 def test_the_monitor_says_what_comes(folder: StateFolder, node: FakeApi) -> None:
     node["GET /v1/dispatches"] = {"dispatches": [row()]}
-    node["GET /v1/approvals"] = []
+    node["GET /v1/approvals"] = page_of_calls()
     long_ago = time.time() - 1000
     os.utime(folder.daemon_json, (long_ago, long_ago))
     with monitor(folder) as seen:
@@ -316,7 +316,7 @@ def test_a_node_that_comes_after_the_session_is_told_of_whole(folder: StateFolde
     """The hook found none, so it has said nothing of what waited already."""
     with monitor(folder) as seen, running(folder) as node:
         node["GET /v1/dispatches"] = {"dispatches": [row()]}
-        node["GET /v1/approvals"] = []
+        node["GET /v1/approvals"] = page_of_calls()
         assert seen.lines(1) == [f"dispatch {FIRST} from alice@example.org waits in the inbox"]
 
 
@@ -324,17 +324,17 @@ def test_the_monitor_outlives_a_node_that_goes(folder: StateFolder) -> None:
     with monitor(folder) as seen:
         with running(folder) as node:
             node["GET /v1/dispatches"] = {"dispatches": [row()]}
-            node["GET /v1/approvals"] = []
+            node["GET /v1/approvals"] = page_of_calls()
             assert len(seen.lines(1)) == 1
         with running(folder) as node:
             node["GET /v1/dispatches"] = {"dispatches": [row(), row(SECOND)]}
-            node["GET /v1/approvals"] = []
+            node["GET /v1/approvals"] = page_of_calls()
             assert seen.lines(1) == [f"dispatch {SECOND} from alice@example.org waits in the inbox"]
 
 
 def test_the_monitor_ends_with_its_reader(folder: StateFolder, node: FakeApi) -> None:
     node["GET /v1/dispatches"] = {"dispatches": []}
-    node["GET /v1/approvals"] = []
+    node["GET /v1/approvals"] = page_of_calls()
     with monitor(folder) as seen:
         asked(node, 1)
         assert seen.process.stdout is not None
@@ -349,7 +349,7 @@ def test_the_monitor_ends_with_its_reader(folder: StateFolder, node: FakeApi) ->
 def test_the_monitor_ends_with_its_session(folder: StateFolder, node: FakeApi, tmp_path: Path) -> None:
     """Killed outright, and its output a file, which has no reader to miss."""
     node["GET /v1/dispatches"] = {"dispatches": []}
-    node["GET /v1/approvals"] = []
+    node["GET /v1/approvals"] = page_of_calls()
     words, given = command(folder, "--follow")
     session = (
         "import subprocess, sys, time\n"
@@ -374,7 +374,7 @@ def test_the_monitor_ends_with_its_session(folder: StateFolder, node: FakeApi, t
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_monitor_ends_quietly(folder: StateFolder, by: signal.Signals, node: FakeApi) -> None:
     node["GET /v1/dispatches"] = {"dispatches": []}
-    node["GET /v1/approvals"] = []
+    node["GET /v1/approvals"] = page_of_calls()
     with monitor(folder) as seen:
         asked(node, 1)
         seen.process.send_signal(by)

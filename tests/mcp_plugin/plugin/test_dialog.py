@@ -8,7 +8,7 @@ from pathlib import Path
 from mcp_plugin.questions import DIALOG_ROWS
 from peer.machine.state_folder import StateFolder
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
-from tests.cli.fake_api import running
+from tests.cli.fake_api import page_of_calls, running
 from tests.mcp_plugin.plugin import claude as host
 from tests.mcp_plugin.plugin.sessions import PREFIX
 from tests.mcp_plugin.plugin.test_announce import FIRST, row
@@ -26,7 +26,7 @@ async def test_the_dialog_shows_the_first_rows_and_counts_the_rest(tmp_path: Pat
         with running(state) as node:
             waits = row(task=task, suggestion=None)
             node["GET /v1/dispatches"] = {"dispatches": [waits]}
-            node["GET /v1/approvals"] = []
+            node["GET /v1/approvals"] = page_of_calls()
             node[f"GET /v1/dispatches/{FIRST}"] = waits
             state.write_private(state.programs, f"{host.PROGRAMS}\n".encode())
             with terminal(tmp_path, model.url, state, rows=24, columns=80) as screen:

@@ -19,7 +19,7 @@ import trio
 from peer.machine.state_folder import StateFolder
 from sandbox.model_api.anthropic.scripted_model import Request, ScriptedModel
 from sandbox.runtimes.claude.runtime import bundled_program
-from tests.cli.fake_api import running
+from tests.cli.fake_api import page_of_calls, running
 from tests.mcp_plugin.plugin import claude as host
 from tests.mcp_plugin.plugin.test_announce import FIRST, SECOND, row
 
@@ -99,7 +99,7 @@ async def test_a_session_is_told_what_waits_and_what_comes(tmp_path: Path) -> No
     async with model.running():
         with running(state) as node:
             node["GET /v1/dispatches"] = {"dispatches": [row(task=secret)]}
-            node["GET /v1/approvals"] = []
+            node["GET /v1/approvals"] = page_of_calls()
             os.utime(state.daemon_json, (0, 0))  # the node ran long before the session
             state.write_private(state.programs, f"{host.PROGRAMS}\n".encode())
             with terminal(tmp_path, model.url, state) as screen:

@@ -33,7 +33,7 @@ from mcp_plugin.witness import (
 from peer.dispatches.text import line
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, NotFound
-from tests.cli.fake_api import FakeApi, running
+from tests.cli.fake_api import FakeApi, page_of_calls, running
 from tests.conftest import HANG
 from tests.mcp_plugin.plugin.claude import ROOT
 from tests.mcp_plugin.plugin.sessions import PICKER, Answers, play, say, use
@@ -350,7 +350,7 @@ def folder(tmp_path: Path) -> StateFolder:
 @pytest.fixture
 def node(folder: StateFolder) -> Iterator[FakeApi]:
     with running(folder) as fake:
-        fake["GET /v1/approvals"] = [CALL]
+        fake["GET /v1/approvals"] = page_of_calls(CALL)
         fake["GET /v1/contacts"] = {"trust": []}
         yield fake
 
@@ -438,7 +438,7 @@ def test_a_spoilt_record_or_a_node_in_trouble_is_asked(folder: StateFolder, node
     folder.write_private(folder.picks, b'[{"session": "s", "answer": "Allow once"}]')
     assert hook(folder, "--calling", APPROVE) == "ask", "of an older version"
     ask_person(folder, GATE)
-    node["GET /v1/approvals"] = []
+    node["GET /v1/approvals"] = page_of_calls()
     assert hook(folder, "--calling", APPROVE) == "ask"
 
 
@@ -446,7 +446,7 @@ def test_a_node_that_does_not_answer_is_not_waited_for(folder: StateFolder, node
     import threading
 
     held = threading.Event()
-    node["GET /v1/approvals"] = lambda _: held.wait(HANG) and []
+    node["GET /v1/approvals"] = lambda _: held.wait(HANG) and page_of_calls()
     try:
         assert hook(folder, "--calling", APPROVE) == "ask"
     finally:

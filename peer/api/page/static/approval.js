@@ -244,7 +244,10 @@ export function approvalCards(place, { showLink = false, wanted = () => true, ch
     try {
       fill(wrong);
       if (waiting.some((item) => wanted(item) && !cards.has(keyOf(item)))) {
-        for (const call of await get("/v1/approvals")) take(call);
+        for (let before = null, page = null; !page || page.more; before = page.next) {
+          page = await get(`/v1/approvals${before === null ? "" : `?before=${seg(before)}`}`);
+          for (const call of page.approvals) take(call);
+        }
       }
     } catch (error) {
       fill(wrong, problem(error));
