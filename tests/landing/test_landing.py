@@ -490,6 +490,21 @@ def test_an_edit_between_the_exchange_and_taking_it_back(world: World, monkeypat
     assert name.startswith("a.txt.before-dispatch-") and about[2] == b"before"
 
 
+def test_an_edit_while_permissions_are_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put("tool", b"before")
+    world.set_mode("tool", executable=True)
+    set_mode = os.fchmod
+
+    def busy(descriptor: int, mode: int) -> None:
+        set_mode(descriptor, mode)
+        (world.root / "fresh").write_bytes(CONTENT)
+        (world.root / "fresh").rename(world.root / "tool")
+
+    monkeypatch.setattr(os, "fchmod", busy)
+    assert [each.reason for each in world.apply()] == [tree.CHANGED]
+    assert world.look() == {"tool": ("file", 0o644, CONTENT)}
+
+
 def test_a_file_made_where_one_was_deleted_before_that_is_taken_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
