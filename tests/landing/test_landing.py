@@ -140,6 +140,7 @@ def test_nothing_new_is_put_over_something(world: World, kind: str) -> None:
         place.mkdir()
     else:
         place.symlink_to("." if kind == "link" else "nowhere")
+    assert [each.reason for each in world.dry_run()] == [tree.OCCUPIED]
     assert world.is_refused_whole() == [tree.OCCUPIED]
 
 
