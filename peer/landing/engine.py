@@ -171,8 +171,9 @@ def _land(folder: Path, plan: Plan, tree: Tree, record: Journal) -> list[Refusal
 def _roll_back(
     moves: Mapping[int, Move], mover: Mover, tree: Tree, record: Journal, placed: Mapping[int, Identity] | None
 ) -> list[Refusal]:
-    """Take every step back, and forget the landing; return whose former content lies beside its place now, because a
-    newer edit keeps that. `placed`: None if no step can have been made. Raises OSError.
+    """Take every step back, and forget the landing. `placed`: None if no step can have been made.
+
+    Returns whose former content lies beside its place now, since a newer edit keeps that. Raises OSError.
     """
     beside: list[Refusal] = []
 

@@ -140,6 +140,7 @@ def test_nothing_new_is_put_over_something(world: World, kind: str) -> None:
         place.mkdir()
     else:
         place.symlink_to("." if kind == "link" else "nowhere")
+    assert [each.reason for each in world.dry_run()] == [tree.OCCUPIED]
     assert world.is_refused_whole() == [tree.OCCUPIED]
 
 
@@ -488,6 +489,21 @@ def test_an_edit_between_the_exchange_and_taking_it_back(world: World, monkeypat
     assert (found.pop("a.txt")[2], found.pop("b.txt")[2]) == (CONTENT, b"before")
     ((name, about),) = found.items()
     assert name.startswith("a.txt.before-dispatch-") and about[2] == b"before"
+
+
+def test_an_edit_while_permissions_are_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put("tool", b"before")
+    world.set_mode("tool", executable=True)
+    set_mode = os.fchmod
+
+    def busy(descriptor: int, mode: int) -> None:
+        set_mode(descriptor, mode)
+        (world.root / "fresh").write_bytes(CONTENT)
+        (world.root / "fresh").rename(world.root / "tool")
+
+    monkeypatch.setattr(os, "fchmod", busy)
+    assert [each.reason for each in world.apply()] == [tree.CHANGED]
+    assert world.look() == {"tool": ("file", 0o644, CONTENT)}
 
 
 def test_a_file_made_where_one_was_deleted_before_that_is_taken_back(
