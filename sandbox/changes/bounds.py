@@ -26,7 +26,7 @@ MAX_TEXT: Final = 1_000_000
 """Bytes of a text that is shown whole."""
 SECONDS: Final = 120.0
 """Until no more is looked at."""
-_MAX_SAID: Final = 50
+MAX_SAID: Final = 50
 _MAX_SHOWN: Final = 200
 
 
@@ -66,7 +66,7 @@ class Bounds:
         """Note what was not looked at."""
         if sentence in self._said:
             return
-        if len(self._said) < _MAX_SAID:
+        if len(self._said) < MAX_SAID:
             self._said.append(sentence)
         else:
             self._unsaid += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _SECONDS: Final = 30.0
-_MAX_FOLDERS: Final = 64
+MAX_FOLDERS: Final = 64
 """Folders that are asked about one by one, while a view is read."""
 _GIT: Final = [
     "git",
@@ -88,7 +88,7 @@ class VersionControl:
     def ignores_folder(self, path: bytes) -> bool:
         """Whether it ignores the folder at `path`; False where that is not known, or too many were asked about."""
         if path not in self._asked:
-            if len(self._asked) >= _MAX_FOLDERS or self._slow:
+            if len(self._asked) >= MAX_FOLDERS or self._slow:
                 return False
             before = self.problem
             # By a name in it: a rule for folders alone does not match a path that leads nowhere.

@@ -46,6 +46,8 @@ from rendezvous.connections import ConnectionLimits
 from rendezvous.storage import limits as storage_limits
 from rendezvous.storage.sqlite import database
 from sandbox import supervisor
+from sandbox.changes import bounds as change_bounds
+from sandbox.changes import ignored
 from sandbox.confinement import walk
 from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
@@ -685,6 +687,58 @@ RUN: Final[tuple[Row, ...]] = (
         test="tests/sandbox/test_views.py::test_a_copy_is_bounded",
     ),
     Row(
+        what="changes of a run that are listed, and put in place together",
+        whose="a run",
+        limit=change_bounds.MAX_ENTRIES,
+        unit="changes",
+        held_in=(
+            "peer.landing.engine:_roll_back.beside",
+            "peer.landing.placing:Mover._unsynced",
+            "peer.landing.planning:Planner._added",
+            "peer.landing.planning:Planner._before",
+            "peer.landing.planning:Planner._made",
+            "peer.landing.planning:Planner._modes",
+            "peer.landing.planning:Planner._removed",
+            "peer.landing.planning:Planner._spellings",
+            "peer.landing.planning:Planner.refusals",
+            "peer.landing.tree:Tree._open",
+            "peer.landing.undoing:Undo._refused",
+            "sandbox.changes.comparing:Comparison.drafts",
+            "sandbox.changes.comparing:Comparison.handles",
+            "sandbox.changes.copy_reader:CopyReader._conflicts",
+            "sandbox.changes.copy_reader:CopyReader._seen",
+            "sandbox.changes.copy_reader:CopyReader._staying",
+            "sandbox.changes.copy_reader:CopyReader._unlisted",
+            "sandbox.changes.copy_reader:CopyReader._whole",
+            "sandbox.changes.overlay_reader:OverlayReader._lost",
+        ),
+        test="tests/sandbox/changes/test_hostile.py::test_a_quarter_million_entries",
+    ),
+    Row(
+        what="bytes of their contents that are kept",
+        whose="a run",
+        limit=change_bounds.MAX_KEPT,
+        unit="bytes",
+        held_in=("the folder of changes",),
+        test="tests/sandbox/changes/test_hostile.py::test_contents_together_are_bounded",
+    ),
+    Row(
+        what="sentences about changes that were not looked at",
+        whose="a run",
+        limit=change_bounds.MAX_SAID,
+        unit="sentences",
+        held_in=("sandbox.changes.bounds:Bounds._said", "peer.runs.returned_files:Returned.not_seen"),
+        test="tests/sandbox/changes/test_hostile.py::test_what_is_too_much_is_said",
+    ),
+    Row(
+        what="folders about which git is asked one by one",
+        whose="a run",
+        limit=ignored.MAX_FOLDERS,
+        unit="folders",
+        held_in=("sandbox.changes.ignored:VersionControl._asked",),
+        test="tests/sandbox/changes/test_marks.py::test_what_version_control_ignores",
+    ),
+    Row(
         what="folders that a walk keeps open",
         whose="a run",
         limit=walk.OPEN,
@@ -1194,6 +1248,11 @@ VALUES: Final[dict[str, str]] = {
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.node.node:Node._left_runs": "folders of runs that were under way when the last process ended",
+    "cli.send:_Lifetime._UNITS": "the units of a time, which are in the code",
+    "peer.projects.discovery:Walk.roots": "the folders that the person has set",
+    "sandbox.changes.draft:Draft.marks": "one for each of the reasons that the code has",
+    "sandbox.changes.draft:Draft.notes": "one for each of the reasons that the code has",
+    "sandbox.changes.text:_hidden": "one pattern",
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
