@@ -301,7 +301,7 @@ def test_a_folder_of_the_original_that_cannot_be_opened_is_said(overlay: World) 
     (overlay.root / "src").chmod(0)
     try:
         # A process of its own: this one may have gained what is closed to its user, in a namespace.
-        reading = [sys.executable, "-m", "sandbox.changes", overlay.run_folder, overlay.destination]
+        reading = [sys.executable, "-m", "sandbox.changes", str(overlay.run_folder), str(overlay.destination)]
         subprocess.run(reading, cwd=Path(__file__).parents[3], check=True)
     finally:
         (overlay.root / "src").chmod(0o700)
