@@ -46,6 +46,7 @@ from rendezvous.connections import ConnectionLimits
 from rendezvous.storage import limits as storage_limits
 from rendezvous.storage.sqlite import database
 from sandbox import supervisor
+from sandbox.changes import bounds as change_bounds
 from sandbox.confinement import walk
 from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
@@ -677,6 +678,52 @@ RUN: Final[tuple[Row, ...]] = (
         test="tests/sandbox/test_views.py::test_a_copy_is_bounded",
     ),
     Row(
+        what="changes of a run",
+        whose="a run",
+        limit=change_bounds.MAX_ENTRIES,
+        unit="entries of a change set",
+        held_in=(
+            "sandbox.changes.bounds:Bounds._said",
+            "sandbox.changes.comparing:Comparison.drafts",
+            "sandbox.changes.comparing:Comparison.handles",
+            "sandbox.changes.draft:Draft.marks",
+            "sandbox.changes.draft:Draft.notes",
+            "sandbox.changes.ignored:VersionControl._asked",
+            "sandbox.changes.overlay_reader:OverlayReader._lost",
+        ),
+        test="tests/sandbox/changes/test_hostile.py::test_what_is_too_much_is_said",
+    ),
+    Row(
+        what="names that are looked at to find them",
+        whose="a run",
+        limit=change_bounds.MAX_LOOKED_AT,
+        unit="names",
+        held_in=(
+            "sandbox.changes.copy_reader:CopyReader._conflicts",
+            "sandbox.changes.copy_reader:CopyReader._seen",
+            "sandbox.changes.copy_reader:CopyReader._staying",
+            "sandbox.changes.copy_reader:CopyReader._unlisted",
+            "sandbox.changes.copy_reader:CopyReader._whole",
+        ),
+        test="tests/sandbox/changes/test_hostile.py::test_what_is_too_much_is_said",
+    ),
+    Row(
+        what="one file that is kept of them",
+        whose="a run",
+        limit=change_bounds.MAX_FILE,
+        unit="bytes",
+        held_in=("the folder of the change set",),
+        test="tests/sandbox/changes/test_hostile.py::test_what_is_too_large_is_named_and_not_read",
+    ),
+    Row(
+        what="all files that are kept of them",
+        whose="a run",
+        limit=change_bounds.MAX_KEPT,
+        unit="bytes",
+        held_in=("the folder of the change set",),
+        test="tests/sandbox/changes/test_hostile.py::test_contents_together_are_bounded",
+    ),
+    Row(
         what="folders that a walk keeps open",
         whose="a run",
         limit=walk.OPEN,
@@ -1180,6 +1227,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
+    "sandbox.changes.text:_hidden": "ranges of Unicode's characters, made once",
     "sandbox.confinement.bubblewrap.canaries:_run_inside.output": "what our own probe prints, for some seconds",
     "sandbox.confinement.bubblewrap.seccomp:allow_list": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:argument_filter": "one entry for each architecture",
