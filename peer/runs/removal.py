@@ -28,7 +28,8 @@ TRASH: Final = ".trash"
 AT_ONCE: Final = 500
 """Entries removed in one call in a worker thread."""
 RETRY_SECONDS: Final = 900.0
-"""Seconds until a failed removal is tried again."""
+"""The longest time until a failed removal is tried again; at first that is soon, and then twice as long each time."""
+FIRST_RETRY_SECONDS: Final = 0.5
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_NEXT: Final = 1_000
 
@@ -137,15 +138,22 @@ class Remover:
 
     async def run(self) -> None:
         """Delete what is in the trash, also from before this process started, until cancelled."""
+        pause = FIRST_RETRY_SECONDS
         while True:
             self._more = trio.Event()
             for tree in tuple(self._stuck):
                 await trio.to_thread.run_sync(self._set_aside, tree)
-            await self._empty()
-            with trio.move_on_after(self._retry_seconds):
+            if await self._empty() or self._stuck:
+                # A process that was killed a moment ago may still have made files; what is left later than that is
+                # left for a reason.
+                pause = min(2 * pause, self._retry_seconds)
+            else:
+                pause = FIRST_RETRY_SECONDS
+            with trio.move_on_after(pause if pause > FIRST_RETRY_SECONDS else self._retry_seconds):
                 await self._more.wait()
 
-    async def _empty(self) -> None:
+    async def _empty(self) -> bool:
+        """Return whether something is left that could not be removed."""
         while True:
             one = Pass(self._trash)
             while await trio.to_thread.run_sync(one.advance, AT_ONCE, abandon_on_cancel=True):  # type: ignore[call-arg]  # unknown to the stubs
@@ -154,6 +162,7 @@ class Remover:
                 break
         if one.left:
             log.warning("removal.left", entries=one.left.total(), why=", ".join(sorted(one.left)))
+        return bool(one.left)
 
     def _set_all_aside(self, but: frozenset[str]) -> None:
         try:

@@ -251,6 +251,8 @@ class Comparison:
     def new_folder(self, above: Place, place: Place, name: str, about: os.stat_result, *, known: bool) -> None:
         """A folder of the view where the original has none. Raises Exhausted."""
         found, conflict = self.find_in(above, name, known=known)
+        if found is not None and found.base.kind == "folder":
+            return  # it cannot be opened, which was noted
         draft = self.draft(above, place.path, "added" if found is None else "changed", found, about)
         draft.conflict = conflict
         place.askable = found is None

@@ -87,8 +87,6 @@ class Texts:
 
     def of(self, entry: Entry) -> tuple[bytes | None, bytes | None]:
         """(old, new), each None where there is none. Raises Unshown."""
-        if entry.conflict:
-            raise Unshown("it changed in the folder meanwhile")
         return old_content(entry.path, entry.base, self._roots[entry.view]), new_content(entry, self._folder)
 
 

@@ -130,6 +130,8 @@ class OverlayReader:
         ):
             draft = self._comparison.whole(place, path, kind or "filled", about)
             self._comparison.tally(draft, folder.descriptor, name, about)
+            if not draft.count:
+                self._comparison.drafts.pop()  # only times or modes of folders
         elif stat.S_ISDIR(mode):
             if mode & 0o700 != 0o700:
                 try:

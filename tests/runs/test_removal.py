@@ -227,6 +227,30 @@ async def test_what_cannot_be_removed_is_left_and_tried_again(
         await emptied(runs)
 
 
+async def test_what_failed_once_is_tried_again_soon(
+    runs: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a process that was killed a moment ago still made a file. With the longest pause it would take 900 s."""
+    failed: list[bool] = []
+    unlink = os.unlink
+
+    def once(name: str, *, dir_fd: int | None = None) -> None:
+        if not failed:
+            failed.append(True)
+            raise OSError(39, "Directory not empty")
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", once)
+    (runs / "1/a").mkdir(parents=True)
+    (runs / "1/a/file").touch()
+    remover = Remover(runs)
+    await remover.remove(runs / "1")
+    nursery.start_soon(remover.run)
+    with trio.fail_after(HANG):
+        await emptied(runs)
+    assert failed
+
+
 async def test_what_cannot_be_set_aside_stops_nothing(
     runs: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

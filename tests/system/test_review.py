@@ -190,7 +190,7 @@ def test_a_sender_gets_the_changes_as_a_patch_that_git_applies(pair: Pair, proje
         lambda: all(file["ready"] for file in alice.client.dispatch(identity)["result"]["files"]), what="the patch"
     )
     alice.cli("fetch", identity, "--to", str(fetched))
-    subprocess.run(["git", "apply", "-p2", fetched / "changes.diff"], cwd=project, check=True)
+    subprocess.run(["git", "apply", "-p2", "--unidiff-zero", fetched / "changes.diff"], cwd=project, check=True)
     assert (project / "src/app.py").read_text() == "print('new')\n"
 
 

@@ -219,3 +219,11 @@ def test_a_folder_that_tools_fill_is_one_entry(world: World) -> None:
     one = found["node_modules"]
     assert (one.count, one.size) == (1, 3) and one.marks and not one.can_land
     assert len(list((world.destination / "blobs").iterdir())) == 1
+
+
+def test_looking_into_a_repository_is_no_change(world: World) -> None:
+    (world.root / ".git/objects").mkdir(parents=True)
+    (world.root / "node_modules/a").mkdir(parents=True)
+    world.start()
+    world.run("touch .git .git/objects; chmod 700 node_modules/a; echo x > .git/x; rm .git/x")
+    assert brief(world) == {}

@@ -272,7 +272,6 @@ def test_a_granted_file(copy: World) -> None:
     assert entry.conflict
 
 
-@pytest.mark.root
 @pytest.mark.parametrize("at", ["src", "src/c.py"])
 def test_what_is_mounted_in_the_folder_is_not_taken_for_it(overlay: World, at: str) -> None:
     fill(overlay)
@@ -285,8 +284,27 @@ def test_what_is_mounted_in_the_folder_is_not_taken_for_it(overlay: World, at: s
         mount = "mount -t tmpfs none src"
     reading = shlex.join([sys.executable, "-m", "sandbox.changes", str(overlay.run_folder), str(overlay.destination)])
     script = f"cd {overlay.root}; {mount}; cd {Path(__file__).parents[3]}; exec {reading}"
-    subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True)
+    subprocess.run([*overlay.namespace, "sh", "-ec", script], check=True)
     found = msgspec.json.decode((overlay.destination / "changes.json").read_bytes(), type=ChangeSet)
     entry = next(entry for entry in found.entries if entry.path == b"src/c.py")
     assert entry.conflict and (entry.base is None or not entry.base.sha256)
     assert at != "src" or found.incomplete
+
+
+def test_a_folder_of_the_original_that_cannot_be_opened_is_said(overlay: World) -> None:
+    """As one that only another user may look into."""
+    if os.geteuid() == 0:
+        return  # nothing is closed to root: test_ordinary_user.py
+    fill(overlay)
+    overlay.start()
+    overlay.run("rm src/c.py; echo 1 > src/new.py")
+    (overlay.root / "src").chmod(0)
+    try:
+        # A process of its own: this one may have gained what is closed to its user, in a namespace.
+        reading = [sys.executable, "-m", "sandbox.changes", str(overlay.run_folder), str(overlay.destination)]
+        subprocess.run(reading, cwd=Path(__file__).parents[3], check=True)
+    finally:
+        (overlay.root / "src").chmod(0o700)
+    found = msgspec.json.decode((overlay.destination / "changes.json").read_bytes(), type=ChangeSet)
+    (entry,) = found.entries
+    assert found.incomplete and entry.path == b"src/new.py" and entry.conflict

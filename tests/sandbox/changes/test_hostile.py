@@ -186,6 +186,7 @@ def test_contents_together_are_bounded(world: World) -> None:
     limits.kept = 1_000
     found = read(world, limits)
     assert sorted(entry.change for entry in found.entries) == ["added", "added", "unread", "unread"]
+    assert all("kept of one run" in entry.never for entry in found.entries if entry.change == "unread")
 
 
 def _few_bytes() -> Bounds:

@@ -101,7 +101,7 @@ def test_what_is_ignored_or_cannot_be_asked_is_marked() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        *(b"\0", b"\xff", b"\x1b[2J", b"a\rb", b"\x7f", b"\x0c"),
+        *(b"\0", b"\xff", b"\x1b[2J", b"a\rb", "é\rb".encode(), b"\x7f", b"\x0c"),
         *"\u202e \u2066 \u200b \u2028 \x85 \u00ad \U000e0041 \ufeff".encode().split(b" "),
         *"\u3164 \ue000 \U000e0100 \u061c".encode().split(b" "),
     ],
@@ -180,7 +180,7 @@ def repository(root: Path, **files: str) -> None:
 
 def test_what_version_control_ignores(world: World) -> None:
     repository(world.root)
-    (world.root / ".gitignore").write_text("*.tmp.py\ngenerated/\ndist\n!kept.tmp.py\n")
+    (world.root / ".gitignore").write_text("*.tmp.py\ngenerated/\ndist/\n!kept.tmp.py\n")
     (world.root / "tracked.tmp.py").write_text("1\n")
     subprocess.run(["git", "-C", world.root, "add", "-f", "tracked.tmp.py"], check=True)
     world.start()

@@ -23,20 +23,19 @@ NAMES = ("a", "b", "c/a", "c/b", "c/d/a", "c/d/b", "c/d/e/a", "c", "c/d", "c/d/e
 CONTENTS = ("", "1\n", "2\n", "\0\n")
 _PYTHON = (sys.executable, "-I", "-S")
 _names = st.sampled_from(NAMES)
-_STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("write"), _names, st.sampled_from(CONTENTS)),
-        st.tuples(st.just("append"), _names, st.sampled_from(CONTENTS)),
-        st.tuples(st.just("remove"), _names, st.just("")),
-        st.tuples(st.just("folder"), _names, st.just("")),
-        st.tuples(st.just("link"), _names, st.sampled_from(["a", "../b", "c/d"])),
-        st.tuples(st.just("move"), _names, _names),
-        st.tuples(st.just("copy"), _names, _names),
-        st.tuples(st.just("hard"), _names, _names),
-        st.tuples(st.just("mode"), _names, st.sampled_from(["755", "644", "0"])),
-    ),
-    max_size=12,
+_STEP = st.one_of(
+    st.tuples(st.just("write"), _names, st.sampled_from(CONTENTS)),
+    st.tuples(st.just("append"), _names, st.sampled_from(CONTENTS)),
+    st.tuples(st.just("remove"), _names, st.just("")),
+    st.tuples(st.just("folder"), _names, st.just("")),
+    st.tuples(st.just("link"), _names, st.sampled_from(["a", "../b", "c/d"])),
+    st.tuples(st.just("move"), _names, _names),
+    st.tuples(st.just("copy"), _names, _names),
+    st.tuples(st.just("mode"), _names, st.sampled_from(["755", "644", "0"])),
 )
+_BEFORE = st.lists(_STEP, max_size=12)
+# Hard links in the original are none in a view: writing one name leaves the others. Those that a run makes are.
+_STEPS = st.lists(st.one_of(_STEP, st.tuples(st.just("hard"), _names, _names)), max_size=12)
 
 # Runs in the view, or in a plain folder; what fails is as it was.
 PROGRAM = """
@@ -148,12 +147,12 @@ _EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[Heal
 
 
 @_EXAMPLES
-@given(_STEPS, _STEPS)
+@given(_BEFORE, _STEPS)
 def test_of_an_overlay(first: list[tuple[str, str, str]], second: list[tuple[str, str, str]]) -> None:
     check("overlay", first, second)
 
 
 @_EXAMPLES
-@given(_STEPS, _STEPS)
+@given(_BEFORE, _STEPS)
 def test_of_a_copy(first: list[tuple[str, str, str]], second: list[tuple[str, str, str]]) -> None:
     check("copy", first, second)
