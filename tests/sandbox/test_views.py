@@ -477,6 +477,7 @@ def test_a_refused_namespace_is_a_reason_and_changes_nothing(monkeypatch: pytest
 
 def test_an_ordinary_users_process_may_open_no_more_than_before(person: Person) -> None:
     """Seen to fail with the capabilities of its namespace left in force."""
+
     def effective() -> str:
         return Path("/proc/thread-self/status").read_text().partition("CapEff:\t")[2][:16]
 
