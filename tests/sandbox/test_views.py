@@ -396,11 +396,12 @@ def _small(self: copies.Allowance, reserve: int) -> None:
 
 def test_a_copy_leaves_room_on_the_disk(person: Person) -> None:
     about = os.statvfs(person.base)
-    limits = Limits(room=about.f_bavail * about.f_frsize + 1_000_000_000)
-    folder = person.workspace.parent
-    views = make_views(person.plain.roots, folder, no_overlay="a test", limits=limits)
-    assert any("code.py: the disk has not enough room" in line for line in views.skipped)
-    assert not (folder / "views/1/copy/code.py").exists()
+    allowance = copies.Allowance(reserve=about.f_bavail * about.f_frsize + 1_000_000_000)
+    original = os.open(person.project, os.O_PATH)
+    copy, skipped = copies.copy(original, person.base, Path("/project"), allowance)
+    os.close(original)
+    assert skipped == ["project/code.py: the disk has not enough room for a copy"]
+    assert list(copy.iterdir()) == []
 
 
 def test_a_copy_of_what_is_nested_without_end(person: Person) -> None:
