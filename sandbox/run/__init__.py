@@ -1,1 +1,1 @@
-"""What one run needs besides its sandbox and its agent: folder, grants, prompts, snapshot and diff, returned files."""
+"""What one run needs besides its sandbox and its agent: folder, grants, prompts, returned files."""

@@ -1,11 +1,16 @@
 """dp-agent's own mount namespace, in which a run's views are mounted: nobody else on this machine sees them, and they
 go with the process, however it ends. What is mounted there is overlay.py's.
+
+An ordinary user's process has every capability in its own user namespace. They are set aside here, so that it may open
+no more than before, and taken up only to mount (`able_to_mount`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +18,7 @@ _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _MS_REC: Final = 0x4000
 _MS_SLAVE: Final = 1 << 19
+_CAPABILITY_VERSION: Final = 0x20080522
 
 
 def enter() -> str:
@@ -32,6 +38,20 @@ def enter() -> str:
     except OSError as error:
         return f"no namespace of its own: {error.strerror}"
     return ""
+
+
+@contextmanager
+def able_to_mount() -> Iterator[None]:
+    """Let this thread use what it may in the namespace that `enter` made. Raises OSError where it is in none."""
+    if os.geteuid() == 0:
+        yield
+        return
+    before = _use_capabilities(all_permitted=True)
+    try:
+        yield
+    finally:
+        if not before:
+            _use_capabilities(all_permitted=False)
 
 
 def _refusal() -> int:
@@ -66,6 +86,21 @@ def _enter() -> None:
         (own / "gid_map").write_text(f"{group} {group} 1")
     flags = ctypes.c_ulong(_MS_REC | _MS_SLAVE)
     _checked(libc.mount(ctypes.c_char_p(b"none"), ctypes.c_char_p(b"/"), None, flags, None))
+    if user != 0:
+        _use_capabilities(all_permitted=False)
+
+
+def _use_capabilities(*, all_permitted: bool) -> bool:
+    """Make effective all of this thread's permitted capabilities (capset(2)), or none; whether any were before."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, for the first 32 and for the others
+    _checked(libc.capget(header, sets))
+    before = bool(sets[0] or sets[3])
+    for half in (0, 3):
+        sets[half] = sets[half + 1] if all_permitted else 0
+    _checked(libc.capset(header, sets))
+    return before
 
 
 def _checked(result: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.confinement.openat2 import open_pinned
+from sandbox.views.namespace import able_to_mount
 
 UPPER: Final = "upper"
 WORK: Final = "work"
@@ -65,10 +66,11 @@ def mount(lower: int, folder: Path) -> Path:
         for name in names:
             (folder / name).mkdir(mode=0o700)
         _like(lower, folder / UPPER)
-        with _mounted(lower, folder):
-            _try(lower, folder)
-        _clear(folder)
-        _mount(lower, folder)
+        with able_to_mount():
+            with _mounted(lower, folder):
+                _try(lower, folder)
+            _clear(folder)
+            _mount(lower, folder)
     except OSError as problem:
         with suppress(OSError):
             _clear(folder)
@@ -82,9 +84,10 @@ def unmount(folder: Path) -> None:
     """Unmount the view in `folder`, once its last user has ended. Raises OSError where there is none."""
     libc = ctypes.CDLL(None, use_errno=True)
     at = os.fsencode(folder / MERGED)
-    if libc.umount2(at, _UMOUNT_NOFOLLOW) != 0:
-        # A namespace that is being torn down may still hold it.
-        _checked(libc.umount2(at, _UMOUNT_NOFOLLOW | _MNT_DETACH))
+    with able_to_mount():
+        if libc.umount2(at, _UMOUNT_NOFOLLOW) != 0:
+            # A namespace that is being torn down may still hold it.
+            _checked(libc.umount2(at, _UMOUNT_NOFOLLOW | _MNT_DETACH))
 
 
 def _mount(lower: int, folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -56,6 +55,12 @@ def make_project(project: Path) -> None:
     os.mkfifo(project / "pipe")
     os.setxattr(project / "b", "user.mine", b"1")
     (project / "closed").chmod(0o500)
+
+
+def remove(folder: Path) -> None:
+    """All that lies in the folder, as the node removes what a run leaves."""
+    while (one := Pass(folder)).advance(100_000) or one.removed:
+        pass
 
 
 @pytest.fixture
@@ -160,8 +165,8 @@ def a_machine(folder: Path) -> Iterator[Profile]:
             workspace=workspace, roots=(Root(project, True, Path("/project")),), protected=(folder / "state",)
         )
     finally:
-        (project / "closed").chmod(0o700)
-        shutil.rmtree(folder)
+        remove(folder)
+        folder.rmdir()
 
 
 @pytest.mark.parametrize("no_overlay", KINDS)
@@ -341,8 +346,7 @@ async def test_what_is_left_of_a_view_can_be_removed(person: Person, project: Pa
     await inside(profile, "rm -r a sub; mkdir sub; mkdir -p x/y; chmod 0 x; chmod 500 .")
     views.close()
     folder = person.workspace.parent / "views"
-    while (one := Pass(folder)).advance(10_000) or one.removed:
-        pass
+    remove(folder)
     assert not list(folder.iterdir())
 
 
@@ -392,11 +396,12 @@ def _small(self: copies.Allowance, reserve: int) -> None:
 
 def test_a_copy_leaves_room_on_the_disk(person: Person) -> None:
     about = os.statvfs(person.base)
-    limits = Limits(room=about.f_bavail * about.f_frsize + 1_000_000_000)
-    folder = person.workspace.parent
-    views = make_views(person.plain.roots, folder, no_overlay="a test", limits=limits)
-    assert any("code.py: the disk has not enough room" in line for line in views.skipped)
-    assert not (folder / "views/1/copy/code.py").exists()
+    allowance = copies.Allowance(reserve=about.f_bavail * about.f_frsize + 1_000_000_000)
+    original = os.open(person.project, os.O_PATH)
+    copy, skipped = copies.copy(original, person.base, Path("/project"), allowance)
+    os.close(original)
+    assert skipped == ["project/code.py: the disk has not enough room for a copy"]
+    assert list(copy.iterdir()) == []
 
 
 def test_a_copy_of_what_is_nested_without_end(person: Person) -> None:
@@ -410,8 +415,7 @@ def test_a_copy_of_what_is_nested_without_end(person: Person) -> None:
     views = make(person, no_overlay="a test")
     assert any("nested too deeply" in line for line in views.skipped)
     assert manifest_of(person)[b"/".join([b"d"] * copies.MAX_DEPTH)].skipped
-    while (one := Pass(person.project)).advance(100_000) or one.removed:
-        pass
+    remove(person.project)
 
 
 def test_what_cannot_be_read_is_skipped_and_said(person: Person) -> None:
@@ -419,27 +423,11 @@ def test_what_cannot_be_read_is_skipped_and_said(person: Person) -> None:
         return  # nothing is closed to root: test_ordinary_user.py runs this
     (person.project / "shut").mkdir(mode=0)
     (person.project / "no").touch(mode=0)
-    made = subprocess.run(  # without the capabilities that this process has in its own namespace
-        [sys.executable, "-c", _COPYING, str(person.project), str(person.workspace.parent)],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert {line.split(": ")[1] for line in json.loads(made.stdout)} == {"Permission denied"}
+    skipped = make(person, no_overlay="a test").skipped
+    assert {line.split(": ")[1] for line in skipped} == {"Permission denied"}
     noted = manifest_of(person)
     assert noted[b"shut"].skipped and noted[b"no"].skipped and not noted[b"code.py"].skipped
     (person.project / "shut").chmod(0o700)
-
-
-_COPYING = """
-import json, sys
-from pathlib import Path
-from sandbox.confinement import Limits, Root
-from sandbox.views.making import make_views
-views = make_views((Root(Path(sys.argv[1]), True),), Path(sys.argv[2]), no_overlay="a test", limits=Limits(room=0))
-print(json.dumps(views.skipped))
-"""
 
 
 # -- bounds -----------------------------------------------------------------------------------------------------------
@@ -468,7 +456,7 @@ async def test_what_a_view_holds_counts_as_the_runs_own(person: Person, no_overl
         process = await spawn(profile, [python(), "-ISBc", make], profile.environment())
         assert (await finish(process)).code != 0
         excess = await process.excess()
-    assert excess is not None and excess.what == "files"
+    assert excess is not None and excess.what in ("files", "inodes")  # the second counts what others make, too
 
 
 # -- the namespace ----------------------------------------------------------------------------------------------------
@@ -486,6 +474,20 @@ def test_a_refused_namespace_is_a_reason_and_changes_nothing(monkeypatch: pytest
     monkeypatch.setattr(namespace, "_enter", refused)
     assert "Permission denied" in namespace.enter()
     assert entered == []
+
+
+def test_an_ordinary_users_process_may_open_no_more_than_before(person: Person) -> None:
+    """Seen to fail with the capabilities of its namespace left in force."""
+
+    def effective() -> str:
+        return Path("/proc/thread-self/status").read_text().partition("CapEff:\t")[2][:16]
+
+    before = effective()
+    assert ROOT or int(before, 16) == 0
+    views = make(person)
+    assert views.records[0].kind == "overlay"
+    views.close()
+    assert effective() == before
 
 
 _SHARED = """
