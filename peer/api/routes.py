@@ -323,6 +323,5 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:
-    return missing(request) or failure(
-        NotFound("the daemon has no such route", fix="check that daemon and command have the same version")
-    )
+    unknown = NotFound("the daemon has no such route", fix="check that daemon and command have the same version")
+    return missing(request) or failure(unknown)
