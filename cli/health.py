@@ -17,6 +17,10 @@ from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.errors import DispatchError, Unavailable
 
 BROKER_SECONDS = 10.0
+CLOCK_SECONDS = 120.0
+"""How far this machine's clock may be off the broker's. Signed requests are refused at five minutes."""
+LEAST_FREE_BYTES = 1 << 30
+"""Below this much room a run is ended, and soon nothing can be stored."""
 CANARY_SECONDS = 60.0
 
 
@@ -68,9 +72,11 @@ def doctor(app: App, fix: bool) -> int:
     """
     checks = [
         _check("permissions", lambda: _permissions(app, fix)),
+        _check("disk", lambda: _disk(app)),
         _check("settings", lambda: _settings(app)),
         _check("sign-in", lambda: _sign_in(app)),
         _check("broker", lambda: _broker(app)),
+        _check("clock", lambda: _clock(app)),
     ]
     try:
         live = app.client.doctor(fix=fix)["checks"]
@@ -144,14 +150,48 @@ def _broker(app: App) -> str:
     from peer.machine import settings
 
     url = settings.resolve(app.folder, broker=app.broker, token=app.token).require_broker()
-    status = _get_status(url)
+    status, _ = _get_status(url)
     if status != 200:
         raise Unavailable(f"{url}/health answers {status}", fix="ask whoever runs the broker")
     return f"{url} is healthy"
 
 
-def _get_status(url: str) -> int:
-    """Return the HTTP status of the broker's /health. Proxies of the environment are not used."""
+def _clock(app: App) -> str:
+    """Compare this machine's clock with the broker's Date."""
+    import time
+    from email.utils import parsedate_to_datetime
+
+    from peer.machine import settings
+
+    try:
+        url = settings.resolve(app.folder, broker=app.broker, token=app.token).require_broker()
+        off = time.time() - parsedate_to_datetime(_get_status(url)[1] or "").timestamp()
+    except (DispatchError, ValueError, TypeError, OverflowError):  # what is wrong with the broker is said of it
+        return "there is no broker's to compare it with"
+    if abs(off) > CLOCK_SECONDS:
+        raise Unavailable(
+            f"this machine's clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the broker's",
+            fix="set this machine's clock (`timedatectl set-ntp true` keeps it right); signed requests are refused",
+        )
+    return f"as the broker's, within {CLOCK_SECONDS:.0f} s"
+
+
+def _disk(app: App) -> str:
+    import shutil
+
+    folder = app.unchecked_folder.path
+    place = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(place).free
+    if free < LEAST_FREE_BYTES:
+        raise Unavailable(
+            f"{free >> 20:,} MB are free where {folder} is, less than {LEAST_FREE_BYTES >> 20:,}",
+            fix="free some space; `dispatch config set retention_mb N` keeps less of ended dispatches",
+        )
+    return f"{free >> 20:,} MB are free"
+
+
+def _get_status(url: str) -> tuple[int, str | None]:
+    """Return the HTTP status and the Date of the broker's /health. Proxies of the environment are not used."""
     import http.client
     from urllib.parse import urlsplit
 
@@ -164,7 +204,8 @@ def _get_status(url: str) -> int:
     connection = kind(parts.netloc, timeout=BROKER_SECONDS)
     try:
         connection.request("GET", f"{parts.path}/health")
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.getheader("date")
     except (OSError, http.client.HTTPException) as error:
         if (why := certificates.problem(error)) is not None:
             raise Unavailable(f"broker {url}: {why}", fix=certificates.FIX) from error

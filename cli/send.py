@@ -27,16 +27,18 @@ MAX_TEXT_FILE = 1 << 20
 F = TypeVar("F", bound=Callable[..., object])
 
 
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
 class _Lifetime(click.ParamType[int]):
     """Seconds: MIN_EXPIRES to MAX_EXPIRES, also as minutes, hours or a day (30m, 24h, 1d)."""
 
     name = "lifetime"
     _FORM: Final = re.compile(r"([0-9]{1,9})\s?([smhd]?)", re.ASCII | re.IGNORECASE)
-    _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = self._FORM.fullmatch(str(value).strip())
-        seconds = int(found[1]) * self._UNITS[found[2].lower()] if found else 0
+        seconds = int(found[1]) * _UNITS[found[2].lower()] if found else 0
         if not MIN_EXPIRES <= seconds <= MAX_EXPIRES:
             self.fail(
                 f"{value!r} is not {MIN_EXPIRES} to {MAX_EXPIRES} seconds, which may also be written as 30m, 1h or 1d",

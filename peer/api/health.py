@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 PROOF_SECONDS = 60.0
 
 
+_NOT_ITSELF = ("check `dispatch whoami`", "check the address with `dispatch config get broker`")
+"""A fix that names the command whose answer it is in, and one that helps there."""
+
+
 class Health:
     """The health checks of one node."""
 
@@ -48,7 +52,7 @@ class Health:
             "root_stored": identity.root_stored,
             "broker": settings.broker or None,
             "broker_signed_in": bool(settings.broker and settings.token) and (error is None or error.code != 401),
-            "broker_error": None if error is None else error.to_json(),
+            "broker_error": None if error is None else error.to_json() | {"fix": error.fix.replace(*_NOT_ITSELF)},
             "daemon": {
                 "running": True,
                 "pid": os.getpid(),

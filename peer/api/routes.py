@@ -24,6 +24,7 @@ from peer.api.health import Health
 from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what it buffers by the same number
 from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
+from peer.api.page.shell import missing
 from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
 from peer.client.blocking import SignIn
 from peer.client.requests import SendRequest
@@ -385,4 +386,5 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
 
 
 async def _no_route(request: Request, _error: Exception) -> Response:
-    return failure(NotFound("the daemon has no such route", fix="check that daemon and command have the same version"))
+    unknown = NotFound("the daemon has no such route", fix="check that daemon and command have the same version")
+    return missing(request) or failure(unknown)

@@ -36,6 +36,12 @@ def says(who: str, theirs: str, *, limit: int = MAX_REASON) -> str:
     return f"{who} says: {words}" if (words := quoted(theirs, limit=limit)) else ""
 
 
+def own_cancel(reason: str) -> str:
+    """Return what the person who cancelled a dispatch reads of it: that it was them, and the reason that they gave."""
+    words = quoted(reason, limit=MAX_REASON)
+    return f"you cancelled it: {words}" if words else "you cancelled it"
+
+
 def word(theirs: object, *, limit: int = MAX_WORD) -> str:
     """Return a name or a word of theirs as it is if it has the plain form of one, else quoted; a dash for none."""
     plain = "" if theirs is None else str(theirs)

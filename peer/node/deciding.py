@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from peer.dispatches import payload
+from peer.dispatches.quoting import own_cancel
 from peer.machine.live_settings import LiveSettings
 from peer.protocol.documents import Document
 from peer.protocol.errors import NotFound, Unavailable
@@ -65,7 +66,8 @@ class DecisionService:
             if row.direction == "sent":
                 sending.cancel(tx, dispatch_id, reason=reason)
             else:
-                receiving.cancel(tx, row, reason=reason or "its recipient cancelled it")
+                told = reason or "its recipient cancelled it"
+                receiving.cancel(tx, row, reason=told, own_reason=own_cancel(reason))
 
         await self._journal.step(work)
         return {"dispatch_id": dispatch_id, "status": "cancelled", "ok": True}

@@ -144,9 +144,9 @@ def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     dispatches.set_decision(tx.db, dispatch_id, attempt=row.attempt, decision=signed.raw)
 
 
-def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0) -> None:
-    """Cancel a received dispatch, for its sender or its recipient; stop its run."""
-    end(tx, row, "cancelled", reason=reason, code=code)
+def cancel(tx: Transaction, row: rows.Dispatch, *, reason: str, code: int = 0, own_reason: str = "") -> None:
+    """Cancel a received dispatch, for its sender or its recipient; stop its run. The reasons are those of `end`."""
+    end(tx, row, "cancelled", reason=reason, code=code, own_reason=own_reason)
 
 
 def on_cancel(tx: Transaction, signed: Signed) -> Acknowledgement:

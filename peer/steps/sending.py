@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
-from peer.dispatches.quoting import says
+from peer.dispatches.quoting import own_cancel, says
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
@@ -120,7 +120,7 @@ def cancel(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
     """Cancel a sent dispatch. Raises NotFound, Conflict, Gone."""
     row = get_sent(tx.db, dispatch_id)
     states.decide(tx, row, "cancelled")
-    dispatches.set_reason(tx.db, dispatch_id, code=0, message=reason or "you cancelled it", fix=NO_FIX)
+    dispatches.set_reason(tx.db, dispatch_id, code=0, message=own_cancel(reason), fix=NO_FIX)
     outbox.purge_dispatch(tx.db, dispatch_id)
     # Sent even if no delivery is recorded: the dispatch may be on the wire right now.
     signed = tx.context.sign_for(Cancel, row.peer, row.device, dispatch_id=dispatch_id, reason=reason)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
+from cli import health
 from tests.cli.conftest import Cli, Outcome
 from tests.cli.documents import FORBIDDEN, HOSTILE
 from tests.cli.fake_api import FakeApi
@@ -78,10 +81,10 @@ def test_all_is_well(cli: Cli, healthy: FakeApi) -> None:
     outcome = cli("doctor", "--json")
     assert (outcome.code, broken(outcome)) == (0, {})
     names = [check["name"] for check in outcome.document["checks"]]
-    assert names == ["permissions", "settings", "sign-in", "broker", "daemon", "reachability"]
+    assert names == ["permissions", "disk", "settings", "sign-in", "broker", "clock", "daemon", "reachability"]
     human = cli("doctor")
     assert human.code == 0
-    assert human.out.count("ok    ") == 6
+    assert human.out.count("ok    ") == 8
 
 
 def test_what_the_daemon_finds_counts(cli: Cli, healthy: FakeApi) -> None:
@@ -138,6 +141,28 @@ def test_a_broker_that_is_away_or_ill(cli: Cli, healthy: FakeApi) -> None:
     with broker(503) as url:
         cli.configure(broker=url, token="t")
         assert "answers 503" in broken(cli("doctor", "--json"))["broker"][0]
+
+
+@pytest.mark.parametrize(("off", "said"), [(110, ""), (-110, ""), (130, "ahead of"), (-130, "behind")])
+def test_a_clock_that_is_wrong(cli: Cli, api: FakeApi, monkeypatch: pytest.MonkeyPatch, off: int, said: str) -> None:
+    """Seen to fail where the broker's date is not looked at."""
+    api["GET /v1/doctor"] = LIVE
+    monkeypatch.setattr(
+        BaseHTTPRequestHandler, "date_time_string", lambda *_: formatdate(time.time() - off, usegmt=True)
+    )
+    with broker() as url:
+        cli.configure(broker=url, token="t", email="bob@example.org")
+        found = broken(cli("doctor", "--json"))
+    assert ("clock" in found) is bool(said)
+    if said:
+        assert f"s {said} the broker's" in found["clock"][0] and "clock" in found["clock"][1]
+
+
+def test_a_disk_that_is_full(cli: Cli, healthy: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail where nobody looks."""
+    monkeypatch.setattr(health, "LEAST_FREE_BYTES", 1 << 62)
+    detail, fix = broken(cli("doctor", "--json"))["disk"]
+    assert "MB are free where" in detail and "free some space" in fix
 
 
 def test_without_a_daemon_the_sandbox_is_still_proven(cli: Cli, prove: dict[str, Any]) -> None:

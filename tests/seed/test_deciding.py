@@ -74,7 +74,9 @@ def test_either_side_cancels_before_the_run(people: People) -> None:
     for canceller, other in ((people.alice, people.bob), (people.bob, people.alice)):
         dispatch_id = people.sent("Never mind")
         assert canceller.cli("cancel", dispatch_id, "--reason", "no need", "--json").json["status"] == "cancelled"
-        assert other.state_of(dispatch_id, "cancelled")["message"]
+        assert other.state_of(dispatch_id, "cancelled")["message"] == f"{canceller.email} says: “no need”"
+        own = canceller.client.dispatch(dispatch_id)["message"]
+        assert own == "you cancelled it: “no need”", "seen to fail: whose the reason is was not said"
 
 
 def test_either_side_cancels_a_run(people: People) -> None:

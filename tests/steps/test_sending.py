@@ -97,7 +97,7 @@ def test_files_that_are_sent_may_be_fetched_at_once(pair: tuple[Person, Person])
 
 def test_taking_back_says_why_and_drops_what_waits(pair: tuple[Person, Person]) -> None:
     alice, bob = pair
-    for given, shown in (("no longer needed", "no longer needed"), ("", "you cancelled it")):
+    for given, shown in (("no longer needed", "you cancelled it: “no longer needed”"), ("", "you cancelled it")):
         dispatch_id = send(alice, bob)
         alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason=given))  # noqa: B023
         assert reason(alice, dispatch_id) == ("cancelled", 0, shown, "")
@@ -150,7 +150,7 @@ def test_a_late_refusal_does_not_explain_a_dispatch_that_was_taken_back(pair: tu
     alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="mine"))
     for code in (200, 202, 422):
         alice.step(lambda tx: sending.on_acknowledged(tx, item, Acknowledgement(code, "their words")))  # noqa: B023
-        assert reason(alice, dispatch_id) == ("cancelled", 0, "mine", "")
+        assert reason(alice, dispatch_id) == ("cancelled", 0, "you cancelled it: “mine”", "")
 
 
 @pytest.mark.parametrize("code", [200, 409, 410])
@@ -160,7 +160,7 @@ def test_an_acknowledgement_of_another_statement_moves_no_dispatch(pair: tuple[P
     alice.deliver(bob)
     alice.step(lambda tx: sending.cancel(tx, dispatch_id, reason="mine"))
     acknowledged(alice, bob, dispatch_id, Acknowledgement(code, "their words"))
-    assert reason(alice, dispatch_id) == ("cancelled", 0, "mine", "")
+    assert reason(alice, dispatch_id) == ("cancelled", 0, "you cancelled it: “mine”", "")
 
 
 @pytest.mark.parametrize(("code", "status"), [(200, "offered"), (403, "declined"), (410, "declined")])
@@ -326,7 +326,10 @@ def test_what_was_cancelled_here_keeps_the_reason_given_here(pair: tuple[Person,
     for dispatch_id in (mine, theirs):
         decided(bob, alice, dispatch_id, "accepted")
     alice.step(lambda tx: sending.cancel(tx, mine, reason="not needed any more"))
-    for dispatch_id, kept in ((mine, "not needed any more"), (theirs, f"{bob.user} says: “no time”")):
+    for dispatch_id, kept in (
+        (mine, "you cancelled it: “not needed any more”"),
+        (theirs, f"{bob.user} says: “no time”"),
+    ):
         assert say(bob, alice, Result, dispatch_id, status="cancelled", code=499, reason="no time").code == 200
         assert reason(alice, dispatch_id)[::2] == ("cancelled", kept)
         assert alice.effects.changed() == (dispatch_id,)

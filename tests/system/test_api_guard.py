@@ -228,6 +228,24 @@ def test_no_answer_redirects(pair: Pair) -> None:
             assert not 300 <= answer.status < 400 and answer.getheader("Location") is None, path
 
 
+def test_a_wrong_address_is_a_page_for_a_browser_and_an_error_for_a_program(pair: Pair) -> None:
+    """Seen to fail: a person saw JSON."""
+    port, word = find_daemon(pair[0].state)
+    for path, accept, kind in (
+        ("/inbx", "text/html,application/xhtml+xml", "text/html; charset=utf-8"),
+        ("/dispatches/x/y<b>", "text/html", "text/html; charset=utf-8"),
+        ("/inbx", "application/json", "application/json"),
+        ("/v1/inbx", "text/html", "application/json"),
+    ):
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=HANG)) as connection:
+            connection.request("GET", path, headers={"Accept": accept, "Authorization": f"Bearer {word}"})
+            answer = connection.getresponse()
+            body = answer.read()
+            assert (answer.status, answer.getheader("Content-Type")) == (404, kind), path
+            assert "frame-ancestors 'none'" in (answer.getheader("Content-Security-Policy") or "")
+            assert (b"There is no such page" in body) is kind.startswith("text/html") and b"<b>" not in body
+
+
 def test_bodies_of_another_form(pair: Pair) -> None:
     alice, bob = pair
     good = token(alice)

@@ -35,6 +35,24 @@ VIEWS: Final = (
 """Paths that serve the shell; its script chooses the view by the path."""
 
 
+MISSING: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Not found · dispatch</title>
+<h1>There is no such page</h1>
+<p>The address is mistyped, or is that of another version. <a href="/inbox">To the inbox</a></p>
+</html>
+"""
+
+
+def missing(request: Request) -> Response | None:
+    """Return what a person reads at a wrong address of the page; None for another caller, and below /v1."""
+    wanted = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
+    return Response(MISSING, status_code=404, media_type="text/html") if wanted else None
+
+
 class Shell:
     """Renders the shell and serves its assets. The constructor reads files, blocking."""
 
