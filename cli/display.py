@@ -20,8 +20,6 @@ INPUT_SHOWN, INPUT_LINES = 4_000, 60
 DIFF_SHOWN, DIFF_LINES = 40_000, 200
 """Characters and lines of a diff."""
 
-LEFT_BEHIND = "the run made it, and programs where it ran may obey it unasked: look at it before anybody works there"
-
 
 def show_dispatch(out: Output, document: Document) -> None:
     """Show everything of one dispatch."""
@@ -179,13 +177,7 @@ def show_event(out: Output, kind: str, event: Document) -> None:
         _show_long(out, event.get("output"))
     elif name == "status":
         detail = quoted(string(event["detail"]), limit=MAX_REASON) if event.get("detail") else ""
-        left = event.get("status") == "left_behind"
-        out.line(
-            f"{_clock(event)}[{word(event.get('status'))}] {detail}".rstrip(),
-            style="yellow" if left else "bold",
-        )
-        if left:
-            out.line(LEFT_BEHIND, indent=6, style="yellow")
+        out.line(f"{_clock(event)}[{word(event.get('status'))}] {detail}".rstrip(), style="bold")
     else:
         out.line(f"{_clock(event)}{word(name)}", indent=2)
         out.quote(string({k: v for k, v in event.items() if k != "kind"}), indent=6)

@@ -40,7 +40,7 @@ EVENTS: Final = tuple(
         {"kind": "approval", "call_id": LONG, "outcome": LONG, "by": LONG, "grant": LONG, "note": LONG},
         {"kind": "tool_result", "call_id": LONG, "ok": False, "output": LONG},
         {"kind": "status", "status": LONG, "detail": LONG},
-        {"kind": "status", "status": "left_behind", "detail": LONG},
+        {"kind": "status", "status": "not_in_view", "detail": LONG},
         {"kind": LONG, SHORT: LONG, "fix": f"run `{MARK}`", "at": LONG},
     )
 )

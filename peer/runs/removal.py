@@ -143,13 +143,10 @@ class Remover:
             self._more = trio.Event()
             for tree in tuple(self._stuck):
                 await trio.to_thread.run_sync(self._set_aside, tree)
-            if await self._empty() or self._stuck:
-                # A process that was killed a moment ago may still have made files; what is left later than that is
-                # left for a reason.
-                pause = min(2 * pause, self._retry_seconds)
-            else:
-                pause = FIRST_RETRY_SECONDS
-            with trio.move_on_after(pause if pause > FIRST_RETRY_SECONDS else self._retry_seconds):
+            left = await self._empty() or bool(self._stuck)
+            # A process that was killed a moment ago may still have made files; what is left later is left for a reason.
+            pause = min(2 * pause, self._retry_seconds) if left else FIRST_RETRY_SECONDS
+            with trio.move_on_after(pause if left else self._retry_seconds):
                 await self._more.wait()
 
     async def _empty(self) -> bool:

@@ -548,15 +548,6 @@ def test_watching_is_one_document_a_line(cli: Cli, api: FakeApi) -> None:
     assert cli("watch", SECOND).code == 1
 
 
-def test_what_a_run_left_for_other_programs_is_said_to_be_that(cli: Cli, api: FakeApi) -> None:
-    """Seen to fail with a bare status line, which says nothing to whoever does not know the word."""
-    left = {"kind": "status", "status": "left_behind", "detail": "/project/sub/AGENTS.md", "at": 0}
-    api.streams[FIRST] = [Stream([("trace", left), ("end", {"status": "completed"})])]
-    api[f"GET /v1/dispatches/{FIRST}"] = ENDED
-    said = cli("watch", FIRST).out
-    assert "/project/sub/AGENTS.md" in said and "may obey it unasked" in said
-
-
 # Deciding
 
 

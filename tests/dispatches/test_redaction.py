@@ -15,7 +15,7 @@ EVENTS: list[dict[str, Any]] = [
     {"kind": "tool_call", "at": 2, "call_id": "c", "tool": "Read", "input": {WORD: f"/{WORD}"}, "agent_id": "a"},
     {"kind": "approval", "call_id": "c", "outcome": "denied", "by": "person", "grant": "once", "note": WORD},
     {"kind": "tool_result", "call_id": "c", "ok": True, "output": f"{WORD}é"},
-    {"kind": "status", "status": "left_behind", "detail": f"/project/{WORD}"},
+    {"kind": "status", "status": "not_in_view", "detail": f"/project/{WORD}"},
     {"kind": "status", "status": "file_left_out", "detail": WORD, "diff": WORD},
     {"kind": "something_new", "text": WORD},
 ]

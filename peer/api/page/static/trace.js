@@ -33,11 +33,6 @@ function content(event) {
       return ["Gate", h("p", {}, words, event.note ? h("span.hint", {}, ` — ${quoted(event.note)}`) : null)];
     }
     case "status":
-      if (event.status === "left_behind")
-        return [
-          "Left",
-          h("p.care", {}, h("strong", {}, "Look twice: "), h("code", {}, String(event.detail ?? "a file")), " is new. Programs may obey it unasked: look at it before you work there."),
-        ];
       return ["Run", h("p", {}, word(event.status).replaceAll("_", " "), event.detail ? `: ${quoted(event.detail)}` : "")];
     default:
       return [word(event.kind), long(JSON.stringify(event), SHORT)];
