@@ -18,9 +18,9 @@ class QueryService:
         context: Context,
         folders: RunFolders,
         path: Callable[[str], str | None],
-        settled: Callable[[], Awaitable[None]],
+        settled: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`path`: how a device is connected now, None if it is not. `settled` waits until no landing is under way."""
+        """`path`: how a device is connected now, None if it is not. `settled` waits until no landing of a dispatch is under way."""
         self._context = context
         self._folders = folders
         self._path = path
@@ -42,7 +42,7 @@ class QueryService:
     async def dispatch(self, dispatch_id: str, *, with_trace: bool = True) -> Document:
         """Return one dispatch; a pending one with the suggested folder for its run. Raises NotFound."""
         live = self.live()
-        await self._settled()
+        await self._settled(dispatch_id)
         document = await self._context.store.read(
             lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id, with_trace=with_trace)
         )

@@ -126,7 +126,7 @@ class ReviewService:
             item = steps.latest(change_sets.of_dispatch(db, dispatch_id), dispatch_id, attempt)
             return item, change_sets.landed(db, dispatch_id, item.attempt)
 
-        await self._lander.idle()
+        await self._lander.idle(dispatch_id)
         item, landed = await self._context.store.read(query)
         if unread:
             return item, ChangeSet(views=[], entries=[]), landed

@@ -98,12 +98,13 @@ class Lander:
             await self._finish(landing, changes)
             return Applied(landing.numbers, [])
 
-    async def idle(self) -> None:
-        """Wait until no landing is under way, a minute at most."""
+    async def idle(self, dispatch_id: str) -> None:
+        """Wait until no landing of this dispatch is under way, a minute at most."""
         with trio.move_on_after(_IDLE_SECONDS):
             while True:
                 over = self._over
-                if not await self._journal.read(change_sets.unfinished):
+                under_way = await self._journal.read(change_sets.unfinished)
+                if not any(each.dispatch_id == dispatch_id for each in under_way):
                     return
                 await over.wait()
 
