@@ -20,7 +20,10 @@ class QueryService:
         path: Callable[[str], str | None],
         settled: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`path`: how a device is connected now, None if it is not. `settled` waits until no landing of a dispatch is under way."""
+        """`path`: how a device is connected now, None if it is not.
+
+        `settled` waits until no landing of a dispatch is under way.
+        """
         self._context = context
         self._folders = folders
         self._path = path
