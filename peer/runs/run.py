@@ -84,6 +84,7 @@ class Run:
         self._cancel_scope = trio.CancelScope()
         self._mcp_commands: dict[str, list[str]] = {}
         self._graceful = False
+        self._abandoned = False
 
     # --- from outside
 
@@ -118,12 +119,13 @@ class Run:
         self._graceful = True
         if self._writer is not None:
             self._writer.hurry(STOP_SECONDS)
-        self.kill()
+        self._cancel_scope.cancel()
 
     def kill(self) -> None:
         """Kill the run's processes at once; discard what they still send. For a node that stops: its next start keeps
         what the run changed.
         """
+        self._abandoned = True
         self._cancel_scope.cancel()
 
     # --- the life of a run
@@ -142,25 +144,31 @@ class Run:
                 with trio.CancelScope(shield=True):
                     collected = await self._changes.collect(self._run_dir)
                 kept = await self._recorder.end(finished, collected)
-            # Outside of the scope, which the stored end has cancelled: it stops the run.
-            if self._recorder.landing is not None:
-                await self._lander.land_unasked(self._recorder.landing)
-            if self._graceful and not kept:
-                await self._keep_stopped()
-                kept = True
         except Exception:
             log.exception("run.end_failed", dispatch=self.dispatch_id)
+        try:
+            # Outside of the scope, which a stored end has cancelled: it stops the run.
+            if self._recorder.landing is not None:
+                await self._lander.land_unasked(self._recorder.landing)
+            if not kept and not self._abandoned:
+                kept = await self._keep_stopped()
+        except Exception:
+            log.exception("run.changes_failed", dispatch=self.dispatch_id)
         finally:
             # A run whose changes are not kept leaves its folder: the next start of the node looks at it again.
             if kept or not (self._run_dir / VIEWS).exists():
                 with trio.CancelScope(shield=True):
                     await self._remover.remove(self._run_dir)
 
-    async def _keep_stopped(self) -> None:
-        """Keep what a run changed that a person or a revocation stopped. All of it waits for a person."""
+    async def _keep_stopped(self) -> bool:
+        """Keep what a run changed that has no result of its own, such as one that was stopped; return True.
+
+        All of it waits for a person.
+        """
         collected = await self._changes.collect(self._run_dir)
         if collected is not None:
             await self._changes.keep(self.dispatch_id, self.attempt, collected)
+        return True
 
     async def _work(self, settings: Settings) -> frames.Finished:
         try:
