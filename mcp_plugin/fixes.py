@@ -63,7 +63,11 @@ CALLS: Final[Mapping[tuple[str, ...], Callable[[Sequence[str]], str | None]]] = 
     ("trust", "show"): _call("dispatch_trust", "peer", action="edit"),
     ("trust", "edit"): _edit,
     ("trust", "revoke"): _call("dispatch_trust", "peer", action="revoke"),
-    **{(action,): _call("dispatch_act", "dispatch_id", action=action) for action in ("accept", "decline", "cancel")},
+    ("changes",): _call("dispatch_read", "dispatch_id", what="changes"),
+    **{
+        (action,): _call("dispatch_act", "dispatch_id", action=action)
+        for action in ("accept", "decline", "cancel", "discard", "undo")
+    },
 }
 """Commands that a tool does: their words → the call, from the words after them; None where these say more."""
 TERMINAL: Final = frozenset({"login", "logout", "config", "doctor", "open", "block", "unblock", "approve", "deny"}) | {

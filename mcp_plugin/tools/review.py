@@ -20,7 +20,7 @@ _SHOWN = 40
 """Paths in a form."""
 _PATH_SHOWN = 200
 
-LOOK = "the person looks at each as a diff with `dispatch changes {} --diff`, or on the local page (`dispatch open`)"
+LOOK = "the person sees each as a diff on the local page, or in a terminal: `dispatch changes {}`, with --diff"
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:

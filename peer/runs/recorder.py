@@ -70,11 +70,16 @@ class Recorder:
             await self.flush()
 
     async def flush_repeatedly(self) -> None:
-        """Store events soon after they come, until cancelled."""
+        """Store events soon after they come, until cancelled, or until the dispatch has ended: then it is stopped."""
         while True:
             await self._unflushed.wait()
             await trio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            try:
+                await self.flush()
+            except Conflict:
+                if not await self._is_current():
+                    return
+                raise
 
     async def flush(self) -> None:
         """Store the events that wait. Raises DispatchError where the store cannot; they wait on then."""

@@ -1262,7 +1262,6 @@ VALUES: Final[dict[str, str]] = {
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.node.node:Node._left_runs": "folders of runs that were under way when the last process ended",
-    "cli.send:_Lifetime._UNITS": "the units of a time, which are in the code",
     "peer.projects.discovery:Walk.roots": "the folders that the person has set",
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",

@@ -39,7 +39,7 @@ async def test_arguments_that_no_tool_takes(pair: Pair) -> None:
             ("dispatch_read", {"what": "inbox", "limit": 101}, "`limit` is not right", "1 to 100"),
             ("dispatch_read", {"what": "inbox", "limit": True}, "`limit` is not right", "1 to 100"),
             ("dispatch_read", {"what": "status", "dispatch_id": "12"}, "`dispatch_id` is not right", "first or last"),
-            ("dispatch_act", {"action": "run", "dispatch_id": SOME}, "`action` is not right", "accept, approve"),
+            ("dispatch_act", {"action": "run", "dispatch_id": SOME}, "`action` is not right", "accept, apply, approve"),
             ("dispatch_act", {"action": "approve", "dispatch_id": SOME}, "needs `request_id`", "approval_needed"),
             ("dispatch_act", {"action": "watch", "dispatch_id": SOME, "cwd": "/"}, "`cwd` has no meaning", "takes"),
             ("dispatch_send", {"recipient": "a@example.org"}, "needs `task`", "verbatim"),

@@ -42,7 +42,7 @@ def test_the_authorities_are_those_of_the_file(tmp_path: Path) -> None:
     assert _trust(str(certificate)).cert_store_stats()["x509_ca"] >= 0
     assert _trust(None).cert_store_stats()["x509_ca"] > 0
     for unusable in (tmp_path / "absent", key, tmp_path):
-        with pytest.raises(SandboxError, match="cannot be used") as refused:
+        with pytest.raises(SandboxError, match=r"cannot be used|is no file") as refused:
             _trust(str(unusable))
         assert "SSL_CERT_FILE" in refused.value.fix
 

@@ -23,6 +23,8 @@ NAMES = {
     "project roots",
     "sandbox",
     "gate",
+    "disk",
+    "clock",
 }
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other surroundings for a program need root")
 

