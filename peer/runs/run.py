@@ -144,8 +144,11 @@ class Run:
                 with trio.CancelScope(shield=True):
                     collected = await self._changes.collect(self._run_dir)
                 kept = await self._recorder.end(finished, collected)
-        except Exception:
-            log.exception("run.end_failed", dispatch=self.dispatch_id)
+        except Exception as raised:
+            if self._graceful:  # what it still reported came too late to be stored
+                log.info("run.stopped", dispatch=self.dispatch_id, error=type(root_of(raised)).__name__)
+            else:
+                log.exception("run.end_failed", dispatch=self.dispatch_id)
         try:
             # Outside of the scope, which a stored end has cancelled: it stops the run.
             if self._recorder.landing is not None:
