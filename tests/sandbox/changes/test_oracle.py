@@ -52,6 +52,8 @@ for what, name, more in json.loads(sys.argv[1]):
             if os.path.isdir(name) and not os.path.islink(name): shutil.move(name, more)
             else: os.rename(name, more)
         elif what == "copy":
+            # Not into itself: what is copied then hangs on the order in which a folder is listed.
+            if (more + "/").startswith(name + "/"): continue
             if os.path.isdir(name): shutil.copytree(name, more, symlinks=True)
             else: shutil.copy(name, more)
         elif what == "hard": os.link(name, more, follow_symlinks=False)
