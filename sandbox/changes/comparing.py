@@ -258,6 +258,10 @@ class Comparison:
         place.askable = found is None
         place.conflict = place.conflict or conflict
 
+    def folder_below_none(self, above: Place, place: Place, about: os.stat_result) -> None:
+        """A folder of the view below one that is in place of a file, where the original has nothing. Raises Exhausted."""
+        self.draft(above, place.path, "added", None, about).conflict = place.conflict
+
     def deleted_folder(self, place: Place, found: Found) -> None:
         """A folder that only the original has. Raises Exhausted."""
         draft = self.draft(place, place.path, "deleted", found, found.about)

@@ -113,6 +113,8 @@ class CopyReader:
                 about = os.fstat(folder.descriptor)
                 known = was is not None and not was.skipped
                 self._comparison.new_folder(above, place, folder.path[-1], about, known=known)
+            else:
+                self._comparison.folder_below_none(above, place, os.fstat(folder.descriptor))
         elif not place.conflict:
             place.conflict = self._comparison.meanwhile.folder(path, os.fstat(place.descriptor))
         return place

@@ -78,6 +78,8 @@ class OverlayReader:
         if place.descriptor is None:
             if place.askable:
                 self._new(folder, place, above)
+            else:
+                self._comparison.folder_below_none(above, place, os.fstat(folder.descriptor))
             return place
         about = os.fstat(place.descriptor)
         same = not place.hides and _is_origin(folder.descriptor, place.descriptor)

@@ -227,3 +227,15 @@ def test_looking_into_a_repository_is_no_change(world: World) -> None:
     world.start()
     world.run("touch .git .git/objects; chmod 700 node_modules/a; echo x > .git/x; rm .git/x")
     assert brief(world) == {}
+
+
+def test_an_empty_folder_below_a_folder_in_place_of_a_file(world: World) -> None:
+    """Seen to fail with a copy, where it was left away."""
+    (world.root / "file").write_text("to go\n")
+    world.start()
+    world.run("rm file; mkdir -p file/inner/most")
+    found = world.entries()
+    assert [(path, entry.change, entry.kind) for path, entry in found.items()] == [
+        ("file", "deleted", "file"),
+        ("file/inner/most", "added", "folder"),
+    ]
