@@ -259,7 +259,7 @@ class Comparison:
         place.conflict = place.conflict or conflict
 
     def folder_below_none(self, above: Place, place: Place, about: os.stat_result) -> None:
-        """A folder of the view below one that is in place of a file, where the original has nothing. Raises Exhausted."""
+        """A folder of the view below one in place of a file: the original has nothing there. Raises Exhausted."""
         self.draft(above, place.path, "added", None, about).conflict = place.conflict
 
     def deleted_folder(self, place: Place, found: Found) -> None:
