@@ -202,7 +202,7 @@ def _show_entry(out: Output, entry: Document) -> None:
     if entry["landed"]:
         details.append("in place")
     out.line(f"{word(entry['path'], limit=PATH_SHOWN)}  ({', '.join(details)})", indent=2)
-    for mark in entry["marks"]:
+    for mark in [] if entry["never"] else entry["marks"]:
         out.line(f"marked: {string(mark)}", indent=6, style="yellow")
     if entry["conflict"]:
         out.line(f"conflict: {string(entry['conflict'])}", indent=6, style="red")

@@ -58,7 +58,7 @@ class Lander:
             landing = await self._journal.step(lambda tx: steps.begin(tx, item, chosen))
             return await self._carry_out(landing, changes)
 
-    async def land_unasked(self, landing: rows.Landing) -> Applied:
+    async def land_unasked(self, landing: rows.Landing) -> None:
         """Carry out a landing that the end of its run began: of what needs no choice of a person.
 
         What stands in the way waits with the rest, and does not keep the others from landing.
@@ -66,17 +66,14 @@ class Lander:
         async with self._busy:
             item, changes = await self._set_of(landing)
             chosen = landing.numbers
-            refused: list[Refusal] = []
             for _ in range(_TRIES):
                 done = await self._carry_out(landing, changes)
-                refused += done.refused
                 chosen -= {each.number for each in done.refused}
                 if not done.refused or not chosen:
-                    return Applied(done.landed, refused)
-                begin = partial(steps.begin, item=item, entries=chosen)
-                landing = await self._journal.step(begin)
+                    return
+                log.info("landing.refused", dispatch=landing.dispatch_id, entries=len(done.refused))
+                landing = await self._journal.step(partial(steps.begin, item=item, entries=chosen))
             await self._give_up(landing)
-            return Applied(frozenset(), refused)
 
     async def _carry_out(self, landing: rows.Landing, changes: ChangeSet) -> Applied:
         with trio.CancelScope(shield=True):

@@ -61,12 +61,6 @@ def kept(db: sqlite3.Connection) -> frozenset[tuple[str, int]]:
     return frozenset((row[0], row[1]) for row in found)
 
 
-def waiting(db: sqlite3.Connection) -> list[ChangeSetRow]:
-    """Return the change sets that wait for a person, oldest first."""
-    found = db.execute("SELECT * FROM change_sets WHERE state = 'waiting' ORDER BY created, dispatch_id, attempt")
-    return all_of(ChangeSetRow, found.fetchall())
-
-
 def landings(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> list[Landing]:
     """Return the landings of a change set, oldest first."""
     found = db.execute(

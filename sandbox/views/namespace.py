@@ -77,15 +77,15 @@ def _enter() -> None:
     user, group = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if user == 0:
-        _checked(libc.unshare(ctypes.c_int(_CLONE_NEWNS)))
+        checked(libc.unshare(ctypes.c_int(_CLONE_NEWNS)))
     else:
-        _checked(libc.unshare(ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWUSER)))
+        checked(libc.unshare(ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWUSER)))
         own = Path("/proc/self")
         (own / "setgroups").write_text("deny")
         (own / "uid_map").write_text(f"{user} {user} 1")
         (own / "gid_map").write_text(f"{group} {group} 1")
     flags = ctypes.c_ulong(_MS_REC | _MS_SLAVE)
-    _checked(libc.mount(ctypes.c_char_p(b"none"), ctypes.c_char_p(b"/"), None, flags, None))
+    checked(libc.mount(ctypes.c_char_p(b"none"), ctypes.c_char_p(b"/"), None, flags, None))
     if user != 0:
         _use_capabilities(all_permitted=False)
 
@@ -95,15 +95,16 @@ def _use_capabilities(*, all_permitted: bool) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, for the first 32 and for the others
-    _checked(libc.capget(header, sets))
+    checked(libc.capget(header, sets))
     before = bool(sets[0] or sets[3])
     for half in (0, 3):
         sets[half] = sets[half + 1] if all_permitted else 0
-    _checked(libc.capset(header, sets))
+    checked(libc.capset(header, sets))
     return before
 
 
-def _checked(result: int) -> None:
+def checked(result: int) -> None:
+    """Raise OSError for the result of a C function that says that it failed."""
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.confinement.openat2 import open_pinned
-from sandbox.views.namespace import able_to_mount
+from sandbox.views.namespace import able_to_mount, checked
 
 UPPER: Final = "upper"
 WORK: Final = "work"
@@ -87,7 +87,7 @@ def unmount(folder: Path) -> None:
     with able_to_mount():
         if libc.umount2(at, _UMOUNT_NOFOLLOW) != 0:
             # A namespace that is being torn down may still hold it.
-            _checked(libc.umount2(at, _UMOUNT_NOFOLLOW | _MNT_DETACH))
+            checked(libc.umount2(at, _UMOUNT_NOFOLLOW | _MNT_DETACH))
 
 
 def _mount(lower: int, folder: Path) -> None:
@@ -100,7 +100,7 @@ def _mount(lower: int, folder: Path) -> None:
         options = f"lowerdir={below},upperdir={upper},workdir={work},{_OPTIONS}"
         libc = ctypes.CDLL(None, use_errno=True)
         flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV)
-        _checked(libc.mount(b"overlay", merged.encode(), b"overlay", flags, options.encode()))
+        checked(libc.mount(b"overlay", merged.encode(), b"overlay", flags, options.encode()))
     finally:
         for descriptor in opened:
             os.close(descriptor)
@@ -191,7 +191,7 @@ def _clear(folder: Path) -> None:
 def _file_system(descriptor: int) -> int:
     """The number of the file system's kind (statfs(2))."""
     answer = ctypes.create_string_buffer(512)
-    _checked(ctypes.CDLL(None, use_errno=True).fstatfs(ctypes.c_int(descriptor), answer))
+    checked(ctypes.CDLL(None, use_errno=True).fstatfs(ctypes.c_int(descriptor), answer))
     return ctypes.c_long.from_buffer(answer).value & 0xFFFFFFFF
 
 
@@ -205,9 +205,3 @@ def _holds_a_mount(folder: Path) -> bool:
         if at.startswith(inside):
             return True
     return False
-
-
-def _checked(result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

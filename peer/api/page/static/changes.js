@@ -100,7 +100,7 @@ export function changesCard(id, attempt, changed) {
       h("summary", {}, h("span.name", {}, line(entry.path)), " ", h("span.hint", {}, about.join(", "))), body);
     return h("li.change", {}, box, h("div", {},
       details,
-      entry.marks.map((mark) => h("p.care", {}, `Marked: ${mark}`)),
+      (entry.never ? [] : entry.marks).map((mark) => h("p.care", {}, `Marked: ${mark}`)),
       entry.conflict ? h("p.care", {}, `Conflict: ${entry.conflict}`) : null,
       entry.never ? h("p.hint", {}, entry.never) : null));
   }
