@@ -7,6 +7,7 @@ again and again (`eventually`). What the tests check is in the test modules.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -352,11 +353,11 @@ class Person:
 
     def blobs(self) -> list[str]:
         """Names of every file beside the store, half-fetched and temporary ones too."""
-        return sorted(path.name for path in self.state.blobs.rglob("*") if path.is_file())
+        return sorted(name for _, _, names in os.walk(self.state.blobs) for name in names)
 
     def run_folders(self) -> list[Path]:
         """Run folders that are still in their place."""
-        return sorted(path for path in self.state.runs.glob("*/*") if path.parent.name != TRASH)
+        return [path for path in paths_below(self.state.runs, "*/*") if path.parent.name != TRASH]
 
     def trash(self) -> list[str]:
         """What of ended runs is not removed yet."""
@@ -454,6 +455,11 @@ def _processes() -> Iterator[tuple[int, int]]:
                 continue
             if fields[0] != "Z":
                 yield int(entry.name), int(fields[1])
+
+
+def paths_below(folder: Path, pattern: str) -> list[Path]:
+    """What matches below a folder in which things come and go. `Path.glob` raises if one goes while it looks."""
+    return sorted(folder / found for found in glob.glob(pattern, root_dir=folder))  # noqa: PTH207
 
 
 def all_gone(pids: Sequence[int]) -> bool:
