@@ -26,7 +26,7 @@ _REPLY_SHOWN = 2_000
 
 LOOK = "the person sees each as a diff on the local page, or in a terminal: `dispatch changes {}`, with --diff"
 
-LOOK_FIRST = "all of it, as it would be sent, in a terminal: `dispatch release {} --show`"
+LOOK_FIRST = "all of it, as it would be sent, in a terminal: `dispatch release {}`, with --show"
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from peer.dispatches.lifecycle import State
+from peer.dispatches.retention import Rules
+from peer.node.notifications import notifications_for
 from peer.protocol.content import FileRef
 from peer.protocol.errors import Conflict, Invalid, NotFound
 from peer.steps import granting, receiving, releasing, running, sending, thinning
@@ -86,6 +88,10 @@ def test_nothing_leaves_before_it_is_sent_and_then_all_of_it_does(pair: Pair) ->
     assert not dispatches.may_pull(bob.db, alice.device, item.statement, FILE.digest)
     assert outbox.next_for(bob.db, alice.device) is None
 
+    told = list(notifications_for(bob.row(dispatch_id), [], since=1))
+    assert [each.what for each in told] == ["held"] and list(
+        notifications_for(alice.row(dispatch_id), [], since=1)
+    ) == []
     held = views.dispatch_document(bob.db, bob.user, 0, dispatch_id)["held"]
     assert (held["status"], held["reply"], held["events"]) == ("completed", RESULT.reply, 3)
     assert held["reason"] == RESULT.reason and [file["name"] for file in held["files"]] == [FILE.name]
@@ -212,7 +218,7 @@ def test_what_is_held_counts_and_is_not_thinned(pair: Pair) -> None:
     _, bob = pair
     few, many = ran(pair, events=1), ran(pair, events=40)
     assert held_bytes(bob, many) - held_bytes(bob, few) >= 39 * 2 * len(EVENT)
-    everything = thinning.Rules(keep_ms=-1, keep_bytes=0)
+    everything = Rules(keep_ms=-1, keep_bytes=0)
     while bob.step(lambda tx: thinning.thin_ended(tx, everything)):
         pass
     assert bob.row(many).thinned == 0 and len(unreleased.events(bob.db, many)) == 40
