@@ -16,14 +16,15 @@ import msgspec
 from peer.dispatches.counts import COUNTS
 from peer.dispatches.masking import Masker
 from peer.dispatches.quoting import word
+from peer.protocol import landed as words
 from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document, page_of
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
 from peer.protocol.table import path_text
-from peer.store import change_sets, contacts, dispatches, edges, invitations, rows, trace
-from peer.store.lists import dispatch_row, rfc3339
+from peer.store import change_sets, contacts, dispatches, edges, invitations, landing_reports, rows, trace
+from peer.store.lists import Listed, columns, dispatch_row, landing_document, rfc3339
 from peer.trust import edge_lifecycle, fingerprints, scopes
 
 
@@ -155,10 +156,10 @@ def inviter_fingerprint(row: rows.Invitation) -> str:
 
 def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:
     """Return one dispatch as lists show it. Raises NotFound."""
-    row = dispatches.get(db, dispatch_id)
+    row = db.execute(f"SELECT {columns()} FROM dispatches WHERE dispatch_id = ?", (dispatch_id,)).fetchone()
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
-    return dispatch_row(row, me, now)
+    return dispatch_row(Listed(*row), me, now)
 
 
 def dispatch_document(
@@ -168,6 +169,9 @@ def dispatch_document(
 
     `removed` is {at, message} if its events and the bytes of its files were removed, else null. `unknown_fields` counts
     the keys that this version ignores, `unseen_fields` names those that the recipient ignored.
+
+    `landed`: waiting, all, part or none of what its last run changed is in place, null while that is not known; at the
+    recipient `changes` has it for each run, at the sender `landing` what the recipient said.
     """
     row = dispatches.get(db, dispatch_id)
     if row is None:
@@ -189,22 +193,28 @@ def dispatch_document(
     if row.direction == "received":
         document["cwd"] = row.cwd or None
         document["changes"] = change_set_rows(db, dispatch_id)
+        # Only of a run that ended by itself is the change set stored with its end.
+        nothing = "none" if row.state in ("completed", "failed") else None
+        document["landed"] = document["changes"][-1]["landed"] if document["changes"] else nothing
+    else:
+        told = landing_reports.get(db, dispatch_id)
+        document["landing"] = told and landing_document(told.landed, told.in_place, told.in_all, told.at)
+        document["landed"] = told and told.landed
     return document
 
 
-def change_set_row(item: rows.ChangeSetRow, landed: int) -> Document:
-    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, changes, waits, bytes, …}.
+def change_set_row(item: rows.ChangeSetRow, in_place: int) -> Document:
+    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, in_place, in_all, …}.
 
-    `landed`: how many entries are in place. The JSON's `landed` is waiting, all, part or none.
+    `in_place`: how many entries are. The JSON's `landed` is waiting, all, part or none, `in_all` how many can be.
     """
-    before = "waiting" if item.waits else "none"
-    standing = before if not landed else "all" if landed >= item.decidable else "part"
     return {
         "dispatch_id": item.dispatch_id,
         "attempt": item.attempt,
         "state": item.state,
-        "landed": standing,
-        "in_place": landed,
+        "landed": words.landed(in_place=in_place, in_all=item.decidable, waits=item.waits),
+        "in_place": in_place,
+        "in_all": item.decidable,
         "changes": item.entries,
         "waits": item.waits,
         "bytes": item.bytes,
