@@ -42,9 +42,9 @@ LATER = "that nothing more became of the changes after the recipient's device sa
 def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     """Put what was asked, decided, done and returned, each part as signed, into one file that anyone can check.
 
-    It holds the task, the trace and the reply; without the trace, and it says so, where the events were removed by
-    the retention setting. Without --out it goes to standard output if that is a pipe or a file,
-    else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
+    It holds the task, the trace, the reply and what was last said of the changes; without the trace, and it says so,
+    where the events were removed by the retention setting. Without --out it goes to standard output if that is a pipe
+    or a file, else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
     """
     from peer.machine import identity
     from peer.store.receipts import open_receipt

@@ -24,7 +24,7 @@ LOOK = "the person sees each as a diff on the local page, or in a terminal: `dis
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:
-    """Return {landed, in_place, in_all, waits, marked, …, entries: [{untrusted_path, change, marks, …}], next, look}."""
+    """Return {landed, in_place, in_all, waits, …, entries: [{untrusted_path, change, marks, …}], next, look}."""
     found = await client.changes(identity, limit=LISTED, after=after)
     entries = [
         {
