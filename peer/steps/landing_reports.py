@@ -19,8 +19,9 @@ def tell_landing(tx: Transaction, row: rows.Dispatch) -> None:
     """Sign and queue a report on the changes of a received dispatch's run, if its sender is to be told.
 
     The one place that decides so. Call it whenever something may have changed: another report that would say the same
-    is not sent. Only of the attempt whose result the sender was told, never over a revoked edge or to a blocked user,
-    and only to a device that reads the type.
+    is not sent. Only of the attempt whose result was signed, so not while that is held; never over a revoked edge or to
+    a blocked user; and only to a device that reads the type. Nothing on a review edge whose person sent nothing of the
+    run.
     """
     if not row.result or not _reads_reports(tx.db, row):
         return
@@ -28,13 +29,17 @@ def tell_landing(tx: Transaction, row: rows.Dispatch) -> None:
     if edge is None or edge.status == "revoked" or contacts.is_blocked(tx.db, row.peer):
         return
     result, _ = open_as(Result, row.result)
+    scope = scopes.decode(edge.scope)
+    returned = result.status in ("completed", "failed")  # nothing is, of a run that was declined or cancelled
+    if scope.approval == "review" and not returned:
+        return
     item = change_sets.get(tx.db, row.dispatch_id, result.attempt)
     if item is None:
         return
     in_place = len(change_sets.landed(tx.db, row.dispatch_id, item.attempt))
     word = words.landed(in_place=in_place, in_all=item.decidable, waits=item.waits)
     counted = {"change_set": item.digest, "in_place": in_place, "in_all": item.decidable}
-    if _redacted(edge, result):
+    if not returned or "redacted" in (scope.results, _results_then(result)):
         counted = {}
     last = landing_reports.get(tx.db, row.dispatch_id)
     said = (word, counted.get("in_place"), counted.get("in_all"))
@@ -63,7 +68,6 @@ def _reads_reports(db: sqlite3.Connection, row: rows.Dispatch) -> bool:
     return device is not None and Understood.of_hello(device.hello).reads(LandingReport)
 
 
-def _redacted(edge: rows.Edge, result: Result) -> bool:
-    """Whether the numbers stay here: by the edge as it is now, or as it was when the run was accepted."""
-    then = scopes.decode_summary(result.scope).results if result.scope else "full"
-    return "redacted" in (scopes.decode(edge.scope).results, then)
+def _results_then(result: Result) -> scopes.Results:
+    """What the sender was to get when the run was accepted; the edge may have been edited since."""
+    return scopes.decode_summary(result.scope).results if result.scope else "full"

@@ -18,11 +18,12 @@ from msgspec import structs
 from peer.protocol import statements as s
 from peer.protocol.statements import LandingReport, open_as, sign_by_device
 from peer.steps import change_sets as steps
-from peer.steps import granting, hellos, inbound, receiving, running
+from peer.steps import granting, hellos, inbound, receiving, releasing, running
 from peer.steps.effects import DispatchChanged, Effects
 from peer.steps.landing_reports import tell_landing
 from peer.store import change_sets, contacts, landing_reports, lists, views
 from peer.store.receipts import gather
+from peer.store.unreleased import RunResult
 from peer.trust import receipts, scopes
 from peer.trust.receipts import Altered
 from tests.conftest import few
@@ -225,6 +226,35 @@ def test_of_a_redacted_edge_the_word_alone_is_told(pair: Pair, tmp_path: Path) -
         assert proven(alice, dispatch_id) == report
 
 
+def test_of_a_review_edge_nothing_is_told_before_its_person_sends_the_result(pair: Pair) -> None:
+    """Nor ever, if they send nothing of it; also where the edge was edited in between, no number."""
+    _, alice, bob = pair
+    review = structs.replace(READ_ONLY, approval="review")
+    for sends, later, said in (
+        (True, review, ("part", 1, 3)),
+        (False, review, None),
+        (False, READ_ONLY, ("part", None, None)),
+    ):
+        bob.step(lambda tx: granting.edit(tx, alice.user, review))
+        dispatch_id = begin(alice, bob)
+        ended = RunResult(status="completed", reply="boiled", scope=scopes.encode_report(review))
+        bob.step(lambda tx: releasing.hold(tx, dispatch_id, 1, ended, []))  # noqa: B023
+        keep(bob, change_set(dispatch_id))
+        land(bob, stored(bob, dispatch_id), {0})
+        assert queued(bob) == []
+        bob.step(lambda tx: granting.edit(tx, alice.user, later))  # noqa: B023
+        if sends:
+            bob.step(lambda tx: releasing.release(tx, dispatch_id, without=releasing.parts_of(["files"])))  # noqa: B023
+        else:
+            bob.step(lambda tx: receiving.decline(tx, dispatch_id, reason="not this"))  # noqa: B023
+        kinds = [kind for kind, _ in bob.deliver(alice)]
+        assert kinds[-1] == (KIND if said else "result")
+        land(bob, stored(bob, dispatch_id), {1})
+        undo(bob, dispatch_id)
+        bob.deliver(alice)
+        assert known(alice, dispatch_id) == said
+
+
 def test_nothing_is_told_before_the_end_is(pair: Pair) -> None:
     """Of a run that was interrupted the sender hears when it has ended for good, and of the run that ended alone."""
     _, alice, bob = pair
@@ -235,7 +265,7 @@ def test_nothing_is_told_before_the_end_is(pair: Pair) -> None:
     assert queued(bob) == []
     bob.step(lambda tx: receiving.cancel(tx, bob.row(dispatch_id), reason="not now"))
     bob.deliver(alice)
-    assert known(alice, dispatch_id) == ("part", 1, 3)
+    assert known(alice, dispatch_id) == ("part", None, None)
 
     again = begin(alice, bob)
     bob.step(running.interrupt_all)
@@ -257,7 +287,7 @@ def test_a_run_that_was_declined_keeps_its_changes_after_its_end(pair: Pair) -> 
     assert queued(bob) == []
     keep(bob, change_set(dispatch_id))
     bob.deliver(alice)
-    assert known(alice, dispatch_id) == ("waiting", 0, 3)
+    assert known(alice, dispatch_id) == ("waiting", None, None)
 
 
 def test_nothing_is_told_over_a_revoked_edge_or_to_a_blocked_user(pair: Pair) -> None:
