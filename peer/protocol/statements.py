@@ -238,7 +238,7 @@ class LandingReport(Addressed):
     force.
 
     `change_set`: the digest of the recipient's list of changes. `in_place`, `in_all`: how many of those that can be put
-    in place are, and how many there are. On an edge with redacted results all three are left out.
+    in place are, and how many there are. Where the word alone is told, all three are left out.
     """
 
     type_name: ClassVar[str] = "landing-report"

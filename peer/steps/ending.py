@@ -76,5 +76,5 @@ def end(
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
     dispatches.add_files(tx.db, row.dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
     tx.post(signed, edge_id=row.edge_id)
-    tell_landing(tx, replace(row, result=signed.raw))  # of a run that was interrupted, and is not run again
+    tell_landing(tx, replace(row, result=signed.raw))  # its changes are known if it was interrupted, or held
     tx.note(StopRun(row.dispatch_id, reason))

@@ -206,7 +206,8 @@ def dispatch_document(
         document["held"] = held_document(db, row)
         # Only of a run that ended by itself is the change set stored with its end.
         nothing = "none" if row.state in ("held", "completed", "failed") else None
-        document["landed"] = document["changes"][-1]["landed"] if document["changes"] else nothing
+        of_last = (each["landed"] for each in document["changes"] if each["attempt"] == row.attempt)
+        document["landed"] = next(of_last, nothing)
     else:
         told = landing_reports.get(db, dispatch_id)
         document["landing"] = told and landing_document(told.landed, told.in_place, told.in_all, told.at)

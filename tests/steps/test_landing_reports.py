@@ -275,6 +275,7 @@ def test_nothing_is_told_before_the_end_is(pair: Pair) -> None:
     finish(bob, again)
     land(bob, stored(bob, again), {0})
     assert queued(bob) == []
+    assert views.dispatch_document(bob.db, bob.user, bob.context.clock(), again)["landed"] == "none", "of the last run"
     keep(bob, change_set(again, attempt=2))
     bob.deliver(alice)
     assert known(alice, again) == ("waiting", 0, 3)
