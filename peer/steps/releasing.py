@@ -74,7 +74,7 @@ def get_held(db: sqlite3.Connection, dispatch_id: str) -> tuple[rows.Dispatch, R
     """Return a dispatch whose result is held, and that result. Raises NotFound, Conflict."""
     row = receiving.get_received(db, dispatch_id)
     found = unreleased.get(db, dispatch_id)
-    if row.state != "held" or found is None:
+    if found is None:
         raise Conflict(
             f"nothing pending: this dispatch is {row.state}, and no result of it waits to be sent",
             fix=f"see `dispatch status {dispatch_id}`",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peer.dispatches.lifecycle import State
@@ -218,6 +219,8 @@ def test_what_is_held_counts_and_is_not_thinned(pair: Pair) -> None:
     _, bob = pair
     few, many = ran(pair, events=1), ran(pair, events=40)
     assert held_bytes(bob, many) - held_bytes(bob, few) >= 39 * 2 * len(EVENT)
+    long = ran(pair, msgspec.structs.replace(RESULT, reply="x" * 50_000), events=1)
+    assert held_bytes(bob, long) - held_bytes(bob, few) >= 49_000
     everything = Rules(keep_ms=-1, keep_bytes=0)
     while bob.step(lambda tx: thinning.thin_ended(tx, everything)):
         pass
