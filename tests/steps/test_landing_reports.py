@@ -469,6 +469,25 @@ def test_another_device_than_the_recipients_is_refused(tmp_path: Path) -> None:
         assert known(alice, dispatch_id) == ("waiting", 0, 3)
 
 
+def test_another_device_of_the_recipients_is_refused(pair: Pair) -> None:
+    """The dispatch was for one device: another one of the same user knows nothing of its runs."""
+    _, alice, bob = pair
+    dispatch_id = ran(alice, bob)
+    alice.db.execute(
+        "INSERT INTO contact_devices (device, user_id, sealing_key, name) "
+        "SELECT ?, user_id, sealing_key, name FROM contact_devices WHERE device = ?",
+        (MALLORY.device, bob.device),
+    )
+    raw = landing_reports.get(bob.db, dispatch_id)
+    assert raw is not None
+    own, _ = open_as(LandingReport, raw.raw)
+    forged = dataclasses.replace(own, id=an_id(7), counter=own.counter + 1, issuer_device=MALLORY.device)
+    signed = MALLORY.sign(forged)
+    assert alice.step(lambda tx: inbound.take(tx, MALLORY.device, signed.raw)).code == 404
+    kept = landing_reports.get(alice.db, dispatch_id)
+    assert kept is not None and kept.raw == raw.raw
+
+
 def test_a_device_that_went_over_to_another_user_reports_nothing_any_more(pair: Pair) -> None:
     """What it signs as that user's would fit no receipt: the sender's own would not verify any more."""
     _, alice, bob = pair
