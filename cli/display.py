@@ -12,6 +12,7 @@ from peer.client.blocking import Document
 from peer.dispatches.counts import counts_text
 from peer.dispatches.quoting import MAX_REASON, quoted, word
 from peer.dispatches.text import excerpt, line
+from peer.protocol.landed import in_words
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that are shown; `--json` has all."""
@@ -107,7 +108,7 @@ def show_result(out: Output, document: Document, *, with_reply: bool = True) -> 
         out.line(f"{string(document.get('status'))} ({string(document.get('code'))}): {document['message']}")
         if document.get("fix"):
             out.line(f"fix: {document['fix']}")
-    _show_change_sets(out, document)
+    show_change_sets(out, document)
 
 
 def show_returned(out: Output, result: Document, *, with_reply: bool = True) -> None:
@@ -127,8 +128,10 @@ def show_returned(out: Output, result: Document, *, with_reply: bool = True) -> 
         out.line(f"used: {_usage(usage)}", style="dim")
 
 
-def _show_change_sets(out: Output, document: Document) -> None:
-    """Say of each run what of its changes is in place and what waits."""
+def show_change_sets(out: Output, document: Document) -> None:
+    """Say what of the changes of a run is in place: at the recipient of each run, at the sender as it was told."""
+    if document.get("landing"):
+        out.line(f"changes: {document['landing']['words']}")
     rows = document.get("changes") or []
     for row in rows:
         run = f" by run {row['attempt']}" if len(rows) > 1 else ""
@@ -138,15 +141,16 @@ def _show_change_sets(out: Output, document: Document) -> None:
 
 
 def standing(row: Document) -> str:
-    """Say in words how much of what a run changed is in place."""
+    """Say in words how much of what a run changed is in place, and how much waits."""
     waits = row["waits"]
     why = [
         f"{row[name]} {words}" for name, words in (("marked", "marked"), ("conflicts", "in conflict")) if row.get(name)
     ]
-    parts = [f"{row['in_place']} in place"] if row["in_place"] else []
+    in_place = in_words(row["landed"], in_place=row["in_place"], in_all=row["in_all"])
+    parts = [] if row["landed"] == "waiting" else [in_place]
     if waits:
         parts.append(f"{waits} {'waits' if waits == 1 else 'wait'}" + (f" ({', '.join(why)})" if why else ""))
-    return ", ".join(parts) or "nothing waits"
+    return ", ".join(parts)
 
 
 def _usage(usage: Document) -> str:

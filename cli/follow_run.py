@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.display import LiveView, show_approval
+from cli.display import LiveView, show_approval, show_change_sets
 from cli.ids import short
 from cli.output import string
 from cli.prompts import NoAnswer, choose, line
@@ -87,6 +87,7 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
             from cli.review import ask_landing
 
             ask_landing(app, identity)
+            show_change_sets(app.out, app.client.dispatch(identity))
         if asks and final.get("held"):
             from cli.release import ask_release
 

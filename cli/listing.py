@@ -31,7 +31,7 @@ def show_list(
         [
             [
                 short(row["dispatch_id"]),
-                string(row.get("status")) + (", changes wait" if row.get("changes_waiting") else ""),
+                string(row.get("status")) + _of_changes(row),
                 string(row.get("peer")),
                 local_time(row.get("created")),
                 string(row.get("task")),
@@ -49,6 +49,13 @@ def show_list(
         app.out.note(f"there are older ones: --before {short(document['next'])}")
     if direction == "received" and any(row.get("status") == "pending" for row in rows):
         app.out.note("to read one: `dispatch status ID`; to decide: `dispatch accept ID` or `dispatch decline ID`")
+
+
+def _of_changes(row: Document) -> str:
+    """Say beside the status what of a run's changes waits here, or is in place at its recipient."""
+    if row.get("changes_waiting"):
+        return ", changes wait"
+    return f", changes: {row['landing']['words']}" if row.get("landing") else ""
 
 
 def note_of_more(app: App, document: Document) -> None:

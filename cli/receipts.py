@@ -29,6 +29,7 @@ NOT_PROVEN = (
     "that no device was revoked since, or before",
     "that what the recipient's device said of the run is what happened",
 )
+LATER = "that nothing more became of the changes after the recipient's device said this"
 
 
 @click.command(
@@ -41,9 +42,9 @@ NOT_PROVEN = (
 def receipt(app: App, dispatch_id: str, out: Path | None) -> None:
     """Put what was asked, decided, done and returned, each part as signed, into one file that anyone can check.
 
-    It holds the task, the trace and the reply; without the trace, and it says so, where the events were removed by
-    the retention setting. Without --out it goes to standard output if that is a pipe or a file,
-    else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
+    It holds the task, the trace, the reply and what was last said of the changes; without the trace, and it says so,
+    where the events were removed by the retention setting. Without --out it goes to standard output if that is a pipe
+    or a file, else (and with --json) into a new file `dispatch-ID.receipt`. Nothing is overwritten.
     """
     from peer.machine import identity
     from peer.store.receipts import open_receipt
@@ -134,12 +135,24 @@ def _document(proven: Proven, roots: tuple[str, ...]) -> Document:
         "ended": _time(result.created),
         "attached": [_file(item.name, item.size, item.digest) for item in dispatch.content.files],
         "returned": [_file(item.name, item.size, item.digest) for item in result.files],
+        "landing": _landing(proven),
         "events": proven.events,
         "statements": proven.statements,
         "unseen_fields": list(proven.unseen),
         "unknown_fields": proven.unknown,
-        "not_proven": list(NOT_PROVEN),
+        "not_proven": [*NOT_PROVEN, *([LATER] if proven.landing else [])],
     } | _completeness(proven)
+
+
+def _landing(proven: Proven) -> Document | None:
+    from peer.store.lists import landing_document
+
+    report = proven.landing
+    if report is None:
+        return None
+    in_place, in_all = report.numbers or (None, None)
+    told = landing_document(report.landed, in_place, in_all, report.created)
+    return told | {"change_set": report.change_set.hex() or None}
 
 
 def _completeness(proven: Proven) -> Document:
@@ -194,6 +207,8 @@ def _show(app: App, document: Document) -> None:
         if document[name]:
             app.out.line(f"{name}:", style="bold")
             app.out.quote(document[name])
+    if told := document["landing"]:
+        app.out.line(f"changes: {told['words']}, on {local_time(told['at'])} as the recipient's clock had it")
     for role in ("attached", "returned"):
         for file in document[role]:
             app.out.line(f"{role} {word(file['name'])} ({file['size']} bytes), SHA-256 {file['sha256']}")

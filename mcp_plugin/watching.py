@@ -63,7 +63,8 @@ async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:
 
 def _changes(row: Document) -> Document:
     """What a run changed in the person's folders, in numbers: what is in place, and what waits for the person."""
-    changed: Document = {"run": row["attempt"], "in_place": row["in_place"], "waiting": row["waits"]}
+    changed: Document = {"run": row["attempt"], **{name: row[name] for name in ("landed", "in_place", "in_all")}}
+    changed["waiting"] = row["waits"]
     if row["waits"]:
         identity = row["dispatch_id"]
         changed["look"] = f'dispatch_read(what="changes", dispatch_id="{identity}")'
@@ -92,8 +93,12 @@ def final(document: Document) -> Document:
             f'dispatch_act(action="release", dispatch_id="{identity}") or action="decline"'
         )
         ended["receipt"] = {"state": "none", "why": "its result is signed when it is sent"}
+    if document.get("landed"):
+        ended["landed"] = document["landed"]
     if changes := [_changes(row) for row in document.get("changes") or []]:
         ended["changes"] = changes
+    elif document.get("landing"):
+        ended["changes"] = document["landing"]["words"]
     if any(not (file.get("withheld") or file.get("removed")) for file in result.get("files") or []):
         ended["fetch"] = f"dispatch fetch {identity}"
     if result.get("sandbox"):

@@ -136,6 +136,8 @@ def listed(found: Document, questions: Mapping[str, Document]) -> Document:
             brief["untrusted_task"] += " … [CUT HERE: the task goes on]"
             brief["task_cut"] = f'whole: dispatch_read(what="status", dispatch_id="{row["dispatch_id"]}")'
         brief |= untrusted(row, "message")
+        if row.get("landing"):
+            brief["changes"] = row["landing"]["words"]
         if question := questions.get(row["dispatch_id"]):
             brief["question"] = question
         length += size(brief)
@@ -183,4 +185,5 @@ def whole(row: Document) -> Document:
             for name in ("held", "status", "reply", "reason", "fix", "files", "usage", "counts", "receipt", "sandbox")
             if name in ended
         }
+        document |= {name: ended[name] for name in ("landed", "changes") if name in ended}
     return quoted(document)

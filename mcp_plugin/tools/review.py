@@ -30,7 +30,7 @@ LOOK_FIRST = "all of it, as it would be sent, in a terminal: `dispatch release {
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:
-    """Return {waits, in_place, marked, conflicts, entries: [{untrusted_path, change, marks, …}], more, next, look}."""
+    """Return {landed, in_place, in_all, waits, …, entries: [{untrusted_path, change, marks, …}], next, look}."""
     found = await client.changes(identity, limit=LISTED, after=after)
     entries = [
         {
@@ -40,8 +40,8 @@ async def changes(client: AsyncClient, identity: str, after: int) -> Document:
         }
         for entry in found["entries"]
     ]
-    kept = ("dispatch_id", "attempt", "waits", "in_place", "marked", "conflicts", "incomplete", "folders", "more")
-    shown: Document = {name: found[name] for name in kept}
+    kept = ("dispatch_id", "attempt", "landed", "in_place", "in_all", "waits", "marked", "conflicts", "incomplete")
+    shown: Document = {name: found[name] for name in (*kept, "folders", "more")}
     return quoted({**shown, "next": found["next"], "entries": entries, "look": LOOK.format(identity)})
 
 

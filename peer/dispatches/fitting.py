@@ -32,6 +32,10 @@ class Understood:
         hello, _ = open_as(Hello, raw)
         return cls(frozenset(hello.features), hello.versions)
 
+    def reads(self, kind: type[Statement]) -> bool:
+        """Whether the device reads statements of a type that is not of the first version."""
+        return self.versions.get(kind.type_name, 0) >= kind.version
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:

@@ -1,4 +1,4 @@
-"""The values of `decision` and `status` in decisions and results. The states they lead to: dispatches/lifecycle.py."""
+"""The words in decisions, results and landing reports. The states that they lead to: dispatches/lifecycle.py."""
 
 from typing import Literal
 
@@ -6,3 +6,5 @@ Decided = Literal["accepted", "declined", "running", "pending", "expired"]
 """The values of a `decision`. `pending`: its files are verified, or its run was interrupted."""
 Ended = Literal["completed", "failed", "cancelled", "declined", "expired"]
 """The values of a result's `status`: how the dispatch ended."""
+Landed = Literal["waiting", "all", "part", "none"]
+"""The values of a landing report's `landed`: how much of what a run changed is in place. Defined in landed.py."""

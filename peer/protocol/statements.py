@@ -19,7 +19,7 @@ from peer.protocol.content import FileRef as FileRef
 from peer.protocol.cose import BadSignature
 from peer.protocol.errors import NO_FIX, DispatchError, Invalid, WithUsualFix
 from peer.protocol.growth import KeyPath, NotUnderstood
-from peer.protocol.outcomes import Decided, Ended
+from peer.protocol.outcomes import Decided, Ended, Landed
 from peer.protocol.payloads import parts_of as parts_of
 from peer.protocol.payloads import values_of as values_of
 from peer.protocol.table import FIELDS as FIELDS
@@ -233,6 +233,33 @@ class Result(Addressed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LandingReport(Addressed):
+    """How much of what a run changed is in place in its recipient's folders. The one with the highest counter is in
+    force.
+
+    `change_set`: the digest of the recipient's list of changes. `in_place`, `in_all`: how many of those that can be put
+    in place are, and how many there are. Where the word alone is told, all three are left out.
+    """
+
+    type_name: ClassVar[str] = "landing-report"
+    priority: ClassVar[int] = 2
+    ordered_by: ClassVar[str] = "dispatch_id"
+    dispatch_id: str
+    dispatch_digest: bytes
+    attempt: int
+    counter: int
+    landed: Landed
+    change_set: bytes = b""
+    in_place: int = 0
+    in_all: int = 0
+
+    @property
+    def numbers(self) -> tuple[int, int] | None:
+        """`in_place` and `in_all`, None where only the word is told."""
+        return (self.in_place, self.in_all) if self.change_set else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Addressed):
     """The sender withdraws a dispatch."""
 
@@ -287,6 +314,7 @@ VERSIONS: dict[str, dict[int, type[Statement]]] = {
         Decision,
         Events,
         Result,
+        LandingReport,
         Cancel,
         EdgeChange,
         Revocation,

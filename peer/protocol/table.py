@@ -14,7 +14,7 @@ from peer.protocol import fields as f
 from peer.protocol.content import FileRef
 from peer.protocol.fields import Field, Form
 from peer.protocol.growth import LAST_IGNORABLE, MAX_IGNORED, KeyPath
-from peer.protocol.outcomes import Decided, Ended
+from peer.protocol.outcomes import Decided, Ended, Landed
 
 MAX_DEVICES = 16
 MAX_MEMBERSHIP = 2_048
@@ -113,6 +113,11 @@ FIELDS: dict[str, Field] = {
     "unread": Field(72, f.array(f.array(f.number(LAST_IGNORABLE), MAX_KEY_PATH), MAX_IGNORED)),
     "features": Field(73, f.array(f.text(64), MAX_FEATURES)),
     "versions": Field(74, f.mapping(64, f.text(32), f.number(255))),
+    # what became of a run's changes
+    "change_set": Field(76, f.DIGEST),
+    "landed": Field(77, f.one_of(*get_args(Landed))),
+    "in_place": Field(78, f.number()),
+    "in_all": Field(79, f.number()),
     # writes at the broker
     "origin": Field(80, f.text(512)),
     "action": Field(81, f.text(32)),

@@ -14,6 +14,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, Gone, Invalid, NotFound
 from peer.steps import receiving
 from peer.steps.effects import ChangesFreed, DispatchChanged
+from peer.steps.landing_reports import tell_landing
 from peer.steps.transaction import Transaction
 from peer.store import change_sets, rows
 
@@ -37,7 +38,10 @@ def keep(
     change_sets.add(tx.db, item)
     tx.note(DispatchChanged(item.dispatch_id))
     place()
-    return begin(tx, item, land) if land else None
+    if land:
+        return begin(tx, item, land)
+    _tell(tx, item.dispatch_id)
+    return None
 
 
 def latest(tx_or_rows: Collection[rows.ChangeSetRow], dispatch_id: str, attempt: int | None) -> rows.ChangeSetRow:
@@ -82,6 +86,7 @@ def give_up(tx: Transaction, landing: rows.Landing) -> None:
     """Record that a landing put nothing in place."""
     change_sets.forget(tx.db, landing)
     tx.note(DispatchChanged(landing.dispatch_id))
+    _tell(tx, landing.dispatch_id)
 
 
 def begin_undo(tx: Transaction, item: rows.ChangeSetRow) -> rows.Landing:
@@ -114,6 +119,7 @@ def discard(tx: Transaction, item: rows.ChangeSetRow, *, size: int) -> None:
         change_sets.let_go(tx.db, item.dispatch_id, item.attempt)
         tx.note(ChangesFreed())
     tx.note(DispatchChanged(item.dispatch_id))
+    _tell(tx, item.dispatch_id)
 
 
 def sweep(tx: Transaction, set_aside: Callable[[Path], None]) -> None:
@@ -153,3 +159,8 @@ def _recount(tx: Transaction, landing: rows.Landing, decidable: Collection[int],
     landed = change_sets.landed(tx.db, landing.dispatch_id, landing.attempt)
     change_sets.set_decided(tx.db, item, waits=len(frozenset(decidable) - landed), size=size, now=tx.now)
     tx.note(DispatchChanged(landing.dispatch_id))
+    _tell(tx, landing.dispatch_id)
+
+
+def _tell(tx: Transaction, dispatch_id: str) -> None:
+    tell_landing(tx, receiving.get_received(tx.db, dispatch_id))

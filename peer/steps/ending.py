@@ -7,6 +7,7 @@ expires in the inbox had no run, and needs a decision instead of a result (recei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from peer.protocol.errors import NO_FIX
@@ -14,6 +15,7 @@ from peer.protocol.outcomes import Ended
 from peer.protocol.statements import FileRef, Result
 from peer.steps import states
 from peer.steps.effects import StopRun
+from peer.steps.landing_reports import tell_landing
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows, trace, unreleased
 
@@ -74,4 +76,5 @@ def end(
     dispatches.set_result(tx.db, row.dispatch_id, signed.raw)
     dispatches.add_files(tx.db, row.dispatch_id, "returned", files, statement=signed.statement.id, ready=True)
     tx.post(signed, edge_id=row.edge_id)
+    tell_landing(tx, replace(row, result=signed.raw))  # its changes are known if it was interrupted, or held
     tx.note(StopRun(row.dispatch_id, reason))

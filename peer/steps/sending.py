@@ -9,16 +9,27 @@ from dataclasses import dataclass
 from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.dispatches.quoting import own_cancel, says
+from peer.protocol import landed
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content, FileRef
 from peer.protocol.documents import Document
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, Invalid, NotFound, RateLimited
 from peer.protocol.payloads import gathered
-from peer.protocol.statements import Cancel, Decision, Dispatch, Events, Result, Signed
+from peer.protocol.statements import (
+    Cancel,
+    Decision,
+    DeviceStatement,
+    Dispatch,
+    Events,
+    LandingReport,
+    Result,
+    Signed,
+    open_as,
+)
 from peer.steps import states, thinning
 from peer.steps.effects import BlobsFreed, DeadlineSet, DispatchChanged, FetchFiles, PeopleChanged, ThinningDue
 from peer.steps.transaction import Transaction
-from peer.store import contacts, dispatches, edges, invitations, outbox, rows, trace
+from peer.store import contacts, dispatches, edges, invitations, landing_reports, outbox, rows, trace
 from peer.trust import edge_lifecycle, scopes
 
 
@@ -152,7 +163,7 @@ def on_acknowledged(tx: Transaction, item: rows.QueuedStatement, acknowledgement
 def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
     """Handle a decision of the recipient: pending, accepted, running, declined or expired."""
     statement: Decision = signed.statement
-    row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
+    row = _dispatch_of(tx.db, statement, statement.dispatch_digest)
     if states.learn(tx, row, lifecycle.event_of_decision(row.state, statement.decision)) is None:
         return Acknowledgement(200, f"it is {row.state} here")
     if statement.decision in ("accepted", "declined"):
@@ -171,7 +182,7 @@ def on_decision(tx: Transaction, signed: Signed) -> Acknowledgement:
 def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
     """Store a batch of the run's trace if it continues the chain. Raises Conflict, Invalid, TooLarge."""
     statement: Events = signed.statement
-    row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, None)
+    row = _dispatch_of(tx.db, statement, None)
     if row.result or row.state in ("completed", "failed", "declined", "rejected"):
         raise Conflict(f"that dispatch has ended here: {row.state}", fix=NO_FIX)
     if statement.attempt > row.attempt and row.state != "cancelled":
@@ -197,7 +208,7 @@ def on_events(tx: Transaction, signed: Signed) -> Acknowledgement:
 def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
     """Handle the result of a dispatch. Raises Conflict, Invalid, TooLarge."""
     statement: Result = signed.statement
-    row = _dispatch_of(tx.db, statement.dispatch_id, statement.issuer_device, statement.dispatch_digest)
+    row = _dispatch_of(tx.db, statement, statement.dispatch_digest)
     if row.result:
         return Acknowledgement(200, "it had a result")
     reports.check_returned(statement.files)
@@ -224,6 +235,21 @@ def on_result(tx: Transaction, signed: Signed) -> Acknowledgement:
         trace.add_status(tx.db, row.dispatch_id, statement.attempt, "files_left_out", no_room)
     elif statement.files:
         tx.note(FetchFiles())
+    tx.note(DispatchChanged(row.dispatch_id))
+    return Acknowledgement(200)
+
+
+def on_landing_report(tx: Transaction, signed: Signed) -> Acknowledgement:
+    """Handle the recipient's report on how much of what the run changed is in place. Raises Conflict, Invalid."""
+    statement: LandingReport = signed.statement
+    row = _dispatch_of(tx.db, statement, statement.dispatch_digest)
+    if not row.result or open_as(Result, row.result)[0].attempt != statement.attempt:
+        raise Conflict("no result of that run is known", fix=NO_FIX)
+    landed.check(statement)
+    known = landing_reports.get(tx.db, row.dispatch_id)
+    if known is not None and statement.counter <= known.counter:
+        return Acknowledgement(200, "a newer report is known")
+    landing_reports.put(tx.db, signed)
     tx.note(DispatchChanged(row.dispatch_id))
     return Acknowledgement(200)
 
@@ -262,12 +288,19 @@ def on_edge_ended(tx: Transaction, edge_id: str) -> None:
     outbox.purge_edge(tx.db, edge_id)
 
 
-def _dispatch_of(db: sqlite3.Connection, dispatch_id: str, device: str, digest: bytes | None) -> rows.Dispatch:
-    row = dispatches.get(db, dispatch_id)
-    if row is None or row.direction != "sent" or row.device != device:
+def _dispatch_of(
+    db: sqlite3.Connection, statement: Decision | Events | Result | LandingReport, digest: bytes | None
+) -> rows.Dispatch:
+    row = dispatches.get(db, statement.dispatch_id)
+    # The user as well as the device, which may be another user's by now: no receipt fits what that one signs.
+    if row is None or row.direction != "sent" or (row.peer, row.device) != _signer(statement):
         raise NotFound("that dispatch was not sent to this device", fix=NO_FIX)
     if digest is not None and row.digest != digest:
         raise Conflict("that does not match the dispatch that was sent", fix=NO_FIX)
     if contacts.is_blocked(db, row.peer):
         raise Forbidden("blocked", fix=NO_FIX)
     return row
+
+
+def _signer(statement: DeviceStatement) -> tuple[str, str]:
+    return statement.issuer_user, statement.issuer_device

@@ -6,13 +6,16 @@ if no daemon runs, `dispatch inbox` calls this directly.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from peer.protocol.documents import Direction, Document
+from peer.protocol.landed import in_words
 
 if TYPE_CHECKING:
+    from peer.protocol.outcomes import Landed
     from peer.store.rows import Dispatch
 
 
@@ -43,6 +46,8 @@ class Listed(NamedTuple):
     task_bytes: int
     waits: int
     """Changes of its runs that wait for the person here."""
+    landing: str | None
+    """What its recipient has said of the changes of its run, as JSON."""
 
 
 def columns(table: str = "") -> str:
@@ -52,10 +57,15 @@ def columns(table: str = "") -> str:
     waits = (
         f"SELECT coalesce(sum(c.waits), 0) FROM change_sets c WHERE c.dispatch_id = {at or 'dispatches.'}dispatch_id"
     )
+    told = (
+        "SELECT json_object('landed', l.landed, 'in_place', l.in_place, 'in_all', l.in_all, 'at', l.at) "
+        f"FROM landing_reports l WHERE l.dispatch_id = {at or 'dispatches.'}dispatch_id"
+    )
     special = {
         "task": f"substr({whole}, 1, {LISTED_BYTES})",
         "task_bytes": f"length({whole})",
         "waits": f"({waits} AND c.state = 'waiting')",
+        "landing": f"({told} AND {at}direction = 'sent')",
     }
     return ", ".join(special.get(name, f"{at}{name}") for name in Listed._fields)
 
@@ -90,8 +100,11 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
         document["task_cut"] = (
             f"the first {LISTED_TASK:,} characters of {size:,} bytes; all of it: `dispatch status {row.dispatch_id}`"
         )
-    if isinstance(row, Listed) and row.waits:
-        document["changes_waiting"] = row.waits
+    if isinstance(row, Listed):
+        if row.waits:
+            document["changes_waiting"] = row.waits
+        if row.landing:
+            document["landing"] = landing_document(**json.loads(row.landing))
     if row.code:
         document["code"] = row.code
     if row.message:
@@ -99,6 +112,15 @@ def dispatch_row(row: Listed | Dispatch, me: str, now: int) -> Document:
     if row.fix:
         document["fix"] = row.fix
     return document
+
+
+def landing_document(landed: Landed, in_place: int | None, in_all: int | None, at: int) -> Document:
+    """Return what a sender was told of the changes of its run: {landed, in_place, in_all, words, at}.
+
+    `landed`: waiting, all, part or none. The numbers are null where only that was told.
+    """
+    words = in_words(landed, in_place=in_place, in_all=in_all)
+    return {"landed": landed, "in_place": in_place, "in_all": in_all, "words": words, "at": rfc3339(at)}
 
 
 def _task_of(row: Listed | Dispatch) -> tuple[str, int]:

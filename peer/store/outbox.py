@@ -96,6 +96,11 @@ def purge_dispatch(db: sqlite3.Connection, dispatch_id: str) -> None:
     db.execute("DELETE FROM outbox WHERE dispatch_id = ?", (dispatch_id,))
 
 
+def purge_kind(db: sqlite3.Connection, dispatch_id: str, kind: str) -> None:
+    """Remove the queued statements of one type about a dispatch."""
+    db.execute("DELETE FROM outbox WHERE dispatch_id = ? AND kind = ?", (dispatch_id, kind))
+
+
 def seen(db: sqlite3.Connection, device: str, statement_id: str) -> Seen | None:
     """Return the record of a statement that was received before."""
     rows = db.execute("SELECT * FROM seen WHERE device = ? AND statement_id = ?", (device, statement_id))

@@ -7,7 +7,7 @@ import sqlite3
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Conflict, NotFound
 from peer.protocol.statements import Result, open_as
-from peer.store import connection, contacts, dispatches, trace
+from peer.store import connection, contacts, dispatches, landing_reports, trace
 from peer.trust.receipts import Receipt
 
 
@@ -26,12 +26,14 @@ def gather(db: sqlite3.Connection, my_device_set: bytes, dispatch_id: str) -> Re
         raise NotFound(f"{row.peer} is no longer a contact")
     result, _ = open_as(Result, row.result)
     batches = trace.batches(db, dispatch_id, result.attempt)
+    told = landing_reports.get(db, dispatch_id)
     mine_first = row.direction == "sent"
     return Receipt(
         dispatch=row.raw,
         decision=row.decision,
         events=tuple(batches) if len(batches) == result.count else (),
         result=row.result,
+        landing=told.raw if told is not None else b"",
         sender=my_device_set if mine_first else contact.device_set,
         recipient=contact.device_set if mine_first else my_device_set,
     )

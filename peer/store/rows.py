@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from peer.dispatches.lifecycle import State
+from peer.protocol.outcomes import Landed
 from peer.trust.edge_lifecycle import RuleReach, Status
 from peer.trust.invitation_lifecycle import State as InvitationState
 
@@ -254,6 +255,22 @@ class Landing:
     def numbers(self) -> frozenset[int]:
         """The numbers of its entries."""
         return frozenset(msgspec.json.decode(self.entries, type=list[int]))
+
+
+@dataclass(frozen=True, slots=True)
+class LandingReport:
+    """The newest signed report on how much of a run's changes is in place; `at`: when it was signed (ms).
+
+    `in_place` and `in_all` are None where only the word was told.
+    """
+
+    dispatch_id: str
+    counter: int
+    landed: Landed
+    in_place: int | None
+    in_all: int | None
+    at: int
+    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,25 @@ import msgspec
 from peer.dispatches.counts import COUNTS
 from peer.dispatches.masking import Masker
 from peer.dispatches.quoting import word
+from peer.protocol import landed as words
 from peer.protocol.content import Content, FileRef
 from peer.protocol.documents import Document, page_of
 from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
 from peer.protocol.table import path_text
-from peer.store import change_sets, contacts, dispatches, edges, invitations, rows, trace, unreleased
-from peer.store.lists import dispatch_row, rfc3339
+from peer.store import (
+    change_sets,
+    contacts,
+    dispatches,
+    edges,
+    invitations,
+    landing_reports,
+    rows,
+    trace,
+    unreleased,
+)
+from peer.store.lists import Listed, columns, dispatch_row, landing_document, rfc3339
 from peer.trust import edge_lifecycle, fingerprints, scopes
 
 
@@ -155,10 +166,10 @@ def inviter_fingerprint(row: rows.Invitation) -> str:
 
 def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) -> Document:
     """Return one dispatch as lists show it. Raises NotFound."""
-    row = dispatches.get(db, dispatch_id)
+    row = db.execute(f"SELECT {columns()} FROM dispatches WHERE dispatch_id = ?", (dispatch_id,)).fetchone()
     if row is None:
         raise NotFound(f"no dispatch {dispatch_id}")
-    return dispatch_row(row, me, now)
+    return dispatch_row(Listed(*row), me, now)
 
 
 def dispatch_document(
@@ -168,6 +179,9 @@ def dispatch_document(
 
     `removed` is {at, message} if its events and the bytes of its files were removed, else null. `unknown_fields` counts
     the keys that this version ignores, `unseen_fields` names those that the recipient ignored.
+
+    `landed`: waiting, all, part or none of what its last run changed is in place, null while that is not known; at the
+    recipient `changes` has it for each run, at the sender `landing` what the recipient said.
     """
     row = dispatches.get(db, dispatch_id)
     if row is None:
@@ -190,6 +204,14 @@ def dispatch_document(
         document["cwd"] = row.cwd or None
         document["changes"] = change_set_rows(db, dispatch_id)
         document["held"] = held_document(db, row)
+        # Only of a run that ended by itself is the change set stored with its end.
+        nothing = "none" if row.state in ("held", "completed", "failed") else None
+        of_last = (each["landed"] for each in document["changes"] if each["attempt"] == row.attempt)
+        document["landed"] = next(of_last, nothing)
+    else:
+        told = landing_reports.get(db, dispatch_id)
+        document["landing"] = told and landing_document(told.landed, told.in_place, told.in_all, told.at)
+        document["landed"] = told and told.landed
     return document
 
 
@@ -231,19 +253,18 @@ def _reported(db: sqlite3.Connection, dispatch_id: str, result: Result | unrelea
     }
 
 
-def change_set_row(item: rows.ChangeSetRow, landed: int) -> Document:
-    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, changes, waits, bytes, …}.
+def change_set_row(item: rows.ChangeSetRow, in_place: int) -> Document:
+    """Return the summary of what one attempt changed: {dispatch_id, attempt, state, landed, in_place, in_all, …}.
 
-    `landed`: how many entries are in place. The JSON's `landed` is waiting, all, part or none.
+    `in_place`: how many entries are. The JSON's `landed` is waiting, all, part or none, `in_all` how many can be.
     """
-    before = "waiting" if item.waits else "none"
-    standing = before if not landed else "all" if landed >= item.decidable else "part"
     return {
         "dispatch_id": item.dispatch_id,
         "attempt": item.attempt,
         "state": item.state,
-        "landed": standing,
-        "in_place": landed,
+        "landed": words.landed(in_place=in_place, in_all=item.decidable, waits=item.waits),
+        "in_place": in_place,
+        "in_all": item.decidable,
         "changes": item.entries,
         "waits": item.waits,
         "bytes": item.bytes,

@@ -6,6 +6,9 @@ result, then up to the end of the file the event batches of the attempt that end
 no length of its own, so even the longest trace fits; the result's `count` and `head` determine where it ends. A receipt
 proves what each device signed. It does not show revocations and contains no trusted time.
 
+With a landing report it begins with "dispatch-receipt-2", and the report follows the result. It is the newest that its
+exporter has: a later one may exist, and whoever passes the receipt on may have taken it out.
+
 Without batches it is the receipt of a dispatch whose events its owner no longer keeps, and it is not complete: whoever
 passes it on may have taken them out. Some of them alone are worth nothing, and are refused.
 """
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from peer.protocol import codec
+from peer.protocol import codec, landed
 from peer.protocol.errors import NO_FIX, DispatchError, Invalid, TooLarge, WithUsualFix
 from peer.protocol.growth import is_ignorable
 from peer.protocol.statements import (
@@ -26,6 +29,7 @@ from peer.protocol.statements import (
     DeviceStatement,
     Dispatch,
     Events,
+    LandingReport,
     Result,
     Signed,
     Statement,
@@ -36,6 +40,7 @@ from peer.trust import fingerprints
 
 MAX_RECEIPT: Final = 256 * 1024 * 1024
 MAGIC: Final = codec.encode("dispatch-receipt-1")
+MAGIC_WITH_LANDING: Final = codec.encode("dispatch-receipt-2")
 _PARTS: Final = ("sender's device-set", "recipient's device-set", "dispatch", "decision", "result")
 
 S = TypeVar("S", bound=Statement)
@@ -43,7 +48,8 @@ S = TypeVar("S", bound=Statement)
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The signed bytes of one dispatch that ended in a result; `decision` is empty when no run was accepted."""
+    """The signed bytes of one dispatch that ended in a result; `decision` is empty when no run was accepted, `landing`
+    when there is no report on the changes of its run."""
 
     dispatch: bytes
     decision: bytes
@@ -51,6 +57,7 @@ class Receipt:
     result: bytes
     sender: bytes
     recipient: bytes
+    landing: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,8 @@ class Proven:
     `missing` is the number of event batches that the result closes with and that are not part of the receipt: all, or
     none. Only with none missing does it show what happened in the run. `unseen` names the fields of the dispatch that
     the recipient's device ignored when it accepted: nobody saw them, so they were not accepted. `unknown` counts the
-    keys that this version ignores.
+    keys that this version ignores. `landing` is what the recipient's device said of the changes of the run, if the
+    receipt has that.
     """
 
     sender: Party
@@ -88,6 +96,7 @@ class Proven:
     missing: int
     unseen: tuple[str, ...]
     unknown: int
+    landing: LandingReport | None = None
 
     @property
     def complete(self) -> bool:
@@ -103,8 +112,10 @@ class Altered(WithUsualFix, Invalid):
 
 def encode(receipt: Receipt) -> bytes:
     """Return the receipt as a file's bytes. Raises TooLarge."""
-    parts = (receipt.sender, receipt.recipient, receipt.dispatch, receipt.decision, receipt.result, *receipt.events)
-    raw = b"".join((MAGIC, *(codec.encode(part, max_bytes=MAX_RECEIPT) for part in parts)))
+    magic, landing = (MAGIC_WITH_LANDING, (receipt.landing,)) if receipt.landing else (MAGIC, ())
+    parts = (receipt.sender, receipt.recipient, receipt.dispatch, receipt.decision, receipt.result, *landing)
+    encoded = (codec.encode(part, max_bytes=MAX_RECEIPT) for part in (*parts, *receipt.events))
+    raw = b"".join((magic, *encoded))
     if len(raw) > MAX_RECEIPT:
         raise TooLarge(f"the receipt has {len(raw):,} bytes; at most {MAX_RECEIPT:,} can be", fix=NO_FIX)
     return raw
@@ -114,13 +125,19 @@ def decode(raw: bytes) -> Receipt:
     """Parse the bytes of a receipt file, without verifying anything. Raises Altered, TooLarge."""
     if len(raw) > MAX_RECEIPT:
         raise TooLarge(f"a receipt has at most {MAX_RECEIPT:,} bytes", fix=NO_FIX)
-    if not raw.startswith(MAGIC):
+    names = {MAGIC: _PARTS, MAGIC_WITH_LANDING: (*_PARTS, "landing report")}.get(raw[: len(MAGIC)])
+    if names is None:
         raise Altered("that is not a receipt, or its first bytes were altered")
-    parts = list(_byte_strings(raw, len(MAGIC)))
-    if len(parts) < len(_PARTS):
-        raise Altered(f"the {_PARTS[len(parts)]} is missing")
-    sender, recipient, dispatch, decision, result, *events = parts
-    return Receipt(dispatch, decision, tuple(events), result, sender, recipient)
+    parts = list(_byte_strings(raw, len(MAGIC), names))
+    if len(parts) < len(names):
+        raise Altered(f"the {names[len(parts)]} is missing")
+    sender, recipient, dispatch, decision, result, *rest = parts
+    if names is _PARTS:
+        return Receipt(dispatch, decision, tuple(rest), result, sender, recipient)
+    landing, *events = rest
+    if not landing:
+        raise Altered("the landing report is missing")
+    return Receipt(dispatch, decision, tuple(events), result, sender, recipient, landing)
 
 
 def verify(receipt: Receipt) -> Proven:
@@ -144,6 +161,7 @@ def verify(receipt: Receipt) -> Proven:
         unseen = _check_decision(receipt.decision, dispatch, signed, result)
     elif receipt.decision:
         raise Altered("there is a decision to run it, and the result knows of no run")
+    landing = _check_landing(receipt.landing, dispatch, signed, result) if receipt.landing else None
     missing = 0 if receipt.events else result.count
     events = 0 if missing else _check_chain(receipt.events, dispatch, result)
     return Proven(
@@ -152,10 +170,11 @@ def verify(receipt: Receipt) -> Proven:
         dispatch=dispatch,
         result=result,
         events=events,
-        statements=4 + bool(result.attempt) + len(receipt.events),
+        statements=4 + bool(result.attempt) + bool(receipt.landing) + len(receipt.events),
         missing=missing,
         unseen=unseen,
         unknown=len(signed.ignored),
+        landing=landing,
     )
 
 
@@ -196,6 +215,21 @@ def _check_decision(raw: bytes, dispatch: Dispatch, signed: Signed, result: Resu
     return tuple(path_text(path) for path in decision.unread)
 
 
+def _check_landing(raw: bytes, dispatch: Dispatch, signed: Signed, result: Result) -> LandingReport:
+    """Check that the report is the recipient's, about this run, and agrees with itself; return it."""
+    report, _ = _open("landing report", LandingReport, raw)
+    _check_parties("landing report", report, dispatch, result)
+    if (report.dispatch_id, report.dispatch_digest) != (dispatch.id, signed.digest):
+        raise Altered("the landing report is about another dispatch")
+    if report.attempt != result.attempt:
+        raise Altered("the landing report is about another run")
+    try:
+        landed.check(report)
+    except Invalid as error:
+        raise Altered(f"the landing report contradicts itself: {error.message}") from error
+    return report
+
+
 def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -> int:
     """Check that the batches are the complete chain that the result closes; return the number of their events."""
     head = bytes(32)
@@ -221,11 +255,14 @@ def _check_chain(batches: Sequence[bytes], dispatch: Dispatch, result: Result) -
     return events
 
 
-def _byte_strings(raw: bytes, at: int) -> Iterator[bytes]:
-    """Yield the byte strings of a CBOR sequence. Raises Altered, naming the part that is not one."""
+def _byte_strings(raw: bytes, at: int, names: Sequence[str]) -> Iterator[bytes]:
+    """Yield the byte strings of a CBOR sequence. Raises Altered, naming the part that is not one.
+
+    `names`: of the first ones; the others are event batches.
+    """
     number = 0
     while at < len(raw):
-        part = _PARTS[number] if number < len(_PARTS) else f"event batch {number - len(_PARTS) + 1}"
+        part = names[number] if number < len(names) else f"event batch {number - len(names) + 1}"
         start, length = _head(part, raw, at)
         if length > len(raw) - start:
             raise Altered(f"the {part} breaks off: the receipt ends within it")

@@ -370,6 +370,14 @@ PEER: Final[tuple[Row, ...]] = (
         test="tests/steps/test_life.py::test_the_daily_rate",
     ),
     Row(
+        what="what a recipient's device says of the changes of its run; the newest is kept, and waits to be sent",
+        whose="a peer",
+        limit=scopes.MAX_PER_DAY,
+        unit="dispatches a day over one edge, with one report each",
+        held_in=("peer.store/landing_reports",),
+        test="tests/steps/test_landing_reports.py::test_at_most_one_report_of_a_dispatch_waits_and_what_says_the_same_is_not_sent",
+    ),
+    Row(
         what="files of a dispatch, and files that it returns",
         whose="a peer",
         limit=content.MAX_FILES,

@@ -469,6 +469,27 @@ def test_the_lists_ask_for_what_was_said_and_page(cli: Cli, api: FakeApi) -> Non
     assert cli("inbox", "--limit", "0").code == 2
 
 
+def test_a_sender_reads_in_one_line_what_became_of_the_changes(cli: Cli, api: FakeApi) -> None:
+    """In the list, in the whole dispatch, and at the end of watching it."""
+    landing = {
+        "landed": "part",
+        "in_place": 3,
+        "in_all": 5,
+        "words": "3 of 5 put in place",
+        "at": "2026-11-22T12:00:00Z",
+    }
+    told = document(direction="sent", status="completed", result=result(), landed="part", landing=landing)
+    api["GET /v1/dispatches"] = {
+        "dispatches": [row(direction="sent", status="completed", landing=landing), row(SECOND)]
+    }
+    api[f"GET /v1/dispatches/{FIRST}"] = told
+    api.streams[FIRST] = [Stream([("end", told)])]
+    assert "completed, changes: 3 of 5 put in place" in " ".join(cli("sent").out.split())
+    for command in ("status", "watch"):
+        assert "\nchanges: 3 of 5 put in place\n" in cli(command, FIRST).out
+    assert cli("status", FIRST, "--json").document["landed"] == "part"
+
+
 def test_empty_lists_say_so(cli: Cli, api: FakeApi) -> None:
     api["GET /v1/dispatches"] = {"dispatches": []}
     api["GET /v1/contacts"] = {"trust": []}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.receipts import LATER
 from peer.machine.state_folder import StateFolder
 from peer.protocol.statements import FileRef
 from peer.steps import running
@@ -18,6 +19,8 @@ from peer.store import connection, retention
 from peer.trust import fingerprints
 from tests.cli.conftest import Cli
 from tests.steps.people import Person, accept, connect, people, send
+from tests.steps.test_change_sets import change_set, keep, land, stored
+from tests.steps.test_landing_reports import greet
 
 EVENT = '{"kind":"reasoning","text":"hm"}'
 
@@ -203,3 +206,22 @@ def test_what_was_altered_is_named(cli: Cli, receipt: Path) -> None:
     assert "not a receipt" in cli("verify-receipt", str(receipt)).err
     assert cli("verify-receipt", "missing", "--json").document["error"]["code"] == 404
     assert cli("verify-receipt", ".").code == 1
+
+
+def test_what_became_of_the_changes_is_in_it_and_shown(cli: Cli, parties: Parties) -> None:
+    assert cli("receipt", parties.ended, "--out", "before.receipt").code == 0
+    alice, bob, ended = parties.alice, parties.bob, parties.ended
+    greet(alice, bob)
+    keep(bob, change_set(ended))
+    land(bob, stored(bob, ended), {0})
+    bob.deliver(alice)
+    assert cli("receipt", ended, "--out", "after.receipt").code == 0
+    before, after = (cli("verify-receipt", f"{name}.receipt", "--json").document for name in ("before", "after"))
+    assert before["landing"] is None and before["statements"] == after["statements"] - 1
+    told = after["landing"]
+    assert (told["landed"], told["in_place"], told["in_all"], told["words"]) == ("part", 1, 3, "1 of 3 put in place")
+    assert told["change_set"] == stored(bob, ended).digest.hex() and told["at"]
+    assert [each for each in after["not_proven"] if each not in before["not_proven"]] == [LATER]
+    said = cli("verify-receipt", "after.receipt").out
+    assert "changes: 1 of 3 put in place, on " in said and LATER in said
+    assert "changes:" not in cli("verify-receipt", "before.receipt").out

@@ -53,6 +53,7 @@ def listed(**more: Any) -> dict[str, Any]:
         "state": "waiting",
         "landed": "waiting",
         "in_place": 0,
+        "in_all": 5,
         "waits": 5,
         "marked": 1,
         "conflicts": 1,
@@ -97,6 +98,20 @@ def test_the_list_has_marked_ones_first_and_says_why(cli: Cli, reviewed: FakeApi
     assert "conftest.py" in one and "src/app.py" not in one and "+of it" in one
     assert json.loads(cli("changes", FIRST, "--json").out)["entries"] == ENTRIES
     assert "no change is called x" in cli("changes", FIRST, "--file", "x").err
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        ({"landed": "part", "in_place": 2, "waits": 3}, "2 of 5 put in place, 3 wait (1 marked, 1 in conflict)"),
+        ({"landed": "part", "in_place": 2, "waits": 0, "marked": 0, "conflicts": 0}, "2 of 5 put in place\n"),
+        ({"landed": "all", "in_place": 5, "waits": 0, "marked": 0, "conflicts": 0}, "5 of 5 put in place\n"),
+        ({"landed": "none", "waits": 0, "marked": 0, "conflicts": 0}, "none put in place\n"),
+    ],
+)
+def test_how_much_is_in_place_is_said_first(cli: Cli, reviewed: FakeApi, standing: dict[str, Any], said: str) -> None:
+    reviewed[f"GET {CHANGES}"] = listed(**standing)
+    assert f"what run 1 changed: {said}" in cli("changes", FIRST).out
 
 
 def test_all_pages_are_read(cli: Cli, api: FakeApi) -> None:
@@ -165,7 +180,12 @@ def test_a_followed_run_asks_once_at_its_end(
     assert callable(ended)
     reviewed[f"GET /v1/dispatches/{FIRST}"] = lambda request: {
         **ended(request),
-        "changes": [{"attempt": 1, "in_place": 0, "waits": 5}],
+        "landed": "waiting",
+        "changes": [
+            {"attempt": 1, "landed": "part", "in_place": 3, "in_all": 5, "waits": 2}
+            if [each for each in reviewed.asked if each.path.endswith(("/apply", "/discard"))]
+            else {"attempt": 1, "landed": "waiting", "in_place": 0, "in_all": 5, "waits": 5}
+        ],
     }
     reviewed[f"POST /v1/dispatches/{FIRST}/apply"] = outcome()
     reviewed[f"POST /v1/dispatches/{FIRST}/discard"] = {"dispatch_id": FIRST, "attempt": 1, "ok": True}
@@ -175,6 +195,8 @@ def test_a_followed_run_asks_once_at_its_end(
             assert "conftest.py" in shown and "1  Put in place what has no mark" in shown
             screen.until("] ")
             screen.type(f"{key}\n")
+        left = "3 of 5 put in place, 2 wait" if asked else "5 wait"
+        assert f"changes in your folders: {left}" in plain(screen.until("to look at them"))
         assert screen.end() == 0
     decisions = [
         (each.path.rsplit("/", 1)[1], each.body)

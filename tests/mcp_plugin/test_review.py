@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 
 from tests.mcp_plugin.hosts import session
 from tests.mcp_plugin.test_consent import ERAS, WITHOUT, era, no_word, yes
-from tests.system.world import Document, Person
+from tests.system.world import Document, Person, eventually
 
 Pair = tuple[Person, Person]
 
@@ -108,3 +109,24 @@ async def test_the_end_of_a_run_says_that_changes_wait(pair: Pair, changed: tupl
         final = await host.act("watch", changed[0])
         (row,) = final["changes"]
         assert row["waiting"] == 3 and 'what="changes"' in row["look"]
+        assert final["landed"] == row["landed"] == "waiting" and (row["in_place"], row["in_all"]) == (0, 3)
+
+
+async def test_the_senders_session_reads_how_much_is_in_place(pair: Pair, changed: tuple[str, Path]) -> None:
+    """In the words of the person's own device, in a list, in one dispatch, and at the end of following it."""
+    (alice, bob), identity = pair, changed[0]
+    await trio.to_thread.run_sync(partial(bob.client.apply, identity, all=True))
+    told = partial(eventually, lambda: alice.client.dispatch(identity)["landed"] == "part", what="the report")
+    await trio.to_thread.run_sync(told)
+    said = "2 of 3 put in place"
+    async with session(alice) as host:
+        listed = await host.ok("dispatch_read", what="sent")
+        assert next(row for row in listed["dispatches"] if row["dispatch_id"] == identity)["changes"] == said
+        for found in (
+            await host.ok("dispatch_read", what="status", dispatch_id=identity),
+            await host.act("watch", identity),
+        ):
+            assert (found["landed"], found["changes"]) == ("part", said)
+    async with session(bob) as host:
+        found = await host.ok("dispatch_read", what="changes", dispatch_id=identity)
+        assert (found["landed"], found["in_place"], found["in_all"]) == ("part", 2, 3)

@@ -93,3 +93,21 @@ def test_a_list_says_that_changes_wait(pair: Pair, new_tab: Opener, changed: tup
     tab.go("/inbox")
     row = tab.page.locator(f'a.row[href="/dispatches/{identity}"]')
     expect(row).to_contain_text("changes wait for you")
+
+
+def test_the_sender_reads_how_much_is_in_place_as_it_changes(
+    pair: Pair, new_tab: Opener, changed: tuple[str, Path]
+) -> None:
+    alice, bob = pair
+    identity, _ = changed
+    tab = new_tab(alice)
+    tab.open(identity)
+    line = tab.page.locator(".landing")
+    expect(line).to_have_text("Changes: none of 3 put in place yet.")
+    bob.client.apply(identity, all=True)
+    expect(line).to_have_text("Changes: 2 of 3 put in place.")
+    tab.page.get_by_role("link", name="Sent", exact=True).first.click()
+    row = tab.page.locator(f'a.row[href$="{identity}"]')
+    expect(row).to_contain_text("changes: 2 of 3 put in place")
+    bob.client.undo(identity)
+    expect(row).to_contain_text("changes: none of 3 put in place yet")

@@ -268,6 +268,20 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
                 code=403,
             ),
         ),
+        (
+            BOB,
+            s.LandingReport(
+                **_letter(*to_alice, 16),
+                dispatch_id=an_id(6),
+                dispatch_digest=a_digest("dispatch"),
+                attempt=1,
+                counter=CREATED + 16,
+                landed="part",
+                change_set=a_digest("changes"),
+                in_place=3,
+                in_all=5,
+            ),
+        ),
         (ALICE, s.Cancel(**_letter(*to_bob, 10), dispatch_id=an_id(6), reason="found it myself")),
         (
             BOB,

@@ -182,6 +182,7 @@ def test_what_ends_something_goes_before_all_else_and_events_go_last() -> None:
         "edge-change": (0, "edge_id"),
         "events": (2, "dispatch_id"),
         "result": (1, "dispatch_id"),
+        "landing-report": (2, "dispatch_id"),
         "revocation": (0, ""),
     }
 

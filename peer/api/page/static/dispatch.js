@@ -100,6 +100,7 @@ function result(item) {
     told.fix ? h("p.care", {}, `What helps: ${told.fix}`) : null,
     told.reply ? long(told.reply, 20000, PROSE) : h("p.quiet", {}, "It gave no answer in words."),
     files(item, "returned", "Returned files"),
+    item.landing ? h("p.landing", {}, `Changes: ${item.landing.words}.`) : null,
     facts.length ? h("p.hint", {}, facts.join(" · ")) : null,
   );
 }

@@ -21,7 +21,7 @@ function row(item, { both = false } = {}) {
     "a.row",
     { href: `/dispatches/${encodeURIComponent(item.dispatch_id)}`, "data-status": item.status },
     h("span.peer", {}, cut(line(peer), 80)),
-    h("span.state", { "data-state": item.status === "pending" && item.direction === "received" ? "decide" : item.status }, stateOf(item), item.changes_waiting ? " · changes wait for you" : ""),
+    h("span.state", { "data-state": item.status === "pending" && item.direction === "received" ? "decide" : item.status }, stateOf(item), item.changes_waiting ? " · changes wait for you" : "", item.landing ? ` · changes: ${item.landing.words}` : ""),
     h("span.text", {}, item.snippet ? snippet(item.snippet) : first),
     h("time.when", { datetime: item.updated }, left ? `${moment(item.created)} · ends in ${left}` : moment(item.created)),
   );
