@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import msgspec
 import trio
 
 from peer.landing.engine import Refusal
+from peer.node.colouring import Colouring
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 from peer.runs.change_sets import ChangeSets, is_decidable
@@ -21,7 +23,9 @@ from peer.steps.context import Context
 from peer.store import change_sets, rows
 from peer.store.views import change_set_row
 from sandbox.changes import display
+from sandbox.changes.colours import Asked
 from sandbox.changes.values import ChangeSet, Entry
+from sandbox.gate import line_diff
 
 MAX_NAMED: Final = 1_000
 """Paths in one request."""
@@ -35,35 +39,69 @@ class ReviewService:
         self._context = context
         self._sets = sets
         self._lander = lander
+        self._colouring = Colouring()
 
-    async def changes(self, dispatch_id: str, *, attempt: int | None, limit: int, after: int) -> Document:
+    async def changes(
+        self, dispatch_id: str, *, attempt: int | None, limit: int, after: int, counts: bool = False
+    ) -> Document:
         """Return {…summary, folders, entries, more, next}: entries with a number of `after` or more.
 
-        Waits until a landing that is under way is over.
+        `counts`: each entry has the numbers of its lines that are `added` and `removed`, null where there is no diff,
+        or too much to count. Waits until a landing that is under way is over.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         shown = [entry for entry in changes.entries if entry.number >= after]
+        entries = [_document(entry, changes, landed) for entry in shown[:limit]]
+        if counts:
+            roots = {view.number: Path(view.root) for view in changes.views}
+            count = partial(display.line_counts, shown[:limit], roots, self._folder(item))
+            counted = await trio.to_thread.run_sync(count)
+            for entry in entries:
+                entry["added"], entry["removed"] = counted.get(entry["number"], (None, None))
         return {
             **_summary(item, changes, landed),
             "folders": [_folder(view.number, changes) for view in changes.views],
             "incomplete": [*changes.incomplete, *(each for view in changes.views for each in view.skipped)],
-            "entries": [_document(entry, changes, landed) for entry in shown[:limit]],
+            "entries": entries,
             "more": len(shown) > limit,
             "next": shown[limit].number if len(shown) > limit else None,
         }
 
-    async def diff(self, dispatch_id: str, *, attempt: int | None, number: int) -> Document:
-        """Return one entry with its `diff`, "" for what has none. Raises NotFound."""
+    async def diff(
+        self,
+        dispatch_id: str,
+        *,
+        attempt: int | None,
+        number: int,
+        context: int = line_diff.CONTEXT,
+        colours: bool = False,
+    ) -> Document:
+        """Return one entry with its `diff`, "" for what has none. Raises NotFound.
+
+        `context`: unchanged lines around each change. `colours`: instead {dispatch_id, number, colours}: what is
+        keyword, string and so on in the old and new text (`sandbox.changes.colours`), null where that is not known.
+        """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         entry = next((each for each in changes.entries if each.number == number), None)
         if entry is None:
             raise NotFound(f"there is no change {number} in this list", fix=f"see `dispatch changes {dispatch_id}`")
-        read = partial(display.diff_of, entry, self._root(changes, entry), self._folder(item))
+        place = self._root(changes, entry), self._folder(item)
+        if colours:
+            return {"dispatch_id": dispatch_id, "number": number, "colours": await self._colours(entry, *place)}
+        read = partial(display.diff_of, entry, *place, context=context)
         return {
             "dispatch_id": dispatch_id,
             **_document(entry, changes, landed),
             "diff": await trio.to_thread.run_sync(read),
         }
+
+    async def _colours(self, entry: Entry, root: Path, folder: Path) -> Document | None:
+        texts = await trio.to_thread.run_sync(display.texts_of, entry, root, folder)
+        if texts is None:
+            return None
+        name = PurePosixPath(_text(entry.path) or root.name).name
+        found = await self._colouring.colours(Asked(name=name, old=texts[0], new=texts[1]))
+        return None if found is None else msgspec.to_builtins(found)
 
     async def apply(
         self,
