@@ -10,7 +10,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.dispatches import id_argument
 from cli.ids import resolve, short
-from cli.output import Output, string
+from cli.output import Output, interactive, string
 from peer.client.blocking import Client, Document
 from peer.dispatches.quoting import word
 from peer.protocol.errors import NotFound
@@ -81,9 +81,10 @@ def apply(
     A file that changed here meanwhile is never overwritten. A PATH is one that `dispatch changes` lists, or a folder.
     """
     identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
-    document = app.client.apply(
-        identity, attempt=attempt, paths=list(paths), all=everything, marked=marked, dry_run=dry_run
-    )
+    choice: Document = {"attempt": attempt, "paths": list(paths), "all": everything, "marked": marked}
+    if interactive() and not app.out.json and not dry_run and not _confirmed(app, identity, choice):
+        return 1
+    document = app.client.apply(identity, **choice, dry_run=dry_run)
     if app.out.json:
         app.out.document(document)
         return 0 if document["ok"] else 1
@@ -150,13 +151,28 @@ def ask_landing(app: App, identity: str) -> None:
         show_changes(app.out, document, shown)
         del options["2"]
     if answer == "1":
-        outcome = app.client.apply(identity, attempt=document["attempt"], digest=document["digest"], all=True)
-        _show_applied(app.out, outcome, "in place now")
+        choice: Document = {"attempt": document["attempt"], "digest": document["digest"], "all": True}
+        if _confirmed(app, identity, choice):
+            _show_applied(app.out, app.client.apply(identity, **choice), "in place now")
     elif answer == "4":
         app.client.discard(identity, attempt=document["attempt"])
         app.out.line("thrown away")
     else:
         app.out.note(f"they wait: `dispatch changes {short(identity)}`")
+
+
+def _confirmed(app: App, identity: str, choice: Document) -> bool:
+    """Whether the person wants what is chosen in place, asked only where some of it could not be taken back."""
+    from cli.prompts import confirm
+
+    final = app.client.apply(identity, **choice, dry_run=True)["irreversible"]
+    if not final:
+        return True
+    _show_irreversible(app.out, final)
+    if confirm("Put it in place all the same?"):
+        return True
+    app.out.line("nothing was changed")
+    return False
 
 
 def _lands(entry: Document) -> bool:
@@ -215,6 +231,7 @@ def _show_entry(out: Output, entry: Document) -> None:
 def _show_applied(out: Output, document: Document, done: str) -> None:
     for path in document["landed"]:
         out.line(f"{done}: {word(path, limit=PATH_SHOWN)}")
+    _show_irreversible(out, document["irreversible"])
     _show_refused(out, document["refused"], "cannot be put in place")
     if document.get("dry_run"):
         return
@@ -223,6 +240,14 @@ def _show_applied(out: Output, document: Document, done: str) -> None:
         out.note("leave out what stands in the way, by naming the others")
     elif left := len(document["left"]):
         out.note(f"{left} more {'waits' if left == 1 else 'wait'}: `dispatch changes {short(document['dispatch_id'])}`")
+
+
+def _show_irreversible(out: Output, paths: list[str]) -> None:
+    for path in paths:
+        out.line(
+            f"cannot be taken back: {word(path, limit=PATH_SHOWN)}: what it was before is too large to be kept",
+            style="yellow",
+        )
 
 
 def _show_refused(out: Output, refused: list[Document], verb: str) -> None:

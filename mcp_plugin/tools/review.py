@@ -58,7 +58,7 @@ async def apply(call: Call, identity: str, paths: Sequence[str]) -> Document:
         "\n".join(
             [
                 f"Put {len(would['landed'])} changes of a run in place, in {_listed_folders(found)}?",
-                *_listed(found, would["landed"]),
+                *_listed(found, would["landed"], would["irreversible"]),
                 LOOK.format(identity[-8:]),
             ]
         ),
@@ -137,11 +137,15 @@ def _listed_folders(found: Document) -> str:
     return ", ".join(word(each["folder"], limit=_PATH_SHOWN) for each in found["folders"]) or "no folder"
 
 
-def _listed(found: Document, paths: Sequence[str]) -> list[str]:
+def _listed(found: Document, paths: Sequence[str], irreversible: Sequence[str]) -> list[str]:
+    """The paths, first those that cannot be taken back."""
+    final = frozenset(irreversible)
+    paths = sorted(paths, key=lambda path: path not in final)
     marks = {entry["path"]: entry["marks"] for entry in found["entries"]}
     lines = []
     for path in paths[:_SHOWN]:
         why = f" (marked: {'; '.join(marks[path])})" if marks.get(path) else ""
+        why += " (cannot be taken back: what it was before is too large to be kept)" if path in final else ""
         lines.append(f"    {word(path, limit=_PATH_SHOWN)}{why}")
     if len(paths) > _SHOWN:
         lines.append(f"    and {len(paths) - _SHOWN} more")

@@ -279,13 +279,17 @@ class _Routes:
             attempt=_attempt(request),
             limit=number(query.get("limit", "200"), 1, MAX_PAGE),
             after=number(query.get("after", "0"), 0, 1 << 53),
+            counts=query.get("counts") == "1",
         )
 
     async def change(self, request: Request) -> Reply:
+        query = request.query_params
         return await self._node.reviewing.diff(
             request.path_params["id"],
             attempt=_attempt(request),
             number=number(request.path_params["number"], 0, 1 << 53),
+            context=number(query.get("context", "3"), 0, 1 << 53),
+            colours=query.get("colours") == "1",
         )
 
     async def apply(self, request: Request) -> Reply:

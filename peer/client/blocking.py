@@ -245,7 +245,10 @@ class Routes(ABC, Generic[D]):
         return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/changes/{number}{query}")
 
     def apply(self, dispatch_id: str, **choice: object) -> D:
-        """Put changes in place; return {dispatch_id, ok, landed, refused, left}. `choice`: the members of ApplyBody."""
+        """Put changes in place; return {dispatch_id, ok, landed, refused, left, irreversible}.
+
+        `choice`: the members of ApplyBody.
+        """
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/apply", choice)
 
     def discard(self, dispatch_id: str, *, attempt: int | None = None) -> D:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import structlog
 
@@ -32,7 +32,7 @@ from peer.landing.undoing import Undo
 from sandbox.changes.values import Entry
 from sandbox.views.record import ViewRecord
 
-__all__ = ["Refusal", "apply", "dry_run", "resume", "undo"]
+__all__ = ["Forecast", "Refusal", "apply", "dry_run", "irreversible", "resume", "undo"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +41,32 @@ _NO_PLACE: Final = places.NO_WAY | {errno.ENOTEMPTY, errno.EEXIST}
 """Errors of a step whose folder was moved away, which trying again does not mend."""
 
 
-def dry_run(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord]) -> list[Refusal]:
-    """Return which of the chosen entries could not be put in place as the folders are now, and why. Writes nothing.
+class Forecast(NamedTuple):
+    """`refusals`: what could not be put in place; `irreversible`: numbers of entries whose former content would not be
+    kept, so that they could not be taken back.
+    """
+
+    refusals: list[Refusal]
+    irreversible: frozenset[int]
+
+
+def dry_run(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord]) -> Forecast:
+    """Return what would become of the chosen entries as the folders are now. Writes nothing.
 
     Of kept contents only the sizes are compared.
     """
     with _planned(folder, chosen, views, locked=False) as (planner, _, _):
-        return list(planner.refusals.values())
+        return Forecast(list(planner.refusals.values()), _irreversible(planner.moves))
+
+
+def irreversible(journal: Path) -> frozenset[int]:
+    """Return the numbers of the entries that a landing put in place and that cannot be taken back."""
+    plan = Journal(journal).read(records.PLAN, Plan)
+    return frozenset() if plan is None else _irreversible(plan.moves)
+
+
+def _irreversible(moves: Sequence[Move]) -> frozenset[int]:
+    return frozenset(move.number for move in moves if not move.kept)
 
 
 def apply(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord], journal: Path) -> list[Refusal]:

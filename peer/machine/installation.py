@@ -1,4 +1,4 @@
-"""The location of this installation of dispatch, and the command and environment of its agent program."""
+"""The location of this installation of dispatch, and the commands and environment of its programs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ AGENT: Final = (sys.executable, "-m", "sandbox.agent")
 
 CHANGES: Final = (sys.executable, "-m", "sandbox.changes")
 """The command of the program that computes what a run changed. As AGENT."""
+
+COLOURING: Final = (sys.executable, "-m", "sandbox.changes.colouring")
+"""The command of the program that says what is keyword, string and comment in a text. As AGENT."""
+
+NAMESPACE: Final = (sys.executable, "-m", "sandbox.views.namespace")
+"""The command of the program that prints why a run has no namespace of its own here, or nothing. As AGENT."""
 
 AGENT_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
     {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}

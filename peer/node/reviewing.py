@@ -8,20 +8,24 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import msgspec
 import trio
 
 from peer.landing.engine import Refusal
+from peer.node.colouring import Colouring
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
 from peer.runs.change_sets import ChangeSets, is_decidable
-from peer.runs.lander import Lander
+from peer.runs.lander import Applied, Lander
 from peer.steps import change_sets as steps
 from peer.steps import receiving
 from peer.steps.context import Context
 from peer.store import change_sets, rows
 from peer.store.views import change_set_row
 from sandbox.changes import display
+from sandbox.changes.colours import Asked
 from sandbox.changes.values import ChangeSet, Entry
+from sandbox.gate import line_diff
 
 MAX_NAMED: Final = 1_000
 """Paths in one request."""
@@ -35,35 +39,69 @@ class ReviewService:
         self._context = context
         self._sets = sets
         self._lander = lander
+        self._colouring = Colouring()
 
-    async def changes(self, dispatch_id: str, *, attempt: int | None, limit: int, after: int) -> Document:
+    async def changes(
+        self, dispatch_id: str, *, attempt: int | None, limit: int, after: int, counts: bool = False
+    ) -> Document:
         """Return {…summary, folders, entries, more, next}: entries with a number of `after` or more.
 
-        Waits until a landing that is under way is over.
+        `counts`: each entry has the numbers of its lines that are `added` and `removed`, null where there is no diff,
+        or too much to count. Waits until a landing that is under way is over.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         shown = [entry for entry in changes.entries if entry.number >= after]
+        entries = [_document(entry, changes, landed) for entry in shown[:limit]]
+        if counts:
+            roots = {view.number: Path(view.root) for view in changes.views}
+            count = partial(display.line_counts, shown[:limit], roots, self._folder(item))
+            counted = await trio.to_thread.run_sync(count)
+            for entry in entries:
+                entry["added"], entry["removed"] = counted.get(entry["number"], (None, None))
         return {
             **_summary(item, changes, landed),
             "folders": [_folder(view.number, changes) for view in changes.views],
             "incomplete": [*changes.incomplete, *(each for view in changes.views for each in view.skipped)],
-            "entries": [_document(entry, changes, landed) for entry in shown[:limit]],
+            "entries": entries,
             "more": len(shown) > limit,
             "next": shown[limit].number if len(shown) > limit else None,
         }
 
-    async def diff(self, dispatch_id: str, *, attempt: int | None, number: int) -> Document:
-        """Return one entry with its `diff`, "" for what has none. Raises NotFound."""
+    async def diff(
+        self,
+        dispatch_id: str,
+        *,
+        attempt: int | None,
+        number: int,
+        context: int = line_diff.CONTEXT,
+        colours: bool = False,
+    ) -> Document:
+        """Return one entry with its `diff`, "" for what has none. Raises NotFound.
+
+        `context`: unchanged lines around each change. `colours`: instead {dispatch_id, number, colours}: what is
+        keyword, string and so on in the old and new text (`sandbox.changes.colours`), null where that is not known.
+        """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         entry = next((each for each in changes.entries if each.number == number), None)
         if entry is None:
-            raise NotFound(f"there is no change {number} in this list", fix="see `dispatch changes ID`")
-        read = partial(display.diff_of, entry, self._root(changes, entry), self._folder(item))
+            raise NotFound(f"there is no change {number} in this list", fix=f"see `dispatch changes {dispatch_id}`")
+        place = self._root(changes, entry), self._folder(item)
+        if colours:
+            return {"dispatch_id": dispatch_id, "number": number, "colours": await self._colours(entry, *place)}
+        read = partial(display.diff_of, entry, *place, context=context)
         return {
             "dispatch_id": dispatch_id,
             **_document(entry, changes, landed),
             "diff": await trio.to_thread.run_sync(read),
         }
+
+    async def _colours(self, entry: Entry, root: Path, folder: Path) -> Document | None:
+        texts = await trio.to_thread.run_sync(display.texts_of, entry, root, folder)
+        if texts is None:
+            return None
+        name = PurePosixPath(_text(entry.path) or root.name).name
+        found = await self._colouring.colours(Asked(name=name, old=texts[0], new=texts[1]))
+        return None if found is None else msgspec.to_builtins(found)
 
     async def apply(
         self,
@@ -77,21 +115,23 @@ class ReviewService:
         marked: bool,
         dry_run: bool,
     ) -> Document:
-        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left}.
+        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left, irreversible}.
 
+        `irreversible`: paths among those landed that cannot be taken back, since their former content is not kept.
         `digest`: of the list that the person saw, or "". `paths`: as the list has them, or a folder: all unmarked
         entries in it. `numbers`: of entries. `everything`: all unmarked ones; with `marked`, those too.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         if digest and digest != item.digest.hex():
             raise Conflict("these are not the changes that you saw", fix=f"see `dispatch changes {dispatch_id}`")
-        chosen = _chosen(changes, landed, paths, numbers, everything=everything, marked=marked)
+        chosen = _chosen(dispatch_id, changes, landed, paths, numbers, everything=everything, marked=marked)
         if dry_run:
-            refused = await self._lander.dry_run(item, changes, chosen)
-            done = frozenset(chosen) - {each.number for each in refused}
-            return self._outcome(item, changes, landed, done, refused) | {"dry_run": True, "ok": not refused}
+            would = await self._lander.dry_run(item, changes, chosen)
+            done = frozenset(chosen) - {each.number for each in would.refusals}
+            outcome = self._outcome(item, changes, landed, Applied(done, would.refusals, would.irreversible))
+            return outcome | {"dry_run": True}
         applied = await self._lander.apply(item, changes, chosen)
-        return self._outcome(item, changes, landed | applied.landed, applied.landed, applied.refused)
+        return self._outcome(item, changes, landed | applied.landed, applied)
 
     async def discard(self, dispatch_id: str, *, attempt: int | None) -> Document:
         """Throw away what waits: {dispatch_id, attempt, ok}."""
@@ -137,17 +177,18 @@ class ReviewService:
         item: rows.ChangeSetRow,
         changes: ChangeSet,
         landed: frozenset[int],
-        done: frozenset[int],
-        refused: list[Refusal],
+        applied: Applied,
     ) -> Document:
+        done = applied.landed
         left = [entry for entry in changes.entries if is_decidable(entry) and entry.number not in landed | done]
         return {
             "dispatch_id": item.dispatch_id,
             "attempt": item.attempt,
-            "ok": not refused,
+            "ok": not applied.refused,
             "landed": [_path(entry) for entry in changes.entries if entry.number in done],
-            "refused": _refusals(changes, refused),
+            "refused": _refusals(changes, applied.refused),
             "left": [_path(entry) for entry in left],
+            "irreversible": [_path(entry) for entry in changes.entries if entry.number in applied.irreversible & done],
         }
 
     def _root(self, changes: ChangeSet, entry: Entry) -> Path:
@@ -206,6 +247,7 @@ def _refusals(changes: ChangeSet, refused: list[Refusal]) -> list[Document]:
 
 
 def _chosen(
+    dispatch_id: str,
     changes: ChangeSet,
     landed: frozenset[int],
     paths: Collection[str],
@@ -215,8 +257,9 @@ def _chosen(
     marked: bool,
 ) -> frozenset[int]:
     """The numbers of the entries that a request means. Raises Invalid, NotFound, Conflict."""
+    listed = f"`dispatch changes {dispatch_id}`"
     if everything == bool(paths or wanted):
-        raise Invalid("name what to put in place, or all of it", fix="give paths from `dispatch changes ID`, or --all")
+        raise Invalid("name what to put in place, or all of it", fix=f"give paths from {listed}, or --all")
     if len(paths) + len(wanted) > MAX_NAMED:
         raise Invalid(
             f"{len(paths) + len(wanted)} changes are named; at most {MAX_NAMED} at once",
@@ -229,16 +272,16 @@ def _chosen(
             left = len(waits)
             raise Conflict(
                 "nothing that waits here is without a mark or a conflict" if left else "nothing waits here any more",
-                fix="see `dispatch changes ID`; name marked ones, or add --marked" if left else "nothing is to be done",
+                fix=f"see {listed}; name marked ones, or add --marked" if left else "nothing is to be done",
             )
         return frozenset(entry.number for entry in chosen)
     numbers = set(wanted)
     if not numbers <= {entry.number for entry in waits}:
-        raise NotFound("one of these changes does not wait", fix="see `dispatch changes ID`")
+        raise NotFound("one of these changes does not wait", fix=f"see {listed}")
     for path in paths:
         found = _named(waits, changes, path, marked=marked)
         if not found:
-            raise NotFound(f"no change that waits is called {path}", fix="see `dispatch changes ID`")
+            raise NotFound(f"no change that waits is called {path}", fix=f"see {listed}")
         numbers |= found
     return frozenset(numbers)
 

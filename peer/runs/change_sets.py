@@ -133,7 +133,10 @@ class ChangeSets:
         path = steps.folder_of(self._state, item.dispatch_id, item.attempt) / CHANGE_SET
         changes, digest = _decoded(path)
         if digest != item.digest:
-            raise Internal("the stored changes of this run were altered", fix="discard them: `dispatch discard ID`")
+            raise Internal(
+                "the stored changes of this run were altered",
+                fix=f"discard them: `dispatch discard {item.dispatch_id}`",
+            )
         return changes
 
     def unfinished(self) -> Iterator[tuple[str, int, Path]]:

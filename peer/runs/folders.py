@@ -8,14 +8,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from subprocess import DEVNULL
 
 import msgspec
 import structlog
 import trio
 
 from peer.machine.all_state_folders import all_state_folders
+from peer.machine.installation import AGENT_ENVIRONMENT, NAMESPACE, ROOT
 from peer.machine.settings import Settings
 from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
@@ -26,10 +29,15 @@ from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.trust import paths
 from peer.trust.filesystem import LocalFacts
+from peer.trust.scopes import Scope
+from sandbox import platforms
+from sandbox.policy.decision import WRITING_TOOLS
+from sandbox.views.foretold import left_out
 
 log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 300.0
+_ASKING_SECONDS = 10.0
 
 
 class RunFolders:
@@ -41,6 +49,9 @@ class RunFolders:
         self._index: ProjectIndex | None = None
         self._fresh: tuple[float, tuple[str, ...]] = (float("-inf"), ())
         self._refreshing = trio.Lock()
+        self._asking = trio.Lock()
+        self._no_overlay: str | None = None
+        """Why this machine makes no overlays, "" if it does; None while nobody has asked."""
 
     def facts(self) -> LocalFacts:
         """Return the local facts for checks of granted folders. Blocking, some milliseconds."""
@@ -62,7 +73,7 @@ class RunFolders:
         """
         document: Document = msgspec.to_builtins(await self._suggest(dispatch_id))
         offered = {row["cwd"] for row in (document, *document["candidates"]) if row["cwd"]}
-        found = {cwd: await self._obstacles(cwd) for cwd in sorted(offered)}
+        found = {cwd: await self._obstacles(dispatch_id, cwd) for cwd in sorted(offered)}
         document["obstacles"] = {cwd: sentences for cwd, sentences in found.items() if sentences}
         return document
 
@@ -75,10 +86,19 @@ class RunFolders:
         named, folder = await self._resolve(dispatch_id, cwd)
         if folder is None:
             return {"cwd": None, "obstacles": [], "link": None}
-        return {"cwd": folder, "obstacles": await self._obstacles(folder), "link": await self._link_of_a_run(named)}
+        found = await self._obstacles(dispatch_id, folder)
+        return {"cwd": folder, "obstacles": found, "link": await self._link_of_a_run(named)}
 
-    async def _obstacles(self, folder: str) -> list[str]:
-        return await trio.to_thread.run_sync(obstacles, Path(folder))
+    async def _obstacles(self, dispatch_id: str, folder: str) -> list[str]:
+        sentences = await trio.to_thread.run_sync(obstacles, Path(folder))
+        scope = await self._scope(dispatch_id)
+        if WRITING_TOOLS.isdisjoint(scope.tools) or not platforms.can_confine():
+            return sentences  # it is shown the folder itself
+        async with self._asking:
+            if self._no_overlay is None:
+                self._no_overlay = await _no_overlay()
+        look = partial(left_out, Path(folder), self._context.state.path, no_overlay=self._no_overlay)
+        return [*sentences, *await trio.to_thread.run_sync(look)]
 
     async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
         """Return the folder a dispatch is to run in, or None for an empty workspace.
@@ -126,9 +146,11 @@ class RunFolders:
             return NOTHING
 
     async def _allowed(self, dispatch_id: str) -> tuple[str, ...]:
-        def query(db: sqlite3.Connection) -> tuple[str, ...]:
-            scope, _ = running.get_scope(db, receiving.get_received(db, dispatch_id).edge_id)
-            return scope.paths
+        return (await self._scope(dispatch_id)).paths
+
+    async def _scope(self, dispatch_id: str) -> Scope:
+        def query(db: sqlite3.Connection) -> Scope:
+            return running.get_scope(db, receiving.get_received(db, dispatch_id).edge_id)[0]
 
         return await self._context.store.read(query)
 
@@ -147,3 +169,15 @@ class RunFolders:
                 )
                 self._fresh = (trio.current_time(), roots)
             return index
+
+
+async def _no_overlay() -> str:
+    """Why no run of this machine gets an overlay; "" where it does, or nothing could be learned."""
+    answer = ""
+    with trio.move_on_after(_ASKING_SECONDS), suppress(OSError):
+        done = await trio.run_process(
+            NAMESPACE, cwd=ROOT, env=AGENT_ENVIRONMENT, check=False, capture_stdout=True, stderr=DEVNULL
+        )
+        if done.returncode == 0:
+            answer = done.stdout.decode(errors="replace").strip()
+    return answer

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from peer.landing import engine
-from peer.landing.engine import Refusal
+from peer.landing.engine import Forecast, Refusal
 from peer.protocol.errors import DispatchError
 from peer.runs.change_sets import ChangeSets, decidable, size_of
 from peer.steps import change_sets as steps
@@ -31,10 +31,13 @@ _TRIES: Final = 3
 
 
 class Applied(NamedTuple):
-    """`landed`: numbers of the entries that are in place now; `refused`: what stood in the way, then nothing is."""
+    """`landed`: numbers of the entries that are in place now, `irreversible` those of them that cannot be taken back;
+    `refused`: what stood in the way, then nothing is.
+    """
 
     landed: frozenset[int]
     refused: list[Refusal]
+    irreversible: frozenset[int] = frozenset()
 
 
 class Lander:
@@ -47,8 +50,8 @@ class Lander:
         self._over = trio.Event()
         """Set when a landing or undo is over, and replaced."""
 
-    async def dry_run(self, item: rows.ChangeSetRow, changes: ChangeSet, chosen: Collection[int]) -> list[Refusal]:
-        """Return which of the chosen entries could not be put in place now, and why. Changes nothing."""
+    async def dry_run(self, item: rows.ChangeSetRow, changes: ChangeSet, chosen: Collection[int]) -> Forecast:
+        """Return which of the chosen entries could not be put in place now or not be taken back. Changes nothing."""
         check = partial(engine.dry_run, self._folder(item), _entries(changes, chosen), _views(changes))
         return await trio.to_thread.run_sync(check)
 
@@ -92,8 +95,9 @@ class Lander:
             if refused:
                 await self._give_up(landing)
                 return Applied(frozenset(), refused)
+            final = await trio.to_thread.run_sync(engine.irreversible, self._journal_of(landing))
             await self._finish(landing, changes)
-            return Applied(landing.numbers, [])
+            return Applied(landing.numbers, [], final)
 
     async def idle(self, dispatch_id: str) -> None:
         """Wait until no landing of this dispatch is under way, a minute at most."""

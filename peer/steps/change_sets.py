@@ -71,7 +71,7 @@ def begin(tx: Transaction, item: rows.ChangeSetRow, entries: Collection[int]) ->
     _require_idle(done)
     landed = change_sets.landed(tx.db, item.dispatch_id, item.attempt)
     if landed & frozenset(entries):
-        raise Conflict("some of these changes are in place already", fix="see `dispatch changes ID`")
+        raise Conflict("some of these changes are in place already", fix=f"see `dispatch changes {item.dispatch_id}`")
     number = change_sets.begin(tx.db, current, sorted(entries), tx.now)
     return next(each for each in change_sets.landings(tx.db, item.dispatch_id, item.attempt) if each.number == number)
 
@@ -95,7 +95,7 @@ def begin_undo(tx: Transaction, item: rows.ChangeSetRow) -> rows.Landing:
     _require_idle(done)
     landed = [each for each in done if each.state == "landed"]
     if not landed:
-        raise Conflict("nothing of this run is in place", fix="see `dispatch changes ID`")
+        raise Conflict("nothing of this run is in place", fix=f"see `dispatch changes {item.dispatch_id}`")
     change_sets.set_landing(tx.db, landed[-1], "undoing", entries=sorted(landed[-1].numbers))
     return replace(landed[-1], state="undoing")
 
@@ -141,9 +141,9 @@ def sweep(tx: Transaction, set_aside: Callable[[Path], None]) -> None:
 def _current(tx: Transaction, item: rows.ChangeSetRow) -> rows.ChangeSetRow:
     current = change_sets.get(tx.db, item.dispatch_id, item.attempt)
     if current is None or current.digest != item.digest:
-        raise Conflict("these are not the changes that are stored", fix="see `dispatch changes ID`")
+        raise Conflict("these are not the changes that are stored", fix=f"see `dispatch changes {item.dispatch_id}`")
     if current.state != "waiting":
-        raise Conflict("none of these changes waits any more", fix="see `dispatch changes ID`")
+        raise Conflict("none of these changes waits any more", fix=f"see `dispatch changes {item.dispatch_id}`")
     return current
 
 

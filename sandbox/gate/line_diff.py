@@ -13,7 +13,8 @@ _MAX_COMPARISONS: Final = 4_000_000
 difflib takes more than quadratic time on lines that a run may craft.
 """
 _MAX_COMPARISONS_IN_ALL: Final = 20_000_000
-_CONTEXT: Final = 3
+CONTEXT: Final = 3
+"""Unchanged lines around a change."""
 
 _Code = tuple[str, int, int, int, int]
 
@@ -33,19 +34,11 @@ class Matching:
         return [code for code in difflib.SequenceMatcher(None, old, new).get_opcodes() if code[0] != "equal"]
 
 
-def unified(old: list[str], new: list[str], matching: Matching, *, context: int = _CONTEXT) -> Iterator[str]:
+def unified(old: list[str], new: list[str], matching: Matching, *, context: int = CONTEXT) -> Iterator[str]:
     """Hunks with `context` lines around each, every line with its end; a last line without a newline is marked as diff
     and patch do.
     """
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
-    end = 0
-    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
-        end += 1
-    codes = matching.codes(old[start : len(old) - end], new[start : len(new) - end])
-    moved = [(tag, a + start, b + start, c + start, d + start) for tag, a, b, c, d in codes]
-    for group in _grouped(moved, context):
+    for group in _grouped(changes(old, new, matching), context):
         first, last = group[0], group[-1]
         before = min(context, first[1], first[3])
         a, c = first[1] - before, first[3] - before
@@ -59,6 +52,18 @@ def unified(old: list[str], new: list[str], matching: Matching, *, context: int 
             yield from (_row("+", line) for line in new[new_from:new_to])
             at = old_to
         yield from (_row(" ", line) for line in old[at:b])
+
+
+def changes(old: list[str], new: list[str], matching: Matching) -> list[_Code]:
+    """Return what differs, as difflib's opcodes without the equal ones."""
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    end = 0
+    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    codes = matching.codes(old[start : len(old) - end], new[start : len(new) - end])
+    return [(tag, a + start, b + start, c + start, d + start) for tag, a, b, c, d in codes]
 
 
 def _grouped(codes: list[_Code], context: int) -> Iterator[list[_Code]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sandbox.confinement.profile import Limits
 from sandbox.confinement.walk import Folder, Parts, walk
 from sandbox.views.manifest import MAX_RECORD, Copied, ManifestWriter, kind_of
 
@@ -51,16 +52,24 @@ class Allowance:
         return ""
 
 
+def reserve(folder: Path, limits: Limits) -> int:
+    """Bytes that copies leave free on the disk of `folder`: as much as the run itself has to, later."""
+    about = os.statvfs(folder)
+    free, size = about.f_bavail * about.f_frsize, about.f_blocks * about.f_frsize
+    return min(max(limits.room, size // 20), free // 2)
+
+
 @dataclass
-class _Left:
+class Left:
     """What is left out, as sentences for people."""
 
     inside: str
     named: list[str] = field(default_factory=list)
     more: int = 0
+    most: int = _MAX_NAMED
 
     def add(self, path: bytes, why: str) -> None:
-        if len(self.named) < _MAX_NAMED:
+        if len(self.named) < self.most:
             name = "/".join(part for part in (self.inside, path.decode("utf-8", "replace")) if part)
             shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
             self.named.append(f"{shown[:200]}: {why}")
@@ -77,12 +86,12 @@ def copy(original: int, folder: Path, inside: Path, allowance: Allowance) -> tup
     Return the copy's path, and what was left out: as sentences, with paths below `inside`. Raises OSError where this
     machine's disk fails, or the original cannot be read at all.
     """
-    left = _Left(str(inside).lstrip("/"))
+    left = Left(str(inside).lstrip("/"))
     about = os.fstat(original)
     with ManifestWriter(folder / MANIFEST) as manifest:
         disk = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            copying = _Copying(manifest, allowance, left, disk)
+            copying = Copying(manifest, allowance, left, disk)
             if kind_of(about) == "folder":
                 copying.folder(original)
             else:
@@ -95,8 +104,11 @@ def copy(original: int, folder: Path, inside: Path, allowance: Allowance) -> tup
     return folder / COPY, left.sentences()
 
 
-class _Copying:
-    def __init__(self, manifest: ManifestWriter, allowance: Allowance, left: _Left, disk: int) -> None:
+class Copying:
+    """One copy of a folder or file. foretold.py goes the same way and writes nothing."""
+
+    def __init__(self, manifest: ManifestWriter, allowance: Allowance, left: Left, disk: int) -> None:
+        """`disk`: the folder that gets the copy."""
         self._manifest = manifest
         self._allowance = allowance
         self._left = left
@@ -108,7 +120,7 @@ class _Copying:
         top = os.open(f"/proc/self/fd/{original}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for here in walk(top, self._not_entered):
-                self._enter(here)
+                self.enter(here)
                 self._entries(here)
             while self._way:
                 self._leave()
@@ -128,12 +140,17 @@ class _Copying:
                 why = error.strerror or "it cannot be read"
             else:
                 try:
-                    made = _copied(source, about, name, into)
+                    made = self.make_file(source, about, name, into)
                 finally:
                     os.close(source)
         self._note(path, about, made, why)
 
-    def _enter(self, here: Folder) -> None:
+    def make_file(self, source: int, about: os.stat_result, name: str, into: int) -> os.stat_result | None:
+        """Make a file of the copy; what stat says of it."""
+        return _copied(source, about, name, into)
+
+    def enter(self, here: Folder) -> None:
+        """Make a folder of the copy; what follows lies in it."""
         while len(self._way) > here.depth:
             self._leave()
         about = os.fstat(here.descriptor)
@@ -175,12 +192,12 @@ class _Copying:
     def _entry(self, found: int, name: str, here: Folder) -> None:
         about = os.fstat(found)
         path = _joined([*here.path, name])
-        into = self._way[-1][0]
+        into = self._way[-1][0] if self._way else self._disk
         kind = kind_of(about)
         if kind == "file":
             self.file(found, about, name, into, path)
         elif kind == "link":
-            self._link(found, about, name, into, path)
+            self.make_link(found, about, name, into, path)
         elif kind == "other":
             self._note(path, about, None, "neither a file, a folder nor a link")
         elif here.depth + 1 < MAX_DEPTH:
@@ -188,7 +205,8 @@ class _Copying:
         else:
             self._note(path, about, None, "nested too deeply for a copy")
 
-    def _link(self, found: int, about: os.stat_result, name: str, into: int, path: bytes) -> None:
+    def make_link(self, found: int, about: os.stat_result, name: str, into: int, path: bytes) -> None:
+        """Make a link of the copy."""
         target = os.readlink("", dir_fd=found)
         os.symlink(target, name, dir_fd=into)
         os.utime(name, ns=(about.st_atime_ns, about.st_mtime_ns), dir_fd=into, follow_symlinks=False)

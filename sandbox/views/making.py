@@ -19,7 +19,7 @@ from sandbox.confinement.given import open_given
 from sandbox.confinement.profile import Limits, View
 from sandbox.errors import SandboxError
 from sandbox.views import overlay
-from sandbox.views.copy import Allowance, copy
+from sandbox.views.copy import Allowance, copy, reserve
 from sandbox.views.manifest import ManifestError, kind_of
 from sandbox.views.overlay import NoOverlayError
 from sandbox.views.record import RECORDS, VIEWS, ViewRecord, ViewRecords
@@ -59,7 +59,7 @@ def make_views(roots: Sequence[Root], run_folder: Path, *, no_overlay: str, limi
     views = Views((), (), [], [])
     made: list[Root] = []
     records: list[ViewRecord] = []
-    allowance = Allowance(reserve=_reserve(run_folder, limits))
+    allowance = Allowance(reserve=reserve(run_folder, limits))
     try:
         (run_folder / VIEWS).mkdir(mode=0o700)
         for root in roots:
@@ -81,13 +81,6 @@ def make_views(roots: Sequence[Root], run_folder: Path, *, no_overlay: str, limi
         raise
     views.roots, views.records = tuple(made), tuple(records)
     return views
-
-
-def _reserve(run_folder: Path, limits: Limits) -> int:
-    """Bytes that copies leave free: as much as the run itself has to, later."""
-    about = os.statvfs(run_folder)
-    free, size = about.f_bavail * about.f_frsize, about.f_blocks * about.f_frsize
-    return min(max(limits.room, size // 20), free // 2)
 
 
 def _make(

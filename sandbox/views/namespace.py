@@ -1,5 +1,6 @@
 """dp-agent's own mount namespace, in which a run's views are mounted: nobody else on this machine sees them, and they
-go with the process, however it ends. What is mounted there is overlay.py's.
+go with the process, however it ends. What is mounted there is overlay.py's. `python -m sandbox.views.namespace` prints
+what `enter` returns, for a program that must not enter one itself.
 
 An ordinary user's process has every capability in its own user namespace. They are set aside here, so that it may open
 no more than before, and taken up only to mount (`able_to_mount`).
@@ -108,3 +109,7 @@ def checked(result: int) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    print(enter())  # noqa: T201

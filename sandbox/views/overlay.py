@@ -55,11 +55,8 @@ def mount(lower: int, folder: Path) -> Path:
     It was tried before: what is made and deleted through it leaves the original as it is. Raises NoOverlayError;
     nothing of it is left in `folder` then.
     """
-    kind = _file_system(lower)
-    if kind not in _LOCAL:
-        raise NoOverlayError("it lies on a file system that is not this machine's own")
-    if _holds_a_mount(Path(f"/proc/self/fd/{lower}").readlink()):
-        raise NoOverlayError("another file system is mounted inside")
+    if why := hindrance(lower):
+        raise NoOverlayError(why)
     names = (UPPER, WORK, MERGED)
     merged = folder / MERGED
     try:
@@ -78,6 +75,15 @@ def mount(lower: int, folder: Path) -> Path:
                 (folder / name).rmdir()
         raise NoOverlayError(problem.strerror or str(problem)) from problem
     return merged
+
+
+def hindrance(lower: int) -> str:
+    """Return why the folder that the descriptor `lower` names gets no overlay, as far as looking tells; else ""."""
+    if _file_system(lower) not in _LOCAL:
+        return "it lies on a file system that is not this machine's own"
+    if _holds_a_mount(Path(f"/proc/self/fd/{lower}").readlink()):
+        return "another file system is mounted inside"
+    return ""
 
 
 def unmount(folder: Path) -> None:

@@ -98,7 +98,7 @@ def main() -> None:
 
                 note("plain copy", lambda: copy_plainly(changes, entries, top / "copy", synced=True))  # noqa: B023
                 note("not synced", lambda: copy_plainly(changes, entries, top / "quick", synced=False))  # noqa: B023
-                note(f"dry run, {what}", lambda: engine.dry_run(changes, entries, views))  # noqa: B023
+                note(f"dry run, {what}", lambda: engine.dry_run(changes, entries, views).refusals)  # noqa: B023
                 note(f"apply, {what}", lambda: engine.apply(changes, entries, views, journal))  # noqa: B023
                 note(f"undo, {what}", lambda: engine.undo(journal))  # noqa: B023
     base = p50(taken["plain copy"])

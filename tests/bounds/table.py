@@ -35,7 +35,7 @@ from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.peer_record import MAX_ADDRESSES
-from peer.node import changes, delivery, notifications
+from peer.node import changes, colouring, delivery, notifications
 from peer.projects import discovery
 from peer.protocol import codec, content, growth, table
 from peer.runs import recorder, removal
@@ -47,6 +47,7 @@ from rendezvous.storage import limits as storage_limits
 from rendezvous.storage.sqlite import database
 from sandbox import supervisor
 from sandbox.changes import bounds as change_bounds
+from sandbox.changes import colours as change_colours
 from sandbox.confinement import walk
 from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
@@ -682,7 +683,7 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=view_copies.MAX_ENTRIES,
         unit="files, of all views together",
-        held_in=("the folder of the run", "sandbox.views.copy:_Left.named"),
+        held_in=("the folder of the run", "sandbox.views.copy:Left.named"),
         test="tests/sandbox/test_views.py::test_a_copy_is_bounded",
     ),
     Row(
@@ -690,7 +691,7 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=view_copies.MAX_DEPTH,
         unit="levels",
-        held_in=("sandbox.views.copy:_Copying._way",),
+        held_in=("sandbox.views.copy:Copying._way",),
         test="tests/sandbox/test_views.py::test_a_copy_of_what_is_nested_without_end",
     ),
     Row(
@@ -767,6 +768,30 @@ RUN: Final[tuple[Row, ...]] = (
         unit="bytes",
         held_in=("the folder of the change set",),
         test="tests/sandbox/changes/test_hostile.py::test_contents_together_are_bounded",
+    ),
+    Row(
+        what="a text of it that gets colours",
+        whose="a run",
+        limit=change_colours.MAX_COLOURED,
+        unit="characters",
+        held_in=("the node's memory, before and after, and once more for each that waits",),
+        test="tests/node/test_colouring.py::test_what_is_too_long_is_not_asked",
+    ),
+    Row(
+        what="texts of it that wait for their colours",
+        whose="a run",
+        limit=colouring.MAX_WAITING,
+        unit="files",
+        held_in=("the tasks that wait in peer.node.colouring",),
+        test="tests/node/test_colouring.py::test_few_wait_for_their_colours",
+    ),
+    Row(
+        what="colours of one",
+        whose="a run",
+        limit=change_colours.MAX_ANSWER,
+        unit="bytes",
+        held_in=("an answer of sandbox.changes.colouring",),
+        test="tests/node/test_colouring.py::test_no_answer_is_no_colours",
     ),
     Row(
         what="folders that a walk keeps open",

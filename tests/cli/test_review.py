@@ -68,7 +68,8 @@ def listed(**more: Any) -> dict[str, Any]:
 
 
 def outcome(**more: Any) -> dict[str, Any]:
-    return {"dispatch_id": FIRST, "attempt": 1, "ok": True, "landed": ["src/app.py"], "refused": [], "left": [], **more}
+    done = {"dispatch_id": FIRST, "attempt": 1, "ok": True, "landed": ["src/app.py"], "refused": [], "left": []}
+    return {**done, "irreversible": [], **more}
 
 
 @pytest.fixture
@@ -163,10 +164,13 @@ def test_what_stands_in_the_way_is_said_and_is_no_success(cli: Cli, api: FakeApi
     assert "stays: src/app.py: you changed it meanwhile" in cli("undo", FIRST).out
 
 
+ALL = {"attempt": 1, "digest": "d" * 64, "all": True}
+
+
 @pytest.mark.parametrize(
     ("keys", "asked"),
     [
-        ("1", [("apply", {"attempt": 1, "digest": "d" * 64, "all": True})]),
+        ("1", [("apply", {**ALL, "dry_run": True}), ("apply", ALL)]),
         ("3", []),
         ("4", [("discard", {"attempt": 1})]),
         ("24", [("discard", {"attempt": 1})]),
@@ -204,3 +208,20 @@ def test_a_followed_run_asks_once_at_its_end(
         if each.method == "POST" and not each.path.endswith("/accept")
     ]
     assert decisions == asked
+
+
+@pytest.mark.parametrize(("key", "applied"), [("n", [True]), ("y", [True, False])])
+def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
+    cli: Cli, api: FakeApi, key: str, applied: list[bool]
+) -> None:
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(irreversible=["src/app.py"])
+    words = "cannot be taken back: src/app.py"
+    assert words in cli("apply", FIRST, "--all", "--dry-run").out
+    assert words in cli("apply", FIRST, "--all").out
+    before = len(api.asked)
+    with terminal("apply", FIRST, "--all") as screen:
+        shown = plain(screen.until("Put it in place all the same?"))
+        assert words in shown and "in place now" not in shown
+        screen.type(f"{key}\n")
+        assert screen.end() == (0 if key == "y" else 1)
+    assert [each.body["dry_run"] for each in api.asked[before:] if each.method == "POST"] == applied

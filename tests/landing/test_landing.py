@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from peer.landing import placing, planning, syscalls, tree
+from peer.landing import engine, placing, planning, syscalls, tree
+from peer.landing.engine import Forecast
 from peer.landing.journal import Root
 from sandbox.changes.values import BLOBS
 from tests.landing.killing import killed
@@ -28,7 +29,7 @@ def world(tmp_path: Path) -> World:
 def test_everything_is_put_in_place_and_taken_back(world: World) -> None:
     many_changes(world)
     before = world.look()
-    assert world.dry_run() == []
+    assert world.dry_run().refusals == []
     assert world.look() == before
     assert world.apply() == []
     assert world.look() == wanted_of_many(before)
@@ -56,7 +57,7 @@ def test_one_refusal_and_nothing_is_put_in_place(world: World) -> None:
     late = world.change("late.txt")
     world.put("late.txt", b"newer")
     assert world.is_refused_whole(late.number) == [tree.CHANGED]
-    assert world.dry_run() == [planning.Refusal(late.number, tree.CHANGED)]
+    assert world.dry_run().refusals == [planning.Refusal(late.number, tree.CHANGED)]
 
 
 def test_the_rest_can_be_put_in_place_after_a_landing_that_was_taken_back(
@@ -140,7 +141,7 @@ def test_nothing_new_is_put_over_something(world: World, kind: str) -> None:
         place.mkdir()
     else:
         place.symlink_to("." if kind == "link" else "nowhere")
-    assert [each.reason for each in world.dry_run()] == [tree.OCCUPIED]
+    assert [each.reason for each in world.dry_run().refusals] == [tree.OCCUPIED]
     assert world.is_refused_whole() == [tree.OCCUPIED]
 
 
@@ -223,7 +224,7 @@ def test_entries_that_cannot_be_put_in_place(world: World, about: dict[str, Any]
     bad = msgspec.structs.replace(world.add("a/bad.txt"), **about)
     world.entries = [good, bad]
     assert world.is_refused_whole(bad.number) == [reason]
-    assert world.dry_run() == [planning.Refusal(bad.number, reason)]
+    assert world.dry_run().refusals == [planning.Refusal(bad.number, reason)]
 
 
 def test_a_kept_content_that_was_altered(world: World) -> None:
@@ -392,7 +393,7 @@ def test_one_landing_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) ->
         other.stdin.flush()
         assert other.stdout.read(1) == b"x"  # it has the lock
         assert world.is_refused_whole() == ["other changes are being put in place there: try again in a moment"]
-        assert world.dry_run() == []
+        assert world.dry_run().refusals == []
         other.stdin.close()
         other.wait()
     assert world.apply() == []
@@ -715,7 +716,9 @@ def test_what_is_too_large_to_keep_cannot_be_taken_back(world: World, monkeypatc
     world.put("b.txt", b"12345678")
     world.change("a.txt")
     world.delete("b.txt")
+    assert world.dry_run() == Forecast([], frozenset({0})) and engine.irreversible(world.journal) == frozenset()
     assert world.apply() == []
+    assert engine.irreversible(world.journal) == {0}
     (refused,) = world.undo()
     assert refused == planning.Refusal(0, "its former content was too large to be kept")
     assert {key: about[2] for key, about in world.look().items()} == {"a.txt": b"new", "b.txt": b"12345678"}

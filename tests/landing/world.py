@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peer.landing.engine import Refusal, apply, dry_run, resume, undo
+from peer.landing.engine import Forecast, Refusal, apply, dry_run, resume, undo
 from sandbox.changes.values import BLOBS, Base, Entry, Kind
 from sandbox.views.record import ViewRecord
 
@@ -99,7 +99,7 @@ class World:
     def apply(self, chosen: Sequence[Entry] | None = None) -> list[Refusal]:
         return apply(self.folder, self.entries if chosen is None else chosen, self.views, self.journal)
 
-    def dry_run(self, chosen: Sequence[Entry] | None = None) -> list[Refusal]:
+    def dry_run(self, chosen: Sequence[Entry] | None = None) -> Forecast:
         return dry_run(self.folder, self.entries if chosen is None else chosen, self.views)
 
     def resume(self) -> str:

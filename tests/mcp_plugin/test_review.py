@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from mcp_plugin.tools import review
 from tests.mcp_plugin.hosts import session
 from tests.mcp_plugin.test_consent import ERAS, WITHOUT, era, no_word, yes
 from tests.system.world import Document, Person, eventually
@@ -93,6 +94,12 @@ async def test_what_stands_in_the_way_is_said_before_anybody_is_asked(pair: Pair
         assert refused["ok"] is False and [each["path"] for each in refused["refused"]] == ["app.py"]
         assert host.forms == []
     assert (folder / "app.py").read_text() == "mine\n" and not (folder / "notes.md").exists()
+
+
+def test_a_form_names_first_what_cannot_be_taken_back() -> None:
+    found = {"entries": [{"path": "b", "marks": ["too large to show"]}]}
+    first, second = review._listed(found, ["a", "b"], ["b"])
+    assert first.strip().startswith("b (marked: too large to show) (cannot be taken back: ") and second.strip() == "a"
 
 
 async def test_a_page_of_changes_is_asked_for_by_its_number(pair: Pair, changed: tuple[str, Path]) -> None:

@@ -14,6 +14,18 @@ LOOKS = (("light", "narrow"), ("dark", "wide"), ("light", "wide"), ("dark", "nar
 """Colour scheme and width. In the first two each of both is seen once."""
 FIXED = '''"""Adding up what is on a till receipt. Prices in cents."""
 
+CURRENCY = "EUR"
+
+
+def line(name, price):
+    """Return one line of a receipt."""
+    return f"{name:<24}{price / 100:>8.2f} {CURRENCY}"
+
+
+def receipt(items):
+    """Return all lines of a receipt."""
+    return "\\n".join(line(name, price) for name, price in items)
+
 
 def total(prices, discount_percent=0):
     """Return the sum of the prices, less the discount."""
@@ -58,7 +70,7 @@ def set_up(world: World) -> Scene:
     alice, bob, carol, dave = world.people_named("alice", "bob", "carol", "dave")
     shop = bob.home / "projects" / "till"
     shop.mkdir(parents=True, exist_ok=True)
-    (shop / "till.py").write_text(FIXED.replace("// 100", "// 10"))
+    (shop / "till.py").write_text(FIXED.replace("// 100", "// 10").replace("EUR", "euro"))
     connect(alice, bob, paths=[str(shop)])
     connect(bob, alice)
     connect(carol, bob, tools="Read,Glob,Grep")

@@ -1,4 +1,4 @@
-"""What a run changed, on the page: looked at, put in place, taken back and thrown away, by the mouse."""
+"""What a run changed, on the page: looked at by mouse and keys, put in place, taken back and thrown away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.page.browser import Tab
 from tests.page.conftest import Opener
@@ -49,7 +49,6 @@ def test_changes_are_looked_at_put_in_place_and_taken_back(
     expect(card).to_contain_text("3 changes wait for you")
     expect(card.locator("li").first).to_contain_text("conftest.py")
     expect(card.locator("li").first).to_contain_text("Marked:")
-    card.get_by_text("till.py", exact=True).click()
     expect(card.locator(".diff .added").filter(has_text="till.py is new")).to_be_visible()
     expect(card.locator(".diff .removed").filter(has_text="old")).to_be_visible()
     card.get_by_role("button", name="Put in place all without a mark").click()
@@ -111,3 +110,180 @@ def test_the_sender_reads_how_much_is_in_place_as_it_changes(
     expect(row).to_contain_text("changes: 2 of 3 put in place")
     bob.client.undo(identity)
     expect(row).to_contain_text("changes: none of 3 put in place yet")
+
+
+OLD = "".join(
+    (
+        '"""Adding up."""\n\nRATE = 10\n',
+        *(f"def step_{number}(x):\n    return x + {number}\n\n\n" for number in range(20)),
+        "def total(prices):\n    whole = sum(prices)\n    return whole\n",
+    )
+)
+NEW = OLD.replace("RATE = 10", "RATE = 100  # per cent").replace("    return whole\n", "    return whole // RATE\n")
+HOSTILE = (
+    "first = 1\nsecond = 2  # \u202e\u2066 gnp.exe\n\x1b[31m<b>bold</b><img src=x onerror=alert(1)>\nlast = 3"
+    + " " * 70
+    + "!\n"
+)
+
+
+@pytest.fixture
+def several(pair: Pair) -> str:
+    """A dispatch whose run has changed files of several kinds."""
+    alice, bob = pair
+    folder = bob.projects / f"till-{os.urandom(4).hex()}"
+    folder.mkdir()
+    (folder / "till.py").write_text(OLD)
+    bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "review"}, confirm_unverified=True)
+    files = {"till.py": NEW, "app.js": "const a = 1;\n", "evil.py": HOSTILE, "many.txt": "line\n" * 2_000}
+    bob.will(
+        *(
+            {"tool": "Write", "input": {"file_path": f"/project/{name}", "content": text}}
+            for name, text in files.items()
+        )
+    )
+    identity = str(alice.client.send(bob.email, "Mend the till")["dispatch_id"])
+    alice.state_of(identity, "pending")
+    bob.client.accept(identity, cwd=str(folder))
+    bob.state_of(identity, "completed")
+    return identity
+
+
+def test_a_diff_has_numbers_colours_words_and_folds(pair: Pair, new_tab: Opener, several: str) -> None:
+    tab = new_tab(pair[1])
+    card = opened(tab, several)
+    expect(card).to_contain_text("+2,007 −2")
+    table = card.get_by_role("table", name="What changes in till.py")
+    expect(table.locator(".added .is-comment")).to_have_text("# per cent")
+    assert "".join(table.locator(".added .differs").all_text_contents()) == "100  # per cent // RATE"
+    assert "".join(table.locator(".removed .differs").all_text_contents()) == "10"
+    expect(table.locator(".number.added")).to_have_text(["3", "86"])
+    expect(table.get_by_text("step_10")).to_have_count(0)
+    for scheme in ("light", "dark"):
+        tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert tab.axe() == []
+    fold = table.get_by_role("button", name="⋯ 76 unchanged lines")
+    fold.click()
+    expect(table.locator("td.code", has_text="def step_10(x):").first).to_be_visible()
+    expect(table.locator(".place").nth(1)).to_be_focused()
+    expect(card.locator("details[open]")).to_have_count(3)  # but for the long one
+    card.get_by_role("button", name="Unfold all").click()
+    expect(card.get_by_role("button", name="Show more of the 2,000 lines")).to_be_visible()
+    card.get_by_role("button", name="Show more of the 2,000 lines").click()
+    expect(card.get_by_role("table", name="What changes in many.txt").locator("tr.added")).to_have_count(2_000)
+    card.get_by_role("button", name="Fold all", exact=True).click()
+    expect(card.locator("details[open]")).to_have_count(0)
+
+
+def test_two_columns_are_for_wide_screens_and_the_choice_is_remembered(
+    pair: Pair, new_tab: Opener, several: str
+) -> None:
+    tab = new_tab(pair[1])
+    card = opened(tab, several)
+    table = card.get_by_role("table", name="What changes in till.py")
+    switch = card.get_by_role("button", name="Side by side")
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    rows = table.locator("tr", has_text="return whole // RATE")
+    expect(rows.locator("td.code")).to_have_text(["    return whole", "    return whole // RATE"])
+    expect(card.get_by_role("table", name="What changes in app.js").locator("tr.added")).to_have_count(1)
+    switch.click()
+    expect(switch).to_be_focused()
+    expect(rows.locator("td.code")).to_have_text(["    return whole // RATE"])
+    tab.page.reload()
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    expect(rows.locator("td.code")).to_have_text(["    return whole // RATE"])
+    switch.click()
+    expect(rows.locator("td.code")).to_have_count(2)
+    tab.page.set_viewport_size({"width": 360, "height": 800})
+    expect(rows.locator("td.code")).to_have_count(1)
+    expect(switch).to_have_count(0)
+    assert tab.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_keys_lead_from_file_to_file_and_from_change_to_change(pair: Pair, new_tab: Opener, several: str) -> None:
+    tab = new_tab(pair[1])
+    card = opened(tab, several)
+    expect(card.locator("details[open]")).to_have_count(3)
+    focus = tab.page.locator(":focus")
+    names = [each.split()[0] for each in card.locator("summary").all_inner_texts()]
+    assert names == ["evil.py", "app.js", "many.txt", "till.py"], "the marked one first"
+    for key, name in (("j", 0), ("j", 1), ("j", 2), ("j", 3), ("j", 3), ("k", 2)):
+        tab.page.keyboard.press(key)
+        expect(focus).to_contain_text(names[name])
+    table = card.get_by_role("table", name="What changes in till.py")
+    for key, place in (("n", "many.txt"), ("n", "1 of 2"), ("n", "2 of 2"), ("n", "2 of 2"), ("p", "1 of 2")):
+        tab.page.keyboard.press(key)
+        if place == "many.txt":  # folded until now
+            expect(card.get_by_role("table", name="What changes in many.txt").locator(".place:focus")).to_have_count(1)
+        else:
+            expect(table.locator(".place:focus")).to_contain_text(f"Change {place}")
+    tab.page.keyboard.press("f")
+    expect(focus).to_contain_text("till.py")
+    expect(table).to_have_count(0)
+    tab.page.keyboard.press("f")
+    expect(table).to_be_visible()
+
+
+def test_what_a_run_wrote_is_text_and_nothing_in_it_is_hidden(pair: Pair, new_tab: Opener, several: str) -> None:
+    card = opened(new_tab(pair[1]), several)
+    table = card.get_by_role("table", name="What changes in evil.py")
+    expect(table.locator(".is-number").first).to_be_visible()
+    expect(table.locator("td.code")).to_have_text(
+        [
+            "first = 1",
+            "second = 2  # <U+202E><U+2066> gnp.exe",
+            "␛[31m<b>bold</b><img src=x onerror=alert(1)>",
+            "last = 3 ⟨70 blanks⟩ !",
+        ]
+    )
+    assert table.locator("b, img, script, a").count() == 0
+    assert [table.locator("tr.added").nth(n).locator(".is-number").count() for n in range(4)] == [1, 0, 0, 0]
+
+
+def test_a_diff_does_not_wait_for_its_colours_and_believes_none_that_do_not_fit(
+    pair: Pair, new_tab: Opener, several: str
+) -> None:
+    tab = new_tab(pair[1])
+    shown: list[str] = []
+    answers = [
+        [[['x y" onload', 9]], [], [], [["comment", 40], ["string", 39]]],  # no kind of ours; blanks in two pieces
+        [[["keyword", 8]]],  # shorter than the line
+        [[["comment", 16]]],
+    ]
+
+    def answer(route: Route) -> None:
+        shown.append(tab.page.locator("table.diff").first.inner_text())
+        route.fulfill(json={"colours": {"language": "", "old": [], "new": answers[len(shown) - 1]}})
+
+    tab.page.route("**/changes/*colours=1", answer)
+    card = opened(tab, several)
+    expect(card.get_by_role("table", name="What changes in till.py").locator(".is-comment")).to_have_count(2)  # columns
+    assert card.locator("[class*=is-]").count() == 2
+    expect(card.get_by_role("table", name="What changes in evil.py").locator("td.code").first).to_have_text("first = 1")
+    assert "first = 1" in shown[0] and len(shown) == len(answers)
+
+
+def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
+    pair: Pair, new_tab: Opener, changed: tuple[str, Path]
+) -> None:
+    """The bound is 1 GiB: here the daemon's answers are made to name a path."""
+    identity, folder = changed
+    tab = new_tab(pair[1])
+    card = opened(tab, identity)
+
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "irreversible": ["till.py"]})
+
+    tab.page.route("**/apply", answer)
+    button = card.get_by_role("button", name="Put in place all without a mark")
+    button.click()
+    dialog = tab.page.get_by_role("dialog", name="Some of it cannot be taken back")
+    expect(dialog).to_contain_text("“till.py”")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(card.get_by_role("status")).to_have_text("Nothing was changed.")
+    assert (folder / "till.py").read_text() == "old\n"
+    button.click()
+    dialog.get_by_role("button", name="Put it in place all the same").click()
+    expect(card.get_by_role("status")).to_contain_text("These cannot be taken back: “till.py”.")
+    assert (folder / "till.py").read_text() == "till.py is new\n"

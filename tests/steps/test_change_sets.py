@@ -99,8 +99,9 @@ def test_entries_land_once_and_the_rest_waits(pair: Pair) -> None:
     land(bob, item, {0, 2})
     assert summary(bob, dispatch_id) == [("waiting", "part", 2, 1)]
     assert held(bob, dispatch_id) == 1_500
-    with pytest.raises(Conflict, match="in place already"):
+    with pytest.raises(Conflict, match="in place already") as refused:
         bob.step(lambda tx: steps.begin(tx, item, {1, 2}))
+    assert refused.value.fix == f"see `dispatch changes {dispatch_id}`"
     land(bob, item, {1})
     assert summary(bob, dispatch_id) == [("closed", "all", 3, 0)]
     with pytest.raises(Conflict, match="waits any more"):

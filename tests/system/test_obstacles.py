@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
+import pytest
+
 from tests.system.world import Person
 
 
@@ -24,3 +29,28 @@ def test_a_person_is_told_before_the_accept(pair: tuple[Person, Person]) -> None
     assert "git will not work" in accepted.errors and ".venv/bin/tests will not start" in accepted.errors
     assert accepted.json["cwd"] == str(project)
     assert bob.state_of(dispatch_id, "completed", "failed")["status"] == "completed"
+
+
+@pytest.mark.root
+def test_what_a_copy_leaves_out_is_said_before_the_accept(pair: tuple[Person, Person]) -> None:
+    """Another file system inside: then the view is a copy, without pipes. Who may only read sees the folder itself."""
+    alice, bob = pair
+    project = bob.projects / f"mounted-{os.urandom(4).hex()}"
+    (project / "inner").mkdir(parents=True)
+    os.mkfifo(project / "pipe")
+    dispatch_id = str(alice.client.send(bob.email, "Look")["dispatch_id"])
+    alice.state_of(dispatch_id, "pending")
+    assert bob.client.folder(dispatch_id, str(project))["obstacles"] == []
+    mount = ["mount", "-t", "tmpfs", "none", str(project / "inner")]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (sentence,) = bob.client.folder(dispatch_id, str(project))["obstacles"]
+        assert sentence == (
+            "not all of the folder is there, since it is copied (another file system is mounted inside): "
+            "pipe (neither a file, a folder nor a link)"
+        )
+        bob.client.edit_trust(alice.email, {"tools": "Read"}, confirm_unverified=True)
+        assert bob.client.folder(dispatch_id, str(project))["obstacles"] == []
+    finally:
+        subprocess.run(["umount", project / "inner"], check=True)

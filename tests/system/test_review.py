@@ -6,11 +6,12 @@ import hashlib
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from peer.protocol.errors import Conflict, Gone, NotFound
+from peer.protocol.errors import Conflict, DispatchError, Gone, Internal, NotFound
 from tests.system.world import Document, Person, eventually, paths_below
 
 Pair = tuple[Person, Person]
@@ -103,6 +104,52 @@ def test_what_a_run_changed_waits_lands_and_is_taken_back(pair: Pair, project: P
     assert tree(project) == before
     with pytest.raises(Conflict):
         bob.client.undo(identity)
+
+
+def test_a_change_is_shown_with_counts_and_colours_and_as_much_around_it_as_asked(pair: Pair, project: Path) -> None:
+    bob = pair[1]
+    (project / "src/app.py").write_text("import os\n" + "x = 1\n" * 20)
+    identity = ran(pair, project, write("/project/src/app.py", "import os\n" + "x = 1\n" * 19 + "y = 2\nz = 3\n"))
+    at = f"/v1/dispatches/{identity}/changes"
+    (entry,) = bob.client._ask("GET", f"{at}?counts=1")["entries"]
+    assert (entry["added"], entry["removed"]) == (2, 1)
+    assert "added" not in bob.client.changes(identity)["entries"][0]
+    diff = str(bob.client.change(identity, entry["number"])["diff"])
+    whole = str(bob.client._ask("GET", f"{at}/{entry['number']}?context=1000")["diff"])
+    assert (
+        "import os" not in diff
+        and " import os\n x = 1\n" in whole
+        and diff.splitlines()[-3:] == whole.splitlines()[-3:]
+    )
+    colours = bob.client._ask("GET", f"{at}/{entry['number']}?colours=1")["colours"]
+    assert (colours["language"], len(colours["old"]), len(colours["new"])) == ("Python", 21, 22)
+    assert colours["new"][0] == [["keyword", 6], ["", 1], ["type", 2]]
+    (project / "src/app.py").write_text("mine\n")
+    assert bob.client._ask("GET", f"{at}/{entry['number']}?colours=1")["colours"] is None
+    (entry,) = bob.client._ask("GET", f"{at}?counts=1")["entries"]
+    assert (entry["added"], entry["removed"]) == (None, None)
+
+
+def test_what_helps_names_the_dispatch(pair: Pair, project: Path) -> None:
+    bob = pair[1]
+    identity = ran(pair, project, write("/project/conftest.py", "import os\n"))
+    refused: list[Callable[[], object]] = [
+        lambda: bob.client.change(identity, 7),
+        lambda: bob.client.apply(identity),
+        lambda: bob.client.apply(identity, all=True),
+        lambda: bob.client.apply(identity, paths=["nothing"]),
+        lambda: bob.client.apply(identity, numbers=[7]),
+        lambda: bob.client.undo(identity),
+    ]
+    for call in refused:
+        with pytest.raises(DispatchError) as error:
+            call()
+        assert f"`dispatch changes {identity}`" in error.value.fix
+    stored = bob.state.changes / identity / "1" / "changes.json"
+    stored.write_bytes(stored.read_bytes() + b" ")
+    with pytest.raises(Internal) as altered:
+        bob.client.changes(identity)
+    assert altered.value.fix == f"discard them: `dispatch discard {identity}`"
 
 
 def test_what_the_person_changed_meanwhile_is_never_overwritten(pair: Pair, project: Path) -> None:

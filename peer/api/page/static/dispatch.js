@@ -139,6 +139,14 @@ export function dispatch({ id }) {
   let drawn = "";
   let early = [];
   const cards = approvalCards(cardsPlace, { wanted: (call) => call.dispatch_id === id });
+  // Of several cards the one in focus, else the first.
+  const onKey = (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog")) return;
+    const known = [...sets.values()].map(({ card }) => card).filter((card) => card.element.isConnected);
+    const card = known.find((each) => each.element.contains(document.activeElement)) ?? known.at(-1);
+    if (card?.key(event.key)) event.preventDefault();
+  };
+  document.addEventListener("keydown", onKey);
   const stop = onWaiting((waiting) => cards.sync(waiting.filter((each) => each.dispatch_id === id)));
 
   function draw() {
@@ -251,6 +259,8 @@ export function dispatch({ id }) {
       stop();
       cards.leave();
       trace.leave();
+      document.removeEventListener("keydown", onKey);
+      for (const { card } of sets.values()) card.leave();
     },
   };
 }

@@ -137,6 +137,9 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+/** Return a number of things in words. */
+export const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
+
 /** Return a number of bytes in words. */
 export function bytes(size) {
   if (size < 1000) return `${size} B`;

@@ -1,0 +1,50 @@
+"""A process that only computes from now on: it has its memory and the descriptors that are open, and nothing else.
+
+For small programs of ours that read hostile text with a library. A run's sandbox is bubblewrap's.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Protocol, cast
+
+from sandbox.errors import SandboxError
+
+# Reading and writing what is open; memory; the clock; the end. Nothing that opens, connects, starts or signals.
+_ALLOWED = """
+brk clock_gettime close exit exit_group fstat futex getpid getrandom gettimeofday gettid getrusage lseek madvise mmap
+mprotect mremap munmap newfstatat read rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield sigaltstack write
+""".split()  # noqa: SIM905 - as in bubblewrap/seccomp.py
+# newfstatat names a path too, but only looks; on x86_64 glibc makes fstat of it.
+
+
+class _Filter(Protocol):
+    def add_rule(self, action: int, name: str) -> None: ...
+    def load(self) -> None: ...
+
+
+class _Library(Protocol):
+    ALLOW: int
+
+    def ERRNO(self, number: int, /) -> int: ...
+    def SyscallFilter(self, default: int, /) -> _Filter: ...
+
+
+def only_compute() -> None:
+    """Close every other system call of this process (EPERM). Not reversible. Raises SandboxError, OSError."""
+    try:
+        import pyseccomp
+    except (ImportError, RuntimeError) as problem:
+        raise SandboxError(
+            "the library libseccomp is missing, so system calls cannot be filtered",
+            fix="sudo apt install libseccomp2",
+        ) from problem
+    library = cast(_Library, pyseccomp)
+    made = library.SyscallFilter(library.ERRNO(errno.EPERM))
+    for name in _ALLOWED:
+        try:
+            made.add_rule(library.ALLOW, name)
+        except OSError as problem:  # a call that this architecture does not have
+            if problem.errno not in (errno.EINVAL, errno.EFAULT, errno.EDOM):
+                raise
+    made.load()
