@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from sandbox.changes.contents import Unshown, decoded, new_content, old_content
+from sandbox.changes.contents import Unshown, commits_text, decoded, new_content, old_content
 from sandbox.changes.patch import quoted
 from sandbox.changes.values import Entry
 from sandbox.gate import line_diff
@@ -19,6 +19,11 @@ def diff_of(entry: Entry, root: Path, folder: Path) -> str:
     """
     if entry.change in ("folded", "dropped", "unread"):
         return ""
+    if entry.change == "commits":
+        try:
+            return commits_text(entry, folder)
+        except Unshown:
+            return ""
     old = b"a/" + (entry.renamed_from or entry.path or root.name.encode())
     new = b"b/" + (entry.path or root.name.encode())
     head = []
