@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import trio
 
+from peer.landing.commits import REFS, namespace
 from peer.landing.engine import Refusal
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, Invalid, NotFound
@@ -21,7 +23,8 @@ from peer.steps.context import Context
 from peer.store import change_sets, rows
 from peer.store.views import change_set_row
 from sandbox.changes import display
-from sandbox.changes.values import ChangeSet, Entry
+from sandbox.changes.values import HEADS, ChangeSet, Entry
+from sandbox.commits.values import Branch
 
 MAX_NAMED: Final = 1_000
 """Paths in one request."""
@@ -47,7 +50,7 @@ class ReviewService:
             **_summary(item, changes, landed),
             "folders": [_folder(view.number, changes) for view in changes.views],
             "incomplete": [*changes.incomplete, *(each for view in changes.views for each in view.skipped)],
-            "entries": [_document(entry, changes, landed) for entry in shown[:limit]],
+            "entries": [_document(entry, item, changes, landed) for entry in shown[:limit]],
             "more": len(shown) > limit,
             "next": shown[limit].number if len(shown) > limit else None,
         }
@@ -61,7 +64,7 @@ class ReviewService:
         read = partial(display.diff_of, entry, self._root(changes, entry), self._folder(item))
         return {
             "dispatch_id": dispatch_id,
-            **_document(entry, changes, landed),
+            **_document(entry, item, changes, landed),
             "diff": await trio.to_thread.run_sync(read),
         }
 
@@ -77,10 +80,11 @@ class ReviewService:
         marked: bool,
         dry_run: bool,
     ) -> Document:
-        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left}.
+        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left, merge}.
 
         `digest`: of the list that the person saw, or "". `paths`: as the list has them, or a folder: all unmarked
-        entries in it. `numbers`: of entries. `everything`: all unmarked ones; with `marked`, those too.
+        entries in it. `numbers`: of entries. `everything`: all unmarked ones; with `marked`, those too. `merge`:
+        commands that take commits which are in place now into the branch that the person is on.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         if digest and digest != item.digest.hex():
@@ -148,6 +152,7 @@ class ReviewService:
             "landed": [_path(entry) for entry in changes.entries if entry.number in done],
             "refused": _refusals(changes, refused),
             "left": [_path(entry) for entry in left],
+            "merge": _merges((entry for entry in changes.entries if entry.number in done), item, changes),
         }
 
     def _root(self, changes: ChangeSet, entry: Entry) -> Path:
@@ -171,7 +176,7 @@ def _folder(number: int, changes: ChangeSet) -> Document:
     return {"number": number, "folder": view.root, "view": view.kind}
 
 
-def _document(entry: Entry, changes: ChangeSet, landed: frozenset[int]) -> Document:
+def _document(entry: Entry, item: rows.ChangeSetRow, changes: ChangeSet, landed: frozenset[int]) -> Document:
     view = next(each for each in changes.views if each.number == entry.view)
     return {
         "number": entry.number,
@@ -188,7 +193,28 @@ def _document(entry: Entry, changes: ChangeSet, landed: frozenset[int]) -> Docum
         "conflict": entry.conflict or None,
         "never": entry.never or None,
         "landed": entry.number in landed,
+        "branches": [_branch(each, item) for each in entry.branches],
     }
+
+
+def _branch(branch: Branch, item: rows.ChangeSetRow) -> Document:
+    """`ref`: how git finds it once it is in place, without `refs/` in front."""
+    ref = f"{REFS}{namespace(item.dispatch_id, item.attempt)}/{branch.ref}".removeprefix("refs/")
+    return {"name": _text(branch.name), "ref": ref, "commit": branch.tip}
+
+
+def _merges(entries: Iterable[Entry], item: rows.ChangeSetRow, changes: ChangeSet) -> list[str]:
+    """The commands, for the person's shell, that take commits that are in place into the branch they are on."""
+    roots = {view.number: view.root for view in changes.views}
+    return [
+        f"git -C {shlex.quote(str(_repository(entry, roots[entry.view])))} merge {_branch(branch, item)['ref']}"
+        for entry in entries
+        for branch in entry.branches
+    ]
+
+
+def _repository(entry: Entry, root: str) -> PurePosixPath:
+    return PurePosixPath(root, _text(entry.path.removesuffix(HEADS))).parent
 
 
 def _path(entry: Entry) -> str:
@@ -249,6 +275,8 @@ def _named(waits: list[Entry], changes: ChangeSet, path: str, *, marked: bool) -
     exact, inside = set(), set()
     for entry in waits:
         names = {_path(entry), str(PurePosixPath(roots[entry.view], _text(entry.path)))}
+        if entry.change == "commits":  # its repository's `.git` means them, too: nothing else of that can be chosen
+            names |= {name.removesuffix(_text(HEADS)) for name in names}
         wanted = path if path in _WHOLE else path.rstrip("/")
         if wanted in names:
             exact.add(entry.number)

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from peer.landing import engine
+from peer.landing.commits import namespace
 from peer.landing.engine import Refusal
 from peer.protocol.errors import DispatchError
 from peer.runs.change_sets import ChangeSets, decidable, size_of
@@ -49,7 +50,13 @@ class Lander:
 
     async def dry_run(self, item: rows.ChangeSetRow, changes: ChangeSet, chosen: Collection[int]) -> list[Refusal]:
         """Return which of the chosen entries could not be put in place now, and why. Changes nothing."""
-        check = partial(engine.dry_run, self._folder(item), _entries(changes, chosen), _views(changes))
+        check = partial(
+            engine.dry_run,
+            self._folder(item),
+            _entries(changes, chosen),
+            _views(changes),
+            namespace=namespace(item.dispatch_id, item.attempt),
+        )
         return await trio.to_thread.run_sync(check)
 
     async def apply(self, item: rows.ChangeSetRow, changes: ChangeSet, chosen: Collection[int]) -> Applied:
@@ -84,6 +91,7 @@ class Lander:
                     _entries(changes, landing.numbers),
                     _views(changes),
                     self._journal_of(landing),
+                    namespace=namespace(landing.dispatch_id, landing.attempt),
                 )
                 refused = await trio.to_thread.run_sync(place)
             except BaseException:

@@ -21,12 +21,10 @@ from sandbox.changes.comparing import METADATA_NEVER
 from sandbox.changes.descriptors import digest
 from sandbox.changes.freeze import Blobs
 from sandbox.changes.original import Original
-from sandbox.changes.values import Base, ChangeSet, Entry
+from sandbox.changes.values import HEADS, Base, ChangeSet, Entry
 from sandbox.commits.values import Answer, Found, Request, Wanted
 from sandbox.views.record import ViewRecord
 
-HEADS: Final = b"/refs/heads"
-"""What the path of an entry ends with, after that of the repository's `.git`."""
 MARK: Final = "commits are code, which git and other tools check out and run"
 CUT: Final = "they are too long to be shown whole here"
 REST: Final = f"{METADATA_NEVER} (index, hooks, settings, tags, stashes, …); the run's commits are listed by themselves"

@@ -19,6 +19,9 @@ PATCH: Final = "changes.diff"
 BLOBS: Final = "blobs"
 """The folder beside it: one file a content, named by its SHA-256 in hex."""
 
+HEADS: Final = b"/refs/heads"
+"""What the path of an entry of commits ends with, after that of the repository's `.git`."""
+
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Kind = Literal["file", "link", "folder", "other"]
 

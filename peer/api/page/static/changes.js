@@ -12,6 +12,7 @@ const WHAT = {
   deleted: "deleted",
   mode: "executable or not",
   renamed: "renamed",
+  commits: "made by the run",
   folded: "a folder that tools fill",
   dropped: "never put in place",
   unread: "could not be read",
@@ -91,7 +92,8 @@ export function changesCard(id, attempt, changed) {
     const about = [
       entry.renamed_from ? `renamed from ${quoted(entry.renamed_from)}` : WHAT[entry.change] ?? "changed",
       entry.target ? `link to ${quoted(entry.target)}` : "",
-      entry.count > 1 ? plural(entry.count, "file", "files") : "",
+      entry.change === "commits" ? plural(entry.count, "commit", "commits") : "",
+      entry.count > 1 && entry.change !== "commits" ? plural(entry.count, "file", "files") : "",
       entry.kind === "file" && entry.change !== "deleted" ? bytes(entry.size) : "",
       entry.landed ? "in place" : "",
     ].filter(Boolean);
@@ -100,6 +102,7 @@ export function changesCard(id, attempt, changed) {
       h("summary", {}, h("span.name", {}, line(entry.path)), " ", h("span.hint", {}, about.join(", "))), body);
     return h("li.change", {}, box, h("div", {},
       details,
+      entry.branches.map((branch) => h("p.hint", {}, "Branch ", quoted(branch.name), " becomes ", h("code", {}, line(branch.ref)), ".")),
       (entry.never ? [] : entry.marks).map((mark) => h("p.care", {}, `Marked: ${mark}`)),
       entry.conflict ? h("p.care", {}, `Conflict: ${entry.conflict}`) : null,
       entry.never ? h("p.hint", {}, entry.never) : null));
@@ -136,7 +139,10 @@ export function changesCard(id, attempt, changed) {
   const apply = (choice) => decide(async () => {
     const done = await post(`${at}/apply`, { attempt, digest: told.digest, ...choice });
     if (!done.ok) return h("div.care", {}, h("p", {}, "Nothing was changed, since not all of it can be put in place:"), reasons(done.refused));
-    return h("p.done", {}, `${plural(done.landed.length, "change is", "changes are")} in place.`);
+    return [
+      h("p.done", {}, `${plural(done.landed.length, "change is", "changes are")} in place.`),
+      done.merge.map((command) => h("p.hint", {}, "To take the commits into the branch that you are on: ", h("code", {}, line(command)))),
+    ];
   });
 
   const undo = () => decide(async () => {
