@@ -84,17 +84,16 @@ async def output(
     Raises Failed, also where it fails, writes more than `most` bytes, or does not end in time.
     """
     taken = bytearray()
-    status = await _run(seen, command, git_dir, stdin, most, into, taken)
-    if status is None:
-        raise Failed(f"git had more than {most:,} bytes to say of them" if len(taken) > most else "git took too long")
+    if problem := await _run(seen, command, git_dir, stdin, most, into, taken):
+        raise Failed(problem)
     return bytes(taken)
 
 
 async def beginning(seen: Profile, command: Sequence[str], git_dir: str, *, stdin: bytes, most: int) -> tuple[bytes, bool]:
     """As `output`, but return what there was until a bound was reached, and whether that is all of it."""
     taken = bytearray()
-    status = await _run(seen, command, git_dir, stdin, most, None, taken)
-    return bytes(taken[:most]), status is not None
+    problem = await _run(seen, command, git_dir, stdin, most, None, taken)
+    return bytes(taken[:most]), not problem
 
 
 async def _run(
@@ -105,8 +104,8 @@ async def _run(
     most: int,
     into: Path | None,
     taken: bytearray,
-) -> int | None:
-    """Return 0, or None where a bound was reached. Raises Failed where the command fails."""
+) -> str:
+    """Return "", or which bound was reached. Raises Failed where the command fails."""
     env = seen.environment() | _ENVIRONMENT | {"GIT_DIR": git_dir}
     try:
         process = await confinement.of_this_machine().spawn(seen, command, env)
@@ -115,18 +114,25 @@ async def _run(
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     errors = bytearray()
     status: int | None = None
+    whole = True
     async with process:
         with trio.move_on_after(SECONDS):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_feed, process.stdin, stdin)
                 nursery.start_soon(_tail, process.stderr, errors)
-                if not await _read(process.stdout, most, into, taken):
-                    return None
-            status = await process.wait()
-    if status not in (0, None):
+                whole = await _read(process.stdout, most, into, taken)
+                if not whole:
+                    nursery.cancel_scope.cancel()  # what is left of it is killed
+            if whole:
+                status = await process.wait()
+    if not whole:
+        return f"there are more than {most:,} bytes of them"
+    if status is None:
+        return "git took too long"
+    if status != 0:
         said = quoted(errors.decode("utf-8", "replace"), most=_MAX_ERROR)
         raise Failed(f"git failed{': ' if said else ''}{said}")
-    return status
+    return ""
 
 
 async def _feed(stream: trio.abc.SendStream, content: bytes | Path) -> None:
