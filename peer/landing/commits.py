@@ -1,9 +1,9 @@
 """Puts commits of a run into a repository of the person's: checked objects, and refs below refs/dispatch; no files.
 
 The objects come first, in a folder of their own among the repository's (as git itself receives a push). There git
-checks them as strictly as it can, and that nothing they need is missing; then they are renamed into place. Refs are made
-last, all in one transaction, and only where none is. Taking back removes exactly these refs, if they still name these
-commits; objects that nothing names any more go with the repository's own `git gc`.
+checks them as strictly as it can, and that nothing they need is missing; then they are renamed into place. Refs are
+made last, all in one transaction, and only where none is. Taking back removes exactly these refs, if they still name
+these commits; objects that nothing names any more go with the repository's own `git gc`.
 
 git runs in the `.git` folder that was opened beneath the granted folder and compared with the one that the run saw: no
 path is looked up again. It runs as the owner of that folder, since it obeys the settings in it, with hooks, network,
@@ -108,7 +108,9 @@ def planned(entry: Entry, tree: Tree, of_run: str) -> Commits:
 def bring(step: Commits, tree: Tree, folder: Path) -> None:
     """Put the objects in place; no ref names them yet. `folder`: the change set's. Raises OSError, Obstacle."""
     with _repository(step, tree) as git, _pack(step, folder) as pack, git.incoming(step) as incoming:
-        found = _PACKED.fullmatch(git.run("index-pack", "--stdin", "--strict", f"--max-input-size={_MAX_PACK}", stdin=pack))
+        found = _PACKED.fullmatch(
+            git.run("index-pack", "--stdin", "--strict", f"--max-input-size={_MAX_PACK}", stdin=pack)
+        )
         if found is None:
             raise Obstacle("git did not take the objects in")
         # Everything that is needed must be there, or reached by what the repository names already.

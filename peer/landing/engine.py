@@ -1,10 +1,10 @@
 """Puts chosen changes of a run into the person's folders, whole or not at all, and takes them back. Blocking calls.
 
 All checks come first, then everything new is staged beside its place and synced, then the steps are made: renames
-alone, and refs for commits (commits.py). Until the record that commits them exists, anything that goes wrong takes all of them back. Former contents go to
-the landing's journal, where undo finds them: 1 GiB together (`planning.MAX_KEPT`); what has no place there is put in
-place or deleted all the same, and undo refuses it. Owner, access list and attributes of a changed file are those of the
-one that it replaces; of a new file, what its folder gives.
+alone, and refs for commits (commits.py). Until the record that commits them exists, anything that goes wrong takes all
+of them back. Former contents go to the landing's journal, where undo finds them: 1 GiB together (`planning.MAX_KEPT`);
+what has no place there is put in place or deleted all the same, and undo refuses it. Owner, access list and attributes
+of a changed file are those of the one that it replaces; of a new file, what its folder gives.
 
 A file system that cannot exchange two names in one step gets no changes; a sentence says so. What a program writes
 through a file that it opened before a landing is noticed where the kernel gives leases; elsewhere (files of another
@@ -59,7 +59,8 @@ def apply(
     """Put all of `chosen` in place, or nothing: then return what stood in the way.
 
     `folder`: the change set's, with its contents. `journal`: a new folder of this landing, kept for `undo` if it was
-    made. `namespace`: of the refs that commits get (commits.py). Raises OSError if what was put in place cannot be taken back now; `resume` then does.
+    made. `namespace`: of the refs that commits get (commits.py). Raises OSError if what was put in place cannot be
+    taken back now; `resume` then does.
     """
     record = Journal(journal)
     if resume(journal) == "applied":
@@ -146,7 +147,8 @@ def _land(folder: Path, plan: Plan, tree: Tree, record: Journal) -> list[Refusal
     mover = Mover(tree, record)
     moves = dict(enumerate(plan.moves))
     placed: dict[int, Identity] | None = None
-    number = next((each.number for each in (*plan.moves, *plan.commits)), 0)
+    numbers = [*(move.number for move in plan.moves), *(each.number for each in plan.commits)]
+    number = numbers[0] if numbers else 0
     try:
         record.write(records.PLAN, plan)
         staged: dict[int, Identity] = {}

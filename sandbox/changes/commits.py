@@ -44,9 +44,10 @@ def with_commits(changes: ChangeSet, run_folder: Path, destination: Path, blobs:
     views = {view.number: view for view in changes.views}
     bases: dict[tuple[int, bytes], Base] = {}
     for entry in changes.entries:
-        if entry.change == "dropped" and entry.kind == "folder" and entry.path.rpartition(b"/")[2] == _GIT:
-            if (base := _base(views[entry.view], entry.path, bounds)) is not None:
-                bases[entry.view, entry.path] = base
+        if entry.change != "dropped" or entry.kind != "folder" or entry.path.rpartition(b"/")[2] != _GIT:
+            continue
+        if (base := _base(views[entry.view], entry.path, bounds)) is not None:
+            bases[entry.view, entry.path] = base
     if not bases:
         return changes
     work = destination / _WORK
@@ -74,21 +75,20 @@ def with_commits(changes: ChangeSet, run_folder: Path, destination: Path, blobs:
 
 def _base(record: ViewRecord, path: bytes, bounds: Bounds) -> Base | None:
     """The original's repository; None where there is none, or none that is reached without a link."""
-    with Original(record, bounds) as original:
-        with suppress(OSError):
-            folder = None if original.conflict else original.folder(path)
-            if folder is not None:
-                try:
-                    about = os.fstat(folder)
-                finally:
-                    os.close(folder)
-                return Base(
-                    kind="folder",
-                    mode=stat.S_IMODE(about.st_mode),
-                    device=about.st_dev,
-                    inode=about.st_ino,
-                    changed_ns=about.st_ctime_ns,
-                )
+    with Original(record, bounds) as original, suppress(OSError):
+        folder = None if original.conflict else original.folder(path)
+        if folder is not None:
+            try:
+                about = os.fstat(folder)
+            finally:
+                os.close(folder)
+            return Base(
+                kind="folder",
+                mode=stat.S_IMODE(about.st_mode),
+                device=about.st_dev,
+                inode=about.st_ino,
+                changed_ns=about.st_ctime_ns,
+            )
     return None
 
 

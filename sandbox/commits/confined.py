@@ -89,7 +89,9 @@ async def output(
     return bytes(taken)
 
 
-async def beginning(seen: Profile, command: Sequence[str], git_dir: str, *, stdin: bytes, most: int) -> tuple[bytes, bool]:
+async def beginning(
+    seen: Profile, command: Sequence[str], git_dir: str, *, stdin: bytes, most: int
+) -> tuple[bytes, bool]:
     """As `output`, but return what there was until a bound was reached, and whether that is all of it."""
     taken = bytearray()
     problem = await _run(seen, command, git_dir, stdin, most, None, taken)

@@ -173,7 +173,7 @@ def _make_bare(bare: Path, repository: Repository, digits: int) -> None:
 
 
 def _shallow(repository: Repository) -> bytes:
-    """The commits at which the original's history ends, since it was cloned without the rest. Raises OSError, Failed."""
+    """The commits at which the original's history ends, if it was cloned without the rest. Raises OSError, Failed."""
     top = open_pinned(Path(repository.record.root))
     try:
         resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
@@ -211,9 +211,7 @@ def _branches(listed: bytes) -> list[tuple[bytes, bytes]]:
 
 def _named(tips: Sequence[tuple[bytes, bytes]]) -> list[Branch]:
     refs = safe_names([name for _, name in tips])
-    return [
-        Branch(name=name, ref=ref, tip=tip.decode()) for (tip, name), ref in zip(tips, refs, strict=True)
-    ]
+    return [Branch(name=name, ref=ref, tip=tip.decode()) for (tip, name), ref in zip(tips, refs, strict=True)]
 
 
 def _lines(words: Sequence[bytes]) -> bytes:

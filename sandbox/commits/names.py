@@ -15,8 +15,10 @@ _SAFE: Final = re.compile(rf"{_PART}(?:/{_PART})*")
 
 def is_safe(ref: str) -> bool:
     """Whether it is a name for a ref that no shell, no screen and no file system takes for anything else."""
-    return len(ref) <= MAX_NAME and bool(_SAFE.fullmatch(ref)) and not any(
-        part.lower().endswith(".lock") for part in ref.split("/")
+    return (
+        len(ref) <= MAX_NAME
+        and bool(_SAFE.fullmatch(ref))
+        and not any(part.lower().endswith(".lock") for part in ref.split("/"))
     )
 
 

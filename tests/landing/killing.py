@@ -12,8 +12,8 @@ from peer.landing import commits, placing
 from peer.landing.syscalls import rename
 
 CALLS = ["chmod", "chown", "fchmod", "fsync", "mkdir", "rename", "replace", "rmdir", "symlink", "unlink", "write"]
-"""Functions of `os` that change something; `rename` of syscalls.py, opening to create and starting a program are counted
-as well.
+"""Functions of `os` that change something. Also counted are `rename` of syscalls.py, opening to create, and starting a
+program.
 """
 
 
@@ -27,7 +27,7 @@ class Killer:
         for name in CALLS:
             setattr(os, name, self._counted(getattr(os, name)))
         placing.rename = commits.rename = self._counted(rename)  # type: ignore[attr-defined]
-        subprocess.Popen = self._counted(subprocess.Popen)  # type: ignore[misc]
+        subprocess.Popen = self._counted(subprocess.Popen)  # type: ignore[misc, assignment]
         opened = os.open
 
         def counted_open(path: Any, flags: int, *more: Any, **named: Any) -> int:

@@ -278,7 +278,7 @@ def test_no_settings_or_hooks_of_the_repository_run(world: Repositories, tmp_pat
 @pytest.mark.root
 def test_as_root_it_is_done_by_the_owner_of_the_repository() -> None:
     """Whose settings git obeys, and whose files they are afterwards."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as top:  # noqa: S108 - which that user can reach
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as top:
         Path(top).chmod(0o755)
         world = Repositories(Path(top))
         world.note_commits(world.commit())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ import msgspec
 import pytest
 import trio
 
-from sandbox.changes.comparing import METADATA_NEVER
 from sandbox.changes.commits import CUT, MARK, REST
+from sandbox.changes.comparing import METADATA_NEVER
 from sandbox.changes.display import diff_of
 from sandbox.changes.values import Entry
 from sandbox.commits import confined, gathering
@@ -35,7 +34,9 @@ def test_new_commits_are_one_entry_with_each_shown(world: World) -> None:
     start(world)
     before = files(world.root)
     commit(world, "a.py", "one", "first of them")
-    run(world, "git checkout -q -b fix/it; echo two > f1.py; git commit -q -a -m 'second of them'; git checkout -q main")
+    run(
+        world, "git checkout -q -b fix/it; echo two > f1.py; git commit -q -a -m 'second of them'; git checkout -q main"
+    )
     entry, text, found = both(world)
     assert files(world.root) == before
     assert entry.count == 2 and entry.marks == [MARK] and entry.can_land and not entry.conflict
@@ -70,8 +71,11 @@ def test_a_repository_further_down_and_one_that_the_person_does_not_have(world: 
     world.root.joinpath("lib").mkdir()
     make(world.root / "lib")
     world.start()
-    run(world, "cd lib; echo x > x.py; git add .; git commit -q -m deep; cd ..; git init -q fresh; cd fresh; "
-        "echo y > y; git add .; git commit -q -m nobody")
+    run(
+        world,
+        "cd lib; echo x > x.py; git add .; git commit -q -m deep; cd ..; git init -q fresh; cd fresh; "
+        "echo y > y; git add .; git commit -q -m nobody",
+    )
     entry, text, found = both(world, "lib/.git")
     assert "    deep" in text and entry.count == 1 and found["fresh/.git"].never == METADATA_NEVER
 
@@ -216,7 +220,10 @@ printf '[core]\\n\\tfsmonitor = touch {proof}\\n' > more
 
 def test_settings_hooks_and_attributes_of_the_view_do_nothing_here(world: World) -> None:
     start(world)
-    run(world, "mkdir -p .git/hooks .git/info; printf '* diff=x\\n' > .gitattributes; git add .; git commit -q -m attributes")
+    run(
+        world,
+        "mkdir -p .git/hooks .git/info; printf '* diff=x\\n' > .gitattributes; git add .; git commit -q -m attributes",
+    )
     commit(world)
     proof = world.folder / "proof"
     run(world, SETTINGS.format(proof=proof, hooks=world.work / ".git/hooks"))
@@ -247,20 +254,22 @@ def test_a_link_in_the_repository_leads_nowhere(world: World) -> None:
     git(other, "add", ".")
     git(other, "commit", "-q", "-m", "secret")
     start(world)
-    run(world, f"rm -r .git/objects .git/refs; ln -s {other}/.git/objects .git/objects; ln -s {other}/.git/refs .git/refs")
+    run(
+        world,
+        f"rm -r .git/objects .git/refs; ln -s {other}/.git/objects .git/objects; ln -s {other}/.git/refs .git/refs",
+    )
     assert refused(world)
     assert not any(b"secret" in path.read_bytes() for path in (world.destination / "blobs").iterdir())
 
 
-TREE = 'printf "100644 blob $blob\\t{name}\\n" | git mktree'
+TREE = "tree=$(printf '100644 blob %s\\t{name}\\n' $blob | git mktree)\n"
+INNER = "tree=$(printf '040000 tree %s\\t{name}\\n' $tree | git mktree)\n"
+MODULE = "printf '[submodule \"x\"]\\n\\tpath = x\\n\\turl = -u./payload\\n'"
 DAMAGED = {
-    "a git folder": "tree=$(" + TREE.format(name="config") + "); tree=$(printf '040000 tree %s\\t.GIT\\n' $tree | git mktree)",
-    "the folder above": "tree=$(printf '040000 tree %s\\t..\\n' $empty | git mktree)",
-    "a submodule's command": "blob=$(printf '[submodule \"x\"]\\n\\tpath = x\\n\\turl = -u./payload\\n' | git hash-object -w --stdin); "
-    "tree=$(" + TREE.format(name=".gitmodules") + ")",
+    "a git folder": TREE.format(name="config") + INNER.format(name=".GIT"),
+    "the folder above": TREE.format(name="x") + INNER.format(name=".."),
+    "a submodule's command": f"blob=$({MODULE} | git hash-object -w --stdin)\n" + TREE.format(name=".gitmodules"),
 }
-
-
 HARM = {"a git folder": "hasDotgit", "the folder above": "hasDotdot", "a submodule's command": "gitmodulesUrl"}
 
 
@@ -269,7 +278,7 @@ def test_what_would_harm_a_checkout_is_refused(copy: World, what: str) -> None:
     start(copy)
     run(
         copy,
-        "blob=$(echo x | git hash-object -w --stdin); empty=$(git mktree </dev/null)\n"
+        "blob=$(echo x | git hash-object -w --stdin)\n"
         f"{DAMAGED[what]}\n"
         "git update-ref refs/heads/main $(git commit-tree $tree -p HEAD -m evil)",
     )
@@ -303,7 +312,7 @@ def test_odd_names_of_branches(copy: World) -> None:
     run(
         copy,
         "for name in 'a;b' '$(x)' \"q'q\" \"$(printf 'x\\342\\200\\256y')\"; do git checkout -q -b \"$name\"; "
-        "echo \"$name\" > odd; git add odd; git commit -q -m odd; done",
+        'echo "$name" > odd; git add odd; git commit -q -m odd; done',
     )
     found, _ = gathered(copy)
     assert {each.ref for each in found.branches} == {f"branch-{number}" for number in (1, 2, 3, 4)}

@@ -23,7 +23,17 @@ def test_plain_names_stay() -> None:
 
 
 def test_others_get_a_number() -> None:
-    names = [b"a;rm -rf", b"$(x)", "b\u202ed".encode(), b"\xff", b"-d", b"x.lock", b"a" * (MAX_NAME + 1), b".a", b"a..b"]
+    names = [
+        b"a;rm -rf",
+        b"$(x)",
+        "b\u202ed".encode(),
+        b"\xff",
+        b"-d",
+        b"x.lock",
+        b"a" * (MAX_NAME + 1),
+        b".a",
+        b"a..b",
+    ]
     assert safe_names(names) == [f"branch-{number}" for number in range(1, len(names) + 1)]
 
 
