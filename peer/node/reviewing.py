@@ -93,7 +93,11 @@ class ReviewService:
         if dry_run:
             refused = await self._lander.dry_run(item, changes, chosen)
             done = frozenset(chosen) - {each.number for each in refused}
-            return self._outcome(item, changes, landed, done, refused) | {"dry_run": True, "ok": not refused}
+            return self._outcome(item, changes, landed, done, refused) | {
+                "dry_run": True,
+                "ok": not refused,
+                "merge": [],
+            }
         applied = await self._lander.apply(item, changes, chosen)
         return self._outcome(item, changes, landed | applied.landed, applied.landed, applied.refused)
 

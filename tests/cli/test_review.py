@@ -118,6 +118,7 @@ def test_commits_say_where_they_come_to_and_how_they_are_merged(cli: Cli, api: F
     command = f"git -C /home/bob/shop merge dispatch/{FIRST}/branch-1"
     api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(landed=[".git/refs/heads"], merge=[command])
     assert f"to take the commits into the branch that you are on: `{command}`" in cli("apply", FIRST, ".git").err
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(landed=[".git/refs/heads"], merge=[command], dry_run=True)
     assert command not in cli("apply", FIRST, ".git", "--dry-run").err
 
 
