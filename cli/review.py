@@ -205,19 +205,27 @@ def _show_entry(out: Output, entry: Document) -> None:
 
     change = str(entry["change"])
     details = [
-        {"folded": "filled by tools", "dropped": "never put in place", "unread": "not readable"}.get(change, change)
+        {
+            "commits": f"{entry['count']:,} commit{'' if entry['count'] == 1 else 's'}",
+            "folded": "filled by tools",
+            "dropped": "never put in place",
+            "unread": "not readable",
+        }.get(change, change)
     ]
     if entry["renamed_from"]:
         details.append(f"from {word(entry['renamed_from'], limit=PATH_SHOWN)}")
     if entry["target"]:
         details.append(f"link to {word(entry['target'], limit=PATH_SHOWN)}")
-    if entry["count"] > 1:
+    if entry["count"] > 1 and change != "commits":
         details.append(f"{entry['count']:,} files")
     if (entry["change"] != "deleted" and entry["kind"] == "file") or entry["count"] > 1:
         details.append(f"{entry['size']:,} bytes")
     if entry["landed"]:
         details.append("in place")
     out.line(f"{word(entry['path'], limit=PATH_SHOWN)}  ({', '.join(details)})", indent=2)
+    for branch in entry.get("branches") or []:
+        kept = f"becomes {word(branch['ref'], limit=PATH_SHOWN)}"
+        out.line(f"branch {word(branch['name'], limit=PATH_SHOWN)}: {kept}", indent=6)
     for mark in [] if entry["never"] else entry["marks"]:
         out.line(f"marked: {string(mark)}", indent=6, style="yellow")
     if entry["conflict"]:
@@ -235,6 +243,8 @@ def _show_applied(out: Output, document: Document, done: str) -> None:
     _show_refused(out, document["refused"], "cannot be put in place")
     if document.get("dry_run"):
         return
+    for command in document.get("merge") or []:
+        out.note(f"to take the commits into the branch that you are on: `{command}`")
     if document["refused"]:
         out.line("nothing was changed", style="yellow")
         out.note("leave out what stands in the way, by naming the others")

@@ -36,6 +36,7 @@ async def changes(client: AsyncClient, identity: str, after: int) -> Document:
         {
             **{name: entry[name] for name in ("number", "change", "size", "count", "landed") if entry[name]},
             **{name: entry[name] for name in ("marks", "conflict", "never") if entry[name]},
+            **({"branches": [branch["ref"] for branch in entry["branches"]]} if entry["branches"] else {}),
             "untrusted_path": entry["path"],
         }
         for entry in found["entries"]

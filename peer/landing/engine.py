@@ -1,10 +1,10 @@
 """Puts chosen changes of a run into the person's folders, whole or not at all, and takes them back. Blocking calls.
 
 All checks come first, then everything new is staged beside its place and synced, then the steps are made: renames
-alone. Until the record that commits them exists, anything that goes wrong takes all of them back. Former contents go to
-the landing's journal, where undo finds them: 1 GiB together (`planning.MAX_KEPT`); what has no place there is put in
-place or deleted all the same, and undo refuses it. Owner, access list and attributes of a changed file are those of the
-one that it replaces; of a new file, what its folder gives.
+alone, and refs for commits (commits.py). Until the record that commits them exists, anything that goes wrong takes all
+of them back. Former contents go to the landing's journal, where undo finds them: 1 GiB together (`planning.MAX_KEPT`);
+what has no place there is put in place or deleted all the same, and undo refuses it. Owner, access list and attributes
+of a changed file are those of the one that it replaces; of a new file, what its folder gives.
 
 A file system that cannot exchange two names in one step gets no changes; a sentence says so. What a program writes
 through a file that it opened before a landing is noticed where the kernel gives leases; elsewhere (files of another
@@ -22,13 +22,14 @@ from typing import Final, Literal, NamedTuple
 
 import structlog
 
+from peer.landing import commits as repositories
 from peer.landing import journal as records
 from peer.landing import tree as places
-from peer.landing.journal import Identity, Journal, Move, Plan, Root
+from peer.landing.journal import Commits, Identity, Journal, Move, Plan, Root
 from peer.landing.placing import Mover, Way, put_beside
 from peer.landing.planning import Planner, Refusal
 from peer.landing.tree import Obstacle, Tree, Unreachable, opened, sentence
-from peer.landing.undoing import Undo
+from peer.landing.undoing import Undo, undo_commits
 from sandbox.changes.values import Entry
 from sandbox.views.record import ViewRecord
 
@@ -50,12 +51,12 @@ class Forecast(NamedTuple):
     irreversible: frozenset[int]
 
 
-def dry_run(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord]) -> Forecast:
+def dry_run(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord], *, namespace: str = "") -> Forecast:
     """Return what would become of the chosen entries as the folders are now. Writes nothing.
 
-    Of kept contents only the sizes are compared.
+    Of kept contents only the sizes are compared, and of commits whether the repository is there, without such refs.
     """
-    with _planned(folder, chosen, views, locked=False) as (planner, _, _):
+    with _planned(folder, chosen, views, namespace, locked=False) as (planner, _, _):
         return Forecast(list(planner.refusals.values()), _irreversible(planner.moves))
 
 
@@ -69,16 +70,19 @@ def _irreversible(moves: Sequence[Move]) -> frozenset[int]:
     return frozenset(move.number for move in moves if not move.kept)
 
 
-def apply(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord], journal: Path) -> list[Refusal]:
+def apply(
+    folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord], journal: Path, *, namespace: str = ""
+) -> list[Refusal]:
     """Put all of `chosen` in place, or nothing: then return what stood in the way.
 
     `folder`: the change set's, with its contents. `journal`: a new folder of this landing, kept for `undo` if it was
-    made. Raises OSError if what was put in place cannot be taken back now; `resume` then does.
+    made. `namespace`: of the refs that commits get (commits.py). Raises OSError if what was put in place cannot be
+    taken back now; `resume` then does.
     """
     record = Journal(journal)
     if resume(journal) == "applied":
         raise FileExistsError(errno.EEXIST, "a landing was made with this journal", str(journal))
-    with _planned(folder, chosen, views) as (planner, tree, roots):
+    with _planned(folder, chosen, views, namespace) as (planner, tree, roots):
         if planner.refusals:
             return list(planner.refusals.values())
         try:
@@ -86,7 +90,7 @@ def apply(folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord]
         except OSError as error:
             why = f"what would be changed cannot be noted down first: {error.strerror}"
             return [Refusal(entry.number, why) for entry in chosen]
-        return _land(folder, Plan(roots=roots, moves=planner.moves), tree, record)
+        return _land(folder, Plan(roots=roots, moves=planner.moves, commits=planner.commits), tree, record)
 
 
 def resume(journal: Path) -> Literal["applied", "nothing"]:
@@ -108,7 +112,8 @@ def resume(journal: Path) -> Literal["applied", "nothing"]:
             _finish(moves, tree, record)
             return "applied"
         placed = record.read(records.PLACED, records.Identities)
-        _roll_back(moves, Mover(tree, record), tree, record, None if placed is None else placed.of)
+        commits = [step for step in plan.commits if step.view not in failed]
+        _roll_back(moves, commits, Mover(tree, record), tree, record, None if placed is None else placed.of)
     return "nothing"
 
 
@@ -124,12 +129,12 @@ def undo(journal: Path) -> list[Refusal]:
     with opened(plan.roots) as (tree, failed):
         if not record.has(records.UNDO):
             _finish({step: move for step, move in enumerate(plan.moves) if move.view not in failed}, tree, record)
-        return Undo(plan, tree, failed, record).run()
+        return sorted([*Undo(plan, tree, failed, record).run(), *undo_commits(plan.commits, tree, failed)])
 
 
 @contextmanager
 def _planned(
-    folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord], *, locked: bool = True
+    folder: Path, chosen: Sequence[Entry], views: Mapping[int, ViewRecord], namespace: str, *, locked: bool = True
 ) -> Iterator[tuple[Planner, Tree, dict[int, Root]]]:
     roots: dict[int, Root] = {}
     files: dict[int, bytes] = {}
@@ -150,7 +155,7 @@ def _planned(
         else:
             roots[number] = Root(path=view.root, device=view.device, inode=view.inode)
     with opened(roots, locked=locked) as (tree, failed):
-        planner = Planner(tree, failed | unknown, files, folder)
+        planner = Planner(tree, failed | unknown, files, folder, namespace)
         planner.plan(chosen)
         yield planner, tree, roots
 
@@ -159,7 +164,8 @@ def _land(folder: Path, plan: Plan, tree: Tree, record: Journal) -> list[Refusal
     mover = Mover(tree, record)
     moves = dict(enumerate(plan.moves))
     placed: dict[int, Identity] | None = None
-    number = plan.moves[0].number if plan.moves else 0
+    numbers = [*(move.number for move in plan.moves), *(each.number for each in plan.commits)]
+    number = numbers[0] if numbers else 0
     try:
         record.write(records.PLAN, plan)
         staged: dict[int, Identity] = {}
@@ -171,16 +177,22 @@ def _land(folder: Path, plan: Plan, tree: Tree, record: Journal) -> list[Refusal
         mover.sync_staged()
         record.write(records.PLACED, records.Identities(of=staged))
         placed = staged
+        for commits in plan.commits:
+            number = commits.number
+            repositories.bring(commits, tree, folder)
         for move in plan.moves:
             number = move.number
             mover.make(move)
         mover.check_still_there(plan.moves)
         tree.sync()
+        for commits in plan.commits:
+            number = commits.number
+            repositories.make_refs(commits, tree)
         record.write(records.COMMITTED)
     except (Obstacle, OSError) as error:
         mover.forget_staged()
         if not record.has(records.COMMITTED):
-            beside = _roll_back(moves, mover, tree, record, placed)
+            beside = _roll_back(moves, plan.commits, mover, tree, record, placed)
             why = Refusal(number, sentence(error) if isinstance(error, OSError) else str(error))
             return [why, *(each for each in beside if each.number != number)]
     _finish(moves, tree, record)
@@ -188,7 +200,12 @@ def _land(folder: Path, plan: Plan, tree: Tree, record: Journal) -> list[Refusal
 
 
 def _roll_back(
-    moves: Mapping[int, Move], mover: Mover, tree: Tree, record: Journal, placed: Mapping[int, Identity] | None
+    moves: Mapping[int, Move],
+    commits: Sequence[Commits],
+    mover: Mover,
+    tree: Tree,
+    record: Journal,
+    placed: Mapping[int, Identity] | None,
 ) -> list[Refusal]:
     """Take every step back, and forget the landing. `placed`: None if no step can have been made.
 
@@ -206,6 +223,15 @@ def _roll_back(
         leave=leave,
     )
     failed: OSError | None = None
+    for each in reversed(commits):
+        try:
+            if placed is not None and (why := repositories.take_back(each, tree)):
+                log.info("landing.newer_edit", why=why)
+        except Obstacle as error:
+            log.warning("landing.not_taken_back", why=str(error))
+        except OSError as error:
+            log.warning("landing.not_taken_back", why=error.strerror)
+            failed = error
     for step, move in reversed(list(moves.items())):
         try:
             if placed is not None and (why := mover.take_back(step, move, way)):

@@ -93,11 +93,30 @@ class Move(_Value, frozen=True, kw_only=True):
         return self.action in ("remove", "swap") and self.before is not None and self.before.kind != "folder"
 
 
+class Commits(_Value, frozen=True, kw_only=True):
+    """Commits that become refs of a repository: `refs`, by name what each names, all of them below `prefix`.
+
+    `number`: the entry. `parts`: of the repository's `.git` below the root of `view`, which is the folder `identity`.
+    `incoming`: the name of the folder among its objects through which they come. `sha256`, `size`: of the pack.
+    """
+
+    number: int
+    view: int
+    parts: Parts
+    identity: Identity
+    incoming: str
+    prefix: str
+    refs: dict[str, str]
+    sha256: str
+    size: int
+
+
 class Plan(_Value, frozen=True, kw_only=True):
-    """All steps of a landing, in their order. `roots`: by the view's number."""
+    """All steps of a landing, in their order: `moves`, then `commits`. `roots`: by the view's number."""
 
     roots: dict[int, Root]
     moves: list[Move]
+    commits: list[Commits] = []
 
 
 class Identities(_Value, frozen=True, kw_only=True):

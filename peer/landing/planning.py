@@ -11,8 +11,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final, NamedTuple
 
+from peer.landing import commits as repositories
 from peer.landing import tree as places
-from peer.landing.journal import Move, Parts, State
+from peer.landing.journal import Commits, Move, Parts, State
 from peer.landing.tree import Obstacle, Tree, Unreachable
 from sandbox.changes.values import BLOBS, Base, Entry
 
@@ -50,11 +51,22 @@ class _Wanted(NamedTuple):
 
 
 class Planner:
-    """Makes the steps of a landing. `moves` are complete if `refusals` is empty."""
+    """Makes the steps of a landing. `moves` and `commits` are complete if `refusals` is empty."""
 
-    def __init__(self, tree: Tree, failed: Mapping[int, Unreachable], files: Mapping[int, bytes], folder: Path) -> None:
-        """`failed`: views whose root cannot be had, and why. `files`: views that are a single file, and its name."""
+    def __init__(
+        self,
+        tree: Tree,
+        failed: Mapping[int, Unreachable],
+        files: Mapping[int, bytes],
+        folder: Path,
+        namespace: str,
+    ) -> None:
+        """`failed`: views whose root cannot be had, and why. `files`: views that are a single file, and its name.
+        `namespace`: of the refs that commits get.
+        """
         self.refusals: dict[int, Refusal] = {}
+        self.commits: list[Commits] = []
+        self._namespace = namespace
         self._tree = tree
         self._failed = failed
         self._files = files
@@ -78,7 +90,11 @@ class Planner:
         wanted: list[_Wanted] = []
         for entry in chosen:
             with self._refusing(entry):
-                wanted.append(self._read(entry))
+                self._check(entry)
+                if entry.change == "commits":
+                    self.commits.append(repositories.planned(entry, self._tree, self._namespace))
+                else:
+                    wanted.append(self._read(entry))
         for each in wanted:
             if each.removes is not None:
                 self._removed[each.view, each.from_parts] = each.removes
@@ -105,8 +121,8 @@ class Planner:
         except OSError as error:
             self.refusals.setdefault(entry.number, Refusal(entry.number, places.sentence(error)))
 
-    def _read(self, entry: Entry) -> _Wanted:
-        """Say what an entry asks for; what it says of itself is checked here. Raises Obstacle."""
+    def _check(self, entry: Entry) -> None:
+        """Raise Obstacle for an entry that cannot be put in place by what it says of itself."""
         if entry.never:
             raise Obstacle(entry.never)
         if entry.conflict:
@@ -115,6 +131,9 @@ class Planner:
             raise Obstacle("its content was not kept, so it cannot be put in place")
         if entry.view in self._failed:
             raise Obstacle(self._failed[entry.view].reason)
+
+    def _read(self, entry: Entry) -> _Wanted:
+        """Say what an entry asks for. Raises Obstacle."""
         parts = self._parts(entry, entry.path)
         base = None if entry.base is None else _state_of(entry.base)
         new = None if entry.change == "deleted" else self._new(entry, parts)

@@ -90,14 +90,18 @@ class Tree:
         """Descriptors by the view's number."""
         self._open: dict[tuple[int, Parts], int] = {}
 
+    def root(self, view: int) -> int:
+        """Return the descriptor of a root. Raises OSError where it cannot be had."""
+        if view not in self._roots:
+            raise OSError(errno.ENODEV, "the folder that was granted cannot be reached")
+        return self._roots[view]
+
     def folder(self, view: int, parts: Parts) -> int:
         """Return a descriptor of the folder that is at this path now; it belongs to the tree.
 
         Raises OSError, Obstacle where it is not the folder that was found there before.
         """
-        if view not in self._roots:
-            raise OSError(errno.ENODEV, "the folder that was granted cannot be reached")
-        fresh = open_beneath(self._roots[view], parts)
+        fresh = open_beneath(self.root(view), parts)
         known = self._open.pop((view, parts), None)
         if known is None:
             self._close_oldest()

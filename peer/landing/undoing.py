@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import structlog
 
+from peer.landing import commits as repositories
 from peer.landing import journal as records
 from peer.landing import tree as places
-from peer.landing.journal import Identity, Journal, Move, Plan
+from peer.landing.journal import Commits, Identity, Journal, Move, Plan
 from peer.landing.placing import Mover, Way, put_beside
 from peer.landing.planning import Refusal
 from peer.landing.tree import Obstacle, Tree, Unreachable, sentence
@@ -187,3 +188,18 @@ class Undo:
                 self._mover.drop_staged(self._moves[step])
             except (OSError, Obstacle) as error:
                 log.warning("undo.not_cleared", why=str(error))
+
+
+def undo_commits(steps: Sequence[Commits], tree: Tree, failed: Mapping[int, Unreachable]) -> list[Refusal]:
+    """Remove the refs that a landing made; return the entries whose refs stay, and why. Safe to repeat."""
+    refused = []
+    for step in steps:
+        try:
+            why = failed[step.view].reason if step.view in failed else repositories.take_back(step, tree)
+        except Obstacle as error:
+            why = str(error)
+        except OSError as error:
+            why = sentence(error)
+        if why:
+            refused.append(Refusal(step.number, why))
+    return refused

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 import msgspec
 import trio
 
+from peer.landing.commits import REFS, namespace
 from peer.landing.engine import Refusal
 from peer.node.colouring import Colouring
 from peer.protocol.documents import Document
@@ -24,7 +26,8 @@ from peer.store import change_sets, rows
 from peer.store.views import change_set_row
 from sandbox.changes import display
 from sandbox.changes.colours import Asked
-from sandbox.changes.values import ChangeSet, Entry
+from sandbox.changes.values import HEADS, ChangeSet, Entry
+from sandbox.commits.values import Branch
 from sandbox.gate import line_diff
 
 MAX_NAMED: Final = 1_000
@@ -51,7 +54,7 @@ class ReviewService:
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         shown = [entry for entry in changes.entries if entry.number >= after]
-        entries = [_document(entry, changes, landed) for entry in shown[:limit]]
+        entries = [_document(entry, item, changes, landed) for entry in shown[:limit]]
         if counts:
             roots = {view.number: Path(view.root) for view in changes.views}
             count = partial(display.line_counts, shown[:limit], roots, self._folder(item))
@@ -91,7 +94,7 @@ class ReviewService:
         read = partial(display.diff_of, entry, *place, context=context)
         return {
             "dispatch_id": dispatch_id,
-            **_document(entry, changes, landed),
+            **_document(entry, item, changes, landed),
             "diff": await trio.to_thread.run_sync(read),
         }
 
@@ -115,11 +118,12 @@ class ReviewService:
         marked: bool,
         dry_run: bool,
     ) -> Document:
-        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left, irreversible}.
+        """Put chosen entries in place, all or none: {dispatch_id, ok, landed: [path], refused, left, …}.
 
         `irreversible`: paths among those landed that cannot be taken back, since their former content is not kept.
         `digest`: of the list that the person saw, or "". `paths`: as the list has them, or a folder: all unmarked
-        entries in it. `numbers`: of entries. `everything`: all unmarked ones; with `marked`, those too.
+        entries in it. `numbers`: of entries. `everything`: all unmarked ones; with `marked`, those too. `merge`:
+        commands that take commits which are in place now into the branch that the person is on.
         """
         item, changes, landed = await self._settled(dispatch_id, attempt)
         if digest and digest != item.digest.hex():
@@ -129,7 +133,7 @@ class ReviewService:
             would = await self._lander.dry_run(item, changes, chosen)
             done = frozenset(chosen) - {each.number for each in would.refusals}
             outcome = self._outcome(item, changes, landed, Applied(done, would.refusals, would.irreversible))
-            return outcome | {"dry_run": True}
+            return outcome | {"dry_run": True, "merge": []}
         applied = await self._lander.apply(item, changes, chosen)
         return self._outcome(item, changes, landed | applied.landed, applied)
 
@@ -189,6 +193,7 @@ class ReviewService:
             "refused": _refusals(changes, applied.refused),
             "left": [_path(entry) for entry in left],
             "irreversible": [_path(entry) for entry in changes.entries if entry.number in applied.irreversible & done],
+            "merge": _merges((entry for entry in changes.entries if entry.number in done), item, changes),
         }
 
     def _root(self, changes: ChangeSet, entry: Entry) -> Path:
@@ -212,7 +217,7 @@ def _folder(number: int, changes: ChangeSet) -> Document:
     return {"number": number, "folder": view.root, "view": view.kind}
 
 
-def _document(entry: Entry, changes: ChangeSet, landed: frozenset[int]) -> Document:
+def _document(entry: Entry, item: rows.ChangeSetRow, changes: ChangeSet, landed: frozenset[int]) -> Document:
     view = next(each for each in changes.views if each.number == entry.view)
     return {
         "number": entry.number,
@@ -229,7 +234,28 @@ def _document(entry: Entry, changes: ChangeSet, landed: frozenset[int]) -> Docum
         "conflict": entry.conflict or None,
         "never": entry.never or None,
         "landed": entry.number in landed,
+        "branches": [_branch(each, item) for each in entry.branches],
     }
+
+
+def _branch(branch: Branch, item: rows.ChangeSetRow) -> Document:
+    """`ref`: how git finds it once it is in place, without `refs/` in front."""
+    ref = f"{REFS}{namespace(item.dispatch_id, item.attempt)}/{branch.ref}".removeprefix("refs/")
+    return {"name": _text(branch.name), "ref": ref, "commit": branch.tip}
+
+
+def _merges(entries: Iterable[Entry], item: rows.ChangeSetRow, changes: ChangeSet) -> list[str]:
+    """The commands, for the person's shell, that take commits that are in place into the branch they are on."""
+    roots = {view.number: view.root for view in changes.views}
+    return [
+        f"git -C {shlex.quote(str(_repository(entry, roots[entry.view])))} merge {_branch(branch, item)['ref']}"
+        for entry in entries
+        for branch in entry.branches
+    ]
+
+
+def _repository(entry: Entry, root: str) -> PurePosixPath:
+    return PurePosixPath(root, _text(entry.path.removesuffix(HEADS))).parent
 
 
 def _path(entry: Entry) -> str:
@@ -292,6 +318,8 @@ def _named(waits: list[Entry], changes: ChangeSet, path: str, *, marked: bool) -
     exact, inside = set(), set()
     for entry in waits:
         names = {_path(entry), str(PurePosixPath(roots[entry.view], _text(entry.path)))}
+        if entry.change == "commits":  # its repository's `.git` means them, too: nothing else of that can be chosen
+            names |= {name.removesuffix(_text(HEADS)) for name in names}
         wanted = path if path in _WHOLE else path.rstrip("/")
         if wanted in names:
             exact.add(entry.number)

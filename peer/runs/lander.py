@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from peer.landing import engine
+from peer.landing.commits import namespace
 from peer.landing.engine import Forecast, Refusal
 from peer.protocol.errors import DispatchError
 from peer.runs.change_sets import ChangeSets, decidable, size_of
@@ -52,7 +53,13 @@ class Lander:
 
     async def dry_run(self, item: rows.ChangeSetRow, changes: ChangeSet, chosen: Collection[int]) -> Forecast:
         """Return which of the chosen entries could not be put in place now or not be taken back. Changes nothing."""
-        check = partial(engine.dry_run, self._folder(item), _entries(changes, chosen), _views(changes))
+        check = partial(
+            engine.dry_run,
+            self._folder(item),
+            _entries(changes, chosen),
+            _views(changes),
+            namespace=namespace(item.dispatch_id, item.attempt),
+        )
         return await trio.to_thread.run_sync(check)
 
     async def apply(self, item: rows.ChangeSetRow, changes: ChangeSet, chosen: Collection[int]) -> Applied:
@@ -87,6 +94,7 @@ class Lander:
                     _entries(changes, landing.numbers),
                     _views(changes),
                     self._journal_of(landing),
+                    namespace=namespace(landing.dispatch_id, landing.attempt),
                 )
                 refused = await trio.to_thread.run_sync(place)
             except BaseException:

@@ -17,6 +17,7 @@ import msgspec
 
 from sandbox.changes.bounds import SECONDS, Bounds
 from sandbox.changes.change_set import change_set, views_of
+from sandbox.changes.commits import with_commits
 from sandbox.changes.contents import Texts
 from sandbox.changes.freeze import Blobs
 from sandbox.changes.patch import patch
@@ -68,7 +69,9 @@ def written(run_folder: Path, destination: Path) -> bytes:
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
             now_ns = os.fstat(file.fileno()).st_ctime_ns
-            found = change_set(run_folder, views, blobs, now_ns, Bounds())
+            bounds = Bounds()
+            found = change_set(run_folder, views, blobs, now_ns, bounds)
+            found = with_commits(found, run_folder, destination, blobs, bounds)
             content = msgspec.json.encode(found)
             file.write(content)
         if text := patch(found, Texts(found, destination)):

@@ -42,6 +42,16 @@ def new_content(entry: Entry, folder: Path) -> bytes | None:
         raise Unshown("its content is not here") from error
 
 
+def commits_text(entry: Entry, folder: Path) -> str:
+    """Each commit of an entry with its message and its diff, as that was kept. Raises Unshown."""
+    if not entry.text.isalnum():
+        raise Unshown("it was not kept")
+    try:
+        return _read(os.open(folder / BLOBS / entry.text, _READ | os.O_NOFOLLOW), entry.text).decode("utf-8", "replace")
+    except OSError as error:
+        raise Unshown("its text is not here") from error
+
+
 def old_content(path: bytes, base: Base | None, root: Path) -> bytes | None:
     """What the person's folder `root` holds there, if it is what `base` says; None for nothing. Raises Unshown."""
     if base is None:

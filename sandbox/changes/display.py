@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from sandbox.changes.contents import Unshown, decoded, new_content, old_content
+from sandbox.changes.contents import Unshown, commits_text, decoded, new_content, old_content
 from sandbox.changes.patch import quoted
 from sandbox.changes.values import Entry
 from sandbox.gate import line_diff
@@ -26,6 +26,11 @@ def diff_of(entry: Entry, root: Path, folder: Path, *, context: int = line_diff.
     """
     if entry.change in ("folded", "dropped", "unread"):
         return ""
+    if entry.change == "commits":
+        try:
+            return commits_text(entry, folder)
+        except Unshown:
+            return ""
     old = b"a/" + (entry.renamed_from or entry.path or root.name.encode())
     new = b"b/" + (entry.path or root.name.encode())
     head = []

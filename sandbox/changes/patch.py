@@ -76,6 +76,8 @@ def _part(entry: Entry, old: bytes, new: bytes, contents: Contents, matching: li
         raise Unshown("it changed in the folder meanwhile")
     if entry.change == "deleted":
         raise Unshown("its content is not shown")
+    if entry.change == "commits":
+        raise Unshown(f"{entry.count:,} of them")
     if entry.change == "folded" or entry.kind not in ("file", "link"):
         raise Unshown("no plain file")
     if entry.change == "renamed":

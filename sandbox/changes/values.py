@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from sandbox.commits.values import Branch
 from sandbox.views.record import ViewRecord
 
 CHANGE_SET: Final = "changes.json"
@@ -17,6 +18,9 @@ PATCH: Final = "changes.diff"
 """The same as a patch for the sender, where there is anything to show."""
 BLOBS: Final = "blobs"
 """The folder beside it: one file a content, named by its SHA-256 in hex."""
+
+HEADS: Final = b"/refs/heads"
+"""What the path of an entry of commits ends with, after that of the repository's `.git`."""
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Kind = Literal["file", "link", "folder", "other"]
@@ -55,6 +59,9 @@ class Entry(_Value, frozen=True, kw_only=True):
     - `renamed`: the content of `renamed_from` (of the same view, gone) at another path, where nothing was: `base` is
       None. What is at `renamed_from` has this content and permission to execute. The content is a blob, too.
     - `folded`: a folder that tools fill; `count` files of `size` bytes altogether. Its content is not kept.
+    - `commits`: `count` commits that the run made in the repository whose `.git` (`base`) is two names above `path`.
+      `sha256`, `size`: of a pack with all that `branches` reach and the original did not. It becomes refs of that
+      repository, never files. `text`: SHA-256 of each commit's message and diff.
     - `dropped`: it is never put in place, `never` says why (a repository's own files, a device).
     - `unread`: it could not be read, `never` says why.
 
@@ -66,7 +73,7 @@ class Entry(_Value, frozen=True, kw_only=True):
     number: Natural
     view: Natural
     path: bytes
-    change: Literal["added", "changed", "deleted", "mode", "renamed", "folded", "dropped", "unread"]
+    change: Literal["added", "changed", "deleted", "mode", "renamed", "commits", "folded", "dropped", "unread"]
     kind: Kind = "file"
     executable: bool = False
     size: Natural = 0
@@ -78,6 +85,8 @@ class Entry(_Value, frozen=True, kw_only=True):
     marks: list[str] = []
     conflict: str = ""
     never: str = ""
+    branches: list[Branch] = []
+    text: str = ""
 
     @property
     def can_land(self) -> bool:

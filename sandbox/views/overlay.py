@@ -26,6 +26,7 @@ WORK: Final = "work"
 MERGED: Final = "merged"
 
 _OPTIONS: Final = "userxattr,index=off,metacopy=off"
+_MS_RDONLY: Final = 0x1
 _MS_NOSUID: Final = 0x2
 _MS_NODEV: Final = 0x4
 _UMOUNT_NOFOLLOW: Final = 0x8
@@ -84,6 +85,31 @@ def hindrance(lower: int) -> str:
     if _holds_a_mount(Path(f"/proc/self/fd/{lower}").readlink()):
         return "another file system is mounted inside"
     return ""
+
+
+@contextmanager
+def mounted_to_read(lower: int, folder: Path) -> Iterator[Path]:
+    """Mount a view once more that its run has left, for reading alone: nothing is written to its folders.
+
+    Raises OSError.
+    """
+    merged = folder / MERGED
+    opened: list[int] = []
+    try:
+        opened += [open_pinned(folder / UPPER), open_pinned(merged)]
+        upper, target = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
+        options = f"lowerdir={upper}:/proc/self/fd/{lower},{_OPTIONS}"
+        libc = ctypes.CDLL(None, use_errno=True)
+        flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_RDONLY)
+        with able_to_mount():
+            checked(libc.mount(b"overlay", target.encode(), b"overlay", flags, options.encode()))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    try:
+        yield merged
+    finally:
+        unmount(folder)
 
 
 def unmount(folder: Path) -> None:

@@ -48,6 +48,7 @@ from rendezvous.storage.sqlite import database
 from sandbox import supervisor
 from sandbox.changes import bounds as change_bounds
 from sandbox.changes import colours as change_colours
+from sandbox.commits import confined, gathering
 from sandbox.confinement import walk
 from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
@@ -732,6 +733,7 @@ RUN: Final[tuple[Row, ...]] = (
             "peer.landing.planning:Planner._modes",
             "peer.landing.planning:Planner._removed",
             "peer.landing.planning:Planner._spellings",
+            "peer.landing.planning:Planner.commits",
             "peer.landing.planning:Planner.refusals",
             "peer.landing.tree:Tree._open",
             "peer.landing.undoing:Undo._refused",
@@ -792,6 +794,46 @@ RUN: Final[tuple[Row, ...]] = (
         unit="bytes",
         held_in=("an answer of sandbox.changes.colouring",),
         test="tests/node/test_colouring.py::test_no_answer_is_no_colours",
+    ),
+    Row(
+        what="commits that are kept of one repository",
+        whose="a run",
+        limit=gathering.MAX_COMMITS,
+        unit="commits",
+        held_in=("the folder of the change set",),
+        test="tests/sandbox/changes/test_commits.py::test_what_is_too_much_is_said",
+    ),
+    Row(
+        what="branches of them, in one repository",
+        whose="a run",
+        limit=gathering.MAX_BRANCHES,
+        unit="branches",
+        held_in=("the folder of the change set",),
+        test="tests/sandbox/changes/test_commits.py::test_what_is_too_much_is_said",
+    ),
+    Row(
+        what="all that they hold, of one repository",
+        whose="a run",
+        limit=gathering.MAX_PACK,
+        unit="bytes",
+        held_in=("the folder of the change set",),
+        test="tests/sandbox/changes/test_commits.py::test_what_is_too_much_is_said",
+    ),
+    Row(
+        what="the text that shows them, of one repository",
+        whose="a run",
+        limit=gathering.MAX_TEXT,
+        unit="bytes",
+        held_in=("the folder of the change set",),
+        test="tests/sandbox/changes/test_commits.py::test_a_text_that_is_too_long_is_cut_and_says_so",
+    ),
+    Row(
+        what="one command of git that looks at them",
+        whose="a run",
+        limit=int(confined.SECONDS),
+        unit="seconds",
+        held_in=("a sandbox",),
+        test="tests/sandbox/changes/test_commits.py::test_a_repository_that_makes_git_wait_for_ever",
     ),
     Row(
         what="folders that a walk keeps open",

@@ -115,6 +115,29 @@ def test_how_much_is_in_place_is_said_first(cli: Cli, reviewed: FakeApi, standin
     assert f"what run 1 changed: {said}" in cli("changes", FIRST).out
 
 
+COMMITS = entry(
+    6,
+    ".git/refs/heads",
+    "commits",
+    kind="folder",
+    count=2,
+    marks=["commits are code"],
+    branches=[{"name": "a;b", "ref": f"dispatch/{FIRST}/branch-1", "commit": "1" * 40}],
+)
+
+
+def test_commits_say_where_they_come_to_and_how_they_are_merged(cli: Cli, api: FakeApi) -> None:
+    api[f"GET {CHANGES}"] = listed(entries=[COMMITS])
+    said = cli("changes", FIRST).out
+    assert "“.git/refs/heads”  (2 commits, 1,234 bytes)" in said and "files" not in said
+    assert f"branch “a;b”: becomes dispatch/{FIRST}/branch-1" in said
+    command = f"git -C /home/bob/shop merge dispatch/{FIRST}/branch-1"
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(landed=[".git/refs/heads"], merge=[command])
+    assert f"to take the commits into the branch that you are on: `{command}`" in cli("apply", FIRST, ".git").err
+    api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(landed=[".git/refs/heads"], merge=[command], dry_run=True)
+    assert command not in cli("apply", FIRST, ".git", "--dry-run").err
+
+
 def test_all_pages_are_read(cli: Cli, api: FakeApi) -> None:
     def page(asked: Asked) -> dict[str, Any]:
         after = int(asked.query.get("after", "0"))
@@ -126,7 +149,16 @@ def test_all_pages_are_read(cli: Cli, api: FakeApi) -> None:
 
 
 def test_names_of_a_run_are_shown_and_never_obeyed(cli: Cli, api: FakeApi) -> None:
-    hostile = entry(0, HOSTILE, renamed_from=HOSTILE, target=HOSTILE, marks=[HOSTILE], conflict=HOSTILE, never=HOSTILE)
+    hostile = entry(
+        0,
+        HOSTILE,
+        branches=[{"name": HOSTILE, "ref": HOSTILE, "commit": ""}],
+        renamed_from=HOSTILE,
+        target=HOSTILE,
+        marks=[HOSTILE],
+        conflict=HOSTILE,
+        never=HOSTILE,
+    )
     api[f"GET {CHANGES}"] = listed(entries=[hostile], incomplete=[HOSTILE])
     api[f"POST /v1/dispatches/{FIRST}/apply"] = outcome(
         ok=False, landed=[HOSTILE], refused=[{"number": 0, "path": HOSTILE, "reason": HOSTILE}]

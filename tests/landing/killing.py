@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from peer.landing import placing
+from peer.landing import commits, placing
 from peer.landing.syscalls import rename
 
 CALLS = ["chmod", "chown", "fchmod", "fsync", "mkdir", "rename", "replace", "rmdir", "symlink", "unlink", "write"]
-"""Functions of `os` that change something; `rename` of syscalls.py and opening to create are counted as well."""
+"""Functions of `os` that change something. Also counted are `rename` of syscalls.py, opening to create, and starting a
+program.
+"""
 
 
 class Killer:
@@ -23,7 +26,8 @@ class Killer:
     def __enter__(self) -> None:
         for name in CALLS:
             setattr(os, name, self._counted(getattr(os, name)))
-        placing.rename = self._counted(rename)  # type: ignore[attr-defined]
+        placing.rename = commits.rename = self._counted(rename)  # type: ignore[attr-defined]
+        subprocess.Popen = self._counted(subprocess.Popen)  # type: ignore[misc, assignment]
         opened = os.open
 
         def counted_open(path: Any, flags: int, *more: Any, **named: Any) -> int:

@@ -13,6 +13,9 @@ from peer.landing.engine import Forecast, Refusal, apply, dry_run, resume, undo
 from sandbox.changes.values import BLOBS, Base, Entry, Kind
 from sandbox.views.record import ViewRecord
 
+NAMESPACE = "4e5f6a7b-0000-4000-8000-000000000000"
+"""Of the refs of commits."""
+
 Snapshot = dict[str, tuple[Any, ...]]
 
 
@@ -97,10 +100,13 @@ class World:
         return self.note("mode", path, executable=executable, sha256=base.sha256, size=base.size)
 
     def apply(self, chosen: Sequence[Entry] | None = None) -> list[Refusal]:
-        return apply(self.folder, self.entries if chosen is None else chosen, self.views, self.journal)
+        return apply(self.folder, self._chosen(chosen), self.views, self.journal, namespace=NAMESPACE)
 
     def dry_run(self, chosen: Sequence[Entry] | None = None) -> Forecast:
-        return dry_run(self.folder, self.entries if chosen is None else chosen, self.views)
+        return dry_run(self.folder, self._chosen(chosen), self.views, namespace=NAMESPACE)
+
+    def _chosen(self, chosen: Sequence[Entry] | None) -> Sequence[Entry]:
+        return self.entries if chosen is None else chosen
 
     def resume(self) -> str:
         return resume(self.journal)

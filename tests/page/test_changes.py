@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,36 @@ def test_what_cannot_be_taken_back_is_said_before_it_is_put_in_place(
     dialog.get_by_role("button", name="Put it in place all the same").click()
     expect(card.get_by_role("status")).to_contain_text("These cannot be taken back: “till.py”.")
     assert (folder / "till.py").read_text() == "till.py is new\n"
+
+
+def test_commits_are_shown_ticked_and_told_how_to_merge(pair: Pair, new_tab: Opener) -> None:
+    alice, bob = pair
+    folder = bob.projects / f"till-{os.urandom(4).hex()}"
+    folder.mkdir()
+    git = ["git", "-C", str(folder), "-c", "user.name=Bob", "-c", "user.email=bob@example.org"]
+    subprocess.run(["git", "init", "-q", "-b", "main", str(folder)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "review"}, confirm_unverified=True)
+    rob = "git -c user.name=Rob -c user.email=rob@example.org"
+    made = f"cd /project && echo new > till.py && {rob} add . && {rob} commit -q -m 'mend it' && echo done"
+    bob.will({"tool": "Bash", "input": {"command": made}})
+    identity = str(alice.client.send(bob.email, "Mend the till")["dispatch_id"])
+    alice.state_of(identity, "pending")
+    bob.client.accept(identity, cwd=str(folder))
+    bob.state_of(identity, "completed")
+    card = opened(new_tab(bob), identity)
+    row = card.locator("li").filter(has_text=".git/refs/heads")
+    expect(row).to_contain_text("made by the run, 1 commit")
+    expect(row).to_contain_text(f"Branch “main” becomes dispatch/{identity}/main.")
+    expect(row).to_contain_text("Marked: commits are code")
+    row.get_by_text(".git/refs/heads", exact=True).click()
+    expect(row.locator(".diff")).to_contain_text("    mend it")
+    expect(row.locator(".diff .added").filter(has_text="+new")).to_be_visible()
+    card.get_by_role("checkbox", name="Choose .git/refs/heads").check()
+    card.get_by_role("button", name="Put in place what is ticked").click()
+    expect(card.get_by_role("status")).to_contain_text("1 change is in place.")
+    expect(card.get_by_role("status")).to_contain_text(f"git -C {folder} merge dispatch/{identity}/main")
+    listed = subprocess.run([*git, "for-each-ref"], check=True, capture_output=True, text=True).stdout
+    assert f"refs/dispatch/{identity}/main" in listed
+    card.get_by_role("button", name="Take back what was put in place last").click()
+    expect(card.get_by_role("status")).to_contain_text("1 change was taken back.")

@@ -152,6 +152,48 @@ def test_what_helps_names_the_dispatch(pair: Pair, project: Path) -> None:
     assert altered.value.fix == f"discard them: `dispatch discard {identity}`"
 
 
+def git(folder: Path, *words: str) -> str:
+    settings = ["-c", "user.name=Bob", "-c", "user.email=bob@example.org"]
+    return subprocess.run(["git", *settings, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_what_a_run_committed_lands_as_refs_alone(pair: Pair, project: Path) -> None:
+    bob = pair[1]
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "first")
+    commit = "git -c user.name=Rob -c user.email=rob@example.org commit -q"
+    identity = ran(
+        pair,
+        project,
+        shell(
+            f"cd /project && echo by-the-run > src/app.py && {commit} -a -m 'mend it' && git checkout -q -b 'a;b' && "
+            f"echo more > more.py && git add . && {commit} -m 'more of it' && echo committed"
+        ),
+    )
+    before = tree(project)
+    found = by_path(bob, identity)
+    entry = found[".git/refs/heads"]
+    assert (entry["change"], entry["count"]) == ("commits", 2) and "commits are code" in entry["marks"][0]
+    assert {each["name"]: each["ref"] for each in entry["branches"]} == {
+        "a;b": f"dispatch/{identity}/branch-1",
+        git(project, "branch", "--show-current").strip(): entry["branches"][1]["ref"],
+    }
+    assert found[".git"]["never"].endswith("the run's commits are listed by themselves")
+    shown = bob.client.change(identity, entry["number"])["diff"]
+    assert "    mend it" in shown and "+by-the-run" in shown and "    more of it" in shown
+    with_all = bob.client.apply(identity, all=True)
+    assert ".git/refs/heads" not in with_all["landed"] and bob.client.undo(identity)["ok"]
+    applied = bob.client.apply(identity, paths=[".git"])
+    assert applied["landed"] == [".git/refs/heads"] and len(applied["merge"]) == 2
+    assert {path: what for path, what in tree(project).items() if path in before} == before
+    assert "by-the-run" not in (project / "src/app.py").read_text()
+    for command in applied["merge"]:
+        subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert (project / "src/app.py").read_text() == "by-the-run\n" and (project / "more.py").exists()
+    assert bob.client.undo(identity)["undone"] == [".git/refs/heads"]
+    assert "refs/dispatch" not in git(project, "for-each-ref")
+
+
 def test_what_the_person_changed_meanwhile_is_never_overwritten(pair: Pair, project: Path) -> None:
     bob = pair[1]
     identity = ran(pair, project, *CHANGES)

@@ -9,6 +9,14 @@ import os
 from tests.sandbox.test_ordinary_user import run_as_ordinary_user
 
 TESTS = [f"tests/sandbox/changes/test_{name}.py" for name in ("changes", "conflicts", "patch")]
+COMMITS = [
+    f"tests/sandbox/changes/test_commits.py::test_{name}"
+    for name in (
+        "new_commits_are_one_entry_with_each_shown",
+        "settings_hooks_and_attributes_of_the_view_do_nothing_here",
+    )
+]
+LANDED = ["tests/landing/test_commits.py::test_they_become_refs_and_nothing_else_changes"]
 HOSTILE = [
     f"tests/sandbox/changes/test_hostile.py::test_{name}"
     for name in (
@@ -25,6 +33,6 @@ HOSTILE = [
 def test_everything_holds_for_an_ordinary_user() -> None:
     if os.geteuid() != 0:
         return  # then every other test here has just shown it
-    done = run_as_ordinary_user(*TESTS, *HOSTILE)
+    done = run_as_ordinary_user(*TESTS, *HOSTILE, *COMMITS, *LANDED)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " skipped" not in done.stdout and " passed" in done.stdout, done.stdout

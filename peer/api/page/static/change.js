@@ -13,6 +13,7 @@ const WHAT = {
   deleted: "deleted",
   mode: "executable or not",
   renamed: "renamed",
+  commits: "made by the run",
   folded: "a folder that tools fill",
   dropped: "never put in place",
   unread: "could not be read",
@@ -50,7 +51,8 @@ export function change(given, { at, query, split }) {
     const about = [
       entry.renamed_from ? `renamed from ${quoted(entry.renamed_from)}` : WHAT[entry.change] ?? "changed",
       entry.target ? `link to ${quoted(entry.target)}` : "",
-      entry.count > 1 ? plural(entry.count, "file", "files") : "",
+      entry.change === "commits" ? plural(entry.count, "commit", "commits") : "",
+      entry.count > 1 && entry.change !== "commits" ? plural(entry.count, "file", "files") : "",
       entry.kind === "file" && entry.change !== "deleted" ? bytes(entry.size) : "",
       entry.landed ? "in place" : "",
     ].filter(Boolean);
@@ -58,6 +60,7 @@ export function change(given, { at, query, split }) {
     fill(name,
       h("span.name", {}, line(entry.path)), " ", lineCounts(counts?.added, counts?.removed), " ", h("span.hint", {}, about.join(", ")),
       notes.map((note) => [" ", h("span.care", {}, note)]),
+      entry.branches.map((branch) => [" ", h("span.hint", {}, "Branch ", quoted(branch.name), " becomes ", h("code", {}, line(branch.ref)), ".")]),
       entry.never ? [" ", h("span.hint", {}, entry.never)] : null);
     if (!lands(entry)) fill(tick);
     else if (!tick.childElementCount) {

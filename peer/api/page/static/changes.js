@@ -223,6 +223,7 @@ export function changesCard(id, attempt, changed) {
     return [
       h("p.done", {}, `${plural(done.landed.length, "change is", "changes are")} in place.`),
       done.irreversible.length ? h("p.care", {}, `These cannot be taken back: ${final(done.irreversible)}.`) : null,
+      done.merge.map((command) => h("p.hint", {}, "To take the commits into the branch that you are on: ", h("code", {}, line(command)))),
     ];
   });
 
