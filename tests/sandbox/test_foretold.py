@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,3 +97,12 @@ def test_nothing_is_made_and_nothing_stays_open(project: Path) -> None:
     told(project)
     assert (len(list(Path("/proc/self/fd").iterdir())), sorted(project.rglob("*"))) == before
     assert sorted(each.name for each in project.parent.iterdir()) == ["pipe", "project"]
+
+
+def test_what_is_copied_first_takes_room_from_the_next(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (project / name).write_bytes(b"x" * 1_000)
+    monkeypatch.setattr(foretold, "Allowance", lambda reserve: Allowance(reserve=0))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=1_500, f_frsize=1))
+    (sentence,) = told(project)
+    assert sentence.endswith(": two (the disk has not enough room for a copy)")
