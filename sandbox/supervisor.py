@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
@@ -28,7 +28,6 @@ from sandbox.gate.paths import opener, resolver
 from sandbox.mcp import servers
 from sandbox.mcp.bridge import McpBridge
 from sandbox.model_api.interface import Allowance, ModelApi
-from sandbox.model_api.proxy import ModelProxy
 from sandbox.policy.decision import GRANTABLE_TOOLS
 from sandbox.run import budget_messages, grants, prompts, returned
 from sandbox.run.collect import OUT
@@ -36,6 +35,9 @@ from sandbox.run.folder import RunFolder
 from sandbox.runtimes import gate_proof
 from sandbox.runtimes.runtime import Outcome, RunContext, Runtime, Task
 from sandbox.views.making import Views, make_views
+
+if TYPE_CHECKING:
+    from sandbox.model_api.proxy import ModelProxy
 
 _OUTPUT_KEPT: Final = 500_000
 """Characters of one tool result that a trace keeps. In JSON each takes up to six bytes (U+0000)."""
@@ -151,6 +153,8 @@ class RunSupervisor:
                 return await self._run_task(runtime, here, profile, bridge)
 
     def _make_proxy(self, api: ModelApi) -> ModelProxy:
+        from sandbox.model_api.proxy import ModelProxy  # loads a client for HTTP: only where there is a model
+
         start = self._start
         return ModelProxy(
             api,

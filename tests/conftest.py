@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+
+sys.dont_write_bytecode = False
+"""Rewriting assertions is half of what collecting costs, and each worker collects: it is done once and kept, also where
+the surroundings ask for no compiled files."""
 
 HANG = 180.0
 """Seconds after which whatever a test waits for is taken to hang. No measure of how long anything may take: on a
@@ -38,6 +43,18 @@ hypothesis.settings.load_profile("default")  # unless --hypothesis-profile names
 def few(examples: int, **more: Any) -> hypothesis.settings:
     """Settings of a property with slow examples: this many of them, more in `long` as for every other property."""
     return hypothesis.settings(max_examples=examples * hypothesis.settings().max_examples // EXAMPLES, **more)
+
+
+def more(*values: object) -> list[Any]:
+    """Values of a parameter that `make test` leaves to `make test-long`: the same again. For `parametrize`."""
+    return [pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory. What is killed in a test is not the machine, so nothing need reach a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
 
 
 MOST_WORKERS = 8

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
 from types import TracebackType
-from typing import Literal, Protocol, Self
-
-import trio
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from sandbox.confinement.profile import Profile
 from sandbox.confinement.report import CanaryReport
+
+if TYPE_CHECKING:
+    import trio  # not loaded: reading a change set starts a program that has no use for it
 
 
 @dataclass(frozen=True, slots=True)

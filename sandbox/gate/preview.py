@@ -26,11 +26,12 @@ _DELETES: Final = re.compile(
     r"\b(rm|rmdir|unlink|shred|truncate)\b|-delete\b"
     r"|\bgit\s+(clean|rm|reset\s+--hard|checkout\s+--|restore)\b"
 )
+# An address is found at its `://`: looked for from its first letter, a long word is walked through again from each one.
 _NETWORK: Final = re.compile(
     r"\b(curl|wget|nc|ncat|netcat|socat|ssh|scp|sftp|rsync|telnet|ftp|dig|nslookup|ping)\b"
     r"|\bgit\s+(push|pull|fetch|clone|ls-remote)\b"
     r"|\b(pip3?|npm|pnpm|yarn|cargo|gem|apt|apt-get|go)\s+(install|add|get)\b"
-    r"|[a-z]+://|/dev/(tcp|udp)/"
+    r"|(?<=[a-z])://|/dev/(tcp|udp)/"
 )
 _PATH_WORD: Final = re.compile(r"(?<![\w.~/-])(?:~[\w-]*|\.\.|/)(?:/?[^\s'\"`;|&<>()$]*)")
 _ORDINARY: Final = ("/bin", "/dev/null", "/sbin", "/tmp", "/usr")  # noqa: S108 - the run's own, private /tmp

@@ -24,7 +24,6 @@ from sandbox.gate.gate import Gate, Ruling
 from sandbox.gate.paths import opener, resolver
 from sandbox.mcp.bridge import McpBridge
 from sandbox.model_api.interface import Allowance
-from sandbox.model_api.proxy import ModelProxy
 from sandbox.policy.decision import Scope
 from sandbox.runtimes.runtime import GateSession, Outcome, RunContext, Runtime, Task
 
@@ -52,6 +51,8 @@ async def prove(runtime: Runtime, confinement: Confinement, folder: Path) -> Non
 
     Raises SandboxError 503 when the gate missed a call, or one that it denied was executed.
     """
+    from sandbox.model_api.proxy import ModelProxy  # loads a client for HTTP: only where something is proven
+
     session, api = runtime.gate_session, runtime.model_api
     if session is None or api is None:
         raise ValueError("a runtime without a program of its own has nothing to prove")

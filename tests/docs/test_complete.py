@@ -90,7 +90,8 @@ def variables() -> Iterator[str]:
     """Every variable of ours that a module or a program of the plugin names as a whole."""
     for package in ("peer", "rendezvous", "sandbox", "cli", "mcp_plugin"):
         for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            source = path.read_text("utf-8")
+            for node in ast.walk(ast.parse(source)) if "DISPATCH_" in source else ():
                 value = node.value if isinstance(node, ast.Constant) else None
                 if isinstance(value, str) and re.fullmatch(r"DISPATCH_[A-Z_]+[A-Z]", value):
                     yield value

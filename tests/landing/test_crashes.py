@@ -22,16 +22,13 @@ def fresh(top: Path, name: str, other: Path | None) -> World:
 
 
 @pytest.fixture(params=["the same file system", pytest.param("another file system", marks=pytest.mark.long)])
-def other(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+def other(request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """Where the journal is: beside the folder, or on another file system, to which nothing can be renamed."""
     if request.param == "the same file system":
         return None
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+    folder = tmp_path_factory.mktemp("other")
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("no second file system to write to")
-    folder = memory / f"dispatch-test-{os.getpid()}-{tmp_path.name}"
-    folder.mkdir()
-    request.addfinalizer(lambda: shutil.rmtree(folder))
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.landing.killing import killed
 from tests.landing.world import World, many_changes, wanted_of_many
-from tests.sandbox.test_ordinary_user import run_as_ordinary_user
+from tests.sandbox.test_ordinary_user import again_as_ordinary_user
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_roots_work_belongs_to_the_folders_owner(tmp_path: Path) -> None:
 
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     if not os.geteuid():
-        return  # root may write everywhere; for an ordinary user this runs below
+        return  # root may write everywhere; for an ordinary user tests/sandbox/test_ordinary_user.py runs this
     world = World(tmp_path)
     world.put("sub/file")
     world.change("sub/file")
@@ -142,14 +142,11 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     assert len(world.apply()) == 1
 
 
+@pytest.mark.long
 def test_everything_holds_for_an_ordinary_user() -> None:
-    if os.geteuid() != 0:
-        return
-    done = run_as_ordinary_user(
+    """`make test` repeats a part: tests/sandbox/test_ordinary_user.py."""
+    again_as_ordinary_user(
         "tests/landing/test_landing.py",
         "tests/landing/test_model.py",
         "tests/landing/test_crashes.py::test_killed_at_every_step_of_a_landing[the same file system]",
-        "tests/landing/test_disks.py::test_a_folder_without_permission",
     )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout, done.stdout

@@ -26,16 +26,15 @@ SPAN = re.compile(r"`((?:dispatch|dispatch-daemon)(?: [^`]*)?)`")
 def texts() -> Iterator[tuple[str, str]]:
     """Yield every text of the node's and the session's modules that is no docstring, with its place."""
     for path in sorted(path for room in ("peer", "sandbox", "mcp_plugin") for path in (ROOT / room).rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        inside = {part for each in ast.walk(tree) if isinstance(each, ast.JoinedStr) for part in each.values}
-        said = {each.value for each in ast.walk(tree) if isinstance(each, ast.Expr)}
-        for node in ast.walk(tree):
-            place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+        nodes, name = [*ast.walk(ast.parse(path.read_text()))], path.relative_to(ROOT)
+        others: set[ast.AST] = {part for each in nodes if isinstance(each, ast.JoinedStr) for part in each.values}
+        others |= {each.value for each in nodes if isinstance(each, ast.Expr)}
+        for node in nodes:
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
-                yield place, "".join(map(str, parts))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inside | said:
-                yield place, node.value
+                yield f"{name}:{node.lineno}", "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in others:
+                yield f"{name}:{node.lineno}", node.value
 
 
 def fix_texts() -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ def test_a_session_remembers_what_came_last() -> None:
 def test_what_a_session_remembers_is_bounded_in_bytes(tmp_path: Path) -> None:
     """Seen to fail with questions that keep their arguments, and with calls known by ids as they came."""
     session = Session(StateFolder(tmp_path / "state"), cast(Hosting, None), clock=lambda: 0.5)
-    long = "x" * 1_000_000
+    long = "x" * (4 * MAX_ENTRY)
     for number in range(REMEMBERED + 1):
         session.store_question(Question(key("dispatch_send", {"task": f"{number}{long}"}, long, [(long, long)]), 0.5))
         session.show(f"{number}{long}", long)

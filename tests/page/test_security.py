@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from peer.api.page.uploads import MAX_WAITING
 from peer.client.blocking import find_daemon
 from peer.protocol.content import MAX_FILE_BYTES
-from tests.conftest import HANG
+from tests.conftest import HANG, more
 from tests.page.browser import port
 from tests.page.by_hand import Page
 from tests.page.conftest import Opener
@@ -272,7 +272,7 @@ def test_what_the_browser_and_the_log_keep(pair: Pair, new_tab: Opener) -> None:
         assert secret not in log and not any(secret in url for url in urls)
 
 
-@pytest.mark.parametrize("code", ["", "guessed", "x" * 100])
+@pytest.mark.parametrize("code", ["", "guessed", *more("x" * 100)])
 def test_a_wrong_code_says_how_to_come_in(pair: Pair, new_tab: Opener, code: str) -> None:
     _, bob = pair
     tab = new_tab(bob)

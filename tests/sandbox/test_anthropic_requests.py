@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.model_api.anthropic.requests import check_body
+from sandbox.model_api.anthropic.requests import MAX_VALUES, check_body
 from sandbox.model_api.interface import Allowance, Refused
 from sandbox.policy.decision import GRANTABLE_TOOLS
 from tests.growth import grows_as_the_text
@@ -318,11 +318,13 @@ EMPTY = {
 }
 
 
+@pytest.mark.parametrize("size", [None, pytest.param(32_000_000, marks=pytest.mark.long)], ids=["few", "most"])
 @pytest.mark.parametrize("value", [b"[],", b"{},", b"0,", b'"",', b'{"":[]},'])
 @pytest.mark.parametrize("where", EMPTY)
 def test_many_small_values_are_refused_before_they_are_built(
-    monkeypatch: pytest.MonkeyPatch, where: str, value: bytes
+    monkeypatch: pytest.MonkeyPatch, where: str, value: bytes, size: int | None
 ) -> None:
+    """Of one more than there may be, or as many bytes as a body may have."""
     built: list[int] = []
     loads = json.loads
 
@@ -331,7 +333,7 @@ def test_many_small_values_are_refused_before_they_are_built(
         return loads(body, **more)
 
     monkeypatch.setattr(json, "loads", counted)
-    body = EMPTY[where].replace(b"%s", value * (32_000_000 // len(value)))
+    body = EMPTY[where].replace(b"%s", value * (size // len(value) if size else MAX_VALUES + 1))
     with pytest.raises(Refused) as refused:
         check_body(ASK, body, ALLOWANCE)
     assert refused.value.status == 413 and not built

@@ -268,3 +268,10 @@ def test_a_runtime_that_is_not_in_the_table() -> None:
     with pytest.raises(SandboxError) as refused:
         runtimes.load("gpt")
     assert refused.value.code == 422 and "claude" in refused.value.fix and runtimes.DEFAULT in runtimes.RUNTIMES
+
+
+@pytest.mark.parametrize(("module", "other"), [("sandbox.agent", "httpx"), ("sandbox.changes.__main__", "trio")])
+def test_a_program_that_each_run_starts_does_not_load_what_it_may_not_need(module: str, other: str) -> None:
+    """A client for HTTP where there is no model, and tasks where only files are compared."""
+    look = f"import sys, {module}; sys.exit({other!r} in sys.modules)"
+    subprocess.run([sys.executable, "-c", look], cwd=Path(__file__).parents[2], check=True)

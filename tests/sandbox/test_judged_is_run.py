@@ -121,7 +121,10 @@ async def test_what_is_opened_is_what_was_judged(tmp_path: Path, patch: str) -> 
     assert found > len(SPELLINGS), "most of the spellings name a folder"
 
 
-@pytest.mark.parametrize("patch", ["", MOVES], ids=["as it is", "it stays in another folder"])
+@pytest.mark.parametrize(
+    "patch",
+    [pytest.param("", id="as it is"), pytest.param(MOVES, id="it stays in another folder", marks=pytest.mark.long)],
+)
 async def test_what_is_written_is_where_it_was_judged(tmp_path: Path, patch: str) -> None:
     populated(tmp_path)
     # Nothing to be read: an Edit with nothing to replace makes a file, as a Write does.

@@ -1,5 +1,7 @@
-"""The same proofs for an ordinary user. When the suite runs as root, it starts itself again as one that
-owns nothing.
+"""The same proofs for an ordinary user. When the suite runs as root, it starts itself again as one that owns nothing.
+
+`make test` repeats a run, its view, its proof and what it leaves, and all that root cannot show since nothing is closed
+to it; `make test-long` everything.
 """
 
 from __future__ import annotations
@@ -11,18 +13,32 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import HANG
 
-TESTS = [
-    "tests/sandbox/test_confinement.py",
-    "tests/sandbox/test_views.py",
-    "tests/sandbox/test_agent.py::test_what_a_run_writes_stays_in_its_view",
+EACH_TIME = [
     "tests/sandbox/test_agent.py::test_a_run_from_start_to_finished",
+    "tests/sandbox/test_agent.py::test_what_a_run_writes_stays_in_its_view",
     "tests/sandbox/test_canaries.py::test_a_sound_profile_passes",
     "tests/sandbox/test_claude.py::test_claudes_shell_is_nested[False]",
-    "tests/runs/test_removal.py",
+    "tests/sandbox/test_confinement.py::test_limits_hold",
+    "tests/sandbox/test_views.py::test_what_cannot_be_read_is_skipped_and_said",
+    "tests/sandbox/test_views.py::test_an_ordinary_users_process_may_open_no_more_than_before",
     "tests/sandbox/test_walk.py",
+    "tests/sandbox/changes/test_changes.py::test_each_kind_of_change",
+    "tests/sandbox/changes/test_conflicts.py::test_another_new_file_beside_is_no_conflict",
+    "tests/sandbox/changes/test_conflicts.py::test_a_file_moved_and_edited_is_no_conflict",
+    "tests/sandbox/changes/test_conflicts.py::test_a_folder_of_the_original_that_cannot_be_opened_is_said",
+    "tests/sandbox/changes/test_hostile.py::test_closed_folders_and_files_are_opened",
+    "tests/landing/test_landing.py::test_everything_is_put_in_place_and_taken_back",
+    "tests/landing/test_disks.py::test_a_folder_without_permission",
     "tests/machine/test_granted_server.py::test_our_programs_refuse_to_run_there[an empty environment]",
+]
+LONG = [
+    "tests/sandbox/test_confinement.py",
+    "tests/sandbox/test_views.py",
+    "tests/runs/test_removal.py",
 ]
 NOBODY = 65534
 
@@ -70,9 +86,19 @@ def run_as_ordinary_user(*tests: str) -> subprocess.CompletedProcess[str]:
         )
 
 
-def test_everything_holds_for_an_ordinary_user() -> None:
+def again_as_ordinary_user(*tests: str) -> None:
+    """Where this is root, run tests again as somebody who is not; fail unless each passes."""
     if os.geteuid() != 0:
         return  # then every other test here has just shown it
-    done = run_as_ordinary_user(*TESTS)
+    done = run_as_ordinary_user(*tests)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " skipped" not in done.stdout and " passed" in done.stdout, done.stdout
+
+
+def test_a_run_and_what_it_leaves_for_an_ordinary_user() -> None:
+    again_as_ordinary_user(*EACH_TIME)
+
+
+@pytest.mark.long
+def test_everything_holds_for_an_ordinary_user() -> None:
+    again_as_ordinary_user(*LONG)

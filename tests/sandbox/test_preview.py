@@ -12,6 +12,8 @@ import pytest
 from sandbox import frames
 from sandbox.gate import preview
 from sandbox.gate.written import NotComputedError, written
+from sandbox.policy.decision import Scope
+from tests.growth import grows_as_the_text
 from tests.sandbox.node import Node, changed, dp_agent
 from tests.sandbox.test_runtime_claude import claude, says, tool
 
@@ -178,3 +180,16 @@ def test_sixty_thousand_lines_cost_no_more_than_their_bound(tmp_path: Path, monk
     assert "-50\n+51\n" in shown and sum(compared) <= 4_000_100
     assert "is larger than" in write(tmp_path / "a", "x", b"x\n" * 200_000)
     assert "bytes are written" in write(tmp_path / "a", "x\n" * 200_000, b"x\n")
+
+
+@pytest.mark.parametrize("fragment", ["x", "git ", " ", "://", "/a ", "../", "~", "-delet"])
+def test_the_work_grows_as_the_command_does(fragment: str) -> None:
+    """What is unusual is looked for while nothing else of the run is heard. Seen to fail with an address that was
+    looked for from its first letter.
+    """
+    scope = Scope(frozenset({"Bash"}), ("/project", "/w"), "/w", "/project", "/project", "/w")
+
+    def look(command: str) -> None:
+        preview.unusual(scope, "Bash", {"command": command}, None, resolve=lambda path: path)
+
+    assert grows_as_the_text(look, fragment, 20_000)

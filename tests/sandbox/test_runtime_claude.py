@@ -17,7 +17,7 @@ import trio
 from sandbox import frames
 from sandbox.confinement.places import WORKSPACE
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
-from tests.conftest import HANG
+from tests.conftest import HANG, more
 from tests.sandbox.node import Node, all_gone, changed, dp_agent, members_of, start
 
 KEY = "sk-ant-made-up"
@@ -95,7 +95,7 @@ def _first_words(request: Any) -> list[str]:
     return [block["text"] for block in blocks if "<system-reminder>" not in block["text"]]
 
 
-@pytest.mark.parametrize("name", [None, "claude-haiku-4-5", "claude-sonnet-5"])
+@pytest.mark.parametrize("name", [None, *more("claude-haiku-4-5"), "claude-sonnet-5"])
 async def test_the_models_door_takes_what_the_program_sends_and_nothing_from_a_shell(
     tmp_path: Path, name: str | None
 ) -> None:

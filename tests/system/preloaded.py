@@ -1,7 +1,8 @@
 """Starting our programs without loading them anew each time: a process that has loaded them forks one for each start.
 
-Loading is most of what the start of a daemon or of an MCP server costs, and a suite starts hundreds. What runs is the
-same: a process of its own, in a session of its own, with the arguments, environment, folder and streams it was given.
+Loading is most of what the start of a daemon, of an MCP server or of a command costs, and a suite starts hundreds. What
+runs is the same: a process of its own, in a session of its own, with the arguments, environment, folder and streams it
+was given.
 What a start loads, refuses, or does before all is loaded is tested with programs that are started the usual way.
 
 Run as a module this file is that process. One for each process that runs tests; it ends with it.
@@ -9,6 +10,7 @@ Run as a module this file is that process. One for each process that runs tests;
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -22,13 +24,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-MODULES = ("peer.programs.daemon", "mcp_plugin.main")
+MODULES = ("peer.programs.daemon", "mcp_plugin.main", "cli.main")
 """The programs that are started so."""
-LOADED = ("peer.programs.serving", "mcp_plugin.serving", "mcp_plugin.server")
+LOADED = (
+    *("peer.programs.serving", "mcp_plugin.serving", "mcp_plugin.server"),
+    *("cli.commands", "cli.listing", "cli.display", "cli.follow_run", "peer.store.reader", "peer.trust.receipts"),
+)
 """What they load; not they themselves, which are run."""
 ROOT = Path(__file__).parents[2]
 _PDEATHSIG = 1
@@ -70,21 +76,23 @@ def start(
     environment: Mapping[str, str],
     cwd: Path,
     stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
     stderr: int,
     as_usual: bool = False,
 ) -> Forked | subprocess.Popen[bytes]:
-    """Start one of our programs in a session of its own, dead when this process is. Standard output is a pipe.
+    """Start one of our programs in a session of its own, dead when this process is.
 
-    `stdin`: subprocess.DEVNULL or PIPE. `stderr`: a descriptor. It is forked if it can be: not where another PYTHONPATH
-    has something else loaded, nor `as_usual`, for whoever looks at what /proc says of it: environment and command line
-    are there those of the process that forked it.
+    `stdin`: subprocess.DEVNULL, PIPE or a descriptor. `stdout`: PIPE or a descriptor. `stderr`: a descriptor. It is
+    forked if it can be: not where another PYTHONPATH has something else loaded, nor `as_usual`, for whoever looks at
+    what /proc says of it: environment and command line are there those of the process that forked it.
     """
     if _ours and not as_usual and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
-        return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, stdin=stdin, stderr=stderr)
+        given = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, **given)
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
         stdin=stdin,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=stderr,
         env=dict(environment),
         cwd=cwd,
@@ -112,23 +120,30 @@ class Forked:
         environment: Mapping[str, str],
         cwd: Path,
         stdin: int,
+        stdout: int,
         stderr: int,
     ) -> None:
         self.args = [module, *arguments]
         self.returncode: int | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect(preloader.address)
-        reading, stdout = os.pipe()
         self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+        ours = []
         if stdin == subprocess.PIPE:
-            given, writing = os.pipe()
+            stdin, writing = os.pipe()
             self.stdin = os.fdopen(writing, "wb")
-        else:
-            given = os.open(os.devnull, os.O_RDONLY)
-        self.stdout: IO[bytes] = os.fdopen(reading, "rb")
+            ours.append(stdin)
+        elif stdin == subprocess.DEVNULL:
+            stdin = os.open(os.devnull, os.O_RDONLY)
+            ours.append(stdin)
+        if stdout == subprocess.PIPE:
+            reading, stdout = os.pipe()
+            self.stdout = os.fdopen(reading, "rb")
+            ours.append(stdout)
         asked = {"module": module, "arguments": list(arguments), "environment": dict(environment), "cwd": str(cwd)}
-        socket.send_fds(self._socket, [json.dumps(asked).encode()], [given, stdout, stderr])
-        for descriptor in (given, stdout):
+        socket.send_fds(self._socket, [json.dumps(asked).encode()], [stdin, stdout, stderr])
+        for descriptor in ours:
             os.close(descriptor)
         self.pid = int(self._socket.recv(100))
 
@@ -232,5 +247,22 @@ def _become(asked: dict[str, Any], streams: list[int]) -> dict[str, Any]:
     return asked
 
 
+def _run(module: str) -> None:
+    """Run a program, to its end and this process's."""
+    code = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        code = ended.code or 0
+    # As the interpreter does it, but for what comes then: taking apart all that was loaded is most of a command's time.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    runpy.run_module(serve(f"\0{sys.argv[1]}")["module"], run_name="__main__", alter_sys=True)
+    _run(serve(f"\0{sys.argv[1]}")["module"])

@@ -8,6 +8,7 @@ import pytest
 
 from peer.dispatches import asking
 from peer.protocol.errors import Conflict, Invalid
+from tests.conftest import more
 from tests.system.world import Document, Person, all_gone, descendants
 
 Pair = tuple[Person, Person]
@@ -65,7 +66,7 @@ def test_always_stores_the_rule_that_was_picked_and_it_can_be_removed(pair: Pair
 
 @pytest.mark.parametrize(
     "padding",
-    ["\n" * 600, " " * 600, "\u3164" * 600, "\r", "\u2800", "x" * 100_000],
+    ["\n" * 600, *more(" " * 600), "\u3164" * 600, *more("\r", "\u2800"), "x" * 100_000],
     ids=["lines", "blanks", "fillers", "return", "braille", "long"],
 )
 def test_what_hides_in_a_call_is_marked_and_shown(pair: Pair, padding: str) -> None:

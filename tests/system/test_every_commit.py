@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -51,13 +49,6 @@ async def check(story: Story) -> None:
         assert await end.read(trace.open_approvals) == []
         assert await end.read(dispatches.awaited_files) == []
         assert end.run is None
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """A folder in memory: what is killed here is not the machine, so nothing need reach a disk."""
-    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, closing, suppress
 from itertools import chain, count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import trio
@@ -201,7 +202,17 @@ class Person:
 
     def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
         """Run one command to its end; fail unless it exits with `status`, None for any. `inside` as of Program."""
-        done = subprocess.run(
+        done = self._inside(inside, arguments, stdin) if inside else self._forked(arguments, stdin)
+        said = Said(done.stdout.decode())
+        said.status, said.errors = done.returncode, done.stderr.decode()
+        if status is not None and done.returncode != status:
+            raise Failed(f"{self.name}: {arguments} exited {done.returncode}: {said}{said.errors}")
+        return said
+
+    def _inside(
+        self, inside: Sequence[str], arguments: Sequence[str], stdin: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
             [*inside, sys.executable, "-m", "cli.main", *arguments],
             input=stdin.encode(),
             capture_output=True,
@@ -210,11 +221,26 @@ class Person:
             timeout=HANG,
             check=False,
         )
-        said = Said(done.stdout.decode())
-        said.status, said.errors = done.returncode, done.stderr.decode()
-        if status is not None and done.returncode != status:
-            raise Failed(f"{self.name}: {arguments} exited {done.returncode}: {said}{said.errors}")
-        return said
+
+    def _forked(self, arguments: Sequence[str], stdin: str) -> subprocess.CompletedProcess[bytes]:
+        with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as errors:
+            given.write(stdin.encode())
+            given.seek(0)
+            process = preloaded.start(
+                "cli.main",
+                arguments,
+                environment=self.environment,
+                cwd=self.home,
+                stdin=given.fileno(),
+                stdout=out.fileno(),
+                stderr=errors.fileno(),
+            )
+            try:
+                code = process.wait(HANG)
+            finally:
+                process.kill()
+            said = [(file.seek(0), file.read())[1] for file in (out, errors)]
+        return subprocess.CompletedProcess(process.args, code, *said)
 
     def refused(self, *arguments: str) -> Document:
         """Run a command that is refused; return its {code, message, fix}. What is of the wrong form is wrong usage."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.conftest import more
 from tests.mcp_plugin.plugin.sessions import (
     PICKER,
     Answers,
@@ -155,7 +156,7 @@ async def test_a_session_hears_at_its_start_what_waits_and_no_task(pair: Pair) -
     bob.client.decline(dispatch_id)
 
 
-@pytest.mark.parametrize("prompt", ["/dispatch:dispatch", "/dispatch:inbox", "/dispatch:send bob it", "hello"])
+@pytest.mark.parametrize("prompt", ["/dispatch:dispatch", *more("/dispatch:inbox", "/dispatch:send bob it"), "hello"])
 async def test_only_reading_is_permitted_without_a_question(pair: Pair, prompt: str) -> None:
     """A model that has gone over to the sender: it calls everything, and the person permits nothing."""
     alice, bob = pair

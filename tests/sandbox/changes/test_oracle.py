@@ -12,10 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from sandbox.changes.values import ChangeSet
+from tests.conftest import few
 from tests.sandbox.changes.conftest import namespace
 from tests.sandbox.changes.worlds import Kind, World
 
@@ -145,7 +146,7 @@ def program(folder: Path, place: Path, steps: list[tuple[str, str, str]]) -> Non
     subprocess.run([*_PYTHON, folder / "program.py", json.dumps(steps)], cwd=place, check=True)
 
 
-_EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_EXAMPLES = few(15, suppress_health_check=[HealthCheck.too_slow])
 
 
 @_EXAMPLES
