@@ -297,8 +297,6 @@ def _dispatch_of(
         raise NotFound("that dispatch was not sent to this device", fix=NO_FIX)
     if digest is not None and row.digest != digest:
         raise Conflict("that does not match the dispatch that was sent", fix=NO_FIX)
-    if contacts.is_blocked(db, row.peer):
-        raise Forbidden("blocked", fix=NO_FIX)
     return row
 
 
