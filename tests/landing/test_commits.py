@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from peer.landing import commits
-from peer.landing.commits import MOVED, OTHER, TAKEN, namespace
+from peer.landing.commits import ANOTHERS, MOVED, OTHER, TAKEN, namespace
 from peer.landing.contents import DAMAGED
 from peer.landing.tree import LINK
 from sandbox.changes.values import HEADS, Entry
@@ -287,6 +287,13 @@ def test_as_root_it_is_done_by_the_owner_of_the_repository() -> None:
         assert world.apply() == []
         assert {path.lstat().st_uid for path in (world.root / ".git").rglob("*")} == {65534}
         assert world.undo() == []
+
+
+def test_settings_of_another_user_are_not_obeyed(world: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.note_commits(world.commit())
+    before = world.look()
+    monkeypatch.setattr(os, "geteuid", lambda: 4_321)
+    assert [each.reason for each in world.apply()] == [ANOTHERS] and world.look() == before
 
 
 def test_a_later_run_has_names_of_its_own() -> None:
