@@ -53,6 +53,7 @@ SECTIONS = {
         "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
         "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
         "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
+        "release": Entry("cli.release", "release", "Send what a run returned, after a look at it."),
         "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
         "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
         "discard": Entry("cli.review", "discard", "Throw away the changes of a run that wait."),

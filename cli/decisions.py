@@ -69,6 +69,8 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
         app.out.warn(
             "every tool call of this run now waits for you in `dispatch approvals`, two minutes each, then is denied"
         )
+    elif document.get("approval") == "review":
+        app.out.warn(f"what this run returns waits for you: `dispatch release {short(identity)}`")
     return 0
 
 
@@ -77,7 +79,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
 @click.option("--reason", metavar="TEXT", help="Why, for the sender to read.")
 @pass_app
 def decline(app: App, dispatch_id: str, reason: str | None) -> None:
-    """Refuse a dispatch that was sent to me; a run of it ends. Its sender is told."""
+    """Refuse a dispatch that was sent to me; a run of it ends, and a held result is not sent. Its sender is told."""
     document = app.ask(
         lambda client: client.decline(resolve(client, dispatch_id, directions=["received"]), reason=reason)
     )

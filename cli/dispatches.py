@@ -16,6 +16,7 @@ STATES = (
     "pending",
     "accepted",
     "running",
+    "held",
     "completed",
     "failed",
     "declined",
@@ -92,7 +93,7 @@ def watch(app: App, dispatch_id: str) -> None:
 @click.option("--reason", metavar="TEXT", help="Why, for the other side to read.")
 @pass_app
 def cancel(app: App, dispatch_id: str, reason: str | None) -> None:
-    """Stop a dispatch before it ends, whichever side I am on. A run is killed."""
+    """Stop a dispatch before it ends, whichever side I am on. A run is killed; a held result is not sent."""
     document = app.ask(lambda client: client.cancel(resolve(client, dispatch_id), reason=reason))
     if app.out.json:
         app.out.document(document)

@@ -86,7 +86,7 @@ class LiveView:
 
     def end(self, document: Document) -> None:
         """Show the result. A reply that is the agent's last words stands right above, and is not repeated."""
-        reply = str((document.get("result") or {}).get("reply") or "")
+        reply = str((document.get("result") or document.get("held") or {}).get("reply") or "")
         show_result(self._out, document, with_reply=reply.strip() != self._last_words.strip())
 
 
@@ -94,28 +94,37 @@ def show_result(out: Output, document: Document, *, with_reply: bool = True) -> 
     """Show how a dispatch ended, if it has."""
     result = document.get("result")
     if result:
-        out.line(f"result: {string(result.get('status'))}", style="bold")
-        if counted := counts_text(result.get("counts") or {}):
-            out.line(f"counted by the machine that ran it: {counted}")
-        if result.get("reason"):
-            out.line(str(result["reason"]), indent=2)
-        if result.get("fix"):
-            out.line(f"fix: {result['fix']}", indent=2)
-        if result.get("reply") and with_reply:
-            out.quote(str(result["reply"]))
+        show_returned(out, result, with_reply=with_reply)
         files = result.get("files") or []
-        for file in files:
-            out.line(_file(file), indent=2)
         if any(not (file.get("withheld") or file.get("removed")) for file in files):
             out.note(f"to get the files: `dispatch fetch {short(document.get('dispatch_id'))}`")
-        usage = result.get("usage")
-        if usage:
-            out.line(f"used: {_usage(usage)}", style="dim")
+    elif document.get("held"):
+        out.line(f"the run has ended, and nothing of it is sent to {string(document.get('peer'))} yet:", style="yellow")
+        show_returned(out, document["held"], with_reply=with_reply)
+        identity = short(document.get("dispatch_id"))
+        out.note(f"to send it: `dispatch release {identity}`; to send nothing of it: `dispatch decline {identity}`")
     elif document.get("message"):
         out.line(f"{string(document.get('status'))} ({string(document.get('code'))}): {document['message']}")
         if document.get("fix"):
             out.line(f"fix: {document['fix']}")
     _show_change_sets(out, document)
+
+
+def show_returned(out: Output, result: Document, *, with_reply: bool = True) -> None:
+    """Show what a run returned, sent or held: its status, reason, reply, files, and what it used."""
+    out.line(f"result: {string(result.get('status'))}", style="bold")
+    if counted := counts_text(result.get("counts") or {}):
+        out.line(f"counted by the machine that ran it: {counted}")
+    if result.get("reason"):
+        out.line(str(result["reason"]), indent=2)
+    if result.get("fix"):
+        out.line(f"fix: {result['fix']}", indent=2)
+    if result.get("reply") and with_reply:
+        out.quote(str(result["reply"]))
+    for file in result.get("files") or []:
+        out.line(_file(file), indent=2)
+    if usage := result.get("usage"):
+        out.line(f"used: {_usage(usage)}", style="dim")
 
 
 def _show_change_sets(out: Output, document: Document) -> None:

@@ -32,7 +32,7 @@ def fetch(app: App, dispatch_id: str, folder: Path | None, force: bool) -> None:
     Nothing is overwritten, no link is followed, and nothing is made executable.
     """
     document = app.read(lambda source: source.dispatch(resolve(source, dispatch_id)))
-    files: list[Document] = (document.get("result") or {}).get("files") or []
+    files: list[Document] = (document.get("result") or document.get("held") or {}).get("files") or []
     if not files:
         raise NotFound(
             f"{short(document['dispatch_id'])} has returned no files (it is {document.get('status')})",

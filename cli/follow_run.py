@@ -87,7 +87,12 @@ def follow_run(app: App, accepted: Document, *, asks: bool) -> int:
             from cli.review import ask_landing
 
             ask_landing(app, identity)
-    return 0 if final.get("status") == "completed" else 1
+        if asks and final.get("held"):
+            from cli.release import ask_release
+
+            ask_release(app, final)
+    returned = final.get("held") or final
+    return 0 if returned.get("status") == "completed" else 1
 
 
 def _answer_waiting(app: App, identity: str, answered: set[str]) -> None:

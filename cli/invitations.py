@@ -205,7 +205,7 @@ def _servers(offer: Document) -> list[str]:
 
 def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
     """Ask the questions of the menu; return the scope, or None to decline. Ctrl-D ends without either."""
-    from peer.trust.menu import menu
+    from peer.trust.menu import APPROVALS, menu
 
     _show_offer(app, offer)
     items = {str(item.number): item for item in menu(_servers(offer))}
@@ -217,8 +217,9 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
         if item.kind == "custom":
             scope["tools"] = line("Tools, with commas: ").strip()
             scope["mcp_servers"] = line("MCP servers, with commas, or none: ").strip() or "none"
-        app.out.line("manual: you answer every call; auto: nobody is asked", indent=2)
-        scope["approval"] = choose(app.out, "Approval?", ["manual", "auto"], default="manual")
+        for mode, meaning in APPROVALS.items():
+            app.out.line(f"{mode}: {meaning}", indent=2)
+        scope["approval"] = choose(app.out, "Approval?", list(APPROVALS), default="manual")
         folders = line("Restrict to which folders? (with commas; nothing: only the one you confirm each time) ").strip()
     except NoAnswer:
         raise KeyboardInterrupt from None

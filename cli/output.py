@@ -37,6 +37,7 @@ COLOURS = {
     "pending": "yellow",
     "accepted": "cyan",
     "running": "cyan",
+    "held": "yellow",
     "completed": "green",
     "failed": "red",
     "rejected": "red",

@@ -26,7 +26,11 @@ def scope_options(command: F) -> F:
         click.option("--tools", metavar="A,B", help="Tools to allow, of Read, Glob, Grep, Write, Edit, Bash."),
         click.option("--mcp-servers", metavar="*|none|A,B", help="MCP servers to allow; * means those installed now."),
         click.option("--paths", metavar="DIR,DIR", help="Folders to restrict it to; none lifts the restriction."),
-        click.option("--approval", type=click.Choice(["manual", "auto"]), help="Answer every call, or none."),
+        click.option(
+            "--approval",
+            type=click.Choice(["manual", "review", "auto"]),
+            help="Answer each call, look at the end before anything is sent, or neither.",
+        ),
         click.option("--max-per-day", type=click.IntRange(1, 1000), metavar="N", help="Dispatches in 24 hours."),
         click.option("--expires", metavar="WHEN", help="When it ends: 30d, 2027-01-31, or never."),
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),

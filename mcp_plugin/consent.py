@@ -18,6 +18,12 @@ from peer.protocol.errors import Forbidden
 
 YES, NO = "grant", "refuse"
 
+CALLS = {
+    "manual": "each one is asked about",
+    "review": "run without asking, but for those of MCP servers; nothing is sent before you have looked at it",
+    "auto": "run without asking",
+}
+
 _RULES_SHOWN = 20
 _RULE_SHOWN = 300
 
@@ -57,12 +63,12 @@ def scope_lines(document: Document) -> list[str]:
         f"Tools: {_listed(scope['tools'])}",
         f"MCP servers: {_listed(scope['mcp_servers'])}",
         f"Folders: {_listed(scope['paths']) if scope['paths'] else 'only the one confirmed at each accept'}",
-        f"Calls: {'each one is asked about' if scope['approval'] == 'manual' else 'run without asking'}",
+        f"Calls: {CALLS[scope['approval']]}",
         f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
     ]
     rules = [rule_text(rule) for rule in document.get("rules") or []]
-    if rules and scope["approval"] == "manual":
+    if rules and scope["approval"] != "auto":
         lines += [f"Without asking, since you always allowed it: {rule[:_RULE_SHOWN]}" for rule in rules[:_RULES_SHOWN]]
         if len(rules) > _RULES_SHOWN:
             lines.append(f"and {len(rules) - _RULES_SHOWN} more rules; `dispatch trust show` lists them all")

@@ -66,7 +66,7 @@ CALLS: Final[Mapping[tuple[str, ...], Callable[[Sequence[str]], str | None]]] = 
     ("changes",): _call("dispatch_read", "dispatch_id", what="changes"),
     **{
         (action,): _call("dispatch_act", "dispatch_id", action=action)
-        for action in ("accept", "decline", "cancel", "discard", "undo")
+        for action in ("accept", "decline", "cancel", "discard", "undo", "release")
     },
 }
 """Commands that a tool does: their words → the call, from the words after them; None where these say more."""

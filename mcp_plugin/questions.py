@@ -231,7 +231,7 @@ def _place(path: str) -> str:
 
 HEADINGS = {
     ("dispatch_send", None): "Send this? It cannot be recalled.",
-    ("dispatch_act", "decline"): "Decline this dispatch, or end its run?",
+    ("dispatch_act", "decline"): "Decline this dispatch, end its run, or send nothing of what it returned?",
     ("dispatch_act", "cancel"): "Cancel this dispatch?",
     ("dispatch_act", "deny"): "Deny this call of a run?",
     ("dispatch_invite", "send"): "Ask this person to let you dispatch to them?",
@@ -246,6 +246,7 @@ ASKED_IN_A_FORM = {
     ("dispatch_act", "apply"),
     ("dispatch_act", "discard"),
     ("dispatch_act", "undo"),
+    ("dispatch_act", "release"),
 }
 """Calls about which the server itself asks, in a form, or refuses where the host has none."""
 

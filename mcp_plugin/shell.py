@@ -20,7 +20,7 @@ READING = {
 CHANGING = {
     *("login", "logout", "open", "config", "plugin", "alias", "invite", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust", "send", "cancel", "accept", "decline", "approve", "deny", "witness"),
-    *("apply", "discard", "undo"),
+    *("apply", "discard", "undo", "release"),
 }
 """Every other command. A test compares the two with the table of commands."""
 

@@ -73,7 +73,8 @@ def _changes(row: Document) -> Document:
 def final(document: Document) -> Document:
     """Return the result for a dispatch that has ended: {status, reply, files, usage, counts, receipt, …}."""
     identity = document["dispatch_id"]
-    result = document.get("result") or {}
+    held = document.get("held")
+    result = document.get("result") or held or {}
     ended: Document = {
         "status": document["status"],
         "dispatch_id": identity,
@@ -83,8 +84,14 @@ def final(document: Document) -> Document:
         "files": [{name: file[name] for name in ("name", "size", "sha256")} for file in result.get("files") or []],
         "usage": result.get("usage") or {},
         "counts": result.get("counts") or {},
-        "receipt": _receipt(identity, result),
+        "receipt": _receipt(identity, document.get("result") or {}),
     }
+    if held:
+        ended["held"] = (
+            f"the run has ended as {held['status']}, and nothing of it is sent yet: the person decides, by "
+            f'dispatch_act(action="release", dispatch_id="{identity}") or action="decline"'
+        )
+        ended["receipt"] = {"state": "none", "why": "its result is signed when it is sent"}
     if changes := [_changes(row) for row in document.get("changes") or []]:
         ended["changes"] = changes
     if any(not (file.get("withheld") or file.get("removed")) for file in result.get("files") or []):

@@ -37,11 +37,11 @@ Reason = Annotated[
 
 class Act(Arguments, frozen=True, kw_only=True):
     action: Annotated[
-        Literal["accept", "decline", "cancel", "approve", "deny", "watch", "apply", "discard", "undo"],
+        Literal["accept", "decline", "cancel", "approve", "deny", "watch", "apply", "discard", "undo", "release"],
         Meta(
             description="accept runs the task and returns at each gate or at the end; approve and deny answer a gate "
             "and go on; watch goes on without an answer; apply, discard and undo decide about what a run changed in "
-            "the person's folders, and ask the person in a form"
+            "the person's folders, release sends a held result; each asks the person in a form"
         ),
     ]
     dispatch_id: DispatchId
@@ -66,6 +66,13 @@ class Act(Arguments, frozen=True, kw_only=True):
                 max_length=1_000,
                 description="apply: changes or folders as the list has them; without it, all that have no mark",
             ),
+        ]
+        | None
+    ) = None
+    without: (
+        Annotated[
+            list[Literal["reply", "trace", "files"]],
+            Meta(max_length=3, description="release: parts of the result that are not sent"),
         ]
         | None
     ) = None
@@ -95,6 +102,7 @@ TAKES = {
     "apply": ("paths",),
     "discard": (),
     "undo": (),
+    "release": ("without",),
 }
 
 
@@ -127,6 +135,8 @@ async def act(call: Call, arguments: Act) -> Document:
             return await review.discard(call, identity)
         case "undo":
             return await review.undo(call, identity)
+        case "release":
+            return await review.release(call, identity, arguments.without or ())
         case "watch":
             pass
     return await watch(call, identity, chosen_surface(call))

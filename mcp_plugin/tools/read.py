@@ -176,11 +176,11 @@ def whole(row: Document) -> Document:
     if len(events) > EVENTS:
         document["events_left_out"] = len(events) - EVENTS
     document["approvals"] = [picker.described(each) for each in row["approvals"]]
-    if row["result"]:
+    if row["result"] or row.get("held"):
         ended = final(row)
         document["result"] = {
             name: ended[name]
-            for name in ("status", "reply", "reason", "fix", "files", "usage", "counts", "receipt", "sandbox")
+            for name in ("held", "status", "reply", "reason", "fix", "files", "usage", "counts", "receipt", "sandbox")
             if name in ended
         }
     return quoted(document)

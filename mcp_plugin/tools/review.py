@@ -1,6 +1,7 @@
-"""What a run changed in the person's folders, for a session: reading it, and what the person says becomes of it.
+"""What a run changed and returned, for a session: reading it, and what the person says becomes of it.
 
-The names in it are the run's. Whatever is put in place, thrown away or taken back is the person's own word, in a form.
+The names in it are the run's. Whatever is put in place, thrown away, taken back or sent is the person's own word, in a
+form.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from mcp_plugin.results import quoted, safe
 from peer.client.blocking import Document
 from peer.client.on_trio import AsyncClient
 from peer.dispatches.quoting import word
+from peer.dispatches.text import excerpt, line
 
 LISTED = 100
 """Entries in one result."""
 _SHOWN = 40
 """Paths in a form."""
 _PATH_SHOWN = 200
+_REPLY_SHOWN = 2_000
+"""Characters of a reply in a form."""
 
 LOOK = "the person sees each as a diff on the local page, or in a terminal: `dispatch changes {}`, with --diff"
+
+LOOK_FIRST = "all of it, as it would be sent, in a terminal: `dispatch release {}`, with --show"
 
 
 async def changes(client: AsyncClient, identity: str, after: int) -> Document:
@@ -93,6 +99,39 @@ async def undo(call: Call, identity: str) -> Document:
     )
     done = await client.undo(identity, attempt=found["attempt"])
     return quoted({"status": "taken_back" if done["ok"] else "partly", **done})
+
+
+async def release(call: Call, identity: str, without: Sequence[str]) -> Document:
+    """Send what a run returned, after the person's word: {status, dispatch_id, without}."""
+    client = await call.client()
+    document = await client.dispatch(identity)
+    held = document.get("held")
+    if held:
+        lines = [
+            f"Send {line(document['peer'])} what their dispatch returned here ({word(held['status'])})?",
+            *([] if "reply" in without else ["Its reply:", *_head(held["reply"])]),
+            *([] if "trace" in without else [f"Its events: {held['events']}"]),
+            *([] if "files" in without else [f"A file: {_file(file)}" for file in held["files"]]),
+            LOOK_FIRST.format(identity[-8:]),
+        ]
+        left_out = [flag for part in without for flag in ("--without", part)]
+        await confirm(
+            call,
+            "\n".join(lines),
+            yes="Yes: send it",
+            command=("dispatch", "release", identity, *left_out),
+            what="sending the result",
+        )
+    done = await client.release(identity, without=without)  # refuses where nothing is held
+    return safe({**done, "state": done["status"], "status": "sent"})
+
+
+def _head(reply: str) -> list[str]:
+    return [f"    {each}" for each in excerpt(reply or "(none)", characters=_REPLY_SHOWN, lines=20).split("\n")]
+
+
+def _file(file: Document) -> str:
+    return f"{word(file['name'], limit=_PATH_SHOWN)}, {file['size']} bytes"
 
 
 def _listed_folders(found: Document) -> str:

@@ -25,7 +25,11 @@ Paths = Annotated[
     Meta(description="absolute folders, a list or with commas between; `none`: the one confirmed at each accept"),
 ]
 Approval = Annotated[
-    Literal["manual", "auto"], Meta(description="whether each call is asked about (manual, the default) or none is")
+    Literal["manual", "review", "auto"],
+    Meta(
+        description="manual (the default): each call is asked about; review: only those of MCP servers, and what a run "
+        "returns is sent after the person has looked at it; auto: none is"
+    ),
 ]
 PerDay = Annotated[int, Meta(ge=1, le=1_000, description="dispatches a day, 50 unless said")]
 Expires = Annotated[str, Meta(max_length=64, description="when the edge ends: 12h, 30d, a date, or never")]

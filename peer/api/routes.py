@@ -28,7 +28,7 @@ from peer.api.page.shell import missing
 from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
 from peer.client.blocking import SignIn
 from peer.client.requests import SendRequest
-from peer.dispatches.lifecycle import FINAL
+from peer.dispatches.lifecycle import RUN_OVER
 from peer.node.node import Node
 from peer.protocol.documents import Direction, Document
 from peer.protocol.errors import DispatchError, Invalid, NotFound
@@ -84,6 +84,10 @@ class AcceptBody(Body):
 
 class ReasonBody(Body):
     reason: str = ""
+
+
+class ReleaseBody(Body):
+    without: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)] = ()
 
 
 class AttemptBody(Body):
@@ -144,6 +148,8 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/dispatches/{id}/accept", as_json(routes.accept), methods=["POST"]),
             Route("/v1/dispatches/{id}/decline", as_json(routes.decline), methods=["POST"]),
             Route("/v1/dispatches/{id}/cancel", as_json(routes.cancel), methods=["POST"]),
+            Route("/v1/dispatches/{id}/held", as_json(routes.held)),
+            Route("/v1/dispatches/{id}/release", as_json(routes.release), methods=["POST"]),
             Route("/v1/dispatches/{id}/changes", as_json(routes.changes)),
             Route("/v1/dispatches/{id}/changes/{number}", as_json(routes.change)),
             Route("/v1/dispatches/{id}/apply", as_json(routes.apply), methods=["POST"]),
@@ -253,6 +259,19 @@ class _Routes:
     async def cancel(self, request: Request) -> Reply:
         return await self._node.decisions.cancel(request.path_params["id"], (await body_of(request, ReasonBody)).reason)
 
+    async def held(self, request: Request) -> Reply:
+        query = request.query_params
+        return await self._node.queries.held(
+            request.path_params["id"],
+            after=number(query.get("after", "0"), 0, 1 << 53),
+            limit=number(query.get("limit", "200"), 1, MAX_PAGE),
+        )
+
+    async def release(self, request: Request) -> Reply:
+        return await self._node.decisions.release(
+            request.path_params["id"], (await body_of(request, ReleaseBody)).without
+        )
+
     async def changes(self, request: Request) -> Reply:
         query = request.query_params
         return await self._node.reviewing.changes(
@@ -313,7 +332,7 @@ class _Routes:
         return {"ok": True}
 
     async def events(self, request: Request) -> Response:
-        """Return the event stream of one dispatch: its stored events, then new ones, until its end."""
+        """Return the event stream of one dispatch: its stored events, then new ones, until its run is over."""
         dispatch_id = request.path_params["id"]
         try:
             after = number(request.headers.get("last-event-id", "0").partition(":")[0] or "0", 0, 1 << 53)
@@ -376,7 +395,7 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
         if row["status"] != sent_state:
             sent_state = row["status"]
             yield sse("state", number, row)
-        if sent_state in FINAL:
+        if sent_state in RUN_OVER:
             yield sse("end", number, await node.queries.dispatch(dispatch_id))
             return
         with trio.move_on_after(KEEPALIVE_SECONDS) as waited:

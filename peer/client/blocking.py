@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
@@ -218,6 +218,14 @@ class Routes(ABC, Generic[D]):
         """Decline a dispatch and end its run, if any; return {dispatch_id, decision: "declined", ok}."""
         body = {"reason": reason} if reason is not None else {}
         return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/decline", body)
+
+    def held(self, dispatch_id: str, *, after: int | None = None, limit: int | None = None) -> D:
+        """Return {dispatch_id, events, more, next}: of a held result, its events as they would be sent."""
+        return self._ask("GET", f"/v1/dispatches/{_segment(dispatch_id)}/held{_query(after=after, limit=limit)}")
+
+    def release(self, dispatch_id: str, *, without: Sequence[str] = ()) -> D:
+        """Send a held result, without some of reply, trace, files; return {dispatch_id, status, without, ok}."""
+        return self._ask("POST", f"/v1/dispatches/{_segment(dispatch_id)}/release", {"without": list(without)})
 
     def cancel(self, dispatch_id: str, *, reason: str | None = None) -> D:
         """Return {dispatch_id, status, ok}."""

@@ -9,9 +9,10 @@ events that cross on the way:
 - A cancellation may cross a result. The recipient's signed result is what happened, so `completed`, `failed` and
   `declined` replace `cancelled`; other events in transit change nothing.
 
-`arriving` exists only on the recipient's side: stored and acknowledged, files not verified yet. It is not in the inbox
-and cannot be accepted. An interruption (the daemon stopped during a run) leads back to `pending`, and another run needs
-another accept; see `deadline_after_interruption`.
+Two states exist only on the recipient's side. `arriving`: stored and acknowledged, files not verified yet; it is not in
+the inbox and cannot be accepted. `held`: the run has ended, and what it returned waits until the person has seen it and
+sends it, or declines; at the sender the dispatch is still `running`. An interruption (the daemon stopped during a run)
+leads back to `pending`, and another run needs another accept; see `deadline_after_interruption`.
 """
 
 from types import MappingProxyType
@@ -27,6 +28,7 @@ State = Literal[
     "pending",
     "accepted",
     "running",
+    "held",
     "completed",
     "failed",
     "declined",
@@ -39,9 +41,10 @@ Event = Literal[
     "accepted",  # a person accepted it
     "started",  # the run began
     "interrupted",  # the daemon stopped while it was accepted or running
+    "held",  # the run ended, and a person looks at what it returned before it is sent
     "completed",
     "failed",
-    "declined",  # by a person: in the inbox, during the run, or at an approval
+    "declined",  # by a person: in the inbox, during the run, at an approval, or instead of sending what is held
     "cancelled",  # by either party, or by the revocation of its edge once it was accepted
     "expired",  # its deadline passed before it was accepted
     "rejected",  # the recipient's machine refused it, with a code
@@ -53,6 +56,9 @@ FINAL: Final[frozenset[State]] = frozenset({"completed", "failed", "declined", "
 
 DISCARDED: Final[frozenset[State]] = FINAL - {"completed", "failed"}
 """Final states of a dispatch that has no reply: nobody opens its attachments any more, on either side."""
+
+RUN_OVER: Final[frozenset[State]] = FINAL | {"held"}
+"""States in which nothing more happens by itself."""
 
 FIRST: Final = MappingProxyType[Side, State]({"sender": "queued", "recipient": "arriving"})
 """The state in which a dispatch is first stored: when signed at the sender, when acknowledged at the recipient."""
@@ -139,6 +145,13 @@ RECIPIENT: Final[Table] = {
     },
     "running": {
         "interrupted": "pending",
+        "held": "held",
+        "completed": "completed",
+        "failed": "failed",
+        "declined": "declined",
+        "cancelled": "cancelled",
+    },
+    "held": {
         "completed": "completed",
         "failed": "failed",
         "declined": "declined",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import trio
 
 from peer.dispatches import payload
@@ -12,7 +14,7 @@ from peer.protocol.errors import NotFound, Unavailable
 from peer.runs.folders import RunFolders
 from peer.runs.registry import RunRegistry
 from peer.runs.start_frame import granted_candidates, granted_servers
-from peer.steps import receiving, running, sending
+from peer.steps import receiving, releasing, running, sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows
@@ -50,10 +52,16 @@ class DecisionService:
         }
 
     async def decline(self, dispatch_id: str, reason: str) -> Document:
-        """Decline a dispatch and stop its run: {dispatch_id, decision, ok}."""
+        """Decline a dispatch; stop its run, or send nothing of it: {dispatch_id, decision, ok}."""
         payload.check_text("the reason", reason, 2_000)
         await self._journal.step(lambda tx: receiving.decline(tx, dispatch_id, reason=reason))
         return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
+
+    async def release(self, dispatch_id: str, without: Collection[str]) -> Document:
+        """Send what a run returned, without some parts of it: {dispatch_id, status, without, ok}."""
+        parts = releasing.parts_of(without)
+        row = await self._journal.step(lambda tx: releasing.release(tx, dispatch_id, without=parts))
+        return {"dispatch_id": dispatch_id, "status": row.state, "without": sorted(parts), "ok": True}
 
     async def cancel(self, dispatch_id: str, reason: str) -> Document:
         """Cancel a sent or received dispatch: {dispatch_id, status, ok}."""

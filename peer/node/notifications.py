@@ -40,6 +40,7 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "arrived": "{peer} sent you a dispatch",
     "asks": "A run for {peer} waits for your answer",
     "changed": "A run for {peer} changed files: they wait for you",
+    "held": "A run for {peer} has ended: look before its result is sent",
     "completed": "{peer}'s machine has a result for you",
     "failed": "Your dispatch to {peer} failed",
     "declined": "{peer} declined your dispatch",
@@ -64,6 +65,8 @@ def notifications_for(
     since = max(since, row.thinned)  # that its events and files were removed is no news
     if row.direction == "received" and row.state == "pending" and row.updated >= since:
         yield Notification("arrived", row.peer, f"{row.dispatch_id} arrived {row.interrupted}")
+    if row.direction == "received" and row.state == "held" and row.updated >= since:
+        yield Notification("held", row.peer, f"{row.dispatch_id} held {row.attempt}")
     if row.direction == "sent" and row.state in SUMMARIES and row.updated >= since:
         yield Notification(row.state, row.peer, f"{row.dispatch_id} {row.state}")
     for item in waiting:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable
 
 from peer.protocol.documents import Direction, Document
 from peer.runs.folders import RunFolders
+from peer.steps import releasing
 from peer.steps.context import Context
-from peer.store import lists, views
+from peer.store import lists, rows, unreleased, views
 
 
 class QueryService:
@@ -52,6 +54,25 @@ class QueryService:
         if document["direction"] == "received" and document["status"] == "pending":
             document["suggestion"] = await self._folders.suggestion(dispatch_id)
         return document
+
+    async def held(self, dispatch_id: str, *, after: int, limit: int) -> Document:
+        """Return {dispatch_id, events, more, next}: of a held result, the events as they would be sent.
+
+        `after` is the `next` of the page before, 0 for the first. Raises NotFound, Conflict.
+        """
+
+        def query(db: sqlite3.Connection) -> tuple[rows.Dispatch, list[tuple[int, str]]]:
+            row, _ = releasing.get_held(db, dispatch_id)
+            return row, unreleased.events(db, dispatch_id, after=after, limit=limit + 1)
+
+        row, found = await self._context.store.read(query)
+        more = len(found) > limit
+        return {
+            "dispatch_id": dispatch_id,
+            "events": [views.event_document(number, row.attempt, text) for number, text in found[:limit]],
+            "more": more,
+            "next": found[limit - 1][0] if more else None,
+        }
 
     async def folder(self, dispatch_id: str, cwd: str | None) -> Document:
         """Return {cwd, obstacles} for an accept with this `cwd`; see RunFolders.look."""

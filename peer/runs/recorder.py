@@ -18,11 +18,12 @@ from peer.protocol.errors import Conflict, DispatchError, NotFound, root_of
 from peer.protocol.statements import FileRef
 from peer.runs.change_sets import Collected
 from peer.runs.returned_files import Returned, count_of, take_files
-from peer.steps import running
+from peer.steps import releasing, running
 from peer.steps.ending import MAX_REASON
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
 from peer.store import rows
+from peer.store.unreleased import RunResult
 from peer.trust import scopes
 from sandbox import frames
 
@@ -52,6 +53,7 @@ class Recorder:
         self._journal = journal
         self._context = journal.context
         self._scope = scope
+        self._holds = scope.approval == "review"
         self._run_dir = run_dir
         self._redactor = Redactor(redacts=scope.results == "redacted", known=known)
         self._events: list[Document] = []
@@ -93,12 +95,13 @@ class Recorder:
             with trio.CancelScope(shield=True):
                 local, outgoing = await trio.to_thread.run_sync(self._redactor.events, events)
             try:
-                await self._journal.step(
-                    lambda tx: running.record(tx, self._dispatch_id, self._attempt, _texts(local), _texts(outgoing))
-                )
+                await self._journal.step(lambda tx: self._record(tx, _texts(local), _texts(outgoing)))
             except DispatchError:
                 self._events = events + self._events
                 raise
+
+    def _record(self, tx: Transaction, local: list[str], outgoing: list[str]) -> None:
+        running.record(tx, self._dispatch_id, self._attempt, local, outgoing, hold=self._holds)
 
     async def end(self, finished: frames.Finished, collected: Collected | None) -> bool:
         """Store how the run ended and what it changed; return False if the dispatch has ended meanwhile.
@@ -180,31 +183,34 @@ class Recorder:
         unasked = self._scope.apply == "auto" and finished.status == "completed"
         land = collected.unmarked if collected is not None and unasked else frozenset()
 
+        result = RunResult(
+            status=finished.status,
+            reply=reply,
+            reason=reason,
+            own_reason=own_reason,
+            fix=finished.fix,
+            code=code,
+            usage={
+                "turns": _bounded(usage.turns),
+                "input_tokens": _bounded(usage.input_tokens),
+                "output_tokens": _bounded(usage.output_tokens),
+                "cost_microusd": _bounded(usage.cost_usd * 1_000_000),
+                "milliseconds": _bounded(usage.seconds * 1000),
+                **counts,
+            },
+            scope=scopes.encode_report(self._scope),
+            sandbox=_facts_text(facts),
+        )
+
         def end(tx: Transaction) -> None:
             if notes:
-                running.record(tx, self._dispatch_id, self._attempt, _texts(notes), [])
-            running.finish(
-                tx,
-                self._dispatch_id,
-                self._attempt,
-                finished.status,
-                files=[FileRef(file.name, file.size, file.digest) for file in files],
-                reply=reply,
-                reason=reason,
-                own_reason=own_reason,
-                fix=finished.fix,
-                code=code,
-                usage={
-                    "turns": _bounded(usage.turns),
-                    "input_tokens": _bounded(usage.input_tokens),
-                    "output_tokens": _bounded(usage.output_tokens),
-                    "cost_microusd": _bounded(usage.cost_usd * 1_000_000),
-                    "milliseconds": _bounded(usage.seconds * 1000),
-                    **counts,
-                },
-                scope=scopes.encode_summary(scopes.summary(self._scope)),
-                sandbox=_facts_text(facts),
-            )
+                self._record(tx, _texts(notes), [])
+            named = [FileRef(file.name, file.size, file.digest) for file in files]
+            if self._holds and self.sandbox is not None:  # a run that never began has nothing to hold
+                releasing.hold(tx, self._dispatch_id, self._attempt, result, named)
+            else:
+                content = result.content()
+                running.finish(tx, self._dispatch_id, self._attempt, result.status, files=named, **content)
             for file in files:
                 file.keep()
             if collected is not None:

@@ -15,7 +15,7 @@ from peer.protocol.statements import FileRef, Result
 from peer.steps import states
 from peer.steps.effects import StopRun
 from peer.steps.transaction import Transaction
-from peer.store import dispatches, rows, trace
+from peer.store import dispatches, rows, trace, unreleased
 
 Ending = Literal["completed", "failed", "declined", "cancelled", "rejected"]
 
@@ -46,12 +46,15 @@ def end(
 ) -> None:
     """End a received dispatch: its state, its waiting calls, what both people read, its signed result, its run.
 
+    Whatever of the run was held and is not in `files` and `content` is not sent any more.
+
     `reason` goes to the sender, `own_reason` (else `reason`) and `fix` to the person here. Raises Conflict or Gone, and
     changes nothing, if it has ended.
     """
     states.decide(tx, row, ending)
     dispatches.set_reason(tx.db, row.dispatch_id, code=code, message=own_reason or reason, fix=fix)
     trace.close_approvals(tx.db, row.dispatch_id, _APPROVALS.get(ending, "ended"))
+    trace.charge(tx.db, row.dispatch_id, -unreleased.drop(tx.db, row.dispatch_id))
     count, head = trace.head(tx.db, row.dispatch_id, row.attempt)
     signed = tx.context.sign_for(
         Result,

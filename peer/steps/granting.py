@@ -92,7 +92,7 @@ def revoke(tx: Transaction, user_id: str) -> rows.Edge:
     edges.set_status(tx.db, edge.edge_id, status, tx.now)
     outbox.purge_edge(tx.db, edge.edge_id)
     for row in dispatches.in_states(
-        tx.db, "received", ("arriving", "pending", "accepted", "running"), edge_id=edge.edge_id
+        tx.db, "received", ("arriving", "pending", "accepted", "running", "held"), edge_id=edge.edge_id
     ):
         receiving.cancel(tx, row, reason="the trust edge was revoked", code=403)
     # By edge, not by state: a run must not outlive its edge, whatever the store has as its dispatch's state.

@@ -133,9 +133,12 @@ def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatc
 
 
 def decline(tx: Transaction, dispatch_id: str, *, reason: str) -> None:
-    """Decline a dispatch; if it is running, stop the run. Raises NotFound, Conflict, Gone."""
+    """Decline a dispatch; stop its run, or do not send the result that is held.
+
+    Raises NotFound, Conflict, Gone.
+    """
     row = get_received(tx.db, dispatch_id)
-    if row.state in ("accepted", "running"):
+    if row.state in ("accepted", "running", "held"):
         end(tx, row, "declined", reason=reason)
         return
     states.decide(tx, row, "declined")

@@ -20,7 +20,7 @@ from peer.steps import receiving, states
 from peer.steps.effects import DispatchChanged, PeopleChanged
 from peer.steps.ending import Ending, end
 from peer.steps.transaction import Transaction
-from peer.store import dispatches, edges, rows, trace
+from peer.store import dispatches, edges, rows, trace, unreleased
 from peer.trust import edge_lifecycle, scopes
 
 MAX_BATCH_BYTES = 600_000
@@ -61,8 +61,12 @@ def record(
     attempt: int,
     local: Sequence[str],
     outgoing: Sequence[str],
+    *,
+    hold: bool = False,
 ) -> None:
     """Store events (JSON texts) for the person here; sign and queue them for the sender as the chain's next batches.
+
+    With `hold` they are kept for the sender instead, until releasing.release() signs them.
 
     `local`: the events in full. `outgoing`: the same events as the sender may see them, masked and maybe redacted, or
     none of them. A trace that has grown to reports.WHOLE_BYTES keeps the ends of long texts from then on, one that has
@@ -92,23 +96,36 @@ def record(
                 kept_there.append(notice)
                 stored += 2 * reports.stored_event(notice)
     trace.add_events(tx.db, dispatch_id, attempt, kept_here)
-    for batch in _batches(kept_there):
-        count, head = trace.head(tx.db, dispatch_id, attempt)
+    if hold:
+        unreleased.add_events(tx.db, dispatch_id, kept_there)
+    else:
+        stored += sign_events(tx, row, kept_there)
+    trace.charge(tx.db, dispatch_id, stored - row.trace_bytes)
+    tx.note(DispatchChanged(dispatch_id))
+
+
+def sign_events(tx: Transaction, row: rows.Dispatch, events: Sequence[str]) -> int:
+    """Sign and queue events as the next batches of the chain of the dispatch's last attempt.
+
+    Returns the bytes that the batches take beyond the events' own.
+    """
+    stored = 0
+    for batch in _batches(events):
+        count, head = trace.head(tx.db, row.dispatch_id, row.attempt)
         signed = tx.context.sign_for(
             Events,
             row.peer,
             row.device,
-            dispatch_id=dispatch_id,
-            attempt=attempt,
+            dispatch_id=row.dispatch_id,
+            attempt=row.attempt,
             sequence=count,
             previous=head,
             events=tuple(batch),
         )
-        trace.add_batch(tx.db, dispatch_id, attempt, count, signed.raw, signed.digest)
+        trace.add_batch(tx.db, row.dispatch_id, row.attempt, count, signed.raw, signed.digest)
         tx.post(signed, edge_id=row.edge_id)
         stored += reports.STORED_PER_BATCH + len(signed.raw) - sum(len(event.encode()) for event in batch)
-    trace.charge(tx.db, dispatch_id, stored - row.trace_bytes)
-    tx.note(DispatchChanged(dispatch_id))
+    return stored
 
 
 def get_refusal(db: sqlite3.Connection, now: int, dispatch_id: str, attempt: int) -> DispatchError | None:
@@ -234,6 +251,7 @@ def interrupt_all(tx: Transaction) -> list[str]:
             earlier_interruptions=row.interrupted,
         )
         states.decide(tx, row, "interrupted")
+        trace.charge(tx.db, row.dispatch_id, -unreleased.drop(tx.db, row.dispatch_id))
         dispatches.set_interrupted(tx.db, row.dispatch_id, expires)
         detail = "the daemon stopped; accept it again to run it"
         trace.add_status(tx.db, row.dispatch_id, row.attempt, "interrupted", detail)

@@ -223,7 +223,8 @@ def give_up_awaited_returns(db: sqlite3.Connection, edge_id: str) -> None:
 def may_pull(db: sqlite3.Connection, device: str, statement: str, digest: bytes) -> bool:
     """Return whether a statement of ours to this device, that is still in force, refers to this digest."""
     rows = db.execute(
-        "SELECT 1 FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.statement = ? AND f.digest = ? "
+        "SELECT 1 FROM files f JOIN dispatches d USING (dispatch_id) WHERE f.statement = ? AND f.statement <> '' "
+        "AND f.digest = ? "
         f"AND d.device = ? AND f.ready = {FileState.READY:d} AND ((d.direction = 'sent' AND f.role = 'attachment' "
         "AND d.state NOT IN ('cancelled', 'rejected', 'declined')) "
         "OR (d.direction = 'received' AND f.role = 'returned'))",
@@ -246,6 +247,16 @@ def attached_bytes(db: sqlite3.Connection, edge_id: str, since: int) -> int:
         (edge_id, since),
     ).fetchone()
     return int(found or 0)
+
+
+def take_returned(db: sqlite3.Connection, dispatch_id: str) -> list[FileRef]:
+    """Remove the rows of a dispatch's returned files, and return what they say.
+
+    Their bytes go unless the transaction stores the files again.
+    """
+    found = files(db, dispatch_id, "returned")
+    db.execute("DELETE FROM files WHERE dispatch_id = ? AND role = 'returned'", (dispatch_id,))
+    return [FileRef(item.name, item.size, item.digest) for item in found]
 
 
 def stop_serving_returned(db: sqlite3.Connection, dispatch_id: str) -> None:

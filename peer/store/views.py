@@ -22,7 +22,7 @@ from peer.protocol.errors import NotFound
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.statements import Decision, DeviceSet, Dispatch, Invitation, Result, open_as
 from peer.protocol.table import path_text
-from peer.store import change_sets, contacts, dispatches, edges, invitations, rows, trace
+from peer.store import change_sets, contacts, dispatches, edges, invitations, rows, trace, unreleased
 from peer.store.lists import dispatch_row, rfc3339
 from peer.trust import edge_lifecycle, fingerprints, scopes
 
@@ -189,7 +189,46 @@ def dispatch_document(
     if row.direction == "received":
         document["cwd"] = row.cwd or None
         document["changes"] = change_set_rows(db, dispatch_id)
+        document["held"] = held_document(db, row)
     return document
+
+
+def held_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | None:
+    """Return what a run returned and its person has not sent yet, or None.
+
+    {status, at, reply, files, usage, counts, sandbox, scope, reason, fix, events}: `reason` as it would be sent,
+    `events` their number.
+    """
+    found = unreleased.get(db, row.dispatch_id)
+    if found is None:
+        return None
+    result, at = found
+    return {
+        "status": result.status,
+        "at": rfc3339(at),
+        **_reported(db, row.dispatch_id, result),
+        "reason": result.reason or None,
+        "fix": row.fix or None,
+        "events": unreleased.count_of_events(db, row.dispatch_id),
+    }
+
+
+def _reported(db: sqlite3.Connection, dispatch_id: str, result: Result | unreleased.RunResult) -> Document:
+    """Return {reply, files, usage, counts, sandbox, scope} of a result, signed or held."""
+    usage: Document = dict(result.usage)
+    if "cost_microusd" in usage:
+        usage["cost_usd"] = usage.pop("cost_microusd") / 1_000_000
+    if "milliseconds" in usage:
+        usage["seconds"] = usage.pop("milliseconds") / 1000
+    counts = {name: usage.pop(name) for name in COUNTS if name in usage}
+    return {
+        "reply": result.reply,
+        "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "returned")],
+        "usage": usage,
+        "counts": counts,
+        "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
+        "scope": msgspec.json.decode(result.scope) if result.scope else None,
+    }
 
 
 def change_set_row(item: rows.ChangeSetRow, landed: int) -> Document:
@@ -343,25 +382,13 @@ def result_document(db: sqlite3.Connection, row: rows.Dispatch) -> Document | No
     if not row.result:
         return None
     result, _ = open_as(Result, row.result)
-    usage: Document = dict(result.usage)
-    if "cost_microusd" in usage:
-        usage["cost_usd"] = usage.pop("cost_microusd") / 1_000_000
-    if "milliseconds" in usage:
-        usage["seconds"] = usage.pop("milliseconds") / 1000
     held, _ = trace.head(db, row.dispatch_id, result.attempt)
-    counts = {name: usage.pop(name) for name in COUNTS if name in usage}
-    document: Document = {
+    return {
         "status": result.status,
-        "reply": result.reply,
-        "files": [file_row(item) for item in dispatches.files(db, row.dispatch_id, "returned")],
-        "usage": usage,
-        "counts": counts,
-        "sandbox": sandbox_facts(msgspec.json.decode(result.sandbox)) if result.sandbox else None,
-        "scope": msgspec.json.decode(result.scope) if result.scope else None,
+        **_reported(db, row.dispatch_id, result),
         "reason": row.message or None,
         "fix": row.fix or None,
         "attempt": result.attempt,
         "events": result.count,
         "missing_batches": result.count if held != result.count else 0,
     }
-    return document

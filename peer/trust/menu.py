@@ -1,13 +1,14 @@
 """The menu of scopes that a person chooses from when granting an edge, and what each choice grants. Not its display."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal
 
 import msgspec
 
 from peer.protocol.errors import Invalid
 from peer.trust.grants import McpServer, grantable_names
-from peer.trust.scopes import TOOLS
+from peer.trust.scopes import TOOLS, Approval
 
 Kind = Literal["grant", "custom", "decline"]
 
@@ -47,7 +48,16 @@ def standing(inviter: str, *, verified: bool) -> str:
     return "Their key is not verified. Compare the fingerprint with them before you permit much."
 
 
-AFTERWARDS: Final = "Then: manual approval of every call (the default) or auto? restrict to which folders?"
+AFTERWARDS: Final = "Then: manual approval of every call (the default), review, or auto? restrict to which folders?"
+
+APPROVALS: Final[Mapping[Approval, str]] = MappingProxyType(
+    {
+        "manual": "you answer every call, and results are sent as they come",
+        "review": "calls inside the folders' views are not asked about; nothing is sent before you have looked at it",
+        "auto": "nobody is asked, and results are sent as they come",
+    }
+)
+"""What each approval mode means for the person who grants it."""
 
 
 def menu(installed_mcp: Sequence[McpServer | str]) -> tuple[Item, ...]:

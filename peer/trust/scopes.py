@@ -12,7 +12,7 @@ from peer.protocol.errors import Invalid
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.growth import NotUnderstood
 
-Approval = Literal["manual", "auto"]
+Approval = Literal["manual", "review", "auto"]
 Results = Literal["full", "redacted"]
 Apply = Literal["review", "auto"]
 
@@ -22,12 +22,20 @@ TOOLS: Final = ("Read", "Glob", "Grep", "Write", "Edit", "Bash")
 POWERFUL: Final = frozenset({"Write", "Edit", "Bash"})
 """Tools that can change something."""
 
-APPROVALS: Final[tuple[Approval, ...]] = ("manual", "auto")
+APPROVALS: Final[tuple[Approval, ...]] = ("manual", "review", "auto")
 APPLIES: Final[tuple[Apply, ...]] = ("review", "auto")
 RESULTS: Final[tuple[Results, ...]] = ("full", "redacted")
 
 UNREVIEWED: Final = "changes put in place unreviewed"
 """What `apply: auto` permits, as a phrase for people."""
+
+_APPROVAL_WIDENS: Final[dict[tuple[Approval, Approval], str]] = {
+    ("manual", "review"): "calls without asking, within the folders' views",
+    ("manual", "auto"): "auto approval",
+    ("review", "auto"): "auto approval",
+    ("review", "manual"): "results sent without a review",
+}
+"""What a change of the approval mode permits that was not permitted before, as phrases for people."""
 
 MAX_PER_DAY: Final = 1_000
 MAX_PATHS: Final = 32
@@ -58,9 +66,10 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What one edge permits. `paths` are absolute; empty means only the folder confirmed at accept.
 
     `mcp_servers` are names of servers installed on the trustor's machine; `expires` is ms since the epoch, None for
-    never. `apply`: what becomes of changes in the person's folders when a run has completed: they wait for the person,
-    or those without a mark are put in place at once. `always` grants are not part of it: they are rules, stored with
-    the edge (edge_lifecycle.py).
+    never. `approval`: whether a person is asked before each call (manual), before the calls of MCP servers, and before
+    anything that the run returned is sent (review), or before none (auto). `apply`: what becomes of changes in the
+    person's folders when a run has completed: they wait for the person, or those without a mark are put in place at
+    once. `always` grants are not part of it: they are rules, stored with the edge (edge_lifecycle.py).
     """
 
     tools: tuple[str, ...]
@@ -84,6 +93,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     expires: int | None
     results: Results
 
+
+_LATER_APPROVAL: Final = "approval?"
 
 _SCOPE_READER: Final = msgspec.json.Decoder(Scope)
 _SUMMARY_READER: Final = msgspec.json.Decoder(Summary)
@@ -155,8 +166,20 @@ def summary(scope: Scope) -> Summary:
 
 
 def encode_summary(summary: Summary) -> str:
-    """The summary as the JSON text that acceptances and edge changes carry (at most 16,384 characters)."""
-    return msgspec.json.encode(summary).decode()
+    """The summary as the JSON text that acceptances and edge changes carry (at most 16,384 characters).
+
+    `review` came after the other modes. It is written as a member that an older version ignores, beside the mode that
+    such a version knows and that permits the least.
+    """
+    members: dict[str, object] = msgspec.structs.asdict(summary)
+    if summary.approval == "review":
+        members |= {"approval": "manual", _LATER_APPROVAL: "review"}
+    return msgspec.json.encode(members).decode()
+
+
+def encode_report(scope: Scope) -> str:
+    """What a result says of the scope that its run had: the JSON text of the summary, for people to read."""
+    return msgspec.json.encode(summary(scope)).decode()
 
 
 def decode_summary(text: str) -> Summary:
@@ -170,6 +193,8 @@ def decode_summary(text: str) -> Summary:
         kept = {name: value for name, value in members.items() if not name.endswith("?")}
         if unknown := kept.keys() - set(Summary.__struct_fields__):
             raise NotUnderstood(f"the scope has a member {min(unknown)!r:.40} that this version does not know")
+        if members.get(_LATER_APPROVAL) == msgspec.Raw(b'"review"'):
+            kept["approval"] = members[_LATER_APPROVAL]
         received = _SUMMARY_READER.decode(msgspec.json.encode(kept))
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Invalid(
@@ -207,8 +232,8 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
     if old.paths and not new.paths:
         ways.append("no restriction to folders")
     ways += [f"folder {path}" for path in new.paths if not within(path, old.paths)]
-    if (old.approval, new.approval) == ("manual", "auto"):
-        ways.append("auto approval")
+    if way := _APPROVAL_WIDENS.get((old.approval, new.approval)):
+        ways.append(way)
     if new.max_per_day > old.max_per_day:
         ways.append(f"{new.max_per_day} a day instead of {old.max_per_day}")
     if old.expires is not None and (new.expires is None or new.expires > old.expires):

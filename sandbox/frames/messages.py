@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sandbox.frames.values import (
+    ApprovalMode,
     Attached,
     Attachment,
     Budget,
@@ -54,7 +55,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     mcp_refused: str = ""
     """A regular expression: a server with a tool of such a name is not used."""
     paths: list[str] = []
-    approval: Literal["manual", "auto"] = "manual"
+    approval: ApprovalMode = "manual"
     rules: list[Rule] = []
     budget: Budget = Budget()
     cwd: str | None = None

@@ -18,6 +18,7 @@ CallId = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 By = Literal["scope", "rule", "session", "person", "timeout", "edge"]
 """Who settled a call: the scope, a stored rule, a grant for this run, a person, nobody in time, or the edge itself."""
 Grant = Literal["once", "session", "always"]
+ApprovalMode = Literal["manual", "review", "auto"]
 Reach = Literal["exact", "prefix", "folder"]
 Outcome = Literal["allowed", "denied", "unanswered"]
 RunStatus = Literal["completed", "failed", "cancelled", "declined"]

@@ -7,7 +7,7 @@ and finds the path that the call really means, to be shown to the person.
 Order of the decision, first match wins, and nothing later can undo a denial:
 1. the tool is not granted → deny;  2. the input is not what the tool takes → deny;
 3. a path leaves the scope → deny;  4. the tool changed since a person granted it → ask;
-5. the edge is `auto` → allow;  6. a stored rule covers the call → allow by rule;
+5. the edge is `auto`, or `review` and the tool is built in → allow;  6. a stored rule covers the call → allow by rule;
 7. a session grant does → allow by session;  8. ask.
 
 What a rule is, and which calls it covers: rules.py.
@@ -33,7 +33,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from sandbox.frames.values import Rule
+from sandbox.frames.values import ApprovalMode, Rule
 from sandbox.policy import rules
 
 FILE_TOOLS: Final = frozenset({"Read", "Write", "Edit"})
@@ -82,7 +82,7 @@ class Scope:
     project: str
     cwd: str
     home: str
-    approval: Literal["manual", "auto"] = "manual"
+    approval: ApprovalMode = "manual"
     rules: frozenset[Rule] = frozenset()
     mcp_tools: frozenset[str] = frozenset()
     changed: Mapping[str, str] = field(default_factory=dict)
@@ -137,12 +137,12 @@ def decide(
         return Decision("deny", "scope", arguments, denied.reason, denied.path)
     if tool == "Bash" and cwd not in (None, scope.cwd):
         # A command means something else in another folder, and a rule does not say in which.
-        return Decision("allow" if scope.approval == "auto" else "ask", "scope", arguments)
+        return Decision("allow" if _unasked(scope, tool) else "ask", "scope", arguments)
     rule = _rule(scope, tool, arguments, path)
     if tool in scope.changed:
         return Decision("ask", "scope", arguments, path=path, rule=rule)
     portable = None if path is None else _portable(scope, path)
-    if scope.approval == "auto":
+    if _unasked(scope, tool):
         return Decision("allow", "scope", arguments, path=path, rule=rule)
     if any(rules.covers(granted, rule, portable) for granted in scope.rules):
         return Decision("allow", "rule", arguments, path=path, rule=rule)
@@ -182,6 +182,15 @@ def _resolved_path(tool: str, arguments: Mapping[str, object], *, resolve: Resol
     if meant is None:
         raise _Denied(_OUTSIDE, named)
     return meant
+
+
+def _unasked(scope: Scope, tool: str) -> bool:
+    """Whether the edge's mode lets a call of this tool run without a person.
+
+    Under `review`, a built-in tool reaches nothing but the run's own views, and nothing leaves before the person has
+    seen it. The server of an MCP tool runs outside the sandbox, so what it does cannot be held back.
+    """
+    return scope.approval == "auto" or (scope.approval == "review" and tool in GRANTABLE_TOOLS)
 
 
 def _check_tool(scope: Scope, tool: str) -> None:

@@ -355,6 +355,14 @@ PEER: Final[tuple[Row, ...]] = (
         test="tests/steps/test_change_sets.py::test_changes_that_wait_fill_the_room_of_a_contact",
     ),
     Row(
+        what="of these, what runs returned and the person has not sent yet; it is never removed to make room",
+        whose="a peer",
+        limit=retention.CONTACT_BYTES,
+        unit="bytes",
+        held_in=("peer.store/unreleased", "peer.store/unreleased_events"),
+        test="tests/steps/test_releasing.py::test_what_is_held_counts_and_is_not_thinned",
+    ),
+    Row(
         what="dispatches over one edge",
         whose="a peer",
         limit=scopes.MAX_PER_DAY,

@@ -18,7 +18,7 @@ PROMISED = [
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
-    *("accept", "decline", "approvals", "approve", "deny"),
+    *("accept", "decline", "approvals", "approve", "deny", "release"),
     *("changes", "apply", "discard", "undo"),
 ]
 

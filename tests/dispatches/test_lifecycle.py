@@ -48,6 +48,15 @@ def test_an_interrupted_run_needs_a_new_accept(side: Side) -> None:
     assert walk(side, "verified", "accepted", "interrupted", "accepted", "started", "completed") == "completed"
 
 
+@pytest.mark.parametrize("end", ["completed", "failed", "declined", "cancelled"])
+def test_a_held_result_is_sent_or_not_and_nothing_else(end: Event) -> None:
+    held = walk("recipient", "verified", "accepted", "started", "held")
+    assert held == "held" and held in lifecycle.RUN_OVER and held not in FINAL
+    assert lifecycle.next_state("recipient", "held", end) == end
+    assert set(RECIPIENT["held"]) == {"completed", "failed", "declined", "cancelled"}
+    assert not any("held" in row for row in SENDER.values()), "its sender is not told by a state"
+
+
 def test_a_recipient_leaves_no_final_state() -> None:
     for state in FINAL:
         assert RECIPIENT[state] == {}
@@ -72,7 +81,7 @@ def test_the_tables_name_every_state_and_only_reachable_ones_lead_on(side: Side)
                 reached.add(after)
                 frontier.append(after)
     assert set(table) == reached
-    assert set(STATES) - reached == ({"arriving"} if side == "sender" else {"queued"})
+    assert set(STATES) - reached == ({"arriving", "held"} if side == "sender" else {"queued"})
     for state in reached - FINAL:
         assert set(table[state].values()) - {state}, f"{state} leads nowhere"
 

@@ -103,6 +103,25 @@ def test_a_manual_edge_asks_and_an_automatic_one_allows_what_is_granted(tool: st
     assert decide(replace(AUTO, tools=GRANTABLE_TOOLS - {tool}), tool, call(tool)).verdict == "deny"
 
 
+@pytest.mark.parametrize("tool", sorted(GRANTABLE_TOOLS))
+def test_an_edge_with_a_review_allows_what_stays_in_the_views(tool: str) -> None:
+    review = replace(SCOPE, approval="review")
+    assert decide(review, tool, call(tool)).verdict == "allow"
+    assert decide(replace(review, tools=GRANTABLE_TOOLS - {tool}), tool, call(tool)).verdict == "deny"
+    moved = decide(review, "Bash", {"command": "ls"}, cwd="/elsewhere")
+    assert moved.verdict == "allow" and decide(SCOPE, "Bash", {"command": "ls"}, cwd="/elsewhere").verdict == "ask"
+
+
+def test_an_edge_with_a_review_asks_about_a_server_of_the_persons() -> None:
+    """It runs outside the sandbox, where nothing holds back what it does."""
+    name, given_ = "mcp__mail__send", {"to": "x"}
+    review = replace(SCOPE, approval="review", mcp_tools=frozenset({name}))
+    assert decide(review, name, given_).verdict == "ask"
+    rule = rule_for(review, name, given_)
+    assert rule is not None and decide(replace(review, rules=frozenset({rule})), name, given_).verdict == "allow"
+    assert decide(replace(review, approval="auto"), name, given_).verdict == "allow"
+
+
 @pytest.mark.parametrize(
     "tool",
     ["Task", "Agent", "WebFetch", "WebSearch", "Skill", "ToolSearch", "NotebookEdit", "KillShell",

@@ -42,6 +42,7 @@ DAEMON = {
     "approvals": ["approvals"],
     "approve": ["approve", SOME, "r-1"],
     "deny": ["deny", SOME, "r-1"],
+    "release": ["release", SOME],
     "changes": ["changes", SOME],
     "apply": ["apply", SOME, "--all"],
     "discard": ["discard", SOME],

@@ -77,6 +77,7 @@ def test_two_scopes_that_do_not_widen_each_other_permit_the_same(a: Scope, b: Sc
         {"paths": ("/home/bob",)},
         {"paths": ("/home/bob/shopping",)},
         {"paths": ()},
+        {"approval": "review"},
         {"approval": "auto"},
         {"max_per_day": 51},
         {"expires": NOW + 2 * DAY},
@@ -392,6 +393,34 @@ def test_only_our_errors_come_out_of_reading(raw: bytes | str) -> None:
         scopes.decode(raw)
     with pytest.raises(DispatchError):
         scopes.decode_summary(raw if isinstance(raw, str) else raw.decode("latin-1"))
+
+
+def test_an_older_version_reads_a_review_as_the_strictest_mode_it_knows() -> None:
+    told = scopes.summary(Scope(tools=("Read",), approval="review"))
+    members = msgspec.json.decode(scopes.encode_summary(told))
+    assert members.pop("approval?") == "review"
+    assert scopes.decode_summary(msgspec.json.encode(members).decode()).approval == "manual"
+    # A mode that is still to come is left out as an older version leaves out `review`.
+    later = msgspec.json.encode({**members, "approval?": "dawn"}).decode()
+    assert scopes.decode_summary(later).approval == "manual"
+    assert msgspec.json.decode(scopes.encode_report(Scope(tools=("Read",), approval="review")))["approval"] == "review"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "ways"),
+    [
+        ("review", "manual", ("results sent without a review",)),
+        ("review", "auto", ("auto approval",)),
+        ("auto", "manual", ()),
+        ("auto", "review", ()),
+        ("review", "review", ()),
+    ],
+)
+def test_which_change_of_the_mode_permits_more(
+    old: scopes.Approval, new: scopes.Approval, ways: tuple[str, ...]
+) -> None:
+    before, after = (Scope(tools=("Read",), approval=approval) for approval in (old, new))
+    assert scopes.widens(before, after) == ways
 
 
 @given(st.text(), st.sampled_from(["tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results"]))

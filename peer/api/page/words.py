@@ -89,7 +89,16 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
             "care",
             f"It may use {_listed(list(scope.mcp_servers))}: programs of yours, outside the sandbox, with your access.",
         )
-    if scope.approval == "manual":
+    if scope.approval == "review":
+        add(
+            "yes",
+            "You are not asked before its steps. What it did and found is sent only once you have looked at it.",
+        )
+        if scope.mcp_servers:
+            add("yes", "Before each use of a connected service you are asked; no answer within two minutes means no.")
+        for rule in rules:
+            add("care", f"Without asking, since you always allowed it: {rule_text(rule)}.")
+    elif scope.approval == "manual":
         every = "every other step" if rules else "every single step"
         add("yes", f"You are asked before {every}; no answer within two minutes means no.")
         for rule in rules:

@@ -2,6 +2,7 @@
 
 import { Refused, get, post, remove, request, seg } from "./api.js";
 import { busy, button, field, fill, h, problem, toast } from "./dom.js";
+import { askedWords } from "./scope.js";
 import { state } from "./state.js";
 import { bytes, line } from "./text.js";
 
@@ -84,7 +85,7 @@ export function compose({ go }) {
   function describe() {
     const row = people.get(to.value);
     fill(about, row
-      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${row.scopes.approval === "manual" ? "they are asked before every step" : "nobody is asked before a step"}.${row.verified ? "" : " Their key is not verified: whoever runs the broker or reads their mail could be behind it. Compare its fingerprint with them: ${line(row.fingerprint)}"}`
+      ? `${row.peer_online ? "Online now" : "Offline: it waits here until their machine can be reached"}. Their agent may use ${row.scopes.tools.join(", ")}; ${askedWords(row.scopes.approval, "they")}.${row.verified ? "" : " Their key is not verified: whoever runs the broker or reads their mail could be behind it. Compare its fingerprint with them: ${line(row.fingerprint)}"}`
       : "");
   }
   to.addEventListener("change", describe);

@@ -2,7 +2,7 @@
 
 import { get, patch, post, seg } from "./api.js";
 import { busy, button, confirm, fill, h, problem, toast } from "./dom.js";
-import { choices, permitsList, scopeForm, scopeOf } from "./scope.js";
+import { askedWords, choices, permitsList, scopeForm, scopeOf } from "./scope.js";
 import { line, rule, whole } from "./text.js";
 
 const STATUS = {
@@ -27,9 +27,7 @@ const verified = (row) =>
 function summary(row) {
   const scope = row.scopes;
   return `${scope.tools.join(", ")}${scope.mcp_servers.length ? `, and ${scope.mcp_servers.join(", ")}` : ""}; ` +
-    (scope.approval === "manual"
-      ? `${row.direction === "incoming" ? "you are" : "they are"} asked before every step`
-      : "nobody is asked before a step");
+    askedWords(scope.approval, row.direction === "incoming" ? "you" : "they");
 }
 
 export function contacts() {

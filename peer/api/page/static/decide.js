@@ -124,6 +124,9 @@ export function decideForm(item, decided) {
 
 function short(edge) {
   const tools = edge.scopes.tools.join(", ");
-  const asked = edge.scopes.approval === "manual" ? "You are asked before every step." : "You are not asked before its steps.";
+  const asked = {
+    manual: "You are asked before every step.",
+    review: "You are not asked before its steps; nothing is sent before you have looked at it.",
+  }[edge.scopes.approval] ?? "You are not asked before its steps.";
   return `It may use ${tools}. ${asked}`;
 }

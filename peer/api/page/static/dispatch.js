@@ -5,11 +5,12 @@ import { approvalCards } from "./approval.js";
 import { changesCard } from "./changes.js";
 import { busy, button, confirm, fill, h, long, problem } from "./dom.js";
 import { decideForm } from "./decide.js";
+import { heldCard } from "./held.js";
 import { onWaiting, state } from "./state.js";
 import { bytes, duration, line, quoted, stateOf, until, whole } from "./text.js";
 import { traceView } from "./trace.js";
 
-const OPEN = new Set(["queued", "pending", "accepted", "running"]);
+const OPEN = new Set(["queued", "pending", "accepted", "running", "held"]);
 const PROSE = "pre.prose"; // words of people and agents, as they were written
 const LIVE = new Set(["accepted", "running"]);
 
@@ -128,6 +129,7 @@ export function dispatch({ id }) {
   const decide = h("div");
   const cardsPlace = h("div.cards");
   const outcome = h("div");
+  const held = h("div");
   const changes = h("div");
   const sets = new Map(); // attempt → its card and how it stood when it was drawn
   const task = h("div");
@@ -154,11 +156,12 @@ export function dispatch({ id }) {
       endedWords(item) ? h("p.ended", {}, endedWords(item)) : null,
       item.removed ? h("p.hint", {}, sentence(item.removed.message)) : null,
       LIVE.has(item.status) && item.cwd ? h("p.hint", {}, "Runs in ", h("code", {}, item.cwd)) : null,
-      open && !(received && item.status === "pending") ? cancel() : null,
+      open && !(received && ["pending", "held"].includes(item.status)) ? cancel() : null,
     );
     const now = `${item.status} ${item.attempt}`;
     if (now !== drawn) {
       fill(decide, received && item.status === "pending" ? decideForm(item, decided) : null);
+      fill(held, item.held ? heldCard(item, decided) : null);
       drawn = now;
     }
     if (!open) fill(said);
@@ -200,7 +203,7 @@ export function dispatch({ id }) {
   }
 
   function already() {
-    return item.direction === "received"
+    return item.direction === "received" && OPEN.has(item.status)
       ? `It was already accepted, by you in another window or on the command line; it is ${stateOf(item).toLowerCase()}`
       : `It is ${stateOf(item).toLowerCase()}`;
   }
@@ -213,7 +216,7 @@ export function dispatch({ id }) {
       draw();
       for (const call of told.approvals ?? []) cards.take(call);
       if (first) {
-        place.replaceChildren(head, said, cardsPlace, outcome, changes, task, decide, trace.element);
+        place.replaceChildren(head, said, cardsPlace, outcome, held, changes, task, decide, trace.element);
         trace.take(early, false);
         early = [];
         document.title = `${item.direction === "received" ? "From" : "To"} ${line(item.peer)} · dispatch`;

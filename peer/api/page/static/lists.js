@@ -55,7 +55,7 @@ export const inbox = list(
       h("p", {}, status ? "Nothing here." : "Nothing was sent to you yet."),
       status ? null : h("p.quiet", {}, "Tasks come only from people whose invitation you accepted."),
     ),
-  [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["completed", "Done"]],
+  [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["held", "To look at"], ["completed", "Done"]],
 );
 
 export const sent = list(

@@ -60,6 +60,8 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const approval = h("fieldset", {},
     h("legend", {}, "Are you asked before each step?"),
     choice("radio", "approval", "manual", "Yes, every time", "No answer within two minutes means no.", { checked: (before?.approval ?? "manual") === "manual" }),
+    choice("radio", "approval", "review", "No, but nothing is sent before you have looked",
+      "Steps inside the folders’ views are done at once; the answer, the trace and files wait for you at the end.", { checked: before?.approval === "review" }),
     choice("radio", "approval", "auto", "No", "Once you accepted a task, permitted steps are done at once.", { checked: before?.approval === "auto" }));
   const apply = h("fieldset", {},
     h("legend", {}, "What becomes of changes in your folders?"),
@@ -155,3 +157,9 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
 }
 
 export const choices = () => get("/v1/page/choices");
+
+/** Whether a person is asked, in words. `who`: "you" or "they". */
+export function askedWords(approval, who) {
+  if (approval === "manual") return `${who} are asked before every step`;
+  return approval === "review" ? `${who} look at what it returned before it is sent` : "nobody is asked before a step";
+}

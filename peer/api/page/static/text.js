@@ -149,6 +149,7 @@ export const STATES = {
   pending: "Waiting for an answer",
   accepted: "Accepted",
   running: "Running",
+  held: "Waits for you",
   completed: "Done",
   failed: "Failed",
   declined: "Declined",

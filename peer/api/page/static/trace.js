@@ -50,6 +50,11 @@ function row(event, attempts) {
   );
 }
 
+/** Events as a plain list, for a part of a trace that does not grow. */
+export function eventList(events) {
+  return h("ol.trace", {}, events.map((event) => h("li", {}, row(event, 1))));
+}
+
 /** The trace as a section; `take(events)` adds to it. */
 export function traceView() {
   const list = h("ol.trace", { "aria-label": "What happened, in order" });

@@ -1,0 +1,110 @@
+"""`release`: what a run returned on an edge with `--approval review`, looked at and then sent."""
+
+from __future__ import annotations
+
+import click
+
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
+from cli.dispatches import id_argument
+from cli.ids import resolve, short
+from cli.output import string
+from peer.client.blocking import Document
+from peer.protocol.errors import Conflict
+
+PARTS = ("reply", "trace", "files")
+
+
+@click.command(
+    cls=DispatchCommand,
+    example="dispatch release 4e5f6a7b --show\ndispatch release 4e5f6a7b\n"
+    "dispatch release 4e5f6a7b --without trace --without files",
+)
+@id_argument
+@click.option("--show", is_flag=True, help="Show all that would be sent, and send nothing.")
+@click.option("--without", type=click.Choice(PARTS), multiple=True, help="Leave a part of it out.")
+@pass_app
+def release(app: App, dispatch_id: str, show: bool, without: tuple[str, ...]) -> None:
+    """Send its sender what a run returned, which waits for me on an edge with `--approval review`.
+
+    Until then they know that the run has ended, and nothing else of it. To send nothing of it: `dispatch decline ID`.
+    """
+    identity = app.ask(lambda client: resolve(client, dispatch_id, directions=["received"]))
+    if show:
+        document = app.client.dispatch(identity)
+        if not document.get("held"):
+            raise Conflict(
+                f"no result of {short(identity)} waits to be sent (it is {document.get('status')})",
+                fix=f"see `dispatch status {short(identity)}`",
+            )
+        events = _events(app, identity)
+        if app.out.json:
+            app.out.document({**document["held"], "dispatch_id": identity, "events": events})
+        else:
+            show_outgoing(app, document, events)
+        return
+    document = app.client.release(identity, without=without)
+    if app.out.json:
+        app.out.document(document)
+        return
+    app.out.line(f"sent what {short(identity)} returned{_left_out(document['without'])}")
+
+
+def ask_release(app: App, document: Document) -> None:
+    """Ask on the terminal what becomes of a held result. No answer leaves it waiting. `document`: of the dispatch."""
+    from cli.prompts import NoAnswer, choose
+
+    identity, peer = str(document["dispatch_id"]), string(document.get("peer"))
+    options = {
+        "1": f"Send it to {peer}",
+        "2": "Look at all that would be sent",
+        "3": "Leave it waiting",
+        "4": "Send nothing of it: decline the dispatch",
+    }
+    while True:
+        for key, words in options.items():
+            app.out.line(f"{key}  {words}", indent=2)
+        try:
+            answer = choose(app.out, "What becomes of the result?", list(options), default="3")
+        except NoAnswer:
+            answer = "3"
+        if answer != "2":
+            break
+        show_outgoing(app, document, _events(app, identity))
+        del options["2"]
+    if answer == "1":
+        app.client.release(identity)
+        app.out.line(f"sent to {peer}")
+    elif answer == "4":
+        app.client.decline(identity)
+        app.out.line("declined: nothing of the run is sent")
+    else:
+        app.out.note(f"it waits: `dispatch release {short(identity)}`, `dispatch decline {short(identity)}`")
+
+
+def show_outgoing(app: App, document: Document, events: list[Document]) -> None:
+    """Show a held result as its sender would get it: every event, the reply, the files."""
+    from cli.display import show_event, show_returned
+
+    app.out.line(f"would be sent to {string(document.get('peer'))}:", style="bold")
+    for event in events:
+        show_event(app.out, "trace", event)
+    show_returned(app.out, document["held"])
+    if any(file.get("name") == "changes.diff" for file in document["held"]["files"]):
+        app.out.note(
+            f"changes.diff has the lines that the run changed in your folders: `dispatch changes "
+            f"{short(document['dispatch_id'])} --diff` shows them"
+        )
+
+
+def _events(app: App, identity: str) -> list[Document]:
+    page = app.client.held(identity)
+    found: list[Document] = page["events"]
+    while page["more"]:
+        page = app.client.held(identity, after=page["next"])
+        found += page["events"]
+    return found
+
+
+def _left_out(parts: list[str]) -> str:
+    return f", without its {' and its '.join(parts)}" if parts else ""

@@ -1,0 +1,85 @@
+// What a run returned and nobody has sent yet: the reply, the files and every event as they would be sent, and the choice.
+
+import { get, post, seg } from "./api.js";
+import { busy, button, choice, confirm, fill, fresh, h, long, problem } from "./dom.js";
+import { bytes, line } from "./text.js";
+import { eventList } from "./trace.js";
+
+const PAGE = 200;
+const PARTS = [["reply", "The reply"], ["trace", "The events"], ["files", "The files"]];
+
+/** The card of a held result. `item`: the dispatch; `decided(words, error)`: called after a decision. */
+export function heldCard(item, decided) {
+  const { held } = item;
+  const peer = line(item.peer);
+  const at = `/v1/dispatches/${seg(item.dispatch_id)}`;
+  const title = fresh("held");
+  const trouble = h("div");
+  const events = h("div");
+  const more = h("div");
+  let next = 0;
+
+  async function read() {
+    const page = await get(`${at}/held?limit=${PAGE}&after=${next}`);
+    events.append(eventList(page.events));
+    next = page.next;
+    fill(more, page.more ? button("Show more", (event) => busy(event.currentTarget, trouble, read), "plain") : null);
+  }
+
+  const trace = h("details", {
+    on: {
+      toggle: async () => {
+        if (!trace.open || events.childElementCount) return;
+        try {
+          await read();
+        } catch (error) {
+          fill(events, problem(error));
+        }
+      },
+    },
+  }, h("summary", {}, `${held.events} ${held.events === 1 ? "event" : "events"} of the run, as they would be sent`), events, more);
+
+  const parts = PARTS.filter(([name]) => name !== "files" || held.files.length).map(([name, words]) =>
+    choice("checkbox", "part", name, words, "", { checked: true }));
+  const actions = h("div.actions");
+
+  function decide(work) {
+    return busy(actions, trouble, async () => {
+      try {
+        await decided(await work());
+      } catch (error) {
+        if (error.code !== 409 && error.code !== 410) throw error;
+        await decided("", error);
+      }
+    });
+  }
+
+  const send = () => decide(async () => {
+    const ticked = new Set([...element.querySelectorAll("input[name=part]:checked")].map((each) => each.value));
+    const without = PARTS.map(([name]) => name).filter((name) => !ticked.has(name) && (name !== "files" || held.files.length));
+    await post(`${at}/release`, { without });
+    return `Sent to ${peer}.`;
+  });
+
+  async function decline() {
+    if (!(await confirm("Send nothing of it?", `${peer} is told that you declined, and nothing of what the run did or found.`, "Send nothing"))) return;
+    await decide(async () => {
+      await post(`${at}/decline`, {});
+      return "Declined: nothing of the run is sent.";
+    });
+  }
+
+  fill(actions, button(`Send it to ${peer}`, send, "primary"), button("Send nothing of it", decline, "danger"));
+  const element = h("section.card", { "aria-labelledby": title },
+    h("h2", { id: title }, "Not sent yet"),
+    h("p", {}, `The run has ended (${line(held.status)}). ${peer} knows that, and nothing else of it, until you have looked.`),
+    held.reason ? h("p.care", {}, line(held.reason)) : null,
+    held.reply ? long(held.reply, 20000, "pre.prose") : h("p.quiet", {}, "It gave no answer in words."),
+    held.files.length
+      ? h("ul.files", {}, held.files.map((file) => h("li", {}, h("span.name", {}, line(file.name)), h("span.hint", {}, bytes(file.size)))))
+      : null,
+    trace,
+    h("fieldset", {}, h("legend", {}, "What is sent"), parts),
+    actions, trouble);
+  return element;
+}

@@ -1,0 +1,95 @@
+"""What a run returned on an edge whose person looks at it first: held when the run ends, then sent, or not.
+
+Until then the sender has read that the run ended, and nothing that the run made. Another end of the dispatch (a cancel,
+a decline, a revocation) drops what is held: ending.py.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from peer.protocol.errors import Conflict, Invalid
+from peer.protocol.statements import FileRef
+from peer.steps import receiving, running, states
+from peer.steps.effects import DispatchChanged, StopRun
+from peer.steps.ending import end
+from peer.steps.transaction import Transaction
+from peer.store import dispatches, rows, trace, unreleased
+from peer.store.unreleased import RunResult
+
+Part = Literal["reply", "trace", "files"]
+PARTS: Final[tuple[Part, ...]] = ("reply", "trace", "files")
+"""What a person may leave out of a result that they send."""
+
+_HELD_HERE: Final = "the run has ended; what it returned waits until you send it, or decline the dispatch"
+_HELD_THERE: Final = "the run has ended; its recipient looks at what it returned before it is sent"
+_RELEASED: Final = "its recipient looked at what the run returned, and sent it"
+
+
+def parts_of(names: Collection[str]) -> frozenset[Part]:
+    """Return the parts of these names. Raises Invalid for another name."""
+    if unknown := set(names) - set(PARTS):
+        raise Invalid(f"a result has no part {min(unknown)!r:.40}", fix=f"its parts are {', '.join(PARTS)}")
+    return frozenset(part for part in PARTS if part in names)
+
+
+def hold(tx: Transaction, dispatch_id: str, attempt: int, result: RunResult, files: Sequence[FileRef]) -> None:
+    """End a run without telling its sender more than that. Raises Conflict if this attempt no longer runs."""
+    running.record(tx, dispatch_id, attempt, [_status("held", _HELD_HERE)], [_status("held", _HELD_THERE)])
+    row = running.get_running(tx.db, dispatch_id, attempt)
+    states.decide(tx, row, "held")
+    dispatches.set_reason(
+        tx.db, dispatch_id, code=result.code, message=result.own_reason or result.reason, fix=result.fix
+    )
+    trace.close_approvals(tx.db, dispatch_id, "ended")
+    trace.charge(tx.db, dispatch_id, unreleased.add(tx.db, dispatch_id, result, tx.now))
+    dispatches.add_files(tx.db, dispatch_id, "returned", files, statement="", ready=True)
+    tx.note(StopRun(dispatch_id, ""))
+
+
+def release(tx: Transaction, dispatch_id: str, *, without: Collection[Part] = ()) -> rows.Dispatch:
+    """Sign and queue what is held, but for some parts; return the dispatch's new row. Raises NotFound, Conflict."""
+    row, result = get_held(tx.db, dispatch_id)
+    events = [event for _, event in unreleased.events(tx.db, dispatch_id)]
+    if "trace" in without:
+        events = []
+    left_out = [part for part in PARTS if part in without]
+    note = f"{_RELEASED}, without {_listed(left_out)}" if left_out else _RELEASED
+    trace.charge(tx.db, dispatch_id, running.sign_events(tx, row, [*events, _status("released", note)]))
+    trace.add_status(tx.db, dispatch_id, row.attempt, "released", _released_here(left_out))
+    if "reply" in without:
+        result = msgspec.structs.replace(result, reply="")
+    # Files that are not sent stay here, with no statement that would name them.
+    files = () if "files" in without else dispatches.take_returned(tx.db, dispatch_id)
+    end(tx, row, result.status, files=files, **result.content())
+    tx.note(DispatchChanged(dispatch_id))
+    return receiving.get_received(tx.db, dispatch_id)
+
+
+def get_held(db: sqlite3.Connection, dispatch_id: str) -> tuple[rows.Dispatch, RunResult]:
+    """Return a dispatch whose result is held, and that result. Raises NotFound, Conflict."""
+    row = receiving.get_received(db, dispatch_id)
+    found = unreleased.get(db, dispatch_id)
+    if found is None:
+        raise Conflict(
+            f"nothing pending: this dispatch is {row.state}, and no result of it waits to be sent",
+            fix=f"see `dispatch status {dispatch_id}`",
+        )
+    return row, found[0]
+
+
+def _status(status: str, detail: str) -> str:
+    return msgspec.json.encode({"kind": "status", "status": status, "detail": detail}).decode()
+
+
+def _listed(parts: Sequence[Part]) -> str:
+    names = {"reply": "its reply", "trace": "its events", "files": "its files"}
+    return " and ".join(names[part] for part in parts)
+
+
+def _released_here(left_out: Sequence[Part]) -> str:
+    return f"you sent what the run returned, without {_listed(left_out)}" if left_out else "you sent what it returned"

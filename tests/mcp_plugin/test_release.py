@@ -1,0 +1,80 @@
+"""A held result in a session: the model sees it, and only the person's word sends it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from mcp_plugin import questions
+from mcp_plugin.tools import review
+from tests.mcp_plugin.hosts import session
+from tests.mcp_plugin.test_consent import WITHOUT, no_word, yes
+from tests.system.world import Person
+
+Pair = tuple[Person, Person]
+
+
+@pytest.fixture
+async def waiting(pair: Pair) -> str:
+    """A dispatch over a `review` edge, in the inbox."""
+    alice, bob = pair
+
+    def run() -> str:
+        bob.client.edit_trust(alice.email, {"approval": "review"}, confirm_unverified=True)
+        bob.will({"tool": "Bash", "input": {"command": "echo found > /dispatch/out/found.txt"}}, {"say": "It is blue."})
+        identity = str(alice.client.send(bob.email, "Which colour?")["dispatch_id"])
+        alice.state_of(identity, "pending")
+        return identity
+
+    return await trio.to_thread.run_sync(run)
+
+
+@pytest.mark.parametrize(("does", "reads", "every_way"), [each for each in WITHOUT if each.id != "closed"])
+async def test_a_model_alone_sends_nothing(
+    pair: Pair,
+    waiting: str,
+    does: Callable[[str, dict[str, str]], str | None] | None,
+    reads: float,
+    every_way: bool,
+) -> None:
+    del every_way
+    async with session(pair[1], person_does=does, reads=reads) as host:
+        ended = await host.ok("dispatch_act", action="accept", dispatch_id=waiting, cwd="")
+        assert (
+            ended["status"] == "held" and ended["reply"] == "It is blue." and "nothing of it is sent" in ended["held"]
+        )
+        error = await no_word(host, "dispatch_act", action="release", dispatch_id=waiting, without=["trace"])
+        if does is None:
+            assert f"dispatch release {waiting} --without trace" in error["fix"]
+    assert pair[1].client.dispatch(waiting)["status"] == "held"
+    assert pair[0].client.dispatch(waiting)["status"] == "running"
+    await trio.to_thread.run_sync(lambda: pair[1].client.decline(waiting))
+
+
+async def test_the_persons_word_sends_it(pair: Pair, waiting: str) -> None:
+    alice, bob = pair
+    async with session(bob, person_does=yes) as host:
+        await host.ok("dispatch_act", action="accept", dispatch_id=waiting, cwd="")
+        read = await host.ok("dispatch_read", what="status", dispatch_id=waiting)
+        assert read["result"]["reply"] == "It is blue." and "release" in read["result"]["held"]
+        done = await host.ok("dispatch_act", action="release", dispatch_id=waiting, without=["files"])
+        assert (done["status"], done["state"], done["without"]) == ("sent", "completed", ["files"])
+        (message, _), *_ = host.forms
+        assert alice.email in message and "It is blue." in message and "found.txt" not in message
+        error = await host.refused("dispatch_act", action="release", dispatch_id=waiting)
+        assert error["code"] == 409
+    told = await trio.to_thread.run_sync(
+        lambda: alice.state_of(waiting, "completed") and alice.client.dispatch(waiting)
+    )
+    assert told["result"]["reply"] == "It is blue." and told["result"]["files"] == []
+
+
+def test_the_hook_asks_nothing_that_the_server_asks_itself() -> None:
+    """An honest call costs one dialog. Seen to fail without `release` in ASKED_IN_A_FORM."""
+    asking = {name for name, each in inspect.getmembers(review, inspect.iscoroutinefunction) if name != "confirm"}
+    asking = {name for name in asking if "await confirm(" in inspect.getsource(getattr(review, name))}
+    assert asking == {"apply", "discard", "undo", "release"}
+    assert {("dispatch_act", name) for name in asking} <= questions.ASKED_IN_A_FORM
