@@ -259,7 +259,10 @@ def test_an_entry_is_taken_at_no_word(world: Repositories, about: dict[str, obje
     real = [msgspec.structs.replace(each, tip=tip if each.tip == REAL else each.tip) for each in entry.branches]
     entry = msgspec.structs.replace(entry, branches=real)
     before = world.look()
-    assert len(world.apply([entry])) == 1 and world.look() == before
+    (refused,) = world.apply([entry])
+    assert world.look() == before
+    if entry.path.endswith(HEADS) and "path" in about:
+        assert refused.reason == "its path is none that a repository can have"
 
 
 def test_no_settings_or_hooks_of_the_repository_run(world: Repositories, tmp_path: Path) -> None:
