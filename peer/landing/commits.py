@@ -63,6 +63,7 @@ _ENVIRONMENT: Final = {
 }
 OTHER: Final = "another repository is there by now"
 TAKEN: Final = "commits of this run are in that repository already"
+ANOTHERS: Final = "its repository belongs to another user, whose settings git would obey"
 MOVED: Final = "its refs were changed since, and stay"
 
 
@@ -157,7 +158,9 @@ class _Git:
     def run(self, *words: str, stdin: bytes | int = b"") -> bytes:
         """Run a command of git; return what it wrote. Raises OSError where it cannot be run, Obstacle if it fails."""
         owner = os.fstat(self._folder)
-        other = os.geteuid() == 0 and owner.st_uid != 0
+        other = owner.st_uid != os.geteuid()
+        if other and os.geteuid() != 0:
+            raise Obstacle(ANOTHERS)
         try:
             with subprocess.Popen(
                 ["git", *_SETTINGS, *words],

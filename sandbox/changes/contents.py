@@ -44,7 +44,7 @@ def new_content(entry: Entry, folder: Path) -> bytes | None:
 
 def commits_text(entry: Entry, folder: Path) -> str:
     """Each commit of an entry with its message and its diff, as that was kept. Raises Unshown."""
-    if not entry.text.isalnum():
+    if not entry.text:
         raise Unshown("it was not kept")
     try:
         return _read(os.open(folder / BLOBS / entry.text, _READ | os.O_NOFOLLOW), entry.text).decode("utf-8", "replace")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,13 +23,6 @@ from sandbox.commits.confined import Failed, as_seen, beginning, output, profile
 from sandbox.commits.names import HEAD, safe_names
 from sandbox.commits.values import Branch, Found
 from sandbox.confinement import Profile, Root
-from sandbox.confinement.openat2 import (
-    RESOLVE_BENEATH,
-    RESOLVE_NO_MAGICLINKS,
-    RESOLVE_NO_SYMLINKS,
-    open_pinned,
-    openat2,
-)
 from sandbox.confinement.places import WORKSPACE
 from sandbox.views.record import ViewRecord
 
@@ -43,7 +36,6 @@ MAX_TEXT: Final = 999_000
 _MAX_REFS: Final = 16_000_000
 """Bytes of a list of refs."""
 _MAX_NAME: Final = 1_000
-_MAX_SHALLOW: Final = 1_000_000
 _ORIGINAL: Final = Path("/original")
 _ID: Final = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEADS: Final = b"refs/heads/"
@@ -54,10 +46,10 @@ _BRANCHES: Final = (
     "{ git symbolic-ref -q HEAD >/dev/null || "
     "{ id=$(git rev-parse -q --verify HEAD) && printf '%s HEAD\\n' \"$id\"; } || true; }"
 )
-# Every object by itself, and no delta against one that is not in the pack.
+# Whole by itself: no delta against an object that is not in the pack. No pipe, which hides that its first half fails.
 _PACK: Final = (
-    "git rev-list --objects --ignore-missing --stdin | "
-    "git -c pack.threads=1 pack-objects -q --stdout --delta-base-offset --window=10"
+    "git rev-list --objects --ignore-missing --stdin >/tmp/objects && "
+    "git -c pack.threads=1 pack-objects -q --stdout --delta-base-offset --window=10 </tmp/objects"
 )
 _INDEX: Final = ["git", "index-pack", "--stdin", "--strict", "--threads=1", f"--max-input-size={MAX_PACK}"]
 _LIST: Final = [
@@ -121,23 +113,24 @@ async def _gathered(repository: Repository, work: Path, name: str) -> Found:
         return nothing
     if len(tips) > MAX_BRANCHES:
         raise Failed(f"more than {MAX_BRANCHES} branches are new")
-    revisions = _lines([*(tip for tip, _ in tips), *(b"^" + each for each in sorted(known))])
+    revisions = _revisions(tips, known)
     packed = work / f"{name}-view.pack"
     await output(of_view, ["/bin/sh", "-c", _PACK], git_dir, stdin=revisions, most=MAX_PACK, into=packed)
 
     bare = work / f"{name}-bare"
-    _make_bare(bare, repository, len(tips[0][0]))
+    _make_bare(bare, len(tips[0][0]))
     own = profile(bare, Root(path=repository.original / "objects", at=_ORIGINAL / "objects"))
     await output(own, _INDEX, str(WORKSPACE), stdin=packed, most=1_000)
     packed.unlink()
-    commits = (await output(own, _LIST, str(WORKSPACE), stdin=revisions, most=_MAX_REFS)).split()
-    if len(commits) > MAX_COMMITS:
+    new = frozenset((await output(own, _LIST, str(WORKSPACE), stdin=revisions, most=_MAX_REFS)).split())
+    if len(new) > MAX_COMMITS:
         raise Failed(f"there are more than {MAX_COMMITS:,} commits")
-    new = frozenset(commits)
+    # Others name commits that the original has, objects that are missing, or none that are commits.
     tips = [(tip, branch) for tip, branch in tips if tip in new]
     if not tips:
         return nothing
-    revisions = _lines([*(tip for tip, _ in tips), *(b"^" + each for each in sorted(known))])
+    revisions = _revisions(tips, known)
+    commits = (await output(own, _LIST, str(WORKSPACE), stdin=revisions, most=_MAX_REFS)).split()
     pack = work / f"{name}.pack"
     await output(own, ["/bin/sh", "-c", _PACK], str(WORKSPACE), stdin=revisions, most=MAX_PACK, into=pack)
     shown, whole = await _text(own, commits)
@@ -159,8 +152,8 @@ async def _text(own: Profile, commits: Sequence[bytes]) -> tuple[bytes, bool]:
     return shown if whole else shown[: shown.rfind(b"\n") + 1] + _CUT, whole
 
 
-def _make_bare(bare: Path, repository: Repository, digits: int) -> None:
-    """A repository without settings, hooks or refs of anybody's. Raises OSError, Failed."""
+def _make_bare(bare: Path, digits: int) -> None:
+    """A repository without settings, hooks or refs of anybody's. `digits`: of an object's name. Raises OSError."""
     for folder in ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads"):
         (bare / folder).mkdir(mode=0o700)
     (bare / "HEAD").write_text("ref: refs/heads/none\n")
@@ -168,27 +161,10 @@ def _make_bare(bare: Path, repository: Repository, digits: int) -> None:
     settings = f"[core]\n\trepositoryformatversion = {int(sha256)}\n\tbare = true\n"
     (bare / "config").write_text(settings + "[extensions]\n\tobjectFormat = sha256\n" * sha256)
     (bare / "objects/info/alternates").write_text(f"{_ORIGINAL / 'objects'}\n")
-    if shallow := _shallow(repository):
-        (bare / "shallow").write_bytes(shallow)
 
 
-def _shallow(repository: Repository) -> bytes:
-    """The commits at which the original's history ends, if it was cloned without the rest. Raises OSError, Failed."""
-    top = open_pinned(Path(repository.record.root))
-    try:
-        resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
-        name = f"{os.fsdecode(repository.path)}/shallow"
-        try:
-            file = openat2(name, os.O_RDONLY | os.O_NONBLOCK, directory=top, resolve=resolve)
-        except FileNotFoundError:
-            return b""
-    finally:
-        os.close(top)
-    with os.fdopen(file, "rb") as source:
-        content = source.read(_MAX_SHALLOW + 1)
-    if len(content) > _MAX_SHALLOW:
-        raise Failed("your repository's list of shallow commits is too long")
-    return _lines(sorted(_ids(content)))
+def _revisions(tips: Sequence[tuple[bytes, bytes]], known: Iterable[bytes]) -> bytes:
+    return _lines([*(tip for tip, _ in tips), *(b"^" + each for each in sorted(known))])
 
 
 def _ids(content: bytes) -> frozenset[bytes]:

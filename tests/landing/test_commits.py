@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from peer.landing import commits
-from peer.landing.commits import MOVED, OTHER, TAKEN, namespace
+from peer.landing.commits import ANOTHERS, MOVED, OTHER, TAKEN, namespace
 from peer.landing.contents import DAMAGED
 from peer.landing.tree import LINK
 from sandbox.changes.values import HEADS, Entry
@@ -234,6 +234,9 @@ def test_a_repository_that_is_another_by_now(world: Repositories, how: str, said
     assert world.is_refused_whole() == [said]
 
 
+REAL = "the commit that is there"
+
+
 @pytest.mark.parametrize(
     "about",
     [
@@ -241,18 +244,25 @@ def test_a_repository_that_is_another_by_now(world: Repositories, how: str, said
         {"path": b"/refs/heads"},
         {"path": b"../other/.git/refs/heads"},
         {"branches": []},
-        {"branches": [Branch(name=b"x", ref="../heads/main", tip="1" * 40)]},
-        {"branches": [Branch(name=b"x", ref="a\ncreate refs/heads/x", tip="1" * 40)]},
+        {"branches": [Branch(name=b"x", ref="../heads/main", tip=REAL)]},
+        {"branches": [Branch(name=b"x", ref="a\ncreate refs/heads/x", tip=REAL)]},
+        {"branches": [Branch(name=b"x", ref="a;b", tip=REAL)]},
         {"branches": [Branch(name=b"x", ref="a", tip="HEAD")]},
-        {"branches": [Branch(name=b"x", ref="a", tip="1" * 40), Branch(name=b"y", ref="a", tip="2" * 40)]},
+        {"branches": [Branch(name=b"x", ref="a", tip=REAL), Branch(name=b"y", ref="a", tip=REAL)]},
         {"base": None},
         {"sha256": "../../x"},
     ],
 )
 def test_an_entry_is_taken_at_no_word(world: Repositories, about: dict[str, object]) -> None:
-    entry = msgspec.structs.replace(world.note_commits(world.commit()), **about)
+    tip = world.commit()
+    entry = msgspec.structs.replace(world.note_commits(tip), **about)
+    real = [msgspec.structs.replace(each, tip=tip if each.tip == REAL else each.tip) for each in entry.branches]
+    entry = msgspec.structs.replace(entry, branches=real)
     before = world.look()
-    assert len(world.apply([entry])) == 1 and world.look() == before
+    (refused,) = world.apply([entry])
+    assert world.look() == before
+    if entry.path.endswith(HEADS) and "path" in about:
+        assert refused.reason == "its path is none that a repository can have"
 
 
 def test_no_settings_or_hooks_of_the_repository_run(world: Repositories, tmp_path: Path) -> None:
@@ -287,6 +297,13 @@ def test_as_root_it_is_done_by_the_owner_of_the_repository() -> None:
         assert world.apply() == []
         assert {path.lstat().st_uid for path in (world.root / ".git").rglob("*")} == {65534}
         assert world.undo() == []
+
+
+def test_settings_of_another_user_are_not_obeyed(world: Repositories, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.note_commits(world.commit())
+    before = world.look()
+    monkeypatch.setattr(os, "geteuid", lambda: 4_321)
+    assert [each.reason for each in world.apply()] == [ANOTHERS] and world.look() == before
 
 
 def test_a_later_run_has_names_of_its_own() -> None:

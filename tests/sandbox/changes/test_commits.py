@@ -319,6 +319,18 @@ def test_odd_names_of_branches(copy: World) -> None:
     assert {each.name for each in found.branches} == {b"a;b", b"$(x)", b"q'q", "x\u202ey".encode()}
 
 
+def test_a_branch_that_names_no_commit_is_left_out_with_all_that_it_reaches(copy: World) -> None:
+    start(copy)
+    commit(copy)
+    run(
+        copy,
+        "git checkout -q --detach; echo t > t; git add t; git commit -q -m tagged; git tag -a -m x x; "
+        "git rev-parse x > .git/refs/heads/odd; git checkout -q main",
+    )
+    found, text = gathered(copy)
+    assert [each.name for each in found.branches] == [b"main"] and found.count == 1 and "tagged" not in text
+
+
 # ---------------------------------------------------------------- how much
 
 
