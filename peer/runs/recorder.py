@@ -54,6 +54,7 @@ class Recorder:
         self._context = journal.context
         self._scope = scope
         self._holds = scope.approval == "review"
+        self._began = False
         self._run_dir = run_dir
         self._redactor = Redactor(redacts=scope.results == "redacted", known=known)
         self._events: list[Document] = []
@@ -110,6 +111,7 @@ class Recorder:
 
         Retries while the store cannot write. An end that cannot be stored as it is, is stored as a bare failure.
         """
+        self._began = self.sandbox is not None
         take = partial(take_files, self._context.blobs, finished, collected, self._redactor, self._run_dir)
         try:
             returned = await trio.to_thread.run_sync(take)
@@ -206,7 +208,7 @@ class Recorder:
             if notes:
                 self._record(tx, _texts(notes), [])
             named = [FileRef(file.name, file.size, file.digest) for file in files]
-            if self._holds and self.sandbox is not None:  # a run that never began has nothing to hold
+            if self._holds and self._began:  # a run that never began has nothing to hold
                 releasing.hold(tx, self._dispatch_id, self._attempt, result, named)
             else:
                 content = result.content()
