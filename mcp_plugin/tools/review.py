@@ -115,7 +115,7 @@ async def release(call: Call, identity: str, without: Sequence[str]) -> Document
     lines = [
         f"Send {line(document['peer'])} what their dispatch returned here ({word(held['status'])})?",
         *([] if "reply" in without else ["Its reply:", *_head(held["reply"])]),
-        *([] if "trace" in without else [f"Its events: {held['events']}"]),
+        *([] if without else [f"Its events: {held['events']}"]),  # they repeat the reply and the files
         *([] if "files" in without else [f"A file: {_file(file)}" for file in held["files"]]),
         LOOK_FIRST.format(identity[-8:]),
     ]

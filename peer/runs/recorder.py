@@ -169,10 +169,10 @@ class Recorder:
         reply = self._redactor.text(finished.reply)[:MAX_REPLY]
         own_reason = _sentences(finished.reason or "", returned.missing())
         # A refusal before the start may name folders of this machine: for the person here, not for the sender.
-        reason = "the recipient's machine could not run it"
+        bare_reason = reason = "the recipient's machine could not run it"
         if self.sandbox is not None:
-            masked = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
-            reason = _sentences(masked, returned.missing(named=not self._redactor.redacts))
+            bare_reason = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
+            reason = _sentences(bare_reason, returned.missing(named=not self._redactor.redacts))
         self._notes += self._redactor.notes(self._context.clock())
         notes = self._notes
         files = returned.files
@@ -190,6 +190,7 @@ class Recorder:
             reply=reply,
             reason=reason,
             own_reason=own_reason,
+            bare_reason=bare_reason,
             fix=finished.fix,
             code=code,
             usage={

@@ -64,9 +64,9 @@ async def test_the_persons_word_sends_it(pair: Pair, waiting: str) -> None:
         read = await host.ok("dispatch_read", what="status", dispatch_id=waiting)
         assert read["result"]["reply"] == "It is blue." and "release" in read["result"]["held"]
         done = await host.ok("dispatch_act", action="release", dispatch_id=waiting, without=["files"])
-        assert (done["status"], done["state"], done["without"]) == ("sent", "completed", ["files"])
+        assert (done["status"], done["state"], done["without"]) == ("sent", "completed", ["files", "trace"])
         (message, _), *_ = host.forms
-        assert alice.email in message and "It is blue." in message and "found.txt" not in message
+        assert alice.email in message and "It is blue." in message and "found.txt" not in message and "Its events" not in message
         error = await host.refused("dispatch_act", action="release", dispatch_id=waiting)
         assert error["code"] == 409
     told = await trio.to_thread.run_sync(
