@@ -15,6 +15,7 @@ from peer.client.blocking import Document
 from peer.client.on_trio import AsyncClient
 from peer.dispatches.quoting import word
 from peer.dispatches.text import excerpt, line
+from peer.protocol.errors import Conflict
 
 LISTED = 100
 """Entries in one result."""
@@ -106,23 +107,28 @@ async def release(call: Call, identity: str, without: Sequence[str]) -> Document
     client = await call.client()
     document = await client.dispatch(identity)
     held = document.get("held")
-    if held:
-        lines = [
-            f"Send {line(document['peer'])} what their dispatch returned here ({word(held['status'])})?",
-            *([] if "reply" in without else ["Its reply:", *_head(held["reply"])]),
-            *([] if "trace" in without else [f"Its events: {held['events']}"]),
-            *([] if "files" in without else [f"A file: {_file(file)}" for file in held["files"]]),
-            LOOK_FIRST.format(identity[-8:]),
-        ]
-        left_out = [flag for part in without for flag in ("--without", part)]
-        await confirm(
-            call,
-            "\n".join(lines),
-            yes="Yes: send it",
-            command=("dispatch", "release", identity, *left_out),
-            what="sending the result",
+    if not held:
+        # Refused here: by the time another request arrived, the run could have ended, and the person was asked nothing.
+        raise Conflict(
+            f"nothing pending: this dispatch is {document['status']}, and no result of it waits to be sent",
+            fix=f"see `dispatch status {identity}`",
         )
-    done = await client.release(identity, without=without)  # refuses where nothing is held
+    lines = [
+        f"Send {line(document['peer'])} what their dispatch returned here ({word(held['status'])})?",
+        *([] if "reply" in without else ["Its reply:", *_head(held["reply"])]),
+        *([] if without else [f"Its events: {held['events']}"]),  # they repeat the reply and the files
+        *([] if "files" in without else [f"A file: {_file(file)}" for file in held["files"]]),
+        LOOK_FIRST.format(identity[-8:]),
+    ]
+    left_out = [flag for part in without for flag in ("--without", part)]
+    await confirm(
+        call,
+        "\n".join(lines),
+        yes="Yes: send it",
+        command=("dispatch", "release", identity, *left_out),
+        what="sending the result",
+    )
+    done = await client.release(identity, without=without)
     return safe({**done, "state": done["status"], "status": "sent"})
 
 

@@ -58,10 +58,13 @@ class DecisionService:
         return {"dispatch_id": dispatch_id, "decision": "declined", "ok": True}
 
     async def release(self, dispatch_id: str, without: Collection[str]) -> Document:
-        """Send what a run returned, without some parts of it: {dispatch_id, status, without, ok}."""
+        """Send what a run returned, without some parts of it: {dispatch_id, status, without, ok}.
+
+        `without`: all that was left out, the events beside the reply and the files, whose contents they repeat.
+        """
         parts = releasing.parts_of(without)
         row = await self._journal.step(lambda tx: releasing.release(tx, dispatch_id, without=parts))
-        return {"dispatch_id": dispatch_id, "status": row.state, "without": sorted(parts), "ok": True}
+        return {"dispatch_id": dispatch_id, "status": row.state, "without": sorted(releasing.left_out_with(parts)), "ok": True}
 
     async def cancel(self, dispatch_id: str, reason: str) -> Document:
         """Cancel a sent or received dispatch: {dispatch_id, status, ok}."""

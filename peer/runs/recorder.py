@@ -54,6 +54,7 @@ class Recorder:
         self._context = journal.context
         self._scope = scope
         self._holds = scope.approval == "review"
+        self._began = False
         self._run_dir = run_dir
         self._redactor = Redactor(redacts=scope.results == "redacted", known=known)
         self._events: list[Document] = []
@@ -110,6 +111,7 @@ class Recorder:
 
         Retries while the store cannot write. An end that cannot be stored as it is, is stored as a bare failure.
         """
+        self._began = self.sandbox is not None
         take = partial(take_files, self._context.blobs, finished, collected, self._redactor, self._run_dir)
         try:
             returned = await trio.to_thread.run_sync(take)
@@ -167,10 +169,10 @@ class Recorder:
         reply = self._redactor.text(finished.reply)[:MAX_REPLY]
         own_reason = _sentences(finished.reason or "", returned.missing())
         # A refusal before the start may name folders of this machine: for the person here, not for the sender.
-        reason = "the recipient's machine could not run it"
+        bare_reason = reason = "the recipient's machine could not run it"
         if self.sandbox is not None:
-            masked = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
-            reason = _sentences(masked, returned.missing(named=not self._redactor.redacts))
+            bare_reason = self._redactor.reason(finished.reason or "", status=finished.status, code=code)
+            reason = _sentences(bare_reason, returned.missing(named=not self._redactor.redacts))
         self._notes += self._redactor.notes(self._context.clock())
         notes = self._notes
         files = returned.files
@@ -188,6 +190,7 @@ class Recorder:
             reply=reply,
             reason=reason,
             own_reason=own_reason,
+            bare_reason=bare_reason,
             fix=finished.fix,
             code=code,
             usage={
@@ -206,7 +209,7 @@ class Recorder:
             if notes:
                 self._record(tx, _texts(notes), [])
             named = [FileRef(file.name, file.size, file.digest) for file in files]
-            if self._holds and self.sandbox is not None:  # a run that never began has nothing to hold
+            if self._holds and self._began:  # a run that never began has nothing to hold
                 releasing.hold(tx, self._dispatch_id, self._attempt, result, named)
             else:
                 content = result.content()

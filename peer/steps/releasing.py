@@ -37,6 +37,26 @@ def parts_of(names: Collection[str]) -> frozenset[Part]:
     return frozenset(part for part in PARTS if part in names)
 
 
+def left_out_with(without: Collection[Part]) -> list[Part]:
+    """Return the parts that are not sent if these are left out, in order.
+
+    Events repeat the agent's words and what it read and wrote, so they go with the reply and with the files.
+    """
+    return [part for part in PARTS if part in without or (part == "trace" and without)]
+
+
+def _without(result: RunResult, left_out: Collection[Part]) -> RunResult:
+    """Return what a result says where parts are left out: no names or counts of what is in them either."""
+    counted = {"trace": ("calls_allowed", "calls_denied"), "files": ("files_changed",)}
+    silent = {name for part in left_out for name in counted.get(part, ())}
+    return msgspec.structs.replace(
+        result,
+        reply="" if "reply" in left_out else result.reply,
+        reason=result.bare_reason if "files" in left_out else result.reason,
+        usage={name: number for name, number in result.usage.items() if name not in silent},
+    )
+
+
 def hold(tx: Transaction, dispatch_id: str, attempt: int, result: RunResult, files: Sequence[FileRef]) -> None:
     """End a run without telling its sender more than that. Raises Conflict if this attempt no longer runs."""
     running.record(tx, dispatch_id, attempt, [_status("held", _HELD_HERE)], [_status("held", _HELD_THERE)])
@@ -54,18 +74,14 @@ def hold(tx: Transaction, dispatch_id: str, attempt: int, result: RunResult, fil
 def release(tx: Transaction, dispatch_id: str, *, without: Collection[Part] = ()) -> rows.Dispatch:
     """Sign and queue what is held, but for some parts; return the dispatch's new row. Raises NotFound, Conflict."""
     row, result = get_held(tx.db, dispatch_id)
-    events = [event for _, event in unreleased.events(tx.db, dispatch_id)]
-    if "trace" in without:
-        events = []
-    left_out = [part for part in PARTS if part in without]
+    left_out = left_out_with(without)
+    events = [] if "trace" in left_out else [event for _, event in unreleased.events(tx.db, dispatch_id)]
     note = f"{_RELEASED}, without {_listed(left_out)}" if left_out else _RELEASED
     trace.charge(tx.db, dispatch_id, running.sign_events(tx, row, [*events, _status("released", note)]))
     trace.add_status(tx.db, dispatch_id, row.attempt, "released", _released_here(left_out))
-    if "reply" in without:
-        result = msgspec.structs.replace(result, reply="")
     # Files that are not sent stay here, with no statement that would name them.
-    files = () if "files" in without else dispatches.take_returned(tx.db, dispatch_id)
-    end(tx, row, result.status, files=files, **result.content())
+    files = () if "files" in left_out else dispatches.take_returned(tx.db, dispatch_id)
+    end(tx, row, result.status, files=files, **_without(result, left_out).content())
     tx.note(DispatchChanged(dispatch_id))
     return receiving.get_received(tx.db, dispatch_id)
 

@@ -119,9 +119,12 @@ def waiting_approvals(
 
 
 def close_approval(db: sqlite3.Connection, dispatch_id: str, request_id: str, outcome: str, answer: str) -> bool:
-    """Decide an open request; False if it was decided before, so that a request takes one answer only."""
+    """Decide an open request; False if it was decided before, so that a request takes one answer only.
+
+    What was asked is not kept: a run may ask as often as it likes, and the trace has the call within its bound.
+    """
     done = db.execute(
-        "UPDATE approvals SET outcome = ?, answer = ? WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
+        "UPDATE approvals SET outcome = ?, answer = ?, call = '' WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
         (outcome, answer, dispatch_id, request_id),
     )
     return done.rowcount == 1
@@ -130,6 +133,9 @@ def close_approval(db: sqlite3.Connection, dispatch_id: str, request_id: str, ou
 def close_approvals(db: sqlite3.Connection, dispatch_id: str | None, outcome: str) -> None:
     """Close the open requests of a dispatch, or of all dispatches (None), when the run has ended."""
     if dispatch_id is None:
-        db.execute("UPDATE approvals SET outcome = ? WHERE outcome = ''", (outcome,))
+        db.execute("UPDATE approvals SET outcome = ?, call = '' WHERE outcome = ''", (outcome,))
     else:
-        db.execute("UPDATE approvals SET outcome = ? WHERE outcome = '' AND dispatch_id = ?", (outcome, dispatch_id))
+        db.execute(
+            "UPDATE approvals SET outcome = ?, call = '' WHERE outcome = '' AND dispatch_id = ?",
+            (outcome, dispatch_id),
+        )

@@ -12,7 +12,7 @@ import msgspec
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended and what it tells its sender. Its files are in the table `files`, and served to nobody.
 
-    `own_reason` and `fix` are for the person here.
+    `own_reason` and `fix` are for the person here. `bare_reason`: the reason without what names files.
     """
 
     status: Literal["completed", "failed", "declined", "cancelled"]
@@ -21,13 +21,15 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     code: int = 0
     fix: str = ""
     own_reason: str = ""
+    bare_reason: str = ""
     usage: dict[str, int] = {}
     scope: str = ""
     sandbox: str = ""
 
     def content(self) -> dict[str, Any]:
-        """Return every field but the status, by name, as the arguments of steps.ending.end."""
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "status"}
+        """Return the arguments of steps.ending.end, by name."""
+        fields = msgspec.structs.asdict(self)
+        return {name: value for name, value in fields.items() if name not in ("status", "bare_reason")}
 
 
 _READER = msgspec.json.Decoder(RunResult)

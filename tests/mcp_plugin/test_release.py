@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import trio
 
 from mcp_plugin import questions
+from mcp_plugin.call import Call
 from mcp_plugin.tools import review
+from peer.protocol.errors import Conflict
 from tests.mcp_plugin.hosts import session
 from tests.mcp_plugin.test_consent import WITHOUT, no_word, yes
-from tests.system.world import Person
+from tests.system.world import Document, Person
 
 Pair = tuple[Person, Person]
 
@@ -61,15 +64,36 @@ async def test_the_persons_word_sends_it(pair: Pair, waiting: str) -> None:
         read = await host.ok("dispatch_read", what="status", dispatch_id=waiting)
         assert read["result"]["reply"] == "It is blue." and "release" in read["result"]["held"]
         done = await host.ok("dispatch_act", action="release", dispatch_id=waiting, without=["files"])
-        assert (done["status"], done["state"], done["without"]) == ("sent", "completed", ["files"])
+        assert (done["status"], done["state"], done["without"]) == ("sent", "completed", ["files", "trace"])
         (message, _), *_ = host.forms
-        assert alice.email in message and "It is blue." in message and "found.txt" not in message
+        assert alice.email in message and "It is blue." in message and "found.txt" not in message and "Its events" not in message
         error = await host.refused("dispatch_act", action="release", dispatch_id=waiting)
         assert error["code"] == 409
     told = await trio.to_thread.run_sync(
         lambda: alice.state_of(waiting, "completed") and alice.client.dispatch(waiting)
     )
     assert told["result"]["reply"] == "It is blue." and told["result"]["files"] == []
+
+
+async def test_a_run_that_ends_meanwhile_is_not_sent_unasked() -> None:
+    """The hook lets a release through because the server asks. Seen to send without the refusal where nothing is held."""
+    done: list[str] = []
+
+    class Client:
+        async def dispatch(self, identity: str) -> Document:
+            return {"dispatch_id": identity, "status": "running", "held": None}
+
+        async def release(self, identity: str, **_: object) -> Document:
+            done.append(identity)  # it was held by the time of this request
+            return {"status": "completed"}
+
+    class OneCall:
+        async def client(self) -> Client:
+            return Client()
+
+    with pytest.raises(Conflict, match="no result of it waits"):
+        await review.release(cast(Call, OneCall()), "0198c0de-1111-7222-8333-444455556666", ())
+    assert not done
 
 
 def test_the_hook_asks_nothing_that_the_server_asks_itself() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import trio
 
 from peer.machine.settings import Settings
 from peer.protocol.errors import Invalid, Unavailable
+from peer.protocol.statements import FileRef
 from peer.runs import change_sets as change_sets_module
 from peer.runs import recorder
 from peer.runs import run as run_module
@@ -23,12 +24,15 @@ from peer.runs.change_sets import ChangeSets
 from peer.runs.lander import Lander
 from peer.runs.removal import Remover
 from peer.runs.run import GateProof, Run
-from peer.steps import ending, receiving, running
+from peer.steps import ending, receiving, releasing, running
 from peer.steps.effects import Effects, StopRun
 from peer.steps.journal import Journal
-from peer.store import change_sets, rows
+from peer.steps.transaction import Transaction
+from peer.store import change_sets, connection, rows, unreleased
 from peer.store.blobs import Blobs
 from peer.store.database import Store
+from peer.store.unreleased import RunResult
+from peer.trust import scopes
 from sandbox import frames
 from tests.conftest import HANG
 from tests.steps.people import Person, connect, people, send
@@ -57,6 +61,11 @@ class Recipient:
 
     def row(self) -> rows.Dispatch:
         return self.bob.row(self.dispatch_id)
+
+    def reviews(self) -> None:
+        """Change the edge to `review`."""
+        with connection.writing(self.bob.db) as db:
+            db.execute("UPDATE edges SET scope = ?", (scopes.encode(scopes.Scope(tools=("Read",), approval="review")).decode(),))
 
     async def runs(self, *reported: frames.ToNode, viewed: bool = False) -> None:
         """Run it to its end with an agent that reports these frames, then exits; `viewed`: it has made views."""
@@ -129,6 +138,27 @@ async def test_an_end_that_cannot_be_stored_as_it_is_becomes_a_bare_failure(
     await recipient.runs(STARTED, DONE)
     row = recipient.row()
     assert (row.state, row.code) == ("failed", 500) and "could not be stored" in row.message and row.fix
+
+
+async def test_on_a_review_edge_a_bare_failure_is_held_too(
+    recipient: Recipient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its counts are of what the run did. Red where the end asks whether the run's sandbox is known, which it forgets."""
+    recipient.reviews()
+    hold = releasing.hold
+
+    def picky(tx: Transaction, dispatch_id: str, attempt: int, result: RunResult, files: Sequence[FileRef]) -> None:
+        if result.reply:
+            raise ValueError("no")
+        hold(tx, dispatch_id, attempt, result, files)
+
+    monkeypatch.setattr(releasing, "hold", picky)
+    denied = frames.TraceEntry(event=frames.Approval(call_id="1", outcome="denied", by="person"))
+    await recipient.runs(STARTED, denied, DONE)
+    row = recipient.row()
+    assert (row.state, row.result) == ("held", b"") and "could not be stored" in row.message
+    found = unreleased.get(recipient.bob.db, recipient.dispatch_id)
+    assert found is not None and (found[0].status, found[0].usage["calls_denied"]) == ("failed", 1)
 
 
 async def test_events_that_cannot_be_stored_do_not_keep_the_end_from_being(

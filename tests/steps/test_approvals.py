@@ -70,6 +70,26 @@ def test_an_answer_is_to_a_call_that_was_asked_about(pair: tuple[Clock, Person, 
     assert [item.request_id for item in trace.open_approvals(bob.db)] == ["c1"]
 
 
+@pytest.mark.parametrize("closed_by", ["answer", "time", "end", "interruption"])
+def test_a_call_that_is_decided_takes_no_room(pair: tuple[Clock, Person, str], closed_by: str) -> None:
+    """A run asks as often as it likes, and what is kept of its trace does not count this. Seen to fail (each)."""
+    _, bob, dispatch_id = pair
+    call = {**CALL, "input": {"command": "x" * 1_000_000}, "diff": "y" * 10_000}
+    for number in range(3):
+        asked(bob, dispatch_id, f"c{number}", call)
+        match closed_by:
+            case "answer":
+                answered(bob, dispatch_id, f"c{number}", allow=False, grant="once")
+            case "time":
+                bob.step(lambda tx: running.close_unanswered(tx, dispatch_id, f"c{number}"))  # noqa: B023
+    if closed_by == "end":
+        bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "failed"))
+    if closed_by == "interruption":
+        bob.step(running.interrupt_all)
+    found = bob.db.execute("SELECT count(*), sum(length(call) + length(answer)) FROM approvals").fetchone()
+    assert found[0] == 3 and found[1] < 300
+
+
 def test_waiting_calls_are_read_page_by_page(pair: tuple[Clock, Person, str]) -> None:
     """Seen to fail without the limit, without the order beside the time, with the first page for every `before`, and
     with calls whose time is over.

@@ -16,7 +16,7 @@ from peer.protocol.content import FileRef
 from peer.protocol.errors import Conflict, Invalid, NotFound
 from peer.steps import granting, receiving, releasing, running, sending, thinning
 from peer.steps.effects import StopRun
-from peer.steps.releasing import PARTS, Part
+from peer.steps.releasing import PARTS, Part, parts_of
 from peer.store import dispatches, outbox, rows, trace, unreleased, views
 from peer.store.receipts import gather
 from peer.store.unreleased import RunResult
@@ -118,7 +118,7 @@ def test_nothing_leaves_before_it_is_sent_and_then_all_of_it_does(pair: Pair) ->
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_is_left_out_is_not_sent(pair: Pair, part: Part) -> None:
     alice, bob = pair
-    dispatch_id = ran(pair, RunResult(status="failed", reply=f"r {SECRET}"))
+    dispatch_id = ran(pair, RunResult(status="failed", reply=f"r {SECRET}", bare_reason="it failed"))
     bob.step(lambda tx: releasing.release(tx, dispatch_id, without=[part]))
     bob.deliver(alice)
     document = views.dispatch_document(alice.db, alice.user, 0, dispatch_id)
@@ -127,10 +127,29 @@ def test_a_part_that_is_left_out_is_not_sent(pair: Pair, part: Part) -> None:
         "trace": any(event["kind"] == "reasoning" for event in document["events"]),
         "files": bool(document["result"]["files"]),
     }
-    assert sent == {name: name != part for name in PARTS}
+    assert sent == {name: name not in (part, "trace") for name in PARTS}, "events repeat the others"
     assert part.replace("trace", "events") in document["events"][-1]["detail"], "it says so"
     assert [item.name for item in dispatches.files(bob.db, dispatch_id, "returned")] == [FILE.name], "it stays here"
     assert unreleased.events(bob.db, dispatch_id) == [] and unreleased.get(bob.db, dispatch_id) is None
+
+
+def test_what_is_left_out_is_nowhere_else_in_what_is_sent(pair: Pair) -> None:
+    """Red where the events go with a reply or files left out, where the reason names files that were not returned, and
+    where what was counted is told all the same."""
+    alice, bob = pair
+    for without in (["files"], ["reply", "files"], ["trace", "files"]):
+        result = msgspec.structs.replace(RESULT, reply="" if "reply" in without else "done", bare_reason="one")
+        dispatch_id = ran(pair, result)
+        bob.step(lambda tx: releasing.release(tx, dispatch_id, without=parts_of(without)))  # noqa: B023
+        bob.deliver(alice)
+        told = views.dispatch_document(alice.db, alice.user, 0, dispatch_id)["result"]
+        assert not knows(alice) and told["reason"].endswith("says: “one”")
+        assert told["counts"] == {} and told["usage"] == {"turns": 2}
+    dispatch_id = ran(pair, msgspec.structs.replace(RESULT, bare_reason="one"))
+    bob.step(lambda tx: releasing.release(tx, dispatch_id, without=["reply"]))
+    bob.deliver(alice)
+    told = views.dispatch_document(alice.db, alice.user, 0, dispatch_id)["result"]
+    assert SECRET in told["reason"] and told["counts"] == {"files_changed": 1} and not told["reply"]
 
 
 def decline(_: Person, bob: Person, dispatch_id: str) -> None:

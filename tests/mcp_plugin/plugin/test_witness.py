@@ -35,6 +35,7 @@ from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import Invalid, NotFound
 from tests.cli.fake_api import FakeApi, page_of_calls, running
 from tests.conftest import HANG
+from tests.mcp_plugin.plugin import claude as host
 from tests.mcp_plugin.plugin.claude import ROOT
 from tests.mcp_plugin.plugin.sessions import PICKER, Answers, play, say, use
 from tests.mcp_plugin.plugin.test_announce import FIRST, SECOND, call, row
@@ -322,7 +323,25 @@ def test_every_command_is_known_to_read_or_to_change() -> None:
     assert not shell.READING & shell.CHANGING
 
 
-@pytest.mark.parametrize("command", ["ls", "git status", "echo accept it", "dispatch inbox", "dispatcher accept"])
+HARMLESS = [
+    *("ls", "git status", "echo accept it", "dispatch inbox", "dispatcher accept", "ls *.json *.py", "rm -rf d* a*"),
+    *('git config user.name "$NAME"', "for f in *; do open $f; done", "git apply $PATCH", "jq '{a: .b[]}' < send"),
+    *("git commit -m 'Fixes from peer review'", "printf '%s\\n' accept", "x=$(date) && echo \"${x}\" > open"),
+]
+
+ODD = [
+    *("dis\\\npatch release x", "$'\\x64ispatch' release x", "$'\\144is'patch release x", "$'\\u0064ispatch' apply x"),
+    *("/usr/bin/dispatc? release x", "./d* accept x", "[d]ispatch undo x", "di{s,}patch release x"),
+    *("dis${nothing}patch release x", "dis$@patch release x", "dis`:`patch rel$(:)ease x", 'dis"$nothing"patch accept x'),
+    *("a=patch; dis$a release x", "dispatch $'rele\\x61se' x", "echo esaeler x | rev | xargs dispatch", "dispatch {rel,}ease"),
+    *("python -c 'from cli import main; main.main()' x", "python -c 'import peer.client.blocking'"),
+    *("ln -s /usr/bin/dispatch q", "cp /usr/bin/dispatch /tmp/q", "cd ~ && cd .dispatch && cat local.token"),
+    *("find / -name local.token", "cat ~/.dispat*/x", "cat ~/.d?spatch/x", "cd; cd .dispatch; ls", "cat $'\\x2edispatch'/x"),
+]
+"""Spellings of what decides, each tried in bash: the shell makes the plain command of it."""
+
+
+@pytest.mark.parametrize("command", HARMLESS)
 def test_a_command_that_decides_nothing(command: str) -> None:
     assert not shell.decides(command, Path("/home/bob/.dispatch"), Path("/home/bob"))
 
@@ -337,6 +356,32 @@ def test_a_command_that_decides_however_it_is_written(word: str) -> None:
 @pytest.mark.parametrize("path", ["/home/bob/.dispatch/x", "~/.dispatch/x", "$HOME/.dispatch", "${HOME}/.dispatch"])
 def test_a_command_about_the_state_folder(path: str) -> None:
     assert shell.decides(f"cat {path}", Path("/home/bob/.dispatch"), Path("/home/bob"))
+
+
+@pytest.mark.parametrize("spaced", [True, False])
+@pytest.mark.parametrize("command", ODD)
+def test_an_odd_spelling_of_what_decides(command: str, spaced: bool, tmp_path: Path) -> None:
+    """The filter before it lets it through as well. Each seen to fail with quotes and backslashes alone taken off."""
+    assert shell.decides(command, Path("/home/bob/.dispatch"), Path("/home/bob"))
+    assert let_through(command, spaced, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["ls *.json *.py", "git status", 'git config user.name "$NAME"', "cat <<< {a,b}"])
+def test_no_program_is_started_for_what_names_nothing_of_ours(command: str, tmp_path: Path) -> None:
+    """A session waits for it."""
+    assert not let_through(command, False, tmp_path)
+
+
+def let_through(command: str, spaced: bool, folder: Path) -> bool:
+    """Whether the hook's filter starts the program that judges."""
+    (folder / "dispatch-mcp").write_text("#!/bin/sh\ncat > /dev/null\necho judged\n")
+    (folder / "dispatch-mcp").chmod(0o755)
+    event = {"session_id": "s", "tool_name": "Bash", "tool_input": {"command": command}}
+    written = json.dumps(event, separators=(", ", ": ") if spaced else (",", ":"))
+    given = {"HOME": str(folder), "PATH": f"{folder}:/usr/bin:/bin"}
+    done = host.run(["sh", str(host.PLUGIN / "programs" / "shell.sh")], given, folder, stdin=written)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout == "judged\n"
 
 
 # --- the program

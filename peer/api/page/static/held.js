@@ -6,7 +6,7 @@ import { bytes, line } from "./text.js";
 import { eventList } from "./trace.js";
 
 const PAGE = 200;
-const PARTS = [["reply", "The reply"], ["trace", "The events"], ["files", "The files"]];
+const PARTS = [["reply", "The reply"], ["trace", "The events, which repeat the rest"], ["files", "The files"]];
 
 /** The card of a held result. `item`: the dispatch; `decided(words, error)`: called after a decision. */
 export function heldCard(item, decided) {
@@ -69,6 +69,14 @@ export function heldCard(item, decided) {
     });
   }
 
+  /** Leave the events out with any other part: they repeat what the run said, read and wrote. */
+  function settle() {
+    const boxes = [...element.querySelectorAll("input[name=part]")];
+    const box = boxes.find((each) => each.value === "trace");
+    box.disabled = boxes.some((each) => each !== box && !each.checked);
+    if (box.disabled) box.checked = false;
+  }
+
   fill(actions, button(`Send it to ${peer}`, send, "primary"), button("Send nothing of it", decline, "danger"));
   const element = h("section.card", { "aria-labelledby": title },
     h("h2", { id: title }, "Not sent yet"),
@@ -79,7 +87,7 @@ export function heldCard(item, decided) {
       ? h("ul.files", {}, held.files.map((file) => h("li", {}, h("span.name", {}, line(file.name)), h("span.hint", {}, bytes(file.size)))))
       : null,
     trace,
-    h("fieldset", {}, h("legend", {}, "What is sent"), parts),
+    h("fieldset", { on: { change: settle } }, h("legend", {}, "What is sent"), parts),
     actions, trouble);
   return element;
 }
