@@ -11,7 +11,7 @@ import os
 import random
 import socket
 import threading
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +305,24 @@ async def test_connections_of_a_lifetime_use_up_no_slots() -> None:
             await ana.connect(ben.peer_id, ben.addresses())
             await until(lambda: ben.connected(ana.peer_id))
         await until(lambda: count_tasks() <= tasks)
+
+
+async def test_so_many_peers_are_connected_at_once() -> None:
+    """Seen to fail with the number of connections multiplied by a thousand."""
+    ana = make_host(limits=MeshLimits(swarm=SwarmLimits(connections=2)))
+    others = [make_host() for _ in range(3)]
+    async with AsyncExitStack() as running:
+        for host in (ana, *others):
+            await running.enter_async_context(host.running())
+        for one in others[:2]:
+            await one.connect(ana.peer_id, ana.addresses())
+            await until(lambda one=one: ana.connected(one.peer_id))  # type: ignore[misc]
+        with pytest.raises(Unavailable):
+            await others[2].connect(ana.peer_id, ana.addresses())
+        others[0].drop(ana.peer_id)
+        await until(lambda: not ana.connected(others[0].peer_id))
+        await others[2].connect(ana.peer_id, ana.addresses())
+        await until(lambda: ana.connected(others[2].peer_id))
 
 
 async def test_failures_with_one_peer_shut_nobody_else_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import subprocess
@@ -24,8 +25,10 @@ from mcp_plugin.witness import (
     MAX_KEPT,
     PERSON_SECONDS,
     PREFIX,
+    SHELLS,
     answered,
     handle,
+    kept,
     matching,
     requirement,
     shown,
@@ -167,6 +170,9 @@ def test_a_picker_with_more_in_it_than_our_question_counts_for_nothing() -> None
     assert shown({**event, "tool_input": {"questions": [GATE, ACCEPT]}}, 0.0) is None
     assert shown({**event, "tool_input": {"questions": [GATE], "answers": {GATE["question"]: "Deny"}}}, 0.0) is None
     assert picked(GATE, "Allow once", tool_input={"questions": [ACCEPT]}) is None, "what was shown is what counts"
+    denied = picked(GATE, "Deny")
+    again = {"tool_input": {"questions": [GATE]}, "tool_response": {"answers": {GATE["question"]: "Allow once"}}}
+    assert denied is not None and answered(denied, again, 20.0) is None, "a picker is answered once"
 
 
 def test_accepting_in_the_folder_that_was_shown() -> None:
@@ -327,16 +333,37 @@ def test_a_command_that_decides_nothing(command: str) -> None:
     assert not shell.decides(command, Path("/home/bob/.dispatch"), Path("/home/bob"))
 
 
+SPELLINGS = (
+    *("dispatch {} x", "'dispatch' \"{}\" x", "dis\\patch {}", "dis\\\npatch {}", "a;/b/dispatch --json {}"),
+    *("true&&dispatch {}|cat", "x=$(dispatch {})", "python -m cli.main {}", "python -m mcp_\\\nplugin.main {}"),
+)
+
+
 @pytest.mark.parametrize("word", sorted(shell.CHANGING))
 def test_a_command_that_decides_however_it_is_written(word: str) -> None:
-    plain = ("dispatch {} x", "'dispatch' \"{}\" x", "dis\\patch {}")
-    for spelled in (*plain, "a;/b/dispatch --json {}", "true&&dispatch {}|cat", "x=$(dispatch {})"):
+    for spelled in SPELLINGS:
         assert shell.decides(spelled.format(word), Path("/home/bob/.dispatch"), Path("/home/bob")), spelled
 
 
 @pytest.mark.parametrize("path", ["/home/bob/.dispatch/x", "~/.dispatch/x", "$HOME/.dispatch", "${HOME}/.dispatch"])
 def test_a_command_about_the_state_folder(path: str) -> None:
     assert shell.decides(f"cat {path}", Path("/home/bob/.dispatch"), Path("/home/bob"))
+
+
+@pytest.mark.parametrize("command", [*(each.format("accept") for each in SPELLINGS), "cp x /mnt/state/picks.json", "ls"])
+def test_the_hook_starts_for_whatever_may_decide(command: str, tmp_path: Path) -> None:
+    """It looks at the event before a program is started. Seen to fail where a line is continued in the name."""
+    program = tmp_path / "dispatch-mcp"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    event = {"tool_name": "Bash", "tool_input": {"command": command}}
+    done = subprocess.run(
+        ["sh", str(ROOT / "mcp_plugin/plugin/programs/shell.sh")],
+        input=json.dumps(event), env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=HANG, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if command == "ls" else "witness --shell\n")
 
 
 # --- the program
@@ -402,6 +429,8 @@ def test_two_calls_at_once_share_no_yes(folder: StateFolder, node: FakeApi) -> N
     with ThreadPoolExecutor(4) as pool:
         rulings = sorted(pool.map(lambda _: hook(folder, "--calling", APPROVE), range(4)))
     assert rulings == ["allow", "ask", "ask", "ask"]
+    with kept(folder), (folder.picks.with_suffix(".lock")).open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_an_answer_that_came_at_once_is_no_person_s(folder: StateFolder, node: FakeApi) -> None:
@@ -455,7 +484,8 @@ def test_a_node_that_does_not_answer_is_not_waited_for(folder: StateFolder, node
 
 def test_the_hooks_are_there_for_every_tool_that_changes_something() -> None:
     hooks = json.loads((ROOT / "mcp_plugin/plugin/hooks/hooks.json").read_text())["hooks"]
-    ours, _shell = hooks["PreToolUse"]
+    ours, commands = hooks["PreToolUse"]
+    assert set(commands["matcher"].split("|")) == {*SHELLS, "Write", "Edit", "NotebookEdit"}
     changing = [name.removeprefix("dispatch_") for name, entry in TOOLS.items() if not entry.reads]
     named = ours["matcher"].removeprefix(f"{PICKER}|{PREFIX}dispatch_(").removesuffix(")").split("|")
     assert sorted(named) == sorted(changing)
