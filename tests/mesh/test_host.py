@@ -365,6 +365,19 @@ async def test_half_open_connections_keep_nobody_out() -> None:
             await stranger.aclose()
 
 
+@pytest.mark.parametrize("words", [b"", encode_delim(MULTISTREAM)], ids=["silent", "talking"])
+async def test_a_handshake_ends_in_time(words: bytes) -> None:
+    """Seen to fail with a deadline a thousand times as long."""
+    ana = make_host(limits=MeshLimits(swarm=SwarmLimits(handshake=0.3)))
+    async with ana.running(), await trio.open_tcp_stream("127.0.0.1", port_of(ana)) as stranger:
+        if words:
+            await stranger.send_all(words)
+        with trio.fail_after(HANG), suppress(trio.BrokenResourceError):
+            while await stranger.receive_some():
+                pass
+        await until(lambda: not len(ana._swarm.handshakes))
+
+
 async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:
     """Seen to fail with stock `_trim_connections`, which spares every connection younger than 20 s."""
     limits = MeshLimits(swarm=SwarmLimits(connections_per_peer=3))

@@ -142,3 +142,54 @@ async def test_reader_and_writer_carry_frames_between_tasks() -> None:
     assert {frame.reason async for frame in reader if isinstance(frame, frames.Cancel)} == {
         str(number) for number in range(20)
     }
+
+
+async def test_half_a_line_is_never_followed_by_another(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever is cancelled while it writes finishes its line; a reader that is too slow for that gets no more."""
+    send, receive = trio.testing.lockstep_stream_one_way_pair()
+    writer = frames.FrameWriter(send)
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as impatient:
+            nursery.start_soon(_cancelled_soon, impatient)
+            nursery.start_soon(_read_later, receive)
+            await writer.send(frames.Cancel(reason="first"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert not impatient.cancelled_caught, "it was written whole"
+
+
+async def test_a_reader_that_accepts_nothing_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    """Both what is being written when the hurry begins, and what comes after. Seen to fail (by hanging) without it."""
+    send, _receive = trio.testing.lockstep_stream_one_way_pair()
+    writer = frames.FrameWriter(send)
+    refused: list[str] = []
+
+    async def write(reason: str) -> None:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await writer.send(frames.Cancel(reason=reason))
+        refused.append(str(caught.value))
+
+    with trio.fail_after(1_000):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, "under way")
+            await trio.testing.wait_all_tasks_blocked()
+            writer.hurry(5)
+        await write("afterwards")
+    assert refused == ["the reader accepts nothing", "the reader accepted only half a line"]
+
+
+async def test_a_hurry_holds_for_what_is_written_later(autojump_clock: trio.testing.MockClock) -> None:
+    send, _receive = trio.testing.lockstep_stream_one_way_pair()
+    writer = frames.FrameWriter(send)
+    writer.hurry(5)
+    with trio.fail_after(1_000), pytest.raises(trio.BrokenResourceError):
+        await writer.send(frames.Cancel())
+
+
+async def _cancelled_soon(scope: trio.CancelScope) -> None:
+    await trio.sleep(1)
+    scope.cancel()
+
+
+async def _read_later(receive: trio.abc.ReceiveStream) -> None:
+    await trio.sleep(2)
+    assert (await receive.receive_some(1_000)).endswith(b"\n")

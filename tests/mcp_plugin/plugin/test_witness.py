@@ -22,6 +22,7 @@ from mcp_plugin.questions import PART, WHOLE, excerpt
 from mcp_plugin.tools import TOOLS
 from mcp_plugin.witness import (
     KEPT_SECONDS,
+    MAX_INPUT,
     MAX_KEPT,
     PERSON_SECONDS,
     PREFIX,
@@ -350,13 +351,15 @@ def test_a_command_about_the_state_folder(path: str) -> None:
     assert shell.decides(f"cat {path}", Path("/home/bob/.dispatch"), Path("/home/bob"))
 
 
-@pytest.mark.parametrize("command", [*(each.format("accept") for each in SPELLINGS), "cp x /mnt/state/picks.json", "ls"])
+@pytest.mark.parametrize(
+    "command", [*(each.format("accept") for each in SPELLINGS), "cp x /mnt/state/picks.json", "ls"]
+)
 def test_the_hook_starts_for_whatever_may_decide(command: str, tmp_path: Path) -> None:
     """It looks at the event before a program is started. Seen to fail where a line is continued in the name."""
     program = tmp_path / "dispatch-mcp"
     program.write_text('#!/bin/sh\necho "$@"\n')
     program.chmod(0o755)
-    event = {"tool_name": "Bash", "tool_input": {"command": command}}
+    event = {"tool_name": "Bash", "tool_input": {"command": command.format("accept")}}
     done = subprocess.run(
         ["sh", str(ROOT / "mcp_plugin/plugin/programs/shell.sh")],
         input=json.dumps(event), env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)},
@@ -467,6 +470,7 @@ def test_a_spoilt_record_or_a_node_in_trouble_is_asked(folder: StateFolder, node
     folder.write_private(folder.picks, b'[{"session": "s", "answer": "Allow once"}]')
     assert hook(folder, "--calling", APPROVE) == "ask", "of an older version"
     ask_person(folder, GATE)
+    assert hook(folder, "--calling", {**APPROVE, "more": "x" * MAX_INPUT}) == "ask", "it is not read to its end"
     node["GET /v1/approvals"] = page_of_calls()
     assert hook(folder, "--calling", APPROVE) == "ask"
 
