@@ -22,6 +22,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from libp2p.utils.varint import encode_delim
 from multiaddr import Multiaddr
 from trio.testing import MockClock
@@ -376,6 +377,18 @@ async def test_a_handshake_ends_in_time(words: bytes) -> None:
             while await stranger.receive_some():
                 pass
         await until(lambda: not len(ana._swarm.handshakes))
+
+
+async def test_a_stream_that_is_never_named_ends_in_time() -> None:
+    """Seen to fail with a deadline a thousand times as long: it kept one of the places that the peer has."""
+    ana, ben = make_host(), make_host(limits=MeshLimits(swarm=SwarmLimits(handshake=2.0)))
+    async with ana.running(), ben.running():
+        await ana.connect(ben.peer_id, ben.addresses())
+        near: Any = ana._live_connections(ben.peer_id)[-1]
+        stream = await near.muxed_conn.open_stream()
+        with trio.fail_after(HANG), pytest.raises((MuxedStreamReset, MuxedStreamEOF)):
+            while True:
+                await stream.read()
 
 
 async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:

@@ -53,6 +53,7 @@ OFFERED = {"cwd": "/home/bob/shop", "pinned": False, "reason": "the task says sh
 class Node:
     """A node that has one dispatch and one waiting call."""
 
+    status = "pending"
     suggestion: dict[str, Any] | None = None
     obstacles: tuple[str, ...] = ()
 
@@ -62,7 +63,7 @@ class Node:
         return {"cwd": cwd, "obstacles": list(self.obstacles)}
 
     def dispatch(self, dispatch_id: str) -> dict[str, Any]:
-        return row(dispatch_id, task="Count\nthe lines", suggestion=self.suggestion)
+        return row(dispatch_id, task="Count\nthe lines", suggestion=self.suggestion, status=self.status)
 
     def approvals(self) -> list[dict[str, Any]]:
         return [CALL]
@@ -196,6 +197,16 @@ def test_accepting_in_the_folder_that_was_shown() -> None:
     required = requirement(node, "dispatch_act", {"action": "accept", "dispatch_id": FIRST}, Path("/"))
     assert required.exact == {"cwd": OFFERED["cwd"]}, "the folder that was shown is the one that it runs in"
     assert f"run it in {OFFERED['cwd']}" in required.text
+
+
+@pytest.mark.parametrize(("label", "action"), [("Accept", "accept"), ("Decline", "decline")])
+def test_an_answer_about_a_dispatch_that_waits_is_for_one_that_waits(label: str, action: str) -> None:
+    """A decline ends a run, and throws away what is held: that is another question. Seen to fail for both."""
+    node = Node()
+    decide: dict[str, Any] = {"tool": "dispatch_act", "action": action, "dispatch_id": FIRST}
+    assert permits(picked(ACCEPT, label), node=node, **decide)
+    for node.status in ("running", "held"):
+        assert not permits(picked(ACCEPT, label), node=node, **decide)
 
 
 def test_accepting_in_a_folder_where_something_will_not_work() -> None:
@@ -434,6 +445,29 @@ def test_two_calls_at_once_share_no_yes(folder: StateFolder, node: FakeApi) -> N
     assert rulings == ["allow", "ask", "ask", "ask"]
     with kept(folder), (folder.picks.with_suffix(".lock")).open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_was_judged_goes_into_the_call(
+    folder: StateFolder, node: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the host asks, and where it does not any more. Seen to fail without the call's new input."""
+
+    def ruling(tool: str, given_: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        event = {**APPROVE, "cwd": str(tmp_path), "tool_name": f"{PREFIX}{tool}", "tool_input": given_}
+        said = json.loads(handle(folder, "--calling", event, time.time()))["hookSpecificOutput"]
+        return said["permissionDecision"], said["updatedInput"]
+
+    monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
+    node["GET /v1/contacts"] = {"trust": [{"peer": "bob@example.org", "alias": "bob"}]}
+    node["GET /v1/dispatches"] = {"dispatches": [row(FIRST), row(SECOND)]}
+    (tmp_path / "notes.txt").symlink_to("/etc/hostname")
+    send = {"recipient": "bob", "task": "Look", "files": ["notes.txt"]}
+    exact = {**send, "recipient": "bob@example.org", "files": [str(Path("/etc/hostname").resolve())]}
+    assert ruling("dispatch_send", send) == ("ask", exact)
+    ask_person(folder, GATE)
+    short = {"action": "approve", **IDS, "dispatch_id": FIRST[-8:]}
+    for decision in ("allow", "ask"):
+        assert ruling("dispatch_act", short) == (decision, {**short, "dispatch_id": FIRST})
 
 
 def test_an_answer_that_came_at_once_is_no_person_s(folder: StateFolder, node: FakeApi) -> None:
