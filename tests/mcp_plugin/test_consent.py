@@ -8,9 +8,12 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+import mcp_types as types
 import pytest
 import trio
 
+from mcp_plugin.call import NO_ANSWER, FormAnswer, form_answer
+from mcp_plugin.session import PERSON_SECONDS
 from tests.mcp_plugin.hosts import READING, Chooser, Host, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.system.world import Document, Person, World, connected
@@ -147,6 +150,31 @@ async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pa
         await trio.sleep(READING)
         assert (await host.ok("dispatch_approve", **answer, decision="allow"))["decision"] == "allowed"
         assert (await host.act("watch", dispatch_id))["status"] == "completed"
+
+
+FORM = [("once", "Allow once"), ("deny", "Deny")]
+
+
+@pytest.mark.parametrize(
+    ("action", "content", "took", "counts"),
+    [
+        ("accept", {"answer": "once"}, PERSON_SECONDS, FormAnswer("chosen", "once")),
+        ("accept", {"answer": "once"}, PERSON_SECONDS - 0.1, FormAnswer("too fast", "once")),
+        ("accept", {"answer": "always"}, 60.0, NO_ANSWER),
+        ("accept", {"answer": ["once"]}, 60.0, NO_ANSWER),
+        ("accept", {"other": "once"}, 60.0, NO_ANSWER),
+        ("accept", None, 60.0, NO_ANSWER),
+        ("cancel", {"answer": "once"}, 60.0, NO_ANSWER),
+        ("decline", {"answer": "once"}, 60.0, FormAnswer("declined")),
+    ],
+)
+def test_an_answer_is_one_of_those_that_were_offered(
+    action: Any, content: Any, took: float, counts: FormAnswer
+) -> None:
+    """Seen to fail where a form may be answered with what it did not offer."""
+    result = types.ElicitResult.model_construct(action=action, content=content)
+    assert form_answer(result, FORM, took=took) == counts
+    assert form_answer(None, FORM, took=took) == NO_ANSWER
 
 
 @ERAS

@@ -93,6 +93,16 @@ async def test_a_flood_of_streams_is_cut_off() -> None:
     assert await attacks.flood_of_streams(1000) == (most, 1000 - most)
 
 
+async def test_so_many_streams_are_open_to_a_peer() -> None:
+    """What it replies counts as held, too. Seen to fail without the count, and where a reset keeps its place."""
+    async with raw_pair() as (session, _far):
+        opened = [await session.open_stream() for _ in range(session.limits.outbound_streams)]
+        with pytest.raises(MuxedStreamError):
+            await session.open_stream()
+        await opened[0].reset()
+        await session.open_stream()
+
+
 async def test_streams_opened_and_reset_at_once_do_not_pile_up() -> None:
     """SYN, RST, SYN, RST … passes a cap on open streams. Seen to fail without the bound on the backlog."""
     async with raw_pair() as (session, far):
@@ -111,12 +121,14 @@ async def test_streams_opened_and_reset_at_once_do_not_pile_up() -> None:
 
 
 async def test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection() -> None:
-    """Stock answers from its read loop and blocks there; seen to fail without the cap on control frames."""
-    async with raw_pair(lockstep=True) as (session, far), trio.open_nursery() as nursery:
+    """Stock answers from its read loop and blocks there; seen to fail without the cap on control frames, where only the
+    time that a write may take would end it."""
+    limits = YamuxLimits(write_stall=HANG * 10)
+    async with raw_pair(limits, lockstep=True) as (session, far), trio.open_nursery() as nursery:
 
         async def flood() -> None:
             try:
-                while True:
+                for _ in range(limits.control_frames):
                     await far.send_all(pack(Kind.PING, Flag.SYN, 0, 1) * 100)
             except trio.BrokenResourceError:
                 pass

@@ -447,6 +447,30 @@ def test_two_calls_at_once_share_no_yes(folder: StateFolder, node: FakeApi) -> N
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_a_command_is_found_wherever_the_host_has_it(folder: StateFolder) -> None:
+    """Seen to fail where the member `command` alone is looked at."""
+    folder.path.mkdir(mode=0o700)
+    for given_ in ({"command": "dispatch accept x"}, {"watch": [{"run": "dispatch accept x"}]}):
+        assert hook(folder, "--shell", {"tool_name": "Monitor", "cwd": "/", "tool_input": given_}) == "ask"
+    assert hook(folder, "--shell", {"tool_name": "Monitor", "cwd": "/", "tool_input": {"watch": ["ls"]}}) == ""
+
+
+@pytest.mark.parametrize("tool", ["Write", "NotebookEdit"])
+def test_a_file_is_written_in_the_state_folder_by_no_other_name(folder: StateFolder, tool: str) -> None:
+    """Seen to fail without the look, and with a look at the name alone."""
+    folder.path.mkdir(mode=0o700)
+    (folder.path.parent / "link").symlink_to(folder.path)
+    member = "notebook_path" if tool == "NotebookEdit" else "file_path"
+
+    def ruling(path: str) -> str:
+        event = {"tool_name": tool, "cwd": str(folder.path.parent), "tool_input": {member: path}}
+        return hook(folder, "--shell", event)
+
+    for path in (str(folder.picks), "state/picks.json", "link/picks.json", f"{folder.path}/../link/x"):
+        assert ruling(path) == "ask", path
+    assert ruling("notes.txt") == ruling(f"{folder.path}/../notes.txt") == ""
+
+
 def test_what_was_judged_goes_into_the_call(
     folder: StateFolder, node: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
