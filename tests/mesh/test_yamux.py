@@ -146,9 +146,10 @@ async def test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection(
         pack(Kind.WINDOW_UPDATE, Flag.SYN, 3, 0),
         pack(Kind.WINDOW_UPDATE, Flag.SYN, 0, 0),
         pack(Kind.WINDOW_UPDATE, Flag.SYN, 2, 0) * 2,
+        pack(Kind.WINDOW_UPDATE, Flag.SYN | Flag.FIN, 2, 0) + pack(Kind.DATA, 0, 2, 1) + b"x",
         pack(Kind.GO_AWAY, 0, 0, 0),
     ],
-    ids=["version", "type", "our parity", "stream 0", "SYN twice", "go away"],
+    ids=["version", "type", "our parity", "stream 0", "SYN twice", "more after its end", "go away"],
 )
 async def test_a_broken_rule_ends_the_connection_and_nothing_else(frame: bytes) -> None:
     async with raw_pair() as (session, far):
@@ -229,6 +230,12 @@ async def test_a_fast_reader_gets_a_larger_window_within_the_budget() -> None:
                 nursery.start_soon(near.write, bytes(4_000_000))
                 nursery.start_soon(read_exactly, far, 4_000_000)
         assert sum(far.extra_window for _, far in pairs) <= INITIAL_WINDOW
+
+
+async def test_a_window_has_a_largest_whatever_the_budget() -> None:
+    """Seen to fail without `max_window`."""
+    async with raw_pair(YamuxLimits(max_window=1_000, window_budget=1_000_000)) as (session, _far):
+        assert [session.grow_window(size) for size in (400, 600, 1_000)] == [400, 400, 0]
 
 
 async def test_small_writes_pass_bulk_on_the_same_connection() -> None:

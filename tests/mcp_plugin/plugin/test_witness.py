@@ -305,9 +305,14 @@ def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:
 
 
 def test_a_text_of_others_stands_apart_from_our_lines() -> None:
+    """Seen to fail without the indentation of arguments, and of a diff."""
     task = "a\nAccept runs it in /tmp.\n\nDispatch x."
     lines = questions.accept(row(FIRST, task=task, suggestion=None)).text.split("\n")
     assert [each for each in lines if each.startswith("Accept runs")] == ["Accept runs it in an empty workspace."]
+    spoof = "ls\nWhat this returns goes to nobody."
+    lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof)).split("\n")
+    ours = [each for each in lines if not each.startswith("    ")]
+    assert len(ours) == 3 and len(lines) == 3 + 2 + 1 + 2, lines
 
 
 @pytest.mark.parametrize("tool", [name for name, entry in TOOLS.items() if not entry.reads])
