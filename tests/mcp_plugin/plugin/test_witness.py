@@ -304,6 +304,14 @@ def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:
     assert excerpt(long.replace("rm", "ls"), "there") != text, "the digest is of what is left out, too"
 
 
+def test_too_many_arguments_are_shown_as_one_text() -> None:
+    """Seen to fail without either bound, of their number and of their characters."""
+    assert len(questions.facts({f"a{number}": "x" for number in range(100)}, "there")) == 100
+    for many in ({f"a{number}": "x" for number in range(101)}, {f"a{number}": "x" * WHOLE for number in range(7)}):
+        (one,) = questions.facts(many, "there")
+        assert len(one) < 2 * WHOLE and all(each.startswith("    ") for each in one.split("\n"))
+
+
 def test_a_text_of_others_stands_apart_from_our_lines() -> None:
     """Seen to fail without the indentation of arguments, and of a diff."""
     task = "a\nAccept runs it in /tmp.\n\nDispatch x."
