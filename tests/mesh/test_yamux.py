@@ -22,7 +22,6 @@ from tests.mesh import attacks
 from tests.mesh.harness import until
 from tests.mesh.pipes import raw_pair, read_exactly, session_pair
 
-
 PATIENT = YamuxLimits(dead_after=HANG * 10, write_stall=HANG * 10)
 """So that no deadline ends what a rule should end."""
 
@@ -233,7 +232,11 @@ async def test_a_fast_reader_gets_a_larger_window_within_the_budget() -> None:
             for near, far in pairs:
                 nursery.start_soon(near.write, bytes(4_000_000))
                 nursery.start_soon(read_exactly, far, 4_000_000)
-        assert sum(far.extra_window for _, far in pairs) <= INITIAL_WINDOW
+        assert 0 < sum(far.extra_window for _, far in pairs) <= INITIAL_WINDOW
+        for near, _ in pairs:
+            await near.reset()
+        await until(lambda: not accepted.streams)
+        assert accepted._share.spare_window == limits.window_budget, "what ended gives its window back"
 
 
 async def test_a_window_has_a_largest_whatever_the_budget() -> None:

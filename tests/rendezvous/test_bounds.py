@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Invalid, RateLimited
-from rendezvous import app, web
+from rendezvous import app, connections, web
 from rendezvous.connections import ConnectionLimits
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import proxy_networks
@@ -293,6 +293,27 @@ def test_a_bucket_never_gives_more_than_burst_and_rate(per_minute: int, burst: i
             now += error.retry_after * 1000
             taken += 1
         assert taken <= burst + now * per_minute / 60_000 + 1e-6
+
+
+def test_a_bucket_is_empty_after_its_burst_and_never_fuller() -> None:
+    """Seen to fail where nothing is refused, and where a bucket goes on filling while nobody takes from it."""
+    buckets = Buckets(per_minute=60, burst=3)
+    for now in (0, 3_600_000):
+        for _ in range(3):
+            buckets.take("x", now)
+        with pytest.raises(TooMany):
+            buckets.take("x", now)
+
+
+def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail with the number that was wanted."""
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (100, 200))
+    monkeypatch.setattr(connections.resource, "setrlimit", lambda _, limits: raised.append(limits))
+    spared = connections.SPARED_DESCRIPTORS
+    assert ConnectionLimits().within_descriptors().total == 200 - spared
+    assert ConnectionLimits(total=10).within_descriptors().total == 10
+    assert raised == [(200, 200), (100, 200)]
 
 
 def test_a_clock_set_back_gives_nothing_for_free() -> None:
