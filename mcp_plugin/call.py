@@ -142,6 +142,6 @@ def form_answer(result: types.ElicitResult | None, options: Sequence[Option], *,
     if result.action == "decline":
         return FormAnswer("declined")
     value = (result.content or {}).get(FIELD)
-    if value not in {name for name, _ in options}:
+    if value not in [name for name, _ in options]:
         return NO_ANSWER
     return FormAnswer("too fast" if took < PERSON_SECONDS else "chosen", str(value))

@@ -193,7 +193,6 @@ def matching(entries: list[Document], required: Requirement, session: str, now: 
         if (
             entry["session"] == session
             and 0 <= now - entry["at"] <= KEPT_SECONDS
-            and entry["answer"] is not None
             and entry["asked"] == question.picker()
             and question.permitted(entry["answer"]) == required.effect
         ):

@@ -127,7 +127,7 @@ PEER: Final[tuple[Row, ...]] = (
         limit=_swarm.connections,
         unit="connections",
         held_in=("peer.mesh.guards.yamux:SafeMuxer._shares",),
-        test="tests/mesh/test_host.py::test_connections_of_a_lifetime_use_up_no_slots",
+        test="tests/mesh/test_host.py::test_so_many_peers_are_connected_at_once",
     ),
     Row(
         what="open streams that a device opened",

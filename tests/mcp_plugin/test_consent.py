@@ -6,11 +6,17 @@ The model is played by the test, with every tool and no scruples; the person is 
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, cast
 
+import mcp_types as types
 import pytest
 import trio
 
+from mcp_plugin.call import NO_ANSWER, FormAnswer, form_answer
+from mcp_plugin.session import PERSON_SECONDS
+from mcp_plugin.tools import invite, trust
+from peer.protocol.errors import Forbidden
+from peer.trust.invitation_address import SCHEME
 from tests.mcp_plugin.hosts import READING, Chooser, Host, session
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.system.world import Document, Person, World, connected
@@ -160,6 +166,88 @@ async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pa
         await trio.sleep(READING)
         assert (await host.ok("dispatch_approve", **answer, decision="allow"))["decision"] == "allowed"
         assert (await host.act("watch", dispatch_id))["status"] == "completed"
+
+
+class Grants:
+    """A call, and the node behind it, where `*` stands for one server more at each look."""
+
+    def __init__(self, answer: FormAnswer) -> None:
+        self.answer = answer
+        self.servers = ["notes"]
+        self.granted: list[Any] = []
+
+    async def client(self) -> Grants:
+        return self
+
+    async def ask(self, message: str, _options: object) -> FormAnswer:
+        assert "MCP servers: notes\n" in message
+        return self.answer
+
+    async def accept_invitation(self, _token: str, scope: Document, **how: bool) -> Document:
+        return self._asked(scope, **how)
+
+    async def edit_trust(self, _peer: str, changes: Document, **how: bool) -> Document:
+        return self._asked(changes, **how)
+
+    def _asked(self, given: Document, *, unconfirmed: bool = False, confirm_unverified: bool = False) -> Document:
+        if not unconfirmed:
+            assert confirm_unverified
+            self.granted.append(given)
+        named = list(self.servers) if given["mcp_servers"] == "*" else given["mcp_servers"]
+        self.servers.append(f"more{len(self.servers)}")
+        scopes = {"tools": given["tools"], "mcp_servers": named, "paths": [], "approval": "manual", "apply": "review"}
+        return {
+            "status": "confirmation_required",
+            "scopes": {**scopes, "max_per_day": 1, "results": "full"},
+            "peer": "eve@example.org",
+            "widens": ["tool Bash"],
+            "standing": "",
+        }
+
+
+GRANT: Document = {"tools": ["Bash"], "mcp_servers": "*", "paths": []}
+
+
+@pytest.mark.parametrize("grants", [invite._accept, trust._edit], ids=["an invitation", "an edge"])
+async def test_what_is_granted_is_what_was_shown(grants: Any) -> None:
+    """By name, since `*` may stand for more by then. Seen to fail, both, with the scope as it was given."""
+    call = Grants(FormAnswer("chosen", "grant"))
+    await grants(call, "eve@example.org", GRANT)
+    assert [scope["mcp_servers"] for scope in call.granted] == [["notes"]]
+
+
+async def test_the_secret_of_an_invitation_is_in_no_command() -> None:
+    """Others on this machine can read a command line. Seen to fail with the address as it was given."""
+    call = Grants(NO_ANSWER)
+    with pytest.raises(Forbidden) as caught:
+        await invite._accept(cast(Any, call), f"{SCHEME}secret", GRANT)
+    assert "accept-invitation - --tools Bash --mcp-servers notes" in caught.value.fix
+    assert "secret" not in caught.value.fix and call.granted == []
+
+
+FORM = [("once", "Allow once"), ("deny", "Deny")]
+
+
+@pytest.mark.parametrize(
+    ("action", "content", "took", "counts"),
+    [
+        ("accept", {"answer": "once"}, PERSON_SECONDS, FormAnswer("chosen", "once")),
+        ("accept", {"answer": "once"}, PERSON_SECONDS - 0.1, FormAnswer("too fast", "once")),
+        ("accept", {"answer": "always"}, 60.0, NO_ANSWER),
+        ("accept", {"answer": ["once"]}, 60.0, NO_ANSWER),
+        ("accept", {"other": "once"}, 60.0, NO_ANSWER),
+        ("accept", None, 60.0, NO_ANSWER),
+        ("cancel", {"answer": "once"}, 60.0, NO_ANSWER),
+        ("decline", {"answer": "once"}, 60.0, FormAnswer("declined")),
+    ],
+)
+def test_an_answer_is_one_of_those_that_were_offered(
+    action: Any, content: Any, took: float, counts: FormAnswer
+) -> None:
+    """Seen to fail where a form may be answered with what it did not offer."""
+    result = types.ElicitResult.model_construct(action=action, content=content)
+    assert form_answer(result, FORM, took=took) == counts
+    assert form_answer(None, FORM, took=took) == NO_ANSWER
 
 
 @ERAS

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
 
+from mcp_plugin.call import FormAnswer
 from mcp_plugin.tools import review
 from tests.mcp_plugin.hosts import session
 from tests.mcp_plugin.test_consent import ERAS, WITHOUT, era, no_word, yes
@@ -137,3 +139,31 @@ async def test_the_senders_session_reads_how_much_is_in_place(pair: Pair, change
     async with session(bob) as host:
         found = await host.ok("dispatch_read", what="changes", dispatch_id=identity)
         assert (found["landed"], found["in_place"], found["in_all"]) == ("part", 2, 3)
+
+
+async def test_what_is_put_in_place_is_what_was_asked_about() -> None:
+    """By its digest, which another landing changes meanwhile. Seen to fail with the digest of a second look."""
+
+    class Changing:
+        def __init__(self) -> None:
+            self.looks = 0
+            self.landed: list[object] = []
+
+        async def client(self) -> Changing:
+            return self
+
+        async def ask(self, message: str, _options: object) -> FormAnswer:
+            assert "notes.txt" in message
+            return FormAnswer("chosen", "grant")
+
+        async def changes(self, _identity: str) -> Document:
+            self.looks += 1
+            return {"attempt": self.looks, "digest": f"d{self.looks}", "folders": [], "entries": []}
+
+        async def apply(self, _identity: str, **how: object) -> Document:
+            self.landed.append((how["attempt"], how["digest"], how.get("dry_run", False)))
+            return {"ok": True, "landed": ["notes.txt"]}
+
+    changing = Changing()
+    assert (await review.apply(cast(Any, changing), "x" * 36, []))["status"] == "in_place"
+    assert changing.landed == [(1, "d1", True), (1, "d1", False)]

@@ -178,6 +178,16 @@ def test_a_contacts_address_is_no_place_for_a_flood() -> None:
     assert len(rule) == 4 * EXPECTED_PLACES
 
 
+def test_a_contacts_address_is_kept_as_long_as_it_has_a_handshake() -> None:
+    """Seen to fail where it stays (addresses without end), and where it goes with the first of two."""
+    rule, _ = places(4, "192.0.2.1")
+    first, second = (rule.enter("192.0.2.1", lambda: None) for _ in range(2))
+    rule.leave(first)
+    assert rule._expected == {"192.0.2.1"}
+    rule.leave(second)
+    assert not rule._expected
+
+
 def test_contacts_give_way_to_no_crowd_of_networks() -> None:
     """Seen to fail where a contact's address counts as any network."""
     rule, ended = places(4 * EXPECTED_PLACES, "192.0.2.1")

@@ -11,7 +11,7 @@ import os
 import random
 import socket
 import threading
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from libp2p.utils.varint import encode_delim
 from multiaddr import Multiaddr
 from trio.testing import MockClock
@@ -307,6 +308,24 @@ async def test_connections_of_a_lifetime_use_up_no_slots() -> None:
         await until(lambda: count_tasks() <= tasks)
 
 
+async def test_so_many_peers_are_connected_at_once() -> None:
+    """Seen to fail with the number of connections multiplied by a thousand."""
+    ana = make_host(limits=MeshLimits(swarm=SwarmLimits(connections=2)))
+    others = [make_host() for _ in range(3)]
+    async with AsyncExitStack() as running:
+        for host in (ana, *others):
+            await running.enter_async_context(host.running())
+        for one in others[:2]:
+            await one.connect(ana.peer_id, ana.addresses())
+            await until(lambda one=one: ana.connected(one.peer_id))  # type: ignore[misc]
+        with pytest.raises(Unavailable):
+            await others[2].connect(ana.peer_id, ana.addresses())
+        others[0].drop(ana.peer_id)
+        await until(lambda: not ana.connected(others[0].peer_id))
+        await others[2].connect(ana.peer_id, ana.addresses())
+        await until(lambda: ana.connected(others[2].peer_id))
+
+
 async def test_failures_with_one_peer_shut_nobody_else_out() -> None:
     """Fault 16. Seen to fail with the library's ResourceManager, whose circuit breaker five failures open for all."""
     ana, ben, cleo = make_host(), make_host(), make_host()
@@ -345,6 +364,31 @@ async def test_half_open_connections_keep_nobody_out() -> None:
                 pass
         for stranger in strangers:
             await stranger.aclose()
+
+
+@pytest.mark.parametrize("words", [b"", encode_delim(MULTISTREAM)], ids=["silent", "talking"])
+async def test_a_handshake_ends_in_time(words: bytes) -> None:
+    """Seen to fail with a deadline a thousand times as long."""
+    ana = make_host(limits=MeshLimits(swarm=SwarmLimits(handshake=0.3)))
+    async with ana.running(), await trio.open_tcp_stream("127.0.0.1", port_of(ana)) as stranger:
+        if words:
+            await stranger.send_all(words)
+        with trio.fail_after(HANG), suppress(trio.BrokenResourceError):
+            while await stranger.receive_some():
+                pass
+        await until(lambda: not len(ana._swarm.handshakes))
+
+
+async def test_a_stream_that_is_never_named_ends_in_time() -> None:
+    """Seen to fail with a deadline a thousand times as long: it kept one of the places that the peer has."""
+    ana, ben = make_host(), make_host(limits=MeshLimits(swarm=SwarmLimits(handshake=2.0)))
+    async with ana.running(), ben.running():
+        await ana.connect(ben.peer_id, ben.addresses())
+        near: Any = ana._live_connections(ben.peer_id)[-1]
+        stream = await near.muxed_conn.open_stream()
+        with trio.fail_after(HANG), pytest.raises((MuxedStreamReset, MuxedStreamEOF)):
+            while True:
+                await stream.read()
 
 
 async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:

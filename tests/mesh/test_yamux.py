@@ -22,6 +22,9 @@ from tests.mesh import attacks
 from tests.mesh.harness import until
 from tests.mesh.pipes import raw_pair, read_exactly, session_pair
 
+PATIENT = YamuxLimits(dead_after=HANG * 10, write_stall=HANG * 10)
+"""So that no deadline ends what a rule should end."""
+
 
 async def opened(dialled: SafeYamux, accepted: SafeYamux) -> tuple[SafeYamuxStream, SafeYamuxStream]:
     near = await dialled.open_stream()
@@ -93,6 +96,16 @@ async def test_a_flood_of_streams_is_cut_off() -> None:
     assert await attacks.flood_of_streams(1000) == (most, 1000 - most)
 
 
+async def test_so_many_streams_are_open_to_a_peer() -> None:
+    """What it replies counts as held, too. Seen to fail without the count, and where a reset keeps its place."""
+    async with raw_pair() as (session, _far):
+        opened = [await session.open_stream() for _ in range(session.limits.outbound_streams)]
+        with pytest.raises(MuxedStreamError):
+            await session.open_stream()
+        await opened[0].reset()
+        await session.open_stream()
+
+
 async def test_streams_opened_and_reset_at_once_do_not_pile_up() -> None:
     """SYN, RST, SYN, RST … passes a cap on open streams. Seen to fail without the bound on the backlog."""
     async with raw_pair() as (session, far):
@@ -111,12 +124,13 @@ async def test_streams_opened_and_reset_at_once_do_not_pile_up() -> None:
 
 
 async def test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection() -> None:
-    """Stock answers from its read loop and blocks there; seen to fail without the cap on control frames."""
-    async with raw_pair(lockstep=True) as (session, far), trio.open_nursery() as nursery:
+    """Stock answers from its read loop and blocks there; seen to fail without the cap on control frames, where only the
+    time that a write may take would end it."""
+    async with raw_pair(PATIENT, lockstep=True) as (session, far), trio.open_nursery() as nursery:
 
         async def flood() -> None:
             try:
-                while True:
+                for _ in range(PATIENT.control_frames):
                     await far.send_all(pack(Kind.PING, Flag.SYN, 0, 1) * 100)
             except trio.BrokenResourceError:
                 pass
@@ -134,15 +148,17 @@ async def test_a_flood_of_pings_nobody_reads_the_answers_of_ends_the_connection(
         pack(Kind.WINDOW_UPDATE, Flag.SYN, 3, 0),
         pack(Kind.WINDOW_UPDATE, Flag.SYN, 0, 0),
         pack(Kind.WINDOW_UPDATE, Flag.SYN, 2, 0) * 2,
+        pack(Kind.WINDOW_UPDATE, Flag.SYN | Flag.FIN, 2, 0) + pack(Kind.DATA, 0, 2, 1) + b"x",
         pack(Kind.GO_AWAY, 0, 0, 0),
     ],
-    ids=["version", "type", "our parity", "stream 0", "SYN twice", "go away"],
+    ids=["version", "type", "our parity", "stream 0", "SYN twice", "more after its end", "go away"],
 )
 async def test_a_broken_rule_ends_the_connection_and_nothing_else(frame: bytes) -> None:
-    async with raw_pair() as (session, far):
+    async with raw_pair(PATIENT) as (session, far):
         stream = await session.open_stream()
         await far.send_all(frame)
-        await session.event_closed.wait()
+        with trio.fail_after(HANG):
+            await session.event_closed.wait()
         with pytest.raises(MuxedStreamReset):
             await stream.read(1)
         with pytest.raises(MuxedStreamError):
@@ -216,7 +232,17 @@ async def test_a_fast_reader_gets_a_larger_window_within_the_budget() -> None:
             for near, far in pairs:
                 nursery.start_soon(near.write, bytes(4_000_000))
                 nursery.start_soon(read_exactly, far, 4_000_000)
-        assert sum(far.extra_window for _, far in pairs) <= INITIAL_WINDOW
+        assert 0 < sum(far.extra_window for _, far in pairs) <= INITIAL_WINDOW
+        for near, _ in pairs:
+            await near.reset()
+        await until(lambda: not accepted.streams)
+        assert accepted._share.spare_window == limits.window_budget, "what ended gives its window back"
+
+
+async def test_a_window_has_a_largest_whatever_the_budget() -> None:
+    """Seen to fail without `max_window`."""
+    async with raw_pair(YamuxLimits(max_window=1_000, window_budget=1_000_000)) as (session, _far):
+        assert [session.grow_window(size) for size in (400, 600, 1_000)] == [400, 400, 0]
 
 
 async def test_small_writes_pass_bulk_on_the_same_connection() -> None:

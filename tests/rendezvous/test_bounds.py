@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Invalid, RateLimited
-from rendezvous import web
+from rendezvous import app, connections, web
 from rendezvous.connections import ConnectionLimits
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import proxy_networks
@@ -148,6 +148,39 @@ async def test_a_body_of_another_type_is_refused(broker: Running) -> None:
         assert response.json()["error"] == "expired_token"
 
 
+async def test_requests_in_flight_are_bounded(broker: Running, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail without the bound, and where a request that is over still counts."""
+    alice = await people.signed_in("alice@example.org")
+    monkeypatch.setattr(app, "MAX_AT_ONCE", 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: alice.client.invitations(wait=25))
+        with trio.fail_after(HANG):
+            while not len(broker.broker.changes):
+                await trio.sleep(0.01)
+        assert (await alice.raw("GET", "/health")).status_code == 503
+        nursery.cancel_scope.cancel()
+    with trio.fail_after(HANG):
+        while (await alice.raw("GET", "/health")).status_code != 200:  # until the broker has noticed
+            await trio.lowlevel.checkpoint()
+
+
+async def test_reads_of_one_account_are_limited(broker: Running, people: People) -> None:
+    """Whatever address they come from. Seen to fail without it."""
+    alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
+    broker.broker.by_account = Buckets(per_minute=60, burst=5)
+    for _ in range(5):
+        await alice.client.invitations()
+    with pytest.raises(RateLimited):
+        await alice.client.invitations()
+    await bob.client.invitations()  # not of another
+
+
+async def test_no_connection_becomes_a_web_socket(broker: Running) -> None:
+    asks = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    asks += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    assert (await exchange(broker.url, asks)).startswith(b"HTTP/1.1 403")
+
+
 async def test_writes_of_one_device_are_limited(broker: Running, people: People) -> None:
     alice, bob = await people.signed_in("alice@example.org"), await people.signed_in("bob@example.org")
     codes = []
@@ -260,6 +293,27 @@ def test_a_bucket_never_gives_more_than_burst_and_rate(per_minute: int, burst: i
             now += error.retry_after * 1000
             taken += 1
         assert taken <= burst + now * per_minute / 60_000 + 1e-6
+
+
+def test_a_bucket_is_empty_after_its_burst_and_never_fuller() -> None:
+    """Seen to fail where nothing is refused, and where a bucket goes on filling while nobody takes from it."""
+    buckets = Buckets(per_minute=60, burst=3)
+    for now in (0, 3_600_000):
+        for _ in range(3):
+            buckets.take("x", now)
+        with pytest.raises(TooMany):
+            buckets.take("x", now)
+
+
+def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail with the number that was wanted."""
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (100, 200))
+    monkeypatch.setattr(connections.resource, "setrlimit", lambda _, limits: raised.append(limits))
+    spared = connections.SPARED_DESCRIPTORS
+    assert ConnectionLimits().within_descriptors().total == 200 - spared
+    assert ConnectionLimits(total=10).within_descriptors().total == 10
+    assert raised == [(200, 200), (100, 200)]
 
 
 def test_a_clock_set_back_gives_nothing_for_free() -> None:

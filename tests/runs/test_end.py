@@ -65,7 +65,10 @@ class Recipient:
     def reviews(self) -> None:
         """Change the edge to `review`."""
         with connection.writing(self.bob.db) as db:
-            db.execute("UPDATE edges SET scope = ?", (scopes.encode(scopes.Scope(tools=("Read",), approval="review")).decode(),))
+            db.execute(
+                "UPDATE edges SET scope = ?",
+                (scopes.encode(scopes.Scope(tools=("Read",), approval="review")).decode(),),
+            )
 
     async def runs(self, *reported: frames.ToNode, viewed: bool = False) -> None:
         """Run it to its end with an agent that reports these frames, then exits; `viewed`: it has made views."""

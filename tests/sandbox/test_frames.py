@@ -77,6 +77,7 @@ def _changed(**change: Any) -> bytes:
         frames.encode(frames.CallClosed(call_id="1")),
         b"[" * 100_000,
         b'{"kind":"verdict","call_id":"","allow":true,"by":"person"}',
+        b'{"kind":"verdict","call_id":"%s","allow":true,"by":"person"}' % (b"1" * 201),
         b'{"kind":"verdict","call_id":"1","allow":1,"by":"person"}',
         b'{"kind":"verdict","call_id":"1","allow":true,"by":"sender"}',
     ],
@@ -93,7 +94,8 @@ def test_text_that_is_not_unicode_cannot_be_sent() -> None:
 
 
 def test_the_key_is_in_no_repr_and_no_error() -> None:
-    start = msgspec.structs.replace(START, model=frames.Model(api_key="sk-secret"))
+    servers = [frames.McpServer(name="notes", command=["notes"], env={"TOKEN": "sk-secret"})]
+    start = msgspec.structs.replace(START, model=frames.Model(api_key="sk-secret"), mcp_servers=servers)
     assert "sk-secret" not in repr(start)
     with pytest.raises(FrameError) as caught:
         frames.decode_to_agent(frames.encode(start).replace(b'"attempt":1', b'"attempt":"x"'))
@@ -142,3 +144,61 @@ async def test_reader_and_writer_carry_frames_between_tasks() -> None:
     assert {frame.reason async for frame in reader if isinstance(frame, frames.Cancel)} == {
         str(number) for number in range(20)
     }
+
+
+async def test_half_a_line_is_never_followed_by_another(autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever is cancelled while it writes finishes its line; a reader that is too slow for that gets no more."""
+    send, receive = trio.testing.lockstep_stream_one_way_pair()
+    writer = frames.FrameWriter(send)
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as impatient:
+            nursery.start_soon(_cancelled_soon, impatient)
+            nursery.start_soon(_read_later, receive)
+            await writer.send(frames.Cancel(reason="first"))
+        await trio.testing.wait_all_tasks_blocked()
+    assert not impatient.cancelled_caught, "it was written whole"
+
+
+async def test_a_reader_that_accepts_nothing_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    """Both what is being written when the hurry begins, and what comes after. Seen to fail without either."""
+    send, receive = trio.testing.lockstep_stream_one_way_pair()
+    writer = frames.FrameWriter(send)
+    refused: list[str] = []
+
+    async def write(reason: str) -> None:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await writer.send(frames.Cancel(reason=reason))
+        refused.append(str(caught.value))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_gone_later, receive)
+        nursery.start_soon(write, "under way")
+        await trio.testing.wait_all_tasks_blocked()
+        writer.hurry(5)
+    await write("afterwards")
+    assert refused == ["the reader accepts nothing", "the reader accepted only half a line"]
+
+
+async def test_a_hurry_holds_for_what_is_written_later(autojump_clock: trio.testing.MockClock) -> None:
+    send, receive = trio.testing.lockstep_stream_one_way_pair()
+    writer = frames.FrameWriter(send)
+    writer.hurry(5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_gone_later, receive)
+        with pytest.raises(trio.BrokenResourceError, match="the reader accepts nothing"):
+            await writer.send(frames.Cancel())
+
+
+async def _gone_later(receive: trio.abc.ReceiveStream) -> None:
+    await trio.sleep(1_000)
+    await receive.aclose()
+
+
+async def _cancelled_soon(scope: trio.CancelScope) -> None:
+    await trio.sleep(1)
+    scope.cancel()
+
+
+async def _read_later(receive: trio.abc.ReceiveStream) -> None:
+    await trio.sleep(2)
+    assert (await receive.receive_some(1_000)).endswith(b"\n")

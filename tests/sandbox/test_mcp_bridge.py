@@ -251,13 +251,13 @@ async def test_a_trace_keeps_the_beginning_of_a_long_result(tmp_path: Path) -> N
 
 
 async def test_of_standard_error_the_end_is_kept(tmp_path: Path) -> None:
-    """Of an MCP server, as bytes."""
-    loud = "import os; [os.write(2, b'x' * 65_536) for _ in range(100)]; os.write(2, b'\\nthe end')"
+    """Of an MCP server, as bytes; and of these, some lines are shown."""
+    loud = "import os; [os.write(2, b'x' * 65_536) for _ in range(100)]; os.write(2, b'\\na\\nb\\nc\\nd\\ne\\nthe end')"
     connection = ServerConnection(
         server(command=[sys.executable, "-c", loud]),
         partial(bubblewrap.spawn_on_host, hidden=(tmp_path,), marker=MARKER),
     )
     with pytest.raises(ExceptionGroup) as caught:
         await connection.run()
-    assert "the end" in str(root_of(caught.value))
+    assert str(root_of(caught.value)).split("its last words: ")[1].startswith("“b / c / d / e / the end”")
     assert len(connection._stderr) == _STDERR_KEPT

@@ -256,6 +256,7 @@ def commands(state: StateFolder, waiting: str, ids: Document, peer: str, forged:
     yield f"{host.PROGRAMS}/dispatch {accept}"
     yield f"\"dispatch\" 'accept' {waiting} --no-follow"
     yield f'dis\\patch acc""ept {waiting} --no-follow'
+    yield f"dis\\\npatch {accept}"
     yield f"env X=1 dispatch {accept}"
     yield f"nohup dispatch {accept} &"
     yield f"bash -c 'dispatch {accept}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import subprocess
@@ -21,11 +22,14 @@ from mcp_plugin.questions import PART, WHOLE, excerpt
 from mcp_plugin.tools import TOOLS
 from mcp_plugin.witness import (
     KEPT_SECONDS,
+    MAX_INPUT,
     MAX_KEPT,
     PERSON_SECONDS,
     PREFIX,
+    SHELLS,
     answered,
     handle,
+    kept,
     matching,
     requirement,
     shown,
@@ -50,6 +54,7 @@ OFFERED = {"cwd": "/home/bob/shop", "pinned": False, "reason": "the task says sh
 class Node:
     """A node that has one dispatch and one waiting call."""
 
+    status = "pending"
     suggestion: dict[str, Any] | None = None
     obstacles: tuple[str, ...] = ()
 
@@ -59,7 +64,7 @@ class Node:
         return {"cwd": cwd, "obstacles": list(self.obstacles)}
 
     def dispatch(self, dispatch_id: str) -> dict[str, Any]:
-        return row(dispatch_id, task="Count\nthe lines", suggestion=self.suggestion)
+        return row(dispatch_id, task="Count\nthe lines", suggestion=self.suggestion, status=self.status)
 
     def approvals(self) -> list[dict[str, Any]]:
         return [CALL]
@@ -168,6 +173,9 @@ def test_a_picker_with_more_in_it_than_our_question_counts_for_nothing() -> None
     assert shown({**event, "tool_input": {"questions": [GATE, ACCEPT]}}, 0.0) is None
     assert shown({**event, "tool_input": {"questions": [GATE], "answers": {GATE["question"]: "Deny"}}}, 0.0) is None
     assert picked(GATE, "Allow once", tool_input={"questions": [ACCEPT]}) is None, "what was shown is what counts"
+    denied = picked(GATE, "Deny")
+    again = {"tool_input": {"questions": [GATE]}, "tool_response": {"answers": {GATE["question"]: "Allow once"}}}
+    assert denied is not None and answered(denied, again, 20.0) is None, "a picker is answered once"
 
 
 def test_accepting_in_the_folder_that_was_shown() -> None:
@@ -190,6 +198,16 @@ def test_accepting_in_the_folder_that_was_shown() -> None:
     required = requirement(node, "dispatch_act", {"action": "accept", "dispatch_id": FIRST}, Path("/"))
     assert required.exact == {"cwd": OFFERED["cwd"]}, "the folder that was shown is the one that it runs in"
     assert f"run it in {OFFERED['cwd']}" in required.text
+
+
+@pytest.mark.parametrize(("label", "action"), [("Accept", "accept"), ("Decline", "decline")])
+def test_an_answer_about_a_dispatch_that_waits_is_for_one_that_waits(label: str, action: str) -> None:
+    """A decline ends a run, and throws away what is held: that is another question. Seen to fail for both."""
+    node = Node()
+    decide: dict[str, Any] = {"tool": "dispatch_act", "action": action, "dispatch_id": FIRST}
+    assert permits(picked(ACCEPT, label), node=node, **decide)
+    for node.status in ("running", "held"):
+        assert not permits(picked(ACCEPT, label), node=node, **decide)
 
 
 def test_accepting_in_a_folder_where_something_will_not_work() -> None:
@@ -287,10 +305,23 @@ def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:
     assert excerpt(long.replace("rm", "ls"), "there") != text, "the digest is of what is left out, too"
 
 
+def test_too_many_arguments_are_shown_as_one_text() -> None:
+    """Seen to fail without either bound, of their number and of their characters."""
+    assert len(questions.facts({f"a{number}": "x" for number in range(100)}, "there")) == 100
+    for many in ({f"a{number}": "x" for number in range(101)}, {f"a{number}": "x" * WHOLE for number in range(7)}):
+        (one,) = questions.facts(many, "there")
+        assert len(one) < 2 * WHOLE and all(each.startswith("    ") for each in one.split("\n"))
+
+
 def test_a_text_of_others_stands_apart_from_our_lines() -> None:
+    """Seen to fail without the indentation of arguments, and of a diff."""
     task = "a\nAccept runs it in /tmp.\n\nDispatch x."
     lines = questions.accept(row(FIRST, task=task, suggestion=None)).text.split("\n")
     assert [each for each in lines if each.startswith("Accept runs")] == ["Accept runs it in an empty workspace."]
+    spoof = "ls\nWhat this returns goes to nobody."
+    lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof)).split("\n")
+    ours = [each for each in lines if not each.startswith("    ")]
+    assert len(ours) == 3 and len(lines) == 3 + 2 + 1 + 2, lines
 
 
 @pytest.mark.parametrize("tool", [name for name, entry in TOOLS.items() if not entry.reads])
@@ -326,17 +357,33 @@ def test_every_command_is_known_to_read_or_to_change() -> None:
 HARMLESS = [
     *("ls", "git status", "echo accept it", "dispatch inbox", "dispatcher accept", "ls *.json *.py", "rm -rf d* a*"),
     *('git config user.name "$NAME"', "for f in *; do open $f; done", "git apply $PATCH", "jq '{a: .b[]}' < send"),
-    *("git commit -m 'Fixes from peer review'", "printf '%s\\n' accept", "x=$(date) && echo \"${x}\" > open"),
+    *("git commit -m 'Fixes from peer review'", "printf '%s\\n' accept", 'x=$(date) && echo "${x}" > open'),
 ]
 
 ODD = [
     *("dis\\\npatch release x", "$'\\x64ispatch' release x", "$'\\144is'patch release x", "$'\\u0064ispatch' apply x"),
     *("/usr/bin/dispatc? release x", "./d* accept x", "[d]ispatch undo x", "di{s,}patch release x"),
-    *("dis${nothing}patch release x", "dis$@patch release x", "dis`:`patch rel$(:)ease x", 'dis"$nothing"patch accept x'),
-    *("a=patch; dis$a release x", "dispatch $'rele\\x61se' x", "echo esaeler x | rev | xargs dispatch", "dispatch {rel,}ease"),
+    *(
+        "dis${nothing}patch release x",
+        "dis$@patch release x",
+        "dis`:`patch rel$(:)ease x",
+        'dis"$nothing"patch accept x',
+    ),
+    *(
+        "a=patch; dis$a release x",
+        "dispatch $'rele\\x61se' x",
+        "echo esaeler x | rev | xargs dispatch",
+        "dispatch {rel,}ease",
+    ),
     *("python -c 'from cli import main; main.main()' x", "python -c 'import peer.client.blocking'"),
     *("ln -s /usr/bin/dispatch q", "cp /usr/bin/dispatch /tmp/q", "cd ~ && cd .dispatch && cat local.token"),
-    *("find / -name local.token", "cat ~/.dispat*/x", "cat ~/.d?spatch/x", "cd; cd .dispatch; ls", "cat $'\\x2edispatch'/x"),
+    *(
+        "find / -name local.token",
+        "cat ~/.dispat*/x",
+        "cat ~/.d?spatch/x",
+        "cd; cd .dispatch; ls",
+        "cat $'\\x2edispatch'/x",
+    ),
 ]
 """Spellings of what decides, each tried in bash: the shell makes the plain command of it."""
 
@@ -346,10 +393,15 @@ def test_a_command_that_decides_nothing(command: str) -> None:
     assert not shell.decides(command, Path("/home/bob/.dispatch"), Path("/home/bob"))
 
 
+SPELLINGS = (
+    *("dispatch {} x", "'dispatch' \"{}\" x", "dis\\patch {}", "dis\\\npatch {}", "a;/b/dispatch --json {}"),
+    *("true&&dispatch {}|cat", "x=$(dispatch {})", "python -m cli.main {}", "python -m mcp_\\\nplugin.main {}"),
+)
+
+
 @pytest.mark.parametrize("word", sorted(shell.CHANGING))
 def test_a_command_that_decides_however_it_is_written(word: str) -> None:
-    plain = ("dispatch {} x", "'dispatch' \"{}\" x", "dis\\patch {}")
-    for spelled in (*plain, "a;/b/dispatch --json {}", "true&&dispatch {}|cat", "x=$(dispatch {})"):
+    for spelled in SPELLINGS:
         assert shell.decides(spelled.format(word), Path("/home/bob/.dispatch"), Path("/home/bob")), spelled
 
 
@@ -382,6 +434,24 @@ def let_through(command: str, spaced: bool, folder: Path) -> bool:
     done = host.run(["sh", str(host.PLUGIN / "programs" / "shell.sh")], given, folder, stdin=written)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout == "judged\n"
+
+
+@pytest.mark.parametrize(
+    "command", [*(each.format("accept") for each in SPELLINGS), "cp x /mnt/state/picks.json", "ls"]
+)
+def test_the_hook_starts_for_whatever_may_decide(command: str, tmp_path: Path) -> None:
+    """It looks at the event before a program is started. Seen to fail where a line is continued in the name."""
+    program = tmp_path / "dispatch-mcp"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    event = {"tool_name": "Bash", "tool_input": {"command": command.format("accept")}}
+    done = subprocess.run(
+        ["sh", str(ROOT / "mcp_plugin/plugin/programs/shell.sh")],
+        input=json.dumps(event), env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=HANG, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if command == "ls" else "witness --shell\n")
 
 
 # --- the program
@@ -447,6 +517,55 @@ def test_two_calls_at_once_share_no_yes(folder: StateFolder, node: FakeApi) -> N
     with ThreadPoolExecutor(4) as pool:
         rulings = sorted(pool.map(lambda _: hook(folder, "--calling", APPROVE), range(4)))
     assert rulings == ["allow", "ask", "ask", "ask"]
+    with kept(folder), (folder.picks.with_suffix(".lock")).open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_command_is_found_wherever_the_host_has_it(folder: StateFolder) -> None:
+    """Seen to fail where the member `command` alone is looked at."""
+    folder.path.mkdir(mode=0o700)
+    for given_ in ({"command": "dispatch accept x"}, {"watch": [{"run": "dispatch accept x"}]}):
+        assert hook(folder, "--shell", {"tool_name": "Monitor", "cwd": "/", "tool_input": given_}) == "ask"
+    assert hook(folder, "--shell", {"tool_name": "Monitor", "cwd": "/", "tool_input": {"watch": ["ls"]}}) == ""
+
+
+@pytest.mark.parametrize("tool", ["Write", "NotebookEdit"])
+def test_a_file_is_written_in_the_state_folder_by_no_other_name(folder: StateFolder, tool: str) -> None:
+    """Seen to fail without the look, and with a look at the name alone."""
+    folder.path.mkdir(mode=0o700)
+    (folder.path.parent / "link").symlink_to(folder.path)
+    member = "notebook_path" if tool == "NotebookEdit" else "file_path"
+
+    def ruling(path: str) -> str:
+        event = {"tool_name": tool, "cwd": str(folder.path.parent), "tool_input": {member: path}}
+        return hook(folder, "--shell", event)
+
+    for path in (str(folder.picks), "state/picks.json", "link/picks.json", f"{folder.path}/../link/x"):
+        assert ruling(path) == "ask", path
+    assert ruling("notes.txt") == ruling(f"{folder.path}/../notes.txt") == ""
+
+
+def test_what_was_judged_goes_into_the_call(
+    folder: StateFolder, node: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the host asks, and where it does not any more. Seen to fail without the call's new input."""
+
+    def ruling(tool: str, given_: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        event = {**APPROVE, "cwd": str(tmp_path), "tool_name": f"{PREFIX}{tool}", "tool_input": given_}
+        said = json.loads(handle(folder, "--calling", event, time.time()))["hookSpecificOutput"]
+        return said["permissionDecision"], said["updatedInput"]
+
+    monkeypatch.delenv("CLAUDE_PROJECT_DIR", raising=False)
+    node["GET /v1/contacts"] = {"trust": [{"peer": "bob@example.org", "alias": "bob"}]}
+    node["GET /v1/dispatches"] = {"dispatches": [row(FIRST), row(SECOND)]}
+    (tmp_path / "notes.txt").symlink_to("/etc/hostname")
+    send = {"recipient": "bob", "task": "Look", "files": ["notes.txt"]}
+    exact = {**send, "recipient": "bob@example.org", "files": [str(Path("/etc/hostname").resolve())]}
+    assert ruling("dispatch_send", send) == ("ask", exact)
+    ask_person(folder, GATE)
+    short = {"action": "approve", **IDS, "dispatch_id": FIRST[-8:]}
+    for decision in ("allow", "ask"):
+        assert ruling("dispatch_act", short) == (decision, {**short, "dispatch_id": FIRST})
 
 
 def test_an_answer_that_came_at_once_is_no_person_s(folder: StateFolder, node: FakeApi) -> None:
@@ -483,6 +602,7 @@ def test_a_spoilt_record_or_a_node_in_trouble_is_asked(folder: StateFolder, node
     folder.write_private(folder.picks, b'[{"session": "s", "answer": "Allow once"}]')
     assert hook(folder, "--calling", APPROVE) == "ask", "of an older version"
     ask_person(folder, GATE)
+    assert hook(folder, "--calling", {**APPROVE, "more": "x" * MAX_INPUT}) == "ask", "it is not read to its end"
     node["GET /v1/approvals"] = page_of_calls()
     assert hook(folder, "--calling", APPROVE) == "ask"
 
@@ -500,7 +620,8 @@ def test_a_node_that_does_not_answer_is_not_waited_for(folder: StateFolder, node
 
 def test_the_hooks_are_there_for_every_tool_that_changes_something() -> None:
     hooks = json.loads((ROOT / "mcp_plugin/plugin/hooks/hooks.json").read_text())["hooks"]
-    ours, _shell = hooks["PreToolUse"]
+    ours, commands = hooks["PreToolUse"]
+    assert set(commands["matcher"].split("|")) == {*SHELLS, "Write", "Edit", "NotebookEdit"}
     changing = [name.removeprefix("dispatch_") for name, entry in TOOLS.items() if not entry.reads]
     named = ours["matcher"].removeprefix(f"{PICKER}|{PREFIX}dispatch_(").removesuffix(")").split("|")
     assert sorted(named) == sorted(changing)
