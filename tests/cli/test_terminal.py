@@ -381,7 +381,7 @@ def test_choosing_a_scope(cli: Cli, api: FakeApi) -> None:
         assert "3  All: + Bash and every MCP server installed now (github)" in screen.until("Which? [1/2/3/4/5] ")
         screen.type("3\n")
         # Seen to fail while Enter was no answer, though the menu calls manual the default.
-        screen.until("Approval? [manual/auto, Enter: manual] ")
+        screen.until("Approval? [manual/review/auto, Enter: manual] ")
         screen.type("\n")
         screen.until("Restrict to which folders?")
         screen.type("/srv/shop\n")

@@ -162,7 +162,7 @@ async def test_what_is_put_in_place_is_what_was_asked_about() -> None:
 
         async def apply(self, _identity: str, **how: object) -> Document:
             self.landed.append((how["attempt"], how["digest"], how.get("dry_run", False)))
-            return {"ok": True, "landed": ["notes.txt"]}
+            return {"ok": True, "landed": ["notes.txt"], "irreversible": []}
 
     changing = Changing()
     assert (await review.apply(cast(Any, changing), "x" * 36, []))["status"] == "in_place"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -308,8 +309,8 @@ def test_a_bucket_is_empty_after_its_burst_and_never_fuller() -> None:
 def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen to fail with the number that was wanted."""
     raised: list[tuple[int, int]] = []
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (100, 200))
-    monkeypatch.setattr(connections.resource, "setrlimit", lambda _, limits: raised.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
     spared = connections.SPARED_DESCRIPTORS
     assert ConnectionLimits().within_descriptors().total == 200 - spared
     assert ConnectionLimits(total=10).within_descriptors().total == 10
