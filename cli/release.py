@@ -17,12 +17,16 @@ PARTS = ("reply", "trace", "files")
 
 @click.command(
     cls=DispatchCommand,
-    example="dispatch release 4e5f6a7b --show\ndispatch release 4e5f6a7b\n"
-    "dispatch release 4e5f6a7b --without files",
+    example="dispatch release 4e5f6a7b --show\ndispatch release 4e5f6a7b\ndispatch release 4e5f6a7b --without files",
 )
 @id_argument
 @click.option("--show", is_flag=True, help="Show all that would be sent, and send nothing.")
-@click.option("--without", type=click.Choice(PARTS), multiple=True, help="Leave a part out. The trace repeats the reply and the files: it stays with either.")
+@click.option(
+    "--without",
+    type=click.Choice(PARTS),
+    multiple=True,
+    help="Leave a part out. The trace repeats the reply and the files: it stays with either.",
+)
 @pass_app
 def release(app: App, dispatch_id: str, show: bool, without: tuple[str, ...]) -> None:
     """Send its sender what a run returned, which waits for me on an edge with `--approval review`.

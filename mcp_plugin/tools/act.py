@@ -72,7 +72,10 @@ class Act(Arguments, frozen=True, kw_only=True):
     without: (
         Annotated[
             list[Literal["reply", "trace", "files"]],
-            Meta(max_length=3, description="release: parts of the result that are not sent; without reply or files, the trace neither"),
+            Meta(
+                max_length=3,
+                description="release: parts of the result that are not sent; without reply or files, the trace neither",
+            ),
         ]
         | None
     ) = None

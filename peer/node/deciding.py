@@ -64,7 +64,12 @@ class DecisionService:
         """
         parts = releasing.parts_of(without)
         row = await self._journal.step(lambda tx: releasing.release(tx, dispatch_id, without=parts))
-        return {"dispatch_id": dispatch_id, "status": row.state, "without": sorted(releasing.left_out_with(parts)), "ok": True}
+        return {
+            "dispatch_id": dispatch_id,
+            "status": row.state,
+            "without": sorted(releasing.left_out_with(parts)),
+            "ok": True,
+        }
 
     async def cancel(self, dispatch_id: str, reason: str) -> Document:
         """Cancel a sent or received dispatch: {dispatch_id, status, ok}."""

@@ -124,7 +124,8 @@ def close_approval(db: sqlite3.Connection, dispatch_id: str, request_id: str, ou
     What was asked is not kept: a run may ask as often as it likes, and the trace has the call within its bound.
     """
     done = db.execute(
-        "UPDATE approvals SET outcome = ?, answer = ?, call = '' WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
+        "UPDATE approvals SET outcome = ?, answer = ?, call = '' "
+        "WHERE dispatch_id = ? AND request_id = ? AND outcome = ''",
         (outcome, answer, dispatch_id, request_id),
     )
     return done.rowcount == 1

@@ -66,7 +66,12 @@ async def test_the_persons_word_sends_it(pair: Pair, waiting: str) -> None:
         done = await host.ok("dispatch_act", action="release", dispatch_id=waiting, without=["files"])
         assert (done["status"], done["state"], done["without"]) == ("sent", "completed", ["files", "trace"])
         (message, _), *_ = host.forms
-        assert alice.email in message and "It is blue." in message and "found.txt" not in message and "Its events" not in message
+        assert (
+            alice.email in message
+            and "It is blue." in message
+            and "found.txt" not in message
+            and "Its events" not in message
+        )
         error = await host.refused("dispatch_act", action="release", dispatch_id=waiting)
         assert error["code"] == 409
     told = await trio.to_thread.run_sync(
@@ -76,7 +81,7 @@ async def test_the_persons_word_sends_it(pair: Pair, waiting: str) -> None:
 
 
 async def test_a_run_that_ends_meanwhile_is_not_sent_unasked() -> None:
-    """The hook lets a release through because the server asks. Seen to send without the refusal where nothing is held."""
+    """The hook lets a release through because the server asks. Seen to send without the refusal."""
     done: list[str] = []
 
     class Client:

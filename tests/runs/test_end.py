@@ -65,7 +65,10 @@ class Recipient:
     def reviews(self) -> None:
         """Change the edge to `review`."""
         with connection.writing(self.bob.db) as db:
-            db.execute("UPDATE edges SET scope = ?", (scopes.encode(scopes.Scope(tools=("Read",), approval="review")).decode(),))
+            db.execute(
+                "UPDATE edges SET scope = ?",
+                (scopes.encode(scopes.Scope(tools=("Read",), approval="review")).decode(),),
+            )
 
     async def runs(self, *reported: frames.ToNode, viewed: bool = False) -> None:
         """Run it to its end with an agent that reports these frames, then exits; `viewed`: it has made views."""
@@ -143,7 +146,7 @@ async def test_an_end_that_cannot_be_stored_as_it_is_becomes_a_bare_failure(
 async def test_on_a_review_edge_a_bare_failure_is_held_too(
     recipient: Recipient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its counts are of what the run did. Red where the end asks whether the run's sandbox is known, which it forgets."""
+    """Its counts are of what the run did. Red where the end looks at the sandbox, which it forgets."""
     recipient.reviews()
     hold = releasing.hold
 
