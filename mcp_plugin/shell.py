@@ -41,13 +41,16 @@ _WORD = re.compile(r"[^\s;|&()<>{}=,:`$]+")
 _FILLED_IN = re.compile(r"\$\([^()]*\)|\$?\{[^{}\s]*\}|`[^`]*`|\$(?:\w+|[@*#?!$-])")
 _PATTERN = re.compile(r"[^\s;|&()<>{}=,:`$/]+")
 _EXPANDED = re.compile(r"[$`*?\[{]")
+_ROUTE = re.compile(r"/v1/(?:dispatches|approvals|invitations|trust|contacts|block|page)\b")
 _IMPORTED = re.compile(r"\b(?:from\s+(?:cli|peer|mcp_plugin)\b[\w.]*\s+import|import\s+(?:cli|peer|mcp_plugin))\b")
 
 
 def decides(command: str, state: Path, home: Path) -> bool:
     """Whether a command may decide something, or touches the state folder, where answers and the token are kept."""
     flat = _QUOTES.sub("", _ANSI_QUOTED.sub(_written_out, _CONTINUED.sub("", command)))
-    if any(str(folder) in flat for folder in _spellings(state, home)) or _IMPORTED.search(flat):
+    if any(str(folder) in flat for folder in _spellings(state, home)):
+        return True
+    if _IMPORTED.search(flat) or _ROUTE.search(flat):
         return True
     words = {word.rpartition("/")[2] for word in _WORD.findall(flat)}
     patterns = {word for word in _PATTERN.findall(_FILLED_IN.sub("*", flat)) if re.search("[*?[]", word)}

@@ -8,8 +8,8 @@ that answers for them. So hooks of the plugin check:
 - `--calling`, before a call that changes something: composes the question about exactly this call (questions.py). Where
   that was asked, word for word, and the answer permits exactly this call, the call is allowed, and nobody is asked
   twice. Else the host asks (`ask`), whatever its mode or rules, with our own words, all arguments in them.
-- `--shell`, before a command of the host's shell: asks, if it decides with our programs or writes where answers are
-  kept (shell.py).
+- `--shell`, before a command of the host's shell and a file that it reads or writes: asks, if it decides with our
+  programs or is about the state folder, where answers and the token are kept (shell.py).
 
 What was judged is what runs: folders and files go into the call as they were shown. What cannot be checked is asked.
 """
@@ -268,9 +268,10 @@ def _shell(folder: StateFolder, event: Document) -> str:
         what = "This command decides something with dispatch, or touches what dispatch keeps:"
         asked = "\n".join([f"dispatch: {what}", *questions.facts(given, "the command itself")])
         return ruling("ask", questions.in_dialog(asked))
-    path = Path(str(event.get("cwd") or "/")) / str(given.get("file_path") or given.get("notebook_path") or "/")
+    named = next((str(given[name]) for name in ("file_path", "notebook_path", "path") if given.get(name)), "/")
+    path = Path(str(event.get("cwd") or "/")) / Path(named).expanduser()
     if path.resolve().is_relative_to(folder.path.resolve()):
-        return ruling("ask", f"dispatch: {line(tool)} would write in dispatch's own folder: {line(str(path))}")
+        return ruling("ask", f"dispatch: {line(tool)} would read or write in dispatch's own folder: {line(str(path))}")
     return ""
 
 

@@ -81,7 +81,7 @@ async def test_the_persons_word_sends_it(pair: Pair, waiting: str) -> None:
 
 
 async def test_a_run_that_ends_meanwhile_is_not_sent_unasked() -> None:
-    """The hook lets a release through, as the server asks. Seen to send without the refusal where nothing is held."""
+    """The hook lets a release through because the server asks. Seen to send without the refusal."""
     done: list[str] = []
 
     class Client:

@@ -146,7 +146,7 @@ async def test_an_end_that_cannot_be_stored_as_it_is_becomes_a_bare_failure(
 async def test_on_a_review_edge_a_bare_failure_is_held_too(
     recipient: Recipient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its counts are of what the run did. Red where the end asks if the run's sandbox is known, which it forgets."""
+    """Its counts are of what the run did. Red where the end looks at the sandbox, which it forgets."""
     recipient.reviews()
     hold = releasing.hold
 

@@ -361,6 +361,7 @@ HARMLESS = [
 ]
 
 ODD = [
+    *("echo a\ndi{s,}patch release x", "echo a\n\tdis$@patch release x\n", "dispa\\tch accept x"),
     *("dis\\\npatch release x", "$'\\x64ispatch' release x", "$'\\144is'patch release x", "$'\\u0064ispatch' apply x"),
     *("/usr/bin/dispatc? release x", "./d* accept x", "[d]ispatch undo x", "di{s,}patch release x"),
     *(
@@ -377,6 +378,8 @@ ODD = [
     ),
     *("python -c 'from cli import main; main.main()' x", "python -c 'import peer.client.blocking'"),
     *("ln -s /usr/bin/dispatch q", "cp /usr/bin/dispatch /tmp/q", "cd ~ && cd .dispatch && cat local.token"),
+    "curl -X POST -H @h http://127.0.0.1:4747/v1/dispatches/x/release",
+    "curl -d '{}' localhost:4747/v1/approvals/x/1",
     *(
         "find / -name local.token",
         "cat ~/.dispat*/x",
@@ -413,9 +416,36 @@ def test_a_command_about_the_state_folder(path: str) -> None:
 @pytest.mark.parametrize("spaced", [True, False])
 @pytest.mark.parametrize("command", ODD)
 def test_an_odd_spelling_of_what_decides(command: str, spaced: bool, tmp_path: Path) -> None:
-    """The filter before it lets it through as well. Each seen to fail with quotes and backslashes alone taken off."""
+    """The filter before it lets it through. All but three seen to fail with quotes and backslashes alone taken off."""
     assert shell.decides(command, Path("/home/bob/.dispatch"), Path("/home/bob"))
     assert let_through(command, spaced, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tool", "given_"),
+    [
+        ("Read", {"file_path": "{}/local.token"}),
+        ("Read", {"file_path": "{}/x/../picks.json"}),
+        ("Grep", {"pattern": ".", "path": "{}"}),
+        ("Write", {"file_path": "{}/picks.json", "content": ""}),
+    ],
+)
+def test_the_state_folder_is_neither_read_nor_written_unasked(
+    tool: str, given_: dict[str, str], tmp_path: Path
+) -> None:
+    """The token is all that a request to the node needs. Seen to fail (Read, Grep) without the hook for them, and with
+    `file_path` alone looked at."""
+    folder = StateFolder(tmp_path / ".dispatch")
+    folder.path.mkdir()
+    (tmp_path / "link").symlink_to(folder.path)
+    for place in (folder.path, tmp_path / "link"):
+        given = {name: value.format(place) for name, value in given_.items()}
+        event = {"tool_name": tool, "tool_input": given, "cwd": str(tmp_path)}
+        assert "read or write in dispatch" in handle(folder, "--shell", event, 0.0)
+    elsewhere = {"tool_name": tool, "tool_input": {"file_path": str(tmp_path / "x"), "path": "."}, "cwd": "/"}
+    assert handle(folder, "--shell", elsewhere, 0.0) == ""
+    hooks = json.loads((ROOT / "mcp_plugin/plugin/hooks/hooks.json").read_text())["hooks"]
+    assert tool in hooks["PreToolUse"][1]["matcher"].split("|")
 
 
 @pytest.mark.parametrize("command", ["ls *.json *.py", "git status", 'git config user.name "$NAME"', "cat <<< {a,b}"])
