@@ -298,6 +298,8 @@ def test_the_first_rows_say_what_runs_where_and_whose(what: str, tmp_path: Path)
 def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:
     whole, long = "x" * WHOLE, "x" * WHOLE + "\nrm -rf /" + "y" * WHOLE
     assert excerpt(whole, "there") == whole
+    for hidden in ("\x1b[2J", "\x1b[2J" + long, long + "\x1b[2J"):
+        assert "\x1b" not in excerpt(hidden, "there")
     text = excerpt(long, "there")
     assert text.startswith("x" * PART) and text.endswith("y" * PART)
     assert "[whole: there]" in text and f"of {len(long):,} characters, with 1 line ends" in text
@@ -368,6 +370,12 @@ SPELLINGS = (
 def test_a_command_that_decides_however_it_is_written(word: str) -> None:
     for spelled in SPELLINGS:
         assert shell.decides(spelled.format(word), Path("/home/bob/.dispatch"), Path("/home/bob")), spelled
+
+
+@pytest.mark.parametrize("rest", ["${a}ept x", "$a x", "`cat x`", "acc*", "?ccept x", "[a]ccept x"])
+def test_a_command_of_ours_that_a_shell_puts_together_may_decide(rest: str) -> None:
+    """Seen to fail where the word has to be there."""
+    assert shell.decides(f"dispatch {rest}", Path("/home/bob/.dispatch"), Path("/home/bob"))
 
 
 @pytest.mark.parametrize("path", ["/home/bob/.dispatch/x", "~/.dispatch/x", "$HOME/.dispatch", "${HOME}/.dispatch"])
