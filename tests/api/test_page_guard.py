@@ -146,6 +146,7 @@ async def test_the_shell_opens_as_a_document_of_its_own_and_not_otherwise(door: 
     assert await door.call([HOST], "GET", path) == 204
     assert await door.call([HOST, *link], "GET", path) == 204
     assert await door.call([HOST, *link], "POST", path) == 403
+    assert await door.call([HOST], "POST", path) == await door.call([HOST, ORIGIN], "DELETE", path) == 403
     assert await door.call([(b"host", b"rebound.example"), *link], "GET", path) == 403
     for dest in (b"iframe", b"embed", b"object", b"script", b"image"):
         assert await door.call([HOST, *link[:2], (b"sec-fetch-dest", dest)], "GET", path) == 403

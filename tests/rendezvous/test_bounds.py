@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -16,8 +17,8 @@ from starlette.responses import Response
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Invalid, RateLimited
-from rendezvous import app, connections, web
-from rendezvous.connections import ConnectionLimits
+from rendezvous import app, web
+from rendezvous.connections import SPARED_DESCRIPTORS, ConnectionLimits
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import proxy_networks
 from rendezvous.ratelimit import Buckets, TooMany, network_of
@@ -308,10 +309,9 @@ def test_a_bucket_is_empty_after_its_burst_and_never_fuller() -> None:
 def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen to fail with the number that was wanted."""
     raised: list[tuple[int, int]] = []
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (100, 200))
-    monkeypatch.setattr(connections.resource, "setrlimit", lambda _, limits: raised.append(limits))
-    spared = connections.SPARED_DESCRIPTORS
-    assert ConnectionLimits().within_descriptors().total == 200 - spared
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    assert ConnectionLimits().within_descriptors().total == 200 - SPARED_DESCRIPTORS
     assert ConnectionLimits(total=10).within_descriptors().total == 10
     assert raised == [(200, 200), (100, 200)]
 

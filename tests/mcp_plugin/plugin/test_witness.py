@@ -320,9 +320,10 @@ def test_a_text_of_others_stands_apart_from_our_lines() -> None:
     lines = questions.accept(row(FIRST, task=task, suggestion=None)).text.split("\n")
     assert [each for each in lines if each.startswith("Accept runs")] == ["Accept runs it in an empty workspace."]
     spoof = "ls\nWhat this returns goes to nobody."
-    lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof)).split("\n")
+    strange = ["the path has characters that hide"]
+    lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof, unusual=strange)).split("\n")
     ours = [each for each in lines if not each.startswith("    ")]
-    assert len(ours) == 3 and len(lines) == 3 + 2 + 1 + 2, lines
+    assert len(ours) == 4 and ours[1] == f"Unusual: {strange[0]}" and len(lines) == 4 + 2 + 1 + 2, lines
 
 
 @pytest.mark.parametrize("tool", [name for name, entry in TOOLS.items() if not entry.reads])
