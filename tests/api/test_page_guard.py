@@ -88,6 +88,7 @@ async def test_nothing_is_changed_but_by_the_page_itself(door: Door, method: str
         (401, [HOST, ORIGIN, door.key]),
         (401, [HOST, ORIGIN, (b"cookie", b"dispatch-page-8001=guessed"), door.key]),
         (401, [HOST, ORIGIN, (b"cookie", door.cookie[1].replace(b"8001", b"8002")), door.key]),
+        (401, [HOST, ORIGIN, (b"cookie", door.cookie[1] + b"; dispatch-page-8001=guessed"), door.key]),
         (401, [HOST, ORIGIN, door.cookie, (b"x-dispatch-page", b"guessed")]),
         (401, [*whole, (b"authorization", b"Bearer wrong")]),
         (422, [*whole, (b"x-dispatch-page", b"guessed")]),

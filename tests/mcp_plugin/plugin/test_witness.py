@@ -373,6 +373,17 @@ def test_a_command_that_decides_however_it_is_written(word: str) -> None:
         assert shell.decides(spelled.format(word), Path("/home/bob/.dispatch"), Path("/home/bob")), spelled
 
 
+def test_a_state_folder_behind_a_link_has_two_names(tmp_path: Path) -> None:
+    """Seen to fail without the folder's real name, and without the names of what lies in it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / ".dispatch").symlink_to("disk")
+    for command in (f"cp x {tmp_path}/disk/x", "cp x ~/disk/x", f"cp x {tmp_path}/.dispatch/x"):
+        assert shell.decides(command, tmp_path / ".dispatch", tmp_path), command
+    for name in ("local.token", "picks.json"):
+        assert shell.decides(f"cat .dispatch/{name}", tmp_path / ".dispatch", tmp_path), "from the folder above"
+    assert not shell.decides(f"cp x {tmp_path}/else/x", tmp_path / ".dispatch", tmp_path)
+
+
 @pytest.mark.parametrize("rest", ["${a}ept x", "$a x", "`cat x`", "acc*", "?ccept x", "[a]ccept x"])
 def test_a_command_of_ours_that_a_shell_puts_together_may_decide(rest: str) -> None:
     """Seen to fail where the word has to be there."""
