@@ -88,6 +88,7 @@ async def test_nothing_is_changed_but_by_the_page_itself(door: Door, method: str
         (401, [HOST, ORIGIN, door.key]),
         (401, [HOST, ORIGIN, (b"cookie", b"dispatch-page-8001=guessed"), door.key]),
         (401, [HOST, ORIGIN, (b"cookie", door.cookie[1].replace(b"8001", b"8002")), door.key]),
+        (401, [HOST, ORIGIN, (b"cookie", door.cookie[1] + b"; dispatch-page-8001=guessed"), door.key]),
         (401, [HOST, ORIGIN, door.cookie, (b"x-dispatch-page", b"guessed")]),
         (401, [*whole, (b"authorization", b"Bearer wrong")]),
         (422, [*whole, (b"x-dispatch-page", b"guessed")]),
@@ -146,6 +147,7 @@ async def test_the_shell_opens_as_a_document_of_its_own_and_not_otherwise(door: 
     assert await door.call([HOST], "GET", path) == 204
     assert await door.call([HOST, *link], "GET", path) == 204
     assert await door.call([HOST, *link], "POST", path) == 403
+    assert await door.call([HOST], "POST", path) == await door.call([HOST, ORIGIN], "DELETE", path) == 403
     assert await door.call([(b"host", b"rebound.example"), *link], "GET", path) == 403
     for dest in (b"iframe", b"embed", b"object", b"script", b"image"):
         assert await door.call([HOST, *link[:2], (b"sec-fetch-dest", dest)], "GET", path) == 403

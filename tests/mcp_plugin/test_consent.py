@@ -201,6 +201,8 @@ class Grants:
             "scopes": {**scopes, "max_per_day": 1, "results": "full"},
             "peer": "eve@example.org",
             "widens": ["tool Bash"],
+            "powerful": ["Bash"],
+            "fingerprint": "1234 5678",
             "standing": "",
         }
 
@@ -217,12 +219,14 @@ async def test_what_is_granted_is_what_was_shown(grants: Any) -> None:
 
 
 async def test_the_secret_of_an_invitation_is_in_no_command() -> None:
-    """Others on this machine can read a command line. Seen to fail with the address as it was given."""
+    """Others on this machine can read a command line. Seen to fail with the address as it was given. What there is to
+    compare is said with it."""
     call = Grants(NO_ANSWER)
     with pytest.raises(Forbidden) as caught:
         await invite._accept(cast(Any, call), f"{SCHEME}secret", GRANT)
     assert "accept-invitation - --tools Bash --mcp-servers notes" in caught.value.fix
     assert "secret" not in caught.value.fix and call.granted == []
+    assert "their key is unverified; its fingerprint is 1234 5678" in caught.value.message
 
 
 FORM = [("once", "Allow once"), ("deny", "Deny")]

@@ -19,6 +19,7 @@ import pytest
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
@@ -389,6 +390,13 @@ async def test_a_stream_that_is_never_named_ends_in_time() -> None:
         with trio.fail_after(HANG), pytest.raises((MuxedStreamReset, MuxedStreamEOF)):
             while True:
                 await stream.read()
+
+
+async def test_no_peer_pushes_what_it_says_of_itself() -> None:
+    """Stock keeps the addresses of such a push. Seen to fail with its handler."""
+    async with two_hosts() as (ana, ben):
+        with pytest.raises(Unavailable):
+            await ana.open_stream(ben.peer_id, str(ID_PUSH))
 
 
 async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:

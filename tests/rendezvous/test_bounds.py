@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Invalid, RateLimited
-from rendezvous import app, connections, web
+from rendezvous import app, web
 from rendezvous.connections import ConnectionLimits
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import proxy_networks

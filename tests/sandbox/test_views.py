@@ -307,6 +307,28 @@ def test_an_overlay_that_writes_below_is_noticed(person: Person, monkeypatch: py
     }
 
 
+@pytest.mark.parametrize("top", ["nothing", "all"])
+def test_the_trial_looks_at_both_sides(person: Person, monkeypatch: pytest.MonkeyPatch, top: str) -> None:
+    """What is made has to be in the top, and not below. Seen to fail without either."""
+    if not ROOT:
+        return
+    folder, elsewhere = person.base / "trial", person.base / "elsewhere"
+    for made in (elsewhere, folder, folder / "merged", folder / "upper"):
+        made.mkdir()
+    bound = {"merged": elsewhere} if top == "nothing" else {"merged": person.project, "upper": person.project}
+    monkeypatch.setattr(overlay, "_file_system", lambda _: overlay._OVERLAYFS)
+    lower = os.open(person.project, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name, source in bound.items():
+            subprocess.run(["mount", "--bind", str(source), str(folder / name)], check=True)
+        with pytest.raises(OSError, match="what is made in it does not stay in the view"):
+            overlay._try(lower, folder)
+    finally:
+        for name in bound:
+            subprocess.run(["umount", str(folder / name)], check=False)
+        os.close(lower)
+
+
 @pytest.mark.parametrize("layer", ["a mount inside", "a file system of memory below", "an overlay below"])
 def test_what_overlays_are_made_of(person: Person, layer: str) -> None:
     if not ROOT:

@@ -117,8 +117,9 @@ def test_other_users_idle_connections_do_not_keep_the_owner_out(pair: Pair) -> N
 
 
 async def test_places_of_this_user_come_first() -> None:
-    """Seen to fail where all users share the places."""
-    own, opened_by = os.geteuid(), [1001] * 12 + [1002] * 12 + [None] * 12
+    """Seen to fail where all users share the places, where one of them has what all others have, and where these have
+    as many as they are users."""
+    own, opened_by = os.geteuid(), [1001] * 12 + [1002] * 12 + [None] * 12 + [1003] * 12 + [1004] * 12
     opened_by += [os.geteuid()] * 10
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -131,7 +132,14 @@ async def test_places_of_this_user_come_first() -> None:
     with ExitStack() as held:
         listener = held.enter_context(socket.create_server(("127.0.0.1", 0)))
         async with trio.open_nursery() as nursery:
-            serving = partial(serve_at_most, 33, ASGIWrapper(app), config, listener, uid_of=lambda _socket: next(uids))
+            serving = partial(
+                serve_at_most,
+                FOR_OTHER_USERS + 9,
+                ASGIWrapper(app),
+                config,
+                listener,
+                uid_of=lambda _socket: next(uids),
+            )
             await nursery.start(serving)
             answered = []
             for _ in opened_by:
@@ -139,7 +147,8 @@ async def test_places_of_this_user_come_first() -> None:
                 answered.append(await trio.to_thread.run_sync(kept, connection))
             nursery.cancel_scope.cancel()
     got = Counter(uid for uid, kept_open in zip(opened_by, answered, strict=True) if kept_open)
-    assert got == {1001: FOR_ONE_OTHER_USER, 1002: FOR_ONE_OTHER_USER, None: FOR_ONE_OTHER_USER, own: 33 - 24}
+    assert got == {**dict.fromkeys((1001, 1002, None, 1003), FOR_ONE_OTHER_USER), own: 9}
+    assert got.total() - got[own] == FOR_OTHER_USERS
 
 
 def test_who_is_at_the_other_end() -> None:

@@ -154,28 +154,24 @@ class GuardedSwarm(Swarm):
         super().set_stream_handler(contained)
 
     async def _handle_inbound_connection(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
-        """Upgrade one inbound connection, then return when it closes."""
+        """Upgrade one inbound connection, then return when it closes; the listener closes its socket."""
         assert isinstance(read_write_closer, TrioTCPStream)  # the only kind that TCP makes
         socket, muxed = _HeardStream(read_write_closer.stream), None
         remote = socket.get_remote_address()
         ip = remote[0] if remote is not None else ""
-        try:
-            with trio.CancelScope() as scope:
-                handshake = self.handshakes.enter(ip, scope.cancel)
-                socket.on_heard = partial(setattr, handshake, "heard", True)
-                try:
-                    muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
-                except Exception as error:
-                    # Debug level only: there may be thousands of strangers.
-                    log.debug("handshake.failed", error=type(error).__name__)
-                finally:
-                    self.handshakes.leave(handshake)
-            if muxed is not None:
-                self._remember(ip)
-                await ours(muxed).event_closed.wait()
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
-                await read_write_closer.close()
+        with trio.CancelScope() as scope:
+            handshake = self.handshakes.enter(ip, scope.cancel)
+            socket.on_heard = partial(setattr, handshake, "heard", True)
+            try:
+                muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
+            except Exception as error:
+                # Debug level only: there may be thousands of strangers.
+                log.debug("handshake.failed", error=type(error).__name__)
+            finally:
+                self.handshakes.leave(handshake)
+        if muxed is not None:
+            self._remember(ip)
+            await ours(muxed).event_closed.wait()
 
     def _remember(self, ip: str) -> None:
         """Note that an admitted peer has connected from this address."""

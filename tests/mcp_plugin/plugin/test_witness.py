@@ -299,6 +299,8 @@ def test_the_first_rows_say_what_runs_where_and_whose(what: str, tmp_path: Path)
 def test_a_long_text_is_shown_by_its_ends_and_its_digest() -> None:
     whole, long = "x" * WHOLE, "x" * WHOLE + "\nrm -rf /" + "y" * WHOLE
     assert excerpt(whole, "there") == whole
+    for hidden in ("\x1b[2J", "\x1b[2J" + long, long + "\x1b[2J"):
+        assert "\x1b" not in excerpt(hidden, "there")
     text = excerpt(long, "there")
     assert text.startswith("x" * PART) and text.endswith("y" * PART)
     assert "[whole: there]" in text and f"of {len(long):,} characters, with 1 line ends" in text
@@ -319,9 +321,10 @@ def test_a_text_of_others_stands_apart_from_our_lines() -> None:
     lines = questions.accept(row(FIRST, task=task, suggestion=None)).text.split("\n")
     assert [each for each in lines if each.startswith("Accept runs")] == ["Accept runs it in an empty workspace."]
     spoof = "ls\nWhat this returns goes to nobody."
-    lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof)).split("\n")
+    strange = ["the path has characters that hide"]
+    lines = questions.gate_text(call(input={"command": spoof, spoof: "x"}, diff=spoof, unusual=strange)).split("\n")
     ours = [each for each in lines if not each.startswith("    ")]
-    assert len(ours) == 3 and len(lines) == 3 + 2 + 1 + 2, lines
+    assert len(ours) == 4 and ours[1] == f"Unusual: {strange[0]}" and len(lines) == 4 + 2 + 1 + 2, lines
 
 
 @pytest.mark.parametrize("tool", [name for name, entry in TOOLS.items() if not entry.reads])
@@ -406,6 +409,23 @@ SPELLINGS = (
 def test_a_command_that_decides_however_it_is_written(word: str) -> None:
     for spelled in SPELLINGS:
         assert shell.decides(spelled.format(word), Path("/home/bob/.dispatch"), Path("/home/bob")), spelled
+
+
+def test_a_state_folder_behind_a_link_has_two_names(tmp_path: Path) -> None:
+    """Seen to fail without the folder's real name, and without the names of what lies in it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / ".dispatch").symlink_to("disk")
+    for command in (f"cp x {tmp_path}/disk/x", "cp x ~/disk/x", f"cp x {tmp_path}/.dispatch/x"):
+        assert shell.decides(command, tmp_path / ".dispatch", tmp_path), command
+    for name in ("local.token", "picks.json"):
+        assert shell.decides(f"cat .dispatch/{name}", tmp_path / ".dispatch", tmp_path), "from the folder above"
+    assert not shell.decides(f"cp x {tmp_path}/else/x", tmp_path / ".dispatch", tmp_path)
+
+
+@pytest.mark.parametrize("rest", ["${a}ept x", "$a x", "`cat x`", "acc*", "?ccept x", "[a]ccept x"])
+def test_a_command_of_ours_that_a_shell_puts_together_may_decide(rest: str) -> None:
+    """Seen to fail where the word has to be there."""
+    assert shell.decides(f"dispatch {rest}", Path("/home/bob/.dispatch"), Path("/home/bob"))
 
 
 @pytest.mark.parametrize("path", ["/home/bob/.dispatch/x", "~/.dispatch/x", "$HOME/.dispatch", "${HOME}/.dispatch"])
