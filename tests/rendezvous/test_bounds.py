@@ -311,8 +311,7 @@ def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.Monk
     raised: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 200))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
-    spared = connections.SPARED_DESCRIPTORS
-    assert ConnectionLimits().within_descriptors().total == 200 - spared
+    assert ConnectionLimits().within_descriptors().total == 200 - SPARED_DESCRIPTORS
     assert ConnectionLimits(total=10).within_descriptors().total == 10
     assert raised == [(200, 200), (100, 200)]
 
