@@ -18,7 +18,7 @@ from starlette.responses import Response
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Invalid, RateLimited
 from rendezvous import app, web
-from rendezvous.connections import ConnectionLimits
+from rendezvous.connections import SPARED_DESCRIPTORS, ConnectionLimits
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import proxy_networks
 from rendezvous.ratelimit import Buckets, TooMany, network_of
