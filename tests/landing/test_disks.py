@@ -11,6 +11,7 @@ import pytest
 
 from tests.landing.killing import killed
 from tests.landing.world import World, many_changes, wanted_of_many
+from tests.mounting import disk, fuse
 from tests.sandbox.test_ordinary_user import again_as_ordinary_user
 
 
@@ -99,6 +100,36 @@ def test_a_file_system_that_is_away_after_a_crash(tmp_path: Path, small: Path) -
         assert world.look() == before
     finally:
         subprocess.run(away, check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["btrfs", "xfs"])
+def test_another_kind_of_disk(kind: str) -> None:
+    with disk(kind) as top:
+        world = World(top)
+        many_changes(world)
+        before = world.look()
+        assert world.apply() == []
+        assert world.look() == wanted_of_many(before)
+        assert world.undo() == []
+        assert world.look() == before
+
+
+@pytest.mark.root
+def test_fuse_gets_nothing(tmp_path: Path) -> None:
+    """Its renames are in one step only where the program behind it offers that; this one does not."""
+    (tmp_path / "behind").mkdir()
+    (tmp_path / "project").mkdir()
+    with fuse(tmp_path / "behind", tmp_path / "project"):
+        world = World(tmp_path)
+        world.put("changed")
+        world.change("changed")
+        world.put("other")
+        assert ["cannot put files in place in one step" in each for each in world.is_refused_whole()] == [True]
+        world.add("added")
+        before = world.look()
+        assert world.apply() != []
+        assert world.look() == before
 
 
 @pytest.mark.root
