@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cli.output import Output
 
@@ -30,6 +30,25 @@ def choose(
         if answer is not None and answer in keys:
             return answer
         out.line(f"please type one of {', '.join(keys)}")
+
+
+def decide(out: Output, question: str, options: dict[str, str], *, look: Callable[[], None]) -> str:
+    """Ask for one of `options`, key → words, of which 2 shows everything and asks again, and 3 leaves it as it is.
+
+    No answer is 3.
+    """
+    left = dict(options)
+    while True:
+        for key, words in left.items():
+            out.line(f"{key}  {words}", indent=2)
+        try:
+            answer = choose(out, question, list(left), default="3")
+        except NoAnswer:
+            answer = "3"
+        if answer != "2":
+            return answer
+        look()
+        del left["2"]
 
 
 def confirm(question: str) -> bool:

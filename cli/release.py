@@ -56,7 +56,7 @@ def release(app: App, dispatch_id: str, show: bool, without: tuple[str, ...]) ->
 
 def ask_release(app: App, document: Document) -> None:
     """Ask on the terminal what becomes of a held result. No answer leaves it waiting. `document`: of the dispatch."""
-    from cli.prompts import NoAnswer, choose
+    from cli.prompts import decide
 
     identity, peer = str(document["dispatch_id"]), string(document.get("peer"))
     options = {
@@ -65,17 +65,12 @@ def ask_release(app: App, document: Document) -> None:
         "3": "Leave it waiting",
         "4": "Send nothing of it: decline the dispatch",
     }
-    while True:
-        for key, words in options.items():
-            app.out.line(f"{key}  {words}", indent=2)
-        try:
-            answer = choose(app.out, "What becomes of the result?", list(options), default="3")
-        except NoAnswer:
-            answer = "3"
-        if answer != "2":
-            break
-        show_outgoing(app, document, _events(app, identity))
-        del options["2"]
+    answer = decide(
+        app.out,
+        "What becomes of the result?",
+        options,
+        look=lambda: show_outgoing(app, document, _events(app, identity)),
+    )
     if answer == "1":
         app.client.release(identity)
         app.out.line(f"sent to {peer}")

@@ -125,7 +125,7 @@ def undo(app: App, dispatch_id: str, attempt: int | None) -> int:
 
 def ask_landing(app: App, identity: str) -> None:
     """Ask on the terminal what becomes of the changes of a run that wait. No answer leaves them waiting."""
-    from cli.prompts import NoAnswer, choose
+    from cli.prompts import decide
 
     document = _whole(app.client, identity, None)
     show_changes(app.out, document, document["entries"])
@@ -138,18 +138,12 @@ def ask_landing(app: App, identity: str) -> None:
     unmarked = [entry for entry in document["entries"] if _lands(entry) and not entry["marks"]]
     if not unmarked:
         del options["1"]
-    while True:
-        for key, words in options.items():
-            app.out.line(f"{key}  {words}", indent=2)
-        try:
-            answer = choose(app.out, "What becomes of these changes?", list(options), default="3")
-        except NoAnswer:
-            answer = "3"
-        if answer != "2":
-            break
+
+    def look() -> None:
         shown = [app.client.change(identity, entry["number"]) for entry in document["entries"]]
         show_changes(app.out, document, shown)
-        del options["2"]
+
+    answer = decide(app.out, "What becomes of these changes?", options, look=look)
     if answer == "1":
         choice: Document = {"attempt": document["attempt"], "digest": document["digest"], "all": True}
         if _confirmed(app, identity, choice):

@@ -6,9 +6,8 @@ For small programs of ours that read hostile text with a library. A run's sandbo
 from __future__ import annotations
 
 import errno
-from typing import Protocol, cast
 
-from sandbox.errors import SandboxError
+from sandbox.confinement.libseccomp import load_library
 
 # Reading and writing what is open; memory; the clock; the end. Nothing that opens, connects, starts or signals.
 _ALLOWED = """
@@ -18,28 +17,9 @@ mprotect mremap munmap newfstatat read rseq rt_sigaction rt_sigprocmask rt_sigre
 # newfstatat names a path too, but only looks; on x86_64 glibc makes fstat of it.
 
 
-class _Filter(Protocol):
-    def add_rule(self, action: int, name: str) -> None: ...
-    def load(self) -> None: ...
-
-
-class _Library(Protocol):
-    ALLOW: int
-
-    def ERRNO(self, number: int, /) -> int: ...
-    def SyscallFilter(self, default: int, /) -> _Filter: ...
-
-
 def only_compute() -> None:
     """Close every other system call of this process (EPERM). Not reversible. Raises SandboxError, OSError."""
-    try:
-        import pyseccomp
-    except (ImportError, RuntimeError) as problem:
-        raise SandboxError(
-            "the library libseccomp is missing, so system calls cannot be filtered",
-            fix="sudo apt install libseccomp2",
-        ) from problem
-    library = cast(_Library, pyseccomp)
+    library = load_library()
     made = library.SyscallFilter(library.ERRNO(errno.EPERM))
     for name in _ALLOWED:
         try:

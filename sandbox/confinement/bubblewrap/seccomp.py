@@ -15,8 +15,8 @@ import functools
 import os
 import platform
 import tempfile
-from typing import IO, Protocol, cast
 
+from sandbox.confinement.libseccomp import Filter, Library, load_library
 from sandbox.errors import SandboxError
 
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
@@ -76,49 +76,7 @@ def architecture() -> str:
     return names[machine.lower()]
 
 
-class _Filter(Protocol):
-    def set_attr(self, attribute: int, value: int) -> None: ...
-    def remove_arch(self, arch: int) -> None: ...
-    def add_arch(self, arch: int) -> None: ...
-    def add_rule(self, action: int, name: str, *arguments: object) -> None: ...
-    def export_bpf(self, file: IO[bytes]) -> None: ...
-
-
-class _Attributes(Protocol):
-    ACT_BADARCH: int
-
-
-class _Architectures(Protocol):
-    NATIVE: int
-
-
-class _Library(Protocol):
-    """What is used of pyseccomp, which has no types."""
-
-    ALLOW: int
-    KILL_PROCESS: int
-    MASKED_EQ: int
-    NE: int
-    Arch: _Architectures
-    Attr: _Attributes
-
-    def ERRNO(self, number: int, /) -> int: ...
-    def Arg(self, position: int, comparison: int, *values: int) -> object: ...
-    def SyscallFilter(self, default: int, /) -> _Filter: ...
-
-
-def _pyseccomp() -> _Library:
-    try:
-        import pyseccomp
-    except (ImportError, RuntimeError) as problem:
-        raise SandboxError(
-            "the library libseccomp is missing, so system calls cannot be filtered",
-            fix="sudo apt install libseccomp2",
-        ) from problem
-    return cast(_Library, pyseccomp)
-
-
-def _new(library: _Library, default: int, arch: str) -> _Filter:
+def _new(library: Library, default: int, arch: str) -> Filter:
     made = library.SyscallFilter(default)
     wanted = getattr(library.Arch, arch)
     made.set_attr(library.Attr.ACT_BADARCH, library.KILL_PROCESS)
@@ -128,7 +86,7 @@ def _new(library: _Library, default: int, arch: str) -> _Filter:
     return made
 
 
-def _add(made: _Filter, action: int, name: str, *arguments: object) -> None:
+def _add(made: Filter, action: int, name: str, *arguments: object) -> None:
     try:
         made.add_rule(action, name, *arguments)
     except OSError as problem:
@@ -137,7 +95,7 @@ def _add(made: _Filter, action: int, name: str, *arguments: object) -> None:
             raise
 
 
-def _export(made: _Filter) -> bytes:
+def _export(made: Filter) -> bytes:
     with tempfile.TemporaryFile() as file:
         made.export_bpf(file)
         file.seek(0, os.SEEK_SET)
@@ -147,7 +105,7 @@ def _export(made: _Filter) -> bytes:
 @functools.cache
 def allow_list(arch: str) -> bytes:
     """The first filter as BPF: calls outside `ALLOWED` fail with ENOSYS, as on an older kernel."""
-    library = _pyseccomp()
+    library = load_library()
     made = _new(library, library.ERRNO(errno.ENOSYS), arch)
     for name in ALLOWED:
         _add(made, library.ALLOW, name)
@@ -163,7 +121,7 @@ def allow_list(arch: str) -> bytes:
 @functools.cache
 def argument_filter(arch: str) -> bytes:
     """The second filter as BPF: arguments of allowed calls that are refused with EPERM."""
-    library = _pyseccomp()
+    library = load_library()
     made = _new(library, library.ALLOW, arch)
     refuse = library.ERRNO(errno.EPERM)
     for request in (_TIOCSTI, _TIOCLINUX):  # typing into, or driving, a terminal of the host
@@ -193,7 +151,7 @@ def shell_filter(arch: str) -> bytes:
     Of socket pairs only streams remain, which stay connected to each other: from an end of a datagram pair one can send
     to any path. Landlock takes limits for no signal, yet RLIMIT_CPU kills, and would kill the agent program.
     """
-    library = _pyseccomp()
+    library = load_library()
     made = _new(library, library.ALLOW, arch)
     _add(
         made,
