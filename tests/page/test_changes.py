@@ -310,7 +310,7 @@ def test_commits_are_shown_ticked_and_told_how_to_merge(pair: Pair, new_tab: Ope
     expect(row).to_contain_text("made by the run, 1 commit")
     expect(row).to_contain_text(f"Branch “main” becomes dispatch/{identity}/main.")
     expect(row).to_contain_text("Marked: commits are code")
-    row.get_by_text(".git/refs/heads", exact=True).click()
+    card.get_by_role("button", name="Unfold all").click()
     expect(row.locator(".diff")).to_contain_text("    mend it")
     expect(row.locator(".diff .added").filter(has_text="+new")).to_be_visible()
     card.get_by_role("checkbox", name="Choose .git/refs/heads").check()

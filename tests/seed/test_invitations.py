@@ -157,6 +157,8 @@ def test_an_invitation_is_answered_once(strangers: tuple[Person, Person]) -> Non
     token = invited(hugo, iris)["token"]
     iris.cli("decline-invitation", token)
     assert iris.refused("accept-invitation", token, "--tools", "Read")["code"] in (409, 410)
+    # Until he has her answer, another invitation of his is the same one.
+    eventually(lambda: token not in str(hugo.client.invitations()), what="her answer")
 
 
 def test_an_unknown_invitation_is_a_404(people: People) -> None:

@@ -668,10 +668,10 @@ def test_a_node_that_does_not_answer_is_not_waited_for(folder: StateFolder, node
         held.set()
 
 
-def test_the_hooks_are_there_for_every_tool_that_changes_something() -> None:
+def test_the_hooks_are_there_for_every_tool_that_changes_or_reads_something() -> None:
     hooks = json.loads((ROOT / "mcp_plugin/plugin/hooks/hooks.json").read_text())["hooks"]
     ours, commands = hooks["PreToolUse"]
-    assert set(commands["matcher"].split("|")) == {*SHELLS, "Write", "Edit", "NotebookEdit"}
+    assert set(commands["matcher"].split("|")) == {*SHELLS, "Write", "Edit", "NotebookEdit", "Read", "Grep"}
     changing = [name.removeprefix("dispatch_") for name, entry in TOOLS.items() if not entry.reads]
     named = ours["matcher"].removeprefix(f"{PICKER}|{PREFIX}dispatch_(").removesuffix(")").split("|")
     assert sorted(named) == sorted(changing)

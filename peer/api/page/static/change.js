@@ -73,7 +73,8 @@ export function change(given, { at, query, split }) {
     loading ??= (async () => {
       try {
         const one = shows(entry) ? await get(`${at}/${entry.number}${query}&context=${WHOLE}`) : { diff: "" };
-        table = one.diff ? diffTable(one.diff, `What changes in ${line(entry.path)}`) : null;
+        // Of commits the text has messages as well.
+        table = one.diff && entry.change !== "commits" ? diffTable(one.diff, `What changes in ${line(entry.path)}`) : null;
         table?.layout(split());
         fill(body, table?.element ?? (one.diff ? plainDiff(one.diff) : h("p.quiet", {}, "There is nothing to show as text.")));
         if (table) colouring = colouring.then(colour);
