@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from peer.mesh.courier import Courier, CourierLimits, OutboxItem
+from peer.mesh.courier import Courier, CourierLimits, OutboxItem, events
+from peer.mesh.courier.driver import SenderDriver
 from peer.mesh.courier.wire import (
     COURIER,
     MAX_FRAME,
@@ -705,3 +706,33 @@ async def test_a_frame_that_cannot_be_sent_leaves_no_stream_open() -> None:
         ana.outbox.queues.clear()
         await until(lambda: not ben.courier._inbound)
     assert ben.got == []
+
+
+async def test_a_time_that_is_set_while_the_last_one_passes_is_kept() -> None:
+    """Tasks run in any order after a deadline. Seen to wait for ever where a new scope begins without the new one."""
+    driver = SenderDriver(
+        "12D3KooW",
+        host=cast(MeshHost, None),
+        outbox=MemoryOutbox(),
+        addresses=cast(Any, None),
+        limits=QUICK,
+        dial_slots=trio.CapacityLimiter(1),
+        jitter=lambda: 0.5,
+        hello=lambda _: b"",
+        on_hello=cast(Any, None),
+    )
+    fired, at = trio.Event(), trio.current_time() + 0.2
+
+    def feed(event: events.SenderEvent) -> None:
+        if event == events.TimerFired() and trio.current_time() >= at:
+            fired.set()
+
+    driver.feed = feed  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver._keep_time)
+        await wait_all_tasks_blocked()
+        driver._timer.cancel()  # as its deadline does
+        driver._begin(nursery, events.SetTimer(at))
+        with trio.fail_after(HANG):
+            await fired.wait()
+        nursery.cancel_scope.cancel()

@@ -86,6 +86,7 @@ class SenderDriver:
         self.machine = PeerSender(self._limits, says_hello=bool(self._hello(self._peer_id)))
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
+        self._due = NEVER
         self._timer = trio.CancelScope()
         self._streams: dict[int, Stream] = {}
         self._to_do: deque[events.FetchNext | events.SendFrame] = deque()
@@ -147,7 +148,7 @@ class SenderDriver:
                 self._to_do.append(command)
                 self._something_to_do.set()
             case events.SetTimer(at):
-                self._timer.deadline = at
+                self._due = self._timer.deadline = at
             case events.StoreFinal() | events.StoreRetry() | events.DeliverHello():
                 self._to_store.append(command)
             case events.Dial():
@@ -163,10 +164,12 @@ class SenderDriver:
 
     async def _keep_time(self) -> None:
         while True:
-            with self._timer:
+            with trio.CancelScope(deadline=self._due) as self._timer:
                 await trio.sleep(NEVER)
-            self._timer = trio.CancelScope()
-            self.feed(events.TimerFired())
+            # Since the deadline passed, another task may have fed an event, for which the machine set the timer anew.
+            if trio.current_time() >= self._due:
+                self._due = NEVER
+                self.feed(events.TimerFired())
 
     async def _fetch_and_write(self) -> None:
         while True:
