@@ -15,7 +15,7 @@ import msgspec
 from peer.protocol.errors import Conflict, Invalid
 from peer.protocol.statements import FileRef
 from peer.steps import receiving, running, states
-from peer.steps.effects import DispatchChanged, StopRun
+from peer.steps.effects import StopRun
 from peer.steps.ending import end
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows, trace, unreleased
@@ -82,7 +82,6 @@ def release(tx: Transaction, dispatch_id: str, *, without: Collection[Part] = ()
     # Files that are not sent stay here, with no statement that would name them.
     files = () if "files" in left_out else dispatches.take_returned(tx.db, dispatch_id)
     end(tx, row, result.status, files=files, **_without(result, left_out).content())
-    tx.note(DispatchChanged(dispatch_id))
     return receiving.get_received(tx.db, dispatch_id)
 
 

@@ -268,3 +268,27 @@ def test_the_change_set_that_is_meant(pair: Pair) -> None:
     for known, attempt in ((every, 4), ([], None)):
         with pytest.raises(NotFound):
             steps.latest(known, "d", attempt)
+
+
+def test_each_decision_is_told_to_whoever_looks_on(pair: Pair) -> None:
+    bob = pair[2]
+    dispatch_id = run(pair)
+
+    def told() -> bool:
+        found = DispatchChanged(dispatch_id) in bob.effects
+        bob.effects = type(bob.effects)()
+        return found
+
+    told()
+    keep(bob, change_set(dispatch_id))
+    assert told()
+    landing = bob.step(lambda tx: steps.begin(tx, stored(bob, dispatch_id), {0}))
+    told()
+    bob.step(lambda tx: steps.give_up(tx, landing))
+    assert told()
+    landing = bob.step(lambda tx: steps.begin(tx, stored(bob, dispatch_id), {0}))
+    told()
+    bob.step(lambda tx: steps.finish(tx, landing, decidable={0, 1, 2}, size=1))
+    assert told()
+    bob.step(lambda tx: steps.discard(tx, stored(bob, dispatch_id), size=1))
+    assert told()

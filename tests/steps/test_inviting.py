@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, NotFound, RateLimited
@@ -569,3 +570,34 @@ def test_what_is_taken_in_of_the_brokers_invitations(
 def _device_set_of(person: Person, claimed: str) -> bytes:
     """A device-set with this person's device under somebody else's name, signed by this person's own root."""
     return person.device_set(listed(person.context.identity, user=claimed), issuer_user=claimed)
+
+
+def test_a_device_set_is_the_issuers_and_lists_the_device_that_signed(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    token = invite(alice, bob)
+    row = invitations.get(bob.db, token)
+    assert row is not None
+    invitation, _ = open_as(Invitation, row.raw)
+    inviting.open_device_set(invitation.device_set, invitation)
+    with pytest.raises(Invalid, match="another user's"):
+        inviting.open_device_set(bob.context.identity.device_set, invitation)
+    other = dataclasses.replace(invitation, issuer_device=bob.device)
+    with pytest.raises(Invalid, match="does not list the device"):
+        inviting.open_device_set(invitation.device_set, other)
+
+
+def test_an_accepted_invitation_is_pinned_told_and_queued(pair: tuple[Clock, Person, Person]) -> None:
+    _, alice, bob = pair
+    token = invite(alice, bob)
+    sent = invitations.get(alice.db, token)
+    assert sent is not None and (sent.verified, sent.emailed) == (0, 0)
+    with pytest.raises(NotFound):
+        alice.step(lambda tx: inviting.decline(tx, token))  # one's own is no received one
+    bob.effects = Effects()
+    scope = msgspec.structs.replace(READ_ONLY, mcp_servers=("mail",))
+    edge = bob.step(lambda tx: inviting.accept(tx, token, scope, mcp_commands={"mail": '["mail"]'}))
+    assert set(edges.mcp_servers(bob.db, edge.edge_id)) == {"mail"}
+    assert [write.action for write in invitations.broker_writes(bob.db)] == ["accepted"]
+    assert BrokerWriteQueued() in bob.effects and PeopleChanged() in bob.effects
+    alice.effects = Effects()
+    assert answer(alice, edge.acceptance) == 200 and PeopleChanged() in alice.effects

@@ -258,3 +258,33 @@ def test_a_failure_before_the_run_began_is_told_at_once(pair: Pair) -> None:
     bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "failed", reason="could not run it", code=422))
     bob.deliver(alice)
     assert states(pair, dispatch_id) == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("own", ["", "only for here"])
+def test_a_held_run_is_over_here_and_says_why(pair: Pair, own: str) -> None:
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    bob.step(lambda tx: running.start(tx, dispatch_id, 1))
+    waiting = rows.Approval(dispatch_id, "c1", 1, "{}", 0, 1 << 50, "", "")
+    bob.step(lambda tx: running.ask(tx, waiting))
+    result = RunResult(status="failed", reason="it broke", own_reason=own, code=500, fix="mend it")
+    bob.step(lambda tx: releasing.hold(tx, dispatch_id, 1, result, [FILE]))
+    row = bob.row(dispatch_id)
+    assert (row.code, row.message, row.fix) == (500, own or "it broke", "mend it")
+    assert trace.open_approvals(bob.db) == []
+    held = views.dispatch_document(bob.db, bob.user, 0, dispatch_id)["held"]
+    assert [file["ready"] for file in held["files"]] == [True]
+
+
+def test_both_read_what_was_sent(pair: Pair) -> None:
+    alice, bob = pair
+    assert releasing.parts_of(["files"]) == {"files"} and releasing.parts_of([]) == frozenset()
+    for without in ([], ["files"]):
+        dispatch_id = ran(pair)
+        bob.step(lambda tx: releasing.release(tx, dispatch_id, without=releasing.parts_of(without)))  # noqa: B023
+        bob.deliver(alice)
+        for person in pair:
+            last = views.event_rows(person.db, dispatch_id)[-1]
+            assert last["status"] == "released" and ("without" in last["detail"]) is bool(without), last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from peer.dispatches.admission import CLOCK_SKEW_MS
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.content import MAX_EXPIRES, Content
-from peer.protocol.errors import Conflict, Invalid, NotFound
+from peer.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from peer.protocol.statements import Addressed, Decision, Events, FileRef, Result, Revocation
 from peer.steps import granting, inviting, receiving, running, sending
 from peer.steps.effects import DeadlineSet, DispatchChanged, Effects, FetchFiles, PeopleChanged, Wake
@@ -496,3 +497,43 @@ def test_the_first_result_stands(pair: tuple[Person, Person]) -> None:
     before = alice.row(dispatch_id)
     assert say(bob, alice, Result, dispatch_id, status="completed", files=(FILE,)).code == 200
     assert alice.row(dispatch_id) == before and dispatches.awaited_files(alice.db) == []
+
+
+def test_whoever_was_revoked_and_invited_again_waits_for_the_answer(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    bob.step(lambda tx: granting.revoke(tx, alice.user))
+    bob.deliver(alice)
+    invite(alice, bob)
+    with pytest.raises(Forbidden, match="has not answered your invitation"):
+        send(alice, bob)
+
+
+def test_a_file_that_waits_to_be_fetched_is_kept_from_the_result_on(pair: tuple[Person, Person]) -> None:
+    """Not from whatever is acknowledged later: its dispatch would never grow old."""
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    accept(bob, dispatch_id)
+    bob.step(lambda tx: running.start(tx, dispatch_id, 1))
+    bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed"))
+    last = bob.waiting(alice)[-1]
+    bob.deliver(alice)
+    closed = bob.row(dispatch_id).closed
+    for kind, after in (("landing-report", closed), ("result", closed + 1)):
+        item = dataclasses.replace(last, kind=kind)
+        bob.context.clock.now = closed + 1  # type: ignore[attr-defined]
+        bob.step(lambda tx: sending.on_acknowledged(tx, item, Acknowledgement(200)))  # noqa: B023
+        assert bob.row(dispatch_id).closed == after
+
+
+def test_nothing_is_added_to_a_dispatch_that_was_declined(pair: tuple[Person, Person]) -> None:
+    alice, bob = pair
+    dispatch_id = send(alice, bob)
+    alice.deliver(bob)
+    bob.step(lambda tx: receiving.decline(tx, dispatch_id, reason="no"))
+    bob.deliver(alice)
+    before = trace.events(alice.db, dispatch_id)
+    late = say(
+        bob, alice, Events, dispatch_id, attempt=0, sequence=0, previous=START_OF_CHAIN, events=('{"kind":"x"}',)
+    )
+    assert late.code == 409 and trace.events(alice.db, dispatch_id) == before

@@ -83,6 +83,7 @@ def test_two_scopes_that_do_not_widen_each_other_permit_the_same(a: Scope, b: Sc
         {"expires": NOW + 2 * DAY},
         {"expires": None},
         {"results": "full"},
+        {"apply": "auto"},
         {"budget": Budget(minutes=61)},
         {"budget": Budget(turns=101)},
         {"budget": Budget(usd=5.01)},
@@ -442,3 +443,48 @@ def test_a_contact_tells_no_expiry_that_cannot_be_shown(expires: int) -> None:
     told = msgspec.structs.replace(scopes.summary(Scope(tools=("Read",))), expires=expires)
     with pytest.raises(Invalid, match="not a time"):
         scopes.decode_summary(scopes.encode_summary(told))
+
+
+def test_what_may_land_unreviewed_needs_a_confirmation() -> None:
+    assert scopes.needs_confirmation(Scope(tools=("Read",), apply="auto")) == (scopes.UNREVIEWED,)
+    assert scopes.needs_confirmation(Scope(tools=("Read",), approval="review")) == ()
+
+
+def told(**changes: object) -> str:
+    """A summary as another machine may send it."""
+    members = msgspec.json.decode(scopes.encode_summary(scopes.summary(Scope(tools=("Read",)))))
+    return msgspec.json.encode({**members, **changes}).decode()
+
+
+def test_a_summary_says_the_mode_once_unless_it_came_later() -> None:
+    assert set(msgspec.json.decode(told())) == set(scopes.Summary.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tools": ["Glob", "Read"]},
+        {"tools": []},
+        {"mcp_servers": ["b", "a"]},
+        {"mcp_servers": [""]},
+        {"mcp_servers": ["x" * (scopes.MAX_MCP_NAME + 1)]},
+        {"max_per_day": 0},
+        {"max_per_day": scopes.MAX_PER_DAY + 1},
+        {"expires": -1},
+    ],
+)
+def test_what_a_contact_tells_keeps_the_bounds_of_a_scope(changes: dict[str, object]) -> None:
+    with pytest.raises(Invalid):
+        scopes.decode_summary(told(**changes))
+
+
+@pytest.mark.parametrize("expires", [0, LAST_TIME])
+def test_the_bounds_themselves_are_within(expires: int) -> None:
+    names = [f"{number:0{scopes.MAX_MCP_NAME}}" for number in range(scopes.MAX_MCP_SERVERS)]
+    summary = scopes.decode_summary(told(expires=expires, mcp_servers=names))
+    assert (summary.expires, len(summary.mcp_servers)) == (expires, scopes.MAX_MCP_SERVERS)
+    largest = Budget(**{name: most for name, (_, most) in scopes.BUDGET_BOUNDS.items()})  # type: ignore[arg-type]
+    path = "/" + "x" * (scopes.MAX_PATH - 1)
+    scopes.check(Scope(tools=("Read",), paths=(path,), expires=expires, budget=largest, mcp_servers=("m",)))
+    with pytest.raises(Invalid, match="absolute"):
+        scopes.check(Scope(tools=("Read",), paths=(path + "x",)))
