@@ -172,8 +172,8 @@ export function dispatch({ id }) {
       fill(decide, received && item.status === "pending" ? decideForm(item, decided) : null);
       fill(held, item.held ? heldCard(item, decided) : null);
       drawn = now;
+      if (!open) fill(said); // what was said of it while it was open
     }
-    if (!open) fill(said);
     fill(outcome, result(item));
     for (const row of item.changes ?? []) {
       const stood = `${row.state} ${row.in_place} ${row.waits}`;
