@@ -113,7 +113,8 @@ def on_file_refused(tx: Transaction, item: rows.File, reason: str) -> None:
 def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatch, scopes.Scope]:
     """Accept a dispatch to run in `cwd` ('' for an empty workspace); return its new row and its edge's scope.
 
-    Checks edge, state and expiry inside the transaction. Raises NotFound, Conflict, Gone, Forbidden.
+    Checks edge, state, expiry and room inside the transaction. Raises NotFound, Conflict, Gone, Forbidden; RateLimited
+    or Unavailable where there is no room.
     """
     row = get_received(tx.db, dispatch_id)
     now = tx.now
@@ -121,6 +122,8 @@ def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatc
     if row.expires <= now:
         raise Gone("nothing pending: this dispatch expired before it was accepted")
     check_edge(get_edge_facts(tx.db, row.edge_id, now), user_id=row.peer, now=now)
+    # Whatever this run changes and returns is kept until a person decides about it.
+    thinning.check_room(tx, row.peer, "received", 1, fix="decide first about what waits: `dispatch inbox` shows it")
     states.decide(tx, row, "accepted")
     attempt = row.attempt + 1
     dispatches.set_accepted(tx.db, dispatch_id, attempt=attempt, cwd=cwd, decision=b"")
