@@ -14,8 +14,10 @@ from tests.system.world import Person, Program, World, eventually
 
 @pytest.fixture(scope="module")
 def gus(world: World) -> Person:
-    """Somebody whose sign-in tests may change."""
-    return world.person("gus", start=False)
+    """Somebody whose sign-in tests may change; their daemon has run, whichever test comes first."""
+    person = world.person("gus")
+    person.stop()
+    return person
 
 
 def test_login_opens_a_page_where_a_code_is_approved_and_saves_the_token(people: People) -> None:
