@@ -11,8 +11,7 @@ from cli.ids import resolve, short
 from cli.output import string
 from peer.client.blocking import Document
 from peer.protocol.errors import Conflict
-
-PARTS = ("reply", "trace", "files")
+from peer.protocol.outcomes import PARTS
 
 
 @click.command(

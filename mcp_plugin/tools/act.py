@@ -21,6 +21,7 @@ from peer.client.on_trio import AsyncClient
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
 from peer.protocol.errors import Conflict, Invalid
+from peer.protocol.outcomes import Part
 
 RequestId = Annotated[str, Meta(description="the request_id of an approval_needed", min_length=1, max_length=200)]
 Grant = Annotated[
@@ -71,7 +72,7 @@ class Act(Arguments, frozen=True, kw_only=True):
     ) = None
     without: (
         Annotated[
-            list[Literal["reply", "trace", "files"]],
+            list[Part],
             Meta(
                 max_length=3,
                 description="release: parts of the result that are not sent; without reply or files, the trace neither",

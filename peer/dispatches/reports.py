@@ -33,6 +33,11 @@ MAX_DEPTH: Final = 32
 """Levels of nesting in an event, far below the limits of JSON parsers (Python's is about 1,000)."""
 
 
+def status_event(status: str, detail: str) -> str:
+    """Return the JSON of an event that this machine itself adds to a trace."""
+    return msgspec.json.encode({"kind": "status", "status": status, "detail": detail}).decode()
+
+
 def check_events(events: Sequence[str]) -> None:
     """Raise Invalid unless each is the JSON of an object with a kind, nested no deeper than MAX_DEPTH."""
     for event in events:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from peer.dispatches import reports
 from peer.protocol.errors import Conflict, Invalid
+from peer.protocol.outcomes import PARTS, Part
 from peer.protocol.statements import FileRef
 from peer.steps import receiving, running, states
 from peer.steps.effects import StopRun
@@ -20,10 +22,6 @@ from peer.steps.ending import end
 from peer.steps.transaction import Transaction
 from peer.store import dispatches, rows, trace, unreleased
 from peer.store.unreleased import RunResult
-
-Part = Literal["reply", "trace", "files"]
-PARTS: Final[tuple[Part, ...]] = ("reply", "trace", "files")
-"""What a person may leave out of a result that they send."""
 
 _HELD_HERE: Final = "the run has ended; what it returned waits until you send it, or decline the dispatch"
 _HELD_THERE: Final = "the run has ended; its recipient looks at what it returned before it is sent"
@@ -59,7 +57,13 @@ def _without(result: RunResult, left_out: Collection[Part]) -> RunResult:
 
 def hold(tx: Transaction, dispatch_id: str, attempt: int, result: RunResult, files: Sequence[FileRef]) -> None:
     """End a run without telling its sender more than that. Raises Conflict if this attempt no longer runs."""
-    running.record(tx, dispatch_id, attempt, [_status("held", _HELD_HERE)], [_status("held", _HELD_THERE)])
+    running.record(
+        tx,
+        dispatch_id,
+        attempt,
+        [reports.status_event("held", _HELD_HERE)],
+        [reports.status_event("held", _HELD_THERE)],
+    )
     row = running.get_running(tx.db, dispatch_id, attempt)
     states.decide(tx, row, "held")
     dispatches.set_reason(
@@ -77,7 +81,7 @@ def release(tx: Transaction, dispatch_id: str, *, without: Collection[Part] = ()
     left_out = left_out_with(without)
     events = [] if "trace" in left_out else [event for _, event in unreleased.events(tx.db, dispatch_id)]
     note = f"{_RELEASED}, without {_listed(left_out)}" if left_out else _RELEASED
-    trace.charge(tx.db, dispatch_id, running.sign_events(tx, row, [*events, _status("released", note)]))
+    trace.charge(tx.db, dispatch_id, running.sign_events(tx, row, [*events, reports.status_event("released", note)]))
     trace.add_status(tx.db, dispatch_id, row.attempt, "released", _released_here(left_out))
     # Files that are not sent stay here, with no statement that would name them.
     files = () if "files" in left_out else dispatches.take_returned(tx.db, dispatch_id)
@@ -95,10 +99,6 @@ def get_held(db: sqlite3.Connection, dispatch_id: str) -> tuple[rows.Dispatch, R
             fix=f"see `dispatch status {dispatch_id}`",
         )
     return row, found[0]
-
-
-def _status(status: str, detail: str) -> str:
-    return msgspec.json.encode({"kind": "status", "status": status, "detail": detail}).decode()
 
 
 def _listed(parts: Sequence[Part]) -> str:

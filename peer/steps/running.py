@@ -288,9 +288,9 @@ def _batches(events: Sequence[str]) -> list[list[str]]:
     return batches
 
 
-def _notice(detail: str) -> str:
-    return msgspec.json.encode({"kind": "status", "status": "shortened", "detail": detail}).decode()
-
-
-SHORTENED = _notice("this trace is long: from here on it has the beginning and the end of long texts")
-STOPPED = _notice("this trace is full: what the run does from here on is not in it; its result will be")
+SHORTENED = reports.status_event(
+    "shortened", "this trace is long: from here on it has the beginning and the end of long texts"
+)
+STOPPED = reports.status_event(
+    "shortened", "this trace is full: what the run does from here on is not in it; its result will be"
+)

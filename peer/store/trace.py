@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-import msgspec
-
 from peer.dispatches import reports
 from peer.protocol.errors import NotFound
 from peer.store.rows import Approval, all_of, one
@@ -58,7 +56,7 @@ def add_events(db: sqlite3.Connection, dispatch_id: str, attempt: int, events: S
 
 def add_status(db: sqlite3.Connection, dispatch_id: str, attempt: int, status: str, detail: str) -> None:
     """Store an event that this machine adds for the person here. It is in no signed batch."""
-    event = msgspec.json.encode({"kind": "status", "status": status, "detail": detail}).decode()
+    event = reports.status_event(status, detail)
     add_events(db, dispatch_id, attempt, [event])
     charge(db, dispatch_id, reports.stored_event(event))
 

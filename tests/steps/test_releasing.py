@@ -14,9 +14,9 @@ from peer.dispatches.retention import Rules
 from peer.node.notifications import notifications_for
 from peer.protocol.content import FileRef
 from peer.protocol.errors import Conflict, Invalid, NotFound
+from peer.protocol.outcomes import PARTS, Part
 from peer.steps import granting, receiving, releasing, running, sending, thinning
 from peer.steps.effects import StopRun
-from peer.steps.releasing import PARTS, Part, parts_of
 from peer.store import dispatches, outbox, rows, trace, unreleased, views
 from peer.store.receipts import gather
 from peer.store.unreleased import RunResult
@@ -140,7 +140,7 @@ def test_what_is_left_out_is_nowhere_else_in_what_is_sent(pair: Pair) -> None:
     for without in (["files"], ["reply", "files"], ["trace", "files"]):
         result = msgspec.structs.replace(RESULT, reply="" if "reply" in without else "done", bare_reason="one")
         dispatch_id = ran(pair, result)
-        bob.step(lambda tx: releasing.release(tx, dispatch_id, without=parts_of(without)))  # noqa: B023
+        bob.step(lambda tx: releasing.release(tx, dispatch_id, without=releasing.parts_of(without)))  # noqa: B023
         bob.deliver(alice)
         told = views.dispatch_document(alice.db, alice.user, 0, dispatch_id)["result"]
         assert not knows(alice) and told["reason"].endswith("says: “one”")

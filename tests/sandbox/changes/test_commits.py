@@ -30,6 +30,17 @@ def gathered(world: World) -> tuple[Found, str]:
     return found, (work / found.text).read_text() if found.text else ""
 
 
+def another(world: World) -> Path:
+    """Another repository of the person's, with a secret in it."""
+    other = world.folder / "other"
+    other.mkdir()
+    make(other)
+    (other / "secret").write_text("secret\n")
+    git(other, "add", ".")
+    git(other, "commit", "-q", "-m", "secret")
+    return other
+
+
 def test_new_commits_are_one_entry_with_each_shown(world: World) -> None:
     start(world)
     before = files(world.root)
@@ -174,12 +185,7 @@ def test_a_grafted_history_is_refused(copy: World) -> None:
 
 
 def test_a_repository_of_the_person_that_alternates_name_is_not_read(world: World) -> None:
-    other = world.folder / "other"
-    other.mkdir()
-    make(other)
-    (other / "secret").write_text("secret\n")
-    git(other, "add", ".")
-    git(other, "commit", "-q", "-m", "secret")
+    other = another(world)
     start(world)
     commit(world)
     tip = git(other, "rev-parse", "main")
@@ -232,9 +238,7 @@ def test_settings_hooks_and_attributes_of_the_view_do_nothing_here(world: World)
 
 
 def test_a_git_file_or_link_is_only_dropped(world: World) -> None:
-    other = world.folder / "other"
-    other.mkdir()
-    make(other)
+    other = another(world)
     start(world)
     world.root.joinpath("lib").mkdir()
     run(
@@ -247,12 +251,7 @@ def test_a_git_file_or_link_is_only_dropped(world: World) -> None:
 
 
 def test_a_link_in_the_repository_leads_nowhere(world: World) -> None:
-    other = world.folder / "other"
-    other.mkdir()
-    make(other)
-    (other / "secret").write_text("secret\n")
-    git(other, "add", ".")
-    git(other, "commit", "-q", "-m", "secret")
+    other = another(world)
     start(world)
     run(
         world,
