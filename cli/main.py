@@ -22,15 +22,29 @@ PLAIN_LISTS = (["inbox"], ["sent"])
 
 def run(args: Sequence[str]) -> int:
     """Run one command line; return its exit code. An error is printed once, on stderr, and with --json on stdout."""
+    try:
+        return _reported(args)
+    except OSError as error:
+        # The reader has closed (`| head`), or an error's document could not be written.
+        if not isinstance(error, BrokenPipeError) and error.errno not in FULL:
+            raise
+        _replace_stdout()
+        return FAILED
+
+
+def _replace_stdout() -> None:
+    """Have what is left in the buffer go nowhere, so that Python does not try to flush it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _reported(args: Sequence[str]) -> int:
     app = App(json=_wants_json(args))
     try:
         code = _run(app, args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader has closed (`| head`). Replaced, so that Python does not try to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return FAILED
+        raise
     except KeyboardInterrupt:
         app.out.interrupted()
         return INTERRUPTED
@@ -39,8 +53,7 @@ def run(args: Sequence[str]) -> int:
         return USAGE if error.code == Invalid.default_code else FAILED
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            # Replaced as above: what is still in the buffer cannot be written either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _replace_stdout()
             app.out.error(
                 Unavailable(f"can't write: {error.strerror}", fix="free some space, or send the output elsewhere")
             )

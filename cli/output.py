@@ -117,11 +117,12 @@ class Output:
 
     def error(self, error: DispatchError) -> None:
         """Write an error and its fix to stderr, and with --json the error's document to stdout too."""
-        if self.json:
-            self.document({"error": error.to_json()})
+        # First where a person reads it: stdout may be closed or full.
         self._write(f"error {error.code}: {text.line(error.message)}", "red", err=True)
         if error.fix:
             self._write("fix: " + text.line(error.fix), None, err=True)
+        if self.json:
+            self.document({"error": error.to_json()})
 
     def interrupted(self) -> None:
         """Write that Ctrl-C ended the command, with --json as an error's document."""
