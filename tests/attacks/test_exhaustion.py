@@ -95,7 +95,7 @@ children(8, leaving)
     "memory as files in every place in memory": Attempt(
         "memory",
         """
-for place, size in (("/tmp", 160), ("/dev/shm", 112)):
+for place, size in (("/run/home/shell", 160), ("/dev/shm", 112)):
     with open(place + "/large", "wb") as file:
         for _ in range(size):
             file.write(bytes(1 << 20))
@@ -162,6 +162,14 @@ for number in range(8):
         file.write(bytes(8 << 20))
 """,
     ),
+    "a large /tmp": Attempt(
+        "disk",
+        """
+for number in range(8):
+    with open(f"/tmp/{number}", "wb") as file:
+        file.write(bytes(8 << 20))
+""",
+    ),
     "a workspace of many files": Attempt(
         "files",
         """
@@ -217,7 +225,7 @@ async def test_the_run_is_ended(person: Person, name: str) -> None:
 
 @pytest.mark.parametrize("name", among(name for name, one in ATTEMPTS.items() if ROOT or one.ordinary))
 async def test_without_the_watch_it_succeeds(person: Person, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(Watchdog, "_processes", lambda self, inside: None)
+    monkeypatch.setattr(Watchdog, "_processes", lambda self: None)
     monkeypatch.setattr(Watchdog, "_disk", lambda self: None)
     done, excess = await made(replace(person.profile, limits=ATTEMPTS[name].limits), ATTEMPTS[name], watched=False)
     assert (done.code, done.out.strip(), excess) == (0, "reached", None), done.err
@@ -281,5 +289,5 @@ def test_the_words() -> None:
     assert budget_messages.excess(Excess("memory", 9 * gib, 8 * gib)) == (
         "the run's bound of 8.00 GB of memory is used up: 9.00 GB were used"
     )
-    for what in ("processes", "disk", "files", "room", "inodes", "sight"):
+    for what in ("processes", "disk", "files", "room", "inodes", "sight", "shells"):
         assert budget_messages.excess(Excess(what, 3, 2))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement.places import HOME, MODEL_SOCKET, WORKSPACE
+from sandbox.confinement.places import HOME, MODEL_SOCKET, TMP, WORKSPACE
 from sandbox.confinement.profile import Profile
 
 _NAMESPACES: Final = ("net", "pid", "ipc", "uts", "mnt", "user")
@@ -49,7 +49,7 @@ def targets(profile: Profile) -> Iterator[tuple[list[Attempt], list[Attempt], in
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         planted.callback(os.close, descriptor)
         os.set_inheritable(descriptor, True)  # and yet it must not arrive inside
-        yield attempts, _shell(folder, token), descriptor
+        yield attempts, _shell(folder, token) if profile.shells else [], descriptor
 
 
 def _both(name: str, kind: str, /, *, required: bool = True, **arguments: object) -> Attempt:
@@ -189,7 +189,10 @@ def _kernel(profile: Profile, folder: Path, token: str) -> list[Attempt]:
         ("NPROC", limits.processes),
     ):
         out.append(_both(f"limit {name}", "limit_above", name=f"RLIMIT_{name}", value=value, required=False))
-    for path, size in (("/tmp", limits.tmp_size), ("/dev/shm", limits.shm_size), ("/run", 1024 * 1024)):  # noqa: S108 - inside
+    sizes = [("/dev/shm", limits.shm_size), ("/run", 1024 * 1024)]  # noqa: S108 - inside
+    if profile.tmp is None:  # else it is a folder of the run, and the watch bounds it with the others
+        sizes.append((str(TMP), limits.tmp_size))
+    for path, size in sizes:
         out.append(_both(f"size of {path}", "larger_than", path=path, size=size + 4096, required=False))
     return out
 
@@ -198,14 +201,20 @@ def _shell(folder: Path, token: str) -> list[Attempt]:
     """What a shell must not do to the agent program that started it."""
     # Yama may forbid a child its parent's memory outside as well, so that one is not required; the environment is.
     out = [
-        _both(f"shell: the agent's {name}", "parent", what=what, required=required)
+        Attempt(
+            f"shell: {name}",
+            "others",
+            {"what": what, "everybody": False},
+            {"what": what, "everybody": True},
+            required,
+        )
         for name, what, required in (
-            ("memory", "mem", False),
-            ("environment", "environ", True),
-            ("descriptors", "fd/0", True),
+            ("the agent's memory", "mem", False),
+            ("the agent's environment", "environ", True),
+            ("the agent's descriptors", "fd/0", True),
+            ("signals to the agent", "signal", True),
         )
     ]
-    out.append(_both("shell: signals to the agent", "parent", what="signal"))
     outside_socket = {"family": "unix", "address": str(folder / "s")}
     out.append(
         Attempt("shell: model socket", "connect", outside_socket, {**outside_socket, "address": str(MODEL_SOCKET)})
