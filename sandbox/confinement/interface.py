@@ -56,6 +56,9 @@ class ConfinedProcess(Protocol):
     async def resume_shells(self) -> None:
         """Let them run on, but those that were stopped before."""
 
+    async def count_shells(self) -> int:
+        """How many processes of its shell commands there are. Raises SandboxError where that cannot be told."""
+
     async def excess(self) -> Excess | None:
         """The bound it was killed for, None when it was not. Call it after `wait`."""
 

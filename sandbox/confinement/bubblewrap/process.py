@@ -69,6 +69,10 @@ class BubblewrapProcess:
         if self._zone is not None:
             await self._zone.go()
 
+    async def count_shells(self) -> int:
+        """See `ConfinedProcess`."""
+        return 0 if self._zone is None else await self._zone.count()
+
     def zone_errors(self) -> str:
         """Why the shell zone ended, in words of its programs; "" where it said nothing. Not after `aclose`."""
         return "" if self._zone is None else self._zone.why_it_ended()

@@ -54,6 +54,10 @@ class ShellZone:
         """Let them run on."""
         await self._ask(b"go")
 
+    async def count(self) -> int:
+        """How many processes there are in the zone, its server left out."""
+        return int((await self._ask(b"count")).removeprefix(b"there are "))
+
     async def _ask(self, word: bytes) -> bytes:
         async with self._asking:
             answer = b""

@@ -14,7 +14,7 @@ end is SIGKILL, and the answer is the exit status as a big-endian int32, negativ
 
 dp-agent sends words on `control` and gets one answer each: "stop", while a file is written that a person was asked
 about: "stopped N", N processes there are, none of which runs until "go", or "running" where one could not be stopped.
-"go": "going".
+"go": "going". "count": "there are N".
 """
 
 import ctypes
@@ -146,6 +146,8 @@ class Zone:
         word = self._control.recv(16)  # b"" at its end
         if word == b"stop" and self._stopped_before is None:
             answer = self._stop()
+        elif word == b"count":
+            answer = f"there are {len(_others())}"
         elif word == b"go" and self._stopped_before is not None:
             self._go()
             answer = "going"
