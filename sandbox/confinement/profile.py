@@ -98,17 +98,15 @@ class Profile:
     """Everything one run may see. Paths are the host's unless said otherwise.
 
     `workspace`: the run's own folder, writable, seen at /dispatch. `home`: seen at /run/home/agent, writable for the
-    agent program and not for its shells; None is an empty, bounded one in memory. `tmp`: seen at /tmp by the agent
-    program and its shells alike; None is an empty, bounded one in memory, of each its own. `shells`: whether the agent
-    program may start shell commands. `model_socket`: seen at /run/dispatch/model.sock, the only way out; None is none.
-    `runtime`: programs and libraries outside /usr, read-only whatever they say. `protected`: what must never be visible
-    (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `cwd`: an inside path. Raises
-    SandboxError 403 or 422 for a set of paths that cannot be confined.
+    agent program and not for its shells; None is an empty, bounded one in memory. `shells`: whether the agent program
+    may start shell commands; these have a /tmp of their own. `model_socket`: seen at /run/dispatch/model.sock, the only
+    way out; None is none. `runtime`: programs and libraries outside /usr, read-only whatever they say. `protected`:
+    what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `cwd`:
+    an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
     home: Path | None = None
-    tmp: Path | None = None
     shells: bool = True
     roots: tuple[Root, ...] = ()
     model_socket: Path | None = None
@@ -156,9 +154,8 @@ class Profile:
 
     def in_memory(self) -> tuple[Path, ...]:
         """Inside paths at which a file system in memory lies that the agent program or a shell may write."""
-        places = [Path("/dev/shm"), SHELL_HOME]  # noqa: S108 - the sandbox's own
-        places += [TMP] if self.tmp is None else []
-        return (*places, HOME) if self.home is None else tuple(places)
+        places = (TMP, Path("/dev/shm"), SHELL_HOME)  # noqa: S108 - the sandbox's own
+        return places if self.home is not None else (*places, HOME)
 
     def environment(self) -> dict[str, str]:
         """The variables every confined program needs, none of them the host's."""
@@ -187,7 +184,7 @@ def _check(profile: Profile) -> None:
     given = [profile.workspace, *(root.path for root in profile.roots), *profile.protected, profile.cwd]
     given += [root.inside for root in profile.roots]
     given += [path for part in profile.runtime for path in (part.path, part.inside)]
-    given += [path for path in (profile.home, profile.tmp, profile.model_socket) if path is not None]
+    given += [path for path in (profile.home, profile.model_socket) if path is not None]
     for path in given:
         if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
             raise SandboxError(f"not an absolute path: {path}", code=422)

@@ -3,7 +3,6 @@
 Layout, inside the `run_dir` that the node gives:
     workspace/      the agent's own; in/ what came along, out/ what goes back
     home/           a fresh home for the agent program
-    tmp/            its /tmp, and that of its shell commands
     collected/      returned files, copied out when the run is over; no run ever sees it
     views/          the views of the person's folders (sandbox/views); a run sees what is merged or copied there
     model.sock      the model proxy
@@ -39,10 +38,6 @@ class RunFolder:
         return self.path / "home"
 
     @property
-    def tmp(self) -> Path:
-        return self.path / "tmp"
-
-    @property
     def collected(self) -> Path:
         return self.path / "collected"
 
@@ -52,7 +47,7 @@ class RunFolder:
 
     def make(self, files: Sequence[frames.Attachment]) -> None:
         """Make the folders and copy `files` in. Blocking. SandboxError for names or files that are not plain."""
-        for folder in (self.workspace, self.home, self.tmp):
+        for folder in (self.workspace, self.home):
             folder.mkdir(mode=0o700)
         for name in (IN, OUT):
             (self.workspace / name).mkdir(mode=0o700)

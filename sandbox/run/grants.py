@@ -24,7 +24,6 @@ def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root,
     return Profile(
         workspace=run_folder.workspace,
         home=run_folder.home,
-        tmp=run_folder.tmp,
         roots=roots,
         model_socket=run_folder.socket if model else None,
         runtime=programs,

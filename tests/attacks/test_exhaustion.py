@@ -95,7 +95,7 @@ children(8, leaving)
     "memory as files in every place in memory": Attempt(
         "memory",
         """
-for place, size in (("/run/home/shell", 160), ("/dev/shm", 112)):
+for place, size in (("/tmp", 160), ("/dev/shm", 112)):
     with open(place + "/large", "wb") as file:
         for _ in range(size):
             file.write(bytes(1 << 20))
@@ -159,14 +159,6 @@ for _ in range(500):
         """
 for number in range(8):
     with open(str(number), "wb") as file:
-        file.write(bytes(8 << 20))
-""",
-    ),
-    "a large /tmp": Attempt(
-        "disk",
-        """
-for number in range(8):
-    with open(f"/tmp/{number}", "wb") as file:
         file.write(bytes(8 << 20))
 """,
     ),

@@ -196,6 +196,7 @@ HOLES: dict[str, Hole] = {
         alter=without("--remount-ro", "/"),
     ),
     "--size /dev/shm": Hole(("exhaustion: all of dev shm",), alter=no_size("/dev/shm")),
+    "--size /tmp": Hole(("exhaustion: all of tmp",), alter=no_size("/tmp")),
     "--size home": Hole(("exhaustion: all of the shells home",), alter=in_the_zone(no_size("/run/home/shell"))),
     "--ro-bind-fd": Hole(("files: a folder that is only read",), alter=read_only_becomes_writable),
     "a folder too many": Hole(

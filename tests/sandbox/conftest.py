@@ -67,7 +67,6 @@ class Person:
     def plain(self) -> Profile:
         return Profile(
             workspace=self.workspace,
-            tmp=self.workspace.parent / "tmp",
             roots=(Root(self.project, writable=True), Root(self.reading)),
             protected=(self.state, self.ssh),
         )
@@ -95,7 +94,7 @@ def make_person(base: Path, views: contextlib.ExitStack) -> Person:
     state, ssh = base / "home/.dispatch", base / "home/.ssh"
     workspace = state / "runs/1/workspace"
     project, reading = base / "home/project", base / "home/reading"
-    for folder in (workspace, workspace.parent / "tmp", ssh, project, reading):
+    for folder in (workspace, ssh, project, reading):
         folder.mkdir(parents=True)
     (state / "device.key").write_text("device secret")
     (ssh / "id_ed25519").write_text("ssh secret")

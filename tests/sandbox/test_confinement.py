@@ -124,7 +124,7 @@ async def test_no_descriptor_arrives(person: Person) -> None:
 async def test_limits_hold(person: Person) -> None:
     limits = Limits(file_size=1024, tmp_size=64 * 1024, processes=64, open_files=256)
     done = await shell(
-        replace(person.profile, tmp=None),
+        person.profile,
         "ulimit -c -n; head -c 4096 /dev/zero > big; stat -c %s big; df --output=size -k /tmp | tail -1;ulimit -n 9999",
         limits=limits,
     )

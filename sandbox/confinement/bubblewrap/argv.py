@@ -95,10 +95,7 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
     out += ["--dev", "/dev", "--dev-bind", "/dev/full", "/dev/zero"]
     out += ["--perms", "1777", "--size", str(limits.shm_size), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     out += ["--remount-ro", "/dev"]
-    if profile.tmp is None:
-        out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", str(TMP)]
-    else:
-        out += ["--bind-fd", str(given.binds[profile.tmp]), str(TMP)]
+    out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", str(TMP)]
     out += ["--perms", "0755", "--size", "1048576", "--tmpfs", "/run"]
     if side == "shells":
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement.places import HOME, MODEL_SOCKET, TMP, WORKSPACE
+from sandbox.confinement.places import HOME, MODEL_SOCKET, WORKSPACE
 from sandbox.confinement.profile import Profile
 
 _NAMESPACES: Final = ("net", "pid", "ipc", "uts", "mnt", "user")
@@ -189,10 +189,7 @@ def _kernel(profile: Profile, folder: Path, token: str) -> list[Attempt]:
         ("NPROC", limits.processes),
     ):
         out.append(_both(f"limit {name}", "limit_above", name=f"RLIMIT_{name}", value=value, required=False))
-    sizes = [("/dev/shm", limits.shm_size), ("/run", 1024 * 1024)]  # noqa: S108 - inside
-    if profile.tmp is None:  # else it is a folder of the run, and the watch bounds it with the others
-        sizes.append((str(TMP), limits.tmp_size))
-    for path, size in sizes:
+    for path, size in (("/tmp", limits.tmp_size), ("/dev/shm", limits.shm_size), ("/run", 1024 * 1024)):  # noqa: S108 - inside
         out.append(_both(f"size of {path}", "larger_than", path=path, size=size + 4096, required=False))
     return out
 

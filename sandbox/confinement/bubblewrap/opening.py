@@ -37,7 +37,6 @@ def open_all(
 ) -> Descriptors:
     """Open what `profile` shows on this side; `opened` closes it."""
     sources = [mount.source for mount in profile.mounts()] + [part.path for part in profile.runtime]
-    sources += [] if profile.tmp is None else [profile.tmp]
     binds: dict[Path, int] = {}
     for source in sources:
         if source not in binds:
