@@ -15,12 +15,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from sandbox import frames
 from sandbox.model_api import waiting
 from sandbox.model_api.connection import ProxyLimits
 from sandbox.model_api.interface import Failure
-from sandbox.model_api.proxy import ModelProxy
+from sandbox.model_api.proxy import NAMES_TOLD, ModelProxy
 from sandbox.model_api.waiting import Busy
 from tests.conftest import HANG
 from tests.sandbox.fake_model import FakeModel, model_proxy, say, serving, stream
@@ -189,6 +190,34 @@ async def test_failures_that_have_a_sentence(tmp_path: Path, answer: Answer, cod
         assert proxy.explanation.code == code and proxy.explanation.fix
         # Later answers make it a thing of the past.
         assert (await client.post("/v1/messages", json=STREAM)).status_code == 200 and proxy.explanation is None
+
+
+async def test_members_that_are_left_out_are_told_once_each_and_so_many_of_them(tmp_path: Path) -> None:
+    """Seen to fail without the bound, and with each request telling them anew."""
+    async with answering(tmp_path, [WHOLE], max_turns=None) as (client, _, model, told):
+        for _ in range(2):
+            later = {**STREAM, "later\u202e": {"a": 1}}
+            assert (await client.post("/v1/messages", json=later)).status_code == 200
+        assert told == [("model_member_left_out", told[0][1])] and told[0][1].startswith("“later\ufffd”: ")
+        many = {f"m{number}": 1 for number in range(NAMES_TOLD + 9)}
+        assert (await client.post("/v1/messages", json={**STREAM, **many})).status_code == 200
+        assert len(told) == NAMES_TOLD and "m1" not in model.seen[-1][2]
+
+
+async def test_so_many_requests_wait_and_the_others_behind_them(tmp_path: Path) -> None:
+    limits = ProxyLimits(concurrent_requests=2)
+    hour = error(529, "overloaded_error", retry_after="900")
+    async with (
+        answering(tmp_path, [hour], limits=limits, max_turns=None) as (client, proxy, model, _),
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(5):
+            nursery.start_soon(lambda: client.post("/v1/messages", json=STREAM, timeout=HANG))
+        while len(proxy._waiting) < 2:
+            await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert len(proxy._waiting) == len(model.seen) == 2
+        nursery.cancel_scope.cancel()
 
 
 NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
