@@ -122,7 +122,7 @@ async def test_what_would_take_longer_than_the_run_is_said_at_once(tmp_path: Pat
 
 
 async def test_a_client_that_leaves_ends_the_wait(tmp_path: Path) -> None:
-    """Or its answer would be asked and paid for, and read by nobody. Seen to fail without `left`."""
+    """Or its answer would be asked and paid for, and read by nobody."""
     told = trio.Event()
 
     async def tell(_status: str, _detail: str) -> None:
@@ -193,7 +193,7 @@ async def test_failures_that_have_a_sentence(tmp_path: Path, answer: Answer, cod
 
 
 async def test_members_that_are_left_out_are_told_once_each_and_so_many_of_them(tmp_path: Path) -> None:
-    """Seen to fail without the bound, and with each request telling them anew."""
+    """Seen to fail without the bound."""
     async with answering(tmp_path, [WHOLE], max_turns=None) as (client, _, model, told):
         for _ in range(2):
             later = {**STREAM, "later\u202e": {"a": 1}}
