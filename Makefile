@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long soak-kills lint mutants bench screenshots pins clean
+.PHONY: help setup setup-tests demo quick test test-long soak-kills lint mutants bench record-model screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -15,6 +15,7 @@ help:
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make mutants  one guard after the other is changed, and a test has to fail (ARGS="peer.trust" for a part of it)'
 	@echo 'make bench  measurements beside their bounds'
+	@echo 'make record-model  what the pinned agent program asks of its model, recorded anew; names what the table lacks'
 	@echo 'make screenshots  every view of the local page, dark and light, narrow and wide, into screenshots/'
 	@echo 'make pins   requirements.txt anew from pyproject.toml (needs uv)'
 	@echo 'make clean  remove .venv and what tools left behind'
@@ -69,6 +70,9 @@ bench: setup-tests
 	@set -e; for file in tests/bench/[a-z]*.py; do \
 	    echo "== $$file"; $(BIN)/python -m "tests.bench.$$(basename "$$file" .py)"; \
 	done
+
+record-model: setup-tests
+	@$(BIN)/python -m tests.sandbox.record_model
 
 screenshots: setup-tests
 	$(BIN)/python -m tests.page.screenshots screenshots

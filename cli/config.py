@@ -75,7 +75,7 @@ def get(app: App, key: str, reveal: bool) -> None:
 def set_(app: App, key: str, value: str) -> None:
     """Change one setting. Lists take commas; an empty value takes it back to its default; `-` reads standard input."""
     from peer.client.blocking import Client, DaemonUnreachable
-    from peer.machine import model_key, settings
+    from peer.machine import model_key, model_route, settings
 
     saved = settings.load(app.folder)
     changed = settings.set_value(saved, key, from_stdin(value, secret=_is_secret(key)))
@@ -95,6 +95,11 @@ def set_(app: App, key: str, value: str) -> None:
         app.out.document({"key": key, "value": shown, "daemon_told": reloaded})
     else:
         app.out.line(f"{key} = {string(shown)}")
+        if key in ("model.name", "model.price") and model_route.unpriced(changed):
+            app.out.note(
+                "its price is not known: runs count its tokens, and hold their USD as if it were the dearest model"
+            )
+            app.out.note(f"fix: {model_route.PRICE_FIX}")
         if reloaded and key in AT_START and changed != saved:
             app.out.note("the daemon that runs takes it when it is started again")
 

@@ -27,7 +27,7 @@ from sandbox.gate.gate import DENIALS_IN_A_ROW, Gate
 from sandbox.gate.paths import opener, resolver
 from sandbox.mcp import servers
 from sandbox.mcp.bridge import McpBridge
-from sandbox.model_api.interface import Allowance, ModelApi
+from sandbox.model_api.interface import Allowance, ModelApi, Price
 from sandbox.policy.decision import GRANTABLE_TOOLS
 from sandbox.run import budget_messages, grants, prompts, returned
 from sandbox.run.collect import OUT
@@ -162,6 +162,10 @@ class RunSupervisor:
             start.model.api_key,
             budget_usd=start.budget.usd,
             ca_file=start.model.ca_file,
+            more_ca_file=start.model.more_ca_file,
+            http_proxy=start.model.http_proxy,
+            patience_seconds=start.budget.minutes * 60,
+            tell=self._tell,
             max_turns=start.budget.turns,
             # Each turn is one request; more for counting tokens and for retries.
             max_requests=start.budget.turns * 3 + 20,
@@ -169,6 +173,7 @@ class RunSupervisor:
                 tools=frozenset(start.tools) & GRANTABLE_TOOLS,
                 servers=frozenset(server.name for server in start.mcp_servers),
                 model=start.model.name,
+                price=_own_price(start.model),
             ),
             secret=self._model_secret,
         )
@@ -182,7 +187,10 @@ class RunSupervisor:
     async def _run_task(self, runtime: Runtime, here: Confinement, profile: Profile, bridge: McpBridge) -> Outcome:
         start = self._start
         for reason in bridge.left_out:
-            await self._emit(frames.Status(status="mcp_tool_left_out", detail=reason))
+            await self._tell("mcp_tool_left_out", reason)
+        own_price = self._price_is_ours(runtime)
+        if own_price and start.model.price is None:
+            await self._tell("model_price_unknown", budget_messages.no_price(start.budget, start.model.name or ""))
         self._gate = Gate(
             replace(grants.scope(start, profile), mcp_tools=frozenset(bridge.tools), changed=bridge.changed),
             resolve=resolver(profile),
@@ -206,6 +214,7 @@ class RunSupervisor:
             tools=frozenset(start.tools) & GRANTABLE_TOOLS,
             budget=start.budget,
             model=start.model.name,
+            program_counts_usd=not own_price,
             mcp=bridge,
             model_secret=self._model_secret,
         )
@@ -220,7 +229,21 @@ class RunSupervisor:
         if self._proxy is None:
             self._turns = outcome.turns
             return outcome
-        return replace(outcome, turns=self._proxy.usage.turns)
+        outcome = replace(outcome, turns=self._proxy.usage.turns)
+        if outcome.status == "failed" and (known := self._proxy.explanation) is not None:
+            # The proxy saw what the API said; the program has words of its own for it.
+            return replace(outcome, reason=known.reason, fix=known.fix, code=known.code)
+        return outcome
+
+    def _price_is_ours(self, runtime: Runtime) -> bool:
+        """Whether what the run's model costs is the person's to say: its name is not in the API's own list, or they
+        have said.
+        """
+        model, api = self._start.model, runtime.model_api
+        return bool(api is not None and model.name and (model.price is not None or api.price(model.name) is None))
+
+    async def _tell(self, status: str, detail: str) -> None:
+        await self._emit(frames.Status(status=status, detail=detail))
 
     async def _watch_gate(self, gate: Gate) -> None:
         await gate.tripped.wait()
@@ -237,13 +260,16 @@ class RunSupervisor:
         """As `_watch_turns`."""
         await proxy.budget_exhausted.wait()
         self._early_end.end(
-            "failed", budget_messages.usd(self._start.budget, proxy.usage.cost_usd), budget_messages.EXHAUSTED_CODE
+            "failed",
+            budget_messages.usd(self._start.budget, proxy.usage.cost_usd, proxy.usage.assumed_usd),
+            budget_messages.EXHAUSTED_CODE,
         )
 
     async def _watch_clock(self) -> None:
         began = trio.current_time()
         await trio.sleep(self._start.budget.minutes * 60)
-        used = budget_messages.minutes(self._start.budget, trio.current_time() - began)
+        waits_for = self._proxy.waits_for if self._proxy is not None else ""
+        used = budget_messages.minutes(self._start.budget, trio.current_time() - began, waits_for)
         self._early_end.end("failed", used, budget_messages.EXHAUSTED_CODE)
 
     def _within_budget(self, outcome: Outcome, files: returned.ReturnedFiles) -> Outcome:
@@ -251,10 +277,13 @@ class RunSupervisor:
         budget = self._start.budget
         if outcome.killed:
             return outcome
-        spent = 0.0 if self._proxy is None else self._proxy.usage.cost_usd
-        if outcome.exhausted == "usd" or spent > budget.usd or (outcome.status == "failed" and spent >= budget.usd):
+        spent, assumed = (
+            (0.0, 0.0) if self._proxy is None else (self._proxy.usage.cost_usd, self._proxy.usage.assumed_usd)
+        )
+        held = spent + assumed
+        if outcome.exhausted == "usd" or held > budget.usd or (outcome.status == "failed" and held >= budget.usd):
             # Also where only the last answer cost too much: the proxy had no later request to refuse.
-            reason = budget_messages.usd(budget, spent)
+            reason = budget_messages.usd(budget, spent, assumed)
         elif outcome.exhausted == "turns":
             reason = budget_messages.turns(budget, outcome.turns)
         elif outcome.status == "completed" and files.offered > budget.output_bytes:
@@ -340,6 +369,13 @@ async def _run_within_bounds(runtime: Runtime, task: Task, context: RunContext) 
         code=budget_messages.EXHAUSTED_CODE,
         killed=True,
     )
+
+
+def _own_price(model: frames.Model) -> Price | None:
+    """What the person says that the model costs. An hour in the cache is not told apart there."""
+    if (said := model.price) is None:
+        return None
+    return Price(said.input, said.output, said.cache_write, said.cache_write, said.cache_read)
 
 
 def _facts(report: CanaryReport) -> frames.SandboxFacts:

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from peer import VERSION
-from peer.machine import model_key, sandbox_proof
+from peer.machine import model_key, model_route, sandbox_proof
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
@@ -104,7 +104,14 @@ class Health:
         runtime = self._runtime()
         if not runtime["login"]:
             raise Unavailable("the agent has no model credentials", fix=runtime["login_fix"])
-        return f"{runtime['name']} {runtime['version']}"
+        settings = self._node.settings
+        way = "through an HTTP proxy" if model_route.http_proxy(settings) else ""
+        price = ""
+        if RUNTIMES[settings.runtime].needs_model_key and model_route.unpriced(settings):
+            price = (
+                f"the price of {settings.model.name} is not known, only its tokens are counted: {model_route.PRICE_FIX}"
+            )
+        return "; ".join(filter(None, (f"{runtime['name']} {runtime['version']}", way, price)))
 
     async def _check_roots(self) -> str:
         roots = self._node.settings.roots

@@ -19,7 +19,7 @@ from peer.protocol.errors import DispatchError, Unavailable
 
 FIX = (
     "run `dispatch config set model.api_key -` (the key on standard input; the OS keychain keeps it, if there is one), "
-    "or start the daemon with ANTHROPIC_API_KEY"
+    "or start the daemon with ANTHROPIC_API_KEY; for a gateway set model.base_url, and `Bearer TOKEN` as the key"
 )
 
 Find = Callable[[], Keychain | None]

@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, cast, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 
+from peer.machine.service_urls import proxy_url, service_url
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.errors import Invalid, NotFound, NotSignedIn
 from peer.protocol.names import user_id
@@ -37,6 +37,9 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     api_key: str = ""
     base_url: str = ""
     name: str = ""
+    price: str = ""
+    ca_file: str = ""
+    proxy: str = ""
     key_problem: str = ""
     """Why an expected key is missing. Set in resolved settings only, never saved."""
 
@@ -110,13 +113,38 @@ KEYS: dict[str, Key] = {
         example="20000",
     ),
     "model.api_key": Key(
-        "the model's API key, used outside the sandbox only; in the OS keychain where there is one", secret=True
+        "the model's API key, or `Bearer TOKEN` for a gateway that wants a token; used outside the sandbox only, and "
+        "kept in the OS keychain where there is one",
+        secret=True,
     ),
-    "model.base_url": Key("the model's API address, https:// (http:// only on this machine)"),
+    "model.base_url": Key("the address of the model's API or of a gateway, https:// (http:// only on this machine)"),
     "model.name": Key("the model's name; $DISPATCH_EXECUTOR_MODEL counts before it", example="claude-sonnet-4-5"),
+    "model.price": Key(
+        "what the model of `model.name` costs: USD per million tokens of input, output, cache writes and cache reads",
+        example="3,15,3.75,0.3",
+    ),
+    "model.ca_file": Key(
+        "a PEM file with authorities that may sign its certificate, beside the system's; else $NODE_EXTRA_CA_CERTS",
+        example="/etc/ssl/company.pem",
+    ),
+    "model.proxy": Key(
+        "the HTTP proxy on the way to it, http(s)://[NAME:PASSWORD@]HOST:PORT, or `none`; else $HTTPS_PROXY, $NO_PROXY",
+        secret=True,
+    ),
 }
 
 _SECTIONS = {"model"}
+_NOT_SPOKEN = {
+    f"CLAUDE_CODE_USE_{name}": f"this machine's Claude uses {service} ($CLAUDE_CODE_USE_{name}), which a run cannot:"
+    " it reaches only what speaks Anthropic's Messages API, such as a gateway in front of it"
+    for name, service in (
+        ("BEDROCK", "Amazon Bedrock"),
+        ("VERTEX", "Google Vertex AI"),
+        ("FOUNDRY", "Microsoft Foundry"),
+    )
+}
+"""Why there is no key, by the variable that says which other service the person's own Claude uses."""
+_PRICE = re.compile(r"([0-9]{1,6}(\.[0-9]{1,9})?)(,[0-9]{1,6}(\.[0-9]{1,9})?){3}")
 _LISTEN = re.compile(r"/(ip4|ip6)/([0-9a-fA-F.:]+)/tcp/([0-9]{1,5})")
 
 
@@ -163,7 +191,8 @@ def resolve(
     """Return the settings in force: flags, then variables, then config.json. Do not save the result.
 
     Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
-    $ANTHROPIC_AUTH_TOKEN (a gateway's, sent as `Authorization: Bearer`), $ANTHROPIC_BASE_URL.
+    $ANTHROPIC_AUTH_TOKEN (a gateway's, sent as `Authorization: Bearer`), $ANTHROPIC_BASE_URL. Those of the way to the
+    model are model_route.py's.
     A saved token is only ever sent to the broker that issued it: if a flag or a variable names another broker, the
     saved token is ignored.
     """
@@ -185,7 +214,11 @@ def resolve(
     if url := variables.get("ANTHROPIC_BASE_URL", ""):
         model["base_url"] = url
     if name := variables.get("DISPATCH_EXECUTOR_MODEL", "").strip():
+        if name != model.get("name"):
+            model.pop("price", None)  # it is the other one's
         model["name"] = name
+    if not model.get("api_key"):
+        model["key_problem"] = next((why for name, why in _NOT_SPOKEN.items() if variables.get(name)), "")
     document["model"] = model
     return _checked(msgspec.convert(document, Settings))
 
@@ -239,7 +272,7 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
         value = text
     if key == "broker" and value:
         value = broker_url(value)
-    if key == "script" and value:
+    if key in ("script", "model.ca_file") and value:
         value = _absolute(value)  # the daemon, which reads it, has another working directory
     changed = msgspec.structs.replace(holder, **{name: value})
     new = msgspec.structs.replace(settings, **{section: changed}) if section else changed
@@ -267,35 +300,7 @@ def shown(settings: Settings) -> dict[str, object]:
 
 def broker_url(text: str) -> str:
     """Return a broker's URL in normal form (no trailing slash). Raises Invalid."""
-    return _service_url(text, "the broker's address")
-
-
-def _service_url(text: str, what: str) -> str:
-    """Return an https URL, or an http URL of this machine: a token must not cross a network unencrypted."""
-    fix = "write it like https://broker.example"
-    try:
-        parts = urlsplit(text.strip())
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise Invalid(f"{what} is not a URL: {text!r}", fix=fix) from error
-    if parts.scheme not in ("https", "http") or not host:
-        raise Invalid(f"{what} is not a URL with http or https: {text!r}", fix=fix)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise Invalid(f"{what} carries more than host, port and path", fix=fix)
-    if re.search(r"[\s\x00-\x1f\x7f]", parts.netloc + parts.path):
-        raise Invalid(f"{what} has blanks or control characters in it", fix=fix)
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise Invalid(f"{what} is plain http, so anybody on the way could read the token", fix=f"use https://{host}")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return service_url(text, "the broker's address")
 
 
 def _known(key: str, where: Path | None = None) -> None:
@@ -346,12 +351,18 @@ def _checked(settings: Settings) -> Settings:
     for root in settings.roots:
         if not Path(root).is_absolute():
             raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")
-    if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,1024}", settings.model.api_key):
+    if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,8192}", settings.model.api_key):
         raise _wrong("model.api_key", settings.model.api_key)
     if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
         raise _wrong("model.name", settings.model.name)
+    if settings.model.price and not _PRICE.fullmatch(settings.model.price):
+        raise _wrong("model.price", settings.model.price)
+    if settings.model.ca_file and not Path(settings.model.ca_file).is_absolute():
+        raise _wrong("model.ca_file", settings.model.ca_file)
+    if settings.model.proxy not in ("", "none") and not proxy_url(settings.model.proxy):
+        raise _wrong("model.proxy", settings.model.proxy)
     if settings.model.base_url:
-        url = _service_url(settings.model.base_url, "the model's address")
+        url = service_url(settings.model.base_url, "the model's address")
         changes["model"] = msgspec.structs.replace(settings.model, base_url=url)
     return msgspec.structs.replace(settings, **changes)
 

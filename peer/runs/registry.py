@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from peer.machine import model_route
 from peer.machine.settings import Settings
 from peer.runs.change_sets import ChangeSets
 from peer.runs.lander import Lander
@@ -53,7 +54,7 @@ class RunRegistry:
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
         """Run an accepted dispatch. `stop` finds it from now on, even before its process exists."""
         settings = self._settings()
-        known = (settings.model.api_key.removeprefix("Bearer "), settings.token)
+        known = (*model_route.secrets(settings), settings.token)
         run = Run(
             self._journal,
             row,

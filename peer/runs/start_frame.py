@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from peer.machine import mcp_servers
+from peer.machine import mcp_servers, model_route
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
@@ -61,7 +60,6 @@ def start_frame(
     running.get_running(db, row.dispatch_id, row.attempt)
     content = receiving.accepted_dispatch(row).content
     _, rules = running.get_scope(db, row.edge_id)
-    model = settings.model
     return frames.Start(
         dispatch_id=row.dispatch_id,
         attempt=row.attempt,
@@ -89,12 +87,7 @@ def start_frame(
         ),
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
-        model=frames.Model(
-            base_url=model.base_url or None,
-            api_key=model.api_key or None,
-            name=model.name or None,
-            ca_file=os.environ.get("SSL_CERT_FILE") or None,
-        ),
+        model=model_route.model(settings),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
 

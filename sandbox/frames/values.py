@@ -12,6 +12,7 @@ import msgspec
 Json = dict[str, object]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 PositiveAmount = Annotated[float, msgspec.Meta(gt=0)]
 CallId = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
@@ -63,14 +64,29 @@ class Budget(Value, frozen=True):
     output_bytes: Natural = 100_000_000
 
 
+class ModelPrice(Value, frozen=True):
+    """US dollars per million tokens, by what becomes of them."""
+
+    input: Amount
+    output: Amount
+    cache_write: Amount
+    cache_read: Amount
+
+
 class Model(Value, frozen=True):
-    """Where the model answers. `api_key` is a secret: it stays in the proxy and is in no repr."""
+    """Where the model answers. `api_key` and `http_proxy` are secrets: they stay in the proxy and are in no repr."""
 
     base_url: str | None = None
     api_key: str | None = None
     name: str | None = None
+    price: ModelPrice | None = None
+    """What the model of that name costs; None: as the API's own list has it."""
     ca_file: str | None = None
     """PEM file of the authorities that may sign its certificate; None: the system's."""
+    more_ca_file: str | None = None
+    """The same, of authorities beside those."""
+    http_proxy: str | None = None
+    """The proxy on the way there, http(s)://[NAME:PASSWORD@]HOST:PORT; None: there is none."""
 
     def __repr__(self) -> str:
         key = "None" if self.api_key is None else "'…'"

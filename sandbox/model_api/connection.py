@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 import h11
 import trio
 
+from sandbox.errors import SandboxError
 from sandbox.model_api.interface import Refused
 
 
@@ -23,6 +28,7 @@ class ProxyLimits:
     request_seconds: float = 900.0
     silence_seconds: float = 300.0
     client_seconds: float = 60.0
+    least_wait_seconds: float = 1.0  # before a request is repeated, whatever the API says
 
 
 class ClientConnection:
@@ -47,6 +53,10 @@ class ClientConnection:
             return False
         self._http.start_next_cycle()
         return True
+
+    async def left(self) -> None:
+        """Return once the client has left, or sends what it must not send before it has its answer."""
+        await trio.lowlevel.wait_readable(self._stream.socket.fileno())
 
     async def request(self) -> h11.Request | None:
         """The next request's head; None when there is none."""
@@ -104,3 +114,27 @@ class ClientConnection:
             if event is h11.PAUSED:
                 return None
             self._http.receive_data(await self._stream.receive_some(64 * 1024))
+
+
+def listen(path: Path) -> trio.SocketListener:
+    """A unix socket at `path`, 0600. OSError where something is there already."""
+    # A socket's name has 108 bytes at most, which run folders exceed; a name through the folder's descriptor is short.
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        name = f"/proc/self/fd/{folder}/{path.name}"
+        old = os.umask(0o177)
+        try:
+            listening.bind(name)
+        finally:
+            os.umask(old)
+        if stat.S_IMODE(path.lstat().st_mode) & 0o077:
+            raise SandboxError(f"{path} would be open to other users")
+        listening.listen(16)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.close(folder)
+    listening.setblocking(False)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))

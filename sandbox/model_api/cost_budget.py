@@ -28,10 +28,10 @@ class CostBudget:
     async def reserved(self, at_least: float) -> AsyncIterator[None]:
         """Pass on one request inside, which costs at least so many USD. Raises Refused 403 when the budget is spent."""
         while True:
-            if self._usage.cost_usd >= self._budget:
+            if self._usage.held_usd >= self._budget:
                 self.exhausted.set()
                 raise Refused(403, f"this run's budget of {self._budget:.2f} USD for the model is spent")
-            if self._usage.cost_usd + self._reserved < self._budget:
+            if self._usage.held_usd + self._reserved < self._budget:
                 break
             await self._ended.wait()
         self._reserved += at_least

@@ -11,16 +11,32 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens, by what becomes of them. `cache_write_hour`: of what is cached for an hour."""
+
+    input: float
+    output: float
+    cache_write: float
+    cache_write_hour: float
+    cache_read: float
+
+
+@dataclass(frozen=True, slots=True)
 class Allowance:
     """What one run may ask for.
 
     `tools`: its built-in tools by name. `servers`: MCP servers, all tools of them. `model`: the one that its person
-    named, beside those whose price is known.
+    named, beside those whose price is known. `price`: what the person says that this one costs.
     """
 
     tools: frozenset[str]
     servers: frozenset[str] = frozenset()
     model: str | None = None
+    price: Price | None = None
+
+    def names(self, model: str) -> bool:
+        """Whether this is the model that the person named. `[1m]` after it is for the agent program alone."""
+        return self.model is not None and model == self.model.removesuffix("[1m]")
 
     def has_tool(self, name: str) -> bool:
         """Whether the agent may name this tool to the model."""
@@ -42,15 +58,19 @@ class Refused(Exception):
 class ModelRequest:
     """A request as it is passed on: `target` with its query, and the `body`, encoded anew.
 
-    `model`: its name, for the price. `asks`: it asks for an answer of the model, which costs money and is a turn;
-    otherwise it is free. `least_usd`: what it costs before the answer begins.
+    `asks`: it asks for an answer of the model, which costs money and is a turn; otherwise it is free. `price`: the
+    model's, or where that is not known (`priced` False) the dearest one that is. `least_usd`: what it costs before the
+    answer begins. `left_out`: names of members that are not passed on, since no form of a request has them.
     """
 
     target: str
     body: bytes
     model: str
     asks: bool
+    price: Price
+    priced: bool
     least_usd: float
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,7 +78,8 @@ class Usage:
     """What a run has spent so far.
 
     `turns`: whole answers of the model; `broken_off`: those that began and broke off. `input_tokens` includes cache
-    reads and writes; `refused`: requests that the proxy did not pass on.
+    reads and writes; `refused`: requests that the proxy did not pass on. `cost_usd`: by known prices; `assumed_usd`:
+    what the answers of models without one would have cost at the dearest known price. The budget holds for both.
     """
 
     requests: int = 0
@@ -68,6 +89,30 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    assumed_usd: float = 0.0
+
+    @property
+    def held_usd(self) -> float:
+        """What counts against the budget."""
+        return self.cost_usd + self.assumed_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error of the model's API: HTTP `status`, its `kind` by the API's own word and what it `said`, "" for none."""
+
+    status: int
+    kind: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A failure for people: what happened, what helps, and a `code` as in `sandbox.errors`. Nothing of it is quoted."""
+
+    reason: str
+    fix: str
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +125,26 @@ class Cost:
 
 
 class AnswerMeter(Protocol):
-    """Reads what an answer cost as its bytes pass by. Bounded in memory."""
+    """Reads what an answer cost, and whether it is whole, as its bytes pass by. Bounded in memory."""
 
     size: int
     """Bytes of the answer so far."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is content in it so far, which the client must get: before, it can be asked for anew unseen."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its end. Of an answer in one piece: once the body has ended."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """The error that the API put in place of the rest of the answer."""
+
+    @property
+    def shortfall(self) -> Failure | None:
+        """Why an answer that came to its end is not what was asked for: the model refused, or its context is full."""
 
     def feed(self, chunk: bytes, /) -> None:
         """Take the next bytes of the body."""
@@ -154,6 +215,18 @@ class ModelApi(Protocol):
 
     def error_body(self, status: int, message: str, /) -> bytes:
         """An error in the form of this API."""
+
+    def failure(self, status: int, body: bytes, /) -> Failure:
+        """What an error that the API answered is."""
+
+    def overloaded(self, failure: Failure, headers: Mapping[str, str], /) -> str:
+        """Why the same request will be answered if it is sent later ("overloaded"); "" for every other failure."""
+
+    def explain(self, failure: Failure, model: str, /) -> Explanation | None:
+        """A failure for people, of a request to `model`; None for one of which nothing more is known."""
+
+    def price(self, model: str, /) -> Price | None:
+        """The price of a model by its name; None if it is not known."""
 
     def meter(self, request: ModelRequest, /, *, streamed: bool) -> AnswerMeter:
         """A meter for the answer to `request`."""

@@ -6,15 +6,17 @@ from typing import Final
 
 from sandbox import frames
 from sandbox.confinement import Excess
+from sandbox.errors import quoted
 
 EXHAUSTED_CODE: Final = 429
 _MEGABYTE: Final = 1024 * 1024
 _GIGABYTE: Final = 1024 * _MEGABYTE
 
 
-def minutes(budget: frames.Budget, seconds: float) -> str:
-    """The run took so many seconds, more than it may."""
-    return f"the run's budget of {budget.minutes:g} minutes is used up: {seconds / 60:.1f} minutes were used"
+def minutes(budget: frames.Budget, seconds: float, waits_for: str = "") -> str:
+    """The run took so many seconds, more than it may. `waits_for`: what the model's API was that it waited for."""
+    used = f"the run's budget of {budget.minutes:g} minutes is used up: {seconds / 60:.1f} minutes were used"
+    return f"{used}; at the end it waited for the model's API, which was {waits_for}" if waits_for else used
 
 
 def turns(budget: frames.Budget, used: int) -> str:
@@ -22,9 +24,23 @@ def turns(budget: frames.Budget, used: int) -> str:
     return f"the run's budget of {budget.turns} turns is used up: {used} were used"
 
 
-def usd(budget: frames.Budget, used: float) -> str:
-    """The model may cost no more."""
+def usd(budget: frames.Budget, used: float, assumed: float = 0.0) -> str:
+    """The model may cost no more. `assumed`: at the dearest known price, of a model whose own is not known."""
+    if assumed:
+        return (
+            f"the run's budget of {budget.usd:.2f} USD for the model is used up: its price is not known, and at the "
+            f"dearest known one {used + assumed:.2f} USD would have been used"
+        )
     return f"the run's budget of {budget.usd:.2f} USD for the model is used up: {used:.2f} USD were used"
+
+
+def no_price(budget: frames.Budget, model: str) -> str:
+    """The run begins with a model whose price nobody has said."""
+    return (
+        f"the price of {quoted(model)} is not known: its tokens are counted and no cost is, and the budget of "
+        f"{budget.usd:.2f} USD is held as if it were the dearest known model; `dispatch config set model.price` says "
+        "what it costs"
+    )
 
 
 def output(budget: frames.Budget, offered: int) -> str:

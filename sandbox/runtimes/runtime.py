@@ -35,7 +35,8 @@ class RunContext:
 
     `confinement`, `profile`: the sandbox to start programs in. `gate`: asked before every call. `emit`: adds an event
     to the trace. `tools`: granted built-in tools. `mcp`: the granted MCP servers, for a call that the gate allowed and
-    that was admitted there. `model`: a model's name, or None for the runtime's own choice. `model_secret`: what the
+    that was admitted there. `model`: a model's name, or None for the runtime's own choice. `program_counts_usd`: the
+    agent program knows what that one costs; otherwise only the proxy counts money. `model_secret`: what the
     proxy wants from the agent program in place of a key; no child of the program may have it.
     """
 
@@ -48,6 +49,7 @@ class RunContext:
     model: str | None
     mcp: McpBridge
     model_secret: str = ""
+    program_counts_usd: bool = True
     _started: list[ConfinedProcess] = field(default_factory=list)
 
     async def spawn(self, command: Sequence[str], env: Mapping[str, str], *, stderr: int = PIPE) -> ConfinedProcess:

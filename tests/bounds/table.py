@@ -55,6 +55,7 @@ from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
 from sandbox.gate import gate
 from sandbox.mcp import server as mcp_server
+from sandbox.model_api import proxy
 from sandbox.model_api.anthropic import scripted_model
 from sandbox.model_api.connection import ProxyLimits
 from sandbox.run import collect
@@ -589,6 +590,22 @@ RUN: Final[tuple[Row, ...]] = (
         unit="bytes",
         held_in=("the model proxy",),
         test="tests/sandbox/test_model_proxy.py::test_redirects_errors_and_silence_upstream",
+    ),
+    Row(
+        what="requests that wait for an API without room",
+        whose="a run",
+        limit=_proxy.concurrent_requests,
+        unit="requests, for as long as its minutes last",
+        held_in=("sandbox.model_api.proxy:ModelProxy._waiting",),
+        test="tests/sandbox/test_model_waiting.py::test_so_many_requests_wait_and_the_others_behind_them",
+    ),
+    Row(
+        what="members of requests that are told as left out",
+        whose="a run",
+        limit=proxy.NAMES_TOLD,
+        unit="names",
+        held_in=("sandbox.model_api.proxy:ModelProxy._left_out",),
+        test="tests/sandbox/test_model_waiting.py::test_members_that_are_left_out_are_told_once_each_and_so_many_of_them",
     ),
     Row(
         what="connections to the model proxy",

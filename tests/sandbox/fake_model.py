@@ -5,10 +5,12 @@ proxy. No policy.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from sandbox.model_api.anthropic.api import AnthropicMessages
@@ -35,11 +37,13 @@ def call(name: str, **arguments: Any) -> Turn:
 
 class FakeModel:
     """``turns``: the content block answered to each request in turn; the last is repeated. ``seen``:
-    (path, headers, body) of each request.
+    (path, headers, body) of each request. ``answers``: (status, headers, body) given in turn in place of turns, the
+    last of them again and again.
     """
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
+    def __init__(self, turns: Sequence[Turn], answers: Sequence[tuple[int, dict[str, str], bytes]] = ()) -> None:
         self.turns = list(turns)
+        self.answers = list(answers)
         self.seen: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.url = ""
         self.raw = b""
@@ -97,7 +101,9 @@ def stream(turn: Turn, model: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def serving(model: FakeModel) -> Iterator[FakeModel]:
+def serving(model: FakeModel, *, certificate: tuple[Path, Path] | None = None) -> Iterator[FakeModel]:
+    """``certificate``: its file and its key's, for TLS."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -109,6 +115,8 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
             body = json.loads(model.raw)
             model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             model.hold.wait(HANG)
+            if model.answers:
+                model.answer_with = model.answers.pop(0)
             if model.answer_with is not None:
                 status, headers, answer = model.answer_with
                 self.send_response(status)
@@ -116,6 +124,7 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(answer)
+                self.close_connection = headers.get("connection") == "close"
                 return
             events = stream(model.next_turn(body), body["model"])
             if body.get("stream"):
@@ -134,9 +143,13 @@ def serving(model: FakeModel) -> Iterator[FakeModel]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    model.url = f"http://127.0.0.1:{server.server_address[1]}"
+    model.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
     try:
         yield model
     finally:

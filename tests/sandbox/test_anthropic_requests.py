@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.model_api.anthropic.requests import MAX_VALUES, check_body
+from sandbox.model_api.anthropic.requests import MAX_NAME, MAX_VALUES, check_body
 from sandbox.model_api.interface import Allowance, Refused
 from sandbox.policy.decision import GRANTABLE_TOOLS
 from tests.growth import grows_as_the_text
@@ -116,6 +116,10 @@ BASE64 = {"type": "base64", "media_type": "image/png", "data": ""}
 EDIT = {"type": "clear_thinking_20251015", "keep": "all"}
 
 
+def saying(*blocks: dict[str, Any]) -> str:
+    return json.dumps(said(*blocks, role="assistant"))
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -123,21 +127,18 @@ EDIT = {"type": "clear_thinking_20251015", "keep": "all"}
         (b"[]", 400),
         (b"not json", 400),
         (b'{"model": NaN}', 400),
-        (json.dumps(BODY).replace("100", "1e999").encode(), 400),
+        (json.dumps(BODY).replace("100", "1e999").encode(), 403),
+        (saying({"type": "tool_use", "id": "t", "name": "n", "input": {"a": 5}}).replace("5}", "1e999}").encode(), 400),
         (b"[" * 100_000, 400),
+        (json.dumps(BODY).encode("utf-16"), 400),
+        (json.dumps(BODY).encode("utf-32"), 400),
+        (json.dumps(BODY).replace("hi", "\udcff").encode("utf-8", "surrogateescape"), 400),
+        (json.dumps({**BODY, "max_tokens": 7}).replace("7", "9" * 5000).encode(), 400),
         ({**BODY, "model": 5}, 403),
         ({**BODY, "model": ""}, 403),
         ({**BODY, "model": "gpt-5"}, 403),
         ({"model": BODY["model"], "max_tokens": 1}, 403),
         # Members of the body.
-        ({**BODY, "mcp_servers": [{"url": "https://evil"}]}, 403),
-        ({**BODY, "mcp_servers": []}, 403),
-        ({**BODY, "container": "c"}, 403),
-        ({**BODY, "speed": "fast"}, 403),
-        ({**BODY, "service_tier": "auto"}, 403),
-        ({**BODY, "stop_sequences": ["x"]}, 403),
-        ({**BODY, "stop_sequences": {"url": "https://evil"}}, 403),
-        ({**BODY, "top_k": 1}, 403),
         ({**BODY, "max_tokens": 1_000_000}, 403),
         ({**BODY, "max_tokens": 0}, 403),
         ({**BODY, "max_tokens": True}, 403),
@@ -145,21 +146,15 @@ EDIT = {"type": "clear_thinking_20251015", "keep": "all"}
         ({**BODY, "max_tokens": None}, 403),
         ({**BODY, "stream": "yes"}, 403),
         ({**BODY, "temperature": {"a": 1}}, 403),
-        ({**BODY, "metadata": {"user_id": "x", "more": "y"}}, 403),
         ({**BODY, "metadata": {"user_id": {"a": "b"}}}, 403),
         ({**BODY, "output_config": {"task_budget": {}}}, 403),
-        ({**BODY, "output_config": {"effort": "low", "task_budget": {"type": "tokens", "total": 1}}}, 403),
         ({**BODY, "thinking": "much"}, 403),
         ({**BODY, "thinking": {"type": "eager"}}, 403),
-        ({**BODY, "thinking": {"type": "adaptive", "block_binding": {"a": 1}}}, 403),
         ({**BODY, "thinking": {"type": "enabled", "budget_tokens": 1_000_000}}, 403),
         ({**BODY, "tool_choice": "auto"}, 403),
-        ({**BODY, "tool_choice": {"type": "auto", "url": "https://evil"}}, 403),
         ({**BODY, "tool_choice": {"type": "tool", "name": "web_search"}}, 403),
         ({**BODY, "context_management": {"edits": [{"type": "compact_20260112"}]}}, 403),
-        ({**BODY, "context_management": {"edits": [{**EDIT, "instructions": "x"}]}}, 403),
         ({**BODY, "context_management": {"edits": [{"type": "clear_of_another_kind"}]}}, 403),
-        ({**BODY, "context_management": {"edits": [], "more": 1}}, 403),
         # Tools.
         ({**BODY, "tools": "x"}, 403),
         ({**BODY, "tools": ["x"]}, 403),
@@ -168,15 +163,11 @@ EDIT = {"type": "clear_thinking_20251015", "keep": "all"}
         ({**BODY, "tools": [{**TOOL, "name": "Task"}]}, 403),
         ({**BODY, "tools": [{**TOOL, "name": "mcp__mail__send"}]}, 403),
         ({**BODY, "tools": [{**TOOL, "name": "bash", "type": "bash_20250124"}]}, 403),
-        ({**BODY, "tools": [{**TOOL, "allowed_callers": ["code_execution_20250825"]}]}, 403),
-        ({**BODY, "tools": [{**TOOL, "cache_control": {"type": "ephemeral", "scope": "global"}}]}, 403),
         # Messages.
         ({**BODY, "messages": "x"}, 403),
-        ({**BODY, "messages": [{"role": "user", "content": "x", "container": "c"}]}, 403),
         ({**BODY, "messages": [{"role": "developer", "content": "x"}]}, 403),
         ({**BODY, "messages": [{"content": "x"}]}, 403),
         ({**BODY, "messages": [{"role": "system", "content": [], "output_config": {"task_budget": {}}}]}, 403),
-        ({**BODY, "messages": [{"role": "user", "content": "x", "output_config": {"effort": "low"}}]}, 403),
         (said({"type": "tool_result", "tool_use_id": "t"}, role="assistant"), 403),
         (said({"type": "tool_use", "id": "t", "name": "Read", "input": {}}), 403),
         (said({"type": "tool_addition", "tool": {"type": "tool_reference", "name": "Task"}}, role="system"), 403),
@@ -185,7 +176,6 @@ EDIT = {"type": "clear_thinking_20251015", "keep": "all"}
         (returned(type="document", source={"type": "file", "file_id": "f"}), 403),
         (returned(type="document", url="https://evil/?secret"), 403),
         (returned(type="image", file_id="f"), 403),
-        (returned(type="image", source={**BASE64, "url": "https://evil/?secret"}), 403),
         (returned(type="image", source={**BASE64, "media_type": "text/html"}), 403),
         (returned(type="image", source={"media_type": "image/png", "data": ""}), 403),
         (returned(type="image", source={**BASE64, "media_type": "application/pdf"}), 403),
@@ -193,31 +183,10 @@ EDIT = {"type": "clear_thinking_20251015", "keep": "all"}
         (said({"type": "tool_removal", "tool": {"name": "Read"}}, role="system"), 403),
         (returned(type="container_upload", file_id="f"), 403),
         (returned(type="server_tool_use", name="web_search"), 403),
-        (returned(type="text", text="x", extra={"source": {"type": "url"}}), 403),
         (returned(type="text", text="x", citations=[{"type": "char_location"}]), 403),
         (
             returned(
                 type="document", source={"type": "content", "content": [{"type": "image", "source": {"type": "url"}}]}
-            ),
-            403,
-        ),
-        (
-            said(
-                {
-                    "type": "tool_use",
-                    "id": "t",
-                    "name": "Read",
-                    "input": {},
-                    "caller": {"type": "code_execution_20250825", "tool_id": "s"},
-                },
-                role="assistant",
-            ),
-            403,
-        ),
-        (
-            said(
-                {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOL, "url": "https://x"}},
-                role="system",
             ),
             403,
         ),
@@ -240,13 +209,70 @@ def test_refused(body: Any, status: int) -> None:
     assert refused.value.status == status, refused.value.message
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**BODY, "mcp_servers": [{"url": "https://evil"}]},
+        {**BODY, "mcp_servers": []},
+        {**BODY, "container": "c"},
+        {**BODY, "speed": "fast"},
+        {**BODY, "service_tier": "auto"},
+        {**BODY, "stop_sequences": ["x"]},
+        {**BODY, "stop_sequences": {"url": "https://evil"}},
+        {**BODY, "top_k": 1},
+        {**BODY, "metadata": {"user_id": "x", "more": "y"}},
+        {**BODY, "output_config": {"effort": "low", "task_budget": {"type": "tokens", "total": 1}}},
+        {**BODY, "thinking": {"type": "adaptive", "block_binding": {"a": 1}}},
+        {**BODY, "tool_choice": {"type": "auto", "url": "https://evil"}},
+        {**BODY, "context_management": {"edits": [{**EDIT, "instructions": "x"}]}},
+        {**BODY, "context_management": {"edits": [], "more": 1}},
+        {**BODY, "tools": [{**TOOL, "allowed_callers": ["code_execution_20250825"]}]},
+        {**BODY, "tools": [{**TOOL, "cache_control": {"type": "ephemeral", "scope": "global"}}]},
+        {**BODY, "messages": [{"role": "user", "content": "x", "container": "c"}]},
+        {**BODY, "messages": [{"role": "user", "content": "x", "output_config": {"effort": "low"}}]},
+        returned(type="image", source={**BASE64, "url": "https://evil/?secret"}),
+        returned(type="text", text="x", extra={"source": {"type": "url"}}),
+        said(
+            {
+                "type": "tool_use",
+                "id": "t",
+                "name": "Read",
+                "input": {},
+                "caller": {"type": "code_execution_20250825", "tool_id": "s"},
+            },
+            role="assistant",
+        ),
+        said(
+            {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOL, "url": "https://x"}},
+            role="system",
+        ),
+    ],
+)
+def test_a_member_that_no_form_has_is_left_out_and_named(body: dict[str, Any]) -> None:
+    """Each of them acts at the API, or carries something there. Seen to fail with what was parsed sent on as it was."""
+    request = check_body(ASK, json.dumps(body).encode(), ALLOWANCE)
+    (name,) = request.left_out
+    assert f'"{name}"'.encode() not in request.body and b"evil" not in request.body
+    assert name in repr(body) and not check_body(ASK, request.body, ALLOWANCE).left_out
+
+
+def test_names_that_are_left_out_are_short_and_each_is_named_once() -> None:
+    body = {**BODY, "x" * 1000: 1, "metadata": {"user_id": "u", "later": 1}, "later": 2}
+    assert check_body(ASK, json.dumps(body).encode(), ALLOWANCE).left_out == ("later", "x" * MAX_NAME)
+
+
+def test_of_two_equal_names_the_last_counts_and_alone_is_sent() -> None:
+    twice = b'{"model":"gpt-5","max_tokens":1,"messages":[],"model":"claude-opus-5","x":1,"x":2}'
+    request = check_body(ASK, twice, ALLOWANCE)
+    assert request.body == b'{"model":"claude-opus-5","messages":[],"max_tokens":1}' and request.left_out == ("x",)
+
+
 def test_an_answer_needs_its_bound_and_a_count_has_none() -> None:
     """Seen to fail with `max_tokens` given a default."""
     unbounded = {key: value for key, value in BODY.items() if key != "max_tokens"}
-    assert check(unbounded, COUNT)
-    for body, target in ((unbounded, ASK), (BODY, COUNT)):
-        with pytest.raises(Refused, match="max_tokens"):
-            check(body, target)
+    assert check(unbounded, COUNT) == check(BODY, COUNT)
+    with pytest.raises(Refused, match="max_tokens"):
+        check(unbounded, ASK)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -277,23 +303,20 @@ ANYTHING = st.recursive(
 
 
 @given(st.sampled_from(OBJECTS), st.sampled_from(UNKNOWN) | st.text().map("x_".__add__), ANYTHING)
-def test_an_unknown_member_anywhere_is_refused(place: tuple[int, tuple[Any, ...]], name: str, value: Any) -> None:
-    """Seen to fail with `forbid_unknown_fields` taken from the base of all forms."""
+def test_an_unknown_member_anywhere_is_left_out(place: tuple[int, tuple[Any, ...]], name: str, value: Any) -> None:
+    """Seen to fail with what was parsed sent on."""
     body = copy.deepcopy(PASSING[place[0]])
     at(body, place[1])[name] = value
-    with pytest.raises(Refused) as refused:
-        check(body)
-    assert refused.value.status == 403
+    assert json.loads(check(body)) == PASSING[place[0]]
 
 
 def test_no_object_has_room_for_another_member() -> None:
-    """Each object of each body in turn. Seen to fail with one form that took unknown members (`Picture`)."""
+    """Each object of each body in turn. Seen to fail with a form that keeps what it does not know (`dict`)."""
     assert len(OBJECTS) > 200
     for number, path in OBJECTS:
         body = copy.deepcopy(PASSING[number])
         at(body, path)["url"] = "https://evil/?secret"
-        with pytest.raises(Refused, match="unknown field `url`"):
-            check(body)
+        assert json.loads(check(body)) == PASSING[number], path
 
 
 @pytest.mark.parametrize("other", [{"type": "url", "url": "https://evil"}, [{"type": "url"}], -1.5], ids=repr)

@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from sandbox.frames import Budget
 from sandbox.gate.gate import CALL_ID_LIMIT, Ruling
 from sandbox.runtimes.claude import transport
 from sandbox.runtimes.claude.session import CALLS_AT_ONCE, _reason, _Session
@@ -154,7 +155,7 @@ async def test_of_the_programs_standard_error_the_end_is_kept(monkeypatch: pytes
     monkeypatch.setattr(transport, "SubprocessCLITransport", lambda *_: SimpleNamespace(_build_command=lambda: command))
     monkeypatch.setattr(transport, "environment", lambda *_: {})
     # Any: a run of which nothing but these members is looked at.
-    context: Any = SimpleNamespace(profile=None, model_secret="", spawn=spawn)
+    context: Any = SimpleNamespace(profile=None, model_secret="", budget=Budget(), spawn=spawn)
     with trio.fail_after(HANG):
         async with trio.open_nursery() as nursery:
             way = transport.ConfinedTransport(sdk.ClaudeAgentOptions(), context, nursery)

@@ -23,7 +23,18 @@ from sandbox.errors import SandboxError
 from sandbox.gate.gate import Gate
 from sandbox.gate.paths import opener, resolver
 from sandbox.mcp.bridge import McpBridge
-from sandbox.model_api.interface import Allowance, Cost, Headers, ModelApi, ModelRequest, Refused, ScriptedModel, Turns
+from sandbox.model_api.interface import (
+    Allowance,
+    Cost,
+    Failure,
+    Headers,
+    ModelApi,
+    ModelRequest,
+    Price,
+    Refused,
+    ScriptedModel,
+    Turns,
+)
 from sandbox.model_api.proxy import ModelProxy
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
 from sandbox.runtimes.runtime import RunContext, Task
@@ -33,8 +44,14 @@ from tests.sandbox.conftest import Person
 # --- a model API of another kind
 
 
+FREE = Price(0, 0, 0, 0, 0)
+
+
 class PlainTextMeter:
     """A dollar for each answer, two tokens a byte."""
+
+    begun = whole = True
+    failure = shortfall = None
 
     def __init__(self) -> None:
         self.size = 0
@@ -69,10 +86,22 @@ class PlainTextApi:
     def check_body(self, target: str, body: bytes, allowance: Allowance, /) -> ModelRequest:
         if body.decode() not in allowance.tools:
             raise Refused(403, "not that word")
-        return ModelRequest(target, body.upper(), model="plain", asks=True, least_usd=0.5)
+        return ModelRequest(target, body.upper(), model="plain", asks=True, price=FREE, priced=True, least_usd=0.5)
 
     def error_body(self, status: int, message: str, /) -> bytes:
         return f"{status} {message}".encode()
+
+    def failure(self, status: int, body: bytes, /) -> Failure:
+        return Failure(status, said=body.decode())
+
+    def overloaded(self, failure: Failure, headers: Mapping[str, str], /) -> str:
+        return ""
+
+    def explain(self, failure: Failure, model: str, /) -> None:
+        return None
+
+    def price(self, model: str, /) -> Price:
+        return FREE
 
     def meter(self, request: ModelRequest, /, *, streamed: bool) -> PlainTextMeter:
         return PlainTextMeter()

@@ -109,14 +109,14 @@ async def test_everything_else_is_refused(tmp_path: Path, method: str, path: str
 
 
 async def test_a_refused_body_goes_nowhere(tmp_path: Path) -> None:
-    """Which are refused: test_anthropic_requests.py. Seen to fail with forms that take unknown members."""
+    """Which are refused: test_anthropic_requests.py."""
     with serving(FakeModel([say("x")])) as model:
         proxy = model_proxy(model.url, KEY, budget_usd=5)
         async with door(proxy, tmp_path) as client:
-            for sent, status in ((b"not json", 400), (json.dumps({**BODY, "container": "c"}).encode(), 403)):
+            for sent, status in ((b"not json", 400), (json.dumps({**BODY, "thinking": {"type": "x"}}).encode(), 403)):
                 answer = await client.post("/v1/messages", content=sent)
                 assert answer.status_code == status and error_of(answer)
-            assert "unknown field `container`" in error_of(answer)
+            assert "$.thinking" in error_of(answer)
     assert model.seen == [] and proxy.usage.refused == 2
 
 
@@ -330,6 +330,7 @@ async def test_answers_that_break_off_are_not_turns_but_bounded(tmp_path: Path) 
 
 async def test_a_broken_answer_is_counted_high(tmp_path: Path) -> None:
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}}\n\n'
+    start += b"event: content_block_start\n"
     with serving(FakeModel([say("x")])) as model:
         model.answer_with = (
             200,

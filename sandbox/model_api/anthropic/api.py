@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from sandbox.model_api.anthropic import requests
+from sandbox.model_api.anthropic import failures, requests, usage
 from sandbox.model_api.anthropic.scripted_model import ScriptedModel
-from sandbox.model_api.anthropic.usage import UsageReader
-from sandbox.model_api.interface import Allowance, Headers, ModelRequest, Turns
+from sandbox.model_api.interface import Allowance, Explanation, Failure, Headers, ModelRequest, Price, Turns
 
 
 class AnthropicMessages:
-    """See `ModelApi`. Requests: requests.py and body.py; costs: usage.py; the stand-in: scripted_model.py."""
+    """See `ModelApi`.
+
+    Requests: requests.py and body.py; costs: usage.py; what its errors mean: failures.py; the stand-in:
+    scripted_model.py.
+    """
 
     public_url: Final = "https://api.anthropic.com"
     key_missing: Final = (
@@ -40,8 +44,20 @@ class AnthropicMessages:
     def error_body(self, status: int, message: str, /) -> bytes:
         return requests.error_body(status, message)
 
-    def meter(self, request: ModelRequest, /, *, streamed: bool) -> UsageReader:
-        return UsageReader(request, streamed=streamed)
+    def failure(self, status: int, body: bytes, /) -> Failure:
+        return usage.failure(status, body)
+
+    def overloaded(self, failure: Failure, headers: Mapping[str, str], /) -> str:
+        return failures.overloaded(failure, headers)
+
+    def explain(self, failure: Failure, model: str, /) -> Explanation | None:
+        return failures.explain(failure, model)
+
+    def price(self, model: str, /) -> Price | None:
+        return usage.known_price(model)
+
+    def meter(self, request: ModelRequest, /, *, streamed: bool) -> usage.UsageReader:
+        return usage.UsageReader(request, streamed=streamed)
 
     def scripted_model(self, turns: Turns, /, *, key: str) -> ScriptedModel:
         return ScriptedModel(turns, key=key)

@@ -1,7 +1,10 @@
 """The form of a request's body, as claude 2.1.330 was seen to write it: every member that may be there, with its type.
 
-A body with anything else does not fit. Which tools and models a run may name is requests.py's. Pure. Two places are
-open, since the API passes what is in them to the model alone: a tool's `input_schema`, and a call's `input`.
+This is the one table of what reaches the API: a request is sent as it is here and as nothing else. A member that is not
+here is left out, a value that does not fit refuses the request, one of `type` or `source` above all. `make
+record-model` records what the pinned program sends, and names the members that are missing here. Which tools and models
+a run may name is requests.py's. Pure. Two places are open, since the API passes what is in them to the model alone: a
+tool's `input_schema`, and a call's `input`.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 MAX_TOKENS: Final = 128_000
 """The most that claude 2.1.330 asks for in one answer, of any model."""
@@ -17,8 +21,8 @@ MAX_TOKENS: Final = 128_000
 _Short = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class _Form(msgspec.Struct, forbid_unknown_fields=True):
-    """An object with the members below and no others."""
+class _Form(msgspec.Struct):
+    """An object with the members below; others are left out. An optional one is UNSET where it was not there."""
 
 
 class _Kind(_Form, tag_field="type"):
@@ -32,7 +36,7 @@ class Ephemeral(_Form):
     """How long the API may cache the request up to here."""
 
     type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
+    ttl: Literal["5m", "1h"] | UnsetType | None = UNSET
 
 
 class Picture(_Form):
@@ -58,14 +62,14 @@ class PlainText(_Kind, tag="text"):
 
 
 class _Block(_Kind):
-    cache_control: Ephemeral | None = None
+    cache_control: Ephemeral | UnsetType | None = UNSET
 
 
 class Text(_Block, tag="text", kw_only=True):
     """Text. `citations`: null in answers of the API, and so in what is sent back to it."""
 
     text: str
-    citations: None = None
+    citations: UnsetType | None = UNSET
 
 
 class Image(_Block, tag="image", kw_only=True):
@@ -96,8 +100,8 @@ class ToolResult(_Block, tag="tool_result", kw_only=True):
     """What a call returned."""
 
     tool_use_id: _Short
-    content: str | list[Text | Image | Document | FoundTool] | None = None
-    is_error: bool = False
+    content: str | list[Text | Image | Document | FoundTool] | UnsetType | None = UNSET
+    is_error: bool | UnsetType = UNSET
 
 
 class ToolUse(_Block, tag="tool_use", kw_only=True):
@@ -126,12 +130,12 @@ class Tool(_Form):
 
     name: _Short
     input_schema: dict[str, object]
-    description: str = ""
-    type: Literal["custom"] | None = None
-    cache_control: Ephemeral | None = None
-    defer_loading: bool = False
-    eager_input_streaming: bool = False
-    strict: bool = False
+    description: str | UnsetType = UNSET
+    type: Literal["custom"] | UnsetType | None = UNSET
+    cache_control: Ephemeral | UnsetType | None = UNSET
+    defer_loading: bool | UnsetType = UNSET
+    eager_input_streaming: bool | UnsetType = UNSET
+    strict: bool | UnsetType = UNSET
 
 
 class ToolReference(_Kind, tag="tool_reference"):
@@ -191,20 +195,20 @@ class System(_Message, tag="system"):
     """A message of the agent program within the conversation."""
 
     content: str | list[Text | ToolAddition | ToolRemoval]
-    output_config: Effort | None = None
+    output_config: Effort | UnsetType | None = UNSET
 
 
 class Adaptive(_Kind, tag="adaptive"):
     """Thinking as much as the model sees fit."""
 
-    display: _Short | None = None
+    display: _Short | UnsetType | None = UNSET
 
 
 class Enabled(_Kind, tag="enabled"):
     """Thinking up to a bound."""
 
     budget_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
-    display: _Short | None = None
+    display: _Short | UnsetType | None = UNSET
 
 
 class Disabled(_Kind, tag="disabled"):
@@ -227,10 +231,10 @@ class ClearThinking(_Kind, tag="clear_thinking_20251015"):
 class ClearToolUses(_Kind, tag="clear_tool_uses_20250919"):
     """Which earlier calls the model still reads."""
 
-    trigger: Amount | None = None
-    keep: Amount | None = None
-    clear_at_least: Amount | None = None
-    exclude_tools: list[_Short] | None = None
+    trigger: Amount | UnsetType | None = UNSET
+    keep: Amount | UnsetType | None = UNSET
+    clear_at_least: Amount | UnsetType | None = UNSET
+    exclude_tools: list[_Short] | UnsetType | None = UNSET
 
 
 class ContextManagement(_Form):
@@ -268,16 +272,16 @@ class Counting(_Form):
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     messages: list[User | Assistant | System]
-    system: str | list[Text] | None = None
-    tools: list[Tool] = []
-    tool_choice: AnyTool | AutoTool | NoTool | OneTool | None = None
-    thinking: Adaptive | Enabled | Disabled | None = None
-    context_management: ContextManagement | None = None
-    output_config: Effort | None = None
+    system: str | list[Text] | UnsetType | None = UNSET
+    tools: list[Tool] | UnsetType = UNSET
+    tool_choice: AnyTool | AutoTool | NoTool | OneTool | UnsetType | None = UNSET
+    thinking: Adaptive | Enabled | Disabled | UnsetType | None = UNSET
+    context_management: ContextManagement | UnsetType | None = UNSET
+    output_config: Effort | UnsetType | None = UNSET
 
     def tool_names(self) -> Iterator[str]:
         """Every tool that the body names to the model, wherever it does."""
-        for tool in self.tools:
+        for tool in self.tools or ():
             yield tool.name
         if isinstance(self.tool_choice, OneTool):
             yield self.tool_choice.name
@@ -292,6 +296,6 @@ class Asking(Counting, kw_only=True):
     """The body of a request for an answer."""
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
-    metadata: Metadata | None = None
-    stream: bool | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    metadata: Metadata | UnsetType | None = UNSET
+    stream: bool | UnsetType | None = UNSET
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | UnsetType | None = UNSET

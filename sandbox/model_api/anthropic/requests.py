@@ -3,7 +3,7 @@
 The form of a body is body.py's; sending is proxy.py's. The key belongs to the person whose machine this is. So nothing
 passes that would make the API act for the run: no server-side tools, no MCP servers, no containers, no stored files of
 the account, and no URLs for it to fetch (they would carry data out). What may pass is listed, as claude 2.1.330 was
-seen to send it; everything else is refused.
+seen to send it. A member that is not listed is left out, everything else refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from sandbox.model_api.anthropic.body import Asking, Counting
-from sandbox.model_api.anthropic.usage import PRICES, least_usd
+from sandbox.model_api.anthropic.usage import DEAREST, known_price, least_usd
 from sandbox.model_api.interface import Allowance, Headers, ModelRequest, Refused
 
 PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
@@ -43,6 +43,8 @@ MAX_VALUES: Final = 500_000
 """Values in one body. A conversation that fills the largest context has some ten thousands, and each costs time and
 memory to build, however short it is: 32 MB of empty lists took 13 s.
 """
+MAX_NAME: Final = 60
+"""Characters of a member's name that are told."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A JSON string, or one that never ends; possessive, so that looking for strings takes time linear in the body."""
 _PLACEHOLDER_TOOL: Final = "DeferredToolPlaceholder"
@@ -95,30 +97,54 @@ def check_body(target: str, body: bytes, allowance: Allowance) -> ModelRequest:
     if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > MAX_VALUES:
         raise Refused(413, f"the body holds more than {MAX_VALUES:,} values")
     try:
-        parsed: object = json.loads(body, parse_constant=_no_constant)
-        again = json.dumps(parsed, separators=(",", ":"), allow_nan=False).encode()
+        # Its bytes would be looked at for what encoding they have, and counted above as what they are in UTF-8.
+        parsed: object = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as problem:
         raise Refused(400, "the body is not JSON") from problem
     if not isinstance(parsed, dict):
         raise Refused(400, "the body is not a JSON object")
     try:
         form = msgspec.convert(parsed, Asking if asks else Counting)
+        sent = msgspec.to_builtins(form)
     except (msgspec.ValidationError, RecursionError) as problem:
         raise Refused(403, f"the body is not of a form allowed from this sandbox: {str(problem)[:200]}") from problem
-    if not _may_use(form.model, allowance):
-        raise Refused(403, f"the model {form.model[:60]!r} is not one that this run may use")
+    try:
+        again = json.dumps(sent, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError) as problem:  # a number that is none: 1e999
+        raise Refused(400, "the body is not JSON") from problem
     for name in form.tool_names():
         if not allowance.has_tool(name) and name != _PLACEHOLDER_TOOL:
             raise Refused(403, f"the tool {name[:60]!r} is not one that this run may use")
+    # The program replaces retired names and short ones by others of its list, so every model with a price passes.
+    price = known_price(form.model)
+    if allowance.names(form.model):
+        price = allowance.price or price
+    elif price is None:
+        raise Refused(403, f"the model {form.model[:60]!r} is not one that this run may use")
     return ModelRequest(
-        target, again, model=form.model, asks=asks, least_usd=least_usd(again, form.model) if asks else 0.0
+        target,
+        again,
+        model=form.model,
+        asks=asks,
+        price=price or DEAREST,
+        priced=price is not None,
+        least_usd=least_usd(again, form.model, price or DEAREST) if asks else 0.0,
+        left_out=() if sent == parsed else tuple(sorted(_left_out(parsed, sent))),
     )
 
 
-def _may_use(model: str, allowance: Allowance) -> bool:
-    """The program replaces retired names and short ones by others of its list, so every model with a price passes."""
-    named = (allowance.model or "").removesuffix("[1m]")
-    return model == named or any(model.startswith(family) for family in PRICES)
+def _left_out(given: object, sent: object) -> set[str]:
+    """The names of members that are in `given`, and at the same place in `sent` not."""
+    missing: set[str] = set()
+    pairs = [(given, sent)]
+    while pairs:
+        before, after = pairs.pop()
+        if isinstance(before, dict) and isinstance(after, dict):
+            missing.update(name[:MAX_NAME] for name in before.keys() - after.keys())
+            pairs += [(before[name], value) for name, value in after.items() if name in before]
+        elif isinstance(before, list) and isinstance(after, list):
+            pairs += zip(before, after, strict=True)
+    return missing
 
 
 def _no_constant(name: str) -> object:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sandbox.model_api.interface import Cost, ModelRequest
+from sandbox.model_api.interface import Cost, Failure, ModelRequest, Price
 
 # US dollars per million tokens (input, output), by model-name prefix; the longest prefix that fits counts. The values
 # are those that claude 2.1.330 itself counts with, measured by answering it with known token counts; the 3.x and first
 # 4 models from the public price list, https://docs.claude.com/en/docs/about-claude/pricing
-PRICES: Final[Mapping[str, tuple[float, float]]] = {
+_PRICES: Final[Mapping[str, tuple[float, float]]] = {
     "claude-fable-5": (10.0, 50.0),
     "claude-fable-5-2": (8.0, 40.0),
     "claude-mythos-5": (10.0, 50.0),
@@ -33,8 +33,6 @@ PRICES: Final[Mapping[str, tuple[float, float]]] = {
     "claude-3-5-haiku": (0.8, 4.0),
     "claude-3-haiku": (0.25, 1.25),
 }
-# A name the table does not know is counted like the dearest one: a budget may end a run early, never late.
-DEAREST: Final = (15.0, 75.0)
 _CACHE_WRITE, _CACHE_WRITE_HOUR, _CACHE_READ = 1.25, 2.0, 0.1
 # Sonnet 4 alone costs more beyond this many tokens of input.
 _LONG_CONTEXT_MODELS, _LONG_CONTEXT, _LONG_INPUT, _LONG_OUTPUT = "claude-sonnet-4", 200_000, 2.0, 1.5
@@ -68,43 +66,68 @@ class Tokens:
         self.cache_write_hour = max(self.cache_write_hour, min(hour, written))
         self.cache_write = max(self.cache_write, written - min(hour, written))
 
-    def cost_usd(self, model: str) -> float:
-        """The price of these tokens for `model`, in US dollars."""
-        per_input, per_output = price(model)
-        if self.all_input > _LONG_CONTEXT and model.startswith(_LONG_CONTEXT_MODELS):
-            per_input, per_output = per_input * _LONG_INPUT, per_output * _LONG_OUTPUT
-        weighted = (
-            self.input
-            + self.cache_write * _CACHE_WRITE
-            + self.cache_write_hour * _CACHE_WRITE_HOUR
-            + self.cache_read * _CACHE_READ
+    def cost_usd(self, model: str, price: Price) -> float:
+        """What these tokens of `model` cost at `price`, in US dollars."""
+        asked = (
+            self.input * price.input
+            + self.cache_write * price.cache_write
+            + self.cache_write_hour * price.cache_write_hour
+            + self.cache_read * price.cache_read
         )
-        return (weighted * per_input + self.output * per_output) / 1_000_000
+        answered = self.output * price.output
+        if self.all_input > _LONG_CONTEXT and price is known_price(model) and model.startswith(_LONG_CONTEXT_MODELS):
+            asked, answered = asked * _LONG_INPUT, answered * _LONG_OUTPUT
+        return (asked + answered) / 1_000_000
 
 
-def price(model: str) -> tuple[float, float]:
-    """US dollars per million tokens (input, output) for a model name."""
-    fitting = [prefix for prefix in PRICES if model.startswith(prefix)]
-    return PRICES[max(fitting, key=len)] if fitting else DEAREST
+def _price(per_input: float, per_output: float) -> Price:
+    written, written_hour, read = (per_input * factor for factor in (_CACHE_WRITE, _CACHE_WRITE_HOUR, _CACHE_READ))
+    return Price(per_input, per_output, written, written_hour, read)
 
 
-def least_usd(body: bytes, model: str) -> float:
+_KNOWN: Final = {prefix: _price(*pair) for prefix, pair in _PRICES.items()}
+DEAREST: Final = _KNOWN["claude-opus-4"]
+"""What a model whose price is not known is held to: a budget ends a run of it early rather than late."""
+
+
+def known_price(model: str) -> Price | None:
+    """The price of a model by its name; None for a name that the table does not have."""
+    fitting = [prefix for prefix in _KNOWN if model.startswith(prefix)]
+    return _KNOWN[max(fitting, key=len)] if fitting else None
+
+
+def least_usd(body: bytes, model: str, price: Price) -> float:
     """What a request with this body costs, in US dollars, before a word of its answer."""
-    return Tokens(input=len(body) // BYTES_PER_TOKEN).cost_usd(model)
+    return Tokens(input=len(body) // BYTES_PER_TOKEN).cost_usd(model, price)
 
 
 class UsageReader:
-    """An `AnswerMeter`: reads `usage` out of a streamed or whole answer. Keeps at most `max_line` bytes."""
+    """An `AnswerMeter`: reads `usage` and errors out of a streamed or whole answer. Keeps at most `max_line` bytes."""
 
     def __init__(self, request: ModelRequest, *, streamed: bool, max_line: int = 1024 * 1024) -> None:
         self.tokens = Tokens()
         self.complete = False
         self.size = 0
+        self.failure: Failure | None = None
+        self.shortfall: Failure | None = None
         self._request = request
         self._streamed = streamed
+        self._content = False
         self._max_line = max_line
         self._rest = b""
         self._skipping = False
+
+    @property
+    def begun(self) -> bool:
+        """See `AnswerMeter`. An answer in one piece is content from its first byte."""
+        return self._content or not self._streamed
+
+    @property
+    def whole(self) -> bool:
+        """See `AnswerMeter`. After the last counts comes only `message_stop`, which some gateways leave out."""
+        if not self._streamed and not self.complete:
+            self._object(self._rest)
+        return self.complete and self.failure is None
 
     def feed(self, chunk: bytes) -> None:
         """See `AnswerMeter`."""
@@ -120,7 +143,7 @@ class UsageReader:
                 self._line(line)
             self._skipping = False
         if len(self._rest) > self._max_line:
-            self._rest, self._skipping = b"", True
+            self._rest, self._skipping, self._content = b"", True, True
 
     def cost(self) -> Cost:
         """See `AnswerMeter`."""
@@ -130,11 +153,14 @@ class UsageReader:
             self.tokens.output = max(self.tokens.output, self.size // BYTES_PER_TOKEN)
             if not self.tokens.all_input:
                 self.tokens.input = len(self._request.body) // BYTES_PER_TOKEN
-        return Cost(self.tokens.all_input, self.tokens.output, self.tokens.cost_usd(self._request.model))
+        usd = self.tokens.cost_usd(self._request.model, self._request.price)
+        return Cost(self.tokens.all_input, self.tokens.output, usd)
 
     def _line(self, line: bytes) -> None:
-        # Most lines are text deltas; only the two kinds with counts are worth parsing.
-        if line.startswith(b"data:") and (b'"message_start"' in line or b'"message_delta"' in line):
+        # Most lines are text deltas; only those with counts or an error are worth parsing.
+        if line.startswith(b"event:"):
+            self._content = self._content or line[6:].strip() not in _BEFORE_CONTENT
+        elif line.startswith(b"data:") and any(kind in line for kind in _PARSED):
             self._object(line[5:])
 
     def _object(self, text: bytes) -> None:
@@ -150,6 +176,31 @@ class UsageReader:
         elif event.get("type") in ("message_delta", "message"):
             self.tokens.update(event.get("usage"))
             self.complete = True
+            delta = event.get("delta", event)
+            ending = delta.get("stop_reason") if isinstance(delta, dict) else None
+            if ending in _SHORTFALLS:
+                self.shortfall = Failure(_STREAM_STATUS, ending)
+        elif event.get("type") == "error":
+            self.failure = failure(_STREAM_STATUS, text)
+
+
+_BEFORE_CONTENT: Final = (b"message_start", b"ping", b"error")
+_PARSED: Final = (b'"message_start"', b'"message_delta"', b'"error"')
+_SHORTFALLS: Final = ("refusal", "model_context_window_exceeded")
+"""https://docs.claude.com/en/api/handling-stop-reasons"""
+_STREAM_STATUS: Final = 200
+"""The status of an answer in whose stream an error comes: https://docs.claude.com/en/api/streaming#error-events."""
+
+
+def failure(status: int, body: bytes) -> Failure:
+    """The error in a body of the API's form, `{"type": "error", "error": {"type": …}}`; without a kind in any other."""
+    try:
+        parsed: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return Failure(status)
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    kind, said = (error.get("type"), error.get("message")) if isinstance(error, dict) else (None, None)
+    return Failure(status, kind if isinstance(kind, str) else "", said if isinstance(said, str) else "")
 
 
 def _count(reported: object, name: str) -> int:

@@ -238,7 +238,7 @@ def _options(task: Task, context: RunContext, session: _Session, program: Path) 
         system_prompt=task.instructions,
         model=context.model,
         max_turns=budget.turns,
-        max_budget_usd=budget.usd,
+        max_budget_usd=budget.usd if context.program_counts_usd else None,
         add_dirs=others,
         hooks={"PreToolUse": [sdk.HookMatcher(hooks=[session.hook], timeout=hook_seconds, on_failure="block")]},
         can_use_tool=session.can_use_tool,

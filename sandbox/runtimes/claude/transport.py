@@ -38,7 +38,7 @@ class ConfinedTransport(sdk.Transport):
         # As the SDK does for its own transport: it is asked about `can_use_tool` over stdio.
         asked = replace(options, can_use_tool=None, permission_prompt_tool_name="stdio")
         self._command: list[str] = SubprocessCLITransport("", asked)._build_command()
-        self._environment = environment(context.profile, context.model_secret)
+        self._environment = environment(context.profile, context.model_secret, context.budget.minutes)
         self._context = context
         self.process: ConfinedProcess | None = None
         self._writing = trio.Lock()
@@ -108,8 +108,8 @@ class ConfinedTransport(sdk.Transport):
             self._stderr_ended.set()
 
 
-def environment(profile: Profile, model_secret: str) -> dict[str, str]:
-    """Every variable the program gets; none of them is this process's.
+def environment(profile: Profile, model_secret: str, minutes: float = 60.0) -> dict[str, str]:
+    """Every variable the program gets; none of them is this process's. `minutes`: how long the run may take.
 
     The key is the run's own secret, which is good for the proxy alone: the proxy has the real one. The shell launcher
     keeps it from shells.
@@ -125,8 +125,12 @@ def environment(profile: Profile, model_secret: str) -> dict[str, str]:
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         # Each command starts in the folder that the run starts in, so that a rule for one means the same every time.
         "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1",
-        # It would otherwise retry with a refused key for more than forty seconds.
+        # It would otherwise retry with a refused key for more than forty seconds. For an API that has no room the proxy
+        # waits, as long as the run lasts, and so must the program: it would give up on its request after ten minutes,
+        # and its HTTP client after five without a byte.
         "CLAUDE_CODE_MAX_RETRIES": "2",
+        "API_TIMEOUT_MS": str(int(minutes * 60_000) + 60_000),
+        "CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS": "1800000",
         "CLAUDE_CODE_TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
         "CLAUDE_CODE_SHELL_PREFIX": str(SHELL_LAUNCHER),
         "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
