@@ -5,7 +5,7 @@ Nothing is opened, started or looked up here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,10 @@ _OCCUPIED: Final = tuple(
         *("etc", "proc", "sys", "dev", "run", "boot"),
     )
 )
+
+
+REMOVABLE: Final = Path("/run/media")
+"""Below it lie the disks that a person plugged in: the one place in a folder of the system's that holds projects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,17 @@ class Root:
     """A folder (or file) of the person's that a run may see.
 
     `path`: on the host, absolute, free of symbolic links. `at`: where it is seen inside; the same path unless given.
-    `view`: what is shown in its place; no confinement starts anything with a writable root that has none.
+    `view`: what is shown in its place; no confinement starts anything with a writable root that has none. `name`: what
+    it is called in what leaves this machine. `repository`: it is a repository's own folder, of which nothing but
+    commits comes back.
     """
 
     path: Path
     writable: bool = False
     at: Path | None = None
     view: View | None = None
+    name: str = ""
+    repository: bool = False
 
     @property
     def inside(self) -> Path:
@@ -101,8 +109,8 @@ class Profile:
     agent program and not for its shells; None is an empty, bounded one in memory. `model_socket`: seen at
     /run/dispatch/model.sock, the only way out; None is none. `runtime`: programs and libraries outside /usr, read-only
     whatever they say. `protected`: what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in
-    one of them is refused. `cwd`: an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be
-    confined.
+    one of them is refused. `files`: small files of the run's own, by their inside path. `cwd`: an inside path. Raises
+    SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
@@ -111,6 +119,7 @@ class Profile:
     model_socket: Path | None = None
     runtime: tuple[Root, ...] = ()
     protected: tuple[Path, ...] = ()
+    files: Mapping[Path, bytes] = field(default_factory=dict)
     cwd: Path = WORKSPACE
     limits: Limits = field(default_factory=Limits)
 
@@ -191,7 +200,9 @@ def _check(profile: Profile) -> None:
     places: list[Path] = []
     for root in profile.roots:
         for path in (root.path, root.inside):
-            if path == Path("/") or any(path.is_relative_to(taken) for taken in _OCCUPIED):
+            if path == Path("/") or (
+                any(path.is_relative_to(taken) for taken in _OCCUPIED) and REMOVABLE not in path.parents
+            ):
                 raise SandboxError(
                     f"{path} belongs to the system and cannot be granted",
                     fix="grant a project folder",

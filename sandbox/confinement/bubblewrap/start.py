@@ -219,6 +219,7 @@ def _open_all(profile: Profile, python_program: str, opened: contextlib.ExitStac
         binds[profile.model_socket] = _open(profile.model_socket, (stat.S_ISSOCK,), opened)
     arch = seccomp.architecture()
     files = {Path("/etc", name): text.encode() for name, text in _ETC_FILES.items()}
+    files |= profile.files
     files[SHELL_LAUNCHER] = f"#!{python_program} -ISB\n{inspect.getsource(shell_launcher)}".encode()
     files[LANDLOCK_MODULE] = inspect.getsource(landlock).encode()
     files[SHELL_FILTER] = seccomp.shell_filter(arch)
