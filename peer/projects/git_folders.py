@@ -51,6 +51,9 @@ def find(folder: str, facts: paths.Facts) -> tuple[GitFolder | None, str]:
     try:
         if not stat.S_ISREG(dot_git.lstat().st_mode):
             return None, ""
+    except OSError:
+        return None, ""
+    try:
         git_dir = _real(folder, _content(dot_git, _SMALL), "gitdir:")
         if within(str(git_dir), (folder,)):
             return None, ""

@@ -78,7 +78,7 @@ def start_frame(
     _, rules = running.get_scope(db, row.edge_id)
     model = settings.model
     folders = shown_folders(row.cwd, scope.paths)
-    repositories = [facts.git_folders[folder] for folder in folders if folder in facts.git_folders]
+    repositories = {folder: facts.git_folders[folder] for folder in folders if folder in facts.git_folders}
     return frames.Start(
         dispatch_id=row.dispatch_id,
         attempt=row.attempt,
@@ -97,7 +97,7 @@ def start_frame(
         mcp_refused=own_names.TOOLS,
         paths=list(scope.paths),
         git_folders=repositories,
-        names=names_of([*folders, *repositories]),
+        names=names_of([*folders, *repositories.values()]),
         not_shown=facts.not_shown,
         approval=scope.approval,
         rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],

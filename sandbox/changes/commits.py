@@ -44,7 +44,7 @@ def with_commits(changes: ChangeSet, run_folder: Path, destination: Path, blobs:
     views = {view.number: view for view in changes.views}
     bases: dict[tuple[int, bytes], Base] = {}
     for entry in changes.entries:
-        whole = views[entry.view].repository and not entry.path
+        whole = bool(views[entry.view].repository) and not entry.path
         if entry.change != "dropped" or entry.kind != "folder" or not (whole or entry.path.rpartition(b"/")[2] == _GIT):
             continue
         if (base := _base(views[entry.view], entry.path, bounds)) is not None:

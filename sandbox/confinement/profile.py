@@ -72,8 +72,8 @@ class Root:
 
     `path`: on the host, absolute, free of symbolic links. `at`: where it is seen inside; the same path unless given.
     `view`: what is shown in its place; no confinement starts anything with a writable root that has none. `name`: what
-    it is called in what leaves this machine. `repository`: it is a repository's own folder, of which nothing but
-    commits comes back.
+    it is called in what leaves this machine. `repository`: the project whose repository's own folder it is, of which
+    nothing but commits comes back; "" for any other.
     """
 
     path: Path
@@ -81,7 +81,7 @@ class Root:
     at: Path | None = None
     view: View | None = None
     name: str = ""
-    repository: bool = False
+    repository: str = ""
 
     @property
     def inside(self) -> Path:

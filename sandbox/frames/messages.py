@@ -55,8 +55,8 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     mcp_refused: str = ""
     """A regular expression: a server with a tool of such a name is not used."""
     paths: list[str] = []
-    git_folders: list[str] = []
-    """Repositories' own folders, of granted folders whose repository lies elsewhere; for shells alone."""
+    git_folders: dict[str, str] = {}
+    """Granted folder → its repository's own folder, where that lies elsewhere; for shells alone."""
     not_shown: list[str] = []
     """Sentences about what the run does not see, for its trace."""
     names: dict[str, str] = {}

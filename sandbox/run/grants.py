@@ -64,13 +64,13 @@ def _folders(start: frames.Start) -> tuple[Root, ...]:
     for path in sorted(start.paths, key=len):
         if not any(inside(path, (taken,)) or inside(taken, (path,)) for taken in chosen):
             chosen.append(path)
-    repositories: list[str] = []
+    repositories: dict[str, str] = {}
     if "Bash" in start.tools:  # no other tool has a use for it
-        for path in dict.fromkeys(start.git_folders):
+        for project, path in start.git_folders.items():
             if not any(inside(path, (taken,)) or inside(taken, (path,)) for taken in (*chosen, *repositories)):
-                repositories.append(path)
+                repositories[path] = project
     return tuple(
-        Root(Path(path), writable, name=start.names.get(path) or Path(path).name, repository=path in repositories)
+        Root(Path(path), writable, name=start.names.get(path) or Path(path).name, repository=repositories.get(path, ""))
         for path in (*chosen, *repositories)
     )
 

@@ -31,8 +31,8 @@ class ViewRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     root: str
     inside: str
     name: str = ""
-    repository: bool = False
-    """It is a repository's own folder, such as a `.git`."""
+    repository: str = ""
+    """The project whose repository's own folder it is, such as a worktree's main `.git`; "" for any other."""
     kind: Literal["overlay", "copy"]
     device: int
     inode: int

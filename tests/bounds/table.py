@@ -1148,6 +1148,14 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/trust/test_edge_lifecycle.py::test_a_rule_is_stored_once_and_only_for_a_granted_tool",
     ),
     Row(
+        what="repositories of an edge's folders that lie elsewhere",
+        whose="the person",
+        limit=scopes.MAX_PATHS,
+        unit="folders",
+        held_in=("peer.store/edge_git_folders",),
+        test="tests/trust/test_scopes.py::test_the_lists_of_a_scope_are_bounded",
+    ),
+    Row(
         what="MCP servers that an edge grants",
         whose="the person",
         limit=scopes.MAX_MCP_SERVERS,
