@@ -76,6 +76,12 @@ class FolderNames:
             for above in _above(folder):
                 called.setdefault(above, ABOVE)
         called |= names
+        # By another name of the home folder they are the same.
+        for path, name in list(called.items()):
+            for home in homes:
+                if path.startswith(f"{home}/"):
+                    for other in homes:
+                        called.setdefault(other + path[len(home) :], name)
         forms: dict[str, _Form] = {}
         for path, name in called.items():
             for form in _forms(path, name, homes):

@@ -148,6 +148,7 @@ class TrustService:
                 invitation.issuer_user,
                 scope,
                 widens=("a new edge", *_histories(scope, beside)),
+                histories=_histories(scope, beside),
                 fingerprint=fingerprint,
                 verified=bool(row.verified),
             )
@@ -240,7 +241,15 @@ class TrustService:
             if wider and request.get("unconfirmed"):
                 key = await self._fingerprint(user_id)
                 rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
-                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified, rules=rules)
+                return _to_confirm(
+                    user_id,
+                    new,
+                    widens=wider,
+                    histories=_histories(new, more),
+                    fingerprint=key,
+                    verified=verified,
+                    rules=rules,
+                )
             if wider:
                 self._require_confirmation(
                     new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
@@ -373,6 +382,7 @@ def _to_confirm(
     scope: scopes.Scope,
     *,
     widens: tuple[str, ...],
+    histories: tuple[str, ...],
     fingerprint: str,
     verified: bool,
     rules: Sequence[rows.EdgeRule] = (),
@@ -383,7 +393,7 @@ def _to_confirm(
         "peer": peer,
         "scopes": msgspec.to_builtins(scope),
         "widens": list(widens),
-        "powerful": list(scopes.needs_confirmation(scope)),
+        "powerful": [*scopes.needs_confirmation(scope), *histories],
         "fingerprint": fingerprint,
         "verified": verified,
         "rules": views.rule_rows(rules),

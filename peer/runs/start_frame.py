@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ class MachineFacts(NamedTuple):
     git_folders: dict[str, str]
     """Project → its repository's folder, of those that are as they were when they were granted."""
     not_shown: list[str]
+    links: dict[str, str]
+    """Symbolic links on the way to the home folder: place → target."""
     script: list[frames.ScriptStep]
 
 
@@ -53,8 +56,19 @@ def machine_facts(
     `pinned`: project → its repository's folder as it was granted.
     """
     states = all_state_folders(context.state.path)
-    fits, not_shown = git_folders.fitting(pinned, LocalFacts(home=Path.home(), states=states))
-    return MachineFacts(granted_candidates(context, scope), states, fits, not_shown, _script(settings))
+    facts = LocalFacts(home=Path.home(), states=states)
+    fits, not_shown = git_folders.fitting(pinned, facts)
+    servers = granted_candidates(context, scope)
+    return MachineFacts(servers, states, fits, not_shown, _links(Path.home(), facts), _script(settings))
+
+
+def _links(home: Path, facts: LocalFacts) -> dict[str, str]:
+    """The symbolic links by which the home folder is named, as /home on some systems; no run can have made one."""
+    found = {}
+    for place in facts.links(str(home.absolute())):
+        with suppress(OSError):
+            found[place] = str(Path(place).readlink())
+    return found
 
 
 def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.InstalledServers:
@@ -98,6 +112,7 @@ def start_frame(
         paths=list(scope.paths),
         git_folders=repositories,
         names=names_of([*folders, *repositories.values()]),
+        links=facts.links,
         not_shown=facts.not_shown,
         approval=scope.approval,
         rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],

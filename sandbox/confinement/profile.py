@@ -109,7 +109,7 @@ class Profile:
     agent program and not for its shells; None is an empty, bounded one in memory. `model_socket`: seen at
     /run/dispatch/model.sock, the only way out; None is none. `runtime`: programs and libraries outside /usr, read-only
     whatever they say. `protected`: what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in
-    one of them is refused. `files`: small files of the run's own, by their inside path. `cwd`: an inside path. Raises
+    one of them is refused. `files`: small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. Raises
     SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
@@ -120,6 +120,7 @@ class Profile:
     runtime: tuple[Root, ...] = ()
     protected: tuple[Path, ...] = ()
     files: Mapping[Path, bytes] = field(default_factory=dict)
+    links: Mapping[Path, str] = field(default_factory=dict)
     cwd: Path = WORKSPACE
     limits: Limits = field(default_factory=Limits)
 
@@ -145,6 +146,10 @@ class Profile:
         """
         found = _best(path, [(mount.at, mount) for mount in self.mounts()])
         return None if found is None else (found.source, path.relative_to(found.at))
+
+    def link(self, path: Path) -> str | None:
+        """Where one of `links` leads, None where there is none."""
+        return self.links.get(path)
 
     def mounts(self) -> tuple[Mount, ...]:
         """The person's and the run's own folders; one that holds another comes before it."""
@@ -177,6 +182,12 @@ class Profile:
             "SHELL": "/bin/bash",
             "TERM": "dumb",
         }
+
+
+def can_hold_link(place: Path, roots: Sequence[Root]) -> bool:
+    """Whether a symbolic link can stand at `place` inside, beside `roots`, where no run can change it."""
+    taken = (WORKSPACE, *_OCCUPIED, Path("/tmp"), *(root.inside for root in roots))  # noqa: S108 - inside
+    return place.is_absolute() and not any(place.is_relative_to(one) or one.is_relative_to(place) for one in taken)
 
 
 def _best(path: Path, places: Sequence[tuple[Path, Mount]]) -> Mount | None:
@@ -222,6 +233,9 @@ def _check(profile: Profile) -> None:
         places.append(root.inside)
     if len(set(places)) != len(places):
         raise SandboxError("two granted folders have the same place inside the sandbox", code=422)
+    for place in profile.links:
+        if not can_hold_link(place, profile.roots):
+            raise SandboxError(f"no link can stand at {place} inside the sandbox", code=422)
     for part in profile.runtime:
         if any(hidden.is_relative_to(part.path) for hidden in profile.protected):
             raise SandboxError(f"the program folder {part.path} holds something that must stay hidden", code=403)

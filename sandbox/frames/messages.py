@@ -57,6 +57,8 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     paths: list[str] = []
     git_folders: dict[str, str] = {}
     """Granted folder → its repository's own folder, where that lies elsewhere; for shells alone."""
+    links: dict[str, str] = {}
+    """Symbolic links on the way to the person's home folder: place → target. What names a folder by them works."""
     not_shown: list[str] = []
     """Sentences about what the run does not see, for its trace."""
     names: dict[str, str] = {}

@@ -37,6 +37,8 @@ class Places(Protocol):
 
     def outside(self, path: Path, /) -> Path | None: ...
 
+    def link(self, path: Path, /) -> str | None: ...
+
     def source(self, path: Path, /) -> tuple[Path, Path] | None: ...
 
 
@@ -56,7 +58,7 @@ def resolver(places: Places) -> Resolve:
                 at = at.parent
                 continue
             step = at / name
-            target = _link(places.source(Path(step)))
+            target = places.link(Path(step)) or _link(places.source(Path(step)))
             if target is None:
                 at = step
                 continue

@@ -8,6 +8,7 @@ from typing import Final
 from sandbox import frames
 from sandbox.confinement import Profile, Root
 from sandbox.confinement.places import HOME, WORKSPACE
+from sandbox.confinement.profile import can_hold_link
 from sandbox.errors import SandboxError
 from sandbox.policy.decision import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
 from sandbox.run.folder import RunFolder
@@ -26,6 +27,7 @@ def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root,
         runtime=programs,
         protected=tuple(Path(path) for path in start.protected),
         files={GIT_SETTINGS: _git_settings(roots)},
+        links={Path(place): to for place, to in start.links.items() if can_hold_link(Path(place), roots)},
         cwd=WORKSPACE if start.cwd is None else Path(start.cwd),
     )
 

@@ -85,6 +85,8 @@ def arguments(profile: Profile, host: Host, given: Descriptors) -> list[str]:
     out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
     if profile.home is None:
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
+    for place, target in profile.links.items():
+        out += ["--symlink", target, str(place)]
     for part in profile.runtime:
         out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
     # A shell may rename a folder in /tmp, also one on the way to a mount: then the gate and the run would mean
