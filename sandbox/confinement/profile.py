@@ -109,8 +109,8 @@ class Profile:
     agent program and not for its shells; None is an empty, bounded one in memory. `model_socket`: seen at
     /run/dispatch/model.sock, the only way out; None is none. `runtime`: programs and libraries outside /usr, read-only
     whatever they say. `protected`: what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in
-    one of them is refused. `files`: small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. Raises
-    SandboxError 403 or 422 for a set of paths that cannot be confined.
+    one of them is refused. `files`: small files of the run's own, `links`: symbolic links, by their inside paths.
+    `cwd`: an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
