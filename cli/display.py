@@ -244,7 +244,7 @@ def show_histories(out: Output, document: Mapping[str, object]) -> None:
     """Say which repositories are granted beside the folders of an edge."""
     found = document.get("git_folders")
     for folder, repository in found.items() if isinstance(found, dict) else ():
-        out.note(f"with {string(folder)}, shells see its repository {string(repository)}, with all of its history")
+        out.line(f"with {string(folder)}, shells see its repository {string(repository)}, with all of its history")
 
 
 def scope_line(scopes: Mapping[str, object] | None) -> str:
