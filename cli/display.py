@@ -240,6 +240,13 @@ def scope_pairs(row: Document) -> dict[str, str]:
     return {name.replace("_", " "): _scope_value(name, value) for name, value in scopes.items()}
 
 
+def show_histories(out: Output, document: Mapping[str, object]) -> None:
+    """Say which repositories are granted beside the folders of an edge."""
+    found = document.get("git_folders")
+    for folder, repository in found.items() if isinstance(found, dict) else ():
+        out.line(f"with {string(folder)}, shells see its repository {string(repository)}, with all of its history")
+
+
 def scope_line(scopes: Mapping[str, object] | None) -> str:
     """Return a scope on one line, beginning with its tools."""
     if not scopes:

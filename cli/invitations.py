@@ -9,7 +9,7 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, limit_option, pass_app
 from cli.completion import everyone
-from cli.display import scope_line, unknown_fields
+from cli.display import scope_line, show_histories, unknown_fields
 from cli.ids import FULL, check, short, the_one
 from cli.listing import note_of_more
 from cli.output import interactive, local_time, string
@@ -160,9 +160,12 @@ def _grant(app: App, secret: str, given: dict[str, object], offer: Document | No
     if app.out.json:
         app.out.document(document)
     else:
-        from peer.trust.menu import standing
+        from peer.trust.menu import FOLDERS, standing
 
         app.out.line(f"{string(document.get('peer'))} may now dispatch to you: {scope_line(document.get('scopes'))}")
+        if (document.get("scopes") or {}).get("paths"):
+            app.out.note(FOLDERS)
+        show_histories(app.out, document)
         app.out.note(standing(string(document.get("peer")), verified=bool(document.get("verified"))))
         app.out.note(f"to change or end it: `dispatch trust show {string(document.get('peer'))}`")
     return 0
@@ -205,7 +208,7 @@ def _servers(offer: Document) -> list[str]:
 
 def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
     """Ask the questions of the menu; return the scope, or None to decline. Ctrl-D ends without either."""
-    from peer.trust.menu import APPROVALS, menu
+    from peer.trust.menu import APPROVALS, FOLDERS, menu
 
     _show_offer(app, offer)
     items = {str(item.number): item for item in menu(_servers(offer))}
@@ -220,6 +223,7 @@ def _ask_scope(app: App, offer: Document) -> dict[str, object] | None:
         for mode, meaning in APPROVALS.items():
             app.out.line(f"{mode}: {meaning}", indent=2)
         scope["approval"] = choose(app.out, "Approval?", list(APPROVALS), default="manual")
+        app.out.line(FOLDERS, indent=2)
         folders = line("Restrict to which folders? (with commas; nothing: only the one you confirm each time) ").strip()
     except NoAnswer:
         raise KeyboardInterrupt from None

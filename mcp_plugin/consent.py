@@ -15,6 +15,7 @@ from peer.client.blocking import Document
 from peer.dispatches.asking import rule_text
 from peer.dispatches.text import line
 from peer.protocol.errors import Forbidden
+from peer.trust.menu import FOLDERS
 
 YES, NO = "grant", "refuse"
 
@@ -63,6 +64,7 @@ def scope_lines(document: Document) -> list[str]:
         f"Tools: {_listed(scope['tools'])}",
         f"MCP servers: {_listed(scope['mcp_servers'])}",
         f"Folders: {_listed(scope['paths']) if scope['paths'] else 'only the one confirmed at each accept'}",
+        f"There, {FOLDERS}.",
         f"Calls: {CALLS[scope['approval']]}",
         f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",

@@ -199,7 +199,7 @@ class RunSupervisor:
             emit=self._emit,
             answer_seconds=start.answer_seconds,
         )
-        folders = [str(root.inside) for root in profile.roots]
+        folders = [str(root.inside) for root in profile.roots if not root.repository]
         task = Task(
             sender_text=start.task,
             attached=prompts.attached(start),
@@ -299,7 +299,7 @@ class RunSupervisor:
         self._views = views = await trio.to_thread.run_sync(make)
         for why in views.copied:
             sys.stderr.write(f"dp-agent: {why}\n")
-        for sentence in views.skipped:
+        for sentence in (*self._start.not_shown, *views.skipped):
             await self._emit(frames.Status(status="not_in_view", detail=sentence))
         return replace(profile, roots=views.roots)
 

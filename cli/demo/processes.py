@@ -75,7 +75,7 @@ class DemoProcesses:
     def start_model(self) -> str:
         """Start the scripted model; return its address."""
         script = self.folder / "model.json"
-        script.write_text(scenario.script(), "utf-8")
+        script.write_text(scenario.script(str(self.project.resolve())), "utf-8")
         process = self._start(["-m", "sandbox.model_api.anthropic.scripted_model", "--script", str(script)])
         return self._wait_for(process, r"(http://127\.0\.0\.1:\d+)")
 

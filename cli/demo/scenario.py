@@ -41,14 +41,16 @@ REPLY = (
 )
 
 
-def script() -> str:
-    """Return the turns of the scripted model as JSON: read the file, write the corrected one, reply."""
+def script(project: str) -> str:
+    """Return the turns of the scripted model as JSON: read the file in the folder `project`, write the corrected one,
+    reply.
+    """
     return json.dumps(
         {
             "turns": [
                 {
                     "text": "I will read the function first.",
-                    "tools": [{"name": "Read", "input": {"file_path": "/project/till.py"}}],
+                    "tools": [{"name": "Read", "input": {"file_path": f"{project}/till.py"}}],
                 },
                 {
                     "text": "The discount is divided by 10 where 100 is meant.",

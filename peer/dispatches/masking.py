@@ -1,4 +1,5 @@
-"""Masks secrets in what leaves a machine: found by their form, replaced by their kind. Pure; linear in a text's length.
+"""Masks what must not leave a machine: secrets, found by their form and replaced by their kind, and the paths of the
+person's folders (folder_names.py). Pure; linear in a text's length.
 
 It catches secrets that an agent read and repeated in good faith. It cannot catch a secret that was encoded, split, or
 that looks like an ordinary word: whatever a run can read may still reach its sender.
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from peer.dispatches.folder_names import FolderNames
 from peer.protocol.documents import Document
 
 SHORTEST_LITERAL: Final = 8
@@ -117,9 +119,13 @@ _LONGEST_KEY: Final = 32_768
 
 
 class Masker:
-    """Masks texts and counts the secrets found, by kind, until `drain`. `known`: secrets by value, as a model's key."""
+    """Masks texts and counts the secrets found, by kind, until `drain`. `known`: secrets by value, as a model's key.
 
-    def __init__(self, known: Iterable[str] = ()) -> None:
+    `folders` may be set anew when more folders are known.
+    """
+
+    def __init__(self, known: Iterable[str] = (), folders: FolderNames | None = None) -> None:
+        self.folders = folders or FolderNames({})
         self._known = tuple(sorted({text for text in known if len(text) >= SHORTEST_LITERAL}, key=len, reverse=True))
         self._found: Counter[str] = Counter()
 
@@ -129,7 +135,7 @@ class Masker:
         return found
 
     def text(self, text: str) -> str:
-        """Return the text with every secret replaced by `[masked: KIND]`."""
+        """Return the text with every secret replaced by `[masked: KIND]`, and every path of a folder by its name."""
         for secret in self._known:
             if secret in text:
                 self._found["key of this machine"] += text.count(secret)
@@ -143,7 +149,7 @@ class Masker:
         if any(word in lower for word in _WORDS):
             text = self._without_assigned(text, lower)
             text = self._replaced("password", _ENV_LINE, text)
-        return text
+        return self.folders.text(text)
 
     def value(self, value: object) -> object:
         """Return a JSON value with all its texts masked, including the names of members."""
@@ -160,12 +166,12 @@ class Masker:
         return {self.text(str(name)): self.value(inner) for name, inner in document.items()}
 
     def content(self, content: bytes) -> bytes | None:
-        """Return a file's content masked, or None if it is binary and contains a secret, which cannot be cut out."""
+        """Return a file's content masked, or None if it is binary and holds what would be: that cannot be cut out."""
         try:
             text = content.decode()
         except UnicodeDecodeError:
             raw = content.decode("latin-1")
-            return content if self.text(raw) == raw else None
+            return None if self.folders.are_in(content) or self.text(raw) != raw else content
         masked = self.text(text)
         return content if masked == text else masked.encode()
 

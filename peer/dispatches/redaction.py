@@ -1,4 +1,4 @@
-"""What of a run is sent to its sender: redacted if the edge requires it, secrets always masked. Pure.
+"""What of a run is sent to its sender: redacted if the edge requires it; secrets and paths always masked. Pure.
 
 On an edge with `results: redacted` the trace contains the names of the tools that were called, the sizes of their
 inputs and outputs, and the outcomes; the inputs, outputs, reasoning and notes themselves stay on this machine. The
@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from peer.dispatches.folder_names import FolderNames
 from peer.dispatches.masking import Masker, summary
 from peer.protocol.documents import Document
 
@@ -30,11 +31,18 @@ _ORDINARY_CODES: Final = (401, 403, 408, 413, 429, 503)
 
 
 class Redactor:
-    """Masks, and on a redacted edge redacts, what one run sends. `known`: secrets of this machine by value."""
+    """Masks, and on a redacted edge redacts, what one run sends: all that its device signs of it passes here.
 
-    def __init__(self, *, redacts: bool, known: Iterable[str] = ()) -> None:
+    `known`: secrets of this machine by value; `folders`: the person's.
+    """
+
+    def __init__(self, *, redacts: bool, known: Iterable[str] = (), folders: FolderNames | None = None) -> None:
         self.redacts = redacts
-        self._masker = Masker(known)
+        self._masker = Masker(known, folders)
+
+    def name_folders(self, folders: FolderNames) -> None:
+        """Replace these paths from now on."""
+        self._masker.folders = folders
 
     def events(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
         """Return these events as this machine shows them, and as they are sent."""
@@ -42,7 +50,7 @@ class Redactor:
         return [*events, *self.notes(events[-1].get("at") if events else None)], sent
 
     def text(self, text: str) -> str:
-        """Return a reply or a file's name with secrets masked."""
+        """Return a reply or a file's name masked."""
         return self._masker.text(text)
 
     def reason(self, reason: str, *, status: str, code: int) -> str:

@@ -79,7 +79,8 @@ def planned(entry: Entry, tree: Tree, of_run: str) -> Commits:
     """
     if entry.base is None or not entry.branches or not entry.path.endswith(HEADS):
         raise Obstacle("its content was not kept, so it cannot be put in place")
-    parts = tuple(entry.path.removesuffix(HEADS).split(b"/"))
+    place = entry.path.removesuffix(HEADS)  # b"" where the view is the repository's own folder
+    parts = tuple(place.split(b"/")) if place else ()
     if b"\0" in entry.path or any(part in (b"", b".", b"..") for part in parts):
         raise Obstacle("its path is none that a repository can have")
     refs = {f"{REFS}{of_run}/{branch.ref}": branch.tip for branch in entry.branches}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import msgspec
 import trio
 
 from peer.dispatches import payload
@@ -32,7 +33,10 @@ class DecisionService:
         self._runs = runs
 
     async def accept(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Accept and run a dispatch: {dispatch_id, decision, ok, approval, cwd}. A second call raises Conflict."""
+        """Accept and run a dispatch: {dispatch_id, decision, ok, approval, cwd, git_folder}.
+
+        A second call raises Conflict.
+        """
         row = await self._journal.read(lambda db: receiving.get_received(db, dispatch_id))
         await self._check_can_run()
         # The start of the run checks this again. Checked here, a refusal leaves the dispatch pending.
@@ -40,7 +44,11 @@ class DecisionService:
         found = await trio.to_thread.run_sync(granted_candidates, self._context, scope)
         await self._journal.read(lambda db: granted_servers(db, found, row))
         folder = await self._folders.choose(dispatch_id, cwd)
-        row, scope = await self._journal.step(lambda tx: receiving.accept(tx, dispatch_id, cwd=folder or ""))
+        beside = await self._folders.git_folder(dispatch_id, folder) if folder and "Bash" in scope.tools else None
+        pin = "" if beside is None else msgspec.json.encode(beside).decode()
+        row, scope = await self._journal.step(
+            lambda tx: receiving.accept(tx, dispatch_id, cwd=folder or "", git_folder=pin)
+        )
         # A cancel may commit before start() registers the run; start_frame() re-checks.
         self._runs.start(row, scope)
         return {
@@ -49,6 +57,7 @@ class DecisionService:
             "ok": True,
             "approval": scope.approval,
             "cwd": folder,
+            "git_folder": None if beside is None else beside.path,
         }
 
     async def decline(self, dispatch_id: str, reason: str) -> Document:

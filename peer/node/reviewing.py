@@ -29,6 +29,7 @@ from sandbox.changes.colours import Asked
 from sandbox.changes.values import HEADS, ChangeSet, Entry
 from sandbox.commits.values import Branch
 from sandbox.gate import line_diff
+from sandbox.views.record import ViewRecord
 
 MAX_NAMED: Final = 1_000
 """Paths in one request."""
@@ -246,20 +247,21 @@ def _branch(branch: Branch, item: rows.ChangeSetRow) -> Document:
 
 def _merges(entries: Iterable[Entry], item: rows.ChangeSetRow, changes: ChangeSet) -> list[str]:
     """The commands, for the person's shell, that take commits that are in place into the branch they are on."""
-    roots = {view.number: view.root for view in changes.views}
+    views = {view.number: view for view in changes.views}
     return [
-        f"git -C {shlex.quote(str(_repository(entry, roots[entry.view])))} merge {_branch(branch, item)['ref']}"
+        f"git -C {shlex.quote(_worktree(entry, views[entry.view]))} merge {_branch(branch, item)['ref']}"
         for entry in entries
         for branch in entry.branches
     ]
 
 
-def _repository(entry: Entry, root: str) -> PurePosixPath:
-    return PurePosixPath(root, _text(entry.path.removesuffix(HEADS))).parent
+def _worktree(entry: Entry, view: ViewRecord) -> str:
+    return view.repository or str(PurePosixPath(view.root, _text(entry.path.removesuffix(HEADS))).parent)
 
 
 def _path(entry: Entry) -> str:
-    return _text(entry.path) or "."
+    # Of commits in a view that is the repository's own folder, nothing stands in front of HEADS.
+    return _text(entry.path).removeprefix("/") or "."
 
 
 def _text(raw: bytes) -> str:
@@ -317,7 +319,7 @@ def _named(waits: list[Entry], changes: ChangeSet, path: str, *, marked: bool) -
     roots = {view.number: view.root for view in changes.views}
     exact, inside = set(), set()
     for entry in waits:
-        names = {_path(entry), str(PurePosixPath(roots[entry.view], _text(entry.path)))}
+        names = {_path(entry), str(PurePosixPath(roots[entry.view], _path(entry)))}
         if entry.change == "commits":  # its repository's `.git` means them, too: nothing else of that can be chosen
             names |= {name.removesuffix(_text(HEADS)) for name in names}
         wanted = path if path in _WHOLE else path.rstrip("/")

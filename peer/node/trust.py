@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from peer.broker.sync import BrokerSync
 from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.node.queries import QueryService
+from peer.projects import git_folders
+from peer.projects.git_folders import GitFolder
 from peer.protocol import names
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
@@ -140,11 +142,13 @@ class TrustService:
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._with_checked_paths(scope)
+        beside = await self._git_folders(scope)
         if request.get("unconfirmed"):
             asked = _to_confirm(
                 invitation.issuer_user,
                 scope,
-                widens=("a new edge",),
+                widens=("a new edge", *_histories(scope, beside)),
+                histories=_histories(scope, beside),
                 fingerprint=fingerprint,
                 verified=bool(row.verified),
             )
@@ -153,13 +157,16 @@ class TrustService:
             scope, request, verified=bool(row.verified), inviter=invitation.issuer_user, key=fingerprint
         )
         edge = await self._journal.step(
-            lambda tx: inviting.accept(tx, row.token, scope, mcp_commands=_commands(scope, found))
+            lambda tx: inviting.accept(
+                tx, row.token, scope, mcp_commands=_commands(scope, found), git_folders=_pins(beside)
+            )
         )
         return {
             "status": edge.status,
             "trust_link_id": edge.edge_id,
             "peer": edge.user_id,
             "scopes": msgspec.to_builtins(scope),
+            "git_folders": {folder: found.path for folder, found in beside.items()},
             "verified": bool(row.verified),
         }
 
@@ -223,16 +230,34 @@ class TrustService:
             others = any(
                 pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
             )
-            wider = (*scopes.widens(old, new), *(("another program as an MCP server",) if others else ()))
+            beside = None if chosen.paths is msgspec.UNSET else await self._git_folders(new)
+            pins = await self._journal.read(lambda db: edges.git_folders(db, edge.edge_id))
+            more = {folder: each for folder, each in (beside or {}).items() if _pin(each) != pins.get(folder)}
+            wider = (
+                *scopes.widens(old, new),
+                *(("another program as an MCP server",) if others else ()),
+                *_histories(new, more),
+            )
             if wider and request.get("unconfirmed"):
                 key = await self._fingerprint(user_id)
                 rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
-                return _to_confirm(user_id, new, widens=wider, fingerprint=key, verified=verified, rules=rules)
+                return _to_confirm(
+                    user_id,
+                    new,
+                    widens=wider,
+                    histories=_histories(new, more),
+                    fingerprint=key,
+                    verified=verified,
+                    rules=rules,
+                )
             if wider:
                 self._require_confirmation(
                     new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
                 )
-            await self._journal.step(lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands))
+            named = None if beside is None else _pins(beside)
+            await self._journal.step(
+                lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands, git_folders=named)
+            )
         return await self.show(peer)
 
     async def set_paused(self, peer: str, *, paused: bool) -> Document:
@@ -293,10 +318,12 @@ class TrustService:
         else:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
         scope = await self._with_checked_paths(scope, unless=old)
+        beside = {} if chosen.paths is msgspec.UNSET else await self._git_folders(scope)
+        powerful = [*scopes.needs_confirmation(scope), *_histories(scope, beside)]
         if edge is None or old is None:
-            return scope, list(scopes.needs_confirmation(scope)), []
+            return scope, powerful, []
         rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
-        return scope, list(scopes.needs_confirmation(scope)), views.rule_rows(rules)
+        return scope, powerful, views.rule_rows(rules)
 
     async def _installed(self) -> mcp_servers.InstalledServers:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
@@ -306,6 +333,10 @@ class TrustService:
             return scope
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
         return msgspec.structs.replace(scope, paths=checked)
+
+    async def _git_folders(self, scope: scopes.Scope) -> dict[str, GitFolder]:
+        """Return the repositories' folders that are granted with the scope's folders, by folder."""
+        return await trio.to_thread.run_sync(lambda: git_folders.find_all(scope.paths, self._facts()))
 
     def _require_confirmation(
         self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str
@@ -351,6 +382,7 @@ def _to_confirm(
     scope: scopes.Scope,
     *,
     widens: tuple[str, ...],
+    histories: tuple[str, ...],
     fingerprint: str,
     verified: bool,
     rules: Sequence[rows.EdgeRule] = (),
@@ -361,7 +393,7 @@ def _to_confirm(
         "peer": peer,
         "scopes": msgspec.to_builtins(scope),
         "widens": list(widens),
-        "powerful": list(scopes.needs_confirmation(scope)),
+        "powerful": [*scopes.needs_confirmation(scope), *histories],
         "fingerprint": fingerprint,
         "verified": verified,
         "rules": views.rule_rows(rules),
@@ -371,6 +403,22 @@ def _to_confirm(
 def _commands(scope: scopes.Scope, found: mcp_servers.InstalledServers) -> dict[str, str]:
     """Return the command to pin for each granted MCP server: name → JSON."""
     return {name: msgspec.json.encode(found.servers[name].command).decode() for name in scope.mcp_servers}
+
+
+def _pin(git_folder: GitFolder) -> str:
+    return msgspec.json.encode(git_folder).decode()
+
+
+def _pins(found: Mapping[str, GitFolder]) -> dict[str, str]:
+    """Return the pin to store for each folder, as JSON."""
+    return {folder: _pin(git_folder) for folder, git_folder in found.items()}
+
+
+def _histories(scope: scopes.Scope, found: Mapping[str, GitFolder]) -> tuple[str, ...]:
+    """What the repositories of these folders add to the scope, as phrases for people; nothing without shells."""
+    if "Bash" not in scope.tools:
+        return ()
+    return tuple(f"all of the history in {each.path}, the repository of {folder}" for folder, each in found.items())
 
 
 def _left_out(found: mcp_servers.InstalledServers) -> list[str]:

@@ -20,6 +20,8 @@ import trio
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.installation import AGENT_ENVIRONMENT, NAMESPACE, ROOT
 from peer.machine.settings import Settings
+from peer.projects import git_folders
+from peer.projects.git_folders import GitFolder
 from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
 from peer.protocol.documents import Document
@@ -37,6 +39,7 @@ from sandbox.views.foretold import left_out
 log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 300.0
+_SEES = "shells also see {}, the repository that it belongs to, with all of its history"
 _ASKING_SECONDS = 10.0
 
 
@@ -92,6 +95,8 @@ class RunFolders:
     async def _obstacles(self, dispatch_id: str, folder: str) -> list[str]:
         sentences = await trio.to_thread.run_sync(obstacles, Path(folder))
         scope = await self._scope(dispatch_id)
+        if "Bash" in scope.tools:
+            sentences = [*sentences, *await self._of_git(dispatch_id, folder)]
         if WRITING_TOOLS.isdisjoint(scope.tools) or not platforms.can_confine():
             return sentences  # it is shown the folder itself
         async with self._asking:
@@ -99,6 +104,39 @@ class RunFolders:
                 self._no_overlay = await _no_overlay()
         look = partial(left_out, Path(folder), self._context.state.path, no_overlay=self._no_overlay)
         return [*sentences, *await trio.to_thread.run_sync(look)]
+
+    async def _of_git(self, dispatch_id: str, folder: str) -> list[str]:
+        """Return a sentence about the repository of a folder whose repository lies elsewhere."""
+        pinned = await self._pinned(dispatch_id, folder)
+        if pinned is not None:
+            fits, sentences = await trio.to_thread.run_sync(lambda: git_folders.fitting(pinned, self.facts()))
+            return [*sentences, *(_SEES.format(path) for path in fits.values())]
+        found, why = await trio.to_thread.run_sync(lambda: git_folders.find(folder, self.facts()))
+        if found is not None:
+            return [_SEES.format(found.path)]
+        return [f"git will not work: the repository lies elsewhere, and the run does not see it: {why}"] if why else []
+
+    async def git_folder(self, dispatch_id: str, folder: str) -> GitFolder | None:
+        """Return what an accept grants beside `folder`: the repository of a worktree or submodule that lies elsewhere.
+
+        None for one of the edge's folders, whose repository was granted with it, or was not.
+        """
+        if await self._pinned(dispatch_id, folder) is not None:
+            return None
+        found, _ = await trio.to_thread.run_sync(lambda: git_folders.find(folder, self.facts()))
+        return found
+
+    async def _pinned(self, dispatch_id: str, folder: str) -> dict[str, GitFolder] | None:
+        """Return what the edge has pinned of a folder of its own; None where the folder is none of them."""
+
+        def query(db: sqlite3.Connection) -> dict[str, GitFolder] | None:
+            row = receiving.get_received(db, dispatch_id)
+            if folder not in running.get_scope(db, row.edge_id)[0].paths:
+                return None
+            pins = running.get_git_folders(db, row)
+            return {folder: pins[folder]} if folder in pins else {}
+
+        return await self._context.store.read(query)
 
     async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
         """Return the folder a dispatch is to run in, or None for an empty workspace.

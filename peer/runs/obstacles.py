@@ -1,8 +1,8 @@
 """What of a folder will not work inside the sandbox, for its person to know before an accept. Only looks; blocking.
 
-Inside, the folder has another path, and nothing around it exists but the system's programs. So a tool that names an
-interpreter or a library by its whole path does not start, and git does not find a repository that lies elsewhere. What
-a run may see is not decided here, and what is not found here may still not work.
+Inside, the folder stands at its own path, and nothing around it exists but the system's programs. So a tool that names
+an interpreter or a library elsewhere does not start. Whether git finds a repository that lies elsewhere is
+peer.projects.git_folders'. What a run may see is not decided here, and what is not found here may still not work.
 """
 
 from __future__ import annotations
@@ -36,17 +36,7 @@ def _git(folder: Path) -> Iterator[str]:
     if found != folder:
         yield f"git will not work: the repository is that of {found}, of which a run here sees only this folder"
         return
-    try:
-        about = (folder / ".git").lstat()
-    except OSError:
-        return
-    if not stat.S_ISDIR(about.st_mode):
-        named = _text(folder / ".git", _SMALL).removeprefix("gitdir:").strip()
-        if named.startswith("/") or not _inside(folder / named, folder):
-            yield "git will not work: this is a linked worktree or a submodule, whose repository lies elsewhere"
-    elif about.st_uid != os.geteuid() or folder.stat().st_uid != os.geteuid():
-        yield "git will not work: another user owns the folder"
-    elif any(line.startswith("/") for line in _text(folder / ".git/objects/info/alternates", _SMALL).splitlines()):
+    if any(line.startswith("/") for line in _text(folder / ".git/objects/info/alternates", _SMALL).splitlines()):
         yield "git may not work: the repository borrows objects from another one"
 
 
@@ -66,9 +56,8 @@ def _installed_in_place(environment: Path, folder: Path) -> Iterator[str]:
     for python in _names(environment / "lib"):
         packages = environment / "lib" / python / "site-packages"
         for name in _names(packages):
-            if name.endswith(".pth") and any(
-                line.startswith("/") and not _system(line) for line in _text(packages / name, _SMALL).splitlines()
-            ):
+            lines = _text(packages / name, _SMALL).splitlines() if name.endswith(".pth") else []
+            if any(line.startswith("/") and not _there(line, folder) for line in lines):
                 where = environment.relative_to(folder)
                 yield f"packages of {where} that are installed in place will not be found ({name})"
                 return
@@ -80,14 +69,18 @@ def _starts(program: Path, folder: Path) -> bool:
         about = program.lstat()
         if stat.S_ISLNK(about.st_mode):
             target = str(program.readlink())
-            return _system(target) if target.startswith("/") else _inside(program.parent / target, folder)
+            return _there(target, folder) if target.startswith("/") else _inside(program.parent / target, folder)
         if not stat.S_ISREG(about.st_mode) or not about.st_mode & 0o111:
             return True
     except OSError:
         return True
     first = _text(program, _SHEBANG).partition("\n")[0]
     words = first[2:].split() if first.startswith("#!") else []
-    return not words or not words[0].startswith("/") or _system(words[0])
+    return not words or not words[0].startswith("/") or _there(words[0], folder)
+
+
+def _there(path: str, folder: Path) -> bool:
+    return _system(path) or Path(os.path.normpath(path)).is_relative_to(folder)
 
 
 def _system(path: str) -> bool:

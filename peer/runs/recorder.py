@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import structlog
 import trio
 
 from peer.dispatches import reports
+from peer.dispatches.folder_names import FolderNames, names_of
 from peer.dispatches.redaction import Redactor
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, NotFound, root_of
 from peer.protocol.statements import FileRef
 from peer.runs.change_sets import Collected
 from peer.runs.returned_files import Returned, count_of, take_files
+from peer.runs.start_frame import shown_folders
 from peer.steps import releasing, running
 from peer.steps.ending import MAX_REASON
 from peer.steps.journal import Journal
@@ -57,10 +60,17 @@ class Recorder:
         self._began = False
         self._run_dir = run_dir
         self._redactor = Redactor(redacts=scope.results == "redacted", known=known)
+        self.name_folders(names_of(shown_folders(row.cwd, scope.paths)))
         self._events: list[Document] = []
         self._notes: list[Document] = []
         self._flushing = trio.Lock()
         self._unflushed = trio.Event()
+
+    def name_folders(self, names: Mapping[str, str]) -> None:
+        """Call the person's folders by these names, path → name, in all that the sender gets."""
+        home = Path.home()
+        homes = dict.fromkeys((str(home), os.path.realpath(home)))
+        self._redactor.name_folders(FolderNames(names, homes=homes))
 
     async def add(self, event: Document) -> None:
         """Take an event; it is stored within FLUSH_SECONDS, or now where MAX_BUFFERED wait."""

@@ -65,9 +65,9 @@ def take_files(
 ) -> Returned:
     """Stage the files that a run returned; list those that break a rule as left out. Blocking.
 
-    What the agent has left out by itself comes first. A text that holds a secret is sent with the secret masked, any
-    other file that holds one is left out. On a redacted edge the project's diff is left out, because it shows the
-    inputs of calls. `folder`: for masked copies.
+    What the agent has left out by itself comes first. A text that holds a secret or the path of a folder is sent
+    masked, any other file that holds one is left out. On a redacted edge the project's diff is left out, because it
+    shows the inputs of calls. `folder`: for masked copies.
     """
     returned = Returned(
         left_out=[(redactor.text(item.name), item.why) for item in finished.left_out],
@@ -122,7 +122,10 @@ def _take(
         content = file.temporary.read_bytes()
         masked_content = redactor.content(content)
         if masked_content is None:
-            raise Conflict("it holds what looks like a secret, and is no text in which that could be masked")
+            raise Conflict(
+                "it holds what looks like a secret, or the path of a folder there, and is no text in which that could "
+                "be masked"
+            )
         if masked_content == content:
             return file
         masked.write_bytes(masked_content)

@@ -187,10 +187,12 @@ class Run:
 
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
-        facts = await trio.to_thread.run_sync(machine_facts, context, settings, scope)
+        pinned = await self._journal.read(lambda db: running.get_git_folders(db, row))
+        facts = await trio.to_thread.run_sync(machine_facts, context, settings, scope, pinned)
         start = await self._journal.read(
             lambda db: start_frame(db, context=context, settings=settings, row=row, scope=scope, facts=facts)
         )
+        self._recorder.name_folders(start.names)
         return msgspec.structs.replace(start, gate_proven=self._gate.key)
 
     def _failed(self, raised: Exception) -> frames.Finished:

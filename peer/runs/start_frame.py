@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from peer.dispatches.folder_names import names_of
 from peer.machine import mcp_servers, model_route
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
+from peer.projects import git_folders
+from peer.projects.git_folders import GitFolder
 from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
 from peer.trust import grants, own_names, scopes
+from peer.trust.filesystem import LocalFacts
+from peer.trust.scopes import within
 from sandbox import frames
 from sandbox.runtimes import RUNTIMES
 
@@ -32,13 +39,35 @@ class MachineFacts(NamedTuple):
 
     servers: mcp_servers.InstalledServers
     state_folders: tuple[Path, ...]
+    git_folders: dict[str, str]
+    """Project → its repository's folder, of those that are as they were when they were granted."""
+    not_shown: list[str]
+    links: dict[str, str]
+    """Symbolic links on the way to the home folder: place → target."""
     script: list[frames.ScriptStep]
 
 
-def machine_facts(context: Context, settings: Settings, scope: scopes.Scope) -> MachineFacts:
-    """Collect the facts for a run of this scope. Blocking. Raises Invalid for a script that cannot be read."""
-    own = context.state.path
-    return MachineFacts(granted_candidates(context, scope), all_state_folders(own), _script(settings))
+def machine_facts(
+    context: Context, settings: Settings, scope: scopes.Scope, pinned: Mapping[str, GitFolder]
+) -> MachineFacts:
+    """Collect the facts for a run of this scope. Blocking. Raises Invalid for a script that cannot be read.
+
+    `pinned`: project → its repository's folder as it was granted.
+    """
+    states = all_state_folders(context.state.path)
+    facts = LocalFacts(home=Path.home(), states=states)
+    fits, not_shown = git_folders.fitting(pinned, facts)
+    servers = granted_candidates(context, scope)
+    return MachineFacts(servers, states, fits, not_shown, _links(Path.home(), facts), _script(settings))
+
+
+def _links(home: Path, facts: LocalFacts) -> dict[str, str]:
+    """The symbolic links by which the home folder is named, as /home on some systems; no run can have made one."""
+    found = {}
+    for place in facts.links(str(home.absolute())):
+        with suppress(OSError):
+            found[place] = str(Path(place).readlink())
+    return found
 
 
 def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.InstalledServers:
@@ -60,6 +89,8 @@ def start_frame(
     running.get_running(db, row.dispatch_id, row.attempt)
     content = receiving.accepted_dispatch(row).content
     _, rules = running.get_scope(db, row.edge_id)
+    folders = shown_folders(row.cwd, scope.paths)
+    repositories = {folder: facts.git_folders[folder] for folder in folders if folder in facts.git_folders}
     return frames.Start(
         dispatch_id=row.dispatch_id,
         attempt=row.attempt,
@@ -77,6 +108,10 @@ def start_frame(
         mcp_servers=granted_servers(db, facts.servers, row),
         mcp_refused=own_names.TOOLS,
         paths=list(scope.paths),
+        git_folders=repositories,
+        names=names_of([*folders, *repositories.values()]),
+        links=facts.links,
+        not_shown=facts.not_shown,
         approval=scope.approval,
         rules=[frames.Rule(tool=rule.tool, pattern=rule.pattern, reach=rule.reach) for rule in rules],
         budget=frames.Budget(
@@ -90,6 +125,12 @@ def start_frame(
         model=model_route.model(settings),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )
+
+
+def shown_folders(cwd: str, paths: Sequence[str]) -> list[str]:
+    """Return the folders that a run in `cwd` ('' for none) sees of an edge's, `cwd` first."""
+    own = [cwd] if cwd else []
+    return own + [path for path in paths if not any(within(path, (one,)) or within(one, (path,)) for one in own)]
 
 
 def attached(content: Content[FileRef]) -> list[frames.Attached]:

@@ -29,14 +29,18 @@ def edit(
     scope: scopes.Scope,
     *,
     mcp_commands: Mapping[str, str] | None = None,
+    git_folders: Mapping[str, str] | None = None,
 ) -> rows.Edge:
     """Replace the scope of a granted edge, delete rules outside it, and queue its summary for the other side.
 
-    `mcp_commands`: MCP server → the command to pin, as JSON; None if the edit does not name the servers.
+    `mcp_commands`: MCP server → the command to pin, as JSON; None if the edit does not name the servers. `git_folders`:
+    folder → the pin of its repository's folder, as JSON; None if it does not name the folders.
     """
     edge = get_granted(tx.db, user_id)
     if mcp_commands is not None:
         edges.pin_mcp_servers(tx.db, edge.edge_id, mcp_commands)
+    if git_folders is not None:
+        edges.pin_git_folders(tx.db, edge.edge_id, git_folders)
     edges.set_scope(tx.db, edge.edge_id, scopes.encode(scope).decode(), tx.now)
     kept = rules_that_would_act(tx.db, edge, scope)
     for rule in edges.rules(tx.db, edge.edge_id):

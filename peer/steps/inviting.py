@@ -208,10 +208,12 @@ def accept(
     scope: scopes.Scope,
     *,
     mcp_commands: Mapping[str, str] | None = None,
+    git_folders: Mapping[str, str] | None = None,
 ) -> rows.Edge:
     """Pin the inviter, store an edge of this scope as offered, and queue the acceptance for broker and courier.
 
-    `mcp_commands`: MCP server → the command to pin, as JSON.
+    `mcp_commands`: MCP server → the command to pin, as JSON. `git_folders`: folder of the scope → the pin of its
+    repository's folder, as JSON.
 
     Raises NotFound, Conflict, Gone; Forbidden if another root key of the inviter is pinned.
     """
@@ -263,6 +265,7 @@ def accept(
         ),
     )
     edges.pin_mcp_servers(tx.db, edge_id, mcp_commands or {})
+    edges.pin_git_folders(tx.db, edge_id, git_folders or {})
     invitations.set_status(tx.db, token, invitation_lifecycle.next_state("open", "accept"))
     _queue_answer(tx.db, device_set, token, "accepted", acceptance, now)
     tx.post(acceptance, edge_id=edge_id)

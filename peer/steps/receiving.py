@@ -110,8 +110,10 @@ def on_file_refused(tx: Transaction, item: rows.File, reason: str) -> None:
     end(tx, row, "rejected", reason=f"the file {item.name} did not arrive: {reason}", code=422, fix="send it again")
 
 
-def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatch, scopes.Scope]:
+def accept(tx: Transaction, dispatch_id: str, *, cwd: str, git_folder: str = "") -> tuple[rows.Dispatch, scopes.Scope]:
     """Accept a dispatch to run in `cwd` ('' for an empty workspace); return its new row and its edge's scope.
+
+    `git_folder`: of rows.Dispatch.
 
     Checks edge, state, expiry and room inside the transaction. Raises NotFound, Conflict, Gone, Forbidden; RateLimited
     or Unavailable where there is no room.
@@ -126,7 +128,7 @@ def accept(tx: Transaction, dispatch_id: str, *, cwd: str) -> tuple[rows.Dispatc
     thinning.check_room(tx, row.peer, "received", 1, fix="decide first about what waits: `dispatch inbox` shows it")
     states.decide(tx, row, "accepted")
     attempt = row.attempt + 1
-    dispatches.set_accepted(tx.db, dispatch_id, attempt=attempt, cwd=cwd, decision=b"")
+    dispatches.set_accepted(tx.db, dispatch_id, attempt=attempt, cwd=cwd, git_folder=git_folder, decision=b"")
     accepted = get_received(tx.db, dispatch_id)
     signed = queue_decision(tx, accepted, "accepted")
     dispatches.set_decision(tx.db, dispatch_id, attempt=attempt, decision=signed.raw)

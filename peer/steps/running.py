@@ -13,6 +13,7 @@ from peer.dispatches import lifecycle, reports
 from peer.dispatches.admission import check_edge
 from peer.dispatches.shortening import shortened
 from peer.machine import mcp_servers
+from peer.projects.git_folders import GitFolder
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError, Invalid
 from peer.protocol.statements import MAX_EVENTS, Events
@@ -265,6 +266,14 @@ def get_scope(db: sqlite3.Connection, edge_id: str) -> tuple[scopes.Scope, list[
     edge = edges.get(db, edge_id)
     assert edge is not None  # a dispatch's edge is never deleted
     return scopes.decode(edge.scope), edges.rules(db, edge_id)
+
+
+def get_git_folders(db: sqlite3.Connection, row: rows.Dispatch) -> dict[str, GitFolder]:
+    """Return the repositories' folders that a dispatch's edge and its accept grant, as pinned, by project."""
+    pins = edges.git_folders(db, row.edge_id)
+    if row.git_folder:
+        pins.setdefault(row.cwd, row.git_folder)
+    return {folder: msgspec.json.decode(pin, type=GitFolder) for folder, pin in pins.items()}
 
 
 def get_running(db: sqlite3.Connection, dispatch_id: str, attempt: int) -> rows.Dispatch:

@@ -79,11 +79,13 @@ def set_reason(db: sqlite3.Connection, dispatch_id: str, *, code: int, message: 
     )
 
 
-def set_accepted(db: sqlite3.Connection, dispatch_id: str, *, attempt: int, cwd: str, decision: bytes) -> None:
-    """Store the attempt, the working folder and the signed decision of an accept."""
+def set_accepted(
+    db: sqlite3.Connection, dispatch_id: str, *, attempt: int, cwd: str, git_folder: str, decision: bytes
+) -> None:
+    """Store the attempt, the folders (see rows.Dispatch) and the signed decision of an accept."""
     db.execute(
-        "UPDATE dispatches SET attempt = ?, cwd = ?, decision = ? WHERE dispatch_id = ?",
-        (attempt, cwd, decision, dispatch_id),
+        "UPDATE dispatches SET attempt = ?, cwd = ?, git_folder = ?, decision = ? WHERE dispatch_id = ?",
+        (attempt, cwd, git_folder, decision, dispatch_id),
     )
 
 

@@ -136,6 +136,21 @@ def pin_mcp_servers(db: sqlite3.Connection, edge_id: str, commands: Mapping[str,
         db.execute("DELETE FROM edge_mcp_servers WHERE edge_id = ? AND name = ?", (edge_id, name))
 
 
+def git_folders(db: sqlite3.Connection, edge_id: str) -> dict[str, str]:
+    """Return the pins (JSON) of the repositories' folders of an edge's folders, by folder."""
+    rows = db.execute("SELECT folder, pin FROM edge_git_folders WHERE edge_id = ? ORDER BY folder", (edge_id,))
+    return {str(folder): str(pin) for folder, pin in rows}
+
+
+def pin_git_folders(db: sqlite3.Connection, edge_id: str, pins: Mapping[str, str]) -> None:
+    """Pin exactly these, folder → pin (JSON)."""
+    db.execute("DELETE FROM edge_git_folders WHERE edge_id = ?", (edge_id,))
+    db.executemany(
+        "INSERT INTO edge_git_folders (edge_id, folder, pin) VALUES (?, ?, ?)",
+        [(edge_id, folder, pin) for folder, pin in pins.items()],
+    )
+
+
 def pin_first_tools(db: sqlite3.Connection, edge_id: str, name: str, tools: str) -> None:
     """Pin the tools (JSON) that a server listed, unless some are pinned already."""
     db.execute(

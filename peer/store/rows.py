@@ -164,6 +164,8 @@ class Dispatch:
     """When it ended here, or when the other side acknowledged its result (ms); 0: it has not ended."""
     thinned: int = 0
     """When its events and the bytes of its files were removed (ms); 0: never."""
+    git_folder: str = ""
+    """The repository's folder that its accept granted beside `cwd`: JSON of projects.git_folders.GitFolder, or ""."""
 
 
 class FileState(enum.IntEnum):

@@ -93,6 +93,9 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
     if incoming:
         row["budgets"] = budget
         row["rules"] = rule_rows(edges.rules(db, edge.edge_id))
+        row["git_folders"] = {
+            folder: msgspec.json.decode(pin)["path"] for folder, pin in edges.git_folders(db, edge.edge_id).items()
+        }
         row["pinned_servers"] = [_pinned(server) for server in edges.mcp_servers(db, edge.edge_id).values()]
     return row
 

@@ -50,6 +50,11 @@ def standing(inviter: str, *, verified: bool) -> str:
 
 AFTERWARDS: Final = "Then: manual approval of every call (the default), review, or auto? restrict to which folders?"
 
+FOLDERS: Final = (
+    "a run sees a folder at its own path, which the model's provider reads, too; what is sent names the project instead"
+)
+"""What else a person gives away with a folder, as the end of a sentence."""
+
 APPROVALS: Final[Mapping[Approval, str]] = MappingProxyType(
     {
         "manual": "you answer every call, and results are sent as they come",

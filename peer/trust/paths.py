@@ -23,6 +23,12 @@ SYSTEM_FOLDERS: Final = (
 )  # fmt: skip
 """System folders: refused, with everything below them."""
 
+RUN_FOLDERS: Final = ("/dispatch", "/opt/claude")
+"""Places that a run has for itself, where no folder of the person's can stand. (/run/home and /run/dispatch, too.)"""
+
+REMOVABLE: Final = "/run/media"
+"""Holds the disks that were plugged in, by user: the only place in a system folder that has projects in it."""
+
 SHARED_FOLDERS: Final = (
     "/", "/home", "/media", "/mnt", "/opt", "/private", "/private/tmp", "/private/var", "/root", "/srv", "/var",
     "/Users", "/Volumes", "/tmp", "/var/tmp",  # noqa: S108 - refused, not used
@@ -37,6 +43,8 @@ SECRET_FOLDERS: Final[tuple[str, ...]] = (
 there are all refused and need no list: ~/.ssh, ~/.config, ~/.local/bin, ~/.codex and those of future programs."""
 
 
+_DISK: Final = 3
+"""Components of a user's folder of disks, `/run/media/bob`."""
 _PRIVATE: Final = "holds keys, sign-ins, settings or programs"
 
 
@@ -178,6 +186,13 @@ def _check_place(root: str, facts: Facts) -> None:
             raise _refusal(root, f"{_PRIVATE} ({_shown(folder)})", "name a project folder")
     if root in SHARED_FOLDERS:
         raise _refusal(root, "is shared by every user or program of this machine", "name a folder of yours inside it")
+    for own in RUN_FOLDERS:
+        if within(root, (own,)) or within(own, (root,)):
+            raise _refusal(root, f"would stand where a run has its own {own}", "move the project to another folder")
+    if within(root, (REMOVABLE,)):
+        if len(_components(root)) <= _DISK:
+            raise _refusal(root, "holds disks of every kind", "name a folder of yours on one of the disks")
+        return
     for system in SYSTEM_FOLDERS:
         # A service account's home is below a system folder (/var/lib/x); what is inside its own home may be granted.
         if within(root, (system,)) and not any(

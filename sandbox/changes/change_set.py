@@ -23,6 +23,7 @@ from sandbox.changes.ignored import VersionControl
 from sandbox.changes.marks import Tracked, marks
 from sandbox.changes.original import ByManifest, ByTime, Original
 from sandbox.changes.overlay_reader import OverlayReader
+from sandbox.changes.repository import read_repository
 from sandbox.changes.values import ChangeSet, Entry
 from sandbox.views.manifest import ManifestError, read
 from sandbox.views.record import RECORDS, VIEWS, ViewRecord, ViewRecords
@@ -51,7 +52,7 @@ def change_set(run_folder: Path, views: list[ViewRecord], blobs: Blobs, now_ns: 
         try:
             drafts = _drafts(run_folder, record, blobs, now_ns, bounds)
         except (OSError, RecursionError, MemoryError) as error:
-            bounds.say(f"the view of {record.inside} could not be read ({type(error).__name__})")
+            bounds.say(f"the view of {record.called} could not be read ({type(error).__name__})")
             continue
         entries += [_entry(draft, len(entries) + at, record.number) for at, draft in enumerate(drafts)]
     return ChangeSet(views=views, entries=entries, incomplete=bounds.incomplete)
@@ -70,7 +71,7 @@ def _drafts(run_folder: Path, record: ViewRecord, blobs: Blobs, now_ns: int, bou
         try:
             _read(folder, record, run_folder, original, blobs, bounds, control.ignores_folder, found)
         except Exhausted as problem:
-            bounds.say(f"{record.inside}: {problem}")
+            bounds.say(f"{record.called}: {problem}")
         finally:
             os.close(folder)
         drafts = ordered(with_renames(found))
@@ -93,22 +94,28 @@ def _read(
         comparison = Comparison(original, ByTime(record.made_ns), blobs, bounds, ignored)
         comparison.drafts = found
         let_in(folder, "upper")
+        if record.repository:
+            read_repository(folder, "upper", comparison, {})
+            return
         OverlayReader(comparison).read(os.open("upper", FOLDER, dir_fd=folder))
         return
     try:
         copied = {one.path: one for one in read(record.folder(run_folder) / "manifest")}
     except ManifestError as problem:
-        bounds.say(f"{record.inside}: what the run got cannot be told ({problem})")
+        bounds.say(f"{record.called}: what the run got cannot be told ({problem})")
         return
     comparison = Comparison(original, ByManifest(copied), blobs, bounds, ignored)
     comparison.drafts = found
+    if record.repository:
+        read_repository(folder, "copy", comparison, copied)
+        return
     reader = CopyReader(comparison, copied)
     pinned = os.open("copy", PIN, dir_fd=folder)
     try:
         is_file = not stat.S_ISDIR(os.fstat(pinned).st_mode)
         whole = copied.get(b"")
         if whole is None or (whole.kind == "file") != is_file:
-            bounds.say(f"{record.inside}: the run's copy is no longer what it was")
+            bounds.say(f"{record.called}: the run's copy is no longer what it was")
             return
         if is_file:
             reader.read_file(pinned)

@@ -44,7 +44,8 @@ def with_commits(changes: ChangeSet, run_folder: Path, destination: Path, blobs:
     views = {view.number: view for view in changes.views}
     bases: dict[tuple[int, bytes], Base] = {}
     for entry in changes.entries:
-        if entry.change != "dropped" or entry.kind != "folder" or entry.path.rpartition(b"/")[2] != _GIT:
+        whole = bool(views[entry.view].repository) and not entry.path
+        if entry.change != "dropped" or entry.kind != "folder" or not (whole or entry.path.rpartition(b"/")[2] == _GIT):
             continue
         if (base := _base(views[entry.view], entry.path, bounds)) is not None:
             bases[entry.view, entry.path] = base

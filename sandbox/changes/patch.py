@@ -1,7 +1,7 @@
 """A change set as a patch that git and patch(1) apply, for the sender of the task. What is read is contents.py's.
 
-Names are those that the run saw (`project/…`), so no path of the person's machine is in it. What was deleted is named
-only, and no line is in it that the run did not write or replace: the sender gets no more of a folder than that.
+Names begin with that of the granted folder (`till/…`), so no path of the person's machine is in it. What was deleted is
+named only, and no line is in it that the run did not write or replace: the sender gets no more of a folder than that.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def patch(changes: ChangeSet, contents: Contents, *, limit: int = MAX_PATCH) -> 
     """One patch of all entries that can be shown; before it, as comments, those that are not. "" for no changes."""
     if not changes.entries and not changes.incomplete:
         return ""
-    inside = {view.number: view.inside.strip("/").encode() for view in changes.views}
+    names = {view.number: view.called.encode() for view in changes.views}
     matching = line_diff.Matching()
     named: list[str] = []
     unnamed = 0
     shown: list[str] = []
     size = read = 0
     for entry in changes.entries:
-        name = inside[entry.view] + (b"/" + entry.path if entry.path else b"")
+        name = names[entry.view] + (b"/" + entry.path if entry.path else b"")
         try:
             read += entry.size + (entry.base.size if entry.base else 0)
             if size >= limit or read > _MAX_READ:
                 raise Unshown("no more room")
-            old = inside[entry.view] + b"/" + entry.renamed_from if entry.renamed_from else name
+            old = names[entry.view] + b"/" + entry.renamed_from if entry.renamed_from else name
             part = "".join(_part(entry, old, name, contents, matching))
             if size + len(part.encode("utf-8", "surrogateescape")) > limit:
                 raise Unshown("no more room")

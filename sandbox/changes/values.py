@@ -59,7 +59,8 @@ class Entry(_Value, frozen=True, kw_only=True):
     - `renamed`: the content of `renamed_from` (of the same view, gone) at another path, where nothing was: `base` is
       None. What is at `renamed_from` has this content and permission to execute. The content is a blob, too.
     - `folded`: a folder that tools fill; `count` files of `size` bytes altogether. Its content is not kept.
-    - `commits`: `count` commits that the run made in the repository whose `.git` (`base`) is two names above `path`.
+    - `commits`: `count` commits that the run made in the repository whose `.git` (`base`) is two names above `path`;
+      in a view that is a repository's own folder, that is the view.
       `sha256`, `size`: of a pack with all that `branches` reach and the original did not. It becomes refs of that
       repository, never files. `text`: SHA-256 of each commit's message and diff.
     - `dropped`: it is never put in place, `never` says why (a repository's own files, a device).

@@ -40,11 +40,18 @@ _ORIGINAL: Final = Path("/original")
 _ID: Final = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEADS: Final = b"refs/heads/"
 # A missing HEAD, or one that names no commit yet, is no failure.
-_REFS: Final = "git for-each-ref '--format=%(objectname)' && { git rev-parse -q --verify HEAD || true; }"
+# Each linked worktree has a HEAD of its own.
+_HEADS_OF_ALL: Final = (
+    '{ echo HEAD; for each in "$GIT_DIR"/worktrees/*/; do each=${each%/}; echo "worktrees/${each##*/}/HEAD"; done; }'
+)
+_REFS: Final = (
+    f"git for-each-ref '--format=%(objectname)' && {_HEADS_OF_ALL} | "
+    'while read -r head; do git rev-parse -q --verify "$head" || true; done'
+)
 _BRANCHES: Final = (
-    "git for-each-ref '--format=%(objectname) %(refname)' refs/heads && "
-    "{ git symbolic-ref -q HEAD >/dev/null || "
-    "{ id=$(git rev-parse -q --verify HEAD) && printf '%s HEAD\\n' \"$id\"; } || true; }"
+    f"git for-each-ref '--format=%(objectname) %(refname)' refs/heads && {_HEADS_OF_ALL} | "
+    'while read -r head; do git symbolic-ref -q "$head" >/dev/null || '
+    """{ id=$(git rev-parse -q --verify "$head") && printf '%s HEAD\\n' "$id"; } || true; done"""
 )
 # Whole by itself: no delta against an object that is not in the pack. No pipe, which hides that its first half fails.
 _PACK: Final = (

@@ -1,6 +1,6 @@
-"""Where a run finds things inside its sandbox: fixed paths, the same under every confinement. No path of this machine.
+"""Where a run finds what is its own inside its sandbox: fixed paths, the same under every confinement.
 
-They are neutral: nothing of the names of the person's own folders reaches the agent through them.
+The person's folders stand at their own paths beside them, so no folder there can be granted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Nothing is opened, started or looked up here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,10 @@ _OCCUPIED: Final = tuple(
         *("etc", "proc", "sys", "dev", "run", "boot"),
     )
 )
+
+
+REMOVABLE: Final = Path("/run/media")
+"""Below it lie the disks that a person plugged in: the one place in a folder of the system's that holds projects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,17 @@ class Root:
     """A folder (or file) of the person's that a run may see.
 
     `path`: on the host, absolute, free of symbolic links. `at`: where it is seen inside; the same path unless given.
-    `view`: what is shown in its place; no confinement starts anything with a writable root that has none.
+    `view`: what is shown in its place; no confinement starts anything with a writable root that has none. `name`: what
+    it is called in what leaves this machine. `repository`: the project whose repository's own folder it is, of which
+    nothing but commits comes back; "" for any other.
     """
 
     path: Path
     writable: bool = False
     at: Path | None = None
     view: View | None = None
+    name: str = ""
+    repository: str = ""
 
     @property
     def inside(self) -> Path:
@@ -101,8 +109,9 @@ class Profile:
     agent program and not for its shells; None is an empty, bounded one in memory. `shells`: whether the agent program
     may start shell commands; these have a /tmp of their own. `model_socket`: seen at /run/dispatch/model.sock, the only
     way out; None is none. `runtime`: programs and libraries outside /usr, read-only whatever they say. `protected`:
-    what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `cwd`:
-    an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
+    what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `files`:
+    small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. Raises
+    SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
@@ -112,6 +121,8 @@ class Profile:
     model_socket: Path | None = None
     runtime: tuple[Root, ...] = ()
     protected: tuple[Path, ...] = ()
+    files: Mapping[Path, bytes] = field(default_factory=dict)
+    links: Mapping[Path, str] = field(default_factory=dict)
     cwd: Path = WORKSPACE
     limits: Limits = field(default_factory=Limits)
 
@@ -137,6 +148,10 @@ class Profile:
         """
         found = _best(path, [(mount.at, mount) for mount in self.mounts()])
         return None if found is None else (found.source, path.relative_to(found.at))
+
+    def link(self, path: Path) -> str | None:
+        """Where one of `links` leads, None where there is none."""
+        return self.links.get(path)
 
     def mounts(self) -> tuple[Mount, ...]:
         """The person's and the run's own folders; one that holds another comes before it."""
@@ -171,6 +186,12 @@ class Profile:
         }
 
 
+def can_hold_link(place: Path, roots: Sequence[Root]) -> bool:
+    """Whether a symbolic link can stand at `place` inside, beside `roots`, where no run can change it."""
+    taken = (WORKSPACE, *_OCCUPIED, Path("/tmp"), *(root.inside for root in roots))  # noqa: S108 - inside
+    return place.is_absolute() and not any(place.is_relative_to(one) or one.is_relative_to(place) for one in taken)
+
+
 def _best(path: Path, places: Sequence[tuple[Path, Mount]]) -> Mount | None:
     """The mount whose place holds `path` most closely."""
     best: tuple[Path, Mount] | None = None
@@ -192,7 +213,9 @@ def _check(profile: Profile) -> None:
     places: list[Path] = []
     for root in profile.roots:
         for path in (root.path, root.inside):
-            if path == Path("/") or any(path.is_relative_to(taken) for taken in _OCCUPIED):
+            if path == Path("/") or (
+                any(path.is_relative_to(taken) for taken in _OCCUPIED) and REMOVABLE not in path.parents
+            ):
                 raise SandboxError(
                     f"{path} belongs to the system and cannot be granted",
                     fix="grant a project folder",
@@ -212,6 +235,9 @@ def _check(profile: Profile) -> None:
         places.append(root.inside)
     if len(set(places)) != len(places):
         raise SandboxError("two granted folders have the same place inside the sandbox", code=422)
+    for place in profile.links:
+        if not can_hold_link(place, profile.roots):
+            raise SandboxError(f"no link can stand at {place} inside the sandbox", code=422)
     for part in profile.runtime:
         if any(hidden.is_relative_to(part.path) for hidden in profile.protected):
             raise SandboxError(f"the program folder {part.path} holds something that must stay hidden", code=403)

@@ -55,6 +55,14 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     mcp_refused: str = ""
     """A regular expression: a server with a tool of such a name is not used."""
     paths: list[str] = []
+    git_folders: dict[str, str] = {}
+    """Granted folder → its repository's own folder, where that lies elsewhere; for shells alone."""
+    links: dict[str, str] = {}
+    """Symbolic links on the way to the person's home folder: place → target. What names a folder by them works."""
+    not_shown: list[str] = []
+    """Sentences about what the run does not see, for its trace."""
+    names: dict[str, str] = {}
+    """What the person's folders are called in what leaves this machine, by their paths."""
     approval: ApprovalMode = "manual"
     rules: list[Rule] = []
     budget: Budget = Budget()

@@ -1,8 +1,8 @@
 """From a path as the agent spells it to the path on this machine, symbolic links followed; and to what lies there.
 
-Inside the sandbox the granted folders have other names than outside, and the run sees views of them. Links are
-therefore followed here by hand, component by component, as the run sees them: `/project/notes -> /dispatch/in` leads
-where it does for the agent, not where the same text leads on this machine. A run changes what it sees at any moment, so
+A granted folder has one path inside and outside, but the run sees a view of it, and has places of its own. Links are
+therefore followed here by hand, component by component, as the run sees them: `notes -> /dispatch/in` leads where it
+does for the agent, not where the same text leads on this machine. A run changes what it sees at any moment, so
 everything is opened beneath the folder that it sees, through no link: nothing else is ever looked at. Decides nothing.
 """
 
@@ -37,6 +37,8 @@ class Places(Protocol):
 
     def outside(self, path: Path, /) -> Path | None: ...
 
+    def link(self, path: Path, /) -> str | None: ...
+
     def source(self, path: Path, /) -> tuple[Path, Path] | None: ...
 
 
@@ -56,7 +58,7 @@ def resolver(places: Places) -> Resolve:
                 at = at.parent
                 continue
             step = at / name
-            target = _link(places.source(Path(step)))
+            target = places.link(Path(step)) or _link(places.source(Path(step)))
             if target is None:
                 at = step
                 continue

@@ -12,9 +12,9 @@ Order of the decision, first match wins, and nothing later can undo a denial:
 
 What a rule is, and which calls it covers: rules.py.
 
-A path has two spellings. The agent sees the workspace, the project and other granted folders at neutral places
-(`/dispatch`, `/project`, …), and a call names paths there. `Resolve` translates to the path on this machine, which is
-what is judged, shown and stored in rules: `/project/a.py` is another file in each project.
+A path has two spellings. The agent sees its workspace at `/dispatch`, and the granted folders at their own paths, with
+links in them that lead where they do inside. `Resolve` translates to the path on this machine, which is what is judged,
+shown and stored in rules.
 
 Agent programs read a path in their own way: they cut white space off, expand `~`, start from a folder that a command
 moved to. So a call is first written out (`Decision.input`): absolute paths without `..`, and no character that another

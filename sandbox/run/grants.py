@@ -8,14 +8,12 @@ from typing import Final
 from sandbox import frames
 from sandbox.confinement import Profile, Root
 from sandbox.confinement.places import HOME, WORKSPACE
+from sandbox.confinement.profile import can_hold_link
 from sandbox.errors import SandboxError
 from sandbox.policy.decision import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
 from sandbox.run.folder import RunFolder
 
-PROJECT: Final = Path("/project")
-"""Where the agent sees the folder it starts in. Neutral: the folder's real name is not for the sender."""
-FOLDERS: Final = Path("/folders")
-"""Where it sees the other folders of the edge, by number."""
+GIT_SETTINGS: Final = Path("/etc/gitconfig")
 
 
 def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root, ...], model: bool) -> Profile:
@@ -28,7 +26,9 @@ def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root,
         model_socket=run_folder.socket if model else None,
         runtime=programs,
         protected=tuple(Path(path) for path in start.protected),
-        cwd=PROJECT if start.cwd is not None else WORKSPACE,
+        files={GIT_SETTINGS: _git_settings(roots)},
+        links={Path(place): to for place, to in start.links.items() if can_hold_link(Path(place), roots)},
+        cwd=WORKSPACE if start.cwd is None else Path(start.cwd),
     )
 
 
@@ -36,7 +36,7 @@ def scope(start: frames.Start, profile: Profile) -> Scope:
     """What the gate allows of the built-in tools. Unknown names are dropped here and denied there."""
     return Scope(
         tools=frozenset(start.tools) & GRANTABLE_TOOLS,
-        roots=(str(profile.workspace), *(str(root.path) for root in profile.roots)),
+        roots=(str(profile.workspace), *(str(root.path) for root in profile.roots if not root.repository)),
         workspace=str(profile.workspace),
         project=start.cwd or str(profile.workspace),
         cwd=str(profile.cwd),
@@ -52,10 +52,12 @@ def hidden(start: frames.Start, run_folder: RunFolder) -> tuple[Path, ...]:
 
 
 def _folders(start: frames.Start) -> tuple[Root, ...]:
-    """The folder the run starts in, and those of the edge's folders that do not overlap with it.
+    """The folder the run starts in, those of the edge's folders that do not overlap with it, and for shells the
+    repositories of those whose `.git` names another folder.
 
-    A path of the edge that holds `cwd` is narrowed to `cwd`: it may hold the person's other projects, and even their
-    names are not for a sender. No two folders overlap, so every file has one name inside.
+    Each stands at its own path inside, so that what names it by that path works. A path of the edge that holds `cwd` is
+    narrowed to `cwd`: it may hold the person's other projects, and even their names are not for a sender. No two
+    folders overlap, so no view lies in another one.
     """
     if start.cwd is not None and start.paths and not inside(start.cwd, tuple(start.paths)):
         raise SandboxError("the run's folder is outside this edge's paths", fix="choose one inside", code=403)
@@ -64,6 +66,18 @@ def _folders(start: frames.Start) -> tuple[Root, ...]:
     for path in sorted(start.paths, key=len):
         if not any(inside(path, (taken,)) or inside(taken, (path,)) for taken in chosen):
             chosen.append(path)
-    places = [PROJECT] if start.cwd is not None else []
-    places += [FOLDERS / str(number) for number in range(1, len(chosen) - len(places) + 1)]
-    return tuple(Root(Path(path), writable, place) for path, place in zip(chosen, places, strict=True))
+    repositories: dict[str, str] = {}
+    if "Bash" in start.tools:  # no other tool has a use for it
+        for project, path in start.git_folders.items():
+            if not any(inside(path, (taken,)) or inside(taken, (path,)) for taken in (*chosen, *repositories)):
+                repositories[path] = project
+    return tuple(
+        Root(Path(path), writable, name=start.names.get(path) or Path(path).name, repository=repositories.get(path, ""))
+        for path in (*chosen, *repositories)
+    )
+
+
+def _git_settings(roots: tuple[Root, ...]) -> bytes:
+    """Settings by which git obeys the granted folders' repositories, whoever owns them, and no others."""
+    named = [str(root.inside).replace("\\", "\\\\").replace('"', '\\"') for root in roots]
+    return "".join(["[safe]\n", *(f'\tdirectory = "{path}"\n' for path in named)]).encode()

@@ -24,7 +24,7 @@ What you may use: {tools}. Each call may be shown to the owner, who may refuse i
 call: go on another way, or say what is missing. Look for no way around a refusal or the confinement.
 
 Nobody can answer questions while you work. Finish with one short message to the sender: what you did, what
-you found, what is left undone. Refer to files by their names here."""
+you found, what is left undone. Name files by their place in the project or in {workspace}."""
 
 
 def instructions(start: frames.Start, folders: Sequence[str]) -> str:
@@ -41,6 +41,7 @@ def instructions(start: frames.Start, folders: Sequence[str]) -> str:
     servers = [f"the tools of the owner's MCP server {server.name}" for server in start.mcp_servers]
     return _INSTRUCTIONS.format(
         sender=_line(start.sender),
+        workspace=WORKSPACE,
         places=" ".join(places),
         returning=returning,
         tools=", ".join([*sorted(start.tools), *servers]) or "no tools at all; answer in words",

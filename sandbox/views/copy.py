@@ -63,14 +63,14 @@ def reserve(folder: Path, limits: Limits) -> int:
 class Left:
     """What is left out, as sentences for people."""
 
-    inside: str
+    called: str
     named: list[str] = field(default_factory=list)
     more: int = 0
     most: int = _MAX_NAMED
 
     def add(self, path: bytes, why: str) -> None:
         if len(self.named) < self.most:
-            name = "/".join(part for part in (self.inside, path.decode("utf-8", "replace")) if part)
+            name = "/".join(part for part in (self.called, path.decode("utf-8", "replace")) if part)
             shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
             self.named.append(f"{shown[:200]}: {why}")
         else:
@@ -80,13 +80,13 @@ class Left:
         return [*self.named, *([f"and {self.more:,} more"] if self.more else [])]
 
 
-def copy(original: int, folder: Path, inside: Path, allowance: Allowance) -> tuple[Path, list[str]]:
+def copy(original: int, folder: Path, called: str, allowance: Allowance) -> tuple[Path, list[str]]:
     """Copy what the descriptor `original` names into the new, empty `folder`.
 
-    Return the copy's path, and what was left out: as sentences, with paths below `inside`. Raises OSError where this
+    Return the copy's path, and what was left out: as sentences, with paths below `called`. Raises OSError where this
     machine's disk fails, or the original cannot be read at all.
     """
-    left = Left(str(inside).lstrip("/"))
+    left = Left(called)
     about = os.fstat(original)
     with ManifestWriter(folder / MANIFEST) as manifest:
         disk = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -95,6 +95,8 @@ def _make(
             number=number,
             root=os.fsdecode(root.path),
             inside=str(root.inside),
+            name=root.name or root.path.name,
+            repository=root.repository,
             kind="overlay",
             device=about.st_dev,
             inode=about.st_ino,
@@ -110,7 +112,7 @@ def _make(
                 except NoOverlayError as problem:
                     why = str(problem)
             views.copied.append(f"view {number} is a copy: {why}")
-        seen, skipped = copy(original, folder, root.inside, allowance)
+        seen, skipped = copy(original, folder, record.called, allowance)
         return replace(root, view=View(seen, seen)), msgspec.structs.replace(record, kind="copy", skipped=skipped)
     finally:
         os.close(original)

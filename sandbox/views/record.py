@@ -21,7 +21,8 @@ class ViewRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """One view.
 
     `root`: the person's folder (or file) on this machine, `device` and `inode` what it was; `inside`: where the run
-    sees it. `kind`: how the view is made. `made_ns`: the time of change of a file that was made just before the view,
+    sees it, `name`: what it is called in what leaves this machine (of older records "", which name no path in
+    `inside`). `kind`: how the view is made. `made_ns`: the time of change of a file that was made just before the view,
     in nanoseconds since 1970: what changed later in the original was changed meanwhile. `skipped`: what a copy left
     out, as sentences; those paths are in no change set.
     """
@@ -29,11 +30,19 @@ class ViewRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     number: int
     root: str
     inside: str
+    name: str = ""
+    repository: str = ""
+    """The project whose repository's own folder it is, such as a worktree's main `.git`; "" for any other."""
     kind: Literal["overlay", "copy"]
     device: int
     inode: int
     made_ns: int
     skipped: list[str] = []
+
+    @property
+    def called(self) -> str:
+        """The name by which the sender knows it."""
+        return self.name or self.inside.strip("/")
 
     def folder(self, run_folder: Path) -> Path:
         """Return where the view lies in the run's folder."""

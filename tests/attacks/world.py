@@ -50,7 +50,7 @@ def planted(*, no_overlay: str = NO_OVERLAY) -> Iterator[World]:
         base.chmod(0o755)
         start, run_dir, claude = _folders(base)
         profile = grants.profile(start, run_dir, programs=claude, model=True)
-        reading = Root(base / "home/reading", at=grants.FOLDERS / "2")
+        reading = Root(base / "home/reading")
         profile = stack.enter_context(viewed(replace(profile, roots=(*profile.roots, reading)), no_overlay=no_overlay))
         shared = {"base": str(base), "secret": SECRET, "home": str(base / "home"), **_sockets(stack, base, run_dir)}
         shared |= _victim(stack, base) | _system_v(stack) | _machine()
@@ -73,9 +73,9 @@ def planted(*, no_overlay: str = NO_OVERLAY) -> Iterator[World]:
         }
         inside = {
             "side": "inside",
-            "project": str(grants.PROJECT),
-            "folder": str(grants.FOLDERS / "1"),
-            "reading": str(grants.FOLDERS / "2"),
+            "project": str(project),
+            "folder": str(base / "home/folder"),
+            "reading": str(base / "home/reading"),
             "workspace": str(WORKSPACE),
             "agent_home": str(HOME),
             "shell_home": "/run/home/shell",

@@ -49,7 +49,7 @@ async def calling(base: Path, views: contextlib.ExitStack) -> dict[str, list[flo
         await node.answer(call, True)
 
     with tempfile.TemporaryDirectory(prefix="dispatch-bench-") as folder:
-        script = [{"tool": "Read", "input": {"file_path": "/project/a"}}] * (CALLS + 1)
+        script = [{"tool": "Read", "input": {"file_path": "a"}}] * (CALLS + 1)
         begin = start(Path(folder), *script, approval="auto", budget=frames.Budget(turns=CALLS + 1))
         Path(folder, "shop/a").write_text("x")
         async with dp_agent(respond) as node:

@@ -50,7 +50,7 @@ def measure(base: Path, files: int, no_overlay: str, rounds: int) -> tuple[list[
     for number in range(rounds):
         run = base / f"run-{files}-{number}-{bool(no_overlay)}"
         (run / "workspace").mkdir(parents=True)
-        plain = Profile(workspace=run / "workspace", roots=(Root(base / str(files), True, Path("/project")),))
+        plain = Profile(workspace=run / "workspace", roots=(Root(base / str(files), True),))
         began = time.perf_counter()
         views = make_views(plain.roots, run, no_overlay=no_overlay, limits=plain.limits)
         made.append(time.perf_counter() - began)

@@ -1182,6 +1182,14 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/trust/test_edge_lifecycle.py::test_a_rule_is_stored_once_and_only_for_a_granted_tool",
     ),
     Row(
+        what="repositories of an edge's folders that lie elsewhere",
+        whose="the person",
+        limit=scopes.MAX_PATHS,
+        unit="folders",
+        held_in=("peer.store/edge_git_folders",),
+        test="tests/trust/test_scopes.py::test_the_lists_of_a_scope_are_bounded",
+    ),
+    Row(
         what="MCP servers that an edge grants",
         whose="the person",
         limit=scopes.MAX_MCP_SERVERS,
@@ -1368,6 +1376,7 @@ VALUES: Final[dict[str, str]] = {
     "cli.demo.processes:DemoProcesses._started": "the three processes of the demo",
     "peer.api.page.words:permits.lines": "the lines of one scope, made for one answer",
     "peer.dispatches.fitting:Understood.versions": "read from one hello, whose size is bounded",
+    "peer.dispatches.folder_names:FolderNames._patterns": "one for each form of a folder of the edge, made once",
     "peer.dispatches.masking:Masker._found": "counts by kind of secret; the kinds are in the code",
     "peer.dispatches.masking:_Bare._ends": "two entries, for two patterns",
     "peer.machine.keychains:_within.errors": _ONE_CALL,
@@ -1389,6 +1398,8 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.confinement.bubblewrap.seccomp:allow_list": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:argument_filter": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:shell_filter": "one entry for each architecture",
+    "sandbox.confinement.profile:Profile.files": "what our own code puts there, once",
+    "sandbox.confinement.profile:Profile.links": "the links on the way to the home folder, which the kernel bounds",
     "sandbox.gate.gate:Ruling.input": "the input of one call, whose size is bounded",
     "sandbox.runtimes.gate_proof:_Witness.seen": "the calls of one proof, which a script of ours makes",
 }

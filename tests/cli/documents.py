@@ -151,6 +151,7 @@ def edge(**changes: Any) -> dict[str, Any]:
         "path": "direct",
         "fingerprint": "tulip-anvil 1234",
         "budgets": {"minutes": 60, "turns": 100, "usd": 5.0, "output_bytes": 104857600},
+        "git_folders": {"/home/bob/wt": "/home/bob/main/.git"},
         "pinned_servers": [
             {"name": "github", "command": "npx server-github", "tools": ["issue_read"]},
             {"name": "notes", "command": "notes --stdio", "tools": None},

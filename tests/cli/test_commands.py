@@ -115,6 +115,7 @@ CASES = {
         edge(),
         "trust show alice",
         "Write(/home/bob/shop/x)",
+        "with /home/bob/wt, shells see its repository /home/bob/main/.git, with all of its history",
         # Seen to fail with "budget output_bytes 104857600", where --output-mb takes 100.
         "60 minutes, 100 turns, 5 USD, 100 MB returned",
         "npx server-github",

@@ -35,7 +35,7 @@ async def changed(pair: Pair) -> tuple[str, Path]:
 
     def run() -> str:
         bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "review"}, confirm_unverified=True)
-        bob.will(*(write(f"/project/{name}", "new\n") for name in ("app.py", "notes.md", "conftest.py")))
+        bob.will(*(write(f"{name}", "new\n") for name in ("app.py", "notes.md", "conftest.py")))
         identity = str(alice.client.send(bob.email, "Mend the kettle")["dispatch_id"])
         alice.state_of(identity, "pending")
         bob.client.accept(identity, cwd=str(folder))

@@ -79,11 +79,11 @@ def set_up(world: World) -> Scene:
 
     bob.will(
         {"say": "I look at the sum first."},
-        {"tool": "Read", "input": {"file_path": "/project/till.py"}},
+        {"tool": "Read", "input": {"file_path": "till.py"}},
         {"tool": "Bash", "input": {"command": "git status"}},
         {"tool": "Write", "input": {"file_path": "/dispatch/out/till.py", "content": FIXED}},
-        {"tool": "Write", "input": {"file_path": "/project/till.py", "content": FIXED}},
-        {"tool": "Write", "input": {"file_path": "/project/conftest.py", "content": "import till\n"}},
+        {"tool": "Write", "input": {"file_path": "till.py", "content": FIXED}},
+        {"tool": "Write", "input": {"file_path": "conftest.py", "content": "import till\n"}},
         {"say": "The discount was divided by 10 where 100 is meant. The corrected till.py is attached."},
     )
     done = run(alice, bob, "Why is every total with a discount wrong?", shop, answers=5)

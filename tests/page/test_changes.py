@@ -26,7 +26,7 @@ def changed(pair: Pair) -> tuple[str, Path]:
     bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "review"}, confirm_unverified=True)
     bob.will(
         *(
-            {"tool": "Write", "input": {"file_path": f"/project/{name}", "content": f"{name} is new\n"}}
+            {"tool": "Write", "input": {"file_path": f"{name}", "content": f"{name} is new\n"}}
             for name in ("till.py", "notes.md", "conftest.py")
         )
     )
@@ -137,12 +137,7 @@ def several(pair: Pair) -> str:
     (folder / "till.py").write_text(OLD)
     bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "review"}, confirm_unverified=True)
     files = {"till.py": NEW, "app.js": "const a = 1;\n", "evil.py": HOSTILE, "many.txt": "line\n" * 2_000}
-    bob.will(
-        *(
-            {"tool": "Write", "input": {"file_path": f"/project/{name}", "content": text}}
-            for name, text in files.items()
-        )
-    )
+    bob.will(*({"tool": "Write", "input": {"file_path": f"{name}", "content": text}} for name, text in files.items()))
     identity = str(alice.client.send(bob.email, "Mend the till")["dispatch_id"])
     alice.state_of(identity, "pending")
     bob.client.accept(identity, cwd=str(folder))
@@ -299,7 +294,7 @@ def test_commits_are_shown_ticked_and_told_how_to_merge(pair: Pair, new_tab: Ope
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
     bob.client.edit_trust(alice.email, {"approval": "auto", "apply": "review"}, confirm_unverified=True)
     rob = "git -c user.name=Rob -c user.email=rob@example.org"
-    made = f"cd /project && echo new > till.py && {rob} add . && {rob} commit -q -m 'mend it' && echo done"
+    made = f"echo new > till.py && {rob} add . && {rob} commit -q -m 'mend it' && echo done"
     bob.will({"tool": "Bash", "input": {"command": made}})
     identity = str(alice.client.send(bob.email, "Mend the till")["dispatch_id"])
     alice.state_of(identity, "pending")

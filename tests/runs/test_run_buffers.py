@@ -27,7 +27,7 @@ async def test_events_wait_in_memory_up_to_a_bound(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Recorder, "flush", flush)
     # Any: stand-ins of which only these members are used.
-    row: Any = SimpleNamespace(dispatch_id="d", attempt=1, edge_id="e")
+    row: Any = SimpleNamespace(dispatch_id="d", attempt=1, edge_id="e", cwd="")
     journal: Any = SimpleNamespace(context=SimpleNamespace(clock=lambda: 0))
     one = Recorder(journal, row, Scope(tools=("Read",)), known=(), run_dir=tmp_path)
     for number in range(3 * MAX_BUFFERED + 5):

@@ -54,7 +54,7 @@ async def test_a_run_from_start_to_finished(tmp_path: Path) -> None:
     assert (finished.status, finished.reply) == ("completed", "Done.")
     assert [ok for ok, _ in node.results] == [True] * 6, node.results
     assert node.results[0][1] == "seven apples"
-    assert node.results[4][1] == "price = 2\n/project\n"
+    assert node.results[4][1] == f"price = 2\n{tmp_path}/shop\n"
     assert (changed(tmp_path) / "a.py").read_text() == "price = 2\n"
     assert (tmp_path / "shop" / "a.py").read_text() == "price = 1\n"
     (returned,) = finished.files
@@ -83,7 +83,7 @@ async def test_what_bash_cannot_reach(tmp_path: Path) -> None:
             bash("env; cat /proc/*/environ | tr '\\0' '\\n'"),
             bash(f"exec 3<>/dev/tcp/127.0.0.1/{port}"),
             bash(f"echo x > {tmp_path}/x"),
-            bash("ls / /project/.. | cat"),
+            bash(f"ls / {tmp_path} | cat"),
             approval="auto",
             protected=[str(secret.parent)],
             model=frames.Model(api_key="sk-secret-key"),
@@ -99,19 +99,23 @@ async def test_what_bash_cannot_reach(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-async def test_names_of_this_machine_stay_here(tmp_path: Path) -> None:
+async def test_a_folder_stands_at_its_own_path_and_nothing_beside_it(tmp_path: Path) -> None:
     """A path of the edge that holds several projects shows the chosen one, and no other's name."""
     (tmp_path / "secret-project").mkdir()
-    (tmp_path.parent / f"{tmp_path.name}-other").mkdir()
-    script = [bash("pwd; ls -d / /project /folders/*; echo $HOME"), bash("ls -a / /project/.. /folders")]
-    edge = [str(tmp_path), str(tmp_path.parent / f"{tmp_path.name}-other")]
+    other = tmp_path.parent / f"{tmp_path.name}-other"
+    other.mkdir()
+    script = [bash(f"pwd; ls -d {other}; ls -a {tmp_path} {tmp_path.parent}"), bash(f"touch {tmp_path}/x")]
+    script.append(bash(f"mv {tmp_path} {tmp_path}-moved || mv {'/'.join(tmp_path.parts[:3])[1:]} /tmp/moved"))
+    edge = [str(tmp_path), str(other)]
     async with dp_agent() as node:
         finished = await node.run(start(tmp_path, *script, paths=edge, approval="auto"))
     assert finished.status == "completed", finished.reason
-    assert node.results[0][1].startswith("/project\n/\n/folders/1\n/project\n")
-    trace = repr([frame for frame in node.seen if isinstance(frame, frames.TraceEntry)])
-    for name in (str(tmp_path), tmp_path.name, "shop", "secret-project"):
-        assert name not in trace
+    shown = node.results[0][1].split()
+    assert shown[:2] == [str(tmp_path / "shop"), str(other)]
+    assert "secret-project" not in shown and not (tmp_path / "x").exists()
+    # What lies above it can be neither changed nor moved away, also in the run's own /tmp: the gate and the run would
+    # mean different things by one path.
+    assert [ok for ok, _ in node.results] == [True, False, False], node.results
 
 
 async def test_denied_unanswered_and_out_of_scope_calls_do_not_happen(tmp_path: Path) -> None:
@@ -260,7 +264,7 @@ async def test_what_a_run_writes_stays_in_its_view(tmp_path: Path) -> None:
     assert tree(shop) == before
     views = tmp_path / "run/views"
     (record,) = msgspec.json.decode((views / "views.json").read_bytes(), type=ViewRecords).views
-    assert (record.root, record.inside, record.inode) == (str(shop), "/project", shop.stat().st_ino)
+    assert (record.root, record.inside, record.inode) == (str(shop), str(shop), shop.stat().st_ino)
     assert (views / "1/upper/sub/.vscode/tasks.json").read_text() == "{}\n"
     assert (views / "1/upper/old").is_char_device()
 
@@ -284,7 +288,7 @@ async def test_where_nothing_can_be_mounted_a_copy_serves_and_what_it_lacks_is_s
         )
     assert finished.status == "completed" and node.results == [(True, "a\nb\n")]
     told = [(event.status, event.detail) for event in node.events(frames.Status)]
-    assert told == [("not_in_view", "project/pipe\N{REPLACEMENT CHARACTER}: neither a file, a folder nor a link")]
+    assert told == [("not_in_view", "shop/pipe\N{REPLACEMENT CHARACTER}: neither a file, a folder nor a link")]
     assert tree(shop) == before and (changed(tmp_path) / "a\nb").read_text() == "theirs\n"
     (record,) = msgspec.json.decode((tmp_path / "run/views/views.json").read_bytes(), type=ViewRecords).views
     assert record.kind == "copy" and record.skipped == [told[0][1]]
@@ -356,10 +360,10 @@ async def test_walks_end_whatever_lies_there(tmp_path: Path) -> None:
         {"tool": "Glob", "input": {"pattern": "**/*.py"}},
         {"tool": "Glob", "input": {"pattern": "*/*/*/*/*/*/*/*/*.py"}},
         {"tool": "Glob", "input": {"pattern": "src/*.py"}},
-        {"tool": "Glob", "input": {"pattern": "**/**/deep/**", "path": "/project"}},
-        {"tool": "Grep", "input": {"pattern": "price", "path": "/project"}},
-        {"tool": "Read", "input": {"file_path": "/project/src/pipe.py"}},
-        write("/project/src/pipe.py", "x"),
+        {"tool": "Glob", "input": {"pattern": "**/**/deep/**", "path": str(project)}},
+        {"tool": "Grep", "input": {"pattern": "price", "path": str(project)}},
+        {"tool": "Read", "input": {"file_path": "src/pipe.py"}},
+        write("src/pipe.py", "x"),
         {"tool": "Read", "input": {"file_path": "/dev/zero"}},
         approval="auto",
     )
@@ -367,11 +371,11 @@ async def test_walks_end_whatever_lies_there(tmp_path: Path) -> None:
         finished = await node.run(begin)
     assert finished.status == "completed"
     outputs = [output for _, output in node.results]
-    assert outputs[0].split() == ["/project/src/a.py", "/project/src/deep/b.py", "/project/src/pipe.py"]
+    assert outputs[0].split() == [f"{project}/src/a.py", f"{project}/src/deep/b.py", f"{project}/src/pipe.py"]
     assert outputs[1] == ""
-    assert outputs[2].split() == ["/project/src/a.py", "/project/src/pipe.py"]
-    assert outputs[3] == "/project/src/deep/b.py"
-    assert outputs[4].split("\n") == ["/project/src/a.py:1:price = 1", "/project/src/deep/b.py:1:price = 2"]
+    assert outputs[2].split() == [f"{project}/src/a.py", f"{project}/src/pipe.py"]
+    assert outputs[3] == f"{project}/src/deep/b.py"
+    assert outputs[4].split("\n") == [f"{project}/src/a.py:1:price = 1", f"{project}/src/deep/b.py:1:price = 2"]
     assert [ok for ok, _ in node.results[5:]] == [False] * 3
 
 

@@ -104,6 +104,9 @@ class Places:
                 return place / path.relative_to(real)
         return None
 
+    def link(self, path: Path) -> str | None:
+        return "/project" if path == Path("/by-link") else None
+
     def source(self, path: Path) -> tuple[Path, Path] | None:
         for place, real in {**self._real, **self._views}.items():
             if path.is_relative_to(place):
@@ -458,6 +461,7 @@ def test_as_many_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
     for number in range(41):
         (tmp_path / str(number + 1)).symlink_to(str(number))
     assert resolve("/project/40") == str(tmp_path / "0")
+    assert resolve("/by-link/0") == str(tmp_path / "0"), "a link of the sandbox's own"
     assert resolve("/project/41") is None
     assert resolve("/elsewhere") is None
 

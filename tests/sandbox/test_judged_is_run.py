@@ -36,6 +36,15 @@ SPELLINGS = [
 ]  # fmt: skip
 
 
+def spelled(base: Path) -> list[str]:
+    """SPELLINGS for the folders of `populated`."""
+    places = {"../folders/1": "../other", "/folders/1": f"{base}/other", "/folders/2": f"{base}/third"}
+    found = SPELLINGS
+    for stands_for, path in (*places.items(), ("/project", f"{base}/shop")):
+        found = [spelling.replace(stands_for, path) for spelling in found]
+    return found
+
+
 def populated(base: Path) -> None:
     """Folders each of which holds a file that says where it is, and one whose name does."""
     (base / "shop").mkdir()
@@ -43,8 +52,8 @@ def populated(base: Path) -> None:
     for folder in ("", "sub", " lead", "lead", "trail ", "trail", COMPOSED, APART, "SUB", "-rf"):
         (base / "shop" / folder).mkdir(exist_ok=True)
     (base / "other/sub").mkdir()
-    (base / "shop/link").symlink_to("/folders/1")
-    (base / "shop/sub/link").symlink_to("/folders/1/sub")
+    (base / "shop/link").symlink_to(base / "other")
+    (base / "shop/sub/link").symlink_to(base / "other/sub")
     for out in ("out", "sub/out"):
         (base / "shop" / out).symlink_to("/etc")
     made = sorted(path for path in base.rglob("*") if path.is_dir() and not path.is_symlink())
@@ -58,8 +67,8 @@ def places(base: Path) -> dict[str, Path]:
     return {re.findall("<[0-9]+>", path.name)[0]: path.parent for path in base.rglob("mark<*>")}
 
 
-def looking() -> Iterator[dict[str, Any]]:
-    for spelling in SPELLINGS:
+def looking(base: Path) -> Iterator[dict[str, Any]]:
+    for spelling in spelled(base):
         yield tool("Read", file_path=f"{spelling}/note.txt")
         yield tool("Read", file_path=f"{spelling}/./note.txt ")
         yield tool("Grep", pattern="<[0-9]+>", path=spelling, output_mode="content")
@@ -67,8 +76,8 @@ def looking() -> Iterator[dict[str, Any]]:
         yield tool("Glob", pattern=f"{spelling}/mark*")
     yield tool("Grep", pattern="<[0-9]+>|no path", output_mode="content")
     yield tool("Glob", pattern="mark*")
-    yield tool("Glob", pattern="sub/mark*", path=" /folders/1")
-    yield tool("Grep", pattern="<[0-9]+>", path="/project", glob="../other/**", output_mode="content")
+    yield tool("Glob", pattern="sub/mark*", path=f" {base}/other")
+    yield tool("Grep", pattern="<[0-9]+>", path=f"{base}/shop", glob="../other/**", output_mode="content")
 
 
 MOVES = """
@@ -89,16 +98,16 @@ async def test_what_is_opened_is_what_was_judged(tmp_path: Path, patch: str) -> 
     populated(tmp_path)
     at = places(tmp_path)
     model = says(
-        {"tools": [tool("Bash", command="cd /folders/1")]},
+        {"tools": [tool("Bash", command="cd ../other")]},
         {"tools": [tool("Bash", command="pwd")]},
-        {"tools": list(looking())},
+        {"tools": list(looking(tmp_path))},
         {"text": "done"},
     )
     async with model.running(), dp_agent(patch=patch) as node:
         begin = claude(tmp_path, model, paths=[str(tmp_path / "shop"), str(tmp_path / "other")], approval="auto")
         finished = await node.run(begin)
     assert finished.status == "completed", finished.reason
-    assert node.results[1] == (True, "/folders/1" if patch else "/project")
+    assert node.results[1] == (True, str(tmp_path / ("other" if patch else "shop")))
     (without,) = (call for call in node.calls if "no path" in str(call.input))
     assert without.resolved_path == str(tmp_path / ("other" if patch else "shop"))
     judged = {call.call_id: call for call in node.calls}
@@ -130,13 +139,13 @@ async def test_what_is_written_is_where_it_was_judged(tmp_path: Path, patch: str
     # Nothing to be read: an Edit with nothing to replace makes a file, as a Write does.
     calls = [
         call
-        for number, spelling in enumerate(SPELLINGS)
+        for number, spelling in enumerate(spelled(tmp_path))
         for call in (
             tool("Write", file_path=f"{spelling}/write-{number}", content="x"),
             tool("Edit", file_path=f"{spelling}/edit-{number}", old_string="", new_string="x"),
         )
     ]
-    model = says({"tools": [tool("Bash", command="cd /folders/1")]}, {"tools": calls}, {"text": "done"})
+    model = says({"tools": [tool("Bash", command="cd ../other")]}, {"tools": calls}, {"text": "done"})
     async with model.running(), dp_agent(patch=patch) as node:
         begin = claude(tmp_path, model, paths=[str(tmp_path / "shop"), str(tmp_path / "other")], approval="auto")
         finished = await node.run(begin)
@@ -164,7 +173,7 @@ async def test_what_the_gate_allowed_runs_though_the_program_has_doubts(tmp_path
         "echo a & echo b; wait; touch 1",
         "touch 2 & pwd",
         "mkdir -p d && cd d && touch x && rm -rf ./* && touch ../3",
-        "cd /etc && ls >/dev/null && touch /project/4",
+        'cd /etc && ls >/dev/null && touch "$OLDPWD/4"',
         "cat <<'X' > 5\nhello\nX",
         'eval "touch 6"',
         "ls\n\n\n\ntouch 7",

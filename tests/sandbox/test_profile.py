@@ -30,6 +30,8 @@ STATE = Path("/home/bob/.dispatch")
         (Root(Path("/usr/local/src")), 403),
         (Root(Path("/proc/self")), 403),
         (Root(Path("/run/user/1000")), 403),
+        (Root(Path("/run/media")), 403),
+        (Root(Path("/run/home/agent/x")), 403),
         (Root(Path("/home/bob/p"), at=Path("/etc/p")), 403),
         (Root(Path("/home/bob/p"), at=WORKSPACE / "p"), 422),
         (Root(Path("/home/bob/p"), at=Path("/")), 403),
@@ -42,6 +44,15 @@ def test_roots_that_are_refused(root: Root, code: int) -> None:
     with pytest.raises(SandboxError) as refused:
         Profile(workspace=W, roots=(root,), protected=(STATE, Path("/home/bob/.ssh")))
     assert refused.value.code == code and refused.value.message
+
+
+def test_a_folder_in_the_sandboxs_own_tmp_is_held_in_place() -> None:
+    """As it is below /run/media, where disks that were plugged in lie. A shell may rename what lies in /tmp."""
+    deep, shallow, disk = Path("/tmp/a/b/p"), Path("/tmp/q"), Path("/run/media/bob/disk/p")
+    words = built(Profile(workspace=W, roots=(Root(deep), Root(shallow), Root(disk))))
+    at = [words.index(part) for part in ("--tmpfs /tmp ", "--tmpfs /tmp/a", f" {deep}", "--remount-ro /tmp/a ")]
+    assert at == sorted(at) and words.count("--tmpfs /tmp/") == 1
+    assert words.index("--tmpfs /run ") < words.index(str(disk)) < words.index("--remount-ro /run ")
 
 
 def test_two_roots_cannot_share_a_place() -> None:

@@ -52,22 +52,23 @@ def test_instructions_say_where_it_is_and_what_it_may(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cwd", "paths", "shown"),
     [
-        (None, [], {}),
-        (None, ["/a", "/b"], {"/folders/1": "/a", "/folders/2": "/b"}),
-        (None, ["/a/b", "/a", "/ab"], {"/folders/1": "/a", "/folders/2": "/ab"}),
-        ("/a/b", [], {"/project": "/a/b"}),
-        ("/a/b", ["/a", "/c", "/a/b/d"], {"/project": "/a/b", "/folders/1": "/c"}),
+        (None, [], set()),
+        (None, ["/a", "/b"], {"/a", "/b"}),
+        (None, ["/a/b", "/a", "/ab"], {"/a", "/ab"}),
+        ("/a/b", [], {"/a/b"}),
+        ("/a/b", ["/a", "/c", "/a/b/d"], {"/a/b", "/c"}),
     ],
 )
-def test_which_folders_are_shown_and_where(
-    tmp_path: Path, cwd: str | None, paths: list[str], shown: dict[str, str]
+def test_which_folders_are_shown_at_their_own_paths(
+    tmp_path: Path, cwd: str | None, paths: list[str], shown: set[str]
 ) -> None:
     begin = start(tmp_path, cwd=cwd, paths=paths, tools=["Read"])
     profile = grants.profile(begin, RunFolder(tmp_path / "run"), programs=(), model=False)
-    assert {str(root.inside): str(root.path) for root in profile.roots} == shown
+    assert {str(root.inside) for root in profile.roots} == {str(root.path) for root in profile.roots} == shown
+    assert str(profile.cwd) == (cwd or str(WORKSPACE))
     assert not any(root.writable for root in profile.roots), "nothing can be changed without a tool that changes"
     allowed = grants.scope(begin, profile)
-    assert set(allowed.roots) == {str(tmp_path / "run" / "workspace"), *shown.values()}
+    assert set(allowed.roots) == {str(tmp_path / "run" / "workspace"), *shown}
 
 
 @pytest.mark.parametrize("hidden", ["shop/.hidden", "shop", "."])

@@ -45,7 +45,7 @@ EVERY: Final = 0.7
 FINAL: Final = {"completed", "failed", "declined", "cancelled", "expired", "rejected"}
 FILE_BYTES: Final = 60_000
 MOST_GROWTH: Final = 1.3
-RUN: Final = "cat /dispatch/in/name >> /project/ran && cp /dispatch/in/load /dispatch/out/load"
+RUN: Final = "cat /dispatch/in/name >> ran && cp /dispatch/in/load /dispatch/out/load"
 
 
 class Traffic:

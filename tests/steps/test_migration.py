@@ -29,6 +29,29 @@ def test_rules_of_before_cover_what_they_did(tmp_path: Path, monkeypatch: pytest
             db.execute("INSERT INTO edge_rules VALUES (9, 'e', 'Bash', 'x', 'glob', 1)")
 
 
+def test_commands_that_name_the_run_s_former_folders_are_asked_about_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail without it: the same words could name another folder of this machine now."""
+    scripts = connection.schema()
+    rules = [
+        ("Bash", "ls /project/src", "exact"),
+        ("Bash", "cat '/folders/2/notes'", "prefix"),
+        ("Bash", "git status", "prefix"),
+        ("Read", "/home/bob/project/a", "folder"),
+        ("mcp__notes__find", '{"in": "/project"}', "exact"),
+    ]
+    with closing(connection.connect(tmp_path / "store.db")) as db:
+        monkeypatch.setattr(connection, "schema", lambda: scripts[:12])
+        connection.migrate(db)
+        db.execute("PRAGMA foreign_keys = OFF")
+        for rule in rules:
+            db.execute("INSERT INTO edge_rules (edge_id, tool, pattern, reach, created) VALUES ('e', ?, ?, ?, 1)", rule)
+        monkeypatch.setattr(connection, "schema", lambda: scripts)
+        connection.migrate(db)
+        assert [(rule.tool, rule.pattern, rule.reach) for rule in edges.rules(db, "e")] == rules[2:]
+
+
 def test_contacts_of_version_0_1_0_refuse_the_store_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their devices signed no membership. Seen to fail without the look at them: they were contacts with no device."""
     scripts, path = connection.schema(), tmp_path / "store.db"

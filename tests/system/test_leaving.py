@@ -56,7 +56,7 @@ def test_secrets_are_masked_in_all_that_leaves_and_the_person_is_told(pair: Pair
         "copy.txt": "it is [masked: GitHub token].\n",
         "changes.diff": files["changes.diff"],
     }
-    assert files["changes.diff"].endswith("+++ b/project/new.txt\n@@ -0,0 +1 @@\n+[masked: key of this machine]\n")
+    assert files["changes.diff"].endswith("+++ b/leaky/new.txt\n@@ -0,0 +1 @@\n+[masked: key of this machine]\n")
     assert "binary" in shown["result"]["reason"] and "secret" in shown["result"]["reason"]
     assert not [event for event in shown["events"] if event.get("status") == "secrets_masked"]
 

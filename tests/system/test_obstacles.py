@@ -15,7 +15,7 @@ def test_a_person_is_told_before_the_accept(pair: tuple[Person, Person]) -> None
     project = bob.projects / "worktree"
     (project / ".venv/bin").mkdir(parents=True)
     (project / ".git").write_text("gitdir: ../main/.git/worktrees/worktree\n")
-    (project / ".venv/bin/tests").write_text(f"#!{project}/.venv/bin/python\n")
+    (project / ".venv/bin/tests").write_text(f"#!{project}-2/.venv/bin/python\n")
     (project / ".venv/bin/tests").chmod(0o755)
     bob.client.edit_trust(alice.email, {"approval": "auto"})
     bob.will({"say": "done"})

@@ -17,9 +17,9 @@ def steps(canary: str) -> tuple[Document, ...]:
     """A run that reads the canary in the project, says it, prints it, writes it and returns it."""
     return (
         {"say": f"I looked: {canary}"},
-        {"tool": "Read", "input": {"file_path": "/project/secret.txt"}},
-        {"tool": "Bash", "input": {"command": f"cat /project/secret.txt && echo {canary} > /dispatch/out/found.txt"}},
-        {"tool": "Write", "input": {"file_path": "/project/notes.md", "content": f"{canary}\n"}},
+        {"tool": "Read", "input": {"file_path": "secret.txt"}},
+        {"tool": "Bash", "input": {"command": f"cat secret.txt && echo {canary} > /dispatch/out/found.txt"}},
+        {"tool": "Write", "input": {"file_path": "notes.md", "content": f"{canary}\n"}},
         {"say": f"It is {canary}"},
     )
 

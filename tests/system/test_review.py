@@ -26,11 +26,11 @@ def shell(command: str) -> Document:
 
 
 CHANGES = (
-    write("/project/src/app.py", "print('new')\n"),
-    write("/project/notes.md", "what was done\n"),
-    write("/project/conftest.py", "import os\n"),
+    write("src/app.py", "print('new')\n"),
+    write("notes.md", "what was done\n"),
+    write("conftest.py", "import os\n"),
     shell(
-        "cd /project && rm old.txt && chmod +x run.sh && ln -s src/app.py link && "
+        "rm old.txt && chmod +x run.sh && ln -s src/app.py link && "
         "printf '#!/bin/sh\\n' > .git/hooks/pre-commit && mkdir -p node_modules/a && echo 1 > node_modules/a/b.js && "
         "echo changed"
     ),
@@ -109,7 +109,7 @@ def test_what_a_run_changed_waits_lands_and_is_taken_back(pair: Pair, project: P
 def test_a_change_is_shown_with_counts_and_colours_and_as_much_around_it_as_asked(pair: Pair, project: Path) -> None:
     bob = pair[1]
     (project / "src/app.py").write_text("import os\n" + "x = 1\n" * 20)
-    identity = ran(pair, project, write("/project/src/app.py", "import os\n" + "x = 1\n" * 19 + "y = 2\nz = 3\n"))
+    identity = ran(pair, project, write("src/app.py", "import os\n" + "x = 1\n" * 19 + "y = 2\nz = 3\n"))
     at = f"/v1/dispatches/{identity}/changes"
     (entry,) = bob.client._ask("GET", f"{at}?counts=1")["entries"]
     assert (entry["added"], entry["removed"]) == (2, 1)
@@ -132,7 +132,7 @@ def test_a_change_is_shown_with_counts_and_colours_and_as_much_around_it_as_aske
 
 def test_what_helps_names_the_dispatch(pair: Pair, project: Path) -> None:
     bob = pair[1]
-    identity = ran(pair, project, write("/project/conftest.py", "import os\n"))
+    identity = ran(pair, project, write("conftest.py", "import os\n"))
     refused: list[Callable[[], object]] = [
         lambda: bob.client.change(identity, 7),
         lambda: bob.client.apply(identity),
@@ -166,7 +166,7 @@ def test_what_a_run_committed_lands_as_refs_alone(pair: Pair, project: Path) -> 
         pair,
         project,
         shell(
-            f"cd /project && echo by-the-run > src/app.py && {commit} -a -m 'mend it' && git checkout -q -b 'a;b' && "
+            f"echo by-the-run > src/app.py && {commit} -a -m 'mend it' && git checkout -q -b 'a;b' && "
             f"echo more > more.py && git add . && {commit} -m 'more of it' && echo committed"
         ),
     )
@@ -226,7 +226,7 @@ def test_an_edge_may_let_unmarked_changes_land_at_once_and_no_others(pair: Pair,
     (summary,) = bob.client.dispatch(identity)["changes"]
     assert (summary["landed"], summary["in_place"]) == ("part", len(UNMARKED))
     assert (project / "src/app.py").read_text() == "print('new')\n" and not (project / "conftest.py").exists()
-    failed = ran(pair, project, write("/project/more.md", "x"), shell("exit 3"), ends="completed", apply="review")
+    failed = ran(pair, project, write("more.md", "x"), shell("exit 3"), ends="completed", apply="review")
     assert not (project / "more.md").exists()
     assert by_path(bob, failed)["more.md"]
 
@@ -261,8 +261,8 @@ def test_what_a_run_changed_is_kept_however_it_ends(pair: Pair, project: Path, h
 
 def test_two_runs_in_one_project_see_neither_each_other_nor_conflict_by_themselves(pair: Pair, project: Path) -> None:
     bob = pair[1]
-    first = ran(pair, project, write("/project/one.md", "1"))
-    second = ran(pair, project, shell("ls /project/one.md || echo unseen"), write("/project/two.md", "2"))
+    first = ran(pair, project, write("one.md", "1"))
+    second = ran(pair, project, shell("ls one.md || echo unseen"), write("two.md", "2"))
     events = bob.client.dispatch(second)["events"]
     assert any("unseen" in event.get("output", "") for event in events)
     for identity in (first, second):
@@ -272,7 +272,7 @@ def test_two_runs_in_one_project_see_neither_each_other_nor_conflict_by_themselv
 
 def test_a_sender_gets_the_changes_as_a_patch_that_git_applies(pair: Pair, project: Path) -> None:
     alice, bob = pair
-    identity = ran(pair, project, write("/project/src/app.py", "print('new')\n"), write("/project/notes.md", "x\n"))
+    identity = ran(pair, project, write("src/app.py", "print('new')\n"), write("notes.md", "x\n"))
     alice.state_of(identity, "completed")
     fetched = bob.home / f"patch-{identity}"
     eventually(

@@ -98,6 +98,13 @@ class MadeUp:
         ("/proc/self", "system"),
         ("/var/run/x", "system"),
         ("/dev/shm/x", "system"),
+        ("/run/user/1000/x", "system"),
+        ("/run/media", "disks"),
+        ("/run/media/bob", "disks"),
+        ("/run/mediation/bob/disk/x", "system"),
+        ("/dispatch", "where a run has its own"),
+        ("/dispatch/shop", "where a run has its own"),
+        ("/opt/claude/x", "where a run has its own"),
         ("/tmp", "shared"),
         ("/var", "shared"),
         ("/root", "shared"),
@@ -145,6 +152,10 @@ def test_a_socket_inside_is_named() -> None:
     with pytest.raises(Invalid) as refused:
         paths.check_roots(["/home/bob/shop"], facts)
     assert "/home/bob/shop/run/db.sock" in refused.value.message
+
+
+def test_a_disk_that_was_plugged_in_holds_projects() -> None:
+    assert paths.check_roots(["/run/media/bob/disk/shop"], MadeUp()) == ("/run/media/bob/disk/shop",)
 
 
 def test_what_may_be_granted_comes_back_canonical_and_once() -> None:

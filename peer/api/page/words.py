@@ -8,7 +8,7 @@ from typing import Final
 from peer.dispatches.asking import rule_text
 from peer.protocol.documents import Document
 from peer.trust.grants import McpServer
-from peer.trust.menu import menu
+from peer.trust.menu import FOLDERS, menu
 from peer.trust.scopes import MB, Scope
 
 PLAIN: Final = {
@@ -79,6 +79,7 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
         add("care", f"It may {_listed([TOOLS[tool][1] for tool in scope.tools if tool in changes])} {where}.")
     elif "Bash" not in tools:
         add("no", "It cannot change or create files there.")
+    add("yes", f"There, {FOLDERS}.")
     if "Bash" in tools:
         may = "and with them read and change any file there" if changes else "and with them read any file there"
         add("care", f"It may run any program inside the sandbox, without network, {may}.")

@@ -101,8 +101,15 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
     elif profile.home is None:
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
+    for place, target in profile.links.items():
+        out += ["--symlink", target, str(place)]
     for part in profile.runtime:
         out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
+    # A shell may rename a folder in /tmp, also one on the way to a mount: then the gate and the run would mean
+    # different things by one path. A read-only file system of its own can be neither renamed nor changed.
+    held = sorted({Path(*mount.at.parts[:3]) for mount in profile.mounts() if _is_deep_in_tmp(mount.at)})
+    for top in held:
+        out += ["--perms", "0755", "--size", "1048576", "--tmpfs", str(top)]
     # What lies above another first: a mount made later would cover those below it, and with them a read-only folder
     # inside a writable one.
     for mount in sorted(profile.mounts(), key=lambda mount: mount.at.parts):
@@ -114,10 +121,15 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--bind-fd", str(given.zone_socket), str(ZONE_SOCKET)]
     for at, descriptor in given.data.items():
         out += ["--perms", "0555" if at == SHELL_LAUNCHER else "0444", "--ro-bind-data", str(descriptor), str(at)]
-    out += ["--remount-ro", "/run", "--remount-ro", "/"]
+    for top in (*held, Path("/run"), Path("/")):
+        out += ["--remount-ro", str(top)]
     for descriptor in given.filters:
         out += ["--add-seccomp-fd", str(descriptor)]
     return [*out, "--chdir", str(profile.cwd)]
+
+
+def _is_deep_in_tmp(at: Path) -> bool:
+    return at.is_relative_to("/tmp") and len(at.parts) > 3  # noqa: S108 - the sandbox's own
 
 
 def environment_arguments(env: Mapping[str, str]) -> list[str]:

@@ -46,6 +46,7 @@ def open_all(
     arch = seccomp.architecture()
     filters = [*seccomp.filters(arch)]
     files = {Path("/etc", name): text.encode() for name, text in _ETC_FILES.items()}
+    files |= profile.files
     if side == "shells":
         filters.append(seccomp.shell_filter(arch))
         files[ZONE_SERVER] = inspect.getsource(zone_server).encode()

@@ -90,7 +90,7 @@ def a_file_in_run(a: Any) -> None:
 @attack("ENOENT")
 def up_from_the_project(a: Any) -> None:
     os.chdir(a.project)
-    read("../../home/.ssh/id_ed25519" if a.side == "outside" else f"..{a.home}/.ssh/id_ed25519")
+    read("../../home/.ssh/id_ed25519")
 
 
 @attack("ENOENT")

@@ -115,7 +115,7 @@ def a_mount_taken_away(a: Any) -> None:
         a_mount(a)
         syscall("umount2", os.fsencode(a.workspace), 2)
     else:
-        syscall("umount2", b"/project/.git", 2)
+        syscall("umount2", os.fsencode(a.project), 2)
 
 
 @attack("ENOSYS", root_only=True)

@@ -119,7 +119,7 @@ class World:
     def _copy(self, skip: frozenset[bytes]) -> None:
         if not skip:
             original = os.open(self.root, os.O_PATH)
-            copy(original, self.view, Path("/project"), Allowance(reserve=0))
+            copy(original, self.view, "project", Allowance(reserve=0))
             os.close(original)
             return
         shutil.copytree(self.root, self.work, symlinks=True, ignore=lambda at, names: self._left_out(at, names, skip))
