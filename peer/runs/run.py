@@ -187,7 +187,7 @@ class Run:
 
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
-        facts = await trio.to_thread.run_sync(machine_facts, context, settings, scope)
+        facts = await trio.to_thread.run_sync(machine_facts, context, settings, scope, row.cwd or None)
         start = await self._journal.read(
             lambda db: start_frame(db, context=context, settings=settings, row=row, scope=scope, facts=facts)
         )

@@ -15,6 +15,7 @@ from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
 from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
+from peer.runs.toolchains import toolchains
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
@@ -33,13 +34,15 @@ class MachineFacts(NamedTuple):
 
     servers: mcp_servers.InstalledServers
     state_folders: tuple[Path, ...]
+    toolchains: frames.Toolchains
     script: list[frames.ScriptStep]
 
 
-def machine_facts(context: Context, settings: Settings, scope: scopes.Scope) -> MachineFacts:
-    """Collect the facts for a run of this scope. Blocking. Raises Invalid for a script that cannot be read."""
-    own = context.state.path
-    return MachineFacts(granted_candidates(context, scope), all_state_folders(own), _script(settings))
+def machine_facts(context: Context, settings: Settings, scope: scopes.Scope, cwd: str | None) -> MachineFacts:
+    """Collect the facts for a run of this scope in `cwd`. Blocking. Raises Invalid for a script that cannot be read."""
+    states = all_state_folders(context.state.path)
+    found = toolchains(scope, settings, cwd, states)
+    return MachineFacts(granted_candidates(context, scope), states, found.frame(), _script(settings))
 
 
 def granted_candidates(context: Context, scope: scopes.Scope) -> mcp_servers.InstalledServers:
@@ -89,6 +92,7 @@ def start_frame(
         ),
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
+        toolchains=facts.toolchains,
         model=frames.Model(
             base_url=model.base_url or None,
             api_key=model.api_key or None,

@@ -5,7 +5,7 @@ Nothing is opened, started or looked up here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,8 @@ from sandbox.errors import SandboxError
 
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB
+
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 _OCCUPIED: Final = tuple(
     Path("/", name)
@@ -102,7 +104,8 @@ class Profile:
     /run/dispatch/model.sock, the only way out; None is none. `runtime`: programs and libraries outside /usr, read-only
     whatever they say. `protected`: what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in
     one of them is refused. `cwd`: an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be
-    confined.
+    confined. `programs`: inside folders for PATH, before the system's; none that the run may write. `variables`: what
+    the run's tools are told.
     """
 
     workspace: Path
@@ -113,6 +116,8 @@ class Profile:
     protected: tuple[Path, ...] = ()
     cwd: Path = WORKSPACE
     limits: Limits = field(default_factory=Limits)
+    programs: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -157,10 +162,11 @@ class Profile:
         return places if self.home is not None else (*places, HOME)
 
     def environment(self) -> dict[str, str]:
-        """The variables every confined program needs, none of them the host's."""
+        """The variables every confined program needs, none of them from the host's environment."""
         return {
+            **self.variables,
             "HOME": str(HOME),
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "PATH": ":".join([*map(str, self.programs), _PATH]),
             "LANG": "C.UTF-8",
             "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
             "USER": "agent",

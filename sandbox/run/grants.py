@@ -10,6 +10,7 @@ from sandbox.confinement import Profile, Root
 from sandbox.confinement.places import HOME, WORKSPACE
 from sandbox.errors import SandboxError
 from sandbox.policy.decision import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
+from sandbox.run import toolchains
 from sandbox.run.folder import RunFolder
 
 PROJECT: Final = Path("/project")
@@ -21,14 +22,18 @@ FOLDERS: Final = Path("/folders")
 def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root, ...], model: bool) -> Profile:
     """What the sandbox shows. SandboxError 403 for a forbidden folder, or a `cwd` outside the paths."""
     roots = _folders(start)
+    protected = tuple(Path(path) for path in start.protected)
+    tools = toolchains.seen(start.toolchains, roots=roots, programs=programs, protected=protected)
     return Profile(
         workspace=run_folder.workspace,
         home=run_folder.home,
         roots=roots,
         model_socket=run_folder.socket if model else None,
-        runtime=programs,
-        protected=tuple(Path(path) for path in start.protected),
+        runtime=(*programs, *tools.mounts),
+        protected=protected,
         cwd=PROJECT if start.cwd is not None else WORKSPACE,
+        programs=tools.programs,
+        variables=tools.variables,
     )
 
 

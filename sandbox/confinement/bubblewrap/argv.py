@@ -85,8 +85,14 @@ def arguments(profile: Profile, host: Host, given: Descriptors) -> list[str]:
     out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
     if profile.home is None:
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
+    placed: dict[Path, Path] = {}
     for part in profile.runtime:
-        out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
+        # bwrap closes a descriptor that it has bound. What has two names on this machine has them by a link there, too.
+        if part.path in placed:
+            out += ["--symlink", str(placed[part.path]), str(part.inside)]
+        else:
+            out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
+            placed[part.path] = part.inside
     # What lies above another first: a mount made later would cover those below it, and with them a read-only folder
     # inside a writable one.
     for mount in sorted(profile.mounts(), key=lambda mount: mount.at.parts):
