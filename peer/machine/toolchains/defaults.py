@@ -79,7 +79,7 @@ def _node(spec: str, machine: Machine, manager: Manager) -> str:
     if manager.name != "nvm":
         return spec
     for _ in range(_ALIASES):
-        if versions.numbers(spec) or not _ALIAS.fullmatch(spec) or ".." in spec:
+        if versions.numbers(spec) or not _ALIAS.fullmatch(spec):
             return spec
         following = versions.lines(looking.text(machine.root(manager) / "alias" / spec, MOST))
         if not following:

@@ -99,14 +99,13 @@ class _Search:
                 self._environment(environment, at)
 
     def _environment(self, environment: Path, at: Path) -> None:
-        settings = looking.text(environment / "pyvenv.cfg", _CONFIG)
-        base = versions.key_value(settings.replace(" = ", "="), "home")
+        base = versions.environment_home(looking.text(environment / "pyvenv.cfg", _CONFIG))
         python = environment / "bin/python"
         if not base and not python.is_symlink():
             return
         self._settled.add("python")
         trails = [looking.trail(python)] if python.is_symlink() else []
-        if base.startswith("/"):
+        if base:
             trails.append(looking.trail(Path(os.path.normpath(base))))
         for trail in trails:
             if not trail:
@@ -154,7 +153,7 @@ class _Search:
             return
         if system is not None:
             self.found.append(_system_toolchain(kind, system))
-        elif newest := max(self.known.of(kind), key=lambda each: versions.numbers(each.version), default=None):
+        elif newest := max(self.known.of(kind), key=_age, default=None):
             self._add(newest)
         else:
             self.not_seen.append(f"{TITLES[kind]}, which the project is run with, is not seen: none was found")
@@ -193,7 +192,7 @@ class _Search:
                 chosen = newest if enough else None
             if chosen is not None:
                 fitting.append(mine[chosen])
-        return max(fitting, key=lambda each: versions.numbers(each.version), default=None)
+        return max(fitting, key=_age, default=None)
 
     # --- adding
 
@@ -246,3 +245,8 @@ def _system_toolchain(kind: Kind, program: Path) -> Toolchain:
     number = ".".join(map(str, versions.numbers(program.name)))
     label = f"{TITLES[kind]}{f' {number}' if number else ''} (the system's)"
     return debian_java(label, program) if kind == "java" else Toolchain(label)
+
+
+def _age(installed: Installed) -> tuple[tuple[int, ...], str]:
+    """Sorts the newest last; of channels, which have no numbers, `stable`."""
+    return versions.numbers(installed.version), installed.version

@@ -115,6 +115,12 @@ def key_value(text: str, key: str) -> str:
     return ""
 
 
+def environment_home(text: str) -> str:
+    """The folder of the Python that a pyvenv.cfg names."""
+    found = re.search(r"^home[ \t]*=[ \t]*(/.*?)[ \t]*$", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
 def member(text: str, *names: str) -> str:
     """A text inside a JSON document, "" where it is not there."""
     try:
