@@ -39,7 +39,7 @@ _OWN_PLACES: Final = tuple(
     Path("/", name)
     for name in (
         *("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc"),
-        *("proc", "sys", "dev", "run", "boot", "tmp", "dispatch"),
+        *("proc", "sys", "dev", "run", "boot", "dispatch"),
     )
 )
 _OF_JAVA: Final = re.compile(r"/etc/java-[0-9]{1,3}-openjdk/[a-z0-9./-]{1,80}")
@@ -98,7 +98,14 @@ def _overlap(one: Path, other: Path) -> bool:
 
 
 def _is_of(folder: Path, mounts: Sequence[Root]) -> bool:
-    """Whether a folder for PATH is one of what is mounted, or the one that the sandbox makes around single programs."""
-    return ":" not in str(folder) and any(
-        folder.is_relative_to(mount.inside) or folder == mount.inside.parent for mount in mounts
+    """Whether a folder for PATH is one of what is mounted, or the one that the sandbox makes around single programs.
+
+    Not below /tmp: a run that may not write a folder there may still rename what it lies in, and make another one.
+    """
+    return (
+        not folder.is_relative_to("/tmp")
+        and ":" not in str(folder)
+        and any(  # noqa: S108 - inside
+            folder.is_relative_to(mount.inside) or folder == mount.inside.parent for mount in mounts
+        )
     )
