@@ -35,6 +35,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     `dispatch approvals`, two minutes each, and are denied after that. A run that was left is taken up again by the same
     command.
     """
+    from cli.display import show_toolchains
     from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
     from cli.prompts import confirm
 
@@ -56,6 +57,8 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
                 app.out.line("not accepted: nothing runs")
                 return 1
             folder = real
+        if not app.out.json:
+            show_toolchains(app.out, found["toolchains"])
         warn_of_obstacles(app, found["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:

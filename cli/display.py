@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cli.ids import short
 from cli.output import Output, local_time, string
@@ -257,6 +257,8 @@ def scope_line(scopes: Mapping[str, object] | None) -> str:
     parts.append(string(scopes.get("approval")))
     if scopes.get("apply") == "auto":
         parts.append("changes in place unreviewed")
+    if scopes.get("toolchains"):
+        parts.append("toolchains " + string(scopes["toolchains"]))
     if scopes.get("paths"):
         parts.append("in " + string(scopes["paths"]))
     if scopes.get("expires"):
@@ -269,6 +271,8 @@ def _scope_value(name: str, value: object) -> str:
         return local_time(value) or "never"
     if name == "paths" and not value:
         return "only the folder confirmed at accept"
+    if name == "toolchains" and not value:
+        return "as the settings say"
     return string(value)
 
 
@@ -277,8 +281,15 @@ def _show_suggestion(out: Output, suggestion: Document | None) -> None:
         return
     label = "runs in" if suggestion.get("pinned") else "suggested folder"
     out.line(f"{label}: {string(suggestion.get('cwd'))} ({string(suggestion.get('reason'))})", style="dim")
+    show_toolchains(out, (suggestion.get("toolchains") or {}).get(suggestion.get("cwd"), []))
     for sentence in (suggestion.get("obstacles") or {}).get(suggestion.get("cwd"), []):
         out.line(f"there, {sentence}", indent=2, style="yellow")
+
+
+def show_toolchains(out: Output, labels: Sequence[str]) -> None:
+    """Say which toolchains a run sees in the folder that was named last."""
+    if labels:
+        out.line(f"a run there sees: {', '.join(map(string, labels))}", indent=2, style="dim")
 
 
 def _show_long(out: Output, output: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.display import LiveView, show_approval, show_change_sets
+from cli.display import LiveView, show_approval, show_change_sets, show_toolchains
 from cli.ids import short
 from cli.output import string
 from cli.prompts import NoAnswer, choose, line
@@ -24,7 +24,10 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     if not suggestion:
         return None
     found = suggestion.get("obstacles") or {}
+    seen = suggestion.get("toolchains") or {}
     if suggestion.get("pinned"):
+        if not app.out.json:
+            show_toolchains(app.out, seen.get(suggestion["cwd"], []))
         warn_of_obstacles(app, found.get(suggestion["cwd"], []))
         return None
     known = [row for row in (suggestion, *(suggestion.get("candidates") or [])) if row.get("cwd")]
@@ -40,7 +43,16 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     app.out.line(f"{string(document.get('peer'))} asks:", style="bold")
     app.out.quote(str(document.get("task") or ""))
     options = [
-        (str(n), "; ".join([f"{row['cwd']}  ({string(row.get('reason'))})", *found.get(row["cwd"], [])]))
+        (
+            str(n),
+            "; ".join(
+                [
+                    f"{row['cwd']}  ({string(row.get('reason'))})",
+                    *([f"a run sees {string(seen[row['cwd']])}"] if row["cwd"] in seen else []),
+                    *found.get(row["cwd"], []),
+                ]
+            ),
+        )
         for n, row in enumerate(candidates, 1)
     ]
     options.append(("0", "an empty workspace"))

@@ -15,7 +15,7 @@ from peer.protocol.errors import Forbidden, Invalid
 
 F = TypeVar("F", bound=Callable[..., object])
 
-NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply")
+NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply", "toolchains")
 BUDGET = ("minutes", "turns", "usd")
 MB = 1024 * 1024
 
@@ -36,6 +36,12 @@ def scope_options(command: F) -> F:
         click.option("--results", type=click.Choice(["full", "redacted"]), help="Whether the trace tells all."),
         click.option(
             "--apply", type=click.Choice(["review", "auto"]), help="Changes wait for me, or are put in place unmarked."
+        ),
+        click.option(
+            "--toolchains",
+            metavar="auto|none|PATH,…",
+            help="What runs see beside the system's programs: those found for the project, none, or what I name; "
+            "default is what `toolchains` in the settings says.",
         ),
         click.option("--minutes", type=click.IntRange(1, 1440), metavar="N", help="How long one run may take."),
         click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
@@ -65,6 +71,11 @@ def given_scope(values: Mapping[str, object]) -> dict[str, object]:
     if (paths := given.get("paths")) is not None and paths != "none":
         given["paths"] = [
             str(Path(part.strip()).expanduser().absolute()) for part in str(paths).split(",") if part.strip()
+        ]
+    if (toolchains := given.get("toolchains")) is not None:
+        words = [part.strip() for part in str(toolchains).split(",") if part.strip()]
+        given["toolchains"] = [
+            word if word in ("auto", "none", "default") else str(Path(word).expanduser().absolute()) for word in words
         ]
     budget = {name: values[name] for name in BUDGET if values.get(name) is not None}
     if isinstance(megabytes := values.get("output_mb"), int):

@@ -170,11 +170,11 @@ def accept(document: Document) -> Question:
     text = f"{arrived_text(document)}\nAccept runs it in {_place(runs_in)}."
     if reason:
         text += f" ({reason})"
-    text += _obstacles(suggested, runs_in)
+    text += _about(suggested, runs_in)
     permits = {"action": "accept", "dispatch_id": identity}
     choices = [Choice("Accept", f"run it in {_place(runs_in)}", {**permits, "cwd": runs_in})]
     if offered := offered_folder(document):
-        text += f"\nSuggested folder: {line(offered)}{_obstacles(suggested, offered)}"
+        text += f"\nSuggested folder: {line(offered)}{_about(suggested, offered)}"
         choices.append(
             Choice("Accept in the suggested folder", f"run it in {line(offered)}", {**permits, "cwd": offered})
         )
@@ -186,19 +186,24 @@ def accept(document: Document) -> Question:
 
 
 def accept_text(
-    document: Document, cwd: str, obstacles: Sequence[str] = (), extra: Mapping[str, object] | None = None
+    document: Document,
+    cwd: str,
+    obstacles: Sequence[str] = (),
+    extra: Mapping[str, object] | None = None,
+    *,
+    toolchains: Sequence[str] = (),
 ) -> str:
     """Return the question about an accept in a given folder.
 
-    `obstacles`: what will not work there. `extra`: whatever else the call has.
+    `obstacles`: what will not work there. `toolchains`: what a run sees there. `extra`: whatever else the call has.
     """
     offered = offered_folder(document)
     other = f" Suggested is {line(offered)}." if offered not in ("", cwd) else ""
-    asked = f"Accept it, and run it in {_place(cwd)}?{other}{_sentences(obstacles)}"
+    asked = f"Accept it, and run it in {_place(cwd)}?{other}{_sentences(toolchains, obstacles)}"
     return "\n".join([asked, *facts(extra or {}, "the call"), arrived_text(document)])
 
 
-def accept_in(document: Document, cwd: str, obstacles: Sequence[str]) -> Question:
+def accept_in(document: Document, cwd: str, obstacles: Sequence[str], *, toolchains: Sequence[str] = ()) -> Question:
     """Return the question about an accept in a folder that the person named, in which something will not work."""
     identity = document["dispatch_id"]
     permits = {"action": "accept", "dispatch_id": identity, "cwd": cwd}
@@ -207,15 +212,17 @@ def accept_in(document: Document, cwd: str, obstacles: Sequence[str]) -> Questio
         Choice("Decline", "nothing runs; the sender sees that it was declined", _declined(identity)),
         Choice("Not there", "nothing is decided", None),
     )
-    return Question(accept_text(document, cwd, obstacles), "Accept?", choices)
+    return Question(accept_text(document, cwd, obstacles, toolchains=toolchains), "Accept?", choices)
 
 
-def _obstacles(suggested: Document, cwd: str) -> str:
-    return _sentences((suggested.get("obstacles") or {}).get(cwd, []))
+def _about(suggested: Document, cwd: str) -> str:
+    """What is said of a folder that is offered."""
+    return _sentences(*((suggested.get(what) or {}).get(cwd, []) for what in ("toolchains", "obstacles")))
 
 
-def _sentences(obstacles: Sequence[str]) -> str:
-    return "".join(f"\nIn a run there, {line(sentence, limit=500)}." for sentence in obstacles)
+def _sentences(toolchains: Sequence[str], obstacles: Sequence[str]) -> str:
+    seen = f"\nA run there sees {line(', '.join(toolchains), limit=500)}." if toolchains else ""
+    return seen + "".join(f"\nIn a run there, {line(sentence, limit=500)}." for sentence in obstacles)
 
 
 def _declined(identity: object) -> Effect:

@@ -100,13 +100,13 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
         case "dispatch_act", "accept":
             document = source.dispatch(str(effect["dispatch_id"]))
             folder = str(effect.setdefault("cwd", questions.folder(document)))
-            obstacles = _obstacles(source, str(effect["dispatch_id"]), folder)
+            found = _looked(source, str(effect["dispatch_id"]), folder)
             extra = {name: value for name, value in effect.items() if name not in ("action", "dispatch_id", "cwd")}
-            text = questions.accept_text(document, folder, obstacles, extra)
+            text = questions.accept_text(document, folder, found["obstacles"], extra, toolchains=found["toolchains"])
             waits = document["status"] == "pending"
             question = questions.accept(document)
-            if obstacles and folder not in (questions.folder(document), questions.offered_folder(document)):
-                question = questions.accept_in(document, folder, obstacles)
+            if found["obstacles"] and folder not in (questions.folder(document), questions.offered_folder(document)):
+                question = questions.accept_in(document, folder, found["obstacles"], toolchains=found["toolchains"])
             return Requirement(
                 question if waits else None,
                 effect,
@@ -130,12 +130,13 @@ def requirement(source: Source, tool: str, given: Mapping[str, object], started_
     return Requirement(None, effect, questions.call_text(tool, effect), identity)
 
 
-def _obstacles(source: Source, dispatch_id: str, folder: str) -> list[str]:
-    """Return what will not work in a folder; nothing for one that the call itself will be refused for."""
+def _looked(source: Source, dispatch_id: str, folder: str) -> dict[str, list[str]]:
+    """Return {obstacles, toolchains} of a folder; nothing of one that the call itself will be refused for."""
     try:
-        return list(source.folder(dispatch_id, folder)["obstacles"]) if folder else []
+        found = source.folder(dispatch_id, folder) if folder else {}
     except DispatchError:
-        return []
+        found = {}
+    return {name: list(found.get(name) or []) for name in ("obstacles", "toolchains")}
 
 
 def _exact(source: Source, given: Mapping[str, object], started_in: Path) -> Document:

@@ -169,11 +169,13 @@ async def _folder_choice(call: Call, client: AsyncClient, identity: str, cwd: st
     offered = questions.offered_folder(document)
     question = questions.accept(document)
     if cwd is not None or not offered:
-        obstacles = (await client.folder(identity, folder))["obstacles"] if folder else []
-        if not obstacles or call.session.told(identity, folder):
+        found = await client.folder(identity, folder) if folder else {"obstacles": [], "toolchains": []}
+        if not found["obstacles"] or call.session.told(identity, folder):
             return None
         if folder not in (questions.folder(document), offered):
-            question = questions.accept_in(document, folder, obstacles)
+            question = questions.accept_in(
+                document, folder, found["obstacles"], toolchains=found.get("toolchains") or []
+            )
     for named in (folder, offered):
         call.session.tell(identity, named)
     return quoted(

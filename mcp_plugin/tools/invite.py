@@ -20,6 +20,7 @@ from mcp_plugin.tools.scopes import (
     Paths,
     PerDay,
     Results,
+    Toolchains,
     Tools,
     given_scope,
 )
@@ -45,6 +46,7 @@ class Invite(Arguments, frozen=True, kw_only=True):
     expires: Expires | None = None
     results: Results | None = None
     apply: Apply | None = None
+    toolchains: Toolchains | None = None
 
 
 TAKES = {"send": ("to_email",), "list": (), "accept": ("token", *SCOPE), "decline": ("token",)}
@@ -76,6 +78,8 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
     asked = await client.accept_invitation(token, scope, unconfirmed=True)
     # By name, as the person reads it: `*` may cover more servers by the time they answer.
     exact = {**scope, **{name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}}
+    if "toolchains" in scope:
+        exact["toolchains"] = asked["scopes"]["toolchains"] or ["default"]
     peer = line(str(asked["peer"]))
     # An address holds the invitation's secret, and other users of this machine can read a command line.
     named = "-" if token.startswith(SCHEME) else token

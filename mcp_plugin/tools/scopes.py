@@ -10,7 +10,7 @@ from mcp_plugin.arguments import Arguments
 from peer.trust.scopes import TOOLS
 
 _Name = Annotated[str, Meta(max_length=4_096)]
-SCOPE = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply")
+SCOPE = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply", "toolchains")
 
 _Names = Annotated[str, Meta(max_length=20_000)] | Annotated[list[_Name], Meta(max_length=200)]
 """A list, or the same with commas between."""
@@ -41,6 +41,13 @@ Apply = Annotated[
     Meta(
         description="whether changes in the person's folders wait for them (review, the default) or those without a "
         "mark are put in place when a run has completed"
+    ),
+]
+Toolchains = Annotated[
+    _Names,
+    Meta(
+        description="what runs see beside the system's own programs, a list or with commas between: `auto` (those "
+        "found here for the project), `none`, absolute paths that the person named; `default`: as their settings say"
     ),
 ]
 

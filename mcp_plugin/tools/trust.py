@@ -20,6 +20,7 @@ from mcp_plugin.tools.scopes import (
     Paths,
     PerDay,
     Results,
+    Toolchains,
     Tools,
     given_scope,
 )
@@ -43,6 +44,7 @@ class Trust(Arguments, frozen=True, kw_only=True):
     expires: Expires | None = None
     results: Results | None = None
     apply: Apply | None = None
+    toolchains: Toolchains | None = None
 
 
 TAKES = {"list": ("peer",), "edit": ("peer", *SCOPE), "revoke": ("peer",)}
@@ -79,6 +81,8 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         **changes,
         **{name: answer["scopes"][name] for name in ("tools", "mcp_servers", "paths") if name in changes},
     }
+    if "toolchains" in changes:
+        exact["toolchains"] = answer["scopes"]["toolchains"] or ["default"]
     user = line(str(answer["peer"]))
     wider = ", ".join(line(str(way), limit=200) for way in answer["widens"])
     command = ["dispatch", "trust", "edit", peer, *scope_flags(exact)]

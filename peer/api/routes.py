@@ -60,6 +60,7 @@ class ScopeBody(Body):
     expires: str | None = None
     results: str | None = None
     apply: str | None = None
+    toolchains: Words | None = None
     budget: BudgetInput | None = None
     confirm_unverified: bool = False
     unconfirmed: bool = False

@@ -20,6 +20,7 @@ from peer.machine.service_urls import proxy_url, service_url
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.errors import Invalid, NotFound, NotSignedIn
 from peer.protocol.names import user_id
+from peer.trust import scopes
 from sandbox import runtimes
 
 MASK = "•••"
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     port: int = 8001
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     roots: tuple[str, ...] = ()
+    toolchains: tuple[str, ...] = ("auto",)
     runtime: Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(runtimes.RUNTIMES)})\Z")] = runtimes.DEFAULT
     script: str = ""
     notifications: Literal["on", "off"] = "on"
@@ -97,6 +99,11 @@ KEYS: dict[str, Key] = {
     "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
     "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001"),
     "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
+    "toolchains": Key(
+        "what runs see beside the system's own programs, comma-separated: `auto` (what a project is run with, as found "
+        "below uv, pyenv, nvm and their like), `none`, folders or programs; an edge's `--toolchains` counts before it",
+        example="auto,/opt/tool",
+    ),
     "runtime": Key(f"{_RUNTIMES}: what runs accepted dispatches", example=runtimes.DEFAULT),
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
@@ -264,6 +271,12 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
         value = tuple(part.strip() for part in text.split(",") if part.strip())
         if key == "roots":
             value = tuple(_absolute(part) for part in value)
+        if key == "toolchains":
+            from peer.machine.toolchains.installed import Machine
+            from peer.machine.toolchains.named import check_named
+
+            machine = Machine.here(())
+            value = tuple(part if part in ("auto", "none") else check_named(_absolute(part), machine) for part in value)
     elif isinstance(default, int):
         if not re.fullmatch(r"[0-9]{1,9}", text):
             raise _wrong(key, text)
@@ -351,6 +364,10 @@ def _checked(settings: Settings) -> Settings:
     for root in settings.roots:
         if not Path(root).is_absolute():
             raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")
+    try:
+        scopes.check_toolchains(settings.toolchains)
+    except Invalid as error:
+        raise _wrong("toolchains", ",".join(settings.toolchains)) from error
     if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,8192}", settings.model.api_key):
         raise _wrong("model.api_key", settings.model.api_key)
     if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):

@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +18,8 @@ import trio
 from peer.broker.sync import BrokerSync
 from peer.machine import mcp_servers
 from peer.machine.settings import Settings
+from peer.machine.toolchains.installed import Machine
+from peer.machine.toolchains.named import check_named
 from peer.node.queries import QueryService
 from peer.projects import git_folders
 from peer.projects.git_folders import GitFolder
@@ -30,7 +33,18 @@ from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
 from peer.trust.filesystem import LocalFacts
 
-SCOPE_FIELDS = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply", "budget")
+SCOPE_FIELDS = (
+    "tools",
+    "mcp_servers",
+    "paths",
+    "approval",
+    "max_per_day",
+    "expires",
+    "results",
+    "apply",
+    "toolchains",
+    "budget",
+)
 
 
 class Installed(NamedTuple):
@@ -329,6 +343,8 @@ class TrustService:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
 
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
+        if unless is None or scope.toolchains != unless.toolchains:
+            scope = msgspec.structs.replace(scope, toolchains=await self._checked_toolchains(scope.toolchains))
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
@@ -337,6 +353,15 @@ class TrustService:
     async def _git_folders(self, scope: scopes.Scope) -> dict[str, GitFolder]:
         """Return the repositories' folders that are granted with the scope's folders, by folder."""
         return await trio.to_thread.run_sync(lambda: git_folders.find_all(scope.paths, self._facts()))
+
+    async def _checked_toolchains(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the words with real paths in place of those that were named. Raises Invalid."""
+
+        def check() -> tuple[str, ...]:
+            machine = Machine.here(tuple(map(Path, self._facts().states)))
+            return tuple(dict.fromkeys(check_named(word, machine) if word.startswith("/") else word for word in words))
+
+        return await trio.to_thread.run_sync(check) if words else ()
 
     def _require_confirmation(
         self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str

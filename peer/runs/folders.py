@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -27,6 +28,7 @@ from peer.projects.matching import NOTHING, Suggestion
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError
 from peer.runs.obstacles import obstacles
+from peer.runs.toolchains import toolchains
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.trust import paths
@@ -41,6 +43,13 @@ log = structlog.get_logger(__name__)
 REFRESH_SECONDS = 300.0
 _SEES = "shells also see {}, the repository that it belongs to, with all of its history"
 _ASKING_SECONDS = 10.0
+
+
+class _Looked(NamedTuple):
+    """What a person is told of a folder: sentences about what will not work, and the toolchains seen there."""
+
+    obstacles: list[str]
+    toolchains: list[str]
 
 
 class RunFolders:
@@ -70,40 +79,56 @@ class RunFolders:
             await trio.sleep(REFRESH_SECONDS)
 
     async def suggestion(self, dispatch_id: str) -> Document:
-        """Return {cwd, project, reason, pinned, candidates, obstacles} for a dispatch in the inbox.
+        """Return {cwd, project, reason, pinned, candidates, obstacles, toolchains} for a dispatch in the inbox.
 
-        `obstacles`: folder → what will not work there, of those offered.
+        Of the folders that are offered, `obstacles`: folder → what will not work there; `toolchains`: folder → what a
+        run sees there beside the system's own programs.
         """
         document: Document = msgspec.to_builtins(await self._suggest(dispatch_id))
         offered = {row["cwd"] for row in (document, *document["candidates"]) if row["cwd"]}
-        found = {cwd: await self._obstacles(dispatch_id, cwd) for cwd in sorted(offered)}
-        document["obstacles"] = {cwd: sentences for cwd, sentences in found.items() if sentences}
+        found = {cwd: await self._look(dispatch_id, cwd) for cwd in sorted(offered)}
+        document["obstacles"] = {cwd: each.obstacles for cwd, each in found.items() if each.obstacles}
+        document["toolchains"] = {cwd: each.toolchains for cwd, each in found.items() if each.toolchains}
         return document
 
     async def look(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Return {cwd, obstacles, link}: where an accept with this `cwd` would run, and what will not work there.
+        """Return {cwd, obstacles, toolchains, link}: where an accept with this `cwd` would run, what will not work
+        there, and which toolchains a run sees there.
 
         `cwd` of the result is the real folder, also of a path through links; `link` is the one that keeps an accept
         with the path as it is from being taken (`choose`), or null. Raises as `choose`, but not Conflict.
         """
         named, folder = await self._resolve(dispatch_id, cwd)
         if folder is None:
-            return {"cwd": None, "obstacles": [], "link": None}
-        found = await self._obstacles(dispatch_id, folder)
-        return {"cwd": folder, "obstacles": found, "link": await self._link_of_a_run(named)}
+            return {"cwd": None, "obstacles": [], "toolchains": [], "link": None}
+        found = await self._look(dispatch_id, folder)
+        return {
+            "cwd": folder,
+            "obstacles": found.obstacles,
+            "toolchains": found.toolchains,
+            "link": await self._link_of_a_run(named),
+        }
 
-    async def _obstacles(self, dispatch_id: str, folder: str) -> list[str]:
-        sentences = await trio.to_thread.run_sync(obstacles, Path(folder))
+    async def _look(self, dispatch_id: str, folder: str) -> _Looked:
         scope = await self._scope(dispatch_id)
-        if "Bash" in scope.tools:
-            sentences = [*sentences, *await self._of_git(dispatch_id, folder)]
+        git = await self._of_git(dispatch_id, folder) if "Bash" in scope.tools else []
+
+        def look() -> _Looked:
+            found = toolchains(scope, self._settings(), folder, all_state_folders(self._context.state.path))
+            seen = [place for part in found.parts() for place in (part.at, part.path)]
+            return _Looked([*obstacles(Path(folder), seen), *found.not_seen], found.labels())
+
+        looked = await trio.to_thread.run_sync(look)
+        return looked._replace(obstacles=[*looked.obstacles, *git, *await self._left_out(scope, folder)])
+
+    async def _left_out(self, scope: Scope, folder: str) -> list[str]:
         if WRITING_TOOLS.isdisjoint(scope.tools) or not platforms.can_confine():
-            return sentences  # it is shown the folder itself
+            return []  # it is shown the folder itself
         async with self._asking:
             if self._no_overlay is None:
                 self._no_overlay = await _no_overlay()
         look = partial(left_out, Path(folder), self._context.state.path, no_overlay=self._no_overlay)
-        return [*sentences, *await trio.to_thread.run_sync(look)]
+        return await trio.to_thread.run_sync(look)
 
     async def _of_git(self, dispatch_id: str, folder: str) -> list[str]:
         """Return a sentence about the repository of a folder whose repository lies elsewhere."""

@@ -188,7 +188,8 @@ class Run:
     async def _start_frame(self, settings: Settings) -> frames.Start:
         context, row, scope = self._context, self._row, self._scope
         pinned = await self._journal.read(lambda db: running.get_git_folders(db, row))
-        facts = await trio.to_thread.run_sync(machine_facts, context, settings, scope, pinned)
+        collect = partial(machine_facts, context, settings, scope, pinned, row.cwd or None)
+        facts = await trio.to_thread.run_sync(collect)
         start = await self._journal.read(
             lambda db: start_frame(db, context=context, settings=settings, row=row, scope=scope, facts=facts)
         )

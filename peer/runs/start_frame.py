@@ -19,6 +19,7 @@ from peer.projects import git_folders
 from peer.projects.git_folders import GitFolder
 from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
+from peer.runs.toolchains import toolchains
 from peer.steps import receiving, running
 from peer.steps.context import Context
 from peer.store import dispatches, edges, rows
@@ -44,21 +45,29 @@ class MachineFacts(NamedTuple):
     not_shown: list[str]
     links: dict[str, str]
     """Symbolic links on the way to the home folder: place → target."""
+    toolchains: frames.Toolchains
     script: list[frames.ScriptStep]
 
 
 def machine_facts(
-    context: Context, settings: Settings, scope: scopes.Scope, pinned: Mapping[str, GitFolder]
+    context: Context, settings: Settings, scope: scopes.Scope, pinned: Mapping[str, GitFolder], cwd: str | None
 ) -> MachineFacts:
-    """Collect the facts for a run of this scope. Blocking. Raises Invalid for a script that cannot be read.
+    """Collect the facts for a run of this scope in `cwd`. Blocking. Raises Invalid for a script that cannot be read.
 
     `pinned`: project → its repository's folder as it was granted.
     """
     states = all_state_folders(context.state.path)
     facts = LocalFacts(home=Path.home(), states=states)
     fits, not_shown = git_folders.fitting(pinned, facts)
-    servers = granted_candidates(context, scope)
-    return MachineFacts(servers, states, fits, not_shown, _links(Path.home(), facts), _script(settings))
+    return MachineFacts(
+        servers=granted_candidates(context, scope),
+        state_folders=states,
+        git_folders=fits,
+        not_shown=not_shown,
+        links=_links(Path.home(), facts),
+        toolchains=toolchains(scope, settings, cwd, states).frame(),
+        script=_script(settings),
+    )
 
 
 def _links(home: Path, facts: LocalFacts) -> dict[str, str]:
@@ -122,6 +131,7 @@ def start_frame(
         ),
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
+        toolchains=facts.toolchains,
         model=model_route.model(settings),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )

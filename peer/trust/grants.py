@@ -33,6 +33,8 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 MAX_EXPIRY_MS: Final = 10 * _UNITS["y"]
 _EXPIRES_FIX: Final = "give a duration (12h, 30d, 8w), a date (2027-01-31) or never"
 
+_TOOLCHAINS_FIX: Final = "give auto, none, default, or paths with commas between, as in auto,/opt/tool"
+
 _DISPATCH_TOOL: Final = re.compile(own_names.TOOLS)
 
 
@@ -62,7 +64,8 @@ class BudgetInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A person's choice; a field that was not given is UNSET. Each value is the text of a flag, or typed.
 
-    `tools`, `mcp_servers`, `paths`: "a,b" or a list. `expires`: a duration, a date, an RFC 3339 time, "never" or None.
+    `tools`, `mcp_servers`, `paths`, `toolchains`: "a,b" or a list. `expires`: a duration, a date, an RFC 3339 time,
+    "never" or None.
     """
 
     tools: str | list[str] | UnsetType = UNSET
@@ -73,6 +76,7 @@ class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expires: str | UnsetType | None = UNSET
     results: str | UnsetType = UNSET
     apply: str | UnsetType = UNSET
+    toolchains: str | list[str] | UnsetType = UNSET
     budget: BudgetInput | UnsetType = UNSET
 
 
@@ -109,6 +113,8 @@ def _with(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | s
         changes["results"] = _one_of("results", chosen.results, scopes.RESULTS)
     if chosen.apply is not UNSET:
         changes["apply"] = _one_of("apply", chosen.apply, scopes.APPLIES)
+    if chosen.toolchains is not UNSET:
+        changes["toolchains"] = parse_toolchains(chosen.toolchains)
     if chosen.budget is not UNSET:
         named = {name: getattr(chosen.budget, name) for name in scopes.BUDGET_BOUNDS}
         given = {name: value for name, value in named.items() if value is not UNSET}
@@ -194,6 +200,21 @@ def parse_paths(given: str | Iterable[str]) -> tuple[str, ...]:
         if not path.startswith("/") or len(path) > scopes.MAX_PATH:
             raise Invalid(f"`{_shown(path)}` is not an absolute path", fix="give the folder from / on")
     return tuple(dict.fromkeys(paths))
+
+
+def parse_toolchains(given: str | Iterable[str]) -> tuple[str, ...]:
+    """ "auto,/opt/tool", "none", or a list → words, each once, `auto` first. "default" is what the settings say."""
+    words = _split(given)
+    if words == ["default"]:
+        return ()
+    found = tuple(dict.fromkeys((*(word for word in words if word == "auto"), *words)))
+    if not found:
+        raise Invalid("no toolchain was named", fix=_TOOLCHAINS_FIX)
+    for word in found:
+        if word not in ("auto", "none") and not word.startswith("/"):
+            raise Invalid(f"`{_shown(word)}` is neither auto, none nor an absolute path", fix=_TOOLCHAINS_FIX)
+    scopes.check_toolchains(found)
+    return found
 
 
 def parse_max_per_day(given: int | str) -> int:

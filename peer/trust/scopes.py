@@ -40,6 +40,7 @@ _APPROVAL_WIDENS: Final[dict[tuple[Approval, Approval], str]] = {
 MAX_PER_DAY: Final = 1_000
 MAX_PATHS: Final = 32
 MAX_PATH: Final = 4_096  # PATH_MAX on Linux
+MAX_TOOLCHAINS: Final = 16
 MAX_MCP_SERVERS: Final = 64
 MAX_MCP_NAME: Final = 64
 MB: Final = 1024 * 1024
@@ -69,7 +70,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     never. `approval`: whether a person is asked before each call (manual), before the calls of MCP servers, and before
     anything that the run returned is sent (review), or before none (auto). `apply`: what becomes of changes in the
     person's folders when a run has completed: they wait for the person, or those without a mark are put in place at
-    once. `always` grants are not part of it: they are rules, stored with the edge (edge_lifecycle.py).
+    once. `toolchains`: what a run sees beside the system's own programs: `auto` (what the project is run with, as found
+    on this machine), `none`, paths that the person named; empty is what this machine's settings say. `always` grants
+    are not part of it: they are rules, stored with the edge (edge_lifecycle.py).
     """
 
     tools: tuple[str, ...]
@@ -80,6 +83,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     expires: int | None = None
     results: Results = "full"
     apply: Apply = "review"
+    toolchains: tuple[str, ...] = ()
     budget: Budget = Budget()
 
 
@@ -124,6 +128,7 @@ def check(scope: Scope) -> None:
     _check_servers(scope.mcp_servers)
     check_max_per_day(scope.max_per_day)
     check_budget(scope.budget)
+    check_toolchains(scope.toolchains)
     if len(scope.paths) > MAX_PATHS or len(set(scope.paths)) != len(scope.paths):
         raise Invalid(
             f"{len(scope.paths)} folders are granted; at most {MAX_PATHS}, each once, can be",
@@ -151,6 +156,20 @@ def check_budget(budget: Budget) -> None:
         # Written so that NaN, which compares false with everything, is refused too.
         if not least <= value <= most:
             raise Invalid(f"the budget's {name} is {value}", fix=f"give {least:,} to {most:,}")
+
+
+def check_toolchains(words: tuple[str, ...]) -> None:
+    """Raise Invalid unless each is `auto` or an absolute path, each once, or `none` stands alone."""
+    named = [word for word in words if word != "auto"]
+    if words != ("none",) and (
+        len(words) > MAX_TOOLCHAINS
+        or len(set(words)) != len(words)
+        or any(not word.startswith("/") or len(word) > MAX_PATH or not word.isprintable() for word in named)
+    ):
+        raise Invalid(
+            "these are not toolchains that a run may see",
+            fix=f"give auto, none, or at most {MAX_TOOLCHAINS} absolute paths, with auto among them or not",
+        )
 
 
 def summary(scope: Scope) -> Summary:
@@ -240,6 +259,9 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
         ways.append("a later expiry")
     if (old.apply, new.apply) == ("review", "auto"):
         ways.append(UNREVIEWED)
+    ways += [f"programs in {word}" for word in new.toolchains if word.startswith("/") and word not in old.toolchains]
+    if old.toolchains and "auto" not in old.toolchains and (not new.toolchains or "auto" in new.toolchains):
+        ways.append("the toolchains that are found for a project")
     if (old.results, new.results) == ("redacted", "full"):
         ways.append("full results")
     ways += [

@@ -16,6 +16,8 @@ from sandbox.errors import SandboxError
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB
 
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
 _OCCUPIED: Final = tuple(
     Path("/", name)
     for name in (
@@ -110,8 +112,9 @@ class Profile:
     may start shell commands; these have a /tmp of their own. `model_socket`: seen at /run/dispatch/model.sock, the only
     way out; None is none. `runtime`: programs and libraries outside /usr, read-only whatever they say. `protected`:
     what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `files`:
-    small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. Raises
-    SandboxError 403 or 422 for a set of paths that cannot be confined.
+    small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. `programs`:
+    inside folders for PATH, before the system's; none that the run may write. `variables`: what the run's tools are
+    told. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
@@ -125,6 +128,8 @@ class Profile:
     links: Mapping[Path, str] = field(default_factory=dict)
     cwd: Path = WORKSPACE
     limits: Limits = field(default_factory=Limits)
+    programs: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -173,10 +178,11 @@ class Profile:
         return places if self.home is not None else (*places, HOME)
 
     def environment(self) -> dict[str, str]:
-        """The variables every confined program needs, none of them the host's."""
+        """The variables every confined program needs, none of them from the host's environment."""
         return {
+            **self.variables,
             "HOME": str(HOME),
-            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "PATH": ":".join([*map(str, self.programs), _PATH]),
             "LANG": "C.UTF-8",
             "TMPDIR": str(TMP),
             "USER": "agent",

@@ -27,6 +27,7 @@ from sandbox.frames.values import (
     RunStatus,
     SandboxFacts,
     ScriptStep,
+    Toolchains,
     TraceEvent,
     Usage,
     Value,
@@ -68,6 +69,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     budget: Budget = Budget()
     cwd: str | None = None
     protected: list[str] = []
+    toolchains: Toolchains = Toolchains()
     model: Model = Model()
     answer_seconds: PositiveAmount = 120.0
     gate_proven: str = ""

@@ -109,6 +109,26 @@ class McpServer(Value, frozen=True):
         return f"McpServer(name={self.name!r}, env={sorted(self.env)!r})"
 
 
+class ToolchainMount(Value, frozen=True):
+    """A folder or file of a toolchain that a run sees read-only: `path` on this machine, `at` inside."""
+
+    path: str
+    at: str
+
+
+class Toolchains(Value, frozen=True):
+    """What a run has besides the system's own programs.
+
+    `programs`: inside folders for PATH, before the system's. `variables`: what the toolchains' programs need to know.
+    `labels`: what the agent is told: "Python 3.12.7 (uv)".
+    """
+
+    mounts: list[ToolchainMount] = []
+    programs: list[str] = []
+    variables: dict[str, str] = {}
+    labels: list[str] = []
+
+
 class ScriptStep(Value, frozen=True):
     """One step of the scripted runtime: either `say` some text, or call `tool` with `input`."""
 

@@ -11,6 +11,7 @@ from sandbox.confinement.places import HOME, WORKSPACE
 from sandbox.confinement.profile import can_hold_link
 from sandbox.errors import SandboxError
 from sandbox.policy.decision import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
+from sandbox.run import toolchains
 from sandbox.run.folder import RunFolder
 
 GIT_SETTINGS: Final = Path("/etc/gitconfig")
@@ -19,16 +20,20 @@ GIT_SETTINGS: Final = Path("/etc/gitconfig")
 def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root, ...], model: bool) -> Profile:
     """What the sandbox shows. SandboxError 403 for a forbidden folder, or a `cwd` outside the paths."""
     roots = _folders(start)
+    protected = tuple(Path(path) for path in start.protected)
+    tools = toolchains.seen(start.toolchains, roots=roots, programs=programs, protected=protected)
     return Profile(
         workspace=run_folder.workspace,
         home=run_folder.home,
         roots=roots,
         model_socket=run_folder.socket if model else None,
-        runtime=programs,
-        protected=tuple(Path(path) for path in start.protected),
+        runtime=(*programs, *tools.mounts),
+        protected=protected,
         files={GIT_SETTINGS: _git_settings(roots)},
         links={Path(place): to for place, to in start.links.items() if can_hold_link(Path(place), roots)},
         cwd=WORKSPACE if start.cwd is None else Path(start.cwd),
+        programs=tools.programs,
+        variables=tools.variables,
     )
 
 

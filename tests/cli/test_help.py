@@ -30,7 +30,7 @@ PROMISED_BELOW = {
 }
 
 SCOPE = (
-    "--tools --mcp-servers --paths --approval --max-per-day --expires --results --apply "
+    "--tools --mcp-servers --paths --approval --max-per-day --expires --results --apply --toolchains "
     "--minutes --turns --usd --output-mb --yes-unverified"
 )
 PROMISED_OPTIONS = {

@@ -24,7 +24,7 @@ def test_a_person_is_told_before_the_accept(pair: tuple[Person, Person]) -> None
     looked = bob.client.folder(dispatch_id, str(project))
     assert looked["cwd"] == str(project) and len(looked["obstacles"]) == 2
     assert bob.client.dispatch(dispatch_id)["status"] == "pending"
-    assert bob.client.folder(dispatch_id, "") == {"cwd": None, "obstacles": [], "link": None}
+    assert bob.client.folder(dispatch_id, "") == {"cwd": None, "obstacles": [], "toolchains": [], "link": None}
     accepted = bob.cli("accept", dispatch_id, "--cwd", str(project), "--no-follow", "--json")
     assert "git will not work" in accepted.errors and ".venv/bin/tests will not start" in accepted.errors
     assert accepted.json["cwd"] == str(project)

@@ -84,6 +84,9 @@ def test_two_scopes_that_do_not_widen_each_other_permit_the_same(a: Scope, b: Sc
         {"expires": None},
         {"results": "full"},
         {"apply": "auto"},
+        {"toolchains": ("/opt/tool",)},
+        {"toolchains": ("auto",)},
+        {"toolchains": ()},
         {"budget": Budget(minutes=61)},
         {"budget": Budget(turns=101)},
         {"budget": Budget(usd=5.01)},
@@ -97,6 +100,7 @@ def test_every_part_of_a_scope_can_widen_it(change: dict[str, object]) -> None:
         paths=("/home/bob/shop",),
         expires=NOW + DAY,
         results="redacted",
+        toolchains=("none",),
     )
     new = msgspec.structs.replace(old, **change)
     assert len(scopes.widens(old, new)) == 1
@@ -488,3 +492,43 @@ def test_the_bounds_themselves_are_within(expires: int) -> None:
     scopes.check(Scope(tools=("Read",), paths=(path,), expires=expires, budget=largest, mcp_servers=("m",)))
     with pytest.raises(Invalid, match="absolute"):
         scopes.check(Scope(tools=("Read",), paths=(path + "x",)))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("auto", ("auto",)),
+        ("none", ("none",)),
+        ("default", ()),
+        ("/opt/b, auto,/opt/a,auto", ("auto", "/opt/b", "/opt/a")),
+        (["/opt/a"], ("/opt/a",)),
+    ],
+)
+def test_toolchains_of_a_scope(given: str | list[str], words: tuple[str, ...]) -> None:
+    scope = grants.grant(ScopeInput(tools="Bash", toolchains=given), installed=(), now=NOW)
+    assert scope.toolchains == words and scopes.decode(scopes.encode(scope)) == scope
+    assert "toolchains" not in scopes.encode_summary(scopes.summary(scope))  # the sender gains nothing from it
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        ",",
+        "none,auto",
+        "none,/opt/a",
+        "default,auto",
+        "opt/a",
+        "~/a",
+        "/opt/\x1b",
+        ",".join(f"/{n}" for n in range(17)),
+    ],
+)
+def test_what_no_toolchains_are(given: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        grants.grant(ScopeInput(tools="Bash", toolchains=given), installed=(), now=NOW)
+    assert "auto" in refused.value.fix
+
+
+def test_an_edge_of_an_earlier_version_says_nothing_of_toolchains() -> None:
+    assert scopes.decode(b'{"tools": ["Bash"]}').toolchains == ()

@@ -54,6 +54,7 @@ class PreviewBody(Body):
     expires: str | None = None
     results: str | None = None
     apply: str | None = None
+    toolchains: str | list[str] | None = None
     budget: BudgetInput | None = None
 
 

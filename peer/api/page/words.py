@@ -115,6 +115,8 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
                 "What it changes in your folders is put in place when it has completed: code from such runs runs "
                 "as you at your next build or test. Only what programs obey unasked waits for you.",
             )
+    if "Bash" in tools and scope.toolchains != ("none",):
+        add("yes", _toolchains(scope.toolchains))
     add("yes", _results(scope, peer))
     budget = scope.budget
     add(
@@ -126,6 +128,15 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
     if scope.expires is None:
         add("yes", "It holds until you end it. You can pause or revoke it at any moment.")
     return lines
+
+
+def _toolchains(words: tuple[str, ...]) -> str:
+    """What runs see beside the system's own programs. `words`: of the scope; none is what the settings say."""
+    named = [word for word in words if word.startswith("/")]
+    if not words:
+        return "Its commands see the system’s programs, and what your settings say of toolchains."
+    found = ["the toolchains that are found here for the project"] if "auto" in words else []
+    return f"Its commands see the system’s programs, and {_listed([*found, *named])}, and can read those."
 
 
 def _results(scope: Scope, peer: str) -> str:

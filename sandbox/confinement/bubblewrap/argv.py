@@ -103,8 +103,14 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
     for place, target in profile.links.items():
         out += ["--symlink", target, str(place)]
+    placed: dict[Path, Path] = {}
     for part in profile.runtime:
-        out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
+        # bwrap closes a descriptor that it has bound. What has two names on this machine has them by a link there, too.
+        if part.path in placed:
+            out += ["--symlink", str(placed[part.path]), str(part.inside)]
+        else:
+            out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
+            placed[part.path] = part.inside
     # A shell may rename a folder in /tmp, also one on the way to a mount: then the gate and the run would mean
     # different things by one path. A read-only file system of its own can be neither renamed nor changed.
     held = sorted({Path(*mount.at.parts[:3]) for mount in profile.mounts() if _is_deep_in_tmp(mount.at)})

@@ -15,7 +15,8 @@ export function decideForm(item, decided) {
   const may = h("div", {}, h("p.quiet", {}, "Looking up what it may do…"));
   const known = new Set();
   const folders = [];
-  const hint = (each) => [each.reason ?? "", ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
+  const sees = (labels) => (labels?.length ? [`a run there sees ${labels.map(line).join(", ")}`] : []);
+  const hint = (each) => [each.reason ?? "", ...sees(suggestion.toolchains?.[each.cwd]), ...(suggestion.obstacles?.[each.cwd] ?? [])].filter(Boolean).join("; ");
   for (const each of [suggestion.cwd ? suggestion : null, ...candidates]) {
     if (!each?.cwd || known.has(each.cwd)) continue;
     known.add(each.cwd);

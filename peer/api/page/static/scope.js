@@ -24,6 +24,7 @@ export function scopeOf(edge) {
     expires: scopes.expires ?? "never",
     results: scopes.results,
     apply: scopes.apply,
+    toolchains: scopes.toolchains?.length ? scopes.toolchains : "default",
     ...(budgets ? { budget: budgets } : {}),
   };
 }
@@ -67,6 +68,8 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     h("legend", {}, "What becomes of changes in your folders?"),
     choice("radio", "apply", "review", "They wait for you", "A run works on a view; you look, then put in place what you want.", { checked: (before?.apply ?? "review") === "review" }),
     choice("radio", "apply", "auto", "Put in place when a run has completed", "What programs would obey unasked waits all the same.", { checked: before?.apply === "auto" }));
+  const toolchains = h("textarea", { id: "toolchains", rows: "2", spellcheck: "false", placeholder: "auto",
+    value: before && before.toolchains !== "default" ? before.toolchains.join("\n") : "" });
   const perDay = h("input", { type: "number", min: "1", max: "1000", id: "per-day", value: String(before?.max_per_day ?? 50) });
   const expires = h("input", { id: "expires", autocomplete: "off", value: before ? before.expires : "never" });
   const results = h("fieldset", {},
@@ -88,6 +91,8 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       h("div.grid", {}, field("Tasks a day", perDay), field("Minutes for each", minutes), field("Turns of the agent", turns),
         field("US dollars for each", usd), field("Megabytes returned", output),
         field("It ends", expires, "30d, 2027-01-31, or never")),
+      field("Programs it sees beside the system’s own, one on each line", toolchains,
+        "auto: the toolchains that are found for a project. none. Or folders and programs. Empty: as your settings say."),
       results));
   const preview = h("section.preview", { "aria-live": "polite", "aria-label": "What this would permit" });
   const element = h("div.scope", { on: { input: update, change: update } },
@@ -118,6 +123,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       expires: expires.value.trim() || "never",
       results: picked("results"),
       apply: picked("apply"),
+      toolchains: toolchains.value.trim() ? toolchains.value.split("\n").map((each) => each.trim()).filter(Boolean) : "default",
       budget: { minutes: Number(minutes.value), turns: Number(turns.value), usd: Number(usd.value), output_bytes: Number(output.value) * MB },
     };
   }
