@@ -58,7 +58,7 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
                 return 1
             folder = real
         if not app.out.json:
-            show_toolchains(app.out, found["toolchains"])
+            show_toolchains(app.out, found.get("toolchains") or [])
         warn_of_obstacles(app, found["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:

@@ -15,7 +15,7 @@ from typing import Final
 
 from sandbox import frames
 from sandbox.confinement import Root
-from sandbox.confinement.places import HOME, SHELL_HOME, WORKSPACE
+from sandbox.confinement.places import HOME, SHELL_HOME, TMP, WORKSPACE
 from sandbox.errors import SandboxError
 
 _CACHE: Final = WORKSPACE / ".cache"
@@ -103,9 +103,7 @@ def _is_of(folder: Path, mounts: Sequence[Root]) -> bool:
     Not below /tmp: a run that may not write a folder there may still rename what it lies in, and make another one.
     """
     return (
-        not folder.is_relative_to("/tmp")
+        not folder.is_relative_to("/tmp")  # noqa: S108 - inside
         and ":" not in str(folder)
-        and any(  # noqa: S108 - inside
-            folder.is_relative_to(mount.inside) or folder == mount.inside.parent for mount in mounts
-        )
+        and any(folder.is_relative_to(mount.inside) or folder == mount.inside.parent for mount in mounts)
     )

@@ -27,7 +27,8 @@ from peer.broker import client as broker_client
 from peer.broker import presence as peer_presence
 from peer.client import http
 from peer.dispatches import reports, retention
-from peer.machine import disguises, log_file, mcp_servers, settings
+from peer.machine import disguises, log_file, looking, mcp_servers, settings
+from peer.machine.toolchains import values as toolchain_values
 from peer.mesh.blobs import BlobLimits
 from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
@@ -1302,6 +1303,28 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/machine/test_mcp_servers.py::test_looking_into_scripts_is_bounded",
     ),
     Row(
+        what="entries of one folder that are looked at for toolchains, of a manager's or of a project's",
+        whose="the person",
+        limit=looking.ENTRIES,
+        unit="entries",
+        held_in=(
+            "peer.machine.toolchains.detect:_Search.found",
+            "peer.machine.toolchains.detect:_Search.not_seen",
+            "peer.machine.toolchains.installed:Installed.named",
+            "peer.machine.toolchains.installed:Known.refused",
+            "peer.machine.toolchains.installed:Known.toolchains",
+        ),
+        test="tests/machine/toolchains/test_hostile_projects.py::test_folders_of_many_entries",
+    ),
+    Row(
+        what="folders and programs of toolchains that one run sees",
+        whose="the person",
+        limit=toolchain_values.MAX_PARTS,
+        unit="mounts",
+        held_in=("the frame that starts a run",),
+        test="tests/machine/toolchains/test_detect.py::test_detection_is_bounded",
+    ),
+    Row(
         what="what a session of the MCP server remembers, of each kind, however long calls and ids are",
         whose="the person",
         limit=session.REMEMBERED * session.MAX_ENTRY,
@@ -1382,6 +1405,8 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.keychains:_within.errors": _ONE_CALL,
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
+    "peer.machine.toolchains.detect:_Search._settled": "the languages, which are in the code",
+    "sandbox.confinement.profile:Profile.variables": "names that are in the code (sandbox/run/toolchains.py)",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",

@@ -9,6 +9,7 @@ import pytest
 
 from peer.machine.toolchains import defaults, detect, prefixes
 from peer.machine.toolchains.installed import Machine
+from peer.machine.toolchains.values import Found
 from tests.machine.toolchains.conftest import Home
 
 UV = ".local/share/uv/python/cpython-3.12.7-linux-x86_64-gnu"
@@ -20,7 +21,7 @@ def no_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "system", lambda kind: None)
 
 
-def parts(found: detect.Found) -> dict[str, str]:
+def parts(found: Found) -> dict[str, str]:
     return {str(part.at): str(part.path) for part in found.parts()}
 
 
@@ -234,7 +235,7 @@ def test_homebrew_and_nix_where_a_language_leads_there(bob: Home, tmp_path: Path
     bob.file("package.json", "{}")
     bob.file("go.mod", "module x\n")
 
-    def found() -> detect.Found:
+    def found() -> Found:
         machine = bob.machine(PATH=f"{brew}/bin:{bob.home}/.nix-profile/bin")
         return detect.detect(
             [bob.project],

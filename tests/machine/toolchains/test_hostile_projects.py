@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from peer.machine import looking
-from peer.machine.toolchains import defaults, programs, wishes
+from peer.machine.toolchains import defaults, wishes
 from peer.machine.toolchains.detect import detect
-from peer.machine.toolchains.installed import Machine
+from peer.machine.toolchains.installed import Machine, known
 from peer.machine.toolchains.named import check_named
 from peer.protocol.errors import Invalid
 from tests.machine.toolchains.conftest import Home
@@ -313,5 +313,11 @@ def test_what_a_person_names(bob: Home) -> None:
     assert [str(part.at) for part in bob.find(str(tool), str(program)).parts()] == [str(tool)]
 
 
-def test_the_bounds() -> None:
-    assert looking.ENTRIES <= 1_000 and programs.MAX_PROGRAMS <= 64 and wishes.MOST <= 1 << 20
+def test_folders_of_many_entries(bob: Home) -> None:
+    """Of a manager, of a project, of an environment: what is looked at is counted."""
+    for number in range(looking.ENTRIES + 50):
+        (bob.home / f".pyenv/versions/3.{number}.0/bin").mkdir(parents=True)
+        bob.file(f"part{number}/.python-version", f"9.{number}")
+    assert len(known(bob.machine()).toolchains) == looking.ENTRIES
+    assert len(wishes.wishes(bob.project).versions) == looking.ENTRIES
+    assert len(bob.find().not_seen) == 1
