@@ -15,7 +15,7 @@ from typing import Final
 
 from sandbox import frames
 from sandbox.confinement import Root
-from sandbox.confinement.places import HOME, SHELL_HOME, TMP, WORKSPACE
+from sandbox.confinement.places import HOME, SHELL_HOME, WORKSPACE
 from sandbox.errors import SandboxError
 
 _CACHE: Final = WORKSPACE / ".cache"
