@@ -62,7 +62,7 @@ def has_git() -> bool:
 
 def profile(workspace: Path, *shown: Root) -> Profile:
     """What one command sees: `workspace`, which it may write, and folders that it may only read."""
-    return Profile(workspace=workspace, roots=shown, limits=LIMITS)
+    return Profile(workspace=workspace, shells=False, roots=shown, limits=LIMITS)
 
 
 def as_seen(original: Path, inside: Path, seen: Path, workspace: Path) -> Root:

@@ -23,9 +23,10 @@ class Excess:
 
     `memory`, `processes`: of the whole run. `disk`, `files`: in its own folders. `room`, `inodes`: what is left on a
     file system that it may write, `bound` the least that must be. `sight`: its processes could not be measured.
+    `shells`: the sandbox of its shell commands ended.
     """
 
-    what: Literal["memory", "processes", "disk", "files", "room", "inodes", "sight"]
+    what: Literal["memory", "processes", "disk", "files", "room", "inodes", "sight", "shells"]
     used: int = 0
     bound: int = 0
 
@@ -46,6 +47,18 @@ class ConfinedProcess(Protocol):
 
     async def aclose(self) -> None:
         """Kill, reap and close the pipes, also when cancelled."""
+
+    async def stop_shells(self) -> int:
+        """Stop every process of its shell commands until `resume_shells`; return how many there are.
+
+        Raises SandboxError where one does not stop; then all of them run on.
+        """
+
+    async def resume_shells(self) -> None:
+        """Let them run on, but those that were stopped before."""
+
+    async def count_shells(self) -> int:
+        """How many processes of its shell commands there are. Raises SandboxError where that cannot be told."""
 
     async def excess(self) -> Excess | None:
         """The bound it was killed for, None when it was not. Call it after `wait`."""

@@ -16,5 +16,6 @@ SHELL_HOME: Final = Path("/run/home/shell")
 """$HOME of the shell commands that the agent program starts."""
 MODEL_SOCKET: Final = Path("/run/dispatch/model.sock")
 """The model proxy."""
+TMP: Final = Path("/tmp")  # noqa: S108 - the sandbox's own
 SHELL_LAUNCHER: Final = Path("/run/dispatch/shell")
-"""The program through which an agent starts every shell command; it confines them further than the agent itself."""
+"""The program by which an agent starts every shell command; they are confined further than the agent itself."""

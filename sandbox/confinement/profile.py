@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement.places import HOME, SHELL_HOME, WORKSPACE
+from sandbox.confinement.places import HOME, SHELL_HOME, TMP, WORKSPACE
 from sandbox.errors import SandboxError
 
 MIB: Final = 1024 * 1024
@@ -98,15 +98,16 @@ class Profile:
     """Everything one run may see. Paths are the host's unless said otherwise.
 
     `workspace`: the run's own folder, writable, seen at /dispatch. `home`: seen at /run/home/agent, writable for the
-    agent program and not for its shells; None is an empty, bounded one in memory. `model_socket`: seen at
-    /run/dispatch/model.sock, the only way out; None is none. `runtime`: programs and libraries outside /usr, read-only
-    whatever they say. `protected`: what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in
-    one of them is refused. `cwd`: an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be
-    confined.
+    agent program and not for its shells; None is an empty, bounded one in memory. `shells`: whether the agent program
+    may start shell commands; these have a /tmp of their own. `model_socket`: seen at /run/dispatch/model.sock, the only
+    way out; None is none. `runtime`: programs and libraries outside /usr, read-only whatever they say. `protected`:
+    what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `cwd`:
+    an inside path. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
     home: Path | None = None
+    shells: bool = True
     roots: tuple[Root, ...] = ()
     model_socket: Path | None = None
     runtime: tuple[Root, ...] = ()
@@ -152,8 +153,8 @@ class Profile:
         )
 
     def in_memory(self) -> tuple[Path, ...]:
-        """Inside paths at which a file system in memory lies that the run may write."""
-        places = (Path("/tmp"), Path("/dev/shm"), SHELL_HOME)  # noqa: S108 - the sandbox's own
+        """Inside paths at which a file system in memory lies that the agent program or a shell may write."""
+        places = (TMP, Path("/dev/shm"), SHELL_HOME)  # noqa: S108 - the sandbox's own
         return places if self.home is not None else (*places, HOME)
 
     def environment(self) -> dict[str, str]:
@@ -162,7 +163,7 @@ class Profile:
             "HOME": str(HOME),
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/current-system/sw/bin",
             "LANG": "C.UTF-8",
-            "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+            "TMPDIR": str(TMP),
             "USER": "agent",
             "LOGNAME": "agent",
             "SHELL": "/bin/bash",

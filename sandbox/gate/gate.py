@@ -4,6 +4,9 @@
 already allowed: the node checks that the edge still stands and, where a person must agree, asks them. A person reads
 one question at a time, so calls that ask wait for each other; calls that are allowed do not.
 
+A Write or Edit that is let through is judged once more when nothing else of the run moves (shells.py), and denied where
+it would no longer do what was judged. The runtime calls `executed` when it has the result of a call.
+
 Silence never allows: no verdict within `answer_seconds` is a denial, closed with `CallClosed`, and a late verdict has
 no effect. Five denials by a person in a row mean that the run is not wanted: `tripped` is set and every later call is
 denied.
@@ -19,12 +22,15 @@ from typing import Final, Literal
 import trio
 
 from sandbox import frames
+from sandbox.errors import SandboxError
 from sandbox.gate import preview
 from sandbox.gate.paths import OpenFile
+from sandbox.gate.shells import Shells
 from sandbox.policy.decision import Decision, Resolve, Scope, decide, showable
 
 DENIALS_IN_A_ROW: Final = 5
 CHANGED: Final = "this MCP tool is new, or not as it was when it was granted"
+MOVED: Final = "what is at this path changed while the call waited; look again, and ask again"
 CALL_ID_LIMIT: Final = 190
 CALLS_OF_A_RUN: Final = 10_000
 """Calls that are judged and recorded, those of sub-agents included; a run has 1,000 turns at most. Later ones are
@@ -60,6 +66,7 @@ class Gate:
         answer_seconds: float = 120.0,
     ) -> None:
         self.tripped = trio.Event()
+        self.shells = Shells()
         self._scope = scope
         self._resolve = resolve
         self._open_file = open_file
@@ -89,17 +96,22 @@ class Gate:
         """
         if not self._counted():
             return Ruling(False, f"Denied: this run has made {CALLS_OF_A_RUN:,} calls, the most that it may.")
-        call_id = self._own_id(call_id)
-        decision = self._decide(tool, arguments, cwd)
+        asked = _Asked(tool, arguments, call_id, self._own_id(call_id), agent_id, cwd)
+        decision = self._decide(asked)
         await self._emit(
-            frames.ToolCall(call_id=call_id, tool=_shown(tool), input=_recorded(decision.input), agent_id=agent_id)
+            frames.ToolCall(
+                call_id=asked.recorded_id, tool=_shown(tool), input=_recorded(decision.input), agent_id=agent_id
+            )
         )
         if decision.verdict == "ask":
             async with self._one_question:
                 # The verdict on the question before this one may have granted this one, or ended the run.
-                decision = self._decide(tool, arguments, cwd)
-                return await self._rule(decision, tool, call_id, agent_id, cwd)
-        return await self._rule(decision, tool, call_id, agent_id, cwd)
+                return await self._rule(self._decide(asked), asked)
+        return await self._rule(decision, asked)
+
+    async def executed(self, call_id: str) -> None:
+        """The runtime has the result of a call, or will never have one. `call_id` is the runtime's own."""
+        await self.shells.release(call_id)
 
     async def refused_elsewhere(self, tool: str, arguments: Mapping[str, object], *, call_id: str) -> None:
         """Record a call that the runtime itself refused before the gate saw it, so that the trace is complete."""
@@ -126,10 +138,13 @@ class Gate:
         count = self._seen[call_id] = self._seen.get(call_id, 0) + 1
         return call_id if count == 1 else f"{call_id}#{count}"
 
-    def _decide(self, tool: str, arguments: Mapping[str, object], cwd: str | None = None) -> Decision:
-        return decide(self._scope, tool, arguments, session=self._session, resolve=self._resolve, cwd=cwd)
+    def _decide(self, asked: _Asked) -> Decision:
+        return decide(
+            self._scope, asked.tool, asked.arguments, session=self._session, resolve=self._resolve, cwd=asked.cwd
+        )
 
-    async def _rule(self, decision: Decision, tool: str, call_id: str, agent_id: str | None, cwd: str | None) -> Ruling:
+    async def _rule(self, decision: Decision, asked: _Asked) -> Ruling:
+        tool, call_id = asked.tool, asked.recorded_id
         if decision.verdict == "deny":
             return await self._denied(call_id, "scope", decision.reason, note=decision.reason)
         if self.tripped.is_set():
@@ -141,13 +156,10 @@ class Gate:
             verdict=decision.verdict,
             by=decision.by,
             answer_seconds=self._answer_seconds,
-            agent_id=agent_id,
+            agent_id=asked.agent_id,
             resolved_path=decision.path,
             diff=await self._diff(tool, decision.input, decision.path),
-            unusual=[
-                *preview.unusual(self._scope, tool, decision.input, decision.path, resolve=self._resolve, cwd=cwd),
-                *([CHANGED] if tool in self._scope.changed else []),
-            ],
+            unusual=await self._unusual(decision, asked),
             rule_if_always=decision.rule,
             mcp_pin=self._scope.changed.get(tool),
             rule_choices=list(decision.choices),
@@ -159,7 +171,36 @@ class Gate:
             return await self._denied(call_id, "timeout", f"nobody answered within {waited}", outcome="unanswered")
         if not verdict.allow:
             return await self._refused(call, verdict)
+        if tool in preview.DIFFERING_TOOLS and (why := await self._stand_still(call, decision, asked)):
+            return await self._denied(call_id, "scope", why, note=why)
         return await self._allowed(call, verdict)
+
+    async def _unusual(self, decision: Decision, asked: _Asked) -> list[str]:
+        tool = asked.tool
+        found = preview.unusual(self._scope, tool, decision.input, decision.path, resolve=self._resolve, cwd=asked.cwd)
+        if tool in self._scope.changed:
+            found.append(CHANGED)
+        if decision.verdict == "ask" and (left := await self.shells.running()):
+            found.append(f"{left} process{'es' if left > 1 else ''} that earlier commands started still run")
+        return found
+
+    async def _stand_still(self, call: frames.Call, decision: Decision, asked: _Asked) -> str:
+        """Have nothing else of the run move until `executed`; "", or why the call is not what was judged any more."""
+        try:
+            await self.shells.hold(asked.call_id)
+        except SandboxError as error:
+            return error.message
+        why = MOVED
+        try:
+            again = self._decide(asked)
+            same = again.verdict != "deny" and (again.path, again.input) == (decision.path, decision.input)
+            # What a person saw is what happens; nobody saw a diff of the others.
+            if same and (call.verdict == "allow" or call.diff == await self._diff(call.tool, call.input, again.path)):
+                why = ""
+            return why
+        finally:
+            if why:
+                await self.shells.release(asked.call_id)
 
     async def _ask(self, call: frames.Call) -> frames.Verdict | None:
         pending = self._pending[call.call_id] = _PendingCall()
@@ -217,6 +258,18 @@ class Gate:
         # In a thread: a disk may be slow and a diff long, and neither may delay a cancel.
         # The ignore: trio-typing's stubs, which libp2p installs, are older than this parameter.
         return await trio.to_thread.run_sync(look, abandon_on_cancel=True)  # type: ignore[call-arg]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A call as the runtime brought it. `recorded_id`: its id in the trace, which no other call has."""
+
+    tool: str
+    arguments: Mapping[str, object]
+    call_id: str
+    recorded_id: str
+    agent_id: str | None
+    cwd: str | None
 
 
 class _PendingCall:

@@ -56,5 +56,7 @@ def excess(excess: Excess) -> str:
                 f"this machine's disk became too full during the run: {excess.used:,} more files fit, and "
                 f"{excess.bound:,} must"
             )
+        case "shells":
+            return "the sandbox of the run's shell commands ended, so the run was ended"
         case "sight":
             return "the run's processes could not be watched, so it was ended"

@@ -6,6 +6,7 @@ Layout, inside the `run_dir` that the node gives:
     collected/      returned files, copied out when the run is over; no run ever sees it
     views/          the views of the person's folders (sandbox/views); a run sees what is merged or copied there
     model.sock      the model proxy
+    shells-*.sock   the shell zone, while a program runs
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ class RunContext:
         """Start a program of the run. See `Confinement.spawn`."""
         process = await self.confinement.spawn(self.profile, command, env, stderr=stderr)
         self._started.append(process)
+        self.gate.shells.add(process)
         return process
 
     async def excess(self) -> Excess | None:

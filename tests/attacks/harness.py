@@ -50,7 +50,7 @@ def outside(world: World, names: Iterable[str] = ATTACKS) -> Made:
     """Make the attempts unconfined, each once. Those that are told to have no control are left out."""
     chosen = [name for name in names if not ATTACKS[name].untestable]
     done = subprocess.run(
-        [sys.executable, "-ISB", "-c", inspect.getsource(inside)],
+        [sys.executable, "-ISB", "-c", inspect.getsource(inside), inside.AGENTS_MARK],
         input=_question(world, "outside", chosen, []),
         capture_output=True,
         check=False,
@@ -65,7 +65,7 @@ def outside(world: World, names: Iterable[str] = ATTACKS) -> Made:
 
 async def confined(world: World, names: Iterable[str] = ATTACKS, *, alter: Alter | None = None) -> Outcomes:
     """Make the attempts in the sandbox that dp-agent builds."""
-    words = [python(), "-ISB", "-c", inspect.getsource(inside)]
+    words = [python(), "-ISB", "-c", inspect.getsource(inside), inside.AGENTS_MARK]
     env = {**world.profile.environment(), "AGENT_SECRET": "x"}
     process = await spawn(world.profile, words, env, alter=alter)
     question = _question(world, "inside", names, [str(SHELL_LAUNCHER), "--exec"])

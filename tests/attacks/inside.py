@@ -1,9 +1,9 @@
-# ruff: noqa: PTH123 - imports as little as it can
+# ruff: noqa: PTH123, PTH208 - imports as little as it can
 """What attempts are made of, and the program that makes them: in a sandbox, and outside as their control. Runs alone.
 
 It reads {"modules": {name: source}, "places": [...], "names": [...], "arguments": {...}, "launcher": [words]} on
 standard input and prints {place: {name: [outcome, detail]}}. It plays the agent program: the attempts of the place
-`agent` are children of it, those of `shell` are children of a shell that it starts through the launcher, with itself as
+`agent` are children of it, those of `shell` are children of a shell that it starts through the launcher, with it as
 what they attack.
 """
 
@@ -23,6 +23,8 @@ from typing import Any
 REACHED = "reached"
 SECONDS = 10
 AGENT, SHELL = "agent", "shell"
+AGENTS_MARK, MARK = "plays the agent program", "plays a shell of it"
+"""Last words on the command lines of the two."""
 BOTH = (AGENT, SHELL)
 
 
@@ -210,6 +212,23 @@ def load(modules: dict[str, str]) -> Any:
     return sys.modules[next(iter(modules))]
 
 
+def the_agent() -> int:
+    """The process id of the one that started this shell, by its command line; one that nobody has where it is hidden.
+
+    By no number that it could tell: in another pid namespace that is somebody else's.
+    """
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if AGENTS_MARK.encode() in words and not words[0].endswith(b"bwrap"):
+                return int(name)
+    return 2**22 - 1
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
     arguments = dict(asked["arguments"])
@@ -222,15 +241,13 @@ def main() -> None:
         out[AGENT] = {one.name: made(one, arguments) for one in chosen if AGENT in one.refused}
         if asked["once"]:  # a control need succeed once
             chosen = [one for one in chosen if AGENT not in one.refused]
-    if SHELL in asked["places"] and "parent" in asked:
-        arguments["agent"] = asked["parent"]
+    if SHELL in asked["places"] and MARK in sys.argv:
+        arguments["agent"] = the_agent()
         out[SHELL] = {one.name: made(one, arguments) for one in chosen if SHELL in one.refused}
     elif SHELL in asked["places"]:
-        words = [*asked["launcher"], sys.executable, "-ISB", "-c", asked["modules"]["tests.attacks.inside"]]
+        words = [*asked["launcher"], sys.executable, "-ISB", "-c", asked["modules"]["tests.attacks.inside"], MARK]
         libc().prctl(0x59616D61, ctypes.c_long(-1), 0, 0, 0)  # Yama, which is not what is tested here, permits
-        question = json.dumps(
-            {**asked, "places": [SHELL], "names": [one.name for one in chosen], "parent": os.getpid()}
-        )
+        question = json.dumps({**asked, "places": [SHELL], "names": [one.name for one in chosen]})
         done = subprocess.run(
             words, input=question, capture_output=True, text=True, check=False, start_new_session=True
         )

@@ -217,7 +217,7 @@ async def test_the_run_is_ended(person: Person, name: str) -> None:
 
 @pytest.mark.parametrize("name", among(name for name, one in ATTEMPTS.items() if ROOT or one.ordinary))
 async def test_without_the_watch_it_succeeds(person: Person, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(Watchdog, "_processes", lambda self, inside: None)
+    monkeypatch.setattr(Watchdog, "_processes", lambda self: None)
     monkeypatch.setattr(Watchdog, "_disk", lambda self: None)
     done, excess = await made(replace(person.profile, limits=ATTEMPTS[name].limits), ATTEMPTS[name], watched=False)
     assert (done.code, done.out.strip(), excess) == (0, "reached", None), done.err
@@ -281,5 +281,5 @@ def test_the_words() -> None:
     assert budget_messages.excess(Excess("memory", 9 * gib, 8 * gib)) == (
         "the run's bound of 8.00 GB of memory is used up: 9.00 GB were used"
     )
-    for what in ("processes", "disk", "files", "room", "inodes", "sight"):
+    for what in ("processes", "disk", "files", "room", "inodes", "sight", "shells"):
         assert budget_messages.excess(Excess(what, 3, 2))

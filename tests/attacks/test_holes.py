@@ -80,8 +80,13 @@ def no_size(place_inside: str) -> Alter:
     return alter
 
 
+def in_the_zone(change: Alter) -> Alter:
+    """Only of the sandbox in which shells run."""
+    return lambda words: change(words) if "--as-pid-1" in words else words
+
+
 def filters(*which: int) -> Alter:
-    """Take system-call filters out: 0 is the allow-list, 1 refuses arguments."""
+    """Take system-call filters out: 0 is the allow-list, 1 refuses arguments, 2 is that of shells."""
 
     def alter(words: Words) -> Words:
         places = [i for i, word in enumerate(words) if word == "--add-seccomp-fd"]
@@ -122,12 +127,21 @@ def _source(old: str, new: str) -> Patch:
             text = real(module)
             if module is shell_launcher:
                 assert old in text
-                text = text.replace(old, new)
+                text = f"{text.replace(old, new)}".replace("def main(", f"{BESIDE_THE_AGENT}\n\ndef main(")
             return text
 
         monkeypatch.setattr(inspect, "getsource", weakened)
 
     return patch
+
+
+BESIDE_THE_AGENT = """
+def _beside_the_agent():
+    words = sys.argv[1:]
+    words = words[1:] if words[0] == "--exec" else ["/bin/bash", "-c", *words]
+    os.execvp(words[0], words)
+"""
+"""What the launcher would be without a zone."""
 
 
 def _no_limits(monkeypatch: pytest.MonkeyPatch, _: World) -> None:
@@ -145,7 +159,7 @@ HOLES: dict[str, Hole] = {
     ),
     "--unshare-pid": Hole(
         ("proc: the list of the persons programs", "proc: a signal to another program"),
-        alter=without("--unshare-pid"),
+        alter=lambda words: words if "--as-pid-1" in words else without("--unshare-pid")(words),
     ),
     "--unshare-uts": Hole(
         ("kernel: the name of the machine",), alter=in_turn(without("--unshare-uts"), without("--hostname", "sandbox"))
@@ -181,9 +195,9 @@ HOLES: dict[str, Hole] = {
         ("files: a new folder at the root", "files: a file in etc", "files: any folder that should not be writable"),
         alter=without("--remount-ro", "/"),
     ),
-    "--size /tmp": Hole(("exhaustion: all of tmp",), alter=no_size("/tmp")),
     "--size /dev/shm": Hole(("exhaustion: all of dev shm",), alter=no_size("/dev/shm")),
-    "--size home": Hole(("exhaustion: all of the shells home",), alter=no_size("/run/home/shell")),
+    "--size /tmp": Hole(("exhaustion: all of tmp",), alter=no_size("/tmp")),
+    "--size home": Hole(("exhaustion: all of the shells home",), alter=in_the_zone(no_size("/run/home/shell"))),
     "--ro-bind-fd": Hole(("files: a folder that is only read",), alter=read_only_becomes_writable),
     "a folder too many": Hole(
         (
@@ -227,24 +241,24 @@ HOLES: dict[str, Hole] = {
     ),
     "seccomp of shells": Hole(
         (
-            "network: the model from a shell",
             "network: a socket planted in the workspace",
             "network: a datagram from one end of a pair",
-            "frames: limits of the agent lowered",
         ),
-        patch=_source("        _filter_calls(settings", "        str(settings"),
+        alter=in_the_zone(filters(2)),
     ),
-    "landlock": Hole(
+    "shell zone": Hole(
         (
+            "network: the model from a shell",
             "frames: words on the output of the agent",
             "frames: a signal to the agent",
+            "frames: limits of the agent lowered",
             "proc: memory of the agent",
             "proc: environment of the agent",
             "files: the settings of the agent program",
             "files: truncating a file of the agent",
             "kernel: a domain left by a program in memory",
         ),
-        patch=_source("landlock.restrict(settings", "str(settings"),
+        patch=_source("        zone = _started()\n", "        _beside_the_agent()\n"),
     ),
     "rlimits": Hole(
         (
@@ -270,6 +284,7 @@ if Path("/proc/mtrr").exists():  # other machines have others of these; each is 
         root_only=True,
     )
 NO_WALLS = {
+    "--as-pid-1": "the zone's server is the one that reaps",
     "--hostname": "a name",
     "--gid": "with --uid",
     "--symlink": "names of a merged /usr",

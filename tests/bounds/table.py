@@ -50,6 +50,7 @@ from sandbox.changes import bounds as change_bounds
 from sandbox.changes import colours as change_colours
 from sandbox.commits import confined, gathering
 from sandbox.confinement import walk
+from sandbox.confinement.bubblewrap import zone_server
 from sandbox.confinement.profile import Limits
 from sandbox.frames import MAX_LINE
 from sandbox.gate import gate
@@ -612,12 +613,24 @@ RUN: Final[tuple[Row, ...]] = (
         test="tests/sandbox/test_gate.py::test_a_run_makes_so_many_calls_and_leaves_no_trace_of_more",
     ),
     Row(
+        what="shell commands that run at once, each with the launcher that waits for it",
+        whose="a run",
+        limit=zone_server.CONNECTIONS,
+        unit="commands",
+        held_in=(
+            "sandbox.confinement.bubblewrap.zone_server:Zone._launchers",
+            "sandbox.confinement.bubblewrap.zone_server:Zone._commands",
+        ),
+        test="tests/sandbox/test_zone.py::test_there_is_a_bound_on_commands_at_once",
+    ),
+    Row(
         what="tool calls that wait for the gate",
         whose="a run",
         limit=claude_session.CALLS_AT_ONCE,
         unit="calls",
         held_in=(
             "sandbox.gate.gate:Gate._pending",
+            "sandbox.gate.shells:Shells._held",
             "sandbox.runtimes.claude.session:_Session._allowed",
             "sandbox.runtimes.claude.session:_Session._announced",
             "sandbox.runtimes.claude.session:_Session._calls",
@@ -872,7 +885,11 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=scopes.MAX_MCP_SERVERS,
         unit="servers",
-        held_in=("peer.runs.run:Run._mcp_commands", "sandbox.runtimes.runtime:RunContext._started"),
+        held_in=(
+            "peer.runs.run:Run._mcp_commands",
+            "sandbox.runtimes.runtime:RunContext._started",
+            "sandbox.gate.shells:Shells._programs",
+        ),
         test="tests/trust/test_scopes.py::test_the_lists_of_a_scope_are_bounded",
     ),
     Row(
@@ -1350,6 +1367,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
     "sandbox.changes.text:_hidden": "ranges of Unicode's characters, made once",
+    "sandbox.confinement.bubblewrap.watchdog:Watchdog._trees": "the agent's sandbox and the shell zone",
     "sandbox.confinement.bubblewrap.canaries:_run_inside.output": "what our own probe prints, for some seconds",
     "sandbox.confinement.bubblewrap.seccomp:allow_list": "one entry for each architecture",
     "sandbox.confinement.bubblewrap.seccomp:argument_filter": "one entry for each architecture",

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import trio
 
-from sandbox.confinement import Limits, Root
+from sandbox.confinement import Excess, Limits, Root
 from sandbox.confinement.bubblewrap import spawn
 from sandbox.confinement.places import SHELL_LAUNCHER, WORKSPACE
 from sandbox.errors import SandboxError
@@ -140,23 +140,28 @@ async def test_limits_hold(person: Person) -> None:
 
 
 async def test_shell_cannot_touch_the_agent(person: Person) -> None:
+    (person.workspace.parent / "home").mkdir()
+    profile = replace(person.profile, home=person.workspace.parent / "home")
     # The agent's place: a process with an environment, open pipes and a home, that starts a shell.
-    looks = "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do"
+    # Found by its command line: its process id is somebody else's in another namespace.
     attack = (
-        f"{looks} cat /proc/$PPID/$what >/dev/null 2>&1 && echo reached $what; done;"
-        "echo x > /proc/$PPID/fd/1 && echo reached stdout; kill -0 $PPID && echo reached signal;"
-        "cd /run/home/agent; echo x > .bashrc && echo reached home; echo x >> file && echo reached file;"
-        "rm file && echo reached removal; cat <&9 && echo reached descriptor;"
+        "agent=none; for one in /proc/[0-9]*; do [ $one = /proc/$$ ] || "
+        "! grep -q mine.to.give $one/cmdline || agent=${one#/proc/}; done;"
+        "for what in environ mem maps fd/0 cwd/code.py root/etc/passwd; do"
+        " cat /proc/$agent/$what >/dev/null 2>&1 && echo reached $what; done;"
+        "echo x > /proc/$agent/fd/1 && echo reached stdout; kill -0 $agent && echo reached signal;"
+        "echo x > /run/home/agent/.bashrc && echo reached home; echo x >> /run/home/agent/file && echo reached file;"
+        "rm /run/home/agent/file && echo reached removal; cat <&9 && echo reached descriptor;"
         "echo x > ~/own && echo own home; true"
     )
-    prepare = "cat <(:); echo mine > /run/home/agent/file; exec 9< /etc/passwd;"
+    prepare = ": mine-to-give; cat <(:); echo mine > /run/home/agent/file; exec 9< /etc/passwd;"
     # Without the launcher the same attack gets through: the test can tell.
-    control = await run(person.profile, ["/bin/bash", "-c", f"{prepare} /bin/bash -c '{attack}'; true"])
+    control = await run(profile, ["/bin/bash", "-c", f"{prepare} /bin/bash -c '{attack}'; true"])
     for what in ("environ", "stdout", "signal", "home", "file", "removal", "descriptor"):
         assert f"reached {what}" in control.out.splitlines(), what
-    attack = f"kill -USR1 -1; kill -9 $PPID; {attack}"
+    attack = f"kill -USR1 -1; kill -9 1; {attack}"
     after = "cat /run/home/agent/file; echo alive"
-    done = await run(person.profile, ["/bin/bash", "-c", f"{prepare} {SHELL_LAUNCHER} '{attack}'; {after}"])
+    done = await run(profile, ["/bin/bash", "-c", f"{prepare} {SHELL_LAUNCHER} '{attack}'; {after}"])
     assert "reached" not in done.out, done.out
     assert "own home" in done.out and "mine" in done.out and "alive" in done.out
 
@@ -164,16 +169,25 @@ async def test_shell_cannot_touch_the_agent(person: Person) -> None:
 async def test_shell_that_cannot_be_confined_does_not_start(person: Person) -> None:
     profile = person.profile
 
-    def without_filter(words: list[str]) -> list[str]:
-        place = words.index("/run/dispatch/shell.bpf")
+    def without_server(words: list[str]) -> list[str]:
+        if "--as-pid-1" not in words:
+            return words
+        place = words.index("/run/dispatch/zone_server.py")
         return words[: place - 4] + words[place + 1 :]
 
-    env = profile.environment()
+    patient = f"{SHELL_LAUNCHER} 'echo ran'; echo status $?; sleep 1000"
     process = await spawn(
-        profile, [str(SHELL_LAUNCHER), "echo ran"], env, stdin=subprocess.DEVNULL, alter=without_filter
+        profile, ["/bin/bash", "-c", patient], profile.environment(), stdin=subprocess.DEVNULL, alter=without_server
     )
     done = await finish(process)
-    assert done.code == 126 and "could not be confined" in done.err and "ran" not in done.out
+    # Without its zone the whole run is ended, by then or a moment later.
+    assert "ran" not in done.out and done.out in ("", "status 126\n")
+    assert done.code == -9 and await process.excess() == Excess("shells")
+
+
+async def test_without_shells_none_starts(person: Person) -> None:
+    done = await shell(replace(person.profile, shells=False), "echo ran")
+    assert done.code == 126 and "could not be confined" in done.err and not done.out
 
 
 def group_of(pid: int) -> int | None:

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from sandbox import frames
 from sandbox.gate import gate, preview
-from sandbox.gate.gate import CHANGED, DENIALS_IN_A_ROW, Gate, Ruling
+from sandbox.gate.gate import CHANGED, DENIALS_IN_A_ROW, Gate, Ruling, _Asked
 from sandbox.gate.paths import opener, resolver
 from sandbox.policy.decision import GRANTABLE_TOOLS, Scope
 from tests.conftest import HANG
@@ -317,9 +317,10 @@ async def test_a_grant_of_a_call_without_a_rule_stores_none(tmp_path: Path) -> N
     """As for a tool that changed: what is asked again is asked whole."""
     for grant in ("session", "always"):
         desk = Desk(tmp_path, respond=says(True, grant=grant), mcp_tools=frozenset({"mcp__mail__send"}))
-        decision = desk.gate._decide("mcp__mail__send", {})
-        await desk.gate._rule(replace(decision, rule=None, choices=()), "mcp__mail__send", "c", None, None)
-        assert desk.gate._decide("mcp__mail__send", {}).verdict == "ask"
+        asked = _Asked("mcp__mail__send", {}, "c", "c", None, None)
+        decision = desk.gate._decide(asked)
+        await desk.gate._rule(replace(decision, rule=None, choices=()), asked)
+        assert desk.gate._decide(asked).verdict == "ask"
 
 
 async def test_a_changed_tool_is_asked_about_until_a_person_agrees(tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ async def test_only_what_writes_is_shown_as_a_diff(tmp_path: Path) -> None:
             ("Write", {"file_path": "a", "content": ""}),
         ):
             await desk.gate.judge(tool, arguments, call_id="c")
-    assert looked == ["Write"]
+    assert looked == ["Write", "Write"], "before the answer, and when it is about to run"
 
 
 async def test_a_diff_that_does_not_end_delays_no_cancel(tmp_path: Path) -> None:

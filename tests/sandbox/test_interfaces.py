@@ -160,6 +160,15 @@ class PlainProcess:
     async def excess(self) -> Excess | None:
         return self._excess
 
+    async def stop_shells(self) -> int:
+        return 0
+
+    async def resume_shells(self) -> None:
+        pass
+
+    async def count_shells(self) -> int:
+        return 0
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -1,6 +1,9 @@
-"""Bubblewrap, system-call filters and Landlock together, as a `Confinement` (tier "full"). Linux 6.12 or later.
+"""Bubblewrap and system-call filters as a `Confinement` (tier "full"), with Landlock where the kernel has it.
 
-start.py starts a profile, argv.py has it in bwrap's words; canaries.py proves it; watchdog.py bounds the whole run.
+A run has two sandboxes side by side, the agent program's and the *shell zone*, in which its shell commands run.
+start.py starts both, argv.py has them in bwrap's words, opening.py opens what they are given. shell_launcher.py runs in
+the one and zone_server.py in the other; zone.py is our line to that. canaries.py proves them; watchdog.py bounds the
+whole run.
 """
 
 from __future__ import annotations

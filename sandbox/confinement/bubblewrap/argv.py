@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from sandbox.confinement.places import HOME, MODEL_SOCKET, SHELL_HOME, SHELL_LAUNCHER
+from sandbox.confinement.bubblewrap import shell_launcher, zone_server
+from sandbox.confinement.places import HOME, MODEL_SOCKET, SHELL_HOME, SHELL_LAUNCHER, TMP
 from sandbox.confinement.profile import Profile
 from sandbox.errors import SandboxError
 
+ZONE_SERVER: Final = Path("/run/dispatch/zone_server.py")
 LANDLOCK_MODULE: Final = Path("/run/dispatch/landlock.py")
-SHELL_SETTINGS: Final = Path("/run/dispatch/shell.json")
-SHELL_FILTER: Final = Path("/run/dispatch/shell.bpf")
+ZONE_SETTINGS: Final = Path(zone_server.SETTINGS)
+ZONE_SOCKET: Final = Path(shell_launcher.SOCKET)
+
+Side = Literal["agent", "shells"]
+"""Which of a run's two sandboxes: the agent program's, or the shell zone beside it."""
 
 # Of /etc only what programs need to find libraries, certificates, names and the time; nothing that may hold a secret.
 ETC: Final = (
@@ -52,16 +57,24 @@ class Descriptors:
     """Descriptor numbers that bwrap inherits.
 
     `binds`: host path → O_PATH descriptor. `data`: inside path → descriptor with a small file's content. `filters`:
-    system-call filters in order.
+    system-call filters in order. `zone_socket`: O_PATH descriptor of the socket that leads to the shell zone.
     """
 
     binds: Mapping[Path, int]
     data: Mapping[Path, int]
     filters: Sequence[int]
+    zone_socket: int | None = None
+
+    def all(self) -> list[int]:
+        """Each of them."""
+        own = [] if self.zone_socket is None else [self.zone_socket]
+        return [*self.binds.values(), *self.data.values(), *self.filters, *own]
 
 
-def arguments(profile: Profile, host: Host, given: Descriptors) -> list[str]:
+def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "agent") -> list[str]:
     """bwrap's arguments, without the program's.
+
+    The shell zone sees what the agent sees, but has neither its sockets nor, for writing, its home.
 
     Sources are descriptors, opened beforehand without following links: a path could be swapped between check and mount.
     """
@@ -70,6 +83,8 @@ def arguments(profile: Profile, host: Host, given: Descriptors) -> list[str]:
     out += ["--unshare-cgroup-try"]
     out += ["--disable-userns", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     out += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
+    if side == "shells":
+        out += ["--as-pid-1"]
     out += ["--ro-bind", "/usr", "/usr"]
     for target, name in host.usr_links:
         out += ["--symlink", target, name]
@@ -87,21 +102,25 @@ def arguments(profile: Profile, host: Host, given: Descriptors) -> list[str]:
     out += ["--dev", "/dev", "--dev-bind", "/dev/full", "/dev/zero"]
     out += ["--perms", "1777", "--size", str(limits.shm_size), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     out += ["--remount-ro", "/dev"]
-    out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
+    out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", str(TMP)]
     out += ["--perms", "0755", "--size", "1048576", "--tmpfs", "/run"]
     for target, link in host.store_links:
         out += ["--symlink", target, link]
-    out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
-    if profile.home is None:
+    if side == "shells":
+        out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
+    elif profile.home is None:
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
     for part in profile.runtime:
         out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
     # What lies above another first: a mount made later would cover those below it, and with them a read-only folder
     # inside a writable one.
     for mount in sorted(profile.mounts(), key=lambda mount: mount.at.parts):
-        out += ["--bind-fd" if mount.writable else "--ro-bind-fd", str(given.binds[mount.source]), str(mount.at)]
-    if profile.model_socket is not None:
+        writable = mount.writable and not (side == "shells" and mount.at == HOME)
+        out += ["--bind-fd" if writable else "--ro-bind-fd", str(given.binds[mount.source]), str(mount.at)]
+    if profile.model_socket is not None and side == "agent":
         out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
+    if given.zone_socket is not None and side == "agent":
+        out += ["--bind-fd", str(given.zone_socket), str(ZONE_SOCKET)]
     for at, descriptor in given.data.items():
         out += ["--perms", "0555" if at == SHELL_LAUNCHER else "0444", "--ro-bind-data", str(descriptor), str(at)]
     out += ["--remount-ro", "/run", "--remount-ro", "/"]

@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from sandbox.confinement import machine
-from sandbox.confinement.bubblewrap import canary_probe
+from sandbox.confinement.bubblewrap import canary_probe, landlock
 from sandbox.confinement.bubblewrap.canary_attempts import Attempt, targets
 from sandbox.confinement.bubblewrap.start import Alter, check_machine, python, spawn
 from sandbox.confinement.places import SHELL_LAUNCHER
@@ -27,8 +27,13 @@ from sandbox.confinement.report import Canary, CanaryReport, Outcome
 from sandbox.errors import SandboxError
 
 TIER: Final = "full"
-MECHANISMS: Final = ("bubblewrap", "seccomp", "landlock")
 _SECONDS: Final = 30
+
+
+def mechanisms() -> tuple[str, ...]:
+    """What confines runs on this machine. The last one is a further layer, where the kernel has it."""
+    has_landlock = landlock.abi() >= landlock.LEAST_ABI
+    return ("bubblewrap", "seccomp", *(("landlock",) if has_landlock else ()))
 
 
 async def prove(profile: Profile, /, *, alter: Alter | None = None) -> CanaryReport:
@@ -64,18 +69,19 @@ async def examine(profile: Profile, /, *, alter: Alter | None = None) -> CanaryR
             if one.required and not testable:
                 unproven.append(one.name)
         canaries.append(Canary(one.name, outcome, detail))
-    return CanaryReport(tuple(canaries), tuple(unproven), time.monotonic() - started, TIER, MECHANISMS)
+    return CanaryReport(tuple(canaries), tuple(unproven), time.monotonic() - started, TIER, mechanisms())
 
 
 def _question(attempts: Sequence[Attempt], shell: Sequence[Attempt], side: str, launcher: list[str]) -> bytes:
     def each(some: Sequence[Attempt]) -> list[dict[str, object]]:
         return [{"name": one.name, "kind": one.kind, "arguments": dict(getattr(one, side))} for one in some]
 
-    asked = {
+    asked: dict[str, object] = {
         "attempts": each(attempts),
         "source": inspect.getsource(canary_probe),
-        "shell": {"launcher": launcher, "attempts": each(shell)},
     }
+    if shell:
+        asked["shell"] = {"launcher": launcher, "attempts": each(shell)}
     return json.dumps(asked).encode()
 
 
@@ -118,6 +124,8 @@ async def _run_inside(
                         await process.stdin.send_all(question)
                     await process.stdin.aclose()
             code = await process.wait()
+            if (excess := await process.excess()) is not None and excess.what == "shells":
+                output["stderr"] = process.zone_errors().encode()
     if deadline.cancelled_caught:
         raise SandboxError("the sandbox's own test did not end in time", fix="run `dispatch doctor`")
     return _outcomes(code, output["stdout"], output["stderr"])

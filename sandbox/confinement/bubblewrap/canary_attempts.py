@@ -49,7 +49,7 @@ def targets(profile: Profile) -> Iterator[tuple[list[Attempt], list[Attempt], in
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         planted.callback(os.close, descriptor)
         os.set_inheritable(descriptor, True)  # and yet it must not arrive inside
-        yield attempts, _shell(folder, token), descriptor
+        yield attempts, _shell(folder, token) if profile.shells else [], descriptor
 
 
 def _both(name: str, kind: str, /, *, required: bool = True, **arguments: object) -> Attempt:
@@ -198,14 +198,20 @@ def _shell(folder: Path, token: str) -> list[Attempt]:
     """What a shell must not do to the agent program that started it."""
     # Yama may forbid a child its parent's memory outside as well, so that one is not required; the environment is.
     out = [
-        _both(f"shell: the agent's {name}", "parent", what=what, required=required)
+        Attempt(
+            f"shell: {name}",
+            "others",
+            {"what": what, "everybody": False},
+            {"what": what, "everybody": True},
+            required,
+        )
         for name, what, required in (
-            ("memory", "mem", False),
-            ("environment", "environ", True),
-            ("descriptors", "fd/0", True),
+            ("the agent's memory", "mem", False),
+            ("the agent's environment", "environ", True),
+            ("the agent's descriptors", "fd/0", True),
+            ("signals to the agent", "signal", True),
         )
     ]
-    out.append(_both("shell: signals to the agent", "parent", what="signal"))
     outside_socket = {"family": "unix", "address": str(folder / "s")}
     out.append(
         Attempt("shell: model socket", "connect", outside_socket, {**outside_socket, "address": str(MODEL_SOCKET)})

@@ -2,8 +2,8 @@
 """The program that the canaries run: makes one attempt after another and prints which succeeded. Decides nothing.
 
 Its source runs by itself, with the standard library alone. It reads {"attempts": [...], "shell": {"launcher": [words],
-"attempts": [...]}} on standard input and prints one JSON list. The shell's attempts are made by a child started through
-the launcher, and aim at this process as their parent.
+"attempts": [...]}} on standard input and prints one JSON list. The shell's attempts are made by a program started
+through the launcher, and aim at this process.
 """
 
 import ctypes
@@ -160,18 +160,31 @@ def call(name: str) -> None:
         in_child(name, ctypes.c_long(0x10000000))
 
 
-def parent(pid: int, what: str) -> None:
-    if what == "signal":
-        os.kill(pid, 0)
-    else:
-        os.close(os.open(f"/proc/{pid}/{what}", os.O_RDWR if what == "mem" else os.O_RDONLY))
+def others(everybody: bool, parent: int, what: str) -> None:
+    """Open `what` of another process in /proc, or ask whether it could be signalled: of any, or only of `parent`.
+
+    Nothing is sent: where processes are not confined, these are the machine's. The first process of a pid namespace
+    takes no signal that it does not wait for.
+    """
+    pids = {int(name) for name in os.listdir("/proc") if name.isdigit()} if everybody else {parent}
+    denied = PermissionError("nobody else is there")
+    for pid in pids - ({1, os.getpid()} if what == "signal" else {os.getpid()}):
+        try:
+            if what == "signal":
+                os.kill(pid, 0)
+            else:
+                os.close(os.open(f"/proc/{pid}/{what}", os.O_RDWR if what == "mem" else os.O_RDONLY))
+            return
+        except OSError as problem:
+            denied = PermissionError(str(problem))
+    raise denied
 
 
 def attempt(one: Json, parent_pid: int) -> dict[str, object]:
     try:
         arguments = dict(one["arguments"])
-        if one["kind"] == "parent":
-            arguments["pid"] = parent_pid
+        if one["kind"] == "others":
+            arguments["parent"] = parent_pid
         KINDS[one["kind"]](**arguments)
     except Exception as problem:
         return {"name": one["name"], "reached": False, "detail": f"{type(problem).__name__}: {problem}"[:200]}
@@ -193,7 +206,7 @@ KINDS: dict[str, Callable[..., None]] = {
     "larger_than": larger_than,
     "limit_above": limit_above,
     "call": call,
-    "parent": parent,
+    "others": others,
 }
 
 

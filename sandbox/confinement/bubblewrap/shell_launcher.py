@@ -1,60 +1,65 @@
-"""The program that starts an agent's shell commands inside the sandbox: enters a Landlock domain, then becomes bash.
+"""The program that an agent starts its shell commands by: it has each run in the shell zone, and ends as it ends.
 
-Its source runs by itself, with the standard library and landlock.py. The claude program gets it as
-CLAUDE_CODE_SHELL_PREFIX. Without it a shell command could write the memory of the agent program and its pipes to the
-supervisor, and so forge tool calls and results. Any step that fails ends it with status 126: never a shell without its
-domain. PR_SET_DUMPABLE is not used, since exec resets it; the Landlock domain closes memory, and survives exec.
+Its source runs by itself in the agent's sandbox, with the standard library alone. The claude program gets it as
+CLAUDE_CODE_SHELL_PREFIX. It hands working directory, environment and its three standard streams to zone_server.py over
+a socket that exists in this sandbox alone, and passes signals on; when it is killed, the command is killed there. Any
+step that fails ends it with status 126: never a shell outside the zone.
 """
 
-import ctypes
-import json
+import _socket
 import os
+import signal
+import struct
 import sys
 
-SETTINGS = "/run/dispatch/shell.json"
-_SECCOMP_SET_MODE_FILTER = 1
-_SECCOMP_NUMBERS = {"x86_64": 317, "aarch64": 277}
+SOCKET = "/run/dispatch/shells.sock"
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+def _started() -> _socket.socket:
+    """A connection on which a command was asked for.
 
-
-def _filter_calls(path: str) -> None:
-    with open(path, "rb") as file:  # noqa: PTH123 - see landlock.py
-        code = file.read()
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = _SECCOMP_NUMBERS[os.uname().machine]
-    if libc.syscall(ctypes.c_long(number), _SECCOMP_SET_MODE_FILTER, 0, ctypes.byref(program)) != 0:
-        raise OSError(ctypes.get_errno(), "seccomp")
+    The request, as zone_server.py reads it from a pipe: "shell" or "program", the working directory, how many arguments
+    follow, these, and the environment; each ends with a zero byte.
+    """
+    arguments = sys.argv[1:]
+    kind = b"shell"
+    if arguments[:1] == ["--exec"]:
+        kind, arguments = b"program", arguments[1:]
+    words = [kind, os.getcwdb(), b"%d" % len(arguments), *map(os.fsencode, arguments)]  # noqa: PTH109
+    # Not the agent program's secret for the model proxy, nor the proxy's address.
+    words += [b"%s=%s" % pair for pair in os.environb.items() if not pair[0].startswith(b"ANTHROPIC_")]
+    zone = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    zone.connect(SOCKET)
+    reading, writing = os.pipe()
+    descriptors = struct.pack("4i", 0, 1, 2, reading)
+    zone.sendmsg([b"start"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
+    os.close(reading)
+    with open(writing, "wb") as request:  # noqa: PTH123 - a descriptor
+        request.write(b"".join(word + b"\0" for word in words))
+    return zone
 
 
 def main() -> None:
     """`launcher 'command'` runs it by bash; `launcher --exec program argument…` runs a program directly."""
     try:
-        with open(SETTINGS, encoding="utf-8") as file:  # noqa: PTH123
-            settings = json.load(file)
-        sys.path.insert(0, os.path.dirname(SETTINGS))  # noqa: PTH120
-        import landlock  # type: ignore[import-not-found, unused-ignore]
-
-        os.closerange(3, 65536)
-        landlock.restrict(settings["writable"])
-        _filter_calls(settings["filter"])
-        os.environ["HOME"] = settings["home"]
-        for name in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
-            del os.environ[name]  # the agent program's secret for the model proxy, and the proxy's address
-        arguments = sys.argv[1:]
-        command = arguments[1:] if arguments[:1] == ["--exec"] else ["/bin/bash", "-c", *arguments]
+        zone = _started()
+        for number in _PASSED_ON:
+            signal.signal(number, lambda number, _frame: zone.send(bytes([number])))
+        answer = zone.recv(4)
+        if len(answer) != 4:
+            raise EOFError("the shell zone did not run it")
     except Exception as problem:
         sys.stderr.write(f"this shell could not be confined: {problem!r}\n")
         sys.exit(126)
-    try:
-        os.execvp(command[0], command)  # noqa: S606
-    except OSError as problem:
-        sys.stderr.write(f"{command[0]}: {problem.strerror}\n")
-        sys.exit(127)
+    (status,) = struct.unpack("!i", answer)
+    if status < 0:
+        if -status in _PASSED_ON:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+        sys.exit(128 - status)
+    # Without the interpreter's own end, which takes longer than most commands.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -1,56 +1,48 @@
-"""Starting a profile under bubblewrap: finding the program, opening what is bound, handing descriptors over.
+"""Starting a profile under bubblewrap: the agent's sandbox, and beside it the shell zone for its shell commands.
 
-bwrap's arguments are argv.py's; what a started tree can be asked is process.py's.
+bwrap's arguments are argv.py's, opening what they name is opening.py's; what a started program can be asked is
+process.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
-import json
 import os
+import secrets
+import socket
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
 from sandbox import programs
 from sandbox.confinement import machine
-from sandbox.confinement.bubblewrap import landlock, seccomp, shell_launcher
+from sandbox.confinement.bubblewrap import seccomp
 from sandbox.confinement.bubblewrap.argv import (
-    LANDLOCK_MODULE,
     PROC_HIDDEN,
     PROC_READ_ONLY,
-    SHELL_FILTER,
-    SHELL_SETTINGS,
-    Descriptors,
+    ZONE_SERVER,
     Host,
+    Side,
     arguments,
     environment_arguments,
 )
+from sandbox.confinement.bubblewrap.opening import memory_file, open_all
 from sandbox.confinement.bubblewrap.process import BubblewrapProcess
 from sandbox.confinement.bubblewrap.rlimits import killed_first_when_out_of_memory, prlimit_prefix
 from sandbox.confinement.bubblewrap.watchdog import Watchdog
-from sandbox.confinement.given import FOLDER_OR_FILE, open_given
-from sandbox.confinement.places import HOME, SHELL_HOME, SHELL_LAUNCHER
+from sandbox.confinement.bubblewrap.zone import ShellZone
+from sandbox.confinement.given import open_given
 from sandbox.confinement.profile import Profile, Root
 from sandbox.errors import SandboxError
 
-_ETC_FILES = {
-    "passwd": "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
-    f"agent:x:1000:1000:agent:{HOME}:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "group": "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
-    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
-}
-
 Alter = Callable[[list[str]], list[str]]
-"""Takes bwrap's arguments and returns other ones. A test shows with it that the canaries notice."""
+"""Takes bwrap's arguments, of either sandbox, and returns other ones. A test shows with it that the canaries notice."""
 
 
 def find_bwrap() -> str:
@@ -63,13 +55,6 @@ def find_bwrap() -> str:
 
 def check_machine() -> None:
     """Raise SandboxError 503 unless kernel, user and installation have what the full profile needs. Starts nothing."""
-    if (found := landlock.abi()) < landlock.REQUIRED_ABI:
-        raise SandboxError(
-            f"this kernel's Landlock is version {found}; shells of a run need version {landlock.REQUIRED_ABI}"
-            if found
-            else "this kernel has no Landlock, which shells of a run need",
-            fix="boot Linux 6.12 or later, with `landlock` in the lsm= list (cat /sys/kernel/security/lsm)",
-        )
     seccomp.filters()
     _interpreter()
     machine.check()
@@ -138,54 +123,47 @@ async def spawn(
     stderr: int = subprocess.PIPE,
     alter: Alter | None = None,
 ) -> BubblewrapProcess:
-    """Start `argv` confined by `profile`, with exactly `env`.
+    """Start `argv` confined by `profile`, with exactly `env`, and the shell zone if `profile` has shells.
 
     `stdin` and the others: PIPE, DEVNULL or a descriptor, as subprocess takes them. Call it from the main thread: the
     kernel kills the tree when the *thread* that forked bwrap ends, not the process. `alter` is for tests alone. Raises
     SandboxError where the profile cannot be built; a failure of bwrap itself shows as exit status 1 and a line on
-    stderr.
+    stderr, or in `BubblewrapProcess.zone_errors`.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("confined processes are started from the main thread only")
-    program = find_bwrap()
-    python_program, python_runtime = _interpreter()
+    _, python_runtime = _interpreter()
     profile = replace(
         profile, runtime=(*profile.runtime, *(part for part in python_runtime if part not in profile.runtime))
     )
     watchdog = await trio.to_thread.run_sync(_watchdog, profile)
+    started: list[_Started] = []
+    zone: ShellZone | None = None
     try:
         with contextlib.ExitStack() as opened:
-            info, info_writer = os.pipe2(os.O_CLOEXEC)
-            opened.callback(os.close, info_writer)
-            unread = opened.enter_context(contextlib.ExitStack())
-            unread.callback(os.close, info)
-            given = _open_all(profile, python_program, opened)
-            words = ["--info-fd", str(info_writer), *arguments(profile, host_layout(), given)]
-            words += environment_arguments(env)
-            if alter is not None:
-                words = alter(words)
-            # Not on the command line, which every user of this machine can read, and the run at its pid 1.
-            listed = _memory_file(b"".join(os.fsencode(word) + b"\0" for word in words), opened)
-            with killed_first_when_out_of_memory():
-                started = subprocess.Popen(  # noqa: ASYNC220 - in this very thread, see above; takes 2 ms
-                    [program, "--args", str(listed), "--", *prlimit_prefix(profile.limits), *argv],
-                    env={},
-                    cwd="/",
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    close_fds=True,
-                    pass_fds=[listed, info_writer, *given.binds.values(), *given.data.values(), *given.filters],
-                    start_new_session=True,
-                )
-            process = BubblewrapProcess(started, watchdog)
-            try:
-                watchdog.begin(started.pid, info)
-            except BaseException:
-                started.kill()  # never unwatched
-                raise
-            unread.pop_all()
+            zone_socket = None
+            if profile.shells:
+                listening, path = _zone_socket(profile, opened)
+                zone = ShellZone(path)
+                zone_socket = open_given(path, (stat.S_ISSOCK,))
+                opened.callback(os.close, zone_socket)
+                with zone.other_end() as control:
+                    passed = [listening.fileno(), control]
+                    words = [python(), "-ISB", str(ZONE_SERVER), *map(str, passed)]
+                    streams = (subprocess.DEVNULL, subprocess.DEVNULL, zone.errors)
+                    started.append(
+                        _start("shells", profile, words, profile.environment(), streams, alter=alter, passed=passed)
+                    )
+            streams = (stdin, stdout, stderr)
+            started.append(_start("agent", profile, argv, env, streams, alter=alter, zone_socket=zone_socket))
+        process = BubblewrapProcess(started[-1].process, watchdog, zone, [one.process for one in started[:-1]])
+        watchdog.begin([(one.process.pid, one.info) for one in reversed(started)])
     except BaseException:
+        for one in started:  # never unwatched
+            one.process.kill()
+            one.process.wait()
+        if zone is not None:
+            zone.close()
         watchdog.close()
         raise
     return process
@@ -202,44 +180,66 @@ def _watchdog(profile: Profile) -> Watchdog:
         raise SandboxError(f"{problem.filename} cannot be shown to the run: {problem.strerror}", code=422) from problem
 
 
-def _open_all(profile: Profile, python_program: str, opened: contextlib.ExitStack) -> Descriptors:
-    sources = [mount.source for mount in profile.mounts()] + [part.path for part in profile.runtime]
-    binds: dict[Path, int] = {}
-    for source in sources:
-        if source not in binds:
-            binds[source] = _open(source, FOLDER_OR_FILE, opened)
-    if profile.model_socket is not None:
-        binds[profile.model_socket] = _open(profile.model_socket, (stat.S_ISSOCK,), opened)
-    arch = seccomp.architecture()
-    files = {Path("/etc", name): text.encode() for name, text in _ETC_FILES.items()}
-    files[SHELL_LAUNCHER] = f"#!{python_program} -ISB\n{inspect.getsource(shell_launcher)}".encode()
-    files[LANDLOCK_MODULE] = inspect.getsource(landlock).encode()
-    files[SHELL_FILTER] = seccomp.shell_filter(arch)
-    files[SHELL_SETTINGS] = json.dumps(
-        {"writable": _shell_writable(profile), "filter": str(SHELL_FILTER), "home": str(SHELL_HOME)}
-    ).encode()
-    return Descriptors(
-        binds=binds,
-        data={at: _memory_file(content, opened) for at, content in files.items()},
-        filters=[_memory_file(code, opened) for code in seccomp.filters(arch)],
-    )
+@dataclass(frozen=True)
+class _Started:
+    """One of a run's two sandboxes. `info`: where bwrap tells the process id of its child."""
+
+    process: subprocess.Popen[bytes]
+    info: int
 
 
-def _shell_writable(profile: Profile) -> list[str]:
-    """Inside paths below which a shell may write: everything writable but the agent program's own home."""
-    folders = [mount.at for mount in profile.mounts() if mount.writable and mount.at != HOME]
-    return [*map(str, folders), str(SHELL_HOME), "/tmp", "/dev"]  # noqa: S108 - inside
+def _start(
+    side: Side,
+    profile: Profile,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    streams: tuple[int, int, int],
+    *,
+    alter: Alter | None,
+    zone_socket: int | None = None,
+    passed: Sequence[int] = (),
+) -> _Started:
+    """Start one sandbox. `passed`: descriptors that `argv` inherits."""
+    with contextlib.ExitStack() as opened:
+        info, info_writer = os.pipe2(os.O_CLOEXEC)
+        opened.callback(os.close, info_writer)
+        unread = opened.enter_context(contextlib.ExitStack())
+        unread.callback(os.close, info)
+        given = open_all(profile, side, python(), opened, zone_socket)
+        words = ["--info-fd", str(info_writer), *arguments(profile, host_layout(), given, side)]
+        words += environment_arguments(env)
+        if alter is not None:
+            words = alter(words)
+        # Not on the command line, which every user of this machine can read, and the run at its pid 1.
+        listed = memory_file(b"".join(os.fsencode(word) + b"\0" for word in words), opened)
+        with killed_first_when_out_of_memory():
+            started = subprocess.Popen(
+                [find_bwrap(), "--args", str(listed), "--", *prlimit_prefix(profile.limits), *argv],
+                env={},
+                cwd="/",
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
+                close_fds=True,
+                pass_fds=[listed, info_writer, *given.all(), *passed],
+                start_new_session=True,
+            )
+        unread.pop_all()
+    return _Started(started, info)
 
 
-def _open(path: Path, kinds: Sequence[Callable[[int], bool]], opened: contextlib.ExitStack) -> int:
-    descriptor = open_given(path, kinds)
-    opened.callback(os.close, descriptor)
-    return descriptor
-
-
-def _memory_file(content: bytes, opened: contextlib.ExitStack) -> int:
-    descriptor = os.memfd_create("dispatch")
-    opened.callback(os.close, descriptor)
-    os.write(descriptor, content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+def _zone_socket(profile: Profile, opened: contextlib.ExitStack) -> tuple[socket.socket, Path]:
+    """A listening socket in the run's folder, and its path. The listener is closed here once the zone has it."""
+    folder = profile.workspace.parent
+    path = folder / f"shells-{secrets.token_hex(8)}.sock"
+    listening = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # By the descriptor: a socket's path has at most 107 bytes (unix(7)), and a state folder's may have more.
+        listening.bind(f"/proc/self/fd/{descriptor}/{path.name}")
+    except OSError as problem:
+        raise SandboxError(f"{folder}: {problem.strerror}", code=503) from problem
+    finally:
+        os.close(descriptor)
+    listening.listen(64)
+    return listening, path

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sandbox.confinement.bubblewrap.resource_usage import DiskUse, FreeSpace, RunProcesses, count_files
+from sandbox.confinement.bubblewrap.resource_usage import DiskUse, FreeSpace, Measured, RunProcesses, count_files
 from sandbox.confinement.interface import Excess
 from sandbox.confinement.profile import Limits
 
@@ -40,8 +40,54 @@ _BLIND: Final = 5.0
 """Seconds that a run may live without being measured."""
 
 
+class _Tree:
+    """One bwrap with what it confines: `pidfd` is bwrap's, `info` where its child's pid comes (--info-fd)."""
+
+    def __init__(self, bwrap: int, info: int) -> None:
+        self.pidfd = os.pidfd_open(bwrap)
+        self.info = info
+        self.init = 0
+        self.child: int | None = None
+        self.inside: RunProcesses | None = None
+
+    def meet(self) -> bool:
+        """Learn which process is the first inside. False where bwrap ended without one, and so with an error message.
+
+        Raises OSError, ValueError, LookupError or TypeError where it is not told.
+        """
+        try:
+            with os.fdopen(self.info, "rb") as file:
+                self.init = int(json.load(file)["child-pid"])
+        except (OSError, ValueError, LookupError, TypeError):
+            if _has_ended(self.pidfd, 0.2):
+                return False
+            raise
+        with suppress(OSError):
+            self.child = os.pidfd_open(self.init)
+        return True
+
+    def processes(self, tmpfs: Sequence[Path]) -> RunProcesses:
+        """Raises OSError until the sandbox is built."""
+        if self.inside is None:
+            self.inside = RunProcesses(self.init, tuple(tmpfs))
+        return self.inside
+
+    def kill(self) -> None:
+        for descriptor in (self.child, self.pidfd):
+            if descriptor is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+    def close(self) -> None:
+        if self.inside is not None:
+            self.inside.close()
+        for descriptor in (self.child, self.pidfd):
+            if descriptor is not None:
+                os.close(descriptor)
+
+
 class Watchdog:
-    """Watches one confined tree.
+    """Watches one run: the agent's tree, and that of its shell zone.
 
     `folders`: the run's own on this machine, and where its views keep what it writes; `tmpfs`: inside paths where a
     file system in memory is mounted.
@@ -54,7 +100,7 @@ class Watchdog:
         self._folders = tuple(folders)
         self._excess: Excess | None = None
         self._thread: threading.Thread | None = None
-        self._inside: RunProcesses | None = None
+        self._trees: list[_Tree] = []
         self._counting: Iterator[None] = iter(())
         self._written = DiskUse()
         self._next_count = -math.inf
@@ -68,10 +114,13 @@ class Watchdog:
             self.close()
             raise
 
-    def begin(self, bwrap: int, info: int) -> None:
-        """Watch until the process `bwrap` has ended. `info`: where its child's pid comes (--info-fd); closed here."""
-        pidfd = os.pidfd_open(bwrap)
-        self._thread = threading.Thread(target=self._run, args=(pidfd, info), daemon=True, name="watchdog")
+    def begin(self, trees: Sequence[tuple[int, int]]) -> None:
+        """Watch until the first of these has ended: (pid of bwrap, its --info-fd, closed here), the agent's first.
+
+        When another one ends before it, the run is killed.
+        """
+        self._trees = [_Tree(bwrap, info) for bwrap, info in trees]
+        self._thread = threading.Thread(target=self._run, daemon=True, name="watchdog")
         self._thread.start()
 
     def close(self) -> None:
@@ -88,7 +137,7 @@ class Watchdog:
 
     # --- in the thread
 
-    def _run(self, pidfd: int, info: int) -> None:
+    def _run(self) -> None:
         # Real-time, ahead of all that the run starts: the kernel does not bound the number of root's processes, and
         # among thousands of equal priority this thread would look every few seconds. Only root may ask for it; for
         # others the number is bounded.
@@ -96,51 +145,49 @@ class Watchdog:
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         try:
             try:
-                with open(info, "rb") as file:
-                    init = int(json.load(file)["child-pid"])
+                met = [tree.meet() for tree in self._trees]
             except (OSError, ValueError, LookupError, TypeError):
-                if not _has_ended(pidfd, 0.2):  # bwrap without a child ends by itself, with an error message
-                    self._kill(pidfd, None, Excess("sight"))
+                self._kill(Excess("sight"))
                 return
-            try:
-                child = os.pidfd_open(init)
-            except OSError:
-                child = None
-            try:
-                self._watch(pidfd, child, init)
-            finally:
-                if child is not None:
-                    os.close(child)
+            if all(met):
+                self._watch()
+            elif met[0]:
+                self._kill(Excess("shells"))
         except BaseException:
             # An error here must not leave a run unwatched.
-            self._kill(pidfd, None, Excess("sight"))
+            self._kill(Excess("sight"))
             raise
         finally:
             self.close()
-            if self._inside is not None:
-                self._inside.close()
-            os.close(pidfd)
+            for tree in self._trees:
+                tree.close()
 
-    def _watch(self, pidfd: int, child: int | None, init: int) -> None:
+    def _watch(self) -> None:
+        agent, *others = self._trees
         seen = time.monotonic()
         pause = 0.0
-        while not _has_ended(pidfd, pause):
+        while not _has_ended(agent.pidfd, pause):
             began = time.monotonic()
             try:
-                if self._inside is None:
-                    self._inside = RunProcesses(init, self._tmpfs)
-                excess = self._processes(self._inside) or self._disk()
+                excess = self._processes() or self._disk()
                 seen = began
             except OSError:
                 # bwrap is still building, or the tree is ending.
                 excess = Excess("sight") if began - seen > _BLIND else None
+            if excess is None and any(_has_ended(tree.pidfd, 0) for tree in others) and not _has_ended(agent.pidfd, 0):
+                excess = Excess("shells")
             if excess is not None:
-                self._kill(pidfd, child, excess)
+                self._kill(excess)
                 return
-            pause = max(EVERY, 2 * (time.monotonic() - began)) if self._inside is not None else 0.002
+            built = all(tree.inside is not None for tree in self._trees)
+            pause = max(EVERY, 2 * (time.monotonic() - began)) if built else 0.002
 
-    def _processes(self, inside: RunProcesses) -> Excess | None:
-        used = inside.measure()
+    def _measure(self, *, exact: bool = False) -> Measured:
+        found = [tree.processes(self._tmpfs).measure(exact=exact) for tree in self._trees]
+        return Measured(sum(one.memory for one in found), sum(one.processes for one in found))
+
+    def _processes(self) -> Excess | None:
+        used = self._measure()
         if used.processes > self._limits.processes:
             return Excess("processes", used.processes, self._limits.processes)
         # Or three quarters of what this machine has, where that is less.
@@ -149,7 +196,7 @@ class Watchdog:
             if used.memory <= bound:
                 return None
             time.sleep(pause)
-            used = inside.measure(exact=True)
+            used = self._measure(exact=True)
         return Excess("memory", used.memory, bound) if used.memory > bound else None
 
     def _disk(self) -> Excess | None:
@@ -181,12 +228,10 @@ class Watchdog:
         self._counting = count_files(self._folders, self._written)
         return None
 
-    def _kill(self, pidfd: int, child: int | None, excess: Excess) -> None:
+    def _kill(self, excess: Excess) -> None:
         self._excess = excess
-        for descriptor in (child, pidfd):
-            if descriptor is not None:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        for tree in self._trees:
+            tree.kill()
 
 
 def _has_ended(pidfd: int, seconds: float) -> bool:

@@ -194,6 +194,7 @@ class _Session:
             if not isinstance(block, sdk.ToolResultBlock):
                 continue
             call_id = block.tool_use_id
+            await self._context.gate.executed(call_id)
             announced = self._announced.pop(call_id, None)
             self._allowed.pop(call_id, None)
             if call_id in self._judged:

@@ -76,6 +76,7 @@ class ScriptedRuntime:
             ok, output = reply.ok, reply.text
         else:
             ok, output = await program.do(tool, ruling.input)
+        await context.gate.executed(call_id)
         await context.emit(frames.ToolResult(call_id=call_id, ok=ok, output=output))
 
 

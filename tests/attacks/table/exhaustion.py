@@ -85,16 +85,16 @@ def pages_kept_in_a_second_pipe(a: Any) -> None:
 
 
 @attack("ENOSPC")
-def all_of_tmp(a: Any) -> None:
-    _a_lot(a.tmp, GIB + 65536)
-
-
-@attack("ENOSPC")
 def all_of_dev_shm(a: Any) -> None:
     _a_lot(a.shm, GIB // 8 + 65536)
 
 
 @attack("ENOSPC")
+def all_of_tmp(a: Any) -> None:
+    _a_lot(a.tmp, GIB + 65536)
+
+
+@attack("ENOSPC", places=(SHELL,))
 def all_of_the_shells_home(a: Any) -> None:
     _a_lot(a.shell_home, GIB // 4 + 65536)
 

@@ -67,7 +67,7 @@ def the_shell_of_the_system_overwritten(a: Any) -> None:
     write("/usr/bin/env")
 
 
-@attack("EROFS")
+@attack("EROFS", shell="ENOENT")
 def the_launcher_of_shells(a: Any) -> None:
     os.chmod(f"{a.system}/shell" if a.side == "outside" else "/run/dispatch/shell", 0o755)
 
@@ -173,27 +173,27 @@ def opening_by_handle(a: Any) -> None:
     os.close(syscall("open_by_handle_at", where, handle, os.O_RDONLY))
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("EROFS", places=(SHELL,))
 def the_settings_of_the_agent_program(a: Any) -> None:
     write(f"{a.agent_home}/.claude.json")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("EROFS", places=(SHELL,))
 def a_new_file_in_the_home_of_the_agent(a: Any) -> None:
     create(f"{a.agent_home}/planted{os.getpid()}")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("EROFS", places=(SHELL,))
 def the_home_of_the_agent_by_its_root_in_proc(a: Any) -> None:
     create(f"/proc/self/root{a.agent_home}/planted{os.getpid()}")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("EROFS", places=(SHELL,))
 def truncating_a_file_of_the_agent(a: Any) -> None:
     os.truncate(f"{a.agent_home}/.claude.json", 2)
 
 
-@attack("EACCES|EXDEV", places=(SHELL,))
+@attack("EROFS", places=(SHELL,))
 def renaming_a_file_of_the_agent(a: Any) -> None:
     os.rename(f"{a.agent_home}/.claude.json", f"{a.agent_home}/.claude.gone")
     os.rename(f"{a.agent_home}/.claude.gone", f"{a.agent_home}/.claude.json")

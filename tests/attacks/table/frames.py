@@ -1,3 +1,4 @@
+# ruff: noqa: PTH123
 """A shell forging what the agent says to its supervisor, or stopping it."""
 
 import ctypes
@@ -8,17 +9,17 @@ from typing import Any
 from tests.attacks.inside import SHELL, absent, attack, libc, syscall
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def words_on_the_output_of_the_agent(a: Any) -> None:
     os.close(os.open(f"/proc/{a.agent}/fd/1", os.O_WRONLY))
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def reading_the_input_of_the_agent(a: Any) -> None:
     os.close(os.open(f"/proc/{a.agent}/fd/0", os.O_RDONLY | os.O_NONBLOCK))
 
 
-@attack("ENOSYS", places=(SHELL,))
+@attack("ESRCH", places=(SHELL,))
 def a_descriptor_taken_from_the_agent(a: Any) -> None:
     os.close(syscall("pidfd_getfd", os.pidfd_open(a.agent), 1, 0))
 
@@ -33,22 +34,37 @@ def tracing_the_agent(a: Any) -> None:
     syscall("ptrace", 0x4206, a.agent, 0, 0)  # PTRACE_SEIZE
 
 
-@attack("EPERM", places=(SHELL,))
+@attack("ESRCH", places=(SHELL,))
 def a_signal_to_the_agent(a: Any) -> None:
     os.kill(a.agent, 0)
 
 
-@attack("EPERM", places=(SHELL,))
+@attack("ESRCH", places=(SHELL,))
 def a_signal_to_the_agent_by_pidfd(a: Any) -> None:
     signal.pidfd_send_signal(os.pidfd_open(a.agent), 0)
 
 
-@attack("EPERM", places=(SHELL,))
-def a_signal_to_the_first_process(a: Any) -> None:
-    os.kill(a.agent if a.side == "outside" else 1, 0)
+@attack("absent", places=(SHELL,))
+def ending_the_first_process(a: Any) -> None:
+    """The one that starts the shells: what ends it ends all of them, and would be missed in every later attempt."""
+    first = 1 if a.side == "inside" else os.fork()
+    if first == 0:
+        signal.pause()
+    if a.side == "inside":
+        with open("/proc/1/cmdline", encoding="utf-8") as file:
+            assert "zone_server" in file.read(), "not this machine's"
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGSTOP, signal.SIGKILL):
+        os.kill(first, number)
+    if a.side == "inside":
+        with open("/proc/1/stat", encoding="ascii") as file:
+            state = file.read().rpartition(")")[2].split()[0]
+        if state in "RS":
+            absent("it takes none of them")
+    else:
+        os.waitpid(first, 0)
 
 
-@attack("EPERM", places=(SHELL,))
+@attack("ESRCH", places=(SHELL,))
 def limits_of_the_agent_lowered(a: Any) -> None:
     old = (ctypes.c_uint64 * 2)()
     syscall("prlimit64", a.agent, 4, None, old)  # RLIMIT_CORE, which harms nobody

@@ -269,9 +269,9 @@ def a_device_of_the_machine(a: Any) -> None:
     os.stat("/dev/kmsg" if os.path.exists("/dev/kmsg") else "/dev/mem")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("EROFS", places=(SHELL,))
 def a_domain_loosened_by_a_second_one(a: Any) -> None:
-    """A Landlock domain entered later only narrows."""
+    """A Landlock domain entered later only narrows, and mounts hold in any."""
     rules = (ctypes.c_uint64 * 3)(1 << 8, 0, 0)  # MAKE_REG
     ruleset = checked(
         libc().syscall(ctypes.c_long(444), rules, ctypes.c_size_t(24), ctypes.c_uint32(0)), "create ruleset"
@@ -290,7 +290,7 @@ def a_domain_loosened_by_a_second_one(a: Any) -> None:
 
 @attack("EACCES", places=(SHELL,))
 def a_domain_left_by_a_program_in_memory(a: Any) -> None:
-    """A program without a name: /tmp is memory inside."""
+    """A program without a name."""
     writing = os.open(a.tmp, os.O_TMPFILE | os.O_RDWR, 0o700)
     with open("/usr/bin/touch", "rb") as file:
         os.write(writing, file.read())

@@ -121,37 +121,37 @@ def anything_else_writable_in_proc(a: Any) -> str:
     return " ".join(found[:10])
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def memory_of_the_agent(a: Any) -> None:
     os.close(os.open(f"/proc/{a.agent}/mem", os.O_RDWR))
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def environment_of_the_agent(a: Any) -> None:
     assert b"AGENT_SECRET" in read(f"/proc/{a.agent}/environ")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def maps_of_the_agent(a: Any) -> None:
     read(f"/proc/{a.agent}/maps")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def folder_of_the_agent(a: Any) -> None:
     os.listdir(f"/proc/{a.agent}/cwd/")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def root_of_the_agent(a: Any) -> None:
     os.listdir(f"/proc/{a.agent}/root/")
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def threads_of_the_agent(a: Any) -> None:
     os.close(os.open(f"/proc/{a.agent}/task/{a.agent}/mem", os.O_RDWR))
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("ENOENT", places=(SHELL,))
 def where_descriptors_of_the_agent_lead(a: Any) -> None:
     os.readlink(f"/proc/{a.agent}/fd/0")
 
