@@ -83,7 +83,7 @@ def _prove(user: str, *, refused: bool) -> Row:
     step = "refused" if refused else "canaries"
     # The gate's proof has a deadline of the product's own, which an emulated processor does not keep.
     with_gate = not refused and os.environ["TESTS_SLOWER"] == "1"
-    words = [sys.executable, "-B", "-m", "sandbox.agent", "--prove", *(["claude"] if with_gate else [])]
+    words = [sys.executable, "-B", "-m", "tests.kernels.patient", "--prove", *(["claude"] if with_gate else [])]
     done = _as(user, words)
     try:
         found = json.loads(done.stdout)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif("KERNEL_TESTS_GUEST" not in os.environ, reason="
 
 def agent(*words: str) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-B", "-m", "sandbox.agent", *words],
+        [sys.executable, "-B", "-m", "tests.kernels.patient", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,10 @@ async def until(look: Callable[[], Any]) -> Any:
 COUNTING = "i=0; while :; do i=$((i+1)); echo $i > counted.new; mv counted.new counted; done"
 
 
+def _have_moved(counters: list[Path], before: list[str]) -> bool:
+    return all(path.read_text() != old for path, old in zip(counters, before, strict=True))
+
+
 async def test_all_that_shells_started_stands_still(person: Person) -> None:
     """Background jobs, their children, those with sessions of their own, those that ignore every signal they may."""
     jobs = f"({COUNTING}) & setsid bash -c '{COUNTING.replace('counted', 'other')}' & trap '' TSTP CONT TERM; echo up"
@@ -177,9 +182,7 @@ async def test_all_that_shells_started_stands_still(person: Person) -> None:
             await trio.to_thread.run_sync(os.sync)  # a while in which they would count on
             assert [path.read_text() for path in counters] == before
             await process.resume_shells()
-            await until(
-                lambda before=before: all(path.read_text() != old for path, old in zip(counters, before, strict=True))
-            )
+            await until(partial(_have_moved, counters, before))
 
 
 async def test_a_command_that_comes_meanwhile_waits(person: Person) -> None:
