@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 
+from cli import machine_repair
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import string
@@ -63,7 +64,11 @@ def whoami(app: App) -> None:
 
 
 @click.command(cls=DispatchCommand, example="dispatch doctor\ndispatch doctor --fix")
-@click.option("--fix", is_flag=True, help="Repair what can be repaired without a question, such as permissions.")
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Repair permissions; and, on a terminal, what keeps runs from being confined: shows the commands, asks first.",
+)
 @pass_app
 def doctor(app: App, fix: bool) -> int:
     """Check every part, live: permissions, settings, sign-in, broker, daemon, reachability, agent, sandbox.
@@ -88,6 +93,11 @@ def doctor(app: App, fix: bool) -> int:
         checks.append(_broken("daemon", error))
         if isinstance(error, DaemonUnreachable):
             checks += _proven(app)
+    unconfined = any(check["name"] == "sandbox" and not check["ok"] for check in checks)
+    if fix and unconfined and machine_repair.offer(app.out):
+        again = _proven(app)
+        named = {check["name"] for check in again}
+        checks = [check for check in checks if check["name"] not in named] + again
     healthy = all(check["ok"] for check in checks)
     if app.out.json:
         app.out.document({"checks": checks})

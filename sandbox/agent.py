@@ -22,8 +22,10 @@ from sandbox.views import namespace
 HELP = """\
 Usage: dp-agent              (run one dispatch, as frames on standard input describe it; dispatch-daemon starts it)
        dp-agent --prove [RUNTIME]
+       dp-agent --machine
 
   --prove     Prove that the sandbox holds, with RUNTIME also that its agent asks before every call; print JSON.
+  --machine   Say what of this machine keeps runs from being confined, and which commands mend it; print JSON.
   -h, --help  Print this.
 """
 
@@ -54,13 +56,16 @@ async def _serve(reader: frames.FrameReader[frames.ToAgent], writer: frames.Fram
 
 
 def main() -> None:
-    """Run one dispatch, or with `--prove [RUNTIME]` only prove the sandbox, and the gate with that agent.
+    """Run one dispatch, or with `--prove [RUNTIME]` only prove the sandbox, and the gate with that agent, or with
+    `--machine` only look at this machine.
 
     Exit status 0 once `finished` was sent, 1 when the node left or sent no frames.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(HELP)
         sys.exit(0)
+    if sys.argv[1:] == ["--machine"]:
+        prove.machine()
     # Before anything that may start a thread.
     no_overlay = namespace.enter()
     if sys.argv[1:2] == ["--prove"]:

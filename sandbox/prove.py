@@ -1,11 +1,13 @@
-"""`dp-agent --prove [RUNTIME]`: prove the sandbox around an empty run, and the gate with a runtime's program.
+"""`dp-agent --prove [RUNTIME]`: prove the sandbox around an empty run, and the gate with a runtime's program; and
+`dp-agent --machine`: say what keeps this machine from confining a run.
 
-Prints what was found, for `dispatch doctor`. Runs no task; the proofs are `Confinement.prove` and
-runtimes/gate_proof.py.
+Both print what was found, for `dispatch doctor`. Runs no task; the proofs are `Confinement.prove` and
+runtimes/gate_proof.py, and what is looked at is `Confinement.cause`'s.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from functools import partial
@@ -15,7 +17,7 @@ import msgspec
 import trio
 
 from sandbox import confinement, runtimes
-from sandbox.confinement import CanaryReport, Confinement, Profile
+from sandbox.confinement import CanaryReport, Cause, Confinement, Profile
 from sandbox.errors import SandboxError
 from sandbox.runtimes import gate_proof
 from sandbox.runtimes.runtime import Runtime
@@ -30,6 +32,17 @@ def main(runtime: str | None) -> None:
     document = trio.run(partial(_prove, runtime))
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
     sys.exit(1 if "error" in document else 0)
+
+
+def machine() -> None:
+    """Print {cause: {name, message, fix, advice, commands}|null}, the commands for root; exit 1 with a cause."""
+    try:
+        found = confinement.of_this_machine().cause()
+    except SandboxError as error:  # a system that has no confinement at all
+        found = Cause("system", error.message, error.fix)
+    document = None if found is None else {**dataclasses.asdict(found), "fix": found.fix}
+    sys.stdout.write(msgspec.json.encode({"cause": document}).decode() + "\n")
+    sys.exit(0 if found is None else 1)
 
 
 async def _prove(runtime: str | None) -> Document:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from sandbox import programs
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The folder that contains our packages: a checkout, or site-packages."""
 
@@ -23,7 +25,7 @@ COLOURING: Final = (sys.executable, "-m", "sandbox.changes.colouring")
 NAMESPACE: Final = (sys.executable, "-m", "sandbox.views.namespace")
 """The command of the program that prints why a run has no namespace of its own here, or nothing. As AGENT."""
 
-AGENT_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
-    {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-)
-"""The whole environment of the agent program. The user's own is not inherited: a run must not see it."""
+AGENT_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({"PATH": programs.search_path(), "LANG": "C.UTF-8"})
+"""The whole environment of the agent program. The user's own is not inherited: a run must not see it. Of their PATH it
+has the folders that nobody else can change, where the programs are found that confine a run.
+"""

@@ -6,12 +6,23 @@ What a run may see is a value, `Profile`. The one implementation is the room `bu
 from __future__ import annotations
 
 from sandbox import platforms
+from sandbox.confinement.cause import Cause
 from sandbox.confinement.interface import ConfinedProcess, Confinement, Excess
 from sandbox.confinement.profile import Limits, Profile, Root
 from sandbox.confinement.report import CanaryReport
 from sandbox.errors import SandboxError
 
-__all__ = ["CanaryReport", "ConfinedProcess", "Confinement", "Excess", "Limits", "Profile", "Root", "of_this_machine"]
+__all__ = [
+    "CanaryReport",
+    "Cause",
+    "ConfinedProcess",
+    "Confinement",
+    "Excess",
+    "Limits",
+    "Profile",
+    "Root",
+    "of_this_machine",
+]
 
 
 def of_this_machine() -> Confinement:

@@ -9,6 +9,7 @@ from subprocess import PIPE
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
+from sandbox.confinement.cause import Cause
 from sandbox.confinement.profile import Profile
 from sandbox.confinement.report import CanaryReport
 
@@ -95,6 +96,9 @@ class Confinement(Protocol):
 
         All its processes have the variable `marker`. It ends with this process.
         """
+
+    def cause(self) -> Cause | None:
+        """Why no run can be confined on this machine; None where nothing of it is known to be in the way."""
 
     def python(self) -> str:
         """The Python that programs inside the sandbox run with, as an inside path."""

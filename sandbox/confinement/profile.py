@@ -16,7 +16,7 @@ from sandbox.errors import SandboxError
 MIB: Final = 1024 * 1024
 GIB: Final = 1024 * MIB
 
-_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/run/current-system/sw/bin"
 
 _OCCUPIED: Final = tuple(
     Path("/", name)

@@ -17,8 +17,10 @@ from tests.cli.fake_api import FakeApi, Stream, page_of_calls
 from tests.conftest import HANG
 
 ROOT = Path(__file__).parents[2]
-LIGHT = {"sandbox", "sandbox.errors", "sandbox.mcp", "sandbox.mcp.marker", "sandbox.runtimes"}
-"""Whether a program runs inside a granted server, which all look at first, and which runtimes a setting may name."""
+LIGHT = {"sandbox", "sandbox.errors", "sandbox.mcp", "sandbox.mcp.marker", "sandbox.programs", "sandbox.runtimes"}
+"""Whether a program runs inside a granted server, which all look at first, which runtimes a setting may name, and the
+PATH of our own programs.
+"""
 NEVER = {"libp2p", "trio", "httpx", "mcp", "starlette", "sandbox", "rendezvous"}
 LATE = {"rich", "msgspec", "sqlite3", "http.client", "email", "ssl", "asyncio", "cbor2", "nacl"}
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from sandbox import programs
 from sandbox.confinement.bubblewrap import (
-    canaries,
     canary_attempts,
     examine,
     landlock,
@@ -277,26 +277,8 @@ async def test_a_probe_that_can_do_nothing_does_not_pass(person: Person) -> None
 async def test_a_sandbox_that_cannot_be_built_says_why(person: Person) -> None:
     with pytest.raises(SandboxError) as refused:
         await prove(person.profile, alter=lambda words: ["--no-such-option", *words])
-    assert refused.value.code == 503 and "no-such-option" in refused.value.message and "bubblewrap" in refused.value.fix
-
-
-@pytest.mark.parametrize(
-    ("said", "present", "fix"),
-    [
-        ("bwrap: setting up uid map: Permission denied", "apparmor_restrict_unprivileged_userns", "apparmor"),
-        (
-            "bwrap: No permissions to create new namespace",
-            "unprivileged_userns_clone",
-            "kernel.unprivileged_userns_clone=1",
-        ),
-        ("bwrap: Creating new namespace failed: nesting depth", "", "user.max_user_namespaces"),
-        ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", "", "/proc"),
-        ("bwrap: execvp /usr/bin/prlimit: No such file or directory", "", "util-linux"),
-    ],
-)
-def test_fixes(said: str, present: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "exists", lambda self: self.name == present)
-    assert fix in canaries._fix(said)
+    assert refused.value.code == 503 and "“bwrap: Unknown option --no-such-option”" in refused.value.message
+    assert "bwrap --unshare-all" in refused.value.fix, "nothing of this machine is in the way"
 
 
 def test_machines_without_the_means_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -305,13 +287,13 @@ def test_machines_without_the_means_are_refused(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SandboxError, match="riscv64"):
         start.check_machine()
     monkeypatch.undo()
-    monkeypatch.setattr(start, "CANDIDATES", ("/nowhere/bwrap",))
+    monkeypatch.setattr(programs, "find", lambda name: programs.Search())
     with pytest.raises(SandboxError, match="not installed") as refused:
         start.check_machine()
-    assert "apt install bubblewrap" in refused.value.fix
+    assert "install" in refused.value.fix and "bubblewrap" in refused.value.fix
     old = tmp_path / "bwrap"
     old.write_text("#!/bin/sh\necho --ro-bind --seccomp\n")
     old.chmod(stat.S_IRWXU)
-    monkeypatch.setattr(start, "CANDIDATES", (str(old),))
+    monkeypatch.setattr(programs, "find", lambda name: programs.Search(str(old)))
     with pytest.raises(SandboxError, match="too old: it lacks --bind-fd"):
         start.check_machine()

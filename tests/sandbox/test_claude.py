@@ -15,6 +15,7 @@ from sandbox.confinement import Profile, Root
 from sandbox.confinement.bubblewrap import spawn
 from sandbox.confinement.places import MODEL_SOCKET, SHELL_LAUNCHER
 from sandbox.model_api.proxy import ModelProxy
+from tests.conftest import HANG
 from tests.sandbox.conftest import Done, Person, finish
 from tests.sandbox.fake_model import FakeModel, Turn, call, model_proxy, say, serving
 
@@ -45,7 +46,7 @@ async def claude(person: Person, turns: list[Turn], **changes: Any) -> tuple[Don
         assert profile.model_socket is not None
         async with proxy.serving(profile.model_socket):
             env = {**profile.environment(), **SETTINGS}
-            done = await finish(await spawn(profile, [str(INSIDE), *WORDS], env, stdin=subprocess.DEVNULL), 60)
+            done = await finish(await spawn(profile, [str(INSIDE), *WORDS], env, stdin=subprocess.DEVNULL), HANG)
     return done, model, proxy
 
 

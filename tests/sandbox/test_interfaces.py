@@ -231,6 +231,9 @@ class Unconfined:
     ) -> ConfinedProcess:
         raise NotImplementedError
 
+    def cause(self) -> None:
+        return None
+
     def python(self) -> str:
         return "/usr/bin/python3" if Path("/usr/bin/python3").exists() else bubblewrap.python()
 

@@ -11,5 +11,6 @@ from __future__ import annotations
 from sandbox.confinement.bubblewrap.canaries import examine, prove
 from sandbox.confinement.bubblewrap.host_program import spawn_on_host
 from sandbox.confinement.bubblewrap.start import python, spawn
+from sandbox.confinement.machine import cause
 
-__all__ = ["examine", "prove", "python", "spawn", "spawn_on_host"]
+__all__ = ["cause", "examine", "prove", "python", "spawn", "spawn_on_host"]

@@ -39,12 +39,17 @@ PROC_HIDDEN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What depends on this machine: the top-level links of a merged /usr, and the /proc entries that exist."""
+    """What depends on this machine: the top-level links of a merged /usr, and the /proc entries that exist.
+
+    `store`: /nix/store where programs live there, else "". `store_links`: (target, link) by which they are found.
+    """
 
     usr_links: tuple[tuple[str, str], ...] = ()
     usr_folders: tuple[str, ...] = ()
     proc_read_only: tuple[str, ...] = ("sys",)
     proc_hidden: tuple[str, ...] = ()
+    store: str = ""
+    store_links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--symlink", target, name]
     for name in host.usr_folders:
         out += ["--ro-bind", name, name]
+    if host.store:
+        out += ["--ro-bind", host.store, host.store]
     for name in ETC:
         out += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     out += ["--proc", "/proc"]
@@ -97,6 +104,8 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
     out += ["--remount-ro", "/dev"]
     out += ["--perms", "1777", "--size", str(limits.tmp_size), "--tmpfs", str(TMP)]
     out += ["--perms", "0755", "--size", "1048576", "--tmpfs", "/run"]
+    for target, link in host.store_links:
+        out += ["--symlink", target, link]
     if side == "shells":
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(SHELL_HOME)]
     elif profile.home is None:

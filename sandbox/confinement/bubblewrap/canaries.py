@@ -13,11 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import trio
 
+from sandbox.confinement import machine
 from sandbox.confinement.bubblewrap import canary_probe, landlock
 from sandbox.confinement.bubblewrap.canary_attempts import Attempt, targets
 from sandbox.confinement.bubblewrap.start import Alter, check_machine, python, spawn
@@ -137,31 +137,4 @@ def _outcomes(code: int, stdout: bytes, stderr: bytes) -> dict[str, tuple[bool, 
     except (ValueError, KeyError, TypeError) as problem:
         lines = stderr.decode(errors="replace").strip().splitlines()
         last = lines[-1][:300] if lines else f"status {code}"
-        raise SandboxError(f"the sandbox could not be built: {last}", fix=_fix(last)) from problem
-
-
-def _fix(message: str) -> str:
-    """What to do about an error message of bwrap."""
-    if (
-        "setting up uid map" in message
-        or "No permissions to create" in message
-        or "Creating new namespace failed" in message
-        or "clone" in message
-    ):
-        if Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").exists():
-            return (
-                "allow bwrap to make user namespaces: sudo apt install apparmor-profiles && sudo ln -s "
-                "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && sudo systemctl "
-                "reload apparmor (or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)"
-            )
-        if Path("/proc/sys/kernel/unprivileged_userns_clone").exists():
-            return "sudo sysctl -w kernel.unprivileged_userns_clone=1"
-        return (
-            "sudo sysctl -w user.max_user_namespaces=15000; inside a container, allow user namespaces and an "
-            "unmasked /proc"
-        )
-    if "prlimit" in message:
-        return "sudo apt install util-linux"
-    if "proc" in message:
-        return "in a container: unmask /proc (docker: --security-opt systempaths=unconfined)"
-    return "sudo apt install --reinstall bubblewrap, then `dispatch doctor`"
+        raise machine.refusal(last) from problem

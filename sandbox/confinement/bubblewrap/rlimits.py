@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from sandbox import programs
 from sandbox.confinement.profile import Limits
 
 
@@ -29,7 +30,7 @@ def prlimit_prefix(limits: Limits) -> list[str]:
         "rtprio": (resource.RLIMIT_RTPRIO, 0),
     }
     words = [f"--{name}={_at_most(kind, value)}" for name, (kind, value) in wanted.items()]
-    return ["/usr/bin/prlimit", *words, "--"]
+    return [programs.find("prlimit").path or "prlimit", *words, "--"]
 
 
 @contextlib.contextmanager

@@ -17,10 +17,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import trio
 
+from sandbox import programs
+from sandbox.confinement import machine
 from sandbox.confinement.bubblewrap import seccomp
 from sandbox.confinement.bubblewrap.argv import (
     PROC_HIDDEN,
@@ -40,49 +41,23 @@ from sandbox.confinement.given import open_given
 from sandbox.confinement.profile import Profile, Root
 from sandbox.errors import SandboxError
 
-# Ubuntu's AppArmor profile lets exactly this path make user namespaces, so it comes before anything in PATH.
-CANDIDATES: Final = ("/usr/bin/bwrap", "/usr/local/bin/bwrap")
-_NEEDED_OPTIONS = (
-    "--bind-fd",
-    "--ro-bind-fd",
-    "--ro-bind-data",
-    "--disable-userns",
-    "--add-seccomp-fd",
-    "--size",
-    "--perms",
-)
 Alter = Callable[[list[str]], list[str]]
 """Takes bwrap's arguments, of either sandbox, and returns other ones. A test shows with it that the canaries notice."""
 
 
 def find_bwrap() -> str:
     """The bwrap program. Raises SandboxError 503 with the fix where it is missing."""
-    for candidate in CANDIDATES:
-        if os.access(candidate, os.X_OK):
-            return candidate
-    raise SandboxError("bubblewrap is not installed, so runs cannot be confined", fix="sudo apt install bubblewrap")
-
-
-def _check_version(candidate: str) -> None:
-    try:
-        done = subprocess.run([candidate, "--help"], env={}, capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise SandboxError(f"{candidate} does not start", fix="sudo apt install --reinstall bubblewrap") from problem
-    text = (done.stdout + done.stderr).decode(errors="replace").split()
-    missing = [option for option in _NEEDED_OPTIONS if option not in text]
-    if missing:
-        raise SandboxError(
-            f"{candidate} is too old: it lacks {', '.join(missing)}",
-            fix="sudo apt install bubblewrap (Debian 12's 0.8.0-2+deb12u1, Ubuntu's security update, "
-            "or 0.10 and later)",
-        )
+    found = programs.find("bwrap").path
+    if not found:
+        machine.check()
+    return found
 
 
 def check_machine() -> None:
     """Raise SandboxError 503 unless kernel, user and installation have what the full profile needs. Starts nothing."""
     seccomp.filters()
     _interpreter()
-    _check_version(find_bwrap())
+    machine.check()
 
 
 def python() -> str:
@@ -105,18 +80,36 @@ def _interpreter() -> tuple[str, tuple[Root, ...]]:
 def host_layout() -> Host:
     """What `arguments` needs to know of this machine."""
     links, folders = [], []
+    store, store_links = _store()
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
         if path.is_symlink():
             links.append((str(path.readlink()), str(path)))
-        elif path.is_dir():
+        elif path.is_dir() and not any(Path(link).parent == path for _, link in store_links):
             folders.append(str(path))
     return Host(
         usr_links=tuple(links),
         usr_folders=tuple(folders),
         proc_read_only=tuple(name for name in PROC_READ_ONLY if Path("/proc", name).exists()),
         proc_hidden=tuple(name for name in PROC_HIDDEN if Path("/proc", name).exists()),
+        store=store,
+        store_links=store_links,
     )
+
+
+def _store() -> tuple[str, tuple[tuple[str, str], ...]]:
+    """(/nix/store, links into it) where this system's programs live there, as NixOS has them; ("", ()) elsewhere.
+
+    The whole of it is seen: every user of such a machine reads it, and each program needs others in it. Its /bin has
+    no bash, which agents start shell commands with, so that folder is made anew.
+    """
+    bash = os.path.realpath(programs.find("bash").path)
+    if not bash.startswith("/nix/store/"):
+        return "", ()
+    links = [(bash, "/bin/bash"), (bash, "/bin/sh")]
+    if (system := Path("/run/current-system")).exists():
+        links.append((os.path.realpath(system), str(system)))
+    return "/nix/store", tuple(links)
 
 
 async def spawn(

@@ -1,0 +1,82 @@
+"""`doctor --fix` where this machine keeps runs from being confined: the commands that mend it, shown, asked about, run.
+
+What is wrong and what mends it is found by `dp-agent --machine`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from cli.output import Output, interactive
+from peer.client.blocking import Document
+from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
+
+LOOK_SECONDS = 60.0
+
+
+def offer(out: Output) -> bool:
+    """Show the commands, and run them if the person says yes; return whether they were run to their end.
+
+    Nothing happens with --json or without a terminal: the check's fix names the commands there.
+    """
+    if out.json or not interactive():
+        return False
+    cause = _cause()
+    commands = [[str(word) for word in command] for command in (cause or {}).get("commands") or ()]
+    if cause is None or not commands:
+        return False
+    out.line(str(cause["message"]))
+    if os.geteuid() != 0:
+        if shutil.which("sudo") is None:
+            out.line("as root, these commands mend it (there is no sudo here):")
+            _show(out, commands)
+            return False
+        commands = [["sudo", *command] for command in commands]
+    out.line("these commands mend it:")
+    _show(out, commands)
+    if advice := str(cause.get("advice") or ""):
+        out.line(advice)
+    from cli.prompts import confirm
+
+    if not confirm("Run them now?"):
+        return False
+    for command in commands:
+        if status := _run(command):
+            out.line(f"`{shlex.join(command)}` ended with status {status}; the rest was not run")
+            return False
+    return True
+
+
+def _show(out: Output, commands: Sequence[Sequence[str]]) -> None:
+    for command in commands:
+        out.line(shlex.join(command), indent=4)
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a command that the person has said yes to, on their terminal, where sudo asks for their password."""
+    try:
+        return subprocess.run(command, check=False).returncode
+    except OSError:
+        return 127
+
+
+def _cause() -> Document | None:
+    try:
+        done = subprocess.run(
+            [*AGENT, "--machine"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LOOK_SECONDS,
+            check=False,
+            cwd=ROOT,
+            env=AGENT_ENVIRONMENT,
+        )
+        found: Document | None = json.loads(done.stdout)["cause"]
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
+        return None
+    return found

@@ -1,0 +1,34 @@
+"""What of this machine keeps runs from being confined, and what mends it: looked up, not read out of error messages.
+
+facts.py looks, causes.py concludes. `check` and `refusal` are what the confinement asks.
+"""
+
+from __future__ import annotations
+
+from sandbox.confinement.cause import Cause
+from sandbox.confinement.machine.causes import diagnose
+from sandbox.confinement.machine.facts import look
+from sandbox.errors import SandboxError, quoted
+
+__all__ = ["cause", "check", "refusal"]
+
+
+def cause() -> Cause | None:
+    """Why no run can be confined here, None if nothing of this machine is known to keep it. Starts bubblewrap."""
+    return diagnose(look(tries=True))
+
+
+def check() -> None:
+    """Raise SandboxError 503 where kernel or programs cannot do. Starts bubblewrap only to ask for its options."""
+    if found := diagnose(look(tries=False)):
+        raise found.error()
+
+
+def refusal(said: str) -> SandboxError:
+    """The error for a sandbox that bubblewrap could not build. `said`: its last words, quoted if there is no cause."""
+    if found := cause():
+        return found.error()
+    return SandboxError(
+        f"the sandbox could not be built: {quoted(said)}",
+        fix="this machine was looked at and shows no cause; `bwrap --unshare-all --ro-bind / / true` tries it by hand",
+    )

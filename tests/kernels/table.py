@@ -1,0 +1,76 @@
+"""The kernels that are booted, and the file systems that they boot. Values only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Where packages come from. `keyring`: what signs its Release; `pocket` + suite: its newest packages."""
+
+    name: str
+    url: str
+    keyring: str
+    components: str = "main"
+
+
+DEBIAN: Final = Archive(
+    "debian",
+    os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian"),
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+)
+UBUNTU: Final = Archive(
+    "ubuntu",
+    os.environ.get("UBUNTU_MIRROR", "http://archive.ubuntu.com/ubuntu"),
+    "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+    "main universe",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The userland that a kernel boots: `suites` of `archive`, the first one bootstrapped."""
+
+    archive: Archive
+    suites: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.suites[0]
+
+
+COMMON: Final = (
+    *("systemd-sysv", "udev", "dbus", "initramfs-tools", "kmod", "zstd", "apparmor", "sudo"),
+    *("bubblewrap", "git", "libseccomp2", "util-linux", "procps", "iproute2", "ca-certificates", "attr", "file"),
+    *("python3-minimal", "openssl", "libffi8", "libsqlite3-0", "libreadline8", "libbz2-1.0", "liblzma5", "zlib1g"),
+    *("libncursesw6", "libgdbm6", "libuuid1", "libgmp10", "libexpat1"),
+)
+"""What the programs, the tests and a Python that was built for Debian 12 load."""
+BOOKWORM: Final = Root(DEBIAN, ("bookworm", "bookworm-updates"))
+NOBLE: Final = Root(UBUNTU, ("noble", "noble-updates", "noble-security"), ("apparmor-profiles",))
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """`package` of `suites` depends on the newest kernel there. `supported`: whether runs have to work on it."""
+
+    name: str
+    archive: Archive
+    suites: tuple[str, ...]
+    package: str
+    root: Root = BOOKWORM
+    supported: bool = True
+
+
+KERNELS: Final = (
+    Kernel("debian-12", DEBIAN, ("bookworm", "bookworm-updates"), "linux-image-amd64"),
+    Kernel("ubuntu-22.04", UBUNTU, ("jammy-updates", "jammy-security"), "linux-image-generic"),
+    Kernel("ubuntu-24.04", UBUNTU, ("noble-updates", "noble-security"), "linux-image-generic", NOBLE),
+    Kernel("debian-13", DEBIAN, ("trixie", "trixie-updates"), "linux-image-amd64"),
+    Kernel("debian-11", DEBIAN, ("bullseye",), "linux-image-amd64", supported=False),
+)
+"""Debian 11's 5.10 is below what is promised: what is shown there is that runs are refused, with the reason."""
