@@ -26,6 +26,7 @@ class Gate:
     def __init__(self) -> None:
         self.judged: list[str] = []
         self.refused: list[str] = []
+        self.done: list[str] = []
         self.goes_on = trio.Event()
 
     async def judge(self, _tool: str, _arguments: object, *, call_id: str, **_: object) -> Ruling:
@@ -35,6 +36,9 @@ class Gate:
 
     async def refused_elsewhere(self, _tool: str, _arguments: object, *, call_id: str) -> None:
         self.refused.append(call_id)
+
+    async def executed(self, call_id: str) -> None:
+        self.done.append(call_id)
 
 
 def session(gate: Gate) -> _Session:
@@ -95,6 +99,7 @@ async def test_nothing_is_kept_of_a_call_whose_result_has_come() -> None:
         nursery.cancel_scope.cancel()
     assert gate.refused == [f"refused{number}" for number in range(20)]
     assert not one._judged and not one._announced
+    assert gate.done[:3] == ["ran0", "refused0", "never announced"], "shells that stood still for it go on"
 
 
 async def test_what_was_allowed_and_never_ran_ends_too() -> None:
