@@ -64,7 +64,7 @@ def test_tools_that_will_not_start_are_told_and_no_others(tmp_path: Path) -> Non
     (told,) = obstacles(tmp_path)
     assert ".venv/bin/managed and 2 more" in told and "will not start" in told
     (told,) = obstacles(tmp_path, [tmp_path.parent / "elsewhere"])
-    assert ".venv/bin/own will not start" in told
+    assert ".venv/bin/other will not start" in told
 
 
 def test_packages_installed_in_place_are_told(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ async def test_large_arguments_and_bytes_of_any_kind_arrive(person: Person) -> N
     assert done.out.split() == ["ff", "0a", "100000"], done
 
 
+async def test_a_command_may_open_a_stream_that_is_a_file_of_the_agents(person: Person) -> None:
+    """As `tee /dev/stderr` does. The file lies where no shell may write."""
+    done = await run(person.profile, agent(person, "$sh 'echo again > /dev/stdout' > /tmp/out; cat /tmp/out"))
+    assert done.out == "again\n", done
+
+
 async def test_what_ends_the_launcher_ends_the_command(person: Person) -> None:
     script = (
         "for number in TERM KILL INT; do $sh 'trap \"\" HUP; echo up; exec sleep 1000' > up & launcher=$!;"

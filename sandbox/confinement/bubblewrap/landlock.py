@@ -56,10 +56,10 @@ def abi() -> int:
         return 0
 
 
-def restrict(writable: Iterable[str]) -> None:
+def restrict(writable: Iterable[str | int]) -> None:
     """Put this process, and all it starts from now on, into a domain that may write only below `writable`.
 
-    Missing ones are skipped. What this kernel's version does not know is left out; `LEAST_ABI` is needed. Also sets
+    A number is a descriptor, of a file that stays writable by `/dev/stdout` and the like. Missing ones are skipped. What this kernel's version does not know is left out; `LEAST_ABI` is needed. Also sets
     no_new_privs. Not reversible. Raises OSError where the kernel refuses.
     """
     version = abi()
@@ -74,7 +74,7 @@ def restrict(writable: Iterable[str]) -> None:
     try:
         for path in writable:
             try:
-                parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                parent = os.open(path, os.O_PATH | os.O_CLOEXEC) if isinstance(path, str) else os.dup(path)
             except FileNotFoundError:
                 continue
             try:

@@ -16,13 +16,14 @@ def prlimit_prefix(limits: Limits) -> list[str]:
 
     Not preexec_fn: that runs Python between fork and exec, and cannot reach past bwrap's own clone. A limit that this
     process itself is under already is kept where it is the lower one. The kernel does not apply RLIMIT_NPROC, which
-    counts threads too, to host uid 0; the watchdog does.
+    counts threads too, to host uid 0; the watchdog does. It counts the agent's sandbox and the shell zone apart, and the
+    watchdog both, so what one of them may have leaves room for the other: else the run would end where a fork fails.
     """
     wanted = {
         "data": (resource.RLIMIT_DATA, limits.data),
         "fsize": (resource.RLIMIT_FSIZE, limits.file_size),
         "cpu": (resource.RLIMIT_CPU, limits.cpu_seconds),
-        "nproc": (resource.RLIMIT_NPROC, limits.processes),
+        "nproc": (resource.RLIMIT_NPROC, limits.processes * 7 // 8),
         "nofile": (resource.RLIMIT_NOFILE, limits.open_files),
         "memlock": (resource.RLIMIT_MEMLOCK, limits.locked_memory),
         "core": (resource.RLIMIT_CORE, 0),

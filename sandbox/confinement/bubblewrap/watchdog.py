@@ -151,6 +151,8 @@ class Watchdog:
                 return
             if all(met):
                 self._watch()
+                for zone in self._trees[1:]:
+                    zone.kill()
             elif met[0]:
                 self._kill(Excess("shells"))
         except BaseException:

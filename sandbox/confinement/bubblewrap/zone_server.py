@@ -24,6 +24,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
@@ -232,7 +233,9 @@ def _become_command(given: list[int], settings: dict[str, object]) -> None:
             command = [os.fsencode(str(settings["bash"])), b"-c", *command]
         os.chdir(folder)
         if settings["writable"] is not None:
-            sys.modules["landlock"].restrict(settings["writable"])
+            # The agent program may have its commands write into files of its own, which lie in none of these folders.
+            files = [number for number in range(3) if stat.S_ISREG(os.fstat(number).st_mode)]
+            sys.modules["landlock"].restrict([*settings["writable"], *files])
         signal.set_wakeup_fd(-1)
         # What Python ignores stays ignored through exec: a writer into a closed pipe would not end.
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
