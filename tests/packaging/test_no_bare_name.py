@@ -28,6 +28,7 @@ MAY_HOLD_IT = {
     "cli/plugin.py",  # the plugin's marketplace, a folder of this installation
     "mcp_plugin/plugin/.claude-plugin/marketplace.json",
     "docs/plugin.md",
+    "docs/install.md",
 }
 """Every file that holds the distribution's name at all."""
 
