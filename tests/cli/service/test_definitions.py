@@ -29,7 +29,7 @@ SECRET = "sk-ant-made-up"
 
 
 def test_the_unit_is_one_that_systemd_reads(tmp_path: Path) -> None:
-    """Seen to fail with a misspelt setting, and with specifiers as they stand."""
+    """Seen to fail with a misspelt setting."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed (Debian: systemd)")
     odd = tmp_path / "a b $HOME 100%"
