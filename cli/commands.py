@@ -22,6 +22,7 @@ SECTIONS = {
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
         "config": Entry("cli.config", "config", "Show and change the settings."),
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
+        "service": Entry("cli.service.command", "service", "Keep the daemon running."),
         "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
         "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
     },

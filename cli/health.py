@@ -14,7 +14,7 @@ from cli.base import DispatchCommand, pass_app
 from cli.output import string
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
-from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
+from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT, again
 from peer.protocol.errors import DispatchError, Unavailable
 
 BROKER_SECONDS = 10.0
@@ -242,7 +242,7 @@ def _proven(app: App) -> list[Document]:
         )
         found: Document = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        no_answer = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix="install dispatch again")
+        no_answer = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix=again())
         return [_broken("sandbox", no_answer), _broken("gate", no_answer)]
     return [
         _check("sandbox", lambda: sandbox_proof.sandbox(found)),

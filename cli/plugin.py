@@ -16,6 +16,7 @@ from cli.base import DispatchGroup, pass_app
 from cli.claude_program import ClaudeProgram
 from peer import VERSION
 from peer.client.blocking import Document
+from peer.machine import installation
 from peer.protocol.errors import Conflict, Unavailable
 
 NAME, MARKETPLACE = "dispatch", "dispatch-courier"
@@ -101,7 +102,7 @@ def plugin_folder() -> Path:
     found = find_spec("mcp_plugin")
     folder = Path(found.origin).parent / "plugin" if found is not None and found.origin is not None else None
     if folder is None or not (folder / ".claude-plugin" / "plugin.json").is_file():
-        raise Unavailable("the plugin is missing from this installation", fix="install dispatch again")
+        raise Unavailable("the plugin is missing from this installation", fix=installation.again())
     return folder.resolve()
 
 
@@ -110,7 +111,7 @@ def programs_folder() -> Path:
     for folder in (Path(sys.executable).parent, Path(sys.argv[0]).resolve().parent):
         if (folder / PROGRAM).is_file():
             return folder
-    raise Unavailable(f"{PROGRAM} is not where this dispatch is installed", fix="install dispatch again with pip")
+    raise Unavailable(f"{PROGRAM} is not where this dispatch is installed", fix=installation.again())
 
 
 def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:

@@ -17,7 +17,7 @@ from peer.protocol.documents import Document
 
 PERSONS: Final = " (the person does this in a terminal)"
 
-_COMMAND: Final = re.compile(r"`((?:dispatch|dispatch-daemon|pip|sudo|export)(?: [^`]*)?)`")
+_COMMAND: Final = re.compile(r"`((?:dispatch|dispatch-daemon|\S*/python[0-9.]*|uv|pipx|sudo|export)(?: [^`]*)?)`")
 
 
 def _read(what: str) -> Callable[[Sequence[str]], str | None]:
@@ -70,9 +70,9 @@ CALLS: Final[Mapping[tuple[str, ...], Callable[[Sequence[str]], str | None]]] = 
     },
 }
 """Commands that a tool does: their words → the call, from the words after them; None where these say more."""
-TERMINAL: Final = frozenset({"login", "logout", "config", "doctor", "open", "block", "unblock", "approve", "deny"}) | {
-    "accept-invitation"
-}
+TERMINAL: Final = frozenset(
+    {"login", "logout", "config", "doctor", "open", "service", "block", "unblock", "approve", "deny"}
+) | {"accept-invitation"}
 """Commands that are the person's alone: no tool does them, or not without the person's own word."""
 
 

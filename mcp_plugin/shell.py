@@ -23,7 +23,18 @@ READING = {
 }
 """Commands that change nothing about people, dispatches or this device."""
 CHANGING = {
-    *("login", "logout", "open", "config", "plugin", "alias", "invite", "accept-invitation", "decline-invitation"),
+    *(
+        "login",
+        "logout",
+        "open",
+        "config",
+        "service",
+        "plugin",
+        "alias",
+        "invite",
+        "accept-invitation",
+        "decline-invitation",
+    ),
     *("block", "unblock", "trust", "send", "cancel", "accept", "decline", "approve", "deny", "witness"),
     *("apply", "discard", "undo", "release"),
 }

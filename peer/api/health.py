@@ -19,6 +19,7 @@ from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.trust import fingerprints
+from sandbox import distribution
 from sandbox.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Health:
                 "name": info.name,
                 "version": None,
                 "login": False,
-                "login_fix": f"install the agent: {info.install}",
+                "login_fix": distribution.adding(info.extra),
             }
         ready = not info.needs_model_key or model_key.usable(settings)
         return {

@@ -1,4 +1,4 @@
-"""The location of this installation of dispatch, and the commands and environment of its programs."""
+"""The location of this installation of dispatch, the commands and environment of its programs, and its mending."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ AGENT_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({"PATH": programs
 """The whole environment of the agent program. The user's own is not inherited: a run must not see it. Of their PATH it
 has the folders that nobody else can change, where the programs are found that confine a run.
 """
+
+
+def again() -> str:
+    """The fix for an installation of which something is missing: the command that installs the same once more."""
+    from sandbox import distribution  # takes long to load, and only errors need it
+
+    return distribution.again()

@@ -22,14 +22,14 @@ class RuntimeInfo:
     """One runtime, without loading it.
 
     `distribution`: the Python package that has to be installed for it and whose version is its own; None: it is part of
-    this one. `install`: the fix where that is missing. `needs_model_key`: it asks a model, so its machine needs a key.
-    `has_program`: it has an agent program of its own, with which the gate is proven; the calls of one without are made
-    on the gate's side. `takes_script`: it runs the script of the settings.
+    this one. `extra`: the extra of ours that brings it (distribution.py). `needs_model_key`: it asks a
+    model, so its machine needs a key. `has_program`: it has an agent program of its own, with which the gate is proven;
+    the calls of one without are made on the gate's side. `takes_script`: it runs the script of the settings.
     """
 
     name: str
     distribution: str | None
-    install: str
+    extra: str
     needs_model_key: bool
     has_program: bool
     takes_script: bool = False
@@ -41,14 +41,14 @@ RUNTIMES: Final[Mapping[str, RuntimeInfo]] = {
         RuntimeInfo(
             "claude",
             distribution="claude-agent-sdk",
-            install="`pip install 'dispatch-courier[claude]'`",
+            extra="claude",
             needs_model_key=True,
             has_program=True,
         ),
         RuntimeInfo(
             "scripted",
             distribution=None,
-            install="",
+            extra="",
             needs_model_key=False,
             has_program=False,
             takes_script=True,

@@ -183,5 +183,7 @@ def _make(workspace: Path, home: Path, canary: str) -> None:
 
 
 def _not_proven(why: str) -> SandboxError:
-    fix = "`pip install --force-reinstall 'dispatch-courier[claude]'`, then `dispatch doctor`"
+    from sandbox import distribution  # takes long to load, and only an error needs it
+
+    fix = f"{distribution.again('claude')}, then `dispatch doctor`"
     return SandboxError(f"the gate is not proven with this agent program: {why}", fix=fix, code=503)

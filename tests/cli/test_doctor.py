@@ -195,7 +195,7 @@ def test_without_a_daemon_a_gate_that_was_gone_around_is_said(cli: Cli, prove: d
             "apt install",
         ),
         ({"tier": "bwrap", "canaries": [{"name": "ssh", "ok": False}]}, 1, "does not hold: ssh", "docs/security.md"),
-        (b"Traceback", 1, "gave no answer", "install dispatch again"),
+        (b"Traceback", 1, "gave no answer", " install --force-reinstall "),
     ],
 )
 def test_a_sandbox_that_does_not_hold(

@@ -14,7 +14,7 @@ from peer import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "plugin", "completion"),
+    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "service", "plugin", "completion"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
@@ -26,6 +26,7 @@ PROMISED_BELOW = {
     "config": ["get", "list", "set"],
     "invitations": ["withdraw"],
     "plugin": ["install", "uninstall"],
+    "service": ["install", "status", "uninstall"],
     "trust": ["edit", "pause", "resume", "revoke", "show"],
 }
 
@@ -36,6 +37,8 @@ SCOPE = (
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",
     "doctor": "--fix",
+    "service install": "--linger --show --yes",
+    "service uninstall": "--yes",
     "accept-invitation": SCOPE,
     "trust edit": SCOPE,
     "send": "--expires --meta --file --project --link --deliverable --background --device --wait",

@@ -302,7 +302,7 @@ def test_the_table_agrees_with_the_runtime(name: str) -> None:
     info, runtime = runtimes.RUNTIMES[name], runtimes.load(name)
     assert runtime.name == info.name == name
     assert (runtime.model_api is not None, runtime.gate_session is not None) == (info.needs_model_key, info.has_program)
-    assert bool(info.install) == (info.distribution is not None)
+    assert bool(info.extra) == (info.distribution is not None)
 
 
 def test_a_runtime_that_is_not_in_the_table() -> None:

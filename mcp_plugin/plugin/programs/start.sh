@@ -24,7 +24,7 @@ case ${1:-} in
 '') exec sh "$(dirname "$0")/missing.sh" ;;
 announce)
     if [ "${2:-}" = --session-start ]; then
-        how="dispatch: its programs are not installed. Install them with pip install 'dispatch-courier[claude]', then run dispatch plugin install, and start a new session."
+        how="dispatch: its programs are not installed. Install them from your checkout or archive of dispatch, as its docs/install.md says, never by a name from an index; then run dispatch plugin install, and start a new session."
         printf '{"systemMessage":"%s","hookSpecificOutput":{"hookEventName":"SessionStart","additionalContext":"%s"}}\n' "$how" "$how"
     fi
     exit 0

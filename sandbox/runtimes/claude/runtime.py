@@ -72,10 +72,12 @@ def bundled_program() -> Path:
     """The program inside the SDK's package, found without importing it. SandboxError 503 where it is missing."""
     found = importlib.util.find_spec("claude_agent_sdk")
     if found is None or found.origin is None:
-        fix = "pip install 'dispatch-courier[claude]'"
-        raise SandboxError("the Claude agent is not installed here", fix=fix, code=503)
+        from sandbox import distribution  # takes longer to load than all else here, and only an error needs it
+
+        raise SandboxError("the Claude agent is not installed here", fix=distribution.adding("claude"), code=503)
     program = Path(found.origin).resolve().parent / "_bundled" / "claude"
     if not program.is_file():
-        fix = "pip install --force-reinstall 'dispatch-courier[claude]'"
-        raise SandboxError("the claude program is missing from its package", fix=fix, code=503)
+        from sandbox import distribution
+
+        raise SandboxError("the claude program is missing from its package", fix=distribution.again("claude"), code=503)
     return program
