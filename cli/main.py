@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from cli.app import App
 from peer.machine.standard_streams import open_closed_ones
+from peer.machine.text_encoding import use_utf8
 from peer.protocol.errors import DispatchError, Internal, Invalid, Unavailable
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -67,6 +68,7 @@ def _reported(args: Sequence[str]) -> int:
 
 def main() -> None:
     """Run `dispatch` as the program."""
+    use_utf8()
     open_closed_ones()
     args = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from peer import VERSION
 from peer.machine.state_folder import StateFolder
+from peer.machine.text_encoding import use_utf8
 from peer.protocol.errors import DispatchError
 
 SECRETS_OF_A_SESSION = ("CLAUDE", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS")
@@ -43,6 +44,7 @@ Options:
 
 def main() -> None:
     """Run `dispatch-mcp` with the arguments of the process."""
+    use_utf8()
     match sys.argv[1:]:
         case []:
             serve()

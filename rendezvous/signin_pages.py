@@ -39,11 +39,11 @@ class PageRoutes:
         self._broker = broker
         folder = resources.files("rendezvous").joinpath("templates")
         self._templates = jinja2.Environment(
-            loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text()),
+            loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
         )
-        self._style = folder.joinpath("style.css").read_text()
+        self._style = folder.joinpath("style.css").read_text("utf-8")
         style_hash = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
         self._policy = (
             f"default-src 'none'; style-src 'sha256-{style_hash}'; form-action 'self';"

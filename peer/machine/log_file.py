@@ -10,14 +10,24 @@ from logging.handlers import RotatingFileHandler
 import structlog
 
 from peer.machine.state_folder import StateFolder
+from peer.protocol.errors import Unavailable
 
 LOG_BYTES = 5 * 1024 * 1024
 LOG_FILES = 3
 
 
 def set_up_logging(folder: StateFolder) -> None:
-    """Log to daemon.log (0600, rotated), one JSON object per line: ids and codes, never task texts or secrets."""
-    handler = _PrivateLog(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    """Log to daemon.log (0600, rotated), one JSON object per line: ids and codes, never task texts or secrets.
+
+    Raises Unavailable if the file cannot be opened.
+    """
+    try:
+        handler = _PrivateLog(folder.daemon_log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+    except OSError as error:
+        raise Unavailable(
+            f"can't write {folder.daemon_log}: {error.strerror}",
+            fix="make the state folder writable, or set DISPATCH_HOME to another folder",
+        ) from error
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     for old in root.handlers:

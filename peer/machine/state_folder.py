@@ -236,7 +236,8 @@ class StateFolder:
             finally:
                 os.close(folder)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # nor can it be removed where the file system is read-only
+                temporary.unlink()
             raise Unavailable(
                 f"can't write {path}: {error.strerror}",
                 fix="free some space, or check who owns the state folder",

@@ -15,6 +15,7 @@ from peer.machine.lock import state_lock
 from peer.machine.log_file import set_up_logging
 from peer.machine.standard_streams import open_closed_ones
 from peer.machine.state_folder import StateFolder
+from peer.machine.text_encoding import use_utf8
 from peer.programs import preflight
 from peer.protocol.errors import DispatchError, root_of
 
@@ -31,6 +32,7 @@ Examples:
 @click.version_option(VERSION, prog_name="dispatch-daemon")
 def main(port: int | None, listen: Sequence[str]) -> None:
     """Be this machine's node: receive, ask, run and send. Stops on Ctrl-C or SIGTERM."""
+    use_utf8()
     open_closed_ones()
     try:
         folder = StateFolder.locate()

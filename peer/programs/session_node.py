@@ -50,7 +50,7 @@ async def hosted(folder: StateFolder) -> AsyncIterator[trio.Process]:
         with theirs:
             # -P: never import modules from the session's working folder.
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-P", "-m", "peer.programs.session_node"],
+                [sys.executable, "-P", "-X", "utf8", "-m", "peer.programs.session_node"],
                 stdin=theirs,
                 stdout=2,
                 env=os.environ | {"DISPATCH_HOME": str(folder.path)},

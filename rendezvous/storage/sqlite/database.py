@@ -26,7 +26,9 @@ def migrations() -> list[str]:
     """Return the SQL of schema/NNN_name.sql in order; the n-th brings `user_version` to n."""
     folder = resources.files("rendezvous.storage.sqlite").joinpath("schema")
     return [
-        entry.read_text() for entry in sorted(folder.iterdir(), key=lambda e: e.name) if entry.name.endswith(".sql")
+        entry.read_text("utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".sql")
     ]
 
 

@@ -1,0 +1,1 @@
+"""What machines are like: their folders, umasks, locales, terminals, networks and clocks. A module a subject."""
