@@ -59,8 +59,9 @@ def abi() -> int:
 def restrict(writable: Iterable[str | int]) -> None:
     """Put this process, and all it starts from now on, into a domain that may write only below `writable`.
 
-    A number is a descriptor, of a file that stays writable by `/dev/stdout` and the like. Missing ones are skipped. What this kernel's version does not know is left out; `LEAST_ABI` is needed. Also sets
-    no_new_privs. Not reversible. Raises OSError where the kernel refuses.
+    A number is a descriptor, of a file that stays writable by `/dev/stdout` and the like. Missing ones are skipped.
+    What this kernel's version does not know is left out; `LEAST_ABI` is needed. Also sets no_new_privs. Not reversible.
+    Raises OSError where the kernel refuses.
     """
     version = abi()
     truncate = _TRUNCATE if version >= _ABI_OF_TRUNCATE else 0

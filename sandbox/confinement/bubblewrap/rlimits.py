@@ -16,8 +16,9 @@ def prlimit_prefix(limits: Limits) -> list[str]:
 
     Not preexec_fn: that runs Python between fork and exec, and cannot reach past bwrap's own clone. A limit that this
     process itself is under already is kept where it is the lower one. The kernel does not apply RLIMIT_NPROC, which
-    counts threads too, to host uid 0; the watchdog does. It counts the agent's sandbox and the shell zone apart, and the
-    watchdog both, so what one of them may have leaves room for the other: else the run would end where a fork fails.
+    counts threads too, to host uid 0; the watchdog does. It counts the agent's sandbox and the shell zone apart, and
+    the watchdog both, so what one of them may have leaves room for the other: else the run would end where a fork
+    fails.
     """
     wanted = {
         "data": (resource.RLIMIT_DATA, limits.data),

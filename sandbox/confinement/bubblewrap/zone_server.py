@@ -29,6 +29,7 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from typing import TypedDict
 
 SETTINGS = "/run/dispatch/shells.json"
 CONNECTIONS = 256
@@ -42,10 +43,18 @@ _CLOSE_ON_EXEC = 0x40000000  # MSG_CMSG_CLOEXEC
 _PR_SET_DUMPABLE = 4
 
 
-class Zone:
-    """`settings`: {"writable": paths for a Landlock domain, or null for none; "home": $HOME of commands; "bash"}."""
+class Settings(TypedDict):
+    """`writable`: paths for a Landlock domain, None for none. `home`: $HOME of commands. `bash`: the shell."""
 
-    def __init__(self, listening: socket.socket, control: socket.socket, settings: dict[str, object]) -> None:
+    writable: list[str] | None
+    home: str
+    bash: str
+
+
+class Zone:
+    """The server. `listening`, `control`: as above."""
+
+    def __init__(self, listening: socket.socket, control: socket.socket, settings: Settings) -> None:
         self._listening = listening
         self._control = control
         self._settings = settings
@@ -213,7 +222,7 @@ def _has_stopped(pid: int) -> bool:
     return True
 
 
-def _become_command(given: list[int], settings: dict[str, object]) -> None:
+def _become_command(given: list[int], settings: Settings) -> None:
     """In the child: read the request and become it. Never returns."""
     try:
         os.setsid()
@@ -228,9 +237,9 @@ def _become_command(given: list[int], settings: dict[str, object]) -> None:
         kind, folder, count = words[:3]
         end = 3 + int(count)
         command, environment = words[3:end], dict(word.split(b"=", 1) for word in words[end:])
-        environment[b"HOME"] = os.fsencode(str(settings["home"]))
+        environment[b"HOME"] = os.fsencode(settings["home"])
         if kind == b"shell":
-            command = [os.fsencode(str(settings["bash"])), b"-c", *command]
+            command = [os.fsencode(settings["bash"]), b"-c", *command]
         os.chdir(folder)
         if settings["writable"] is not None:
             # The agent program may have its commands write into files of its own, which lie in none of these folders.
