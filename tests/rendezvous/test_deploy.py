@@ -51,7 +51,7 @@ def test_the_unit_starts_our_program_with_options_that_it_has() -> None:
 
 
 def test_the_unit_shuts_the_broker_in() -> None:
-    """The first ones of what keeps a broken broker to itself. Seen to fail with each of them taken out."""
+    """The first ones of what keeps a broken broker to itself."""
     found = settings()
     on = (
         "DynamicUser",
@@ -83,7 +83,7 @@ def test_systemd_finds_it_shut_in() -> None:
 def test_the_broker_works_inside_its_walls(tmp_path: Path) -> None:
     """Under a real manager, with those of the settings that one of a user can do: system calls, memory, namespaces.
 
-    Seen to fail with @resources among the refused calls, by which Python reads its limits.
+    By hand it was seen to be killed with `~@privileged @resources` refused: Python reads its limits.
     """
     with started(tmp_path) as session:
         printed = tmp_path / "printed"

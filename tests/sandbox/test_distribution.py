@@ -69,7 +69,7 @@ def test_an_archive_on_this_machine(here: Installed, tmp_path: Path) -> None:
 
 
 def test_what_was_added_stays(here: Installed, tmp_path: Path) -> None:
-    """Seen to fail without: uv and pipx would take the agent away when they mend something else."""
+    """Else uv and pipx would take the agent away when they mend something else."""
     wheel, record = archive(tmp_path)
     here.add("dispatch-courier", record)
     here.add("claude-agent-sdk")

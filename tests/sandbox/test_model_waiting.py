@@ -86,7 +86,7 @@ async def answering(
     ids=["529", "429", "503", "in the stream", "after its head"],
 )
 async def test_an_api_without_room_is_waited_for_and_that_is_told(tmp_path: Path, busy: Answer) -> None:
-    """Seen to fail with the answers passed on: the client got them. An error in a stream even counted as a turn."""
+    """Passed on, the client would get them, and an error in a stream would even count as a turn."""
     async with answering(tmp_path, [busy, busy, busy, WHOLE]) as (client, proxy, model, told):
         answer = await client.post("/v1/messages", json=STREAM)
         assert answer.status_code == 200 and answer.content == WHOLE[2] and len(model.seen) == 4
@@ -111,7 +111,7 @@ async def test_other_failures_are_the_program_s(tmp_path: Path, answer: Answer) 
 
 
 async def test_what_would_take_longer_than_the_run_is_said_at_once(tmp_path: Path) -> None:
-    """Seen to fail (to wait) with the run's time left out of the account."""
+    """It is not waited for where the run would not live to see the answer."""
     hours = error(429, "rate_limit_error", retry_after="7200")
     async with answering(tmp_path, [hours]) as (client, proxy, model, told):
         answer = await client.post("/v1/messages", json=STREAM)
@@ -307,7 +307,7 @@ async def test_a_stream_that_breaks_costs_no_turn_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("usd", [5.0, 0.001])
 async def test_an_own_price_is_what_counts(tmp_path: Path, usd: float) -> None:
-    """130 of input at 7, 50 of output at 11 USD a million. Seen to fail: counted as the dearest."""
+    """130 of input at 7, 50 of output at 11 USD a million."""
     price = frames.ModelPrice(input=7, output=11, cache_write=7, cache_read=7)
     finished, statuses, _ = await run(
         tmp_path, [WHOLE], model={"name": "own/model", "price": price}, budget=frames.Budget(usd=usd)

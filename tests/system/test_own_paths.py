@@ -185,7 +185,7 @@ def test_submodules_inside_a_granted_folder_work_as_they_are(pair: Pair, tree: T
 
 
 def test_a_repository_that_is_not_the_pinned_one_is_not_shown_and_that_is_said(pair: Pair, tree: Tree) -> None:
-    """Seen to fail with the worktree's `.git` read again at the run."""
+    """What counts is what was granted, not what the worktree's `.git` says at the run."""
     alice, bob = pair
     bob.client.edit_trust(alice.email, {"approval": "auto", "paths": [str(tree.tree)]}, confirm_unverified=True)
     other = bob.projects / f"other-{os.urandom(4).hex()}"
