@@ -78,8 +78,10 @@ async def signing_in(
     another root key), Forbidden (denied), Gone (not approved in time), Unavailable.
     """
     url = settings.broker_url(broker_url)
-    settings.load(folder)  # fail on a broken config.json before sending the person to the page
+    # What would fail afterwards fails before the person is sent to the page.
+    settings.load(folder)
     who, new = await trio.to_thread.run_sync(partial(_identity, folder, url, email, label, clock, random, keychain))
+    await trio.to_thread.run_sync(folder.require_writable)
     async with BrokerClient(url, author=who, clock=clock, random=random) as broker:
         prompt = await broker.login_device(who.device_set)
         on_prompt(Prompt(prompt.verification_uri_complete, prompt.user_code, prompt.expires_in))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -219,6 +220,15 @@ class StateFolder:
                 changed.append(path)
         return changed
 
+    def require_writable(self) -> None:
+        """Raise Unavailable, with the fix, if nothing can be stored here. For what would find out only after a wait."""
+        self.create()
+        try:
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise _not_written(self.path, error) from error
+
     def write_private(self, path: Path, data: bytes) -> None:
         """Replace `path` with `data` atomically and durably, 0600. Raises Unavailable (disk full, …)."""
         self.create()
@@ -238,10 +248,13 @@ class StateFolder:
         except OSError as error:
             with suppress(OSError):  # nor can it be removed where the file system is read-only
                 temporary.unlink()
-            raise Unavailable(
-                f"can't write {path}: {error.strerror}",
-                fix="free some space, or check who owns the state folder",
-            ) from error
+            raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> Unavailable:
+    return Unavailable(
+        f"can't write {path}: {error.strerror}", fix="free some space, or check who owns the state folder"
+    )
 
 
 def read_private(path: Path, *, limit: int = 1 << 20) -> bytes:

@@ -57,7 +57,7 @@ def test_a_read_only_home_with_the_state_elsewhere(alice: Person, world: World, 
 @pytest.mark.root
 @pytest.mark.parametrize("there", [False, True], ids=["no state yet", "a state"])
 def test_a_read_only_state_folder_is_refused_with_its_fix(world: World, tmp_path: Path, there: bool) -> None:
-    """A line with its fix from the daemon and from a command that would write.
+    """A line with its fix from the daemon and from each command, before `login` sends anybody to the broker's page.
 
     Seen before: a traceback of the daemon, which could not open its log.
     """
@@ -74,6 +74,11 @@ def test_a_read_only_state_folder_is_refused_with_its_fix(world: World, tmp_path
     assert bob.program.process.wait(HANG) == 1
     told = bob.program.errors()
     assert "Traceback" not in told and "Read-only file system" in told and "fix: " in told, told
-    said = bob.cli("config", "set", "notifications", "off", inside=inside, status=1)
-    assert "Read-only file system" in said.errors and "fix: " in said.errors, said.errors
-    assert "Traceback" not in said.errors
+    login = ["login", "--broker", world.broker.url, "--email", bob.email]
+    for command in (["config", "set", "notifications", "off"], login):
+        said = bob.cli(*command, inside=inside, status=1)
+        assert "Read-only file system" in said.errors and "fix: " in said.errors, said.errors
+        assert "Traceback" not in said.errors
+    if there:  # SQLite keeps its own files beside a store that it only reads
+        said = bob.cli("sent", inside=inside, status=1)
+        assert "the store cannot be opened" in said.errors and "fix: " in said.errors, said.errors
