@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 
 import click
 
 from cli import machine_repair
+from cli.agent_program import asked
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import string
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
-from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT, again
+from peer.machine.installation import again
 from peer.protocol.errors import DispatchError, Unavailable
 
 BROKER_SECONDS = 10.0
@@ -22,7 +22,6 @@ CLOCK_SECONDS = 120.0
 """How far this machine's clock may be off the broker's. Signed requests are refused at five minutes."""
 LEAST_FREE_BYTES = 1 << 30
 """Below this much room a run is ended, and soon nothing can be stored."""
-CANARY_SECONDS = 60.0
 
 
 @click.command(cls=DispatchCommand, example="dispatch whoami\ndispatch whoami --json")
@@ -231,16 +230,7 @@ def _proven(app: App) -> list[Document]:
     """Run the agent program's proof of sandbox and gate, which the daemon runs where there is one."""
     try:
         runtime = _runtime(app)
-        done = subprocess.run(
-            [*AGENT, "--prove", runtime],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=CANARY_SECONDS,
-            check=False,
-            cwd=ROOT,
-            env=AGENT_ENVIRONMENT,
-        )
-        found: Document = json.loads(done.stdout)
+        found = asked("--prove", runtime)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         no_answer = Unavailable(f"`dp-agent --prove` gave no answer: {error}", fix=again())
         return [_broken("sandbox", no_answer), _broken("gate", no_answer)]

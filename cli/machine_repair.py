@@ -5,18 +5,15 @@ What is wrong and what mends it is found by `dp-agent --machine`.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 
+from cli.agent_program import asked
 from cli.output import Output, interactive
 from peer.client.blocking import Document
-from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
-
-LOOK_SECONDS = 60.0
 
 
 def offer(out: Output) -> bool:
@@ -67,16 +64,7 @@ def _run(command: Sequence[str]) -> int:
 
 def _cause() -> Document | None:
     try:
-        done = subprocess.run(
-            [*AGENT, "--machine"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LOOK_SECONDS,
-            check=False,
-            cwd=ROOT,
-            env=AGENT_ENVIRONMENT,
-        )
-        found: Document | None = json.loads(done.stdout)["cause"]
+        found: Document | None = asked("--machine")["cause"]
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
         return None
     return found
