@@ -14,7 +14,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import h11
 import httpx
@@ -47,6 +47,16 @@ NAMES_TOLD: Final = 20
 
 Tell = Callable[[str, str], Awaitable[None]]
 """Adds (status, detail) to the run's trace."""
+
+
+class _Exchange(NamedTuple):
+    """One request that was checked, on its way. `headers`: those of the client that are passed on."""
+
+    connection: ClientConnection
+    client: httpx.AsyncClient
+    request: ModelRequest
+    headers: list[tuple[bytes, bytes]]
+    turn: Turn
 
 
 class ModelProxy:
@@ -205,10 +215,10 @@ class ModelProxy:
                 async with self._cost.reserved(checked.least_usd):
                     self.usage.requests += 1
                     if not checked.asks:
-                        await self._ask(connection, client, checked, headers, Turn())
+                        await self._ask(_Exchange(connection, client, checked, headers, Turn()))
                         return connection.next()
                     async with self._turns.turn() as turn:
-                        await self._ask(connection, client, checked, headers, turn)
+                        await self._ask(_Exchange(connection, client, checked, headers, turn))
         except Refused as refusal:
             self.usage.refused += 1
             await connection.answer(refusal.status, self._api.error_body(refusal.status, refusal.message))
@@ -229,17 +239,10 @@ class ModelProxy:
         if self._secret is not None and not hmac.compare_digest(given, self._secret.encode()):
             raise Refused(401, "this proxy is for the agent program of the run alone")
 
-    async def _ask(
-        self,
-        connection: ClientConnection,
-        client: httpx.AsyncClient,
-        request: ModelRequest,
-        headers: list[tuple[bytes, bytes]],
-        turn: Turn,
-    ) -> None:
+    async def _ask(self, exchange: _Exchange) -> None:
         """Pass a request on, again and again while the API has no room for it and the run has time."""
         began, tries = trio.current_time(), 0
-        while (busy := await self._pass_on(connection, client, request, headers, turn)) is not None:
+        while (busy := await self._pass_on(exchange)) is not None:
             seconds = waiting.seconds(
                 busy,
                 tries,
@@ -252,7 +255,7 @@ class ModelProxy:
             if tries == 0 and self._tell is not None:
                 next_try = f"asked again in {waiting.words(seconds)}, and on until it answers or the run's time is over"
                 await self._tell("model_waiting", f"the model's API is {busy}; {next_try}")
-            await self._wait(connection, busy, seconds)
+            await self._wait(exchange.connection, busy, seconds)
             tries += 1
         if tries and self._tell is not None:
             waited = waiting.words(trio.current_time() - began)
@@ -275,15 +278,9 @@ class ModelProxy:
         # Not its own status: for that the program would ask again by itself.
         return Refused(403, self.explanation.reason)
 
-    async def _pass_on(
-        self,
-        connection: ClientConnection,
-        client: httpx.AsyncClient,
-        request: ModelRequest,
-        headers: list[tuple[bytes, bytes]],
-        turn: Turn,
-    ) -> Busy | None:
+    async def _pass_on(self, exchange: _Exchange) -> Busy | None:
         """Ask once and pass the answer back; or return why there is none yet, with nothing passed back or counted."""
+        connection, client, request, headers, turn = exchange
         sent = [
             *headers,
             *self._api.key_headers(self._key),
