@@ -4,8 +4,9 @@
     make test-kernels ARGS="debian-12 -- canaries run"   these steps: refusals, canaries, and the suites of inside.py
     make test-kernels ARGS="debian-12 -- tests/landing"  these tests in place of the suites
 
-KERNELS_CACHE names the folder that keeps downloads and disks (build/kernels); DEBIAN_MIRROR and UBUNTU_MIRROR other
-mirrors of the archives. Results: results/KERNEL in that folder, results/summary.json.
+KERNELS_CACHE names the folder that keeps downloads and disks (build/kernels); DEBIAN_MIRROR and UBUNTU_MIRROR name the
+archives, where this machine's own packages come from others. Results: results/KERNEL in that folder,
+results/summary.json.
 """
 
 from __future__ import annotations

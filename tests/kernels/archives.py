@@ -6,6 +6,7 @@ Nothing of this machine's package state is touched.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -24,9 +25,9 @@ class Packages:
         self._folder = folder / f"{archive.name}-{'-'.join(suites)}"
         for name in ("state/lists/partial", "cache/archives/partial", "etc"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-        signed_by = keyring(folder, archive)
+        signed_by, url = keyring(folder, archive), mirror(archive)
         (self._folder / "sources.list").write_text(
-            "".join(f"deb [signed-by={signed_by}] {archive.url} {suite} {archive.components}\n" for suite in suites)
+            "".join(f"deb [signed-by={signed_by}] {url} {suite} {archive.components}\n" for suite in suites)
         )
         (self._folder / "status").touch()
 
@@ -79,6 +80,19 @@ class Packages:
         if done.returncode != 0:
             raise SystemExit(f"{program} {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
+
+
+def mirror(archive: Archive) -> str:
+    """Where the archive is: what its variable says, else where this machine has its own packages from."""
+    if named := os.environ.get(archive.mirror):
+        return named
+    command = ["apt-get", "indextargets", "--format", "$(ORIGIN) $(SITE)", "Created-By: Packages"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    origins = dict(line.lower().split(" ", 1) for line in reversed(done.stdout.splitlines()) if " " in line)
+    site = origins.get(archive.name, "")
+    if not site.rstrip("/").endswith(f"/{archive.name}"):
+        raise SystemExit(f"name a mirror of {archive.name}'s archive: {archive.mirror}=http://…/{archive.name}")
+    return site
 
 
 def keyring(folder: Path, archive: Archive) -> str:

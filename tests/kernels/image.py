@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from tests.kernels.archives import Packages, keyring
+from tests.kernels.archives import Packages, keyring, mirror
 from tests.kernels.table import COMMON, Kernel, Root
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -127,7 +127,7 @@ def _root(folder: Path, root: Root) -> tuple[Path, Path]:
                 *(*APART, "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--architectures=amd64"),
                 *(f"--keyring={keyring(folder, archive)}", f"--include={','.join(packages)}"),
                 *(root.name, str(tree)),
-                *(f"deb {archive.url} {suite} {archive.components}" for suite in root.suites),
+                *(f"deb {mirror(archive)} {suite} {archive.components}" for suite in root.suites),
             ]
         )
         _furnish(tree)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Where packages come from. `keyring`: what signs its Release; `pocket` + suite: its newest packages."""
+    """Where packages come from. `mirror`: the variable that names it; `keyring`: what signs its Release."""
 
     name: str
-    url: str
+    mirror: str
     keyring: str
     components: str = "main"
 
 
 DEBIAN: Final = Archive(
     "debian",
-    os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian"),
+    "DEBIAN_MIRROR",
     "/usr/share/keyrings/debian-archive-keyring.gpg",
 )
 UBUNTU: Final = Archive(
     "ubuntu",
-    os.environ.get("UBUNTU_MIRROR", "http://archive.ubuntu.com/ubuntu"),
+    "UBUNTU_MIRROR",
     "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
     "main universe",
 )
