@@ -55,6 +55,13 @@ def test_a_folder_in_the_sandboxs_own_tmp_is_held_in_place() -> None:
     assert words.index("--tmpfs /run ") < words.index(str(disk)) < words.index("--remount-ro /run ")
 
 
+def test_a_toolchain_of_a_home_in_tmp_is_not_covered() -> None:
+    """A home folder may lie there on a build machine. Seen to fail: what holds folders in place was mounted over it."""
+    tool = Path("/tmp/home/bob/.nvm/versions/node/v22")
+    words = built(Profile(workspace=W, roots=(Root(Path("/tmp/home/bob/shop")),), runtime=(Root(tool),)))
+    assert words.index("--tmpfs /tmp/home") < words.index(f" {tool}") < words.index("--remount-ro /tmp/home ")
+
+
 def test_two_roots_cannot_share_a_place() -> None:
     with pytest.raises(SandboxError):
         Profile(workspace=W, roots=(Root(Path("/srv/a"), at=Path("/p")), Root(Path("/srv/b"), at=Path("/p"))))

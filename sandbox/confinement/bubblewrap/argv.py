@@ -112,6 +112,12 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--perms", "0700", "--size", str(limits.home_size), "--tmpfs", str(HOME)]
     for place, target in profile.links.items():
         out += ["--symlink", target, str(place)]
+    # A shell may rename a folder in /tmp, also one on the way to a mount: then the gate and the run would mean
+    # different things by one path. A read-only file system of its own can be neither renamed nor changed.
+    places = [*(mount.at for mount in profile.mounts()), *(part.inside for part in profile.runtime)]
+    held = sorted({Path(*place.parts[:3]) for place in places if _is_deep_in_tmp(place)})
+    for top in held:
+        out += ["--perms", "0755", "--size", "1048576", "--tmpfs", str(top)]
     placed: dict[Path, Path] = {}
     for part in profile.runtime:
         # bwrap closes a descriptor that it has bound. What has two names on this machine has them by a link there, too.
@@ -120,11 +126,6 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         else:
             out += ["--ro-bind-fd", str(given.binds[part.path]), str(part.inside)]
             placed[part.path] = part.inside
-    # A shell may rename a folder in /tmp, also one on the way to a mount: then the gate and the run would mean
-    # different things by one path. A read-only file system of its own can be neither renamed nor changed.
-    held = sorted({Path(*mount.at.parts[:3]) for mount in profile.mounts() if _is_deep_in_tmp(mount.at)})
-    for top in held:
-        out += ["--perms", "0755", "--size", "1048576", "--tmpfs", str(top)]
     # What lies above another first: a mount made later would cover those below it, and with them a read-only folder
     # inside a writable one.
     for mount in sorted(profile.mounts(), key=lambda mount: mount.at.parts):
