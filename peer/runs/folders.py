@@ -133,12 +133,14 @@ class RunFolders:
     async def _of_git(self, dispatch_id: str, folder: str) -> list[str]:
         """Return a sentence about the repository of a folder whose repository lies elsewhere."""
         pinned = await self._pinned(dispatch_id, folder)
-        if pinned is not None:
+        if pinned:
             fits, sentences = await trio.to_thread.run_sync(lambda: git_folders.fitting(pinned, self.facts()))
             return [*sentences, *(_SEES.format(path) for path in fits.values())]
         found, why = await trio.to_thread.run_sync(lambda: git_folders.find(folder, self.facts()))
-        if found is not None:
+        if found is not None and pinned is None:
             return [_SEES.format(found.path)]
+        if found is not None:
+            why = f"{found.path} was not granted with it; `dispatch trust edit` with the same --paths grants it"
         return [f"git will not work: the repository lies elsewhere, and the run does not see it: {why}"] if why else []
 
     async def git_folder(self, dispatch_id: str, folder: str) -> GitFolder | None:
