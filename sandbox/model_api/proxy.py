@@ -397,5 +397,5 @@ class ModelProxy:
             fix = "`dispatch config set model.ca_file FILE` names the file of a private authority"
         else:
             why = type(problem).__name__
-        self.explanation = Explanation(f"the model's API could not be reached ({why})", fix, 503)
+        self.explanation = Explanation(f"the model's API could not be reached ({why})", fix, 502)
         return Refused(502, self.explanation.reason)
