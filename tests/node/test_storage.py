@@ -89,7 +89,7 @@ async def test_the_end_of_a_run_is_told_when_its_folder_is_gone(monkeypatch: pyt
 
     monkeypatch.setattr(registry, "Run", FakeRun)
     nothing: Any = None
-    settings: Any = SimpleNamespace(model=SimpleNamespace(api_key=""), token="")
+    settings = Settings()
     row: Any = SimpleNamespace(dispatch_id="d")
     runs = registry.RunRegistry(nothing, lambda: settings, nothing, nothing, nothing, ended=end)
     try:
