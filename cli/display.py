@@ -259,6 +259,8 @@ def scope_line(scopes: Mapping[str, object] | None) -> str:
         parts.append("changes in place unreviewed")
     if scopes.get("toolchains"):
         parts.append("toolchains " + string(scopes["toolchains"]))
+    if scopes.get("network"):
+        parts.append("network " + string(scopes["network"]))
     if scopes.get("paths"):
         parts.append("in " + string(scopes["paths"]))
     if scopes.get("expires"):
@@ -271,6 +273,8 @@ def _scope_value(name: str, value: object) -> str:
         return local_time(value) or "never"
     if name == "paths" and not value:
         return "only the folder confirmed at accept"
+    if name == "network" and not value:
+        return "none"
     if name == "toolchains" and not value:
         return "as the settings say"
     return string(value)

@@ -15,7 +15,10 @@ from peer.protocol.errors import Forbidden, Invalid
 
 F = TypeVar("F", bound=Callable[..., object])
 
-NAMES = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply", "toolchains")
+NAMES = (
+    *("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply"),
+    *("toolchains", "network"),
+)
 BUDGET = ("minutes", "turns", "usd")
 MB = 1024 * 1024
 
@@ -43,6 +46,11 @@ def scope_options(command: F) -> F:
             help="What runs see beside the system's programs: those found for the project, none, or what I name; "
             "default is what `toolchains` in the settings says.",
         ),
+        click.option(
+            "--network",
+            metavar="none|HOST[:PORT],…",
+            help="Hosts that runs may reach over HTTPS. Whatever a run can read can leave to them.",
+        ),
         click.option("--minutes", type=click.IntRange(1, 1440), metavar="N", help="How long one run may take."),
         click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
         click.option(
@@ -50,6 +58,12 @@ def scope_options(command: F) -> F:
         ),
         click.option(
             "--output-mb", type=click.IntRange(0, 250), metavar="N", help="Megabytes of files that one run may return."
+        ),
+        click.option(
+            "--network-mb",
+            type=click.IntRange(1, 1_000_000),
+            metavar="N",
+            help="Megabytes that one run may send to and receive from these hosts.",
         ),
         click.option("--yes-unverified", is_flag=True, help="Grant power to someone whose key nobody has compared."),
     ]
@@ -78,8 +92,9 @@ def given_scope(values: Mapping[str, object]) -> dict[str, object]:
             word if word in ("auto", "none", "default") else str(Path(word).expanduser().absolute()) for word in words
         ]
     budget = {name: values[name] for name in BUDGET if values.get(name) is not None}
-    if isinstance(megabytes := values.get("output_mb"), int):
-        budget["output_bytes"] = megabytes * MB
+    for flag, name in (("output_mb", "output_bytes"), ("network_mb", "network_bytes")):
+        if isinstance(megabytes := values.get(flag), int):
+            budget[name] = megabytes * MB
     if budget:
         given["budget"] = budget
     return given
@@ -95,6 +110,8 @@ def powerful_grants(given: Mapping[str, object], current: Document | None = None
     servers = [part.strip() for part in str(given.get("mcp_servers") or "none").split(",") if part.strip()]
     if servers != ["none"] and (servers == ["*"] or set(servers) - set(have.get("mcp_servers") or [])):
         found.append("MCP servers" if servers == ["*"] else f"MCP servers {', '.join(servers)}")
+    hosts = [part.strip() for part in str(given.get("network") or "none").split(",") if part.strip()]
+    found += [f"the network: {host}" for host in hosts if host != "none" and host not in (have.get("network") or [])]
     if given.get("approval") == "auto" and have.get("approval") != "auto":
         found.append("auto approval")
     if given.get("apply") == "auto" and have.get("apply") != "auto":

@@ -168,7 +168,8 @@ def _budgets(budgets: Document) -> str:
     megabytes = int(budgets.get("output_bytes", 0)) / MB
     return (
         f"{string(budgets.get('minutes'))} minutes, {string(budgets.get('turns'))} turns, "
-        f"{budgets.get('usd', 0):g} USD, {megabytes:g} MB returned"
+        f"{budgets.get('usd', 0):g} USD, {megabytes:g} MB returned, "
+        f"{int(budgets.get('network_bytes', 0)) / MB:g} MB over the network"
     )
 
 

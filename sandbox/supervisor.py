@@ -29,7 +29,7 @@ from sandbox.mcp import servers
 from sandbox.mcp.bridge import McpBridge
 from sandbox.model_api.interface import Allowance, ModelApi, Price
 from sandbox.policy.decision import GRANTABLE_TOOLS
-from sandbox.run import budget_messages, grants, prompts, returned
+from sandbox.run import budget_messages, grants, network, prompts, returned
 from sandbox.run.collect import OUT
 from sandbox.run.folder import RunFolder
 from sandbox.runtimes import gate_proof
@@ -38,6 +38,7 @@ from sandbox.views.making import Views, make_views
 
 if TYPE_CHECKING:
     from sandbox.model_api.proxy import ModelProxy
+    from sandbox.network.proxy import NetworkProxy
 
 _OUTPUT_KEPT: Final = 500_000
 """Characters of one tool result that a trace keeps. In JSON each takes up to six bytes (U+0000)."""
@@ -77,6 +78,7 @@ class RunSupervisor:
         self._no_overlay = no_overlay
         self._views: Views | None = None
         self._model_secret = secrets.token_urlsafe(24)
+        self._network: NetworkProxy | None = None
         self._turns = 0
         self._seconds = 0.0
         self._run_folder = RunFolder(Path(start.run_dir))
@@ -97,6 +99,8 @@ class RunSupervisor:
             # The run's end is told all the same, and what is missing.
             why = _failure(raised).reason or ""
             files = returned.ReturnedFiles(left_out=((OUT, why),))
+        if self._network is not None:
+            await self._network.tell_totals()
         if self._views is not None:
             await trio.to_thread.run_sync(self._views.close)
         self._seconds = trio.current_time() - began
@@ -131,6 +135,8 @@ class RunSupervisor:
         await trio.to_thread.run_sync(self._run_folder.make, start.files)
         if api is not None:
             self._proxy = self._make_proxy(api)
+        if network.granted(start):
+            self._network = self._make_network_proxy()
         async with nullcontext() if self._proxy is None else self._proxy.serving(self._run_folder.socket):
             profile = grants.profile(start, self._run_folder, programs=runtime.programs(), model=api is not None)
             gate_key = gate_proof.key(runtime)
@@ -178,6 +184,11 @@ class RunSupervisor:
             secret=self._model_secret,
         )
 
+    def _make_network_proxy(self) -> NetworkProxy:
+        from sandbox.network.of_run import network_proxy  # loads a client for HTTP: only where there is a network
+
+        return network_proxy(self._start.network, self._start.budget.network_bytes, self._tell)
+
     async def _prepare(self, runtime: Runtime, here: Confinement, gate_key: str) -> None:
         await trio.to_thread.run_sync(runtime.prepare)
         # What was proven may be another runtime's program: the setting can change while the node lives.
@@ -206,19 +217,20 @@ class RunSupervisor:
             instructions=prompts.instructions(start, folders),
             script=tuple(start.script),
         )
-        context = RunContext(
-            confinement=here,
-            profile=profile,
-            gate=self._gate,
-            emit=self._emit,
-            tools=frozenset(start.tools) & GRANTABLE_TOOLS,
-            budget=start.budget,
-            model=start.model.name,
-            program_counts_usd=not own_price,
-            mcp=bridge,
-            model_secret=self._model_secret,
-        )
         async with trio.open_nursery() as nursery:
+            context = RunContext(
+                confinement=here,
+                profile=profile,
+                gate=self._gate,
+                emit=self._emit,
+                tools=frozenset(start.tools) & GRANTABLE_TOOLS,
+                budget=start.budget,
+                model=start.model.name,
+                program_counts_usd=not own_price,
+                mcp=bridge,
+                model_secret=self._model_secret,
+                serve_network=None if self._network is None else partial(self._network.serve_in, nursery),
+            )
             nursery.start_soon(self._watch_gate, self._gate)
             nursery.start_soon(self._watch_clock)
             if self._proxy is not None:

@@ -17,6 +17,7 @@ from mcp_plugin.tools.scopes import (
     Approval,
     Expires,
     McpServers,
+    Network,
     Paths,
     PerDay,
     Results,
@@ -47,6 +48,7 @@ class Invite(Arguments, frozen=True, kw_only=True):
     results: Results | None = None
     apply: Apply | None = None
     toolchains: Toolchains | None = None
+    network: Network | None = None
 
 
 TAKES = {"send": ("to_email",), "list": (), "accept": ("token", *SCOPE), "decline": ("token",)}
@@ -78,6 +80,8 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
     asked = await client.accept_invitation(token, scope, unconfirmed=True)
     # By name, as the person reads it: `*` may cover more servers by the time they answer.
     exact = {**scope, **{name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}}
+    if "network" in scope:
+        exact["network"] = asked["scopes"]["network"]
     if "toolchains" in scope:
         exact["toolchains"] = asked["scopes"]["toolchains"] or ["default"]
     peer = line(str(asked["peer"]))

@@ -10,7 +10,10 @@ from mcp_plugin.arguments import Arguments
 from peer.trust.scopes import TOOLS
 
 _Name = Annotated[str, Meta(max_length=4_096)]
-SCOPE = ("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply", "toolchains")
+SCOPE = (
+    *("tools", "mcp_servers", "paths", "approval", "max_per_day", "expires", "results", "apply"),
+    *("toolchains", "network"),
+)
 
 _Names = Annotated[str, Meta(max_length=20_000)] | Annotated[list[_Name], Meta(max_length=200)]
 """A list, or the same with commas between."""
@@ -48,6 +51,14 @@ Toolchains = Annotated[
     Meta(
         description="what runs see beside the system's own programs, a list or with commas between: `auto` (those "
         "found here for the project), `none`, absolute paths that the person named; `default`: as their settings say"
+    ),
+]
+
+Network = Annotated[
+    _Names,
+    Meta(
+        description="hosts that runs may reach over HTTPS, HOST or HOST:PORT, a list or with commas between; `none`. "
+        "Whatever a run can read can leave to them"
     ),
 ]
 

@@ -17,6 +17,7 @@ from mcp_plugin.tools.scopes import (
     Approval,
     Expires,
     McpServers,
+    Network,
     Paths,
     PerDay,
     Results,
@@ -45,6 +46,7 @@ class Trust(Arguments, frozen=True, kw_only=True):
     results: Results | None = None
     apply: Apply | None = None
     toolchains: Toolchains | None = None
+    network: Network | None = None
 
 
 TAKES = {"list": ("peer",), "edit": ("peer", *SCOPE), "revoke": ("peer",)}
@@ -81,6 +83,8 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         **changes,
         **{name: answer["scopes"][name] for name in ("tools", "mcp_servers", "paths") if name in changes},
     }
+    if "network" in changes:
+        exact["network"] = answer["scopes"]["network"]
     if "toolchains" in changes:
         exact["toolchains"] = answer["scopes"]["toolchains"] or ["default"]
     user = line(str(answer["peer"]))

@@ -61,6 +61,7 @@ class ScopeBody(Body):
     results: str | None = None
     apply: str | None = None
     toolchains: Words | None = None
+    network: Words | None = None
     budget: BudgetInput | None = None
     confirm_unverified: bool = False
     unconfirmed: bool = False

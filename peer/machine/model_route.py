@@ -14,6 +14,7 @@ from peer.machine.settings import Settings
 from peer.protocol.errors import Invalid
 from sandbox import frames, runtimes
 
+_PROXY_FIX = "`dispatch config set model.proxy URL` with one, or `none` for a way without a proxy"
 PRICE_FIX = "`dispatch config set model.price INPUT,OUTPUT,CACHE_WRITE,CACHE_READ`, in USD per million tokens"
 
 
@@ -61,15 +62,20 @@ def http_proxy(settings: Settings, env: Mapping[str, str] | None = None) -> str:
     """Return the HTTP proxy on the way to the model's API, "" for none.
 
     `model.proxy`, else $HTTPS_PROXY for a host that $NO_PROXY does not name (in lower case first, as curl has them). An
-    API on this machine, the only one that may be plain http, is never reached through one. Raises Invalid for a
-    variable that names no HTTP proxy; its value may hold a password and is not in the message.
+    API on this machine, the only one that may be plain http, is never reached through one. Raises Invalid.
     """
     variables = os.environ if env is None else env
     url = urlsplit(settings.model.base_url or "https://api.anthropic.com")
     if url.scheme != "https" or settings.model.proxy == "none":
         return ""
-    if settings.model.proxy:
-        return settings.model.proxy
+    return settings.model.proxy or proxy_of_variables(url.netloc, variables, _PROXY_FIX)
+
+
+def proxy_of_variables(host: str, variables: Mapping[str, str], fix: str) -> str:
+    """Return $HTTPS_PROXY for a HOST[:PORT] that $NO_PROXY does not name, "" for none.
+
+    Raises Invalid with `fix` for a variable that names no HTTP proxy; its value may hold a password and is not in it.
+    """
     named = variables.get("https_proxy") or variables.get("HTTPS_PROXY") or ""
     if not named:
         return ""
@@ -79,11 +85,8 @@ def http_proxy(settings: Settings, env: Mapping[str, str] | None = None) -> str:
 
         # typeshed does not list it; `requests` uses it in the same way.
         bypass: Callable[[str, Mapping[str, str]], object] = vars(urllib.request)["proxy_bypass_environment"]
-        if bypass(url.netloc, {"no": exceptions}):
+        if bypass(host, {"no": exceptions}):
             return ""
     if known := proxy_url(named if "://" in named else f"http://{named}"):
         return known
-    raise Invalid(
-        "$HTTPS_PROXY names no HTTP proxy, so the model cannot be reached through it",
-        fix="`dispatch config set model.proxy URL` with one, or `none` for a way without a proxy",
-    )
+    raise Invalid("$HTTPS_PROXY names no HTTP proxy, so nothing can be reached through it", fix=fix)

@@ -135,7 +135,8 @@ KEYS: dict[str, Key] = {
         example="/etc/ssl/company.pem",
     ),
     "model.proxy": Key(
-        "the HTTP proxy on the way to it, http(s)://[NAME:PASSWORD@]HOST:PORT, or `none`; else $HTTPS_PROXY, $NO_PROXY",
+        "the HTTP proxy on the way to it, http(s)://[NAME:PASSWORD@]HOST:PORT, or `none`; else $HTTPS_PROXY, "
+        "$NO_PROXY. Without these it is also on the way to hosts that `--network` grants",
         secret=True,
     ),
 }

@@ -43,6 +43,7 @@ SCOPE_FIELDS = (
     "results",
     "apply",
     "toolchains",
+    "network",
     "budget",
 )
 

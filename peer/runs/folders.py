@@ -27,6 +27,7 @@ from peer.projects.index import ProjectIndex
 from peer.projects.matching import NOTHING, Suggestion
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError
+from peer.runs import reach
 from peer.runs.obstacles import obstacles
 from peer.runs.toolchains import toolchains
 from peer.steps import receiving, running
@@ -116,7 +117,9 @@ class RunFolders:
         def look() -> _Looked:
             found = toolchains(scope, self._settings(), folder, all_state_folders(self._context.state.path))
             seen = [place for part in found.parts() for place in (part.at, part.path)]
-            return _Looked([*obstacles(Path(folder), seen), *found.not_seen], found.labels())
+            reached = scope.network if "Bash" in scope.tools else ()
+            network = reach.sentences(reached, Path(folder), self._settings()) if reached else []
+            return _Looked([*network, *obstacles(Path(folder), seen), *found.not_seen], found.labels())
 
         looked = await trio.to_thread.run_sync(look)
         return looked._replace(obstacles=[*looked.obstacles, *git, *await self._left_out(scope, folder)])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from peer.dispatches.folder_names import names_of
-from peer.machine import mcp_servers, model_route
+from peer.machine import mcp_servers, model_route, network_route
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
@@ -128,10 +128,12 @@ def start_frame(
             turns=scope.budget.turns,
             usd=scope.budget.usd,
             output_bytes=scope.budget.output_bytes,
+            network_bytes=scope.budget.network_bytes,
         ),
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
         toolchains=facts.toolchains,
+        network=network_route.network(scope.network, settings),
         model=model_route.model(settings),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from peer.protocol.documents import Document
 from peer.protocol.errors import Forbidden, Invalid
 from peer.trust import own_names, scopes
+from peer.trust.hosts import parse_host
 from peer.trust.scopes import Scope
 
 T = TypeVar("T", bound=str)
@@ -59,13 +60,14 @@ class BudgetInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     turns: int | UnsetType = UNSET
     usd: float | UnsetType = UNSET
     output_bytes: int | UnsetType = UNSET
+    network_bytes: int | UnsetType = UNSET
 
 
 class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A person's choice; a field that was not given is UNSET. Each value is the text of a flag, or typed.
 
-    `tools`, `mcp_servers`, `paths`, `toolchains`: "a,b" or a list. `expires`: a duration, a date, an RFC 3339 time,
-    "never" or None.
+    `tools`, `mcp_servers`, `paths`, `toolchains`, `network`: "a,b" or a list. `expires`: a duration, a date, an RFC
+    3339 time, "never" or None.
     """
 
     tools: str | list[str] | UnsetType = UNSET
@@ -77,6 +79,7 @@ class ScopeInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     results: str | UnsetType = UNSET
     apply: str | UnsetType = UNSET
     toolchains: str | list[str] | UnsetType = UNSET
+    network: str | list[str] | UnsetType = UNSET
     budget: BudgetInput | UnsetType = UNSET
 
 
@@ -115,6 +118,8 @@ def _with(scope: Scope, chosen: ScopeInput, *, installed: Sequence[McpServer | s
         changes["apply"] = _one_of("apply", chosen.apply, scopes.APPLIES)
     if chosen.toolchains is not UNSET:
         changes["toolchains"] = parse_toolchains(chosen.toolchains)
+    if chosen.network is not UNSET:
+        changes["network"] = parse_network(chosen.network)
     if chosen.budget is not UNSET:
         named = {name: getattr(chosen.budget, name) for name in scopes.BUDGET_BOUNDS}
         given = {name: value for name, value in named.items() if value is not UNSET}
@@ -214,6 +219,16 @@ def parse_toolchains(given: str | Iterable[str]) -> tuple[str, ...]:
         if word not in ("auto", "none") and not word.startswith("/"):
             raise Invalid(f"`{_shown(word)}` is neither auto, none nor an absolute path", fix=_TOOLCHAINS_FIX)
     scopes.check_toolchains(found)
+    return found
+
+
+def parse_network(given: str | Iterable[str]) -> tuple[str, ...]:
+    """ "none", "host,host:port" or a list → hosts, sorted and each once."""
+    names = _split(given)
+    if names in ([], ["none"]):
+        return ()
+    found = tuple(sorted({str(parse_host(name)) for name in names}))
+    scopes.check_network(found)
     return found
 
 

@@ -11,6 +11,7 @@ import msgspec
 from peer.protocol.errors import Invalid
 from peer.protocol.fields import LAST_TIME
 from peer.protocol.growth import NotUnderstood
+from peer.trust.hosts import parse_host
 
 Approval = Literal["manual", "review", "auto"]
 Results = Literal["full", "redacted"]
@@ -41,18 +42,22 @@ MAX_PER_DAY: Final = 1_000
 MAX_PATHS: Final = 32
 MAX_PATH: Final = 4_096  # PATH_MAX on Linux
 MAX_TOOLCHAINS: Final = 16
+MAX_HOSTS: Final = 32
 MAX_MCP_SERVERS: Final = 64
 MAX_MCP_NAME: Final = 64
 MB: Final = 1024 * 1024
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The most that one run may use: minutes, agent turns, US dollars, bytes of returned files."""
+    """The most that one run may use: minutes, agent turns, US dollars, bytes of returned files, bytes that go to and
+    come from the granted hosts.
+    """
 
     minutes: int = 60
     turns: int = 100
     usd: float = 5.0
     output_bytes: int = 100 * MB
+    network_bytes: int = 1_000 * MB
 
 
 BUDGET_BOUNDS: Final = {
@@ -60,6 +65,7 @@ BUDGET_BOUNDS: Final = {
     "turns": (1, 1_000),
     "usd": (0.01, 1_000.0),
     "output_bytes": (0, 250 * MB),  # no more can be returned: 50 files of 5 MB
+    "network_bytes": (MB, 1_000_000 * MB),
 }
 
 
@@ -71,8 +77,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     anything that the run returned is sent (review), or before none (auto). `apply`: what becomes of changes in the
     person's folders when a run has completed: they wait for the person, or those without a mark are put in place at
     once. `toolchains`: what a run sees beside the system's own programs: `auto` (what the project is run with, as found
-    on this machine), `none`, paths that the person named; empty is what this machine's settings say. `always` grants
-    are not part of it: they are rules, stored with the edge (edge_lifecycle.py).
+    on this machine), `none`, paths that the person named; empty is what this machine's settings say. `network`: hosts
+    that its commands reach over TLS, as hosts.py writes them; empty is none. `always` grants are not part of it: they
+    are rules, stored with the edge (edge_lifecycle.py).
     """
 
     tools: tuple[str, ...]
@@ -84,6 +91,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     results: Results = "full"
     apply: Apply = "review"
     toolchains: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
     budget: Budget = Budget()
 
 
@@ -129,6 +137,7 @@ def check(scope: Scope) -> None:
     check_max_per_day(scope.max_per_day)
     check_budget(scope.budget)
     check_toolchains(scope.toolchains)
+    check_network(scope.network)
     if len(scope.paths) > MAX_PATHS or len(set(scope.paths)) != len(scope.paths):
         raise Invalid(
             f"{len(scope.paths)} folders are granted; at most {MAX_PATHS}, each once, can be",
@@ -169,6 +178,14 @@ def check_toolchains(words: tuple[str, ...]) -> None:
         raise Invalid(
             "these are not toolchains that a run may see",
             fix=f"give auto, none, or at most {MAX_TOOLCHAINS} absolute paths, with auto among them or not",
+        )
+
+
+def check_network(named: tuple[str, ...]) -> None:
+    """Raise Invalid unless each is a host as `hosts.parse_host` gives it, sorted and each once."""
+    if len(named) > MAX_HOSTS or list(named) != sorted({str(parse_host(name)) for name in named}):
+        raise Invalid(
+            f"at most {MAX_HOSTS} hosts, sorted and each once, can be granted", fix="grant fewer of them, each once"
         )
 
 
@@ -237,6 +254,7 @@ def needs_confirmation(scope: Scope) -> tuple[str, ...]:
         *(f"the MCP server {name}" for name in scope.mcp_servers),
         *(("auto approval",) if scope.approval == "auto" else ()),
         *((UNREVIEWED,) if scope.apply == "auto" else ()),
+        *(f"the network: {host}" for host in scope.network),
     )
 
 
@@ -262,6 +280,7 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
     ways += [f"programs in {word}" for word in new.toolchains if word.startswith("/") and word not in old.toolchains]
     if old.toolchains and "auto" not in old.toolchains and (not new.toolchains or "auto" in new.toolchains):
         ways.append("the toolchains that are found for a project")
+    ways += [f"the network: {host}" for host in new.network if host not in old.network]
     if (old.results, new.results) == ("redacted", "full"):
         ways.append("full results")
     ways += [

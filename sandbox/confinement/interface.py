@@ -48,6 +48,12 @@ class ConfinedProcess(Protocol):
     async def aclose(self) -> None:
         """Kill, reap and close the pipes, also when cancelled."""
 
+    async def proxy_listener(self) -> trio.SocketListener | None:
+        """The socket on loopback inside, at PROXY_PORT, to which its shell commands connect; None where it has none.
+
+        Call it once, and only where the profile has a network: it waits for the socket. Raises SandboxError.
+        """
+
     async def stop_shells(self) -> int:
         """Stop every process of its shell commands until `resume_shells`; return how many there are.
 

@@ -16,6 +16,8 @@ SHELL_HOME: Final = Path("/run/home/shell")
 """$HOME of the shell commands that the agent program starts."""
 MODEL_SOCKET: Final = Path("/run/dispatch/model.sock")
 """The model proxy."""
+PROXY_PORT: Final = 30128
+"""Of loopback, where shell commands find the way to granted hosts. Below those that servers are given (ip(7))."""
 TMP: Final = Path("/tmp")  # noqa: S108 - the sandbox's own
 SHELL_LAUNCHER: Final = Path("/run/dispatch/shell")
 """The program by which an agent starts every shell command; they are confined further than the agent itself."""

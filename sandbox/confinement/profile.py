@@ -114,7 +114,8 @@ class Profile:
     what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `files`:
     small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. `programs`:
     inside folders for PATH, before the system's; none that the run may write. `variables`: what the run's tools are
-    told. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
+    told, `shell_variables`: its shell commands alone. `network`: whether these find a proxy on loopback, which whoever
+    starts the run serves. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path
@@ -130,6 +131,8 @@ class Profile:
     limits: Limits = field(default_factory=Limits)
     programs: tuple[Path, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    shell_variables: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
 
     def __post_init__(self) -> None:
         _check(self)

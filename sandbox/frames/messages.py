@@ -21,6 +21,7 @@ from sandbox.frames.values import (
     McpServer,
     Model,
     Natural,
+    Network,
     PositiveAmount,
     ReturnedFile,
     Rule,
@@ -70,6 +71,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     cwd: str | None = None
     protected: list[str] = []
     toolchains: Toolchains = Toolchains()
+    network: Network = Network()
     model: Model = Model()
     answer_seconds: PositiveAmount = 120.0
     gate_proven: str = ""

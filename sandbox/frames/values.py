@@ -56,12 +56,15 @@ class Attachment(Value, frozen=True):
 
 
 class Budget(Value, frozen=True):
-    """What a run may spend. Minutes of wall clock, model turns, US dollars, bytes of returned files."""
+    """What a run may spend: minutes of wall clock, model turns, US dollars, bytes of returned files, bytes to and from
+    granted hosts.
+    """
 
     minutes: PositiveAmount = 60.0
     turns: Positive = 100
     usd: PositiveAmount = 5.0
     output_bytes: Natural = 100_000_000
+    network_bytes: Natural = 1_000_000_000
 
 
 class ModelPrice(Value, frozen=True):
@@ -127,6 +130,28 @@ class Toolchains(Value, frozen=True):
     programs: list[str] = []
     variables: dict[str, str] = {}
     labels: list[str] = []
+
+
+class NetworkHost(Value, frozen=True):
+    """A host that shell commands may reach over TLS. `by_proxy`: through the person's own HTTP proxy."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 443
+    by_proxy: bool = False
+
+
+class Network(Value, frozen=True):
+    """What a run may reach. `http_proxy` may hold a password: it stays in the proxy outside and is in no repr."""
+
+    hosts: list[NetworkHost] = []
+    http_proxy: str | None = None
+    ca_file: str | None = None
+    """PEM file of the authorities that may sign an https proxy's certificate; None: the system's."""
+    more_ca_file: str | None = None
+    """The same, of authorities beside those."""
+
+    def __repr__(self) -> str:
+        return f"Network(hosts={self.hosts!r})"
 
 
 class ScriptStep(Value, frozen=True):

@@ -118,7 +118,7 @@ def unusual(
         if _DELETES.search(command):
             marks.append("deletes")
         if _NETWORK.search(command):
-            marks.append("looks for the network, which a run does not have")
+            marks.append("uses the network" if scope.network else "looks for the network, which a run does not have")
     if tool == "Write" and not arguments["content"]:
         marks.append("empties a file")
     return marks

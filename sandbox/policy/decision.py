@@ -73,7 +73,7 @@ class Scope:
     Paths of this machine: `roots`, folders or files a call may name, `workspace` and `project` among them; `project` is
     folder the run starts in. As the agent spells them: `cwd`, the same folder, where relative paths start unless a call
     says otherwise, and `home`, what `~` means. `mcp_tools`: full names, `mcp__server__tool`; `changed`: those of them
-    that are not as the edge has them pinned, with their present pins.
+    that are not as the edge has them pinned, with their present pins. `network`: commands reach hosts.
     """
 
     tools: frozenset[str]
@@ -86,6 +86,7 @@ class Scope:
     rules: frozenset[Rule] = frozenset()
     mcp_tools: frozenset[str] = frozenset()
     changed: Mapping[str, str] = field(default_factory=dict)
+    network: bool = False
 
 
 @dataclass(frozen=True)

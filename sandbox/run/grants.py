@@ -11,7 +11,7 @@ from sandbox.confinement.places import HOME, WORKSPACE
 from sandbox.confinement.profile import can_hold_link
 from sandbox.errors import SandboxError
 from sandbox.policy.decision import GRANTABLE_TOOLS, WRITING_TOOLS, Scope, inside
-from sandbox.run import toolchains
+from sandbox.run import network, toolchains
 from sandbox.run.folder import RunFolder
 
 GIT_SETTINGS: Final = Path("/etc/gitconfig")
@@ -34,6 +34,8 @@ def profile(start: frames.Start, run_folder: RunFolder, *, programs: tuple[Root,
         cwd=WORKSPACE if start.cwd is None else Path(start.cwd),
         programs=tools.programs,
         variables=tools.variables,
+        shell_variables=network.variables(start),
+        network=network.granted(start),
     )
 
 
@@ -48,6 +50,7 @@ def scope(start: frames.Start, profile: Profile) -> Scope:
         home=str(HOME),
         approval=start.approval,
         rules=frozenset(start.rules),
+        network=network.granted(start),
     )
 
 

@@ -28,12 +28,11 @@ CACHES: Final[Mapping[str, str]] = {
 what the person's caches hold came from anywhere, private registries among them.
 """
 
-OFFLINE: Final[Mapping[str, str]] = {
-    **{"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", "PIP_RETRIES": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-    **{"npm_config_offline": "true", "npm_config_update_notifier": "false", "CARGO_NET_OFFLINE": "true"},
-    **{"GOPROXY": "off", "GOTOOLCHAIN": "local"},
+_NO_OTHERS: Final[Mapping[str, str]] = {
+    **{"UV_PYTHON_DOWNLOADS": "never", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "npm_config_update_notifier": "false"},
+    "GOTOOLCHAIN": "local",
 }
-"""Without a network a tool that asks for one waits through its retries. With these it says at once what is missing."""
+"""No tool fetches another version of itself."""
 
 _OWN_PLACES: Final = tuple(
     Path("/", name)
@@ -73,7 +72,11 @@ def seen(
     return Seen(
         tuple(mounts),
         tuple(Path(folder) for folder in given.programs if _is_of(Path(folder), mounts)),
-        {**OFFLINE, **CACHES, **{name: value for name, value in given.variables.items() if name in _VARIABLES}},
+        {
+            **_NO_OTHERS,
+            **CACHES,
+            **{name: value for name, value in given.variables.items() if name in _VARIABLES},
+        },
     )
 
 

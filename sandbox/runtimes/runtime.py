@@ -37,7 +37,8 @@ class RunContext:
     to the trace. `tools`: granted built-in tools. `mcp`: the granted MCP servers, for a call that the gate allowed and
     that was admitted there. `model`: a model's name, or None for the runtime's own choice. `program_counts_usd`: the
     agent program knows what that one costs; otherwise only the proxy counts money. `model_secret`: what the
-    proxy wants from the agent program in place of a key; no child of the program may have it.
+    proxy wants from the agent program in place of a key; no child of the program may have it. `serve_network`: begins
+    to serve the proxy of a program's shell commands; None where they reach nothing.
     """
 
     confinement: Confinement
@@ -50,12 +51,19 @@ class RunContext:
     mcp: McpBridge
     model_secret: str = ""
     program_counts_usd: bool = True
+    serve_network: Callable[[ConfinedProcess], Awaitable[None]] | None = None
     _started: list[ConfinedProcess] = field(default_factory=list)
 
     async def spawn(self, command: Sequence[str], env: Mapping[str, str], *, stderr: int = PIPE) -> ConfinedProcess:
         """Start a program of the run. See `Confinement.spawn`."""
         process = await self.confinement.spawn(self.profile, command, env, stderr=stderr)
         self._started.append(process)
+        if self.serve_network is not None:
+            try:
+                await self.serve_network(process)
+            except BaseException:
+                await process.aclose()
+                raise
         self.gate.shells.add(process)
         return process
 

@@ -189,6 +189,9 @@ class PlainProcess:
     async def excess(self) -> Excess | None:
         return self._excess
 
+    async def proxy_listener(self) -> trio.SocketListener | None:
+        return None
+
     async def stop_shells(self) -> int:
         return 0
 

@@ -9,7 +9,7 @@ import pytest
 from sandbox import frames
 from sandbox.confinement import Profile, Root
 from sandbox.errors import SandboxError
-from sandbox.run import grants, prompts, toolchains
+from sandbox.run import grants, network, prompts, toolchains
 from sandbox.run.folder import RunFolder
 
 NODE = "/home/bob/.nvm/versions/node/v22"
@@ -56,7 +56,7 @@ def test_what_a_run_gets() -> None:
     assert variables["PATH"].startswith(f"{NODE}/bin:/home/bob/.local/bin:/usr/local/bin:")
     assert "elsewhere" not in variables["PATH"] and "LD_PRELOAD" not in variables
     assert variables["GOROOT"] == "/x" and variables["HOME"] == "/run/home/agent"
-    assert variables["CARGO_HOME"].startswith("/dispatch/.cache") and variables["UV_OFFLINE"] == "1"
+    assert variables["CARGO_HOME"].startswith("/dispatch/.cache") and found.shell_variables["UV_OFFLINE"] == "1"
 
 
 def test_what_lies_in_a_granted_folder_is_seen_there_and_not_on_path() -> None:
@@ -131,5 +131,5 @@ def test_the_agent_is_told_what_it_has() -> None:
 
 
 def test_variables_are_those_that_toolchains_set() -> None:
-    for name in {*toolchains.CACHES, *toolchains.OFFLINE}:
+    for name in {*toolchains.CACHES, *network.OFFLINE}:
         assert name.isidentifier() and not name.startswith(("LD_", "ANTHROPIC", "CLAUDE", "BASH", "NODE_OPTIONS"))

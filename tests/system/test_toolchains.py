@@ -34,7 +34,7 @@ def root(pair: tuple[Person, Person]) -> Iterator[Path]:
         (root / "etc/npmrc").write_text("_authToken=hunter2")
         shutil.copy2("/bin/echo", root / "bin/node")
         shutil.copytree(root / "bin", Path(folder) / "tool/bin")
-        project = bob.projects / "shop"
+        project = bob.projects / "with-node"
         project.mkdir()
         (project / ".nvmrc").write_text("99\n")
         (project / ".python-version").write_text("3.1.4\n")
@@ -47,7 +47,7 @@ def root(pair: tuple[Person, Person]) -> Iterator[Path]:
 
 def test_a_run_sees_what_its_person_was_told(pair: tuple[Person, Person], root: Path) -> None:
     alice, bob = pair
-    project = str(bob.projects / "shop")
+    project = str(bob.projects / "with-node")
     bob.client.edit_trust(alice.email, {"tools": "Bash", "approval": "auto"}, confirm_unverified=True)
     commands = ("node it runs", f"cat {root}/etc/npmrc", "echo $npm_config_cache")
 

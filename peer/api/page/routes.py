@@ -55,6 +55,7 @@ class PreviewBody(Body):
     results: str | None = None
     apply: str | None = None
     toolchains: str | list[str] | None = None
+    network: str | list[str] | None = None
     budget: BudgetInput | None = None
 
 

@@ -36,7 +36,7 @@ TOOLS: Final = {
     "Grep": ("Search in files", "find words in files"),
     "Write": ("Create files", "create new files, or replace whole ones"),
     "Edit": ("Change files", "change parts of files"),
-    "Bash": ("Run programs", "run any command inside the sandbox, without network"),
+    "Bash": ("Run programs", "run any command inside the sandbox"),
 }
 """Tool → its name for people, and what it does."""
 
@@ -82,7 +82,10 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
     add("yes", f"There, {FOLDERS}.")
     if "Bash" in tools:
         may = "and with them read and change any file there" if changes else "and with them read any file there"
-        add("care", f"It may run any program inside the sandbox, without network, {may}.")
+        without = "" if scope.network else ", without network"
+        add("care", f"It may run any program inside the sandbox{without}, {may}.")
+        if scope.network:
+            add("care", _network(scope.network, peer))
     else:
         add("no", "It cannot run programs.")
     if scope.mcp_servers:
@@ -137,6 +140,14 @@ def _toolchains(words: tuple[str, ...]) -> str:
         return "Its commands see the system’s programs, and what your settings say of toolchains."
     found = ["the toolchains that are found here for the project"] if "auto" in words else []
     return f"Its commands see the system’s programs, and {_listed([*found, *named])}, and can read those."
+
+
+def _network(hosts: Sequence[str], peer: str) -> str:
+    return (
+        f"Its programs may reach {_listed(list(hosts))}. Whatever they can read can leave to there, and they can act "
+        "there as you with any password or key in the folder. Registries accept uploads, and a host that shares its "
+        f"servers with others can pass things on to them, {peer} perhaps among them."
+    )
 
 
 def _results(scope: Scope, peer: str) -> str:

@@ -20,7 +20,7 @@ from sandbox.confinement.bubblewrap.argv import (
     Side,
 )
 from sandbox.confinement.given import FOLDER_OR_FILE, open_given
-from sandbox.confinement.places import HOME, SHELL_HOME, SHELL_LAUNCHER, TMP
+from sandbox.confinement.places import HOME, PROXY_PORT, SHELL_HOME, SHELL_LAUNCHER, TMP
 from sandbox.confinement.profile import Profile
 
 _ETC_FILES: Final = {
@@ -76,7 +76,13 @@ def _zone_settings(profile: Profile) -> dict[str, object]:
     folders = [str(mount.at) for mount in profile.mounts() if mount.writable and mount.at != HOME]
     writable = [*folders, str(SHELL_HOME), str(TMP), "/dev"]
     has_landlock = landlock.abi() >= landlock.LEAST_ABI
-    return {"writable": writable if has_landlock else None, "home": str(SHELL_HOME), "bash": "/bin/bash"}
+    return {
+        "writable": writable if has_landlock else None,
+        "home": str(SHELL_HOME),
+        "bash": "/bin/bash",
+        "variables": dict(profile.shell_variables),
+        "proxy_port": PROXY_PORT if profile.network else 0,
+    }
 
 
 def _open(path: Path, kinds: Sequence[Callable[[int], bool]], opened: contextlib.ExitStack) -> int:

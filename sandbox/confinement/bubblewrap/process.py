@@ -60,6 +60,10 @@ class BubblewrapProcess:
         # Not the zone: a zone that ends before its agent means to the watch that the run broke.
         self._tree.kill()
 
+    async def proxy_listener(self) -> trio.SocketListener | None:
+        """See `ConfinedProcess`."""
+        return None if self._zone is None else await self._zone.proxy_listener()
+
     async def stop_shells(self) -> int:
         """See `ConfinedProcess`."""
         return 0 if self._zone is None else await self._zone.stop()

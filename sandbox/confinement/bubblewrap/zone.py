@@ -15,6 +15,7 @@ from sandbox.errors import SandboxError
 
 _ANSWERED_WITHIN: Final = 10.0
 """Seconds. The server tries to stop the shells for two."""
+_STARTED_WITHIN: Final = 60.0
 _ERRORS_KEPT: Final = 2_000
 """Bytes."""
 
@@ -38,6 +39,23 @@ class ShellZone:
         """The descriptor that the server talks on, for the time in which it is started."""
         with self._theirs:
             yield self._theirs.fileno()
+
+    async def proxy_listener(self) -> trio.SocketListener:
+        """The listener inside at which commands look for a proxy, once; of a zone whose profile has a network.
+
+        Raises SandboxError where the zone does not give it.
+        """
+        async with self._asking:
+            with trio.move_on_after(_STARTED_WITHIN), contextlib.suppress(OSError):
+                await trio.lowlevel.wait_readable(self._control.fileno())
+                said, given, _, _ = socket.recv_fds(self._control, 64, 1, socket.MSG_CMSG_CLOEXEC)
+                if said == b"proxy" and given:
+                    listening = socket.socket(fileno=given[0])
+                    listening.setblocking(False)
+                    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+                for descriptor in given:
+                    os.close(descriptor)
+            raise SandboxError("the sandbox of the run's shell commands has no place for a proxy", code=503)
 
     async def stop(self) -> int:
         """Stop all processes in the zone; return their number. Raises SandboxError where one does not stop."""

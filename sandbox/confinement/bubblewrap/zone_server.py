@@ -15,6 +15,9 @@ end is SIGKILL, and the answer is the exit status as a big-endian int32, negativ
 dp-agent sends words on `control` and gets one answer each: "stop", while a file is written that a person was asked
 about: "stopped N", N processes there are, none of which runs until "go", or "running" where one could not be stopped.
 "go": "going". "count": "there are N".
+
+Where commands may reach a network, the first thing that dp-agent gets is "proxy" with a socket that listens on loopback
+in here: dp-agent accepts what commands connect to it.
 """
 
 import ctypes
@@ -44,11 +47,16 @@ _PR_SET_DUMPABLE = 4
 
 
 class Settings(TypedDict):
-    """`writable`: paths for a Landlock domain, None for none. `home`: $HOME of commands. `bash`: the shell."""
+    """`writable`: paths for a Landlock domain, None for none. `home`: $HOME of commands. `bash`: the shell.
+
+    `variables`: of commands alone. `proxy_port`: of loopback, where commands find a proxy; 0 for none.
+    """
 
     writable: list[str] | None
     home: str
     bash: str
+    variables: dict[str, str]
+    proxy_port: int
 
 
 class Zone:
@@ -237,7 +245,8 @@ def _become_command(given: list[int], settings: Settings) -> None:
         kind, folder, count = words[:3]
         end = 3 + int(count)
         command, environment = words[3:end], dict(word.split(b"=", 1) for word in words[end:])
-        environment[b"HOME"] = os.fsencode(settings["home"])
+        for name, value in {**settings["variables"], "HOME": settings["home"]}.items():
+            environment[os.fsencode(name)] = os.fsencode(value)
         if kind == b"shell":
             command = [os.fsencode(settings["bash"]), b"-c", *command]
         os.chdir(folder)
@@ -269,6 +278,14 @@ def _read(pipe: int) -> bytes:
     return bytes(out)
 
 
+def _give_listener(control: socket.socket, port: int) -> None:
+    """Have dp-agent listen on loopback in here: a socket stays in the network namespace that it was made in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(64)
+        socket.send_fds(control, [b"proxy"], [listener.fileno()])
+
+
 def main() -> None:
     if os.getpid() != 1:
         sys.exit("the shell zone has no process namespace of its own")  # and "stop" would reach this machine's
@@ -280,6 +297,8 @@ def main() -> None:
         sys.path.insert(0, os.path.dirname(SETTINGS))  # noqa: PTH120
         importlib.import_module("landlock")  # once, not in each command
     listening, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    if settings["proxy_port"]:
+        _give_listener(control, settings["proxy_port"])
     Zone(listening, control, settings).serve()
 
 

@@ -25,6 +25,7 @@ export function scopeOf(edge) {
     results: scopes.results,
     apply: scopes.apply,
     toolchains: scopes.toolchains?.length ? scopes.toolchains : "default",
+    network: scopes.network?.length ? scopes.network : "none",
     ...(budgets ? { budget: budgets } : {}),
   };
 }
@@ -70,17 +71,21 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     choice("radio", "apply", "auto", "Put in place when a run has completed", "What programs would obey unasked waits all the same.", { checked: before?.apply === "auto" }));
   const toolchains = h("textarea", { id: "toolchains", rows: "2", spellcheck: "false", placeholder: "auto",
     value: before && before.toolchains !== "default" ? before.toolchains.join("\n") : "" });
+  const network = h("textarea", { id: "network", rows: "2", spellcheck: "false", placeholder: "none",
+    value: before && before.network !== "none" ? before.network.join("\n") : "" });
   const perDay = h("input", { type: "number", min: "1", max: "1000", id: "per-day", value: String(before?.max_per_day ?? 50) });
   const expires = h("input", { id: "expires", autocomplete: "off", value: before ? before.expires : "never" });
   const results = h("fieldset", {},
     h("legend", {}, "What they are told of a run"),
     choice("radio", "results", "full", "Everything it reads and does", "", { checked: (before?.results ?? "full") === "full" }),
     choice("radio", "results", "redacted", "The answer and returned files only", "Of the steps only how many and how large.", { checked: before?.results === "redacted" }));
-  const budget = before?.budget ?? { minutes: 60, turns: 100, usd: 5, output_bytes: 100 * MB };
+  const budget = before?.budget ?? { minutes: 60, turns: 100, usd: 5, output_bytes: 100 * MB, network_bytes: 1000 * MB };
   const minutes = h("input", { type: "number", min: "1", max: "1440", id: "minutes", value: String(budget.minutes) });
   const turns = h("input", { type: "number", min: "1", max: "1000", id: "turns", value: String(budget.turns) });
   const usd = h("input", { type: "number", min: "0.01", max: "1000", step: "0.01", id: "usd", value: String(budget.usd) });
   const output = h("input", { type: "number", min: "0", max: "250", id: "output", value: String(Math.round(budget.output_bytes / MB)) });
+
+  const traffic = h("input", { type: "number", min: "1", max: "1000000", id: "traffic", value: String(Math.round(budget.network_bytes / MB)) });
 
   const rest = h("div", { hidden: number === 0 || number === 5 },
     field("Only in these folders, one on each line", folders, "Empty: only the one folder that you confirm each time you accept."),
@@ -89,10 +94,12 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     h("details", {},
       h("summary", {}, "Limits, expiry, and what they are told"),
       h("div.grid", {}, field("Tasks a day", perDay), field("Minutes for each", minutes), field("Turns of the agent", turns),
-        field("US dollars for each", usd), field("Megabytes returned", output),
+        field("US dollars for each", usd), field("Megabytes returned", output), field("Megabytes over the network", traffic),
         field("It ends", expires, "30d, 2027-01-31, or never")),
       field("Programs it sees beside the system’s own, one on each line", toolchains,
         "auto: the toolchains that are found for a project. none. Or folders and programs. Empty: as your settings say."),
+      field("Hosts that its programs may reach over HTTPS, one on each line", network,
+        "Empty: none. Whatever a run can read can leave to these hosts."),
       results));
   const preview = h("section.preview", { "aria-live": "polite", "aria-label": "What this would permit" });
   const element = h("div.scope", { on: { input: update, change: update } },
@@ -124,7 +131,9 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
       results: picked("results"),
       apply: picked("apply"),
       toolchains: toolchains.value.trim() ? toolchains.value.split("\n").map((each) => each.trim()).filter(Boolean) : "default",
-      budget: { minutes: Number(minutes.value), turns: Number(turns.value), usd: Number(usd.value), output_bytes: Number(output.value) * MB },
+      network: network.value.trim() ? network.value.split("\n").map((each) => each.trim()).filter(Boolean) : "none",
+      budget: { minutes: Number(minutes.value), turns: Number(turns.value), usd: Number(usd.value), output_bytes: Number(output.value) * MB,
+        network_bytes: Number(traffic.value) * MB },
     };
   }
 

@@ -1,0 +1,44 @@
+"""The way from this machine to the hosts that an edge's runs may reach: through the person's HTTP proxy, or without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from peer.machine.model_route import proxy_of_variables
+from peer.machine.settings import Settings
+from peer.trust.hosts import Host, parse_host
+from sandbox import frames
+
+_FIX = "set $HTTPS_PROXY to http://HOST:PORT for the daemon, or unset it, and start it anew"
+
+
+def network(named: Sequence[str], settings: Settings, env: Mapping[str, str] | None = None) -> frames.Network:
+    """Return what a run is told of its network, a proxy's password among it. `named`: hosts of a scope.
+
+    Raises Invalid for a variable that names no HTTP proxy.
+    """
+    variables = os.environ if env is None else env
+    ways = {(host := parse_host(each)): _proxy(host, settings, variables) for each in named}
+    return frames.Network(
+        hosts=[frames.NetworkHost(name=host.name, port=host.port, by_proxy=bool(way)) for host, way in ways.items()],
+        http_proxy=next(filter(None, ways.values()), None),
+        ca_file=variables.get("SSL_CERT_FILE") or None,
+        more_ca_file=settings.model.ca_file or variables.get("NODE_EXTRA_CA_CERTS") or None,
+    )
+
+
+def by_proxy(named: Sequence[str], settings: Settings, env: Mapping[str, str] | None = None) -> list[str]:
+    """Return those of a scope's hosts whose names this machine's HTTP proxy would resolve. Raises Invalid."""
+    variables = os.environ if env is None else env
+    return [each for each in named if _proxy(parse_host(each), settings, variables)]
+
+
+def _proxy(host: Host, settings: Settings, variables: Mapping[str, str]) -> str:
+    """$HTTPS_PROXY for what $NO_PROXY does not name; else the one on the way to the model, "" for none.
+
+    A service has no variable that holds a password.
+    """
+    if variables.get("https_proxy") or variables.get("HTTPS_PROXY"):
+        return proxy_of_variables(f"{host.name}:{host.port}", variables, _FIX)
+    return "" if settings.model.proxy == "none" else settings.model.proxy

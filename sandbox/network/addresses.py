@@ -1,0 +1,54 @@
+"""Which IP addresses are public, whatever form they are written in. Pure but for looking at this machine's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+import psutil
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+"""RFC 8215: for translation inside a network, whose IPv4 addresses can be anywhere in it."""
+
+
+def unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address that an IPv6 address stands for, else the address."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):  # RFC 4291's IPv4-compatible addresses
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is one of the internet's. An IPv6 address that stands for an IPv4 one: see `unwrapped`."""
+    if address.is_multicast:
+        return False
+    if isinstance(address, IPv6Address):
+        # The library has the site-local addresses of old (RFC 3879), which some networks still use, as public.
+        return address.is_global and not address.is_site_local and address not in _LOCAL_NAT64
+    return address.is_global
+
+
+def stands_for_another(address: IPv4Address | IPv6Address) -> bool:
+    """Whether an IPv6 address stands for an IPv4 one: mapped, translated, 6to4 or Teredo."""
+    if isinstance(address, IPv4Address):
+        return False
+    return unwrapped(address) != address or address.teredo is not None or address in _LOCAL_NAT64
+
+
+def own_addresses() -> frozenset[IPv4Address | IPv6Address]:
+    """This machine's addresses now."""
+    found: set[IPv4Address | IPv6Address] = set()
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            try:
+                found.add(ipaddress.ip_address(each.address.partition("%")[0]))
+            except ValueError:
+                continue  # a hardware address
+    return frozenset(found)
