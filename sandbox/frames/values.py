@@ -140,10 +140,26 @@ class NetworkHost(Value, frozen=True):
     by_proxy: bool = False
 
 
+class PackageRegistry(Value, frozen=True):
+    """A registry from which packages are fetched for the run: its https address, without a slash at its end."""
+
+    kind: Literal["pip", "npm", "cargo", "go"]
+    address: Annotated[str, msgspec.Meta(pattern=r"\Ahttps://[!-~]{1,1000}[!-.0-~]\Z")]
+    by_proxy: bool = False
+
+
 class Network(Value, frozen=True):
-    """What a run may reach. `http_proxy` may hold a password: it stays in the proxy outside and is in no repr."""
+    """What a run may reach. `http_proxy` may hold a password: it stays in the proxy outside and is in no repr.
+
+    `packages`: kind of registry → name → versions, as the project's lock files have them; `any_package`: those and all
+    others. `file_hosts`: where they say that files are.
+    """
 
     hosts: list[NetworkHost] = []
+    registries: list[PackageRegistry] = []
+    packages: dict[str, dict[str, list[str]]] = {}
+    any_package: bool = False
+    file_hosts: list[str] = []
     http_proxy: str | None = None
     ca_file: str | None = None
     """PEM file of the authorities that may sign an https proxy's certificate; None: the system's."""
@@ -151,7 +167,7 @@ class Network(Value, frozen=True):
     """The same, of authorities beside those."""
 
     def __repr__(self) -> str:
-        return f"Network(hosts={self.hosts!r})"
+        return f"Network(hosts={self.hosts!r}, registries={self.registries!r})"
 
 
 class ScriptStep(Value, frozen=True):

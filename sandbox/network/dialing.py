@@ -7,7 +7,7 @@ import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, TypeVar
 
 import httpcore
 import httpx
@@ -18,8 +18,9 @@ from sandbox.network.addresses import is_public, own_addresses, stands_for_anoth
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) → the addresses of its name; OSError where there are none."""
-Connect = Callable[[str, int], Awaitable[trio.abc.HalfCloseableStream]]
-"""(address, port) → a connection."""
+Connection = TypeVar("Connection")
+Connect = Callable[[str, int], Awaitable[Connection]]
+"""(address, port) → a connection; OSError where there is none."""
 
 _RESOLVED_WITHIN: Final = 15.0
 _CONNECTED_WITHIN: Final = 10.0
@@ -43,7 +44,7 @@ async def connect(address: str, port: int) -> trio.abc.HalfCloseableStream:
     return await trio.open_tcp_stream(address, port)
 
 
-async def direct(host: str, port: int, *, resolve: Resolve, connect: Connect) -> trio.abc.HalfCloseableStream:
+async def direct(host: str, port: int, *, resolve: Resolve, connect: Connect[Connection]) -> Connection:
     """Connect to one of the public addresses of a name. Raises Unreachable.
 
     The address that was checked is the one that is dialled, so that a second answer of the resolver changes nothing.
@@ -61,7 +62,7 @@ async def direct(host: str, port: int, *, resolve: Resolve, connect: Connect) ->
         with trio.move_on_after(_CONNECTED_WITHIN):
             try:
                 return await connect(address, port)
-            except OSError:
+            except (OSError, httpcore.ConnectError):
                 continue
     raise Unreachable(f"{host} does not answer")
 

@@ -22,6 +22,7 @@ from sandbox.errors import quoted
 from sandbox.network import client_hello, dialing
 from sandbox.network.client_hello import NotAClientHello
 from sandbox.network.dialing import Connect, Resolve, Unreachable
+from sandbox.network.packages.fetcher import PackageFetcher
 from sandbox.network.usage import NetworkUsage
 
 Tell = Callable[[str, str], Awaitable[None]]
@@ -60,8 +61,8 @@ class NetworkProxy:
     """One run's access to the network.
 
     `hosts`: each with whether it is reached through `http_proxy`. `trusted`: for an https proxy. `usage`: where bytes
-    are counted, and their bound. `tell`: gets what belongs in the trace. `resolve`, `connect`: replaced in tests, which
-    have no internet.
+    are counted, and their bound. `tell`: gets what belongs in the trace. `packages`: answers for registries, but not
+    for a host that is granted itself. `resolve`, `connect`: replaced in tests, which have no internet.
     """
 
     def __init__(
@@ -72,14 +73,16 @@ class NetworkProxy:
         tell: Tell,
         trusted: ssl.SSLContext,
         http_proxy: httpx.Proxy | None = None,
+        packages: PackageFetcher | None = None,
         resolve: Resolve = dialing.resolve,
-        connect: Connect = dialing.connect,
+        connect: Connect[trio.abc.HalfCloseableStream] = dialing.connect,
     ) -> None:
         self.usage = usage
         self._hosts = dict(hosts)
         self._tell = tell
         self._trusted = trusted
         self._http_proxy = http_proxy
+        self.packages = packages
         self._resolve = resolve
         self._connect = connect
         self._refused: set[str] = set()
@@ -117,14 +120,20 @@ class NetworkProxy:
         try:
             with trio.fail_after(_HEAD_SECONDS):
                 host = self._asked_for(await _head(http, client))
-            await self._check(host)
-            upstream = await self._dial(host)
+            fetched = host not in self._hosts and self.packages is not None and self.packages.answers_for(str(host))
+            if not fetched:
+                await self._check(host)
+                upstream = await self._dial(host)
         except _Refused as refusal:
             await _answer(http, client, refusal)
             return
+        if fetched:
+            await _establish(http, client)
+            if self.packages is not None and not http.trailing_data[0]:
+                await self.packages.serve(str(host), client)
+            return
         async with upstream:
-            established = h11.Response(status_code=200, headers=[], reason=b"Connection established")
-            await client.send_all(http.send(established) or b"")
+            await _establish(http, client)
             first = http.trailing_data[0]
             try:
                 with trio.fail_after(_HEAD_SECONDS):
@@ -220,6 +229,11 @@ async def _head(http: h11.Connection, client: trio.SocketStream) -> h11.Request 
             http.receive_data(await client.receive_some(_CHUNK))
     except h11.RemoteProtocolError:
         return None
+
+
+async def _establish(http: h11.Connection, client: trio.SocketStream) -> None:
+    established = h11.Response(status_code=200, headers=[], reason=b"Connection established")
+    await client.send_all(http.send(established) or b"")
 
 
 async def _answer(http: h11.Connection, client: trio.SocketStream, refusal: _Refused) -> None:

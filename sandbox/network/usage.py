@@ -9,15 +9,17 @@ _MB = 1024 * 1024
 
 @dataclass(slots=True)
 class HostUse:
-    """Connections, or requests of the fetcher; bytes in each direction, TLS and all."""
+    """Connections of the run's own, TLS and all, and requests for packages; bytes in each direction."""
 
     connections: int = 0
+    requests: int = 0
     sent: int = 0
     received: int = 0
 
     def __str__(self) -> str:
-        times = "1 connection" if self.connections == 1 else f"{self.connections:,} connections"
-        return f"{times}, {_amount(self.sent)} sent, {_amount(self.received)} received"
+        counts = {"connection": self.connections, "request for packages": self.requests}
+        times = [_times(count, what) for what, count in counts.items() if count]
+        return f"{', '.join(times)}, {_amount(self.sent)} sent, {_amount(self.received)} received"
 
 
 class NetworkUsage:
@@ -28,10 +30,14 @@ class NetworkUsage:
         self.most_bytes = most_bytes
         self.total = 0
 
-    def begin(self, host: str) -> bool:
-        """Count a connection; return whether it is the first to this host."""
+    def begin(self, host: str, *, fetched: bool = False) -> bool:
+        """Count a connection, or a request for a package; return whether it is the first to this host."""
         first = host not in self.hosts
-        self.hosts.setdefault(host, HostUse()).connections += 1
+        use = self.hosts.setdefault(host, HostUse())
+        if fetched:
+            use.requests += 1
+        else:
+            use.connections += 1
         return first
 
     def count(self, host: str, *, sent: int = 0, received: int = 0) -> bool:
@@ -46,6 +52,11 @@ class NetworkUsage:
     def used_up(self) -> bool:
         """Whether nothing more may be sent or received."""
         return self.total >= self.most_bytes
+
+
+def _times(count: int, what: str) -> str:
+    noun, space, rest = what.partition(" ")
+    return f"1 {what}" if count == 1 else f"{count:,} {noun}s{space}{rest}"
 
 
 def _amount(size: int) -> str:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,14 +32,14 @@ proxy.NetworkProxy.__init__.__kwdefaults__.update(resolve=resolve, connect=conne
 """
 
 
-def curl(where: str, more: str = "") -> dict[str, object]:
+def curl(where: str, more: str = "") -> dict[str, Any]:
     return {"tool": "Bash", "input": {"command": f"curl -sS --cacert /dispatch/in/ca.pem {more} {where}"}}
 
 
-def begin(tmp_path: Path, there: Internet, *script: dict[str, object], **change: object) -> frames.Start:
+def begin(tmp_path: Path, there: Internet, *script: dict[str, Any], **change: Any) -> frames.Start:
     (tmp_path / "ca.pem").write_bytes(there.authority.certificate)
     hosts = [frames.NetworkHost(name="code.example.org")]
-    given = {
+    given: dict[str, Any] = {
         "network": frames.Network(hosts=hosts),
         "files": [frames.Attachment(name="ca.pem", path=str(tmp_path / "ca.pem"))],
     }
@@ -71,7 +72,8 @@ async def test_commands_reach_what_was_granted_and_the_trace_tells(tmp_path: Pat
 
 async def test_without_a_grant_or_without_shells_there_is_no_way(tmp_path: Path) -> None:
     async with internet() as there:
-        for number, change in enumerate(({"network": frames.Network()}, {"tools": ["Read"]})):
+        changes: tuple[dict[str, Any], ...] = ({"network": frames.Network()}, {"tools": ["Read"]})
+        for number, change in enumerate(changes):
             folder = tmp_path / str(number)
             folder.mkdir()
             script = [curl("https://code.example.org/", "--proxy http://127.0.0.1:30128")]

@@ -1,0 +1,135 @@
+"""What a path of a registry asks for. Pure; a path that this does not know asks for nothing.
+
+Sources: the Simple API of Python (PEP 503, 658, 691), npm's public registry API, the sparse protocol of cargo's
+registries (The Cargo Book, "Registry Index"), the GOPROXY protocol (go.dev/ref/mod).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import unquote
+
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+
+from sandbox.network.packages.wanted import Kind, normal_name
+
+_PYTHON: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+_NPM: Final = re.compile(r"(?:@[a-z0-9~-][a-z0-9._~-]{0,120}/)?[A-Za-z0-9~-][A-Za-z0-9._~-]{0,120}")
+_NPM_VERSION: Final = re.compile(
+    r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:-[0-9A-Za-z.-]{1,80})?(?:\+[0-9A-Za-z.-]{1,80})?"
+)
+_CRATE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_MODULE: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,120}(?:/[a-z0-9!._~-]{1,120}){0,12}")
+_GO_VERSION: Final = re.compile(r"v[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:-[0-9a-z!.-]{1,120})?(?:\+incompatible)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`what`: the list of a package's versions, one of its files, or what a registry says of itself. `name`: in its
+    normal form. `version`: of a file.
+    """
+
+    what: Literal["list", "file", "registry"]
+    kind: Kind
+    name: str = ""
+    version: str = ""
+
+
+def asked_of(kind: Kind, path: str) -> Asked | None:
+    """What is asked for at a registry; `path` is what follows its address, without the slash between. None: nothing."""
+    return _OF_KIND[kind](path)
+
+
+def python_file(path: str) -> Asked | None:
+    """The file of a Python package that a path on any host ends in, its metadata (PEP 658) included."""
+    name = unquote(path.rpartition("/")[2]).removesuffix(".metadata")
+    try:
+        if name.endswith(".whl"):
+            project, version = parse_wheel_filename(name)[:2]
+        else:
+            project, version = parse_sdist_filename(name)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return None
+    return Asked("file", "pip", normal_name("pip", project), str(version))
+
+
+def _pip(path: str) -> Asked | None:
+    name = path.removesuffix("/")
+    return Asked("list", "pip", normal_name("pip", name)) if _PYTHON.fullmatch(name) else python_file(path)
+
+
+def _npm(path: str) -> Asked | None:
+    name, separator, file = path.replace("%2f", "/").replace("%2F", "/").partition("/-/")
+    if not _NPM.fullmatch(name):
+        return None
+    if not separator:
+        return Asked("list", "npm", name)
+    version = file.removeprefix(f"{name.rpartition('/')[2]}-").removesuffix(".tgz")
+    if file != f"{name.rpartition('/')[2]}-{version}.tgz" or not _NPM_VERSION.fullmatch(version):
+        return None
+    return Asked("file", "npm", name, version)
+
+
+def _cargo(path: str) -> Asked | None:
+    if path == "config.json":
+        return Asked("registry", "cargo")
+    name = path.rpartition("/")[2]
+    if _CRATE.fullmatch(name) and path == crate_path(name):
+        return Asked("list", "cargo", normal_name("cargo", name))
+    return None
+
+
+def crate_path(name: str) -> str:
+    """Where a crate's versions are listed in an index."""
+    name = name.lower()
+    if len(name) < 3:
+        return f"{len(name)}/{name}"
+    return f"3/{name[0]}/{name}" if len(name) == 3 else f"{name[:2]}/{name[2:4]}/{name}"
+
+
+def crate_file(template: str, address: str) -> Asked | None:
+    """The crate that an address names by the `dl` of its registry's config.json; None where that gives none."""
+    if "{" not in template:
+        template += "/{crate}/{version}/download"
+    pattern = "".join(_MARKERS.get(part, re.escape(part)) for part in re.split(r"(\{[a-z0-9-]{1,20}\})", template))
+    match = re.fullmatch(pattern, address)
+    return None if match is None else Asked("file", "cargo", normal_name("cargo", match["crate"]), match["version"])
+
+
+_MARKERS: Final = {
+    "{crate}": rf"(?P<crate>{_CRATE.pattern})",
+    "{version}": r"(?P<version>[0-9][0-9A-Za-z.+-]{0,100})",
+    "{prefix}": r"[A-Za-z0-9_/-]{1,10}",
+    "{lowerprefix}": r"[a-z0-9_/-]{1,10}",
+    "{sha256-checksum}": r"[0-9a-f]{64}",
+}
+
+
+def _go(path: str) -> Asked | None:
+    module, separator, file = path.partition("/@")
+    if not separator or not _MODULE.fullmatch(module) or ".." in module:
+        return None
+    name = _unescaped(module)
+    if file in ("v/list", "latest"):
+        return Asked("list", "go", name)
+    version, dot, ending = file.removeprefix("v/").rpartition(".")
+    known = file.startswith("v/") and dot and ending in ("info", "mod", "zip")
+    if not known or not _GO_VERSION.fullmatch(version):
+        return None
+    return Asked("file", "go", name, _unescaped(version))
+
+
+def _unescaped(text: str) -> str:
+    # `!a` is A: module paths are told apart by case, and file systems do not do so.
+    return re.sub(r"!([a-z])", lambda match: match[1].upper(), text)
+
+
+_OF_KIND: Final[dict[Kind, Callable[[str], Asked | None]]] = {"pip": _pip, "npm": _npm, "cargo": _cargo, "go": _go}

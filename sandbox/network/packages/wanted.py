@@ -1,0 +1,37 @@
+"""Which packages a run may have fetched: those that its project's lock files name. Pure values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Kind = Literal["pip", "npm", "cargo", "go"]
+"""A registry is named by the tool that speaks with it: the Simple API (PEP 503), npm's, a sparse index, a GOPROXY."""
+
+KINDS: Final[tuple[Kind, ...]] = ("pip", "npm", "cargo", "go")
+_SEPARATORS: Final = re.compile(r"[-_.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`versions`: kind → name in its normal form → versions. `any`: every package, named or not."""
+
+    versions: Mapping[Kind, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    any: bool = False
+
+    def name(self, kind: Kind, name: str) -> bool:
+        """Whether something of that name may be fetched. The name is in its normal form."""
+        return self.any or name in self.versions.get(kind, {})
+
+    def version(self, kind: Kind, name: str, version: str) -> bool:
+        """Whether that version may."""
+        return self.any or version in self.versions.get(kind, {}).get(name, frozenset())
+
+
+def normal_name(kind: Kind, name: str) -> str:
+    """The one form of a name by which a registry knows it (for pip: PEP 503)."""
+    if kind == "pip":
+        return _SEPARATORS.sub("-", name).lower()
+    return name.lower() if kind == "cargo" else name
