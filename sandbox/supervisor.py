@@ -137,8 +137,12 @@ class RunSupervisor:
             self._proxy = self._make_proxy(api)
         if network.granted(start):
             self._network = self._make_network_proxy()
+            if settings := network.cargo_settings(start):
+                await trio.to_thread.run_sync(self._run_folder.place, network.CARGO_SETTINGS, settings)
         async with nullcontext() if self._proxy is None else self._proxy.serving(self._run_folder.socket):
             profile = grants.profile(start, self._run_folder, programs=runtime.programs(), model=api is not None)
+            if self._network is not None:
+                profile = replace(profile, files={**profile.files, **self._network.files()})
             gate_key = gate_proof.key(runtime)
             async with trio.open_nursery() as nursery:
                 # Concurrently: each starts programs and waits for them.

@@ -4,34 +4,56 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 from peer.machine.model_route import proxy_of_variables
 from peer.machine.settings import Settings
-from peer.trust.hosts import Host, parse_host
+from peer.trust.hosts import TLS_PORT, Host, parse_host
+from peer.trust.scopes import ANY_PACKAGES, Registry, Scope, hosts
 from sandbox import frames
 
 _FIX = "set $HTTPS_PROXY to http://HOST:PORT for the daemon, or unset it, and start it anew"
 
 
-def network(named: Sequence[str], settings: Settings, env: Mapping[str, str] | None = None) -> frames.Network:
-    """Return what a run is told of its network, a proxy's password among it. `named`: hosts of a scope.
+def network(
+    scope: Scope,
+    settings: Settings,
+    env: Mapping[str, str] | None = None,
+    *,
+    packages: Mapping[str, Mapping[str, list[str]]] | None = None,
+    file_hosts: Sequence[str] = (),
+) -> frames.Network:
+    """Return what a run is told of its network, a proxy's password among it.
 
-    Raises Invalid for a variable that names no HTTP proxy.
+    `packages`, `file_hosts`: what its project's lock files name. Raises Invalid for a variable that names no proxy.
     """
     variables = os.environ if env is None else env
-    ways = {(host := parse_host(each)): _proxy(host, settings, variables) for each in named}
+    ways = {(host := parse_host(each)): _proxy(host, settings, variables) for each in hosts(scope)}
+    fetched = {each: _proxy(_host_of(each), settings, variables) for each in scope.registries}
     return frames.Network(
         hosts=[frames.NetworkHost(name=host.name, port=host.port, by_proxy=bool(way)) for host, way in ways.items()],
-        http_proxy=next(filter(None, ways.values()), None),
+        registries=[
+            frames.PackageRegistry(kind=each.kind, address=each.address, by_proxy=bool(way))
+            for each, way in fetched.items()
+        ],
+        packages={kind: dict(names) for kind, names in (packages or {}).items()},
+        any_package=ANY_PACKAGES in scope.network,
+        file_hosts=list(file_hosts),
+        http_proxy=next(filter(None, (*ways.values(), *fetched.values())), None),
         ca_file=variables.get("SSL_CERT_FILE") or None,
         more_ca_file=settings.model.ca_file or variables.get("NODE_EXTRA_CA_CERTS") or None,
     )
 
 
-def by_proxy(named: Sequence[str], settings: Settings, env: Mapping[str, str] | None = None) -> list[str]:
+def by_proxy(scope: Scope, settings: Settings, env: Mapping[str, str] | None = None) -> list[str]:
     """Return those of a scope's hosts whose names this machine's HTTP proxy would resolve. Raises Invalid."""
     variables = os.environ if env is None else env
-    return [each for each in named if _proxy(parse_host(each), settings, variables)]
+    return [each for each in hosts(scope) if _proxy(parse_host(each), settings, variables)]
+
+
+def _host_of(registry: Registry) -> Host:
+    parts = urlsplit(registry.address)
+    return Host(parts.hostname or "", parts.port or TLS_PORT)
 
 
 def _proxy(host: Host, settings: Settings, variables: Mapping[str, str]) -> str:

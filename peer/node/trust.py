@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from peer.broker.sync import BrokerSync
-from peer.machine import mcp_servers
+from peer.machine import mcp_servers, registries
 from peer.machine.settings import Settings
 from peer.machine.toolchains.installed import Machine
 from peer.machine.toolchains.named import check_named
@@ -346,6 +346,8 @@ class TrustService:
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
         if unless is None or scope.toolchains != unless.toolchains:
             scope = msgspec.structs.replace(scope, toolchains=await self._checked_toolchains(scope.toolchains))
+        if unless is None or scope.network != unless.network:
+            scope = msgspec.structs.replace(scope, registries=await _registries(scope))
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
@@ -383,6 +385,17 @@ class TrustService:
     def _link(self, broker: str, row: rows.Invitation) -> str:
         digest = hashlib.sha256(row.raw).digest()
         return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
+
+
+async def _registries(scope: scopes.Scope) -> tuple[scopes.Registry, ...]:
+    """Return this machine's registries now, if packages are granted. Raises Invalid where it has none to grant."""
+    if scopes.hosts(scope) == scope.network:
+        return ()
+    found, refused = await trio.to_thread.run_sync(registries.find)
+    if not found:
+        why = "; ".join(refused) or "pip, npm, cargo and go are not here, or say of none"
+        raise Invalid(f"this machine has no registry of packages to grant: {why}", fix="leave packages out")
+    return found
 
 
 def _contact_or_address(db: sqlite3.Connection, text: str) -> str:

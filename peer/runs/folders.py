@@ -117,8 +117,7 @@ class RunFolders:
         def look() -> _Looked:
             found = toolchains(scope, self._settings(), folder, all_state_folders(self._context.state.path))
             seen = [place for part in found.parts() for place in (part.at, part.path)]
-            reached = scope.network if "Bash" in scope.tools else ()
-            network = reach.sentences(reached, Path(folder), self._settings()) if reached else []
+            network = reach.sentences(scope, Path(folder), self._settings()) if "Bash" in scope.tools else []
             return _Looked([*network, *obstacles(Path(folder), seen), *found.not_seen], found.labels())
 
         looked = await trio.to_thread.run_sync(look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +10,9 @@ from peer.dispatches.masking import Masker
 from peer.machine import looking
 from peer.machine.network_route import by_proxy
 from peer.machine.settings import Settings
+from peer.projects import lock_files
+from peer.trust import scopes
+from peer.trust.scopes import ANY_PACKAGES, PACKAGES, Scope
 
 _LOOKED_AT: Final = 2_000
 """Files; in a folder, and in the folders in it."""
@@ -17,11 +20,31 @@ _READ: Final = 64 * 1024
 _NAMED: Final = 5
 
 
-def sentences(hosts: Sequence[str], folder: Path, settings: Settings) -> list[str]:
-    """Return sentences about `hosts` (of a scope, not empty), for a run that sees `folder` (absolute, real). Blocking.
+def sentences(scope: Scope, folder: Path, settings: Settings) -> list[str]:
+    """Return sentences about the network of a scope, for a run that sees `folder` (absolute, real). Blocking.
 
     Raises Invalid where the machine's HTTP proxy is none.
     """
+    return [*_packages(scope, folder), *_hosts(scope, folder, settings)]
+
+
+def _packages(scope: Scope, folder: Path) -> list[str]:
+    kinds = ", ".join(dict.fromkeys(registry.kind for registry in scope.registries))
+    if ANY_PACKAGES in scope.network:
+        return [f"it may have any package fetched ({kinds}); the names it asks for leave to the registries"]
+    if PACKAGES not in scope.network:
+        return []
+    locked = lock_files.read([folder])
+    unread = f"; {', '.join(locked.unread)} cannot be read" if locked.unread else ""
+    if not locked.files:
+        return [f"no package is fetched for it, since no lock file is there{unread}"]
+    return [f"packages are fetched for it ({kinds}): the {locked.number:,} that {', '.join(locked.files)} name{unread}"]
+
+
+def _hosts(scope: Scope, folder: Path, settings: Settings) -> list[str]:
+    hosts = scopes.hosts(scope)
+    if not hosts:
+        return []
     found = [
         f"its commands reach {', '.join(hosts)}: whatever a run can read can leave to there, and a host that shares "
         "its servers with others can pass it on to them"
@@ -29,7 +52,7 @@ def sentences(hosts: Sequence[str], folder: Path, settings: Settings) -> list[st
     if names := credentials(folder):
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         found.append(f"it can act there as you, with what is in {', '.join(names[:_NAMED])}{more}")
-    if resolved := by_proxy(hosts, settings):
+    if resolved := by_proxy(scope, settings):
         found.append(
             f"the HTTP proxy of this machine looks up {', '.join(resolved)}, so it may lead into your own network"
         )

@@ -15,7 +15,7 @@ from peer.machine import mcp_servers, model_route, network_route
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
-from peer.projects import git_folders
+from peer.projects import git_folders, lock_files
 from peer.projects.git_folders import GitFolder
 from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
@@ -46,6 +46,7 @@ class MachineFacts(NamedTuple):
     links: dict[str, str]
     """Symbolic links on the way to the home folder: place → target."""
     toolchains: frames.Toolchains
+    network: frames.Network
     script: list[frames.ScriptStep]
 
 
@@ -66,8 +67,18 @@ def machine_facts(
         not_shown=not_shown,
         links=_links(Path.home(), facts),
         toolchains=toolchains(scope, settings, cwd, states).frame(),
+        network=_network(scope, settings, cwd),
         script=_script(settings),
     )
+
+
+def _network(scope: scopes.Scope, settings: Settings, cwd: str | None) -> frames.Network:
+    """What the run reaches. The lock files are the person's own: no run writes in the folder itself."""
+    folders = [cwd] if cwd else list(scope.paths)
+    locked = lock_files.read([Path(folder) for folder in folders]) if scopes.PACKAGES in scope.network else None
+    if locked is None:
+        return network_route.network(scope, settings)
+    return network_route.network(scope, settings, packages=locked.packages, file_hosts=locked.hosts)
 
 
 def _links(home: Path, facts: LocalFacts) -> dict[str, str]:
@@ -133,7 +144,7 @@ def start_frame(
         cwd=row.cwd or None,
         protected=[str(path) for path in facts.state_folders],
         toolchains=facts.toolchains,
-        network=network_route.network(scope.network, settings),
+        network=facts.network,
         model=model_route.model(settings),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )

@@ -16,7 +16,6 @@ from msgspec import UNSET, UnsetType
 from peer.protocol.documents import Document
 from peer.protocol.errors import Forbidden, Invalid
 from peer.trust import own_names, scopes
-from peer.trust.hosts import parse_host
 from peer.trust.scopes import Scope
 
 T = TypeVar("T", bound=str)
@@ -223,11 +222,11 @@ def parse_toolchains(given: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def parse_network(given: str | Iterable[str]) -> tuple[str, ...]:
-    """ "none", "host,host:port" or a list → hosts, sorted and each once."""
+    """ "none", "packages,host,host:port" or a list → words, sorted and each once."""
     names = _split(given)
     if names in ([], ["none"]):
         return ()
-    found = tuple(sorted({str(parse_host(name)) for name in names}))
+    found = tuple(sorted({scopes.network_word(name) for name in names}))
     scopes.check_network(found)
     return found
 

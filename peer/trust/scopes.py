@@ -4,7 +4,7 @@ A scope is stored on the trustor's machine only; `summary` is the part of it tha
 """
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -43,6 +43,9 @@ MAX_PATHS: Final = 32
 MAX_PATH: Final = 4_096  # PATH_MAX on Linux
 MAX_TOOLCHAINS: Final = 16
 MAX_HOSTS: Final = 32
+PACKAGES: Final = "packages"
+ANY_PACKAGES: Final = "any-packages"
+"""Words of a scope's network: what the project's lock files name, and whatever a registry has."""
 MAX_MCP_SERVERS: Final = 64
 MAX_MCP_NAME: Final = 64
 MB: Final = 1024 * 1024
@@ -69,6 +72,13 @@ BUDGET_BOUNDS: Final = {
 }
 
 
+class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A registry of packages as it was granted: which tools speak with it, and its https address."""
+
+    kind: Literal["pip", "npm", "cargo", "go"]
+    address: Annotated[str, msgspec.Meta(pattern=r"\Ahttps://[!-~]{1,1000}\Z")]
+
+
 class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one edge permits. `paths` are absolute; empty means only the folder confirmed at accept.
 
@@ -78,7 +88,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     person's folders when a run has completed: they wait for the person, or those without a mark are put in place at
     once. `toolchains`: what a run sees beside the system's own programs: `auto` (what the project is run with, as found
     on this machine), `none`, paths that the person named; empty is what this machine's settings say. `network`: hosts
-    that its commands reach over TLS, as hosts.py writes them; empty is none. `always` grants are not part of it: they
+    that its commands reach over TLS, as hosts.py writes them; PACKAGES or ANY_PACKAGES, which are fetched for them from
+    `registries`, this machine's own as they were at the grant; empty is none. `always` grants are not part of it: they
     are rules, stored with the edge (edge_lifecycle.py).
     """
 
@@ -92,6 +103,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     apply: Apply = "review"
     toolchains: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
+    registries: tuple[Registry, ...] = ()
     budget: Budget = Budget()
 
 
@@ -182,11 +194,29 @@ def check_toolchains(words: tuple[str, ...]) -> None:
 
 
 def check_network(named: tuple[str, ...]) -> None:
-    """Raise Invalid unless each is a host as `hosts.parse_host` gives it, sorted and each once."""
-    if len(named) > MAX_HOSTS or list(named) != sorted({str(parse_host(name)) for name in named}):
+    """Raise Invalid unless each is a word for packages or a host as `parse_host` gives it, sorted and each once."""
+    if PACKAGES in named and ANY_PACKAGES in named:
+        raise Invalid(f"{ANY_PACKAGES} has {PACKAGES} in it", fix="name one of the two")
+    if len(named) > MAX_HOSTS or list(named) != sorted({network_word(name) for name in named}):
         raise Invalid(
             f"at most {MAX_HOSTS} hosts, sorted and each once, can be granted", fix="grant fewer of them, each once"
         )
+
+
+def network_word(named: str) -> str:
+    """Return a word of a scope's network in its one form. Raises Invalid."""
+    return named if named in (PACKAGES, ANY_PACKAGES) else str(parse_host(named))
+
+
+def hosts(scope: Scope) -> tuple[str, ...]:
+    """Return the hosts that are granted themselves."""
+    return tuple(word for word in scope.network if word not in (PACKAGES, ANY_PACKAGES))
+
+
+def network_phrase(word: str) -> str:
+    """Return a word of a scope's network as a phrase for people."""
+    phrases = {PACKAGES: "packages that lock files name", ANY_PACKAGES: "any package"}
+    return phrases.get(word, f"the network: {word}")
 
 
 def summary(scope: Scope) -> Summary:
@@ -254,7 +284,7 @@ def needs_confirmation(scope: Scope) -> tuple[str, ...]:
         *(f"the MCP server {name}" for name in scope.mcp_servers),
         *(("auto approval",) if scope.approval == "auto" else ()),
         *((UNREVIEWED,) if scope.apply == "auto" else ()),
-        *(f"the network: {host}" for host in scope.network),
+        *(network_phrase(word) for word in scope.network),
     )
 
 
@@ -280,7 +310,7 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
     ways += [f"programs in {word}" for word in new.toolchains if word.startswith("/") and word not in old.toolchains]
     if old.toolchains and "auto" not in old.toolchains and (not new.toolchains or "auto" in new.toolchains):
         ways.append("the toolchains that are found for a project")
-    ways += [f"the network: {host}" for host in new.network if host not in old.network]
+    ways += [network_phrase(word) for word in new.network if word not in old.network]
     if (old.results, new.results) == ("redacted", "full"):
         ways.append("full results")
     ways += [

@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import h11
@@ -18,6 +19,7 @@ import httpx
 import trio
 
 from sandbox.confinement import ConfinedProcess
+from sandbox.confinement.places import AUTHORITIES
 from sandbox.errors import quoted
 from sandbox.network import client_hello, dialing
 from sandbox.network.client_hello import NotAClientHello
@@ -62,7 +64,8 @@ class NetworkProxy:
 
     `hosts`: each with whether it is reached through `http_proxy`. `trusted`: for an https proxy. `usage`: where bytes
     are counted, and their bound. `tell`: gets what belongs in the trace. `packages`: answers for registries, but not
-    for a host that is granted itself. `resolve`, `connect`: replaced in tests, which have no internet.
+    for a host that is granted itself; `authorities`: PEM, of those that may certify granted hosts. `resolve`,
+    `connect`: replaced in tests, which have no internet.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class NetworkProxy:
         trusted: ssl.SSLContext,
         http_proxy: httpx.Proxy | None = None,
         packages: PackageFetcher | None = None,
+        authorities: bytes = b"",
         resolve: Resolve = dialing.resolve,
         connect: Connect[trio.abc.HalfCloseableStream] = dialing.connect,
     ) -> None:
@@ -83,6 +87,7 @@ class NetworkProxy:
         self._trusted = trusted
         self._http_proxy = http_proxy
         self.packages = packages
+        self._authorities = authorities
         self._resolve = resolve
         self._connect = connect
         self._refused: set[str] = set()
@@ -95,6 +100,10 @@ class NetworkProxy:
             while True:
                 await places.acquire()
                 nursery.start_soon(self._serve_one, await listener.accept(), places)
+
+    def files(self) -> dict[Path, bytes]:
+        """What a run's commands need to believe what answers them: files by their inside paths."""
+        return {} if self.packages is None else {AUTHORITIES: self._authorities + self.packages.authority.certificate}
 
     async def serve_in(self, nursery: trio.Nursery, process: ConfinedProcess) -> None:
         """Begin to serve the shell commands of a program, in `nursery`. Raises SandboxError where that cannot be."""

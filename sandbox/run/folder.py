@@ -54,6 +54,12 @@ class RunFolder:
         for file in files:
             _copy(Path(file.path), self.workspace / IN, file.name)
 
+    def place(self, name: Path, text: str) -> None:
+        """Put a file of ours into the run's own folder. Blocking; before the run begins."""
+        path = self.workspace / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
 
 def _copy(source: Path, folder: Path, name: str) -> None:
     if name in ("", ".", "..") or "/" in name or "\0" in name:

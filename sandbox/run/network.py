@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from sandbox import frames
-from sandbox.confinement.places import PROXY_PORT
+from sandbox.confinement.places import AUTHORITIES, PROXY_PORT
+from sandbox.network.packages.wanted import CRATES_IO
 
 _PROXY: Final = f"http://127.0.0.1:{PROXY_PORT}"
 _HERE: Final = "localhost,127.0.0.1,::1"
@@ -28,14 +30,47 @@ ONLINE: Final[Mapping[str, str]] = {
 }
 
 
+_REGISTRY: Final[Mapping[str, tuple[str, ...]]] = {
+    "pip": ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
+    "npm": ("npm_config_registry",),
+    "go": ("GOPROXY",),
+    "cargo": (),  # it takes another registry from a file alone
+}
+_AUTHORITIES: Final = (
+    *("SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "REQUESTS_CA_BUNDLE"),
+    *("CARGO_HTTP_CAINFO", "NODE_EXTRA_CA_CERTS", "npm_config_cafile"),
+)
+CARGO_SETTINGS: Final = Path(".cache/cargo/config.toml")
+"""In the run's own folder: what $CARGO_HOME names is there."""
+
+
 def granted(start: frames.Start) -> bool:
     """Whether the run's shell commands reach anything. Without shells nothing would use it."""
-    return bool(start.network.hosts) and "Bash" in start.tools
+    return bool(start.network.hosts or start.network.registries) and "Bash" in start.tools
 
 
 def variables(start: frames.Start) -> Mapping[str, str]:
-    """What the run's programs are told."""
-    return ONLINE if granted(start) else OFFLINE
+    """What the run's shell commands are told."""
+    if not granted(start):
+        return OFFLINE
+    registries = {
+        name: registry.address
+        for registry in reversed(start.network.registries)  # of two, the first
+        for name in _REGISTRY[registry.kind]
+    }
+    authorities = dict.fromkeys(_AUTHORITIES, str(AUTHORITIES)) if start.network.registries else {}
+    return {**ONLINE, **registries, **authorities}
+
+
+def cargo_settings(start: frames.Start) -> str:
+    """Settings by which cargo uses the registry that was granted, "" where there is none."""
+    for registry in start.network.registries:
+        if registry.kind == "cargo" and registry.address != CRATES_IO:  # which it would not take twice
+            return (
+                '[source.crates-io]\nreplace-with = "granted"\n'
+                f'[source.granted]\nregistry = "sparse+{registry.address}/"\n'
+            )
+    return ""
 
 
 def sentence(start: frames.Start) -> str:
@@ -43,4 +78,8 @@ def sentence(start: frames.Start) -> str:
     if not granted(start):
         return "without any network"
     names = [host.name if host.port == 443 else f"{host.name}:{host.port}" for host in start.network.hosts]
+    if start.network.registries:
+        which = "any package" if start.network.any_package else "the packages that the project's lock files name"
+        kinds = ", ".join(dict.fromkeys(registry.kind for registry in start.network.registries))
+        names.append(f"a registry for {which} ({kinds})")
     return f"whose commands reach {', '.join(names)} over HTTPS by the proxy in $HTTPS_PROXY, and nothing else"

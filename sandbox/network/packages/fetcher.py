@@ -153,10 +153,6 @@ class PackageFetcher:
             # A file of Python's is where its list says, also on the registry's own host.
             if asked is not None and not (asked.kind == "pip" and asked.what == "file"):
                 return registry, asked
-        for registry in self._of_kind("cargo"):
-            crate = crate_file(await self._crates_of(registry), address)
-            if crate is not None:
-                return registry, crate
         if (file := python_file(path)) is not None:
             for registry in self._of_kind("pip"):
                 # No list is asked for where the file may not be fetched.
@@ -164,6 +160,10 @@ class PackageFetcher:
                     return registry, file
                 if address.removesuffix(".metadata") in await self._files(registry, file.name):
                     return registry, file
+        for registry in self._of_kind("cargo"):
+            crate = crate_file(await self._crates_of(registry), address)
+            if crate is not None:
+                return registry, crate
         raise _Refused(403, "only packages that the project's lock files name are fetched from here")
 
     def _of_kind(self, kind: Kind) -> list[Registry]:

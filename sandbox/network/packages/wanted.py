@@ -11,6 +11,8 @@ Kind = Literal["pip", "npm", "cargo", "go"]
 """A registry is named by the tool that speaks with it: the Simple API (PEP 503), npm's, a sparse index, a GOPROXY."""
 
 KINDS: Final[tuple[Kind, ...]] = ("pip", "npm", "cargo", "go")
+CRATES_IO: Final = "https://index.crates.io"
+"""What cargo uses unless its settings name another (The Cargo Book, "Registry Index"); no command of its tells."""
 _SEPARATORS: Final = re.compile(r"[-_.]+")
 
 

@@ -12,13 +12,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 
 import h11
+import httpcore
 import trio
 
 from sandbox.network.authority import RunAuthority
+from sandbox.network.packages.fetcher import PackageFetcher
+from sandbox.network.packages.upstream import Upstream
 from sandbox.network.proxy import Host, NetworkProxy
 from sandbox.network.usage import NetworkUsage
 
-Answer = Callable[[h11.Request], Awaitable[tuple[int, bytes]]]
+Answer = Callable[[str, h11.Request], Awaitable[tuple[int, bytes]]]
+"""(host, request) → status and body."""
 
 ADDRESS = "93.184.216.34"
 """A public address, which nothing here is ever sent to."""
@@ -32,6 +36,7 @@ class Internet:
     addresses: dict[str, Sequence[str]]
     port: int = 0
     seen: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[bytes, bytes]] = field(default_factory=list)
     dialled: list[tuple[str, int]] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
 
@@ -46,23 +51,31 @@ class Internet:
             raise OSError("no route to host")
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
+    async def connect_for_http(self, address: str, port: int) -> httpcore.AsyncNetworkStream:
+        self.dialled.append((address, port))
+        return await httpcore.TrioBackend().connect_tcp("127.0.0.1", self.port)
+
+    def upstream(self) -> Upstream:
+        """To registries among these hosts."""
+        trusted = ssl.create_default_context(cadata=self.authority.certificate.decode())
+        return Upstream(trusted=trusted, http_proxy=None, resolve=self.resolve, connect=self.connect_for_http)
+
     async def tell(self, status: str, detail: str) -> None:
         self.told.append((status, detail))
 
-    def proxy(self, *hosts: str, most_bytes: int = 10_000_000, **more: object) -> NetworkProxy:
-        granted = {Host(name): False for name in hosts}
+    def proxy(self, *hosts: str, most_bytes: int = 10_000_000, packages: PackageFetcher | None = None) -> NetworkProxy:
         return NetworkProxy(
-            granted,
+            {Host(name): False for name in hosts},
             usage=NetworkUsage(most_bytes),
             tell=self.tell,
             trusted=ssl.create_default_context(),
+            packages=packages,
             resolve=self.resolve,
             connect=self.connect,
-            **more,  # type: ignore[arg-type]  # by name
         )
 
 
-async def _hello(request: h11.Request) -> tuple[int, bytes]:
+async def _hello(host: str, request: h11.Request) -> tuple[int, bytes]:
     return 200, b"hello from there\n"
 
 
@@ -95,11 +108,15 @@ async def internet(
                     http.receive_data(await tls.receive_some(65536))
                 elif isinstance(event, h11.Request):
                     found.seen.append((wanted, f"{event.method.decode()} {event.target.decode()}"))
+                    found.headers.append(dict(event.headers))
                     request = event
                 elif isinstance(event, h11.EndOfMessage):
-                    status, body = await answer(request)
-                    head = h11.Response(status_code=status, headers=[("content-length", str(len(body)))])
-                    parts = (head, h11.Data(data=body), h11.EndOfMessage())
+                    status, body = await answer(wanted, request)
+                    kind = "text/html" if body.startswith(b"<") else "application/json"
+                    sizes = [("content-length", str(len(body))), ("content-type", kind)]
+                    head = h11.Response(status_code=status, headers=sizes)
+                    data = b"" if request.method == b"HEAD" else body
+                    parts = (head, h11.Data(data=data), h11.EndOfMessage())
                     await tls.send_all(b"".join(http.send(part) or b"" for part in parts))
                     if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                         break

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 
-import httpx
+import h11
 import pytest
 import trio
 
@@ -122,7 +122,7 @@ async def test_a_name_that_is_none_is_said(person: Person) -> None:
 
 
 async def test_the_budget_of_bytes_ends_what_goes_on_and_what_comes_after(person: Person) -> None:
-    async def large(_: object) -> tuple[int, bytes]:
+    async def large(*_: object) -> tuple[int, bytes]:
         return 200, b"x" * 3_000_000
 
     async with internet(answer=large) as there:
@@ -146,12 +146,12 @@ async def test_git_clones_over_https(person: Person) -> None:
         check=True,
     )
 
-    async def files(request: httpx.Request) -> tuple[int, bytes]:
-        target = request.target.decode().partition("?")[0]  # type: ignore[attr-defined]  # h11's
+    async def files(host: str, request: h11.Request) -> tuple[int, bytes]:
+        target = request.target.decode().partition("?")[0]
         path = origin / ".git" / target.removeprefix("/origin.git/")
         return (200, path.read_bytes()) if path.is_file() else (404, b"")
 
-    async with internet(answer=files) as there:  # type: ignore[arg-type]
+    async with internet(answer=files) as there:
         command = "cd /dispatch && git clone -q https://code.example.org/origin.git && cat origin/a"
         done = await shell(person, there.proxy("code.example.org"), there, command)
     assert done.out == "one\n", done

@@ -84,7 +84,7 @@ async def test_without_a_grant_or_without_shells_there_is_no_way(tmp_path: Path)
 
 
 async def test_the_budget_of_bytes_is_the_edges(tmp_path: Path) -> None:
-    async def large(_: object) -> tuple[int, bytes]:
+    async def large(*_: object) -> tuple[int, bytes]:
         return 200, b"x" * 3_000_000
 
     async with internet(answer=large) as there:

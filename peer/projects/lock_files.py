@@ -1,0 +1,189 @@
+"""The packages that a project's lock files name: what a run may have fetched for it. Reads files, and runs nothing.
+
+Anybody may have written them: each is bounded, and one that cannot be read names nothing. What they say of where a
+package is kept is believed of its host's name alone, and of that only that it may be asked for by a registry's leave.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.version import InvalidVersion, Version
+
+from peer.machine import looking
+from sandbox.network.packages.wanted import Kind, normal_name
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of one file."""
+MAX_PACKAGES: Final = 20_000
+"""Versions of packages, of one project."""
+MAX_HOSTS: Final = 50
+
+_Named = Iterator[tuple[Kind, str, str, str]]
+"""(kind, name, version, address of a file or "")."""
+
+
+class Locked(NamedTuple):
+    """`packages`: kind → name → versions. `hosts`: of the files' addresses. `files`: which were read, by their names.
+
+    `unread`: those that could not be, or that name more than is taken.
+    """
+
+    packages: dict[str, dict[str, list[str]]]
+    hosts: list[str]
+    files: list[str]
+    unread: list[str]
+
+    @property
+    def number(self) -> int:
+        """How many packages there are."""
+        return sum(map(len, self.packages.values()))
+
+
+def read(folders: Sequence[Path]) -> Locked:
+    """Return what the lock files in `folders`, and in the folders in them, name. Blocking."""
+    packages: dict[Kind, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    hosts: dict[str, None] = {}
+    files, unread = [], []
+    left = MAX_PACKAGES
+    for folder, path, reader in (found for each in folders for found in _found(each)):
+        try:
+            for kind, name, version, address in reader(looking.text(path, MAX_BYTES + 1)):
+                if left == 0:
+                    raise _TooMuch
+                left -= 1
+                packages[kind][normal_name(kind, name)].add(_version(kind, version))
+                if (host := urlsplit(address).netloc) and len(hosts) < MAX_HOSTS:
+                    hosts[host.lower()] = None
+        except (ValueError, TypeError, AttributeError, RecursionError, _TooMuch):
+            unread.append(str(path.relative_to(folder)))
+        else:
+            files.append(str(path.relative_to(folder)))
+    listed: dict[str, dict[str, list[str]]] = {
+        kind: {name: sorted(versions) for name, versions in sorted(names.items())} for kind, names in packages.items()
+    }
+    return Locked(listed, list(hosts), files, unread)
+
+
+class _TooMuch(Exception):
+    pass
+
+
+def _found(folder: Path) -> Iterator[tuple[Path, Path, Callable[[str], _Named]]]:
+    for place in (folder, *(folder / name for name in looking.names(folder) if not name.startswith("."))):
+        for name in looking.names(place):
+            reader = _READERS.get(name) or (_requirements if _REQUIREMENTS.fullmatch(name) else None)
+            if reader is not None:
+                yield folder, place / name, reader
+
+
+def _version(kind: Kind, version: str) -> str:
+    try:
+        return str(Version(version)) if kind == "pip" else version
+    except InvalidVersion as problem:
+        raise ValueError(version) from problem
+
+
+def _python_toml(text: str) -> _Named:
+    """uv.lock, poetry.lock, pdm.lock, and pylock.toml (PEP 751)."""
+    document = tomllib.loads(_whole(text))
+    for package in [*document.get("package", []), *document.get("packages", [])]:
+        if "version" not in package or set(package.get("source", {})) & {"editable", "virtual", "directory", "git"}:
+            continue
+        files = [package.get("sdist") or {}, *(package.get("wheels") or [])]
+        for address in [str(file["url"]) for file in files if "url" in file] or [""]:
+            yield "pip", str(package["name"]), str(package["version"]), address
+
+
+def _requirements(text: str) -> _Named:
+    for line in _whole(text).replace("\\\n", " ").splitlines():
+        words = re.split(r"\s(?:--hash|#)", line.strip())[0].strip()
+        if not words or words.startswith(("-", "#")):
+            continue
+        try:
+            asked = Requirement(words)
+        except InvalidRequirement:
+            continue
+        pins = [one.version for one in asked.specifier if one.operator in ("==", "===") and "*" not in one.version]
+        if pins:
+            yield "pip", asked.name, pins[0], ""
+
+
+def _pipfile(text: str) -> _Named:
+    document = json.loads(_whole(text))
+    for section in ("default", "develop"):
+        for name, about in document.get(section, {}).items():
+            if str(about.get("version", "")).startswith("=="):
+                yield "pip", name, about["version"][2:], ""
+
+
+def _npm(text: str) -> _Named:
+    document = json.loads(_whole(text))
+    for place, about in document.get("packages", {}).items():
+        name = str(about.get("name") or place.rpartition("node_modules/")[2])
+        if place and "version" in about and not about.get("link"):
+            yield "npm", name, str(about["version"]), str(about.get("resolved") or "")
+    yield from _npm_tree(document.get("dependencies", {}) if "packages" not in document else {})
+
+
+def _npm_tree(dependencies: dict[str, dict[str, object]]) -> _Named:
+    for name, about in dependencies.items():
+        yield "npm", name, str(about["version"]), str(about.get("resolved") or "")
+        inner = about.get("dependencies")
+        if isinstance(inner, dict):
+            yield from _npm_tree(inner)
+
+
+def _yarn(text: str) -> _Named:
+    name = ""
+    for line in _whole(text).splitlines():
+        if header := re.match(r"\"?((?:@[^@/\s\"]+/)?[^@\s\"]+)@", line):
+            name = header[1]
+        elif name and (version := re.match(r"  version:? \"?([0-9][^\s\"]*)\"?$", line)):
+            yield "npm", name, version[1], ""
+            name = ""
+
+
+def _pnpm(text: str) -> _Named:
+    for line in _whole(text).splitlines():
+        if found := re.match(r"  '?/?((?:@[^@/\s']+/)?[^@/\s':]+)[@/]([0-9][^\s'(:_]*)[^\s]*:", line):
+            yield "npm", found[1], found[2], ""
+
+
+def _cargo(text: str) -> _Named:
+    for package in tomllib.loads(_whole(text)).get("package", []):
+        if str(package.get("source", "")).startswith(("registry+", "sparse+")):
+            yield "cargo", str(package["name"]), str(package["version"]), ""
+
+
+def _go(text: str) -> _Named:
+    for line in _whole(text).splitlines():
+        words = line.split()
+        if len(words) == 3:
+            yield "go", words[0], words[1].removesuffix("/go.mod"), ""
+
+
+def _whole(text: str) -> str:
+    if len(text) > MAX_BYTES:
+        raise _TooMuch
+    return text
+
+
+_REQUIREMENTS: Final = re.compile(r"(?:[a-z0-9_-]{0,40}requirements[a-z0-9_.-]{0,40}|constraints)\.txt")
+_READERS: Final[dict[str, Callable[[str], _Named]]] = {
+    **dict.fromkeys(("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml"), _python_toml),
+    "Pipfile.lock": _pipfile,
+    **dict.fromkeys(("package-lock.json", "npm-shrinkwrap.json"), _npm),
+    "yarn.lock": _yarn,
+    "pnpm-lock.yaml": _pnpm,
+    "Cargo.lock": _cargo,
+    "go.sum": _go,
+}
