@@ -136,9 +136,7 @@ class RunSupervisor:
         if api is not None:
             self._proxy = self._make_proxy(api)
         if network.granted(start):
-            self._network = self._make_network_proxy()
-            if settings := network.cargo_settings(start):
-                await trio.to_thread.run_sync(self._run_folder.place, network.CARGO_SETTINGS, settings)
+            self._network = await self._make_network_proxy()
         async with nullcontext() if self._proxy is None else self._proxy.serving(self._run_folder.socket):
             profile = grants.profile(start, self._run_folder, programs=runtime.programs(), model=api is not None)
             if self._network is not None:
@@ -188,9 +186,11 @@ class RunSupervisor:
             secret=self._model_secret,
         )
 
-    def _make_network_proxy(self) -> NetworkProxy:
+    async def _make_network_proxy(self) -> NetworkProxy:
         from sandbox.network.of_run import network_proxy  # loads a client for HTTP: only where there is a network
 
+        if settings := network.cargo_settings(self._start):
+            await trio.to_thread.run_sync(self._run_folder.place, network.CARGO_SETTINGS, settings)
         return network_proxy(self._start.network, self._start.budget.network_bytes, self._tell)
 
     async def _prepare(self, runtime: Runtime, here: Confinement, gate_key: str) -> None:

@@ -37,7 +37,7 @@ from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.node import changes, colouring, delivery, notifications
-from peer.projects import discovery
+from peer.projects import discovery, lock_files
 from peer.protocol import codec, content, growth, table
 from peer.runs import recorder, removal
 from peer.steps import hellos, inbound, inviting, receiving
@@ -59,6 +59,8 @@ from sandbox.mcp import server as mcp_server
 from sandbox.model_api import proxy
 from sandbox.model_api.anthropic import scripted_model
 from sandbox.model_api.connection import ProxyLimits
+from sandbox.network import proxy as network_proxy
+from sandbox.network.packages import fetcher
 from sandbox.run import collect
 from sandbox.runtimes.claude import session as claude_session
 from sandbox.runtimes.claude import transport as claude_transport
@@ -1325,6 +1327,54 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/machine/toolchains/test_detect.py::test_detection_is_bounded",
     ),
     Row(
+        what="hosts that are answered for while packages are fetched for a run",
+        whose="a run",
+        limit=fetcher.HOSTS,
+        unit="hosts",
+        held_in=(
+            "sandbox.network.authority:RunAuthority._contexts",
+            "sandbox.network.packages.fetcher:PackageFetcher._crates",
+            "sandbox.network.packages.fetcher:PackageFetcher._hosts",
+            "sandbox.network.usage:NetworkUsage.hosts",
+        ),
+        test="tests/sandbox/network/test_packages.py::test_what_is_learned_of_registries_is_bounded",
+    ),
+    Row(
+        what="lists of packages whose files are remembered",
+        whose="a run",
+        limit=fetcher.LISTS_KEPT,
+        unit="lists",
+        held_in=("sandbox.network.packages.fetcher:PackageFetcher._files_of",),
+        test="tests/sandbox/network/test_packages.py::test_what_is_learned_of_registries_is_bounded",
+    ),
+    Row(
+        what="refused hosts and packages of one run, each, of which its trace tells",
+        whose="a run",
+        limit=network_proxy.NAMES_TOLD,
+        unit="names",
+        held_in=(
+            "sandbox.network.packages.fetcher:PackageFetcher._refused",
+            "sandbox.network.proxy:NetworkProxy._refused",
+        ),
+        test="tests/sandbox/network/test_proxy.py::test_refusals_in_the_trace_are_bounded",
+    ),
+    Row(
+        what="connections of one run's commands to the network at once",
+        whose="a run",
+        limit=network_proxy.CONNECTIONS,
+        unit="connections",
+        held_in=("memory of dp-agent, descriptors",),
+        test="tests/sandbox/network/test_proxy.py::test_connections_are_bounded",
+    ),
+    Row(
+        what="packages of a project's lock files",
+        whose="the person",
+        limit=lock_files.MAX_PACKAGES,
+        unit="versions",
+        held_in=("the frame that starts a run", "sandbox.network.packages.wanted:Wanted.versions"),
+        test="tests/projects/test_lock_files.py::test_reading_is_bounded",
+    ),
+    Row(
         what="what a session of the MCP server remembers, of each kind, however long calls and ids are",
         whose="the person",
         limit=session.REMEMBERED * session.MAX_ENTRY,
@@ -1406,6 +1456,9 @@ VALUES: Final[dict[str, str]] = {
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
     "peer.machine.toolchains.detect:_Search._settled": "the languages, which are in the code",
+    "sandbox.confinement.profile:Profile.shell_variables": "names that are in the code (sandbox/run/network.py)",
+    "sandbox.network.packages.listing:_Links.found": "read from one answer, whose size is bounded",
+    "sandbox.network.proxy:NetworkProxy._hosts": "the hosts of one edge",
     "sandbox.confinement.profile:Profile.variables": "names that are in the code (sandbox/run/toolchains.py)",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
     "peer.mesh.dialing:race.won": _ONE_CALL,

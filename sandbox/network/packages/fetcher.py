@@ -36,6 +36,9 @@ _SENT_WITHIN: Final = 120.0
 _LIST_BYTES: Final = 64 * 1024 * 1024
 """Of a list of versions that is read here; the largest have some 20 MB."""
 NAMES_TOLD: Final = 20
+HOSTS: Final = 200
+"""That are answered for: registries, and those that they and the lock files say hold files."""
+LISTS_KEPT: Final = 64
 _PASSED_BACK: Final = frozenset({b"content-type", b"content-length", b"etag", b"last-modified", b"cache-control"})
 _NPM_SHORT: Final = "application/vnd.npm.install-v1+json"
 
@@ -91,7 +94,7 @@ class PackageFetcher:
         self._tell = tell
         self._refused: set[str] = set()
         self._files_of: dict[str, frozenset[str]] = {}
-        """Address of a Python package's list → where its files are."""
+        """Address of a Python package's list → where its files are; of the lists that were read last."""
         self._crates: dict[str, str] = {}
         """Address of a cargo registry → where its crates are."""
 
@@ -203,14 +206,20 @@ class PackageFetcher:
         if asked.kind == "pip":
             address = f"{registry.address}/{asked.name}/"
             self._files_of[address] = listing.files(content, found.content_type, address)
-            self._hosts |= {urlsplit(file).netloc for file in self._files_of[address]}
+            if len(self._files_of) > LISTS_KEPT:
+                del self._files_of[next(iter(self._files_of))]
+            for host in {urlsplit(file).netloc for file in self._files_of[address]}:
+                self._add(host)
             return
         try:
             template = str(msgspec.json.decode(content, type=dict[str, object]).get("dl") or "")
         except msgspec.MsgspecError:
             template = ""
         self._crates[registry.address] = template if template.startswith("https://") else ""
-        if host := urlsplit(self._crates[registry.address]).netloc:
+        self._add(urlsplit(self._crates[registry.address]).netloc)
+
+    def _add(self, host: str) -> None:
+        if host and len(self._hosts) < HOSTS:
             self._hosts.add(host)
 
     async def _read(self, registry: Registry, address: str, headers: Headers) -> _Found:

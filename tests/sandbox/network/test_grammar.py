@@ -45,10 +45,7 @@ def test_what_the_tools_ask(kind: Kind, path: str, asked: Asked) -> None:
     [
         *(("pip", path) for path in ("", "../x", "requests/x", "a b", "requests//", "-x", "%2e%2e/x")),
         *(("npm", path) for path in ("", "-/v1/search", "-/npm/v1/security/audits", "a/-/b-1.0.0.tgz", "-/whoami")),
-        *(
-            ("npm", path)
-            for path in ("a/-/a-1.0.0.tgz/x", "@a", "@a/b/c", "a/1.0.0", "a/-/a-1.0.tgz", "..", "a/-/a.exe")
-        ),
+        *(("npm", path) for path in ("a/-/a-1.0.0.tgz/x", "@a", "@a/b/c", "a/1.0.0", "a/-/a-1.0.tgz", "..")),
         *(("cargo", path) for path in ("", "se/rd/other", "SE/rd/serde", "me", "api/v1/crates/new", "2/abc")),
         *(("go", path) for path in ("", "a.b/@v/", "a.b/@v/v1.zip", "a.b/@v/v1.2.3.exe", "a.b/../c/@latest")),
         *(("go", path) for path in ("sumdb/sum.example/lookup/x", "A.b/@latest", "a.b/@v/../../x.zip", "@latest")),

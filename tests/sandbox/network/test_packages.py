@@ -23,6 +23,7 @@ from sandbox import frames
 from sandbox.confinement import Root
 from sandbox.confinement.bubblewrap import python, spawn
 from sandbox.network import of_run
+from sandbox.network.packages import fetcher as fetcher_module
 from sandbox.network.packages.fetcher import PackageFetcher, Registry
 from sandbox.network.packages.wanted import Kind
 from sandbox.network.usage import NetworkUsage
@@ -132,6 +133,7 @@ async def fetched(
     *,
     runtime: Sequence[Path] = (),
     most_bytes: int = 50_000_000,
+    made: list[PackageFetcher] | None = None,
     **more: Any,
 ) -> Done:
     """How a command ends for which packages are fetched. `runtime`: folders and programs that it sees besides."""
@@ -145,8 +147,9 @@ async def fetched(
         usage=usage,
         tell=there.tell,
     )
+    (made if made is not None else []).append(fetcher)
     proxy = there.proxy(packages=fetcher)
-    person.plain.workspace.joinpath("own").mkdir(exist_ok=True)
+    (person.workspace / "own").mkdir(exist_ok=True)
     if settings := network.cargo_settings(start):
         place = person.workspace / network.CARGO_SETTINGS
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -345,3 +348,21 @@ async def test_the_budget_of_bytes_holds_for_packages(person: Person) -> None:
         done = await fetched(person, there, command, {"npm": {"left": ["1.0.0"]}}, most_bytes=1_000_000)
     assert int(done.out.split()[0]) < 1_000_000 and done.out.endswith("403"), done
     assert ("network_used_up", "the run's budget of bytes over the network is used up") in there.told
+
+
+async def test_what_is_learned_of_registries_is_bounded(person: Person) -> None:
+    """A registry whose every list names another thousand hosts."""
+
+    async def many(host: str, request: h11.Request) -> tuple[int, bytes]:
+        name = request.target.decode().split("/")[2]
+        return 200, "".join(f'<a href="https://h{n}.{name}.example/x"></a>' for n in range(1_000)).encode()
+
+    packages = [f"p{number}" for number in range(fetcher_module.LISTS_KEPT + 10)]
+    command = f"for name in {' '.join(packages)}; do curl -sS -o x https://pypi.example.org/simple/$name/; done"
+    made: list[PackageFetcher] = []
+    async with internet(HOSTS, many) as there:
+        await fetched(person, there, command, {"pip": {name: ["1"] for name in packages}}, made=made)
+    assert len(there.seen) == len(packages)
+    (fetcher,) = made
+    assert len(fetcher._hosts) == fetcher_module.HOSTS
+    assert len(fetcher._files_of) == fetcher_module.LISTS_KEPT
