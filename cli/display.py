@@ -237,7 +237,16 @@ def show_diff(out: Output, diff: str) -> None:
 def scope_pairs(row: Document) -> dict[str, str]:
     """Return a scope as names and values for people. `row`: a contacts row, or the result of accepting."""
     scopes = row.get("scopes") or {}
-    return {name.replace("_", " "): _scope_value(name, value) for name, value in scopes.items()}
+    return {name.replace("_", " "): _scope_value(name, value) for name, value in scopes.items() if name != "registries"}
+
+
+def show_network(out: Output, scopes: Document | None) -> None:
+    """Say what the network of a scope means, where it has one."""
+    if scopes and scopes.get("network"):
+        from peer.trust.network_words import sentences  # msgspec: 17 ms that most edges do not need
+
+        for sentence in sentences(scopes["network"], scopes.get("registries") or []):
+            out.line(sentence, style="yellow")
 
 
 def show_histories(out: Output, document: Mapping[str, object]) -> None:

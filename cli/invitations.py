@@ -9,7 +9,7 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, from_stdin, limit_option, pass_app
 from cli.completion import everyone
-from cli.display import scope_line, show_histories, unknown_fields
+from cli.display import scope_line, show_histories, show_network, unknown_fields
 from cli.ids import FULL, check, short, the_one
 from cli.listing import note_of_more
 from cli.output import interactive, local_time, string
@@ -165,6 +165,7 @@ def _grant(app: App, secret: str, given: dict[str, object], offer: Document | No
         app.out.line(f"{string(document.get('peer'))} may now dispatch to you: {scope_line(document.get('scopes'))}")
         if (document.get("scopes") or {}).get("paths"):
             app.out.note(FOLDERS)
+        show_network(app.out, document.get("scopes"))
         show_histories(app.out, document)
         app.out.note(standing(string(document.get("peer")), verified=bool(document.get("verified"))))
         app.out.note(f"to change or end it: `dispatch trust show {string(document.get('peer'))}`")

@@ -48,8 +48,9 @@ def scope_options(command: F) -> F:
         ),
         click.option(
             "--network",
-            metavar="none|HOST[:PORT],…",
-            help="Hosts that runs may reach over HTTPS. Whatever a run can read can leave to them.",
+            metavar="none|packages|HOST[:PORT],…",
+            help="What runs reach: hosts, over HTTPS; packages that lock files name; any-packages. Whatever a run can "
+            "read can leave to a host.",
         ),
         click.option("--minutes", type=click.IntRange(1, 1440), metavar="N", help="How long one run may take."),
         click.option("--turns", type=click.IntRange(1, 1000), metavar="N", help="Agent turns of one run."),
@@ -102,7 +103,7 @@ def given_scope(values: Mapping[str, object]) -> dict[str, object]:
 
 def powerful_grants(given: Mapping[str, object], current: Document | None = None) -> list[str]:
     """Return what the flags newly grant that can change things or runs unasked, in words. `current`: the scope now."""
-    from peer.trust.scopes import POWERFUL, UNREVIEWED
+    from peer.trust.scopes import POWERFUL, UNREVIEWED, network_phrase
 
     have = current or {}
     tools = [part.strip() for part in str(given.get("tools") or "").split(",")]
@@ -110,8 +111,8 @@ def powerful_grants(given: Mapping[str, object], current: Document | None = None
     servers = [part.strip() for part in str(given.get("mcp_servers") or "none").split(",") if part.strip()]
     if servers != ["none"] and (servers == ["*"] or set(servers) - set(have.get("mcp_servers") or [])):
         found.append("MCP servers" if servers == ["*"] else f"MCP servers {', '.join(servers)}")
-    hosts = [part.strip() for part in str(given.get("network") or "none").split(",") if part.strip()]
-    found += [f"the network: {host}" for host in hosts if host != "none" and host not in (have.get("network") or [])]
+    words = [part.strip() for part in str(given.get("network") or "none").split(",") if part.strip()]
+    found += [network_phrase(word) for word in words if word != "none" and word not in (have.get("network") or [])]
     if given.get("approval") == "auto" and have.get("approval") != "auto":
         found.append("auto approval")
     if given.get("apply") == "auto" and have.get("apply") != "auto":

@@ -7,7 +7,7 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, DispatchGroup, limit_option, pass_app
 from cli.completion import everyone, inviters
-from cli.display import scope_line, scope_pairs, show_histories
+from cli.display import scope_line, scope_pairs, show_histories, show_network
 from cli.listing import note_of_more
 from cli.output import local_time, string
 from cli.scope_options import MB, confirm_unverified, given_scope, powerful_grants, scope_options
@@ -186,6 +186,7 @@ def _show(app: App, document: Document) -> None:
         "a run": _budgets(document.get("budgets") or {}),
     }
     app.out.pairs({name: value for name, value in known.items() if name != "fingerprint" or value != "-"})
+    show_network(app.out, document.get("scopes"))
     show_histories(app.out, document)
     rules = document.get("rules") or []
     if rules:

@@ -16,6 +16,7 @@ from peer.dispatches.asking import rule_text
 from peer.dispatches.text import line
 from peer.protocol.errors import Forbidden
 from peer.trust.menu import FOLDERS
+from peer.trust.network_words import sentences
 
 YES, NO = "grant", "refuse"
 
@@ -68,7 +69,7 @@ def scope_lines(document: Document) -> list[str]:
         f"Calls: {CALLS[scope['approval']]}",
         f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
         *([f"Programs beside the system's own: {_listed(scope['toolchains'])}"] if scope.get("toolchains") else []),
-        *(_network(scope["network"]) if scope.get("network") else []),
+        *(line(each, limit=1_000) for each in sentences(scope.get("network") or [], scope.get("registries") or [])),
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
     ]
     rules = [rule_text(rule) for rule in document.get("rules") or []]
@@ -93,13 +94,6 @@ def scope_flags(changes: Mapping[str, object]) -> list[str]:
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         flags += [f"--{name.replace('_', '-')}", text or "none"]
     return flags
-
-
-def _network(hosts: Iterable[object]) -> list[str]:
-    return [
-        f"Network: its commands reach {_listed(hosts)}. Whatever a run can read can leave to there; it can act there "
-        "as you, with any password or key in the folder; a host that shares its servers can pass things on to others."
-    ]
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -100,7 +100,7 @@ class RunSupervisor:
             why = _failure(raised).reason or ""
             files = returned.ReturnedFiles(left_out=((OUT, why),))
         if self._network is not None:
-            await self._network.tell_totals()
+            await self._network.finish()
         if self._views is not None:
             await trio.to_thread.run_sync(self._views.close)
         self._seconds = trio.current_time() - began

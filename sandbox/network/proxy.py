@@ -111,8 +111,10 @@ class NetworkProxy:
         if listener is not None:
             nursery.start_soon(self.serve, listener)
 
-    async def tell_totals(self) -> None:
-        """Add to the trace what went to and came from each host."""
+    async def finish(self) -> None:
+        """Add to the trace what went to and came from each host; close what is left."""
+        if self.packages is not None:
+            await self.packages.aclose()
         for host, use in sorted(self.usage.hosts.items()):
             await self._tell("network_used", f"{host}: {use}")
 

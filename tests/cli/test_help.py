@@ -32,7 +32,7 @@ PROMISED_BELOW = {
 
 SCOPE = (
     "--tools --mcp-servers --paths --approval --max-per-day --expires --results --apply --toolchains "
-    "--minutes --turns --usd --output-mb --yes-unverified"
+    "--network --minutes --turns --usd --output-mb --network-mb --yes-unverified"
 )
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import socket
-import socketserver
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +16,7 @@ from sandbox import frames
 from sandbox.errors import SandboxError
 from sandbox.model_api.anthropic.api import AnthropicMessages
 from sandbox.model_api.route import trust, untrusted
+from tests.company_proxy import company_proxy
 from tests.rendezvous.world import make_certificate
 from tests.sandbox.fake_model import FakeModel, model_proxy, say, serving
 from tests.sandbox.test_model_proxy import BODY, door
@@ -62,48 +58,13 @@ def test_only_a_certificate_is_called_one() -> None:
     assert untrusted(httpx.ConnectError("refused")) == "" and untrusted(None) == ""
 
 
-class _Proxy(socketserver.StreamRequestHandler):
-    """An HTTP proxy that wants a name and a password and knows CONNECT: a fake of a company's."""
-
-    def handle(self) -> None:
-        server: Any = self.server
-        head = []
-        while (line := self.rfile.readline().strip()) != b"":
-            head.append(line.decode())
-        server.heads.append(head)
-        credentials = base64.b64encode(b"alice:p@ss").decode()
-        if f"proxy-authorization: basic {credentials}".lower() not in [line.lower() for line in head]:
-            self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
-            return
-        target = head[0].split()[1].rpartition(":")
-        with socket.create_connection(("127.0.0.1", int(target[2]))) as upstream:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            back = threading.Thread(target=_copy, args=(upstream, self.connection))
-            back.start()
-            _copy(self.connection, upstream)
-            back.join()
-
-
-def _copy(source: socket.socket, to: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            to.sendall(data)
-    with suppress(OSError):
-        to.shutdown(socket.SHUT_WR)
-
-
 @pytest.fixture
 def company(tmp_path: Path) -> Iterator[tuple[str, str, Path, FakeModel, Any]]:
     """(gateway, proxy, authority's file, the gateway, the proxy): TLS by a private authority, behind a proxy."""
     certificate, key = make_certificate(tmp_path)
-    proxy: Any = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Proxy)
-    proxy.daemon_threads, proxy.heads = True, []
-    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    with serving(FakeModel([say("hello")]), certificate=(certificate, key)) as model:
+    with company_proxy() as proxy, serving(FakeModel([say("hello")]), certificate=(certificate, key)) as model:
         address = f"127.0.0.1:{proxy.server_address[1]}"
         yield model.url, address, certificate, model, proxy
-    proxy.shutdown()
-    proxy.server_close()
 
 
 async def test_a_gateway_behind_a_proxy_with_a_private_authority(

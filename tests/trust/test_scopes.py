@@ -87,10 +87,13 @@ def test_two_scopes_that_do_not_widen_each_other_permit_the_same(a: Scope, b: Sc
         {"toolchains": ("/opt/tool",)},
         {"toolchains": ("auto",)},
         {"toolchains": ()},
+        {"network": ("a.example",)},
+        {"network": ("packages",)},
         {"budget": Budget(minutes=61)},
         {"budget": Budget(turns=101)},
         {"budget": Budget(usd=5.01)},
         {"budget": Budget(output_bytes=100 * scopes.MB + 1)},
+        {"budget": Budget(network_bytes=1_000 * scopes.MB + 1)},
     ],
 )
 def test_every_part_of_a_scope_can_widen_it(change: dict[str, object]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from peer.dispatches.asking import rule_text
 from peer.protocol.documents import Document
 from peer.trust.grants import McpServer
 from peer.trust.menu import FOLDERS, menu
+from peer.trust.network_words import sentences
 from peer.trust.scopes import MB, Scope
 
 PLAIN: Final = {
@@ -84,8 +87,8 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
         may = "and with them read and change any file there" if changes else "and with them read any file there"
         without = "" if scope.network else ", without network"
         add("care", f"It may run any program inside the sandbox{without}, {may}.")
-        if scope.network:
-            add("care", _network(scope.network, peer))
+        for sentence in sentences(scope.network, msgspec.to_builtins(scope.registries)):
+            add("care", sentence)
     else:
         add("no", "It cannot run programs.")
     if scope.mcp_servers:
@@ -140,14 +143,6 @@ def _toolchains(words: tuple[str, ...]) -> str:
         return "Its commands see the system’s programs, and what your settings say of toolchains."
     found = ["the toolchains that are found here for the project"] if "auto" in words else []
     return f"Its commands see the system’s programs, and {_listed([*found, *named])}, and can read those."
-
-
-def _network(hosts: Sequence[str], peer: str) -> str:
-    return (
-        f"Its programs may reach {_listed(list(hosts))}. Whatever they can read can leave to there, and they can act "
-        "there as you with any password or key in the folder. Registries accept uploads, and a host that shares its "
-        f"servers with others can pass things on to them, {peer} perhaps among them."
-    )
 
 
 def _results(scope: Scope, peer: str) -> str:

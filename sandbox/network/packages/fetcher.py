@@ -98,6 +98,10 @@ class PackageFetcher:
         self._crates: dict[str, str] = {}
         """Address of a cargo registry → where its crates are."""
 
+    async def aclose(self) -> None:
+        """Close the connections to registries."""
+        await self._upstream.aclose()
+
     def answers_for(self, host: str) -> bool:
         """Whether `host`, NAME or NAME:PORT, is one of the registries, or of those that hold their files."""
         return host in self._hosts

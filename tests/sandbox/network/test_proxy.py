@@ -40,7 +40,7 @@ async def test_curl_reaches_a_granted_host_by_tls(person: Person) -> None:
     async with internet() as there:
         proxy = there.proxy("code.example.org")
         done = await shell(person, proxy, there, "curl -sS https://code.example.org/a https://code.example.org/b")
-        await proxy.tell_totals()
+        await proxy.finish()
     assert done.out == "hello from there\n" * 2, done
     assert there.seen == [("code.example.org", "GET /a"), ("code.example.org", "GET /b")]
     assert there.dialled == [(ADDRESS, 443)]
@@ -129,7 +129,7 @@ async def test_the_budget_of_bytes_ends_what_goes_on_and_what_comes_after(person
         proxy = there.proxy("code.example.org", most_bytes=1_000_000)
         command = "curl -sS https://code.example.org/ | wc -c; curl -sSv https://code.example.org/ 2>&1 | tail -n 3"
         done = await shell(person, proxy, there, command)
-        await proxy.tell_totals()
+        await proxy.finish()
     received = int(done.out.split()[0])
     assert 0 < received < 1_000_000 and "403" in done.out, done
     assert [status for status, _ in there.told] == ["network_host", "network_used_up", "network_used"]

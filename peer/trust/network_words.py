@@ -1,0 +1,30 @@
+"""What a network means for the person who grants it, in sentences for the terminal, sessions and the page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from peer.trust.scopes import ANY_PACKAGES, PACKAGES
+
+
+def sentences(network: Sequence[str], registries: Sequence[Mapping[str, str]] = ()) -> list[str]:
+    """Return what to know of a scope's `network` and its `registries`, as the API has them; none where it is empty."""
+    found = []
+    hosts = [word for word in network if word not in (PACKAGES, ANY_PACKAGES)]
+    if hosts:
+        found.append(
+            f"Its commands reach {', '.join(hosts)} over HTTPS. Whatever a run can read can leave to there, and it can act "
+            "there as you with any password or key in the folder. A host that shares its servers with others can pass "
+            "things on to them, and a registry takes uploads."
+        )
+    where = ", ".join(f"{registry['address']} ({registry['kind']})" for registry in registries)
+    if PACKAGES in network:
+        found.append(
+            f"Packages that the project's lock files name are fetched for it from {where}. Nothing is sent there."
+        )
+    if ANY_PACKAGES in network:
+        found.append(
+            f"Any package is fetched for it from {where}. Which names it asks for is its own choice, so that something it "
+            "has read can leave by them."
+        )
+    return found
