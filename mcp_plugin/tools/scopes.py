@@ -57,9 +57,9 @@ Toolchains = Annotated[
 Network = Annotated[
     _Names,
     Meta(
-        description="what runs reach, a list or with commas between: hosts over HTTPS, HOST or HOST:PORT (whatever a run "
-        "can read can leave to them); `packages` that lock files name, from this machine's registries; `any-packages`; "
-        "`none`"
+        description="what runs reach, a list or with commas between: hosts over HTTPS, HOST or HOST:PORT (whatever a "
+        "run can read can leave to them); `packages` that lock files name, from this machine's registries; "
+        "`any-packages`; `none`"
     ),
 ]
 

@@ -13,18 +13,16 @@ def sentences(network: Sequence[str], registries: Sequence[Mapping[str, str]] = 
     hosts = [word for word in network if word not in (PACKAGES, ANY_PACKAGES)]
     if hosts:
         found.append(
-            f"Its commands reach {', '.join(hosts)} over HTTPS. Whatever a run can read can leave to there, and it can act "
-            "there as you with any password or key in the folder. A host that shares its servers with others can pass "
-            "things on to them, and a registry takes uploads."
+            f"Its commands reach {', '.join(hosts)} over HTTPS. Whatever a run can read can leave to there, and it can "
+            "act there as you with any password or key in the folder. A host that shares its servers with others can "
+            "pass things on to them, and a registry takes uploads."
         )
     where = ", ".join(f"{registry['address']} ({registry['kind']})" for registry in registries)
     if PACKAGES in network:
-        found.append(
-            f"Packages that the project's lock files name are fetched for it from {where}. Nothing is sent there."
-        )
+        found.append(f"Packages that the project's lock files name are fetched for it from {where}; nothing is sent.")
     if ANY_PACKAGES in network:
         found.append(
-            f"Any package is fetched for it from {where}. Which names it asks for is its own choice, so that something it "
-            "has read can leave by them."
+            f"Any package is fetched for it from {where}. The names that it asks for are its own choice: what it has "
+            "read can leave by them."
         )
     return found

@@ -37,6 +37,28 @@ def test_declining_with_a_note(pair: Pair, new_tab: Opener) -> None:
     assert alice.client.dispatch(dispatch_id)["status"] == "declined"
 
 
+def test_a_network_is_granted_by_name_and_what_it_means_is_said(pair: Pair, new_tab: Opener) -> None:
+    """Seen to fail with a page that leaves the field away."""
+    alice, bob = pair
+    bob.client.edit_trust(alice.email, {"tools": "Bash"}, confirm_unverified=True)
+    his = new_tab(bob)
+    his.open()
+    his.page.get_by_role("link", name="Contacts").click()
+    his.page.locator(".people .row").click()
+    expect(his.page.locator(".permits").first).to_contain_text("any program inside the sandbox, without network")
+    his.page.get_by_role("button", name="Change what is permitted").click()
+    his.page.get_by_text("Limits, expiry, and what they are told").click()
+    his.page.get_by_label("What its programs may reach").fill("Code.example.org\ngit.example.org:8443")
+    his.page.get_by_label("Megabytes over the network").fill("5")
+    told = his.page.get_by_role("region", name="What this would permit")
+    expect(told).to_contain_text("Its commands reach code.example.org, git.example.org:8443 over HTTPS.")
+    his.page.get_by_role("button", name="Save", exact=True).click()
+    expect(his.page.locator(".permits").first).to_contain_text("Whatever a run can read can leave to there")
+    edge = bob.client.trust(alice.email)
+    assert edge["scopes"]["network"] == ["code.example.org", "git.example.org:8443"]
+    assert edge["budgets"]["network_bytes"] == 5 * 1024 * 1024
+
+
 @pytest.fixture
 def projects(pair: Pair) -> Iterator[tuple[str, str]]:
     """Two projects of Bob's that Alice's tasks may run in."""

@@ -51,8 +51,10 @@ class Pair:
         for rule in self.bob.client.trust(self.alice.email)["rules"]:
             self.bob.client.edit_trust(self.alice.email, {"remove_rule": rule["id"]})
         first = {"tools": ALL_TOOLS, "approval": "manual", "max_per_day": 1000, "results": "full", "paths": "none"}
-        first["apply"] = "review"
-        first |= {"budget": {"minutes": 60, "turns": 100, "usd": 5.0, "output_bytes": 100 << 20}}
+        first |= {"apply": "review", "toolchains": "default", "network": "none"}
+        first |= {
+            "budget": {"minutes": 60, "turns": 100, "usd": 5.0, "output_bytes": 100 << 20, "network_bytes": 1000 << 20}
+        }
         first["mcp_servers"] = "none"
         self.bob.client.edit_trust(self.alice.email, first)
         connected(self.alice, self.bob)

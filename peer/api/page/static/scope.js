@@ -98,8 +98,8 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
         field("It ends", expires, "30d, 2027-01-31, or never")),
       field("Programs it sees beside the system’s own, one on each line", toolchains,
         "auto: the toolchains that are found for a project. none. Or folders and programs. Empty: as your settings say."),
-      field("Hosts that its programs may reach over HTTPS, one on each line", network,
-        "Empty: none. Whatever a run can read can leave to these hosts."),
+      field("What its programs may reach, one on each line", network,
+        "Hosts, over HTTPS: whatever a run can read can leave to them. packages: those that lock files name. Empty: nothing."),
       results));
   const preview = h("section.preview", { "aria-live": "polite", "aria-label": "What this would permit" });
   const element = h("div.scope", { on: { input: update, change: update } },
