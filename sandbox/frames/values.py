@@ -166,6 +166,11 @@ class Network(Value, frozen=True):
     more_ca_file: str | None = None
     """The same, of authorities beside those."""
 
+    @property
+    def has_authorities(self) -> bool:
+        """Whether commands are to trust other authorities than the system's: a company's, or our own for packages."""
+        return bool(self.registries or self.ca_file or self.more_ca_file)
+
     def __repr__(self) -> str:
         return f"Network(hosts={self.hosts!r}, registries={self.registries!r})"
 

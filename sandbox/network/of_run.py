@@ -32,7 +32,7 @@ def network_proxy(granted: frames.Network, most_bytes: int, tell: Tell) -> Netwo
         trusted=trusted,
         http_proxy=proxy,
         packages=None if upstream is None else _fetcher(granted, upstream, usage, tell),
-        authorities=_authorities(granted) if granted.registries else b"",
+        authorities=_authorities(granted) if granted.has_authorities else b"",
     )
 
 

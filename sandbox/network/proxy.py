@@ -103,7 +103,8 @@ class NetworkProxy:
 
     def files(self) -> dict[Path, bytes]:
         """What a run's commands need to believe what answers them: files by their inside paths."""
-        return {} if self.packages is None else {AUTHORITIES: self._authorities + self.packages.authority.certificate}
+        own = b"" if self.packages is None else self.packages.authority.certificate
+        return {AUTHORITIES: self._authorities + own} if self._authorities or own else {}
 
     async def serve_in(self, nursery: trio.Nursery, process: ConfinedProcess) -> None:
         """Begin to serve the shell commands of a program, in `nursery`. Raises SandboxError where that cannot be."""

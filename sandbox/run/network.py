@@ -58,7 +58,7 @@ def variables(start: frames.Start) -> Mapping[str, str]:
         for registry in reversed(start.network.registries)  # of two, the first
         for name in _REGISTRY[registry.kind]
     }
-    authorities = dict.fromkeys(_AUTHORITIES, str(AUTHORITIES)) if start.network.registries else {}
+    authorities = dict.fromkeys(_AUTHORITIES, str(AUTHORITIES)) if start.network.has_authorities else {}
     return {**ONLINE, **registries, **authorities}
 
 

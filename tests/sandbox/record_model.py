@@ -37,24 +37,26 @@ _PATCH = """
 from sandbox.model_api.anthropic import requests
 check = requests.check_body
 def recording(target, body, allowance):
-    with open({file!r}, "ab") as out:
-        out.write(body.replace(b"\\n", b" ") + b"\\n")
+    if "Agent" not in allowance.tools:  # that is the gate's proof, which has a door of its own
+        with open({file!r}, "ab") as out:
+            out.write(body.replace(b"\\n", b" ") + b"\\n")
     return check(target, body, allowance)
 requests.check_body = recording
 """
 READS = {"tools": [tool("Read", file_path="p.png"), tool("Read", file_path="p.pdf")]}
 SHELL = {"text": "A shell.", "tools": [tool("Bash", command="echo hello")]}
+THOUGHT = {"thinking": "I want to know.", **SHELL}
 NOTE = {"tools": [tool("mcp__notes__say", text="hello")]}
-FAILS = {"tools": [tool("Read", file_path="/project/absent"), tool("Glob", pattern="*")]}
+FAILS = {"tools": [tool("Read", file_path="absent"), tool("Glob", pattern="*")]}
 DONE = {"text": "Done."}
 Turns = list[dict[str, Any]]
 SESSIONS: list[tuple[str | None, Turns, bool]] = [
-    (None, [READS, SHELL, FAILS, DONE], False),
+    (None, [READS, THOUGHT, FAILS, DONE], False),
     (None, [NOTE, DONE], False),
-    ("claude-haiku-4-5", [READS, SHELL, DONE], False),
-    ("claude-sonnet-4-5", [READS, SHELL, DONE], False),
-    ("claude-sonnet-5", [READS, SHELL, DONE], False),
-    ("claude-opus-4-8", [SHELL, DONE], False),
+    ("claude-haiku-4-5", [READS, THOUGHT, DONE], False),
+    ("claude-sonnet-4-5", [READS, THOUGHT, DONE], False),
+    ("claude-sonnet-5", [READS, THOUGHT, DONE], False),
+    ("claude-opus-4-8", [THOUGHT, DONE], False),
     ("claude-haiku-5-5", [SHELL, FAILS, SHELL, DONE], True),
     (None, [SHELL, FAILS, SHELL, DONE], True),
 ]
@@ -71,14 +73,22 @@ async def _session(name: str | None, turns: Turns, *, full: bool) -> list[dict[s
             model = ScriptedModel(turns, key=KEY)
             async with model.running(), dp_agent(patch=_PATCH.format(file=str(file)), within=SECONDS) as node:
                 named = frames.Model(base_url=model.url, api_key=KEY, name=name)
-                begin = start(Path(folder), runtime="claude", approval="auto", model=named, mcp_servers=[server("say")])
+                begin = start(
+                    Path(folder),
+                    runtime="claude",
+                    approval="auto",
+                    model=named,
+                    mcp_servers=[server("say")],
+                    budget=frames.Budget(usd=100_000),
+                )
                 Path(folder, "shop", "p.png").write_bytes(PICTURE)
                 Path(folder, "shop", "p.pdf").write_bytes(DOCUMENT)
                 finished = await node.run(begin)
         finally:
             scripted_model._tokens = tokens
         sys.stderr.write(f"{name or 'the default model'}: {finished.status} {finished.reason or ''}\n")
-        return [json.loads(line) for line in file.read_text().splitlines()]
+        # The run's folder has another name each time.
+        return [json.loads(line) for line in file.read_text().replace(folder, "/run").splitlines()]
 
 
 def _cut(value: Any) -> Any:
@@ -102,6 +112,11 @@ def _forms(value: Any, path: str = "") -> Iterator[str]:
             yield from _forms(item, f"{path}[]")
 
 
+def _all_forms(body: dict[str, Any]) -> set[str]:
+    counts = [] if "max_tokens" in body else ["a count of tokens"]
+    return {*_forms(body), *counts}
+
+
 async def record() -> tuple[list[dict[str, Any]], list[str]]:
     """Return the bodies to keep, and what the door says of them that somebody has to look at."""
     kept: list[dict[str, Any]] = []
@@ -111,7 +126,7 @@ async def record() -> tuple[list[dict[str, Any]], list[str]]:
     for name, turns, full in SESSIONS:
         bodies = [_cut(body) for body in await _session(name, turns, full=full)]
         for body in bodies:
-            new = set(_forms(body)) - seen
+            new = _all_forms(body) - seen
             seen |= new
             if new or body is bodies[-1]:
                 kept.append(body)
@@ -122,6 +137,10 @@ async def record() -> tuple[list[dict[str, Any]], list[str]]:
                 findings.append(f"refused: {refused.message}")
                 continue
             findings += [f"left out: {member}" for member in left_out]
+    # A body of an earlier recording stays for as long as nothing new has its form: whether a program compacts, say, is
+    # its own choice.
+    earlier = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+    kept += [body for body in earlier if not _all_forms(body) <= seen]
     return kept, sorted(set(findings))
 
 

@@ -49,6 +49,8 @@ class _Error(msgspec.Struct):
 
 class _Turn(msgspec.Struct):
     text: str = ""
+    thinking: str = ""
+    """Before the text; some more of it, that only the API can read, follows."""
     tools: list[_Tool] = []
     error: _Error | None = None
     times: int = sys.maxsize
@@ -194,7 +196,12 @@ def _message(request: Request, turn: _Turn) -> dict[str, object]:
 
 
 def _content(request: Request, turn: _Turn) -> list[dict[str, object]]:
-    content: list[dict[str, object]] = [{"type": "text", "text": turn.text}] if turn.text else []
+    content: list[dict[str, object]] = []
+    if turn.thinking:
+        content.append({"type": "thinking", "thinking": turn.thinking, "signature": "c2lnbmVk"})
+        content.append({"type": "redacted_thinking", "data": "c2VhbGVk"})
+    if turn.text:
+        content.append({"type": "text", "text": turn.text, "citations": None})
     for number, tool in enumerate(turn.tools, len(request.tool_results)):
         call_id = tool.id or f"toolu_{number:04d}"
         content.append({"type": "tool_use", "id": call_id, "name": tool.name, "input": tool.input})
@@ -208,17 +215,31 @@ def _events(request: Request, turn: _Turn) -> Iterator[bytes]:
     counts = {"input_tokens": _tokens(request.text), "output_tokens": 1}
     yield _event("message_start", message={**message, "content": [], "stop_reason": None, "usage": counts})
     for index, block in enumerate(content):
-        if block["type"] == "text":
-            empty, delta = {**block, "text": ""}, {"type": "text_delta", "text": block["text"]}
-        else:
-            empty = {**block, "input": {}}
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        empty, deltas = _streamed(block)
         yield _event("content_block_start", index=index, content_block=empty)
-        yield _event("content_block_delta", index=index, delta=delta)
+        for delta in deltas:
+            yield _event("content_block_delta", index=index, delta=delta)
         yield _event("content_block_stop", index=index)
     ending = {"stop_reason": message["stop_reason"], "stop_sequence": None}
     yield _event("message_delta", delta=ending, usage={"output_tokens": _tokens(json.dumps(content))})
     yield _event("message_stop")
+
+
+def _streamed(block: dict[str, object]) -> tuple[dict[str, object], list[dict[str, object]]]:
+    """What a block begins as, and what is added to it."""
+    match block["type"]:
+        case "text":
+            return {**block, "text": ""}, [{"type": "text_delta", "text": block["text"]}]
+        case "thinking":
+            deltas: list[dict[str, object]] = [
+                {"type": "thinking_delta", "thinking": block["thinking"]},
+                {"type": "signature_delta", "signature": block["signature"]},
+            ]
+            return {**block, "thinking": "", "signature": ""}, deltas
+        case "tool_use":
+            return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
+        case _:
+            return block, []
 
 
 def _event(kind: str, **data: object) -> bytes:

@@ -30,7 +30,7 @@ from sandbox.network.usage import NetworkUsage
 Tell = Callable[[str, str], Awaitable[None]]
 
 _HEAD_BYTES: Final = 32 * 1024
-_TARGET: Final = 2_000
+MOST_OF_A_PATH: Final = 2_000
 _WAIT_SECONDS: Final = 120.0
 _SENT_WITHIN: Final = 120.0
 _LIST_BYTES: Final = 64 * 1024 * 1024
@@ -279,7 +279,7 @@ def _checked_path(host: str, request: h11.Request) -> str:
     if any(length != b"0" for length in lengths):
         raise _Refused(413, "packages are fetched, and nothing is sent: no body")
     path = request.target.decode("latin-1")
-    if not path.startswith("/") or len(path) > _TARGET or any(sign in path for sign in "?#\\") or "/../" in path:
+    if not path.startswith("/") or len(path) > MOST_OF_A_PATH or any(sign in path for sign in "?#\\") or "/../" in path:
         raise _Refused(403, "this is not the path of a package")
     return path
 

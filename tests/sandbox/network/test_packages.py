@@ -366,3 +366,18 @@ async def test_what_is_learned_of_registries_is_bounded(person: Person) -> None:
     (fetcher,) = made
     assert len(fetcher._hosts) == fetcher_module.HOSTS
     assert len(fetcher._files_of) == fetcher_module.LISTS_KEPT
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/left?secret", "/left#secret", "/left\\secret", "/a/../secret", "left", "https://npm.example.org/left"),
+        "/" * (fetcher_module.MOST_OF_A_PATH + 1),
+    ],
+)
+def test_no_path_carries_more_than_names(target: str) -> None:
+    """Also where the grammar of a registry would not have it."""
+    request = h11.Request(method="GET", target=target, headers=[("host", "npm.example.org")])
+    with pytest.raises(fetcher_module._Refused) as refused:
+        fetcher_module._checked_path("npm.example.org", request)
+    assert refused.value.status == 403

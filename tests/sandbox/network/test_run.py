@@ -127,6 +127,19 @@ async def test_the_agent_is_told_what_it_reaches_and_its_own_program_is_not(tmp_
     assert output.startswith("http://127.0.0.1:30128\n") and output.count("30128") == 1, output
 
 
+async def test_a_companys_own_authorities_are_believed_inside(tmp_path: Path) -> None:
+    """Where a company's proxy reads what passes, its certificates are what a run's programs see."""
+    async with internet() as there:
+        (tmp_path / "company.pem").write_bytes(there.authority.certificate)
+        network = frames.Network(
+            hosts=[frames.NetworkHost(name="code.example.org")], more_ca_file=str(tmp_path / "company.pem")
+        )
+        command = {"tool": "Bash", "input": {"command": "curl -sS https://code.example.org/"}}
+        async with dp_agent(patch=fake(there)) as node:
+            await node.run(begin(tmp_path, there, command, network=network))
+    assert node.results == [(True, "hello from there\n")]
+
+
 def test_names_are_resolved_and_dialled_by_this_machine(tmp_path: Path) -> None:
     """Between two network namespaces of the kernel, with the system's resolver."""
     names = {"far": ADDRESS, "here": "93.184.216.1", "inside": "127.0.0.1"}
