@@ -133,6 +133,7 @@ class RunSupervisor:
             sentence, fix = api.key_missing
             raise SandboxError(sentence, fix=fix, code=401)
         await trio.to_thread.run_sync(self._run_folder.make, start.files)
+        await trio.to_thread.run_sync(self._run_folder.seed, start.seeds)
         if api is not None:
             self._proxy = self._make_proxy(api)
         if network.granted(start):

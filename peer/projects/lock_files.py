@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -27,16 +27,30 @@ MAX_PACKAGES: Final = 20_000
 """Versions of packages, of one project."""
 MAX_HOSTS: Final = 50
 
-_Named = Iterator[tuple[Kind, str, str, str]]
-"""(kind, name, version, address of a file or "")."""
+
+class Package(NamedTuple):
+    """One version of a package, its name in its normal form. `address`: of a file, "" where none is named.
+
+    `integrity`: npm's digest of that file. `source`: the registry, where cargo names it.
+    """
+
+    kind: Kind
+    name: str
+    version: str
+    address: str = ""
+    integrity: str = ""
+    source: str = ""
+
+
+_Named = Iterator[Package]
 
 
 class Locked(NamedTuple):
-    """`packages`: kind → name → versions. `hosts`: of the files' addresses. `files`: which were read, by their names.
-
-    `unread`: those that could not be, or that name more than is taken.
+    """`entries`: every package. `packages`: kind → name → versions. `hosts`: of the files' addresses. `files`: which
+    were read, by their names. `unread`: those that could not be, or that name more than is taken.
     """
 
+    entries: list[Package]
     packages: dict[str, dict[str, list[str]]]
     hosts: list[str]
     files: list[str]
@@ -53,15 +67,17 @@ def read(folders: Sequence[Path]) -> Locked:
     packages: dict[Kind, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     hosts: dict[str, None] = {}
     files, unread = [], []
-    left = MAX_PACKAGES
+    entries: list[Package] = []
     for folder, path, reader in (found for each in folders for found in _found(each)):
         try:
-            for kind, name, version, address in reader(looking.text(path, MAX_BYTES + 1)):
-                if left == 0:
+            for found in reader(looking.text(path, MAX_BYTES + 1)):
+                if len(entries) == MAX_PACKAGES:
                     raise _TooMuch
-                left -= 1
-                packages[kind][normal_name(kind, name)].add(_version(kind, version))
-                if (host := urlsplit(address).netloc) and len(hosts) < MAX_HOSTS:
+                kind = found.kind
+                name, version = normal_name(kind, found.name), _version(kind, found.version)
+                entries.append(found._replace(name=name, version=version))
+                packages[kind][name].add(version)
+                if (host := urlsplit(found.address).netloc) and len(hosts) < MAX_HOSTS:
                     hosts[host.lower()] = None
         except (ValueError, TypeError, AttributeError, RecursionError, _TooMuch):
             unread.append(str(path.relative_to(folder)))
@@ -70,7 +86,7 @@ def read(folders: Sequence[Path]) -> Locked:
     listed: dict[str, dict[str, list[str]]] = {
         kind: {name: sorted(versions) for name, versions in sorted(names.items())} for kind, names in packages.items()
     }
-    return Locked(listed, list(hosts), files, unread)
+    return Locked(entries, listed, list(hosts), files, unread)
 
 
 class _TooMuch(Exception):
@@ -100,7 +116,7 @@ def _python_toml(text: str) -> _Named:
             continue
         files = [package.get("sdist") or {}, *(package.get("wheels") or [])]
         for address in [str(file["url"]) for file in files if "url" in file] or [""]:
-            yield "pip", str(package["name"]), str(package["version"]), address
+            yield Package("pip", str(package["name"]), str(package["version"]), address)
 
 
 def _requirements(text: str) -> _Named:
@@ -114,7 +130,7 @@ def _requirements(text: str) -> _Named:
             continue
         pins = [one.version for one in asked.specifier if one.operator in ("==", "===") and "*" not in one.version]
         if pins:
-            yield "pip", asked.name, pins[0], ""
+            yield Package("pip", asked.name, pins[0])
 
 
 def _pipfile(text: str) -> _Named:
@@ -122,7 +138,7 @@ def _pipfile(text: str) -> _Named:
     for section in ("default", "develop"):
         for name, about in document.get(section, {}).items():
             if str(about.get("version", "")).startswith("=="):
-                yield "pip", name, about["version"][2:], ""
+                yield Package("pip", name, about["version"][2:])
 
 
 def _npm(text: str) -> _Named:
@@ -130,16 +146,21 @@ def _npm(text: str) -> _Named:
     for place, about in document.get("packages", {}).items():
         name = str(about.get("name") or place.rpartition("node_modules/")[2])
         if place and "version" in about and not about.get("link"):
-            yield "npm", name, str(about["version"]), str(about.get("resolved") or "")
+            yield _npm_package(name, about)
     yield from _npm_tree(document.get("dependencies", {}) if "packages" not in document else {})
 
 
 def _npm_tree(dependencies: dict[str, dict[str, object]]) -> _Named:
     for name, about in dependencies.items():
-        yield "npm", name, str(about["version"]), str(about.get("resolved") or "")
+        yield _npm_package(name, about)
         inner = about.get("dependencies")
         if isinstance(inner, dict):
             yield from _npm_tree(inner)
+
+
+def _npm_package(name: str, about: Mapping[str, object]) -> Package:
+    address, integrity = (str(about.get(member) or "") for member in ("resolved", "integrity"))
+    return Package("npm", name, str(about["version"]), address, integrity)
 
 
 def _yarn(text: str) -> _Named:
@@ -148,27 +169,28 @@ def _yarn(text: str) -> _Named:
         if header := re.match(r"\"?((?:@[^@/\s\"]+/)?[^@\s\"]+)@", line):
             name = header[1]
         elif name and (version := re.match(r"  version:? \"?([0-9][^\s\"]*)\"?$", line)):
-            yield "npm", name, version[1], ""
+            yield Package("npm", name, version[1])
             name = ""
 
 
 def _pnpm(text: str) -> _Named:
     for line in _whole(text).splitlines():
         if found := re.match(r"  '?/?((?:@[^@/\s']+/)?[^@/\s':]+)[@/]([0-9][^\s'(:_]*)[^\s]*:", line):
-            yield "npm", found[1], found[2], ""
+            yield Package("npm", found[1], found[2])
 
 
 def _cargo(text: str) -> _Named:
     for package in tomllib.loads(_whole(text)).get("package", []):
-        if str(package.get("source", "")).startswith(("registry+", "sparse+")):
-            yield "cargo", str(package["name"]), str(package["version"]), ""
+        source = str(package.get("source", ""))
+        if source.startswith(("registry+", "sparse+")):
+            yield Package("cargo", str(package["name"]), str(package["version"]), source=source)
 
 
 def _go(text: str) -> _Named:
     for line in _whole(text).splitlines():
         words = line.split()
         if len(words) == 3:
-            yield "go", words[0], words[1].removesuffix("/go.mod"), ""
+            yield Package("go", words[0], words[1].removesuffix("/go.mod"))
 
 
 def _whole(text: str) -> str:

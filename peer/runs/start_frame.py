@@ -15,7 +15,7 @@ from peer.machine import mcp_servers, model_route, network_route
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.plain_file import read_plain
 from peer.machine.settings import Settings
-from peer.projects import git_folders, lock_files
+from peer.projects import cached_packages, git_folders, lock_files
 from peer.projects.git_folders import GitFolder
 from peer.protocol.content import TEXTS, Content, FileRef
 from peer.protocol.errors import DispatchError, Forbidden, Invalid
@@ -47,6 +47,7 @@ class MachineFacts(NamedTuple):
     """Symbolic links on the way to the home folder: place → target."""
     toolchains: frames.Toolchains
     network: frames.Network
+    seeds: list[frames.Seed]
     script: list[frames.ScriptStep]
 
 
@@ -60,6 +61,10 @@ def machine_facts(
     states = all_state_folders(context.state.path)
     facts = LocalFacts(home=Path.home(), states=states)
     fits, not_shown = git_folders.fitting(pinned, facts)
+    # The lock files are the person's own: no run writes in the folder itself.
+    shells = "Bash" in scope.tools
+    locked = lock_files.read([Path(folder) for folder in ([cwd] if cwd else scope.paths)] if shells else [])
+    sees_toolchains = shells and (scope.toolchains or settings.toolchains) != ("none",)
     return MachineFacts(
         servers=granted_candidates(context, scope),
         state_folders=states,
@@ -67,18 +72,15 @@ def machine_facts(
         not_shown=not_shown,
         links=_links(Path.home(), facts),
         toolchains=toolchains(scope, settings, cwd, states).frame(),
-        network=_network(scope, settings, cwd),
+        network=network_route.network(
+            scope,
+            settings,
+            packages=locked.packages if scope.registries else {},
+            file_hosts=locked.hosts if scope.registries else (),
+        ),
+        seeds=cached_packages.seeds(locked.entries) if sees_toolchains else [],
         script=_script(settings),
     )
-
-
-def _network(scope: scopes.Scope, settings: Settings, cwd: str | None) -> frames.Network:
-    """What the run reaches. The lock files are the person's own: no run writes in the folder itself."""
-    folders = [cwd] if cwd else list(scope.paths)
-    locked = lock_files.read([Path(folder) for folder in folders]) if scopes.PACKAGES in scope.network else None
-    if locked is None:
-        return network_route.network(scope, settings)
-    return network_route.network(scope, settings, packages=locked.packages, file_hosts=locked.hosts)
 
 
 def _links(home: Path, facts: LocalFacts) -> dict[str, str]:
@@ -145,6 +147,7 @@ def start_frame(
         protected=[str(path) for path in facts.state_folders],
         toolchains=facts.toolchains,
         network=facts.network,
+        seeds=facts.seeds,
         model=model_route.model(settings),
         answer_seconds=ANSWER_SECONDS + AGENT_PATIENCE,
     )

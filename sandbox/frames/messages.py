@@ -28,6 +28,7 @@ from sandbox.frames.values import (
     RunStatus,
     SandboxFacts,
     ScriptStep,
+    Seed,
     Toolchains,
     TraceEvent,
     Usage,
@@ -71,6 +72,7 @@ class Start(Value, frozen=True, tag_field="kind", tag="start"):
     cwd: str | None = None
     protected: list[str] = []
     toolchains: Toolchains = Toolchains()
+    seeds: list[Seed] = []
     network: Network = Network()
     model: Model = Model()
     answer_seconds: PositiveAmount = 120.0

@@ -140,6 +140,13 @@ class NetworkHost(Value, frozen=True):
     by_proxy: bool = False
 
 
+class Seed(Value, frozen=True):
+    """A file for the run's own caches: `path` on this machine, `place` below the caches' folder."""
+
+    path: str
+    place: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+
+
 class PackageRegistry(Value, frozen=True):
     """A registry from which packages are fetched for the run: its https address, without a slash at its end."""
 

@@ -2,6 +2,7 @@
 
 Layout, inside the `run_dir` that the node gives:
     workspace/      the agent's own; in/ what came along, out/ what goes back
+                    .cache/ what its tools keep, seeded with what the person's own have of the project's packages
     home/           a fresh home for the agent program
     collected/      returned files, copied out when the run is over; no run ever sees it
     views/          the views of the person's folders (sandbox/views); a run sees what is merged or copied there
@@ -15,12 +16,17 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Final
 
 from sandbox import frames
 from sandbox.errors import SandboxError
 from sandbox.run.collect import IN, OUT
+
+CACHE: Final = ".cache"
+"""In the workspace; where tools look for it says toolchains.py."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,17 @@ class RunFolder:
             (self.workspace / name).mkdir(mode=0o700)
         for file in files:
             _copy(Path(file.path), self.workspace / IN, file.name)
+
+    def seed(self, seeds: Sequence[frames.Seed]) -> None:
+        """Copy files into the run's caches; one that cannot be read any more is left out. Blocking."""
+        for seed in seeds:
+            place = PurePath(seed.place)
+            if place.is_absolute() or ".." in place.parts:
+                raise SandboxError("a cached file's place is not one in the run's caches", code=422)
+            folder = self.workspace / CACHE / place.parent
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(OSError):  # a cache is the person's, and may change at any moment
+                _copy(Path(seed.path), folder, place.name)
 
     def place(self, name: Path, text: str) -> None:
         """Put a file of ours into the run's own folder. Blocking; before the run begins."""

@@ -17,15 +17,16 @@ from sandbox import frames
 from sandbox.confinement import Root
 from sandbox.confinement.places import HOME, SHELL_HOME, WORKSPACE
 from sandbox.errors import SandboxError
+from sandbox.run.folder import CACHE
 
-_CACHE: Final = WORKSPACE / ".cache"
+_CACHE: Final = WORKSPACE / CACHE
 
 CACHES: Final[Mapping[str, str]] = {
     **{"UV_CACHE_DIR": f"{_CACHE}/uv", "PIP_CACHE_DIR": f"{_CACHE}/pip", "npm_config_cache": f"{_CACHE}/npm"},
     **{"CARGO_HOME": f"{_CACHE}/cargo", "GOCACHE": f"{_CACHE}/go-build", "GOMODCACHE": f"{_CACHE}/go-mod"},
 }
-"""Caches of the run's own, on its disk: a build cache of go alone is larger than the home in memory. They begin empty:
-what the person's caches hold came from anywhere, private registries among them.
+"""Caches of the run's own, on its disk: a build cache of go alone is larger than the home in memory. They begin with
+`Start.seeds` of what the person's own caches hold, and nothing else.
 """
 
 _NO_OTHERS: Final[Mapping[str, str]] = {

@@ -16,18 +16,22 @@ from subprocess import DEVNULL
 from typing import Any, Final
 
 import h11
+import msgspec
 import pytest
 import trio
 
+from peer.projects import cached_packages, lock_files
 from sandbox import frames
 from sandbox.confinement import Root
 from sandbox.confinement.bubblewrap import python, spawn
+from sandbox.errors import SandboxError
 from sandbox.network import of_run
 from sandbox.network.packages import fetcher as fetcher_module
 from sandbox.network.packages.fetcher import PackageFetcher, Registry
-from sandbox.network.packages.wanted import Kind
+from sandbox.network.packages.wanted import CRATES_IO, Kind
 from sandbox.network.usage import NetworkUsage
 from sandbox.run import network, toolchains
+from sandbox.run.folder import RunFolder
 from tests.sandbox.conftest import Done, Person, finish, viewed
 from tests.sandbox.network.internet import ADDRESS, Internet, internet
 
@@ -381,3 +385,107 @@ def test_no_path_carries_more_than_names(target: str) -> None:
     with pytest.raises(fetcher_module._Refused) as refused:
         fetcher_module._checked_path("npm.example.org", request)
     assert refused.value.status == 403
+
+
+async def offline(person: Person, command: str, *, runtime: Sequence[Path] = ()) -> Done:
+    """How a command ends that reaches nothing, with what is in the run's caches."""
+    profile = replace(
+        person.plain,
+        variables=toolchains.seen(frames.Toolchains(), roots=(), programs=(), protected=()).variables,
+        shell_variables=network.OFFLINE,
+        runtime=tuple(Root(path) for path in runtime),
+    )
+    with viewed(profile) as shown:
+        words = ["/run/dispatch/shell", f"cd /dispatch/own && {command}"]
+        return await finish(await spawn(shown, words, shown.environment(), stdin=DEVNULL))
+
+
+def seeded(person: Person) -> list[str]:
+    """Make the run's caches anew, out of the person's; return what is in them."""
+    shutil.rmtree(person.workspace / ".cache", ignore_errors=True)
+    packages = lock_files.read([person.workspace / "own"]).entries
+    found = cached_packages.seeds(packages, {"HOME": str(person.base / "home")})
+    RunFolder(person.workspace.parent).seed(found)
+    return [seed.place for seed in found]
+
+
+@pytest.mark.skipif(RUST is None, reason="this machine has no rustup")
+async def test_a_crate_that_is_in_the_persons_cache_needs_no_network(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is as cargo itself makes it; what it speaks with is a fake of the public registry."""
+    assert RUST is not None
+    monkeypatch.setitem(REGISTRIES, "cargo", CRATES_IO)
+    own = person.workspace / "own"
+    (own / "src").mkdir(parents=True)
+    (own / "Cargo.toml").write_text(
+        '[package]\nname="shop"\nversion="0.1.0"\nedition="2021"\n[dependencies]\nadder="1"\n'
+    )
+    (own / "src/lib.rs").write_text("#[test]\nfn adds() { assert_eq!(adder::add(1, 2), 3); }\n")
+    command = f"PATH={RUST.parent}:$PATH cargo test -q"
+    names = {"index.crates.io": [ADDRESS], "static.example.org": [ADDRESS]}
+
+    async def public(host: str, request: h11.Request) -> tuple[int, bytes]:
+        return await registry(host.replace("index.crates.io", "index.example.org/crates"), request)
+
+    async with internet(names, public) as there:
+        done = await fetched(person, there, command, {"cargo": {"adder": ["1.0.0"]}}, runtime=[RUST.parents[1]])
+    assert "1 passed" in done.out, done
+    shutil.copytree(person.workspace / ".cache/cargo", person.base / "home/.cargo")
+    shutil.rmtree(own / "target")
+    shutil.rmtree(person.workspace / ".cache")
+    assert (await offline(person, command, runtime=[RUST.parents[1]])).code != 0
+    places = seeded(person)
+    assert len(places) == 3 and all(place.startswith("cargo/registry/") for place in places)
+    done = await offline(person, command, runtime=[RUST.parents[1]])
+    assert "1 passed" in done.out, done
+    # What Cargo.lock does not name as the public registry's is not given, whatever the cache has.
+    lock = own / "Cargo.lock"
+    lock.write_text(lock.read_text().replace("github.com/rust-lang", "git.example.org/private"))
+    assert seeded(person) == []
+
+
+@pytest.mark.skipif(not Path("/usr/bin/npm").exists(), reason="this machine has no npm")
+async def test_a_package_of_npm_that_is_in_the_persons_cache_needs_no_network(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with cargo."""
+    monkeypatch.setitem(REGISTRIES, "npm", "https://registry.npmjs.org")
+    own = person.workspace / "own"
+
+    async def public(host: str, request: h11.Request) -> tuple[int, bytes]:
+        status, body = await registry("npm.example.org", request)
+        return status, body.replace(b"npm.example.org", b"registry.npmjs.org")
+
+    async with internet({"registry.npmjs.org": [ADDRESS]}, public) as there:
+        wanted = {"npm": {"left": ["1.0.0"]}}
+        done = await fetched(person, there, "npm install --silent left@1.0.0", wanted)
+    assert (own / "node_modules/left").exists(), done
+    shutil.copytree(person.workspace / ".cache/npm", person.base / "home/.npm")
+    for folder in (own / "node_modules", person.workspace / ".cache"):
+        shutil.rmtree(folder)
+    command = "npm ci --silent && node node_modules/left"
+    assert (await offline(person, command)).code != 0
+    assert len(seeded(person)) == 2
+    done = await offline(person, command)
+    assert "left is here" in done.out, done
+    lock = own / "package-lock.json"
+    lock.write_text(lock.read_text().replace("registry.npmjs.org", "npm.example.org"))
+    assert seeded(person) == []
+
+
+def test_seeds_lie_in_the_runs_caches_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    folder = RunFolder(tmp_path / "run")
+    for place in ("../out", "/etc/x", "a/../../x"):
+        with pytest.raises(SandboxError):
+            folder.seed([frames.Seed(path=str(tmp_path / "file"), place=place)])
+    gone = [frames.Seed(path=str(tmp_path / name), place=f"a/{name}") for name in ("link", "absent", "file")]
+    folder.seed(gone)
+    assert [path.name for path in (folder.workspace / ".cache/a").iterdir()] == ["file"]
+
+
+def test_without_shells_there_is_nothing_to_reach() -> None:
+    frame = start_frame({})
+    assert network.granted(frame) and not network.granted(msgspec.structs.replace(frame, tools=["Read", "Write"]))
