@@ -37,7 +37,7 @@ from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.node import changes, colouring, delivery, notifications
-from peer.projects import discovery, lock_files
+from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, table
 from peer.runs import recorder, removal
 from peer.steps import hellos, inbound, inviting, receiving
