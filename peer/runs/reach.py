@@ -38,7 +38,8 @@ def _packages(scope: Scope, folder: Path) -> list[str]:
     unread = f"; {', '.join(locked.unread)} cannot be read" if locked.unread else ""
     if not locked.files:
         return [f"no package is fetched for it, since no lock file is there{unread}"]
-    return [f"packages are fetched for it ({kinds}): the {locked.number:,} that {', '.join(locked.files)} name{unread}"]
+    number = "1 package" if locked.number == 1 else f"{locked.number:,} packages"
+    return [f"packages are fetched for it ({kinds}): {number}, by {', '.join(locked.files)}{unread}"]
 
 
 def _hosts(scope: Scope, folder: Path, settings: Settings) -> list[str]:

@@ -19,7 +19,7 @@ def sentences(network: Sequence[str], registries: Sequence[Mapping[str, str]] = 
         )
     where = ", ".join(f"{registry['address']} ({registry['kind']})" for registry in registries)
     if PACKAGES in network:
-        found.append(f"Packages that the project's lock files name are fetched for it from {where}; nothing is sent.")
+        found.append(f"Packages that the project's lock files name are fetched for it from {where}; these learn which.")
     if ANY_PACKAGES in network:
         found.append(
             f"Any package is fetched for it from {where}. The names that it asks for are its own choice: what it has "

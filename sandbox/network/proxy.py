@@ -183,6 +183,7 @@ class NetworkProxy:
             else:
                 upstream = await dialing.direct(host.name, host.port, resolve=self._resolve, connect=self._connect)
         except Unreachable as problem:
+            await self._tell_refused(str(problem), str(problem), status="network_failed")
             raise _Refused(502, str(problem)) from problem
         if self.usage.begin(str(host)):
             await self._tell("network_host", f"the first connection to {host}")
@@ -218,10 +219,10 @@ class NetworkProxy:
             await target.send_all(chunk)
         return True
 
-    async def _tell_refused(self, host: str, sentence: str) -> None:
-        if host not in self._refused and len(self._refused) < NAMES_TOLD:
-            self._refused.add(host)
-            await self._tell("network_refused", sentence)
+    async def _tell_refused(self, what: str, sentence: str, *, status: str = "network_refused") -> None:
+        if what not in self._refused and len(self._refused) < NAMES_TOLD:
+            self._refused.add(what)
+            await self._tell(status, sentence)
 
     async def _tell_used_up(self) -> None:
         if not self._told_used_up:

@@ -71,7 +71,7 @@ def test_packages_are_counted_by_the_lock_files_that_name_them(tmp_path: Path) -
     (tmp_path / "package-lock.json").write_text("{broken")
     (some,) = reach.sentences(granted("packages"), tmp_path, Settings())
     assert some == (
-        "packages are fetched for it (pip, npm): the 2 that requirements.txt name; package-lock.json cannot be read"
+        "packages are fetched for it (pip, npm): 2 packages, by requirements.txt; package-lock.json cannot be read"
     )
     any_package, host, *_ = reach.sentences(granted("any-packages,a.example"), tmp_path, Settings())
     assert any_package.startswith("it may have any package fetched (pip, npm)") and "a.example" in host

@@ -149,7 +149,7 @@ class PackageFetcher:
             async with self._upstream.asked(method, address, headers, by_proxy=registry.by_proxy) as response:
                 await self._pass_back(host, response, http, client)
         except Unreachable as problem:
-            raise _Refused(502, str(problem)) from problem
+            raise await self._failed(problem) from problem
 
     async def _asked(self, host: str, path: str) -> tuple[Registry, Asked]:
         """What a path asks for, and of which registry. Raises _Refused for what no registry has."""
@@ -184,10 +184,17 @@ class PackageFetcher:
         return self._wanted.version(asked.kind, asked.name, asked.version)
 
     async def _refuse(self, what: str, sentence: str) -> None:
+        await self._tell_once(what, "network_refused", sentence)
+        raise _Refused(403, sentence)
+
+    async def _failed(self, problem: Unreachable) -> _Refused:
+        await self._tell_once(str(problem), "network_failed", str(problem))
+        return _Refused(502, str(problem))
+
+    async def _tell_once(self, what: str, status: str, sentence: str) -> None:
         if what not in self._refused and len(self._refused) < NAMES_TOLD:
             self._refused.add(what)
-            await self._tell("network_refused", sentence)
-        raise _Refused(403, sentence)
+            await self._tell(status, sentence)
 
     async def _files(self, registry: Registry, name: str) -> frozenset[str]:
         """Where a Python package's files are, by its registry."""
@@ -239,7 +246,7 @@ class PackageFetcher:
                         raise _Refused(502, f"{host} says more than is read")
                 return _Found(response.status, bytes(content), _header(response, b"content-type"))
         except Unreachable as problem:
-            raise _Refused(502, str(problem)) from problem
+            raise await self._failed(problem) from problem
 
     async def _pass_back(
         self, host: str, response: httpcore.Response, http: h11.Connection, client: trio.abc.Stream

@@ -105,6 +105,8 @@ async def test_only_public_addresses_are_dialled(person: Person, addresses: list
     async with internet({"code.example.org": addresses}) as there:
         done = await shell(person, there.proxy("code.example.org"), there, "curl -sSv https://code.example.org/")
     assert "502" in done.err and why in done.err, done.err
+    ((status, detail),) = there.told
+    assert status == "network_failed" and why in detail
     assert all(address == "93.184.216.99" for address, _ in there.dialled)
 
 
