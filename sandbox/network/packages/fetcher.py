@@ -133,7 +133,7 @@ class PackageFetcher:
         headers = _headers(asked, request)
         address = f"https://{host}{path}"
         if self._usage.begin(host, fetched=True):
-            await self._tell("network_host", f"the first package from {host}")
+            await self._tell("network_host", f"the first request for a package to {host}")
         if asked.what == "registry" or (asked.kind, asked.what) == ("pip", "list"):
             # Read here too: it says where the files are.
             found = await self._read(registry, address, headers)
