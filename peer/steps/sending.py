@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from peer.dispatches import fitting, lifecycle, refusals, reports
 from peer.dispatches.admission import CLOCK_SKEW_MS
@@ -272,15 +273,25 @@ def get_sent(db: sqlite3.Connection, dispatch_id: str) -> rows.Dispatch:
     return row
 
 
+_REVOKED: Final = "{} revoked your trust edge"
+
+
 def on_edge_ended(tx: Transaction, edge_id: str) -> None:
-    """Handle the end of an edge: reject its queued dispatches, stop fetching returned files, purge its outbox items."""
+    """Handle the end of an edge: end its open dispatches, stop fetching returned files, purge its outbox items.
+
+    What the recipient's machine still says of one that it knew counts when it comes. But it may say nothing more:
+    whatever was not delivered when the edge was revoked is not sent, the result of a run that had ended among it.
+    """
+    for row in dispatches.in_states(tx.db, "sent", ("pending", "accepted", "running"), edge_id=edge_id):
+        states.learn(tx, row, "cancelled")
+        dispatches.set_reason(tx.db, row.dispatch_id, code=403, message=_REVOKED.format(row.peer), fix=NO_FIX)
     for row in dispatches.in_states(tx.db, "sent", ("queued",), edge_id=edge_id):
         states.decide(tx, row, "rejected")
         dispatches.set_reason(
             tx.db,
             row.dispatch_id,
             code=403,
-            message=f"{row.peer} revoked your trust edge",
+            message=_REVOKED.format(row.peer),
             fix=f"ask them: `dispatch invite {row.peer}`",
         )
     dispatches.give_up_awaited_returns(tx.db, edge_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE
 from types import TracebackType
@@ -23,12 +23,13 @@ class Excess:
 
     `memory`, `processes`: of the whole run. `disk`, `files`: in its own folders. `room`, `inodes`: what is left on a
     file system that it may write, `bound` the least that must be. `sight`: its processes could not be measured.
-    `shells`: the sandbox of its shell commands ended.
+    `shells`: the sandbox of its shell commands ended; `why` is what it said then, "" for nothing.
     """
 
     what: Literal["memory", "processes", "disk", "files", "room", "inodes", "sight", "shells"]
     used: int = 0
     bound: int = 0
+    why: str = field(default="", compare=False)
 
 
 class ConfinedProcess(Protocol):

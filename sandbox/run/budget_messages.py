@@ -73,6 +73,7 @@ def excess(excess: Excess) -> str:
                 f"{excess.bound:,} must"
             )
         case "shells":
-            return "the sandbox of the run's shell commands ended, so the run was ended"
+            why = f" ({quoted(excess.why)})" if excess.why else ""
+            return f"the sandbox of the run's shell commands ended{why}, so the run was ended"
         case "sight":
             return "the run's processes could not be watched, so it was ended"

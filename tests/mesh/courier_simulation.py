@@ -85,6 +85,8 @@ class Device:
         """(Sender, ordering) → numbers in the order in which they were finally acknowledged."""
         self.hellos: set[str] = set()
         self.mute_until = 0.0
+        self.life = 0
+        """Counts the processes of this device, of which each ends with what it had begun."""
         self._tries: dict[bytes, int] = {}
         self._busy: set[str] = set()
         self._turns: dict[str, deque[Callable[[], None]]] = {}
@@ -102,6 +104,13 @@ class Device:
         if peer not in self._busy and self._turns.get(peer):
             self._busy.add(peer)
             self._turns[peer].popleft()()
+
+    def hello_to(self, peer: str) -> bytes:
+        return self.name.encode()
+
+    def take_hello(self, peer: str, raw: bytes) -> None:
+        assert raw.decode() == peer
+        self.hellos.add(peer)
 
     def receive(self, peer: str, raw: bytes) -> Acknowledgement:
         """The node: the same bytes get the same final acknowledgement, however often they come."""
@@ -169,7 +178,8 @@ class Inbound:
         self._device = device
         self._peer = opener.device.name
         self._pipe = pipe
-        self._machine = InboundStream(pipe.number, hello=device.name.encode())
+        self._life = device.life
+        self._machine = InboundStream(pipe.number, hello=device.hello_to(self._peer))
         self._frames: deque[wire.OwnFrame] = deque()
         self._waiting: deque[ReceiverCommand] = deque()
         self._working = False
@@ -185,7 +195,7 @@ class Inbound:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._working:
+        if self._working or self._life != self._device.life:
             return
         if self._world.now < self._device.mute_until:
             self._working = True
@@ -208,9 +218,8 @@ class Inbound:
                     self._pipe.to_opener(frame)
                 self._go_on()
             case events.DeliverHello(raw):
-                assert raw.decode() == self._peer
                 self._hello_came = True
-                self._device.hellos.add(self._peer)
+                self._device.take_hello(self._peer, raw)
                 self._go_on()
             case events.Receive(raw):
                 assert self._hello_came, "a statement before the hello of its stream"
@@ -222,7 +231,15 @@ class Inbound:
                 assert_never(command)
 
     def _received(self, raw: bytes) -> None:
+        if self._life != self._device.life:
+            return
         reply = self._device.receive(self._peer, raw)
+        # Stored; the acknowledgement goes out some time later, or never.
+        self._world.soon(lambda: self._answer(reply))
+
+    def _answer(self, reply: Acknowledgement) -> None:
+        if self._life != self._device.life:
+            return
         self._waiting.extend(self._machine.handle(events.Received(reply)))
         self._device.end_turn(self._peer)
         self._done()
@@ -284,6 +301,7 @@ class Sending:
     asked: int = 0
     """Greetings and restarts, each of which may dial once more."""
     failing_until: float = 0.0
+    says_hello: bool = False
 
     def __post_init__(self) -> None:
         self.world = self.network.world
@@ -292,7 +310,7 @@ class Sending:
 
     def _begin(self) -> None:
         self._life += 1
-        self.machine = PeerSender(LIMITS)
+        self.machine = PeerSender(LIMITS, says_hello=self.says_hello)
         self._pipe: Pipe | None = None
         self._out: dict[int, Queued] = {}
         self._storing: dict[str, Queued] = {}
@@ -321,13 +339,17 @@ class Sending:
             self._pipe.end()
 
     def restart(self) -> None:
-        """The process ended and begins again. Its streams break; what was being stored was stored or was not."""
+        """The process ended and begins again."""
+        self.die()
+        self.asked += 1
+        self.feed(events.Woken())
+
+    def die(self) -> None:
+        """The process ended. Its streams break; what was being stored was stored or was not."""
         if self._pipe is not None:
             self._pipe.end_at_other()
             self._pipe._ended.add("opener")
         self._begin()
-        self.asked += 1
-        self.feed(events.Woken())
 
     def greet(self) -> None:
         self.asked += 1
@@ -397,16 +419,15 @@ class Sending:
             case events.StoreFinal() | events.StoreRetry():
                 self._take_for_storing(command)
             case events.DeliverHello(raw):
-                assert raw.decode() == self.peer.name
                 self._hello_came = True
-                self.device.hellos.add(self.peer.name)
+                self.device.take_hello(self.peer.name, raw)
             case events.SetTimer(at):
                 self._set_timer(at)
             case _:
                 assert_never(command)
 
     def _fetch(self, command: events.FetchNext) -> None:
-        found = choose(self.queue.values(), command.keys, command.orderings)
+        found = self._choose(command)
         failing = self.world.now < self.failing_until
 
         def tell() -> None:
@@ -414,6 +435,12 @@ class Sending:
             self.feed(events.FetchFailed() if failing else events.Fetched(found.item if found else None))
 
         self._soon(tell)
+
+    def _choose(self, command: events.FetchNext) -> Queued | None:
+        return choose(self.queue.values(), command.keys, command.orderings)
+
+    def _queued(self, raw: bytes) -> Queued:
+        return self.peer.letters[raw].queued
 
     def _dialed(self) -> None:
         reached = self.network.connect(self.device.name, self.peer.name)
@@ -427,14 +454,14 @@ class Sending:
         self.network.pipes.append(self._pipe)
         self._pipe.open()
         self._hello_came = False
-        self.feed(events.StreamOpened(number, self.device.name.encode()))
+        self.feed(events.StreamOpened(number, self.device.hello_to(self.peer.name)))
 
     def _send(self, command: events.SendFrame) -> None:
         assert self._pipe is not None and self._pipe.number == command.stream
         pipe = self._pipe
         self._writes += 1
         if isinstance(command.frame, wire.StatementFrame):
-            queued = self.peer.letters[command.frame.raw].queued
+            queued = self._queued(command.frame.raw)
             assert self.world.now >= self._not_before.pop(str(queued.n), 0.0), "a retry before its time"
             self._out[command.frame.seq] = queued
         pipe.to_other(command.frame)

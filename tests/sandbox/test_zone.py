@@ -148,6 +148,23 @@ async def test_the_run_ends_when_the_zone_does(person: Person) -> None:
         assert await process.excess() == Excess("shells")
 
 
+async def test_a_late_answer_is_not_taken_for_another_one(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail: the number of processes was read out of the answer to an earlier word."""
+    process = await spawn(person.profile, ["/bin/sleep", "1000"], person.profile.environment())
+    async with process:
+        assert await process.count_shells() == 0
+        (tree,) = process._zone_trees
+        server = psutil.Process(tree._started.pid).children(recursive=True)[-1]
+        server.suspend()
+        monkeypatch.setattr(zone, "_ANSWERED_WITHIN", 0.1)
+        with pytest.raises(SandboxError, match="does not answer"):
+            await process.stop_shells()
+        monkeypatch.undo()
+        server.resume()
+        with pytest.raises(SandboxError, match="has stopped answering"):
+            await process.count_shells()
+
+
 @asynccontextmanager
 async def running(person: Person, script: str) -> Any:
     """The process, and its output a line at a time."""

@@ -48,10 +48,12 @@ class Clock:
 class Person:
     """One user's device: keys, a store, and what its steps left to do."""
 
-    def __init__(self, folder: Path, name: str, clock: Clock) -> None:
+    def __init__(self, folder: Path, name: str, clock: Clock, *, seed: str = "") -> None:
+        """`seed`: of all its randomness; with the same one everything is the same again, wherever its folder lies."""
         self.name = name
+        seed = seed or f"{folder}-{name}"
         state = StateFolder(folder / name)
-        self._random = (f"{folder}-{name}-{number}".encode() for number in range(1_000_000))
+        self._random = (f"{seed}-{number}".encode() for number in range(1_000_000))
         who = identity.create(state, f"{name}@example.org", name, clock, self.random)
         self.db = connection.connect(state.store)
         connection.migrate(self.db)

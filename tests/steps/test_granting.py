@@ -249,3 +249,41 @@ def test_nothing_is_said_of_an_edge_that_is_only_offered(tmp_path: Path) -> None
         assert [item.kind for item in bob.waiting(alice)] == kinds == ["acceptance"]
         with pytest.raises(Conflict):
             bob.step(lambda tx: granting.set_paused(tx, alice.user, paused=True))
+
+
+def test_what_was_not_delivered_before_a_revocation_ends_at_its_sender(tmp_path: Path) -> None:
+    """Seen to fail: it stayed `running` there, as its result had been dropped with the edge."""
+    with people(tmp_path, "alice", "bob") as (_, alice, bob):
+        connect(alice, bob)
+        pending, running_, ended = (send(alice, bob) for _ in range(3))
+        alice.deliver(bob)
+        rows_ = {dispatch_id: accept(bob, dispatch_id) for dispatch_id in (running_, ended)}
+        for row in rows_.values():
+            bob.step(lambda tx, row=row: running.start(tx, row.dispatch_id, row.attempt))
+        bob.deliver(alice)
+        bob.step(lambda tx: running.finish(tx, ended, 1, "completed", reply="done"))
+        bob.step(lambda tx: granting.revoke(tx, alice.user))
+        kinds = [kind for kind, _ in bob.deliver(alice)]
+        assert sorted(kinds) == ["result", "result", "revocation"]
+        for dispatch_id in (pending, running_, ended):
+            row = alice.row(dispatch_id)
+            assert (row.state, row.closed > 0) == ("cancelled", True), dispatch_id
+        assert alice.row(ended).message == f"{bob.user} revoked your trust edge"
+        assert bob.row(ended).state == "completed" and bob.row(running_).state == "cancelled"
+
+
+def test_a_result_that_comes_after_the_revocation_still_counts(tmp_path: Path) -> None:
+    with people(tmp_path, "alice", "bob") as (_, alice, bob):
+        connect(alice, bob)
+        dispatch_id = send(alice, bob)
+        alice.deliver(bob)
+        row = accept(bob, dispatch_id)
+        bob.step(lambda tx: running.start(tx, dispatch_id, row.attempt))
+        bob.deliver(alice)
+        bob.step(lambda tx: running.finish(tx, dispatch_id, 1, "completed", reply="done"))
+        (result,) = bob.waiting(alice)
+        bob.step(lambda tx: granting.revoke(tx, alice.user))
+        bob.deliver(alice)
+        assert alice.row(dispatch_id).state == "cancelled"
+        assert alice.receive(bob, result.raw).code == 200
+        assert alice.row(dispatch_id).state == "completed"

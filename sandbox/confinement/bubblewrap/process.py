@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import IO, Self
 
@@ -35,6 +36,7 @@ class BubblewrapProcess:
         self._tree = _Tree(started)
         self._zone = zone
         self._zone_trees = [_Tree(tree) for tree in zone_trees]
+        self._zone_said = ""
         self._watchdog = watchdog
         self.pid = started.pid
         # The stream classes of trio's interface, as the protocol has them.
@@ -79,7 +81,7 @@ class BubblewrapProcess:
 
     def zone_errors(self) -> str:
         """Why the shell zone ended, in words of its programs; "" where it said nothing. Not after `aclose`."""
-        return "" if self._zone is None else self._zone.why_it_ended()
+        return "" if self._zone is None or self._zone.closed else self._zone.why_it_ended()
 
     async def aclose(self) -> None:
         """See `ConfinedProcess`."""
@@ -90,6 +92,7 @@ class BubblewrapProcess:
                 if stream is not None:
                     await stream.aclose()
             if self._zone is not None:
+                self._zone_said = self.zone_errors()
                 self._zone.close()
 
     async def __aenter__(self) -> Self:
@@ -102,7 +105,10 @@ class BubblewrapProcess:
 
     async def excess(self) -> Excess | None:
         """See `ConfinedProcess`."""
-        return None if self._watchdog is None else await trio.to_thread.run_sync(self._watchdog.ended)
+        found = None if self._watchdog is None else await trio.to_thread.run_sync(self._watchdog.ended)
+        if found is None or found.what != "shells":
+            return found
+        return replace(found, why=self.zone_errors() or self._zone_said)
 
 
 class _Tree:

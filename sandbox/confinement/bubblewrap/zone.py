@@ -32,7 +32,8 @@ class ShellZone:
         self._control.setblocking(False)
         self.errors = os.memfd_create("dispatch-zone-errors")
         self._asking = trio.Lock()
-        self._closed = False
+        self._owes_an_answer = False
+        self.closed = False
 
     @contextlib.contextmanager
     def other_end(self) -> Iterator[int]:
@@ -79,11 +80,15 @@ class ShellZone:
     async def _ask(self, word: bytes) -> bytes:
         async with self._asking:
             answer = b""
+            if self._owes_an_answer:  # which would be taken for the answer to this
+                raise SandboxError("the sandbox of the run's shell commands has stopped answering", code=503)
+            self._owes_an_answer = True
             with trio.move_on_after(_ANSWERED_WITHIN), contextlib.suppress(OSError):
                 await trio.lowlevel.wait_writable(self._control.fileno())
                 self._control.send(word)
                 await trio.lowlevel.wait_readable(self._control.fileno())
                 answer = self._control.recv(64)
+                self._owes_an_answer = False
             if not answer:
                 raise SandboxError("the sandbox of the run's shell commands does not answer", code=503)
             return answer
@@ -95,8 +100,8 @@ class ShellZone:
 
     def close(self) -> None:
         """Idempotent."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._control.close()
             self._theirs.close()
             os.close(self.errors)
