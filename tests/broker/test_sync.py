@@ -128,7 +128,7 @@ async def test_an_announcement_that_holds_no_more_is_made_again(
     link = BrokerSync(
         Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), print, lambda: addresses
     )
-    monkeypatch.setattr(link, "_next_sequence", lambda: trio.lowlevel.checkpoint())
+    monkeypatch.setattr(link, "_next_sequence", trio.lowlevel.checkpoint)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link._retry_forever, link._publish_presence)
         await trio.sleep(1)

@@ -59,17 +59,23 @@ def test_nothing_is_tried_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_what_is_news_follows_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen to fail with the time of the start: nothing was shown until the clock was there again."""
     asked: list[int] = []
-    monkeypatch.setattr(notifications, "notifications_for", lambda *_, since: asked.append(since) or ())
+
+    def none_for(*_: object, since: int) -> tuple[notifications.Notification, ...]:
+        asked.append(since)
+        return ()
+
+    monkeypatch.setattr(notifications, "notifications_for", none_for)
 
     async def read(_query: object) -> tuple[object, list[object], list[object]]:
         return object(), [], []
 
-    now = 1000
-    context: Any = SimpleNamespace(clock=lambda: now, store=SimpleNamespace(read=read))
+    times = [1000]
+    context: Any = SimpleNamespace(clock=lambda: times[-1], store=SimpleNamespace(read=read))
     notifier = notifications.Notifier(
         context=context, changes=ChangeLog("life"), signal=ChangeSignal(), pages=OpenPages()
     )
     for now in (1001, 10, 11):
+        times.append(now)
         await notifier._look_at("any", quiet=False)
     assert asked == [1000, 10, 10]
 

@@ -210,8 +210,8 @@ async def test_a_token_is_renewed_while_used_and_ends_unused(broker: Running, pe
 
 
 async def test_a_sign_in_survives_a_clock_that_was_ahead(broker: Running, people: People) -> None:
-    """The broker's clock was weeks ahead and every sign-in in use renewed. Seen to fail, with all to sign in again, while
-    a token's date of issue was compared."""
+    """The broker's clock was weeks ahead, and every sign-in in use was renewed. Seen to fail (all had to sign in again)
+    while a token's date of issue was compared."""
     alice = await people.signed_in("alice@example.org")
     broker.clock.move(days=20)
     await alice.client.invitations()
