@@ -75,9 +75,14 @@ class Output:
             self._write(" " * indent + part, style, err=False)
 
     def quote(self, content: str, *, indent: int = 2, style: str | None = None) -> None:
-        """Write a text of somebody else to stdout, each line behind a bar, so that none looks like ours."""
+        """Write a text of somebody else to stdout, each line behind a bar, so that none looks like ours.
+
+        On a terminal what is wider is folded here, or the terminal would begin a line of its own with the rest.
+        """
+        before = " " * indent + BAR
         for part in text.block(content).split("\n"):
-            self._write(" " * indent + BAR + part, style, err=False)
+            for piece in _folded(part, len(before)) if sys.stdout.isatty() else [part]:
+                self._write(before + piece, style, err=False)
 
     def pairs(self, pairs: Mapping[str, str | Sequence[str]]) -> None:
         """Write `name  value` lines, aligned; of several values each on a line, below the name."""
@@ -179,6 +184,18 @@ def _echo(safe: str, stream: TextIO) -> None:
     stream.flush()
 
 
+def _folded(part: str, before: int) -> list[str]:
+    """Return a line in pieces that fit on the terminal behind so many columns."""
+    from shutil import get_terminal_size
+
+    room = max(get_terminal_size().columns - before, 1)
+    if part.isascii() and len(part) <= room:
+        return [part]
+    from rich.cells import chop_cells  # 5 ms
+
+    return chop_cells(part, room) or [part]
+
+
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int) -> None:
     """Draw a table of which only column `wide` wraps.
 
@@ -190,7 +207,8 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(no_color=not colour(sys.stdout), highlight=False)
+    # Without a colour system there are no bold and dim either, which `no_color` would leave.
+    console = Console(color_system="auto" if colour(sys.stdout) else None, highlight=False)
     shown = [[text.line(cell, limit=CELL) for cell in row] for row in rows]
     widths = [max(cell_len(row[i]) for row in (columns, *shown)) for i in range(len(columns))]
     narrow = [i for i in range(len(columns)) if i != wide]

@@ -33,7 +33,7 @@ DATABASE = "rendezvous.db"
 EXAMPLES = """\b
 Examples:
   dispatch-rendezvous serve --dev
-  dispatch-rendezvous serve --host 0.0.0.0 --port 443 \\
+  dispatch-rendezvous serve --host :: --port 443 \\
       --certificate fullchain.pem --key privkey.pem \\
       --public-url https://broker.example \\
       --smtp-host smtp.example --smtp-user dispatch \\

@@ -14,6 +14,9 @@ from peer.protocol.errors import Invalid, Unauthorized
 from rendezvous.storage.rows import Caller
 
 LIFE_SECONDS = 30 * 24 * 3600
+LONGEST_SECONDS = 2 * LIFE_SECONDS
+"""What a token may have left: one that was issued while the broker's clock was up to a month ahead is renewed, so that
+not everybody has to sign in again once the clock is right. Beyond, it would open reads for too long."""
 MIN_SECRET = 32
 """Bytes: RFC 7518 3.2 asks for a key at least as long as the hash."""
 MAX_TOKEN = 4096
@@ -21,7 +24,8 @@ MAX_TOKEN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """The user and device of a valid token; `renewed` is a fresh one once less than half of its life is left, or ""."""
+    """The user and device of a valid token; `renewed` is a fresh one once less than half of its life is left (or
+    more than all of it, where the clock was set back), or ""."""
 
     user_id: str
     device: str
@@ -81,14 +85,17 @@ class Tokens:
         except jwt.PyJWTError as error:
             raise self._refused("that is not a token of this broker") from error
         match claims:
-            case {"sub": str(user_id), "iat": int(issued), "exp": int(expires), "cnf": {"kid": str(device)}}:
+            case {"sub": str(user_id), "exp": int(expires), "cnf": {"kid": str(device)}}:
                 pass
             case _:
                 raise self._refused("that is not a token of this broker")
         now = self._clock() // 1000
-        if not issued - 300 <= now < expires:
+        left = expires - now
+        if left <= 0:
             raise self._refused("the sign-in has expired")
-        renewed = self.issue(user_id, device) if expires - now < LIFE_SECONDS // 2 else ""
+        if left > LONGEST_SECONDS:
+            raise self._refused("that sign-in is dated ahead of the broker's clock")
+        renewed = "" if LIFE_SECONDS // 2 <= left <= LIFE_SECONDS else self.issue(user_id, device)
         return Bearer(user_id, device, renewed)
 
     def _refused(self, message: str) -> Unauthorized:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -90,16 +92,20 @@ class Health:
     async def _check_reachability(self) -> str:
         addresses = self._node.host.addresses()
         if not addresses:
-            raise Unavailable("the daemon listens on no address", fix="`dispatch config set listen …`, then restart it")
-        reached = await trio.to_thread.run_sync(_answers, addresses)
-        if not reached:
+            raise Unavailable(
+                "this machine has no address that the daemon could listen on",
+                fix="connect it to a network, or look at `dispatch config get listen`",
+            )
+        families = await trio.to_thread.run_sync(_answering, addresses)
+        if not families:
             raise Unavailable(
                 f"none of {len(addresses)} addresses answers on this machine", fix="check the firewall, then restart it"
             )
         known = self._node.admission.devices
         connected = [device for device in known if self._node.host.connected(device)]
         listening = f"{len(addresses)} address{'' if len(addresses) == 1 else 'es'}"
-        return f"listening on {listening}; {len(connected)} of {len(known)} devices connected"
+        way = _WAYS[frozenset(families)]
+        return f"listening on {listening}, {way}; {len(connected)} of {len(known)} devices connected"
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()
@@ -195,14 +201,25 @@ async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Document:
         return {"name": name, "ok": False, "detail": error.message, "fix": error.fix}
 
 
-def _answers(addresses: list[str]) -> bool:
-    """Return whether one of these multiaddrs accepts a TCP connection. Blocking."""
+_WAYS = {
+    frozenset(("ip4", "ip6")): "by IPv4 and IPv6",
+    frozenset(("ip4",)): "by IPv4 alone: a device that has only IPv6 cannot connect to this one",
+    frozenset(("ip6",)): "by IPv6 alone: a device that has only IPv4 cannot connect to this one",
+    frozenset(("loopback",)): "on this machine alone",
+}
+"""What the addresses that answer mean for other devices; a firewall or router in between may still be in the way."""
+
+
+def _answering(addresses: list[str]) -> set[str]:
+    """Return the families (`ip4`, `ip6`) of which one of these multiaddrs accepts a TCP connection; `loopback` alone
+    if it is only one that no other machine has. Blocking."""
+    found: set[str] = set()
     for address in addresses:
         parts = address.split("/")
-        if len(parts) >= 5 and parts[1] in ("ip4", "ip6") and parts[3] == "tcp":
-            try:
-                with socket.create_connection((parts[2], int(parts[4])), timeout=2):
-                    return True
-            except OSError:
-                continue
-    return False
+        if len(parts) < 5 or parts[1] not in ("ip4", "ip6") or parts[3] != "tcp":
+            continue
+        kind = "loopback" if ipaddress.ip_address(parts[2]).is_loopback else parts[1]
+        if kind not in found:
+            with suppress(OSError), socket.create_connection((parts[2], int(parts[4])), timeout=2):
+                found.add(kind)
+    return found - {"loopback"} or found

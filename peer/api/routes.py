@@ -383,11 +383,11 @@ async def _follow(node: Node, dispatch_id: str, after: int) -> AsyncIterator[byt
         live = node.queries.live()
 
         def query(
-            db: sqlite3.Connection, number: int = number, now: int = live.now, me: str = live.me
+            db: sqlite3.Connection, number: int = number, live: views.Live = live
         ) -> tuple[Document, list[tuple[int, int, str]], list[Document]]:
-            row = views.dispatch_brief(db, me, now, dispatch_id)
+            row = views.dispatch_brief(db, live.me, live.now, dispatch_id)
             events = trace.events(db, dispatch_id, after=number, limit=1000)
-            return row, events, views.approvals_of(db, dispatch_id, row["peer"], now)
+            return row, events, views.approvals_of(db, dispatch_id, row["peer"], live.steady)
 
         row, events, asked = await node.context.store.read(query)
         for number, attempt, text in events:

@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 PRESENCE_LIFETIME_MS = 2 * 3_600_000
+LOOK_SECONDS = 30.0
+"""How often to look whether the announcement still holds: nothing says that a machine was suspended, that its clock was
+set, or that it is on another network."""
 LONG_POLL_SECONDS = 25
 LEAST_POLL_SECONDS = 0.25
 MOST_PAGES = 200
@@ -175,15 +178,23 @@ class BrokerSync:
         context = self._context
         devices = await context.store.read(contacts.devices)
         now, seq = context.clock(), await self._next_sequence()
+        addresses = self._reachable_at()
         box = seal_presence(
             seed=context.identity.seed,
-            addresses=self._addresses()[:MAX_ADDRESSES],
+            addresses=addresses,
             seq=seq,
             recipients=[device.sealing_key for device in devices],
         )
         after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
+        until = now + after * 1000
         with trio.move_on_after(after):
-            await self._announce.wait()
+            while now <= context.clock() < until and set(self._reachable_at()) == set(addresses):
+                with trio.move_on_after(LOOK_SECONDS):
+                    await self._announce.wait()
+                    break
+
+    def _reachable_at(self) -> list[str]:
+        return self._addresses()[:MAX_ADDRESSES]
 
     async def _next_sequence(self) -> int:
         """Return the next announcement's number. It grows even if the clock was set back."""

@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     email: str = ""
     device_name: str = ""
     port: int = 8001
-    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
     roots: tuple[str, ...] = ()
     toolchains: tuple[str, ...] = ("auto",)
     runtime: Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(runtimes.RUNTIMES)})\Z")] = runtimes.DEFAULT
@@ -97,7 +97,7 @@ KEYS: dict[str, Key] = {
     "email": Key("your e-mail address: your user id", example="alice@example.org"),
     "device_name": Key("what this device is called, 1 to 64 characters", example="laptop"),
     "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
-    "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001"),
+    "listen": Key("multiaddrs to listen on, comma-separated", example="/ip4/0.0.0.0/tcp/4001,/ip6/::/tcp/4001"),
     "roots": Key("folders that hold your projects, comma-separated", example="~/code,~/work"),
     "toolchains": Key(
         "what runs see beside the system's own programs, comma-separated: `auto` (what a project is run with, as found "
@@ -361,7 +361,7 @@ def _checked(settings: Settings) -> Settings:
     for address in settings.listen:
         match = _LISTEN.fullmatch(address)
         if match is None or int(match[3]) > 65535 or not _is_address(match[2], match[1]):
-            raise Invalid(f"can't listen on {address!r}", fix="write it like /ip4/0.0.0.0/tcp/4001")
+            raise Invalid(f"can't listen on {address!r}", fix="write it like /ip4/0.0.0.0/tcp/4001 or /ip6/::/tcp/4001")
     for root in settings.roots:
         if not Path(root).is_absolute():
             raise Invalid(f"the project root {root!r} is not an absolute path", fix=f"use {Path(root).resolve()}")

@@ -5,9 +5,7 @@ The guards are in peer/mesh/guards, the protocols in peer/mesh/courier and blobs
 
 from __future__ import annotations
 
-import errno
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,13 +28,14 @@ from libp2p.utils.address_validation import expand_wildcard_address
 from libp2p.utils.varint import encode_delim, read_delim
 from multiaddr import Multiaddr
 
+from peer.mesh import listening
 from peer.mesh.dialable import surroundings
 from peer.mesh.dialing import DialBudget, race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.streams import Stream, StreamEnded
-from peer.protocol.errors import NO_FIX, Conflict, Unavailable
+from peer.protocol.errors import NO_FIX, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -140,10 +139,10 @@ class MeshHost:
         Raises Conflict if an address is in use, Unavailable if listening fails for another reason.
         """
         _silence_libp2p()
-        for address in self._listen:
-            _refuse_taken(address)
+        for address in (wanted := listening.possible(self._listen)):
+            listening.refuse_taken(address)
         async with background_trio_service(self._swarm):
-            failed = [str(address) for address in self._listen if not await self._swarm.listen(address)]
+            failed = [str(address) for address in wanted if not await self._swarm.listen(address)]
             if not failed:
                 try:
                     yield
@@ -164,11 +163,12 @@ class MeshHost:
         self._swarm.listeners.clear()
 
     def addresses(self) -> list[str]:
-        """Return the multiaddrs to dial, with /p2p/ part, wildcards expanded to this machine's addresses."""
+        """Return the multiaddrs to dial, with /p2p/ part, wildcards expanded to this machine's addresses, if any."""
         found: dict[str, None] = {}
         for bound in self._host.get_transport_addrs():
             for address in expand_wildcard_address(bound):
-                found[f"{address}/p2p/{self.peer_id}"] = None
+                if not listening.is_wildcard(address):  # the library's answer where a machine has no address
+                    found[f"{address}/p2p/{self.peer_id}"] = None
         return list(found)
 
     @property
@@ -310,31 +310,6 @@ async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:
     await net_stream.write(encode_delim(MULTISTREAM) + encode_delim(protocol))
     if await read_delim(net_stream) != MULTISTREAM or await read_delim(net_stream) != protocol:
         raise ValueError("another protocol was answered")
-
-
-def _refuse_taken(address: Multiaddr) -> None:
-    """Raise Conflict if another program listens on this address and port.
-
-    libp2p listens with SO_REUSEPORT (hole punching dials from the listening port), so a second daemon would get half
-    of the first one's connections without either noticing. A bind without that option shows it.
-    """
-    names = [protocol.name for protocol in address.protocols()]
-    port = int(address.value_for_protocol("tcp"))
-    if port == 0:
-        return
-    ip = address.value_for_protocol("ip6" if "ip6" in names else "ip4")
-    with socket.socket(socket.AF_INET6 if "ip6" in names else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ip, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise Unavailable(
-                    f"cannot listen on {address}: {error.strerror}", fix="choose another `listen` in config.json"
-                ) from error
-            raise Conflict(
-                f"port {port} is taken by another program", fix="choose another `listen` in config.json"
-            ) from error
 
 
 def _silence_libp2p() -> None:

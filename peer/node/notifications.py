@@ -129,6 +129,7 @@ class Notifier:
             return row, waiting, kept
 
         row, waiting, changes = await self._context.store.read(query)
+        self._since = min(self._since, self._context.clock())  # less where the clock was set back
         for notification in () if row is None else notifications_for(row, waiting, changes, since=self._since):
             if notification.key in self._seen:
                 continue

@@ -33,7 +33,8 @@ class QueryService:
 
     def live(self) -> views.Live:
         """Return the facts that are not in the store, for peer.store.views."""
-        return views.Live(me=self._context.identity.user_id, now=self._context.clock(), path=self._path)
+        context = self._context
+        return views.Live(me=context.identity.user_id, now=context.clock(), steady=context.steady(), path=self._path)
 
     async def dispatches(self, *, direction: Direction, status: str | None, limit: int, before: str | None) -> Document:
         """Return a page of received or of sent dispatches."""
@@ -49,7 +50,9 @@ class QueryService:
         live = self.live()
         await self._settled(dispatch_id)
         document = await self._context.store.read(
-            lambda db: views.dispatch_document(db, live.me, live.now, dispatch_id, with_trace=with_trace)
+            lambda db: views.dispatch_document(
+                db, live.me, live.now, dispatch_id, steady=live.steady, with_trace=with_trace
+            )
         )
         if document["direction"] == "received" and document["status"] == "pending":
             document["suggestion"] = await self._folders.suggestion(dispatch_id)
@@ -80,5 +83,5 @@ class QueryService:
 
     async def approvals(self, *, limit: int, before: str | None = None) -> Document:
         """Return a page of the tool calls that wait for a person's answer: {approvals, more, next}. Raises NotFound."""
-        now = self._context.clock()
-        return await self._context.store.read(lambda db: views.approval_list(db, now, limit=limit, before=before))
+        steady = self._context.steady()
+        return await self._context.store.read(lambda db: views.approval_list(db, steady, limit=limit, before=before))

@@ -314,7 +314,6 @@ class Run:
             return
         if await trio.to_thread.run_sync(asking.hides_something, call.input):
             call = msgspec.structs.replace(call, unusual=[*call.unusual, asking.HIDES])
-        now = self._context.clock()
         document = msgspec.to_builtins(call)
         kept = (
             "tool",
@@ -333,8 +332,9 @@ class Run:
             request_id=call.call_id + self._call_id_suffix,
             attempt=self.attempt,
             call=msgspec.json.encode({name: document.get(name) for name in kept} | {"sandbox": tier}).decode(),
-            asked=now,
-            deadline=now + int(ANSWER_SECONDS * 1000),
+            asked=self._context.clock(),
+            # dp-agent counts its wait by a monotonic clock.
+            deadline=self._context.steady() + int(ANSWER_SECONDS * 1000),
             outcome="",
             answer="",
         )

@@ -23,9 +23,19 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+_MONOTONIC_SINCE = time.time_ns() - time.monotonic_ns()
+
+
+def steady_ms() -> int:
+    """Return milliseconds since the epoch as if, since this process started, nobody had set the clock or suspended the
+    machine."""
+    return (_MONOTONIC_SINCE + time.monotonic_ns()) // 1_000_000
+
+
 @dataclass(frozen=True)
 class Context:
-    """The node's identity, store and sources of time and randomness. `clock` gives ms since the epoch."""
+    """The node's identity, store and sources of time and randomness. `clock` gives ms since the epoch: dates. `steady`
+    as well, for what is compared with a wait in this life of the node alone."""
 
     state: StateFolder
     identity: Identity
@@ -33,6 +43,7 @@ class Context:
     blobs: Blobs
     clock: Callable[[], int] = wall_clock_ms
     random: Callable[[int], bytes] = urandom
+    steady: Callable[[], int] = steady_ms
 
     def new_id(self) -> str:
         """Return a fresh UUIDv7."""

@@ -173,7 +173,7 @@ def answer(
     now = tx.now
     chosen = _chosen_rule(asked, grant, rule) if allow else None
     if allow:
-        if now > asked.deadline:
+        if tx.context.steady() > asked.deadline:
             raise Conflict("nothing pending: nobody answered in time, so that tool call was denied")
         if error := get_refusal(tx.db, now, dispatch_id, asked.attempt):
             raise error

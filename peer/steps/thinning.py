@@ -41,12 +41,14 @@ def thin_ended(tx: Transaction, rules: Rules) -> bool:
 def _chosen(tx: Transaction, rules: Rules) -> list[Ended]:
     """Return the first AT_ONCE to thin by these rules; if there are none, by the bound of the first contact over it."""
     total = retention.held_of_ended(tx.db)
-    due = bounds.to_thin(_thinnable(tx.db, tx.context), rules, total=total, now=tx.now)
+    # What is removed does not come back: a clock that is set forward while the node runs makes nothing old.
+    now = min(tx.now, tx.context.steady())
+    due = bounds.to_thin(_thinnable(tx.db, tx.context), rules, total=total, now=now)
     if chosen := list(islice(due, AT_ONCE)):
         return chosen
     for peer, direction, held in retention.held_by_contact(tx.db, more_than=bounds.CONTACT_THINNED_TO):
         theirs = _thinnable(tx.db, tx.context, peer, direction)
-        if chosen := list(islice(bounds.to_thin(theirs, bounds.OF_A_CONTACT, total=held, now=tx.now), AT_ONCE)):
+        if chosen := list(islice(bounds.to_thin(theirs, bounds.OF_A_CONTACT, total=held, now=now), AT_ONCE)):
             return chosen
     return []
 

@@ -98,7 +98,7 @@ class Reader:
     def _live(self) -> Live:
         from peer.store import views
 
-        return views.Live(me=self._me, now=_now())
+        return views.Live(me=self._me, now=(now := _now()), steady=now)
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         with _opened(self._folder) as db:

@@ -40,10 +40,14 @@ from peer.trust import edge_lifecycle, fingerprints, scopes
 
 @dataclass(frozen=True)
 class Live:
-    """The user, the time and the connections: `path` returns "direct", "relay" or None (not connected) for a device."""
+    """The user, the times and the connections: `path` returns "direct", "relay" or None (not connected) for a device.
+
+    `steady`: by which it is reckoned how long a waiting call has left (peer.steps.context).
+    """
 
     me: str
     now: int
+    steady: int
     path: Callable[[str], str | None] = lambda _device: None
 
 
@@ -176,10 +180,17 @@ def dispatch_brief(db: sqlite3.Connection, me: str, now: int, dispatch_id: str) 
 
 
 def dispatch_document(
-    db: sqlite3.Connection, me: str, now: int, dispatch_id: str, *, with_trace: bool = True
+    db: sqlite3.Connection,
+    me: str,
+    now: int,
+    dispatch_id: str,
+    *,
+    steady: int | None = None,
+    with_trace: bool = True,
 ) -> Document:
     """Return one dispatch with payload, files, trace, approvals and result. Raises NotFound.
 
+    `steady` as in Live; None is `now`.
     `removed` is {at, message} if its events and the bytes of its files were removed, else null. `unknown_fields` counts
     the keys that this version ignores, `unseen_fields` names those that the recipient ignored.
 
@@ -197,7 +208,7 @@ def dispatch_document(
         "unseen_fields": _unseen(row),
         "files": [file_row(item) for item in dispatches.files(db, dispatch_id, "attachment")],
         "events": event_rows(db, dispatch_id) if with_trace else [],
-        "approvals": approvals_of(db, dispatch_id, row.peer, now),
+        "approvals": approvals_of(db, dispatch_id, row.peer, now if steady is None else steady),
         "result": result_document(db, row),
         "removed": _removed(row),
         "suggestion": None,
@@ -338,40 +349,40 @@ def file_row(item: rows.File) -> Document:
     }
 
 
-def approval_row(item: rows.Approval, sender: str, now: int) -> Document:
-    """Return one waiting tool call; `expires_in` in seconds."""
+def approval_row(item: rows.Approval, sender: str, steady: int) -> Document:
+    """Return one waiting tool call; `expires_in` in seconds. `steady` as in Live."""
     call = msgspec.json.decode(item.call)
     return {
         "dispatch_id": item.dispatch_id,
         "request_id": item.request_id,
         "sender_id": sender,
-        "expires_in": max(0, round((item.deadline - now) / 1000)),
+        "expires_in": max(0, round((item.deadline - steady) / 1000)),
         **call,
     }
 
 
-def approvals_of(db: sqlite3.Connection, dispatch_id: str, sender: str, now: int) -> list[Document]:
+def approvals_of(db: sqlite3.Connection, dispatch_id: str, sender: str, steady: int) -> list[Document]:
     """Return the tool calls of one dispatch, sent by `sender`, that wait, oldest first."""
     return [
-        approval_row(item, sender, now)
+        approval_row(item, sender, steady)
         for item in trace.open_approvals(db)
-        if item.dispatch_id == dispatch_id and item.deadline > now
+        if item.dispatch_id == dispatch_id and item.deadline > steady
     ]
 
 
-def approval_list(db: sqlite3.Connection, now: int, *, limit: int, before: str | None = None) -> Document:
+def approval_list(db: sqlite3.Connection, steady: int, *, limit: int, before: str | None = None) -> Document:
     """Return {approvals: [row], more, next}: a page of the waiting tool calls, oldest first.
 
     `next`, "DISPATCH_ID REQUEST_ID" of the page's last one, is the next page's `before`. Raises NotFound for another.
     """
     dispatch_id, _, request_id = (before or "").partition(" ")
     last = None if before is None else (dispatch_id, request_id)
-    found = trace.waiting_approvals(db, now, limit=limit + 1, before=last)
+    found = trace.waiting_approvals(db, steady, limit=limit + 1, before=last)
     waiting = []
     for item in found[:limit]:
         row = dispatches.get(db, item.dispatch_id)
         if row is not None:
-            waiting.append(approval_row(item, row.peer, now))
+            waiting.append(approval_row(item, row.peer, steady))
     more = len(found) > limit
     name = f"{found[limit - 1].dispatch_id} {found[limit - 1].request_id}" if more else None
     return {"approvals": waiting, "more": more, "next": name}

@@ -82,3 +82,57 @@ async def test_what_was_learned_of_presence_is_forgotten_when_it_is_old(
         await link.presence_of(f"{number}@example.org")
         mock_clock.jump(sync.PRESENCE_CACHE_SECONDS / 4)
     assert len(link._presence) == 4
+
+
+class Presence(Broker):
+    """Takes announcements, and asks for the next one in an hour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: list[float] = []
+        """When each came, in seconds of a monotonic clock."""
+
+    async def put_presence(self, **_: object) -> float:
+        self.at.append(trio.current_time())
+        return 3600.0
+
+
+@pytest.mark.parametrize(
+    ("moved", "moves_to", "again"),
+    [
+        (0, ["/ip4/192.0.2.1/tcp/1"], 3600),
+        (3 * 3600, ["/ip4/192.0.2.1/tcp/1"], sync.LOOK_SECONDS),
+        (-3 * 3600, ["/ip4/192.0.2.1/tcp/1"], sync.LOOK_SECONDS),
+        (0, ["/ip4/198.51.100.1/tcp/1"], sync.LOOK_SECONDS),
+        (0, [], sync.LOOK_SECONDS),
+    ],
+    ids=["nothing", "suspended or set forward", "set back", "another network", "no network"],
+)
+async def test_an_announcement_that_holds_no_more_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, moved: int, moves_to: list[str], again: float
+) -> None:
+    """Seen to fail with one wait for the time that the broker asks for: up to an hour nobody found this device."""
+    broker, addresses = Presence(), ["/ip4/192.0.2.1/tcp/1"]
+    monkeypatch.setattr(sync, "BrokerClient", broker)
+    monkeypatch.setattr(sync, "seal_presence", lambda **_: b"")
+    offset = 0
+
+    async def nothing(_query: object) -> list[object]:
+        return []
+
+    context: Any = SimpleNamespace(
+        identity=SimpleNamespace(seed=b""),
+        store=SimpleNamespace(read=nothing),
+        clock=lambda: int(trio.current_time() * 1000) + 1_800_000_000_000 + offset * 1000,
+    )
+    link = BrokerSync(
+        Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), print, lambda: addresses
+    )
+    monkeypatch.setattr(link, "_next_sequence", trio.lowlevel.checkpoint)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link._retry_forever, link._publish_presence)
+        await trio.sleep(1)
+        offset, addresses = moved, moves_to
+        await trio.sleep(3700)
+        nursery.cancel_scope.cancel()
+    assert broker.at[1] - broker.at[0] == pytest.approx(again)

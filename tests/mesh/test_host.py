@@ -28,6 +28,7 @@ from libp2p.utils.varint import encode_delim
 from multiaddr import Multiaddr
 from trio.testing import MockClock
 
+from peer.mesh import listening
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MULTISTREAM, MeshHost, MeshLimits
@@ -544,6 +545,28 @@ async def test_a_wildcard_is_announced_as_real_addresses() -> None:
         assert host.addresses()
         assert not any("/0.0.0.0/" in address for address in host.addresses())
         assert all(address.endswith(f"/p2p/{host.peer_id}") for address in host.addresses())
+
+
+async def test_wildcards_of_both_families_share_a_port() -> None:
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::", 0))
+        port = free.getsockname()[1]
+    host = MeshHost(os.urandom(32), listen=[f"/ip4/0.0.0.0/tcp/{port}", f"/ip6/::/tcp/{port}"], admits=lambda _: True)
+    async with host.running():
+        for ip in ("127.0.0.1", "::1"):
+            with socket.create_connection((ip, port)):
+                pass
+        with pytest.raises(Conflict):
+            async with MeshHost(os.urandom(32), listen=[f"/ip6/::/tcp/{port}"], admits=lambda _: True).running():
+                pass
+
+
+def test_only_wildcards_of_a_missing_family_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody chose is never left out: that it cannot be had is an error."""
+    monkeypatch.setattr(listening, "_has", lambda family: family is socket.AF_INET)
+    ip4, ip6, chosen = map(Multiaddr, ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0", "/ip6/2001:db8::1/tcp/0"))
+    assert listening.possible([ip4, ip6, chosen]) == [ip4, chosen]
+    assert listening.possible([ip6]) == [ip6]
 
 
 async def test_a_peer_with_full_buffers_holds_up_no_other() -> None:

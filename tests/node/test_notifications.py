@@ -56,6 +56,30 @@ def test_nothing_is_tried_where_nothing_is(monkeypatch: pytest.MonkeyPatch) -> N
     assert [command("x", system) for system in ("linux", "darwin", "win32")] == [None, None, None]
 
 
+async def test_what_is_news_follows_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail with the time of the start: nothing was shown until the clock was there again."""
+    asked: list[int] = []
+
+    def none_for(*_: object, since: int) -> tuple[notifications.Notification, ...]:
+        asked.append(since)
+        return ()
+
+    monkeypatch.setattr(notifications, "notifications_for", none_for)
+
+    async def read(_query: object) -> tuple[object, list[object], list[object]]:
+        return object(), [], []
+
+    times = [1000]
+    context: Any = SimpleNamespace(clock=lambda: times[-1], store=SimpleNamespace(read=read))
+    notifier = notifications.Notifier(
+        context=context, changes=ChangeLog("life"), signal=ChangeSignal(), pages=OpenPages()
+    )
+    for now in (1001, 10, 11):
+        times.append(now)
+        await notifier._look_at("any", quiet=False)
+    assert asked == [1000, 10, 10]
+
+
 async def test_so_many_are_shown_a_minute_and_so_many_are_remembered(
     tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,6 +209,27 @@ async def test_a_token_is_renewed_while_used_and_ends_unused(broker: Running, pe
         await alice.client.invitations()
 
 
+async def test_a_sign_in_survives_a_clock_that_was_ahead(broker: Running, people: People) -> None:
+    """The broker's clock was weeks ahead, and every sign-in in use was renewed. Seen to fail (all had to sign in again)
+    while a token's date of issue was compared."""
+    alice = await people.signed_in("alice@example.org")
+    broker.clock.move(days=20)
+    await alice.client.invitations()
+    broker.clock.move(days=-20)
+    await alice.client.invitations()
+    assert len(alice.renewed) == 2, "what lasts longer than a token should is renewed as well"
+    ahead, now = alice.renewed
+    broker.clock.move(days=31)
+    alice.client.token = now
+    with pytest.raises(Unauthorized, match="has expired"):
+        await alice.client.invitations()
+    broker.clock.move(days=-62)
+    alice.client.token = ahead
+    with pytest.raises(Unauthorized, match="dated ahead of the broker's clock") as refused:
+        await alice.client.invitations()
+    assert "dispatch login" in refused.value.fix
+
+
 async def test_a_removed_device_loses_its_token(broker: Running, people: People, tmp_path: Path) -> None:
     alice = await people.signed_in("alice@example.org")
     other = await people.new("alice@example.org")

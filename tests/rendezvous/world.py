@@ -273,14 +273,17 @@ class MailServer:
             self._controller.stop()
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Return the files of a fresh self-signed certificate for 127.0.0.1 and localhost, and of its key."""
+def make_certificate(folder: Path, *more: str) -> tuple[Path, Path]:
+    """Return the files of a fresh self-signed certificate for 127.0.0.1, localhost and `more`, and of its key."""
     import ipaddress
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
-    addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    addresses = [
+        x509.DNSName("localhost"),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", *more)),
+    ]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

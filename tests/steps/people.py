@@ -58,7 +58,7 @@ class Person:
         self.db = connection.connect(state.store)
         connection.migrate(self.db)
         # The steps use the connection they are given; the Store's threads have no part in these tests.
-        self.context = Context(state, who, cast(Store, None), Blobs(state.blobs), clock, self.random)
+        self.context = Context(state, who, cast(Store, None), Blobs(state.blobs), clock, self.random, clock)
         self.effects = Effects()
 
     def random(self, count: int) -> bytes:

@@ -619,3 +619,16 @@ def signed_anew(alice: Person, bob: Person, content: bytes) -> bytes:
         expires=alice.context.clock() + 3_600_000,
         content=Content(task="more", files=(ref("in.txt", content),)),
     ).raw
+
+
+def test_a_clock_that_is_set_forward_makes_nothing_old(pair: Pair) -> None:
+    """What is removed does not come back. Seen to fail while age was reckoned by the wall clock alone."""
+    clock, _, bob = pair
+    dispatch_id = finished(pair)
+    ended = clock.now
+    bob.context = replace(bob.context, steady=lambda: ended)
+    clock.pass_seconds(400 * 86_400)
+    rules = Rules(365 * 86_400_000, 1 << 30)
+    assert thinned(bob, rules) == []
+    bob.context = replace(bob.context, steady=clock)
+    assert thinned(bob, rules) == [dispatch_id]

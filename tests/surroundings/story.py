@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.system.world import Person, World, connect
+from tests.system.world import Person, World, connect, eventually
 
 TASK = "Prüfe die Grüße ✓"
 STEPS = (
@@ -52,6 +52,7 @@ def tell(alice: Person, bob: Person, back: Path, *, meanwhile: Callable[[str], o
     assert told["status"] == "completed", (told, bob.client.dispatch(dispatch_id)["events"])
     shown = alice.client.dispatch(dispatch_id)
     assert (shown["task"], shown["result"]["reply"]) == (TASK, "done ✓")
+    eventually(lambda: alice.client.dispatch(dispatch_id)["result"]["files"][0]["ready"], what="the returned file")
     alice.cli("fetch", dispatch_id, "--to", str(back))
     assert (back / "answer.txt").read_text("utf-8") == "grün\n"
     assert (project / "a.txt").read_text() == "one\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -56,7 +56,7 @@ class End:
         state = StateFolder(folder)
         state.create()
         who = identity.prepare(state, f"{name}@example.org", name, clock, os.urandom)
-        self.context = Context(state, who, Store.open(state.store), Blobs(state.blobs), clock)
+        self.context = Context(state, who, Store.open(state.store), Blobs(state.blobs), clock, steady=clock)
 
     async def step(self, work: Callable[[Transaction], T]) -> T:
         """One transaction; dies there if that is the plan. Its effects are forgotten: the stores must be enough."""
@@ -82,9 +82,7 @@ class End:
         self.run, self.fault, self.lives = None, Fault(), self.lives + 1
         context = self.context
         context.store.close()
-        self.context = Context(
-            context.state, context.identity, Store.open(context.state.store), context.blobs, context.clock
-        )
+        self.context = replace(context, store=Store.open(context.state.store))
         await self.step(running.interrupt_all)
 
     async def row(self) -> rows.Dispatch | None:

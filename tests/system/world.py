@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -148,10 +148,10 @@ class Broker:
         self.url = ""
         self.program: Program | None = None
 
-    def start(self, *, secret: str = "") -> None:
+    def start(self, *, secret: str = "", environment: Mapping[str, str] | None = None) -> None:
         """Start it, on the port of its last life if it had one. `secret` is $DISPATCH_JWT_SECRET."""
         port = urllib.parse.urlsplit(self.url).port or 0
-        environment = clean_environment(self.folder)
+        environment = clean_environment(self.folder) | dict(environment or {})
         if secret:
             environment["DISPATCH_JWT_SECRET"] = secret
         arguments = ["serve", "--dev", "--port", str(port), "--data", str(self.folder / "data")]

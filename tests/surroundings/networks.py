@@ -1,0 +1,195 @@
+"""Machines on a network of their own: network namespaces joined by a bridge, one with the broker in it.
+
+The broker is as in production: TLS, and signing in by mail. Its certificate is its own, and the mail server a real one
+inside the tests' process. Whoever asks a daemon there does it in a thread that has entered that machine's namespace.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import ssl
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import HANG
+from tests.rendezvous.world import MailServer, make_certificate
+from tests.system.world import Broker, Document, Person, Program, Said, clean_environment, eventually
+
+CLONE_NEWNET = 0x40000000
+PORT = 8443
+
+
+class Machine:
+    """A network namespace, which lives as long as a process that does nothing. `enter` is the command into it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._holder = stack.enter_context(
+            subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sh", "-c", "echo && exec sleep infinity"],
+                stdout=subprocess.PIPE,
+            )
+        )
+        stack.callback(self._holder.kill)
+        assert self._holder.stdout is not None and self._holder.stdout.readline()
+        self.pid = self._holder.pid
+        self.enter = ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--"]
+        self.ip("link set lo up")
+
+    def ip(self, words: str) -> None:
+        subprocess.run([*self.enter, "ip", *words.split()], check=True)
+
+    def without_ipv6(self) -> None:
+        """As the sysctl leaves it. It has sockets of IPv6 still, but no address."""
+        script = "for each in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $each; done"
+        subprocess.run([*self.enter, "sh", "-ec", script], check=True)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """This thread is in there: the sockets it makes, and threads that it starts."""
+        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
+        libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            if libc.setns(there, CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+            yield
+        finally:
+            if libc.setns(back, CLONE_NEWNET):
+                os._exit(70)  # everything after would be in the wrong network
+            os.close(back)
+            os.close(there)
+
+
+NO_SOCKETS_OF_IPV6 = (
+    sys.executable,
+    "-c",
+    """\
+import os, sys, pyseccomp as s
+f = s.SyscallFilter(s.ALLOW)
+f.add_rule(s.ERRNO(97), "socket", s.Arg(0, s.EQ, 10))
+f.load()
+os.execvp(sys.argv[1], sys.argv[1:])
+""",
+)
+"""Stands in for a kernel without IPv6: a system-call filter by which a socket of that family is EAFNOSUPPORT."""
+
+
+class Net:
+    """A broker and people, each on a machine of its own. `addresses`: the broker's first, then the people's."""
+
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        addresses: Sequence[str],
+        *,
+        ipv6: bool,
+        around: Sequence[str] = (),
+    ) -> None:
+        """`around`: a command that each program is started by, in its machine."""
+        self.around = list(around)
+        self.hub, *self.others = [Machine(stack) for _ in addresses]
+        bits = 64 if ipv6 else 24
+        self.hub.ip("link add name lan type bridge")
+        self.hub.ip("link set lan up")
+        if not ipv6:
+            self.hub.without_ipv6()
+        self.hub.ip(f"addr add {addresses[0]}/{bits} dev lan {'nodad' if ipv6 else ''}")
+        for number, (machine, address) in enumerate(zip(self.others, addresses[1:], strict=True)):
+            self.hub.ip(f"link add port{number} type veth peer name eth0 netns {machine.pid}")
+            self.hub.ip(f"link set port{number} master lan up")
+            if not ipv6:
+                machine.without_ipv6()
+            machine.ip(f"addr add {address}/{bits} dev eth0 {'nodad' if ipv6 else ''}")
+            machine.ip("link set eth0 up")
+        self.mail = MailServer(folder / "mail")
+        with self.hub.entered():
+            stack.enter_context(self.mail.running())
+        self.certificate, key = make_certificate(folder / "tls", addresses[0])
+        host = f"[{addresses[0]}]" if ipv6 else addresses[0]
+        self.broker = Broker.__new__(Broker)  # one that is found elsewhere
+        self.broker.url = f"https://{host}:{PORT}"
+        arguments = [
+            *("serve", "--host", "::", "--port", str(PORT), "--public-url", self.broker.url),
+            *("--certificate", str(self.certificate), "--key", str(key), "--data", str(folder / "broker")),
+            *("--smtp-host", "127.0.0.1", "--smtp-port", str(self.mail.port), "--smtp-user", self.mail.USER),
+            *("--smtp-from", "dispatch <dispatch@broker.example>", "--smtp-ca", str(self.mail.ca)),
+        ]
+        environment = clean_environment(folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
+        program = Program(
+            "rendezvous.main", arguments, environment, folder / "broker.errors", [*self.hub.enter, *self.around]
+        )
+        stack.callback(program.end)
+        assert program.line(r"listening on (\S+)") == self.broker.url
+
+    def person(self, name: str, folder: Path, machine: Machine, stack: ExitStack) -> Somebody:
+        """Somebody on one of the machines, signed in, whose daemon serves with the `listen` that it has by default."""
+        person = Somebody(self, name, folder, machine)
+        stack.callback(person.stop)
+        person.sign_in()
+        person.launch("--port", "0", inside=person.inside)
+        person.ready()
+        return person
+
+
+class _There:
+    """The client of a daemon on another machine: each call is made in there."""
+
+    def __init__(self, client: object, machine: Machine) -> None:
+        self._client, self._machine = client, machine
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            with self._machine.entered():
+                return getattr(self._client, name)(*arguments, **options)
+
+        return call
+
+
+class Somebody(Person):
+    def __init__(self, net: Net, name: str, folder: Path, machine: Machine) -> None:
+        super().__init__(name, folder, net.broker)
+        self._net, self._machine = net, machine
+        self.inside = [*machine.enter, *net.around]
+        self.client = _There(self.client, machine)  # type: ignore[assignment]
+        self.environment["SSL_CERT_FILE"] = str(net.certificate)
+
+    def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
+        return super().cli(*arguments, status=status, stdin=stdin, inside=inside or self.inside)
+
+    def _until(self, *arguments: Any) -> Document:
+        with self._machine.entered():
+            return super()._until(*arguments)
+
+    def sign_in(self) -> None:
+        """By the command, the broker's page, and the mail that it sends."""
+        log = self.home / "login.errors"
+        words = ["login", "--broker", self.broker.url, "--email", self.email, "--no-browser", "--json"]
+        program = Program("cli.main", words, self.environment, log, self.inside)
+        code = eventually(lambda: re.search(r"code=([A-Z0-9-]+)", program.errors()), what=f"{self.name}'s code")[1]
+        before = len(self._net.mail.taken)
+        self._post(f"{self.broker.url}/login", user_code=code)
+        eventually(lambda: len(self._net.mail.taken) > before, what="the mail")
+        text = self._net.mail.taken[-1][1].get_content().replace("\r\n", "\n")
+        found = re.search(r"^ +(https://\S+/login/mail)\?t=(\S+)$", text, re.M)
+        assert found, text
+        self._post(found[1], t=found[2], user_code=code)
+        assert program.process.wait(HANG) == 0, program.errors()
+        assert program.process.stdout is not None
+        program.process.stdout.close()
+        self.configure(runtime="scripted", script=str(self._script))
+        self.will()
+
+    def _post(self, url: str, **fields: str) -> None:
+        trusted = ssl.create_default_context(cafile=str(self._net.certificate))
+        body = urllib.parse.urlencode(fields).encode()
+        with self._machine.entered(), urllib.request.urlopen(url, body, HANG, context=trusted) as answer:
+            assert answer.status == 200
