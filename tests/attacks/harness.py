@@ -80,7 +80,7 @@ async def confined(world: World, names: Iterable[str] = ATTACKS, *, alter: Alter
             await process.stdin.aclose()
 
         nursery.start_soon(ask)
-        done = await finish(process, 120)
+        done = await finish(process)
     assert done.code == 0, done.err
     return _outcomes(done.out)
 
