@@ -56,7 +56,7 @@ def _one(kernel: Kernel, folder: Path, results: Path, accelerated: str, tests: S
     bootable = image.prepare(folder, kernel)
     print(f"== {kernel.name}: Linux {bootable.release} on {kernel.root.name}, {accelerated}", flush=True)
     slower = 1 if accelerated == "kvm" else guest.SLOWER
-    words = ["supported" if kernel.supported else "refused", *tests]
+    words = [kernel.refused, *tests]
     into = results / kernel.name
     ended = guest.boot(
         bootable, image.python(folder), image.checkout(folder, words, slower=slower), into, accelerated=accelerated

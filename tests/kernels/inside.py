@@ -1,6 +1,8 @@
 """What runs in a guest, as root: each step of STEPS for root and for an ordinary user; results go to a disk as a tar.
 
-    python -m tests.kernels.inside supported|refused [steps, or pytest arguments in place of them]
+    python -m tests.kernels.inside REFUSAL [steps, or pytest arguments in place of them]
+
+REFUSAL: what is said here of a run, "" where runs have to work.
 
 `results.json` is a list of {user, step, outcome, detail, seconds}; `facts.json` says which machine this was.
 """
@@ -14,7 +16,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -44,52 +47,71 @@ STEPS: Final = {"refusals", "canaries", *SUITES}
 Row = dict[str, Any]
 
 
-def main(expected: str, chosen: Sequence[str]) -> None:
+def main(refusal: str, chosen: Sequence[str]) -> None:
     print(f"\n{BEGUN} on {platform.release()}", flush=True)
     with tempfile.TemporaryDirectory(prefix="kernel-tests-", dir="/var/tmp") as folder:
         into = Path(folder)
         into.chmod(0o777)
         (into / "facts.json").write_text(json.dumps(_facts()))
         rows: list[Row] = []
-        for user in ("root", "ordinary"):
-            for found in _steps(user, expected, chosen, into):
-                row = {"user": user, **found}
+
+        def note(user: str, found: Iterator[Row]) -> None:
+            for each in found:
+                row = {"user": user, **each}
                 rows.append(row)
                 print(f"kernel tests: {user} {row['step']}: {row['outcome']} {row['detail'][:200]}", flush=True)
                 (into / "results.json").write_text(json.dumps(rows))
+
+        # What changes the machine while it is tried comes before the suites, which both users run side by side.
+        users = ("root", "ordinary")
+        for user in users:
+            note(user, _alone(user, refusal, chosen, into))
+        with ThreadPoolExecutor() as side_by_side:
+            list(side_by_side.map(lambda user: note(user, _suites(user, refusal, chosen, into)), users))
         with RESULT.open("r+b") as disk, tarfile.open(fileobj=disk, mode="w|") as archive:
             archive.add(into, arcname=".")
         os.sync()
     print("kernel tests: ended", flush=True)
 
 
-def _steps(user: str, expected: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:
-    if expected == "refused" and not chosen:
-        yield _prove(user, refused=True)
+def _alone(user: str, refusal: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:
+    if refusal and not chosen:
+        yield _prove(user, refusal)
         return
-    steps = chosen if set(chosen) <= STEPS else STEPS if not chosen else ()
+    steps = _steps(chosen)
     if "refusals" in steps:
         yield from _pytest({"refusals": ["tests/kernels/refusals.py"]}, user, into)
     if "canaries" in steps:
-        yield _prove(user, refused=False)
+        yield _prove(user, "")
+
+
+def _suites(user: str, refusal: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:
+    if refusal and not chosen:
+        return
+    steps = _steps(chosen)
     if suites := {name: tests for name, tests in SUITES.items() if name in steps}:
         yield from _pytest(suites, user, into)
     if not steps:
         yield from _pytest({"chosen": chosen}, user, into)
 
 
-def _prove(user: str, *, refused: bool) -> Row:
+def _steps(chosen: Sequence[str]) -> Set[str]:
+    """What is to be done; nothing where tests were named in place of it."""
+    return STEPS if not chosen else set(chosen) if set(chosen) <= STEPS else set()
+
+
+def _prove(user: str, refusal: str) -> Row:
     """The proof of `doctor`: the sandbox by its canaries, the gate with the real claude program."""
-    step = "refused" if refused else "canaries"
-    words = [sys.executable, "-B", "-m", "tests.kernels.patient", "--prove", *([] if refused else ["claude"])]
+    step = "refused" if refusal else "canaries"
+    words = [sys.executable, "-B", "-m", "tests.kernels.patient", "--prove", *([] if refusal else ["claude"])]
     done = _as(user, words)
     try:
         found = json.loads(done.stdout)
     except ValueError:
         return _row(step, False, (done.stdout + done.stderr)[-2000:])
     error = found.get("error")
-    if refused:
-        held = error is not None and found["tier"] is None
+    if refusal:
+        held = error is not None and found["tier"] is None and refusal in error["message"]
         return _row(step, held, _sentence(error) or "a run was not refused")
     if error:
         return _row(step, False, _sentence(error))
@@ -112,7 +134,7 @@ def _pytest(suites: Mapping[str, Sequence[str]], user: str, into: Path) -> Itera
     words += [f"--junitxml={xml}", "-o", "junit_family=xunit1", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     words += ["-p", "tests.kernels.patient"]
     words += ["-o", f"timeout={600 * int(os.environ['TESTS_SLOWER'])}"]
-    words += ["-ra", "-n", "2", "--dist", "loadfile"]
+    words += ["-ra", "-n", "0"]
     done = _as(user, [*words, *(test for tests in suites.values() for test in tests)], shown=True)
     (into / f"{name}.txt").write_text(done.stdout[-400_000:])
     cases = list(ElementTree.parse(xml).iter("testcase")) if xml.exists() else []
@@ -169,7 +191,7 @@ def _as(user: str, words: Sequence[str], *, shown: bool = False) -> subprocess.C
             return subprocess.CompletedProcess(words, process.returncode, said, errors)
         for line in process.stdout:
             out.append(line)
-            print(line[:300].rstrip(), flush=True)
+            print(f"{user}: {line[:300].rstrip()}", flush=True)
     return subprocess.CompletedProcess(words, process.returncode, "".join(out), "")
 
 
