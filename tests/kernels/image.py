@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from tests.kernels.archives import Packages, keyring, mirror
-from tests.kernels.table import COMMON, Kernel, Root
+from tests.kernels.table import COMMON, DEBIAN, Kernel, Root
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NEEDED: Final = {
@@ -131,6 +131,11 @@ def _root(folder: Path, root: Root) -> tuple[Path, Path]:
             ]
         )
         _furnish(tree)
+        if root.newer:
+            debian = Packages(folder, DEBIAN, ("bookworm", "bookworm-updates"))
+            debian.update()
+            (file,) = debian.download(["bubblewrap"])
+            _call(["dpkg-deb", "-x", str(file), str(tree / root.newer.lstrip("/"))])
         _image(image, tree, "root", ROOM)
     return tree, image
 

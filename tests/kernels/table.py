@@ -31,11 +31,15 @@ UBUNTU: Final = Archive(
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The userland that a kernel boots: `suites` of `archive`, the first one bootstrapped."""
+    """The userland that a kernel boots: `suites` of `archive`, the first one bootstrapped.
+
+    `newer`: the folder where Debian 12's bubblewrap is unpacked besides, for whom the archive's own is too old.
+    """
 
     archive: Archive
     suites: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    newer: str = ""
 
     @property
     def name(self) -> str:
@@ -50,7 +54,7 @@ COMMON: Final = (
 )
 """What the programs, the tests and a Python that was built for Debian 12 load."""
 BOOKWORM: Final = Root(DEBIAN, ("bookworm", "bookworm-updates"))
-JAMMY: Final = Root(UBUNTU, ("jammy", "jammy-updates", "jammy-security"))
+JAMMY: Final = Root(UBUNTU, ("jammy", "jammy-updates", "jammy-security"), newer="/opt/newer")
 NOBLE: Final = Root(UBUNTU, ("noble", "noble-updates", "noble-security"), ("apparmor-profiles",))
 
 
