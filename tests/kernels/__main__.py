@@ -2,6 +2,7 @@
 
     make test-kernels ARGS="debian-12 ubuntu-24.04"      some of them
     make test-kernels ARGS="debian-12 -- canaries run"   these steps: refusals, canaries, and the suites of inside.py
+    make test-kernels ARGS="debian-12 -- ordinary views"  one user alone: root, ordinary
     make test-kernels ARGS="debian-12 -- tests/landing"  these tests in place of the suites
 
 KERNELS_CACHE names the folder that keeps downloads and disks (build/kernels); DEBIAN_MIRROR and UBUNTU_MIRROR name the

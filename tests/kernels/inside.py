@@ -1,6 +1,6 @@
 """What runs in a guest, as root: each step of STEPS for root and for an ordinary user; results go to a disk as a tar.
 
-    python -m tests.kernels.inside REFUSAL [steps, or pytest arguments in place of them]
+    python -m tests.kernels.inside REFUSAL [root|ordinary] [steps, or pytest arguments in place of them]
 
 REFUSAL: what is said here of a run, "" where runs have to work.
 
@@ -43,6 +43,7 @@ SUITES: Final[Mapping[str, Sequence[str]]] = {
 `canaries` and `refusals` are steps beside these.
 """
 
+USERS: Final = ("root", "ordinary")
 STEPS: Final = {"refusals", "canaries", *SUITES}
 
 Row = dict[str, Any]
@@ -64,7 +65,8 @@ def main(refusal: str, chosen: Sequence[str]) -> None:
                 (into / "results.json").write_text(json.dumps(rows))
 
         # What changes the machine while it is tried comes before the suites, which both users run side by side.
-        users = ("root", "ordinary")
+        users = [user for user in USERS if user in chosen] or USERS
+        chosen = [word for word in chosen if word not in USERS]
         for user in users:
             note(user, _alone(user, refusal, chosen, into))
         with ThreadPoolExecutor() as side_by_side:
