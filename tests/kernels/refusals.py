@@ -17,13 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANG
+from tests.conftest import HANG, SLOWER
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTLESS = os.geteuid() != 0
 SUDO = ["sudo"] if ROOTLESS else []
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")
+PIVOTING = 255
+"""The first systemd of those seen that leaves a unit no mount but its own."""
 PROFILE = Path("/etc/apparmor.d/bwrap-userns-restrict")
 
 pytestmark = pytest.mark.skipif("KERNEL_TESTS_GUEST" not in os.environ, reason="changes the machine that it runs on")
@@ -40,6 +42,11 @@ def agent(*words: str) -> dict[str, object]:
     )
     found: dict[str, object] = json.loads(done.stdout)
     return found
+
+
+def systemd() -> int:
+    done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[1])
 
 
 @contextmanager
@@ -114,17 +121,30 @@ def test_debians_switch() -> None:
     assert agent("--prove").get("error") is None
 
 
-def test_a_service_managers_proc(tmp_path: Path) -> None:
-    """A real systemd covers parts of /proc for a unit with ProtectKernelTunables=, as containers do."""
-    words = ["systemd-run", "--quiet", "--pipe", "--wait", "-p", "ProtectKernelTunables=yes"]
-    words += ["-p", f"WorkingDirectory={ROOT}", "-p", f"User={os.geteuid()}"]
-    done = subprocess.run(
-        [*SUDO, *words, sys.executable, "-B", "-m", "sandbox.agent", "--machine"],
-        capture_output=True,
-        text=True,
-        timeout=HANG * 4,
-        check=False,
-    )
-    cause = json.loads(done.stdout)["cause"]
-    assert cause is not None and cause["name"] == "masked proc", done
-    assert "ProtectKernelTunables=" in cause["fix"]
+def test_a_service_managers_proc() -> None:
+    """A real systemd covers parts of /proc for a unit with ProtectKernelTunables=, as containers do.
+
+    Debian 12's (252) leaves the machine's own /proc in the unit's namespace, out of reach of its programs, and that is
+    enough for the kernel to give a run one: there nothing is to be named, and the sandbox has to hold.
+    """
+
+    def in_unit(word: str) -> dict[str, object]:
+        words = ["systemd-run", "--quiet", "--pipe", "--wait", "-p", "ProtectKernelTunables=yes"]
+        words += ["-p", f"WorkingDirectory={ROOT}", "-p", f"User={os.geteuid()}", "-E", f"TESTS_SLOWER={SLOWER}"]
+        done = subprocess.run(
+            [*SUDO, *words, sys.executable, "-B", "-m", "tests.kernels.patient", word],
+            capture_output=True,
+            text=True,
+            timeout=HANG * 4,
+            check=False,
+        )
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    cause, refused = in_unit("--machine")["cause"], in_unit("--prove").get("error")
+    if cause is None:
+        assert refused is None and systemd() < PIVOTING, refused
+    else:
+        assert isinstance(cause, dict) and cause["name"] == "masked proc", cause
+        assert "ProtectKernelTunables=" in cause["fix"]
+        assert isinstance(refused, dict) and refused["message"] == cause["message"]
