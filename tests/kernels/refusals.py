@@ -59,14 +59,25 @@ def switched(name: str, value: str) -> Iterator[None]:
         subprocess.run([*SUDO, "sysctl", "-q", "-w", f"{name}={before}"], check=True)
 
 
+DISPATCH = f"""
+from cli import agent_program
+agent_program.SECONDS *= {SLOWER}
+agent_program.AGENT = ({sys.executable!r}, "-B", "-m", "tests.kernels.patient")
+agent_program.AGENT_ENVIRONMENT = {{**agent_program.AGENT_ENVIRONMENT, "TESTS_SLOWER": "{SLOWER}"}}
+from cli.main import main
+main()
+"""
+"""`dispatch` with the time that an emulated processor takes."""
+
+
 def doctor(home: Path, answer: bytes) -> str:
     """Type `answer` at the question of `dispatch doctor --fix` on a terminal; return all that was shown there."""
     shown = b""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [Path(sys.executable).parent / "dispatch", "doctor", "--fix"],
+        [sys.executable, "-B", "-c", DISPATCH, "doctor", "--fix"],
         cwd=home,
-        env={**os.environ, "DISPATCH_HOME": str(home), "TERM": "dumb"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DISPATCH_HOME": str(home), "TERM": "dumb"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
