@@ -151,7 +151,7 @@ def real_time(a: Any) -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
 
-@attack("EPERM", shell="EACCES", places=(SHELL,), machine=True)
+@attack("EPERM", shell="EROFS", places=(SHELL,), machine=True)
 def somebody_else_first_when_memory_ends(a: Any) -> None:
     """A run is the first that the kernel ends when memory does; a shell cannot change that."""
     with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
@@ -159,7 +159,7 @@ def somebody_else_first_when_memory_ends(a: Any) -> None:
         file.write(least)
 
 
-@attack("EACCES|EPERM", root_only=True, machine=True)
+@attack("EACCES|EPERM", shell="EROFS", root_only=True, machine=True)
 def spared_when_memory_ends(a: Any) -> None:
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("-900")
