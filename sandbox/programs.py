@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,21 +27,28 @@ class Search:
     others: tuple[str, ...] = ()
 
 
-def find(name: str, path: str | None = None) -> Search:
+def find(name: str, path: str | None = None, *, fits: Callable[[str], bool] | None = None) -> Search:
     """Look for `name` in /usr/bin, then in `path` (PATH of this process), then where systems have their programs.
 
     A program counts if nobody but root and this user can replace it: it and every folder above it, links followed,
-    belong to one of the two, and no folder is open to all.
+    belong to one of the two, and no folder is open to all. Of several that count, the first that `fits`; where none
+    does, the first. It is asked only where there is a choice.
     """
     others: list[str] = []
+    found: dict[str, str] = {}
     for folder in _folders(path):
         candidate = f"{folder}/{name}"
         if not Path(candidate).is_file() or not os.access(candidate, os.X_OK):
             continue
-        if owned(candidate):
-            return Search(candidate, tuple(others))
-        others.append(candidate)
-    return Search("", tuple(dict.fromkeys(others)))
+        if not owned(candidate):
+            others.append(candidate)
+            continue
+        found.setdefault(os.path.realpath(candidate), candidate)
+        if fits is None:
+            break
+    several = list(found.values())
+    chosen = next((each for each in several if fits is not None and len(several) > 1 and fits(each)), "")
+    return Search(chosen or next(iter(several), ""), tuple(dict.fromkeys(others)))
 
 
 def search_path(path: str | None = None) -> str:

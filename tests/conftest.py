@@ -24,7 +24,10 @@ sys.dont_write_bytecode = False
 """Rewriting assertions is half of what collecting costs, and each worker collects: it is done once and kept, also where
 the surroundings ask for no compiled files."""
 
-HANG = 180.0 * int(os.environ.get("TESTS_SLOWER", "1"))
+SLOWER = int(os.environ.get("TESTS_SLOWER", "1"))
+"""How many times as long everything may take: more than once where the processor is emulated (tests/kernels)."""
+
+HANG = 180.0 * SLOWER
 """Seconds after which whatever a test waits for is taken to hang. No measure of how long anything may take: on a
 machine that is busy with other things every wait still ends long before."""
 

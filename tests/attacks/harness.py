@@ -19,7 +19,7 @@ from sandbox.confinement.places import SHELL_LAUNCHER
 from tests.attacks import inside
 from tests.attacks.inside import ATTACKS, BOTH
 from tests.attacks.world import World
-from tests.conftest import HANG
+from tests.conftest import HANG, SLOWER
 from tests.sandbox.conftest import finish
 
 Made = dict[str, tuple[str, str]]
@@ -42,6 +42,7 @@ def _question(world: World, side: str, names: Iterable[str], launcher: list[str]
         "arguments": getattr(world, side),
         "launcher": launcher,
         "once": side == "outside",
+        "seconds": inside.SECONDS * SLOWER,
     }
     return json.dumps(asked).encode()
 
@@ -80,7 +81,7 @@ async def confined(world: World, names: Iterable[str] = ATTACKS, *, alter: Alter
             await process.stdin.aclose()
 
         nursery.start_soon(ask)
-        done = await finish(process, 120)
+        done = await finish(process)
     assert done.code == 0, done.err
     return _outcomes(done.out)
 

@@ -233,6 +233,7 @@ def main() -> None:
     asked = json.load(sys.stdin)
     arguments = dict(asked["arguments"])
     table = load(asked["modules"])
+    table.SECONDS = asked["seconds"]
     made = table.made
     chosen = [one for name, one in table.ATTACKS.items() if name in asked["names"]]
     out = {}

@@ -2,6 +2,7 @@
 
     make test-kernels ARGS="debian-12 ubuntu-24.04"      some of them
     make test-kernels ARGS="debian-12 -- canaries run"   these steps: refusals, canaries, and the suites of inside.py
+    make test-kernels ARGS="debian-12 -- ordinary views"  one user alone: root, ordinary
     make test-kernels ARGS="debian-12 -- tests/landing"  these tests in place of the suites
 
 KERNELS_CACHE names the folder that keeps downloads and disks (build/kernels); DEBIAN_MIRROR and UBUNTU_MIRROR name the
@@ -56,7 +57,7 @@ def _one(kernel: Kernel, folder: Path, results: Path, accelerated: str, tests: S
     bootable = image.prepare(folder, kernel)
     print(f"== {kernel.name}: Linux {bootable.release} on {kernel.root.name}, {accelerated}", flush=True)
     slower = 1 if accelerated == "kvm" else guest.SLOWER
-    words = ["supported" if kernel.supported else "refused", *tests]
+    words = [kernel.refused, *tests]
     into = results / kernel.name
     ended = guest.boot(
         bootable, image.python(folder), image.checkout(folder, words, slower=slower), into, accelerated=accelerated

@@ -1,6 +1,8 @@
 """What runs in a guest, as root: each step of STEPS for root and for an ordinary user; results go to a disk as a tar.
 
-    python -m tests.kernels.inside supported|refused [steps, or pytest arguments in place of them]
+    python -m tests.kernels.inside REFUSAL [root|ordinary] [steps, or pytest arguments in place of them]
+
+REFUSAL: what is said here of a run, "" where runs have to work.
 
 `results.json` is a list of {user, step, outcome, detail, seconds}; `facts.json` says which machine this was.
 """
@@ -14,12 +16,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
 from tests.kernels.guest import BEGUN
+from tests.kernels.table import JAMMY
 
 RESULT: Final = Path("/dev/disk/by-id/virtio-result")
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -39,65 +43,86 @@ SUITES: Final[Mapping[str, Sequence[str]]] = {
 `canaries` and `refusals` are steps beside these.
 """
 
+USERS: Final = ("root", "ordinary")
 STEPS: Final = {"refusals", "canaries", *SUITES}
 
 Row = dict[str, Any]
 
 
-def main(expected: str, chosen: Sequence[str]) -> None:
+def main(refusal: str, chosen: Sequence[str]) -> None:
     print(f"\n{BEGUN} on {platform.release()}", flush=True)
     with tempfile.TemporaryDirectory(prefix="kernel-tests-", dir="/var/tmp") as folder:
         into = Path(folder)
         into.chmod(0o777)
         (into / "facts.json").write_text(json.dumps(_facts()))
         rows: list[Row] = []
-        for user in ("root", "ordinary"):
-            for found in _steps(user, expected, chosen, into):
-                row = {"user": user, **found}
+
+        def note(user: str, found: Iterator[Row]) -> None:
+            for each in found:
+                row = {"user": user, **each}
                 rows.append(row)
                 print(f"kernel tests: {user} {row['step']}: {row['outcome']} {row['detail'][:200]}", flush=True)
                 (into / "results.json").write_text(json.dumps(rows))
+
+        # What changes the machine while it is tried comes before the suites, which both users run side by side.
+        users = [user for user in USERS if user in chosen] or USERS
+        chosen = [word for word in chosen if word not in USERS]
+        for user in users:
+            note(user, _alone(user, refusal, chosen, into))
+        with ThreadPoolExecutor() as side_by_side:
+            list(side_by_side.map(lambda user: note(user, _suites(user, refusal, chosen, into)), users))
         with RESULT.open("r+b") as disk, tarfile.open(fileobj=disk, mode="w|") as archive:
             archive.add(into, arcname=".")
         os.sync()
     print("kernel tests: ended", flush=True)
 
 
-def _steps(user: str, expected: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:
-    if expected == "refused" and not chosen:
-        yield _prove(user, refused=True)
+def _alone(user: str, refusal: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:
+    if refusal and not chosen:
+        yield _prove(user, refusal)
+        if Path(JAMMY.newer).exists():
+            yield from _pytest({"mended": ["tests/kernels/old_bubblewrap.py"]}, user, into)
         return
-    steps = chosen if set(chosen) <= STEPS else STEPS if not chosen else ()
+    steps = _steps(chosen)
     if "refusals" in steps:
         yield from _pytest({"refusals": ["tests/kernels/refusals.py"]}, user, into)
     if "canaries" in steps:
-        yield _prove(user, refused=False)
+        yield _prove(user, "")
+
+
+def _suites(user: str, refusal: str, chosen: Sequence[str], into: Path) -> Iterator[Row]:
+    if refusal and not chosen:
+        return
+    steps = _steps(chosen)
     if suites := {name: tests for name, tests in SUITES.items() if name in steps}:
         yield from _pytest(suites, user, into)
     if not steps:
         yield from _pytest({"chosen": chosen}, user, into)
 
 
-def _prove(user: str, *, refused: bool) -> Row:
+def _steps(chosen: Sequence[str]) -> Set[str]:
+    """What is to be done; nothing where tests were named in place of it."""
+    return STEPS if not chosen else set(chosen) if set(chosen) <= STEPS else set()
+
+
+def _prove(user: str, refusal: str) -> Row:
     """The proof of `doctor`: the sandbox by its canaries, the gate with the real claude program."""
-    step = "refused" if refused else "canaries"
-    # The gate's proof has a deadline of the product's own, which an emulated processor does not keep.
-    with_gate = not refused and os.environ["TESTS_SLOWER"] == "1"
-    words = [sys.executable, "-B", "-m", "tests.kernels.patient", "--prove", *(["claude"] if with_gate else [])]
+    step = "refused" if refusal else "canaries"
+    words = [sys.executable, "-B", "-m", "tests.kernels.patient", "--prove", *([] if refusal else ["claude"])]
     done = _as(user, words)
     try:
         found = json.loads(done.stdout)
     except ValueError:
         return _row(step, False, (done.stdout + done.stderr)[-2000:])
     error = found.get("error")
-    if refused:
-        held = error is not None and found["tier"] is None
+    if refusal:
+        held = error is not None and found["tier"] is None and refusal in error["message"]
         return _row(step, held, _sentence(error) or "a run was not refused")
     if error:
         return _row(step, False, _sentence(error))
     opened = [canary["name"] for canary in found["canaries"] if not canary["ok"]]
     untestable = [canary["name"] for canary in found["canaries"] if canary["detail"] == "untestable"]
-    said = f"{len(found['canaries'])} canaries, {', '.join(found['mechanisms'])}{', and the gate' if with_gate else ''}"
+    said = f"{len(found['canaries'])} canaries, {', '.join(found['mechanisms'])}, and the gate"
     said += f"; untestable here: {', '.join(untestable)}" if untestable else ""
     return _row(step, not opened, f"open: {', '.join(opened)}" if opened else said)
 
@@ -110,14 +135,13 @@ def _pytest(suites: Mapping[str, Sequence[str]], user: str, into: Path) -> Itera
     """Run the tests of all suites; a row for each, by the file of each test. What ran not at all has failed."""
     name = f"{user}-{'-'.join(suites)}"
     xml = into / f"{name}.xml"
-    words = [sys.executable, "-B", "-m", "pytest", "-q", "-m", "not long", f"--basetemp=/var/tmp/t-{name}"]
+    words = [sys.executable, "-B", "-m", "pytest", "-v", "-m", "not long", f"--basetemp=/var/tmp/t-{name}"]
     words += [f"--junitxml={xml}", "-o", "junit_family=xunit1", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    words += ["-p", "tests.kernels.patient"]
     words += ["-o", f"timeout={600 * int(os.environ['TESTS_SLOWER'])}"]
-    done = _as(user, [*words, "-ra", *(test for tests in suites.values() for test in tests)])
-    print(
-        "\n".join(line[:300] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), flush=True
-    )
-    (into / f"{name}.txt").write_text(done.stdout[-400_000:] + done.stderr[-20_000:])
+    words += ["-ra", "-n", "0"]
+    done = _as(user, [*words, *(test for tests in suites.values() for test in tests)], shown=True)
+    (into / f"{name}.txt").write_text(done.stdout[-400_000:])
     cases = list(ElementTree.parse(xml).iter("testcase")) if xml.exists() else []
     for suite, tests in suites.items():
         files = {test.split("::")[0] for test in tests}
@@ -131,7 +155,7 @@ def _pytest(suites: Mapping[str, Sequence[str]], user: str, into: Path) -> Itera
                 seconds += float(case.get("time", "0"))
         said = ", ".join(f"{number} {what}" for what, number in count.items())
         ran = count["passed"] > 0 and not count["failed"]
-        yield _row(suite, ran, said if cases else (done.stdout + done.stderr)[-2000:], seconds)
+        yield _row(suite, ran, said if cases else done.stdout[-2000:], seconds)
 
 
 def _row(step: str, passed: bool, detail: str, seconds: float = 0.0) -> Row:
@@ -143,10 +167,12 @@ def _row(step: str, passed: bool, detail: str, seconds: float = 0.0) -> Row:
     }
 
 
-def _as(user: str, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _as(user: str, words: Sequence[str], *, shown: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a program as this user. `shown`: what it says, errors too, appears on the console while it runs."""
     home = "/root" if user == "root" else "/home/person"
     if user != "root":
         words = ["setpriv", f"--reuid={PERSON}", f"--regid={PERSON}", "--clear-groups", *words]
+    words = ["timeout", "--kill-after=30", str(SECONDS), *words]
     env = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": home,
@@ -154,12 +180,24 @@ def _as(user: str, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
         "KERNEL_TESTS_GUEST": "1",
         "TESTS_SLOWER": os.environ["TESTS_SLOWER"],
     }
-    try:
-        return subprocess.run(
-            words, cwd=CHECKOUT, env=env, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as late:
-        return subprocess.CompletedProcess(words, 124, str(late.stdout or ""), f"no end after {SECONDS} s")
+    out: list[str] = []
+    with subprocess.Popen(
+        words,
+        cwd=CHECKOUT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if shown else subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        if not shown:
+            said, errors = process.communicate()
+            return subprocess.CompletedProcess(words, process.returncode, said, errors)
+        for line in process.stdout:
+            out.append(line)
+            print(f"{user}: {line[:300].rstrip()}", flush=True)
+    return subprocess.CompletedProcess(words, process.returncode, "".join(out), "")
 
 
 def _facts() -> Row:

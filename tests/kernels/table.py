@@ -31,11 +31,15 @@ UBUNTU: Final = Archive(
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The userland that a kernel boots: `suites` of `archive`, the first one bootstrapped."""
+    """The userland that a kernel boots: `suites` of `archive`, the first one bootstrapped.
+
+    `newer`: the folder where Debian 12's bubblewrap is unpacked besides, for whom the archive's own is too old.
+    """
 
     archive: Archive
     suites: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    newer: str = ""
 
     @property
     def name(self) -> str:
@@ -50,19 +54,23 @@ COMMON: Final = (
 )
 """What the programs, the tests and a Python that was built for Debian 12 load."""
 BOOKWORM: Final = Root(DEBIAN, ("bookworm", "bookworm-updates"))
+JAMMY: Final = Root(UBUNTU, ("jammy", "jammy-updates", "jammy-security"), newer="/opt/newer")
 NOBLE: Final = Root(UBUNTU, ("noble", "noble-updates", "noble-security"), ("apparmor-profiles",))
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """`package` of `suites` depends on the newest kernel there. `supported`: whether runs have to work on it."""
+    """`package` of `suites` depends on the newest kernel there.
+
+    `refused`: what a refusal has to say, "" where runs have to work.
+    """
 
     name: str
     archive: Archive
     suites: tuple[str, ...]
     package: str
     root: Root = BOOKWORM
-    supported: bool = True
+    refused: str = ""
 
 
 KERNELS: Final = (
@@ -70,6 +78,14 @@ KERNELS: Final = (
     Kernel("ubuntu-22.04", UBUNTU, ("jammy-updates", "jammy-security"), "linux-image-generic"),
     Kernel("ubuntu-24.04", UBUNTU, ("noble-updates", "noble-security"), "linux-image-generic", NOBLE),
     Kernel("debian-13", DEBIAN, ("trixie", "trixie-updates"), "linux-image-amd64"),
-    Kernel("debian-11", DEBIAN, ("bullseye",), "linux-image-amd64", supported=False),
+    Kernel("debian-11", DEBIAN, ("bullseye",), "linux-image-amd64", refused="this is Linux 5.10"),
+    Kernel(
+        "ubuntu-22.04-programs",
+        UBUNTU,
+        ("jammy-updates", "jammy-security"),
+        "linux-image-generic",
+        JAMMY,
+        refused="/usr/bin/bwrap is too old: it lacks --disable-userns, --size",
+    ),
 )
-"""Debian 11's 5.10 is below what is promised: what is shown there is that runs are refused, with the reason."""
+"""The last two are what has to be refused, with the reason: a kernel before 5.15, and a bubblewrap before 0.8."""

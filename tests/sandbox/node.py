@@ -15,8 +15,10 @@ from typing import Any
 import trio
 
 from sandbox import frames
-from tests.conftest import HANG
+from tests.conftest import HANG, SLOWER
 
+PATIENT = "from tests.kernels import patient; patient.lengthen()" if SLOWER != 1 else ""
+"""Python that gives dp-agent's own deadlines the time that an emulated processor takes."""
 ROOT = Path(__file__).parents[2]
 Respond = Callable[["Node", frames.Call], Awaitable[None]]
 
@@ -99,9 +101,10 @@ async def dp_agent(
         "HOME": str(home or os.environ["HOME"]),
         "PYTHONPATH": str(ROOT),
         "DISPATCH_CANARY_SECRET": "in-the-daemons-environment",
+        "TESTS_SLOWER": str(SLOWER),
     }
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", f"{patch}\nfrom sandbox.agent import main\nmain()"],
+        [sys.executable, "-c", f"{PATIENT}\n{patch}\nfrom sandbox.agent import main\nmain()"],
         stdin=PIPE,
         stdout=PIPE,
         stderr=stderr,

@@ -19,7 +19,7 @@ import trio
 from sandbox import frames
 from sandbox.confinement.places import WORKSPACE
 from sandbox.views.record import ViewRecords
-from tests.conftest import HANG, more
+from tests.conftest import HANG, SLOWER, more
 from tests.sandbox.node import Node, all_gone, changed, dp_agent, members_of, start
 from tests.sandbox.trees import tree
 
@@ -129,7 +129,7 @@ async def test_denied_unanswered_and_out_of_scope_calls_do_not_happen(tmp_path: 
         bash("touch two"),
         write("/etc/three", "x"),
         {"tool": "Task", "input": {"prompt": "four"}},
-        answer_seconds=0.05,
+        answer_seconds=0.5 * SLOWER,  # for "one" long enough to be answered
     )
     async with dp_agent(respond) as node:
         assert (await node.run(begin)).status == "completed"
@@ -226,7 +226,9 @@ async def _until_exists(node: Node, path: Path) -> None:
 
 
 async def test_the_clock_of_the_budget_ends_a_run(tmp_path: Path) -> None:
-    begin = start(tmp_path, bash("touch started; sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.04))
+    begin = start(
+        tmp_path, bash("touch started; sleep 1000"), approval="auto", budget=frames.Budget(minutes=0.04 * SLOWER)
+    )
     async with dp_agent() as node:
         await node.say(begin)
         await _until_exists(node, changed(tmp_path) / "started")
@@ -434,7 +436,7 @@ async def test_a_run_that_fails_returns_what_it_has_made(tmp_path: Path) -> None
         bash("echo changed > new.txt"),
         bash("sleep 300"),
         approval="auto",
-        budget=frames.Budget(minutes=0.05),
+        budget=frames.Budget(minutes=0.05 * SLOWER),
     )
     async with dp_agent() as node:
         finished = await node.run(begin)

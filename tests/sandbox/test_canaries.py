@@ -287,13 +287,13 @@ def test_machines_without_the_means_are_refused(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SandboxError, match="riscv64"):
         start.check_machine()
     monkeypatch.undo()
-    monkeypatch.setattr(programs, "find", lambda name: programs.Search())
+    monkeypatch.setattr(programs, "find", lambda name, **_: programs.Search())
     with pytest.raises(SandboxError, match="not installed") as refused:
         start.check_machine()
     assert "install" in refused.value.fix and "bubblewrap" in refused.value.fix
     old = tmp_path / "bwrap"
     old.write_text("#!/bin/sh\necho --ro-bind --seccomp\n")
     old.chmod(stat.S_IRWXU)
-    monkeypatch.setattr(programs, "find", lambda name: programs.Search(str(old)))
+    monkeypatch.setattr(programs, "find", lambda name, **_: programs.Search(str(old)))
     with pytest.raises(SandboxError, match="too old: it lacks --bind-fd"):
         start.check_machine()

@@ -46,6 +46,26 @@ def test_path_is_looked_through(place: Path) -> None:
     assert programs.find("no-such-program", f"{place}/a:{place}/b").path == second
 
 
+def test_of_several_the_first_that_fits(place: Path) -> None:
+    """Where there is one alone it is not asked: a run's start pays for no further process."""
+    old, new = program(place / "old"), program(place / "new")
+    (place / "link").symlink_to(place / "old")
+    asked: list[str] = []
+
+    def fits(each: str) -> bool:
+        asked.append(each)
+        return each == new
+
+    def found(*folders: str) -> str:
+        asked.clear()
+        return programs.find("no-such-program", ":".join(f"{place}/{name}" for name in folders), fits=fits).path
+
+    assert found("old", "link", "new") == new and asked == [old, new]
+    assert found("old", "link") == old and asked == []
+    older = program(place / "older")
+    assert found("older", "old") == older and asked == [older, old]
+
+
 def test_a_folder_without_a_slash_in_front_is_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen to fail with PATH taken as it is: `.` is wherever the daemon was started."""
     program(place / "a")

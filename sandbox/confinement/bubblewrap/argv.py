@@ -137,7 +137,9 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--bind-fd", str(given.zone_socket), str(ZONE_SOCKET)]
     for at, descriptor in given.data.items():
         out += ["--perms", "0555" if at == SHELL_LAUNCHER else "0444", "--ro-bind-data", str(descriptor), str(at)]
-    for top in (*held, Path("/run"), Path("/")):
+    # A shell writes nothing of its own /proc/self either, its OOM score say: not every kernel has Landlock against it.
+    own_proc = (Path("/proc"),) if side == "shells" else ()
+    for top in (*held, *own_proc, Path("/run"), Path("/")):
         out += ["--remount-ro", str(top)]
     for descriptor in given.filters:
         out += ["--add-seccomp-fd", str(descriptor)]

@@ -47,7 +47,7 @@ Alter = Callable[[list[str]], list[str]]
 
 def find_bwrap() -> str:
     """The bwrap program. Raises SandboxError 503 with the fix where it is missing."""
-    found = programs.find("bwrap").path
+    found = machine.bubblewrap().path
     if not found:
         machine.check()
     return found

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from sandbox.confinement.cause import Cause
 from sandbox.confinement.machine.causes import diagnose
-from sandbox.confinement.machine.facts import look
+from sandbox.confinement.machine.facts import bubblewrap, look
 from sandbox.errors import SandboxError, quoted
 
-__all__ = ["cause", "check", "refusal"]
+__all__ = ["bubblewrap", "cause", "check", "refusal"]
 
 
 def cause() -> Cause | None:

@@ -83,8 +83,8 @@ def _too_old(facts: Facts) -> Cause:
         return Cause(
             "old bubblewrap",
             message,
-            f"install bubblewrap {LEAST_BUBBLEWRAP} or newer; where the distribution has none (Ubuntu 22.04), "
-            "a newer release of the distribution has",
+            f"install bubblewrap {LEAST_BUBBLEWRAP} or newer; where the distribution has none (Ubuntu 22.04), build it "
+            "from its source into /usr/local/bin: it is used beside the older one",
         )
     if facts.nixos:
         return Cause("old bubblewrap", message, "update the system's channel or flake, which brings a newer bubblewrap")

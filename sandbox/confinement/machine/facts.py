@@ -76,7 +76,7 @@ class Facts:
 
 def look(*, tries: bool) -> Facts:
     """Look at this machine; with `tries` also whether bubblewrap can make what it has to."""
-    bwrap, prlimit = programs.find("bwrap"), programs.find("prlimit")
+    bwrap, prlimit = bubblewrap(), programs.find("prlimit")
     release = platform.release()
     clone = _read("/proc/sys/kernel/unprivileged_userns_clone")
     return Facts(
@@ -100,6 +100,11 @@ def look(*, tries: bool) -> Facts:
         failed=_failed(bwrap.path) if tries and bwrap.path else "",
         packages=next((each for each in ("apt-get", "dnf", "pacman", "zypper", "apk") if shutil.which(each)), ""),
     )
+
+
+def bubblewrap() -> programs.Search:
+    """The bwrap of this machine: one that has what is needed, where another that is too old stands before it."""
+    return programs.find("bwrap", fits=lambda path: not _lacks(path))
 
 
 def kernel(release: str) -> tuple[int, int]:

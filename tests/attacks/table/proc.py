@@ -158,4 +158,5 @@ def where_descriptors_of_the_agent_lead(a: Any) -> None:
 
 @attack("EACCES", places=(SHELL,))
 def memory_of_the_first_process(a: Any) -> None:
-    os.close(os.open(f"/proc/{a.agent if a.side == 'outside' else 1}/mem", os.O_RDWR))
+    # For reading: a shell writes nothing below /proc.
+    os.close(os.open(f"/proc/{a.agent if a.side == 'outside' else 1}/mem", os.O_RDONLY))

@@ -19,6 +19,7 @@ from sandbox.changes.values import ChangeSet, Entry
 from sandbox.views.copy import Allowance, copy
 from sandbox.views.manifest import Copied, ManifestWriter, kind_of
 from sandbox.views.record import RECORDS, ViewRecord, ViewRecords
+from tests.conftest import HANG
 
 Kind = Literal["overlay", "copy"]
 
@@ -88,7 +89,7 @@ class World:
             command = [*self.namespace, "sh", "-ec", script]
         else:
             command = ["sh", "-ec", f"cd {shlex.quote(str(self.work))}\n{script}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
         assert done.returncode == 0, done.stderr
 
     def python(self, code: str) -> None:
