@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long test-kernels soak-kills lint mutants bench record-model screenshots pins clean
+.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate soak-kills lint mutants bench record-model screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -12,6 +12,7 @@ help:
 	@echo 'make test   the suite but for what is marked long (ARGS="tests/protocol -x" for a part of it)'
 	@echo 'make test-long  all of it, with twenty times the examples of each property'
 	@echo 'make test-kernels  older kernels booted under qemu, and what a run promises tried there (root; ARGS="debian-12")'
+	@echo 'make simulate  two hundred seeds of whole nodes in virtual time, with everything going wrong (ARGS="37" for one)'
 	@echo 'make soak-kills  ten minutes of SIGKILLs under traffic, then an account (ARGS="--minutes 2")'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make mutants  one guard after the other is changed, and a test has to fail (ARGS="peer.trust" for a part of it)'
@@ -51,6 +52,9 @@ test-long: setup-tests
 # Kernels as Debian and Ubuntu ship them, under qemu; root. ARGS="debian-12 ubuntu-24.04" for some of them.
 test-kernels: setup-tests
 	@$(BIN)/python -m tests.kernels $(ARGS)
+
+simulate: setup-tests
+	@$(BIN)/python -m tests.simulation $(or $(ARGS),1 200)
 
 soak-kills: setup-tests
 	@$(BIN)/python -m tests.soak.kills $(ARGS)

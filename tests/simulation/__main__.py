@@ -1,4 +1,4 @@
-"""Play one seed of the simulation, or many: `python -m tests.simulation SEED [LAST] [--people N] [--dispatches N]`."""
+"""Play one seed of the simulation, or many: `make simulate ARGS="SEED [LAST] [--people N] [--dispatches N]"`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What people do and what goes wrong, drawn from a seed; and what must be true when it has been calm for a while.
 
-    python -m tests.simulation SEED [--people 3] [--dispatches 20]
+    make simulate ARGS="SEED --people 3 --dispatches 20"
 
 plays one again and prints what happened.
 """
@@ -52,7 +52,8 @@ class Play:
                 self._check(everybody)
         except AssertionError as error:
             told = "\n".join(self.log[-40:])
-            again = f"python -m tests.simulation {self.seed} --people {self.count} --dispatches {self.dispatches}"
+            options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
+            again = f"make simulate ARGS='{self.seed} {options} --troubles {self.troubles}'"
             raise AssertionError(f"{error}\n{told}\nto play it again: {again}") from error
         return self.happened
 
