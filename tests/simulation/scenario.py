@@ -193,7 +193,7 @@ class Play:
         # A cancel stands where it finds that the dispatch had not run and would not (the sender's table). And of what
         # its recipient had not delivered when they revoked the edge, a sender learns no more than that.
         stands = here.state == "cancelled" and there.state in ("expired", "rejected")
-        silent = here.state in ("cancelled", "expired") and self._was_revoked(sender, there)
+        silent = here.state in ("cancelled", "expired", "rejected") and self._was_revoked(sender, there)
         assert here.state == there.state or stands or silent, f"not the same: {where}"
         if here.state == "completed":
             assert recipient.finished[dispatch_id] == 1 and here.attempt == there.attempt, where
