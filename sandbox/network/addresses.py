@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import Final
 
 import psutil
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 """RFC 8215: for translation inside a network, whose IPv4 addresses can be anywhere in it."""
+
+NOT_PUBLIC: Final = frozenset({"localhost", "local", "internal", "arpa", "onion", "home", "lan", "invalid", "test"})
+"""Last labels of names that no public address has (RFC 6761, RFC 6762, RFC 7686, and what networks at home use)."""
+_NAME: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+([a-z](?:[a-z0-9-]{0,61}[a-z0-9])?)", re.I)
+
+
+def is_name_of_the_internet(host: str) -> bool:
+    """Whether a host is named as those of the internet are: no address in any notation, no name of a network's own."""
+    match = _NAME.fullmatch(host)
+    return match is not None and len(host) <= 253 and match[1].lower() not in NOT_PUBLIC
 
 
 def unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

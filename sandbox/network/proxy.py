@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from sandbox.errors import quoted
 from sandbox.network import client_hello, dialing
 from sandbox.network.client_hello import NotAClientHello
 from sandbox.network.dialing import Connect, Resolve, Unreachable
-from sandbox.network.packages.fetcher import PackageFetcher
+from sandbox.network.packages.fetcher import PackageFetcher, tell_used_up
 from sandbox.network.usage import NetworkUsage
 
 Tell = Callable[[str, str], Awaitable[None]]
@@ -91,7 +92,7 @@ class NetworkProxy:
         self._resolve = resolve
         self._connect = connect
         self._refused: set[str] = set()
-        self._told_used_up = False
+        self._logged = False
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Serve connections until cancelled; they end with it, and the listener is closed."""
@@ -123,6 +124,11 @@ class NetworkProxy:
         try:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 await self._tunnel(client)
+        except Exception as raised:
+            # A defect of ours, which ends this connection and not the run. The log gets one traceback of them.
+            if not self._logged:
+                self._logged = True
+                sys.excepthook(type(raised), raised, raised.__traceback__)
         finally:
             places.release()
             await trio.aclose_forcefully(client)
@@ -135,7 +141,7 @@ class NetworkProxy:
             fetched = host not in self._hosts and self.packages is not None and self.packages.answers_for(str(host))
             if not fetched:
                 await self._check(host)
-                upstream = await self._dial(host)
+                upstream = await self._dial(host)  # nothing may come between it and its `async with`
         except _Refused as refusal:
             await _answer(http, client, refusal)
             return
@@ -145,6 +151,8 @@ class NetworkProxy:
                 await self.packages.serve(str(host), client)
             return
         async with upstream:
+            if self.usage.begin(str(host)):
+                await self._tell("network_host", f"the first connection to {host}")
             await _establish(http, client)
             first = http.trailing_data[0]
             try:
@@ -184,8 +192,6 @@ class NetworkProxy:
                 upstream = await dialing.direct(host.name, host.port, resolve=self._resolve, connect=self._connect)
         except Unreachable as problem:
             raise _Refused(502, str(problem)) from problem
-        if self.usage.begin(str(host)):
-            await self._tell("network_host", f"the first connection to {host}")
         return upstream
 
     async def _splice(self, host: Host, client: trio.SocketStream, upstream: trio.abc.Stream) -> None:
@@ -224,9 +230,7 @@ class NetworkProxy:
             await self._tell("network_refused", sentence)
 
     async def _tell_used_up(self) -> None:
-        if not self._told_used_up:
-            self._told_used_up = True
-            await self._tell("network_used_up", "the run's budget of bytes over the network is used up")
+        await tell_used_up(self.usage, self._tell)
 
 
 async def _head(http: h11.Connection, client: trio.SocketStream) -> h11.Request | None:
