@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
+from mcp_plugin.consent import PHRASE, confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import (
     SCOPE,
@@ -88,7 +88,7 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
     if "toolchains" in changes:
         exact["toolchains"] = answer["scopes"]["toolchains"] or ["default"]
     user = line(str(answer["peer"]))
-    wider = ", ".join(line(str(way), limit=200) for way in answer["widens"])
+    wider = ", ".join(line(str(way), limit=PHRASE) for way in answer["widens"])
     command = ["dispatch", "trust", "edit", peer, *scope_flags(exact)]
     await confirm(
         call,

@@ -30,7 +30,7 @@ MAX_HOSTS: Final = 50
 _LONGEST: Final = 2_000
 """Characters of a line that an expression is tried on; some take the square of it."""
 _MOST_DOTS: Final = 300
-"""In a line of TOML: Python's reader takes the square of the parts of a key. A line with a file's address has twenty."""
+"""In a line of TOML: Python's reader takes the square of the parts of a key. One with a file's address has twenty."""
 _NAME: Final = re.compile(r"(?!.*\.\.)[A-Za-z0-9@._~/!+-]{1,200}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9._!+~-]{1,100}")
 """What a registry's grammar has no more than."""
