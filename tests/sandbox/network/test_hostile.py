@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import h11
+import httpx
 import pytest
 import trio
 import trio.testing
@@ -20,8 +21,10 @@ from sandbox import frames
 from sandbox.network import dialing, of_run
 from sandbox.network.packages import fetcher as fetcher_module
 from sandbox.network.packages.fetcher import PackageFetcher, Registry
+from sandbox.network.packages.upstream import Upstream
 from sandbox.network.proxy import NetworkProxy
 from sandbox.network.usage import NetworkUsage
+from tests.company_proxy import company_proxy
 from tests.conftest import HANG
 from tests.sandbox.network.internet import Internet, internet
 from tests.sandbox.network.test_packages import HOSTS, REGISTRIES
@@ -32,13 +35,14 @@ WANTED = {
 }
 
 
-def fetcher(there: Internet, most_bytes: int = 50_000_000) -> PackageFetcher:
+def fetcher(there: Internet, most_bytes: int = 50_000_000, upstream: Upstream | None = None) -> PackageFetcher:
+    """`upstream`: through a proxy, in place of the fake's own way."""
     given = frames.Network(packages=WANTED)
     return PackageFetcher(
-        [Registry(kind, address) for kind, address in REGISTRIES.items()],
+        [Registry(kind, address, by_proxy=upstream is not None) for kind, address in REGISTRIES.items()],
         of_run.wanted(given),
         file_hosts=["files.example.org"],
-        upstream=there.upstream(),
+        upstream=upstream or there.upstream(),
         usage=NetworkUsage(most_bytes),
         tell=there.tell,
     )
@@ -187,6 +191,19 @@ async def test_a_name_is_sent_in_one_form_alone() -> None:
         "index.example.org/crates/config.json",
     }
     assert back.startswith(b"HTTP/1.1 403")
+
+
+async def test_a_proxy_that_refuses_is_said_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:
+    with company_proxy() as company:
+        address = f"http://alice:hunter2@127.0.0.1:{company.server_address[1]}"
+        async with internet(HOSTS) as there:
+            upstream = Upstream(trusted=ssl.create_default_context(), http_proxy=httpx.Proxy(address))
+            proxy = there.proxy(packages=fetcher(there, upstream=upstream))
+            async with served(proxy) as port:
+                for each in LISTS:
+                    back = await asked(proxy, port, each)
+                    assert back.startswith(b"HTTP/1.1 502") and b"(ProxyError)" in back and b"hunter2" not in back
+    assert len(company.heads) == len(LISTS) and capsys.readouterr().err == ""
 
 
 async def test_an_error_of_a_registry_is_not_remembered() -> None:
