@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from peer.projects import lock_files
 from peer.projects.lock_files import read
+from sandbox.changes.draft import Draft
+from sandbox.changes.marks import Tracked, marks
 
 UV = """
 version = 1
@@ -155,6 +157,13 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.number == lock_files.MAX_PACKAGES and found.unread == ["go.sum"]
     monkeypatch.setattr(lock_files, "MAX_BYTES", 100)
     assert read([tmp_path]).number == 0
+
+
+@given(st.one_of(st.sampled_from(sorted(lock_files._READERS)), st.from_regex(lock_files._REQUIREMENTS, fullmatch=True)))
+def test_no_run_changes_one_unseen(name: str) -> None:
+    """With `apply: auto` it would choose the packages of the next run, whose names leave."""
+    change = Draft(f"sub/{name}".encode(), "added", "file", size=10, sha256="0" * 64, plain=True)
+    assert marks(change, Tracked())
 
 
 @pytest.mark.parametrize(
