@@ -238,9 +238,7 @@ class TrustService:
             old = scopes.decode(edge.scope)
             found = await self._installed()
             new = await self._with_checked_paths(
-                grants.edit(old, chosen, installed=found.offers, now=self._context.clock()),
-                unless=old,
-                anew=chosen.network is not msgspec.UNSET,
+                grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
             commands = None if chosen.mcp_servers is msgspec.UNSET else _commands(new, found)
             pinned = await self._journal.read(lambda db: edges.mcp_servers(db, edge.edge_id))
@@ -334,7 +332,7 @@ class TrustService:
             scope = grants.grant(chosen, installed=found.offers, now=now)
         else:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
-        scope = await self._with_checked_paths(scope, unless=old, anew=chosen.network is not msgspec.UNSET)
+        scope = await self._with_checked_paths(scope, unless=old)
         beside = {} if chosen.paths is msgspec.UNSET else await self._git_folders(scope)
         powerful = [*scopes.needs_confirmation(scope), *_histories(scope, beside)]
         if edge is None or old is None:
@@ -345,16 +343,11 @@ class TrustService:
     async def _installed(self) -> mcp_servers.InstalledServers:
         return await trio.to_thread.run_sync(mcp_servers.discover, self._context.state.path)
 
-    async def _with_checked_paths(
-        self, scope: scopes.Scope, *, unless: scopes.Scope | None = None, anew: bool = False
-    ) -> scopes.Scope:
-        """Return the scope with what this machine says of it; of what is as it was in `unless` that is kept.
-
-        `anew`: the network was named, so the registries are asked for again; `scopes.widens` tells where they differ.
-        """
+    async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
         if unless is None or scope.toolchains != unless.toolchains:
             scope = msgspec.structs.replace(scope, toolchains=await self._checked_toolchains(scope.toolchains))
-        if unless is None or anew:
+        # Those that were shown when packages were granted stay, whatever else of the network changes.
+        if unless is None or not (unless.registries and scopes.hosts(scope) != scope.network):
             scope = msgspec.structs.replace(scope, registries=await _registries(scope))
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope

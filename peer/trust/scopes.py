@@ -312,8 +312,6 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
         ways.append("the toolchains that are found for a project")
     had = {*old.network, PACKAGES} if ANY_PACKAGES in old.network else old.network
     ways += [network_phrase(word) for word in new.network if word not in had]
-    if old.registries:
-        ways += [f"packages from {each.address} ({each.kind})" for each in new.registries if each not in old.registries]
     if (old.results, new.results) == ("redacted", "full"):
         ways.append("full results")
     ways += [

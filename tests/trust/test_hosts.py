@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from peer.protocol.errors import Invalid
 from peer.trust import grants, scopes
 from peer.trust.hosts import parse_host
-from peer.trust.scopes import Registry, Scope
+from peer.trust.scopes import Scope
 
 
 @pytest.mark.parametrize(
@@ -103,16 +102,10 @@ def test_a_host_needs_confirmation_and_widens() -> None:
     assert scopes.widens(two, one) == () == scopes.widens(one, none)
 
 
-def test_fewer_packages_are_not_wider_and_another_registry_is() -> None:
-    def with_registry(network: str, address: str) -> Scope:
-        return msgspec.structs.replace(granted(network), registries=(Registry("npm", address),))
-
-    every, named = (with_registry(word, "https://npm.example") for word in ("any-packages", "packages"))
+def test_fewer_packages_are_not_wider() -> None:
+    every, named = (granted(word) for word in ("any-packages", "packages"))
     assert scopes.widens(every, named) == ()
     assert scopes.widens(named, every) == ("any package",)
-    assert scopes.widens(named, with_registry("packages", "https://evil.example")) == (
-        "packages from https://evil.example (npm)",
-    )
 
 
 def test_the_budget_of_bytes_is_bounded() -> None:
