@@ -83,8 +83,10 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         **changes,
         **{name: answer["scopes"][name] for name in ("tools", "mcp_servers", "paths") if name in changes},
     }
+    shown: dict[str, object] = {}
     if "network" in changes:
         exact["network"] = answer["scopes"]["network"]
+        shown["registries"] = answer["scopes"]["registries"]
     if "toolchains" in changes:
         exact["toolchains"] = answer["scopes"]["toolchains"] or ["default"]
     user = line(str(answer["peer"]))
@@ -97,4 +99,4 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         command=command,
         what=with_key("widening a trust edge", answer),
     )
-    return safe(await client.edit_trust(peer, exact, confirm_unverified=True))
+    return safe(await client.edit_trust(peer, {**exact, **shown}, confirm_unverified=True))
