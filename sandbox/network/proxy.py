@@ -8,6 +8,7 @@ What passes through is TLS to the name that was asked for (client_hello.py), and
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -40,6 +41,7 @@ _HEAD_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 900.0
 _SENT_WITHIN: Final = 120.0
 _CHUNK: Final = 64 * 1024
+_NAME: Final = re.compile(r"\[[^\[\]]+\]|[^:\[\]]+")
 
 
 class Host(NamedTuple):
@@ -170,7 +172,7 @@ class NetworkProxy:
         if request.method != b"CONNECT":
             raise _Refused(403, "only HTTPS leaves this sandbox, by CONNECT; plain HTTP does not")
         name, _, port = request.target.decode("ascii", "replace").rpartition(":")
-        if not name or not port.isascii() or not port.isdigit() or len(port) > 5:
+        if not _NAME.fullmatch(name) or not port.isascii() or not port.isdigit() or len(port) > 5:
             raise _Refused(400, "CONNECT wants HOST:PORT")
         return Host(name.lower().removesuffix("."), int(port))
 
@@ -259,12 +261,15 @@ async def _answer(http: h11.Connection, client: trio.SocketStream, refusal: _Ref
         ("content-length", str(len(body))),
         ("connection", "close"),
     ]
-    with contextlib.suppress(h11.LocalProtocolError), trio.fail_after(_HEAD_SECONDS):
-        # Tools show the reason phrase of a refused CONNECT more often than its body.
-        reason = str(refusal).encode("ascii", "replace")[:200]
-        response = h11.Response(status_code=refusal.status, headers=headers, reason=reason)
-        data = [http.send(event) or b"" for event in (response, h11.Data(data=body), h11.EndOfMessage())]
-        await client.send_all(b"".join(data))
+    # Tools show the reason phrase of a refused CONNECT more often than its body.
+    reason = str(refusal).encode("ascii", "replace")[:200]
+    response = h11.Response(status_code=refusal.status, headers=headers, reason=reason)
+    data = b""
+    with contextlib.suppress(h11.LocalProtocolError):  # to HEAD there is no body
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            data += http.send(event) or b""
+    with trio.fail_after(_HEAD_SECONDS):
+        await client.send_all(data)
 
 
 async def _hello(first: bytes, client: trio.SocketStream, wanted: str) -> bytes:

@@ -155,6 +155,26 @@ async def test_where_a_registry_says_that_crates_are_breaks_no_run(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("target", ["code.example.org:443:443", "[::1]:443:443", "[:443", ":443"])
+async def test_the_trace_names_no_granted_host_as_refused(target: str) -> None:
+    """What has two ports would read like a granted host with one."""
+    async with internet() as there:
+        async with served(there.proxy("code.example.org")) as port:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            await stream.send_all(f"CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 400 CONNECT wants HOST:PORT")
+            await stream.aclose()
+        assert there.told == []
+
+
+async def test_a_refusal_of_a_head_is_said() -> None:
+    async with internet() as there, served(there.proxy()) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 403 only HTTPS leaves")
+        await stream.aclose()
+
+
 async def test_the_length_that_counts_is_passed_back() -> None:
     both = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
 
