@@ -34,7 +34,7 @@ _HEAD_BYTES: Final = 32 * 1024
 MOST_OF_A_PATH: Final = 2_000
 _WAIT_SECONDS: Final = 120.0
 _SENT_WITHIN: Final = 120.0
-_LIST_BYTES: Final = 64 * 1024 * 1024
+_LIST_BYTES: Final = 32 * 1024 * 1024
 """Of a list of versions that is read here; the largest have some 20 MB."""
 NAMES_TOLD: Final = 20
 HOSTS: Final = 200

@@ -280,6 +280,19 @@ async def test_lists_that_nobody_takes_do_not_pile_up() -> None:
                 await trio.aclose_forcefully(stream)
 
 
+async def test_a_list_without_end_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(*_: object) -> tuple[int, bytes]:
+        return 200, b" " * 1_000_000
+
+    monkeypatch.setattr(fetcher_module, "_LIST_BYTES", 200_000)
+    async with internet(HOSTS, endless) as there:
+        packages = fetcher(there)
+        async with served(there.proxy(packages=packages)) as port:
+            back = await asked(there.proxy(packages=packages), port, "pypi.example.org/simple/here-it-is/")
+    assert back.startswith(b"HTTP/1.1 502") and b"pypi.example.org says more than is read" in back
+    assert packages._usage.total < 1_000_000
+
+
 async def test_a_list_is_read_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of many megabytes takes seconds, in which the run's model is answered all the same."""
     began, goes_on = threading.Event(), threading.Event()
