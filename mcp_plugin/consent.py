@@ -28,6 +28,8 @@ CALLS = {
 
 _RULES_SHOWN = 20
 _RULE_SHOWN = 300
+PHRASE = 1_100
+"""Characters, as many as the longest one has: a host's name ends with what tells whose it is."""
 
 
 async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str], what: str) -> None:
@@ -69,7 +71,7 @@ def scope_lines(document: Document) -> list[str]:
         f"Calls: {CALLS[scope['approval']]}",
         f"Changes in your folders: {'wait for you' if scope['apply'] == 'review' else 'put in place unreviewed'}",
         *([f"Programs beside the system's own: {_listed(scope['toolchains'])}"] if scope.get("toolchains") else []),
-        *(line(each, limit=1_000) for each in sentences(scope.get("network") or [], scope.get("registries") or [])),
+        *(line(each) for each in sentences(scope.get("network") or [], scope.get("registries") or [])),
         f"At most {scope['max_per_day']} a day, {budget.get('minutes')} minutes a run; results {scope['results']}",
     ]
     rules = [rule_text(rule) for rule in document.get("rules") or []]
@@ -83,7 +85,7 @@ def scope_lines(document: Document) -> list[str]:
     else:
         lines.append(f"Their key is UNVERIFIED: {key}. Compare it with them by another way first.")
     if document.get("powerful"):
-        lines.append(f"Grants with power over this machine: {_listed(document['powerful'])}")
+        lines.append(f"Grants with power over this machine: {_listed(document['powerful'], limit=PHRASE)}")
     return lines
 
 
@@ -96,5 +98,5 @@ def scope_flags(changes: Mapping[str, object]) -> list[str]:
     return flags
 
 
-def _listed(values: Iterable[object]) -> str:
-    return ", ".join(line(str(value), limit=200) for value in values) or "none"
+def _listed(values: Iterable[object], *, limit: int = 200) -> str:
+    return ", ".join(line(str(value), limit=limit) for value in values) or "none"

@@ -80,8 +80,10 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
     asked = await client.accept_invitation(token, scope, unconfirmed=True)
     # By name, as the person reads it: `*` may cover more servers by the time they answer.
     exact = {**scope, **{name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}}
+    shown: dict[str, object] = {}
     if "network" in scope:
         exact["network"] = asked["scopes"]["network"]
+        shown["registries"] = asked["scopes"]["registries"]
     if "toolchains" in scope:
         exact["toolchains"] = asked["scopes"]["toolchains"] or ["default"]
     peer = line(str(asked["peer"]))
@@ -101,4 +103,4 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
         command=command,
         what=with_key("accepting an invitation", asked),
     )
-    return safe(await client.accept_invitation(token, exact, confirm_unverified=True))
+    return safe(await client.accept_invitation(token, {**exact, **shown}, confirm_unverified=True))

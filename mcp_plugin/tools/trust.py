@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
+from mcp_plugin.consent import PHRASE, confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
 from mcp_plugin.tools.scopes import (
     SCOPE,
@@ -83,12 +83,14 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         **changes,
         **{name: answer["scopes"][name] for name in ("tools", "mcp_servers", "paths") if name in changes},
     }
+    shown: dict[str, object] = {}
     if "network" in changes:
         exact["network"] = answer["scopes"]["network"]
+        shown["registries"] = answer["scopes"]["registries"]
     if "toolchains" in changes:
         exact["toolchains"] = answer["scopes"]["toolchains"] or ["default"]
     user = line(str(answer["peer"]))
-    wider = ", ".join(line(str(way), limit=200) for way in answer["widens"])
+    wider = ", ".join(line(str(way), limit=PHRASE) for way in answer["widens"])
     command = ["dispatch", "trust", "edit", peer, *scope_flags(exact)]
     await confirm(
         call,
@@ -97,4 +99,4 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
         command=command,
         what=with_key("widening a trust edge", answer),
     )
-    return safe(await client.edit_trust(peer, exact, confirm_unverified=True))
+    return safe(await client.edit_trust(peer, {**exact, **shown}, confirm_unverified=True))

@@ -63,6 +63,8 @@ class ScopeBody(Body):
     toolchains: Words | None = None
     network: Words | None = None
     budget: BudgetInput | None = None
+    registries: list[dict[str, str]] | None = None
+    """As they were shown to the person: with others nothing is granted."""
     confirm_unverified: bool = False
     unconfirmed: bool = False
     """True if no person has confirmed the request: then what would permit more is described, but not done."""

@@ -51,6 +51,13 @@ def by_proxy(scope: Scope, settings: Settings, env: Mapping[str, str] | None = N
     return [each for each in hosts(scope) if _proxy(parse_host(each), settings, variables)]
 
 
+def registries_by_proxy(scope: Scope, settings: Settings, env: Mapping[str, str] | None = None) -> list[str]:
+    """The same of its registries' hosts."""
+    variables = os.environ if env is None else env
+    found = [urlsplit(each.address).netloc for each in scope.registries if _proxy(_host_of(each), settings, variables)]
+    return list(dict.fromkeys(found))
+
+
 def _host_of(registry: Registry) -> Host:
     parts = urlsplit(registry.address)
     return Host(parts.hostname or "", parts.port or TLS_PORT)

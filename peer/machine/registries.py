@@ -35,7 +35,7 @@ def find(env: Mapping[str, str] | None = None) -> tuple[tuple[Registry, ...], li
             if why := _unusable(address):
                 refused.append(f"the {kind} registry {_shown(address)} {why}")
             else:
-                registry = Registry(kind=kind, address=address.rstrip("/"))  # type: ignore[arg-type]  # one of the kinds
+                registry = Registry(kind=kind, address=_plain(address))  # type: ignore[arg-type]  # one of the kinds
                 found += [] if registry in found else [registry]
     return tuple(found), refused
 
@@ -130,10 +130,16 @@ def _unusable(address: str) -> str:
     return "" if re.fullmatch(r"[!-~]{1,1000}", address) else "has no usable address"
 
 
+def _plain(address: str) -> str:
+    """An address in the one form by which it is asked for."""
+    parts = urlsplit(address)
+    return f"https://{parts.netloc.lower().removesuffix(':443')}{parts.path}".rstrip("/")
+
+
 def _shown(address: str) -> str:
     """An address without what may be a password."""
-    scheme, separator, rest = address.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"[:200]
+    scheme, separator, rest = address.rpartition("://")
+    return f"{scheme}{separator}{re.split('[?#]', rest.rpartition('@')[2])[0]}"[:200]
 
 
 def by_kind(registries: Iterable[Registry]) -> dict[str, list[str]]:

@@ -157,6 +157,7 @@ class TrustService:
             }
         scope = grants.grant(chosen, installed=found.offers, now=self._context.clock())
         scope = await self._with_checked_paths(scope)
+        self._require_shown(scope, request)
         beside = await self._git_folders(scope)
         if request.get("unconfirmed"):
             asked = _to_confirm(
@@ -240,6 +241,7 @@ class TrustService:
             new = await self._with_checked_paths(
                 grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
+            self._require_shown(new, request)
             commands = None if chosen.mcp_servers is msgspec.UNSET else _commands(new, found)
             pinned = await self._journal.read(lambda db: edges.mcp_servers(db, edge.edge_id))
             others = any(
@@ -346,7 +348,8 @@ class TrustService:
     async def _with_checked_paths(self, scope: scopes.Scope, *, unless: scopes.Scope | None = None) -> scopes.Scope:
         if unless is None or scope.toolchains != unless.toolchains:
             scope = msgspec.structs.replace(scope, toolchains=await self._checked_toolchains(scope.toolchains))
-        if unless is None or scope.network != unless.network:
+        # Those that were shown when packages were granted stay, whatever else of the network changes.
+        if unless is None or not (unless.registries and scopes.hosts(scope) != scope.network):
             scope = msgspec.structs.replace(scope, registries=await _registries(scope))
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
@@ -365,6 +368,16 @@ class TrustService:
             return tuple(dict.fromkeys(check_named(word, machine) if word.startswith("/") else word for word in words))
 
         return await trio.to_thread.run_sync(check) if words else ()
+
+    @staticmethod
+    def _require_shown(scope: scopes.Scope, request: Document) -> None:
+        """Raise Conflict where the person was shown other registries than this machine has by now."""
+        shown = request.get("registries")
+        if shown is not None and list(shown) != list(msgspec.to_builtins(scope.registries)):
+            raise Conflict(
+                "this machine's registries of packages are others than those that were shown",
+                fix="look at them, then grant packages again",
+            )
 
     def _require_confirmation(
         self, scope: scopes.Scope, request: Document, *, verified: bool, inviter: str, key: str

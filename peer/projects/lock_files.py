@@ -12,7 +12,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -23,9 +23,17 @@ from sandbox.network.packages.wanted import Kind, normal_name
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Of one file."""
+MAX_BYTES_IN_ALL: Final = 32 * 1024 * 1024
 MAX_PACKAGES: Final = 20_000
 """Versions of packages, of one project."""
 MAX_HOSTS: Final = 50
+_LONGEST: Final = 2_000
+"""Characters of a line that an expression is tried on; some take the square of it."""
+_MOST_DOTS: Final = 300
+"""In a line of TOML: Python's reader takes the square of the parts of a key. One with a file's address has twenty."""
+_NAME: Final = re.compile(r"(?!.*\.\.)[A-Za-z0-9@._~/!+-]{1,200}")
+_VERSION: Final = re.compile(r"[A-Za-z0-9._!+~-]{1,100}")
+"""What a registry's grammar has no more than."""
 
 
 class Package(NamedTuple):
@@ -67,26 +75,37 @@ def read(folders: Sequence[Path]) -> Locked:
     packages: dict[Kind, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     hosts: dict[str, None] = {}
     files, unread = [], []
-    entries: list[Package] = []
+    entries: dict[Package, None] = {}
+    left, number = MAX_BYTES_IN_ALL, 0
     for folder, path, reader in (found for each in folders for found in _found(each)):
         try:
-            for found in reader(looking.text(path, MAX_BYTES + 1)):
-                if len(entries) == MAX_PACKAGES:
-                    raise _TooMuch
+            most = min(MAX_BYTES, left)
+            content = looking.text(path, most + 1)
+            left = max(left - len(content), 0)
+            if len(content) > most:
+                raise _TooMuch
+            for found in reader(content):
                 kind = found.kind
                 name, version = normal_name(kind, found.name), _version(kind, found.version)
-                entries.append(found._replace(name=name, version=version))
-                packages[kind][name].add(version)
+                if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
+                    continue
+                if version not in packages[kind][name]:
+                    if number == MAX_PACKAGES:
+                        raise _TooMuch
+                    number += 1
+                    packages[kind][name].add(version)
+                entries[found._replace(name=name, version=version)] = None
                 if (host := urlsplit(found.address).netloc) and len(hosts) < MAX_HOSTS:
                     hosts[host.lower()] = None
-        except (ValueError, TypeError, AttributeError, RecursionError, _TooMuch):
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError, _TooMuch):
             unread.append(str(path.relative_to(folder)))
         else:
             files.append(str(path.relative_to(folder)))
     listed: dict[str, dict[str, list[str]]] = {
-        kind: {name: sorted(versions) for name, versions in sorted(names.items())} for kind, names in packages.items()
+        kind: {name: sorted(versions) for name, versions in sorted(names.items()) if versions}
+        for kind, names in packages.items()
     }
-    return Locked(entries, listed, list(hosts), files, unread)
+    return Locked(list(entries), listed, list(hosts), files, unread)
 
 
 class _TooMuch(Exception):
@@ -110,7 +129,7 @@ def _version(kind: Kind, version: str) -> str:
 
 def _python_toml(text: str) -> _Named:
     """uv.lock, poetry.lock, pdm.lock, and pylock.toml (PEP 751)."""
-    document = tomllib.loads(_whole(text))
+    document = _toml(text)
     for package in [*document.get("package", []), *document.get("packages", [])]:
         if "version" not in package or set(package.get("source", {})) & {"editable", "virtual", "directory", "git"}:
             continue
@@ -120,9 +139,9 @@ def _python_toml(text: str) -> _Named:
 
 
 def _requirements(text: str) -> _Named:
-    for line in _whole(text).replace("\\\n", " ").splitlines():
-        words = re.split(r"\s(?:--hash|#)", line.strip())[0].strip()
-        if not words or words.startswith(("-", "#")):
+    for line in text.replace("\\\n", " ").splitlines():
+        words = re.split(r"\s(?:--hash|#)", line.strip(), maxsplit=1)[0].strip()
+        if not words or len(words) > _LONGEST or words.startswith(("-", "#")):
             continue
         try:
             asked = Requirement(words)
@@ -134,7 +153,7 @@ def _requirements(text: str) -> _Named:
 
 
 def _pipfile(text: str) -> _Named:
-    document = json.loads(_whole(text))
+    document = json.loads(text)
     for section in ("default", "develop"):
         for name, about in document.get(section, {}).items():
             if str(about.get("version", "")).startswith("=="):
@@ -142,7 +161,7 @@ def _pipfile(text: str) -> _Named:
 
 
 def _npm(text: str) -> _Named:
-    document = json.loads(_whole(text))
+    document = json.loads(text)
     for place, about in document.get("packages", {}).items():
         name = str(about.get("name") or place.rpartition("node_modules/")[2])
         if place and "version" in about and not about.get("link"):
@@ -165,7 +184,7 @@ def _npm_package(name: str, about: Mapping[str, object]) -> Package:
 
 def _yarn(text: str) -> _Named:
     name = ""
-    for line in _whole(text).splitlines():
+    for line in _lines(text):
         if header := re.match(r"\"?((?:@[^@/\s\"]+/)?[^@\s\"]+)@", line):
             name = header[1]
         elif name and (version := re.match(r"  version:? \"?([0-9][^\s\"]*)\"?$", line)):
@@ -174,29 +193,33 @@ def _yarn(text: str) -> _Named:
 
 
 def _pnpm(text: str) -> _Named:
-    for line in _whole(text).splitlines():
+    for line in _lines(text):
         if found := re.match(r"  '?/?((?:@[^@/\s']+/)?[^@/\s':]+)[@/]([0-9][^\s'(:_]*)[^\s]*:", line):
             yield Package("npm", found[1], found[2])
 
 
 def _cargo(text: str) -> _Named:
-    for package in tomllib.loads(_whole(text)).get("package", []):
+    for package in _toml(text).get("package", []):
         source = str(package.get("source", ""))
         if source.startswith(("registry+", "sparse+")):
             yield Package("cargo", str(package["name"]), str(package["version"]), source=source)
 
 
 def _go(text: str) -> _Named:
-    for line in _whole(text).splitlines():
+    for line in _lines(text):
         words = line.split()
         if len(words) == 3:
             yield Package("go", words[0], words[1].removesuffix("/go.mod"))
 
 
-def _whole(text: str) -> str:
-    if len(text) > MAX_BYTES:
+def _toml(text: str) -> dict[str, Any]:
+    if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
         raise _TooMuch
-    return text
+    return tomllib.loads(text)
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (line for line in text.splitlines() if len(line) <= _LONGEST)
 
 
 _REQUIREMENTS: Final = re.compile(r"(?:[a-z0-9_-]{0,40}requirements[a-z0-9_.-]{0,40}|constraints)\.txt")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from peer.dispatches.masking import Masker
+from peer.dispatches.text import line
 from peer.machine import looking
-from peer.machine.network_route import by_proxy
+from peer.machine.network_route import by_proxy, registries_by_proxy
 from peer.machine.settings import Settings
 from peer.projects import lock_files
 from peer.trust import scopes
@@ -18,6 +20,9 @@ _LOOKED_AT: Final = 2_000
 """Files; in a folder, and in the folders in it."""
 _READ: Final = 64 * 1024
 _NAMED: Final = 5
+_LENGTH_OF_A_NAME: Final = 80
+_LENGTH_OF_A_PART: Final = 300
+"""Characters; of a sentence an agent's session shows 500."""
 
 
 def sentences(scope: Scope, folder: Path, settings: Settings) -> list[str]:
@@ -25,21 +30,53 @@ def sentences(scope: Scope, folder: Path, settings: Settings) -> list[str]:
 
     Raises Invalid where the machine's HTTP proxy is none.
     """
-    return [*_packages(scope, folder), *_hosts(scope, folder, settings)]
+    return [*_packages(scope, folder, settings), *_hosts(scope, folder, settings)]
 
 
-def _packages(scope: Scope, folder: Path) -> list[str]:
+def _packages(scope: Scope, folder: Path, settings: Settings) -> list[str]:
+    said = _fetched(scope, folder)
+    if not said:
+        return []
+    proxied = [
+        f"the HTTP proxy of this machine looks up {names}, and where these say that packages are, so it may lead into "
+        "your own network"
+        for names in _in_parts(registries_by_proxy(scope, settings))
+    ]
+    return [said, *proxied]
+
+
+def _fetched(scope: Scope, folder: Path) -> str:
     kinds = ", ".join(dict.fromkeys(registry.kind for registry in scope.registries))
     if ANY_PACKAGES in scope.network:
-        return [f"it may have any package fetched ({kinds}); the names it asks for leave to the registries"]
+        return f"it may have any package fetched ({kinds}); the names it asks for leave to the registries"
     if PACKAGES not in scope.network:
-        return []
+        return ""
     locked = lock_files.read([folder])
-    unread = f"; {', '.join(locked.unread)} cannot be read" if locked.unread else ""
+    unread = f"; {_some(locked.unread)} cannot be read" if locked.unread else ""
     if not locked.files:
-        return [f"no package is fetched for it, since no lock file is there{unread}"]
-    number = "1 package" if locked.number == 1 else f"{locked.number:,} packages"
-    return [f"packages are fetched for it ({kinds}): {number}, by {', '.join(locked.files)}{unread}"]
+        return f"no package is fetched for it, since no lock file is there{unread}"
+    number = sum(len(locked.packages.get(kind, {})) for kind in {registry.kind for registry in scope.registries})
+    packages = "1 package" if number == 1 else f"{number:,} packages"
+    return f"packages are fetched for it ({kinds}): {packages}, by {_some(locked.files)}{unread}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names of files, which their project made up, on one line."""
+    shown = [line(os.fsencode(name).decode("utf-8", "replace"), limit=_LENGTH_OF_A_NAME) for name in names[:_NAMED]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(shown)}{more}"
+
+
+def _in_parts(hosts: Sequence[str]) -> Iterator[str]:
+    """The hosts with commas between, so many at once that none is cut off where a sentence is shown."""
+    part = ""
+    for host in hosts:
+        if part and len(part) + len(host) > _LENGTH_OF_A_PART:
+            yield part
+            part = ""
+        part += f", {host}" if part else host
+    if part:
+        yield part
 
 
 def _hosts(scope: Scope, folder: Path, settings: Settings) -> list[str]:
@@ -47,17 +84,16 @@ def _hosts(scope: Scope, folder: Path, settings: Settings) -> list[str]:
     if not hosts:
         return []
     found = [
-        f"its commands reach {', '.join(hosts)}: whatever a run can read can leave to there, and a host that shares "
-        "its servers with others can pass it on to them"
+        f"its commands reach {names}: whatever a run can read can leave to there, and a host that shares its servers "
+        "with others can pass it on to them"
+        for names in _in_parts(hosts)
     ]
-    if names := credentials(folder):
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        found.append(f"it can act there as you, with what is in {', '.join(names[:_NAMED])}{more}")
-    if resolved := by_proxy(scope, settings):
-        found.append(
-            f"the HTTP proxy of this machine looks up {', '.join(resolved)}, so it may lead into your own network"
-        )
-    return found
+    if files := credentials(folder):
+        found.append(f"it can act there as you, with what is in {_some(files)}")
+    return found + [
+        f"the HTTP proxy of this machine looks up {names}, so it may lead into your own network"
+        for names in _in_parts(by_proxy(scope, settings))
+    ]
 
 
 def credentials(folder: Path) -> list[str]:

@@ -9,14 +9,13 @@ from typing import Final, NamedTuple
 import idna
 
 from peer.protocol.errors import Invalid
+from sandbox.network.addresses import NOT_PUBLIC
 
 TLS_PORT: Final = 443
 MAX_HOST: Final = 253
 """Characters of a name (RFC 1035, 2.3.4)."""
 
 _FIX: Final = "name each host as HOST or HOST:PORT, as in github.com,git.example.org:8443"
-_NOT_PUBLIC: Final = frozenset({"localhost", "local", "internal", "arpa", "onion", "home", "lan", "invalid", "test"})
-"""Last labels of names that no public address has (RFC 6761, RFC 6762, RFC 7686, and what networks at home use)."""
 
 
 class Host(NamedTuple):
@@ -53,7 +52,7 @@ def parse_host(text: str) -> Host:
     # What the system's resolver takes for an address in another notation: 127.1, 0x7f000001.
     if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
         raise _an_address(text)
-    if len(labels) < 2 or labels[-1] in _NOT_PUBLIC or len(ascii_name) > MAX_HOST:
+    if len(labels) < 2 or labels[-1] in NOT_PUBLIC or len(ascii_name) > MAX_HOST:
         raise Invalid(
             f"`{_shown(text)}` is not a host of the internet, and a run reaches no other", fix="name it in full"
         )

@@ -310,7 +310,8 @@ def widens(old: Scope, new: Scope) -> tuple[str, ...]:
     ways += [f"programs in {word}" for word in new.toolchains if word.startswith("/") and word not in old.toolchains]
     if old.toolchains and "auto" not in old.toolchains and (not new.toolchains or "auto" in new.toolchains):
         ways.append("the toolchains that are found for a project")
-    ways += [network_phrase(word) for word in new.network if word not in old.network]
+    had = {*old.network, PACKAGES} if ANY_PACKAGES in old.network else old.network
+    ways += [network_phrase(word) for word in new.network if word not in had]
     if (old.results, new.results) == ("redacted", "full"):
         ways.append("full results")
     ways += [

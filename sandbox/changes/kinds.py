@@ -54,9 +54,8 @@ LOADED_LIKE: Final = (
     "*_config.py",
     "*_helper.rb",
     "pytest_*.py",
-    "requirements*.txt",
+    "*requirements*.txt",
     "constraints*.txt",
-    "*requirements.txt",
     "setup*.js",
     "setup*.ts",
 )

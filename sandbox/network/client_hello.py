@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_BYTES: Final = 64 * 1024
-"""Of one ClientHello with its record headers. Those with post-quantum key shares have about 2,000."""
+MOST_BYTES: Final = 16 * 1024
+"""Of one ClientHello with its record headers. Those with post-quantum key shares have about 2,000; all of it is read
+again with each piece that comes.
+"""
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1

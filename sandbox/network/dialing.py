@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
@@ -22,6 +24,9 @@ Connection = TypeVar("Connection")
 Connect = Callable[[str, int], Awaitable[Connection]]
 """(address, port) → a connection; OSError where there is none."""
 
+_lookups: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("lookups")
+_LOOKUPS: Final = 8
+"""At once; others wait."""
 _RESOLVED_WITHIN: Final = 15.0
 _CONNECTED_WITHIN: Final = 10.0
 """Seconds, for each address."""
@@ -35,8 +40,18 @@ class Unreachable(Exception):
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a name, by this machine's own resolver."""
-    found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_threads())  # type: ignore[call-arg]
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _threads() -> trio.CapacityLimiter:
+    # Of its own: one that waits for a resolver cannot be ended, and the others have a run's other work to do.
+    try:
+        return _lookups.get()
+    except LookupError:
+        _lookups.set(limiter := trio.CapacityLimiter(_LOOKUPS))
+        return limiter
 
 
 async def connect(address: str, port: int) -> trio.abc.HalfCloseableStream:

@@ -8,7 +8,9 @@ What passes through is TLS to the name that was asked for (client_hello.py), and
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from sandbox.errors import quoted
 from sandbox.network import client_hello, dialing
 from sandbox.network.client_hello import NotAClientHello
 from sandbox.network.dialing import Connect, Resolve, Unreachable
-from sandbox.network.packages.fetcher import PackageFetcher
+from sandbox.network.packages.fetcher import PackageFetcher, tell_used_up
 from sandbox.network.usage import NetworkUsage
 
 Tell = Callable[[str, str], Awaitable[None]]
@@ -39,6 +41,7 @@ _HEAD_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 900.0
 _SENT_WITHIN: Final = 120.0
 _CHUNK: Final = 64 * 1024
+_NAME: Final = re.compile(r"\[[^\[\]]+\]|[^:\[\]]+")
 
 
 class Host(NamedTuple):
@@ -91,7 +94,7 @@ class NetworkProxy:
         self._resolve = resolve
         self._connect = connect
         self._refused: set[str] = set()
-        self._told_used_up = False
+        self._logged = False
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Serve connections until cancelled; they end with it, and the listener is closed."""
@@ -123,6 +126,11 @@ class NetworkProxy:
         try:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 await self._tunnel(client)
+        except Exception as raised:
+            # A defect of ours, which ends this connection and not the run. The log gets one traceback of them.
+            if not self._logged:
+                self._logged = True
+                sys.excepthook(type(raised), raised, raised.__traceback__)
         finally:
             places.release()
             await trio.aclose_forcefully(client)
@@ -135,7 +143,7 @@ class NetworkProxy:
             fetched = host not in self._hosts and self.packages is not None and self.packages.answers_for(str(host))
             if not fetched:
                 await self._check(host)
-                upstream = await self._dial(host)
+                upstream = await self._dial(host)  # nothing may come between it and its `async with`
         except _Refused as refusal:
             await _answer(http, client, refusal)
             return
@@ -145,6 +153,8 @@ class NetworkProxy:
                 await self.packages.serve(str(host), client)
             return
         async with upstream:
+            if self.usage.begin(str(host)):
+                await self._tell("network_host", f"the first connection to {host}")
             await _establish(http, client)
             first = http.trailing_data[0]
             try:
@@ -162,7 +172,7 @@ class NetworkProxy:
         if request.method != b"CONNECT":
             raise _Refused(403, "only HTTPS leaves this sandbox, by CONNECT; plain HTTP does not")
         name, _, port = request.target.decode("ascii", "replace").rpartition(":")
-        if not name or not port.isascii() or not port.isdigit() or len(port) > 5:
+        if not _NAME.fullmatch(name) or not port.isascii() or not port.isdigit() or len(port) > 5:
             raise _Refused(400, "CONNECT wants HOST:PORT")
         return Host(name.lower().removesuffix("."), int(port))
 
@@ -185,8 +195,6 @@ class NetworkProxy:
         except Unreachable as problem:
             await self._tell_refused(str(problem), str(problem), status="network_failed")
             raise _Refused(502, str(problem)) from problem
-        if self.usage.begin(str(host)):
-            await self._tell("network_host", f"the first connection to {host}")
         return upstream
 
     async def _splice(self, host: Host, client: trio.SocketStream, upstream: trio.abc.Stream) -> None:
@@ -225,9 +233,7 @@ class NetworkProxy:
             await self._tell(status, sentence)
 
     async def _tell_used_up(self) -> None:
-        if not self._told_used_up:
-            self._told_used_up = True
-            await self._tell("network_used_up", "the run's budget of bytes over the network is used up")
+        await tell_used_up(self.usage, self._tell)
 
 
 async def _head(http: h11.Connection, client: trio.SocketStream) -> h11.Request | None:
@@ -256,12 +262,15 @@ async def _answer(http: h11.Connection, client: trio.SocketStream, refusal: _Ref
         ("content-length", str(len(body))),
         ("connection", "close"),
     ]
-    with contextlib.suppress(h11.LocalProtocolError), trio.fail_after(_HEAD_SECONDS):
-        # Tools show the reason phrase of a refused CONNECT more often than its body.
-        reason = str(refusal).encode("ascii", "replace")[:200]
-        response = h11.Response(status_code=refusal.status, headers=headers, reason=reason)
-        data = [http.send(event) or b"" for event in (response, h11.Data(data=body), h11.EndOfMessage())]
-        await client.send_all(b"".join(data))
+    # Tools show the reason phrase of a refused CONNECT more often than its body.
+    reason = str(refusal).encode("ascii", "replace")[:200]
+    response = h11.Response(status_code=refusal.status, headers=headers, reason=reason)
+    data = b""
+    with contextlib.suppress(h11.LocalProtocolError):  # to HEAD there is no body
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            data += http.send(event) or b""
+    with trio.fail_after(_HEAD_SECONDS):
+        await client.send_all(data)
 
 
 async def _hello(first: bytes, client: trio.SocketStream, wanted: str) -> bytes:

@@ -29,6 +29,8 @@ class NetworkUsage:
         self.hosts: dict[str, HostUse] = {}
         self.most_bytes = most_bytes
         self.total = 0
+        self.told_used_up = False
+        """Whether the trace says so."""
 
     def begin(self, host: str, *, fetched: bool = False) -> bool:
         """Count a connection, or a request for a package; return whether it is the first to this host."""

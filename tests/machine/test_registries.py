@@ -76,6 +76,7 @@ def test_settings_of_uv_cargo_and_go(tmp_path: Path) -> None:
         ("file:///srv/simple", "not at a plain https address"),
         ("https://pypi.example/simple?key=hunter2", "not at a plain https address"),
         ("https://pypi.example:port/simple", "no usable address"),
+        ("me:hunter2@pypi.example/simple", "not at a plain https address"),
     ],
 )
 def test_what_cannot_be_granted_is_said_without_its_password(tmp_path: Path, address: str, why: str) -> None:
@@ -84,7 +85,15 @@ def test_what_cannot_be_granted_is_said_without_its_password(tmp_path: Path, add
         (tmp_path / name).symlink_to(f"/bin/{name}")
     found, refused = find({"PATH": str(tmp_path), "HOME": str(tmp_path)})
     assert found == () and len(refused) == 1
-    assert why in refused[0] and "hunter2@" not in refused[0]
+    assert why in refused[0] and "hunter2" not in refused[0]
+
+
+def test_one_form_of_each_address(tmp_path: Path) -> None:
+    """The one by which it is asked for at the proxy."""
+    tool(tmp_path, "npm", "https://NPM.Example:443/Path/")
+    for name in ("cat", "sh"):
+        (tmp_path / name).symlink_to(f"/bin/{name}")
+    assert find({"PATH": str(tmp_path), "HOME": str(tmp_path)})[0] == (Registry("npm", "https://npm.example/Path"),)
 
 
 def test_a_tool_that_fails_or_hangs_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from peer.projects import lock_files
 from peer.projects.lock_files import read
+from sandbox.changes.draft import Draft
+from sandbox.changes.marks import Tracked, marks
 
 UV = """
 version = 1
@@ -101,7 +103,7 @@ GO = "golang.org/x/text v0.3.0 h1:x\ngolang.org/x/text v0.3.0/go.mod h1:y\ngithu
         ("npm-shrinkwrap.json", json.dumps(OLD_NPM), "npm", {"inner": ["0.1.0"], "left": ["1.0.0"]}),
         ("yarn.lock", YARN, "npm", {"@s/b": ["1.2.0"], "berry": ["2.1.0"], "left": ["1.0.0"]}),
         ("pnpm-lock.yaml", PNPM, "npm", {"@s/b": ["2.0.0"], "left": ["3.0.0"], "old": ["1.0.0"]}),
-        ("Cargo.lock", CARGO, "cargo", {"adder": ["1.0.0"]}),
+        ("Cargo.lock", CARGO, "cargo", {"Adder": ["1.0.0"]}),
         ("go.sum", GO, "go", {"github.com/Azure/go": ["v1.2.3"], "golang.org/x/text": ["v0.3.0"]}),
     ],
 )
@@ -155,3 +157,67 @@ def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.number == lock_files.MAX_PACKAGES and found.unread == ["go.sum"]
     monkeypatch.setattr(lock_files, "MAX_BYTES", 100)
     assert read([tmp_path]).number == 0
+
+
+@given(st.one_of(st.sampled_from(sorted(lock_files._READERS)), st.from_regex(lock_files._REQUIREMENTS, fullmatch=True)))
+def test_no_run_changes_one_unseen(name: str) -> None:
+    """With `apply: auto` it would choose the packages of the next run, whose names leave."""
+    change = Draft(f"sub/{name}".encode(), "added", "file", size=10, sha256="0" * 64, plain=True)
+    assert marks(change, Tracked())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("package-lock.json", '{"dependencies": {"a": {}}}'),
+        ("package-lock.json", '{"packages": {"node_modules/a": {"version": {}}, "node_modules/b": []}}'),
+        ("uv.lock", '[[package]]\nversion = "1"\n'),
+        ("Cargo.lock", '[[package]]\nsource = "registry+x"\n'),
+        ("Pipfile.lock", '{"default": {"a": 3}}'),
+        # Python's reader of TOML takes the square of a key's parts.
+        ("Cargo.lock", ".".join("a" * 20_000) + " = 1\n"),
+        ("uv.lock", "x = {" + ".".join("a" * 20_000) + " = 1}\n"),
+        ("uv.lock", "x = " + "[" * 20_000),
+    ],
+)
+def test_a_file_that_is_none_of_its_tools_is_said_to_be_unread(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = read([tmp_path])
+    assert found.unread == [name] and found.files == []
+
+
+@pytest.mark.parametrize("name", ["pnpm-lock.yaml", "yarn.lock", "requirements.txt"])
+def test_a_long_line_is_not_looked_at_without_end(tmp_path: Path, name: str) -> None:
+    """One that the expressions below take the square of."""
+    (tmp_path / name).write_text(f"  a@1{'x' * 1_000_000}\na==1\n")
+    assert len(read([tmp_path]).entries) <= 1
+
+
+def test_all_lock_files_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/requirements.txt").write_text(f"a{number}==1\n")
+    monkeypatch.setattr(lock_files, "MAX_BYTES_IN_ALL", 20)
+    found = read([tmp_path])
+    assert found.files == [f"{number}/requirements.txt" for number in range(3)]
+    assert found.unread == ["3/requirements.txt", "4/requirements.txt"]
+
+
+def test_what_is_no_name_or_version_is_none(tmp_path: Path) -> None:
+    """The start of a run holds them all, and its caches have files that are named by them."""
+    names = ["../../x", "a" * 1_000, "a\n", ""]
+    packages = "".join(
+        f"[[package]]\nname = {json.dumps(name)}\nversion = '1.0.0'\nsource = 'registry+x'\n" for name in [*names, "ok"]
+    )
+    (tmp_path / "Cargo.lock").write_text(
+        packages + f"[[package]]\nname='ok'\nversion='{'1' * 999}'\nsource='registry+x'\n"
+    )
+    assert read([tmp_path]).packages == {"cargo": {"ok": ["1.0.0"]}}
+
+
+def test_packages_of_many_files_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_files, "MAX_PACKAGES", 2)
+    wheels = ",".join(f'{{url = "https://f.example/a-1-{number}.whl"}}' for number in range(9))
+    (tmp_path / "uv.lock").write_text(f'[[package]]\nname = "a"\nversion = "1"\nwheels = [{wheels}]\n')
+    found = read([tmp_path])
+    assert found.number == 1 and found.unread == [] and found.hosts == ["f.example"]

@@ -10,7 +10,7 @@ import pytest
 
 from peer.machine.settings import ModelSettings, Settings
 from peer.runs import reach
-from peer.trust import grants
+from peer.trust import grants, scopes
 from peer.trust.scopes import Registry, Scope
 
 TOKEN = "ghp_" + "a1B2" * 9
@@ -55,6 +55,48 @@ def test_a_proxy_that_looks_names_up_is_said(tmp_path: Path) -> None:
     settings = Settings(model=ModelSettings(proxy="http://corp.example:3128"))
     _, proxied = reach.sentences(granted("a.example"), tmp_path, settings)
     assert proxied == "the HTTP proxy of this machine looks up a.example, so it may lead into your own network"
+
+
+def test_a_proxy_that_looks_registries_up_is_said(tmp_path: Path) -> None:
+    """What they say of files, and where they redirect to, it looks up as well."""
+    (tmp_path / "requirements.txt").write_text("a==1\n")
+    settings = Settings(model=ModelSettings(proxy="http://corp.example:3128"))
+    _, proxied = reach.sentences(granted("packages"), tmp_path, settings)
+    assert proxied == (
+        "the HTTP proxy of this machine looks up pypi.example, npm.example, and where these say that packages are, so "
+        "it may lead into your own network"
+    )
+
+
+def test_no_host_is_cut_off(tmp_path: Path) -> None:
+    """A question of an agent's session shows 500 characters of each sentence."""
+    hosts = [f"{'a' * 60}.{'b' * 60}.{'c' * 60}.h{number:02}.example" for number in range(scopes.MAX_HOSTS)]
+    said = reach.sentences(granted(",".join(hosts)), tmp_path, Settings())
+    assert all(any(host in sentence[:499] for sentence in said) for host in hosts)
+    assert "whatever a run can read can leave" in said[0][:499]
+
+
+def test_names_in_a_project_end_no_line_and_are_text(tmp_path: Path) -> None:
+    evil = tmp_path / os.fsdecode(b"a\n\x1b[2J\xff")
+    evil.mkdir()
+    (evil / "uv.lock").write_text("broken")
+    (evil / "requirements.txt").write_text("a==1\n")
+    (evil / ".env").write_text(TOKEN)
+    said = reach.sentences(granted("packages,a.example"), tmp_path, Settings())
+    assert all(sentence.isprintable() for sentence in said) and msgspec.json.encode(said)
+    assert any("requirements.txt" in sentence and "uv.lock" in sentence for sentence in said)
+    for number in range(20):
+        (tmp_path / f"b{number}").mkdir()
+        (tmp_path / f"b{number}/requirements.txt").write_text("a==1\n")
+    (packages, *_) = reach.sentences(granted("packages"), tmp_path, Settings())
+    assert "and 16 more" in packages
+
+
+def test_only_packages_with_a_registry_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("a==1\nb==2\n")
+    (tmp_path / "go.sum").write_text("a.example/b v1.0.0 h1:x\n")
+    (said,) = reach.sentences(granted("packages"), tmp_path, Settings())
+    assert "the 2 that" in said
 
 
 def test_looking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from peer.protocol.errors import Conflict
 from tests.company_proxy import IN_ADDRESS, company_proxy
 from tests.rendezvous.world import make_certificate
 from tests.system.world import Person
@@ -115,6 +116,10 @@ def test_packages_pin_the_registries_of_this_machine(pair: tuple[Person, Person]
     bob.environment["PATH"] = f"{npm.parent}:/usr/bin:/bin"
     bob.restart()
     try:
+        others = {"network": "packages", "registries": [{"kind": "npm", "address": "https://shown.example.org"}]}
+        with pytest.raises(Conflict, match="others than those that were shown"):
+            bob.client.edit_trust(alice.email, others, confirm_unverified=True)
+        assert bob.client.trust(alice.email)["scopes"]["network"] == []
         edited = bob.cli("trust", "edit", alice.email, "--network", "packages", "--yes-unverified", "--json").json
         assert {"kind": "npm", "address": "https://npm.example.org"} in edited["scopes"]["registries"]
         says("https://other.example.org/")
@@ -123,6 +128,12 @@ def test_packages_pin_the_registries_of_this_machine(pair: tuple[Person, Person]
         assert kept["network"] == ["packages"] and kept["registries"] == edited["scopes"]["registries"]
         shown = bob.cli("trust", "show", alice.email)
         assert "https://npm.example.org" in shown
+        # Another registry is not taken unseen, where the rest of the network changes either.
+        for words, yes in (("packages,a.example.org", True), ("packages", False), ("packages", False)):
+            change = {"network": words}
+            changed = bob.client.edit_trust(alice.email, change, unconfirmed=not yes, confirm_unverified=yes)
+            assert changed["scopes"]["registries"] == edited["scopes"]["registries"]
+            assert changed["scopes"]["network"] == sorted(words.split(",")) and "widens" not in changed
         again = bob.cli("trust", "edit", alice.email, "--network", "none", "--json").json
         assert again["scopes"]["network"] == [] == again["scopes"]["registries"]
     finally:

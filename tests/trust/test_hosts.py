@@ -102,6 +102,12 @@ def test_a_host_needs_confirmation_and_widens() -> None:
     assert scopes.widens(two, one) == () == scopes.widens(one, none)
 
 
+def test_fewer_packages_are_not_wider() -> None:
+    every, named = (granted(word) for word in ("any-packages", "packages"))
+    assert scopes.widens(every, named) == ()
+    assert scopes.widens(named, every) == ("any package",)
+
+
 def test_the_budget_of_bytes_is_bounded() -> None:
     def with_budget(size: int) -> Scope:
         given = grants.ScopeInput(tools="Bash", budget=grants.BudgetInput(network_bytes=size))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,8 +23,8 @@ import trio
 from sandbox.network.authority import RunAuthority
 from sandbox.network.dialing import Unreachable
 from sandbox.network.packages import listing
-from sandbox.network.packages.grammar import Asked, asked_of, crate_file, python_file
-from sandbox.network.packages.upstream import Headers, Upstream
+from sandbox.network.packages.grammar import Asked, asked_of, crate_file, python_file, spelt
+from sandbox.network.packages.upstream import Headers, Upstream, is_followed
 from sandbox.network.packages.wanted import Kind, Wanted
 from sandbox.network.usage import NetworkUsage
 
@@ -33,12 +34,15 @@ _HEAD_BYTES: Final = 32 * 1024
 MOST_OF_A_PATH: Final = 2_000
 _WAIT_SECONDS: Final = 120.0
 _SENT_WITHIN: Final = 120.0
-_LIST_BYTES: Final = 64 * 1024 * 1024
+_LIST_BYTES: Final = 32 * 1024 * 1024
 """Of a list of versions that is read here; the largest have some 20 MB."""
 NAMES_TOLD: Final = 20
 HOSTS: Final = 200
 """That are answered for: registries, and those that they and the lock files say hold files."""
 LISTS_KEPT: Final = 64
+LISTS_READ: Final = 2
+"""At once, from their first byte until the run's tool has them: each is in memory as a whole."""
+_CHUNK: Final = 64 * 1024
 _PASSED_BACK: Final = frozenset({b"content-type", b"content-length", b"etag", b"last-modified", b"cache-control"})
 _NPM_SHORT: Final = "application/vnd.npm.install-v1+json"
 
@@ -56,12 +60,20 @@ class Registry:
         return urlsplit(self.address).netloc
 
 
+class _Sought(NamedTuple):
+    """What is asked for, of which registry, and by which address."""
+
+    registry: Registry
+    asked: Asked
+    address: str
+
+
 class _Found(NamedTuple):
     """What a registry said."""
 
     status: int
     content: bytes
-    content_type: str
+    content_type: bytes
 
 
 class _Refused(Exception):
@@ -93,6 +105,7 @@ class PackageFetcher:
         self._usage = usage
         self._tell = tell
         self._refused: set[str] = set()
+        self._reading = trio.Semaphore(LISTS_READ)
         self._files_of: dict[str, frozenset[str]] = {}
         """Address of a Python package's list → where its files are; of the lists that were read last."""
         self._crates: dict[str, str] = {}
@@ -124,26 +137,21 @@ class PackageFetcher:
 
     async def _answer(self, host: str, request: h11.Request, http: h11.Connection, client: trio.abc.Stream) -> None:
         path = _checked_path(host, request)
-        registry, asked = await self._asked(host, path)
+        registry, asked, address = await self._asked(host, path)
         if not self._is_wanted(asked):
             what = asked.name if asked.what == "list" else f"{asked.name} {asked.version}"
             await self._refuse(what, f"the package {what} is not in the project's lock files")
         if self._usage.used_up:
             raise _Refused(403, "the run's budget of bytes over the network is used up")
         headers = _headers(asked, request)
-        address = f"https://{host}{path}"
-        if self._usage.begin(host, fetched=True):
-            await self._tell("network_host", f"the first request for a package to {host}")
         if asked.what == "registry" or (asked.kind, asked.what) == ("pip", "list"):
             # Read here too: it says where the files are.
-            found = await self._read(registry, address, headers)
-            self._learn(registry, asked, found)
-            back = [("content-type", found.content_type), ("content-length", str(len(found.content)))]
-            await _send(http, client, h11.Response(status_code=found.status, headers=back))
-            await _send(http, client, h11.Data(data=b"" if request.method == b"HEAD" else found.content))
-            await _send(http, client, h11.EndOfMessage())
+            async with self._reading:
+                found = await self._read(registry, address, headers)
+                await self._learn(registry, asked, found)
+                await _send_whole(http, client, found, only_head=request.method == b"HEAD")
             return
-        self._usage.count(host, sent=len(address))
+        await self._begin(host, address)
         method = request.method.decode()
         try:
             async with self._upstream.asked(method, address, headers, by_proxy=registry.by_proxy) as response:
@@ -151,7 +159,12 @@ class PackageFetcher:
         except Unreachable as problem:
             raise await self._failed(problem) from problem
 
-    async def _asked(self, host: str, path: str) -> tuple[Registry, Asked]:
+    async def _begin(self, host: str, address: str) -> None:
+        if self._usage.begin(host, fetched=True):
+            await self._tell("network_host", f"the first request for a package to {host}")
+        self._usage.count(host, sent=len(address))
+
+    async def _asked(self, host: str, path: str) -> _Sought:
         """What a path asks for, and of which registry. Raises _Refused for what no registry has."""
         address = f"https://{host}{path}"
         for registry in self._registries:
@@ -159,18 +172,18 @@ class PackageFetcher:
             asked = asked_of(registry.kind, rest) if rest != address else None
             # A file of Python's is where its list says, also on the registry's own host.
             if asked is not None and not (asked.kind == "pip" and asked.what == "file"):
-                return registry, asked
+                return _Sought(registry, asked, f"{registry.address}/{spelt(asked, rest)}")
         if (file := python_file(path)) is not None:
             for registry in self._of_kind("pip"):
                 # No list is asked for where the file may not be fetched.
                 if not self._is_wanted(file):
-                    return registry, file
+                    return _Sought(registry, file, address)
                 if address.removesuffix(".metadata") in await self._files(registry, file.name):
-                    return registry, file
+                    return _Sought(registry, file, address)
         for registry in self._of_kind("cargo"):
             crate = crate_file(await self._crates_of(registry), address)
             if crate is not None:
-                return registry, crate
+                return _Sought(registry, crate, address)
         raise _Refused(403, "only packages that the project's lock files name are fetched from here")
 
     def _of_kind(self, kind: Kind) -> list[Registry]:
@@ -182,6 +195,10 @@ class PackageFetcher:
         if asked.what == "list":
             return self._wanted.name(asked.kind, asked.name)
         return self._wanted.version(asked.kind, asked.name, asked.version)
+
+    def _is_wanted_file(self, name: str, path: str) -> bool:
+        file = python_file(path)
+        return file is not None and file.name == name and self._is_wanted(file)
 
     async def _refuse(self, what: str, sentence: str) -> None:
         await self._tell_once(what, "network_refused", sentence)
@@ -200,34 +217,44 @@ class PackageFetcher:
         """Where a Python package's files are, by its registry."""
         asked = Asked("list", "pip", name)
         address = f"{registry.address}/{name}/"
-        if address not in self._files_of:
-            self._learn(registry, asked, await self._read(registry, address, _accepting(listing.JSON)))
-        return self._files_of[address]
+        async with self._reading:
+            if address not in self._files_of:
+                await self._learn(registry, asked, await self._read(registry, address, _accepting(listing.JSON)))
+        return self._files_of.get(address, frozenset())
 
     async def _crates_of(self, registry: Registry) -> str:
-        if registry.address not in self._crates:
-            asked = Asked("registry", "cargo")
-            found = await self._read(registry, f"{registry.address}/config.json", _accepting("*/*"))
-            self._learn(registry, asked, found)
-        return self._crates[registry.address]
+        async with self._reading:
+            if registry.address not in self._crates:
+                asked = Asked("registry", "cargo")
+                found = await self._read(registry, f"{registry.address}/config.json", _accepting("*/*"))
+                await self._learn(registry, asked, found)
+        return self._crates.get(registry.address, "")
 
-    def _learn(self, registry: Registry, asked: Asked, found: _Found) -> None:
-        """Where files are, from what a registry says."""
-        content = found.content if found.status == 200 else b""
+    async def _learn(self, registry: Registry, asked: Asked, found: _Found) -> None:
+        """Where files are, from what a registry says. An error says nothing, and may be over with the next request."""
+        if found.status != 200:
+            return
         if asked.kind == "pip":
             address = f"{registry.address}/{asked.name}/"
-            self._files_of[address] = listing.files(content, found.content_type, address)
+            read = partial(
+                listing.files,
+                *(found.content, found.content_type.decode("latin-1"), address),
+                wanted=partial(self._is_wanted_file, asked.name),
+            )
+            # Beside the loop that all of the run hangs on.
+            self._files_of[address] = await trio.to_thread.run_sync(read, abandon_on_cancel=True)  # type: ignore[call-arg]
             if len(self._files_of) > LISTS_KEPT:
                 del self._files_of[next(iter(self._files_of))]
             for host in {urlsplit(file).netloc for file in self._files_of[address]}:
                 self._add(host)
             return
         try:
-            template = str(msgspec.json.decode(content, type=dict[str, object]).get("dl") or "")
-        except msgspec.MsgspecError:
+            template = str(msgspec.json.decode(found.content, type=dict[str, object]).get("dl") or "")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             template = ""
-        self._crates[registry.address] = template if template.startswith("https://") else ""
-        self._add(urlsplit(self._crates[registry.address]).netloc)
+        followed = is_followed(template, from_there=registry.address)
+        self._crates[registry.address] = template if followed else ""
+        self._add(urlsplit(template).netloc if followed else "")
 
     def _add(self, host: str) -> None:
         if host and len(self._hosts) < HOSTS:
@@ -235,30 +262,43 @@ class PackageFetcher:
 
     async def _read(self, registry: Registry, address: str, headers: Headers) -> _Found:
         """What a registry says, whole."""
-        host = urlsplit(address).netloc
-        self._usage.count(host, sent=len(address))
+        host = registry.host
+        await self._begin(host, address)
         try:
             async with self._upstream.asked("GET", address, headers, by_proxy=registry.by_proxy) as response:
                 content = bytearray()
                 async for chunk in response.aiter_stream():
                     content += chunk
-                    if not self._usage.count(host, received=len(chunk)) or len(content) > _LIST_BYTES:
+                    within = self._usage.count(host, received=len(chunk))
+                    if not within:
+                        await tell_used_up(self._usage, self._tell)
+                    if not within or len(content) > _LIST_BYTES:
                         raise _Refused(502, f"{host} says more than is read")
-                return _Found(response.status, bytes(content), _header(response, b"content-type"))
+                return _Found(response.status, bytes(content), _content_type(response))
         except Unreachable as problem:
             raise await self._failed(problem) from problem
 
     async def _pass_back(
         self, host: str, response: httpcore.Response, http: h11.Connection, client: trio.abc.Stream
     ) -> None:
-        back = [(name, value) for name, value in response.headers if name.lower() in _PASSED_BACK]
-        await _send(http, client, h11.Response(status_code=response.status, headers=back))
+        back = {name.lower(): value for name, value in response.headers}
+        if b"transfer-encoding" in back:
+            back.pop(b"content-length", None)  # which counts for nothing then (RFC 9112, 6.3)
+        kept = [(name, value) for name, value in back.items() if name in _PASSED_BACK]
+        await _send(http, client, h11.Response(status_code=response.status, headers=kept))
         async for chunk in response.aiter_stream():
             if not self._usage.count(host, received=len(chunk)):
-                await self._tell("network_used_up", "the run's budget of bytes over the network is used up")
+                await tell_used_up(self._usage, self._tell)
                 raise trio.BrokenResourceError
             await _send(http, client, h11.Data(data=chunk))
         await _send(http, client, h11.EndOfMessage())
+
+
+async def tell_used_up(usage: NetworkUsage, tell: Tell) -> None:
+    """Add to the trace, once, that the run may send and receive nothing more."""
+    if not usage.told_used_up:
+        usage.told_used_up = True
+        await tell("network_used_up", "the run's budget of bytes over the network is used up")
 
 
 def _accepting(accept: str) -> Headers:
@@ -291,8 +331,8 @@ def _checked_path(host: str, request: h11.Request) -> str:
     return path
 
 
-def _header(response: httpcore.Response, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in response.headers if name.lower() == wanted), "")
+def _content_type(response: httpcore.Response) -> bytes:
+    return next((value for name, value in response.headers if name.lower() == b"content-type"), b"")
 
 
 async def _next_request(http: h11.Connection, client: trio.abc.Stream) -> h11.Request | None:
@@ -323,6 +363,15 @@ async def _send(http: h11.Connection, client: trio.abc.Stream, event: h11.Event)
     if data:
         with trio.fail_after(_SENT_WITHIN):
             await client.send_all(data)
+
+
+async def _send_whole(http: h11.Connection, client: trio.abc.Stream, found: _Found, *, only_head: bool) -> None:
+    content = found.content
+    back = [(b"content-type", found.content_type), (b"content-length", str(len(content)).encode())]
+    await _send(http, client, h11.Response(status_code=found.status, headers=back))
+    for at in range(0, 0 if only_head else len(content), _CHUNK):
+        await _send(http, client, h11.Data(data=content[at : at + _CHUNK]))
+    await _send(http, client, h11.EndOfMessage())
 
 
 async def _send_refusal(http: h11.Connection, client: trio.abc.Stream, refusal: _Refused) -> None:

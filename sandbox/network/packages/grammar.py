@@ -34,7 +34,7 @@ _GO_VERSION: Final = re.compile(r"v[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:-[0-9a-z
 @dataclass(frozen=True, slots=True)
 class Asked:
     """`what`: the list of a package's versions, one of its files, or what a registry says of itself. `name`: in its
-    normal form. `version`: of a file.
+    normal form; of a crate's list in lower case. `version`: of a file.
     """
 
     what: Literal["list", "file", "registry"]
@@ -46,6 +46,20 @@ class Asked:
 def asked_of(kind: Kind, path: str) -> Asked | None:
     """What is asked for at a registry; `path` is what follows its address, without the slash between. None: nothing."""
     return _OF_KIND[kind](path)
+
+
+def spelt(asked: Asked, path: str) -> str:
+    """The one path by which something is asked for at a registry, where `asked_of` took more than that one.
+
+    Else a run could say something of its own by how it writes a name.
+    """
+    if (asked.kind, asked.what) == ("pip", "list"):
+        return f"{asked.name}/"
+    if (asked.kind, asked.what) == ("npm", "list"):
+        return asked.name.replace("/", "%2f")
+    if (asked.kind, asked.what) == ("npm", "file"):
+        return f"{asked.name}/-/{asked.name.rpartition('/')[2]}-{asked.version}.tgz"
+    return path
 
 
 def python_file(path: str) -> Asked | None:
@@ -83,33 +97,53 @@ def _cargo(path: str) -> Asked | None:
         return Asked("registry", "cargo")
     name = path.rpartition("/")[2]
     if _CRATE.fullmatch(name) and path == crate_path(name):
-        return Asked("list", "cargo", normal_name("cargo", name))
+        return Asked("list", "cargo", name)
     return None
 
 
 def crate_path(name: str) -> str:
     """Where a crate's versions are listed in an index."""
-    name = name.lower()
+    return f"{_crate_prefix(name.lower())}/{name.lower()}"
+
+
+def _crate_prefix(name: str) -> str:
     if len(name) < 3:
-        return f"{len(name)}/{name}"
-    return f"3/{name[0]}/{name}" if len(name) == 3 else f"{name[:2]}/{name[2:4]}/{name}"
+        return str(len(name))
+    return f"3/{name[0]}" if len(name) == 3 else f"{name[:2]}/{name[2:4]}"
 
 
 def crate_file(template: str, address: str) -> Asked | None:
-    """The crate that an address names by the `dl` of its registry's config.json; None where that gives none."""
+    """The crate that an address names by the `dl` of its registry's config.json; None where that gives none.
+
+    None as well for a template with {sha256-checksum}: what a run writes there would be its own.
+    """
     if "{" not in template:
         template += "/{crate}/{version}/download"
-    pattern = "".join(_MARKERS.get(part, re.escape(part)) for part in re.split(r"(\{[a-z0-9-]{1,20}\})", template))
+    parts = re.split(r"(\{[a-z0-9-]{1,20}\})", template)
+    if not {"{crate}", "{version}"} <= set(parts) or len(parts) > _MOST_PARTS:
+        return None
+    # Each marker stands for the same wherever it is, so that no template is long to look for.
+    pattern = "".join(
+        f"(?P={part[1:-1]})" if part in parts[:at] and part in _MARKERS else _MARKERS.get(part, re.escape(part))
+        for at, part in enumerate(parts)
+    )
     match = re.fullmatch(pattern, address)
-    return None if match is None else Asked("file", "cargo", normal_name("cargo", match["crate"]), match["version"])
+    if match is None:
+        return None
+    prefix = _crate_prefix(match["crate"])
+    meant = {"{prefix}": prefix, "{lowerprefix}": prefix.lower()}
+    said = match.groupdict()
+    if any(said.get(marker[1:-1], value) != value for marker, value in meant.items()):
+        return None
+    return Asked("file", "cargo", match["crate"], match["version"])
 
 
-_MARKERS: Final = {
+_MOST_PARTS: Final = 21
+_MARKERS: Final = {  # without {sha256-checksum}
     "{crate}": rf"(?P<crate>{_CRATE.pattern})",
     "{version}": r"(?P<version>[0-9][0-9A-Za-z.+-]{0,100})",
-    "{prefix}": r"[A-Za-z0-9_/-]{1,10}",
-    "{lowerprefix}": r"[a-z0-9_/-]{1,10}",
-    "{sha256-checksum}": r"[0-9a-f]{64}",
+    "{prefix}": r"(?P<prefix>[A-Za-z0-9_/-]{1,5})",
+    "{lowerprefix}": r"(?P<lowerprefix>[a-z0-9_/-]{1,5})",
 }
 
 

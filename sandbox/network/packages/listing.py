@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from sandbox.network.packages.upstream import is_followed
+
 JSON: Final = "application/vnd.pypi.simple.v1+json"
 HTML: Final = "text/html"
+MOST: Final = 20_000
+"""Addresses of one list that are kept."""
 
 
 class _File(msgspec.Struct):
@@ -20,27 +25,37 @@ class _List(msgspec.Struct):
     files: list[_File] = []
 
 
-def files(content: bytes, content_type: str, address: str) -> frozenset[str]:
-    """Return the https addresses, without fragments and queries. `address`: of the list itself."""
-    if "json" in content_type:
+def files(content: bytes, content_type: str, address: str, *, wanted: Callable[[str], bool]) -> frozenset[str]:
+    """Return the https addresses, without fragments and queries, whose paths are `wanted`.
+
+    `address`: of the list itself. What is no list names nothing. A large one takes seconds.
+    """
+    found: set[str] = set()
+    try:
+        named = _named(content, content_type)
+        base = urljoin(address, named[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return frozenset()
+    for url in named[1]:
         try:
-            named = [file.url for file in msgspec.json.decode(content, type=_List).files]
-        except msgspec.MsgspecError:
-            return frozenset()
-    else:
-        parser = _Links()
-        parser.feed(content.decode("utf-8", "replace"))
-        named = parser.found
-        address = urljoin(address, parser.base)
-    found = set()
-    for url in named:
-        try:
-            whole = urlsplit(urljoin(address, url))
+            whole = urlsplit(urljoin(base, url))
         except ValueError:
             continue
-        if whole.scheme == "https" and whole.hostname:
-            found.add(f"https://{whole.netloc.lower()}{whole.path}")
+        target = f"https://{whole.netloc.lower()}{whole.path}"
+        if whole.scheme == "https" and wanted(whole.path) and is_followed(target, from_there=address):
+            found.add(target)
+            if len(found) == MOST:
+                break
     return frozenset(found)
+
+
+def _named(content: bytes, content_type: str) -> tuple[str, list[str]]:
+    """What addresses are relative to, "" for the list's own; the addresses."""
+    if "json" in content_type:
+        return "", [file.url for file in msgspec.json.decode(content, type=_List).files]
+    parser = _Links()
+    parser.feed(content.decode("utf-8", "replace"))
+    return parser.base, parser.found
 
 
 class _Links(HTMLParser):

@@ -13,6 +13,7 @@ import httpx
 import trio
 
 from sandbox.network import dialing
+from sandbox.network.addresses import is_name_of_the_internet
 from sandbox.network.dialing import Connect, Resolve, Unreachable
 
 Headers = list[tuple[bytes, bytes]]
@@ -21,6 +22,13 @@ _REDIRECTS: Final = 3
 """Of one request. Where one leads is the registry's word, not the run's."""
 _TIMEOUTS: Final = {"connect": 30.0, "read": 60.0, "write": 60.0, "pool": 60.0}
 _CONNECTIONS: Final = 8
+_BROKEN: Final = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.TimeoutException,
+    OSError,
+)
 
 
 class _CheckedDialling(httpcore.AsyncNetworkBackend):
@@ -82,7 +90,7 @@ class Upstream:
     async def asked(
         self, method: str, address: str, headers: Headers, *, by_proxy: bool
     ) -> AsyncIterator[httpcore.Response]:
-        """The answer, its body unread. Raises Unreachable."""
+        """The answer, its body unread. Raises Unreachable, also out of the block where the body is read."""
         pool = self._proxied if by_proxy else self._direct
         async with contextlib.AsyncExitStack() as answers:
             try:
@@ -97,10 +105,10 @@ class Upstream:
                     address = target
                 else:
                     raise Unreachable(f"{urlsplit(address).hostname} redirects too often")
-            except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as problem:
+                yield response  # its body may break off
+            except _BROKEN as problem:
                 host = urlsplit(address).hostname
                 raise Unreachable(f"{host} could not be reached ({type(problem).__name__})") from problem
-            yield response
 
 
 def _redirect(response: httpcore.Response, address: str) -> str | None:
@@ -110,9 +118,23 @@ def _redirect(response: httpcore.Response, address: str) -> str | None:
     location = next((value for name, value in response.headers if name.lower() == b"location"), b"")
     try:
         target = urljoin(address, location.decode("ascii"))
-        parts = urlsplit(target)
     except ValueError as problem:
         raise Unreachable(f"{urlsplit(address).hostname} redirects to what is no address") from problem
-    if parts.scheme != "https" or not parts.hostname or parts.username:
+    if not is_followed(target, from_there=address):
         raise Unreachable(f"{urlsplit(address).hostname} redirects to what is not fetched over HTTPS")
     return target
+
+
+def is_followed(target: str, *, from_there: str) -> bool:
+    """Whether an address that a registry names is asked: https, at the same host or at a name of the internet.
+
+    A proxy of the person's would look up any other, and reach it in their own network.
+    """
+    try:
+        parts = urlsplit(target)
+        port = parts.port
+        plain = parts.scheme == "https" and port != 0 and "@" not in parts.netloc
+        host = parts.hostname or ""
+        return plain and (is_name_of_the_internet(host) or host == urlsplit(from_there).hostname)
+    except ValueError:
+        return False

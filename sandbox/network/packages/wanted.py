@@ -25,7 +25,9 @@ class Wanted:
 
     def name(self, kind: Kind, name: str) -> bool:
         """Whether something of that name may be fetched. The name is in its normal form."""
-        return self.any or name in self.versions.get(kind, {})
+        names = self.versions.get(kind, {})
+        # An index of cargo's lists crates in lower case, whatever their names are.
+        return self.any or (name in map(str.lower, names) if kind == "cargo" else name in names)
 
     def version(self, kind: Kind, name: str, version: str) -> bool:
         """Whether that version may."""
@@ -34,6 +36,4 @@ class Wanted:
 
 def normal_name(kind: Kind, name: str) -> str:
     """The one form of a name by which a registry knows it (for pip: PEP 503)."""
-    if kind == "pip":
-        return _SEPARATORS.sub("-", name).lower()
-    return name.lower() if kind == "cargo" else name
+    return _SEPARATORS.sub("-", name).lower() if kind == "pip" else name

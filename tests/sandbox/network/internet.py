@@ -21,8 +21,8 @@ from sandbox.network.packages.upstream import Upstream
 from sandbox.network.proxy import Host, NetworkProxy
 from sandbox.network.usage import NetworkUsage
 
-Answer = Callable[[str, h11.Request], Awaitable[tuple[int, bytes]]]
-"""(host, request) → status and body."""
+Answer = Callable[[str, h11.Request], Awaitable[tuple[int, bytes] | bytes]]
+"""(host, request) → status and body, or all that is sent before the connection ends."""
 
 ADDRESS = "93.184.216.34"
 """A public address, which nothing here is ever sent to."""
@@ -111,7 +111,11 @@ async def internet(
                     found.headers.append(dict(event.headers))
                     request = event
                 elif isinstance(event, h11.EndOfMessage):
-                    status, body = await answer(wanted, request)
+                    answered = await answer(wanted, request)
+                    if isinstance(answered, bytes):
+                        await tls.send_all(answered)
+                        break
+                    status, body = answered
                     kind = "text/html" if body.startswith(b"<") else "application/json"
                     sizes = [("content-length", str(len(body))), ("content-type", kind)]
                     head = h11.Response(status_code=status, headers=sizes)

@@ -25,6 +25,8 @@ def test_public_ones_are(address: str) -> None:
         # What stands for another address, also for a public one: which one a network makes of it is its own business.
         *("::ffff:10.0.0.1", "::ffff:93.184.216.34", "64:ff9b::a00:1", "64:ff9b::5db8:d822", "64:ff9b:1::a00:1"),
         *("2002:a00:1::1", "2002:5db8:d822::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "::93.184.216.34"),
+        *("2001:470::5efe:10.0.0.1", "2001:470::200:5efe:10.0.0.1"),  # ISATAP
+        *("::ffff:0:10.0.0.1", "1::1", "4000::1", "3fff::1", "100::1"),  # no global unicast, or for documents
         *("93.184.216.1", "2606:2800:220::1"),  # this machine's own
         *("", "example.org", "93.184.216", "0x7f000001", "2130706433"),
     ],

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.network.packages.grammar import Asked, asked_of, crate_file, crate_path, python_file
-from sandbox.network.packages.listing import files
+from sandbox.network.packages.grammar import Asked, asked_of, crate_file, crate_path, python_file, spelt
+from sandbox.network.packages.listing import MOST, files
 from sandbox.network.packages.wanted import KINDS, Kind, Wanted, normal_name
+
+
+def anything(_: str) -> bool:
+    return True
 
 
 @pytest.mark.parametrize(
@@ -76,8 +81,19 @@ def test_files_of_crates() -> None:
     assert crate_file(there, f"{there}/serde/1.0.1/upload") is None
     assert crate_file(there, f"{there}x/serde/1.0.1/download") is None
     template = "https://s.example/{prefix}/{crate}-{version}.crate"
-    assert crate_file(template, "https://s.example/se/rd/Serde-1.0.1.crate") == Asked("file", "cargo", "serde", "1.0.1")
+    assert crate_file(template, "https://s.example/Se/rd/Serde-1.0.1.crate") == Asked("file", "cargo", "Serde", "1.0.1")
+    twice = "https://s.example/{lowerprefix}/{crate}/{crate}-{version}.crate"
+    assert crate_file(twice, "https://s.example/3/l/Log/Log-1.0.1.crate") == Asked("file", "cargo", "Log", "1.0.1")
     assert crate_file("", "/serde/1.0.1/download") == Asked("file", "cargo", "serde", "1.0.1")
+    for own in ("se/cr", "x", "SE/RD"):  # of the run's own
+        assert crate_file(template, f"https://s.example/{own}/Serde-1.0.1.crate") is None
+    assert crate_file(twice, "https://s.example/3/l/Log/log-1.0.1.crate") is None
+    checksum = "https://s.example/{crate}/{version}/{sha256-checksum}"
+    assert crate_file(checksum, f"https://s.example/log/1.0.1/{'0' * 64}") is None
+    for broken in ("https://s.example/{crate}", "https://s.example/{version}{version}", "https://s.example/{prefix}"):
+        assert crate_file(broken, "https://s.example/log") is None
+    endless = "https://s.example/" + "{prefix}" * 30 + "{crate}{version}!"
+    assert crate_file(endless, f"https://s.example/{'x' * 200}") is None
     assert [crate_path(name) for name in ("a", "ab", "abc", "Abcd")] == ["1/a", "2/ab", "3/a/abc", "ab/cd/abcd"]
 
 
@@ -89,7 +105,25 @@ def test_any_path_asks_for_something_that_it_names_or_for_nothing(kind: Kind, pa
     crate_file("https://s.example/{crate}/{version}", path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "paths"),
+    [
+        ("pip", ["he-re/", "he-re", "He_rE/", "he-_.-_.re/"]),
+        ("npm", ["@s%2fb", "@s%2Fb", "@s/b"]),
+        ("npm", ["@s/b/-/b-1.0.0.tgz", "@s%2fb%2F-%2fb-1.0.0.tgz"]),
+    ],
+)
+def test_one_thing_is_asked_for_in_one_way(kind: Kind, paths: list[str]) -> None:
+    """Else a run could say something by how it writes a name."""
+    asked = [asked_of(kind, path) for path in paths]
+    assert {spelt(each, path) for each, path in zip(asked, paths, strict=True) if each is not None} == {paths[0]}
+    assert None not in asked
+
+
 def test_what_is_wanted() -> None:
+    crates = Wanted({"cargo": {"Adder": frozenset({"1.0"})}})
+    assert crates.name("cargo", "adder") and crates.version("cargo", "Adder", "1.0")
+    assert not crates.version("cargo", "adDer", "1.0")
     wanted = Wanted({"pip": {"a": frozenset({"1.0"})}})
     assert wanted.name("pip", "a") and wanted.version("pip", "a", "1.0")
     assert (
@@ -101,19 +135,48 @@ def test_what_is_wanted() -> None:
 def test_where_a_list_says_that_files_are() -> None:
     address = "https://pypi.example/simple/a/"
     listed = b'{"files": [{"url": "https://Files.example/x/a-1.whl#sha256=0"}, {"url": "../../y/a-2.whl"}, {"url": "http://z/a"}]}'
-    assert files(listed, "application/vnd.pypi.simple.v1+json", address) == {
+    assert files(listed, "application/vnd.pypi.simple.v1+json", address, wanted=anything) == {
         "https://files.example/x/a-1.whl",
         "https://pypi.example/y/a-2.whl",
     }
     page = (
         b'<base href="https://b.example/d/"><a href="a-1.whl#x">1</a><a href=https://c.example/a-2.whl?q>2</a><a>3</a>'
     )
-    assert files(page, "text/html", address) == {"https://b.example/d/a-1.whl", "https://c.example/a-2.whl"}
-    for broken in (b"{", b'{"files": 3}', b"\xff\xfe"):
-        assert files(broken, "application/json", address) == frozenset()
+    assert files(page, "text/html", address, wanted=anything) == {
+        "https://b.example/d/a-1.whl",
+        "https://c.example/a-2.whl",
+    }
+    assert files(page, "text/html", address, wanted=lambda path: path.endswith("/d/a-1.whl")) == {
+        "https://b.example/d/a-1.whl"
+    }
+    many = b"".join(b'<a href="f%d">x</a>' % number for number in range(MOST + 10))
+    assert len(files(many, "text/html", address, wanted=anything)) == MOST
+    deep = b'{"files":[],"a":' + b"[" * 100_000
+    for broken in (b"{", b'{"files": 3}', b"\xff\xfe", b'{"files":[{"url":"\xff"}]}', deep):
+        assert files(broken, "application/json", address, wanted=anything) == frozenset()
+    assert files(b'<base href="http://["><a href="x">', "text/html", address, wanted=anything) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("https://127.0.0.1/a-1.whl", "https://[::1]/a-1.whl", "https://10.1/a-1.whl", "https://0x7f.1/a-1.whl"),
+        *("https://intranet/a-1.whl", "https://wiki.internal/a-1.whl", "https://me:you@b.example/a-1.whl"),
+        *("https://b.example:0/a-1.whl", "https://b.example:99999/a-1.whl", "https://.example.org/a-1.whl"),
+        *("http://b.example/a-1.whl", "https://a..b/a-1.whl", "https://[/a-1.whl", "https://é.example/a-1.whl"),
+    ],
+)
+def test_a_list_leads_to_hosts_of_the_internet(file: str) -> None:
+    """Else it could have this machine's HTTP proxy look up another, and reach it in the person's own network."""
+    content = msgspec.json.encode({"files": [{"url": file}, {"url": "/b-1.whl"}]})
+    listed = files(content, "application/json", "https://nexus.internal/simple/a/", wanted=anything)
+    assert listed == {"https://nexus.internal/b-1.whl"}
 
 
 @given(st.binary(max_size=200))
 def test_any_list_is_read(content: bytes) -> None:
     for content_type in ("application/json", "text/html"):
-        assert all(file.startswith("https://") for file in files(content, content_type, "https://x.example/simple/a/"))
+        assert all(
+            file.startswith("https://")
+            for file in files(content, content_type, "https://x.example/simple/a/", wanted=anything)
+        )

@@ -360,7 +360,9 @@ async def test_what_is_learned_of_registries_is_bounded(person: Person) -> None:
 
     async def many(host: str, request: h11.Request) -> tuple[int, bytes]:
         name = request.target.decode().split("/")[2]
-        return 200, "".join(f'<a href="https://h{n}.{name}.example/x"></a>' for n in range(1_000)).encode()
+        return 200, "".join(
+            f'<a href="https://h{n}.{name}.example.org/{name}-1-py3-none-any.whl"></a>' for n in range(1_000)
+        ).encode()
 
     packages = [f"p{number}" for number in range(fetcher_module.LISTS_KEPT + 10)]
     command = f"for name in {' '.join(packages)}; do curl -sS -o x https://pypi.example.org/simple/$name/; done"
