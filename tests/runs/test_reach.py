@@ -96,7 +96,7 @@ def test_only_packages_with_a_registry_are_counted(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("a==1\nb==2\n")
     (tmp_path / "go.sum").write_text("a.example/b v1.0.0 h1:x\n")
     (said,) = reach.sentences(granted("packages"), tmp_path, Settings())
-    assert "the 2 that" in said
+    assert "2 packages, by" in said
 
 
 def test_looking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,9 +241,9 @@ async def test_an_error_of_a_registry_is_not_remembered() -> None:
             assert (await asked(proxy, port, file)).endswith(b"a wheel")
     assert str(packages._usage.hosts["pypi.example.org"]).startswith("2 requests for packages, ")
     assert [detail for status, detail in there.told if status == "network_host"] == [
-        "the first package from pypi.example.org",
-        "the first package from index.example.org",  # which could have had it too
-        "the first package from files.example.org",
+        "the first request for a package to pypi.example.org",
+        "the first request for a package to index.example.org",  # which could have had it too
+        "the first request for a package to files.example.org",
     ]
 
 
