@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import HANG
 from tests.rendezvous.world import MailServer, make_certificate
 from tests.system.world import Broker, Document, Person, Program, Said, clean_environment, eventually
@@ -98,7 +100,10 @@ class Net:
         self.around = list(around)
         self.hub, *self.others = [Machine(stack) for _ in addresses]
         bits = 64 if ipv6 else 24
-        self.hub.ip("link add name lan type bridge")
+        bridge = [*self.hub.enter, "ip", "link", "add", "name", "lan", "type", "bridge"]
+        made = subprocess.run(bridge, capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"this kernel makes no bridge: {made.stderr.strip()}")
         self.hub.ip("link set lan up")
         if not ipv6:
             self.hub.without_ipv6()

@@ -132,7 +132,7 @@ def test_forty_columns_cut_nothing_off(scene: Scene) -> None:
             for columns in (250, 40)
         )
         lines = narrow.splitlines()
-        together = re.sub(r"\s", "", re.sub(r"\x1b\[[0-9;]*m", "", narrow))
+        together = re.sub(r"[\s│]", "", re.sub(r"\x1b\[[0-9;]*m", "", narrow))
         missing = {word for word in words(wide) if word not in together}
         assert not missing, (command, missing, narrow)
         assert lines
