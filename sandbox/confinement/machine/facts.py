@@ -24,7 +24,7 @@ _STEPS: Final[tuple[tuple[Step, tuple[str, ...]], ...]] = (
 NEEDED_OPTIONS: Final = (
     "--bind-fd",
     "--ro-bind-fd",
-    "--ro-bind-data",
+    "--file",
     "--disable-userns",
     "--add-seccomp-fd",
     "--size",
