@@ -18,7 +18,7 @@ MODEL_SOCKET: Final = Path("/run/dispatch/model.sock")
 """The model proxy."""
 PROXY_PORT: Final = 30128
 """Of loopback, where shell commands find the way to granted hosts. Below those that servers are given (ip(7))."""
-AUTHORITIES: Final = Path("/run/dispatch/authorities.pem")
+AUTHORITIES: Final = Path("/etc/dispatch-authorities.pem")
 """Who may certify what shell commands speak with, where packages are fetched for them."""
 TMP: Final = Path("/tmp")  # noqa: S108 - the sandbox's own
 SHELL_LAUNCHER: Final = Path("/run/dispatch/shell")

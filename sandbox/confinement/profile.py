@@ -112,10 +112,10 @@ class Profile:
     may start shell commands; these have a /tmp of their own. `model_socket`: seen at /run/dispatch/model.sock, the only
     way out; None is none. `runtime`: programs and libraries outside /usr, read-only whatever they say. `protected`:
     what must never be visible (state folder, ~/.ssh): a root that is, holds or lies in one of them is refused. `files`:
-    small files of the run's own, `links`: symbolic links, by their inside paths. `cwd`: an inside path. `programs`:
-    inside folders for PATH, before the system's; none that the run may write. `variables`: what the run's tools are
-    told, `shell_variables`: its shell commands alone. `network`: whether these find a proxy on loopback, which whoever
-    starts the run serves. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
+    small files of the run's own in /etc, `links`: symbolic links, by their inside paths. `cwd`: an inside path.
+    `programs`: inside folders for PATH, before the system's; none that the run may write. `variables`: what the run's
+    tools are told, `shell_variables`: its shell commands alone. `network`: whether these find a proxy on loopback,
+    which whoever starts the run serves. Raises SandboxError 403 or 422 for a set of paths that cannot be confined.
     """
 
     workspace: Path

@@ -293,7 +293,7 @@ NO_WALLS = {
     "--tmpfs": "shows",
     "--perms": "of the sandbox's own folders",
     "--bind-fd": "shows what the edge gives",
-    "--ro-bind-data": "shows; the root is read-only",
+    "--file": "shows; the root is read-only",
     "--setenv": "gives",
     "--info-fd": "tells the watch where to look; test_exhaustion.py",
     "--chdir": "begins",

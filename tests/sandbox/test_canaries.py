@@ -92,7 +92,7 @@ def with_more(*more: str) -> Callable[[Words], Words]:
     """Mounts have to come before the root is made read-only."""
 
     def alter(words: Words) -> Words:
-        place = words.index("/run", words.index("--ro-bind-data")) - 1
+        place = words.index("/run", words.index("--file")) - 1
         assert words[place] == "--remount-ro"
         return [*words[:place], *more, *words[place:]]
 

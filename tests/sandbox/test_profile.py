@@ -136,7 +136,7 @@ def test_arguments() -> None:
         "--size 1073741824 --tmpfs /tmp",
         "--bind-fd 100 /dispatch --bind-fd 101 /srv/p --ro-bind-fd 102 /srv/q",
         f"--bind-fd 103 {MODEL_SOCKET}",
-        "--perms 0555 --ro-bind-data 50 /run/dispatch/shell",
+        "--perms 0555 --file 50 /run/dispatch/shell",
         "--remount-ro /run --remount-ro / --add-seccomp-fd 60 --add-seccomp-fd 61 --chdir /dispatch",
     ):
         assert part in words, part

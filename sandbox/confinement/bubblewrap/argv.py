@@ -135,8 +135,10 @@ def arguments(profile: Profile, host: Host, given: Descriptors, side: Side = "ag
         out += ["--bind-fd", str(given.binds[profile.model_socket]), str(MODEL_SOCKET)]
     if given.zone_socket is not None and side == "agent":
         out += ["--bind-fd", str(given.zone_socket), str(ZONE_SOCKET)]
+    # Written into the sandbox's own file systems, which become read-only. --ro-bind-data shows a file that has been
+    # deleted, and to what Ubuntu's AppArmor profile for bubblewrap confines there is none of those.
     for at, descriptor in given.data.items():
-        out += ["--perms", "0555" if at == SHELL_LAUNCHER else "0444", "--ro-bind-data", str(descriptor), str(at)]
+        out += ["--perms", "0555" if at == SHELL_LAUNCHER else "0444", "--file", str(descriptor), str(at)]
     # A shell writes nothing of its own /proc/self either, its OOM score say: not every kernel has Landlock against it.
     own_proc = (Path("/proc"),) if side == "shells" else ()
     for top in (*held, *own_proc, Path("/run"), Path("/")):

@@ -24,12 +24,12 @@ _STEPS: Final[tuple[tuple[Step, tuple[str, ...]], ...]] = (
 NEEDED_OPTIONS: Final = (
     "--bind-fd",
     "--ro-bind-fd",
-    "--ro-bind-data",
+    "--file",
     "--disable-userns",
-    "--add-seccomp-fd",
     "--size",
     "--perms",
 )
+"""Without --add-seccomp-fd, which is as old as these and misspelt in the help of 0.6."""
 _SECONDS: Final = 10
 _CONTAINERS: Final = (
     ("/workspaces/.codespaces", "GitHub codespace"),
