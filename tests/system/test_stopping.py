@@ -77,7 +77,7 @@ def test_revoking_kills_every_run_of_the_edge(pair: Pair) -> None:
     with closing(sqlite3.connect(bob.state.store)) as db:
         db.execute("UPDATE dispatches SET state = 'declined' WHERE dispatch_id = ?", (dispatch_id,))
         db.commit()
-    assert sleeping(bob) == processes, "it goes on"
+    assert set(processes) <= set(sleeping(bob)), "it goes on"
     bob.client.revoke_trust(alice.email)
     assert all_gone(processes)
     eventually(lambda: not bob.run_folders(), what="the run's folder removed")
