@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(3 * clean.
 
 USED = """
 files() {
-    find . /tmp ! -type d | grep -vE '^[.]/([.]cache|[.]local/share/uv|[.]local/share/pipx|[.]local/state/pipx)/' | sort
+    find . /tmp ! -type d | sort |
+        grep -vE '^[.]/([.]cache|[.]local/share/uv|[.]local/share/pipx|[.]local/state/pipx)/|^/tmp/uv-'
 }
 used() {
     dispatch config set notifications off
