@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -57,6 +58,44 @@ def test_a_network_is_granted_by_name_and_what_it_means_is_said(pair: Pair, new_
     edge = bob.client.trust(alice.email)
     assert edge["scopes"]["network"] == ["code.example.org", "git.example.org:8443"]
     assert edge["budgets"]["network_bytes"] == 5 * 1024 * 1024
+
+
+def test_packages_are_granted_from_the_registries_that_were_shown(pair: Pair, new_tab: Opener, tmp_path: Path) -> None:
+    """Seen to fail with a page that does not say which registries it showed. A fake of npm says what it is set to."""
+    alice, bob = pair
+    programs = tmp_path / "programs"
+    programs.mkdir()
+
+    def npm_says(address: str) -> None:
+        (programs / "npm").write_text(f"#!/bin/sh\necho {address}\n")
+        (programs / "npm").chmod(0o755)
+
+    npm_says("https://shown.example.org/")
+    before = bob.environment["PATH"]
+    bob.environment["PATH"] = f"{programs}:{before}"
+    bob.restart()
+    try:
+        his = new_tab(bob)
+        his.open()
+        his.page.get_by_role("link", name="Contacts").click()
+        his.page.locator(".people .row").click()
+        his.page.get_by_role("button", name="Change what is permitted").click()
+        his.page.get_by_text("Limits, expiry, and what they are told").click()
+        his.page.get_by_label("What its programs may reach").fill("packages")
+        told = his.page.get_by_role("region", name="What this would permit")
+        expect(told).to_contain_text("https://shown.example.org (npm)")
+        npm_says("https://other.example.org/")
+        save = his.page.get_by_role("button", name="Save", exact=True)
+        save.click()
+        expect(his.page.get_by_text("are others than those that were shown")).to_be_visible()
+        assert bob.client.trust(alice.email)["scopes"]["network"] == []
+        npm_says("https://shown.example.org/")
+        save.click()
+        expect(his.page.locator(".permits").first).to_contain_text("https://shown.example.org (npm)")
+    finally:
+        bob.client.edit_trust(alice.email, {"network": "none"})
+        bob.environment["PATH"] = before
+        bob.restart()
 
 
 @pytest.fixture

@@ -264,11 +264,15 @@ class PageRoutes:
         }
 
     async def preview(self, request: Request) -> Reply:
-        """Return what a scope would permit, in plain words: {permits: [{weight, text}], needs_confirmation}."""
+        """Return what a scope would permit: {permits: [{weight, text}], needs_confirmation, registries}."""
         body = msgspec.structs.asdict(await body_of(request, PreviewBody))
         peer = body.pop("peer")
         scope, powerful, rules = await self._node.trust.preview(peer, body)
-        return {"permits": words.permits(scope, peer, rules), "needs_confirmation": powerful}
+        return {
+            "permits": words.permits(scope, peer, rules),
+            "needs_confirmation": powerful,
+            "registries": msgspec.to_builtins(scope.registries),
+        }
 
     # --- files
 

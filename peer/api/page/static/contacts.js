@@ -188,7 +188,7 @@ export function contact({ peer }) {
         return;
       }
       await withConfirmation(pressed, trouble, peer, confirmed, async (confirm_unverified) => {
-        await patch(`/v1/trust/${seg(peer)}`, { ...changes, confirm_unverified });
+        await patch(`/v1/trust/${seg(peer)}`, { ...changes, ...form.shown(), confirm_unverified });
         toast("Saved. It holds from now on.");
         shown = "";
         await load();

@@ -95,7 +95,7 @@ export function invitations() {
         return;
       }
       await withConfirmation(pressed, wrong, offer.inviter, false, async (confirm_unverified) => {
-        await post("/v1/invitations/accept", { token, ...now, confirm_unverified });
+        await post("/v1/invitations/accept", { token, ...now, ...form.shown(), confirm_unverified });
         await finished(`${line(offer.inviter)} may now send you tasks.`);
       });
     }

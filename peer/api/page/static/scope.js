@@ -34,7 +34,8 @@ const same = (a, b) => a.length === b.length && a.every((each) => b.includes(eac
 
 /**
  * The form. `edge`: the edge to change, or null for a new one, where nothing is chosen at first. `options`: what
- * /v1/page/choices gives. Returns {element, chosen(), preview()}: chosen is null until an option is.
+ * /v1/page/choices gives. Returns {element, chosen(), shown()}: chosen is null until an option is; shown is what the
+ * preview has named of this machine's, so that nothing else is granted.
  */
 export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   const before = edge ? scopeOf(edge) : null;
@@ -137,6 +138,12 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     };
   }
 
+  let named = { network: null, registries: [] };
+  function shown() {
+    if (!/\bpackages\b/.test(network.value)) return {};
+    return { registries: named.network === network.value ? named.registries : [] };
+  }
+
   let timer = 0;
   let asked = 0;
   function update() {
@@ -151,6 +158,7 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
   async function show() {
     const mine = (asked += 1);
     const now = chosen();
+    const asking = network.value;
     if (!now) return;
     if (now.decline) {
       fill(preview);
@@ -162,13 +170,15 @@ export function scopeForm(peer, edge, options, { changed = () => {} } = {}) {
     }
     try {
       const told = await post("/v1/page/preview", { peer, ...now });
-      if (mine === asked) fill(preview, h("h3", {}, "This would permit"), permitsList(told.permits));
+      if (mine !== asked) return;
+      named = { network: asking, registries: told.registries };
+      fill(preview, h("h3", {}, "This would permit"), permitsList(told.permits));
     } catch (error) {
       if (mine === asked) fill(preview, problem(error));
     }
   }
   if (before) timer = setTimeout(show, 0);
-  return { element, chosen, before };
+  return { element, chosen, shown, before };
 }
 
 export const choices = () => get("/v1/page/choices");
