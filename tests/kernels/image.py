@@ -203,8 +203,9 @@ def checkout(folder: Path, words: Sequence[str], *, slower: int) -> Path:
             f"mount LABEL=python /mnt/python\nmount --bind /mnt/checkout/tree {shlex.quote(str(CHECKOUT))}\n"
             f"mount --bind /mnt/python/venv {shlex.quote(str(CHECKOUT / '.venv'))}\n"
             f"mount --bind /mnt/python/base {shlex.quote(base)}\ncd {shlex.quote(str(CHECKOUT))}\n"
-            # Leads nowhere; that a run sees none of it shows only where there is one.
-            f"ip link add outside type dummy\nexport TESTS_SLOWER={slower}\nexec {program}\n"
+            # The interface leads nowhere; that a run sees none of it shows only where there is one.
+            "systemctl start usr-lib-modules.mount\nip link add outside type dummy\n"
+            f"export TESTS_SLOWER={slower}\nexec {program}\n"
         )
         image.unlink(missing_ok=True)
         _image(image, Path(making), "checkout", "256M")
