@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -16,36 +16,32 @@ import msgspec
 import trio
 
 from peer.broker.sync import BrokerSync
-from peer.machine import mcp_servers, registries
+from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.machine.toolchains.installed import Machine
 from peer.machine.toolchains.named import check_named
 from peer.node.queries import QueryService
+from peer.node.scope_requests import (
+    commands_of,
+    histories,
+    left_out,
+    pin_of,
+    pins_of,
+    registries_of,
+    scope_input,
+    to_confirm,
+)
 from peer.projects import git_folders
 from peer.projects.git_folders import GitFolder
 from peer.protocol import names
 from peer.protocol.documents import Document
-from peer.protocol.errors import Conflict, DispatchError, Gone, Invalid, NotFound
+from peer.protocol.errors import Conflict, DispatchError, Gone, NotFound
 from peer.protocol.statements import Invitation, open_as
 from peer.steps import granting, inviting
 from peer.steps.journal import Journal
 from peer.store import contacts, edges, invitations, lists, rows, views
 from peer.trust import aliases, fingerprints, grants, invitation_address, menu, paths, scopes
 from peer.trust.filesystem import LocalFacts
-
-SCOPE_FIELDS = (
-    "tools",
-    "mcp_servers",
-    "paths",
-    "approval",
-    "max_per_day",
-    "expires",
-    "results",
-    "apply",
-    "toolchains",
-    "network",
-    "budget",
-)
 
 
 class Installed(NamedTuple):
@@ -140,7 +136,7 @@ class TrustService:
         row = await self._find_invitation(request["token"])
         invitation, _ = open_as(Invitation, row.raw)
         fingerprint = views.inviter_fingerprint(row)
-        chosen = _scope_input(request)
+        chosen = scope_input(request)
         found = await self._installed()
         if chosen.tools is msgspec.UNSET:
             return {
@@ -150,7 +146,7 @@ class TrustService:
                 "menu": msgspec.to_builtins(menu.menu(found.offers)),
                 "afterwards": menu.AFTERWARDS,
                 "installed_mcp_servers": list(grants.grantable_names(found.offers)),
-                "mcp_servers_left_out": _left_out(found),
+                "mcp_servers_left_out": left_out(found),
                 "fingerprint": fingerprint,
                 "verified": bool(row.verified),
                 "standing": menu.standing(invitation.issuer_user, verified=bool(row.verified)),
@@ -160,11 +156,11 @@ class TrustService:
         self._require_shown(scope, request)
         beside = await self._git_folders(scope)
         if request.get("unconfirmed"):
-            asked = _to_confirm(
+            asked = to_confirm(
                 invitation.issuer_user,
                 scope,
-                widens=("a new edge", *_histories(scope, beside)),
-                histories=_histories(scope, beside),
+                widens=("a new edge", *histories(scope, beside)),
+                histories=histories(scope, beside),
                 fingerprint=fingerprint,
                 verified=bool(row.verified),
             )
@@ -174,7 +170,7 @@ class TrustService:
         )
         edge = await self._journal.step(
             lambda tx: inviting.accept(
-                tx, row.token, scope, mcp_commands=_commands(scope, found), git_folders=_pins(beside)
+                tx, row.token, scope, mcp_commands=commands_of(scope, found), git_folders=pins_of(beside)
             )
         )
         return {
@@ -233,7 +229,7 @@ class TrustService:
         if request.get("remove_rule") is not None:
             rule = int(request["remove_rule"])
             await self._journal.step(lambda tx: granting.remove_rule(tx.db, user_id, rule))
-        chosen = _scope_input(request)
+        chosen = scope_input(request)
         if chosen != grants.ScopeInput():
             edge, verified = await self._journal.read(lambda db: _edge_and_verified(db, user_id))
             old = scopes.decode(edge.scope)
@@ -242,27 +238,27 @@ class TrustService:
                 grants.edit(old, chosen, installed=found.offers, now=self._context.clock()), unless=old
             )
             self._require_shown(new, request)
-            commands = None if chosen.mcp_servers is msgspec.UNSET else _commands(new, found)
+            commands = None if chosen.mcp_servers is msgspec.UNSET else commands_of(new, found)
             pinned = await self._journal.read(lambda db: edges.mcp_servers(db, edge.edge_id))
             others = any(
                 pinned[name].command != command for name, command in (commands or {}).items() if name in pinned
             )
             beside = None if chosen.paths is msgspec.UNSET else await self._git_folders(new)
             pins = await self._journal.read(lambda db: edges.git_folders(db, edge.edge_id))
-            more = {folder: each for folder, each in (beside or {}).items() if _pin(each) != pins.get(folder)}
+            more = {folder: each for folder, each in (beside or {}).items() if pin_of(each) != pins.get(folder)}
             wider = (
                 *scopes.widens(old, new),
                 *(("another program as an MCP server",) if others else ()),
-                *_histories(new, more),
+                *histories(new, more),
             )
             if wider and request.get("unconfirmed"):
                 key = await self._fingerprint(user_id)
                 rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
-                return _to_confirm(
+                return to_confirm(
                     user_id,
                     new,
                     widens=wider,
-                    histories=_histories(new, more),
+                    histories=histories(new, more),
                     fingerprint=key,
                     verified=verified,
                     rules=rules,
@@ -271,7 +267,7 @@ class TrustService:
                 self._require_confirmation(
                     new, request, verified=verified, inviter=user_id, key=await self._fingerprint(user_id)
                 )
-            named = None if beside is None else _pins(beside)
+            named = None if beside is None else pins_of(beside)
             await self._journal.step(
                 lambda tx: granting.edit(tx, user_id, new, mcp_commands=commands, git_folders=named)
             )
@@ -316,7 +312,7 @@ class TrustService:
     async def installed(self) -> Installed:
         """Return the MCP servers that can be granted now, and why others cannot."""
         found = await self._installed()
-        return Installed(list(found.offers), list(grants.grantable_names(found.offers)), _left_out(found))
+        return Installed(list(found.offers), list(grants.grantable_names(found.offers)), left_out(found))
 
     async def preview(self, peer: str, request: Document) -> tuple[scopes.Scope, list[str], list[Document]]:
         """Return the scope that `accept` or `edit` would make of these choices, its powerful parts, and the stored
@@ -324,7 +320,7 @@ class TrustService:
 
         Changes nothing. Raises as they do.
         """
-        chosen = _scope_input(request)
+        chosen = scope_input(request)
         found = await self._installed()
         user_id = await self._user_named(peer)
         edge = await self._journal.read(lambda db: edges.current(db, user_id, "incoming"))
@@ -336,7 +332,7 @@ class TrustService:
             scope = grants.edit(old, chosen, installed=found.offers, now=now)
         scope = await self._with_checked_paths(scope, unless=old)
         beside = {} if chosen.paths is msgspec.UNSET else await self._git_folders(scope)
-        powerful = [*scopes.needs_confirmation(scope), *_histories(scope, beside)]
+        powerful = [*scopes.needs_confirmation(scope), *histories(scope, beside)]
         if edge is None or old is None:
             return scope, powerful, []
         rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, scope))
@@ -350,7 +346,7 @@ class TrustService:
             scope = msgspec.structs.replace(scope, toolchains=await self._checked_toolchains(scope.toolchains))
         # Those that were shown when packages were granted stay, whatever else of the network changes.
         if unless is None or not (unless.registries and scopes.hosts(scope) != scope.network):
-            scope = msgspec.structs.replace(scope, registries=await _registries(scope))
+            scope = msgspec.structs.replace(scope, registries=await registries_of(scope))
         if not scope.paths or (unless is not None and scope.paths == unless.paths):
             return scope
         checked = await trio.to_thread.run_sync(lambda: paths.check_roots(scope.paths, self._facts()))
@@ -400,83 +396,11 @@ class TrustService:
         return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
 
 
-async def _registries(scope: scopes.Scope) -> tuple[scopes.Registry, ...]:
-    """Return this machine's registries now, if packages are granted. Raises Invalid where it has none to grant."""
-    if scopes.hosts(scope) == scope.network:
-        return ()
-    found, refused = await trio.to_thread.run_sync(registries.find)
-    if not found:
-        why = "; ".join(refused) or "pip, npm, cargo and go are not here, or say of none"
-        raise Invalid(f"this machine has no registry of packages to grant: {why}", fix="leave packages out")
-    return found
-
-
 def _contact_or_address(db: sqlite3.Connection, text: str) -> str:
     """Return the user with this alias, else the one with this address. Raises Invalid if it is neither."""
     with suppress(NotFound):
         return contacts.user_named(db, text)
     return names.user_id(text)
-
-
-def _scope_input(request: Document) -> grants.ScopeInput:
-    given = {name: request[name] for name in SCOPE_FIELDS if request.get(name) is not None}
-    try:
-        return msgspec.convert(given, grants.ScopeInput)
-    except msgspec.ValidationError as error:
-        raise Invalid(
-            f"the scope is not of the form it must have: {error}",
-            fix="see `dispatch accept-invitation --help`, or docs/protocol.md for the API",
-        ) from error
-
-
-def _to_confirm(
-    peer: str,
-    scope: scopes.Scope,
-    *,
-    widens: tuple[str, ...],
-    histories: tuple[str, ...],
-    fingerprint: str,
-    verified: bool,
-    rules: Sequence[rows.EdgeRule] = (),
-) -> Document:
-    """Return the document that a person confirms before more is permitted."""
-    return {
-        "status": "confirmation_required",
-        "peer": peer,
-        "scopes": msgspec.to_builtins(scope),
-        "widens": list(widens),
-        "powerful": [*scopes.needs_confirmation(scope), *histories],
-        "fingerprint": fingerprint,
-        "verified": verified,
-        "rules": views.rule_rows(rules),
-    }
-
-
-def _commands(scope: scopes.Scope, found: mcp_servers.InstalledServers) -> dict[str, str]:
-    """Return the command to pin for each granted MCP server: name → JSON."""
-    return {name: msgspec.json.encode(found.servers[name].command).decode() for name in scope.mcp_servers}
-
-
-def _pin(git_folder: GitFolder) -> str:
-    return msgspec.json.encode(git_folder).decode()
-
-
-def _pins(found: Mapping[str, GitFolder]) -> dict[str, str]:
-    """Return the pin to store for each folder, as JSON."""
-    return {folder: _pin(git_folder) for folder, git_folder in found.items()}
-
-
-def _histories(scope: scopes.Scope, found: Mapping[str, GitFolder]) -> tuple[str, ...]:
-    """What the repositories of these folders add to the scope, as phrases for people; nothing without shells."""
-    if "Bash" not in scope.tools:
-        return ()
-    return tuple(f"all of the history in {each.path}, the repository of {folder}" for folder, each in found.items())
-
-
-def _left_out(found: mcp_servers.InstalledServers) -> list[str]:
-    """Return a sentence for each MCP server that cannot be granted and each configuration that cannot be read."""
-    sentences = [f"{server.name}: {server.unusable}" for server in found.servers.values() if server.unusable]
-    return [*sentences, *found.warnings]
 
 
 def _edge_and_verified(db: sqlite3.Connection, user_id: str) -> tuple[rows.Edge, bool]:
