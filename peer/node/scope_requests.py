@@ -1,4 +1,4 @@
-"""A scope as a person asks for it: out of a request of the API, as they confirm it, and what of this machine it pins."""
+"""A scope as a person asks for it: out of an API request, as they confirm it, and what of this machine it pins."""
 
 from __future__ import annotations
 
