@@ -29,6 +29,12 @@ same reason here: later there are threads.
 _numbers = itertools.count(1)
 
 
+KILLED: Final = (-9, 137)
+"""Statuses of a confined program that was killed from outside, which hits bwrap and what it confines at once: bwrap's
+own end, or what it tells of the other's.
+"""
+
+
 @contextlib.contextmanager
 def viewed(profile: Profile, *, no_overlay: str = NO_OVERLAY) -> Iterator[Profile]:
     """The profile with views of its writable roots, mounted until the end of the block. Those that it has it keeps."""

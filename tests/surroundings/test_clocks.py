@@ -10,6 +10,7 @@ import pytest
 
 from peer.protocol.errors import Forbidden
 from peer.runs.start_frame import ANSWER_SECONDS
+from tests.conftest import more
 from tests.surroundings.clocks import Clock, library
 from tests.surroundings.story import somebody, tell
 from tests.system.world import Person, World, connect
@@ -80,7 +81,7 @@ def test_what_waits_for_its_recipient_is_tried_on(
         bob.state_of(each, "declined")
 
 
-@pytest.mark.parametrize("days", [-400, 5])
+@pytest.mark.parametrize("days", [-400, *more(5)])
 def test_a_machine_that_starts_with_a_wrong_date(
     alice: Person, world: World, tmp_path: Path, clock: Clock, days: int
 ) -> None:
@@ -117,7 +118,7 @@ def test_an_edge_ends_and_holds_again_by_the_clock(alice: Person, world: World, 
     bob.client.decline(again)
 
 
-@pytest.mark.parametrize("days", [20, 40])
+@pytest.mark.parametrize("days", [20, *more(40)])
 def test_a_broker_whose_clock_was_ahead_ends_no_sign_in(tmp_path: Path, clock: Clock, days: int) -> None:
     """Within a month all sign-ins are renewed meanwhile, beyond it they are refused. Both are as before afterwards.
 
