@@ -52,8 +52,9 @@ async def claude(person: Person, turns: list[Turn], **changes: Any) -> tuple[Don
 
 def written(person: Person) -> Path:
     """Where on this machine lies what the last run wrote in the project."""
-    (folder,) = person.workspace.parent.glob("views-*/views/1/upper")
-    return folder
+    (view,) = person.workspace.parent.glob("views-*/views/1")
+    upper = view / "upper"
+    return upper if upper.exists() else view / "copy"
 
 
 def results(model: FakeModel) -> str:

@@ -27,14 +27,8 @@ ETC: Final = (
     *("localtime", "timezone", "os-release", "debian_version", "mime.types", "magic", "inputrc", "terminfo"),
     *("services", "protocols"),
 )
-# A process of host uid 0 could write these: core_pattern and sysrq-trigger would take over or reboot the host.
-PROC_READ_ONLY: Final = (
-    *("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "driver", "mtrr", "tty", "pressure"),
-    *("dynamic_debug", "asound"),
-)
-PROC_HIDDEN: Final = (
-    *("kcore", "kmsg", "keys", "key-users", "timer_list", "sched_debug", "kpagecount", "kpageflags", "kpagecgroup"),
-)
+# Of what everyone may read in /proc: the keys of this machine's users, and what its scheduler knows of their programs.
+PROC_HIDDEN: Final = ("keys", "key-users", "timer_list", "sched_debug")
 
 
 @dataclass(frozen=True, slots=True)

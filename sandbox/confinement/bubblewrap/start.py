@@ -25,7 +25,6 @@ from sandbox.confinement import machine
 from sandbox.confinement.bubblewrap import seccomp
 from sandbox.confinement.bubblewrap.argv import (
     PROC_HIDDEN,
-    PROC_READ_ONLY,
     ZONE_SERVER,
     Host,
     Side,
@@ -80,6 +79,7 @@ def _interpreter() -> tuple[str, tuple[Root, ...]]:
 def host_layout() -> Host:
     """What `arguments` needs to know of this machine."""
     links, folders = [], []
+    read_only, hidden = machine_wide(Path("/proc"))
     store, store_links = _store()
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
@@ -90,11 +90,35 @@ def host_layout() -> Host:
     return Host(
         usr_links=tuple(links),
         usr_folders=tuple(folders),
-        proc_read_only=tuple(name for name in PROC_READ_ONLY if Path("/proc", name).exists()),
-        proc_hidden=tuple(name for name in PROC_HIDDEN if Path("/proc", name).exists()),
+        proc_read_only=read_only,
+        proc_hidden=hidden,
         store=store,
         store_links=store_links,
     )
+
+
+def machine_wide(proc: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(read-only, hidden): what `proc` has beside the folders of processes, which is the machine's and no sandbox's.
+
+    A process of host uid 0 could write there: core_pattern and sysrq-trigger take over or reboot the host. Which
+    entries there are differs by kernel, so the kernel is asked: every folder and every file with a bit to write is
+    read-only, and what its owner alone may read (kcore, the kernel's log) is hidden.
+    """
+    read_only, hidden = [], []
+    for entry in sorted(proc.iterdir()):
+        if entry.name.isdigit():
+            continue
+        try:
+            mode = entry.lstat().st_mode
+        except FileNotFoundError:  # of a module that was just unloaded
+            continue
+        if stat.S_ISLNK(mode):
+            continue
+        if entry.name in PROC_HIDDEN or not mode & (stat.S_IROTH | 0o222):
+            hidden.append(entry.name)
+        elif stat.S_ISDIR(mode) or mode & 0o222:
+            read_only.append(entry.name)
+    return tuple(read_only), tuple(hidden)
 
 
 def _store() -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -288,9 +288,9 @@ def a_domain_loosened_by_a_second_one(a: Any) -> None:
     os.close(os.open(f"{a.agent_home}/loosened", os.O_WRONLY | os.O_CREAT, 0o600))
 
 
-@attack("EACCES", places=(SHELL,))
+@attack("EACCES|ENOENT", places=(SHELL,))
 def a_domain_left_by_a_program_in_memory(a: Any) -> None:
-    """A program without a name."""
+    """A program without a name, which to what AppArmor confines does not exist."""
     writing = os.open(a.tmp, os.O_TMPFILE | os.O_RDWR, 0o700)
     with open("/usr/bin/touch", "rb") as file:
         os.write(writing, file.read())
