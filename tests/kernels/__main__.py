@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kernels import guest, image
+from tests.kernels.inside import STEPS, USERS
 from tests.kernels.table import KERNELS, Kernel
 
 CACHE = "build/kernels"
@@ -38,6 +39,10 @@ def main(words: Sequence[str]) -> int:
     chosen = [kernel for kernel in KERNELS if not names or kernel.name in names]
     if unknown := set(names) - {kernel.name for kernel in KERNELS}:
         return _stop(f"no kernel {', '.join(sorted(unknown))}; there are {', '.join(each.name for each in KERNELS)}")
+    known = {*STEPS, *USERS}
+    tests_named = any(word.startswith("tests/") for word in tests)
+    if not tests_named and (unknown := set(tests) - known):
+        return _stop(f"no step {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}, or tests/…")
     if missing := image.missing():
         return _stop(f"please install first: apt-get install {' '.join(missing)}")
     if os.geteuid() != 0:
