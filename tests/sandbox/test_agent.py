@@ -159,7 +159,7 @@ async def test_cancel_kills_the_run(tmp_path: Path) -> None:
     stubborn = bash("trap '' TERM INT HUP; setsid sleep 1000 & touch started; while :; do sleep 1000; done")
     async with dp_agent() as node:
         await node.say(start(tmp_path, write("x", "y"), stubborn, approval="auto"))
-        await _until_exists(node, changed(tmp_path) / "started")
+        await _until_started(node, tmp_path)
         tree = members_of(node.process.pid) - {node.process.pid}
         assert len(tree) > 3
         await node.say(frames.Cancel(reason="alice changed her mind"))
@@ -175,7 +175,7 @@ async def test_a_cancel_ends_the_run_of_a_node_that_does_not_read(tmp_path: Path
     async with dp_agent() as node:
         sleeper = bash("setsid sleep 1000 >/dev/null 2>&1 & touch started")
         await node.say(start(tmp_path, sleeper, *chatter, approval="auto"))
-        await _until_exists(node, changed(tmp_path) / "started")
+        await _until_started(node, tmp_path)
         tree = members_of(node.process.pid) - {node.process.pid}
         assert len(tree) > 3 and node.process.stdout is not None
         await _full(node.process.stdout.fileno())  # type: ignore[attr-defined]
@@ -204,7 +204,7 @@ async def test_a_cancel_can_decline_the_dispatch(tmp_path: Path) -> None:
 async def test_nothing_survives_dp_agent_or_its_node(tmp_path: Path, how: str) -> None:
     async with dp_agent() as node:
         await node.say(start(tmp_path, bash("setsid sleep 1000 & touch started; sleep 1000"), approval="auto"))
-        await _until_exists(node, changed(tmp_path) / "started")
+        await _until_started(node, tmp_path)
         tree = members_of(node.process.pid)
         assert len(tree) > 4
         if how == "kill":
@@ -215,13 +215,16 @@ async def test_nothing_survives_dp_agent_or_its_node(tmp_path: Path, how: str) -
         assert await all_gone(tree)
 
 
-async def _until_exists(node: Node, path: Path) -> None:
-    """Serve the node's side until the command that makes `path` has been allowed, then wait for the file."""
+async def _until_started(node: Node, tmp_path: Path) -> None:
+    """Serve the node's side until the command that makes `started` has been allowed, then wait for the file.
+
+    Whether the view is a copy is known only when it is made, so its place is asked for each time.
+    """
     while not (node.calls and "started" in str(node.calls[-1].input)):
         call = await node.until(frames.Call)
         await node.answer(call, True)
     with trio.fail_after(HANG):
-        while not path.exists():
+        while not (changed(tmp_path) / "started").exists():
             await trio.sleep(0.01)
 
 
@@ -231,7 +234,7 @@ async def test_the_clock_of_the_budget_ends_a_run(tmp_path: Path) -> None:
     )
     async with dp_agent() as node:
         await node.say(begin)
-        await _until_exists(node, changed(tmp_path) / "started")
+        await _until_started(node, tmp_path)
         tree = members_of(node.process.pid) - {node.process.pid}
         finished = await node.until(frames.Finished)
         assert len(tree) > 3 and await all_gone(tree)
