@@ -14,7 +14,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import psutil
 from multiaddr import Multiaddr
 
-_NAT64 = IPv6Network("64:ff9b::/96")
+from sandbox.network.addresses import is_public, unwrapped
+
 _SHARED = IPv4Network("100.64.0.0/10")
 """RFC 6598, which overlay networks use: there an interface has a single address, and reaches the whole range."""
 
@@ -31,14 +32,14 @@ class Surroundings:
     def may_dial(self, ip: str) -> bool:
         """Return whether to dial an address from elsewhere: a public one, or one on a network of this machine."""
         try:
-            address = _unwrapped(ipaddress.ip_address(ip))
+            address = unwrapped(ipaddress.ip_address(ip))
         except ValueError:
             return False
         if address.is_loopback or address in self.own:
             return self.loopback_alone
         if address.is_unspecified or address.is_multicast or address.is_link_local or address.is_reserved:
             return False
-        return _is_public(address) or any(address in network for network in self.networks)
+        return is_public(address) or any(address in network for network in self.networks)
 
 
 def surroundings(listen: Iterable[Multiaddr]) -> Surroundings:
@@ -62,24 +63,6 @@ def surroundings(listen: Iterable[Multiaddr]) -> Surroundings:
 def _prefix(netmask: str) -> int:
     # psutil gives ffff:ffff:: for IPv6, which ipaddress takes for IPv4 alone.
     return int(ipaddress.ip_address(netmask)).bit_count()
-
-
-def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address stands for, else the address."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if address.sixtofour is not None:
-        return address.sixtofour
-    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):  # RFC 4291's IPv4-compatible addresses
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address
-
-
-def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    # The library has the site-local addresses of old (RFC 3879), which some networks still use, as public.
-    return address.is_global and not (isinstance(address, IPv6Address) and address.is_site_local)
 
 
 def _is_loopback(address: Multiaddr) -> bool:

@@ -56,6 +56,15 @@ def wheel(name: str, version: str) -> bytes:
     return content.getvalue()
 
 
+def write_crate(own: Path) -> None:
+    """A crate whose test calls another one, `adder`."""
+    (own / "src").mkdir(parents=True)
+    (own / "Cargo.toml").write_text(
+        '[package]\nname="shop"\nversion="0.1.0"\nedition="2021"\n[dependencies]\nadder="1"\n'
+    )
+    (own / "src/lib.rs").write_text("#[test]\nfn adds() { assert_eq!(adder::add(1, 2), 3); }\n")
+
+
 def packed(files: dict[str, str]) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as file:
@@ -262,12 +271,7 @@ RUST = next((Path.home() / ".rustup/toolchains").glob("*/bin/cargo"), None)
 @pytest.mark.skipif(RUST is None, reason="this machine has no rustup")
 async def test_cargo_fetches_by_its_lock_file(person: Person) -> None:
     assert RUST is not None
-    own = person.workspace / "own"
-    (own / "src").mkdir(parents=True)
-    (own / "Cargo.toml").write_text(
-        '[package]\nname="shop"\nversion="0.1.0"\nedition="2021"\n[dependencies]\nadder="1"\n'
-    )
-    (own / "src/lib.rs").write_text("#[test]\nfn adds() { assert_eq!(adder::add(1, 2), 3); }\n")
+    write_crate(person.workspace / "own")
     command = f"PATH={RUST.parent}:$PATH cargo test -q"
     async with internet(HOSTS, registry) as there:
         done = await fetched(person, there, command, {"cargo": {"adder": ["1.0.0"]}}, runtime=[RUST.parents[1]])
@@ -420,11 +424,7 @@ async def test_a_crate_that_is_in_the_persons_cache_needs_no_network(
     assert RUST is not None
     monkeypatch.setitem(REGISTRIES, "cargo", CRATES_IO)
     own = person.workspace / "own"
-    (own / "src").mkdir(parents=True)
-    (own / "Cargo.toml").write_text(
-        '[package]\nname="shop"\nversion="0.1.0"\nedition="2021"\n[dependencies]\nadder="1"\n'
-    )
-    (own / "src/lib.rs").write_text("#[test]\nfn adds() { assert_eq!(adder::add(1, 2), 3); }\n")
+    write_crate(own)
     command = f"PATH={RUST.parent}:$PATH cargo test -q"
     names = {"index.crates.io": [ADDRESS], "static.example.org": [ADDRESS]}
 
