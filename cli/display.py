@@ -245,7 +245,7 @@ def show_network(out: Output, scopes: Document | None) -> None:
     if scopes and scopes.get("network"):
         from peer.trust.network_words import sentences  # msgspec: 17 ms that most edges do not need
 
-        for sentence in sentences(scopes["network"], scopes.get("registries") or []):
+        for sentence in sentences(scopes["tools"], scopes["network"], scopes.get("registries") or []):
             out.line(sentence, style="yellow")
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from peer.trust.scopes import ANY_PACKAGES, PACKAGES
 
 
-def sentences(network: Sequence[str], registries: Sequence[Mapping[str, str]] = ()) -> list[str]:
-    """Return what to know of a scope's `network` and its `registries`, as the API has them; none where it is empty."""
+def sentences(tools: Sequence[str], network: Sequence[str], registries: Sequence[Mapping[str, str]] = ()) -> list[str]:
+    """Return what to know of a scope's `network`, as the API has these three members; none where it is empty."""
+    if network and "Bash" not in tools:
+        return ["Only shell commands use its network, and without Bash it runs none."]
     found = []
     hosts = [word for word in network if word not in (PACKAGES, ANY_PACKAGES)]
     if hosts:

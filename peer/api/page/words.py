@@ -87,10 +87,10 @@ def permits(scope: Scope, peer: str, rules: Sequence[Document] = ()) -> list[Doc
         may = "and with them read and change any file there" if changes else "and with them read any file there"
         without = "" if scope.network else ", without network"
         add("care", f"It may run any program inside the sandbox{without}, {may}.")
-        for sentence in sentences(scope.network, msgspec.to_builtins(scope.registries)):
-            add("care", sentence)
     else:
         add("no", "It cannot run programs.")
+    for sentence in sentences(scope.tools, scope.network, msgspec.to_builtins(scope.registries)):
+        add("care", sentence)
     if scope.mcp_servers:
         add(
             "care",
