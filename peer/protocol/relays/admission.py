@@ -1,8 +1,8 @@
 """Who may use a relay: the proof that a connection is a device's, and the token by which a broker vouches for it. Pure.
 
-A relay keeps no accounts. A broker signs tokens with an Ed25519 key of its own that serves nothing else, so whoever runs
-a relay needs its public half alone. A token says that one device is a user's of that broker, until when, and as whose it
-counts: by a pseudonym, from which only the broker can tell the user.
+A relay keeps no accounts. A broker signs tokens with an Ed25519 key of its own that serves nothing else, so whoever
+runs a relay needs its public half alone. A token says that one device is a user's of that broker, until when, and as
+whose it counts: by a pseudonym, from which only the broker can tell the user.
 """
 
 from __future__ import annotations
