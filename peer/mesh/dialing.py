@@ -20,6 +20,7 @@ MAX_ADDRESSES = 16
 STAGGER = 0.15
 """Seconds between starts: RFC 8305's "Connection Attempt Delay" of 250 ms, shortened for mostly local paths."""
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -63,7 +64,7 @@ def usable(addresses: Iterable[str], peer_id: str, may_dial: Callable[[str], boo
     return list(found.values())[:MAX_ADDRESSES]
 
 
-async def race(dial: Callable[[Multiaddr], Awaitable[T]], addresses: list[Multiaddr]) -> list[T]:
+async def race(dial: Callable[[A], Awaitable[T]], addresses: list[A]) -> list[T]:
     """Dial each address STAGGER seconds after the one before, until one dial succeeds.
 
     Also where the one before has failed already: the peer sees when its own address is dialled, and would learn from a
@@ -73,7 +74,7 @@ async def race(dial: Callable[[Multiaddr], Awaitable[T]], addresses: list[Multia
     won: list[T] = []
     async with trio.open_nursery() as nursery:
 
-        async def attempt(address: Multiaddr) -> None:
+        async def attempt(address: A) -> None:
             try:
                 won.append(await dial(address))
                 nursery.cancel_scope.cancel()

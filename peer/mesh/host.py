@@ -34,8 +34,11 @@ from peer.mesh.dialing import DialBudget, race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.relays import Pipe, Relays
+from peer.mesh.relays.relays import relays_among
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import NO_FIX, Unavailable
+from peer.protocol.relays.addresses import to_multiaddr
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +96,7 @@ class MeshHost:
 
     `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
     every connection, which is closed if it returns False. `expects(ip)`: whether a peer that is admitted may connect
-    from there; while many strangers connect, these come first.
+    from there; while many strangers connect, these come first. `relays`: ways to peers that no address leads to.
     """
 
     def __init__(
@@ -104,8 +107,10 @@ class MeshHost:
         admits: Callable[[str], bool],
         expects: Callable[[str], bool] = lambda _ip: False,
         party: Callable[[str], str] = lambda peer_id: peer_id,
+        relays: Relays | None = None,
         limits: MeshLimits | None = None,
     ) -> None:
+        self._relays = relays
         self._limits = limits or MeshLimits()
         self._listen = [Multiaddr(text) for text in listen]
         self._party = party
@@ -145,12 +150,28 @@ class MeshHost:
             failed = [str(address) for address in wanted if not await self._swarm.listen(address)]
             if not failed:
                 try:
-                    yield
+                    async with self._rung():
+                        yield
                 finally:
                     await self._close_everything()
         if failed:
             # Raised outside the service, whose nursery would wrap it in an ExceptionGroup.
             raise Unavailable(f"cannot listen on {', '.join(failed)}", fix="choose another `listen` in config.json")
+
+    @asynccontextmanager
+    async def _rung(self) -> AsyncIterator[None]:
+        """Serve what comes through relays."""
+        if self._relays is None:
+            yield
+            return
+        async with self._relays.running(self._serve_pipe):
+            try:
+                yield
+            finally:
+                await self._close_everything()  # pipes are closed in order, as long as their readers run
+
+    async def _serve_pipe(self, pipe: Pipe) -> None:
+        await self._swarm.serve_pipe(pipe, pipe.peer_id, Multiaddr(to_multiaddr(pipe.origin)))
 
     async def _close_everything(self) -> None:
         """Close listeners and connections. Stock does it in a task already cancelled, which leaves both open."""
@@ -195,8 +216,7 @@ class MeshHost:
         live = self._live_connections(peer_id)
         if not live:
             return None
-        direct = any(connection.get_connection_type() is ConnectionType.DIRECT for connection in live)
-        return "direct" if direct else "relay"
+        return "direct" if _is_direct(live[-1]) else "relay"
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.
@@ -207,7 +227,8 @@ class MeshHost:
             return
         wanted, party = ID.from_base58(peer_id), self._party(peer_id)
         candidates = usable(addresses, peer_id, surroundings(self._listen).may_dial)
-        if addresses and not candidates:
+        relays = relays_among(addresses) if self._relays is not None else []
+        if addresses and not candidates and not relays:
             raise Unavailable(
                 f"device {peer_id[-8:]} has no address that can be dialled from here",
                 fix="it has to be on this network, or to connect by itself; where both are this machine, start each "
@@ -215,13 +236,15 @@ class MeshHost:
             )
 
         # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
-        async def dial(address: Multiaddr) -> INetConn:
+        async def dial(address: Multiaddr | str) -> INetConn:
             if not self._dial_budget.take(party, trio.current_time()):
                 raise Unavailable("too many dials", fix=NO_FIX)
+            if isinstance(address, str):
+                return await self._dial_through(address, peer_id)
             return await self._swarm.dial_addr(address, wanted)
 
         with trio.move_on_after(self._limits.dial):
-            won = await race(dial, candidates)
+            won = await race(dial, [*candidates, *relays])
             for spare in won[1:]:
                 ours(spare.muxed_conn).abort()
         if not self.connected(peer_id):
@@ -229,6 +252,16 @@ class MeshHost:
                 f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
                 fix="it gets what waits for it as soon as its daemon is up",
             )
+
+    async def _dial_through(self, relay: str, peer_id: str) -> INetConn:
+        assert self._relays is not None
+        pipe = await self._relays.dial(peer_id, relay)
+        try:
+            return await self._swarm.upgrade_pipe(pipe, peer_id)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await pipe.close()
+            raise
 
     def drop(self, peer_id: str) -> None:
         """Abort every connection to the peer at once, without a GO_AWAY."""
@@ -291,9 +324,13 @@ class MeshHost:
     # --- internal
 
     def _live_connections(self, peer_id: str) -> list[INetConn]:
-        """Return usable connections, the newest last: after a peer's restart a dead one may linger."""
+        """Return usable connections, the best last: direct before relayed, and the newest of those.
+
+        After a peer's restart a dead one may linger.
+        """
         connections = self._swarm.get_connections(ID.from_base58(peer_id))
-        return [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
+        live = [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
+        return sorted(live, key=_is_direct)
 
     def _notify_connected(self, peer_id: str) -> None:
         for listener in self._on_connected:
@@ -303,6 +340,10 @@ class MeshHost:
         if not self.connected(peer_id):
             for listener in self._on_disconnected:
                 listener(peer_id)
+
+
+def _is_direct(connection: INetConn) -> bool:
+    return connection.get_connection_type() is ConnectionType.DIRECT
 
 
 async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:

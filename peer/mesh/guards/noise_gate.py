@@ -16,6 +16,8 @@ from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.security.security_multistream import SecurityMultistream
 
+from peer.mesh.guards.relayed import RelayedConnection
+
 
 class GatedNoise(Transport):
     """libp2p Noise (XX) that closes a connection whose proven peer id is not admitted.
@@ -31,7 +33,10 @@ class GatedNoise(Transport):
 
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
         secured = await super().secure_inbound(conn)
-        if not self._admits(secured.get_remote_peer().to_base58()):
+        remote = secured.get_remote_peer().to_base58()
+        # Through a relay, which may join whom it likes, it has to be whoever rang.
+        another = isinstance(conn, RelayedConnection) and remote != conn.peer_id
+        if another or not self._admits(remote):
             self.refused += 1
             await secured.close()
             raise HandshakeFailure("this peer is not admitted")

@@ -14,7 +14,7 @@ from typing import cast
 
 import structlog
 import trio
-from libp2p.abc import IMuxedConn, INetStream
+from libp2p.abc import IMuxedConn, INetConn, INetStream
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
@@ -30,6 +30,7 @@ from multiaddr import Multiaddr
 
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
+from peer.mesh.guards.relayed import RelayedConnection
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 
@@ -172,6 +173,21 @@ class GuardedSwarm(Swarm):
         if muxed is not None:
             self._remember(ip)
             await ours(muxed).event_closed.wait()
+
+    async def serve_pipe(self, pipe: ReadWriteCloser, peer_id: str, relay: Multiaddr) -> None:
+        """Upgrade a pipe whose other end rang, then return when its connection closes. `peer_id`: base58, who rang."""
+        try:
+            muxed = await self.upgrade_inbound_raw_conn(RelayedConnection(pipe, peer_id, initiator=False), relay)
+        except Exception as error:
+            log.debug("handshake.failed", error=type(error).__name__)
+        else:
+            await ours(muxed).event_closed.wait()
+
+    async def upgrade_pipe(self, pipe: ReadWriteCloser, peer_id: str) -> INetConn:
+        """Upgrade a pipe that was rung for. Raises SwarmException, which has closed it."""
+        with trio.fail_after(self._limits.handshake):
+            raw = RelayedConnection(pipe, peer_id, initiator=True)
+            return await self.upgrade_outbound_raw_conn(raw, ID.from_base58(peer_id))
 
     def _remember(self, ip: str) -> None:
         """Note that an admitted peer has connected from this address."""

@@ -1,0 +1,246 @@
+"""The control connection to one relay: proving who this device is, being rung, ringing. When to have one: relays.py."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from peer.mesh.relays import websocket
+from peer.mesh.relays.websocket import Route
+from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Invalid, RateLimited, Unavailable
+from peer.protocol.relays import admission, messages
+from peer.protocol.relays.messages import Incoming, OwnMessage
+
+log = structlog.get_logger(__name__)
+
+PING_EVERY: Final = 30.0
+DEAD_AFTER: Final = 60.0
+"""Seconds without an answer to a ping: the network changed, or the relay is gone."""
+_HANDSHAKE: Final = 10.0
+_SENT_WITHIN: Final = 10.0
+_RINGS_AT_ONCE: Final = 32
+"""Rings of ours without a ticket yet."""
+_MAX_UNKNOWN: Final = 64
+_REFUSED: Final = frozenset({4401, 4403})
+"""Close codes after which the same proof is refused again."""
+
+
+class RelayControl:
+    """One relay. `run` is one connection's life; `ring` works while it is `up`."""
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        seed: bytes,
+        device: str,
+        route: Route,
+        chosen: bool,
+        token: Callable[[], bytes],
+        tags: Callable[[], tuple[bytes, ...]],
+        incoming: Callable[[str, Incoming], Awaitable[None]],
+    ) -> None:
+        """`token()`: what admits this device, b"" for nothing. `tags()`: where it is rung, [] for nowhere.
+
+        `incoming(origin, message)` is called for each ring, and must not wait for long.
+        """
+        self.origin = origin
+        self._seed, self._device = seed, device
+        self._route, self.chosen = route, chosen
+        self._token, self._tags, self._incoming = token, tags, incoming
+        self._connection: WebSocketConnection | None = None
+        self._number = 0
+        self._rung: dict[int, trio.MemorySendChannel[bytes | int]] = {}
+        self._news = trio.Event()
+        self._told_token = b""
+        self._told_tags: tuple[bytes, ...] = ()
+        self.up = trio.Event()
+        """Set while this device is admitted."""
+
+    def changed(self) -> None:
+        """Tell the relay soon: the token or the tags changed."""
+        self._news.set()
+
+    async def run(self, on_up: Callable[[], None] = lambda: None) -> DispatchError:
+        """Connect and serve until the connection ends; return why. Forbidden: the relay does not admit this device."""
+        # Returned, since a nursery would wrap what its block raises.
+        async with trio.open_nursery() as nursery:
+            try:
+                why = await self._serve(nursery, on_up)
+            except DispatchError as error:
+                why = error
+            except ConnectionClosed as error:
+                why = self._ended(error)
+            except trio.TooSlowError:
+                why = Unavailable(f"relay {self.origin} does not answer", fix=NO_FIX)
+            nursery.cancel_scope.cancel()
+        return why
+
+    async def _serve(self, nursery: trio.Nursery, on_up: Callable[[], None]) -> DispatchError:
+        connection = await websocket.open_websocket(
+            nursery,
+            self.origin,
+            messages.CONTROL_PATH,
+            route=self._route,
+            chosen=self.chosen,
+            max_message=messages.MAX_MESSAGE,
+        )
+        try:
+            with trio.fail_after(_HANDSHAKE):
+                await self._prove(connection)
+            self._connection = connection
+            self.up.set()
+            on_up()
+            nursery.start_soon(self._keep_told, connection)
+            nursery.start_soon(self._keep_alive, connection)
+            return await self._hear(connection)
+        finally:
+            self._connection = None
+            if self.up.is_set():  # else somebody may be waiting for it
+                self.up = trio.Event()
+            for answer in self._rung.values():
+                answer.close()
+            self._rung.clear()
+            await websocket.close(connection)
+
+    async def ring(self, tag: bytes, sealed: bytes) -> bytes:
+        """Ring at a tag; return the ticket of the pipe. Raises Unavailable, RateLimited."""
+        connection = self._connection
+        if connection is None or len(self._rung) >= _RINGS_AT_ONCE:
+            raise Unavailable(f"relay {self.origin} is not connected", fix=NO_FIX)
+        self._number = (self._number + 1) % (1 << 32)
+        number = self._number
+        giving, answer = trio.open_memory_channel[bytes | int](1)
+        self._rung[number] = giving
+        try:
+            with trio.fail_after(_HANDSHAKE):
+                await _send(connection, messages.Ring(number, tag, sealed))
+                found = await answer.receive()
+        except (trio.TooSlowError, trio.EndOfChannel, ConnectionClosed) as error:
+            raise Unavailable(f"relay {self.origin} does not answer", fix=NO_FIX) from error
+        finally:
+            self._rung.pop(number, None)
+        if isinstance(found, int):
+            raise RateLimited(f"relay {self.origin} takes no more from this device now", fix=NO_FIX)
+        return found
+
+    # --- one connection
+
+    async def _prove(self, connection: WebSocketConnection) -> None:
+        match await _receive(connection):
+            case messages.Challenge(nonce, origin) if origin == self.origin:
+                pass
+            case messages.Challenge():
+                # It would pass our signature on to the relay whose challenge that is.
+                raise Unavailable(f"what answers at {self.origin} is another relay", fix="check its address")
+            case _:
+                raise self._not_understood()
+        self._told_token = self._token()
+        signature = admission.sign_proof(self._seed, nonce=nonce, origin=self.origin)
+        await _send(connection, messages.Proof(self._device, signature, self._told_token))
+        if not isinstance(await _receive(connection), messages.Welcome):
+            raise self._not_understood()
+        self._told_tags = ()
+
+    async def _keep_told(self, connection: WebSocketConnection) -> None:
+        """Send token and tags, at first and whenever they change."""
+        while True:
+            self._news = trio.Event()
+            if (tags := self._tags()) != self._told_tags:
+                self._told_tags = tags
+                await _send_or_end(connection, messages.Listen(tags))
+            if (token := self._token()) != self._told_token and token:
+                self._told_token = token
+                await _send_or_end(connection, messages.Renewal(token))
+            await self._news.wait()
+
+    async def _keep_alive(self, connection: WebSocketConnection) -> None:
+        while True:
+            try:
+                with trio.fail_after(DEAD_AFTER):
+                    await connection.ping()
+            except ConnectionClosed:
+                return  # its reader says so too
+            except trio.TooSlowError:
+                await websocket.close(connection)
+                return
+            await trio.sleep(PING_EVERY)
+
+    async def _hear(self, connection: WebSocketConnection) -> DispatchError:
+        unknown = 0
+        while True:
+            message = await _receive(connection)
+            match message:
+                case messages.Ticket(number, ticket):
+                    self._answer(number, ticket)
+                case messages.Refusal(number, code):
+                    self._answer(number, code)
+                case messages.Incoming():
+                    await self._incoming(self.origin, message)
+                case messages.Unknown() if unknown < _MAX_UNKNOWN:
+                    unknown += 1
+                case _:
+                    return self._not_understood()
+
+    def _answer(self, number: int, found: bytes | int) -> None:
+        if (answer := self._rung.pop(number, None)) is not None:
+            answer.send_nowait(found)
+
+    def _ended(self, error: ConnectionClosed) -> DispatchError:
+        if error.reason is not None and error.reason.code in _REFUSED:
+            # Its words are not shown: whoever runs a relay is a stranger.
+            return Forbidden(
+                f"relay {self.origin} does not serve this device",
+                fix="choose another with `dispatch config set relays`",
+            )
+        return Unavailable(f"the connection to relay {self.origin} has ended", fix=NO_FIX)
+
+    def _not_understood(self) -> Unavailable:
+        return Unavailable(f"{self.origin} does not speak as a relay does", fix="check its address")
+
+
+async def open_pipe(
+    nursery: trio.Nursery, origin: str, ticket: bytes, *, route: Route, chosen: bool, within: float
+) -> WebSocketConnection:
+    """Take one end of a pipe; return once the other side is there, within so many seconds. Raises Unavailable."""
+    connection = await websocket.open_websocket(
+        nursery, origin, messages.PIPE_PATH, route=route, chosen=chosen, max_message=messages.MAX_PIECE
+    )
+    try:
+        with trio.fail_after(within):
+            await _send(connection, messages.Join(ticket))
+            if not isinstance(await _receive(connection), messages.Joined):
+                raise Unavailable(f"{origin} does not speak as a relay does", fix="check its address")
+    except (ConnectionClosed, trio.TooSlowError) as error:
+        await websocket.close(connection)
+        raise Unavailable(f"nobody answers through relay {origin}", fix=NO_FIX) from error
+    except BaseException:
+        await websocket.close(connection)
+        raise
+    return connection
+
+
+async def _receive(connection: WebSocketConnection) -> messages.Message:
+    message = await connection.get_message()
+    if isinstance(message, bytes):
+        try:
+            return messages.decode(message)
+        except Invalid:
+            pass
+    raise Unavailable("that is no message of a relay", fix=NO_FIX)
+
+
+async def _send(connection: WebSocketConnection, message: OwnMessage) -> None:
+    with trio.fail_after(_SENT_WITHIN):
+        await connection.send_message(messages.encode(message))
+
+
+async def _send_or_end(connection: WebSocketConnection, message: OwnMessage) -> None:
+    try:
+        await _send(connection, message)
+    except (ConnectionClosed, trio.TooSlowError):
+        await websocket.close(connection)  # which ends its reader, and with it everything

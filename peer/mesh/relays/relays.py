@@ -1,0 +1,329 @@
+"""Which relays this device has, which contacts it rings where, and who may ring it. One relay's connection: control.py.
+
+A device is rung at its own relays: those that its person chose or its broker names. It rings a contact at the
+contact's, whose origins the contact's presence has; such a connection is given up when it was not used for a while.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import structlog
+import trio
+
+from peer.mesh.dialing import DialBudget
+from peer.mesh.relays.control import RelayControl, open_pipe
+from peer.mesh.relays.pipe import Pipe
+from peer.mesh.relays.websocket import Route
+from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Unavailable
+from peer.protocol.relays import rings
+from peer.protocol.relays.addresses import from_multiaddr, to_multiaddr
+from peer.protocol.relays.messages import MAX_TAGS, Incoming
+from peer.protocol.relays.rings import Line
+
+log = structlog.get_logger(__name__)
+
+Accept: TypeAlias = Callable[[Pipe], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayLimits:
+    """Times in seconds, the rest counts."""
+
+    own: int = 4
+    """Relays at which this device is rung."""
+    of_contacts: int = 16
+    """Further relays, at which contacts are rung; one more is refused while none of them is idle."""
+    idle: float = 300.0
+    """How long a contact's relay is kept after the last ring there."""
+    joined: float = 12.0
+    """How long to wait for the other end of a pipe. The relay gives it ten seconds."""
+    rings_per_minute: int = 30
+    """Of each contact's device. A device that finds nobody tries less often."""
+    pipes_per_device: int = 6
+    pipes: int = 256
+    rings_remembered: int = 4096
+    """Of all contacts; one more is refused until an old one is too old to come again."""
+    first_retry: float = 1.0
+    longest_retry: float = 60.0
+    refused_retry: float = 900.0
+    """After a relay did not admit this device. A new token tries again at once."""
+
+
+@dataclass
+class _Kept:
+    """One relay with a control connection: `rung`, trio's time of the last ring there; `scope` ends it."""
+
+    control: RelayControl
+    own: bool
+    rung: float
+    scope: trio.CancelScope
+    again: trio.Event
+
+
+class Relays:
+    """This device at its relays and at its contacts'. Enter `running` before anything else but `set_…`."""
+
+    def __init__(
+        self,
+        *,
+        seed: bytes,
+        device: str,
+        sealing_key: bytes,
+        route: Route,
+        clock: Callable[[], int],
+        limits: RelayLimits | None = None,
+    ) -> None:
+        """`seed`, `sealing_key`: this device's private Ed25519 and X25519 keys. `clock`: ms since the epoch."""
+        self._seed, self._device, self._sealing_key = seed, device, sealing_key
+        self._route, self._clock = route, clock
+        self.limits = limits or RelayLimits()
+        self._chosen: frozenset[str] = frozenset()
+        self._origins: tuple[str, ...] = ()
+        self._token, self._secret = b"", b""
+        self._keys: dict[str, bytes] = {}
+        self._lines: dict[str, dict[bytes, Line]] = {}
+        """Origin of a relay of this device → tag → who rings there."""
+        self._kept: dict[str, _Kept] = {}
+        self._nursery: trio.Nursery | None = None
+        self._budget = DialBudget(self.limits.rings_per_minute)
+        self._seen: OrderedDict[bytes, int] = OrderedDict()
+        self._pipes: Counter[str] = Counter()
+        self._accept: Accept | None = None
+        self._on_changed: list[Callable[[], None]] = []
+
+    # --- what is known from outside
+
+    def set_relays(self, *, chosen: Iterable[str], named: Iterable[str], token: bytes, secret: bytes = b"") -> None:
+        """Be rung at these relays alone, the first `RelayLimits.own` of them.
+
+        `chosen`: origins that this machine's person wrote down; `named`: those of its broker. `token`: the broker's,
+        for all; `secret`: for chosen ones alone, in place of it.
+        """
+        self._chosen = frozenset(chosen)
+        self._origins = tuple(dict.fromkeys([*chosen, *named]))[: self.limits.own]
+        renewed = (token, secret) != (self._token, self._secret)
+        self._token, self._secret = token, secret
+        self._listen_anew()
+        for origin, kept in list(self._kept.items()):
+            if kept.own and origin not in self._origins:
+                kept.scope.cancel()
+            elif renewed:
+                kept.control.changed()
+                kept.again.set()
+        if self._nursery is not None:
+            for origin in self._origins:
+                self._keep(origin, own=True)
+
+    def set_contacts(self, keys: Mapping[str, bytes]) -> None:
+        """Take these devices for contacts': peer id → X25519 public key. Others neither ring nor are rung."""
+        known = self._keys
+        self._keys = {
+            device: known.get(device) or rings.shared_key(self._sealing_key, key)
+            for device, key in list(keys.items())[:MAX_TAGS]
+        }
+        self._listen_anew()
+
+    def on_changed(self, listener: Callable[[], None]) -> None:
+        """Call `listener()` when `addresses` has changed. It must not raise or block."""
+        self._on_changed.append(listener)
+
+    def addresses(self) -> list[str]:
+        """Return the multiaddrs of the relays at which this device can be rung now."""
+        return [to_multiaddr(origin) for origin in self._origins if self._is_up(origin)]
+
+    def state(self) -> dict[str, bool]:
+        """Return the origins of this device's relays, and whether it can be rung there now."""
+        return {origin: self._is_up(origin) for origin in self._origins}
+
+    # --- life
+
+    @asynccontextmanager
+    async def running(self, accept: Accept) -> AsyncIterator[None]:
+        """Be rung while the block runs. `accept(pipe)` serves one pipe of a contact until it is over."""
+        self._accept = accept
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for origin in self._origins:
+                self._keep(origin, own=True)
+            try:
+                yield
+            finally:
+                self._nursery = None
+                nursery.cancel_scope.cancel()
+        self._kept.clear()
+
+    async def dial(self, device: str, origin: str) -> Pipe:
+        """Ring a contact's device at a relay; return the pipe once the device is at its other end.
+
+        Raises Unavailable, RateLimited. Whoever closes the pipe ends it.
+        """
+        nursery, key = self._nursery, self._keys.get(device)
+        if nursery is None or key is None:
+            raise Unavailable("no relay can be used for that device", fix=NO_FIX)
+        kept = self._keep(origin, own=origin in self._origins)
+        kept.rung = trio.current_time()
+        await kept.control.up.wait()
+        line = Line(key, origin, caller=self._device, callee=device)
+        ticket = await kept.control.ring(line.tag, line.seal(self._clock()))
+        pipe: Pipe = await nursery.start(self._hold, kept.control, ticket, device)
+        return pipe
+
+    # --- inside
+
+    def _is_up(self, origin: str) -> bool:
+        return origin in self._kept and self._kept[origin].control.up.is_set()
+
+    def _listen_anew(self) -> None:
+        self._lines = {}
+        for origin in self._origins:
+            lines = [Line(key, origin, caller=device, callee=self._device) for device, key in self._keys.items()]
+            self._lines[origin] = {line.tag: line for line in lines}
+            if origin in self._kept:
+                self._kept[origin].control.changed()
+
+    def _keep(self, origin: str, *, own: bool) -> _Kept:
+        """Return the relay, connecting to it from now on if it is new."""
+        assert self._nursery is not None
+        if (kept := self._kept.get(origin)) is not None:
+            kept.own = kept.own or own
+            return kept
+        if not own and sum(not each.own for each in self._kept.values()) >= self.limits.of_contacts:
+            raise Unavailable("too many relays of contacts are in use", fix=NO_FIX)
+        control = RelayControl(
+            origin,
+            seed=self._seed,
+            device=self._device,
+            route=self._route,
+            chosen=origin in self._chosen,
+            token=lambda: self._token_for(origin),
+            tags=lambda: tuple(self._lines.get(origin, ())),
+            incoming=self._rung,
+        )
+        kept = self._kept[origin] = _Kept(control, own, trio.current_time(), trio.CancelScope(), trio.Event())
+        self._nursery.start_soon(self._stay, kept)
+        return kept
+
+    def _token_for(self, origin: str) -> bytes:
+        return (self._secret if origin in self._chosen else b"") or self._token
+
+    async def _stay(self, kept: _Kept) -> None:
+        """Stay connected to a relay, or to a contact's as long as it is used."""
+        origin, delay = kept.control.origin, self.limits.first_retry
+        try:
+            with kept.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._until_idle, kept)
+                    while True:
+                        kept.again, began = trio.Event(), trio.current_time()
+                        why = await kept.control.run(self._changed)
+                        self._changed()
+                        log.info("relay.down", code=why.code, own=kept.own)
+                        if trio.current_time() - began > self.limits.longest_retry:
+                            delay = self.limits.first_retry
+                        pause = self.limits.refused_retry if isinstance(why, Forbidden) else delay
+                        with trio.move_on_after(pause):
+                            await kept.again.wait()
+                        delay = min(delay * 1.5, self.limits.longest_retry)
+        finally:
+            if self._kept.get(origin) is kept:
+                del self._kept[origin]
+            self._changed()
+
+    async def _until_idle(self, kept: _Kept) -> None:
+        while True:
+            left = kept.rung + self.limits.idle - trio.current_time()
+            if left <= 0 and not kept.own:
+                kept.scope.cancel()
+            await trio.sleep(max(left, self.limits.idle / 10))
+
+    def _changed(self) -> None:
+        for listener in self._on_changed:
+            listener()
+
+    async def _hold(
+        self,
+        control: RelayControl,
+        ticket: bytes,
+        device: str,
+        task_status: Any = trio.TASK_STATUS_IGNORED,  # trio-stubs lack trio.TaskStatus
+    ) -> None:
+        """Take this end of a pipe, and run its reader until it is closed."""
+        why: DispatchError | None = None
+        async with trio.open_nursery() as nursery:
+            try:
+                connection = await open_pipe(
+                    nursery,
+                    control.origin,
+                    ticket,
+                    route=self._route,
+                    chosen=control.chosen,
+                    within=self.limits.joined,
+                )
+                pipe = Pipe(connection, device, control.origin)
+                try:
+                    task_status.started(pipe)
+                    await pipe.over.wait()
+                finally:
+                    await pipe.close()
+            except DispatchError as error:
+                why = error
+            nursery.cancel_scope.cancel()
+        if why is not None:
+            raise why  # before `started`: to whoever dials
+
+    async def _rung(self, origin: str, ring: Incoming) -> None:
+        """Answer a ring of a contact; ignore every other one."""
+        line, now = self._lines.get(origin, {}).get(ring.tag), self._clock()
+        if line is None or self._nursery is None:
+            return
+        try:
+            nonce = line.open(ring.sealed, now)
+        except Forbidden:
+            log.info("relay.ring_refused")
+            return
+        while self._seen and next(iter(self._seen.values())) < now - 2 * rings.WINDOW_MS:
+            self._seen.popitem(last=False)
+        if nonce in self._seen or len(self._seen) >= self.limits.rings_remembered:
+            return
+        if not self._budget.take(line.caller, trio.current_time()):
+            return
+        self._seen[nonce] = now
+        if self._pipes[line.caller] < self.limits.pipes_per_device and self._pipes.total() < self.limits.pipes:
+            self._pipes[line.caller] += 1
+            self._nursery.start_soon(self._answer, self._kept[origin].control, ring.ticket, line.caller)
+
+    async def _answer(self, control: RelayControl, ticket: bytes, device: str) -> None:
+        """Take the other end of a pipe that a contact rang for, and serve it until it is over."""
+        assert self._accept is not None
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    pipe: Pipe = await nursery.start(self._hold, control, ticket, device)
+                    try:
+                        await self._accept(pipe)
+                    finally:
+                        await pipe.close()
+                except DispatchError as error:
+                    log.debug("relay.not_joined", code=error.code)
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            log.warning("relay.pipe_failed", error=type(error).__name__)
+        finally:
+            self._pipes[device] -= 1
+            if not self._pipes[device]:
+                del self._pipes[device]
+
+
+MOST_RELAYS: Final = 4
+"""Relays of one contact's device that are tried; it could announce any number."""
+
+
+def relays_among(addresses: Iterable[str]) -> list[str]:
+    """Return the origins of the relays among multiaddrs, at most MOST_RELAYS."""
+    found = [origin for origin in (from_multiaddr(address.partition("/p2p/")[0]) for address in addresses) if origin]
+    return list(dict.fromkeys(found))[:MOST_RELAYS]
