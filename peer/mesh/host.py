@@ -218,6 +218,14 @@ class MeshHost:
             return None
         return "direct" if _is_direct(live[-1]) else "relay"
 
+    def relayed(self) -> set[str]:
+        """Return the peers to which there is a connection through a relay, whether or not there is a direct one too."""
+        return {
+            connection.muxed_conn.peer_id.to_base58()
+            for connection in self._swarm.get_connections()
+            if not connection.is_closed and not _is_direct(connection)
+        }
+
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.
 
@@ -225,8 +233,7 @@ class MeshHost:
         """
         if self.connected(peer_id):
             return
-        wanted, party = ID.from_base58(peer_id), self._party(peer_id)
-        candidates = usable(addresses, peer_id, surroundings(self._listen).may_dial)
+        candidates = self._usable(addresses, peer_id)
         relays = relays_among(addresses) if self._relays is not None else []
         if addresses and not candidates and not relays:
             raise Unavailable(
@@ -234,24 +241,44 @@ class MeshHost:
                 fix="it has to be on this network, or to connect by itself; where both are this machine, start each "
                 "daemon with `--listen /ip4/127.0.0.1/tcp/0`",
             )
-
-        # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
-        async def dial(address: Multiaddr | str) -> INetConn:
-            if not self._dial_budget.take(party, trio.current_time()):
-                raise Unavailable("too many dials", fix=NO_FIX)
-            if isinstance(address, str):
-                return await self._dial_through(address, peer_id)
-            return await self._swarm.dial_addr(address, wanted)
-
-        with trio.move_on_after(self._limits.dial):
-            won = await race(dial, [*candidates, *relays])
-            for spare in won[1:]:
-                ours(spare.muxed_conn).abort()
+        await self._race(peer_id, [*candidates, *relays])
         if not self.connected(peer_id):
             raise Unavailable(
                 f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
                 fix="it gets what waits for it as soon as its daemon is up",
             )
+
+    async def connect_directly(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Look for a direct path to a peer that is connected through a relay. Raises Unavailable if there is none."""
+        await self._race(peer_id, [*self._usable(addresses, peer_id)])
+        if self.path(peer_id) != "direct":
+            raise Unavailable(f"there is no direct path to device {peer_id[-8:]}", fix=NO_FIX)
+
+    def leave_relay(self, peer_id: str) -> None:
+        """Abort the connections to a peer that go through a relay, if there is a direct one."""
+        if self.path(peer_id) == "direct":
+            for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
+                if not _is_direct(connection):
+                    ours(connection.muxed_conn).abort()
+
+    def _usable(self, addresses: Sequence[str], peer_id: str) -> list[Multiaddr]:
+        return usable(addresses, peer_id, surroundings(self._listen).may_dial)
+
+    async def _race(self, peer_id: str, candidates: list[Multiaddr | str]) -> None:
+        """Dial addresses and relays of a peer until one answers."""
+        wanted, party = ID.from_base58(peer_id), self._party(peer_id)
+
+        # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
+        async def dial(way: Multiaddr | str) -> INetConn:
+            if not self._dial_budget.take(party, trio.current_time()):
+                raise Unavailable("too many dials", fix=NO_FIX)
+            if isinstance(way, str):
+                return await self._dial_through(way, peer_id)
+            return await self._swarm.dial_addr(way, wanted)
+
+        with trio.move_on_after(self._limits.dial):
+            for spare in (await race(dial, candidates))[1:]:
+                ours(spare.muxed_conn).abort()
 
     async def _dial_through(self, relay: str, peer_id: str) -> INetConn:
         assert self._relays is not None

@@ -20,7 +20,7 @@ from peer.mesh.courier import OutboxItem
 from peer.mesh.host import MeshHost
 from peer.protocol import names
 from peer.protocol.acknowledgements import Acknowledgement
-from peer.protocol.errors import DispatchError
+from peer.protocol.errors import DispatchError, Unavailable
 from peer.steps import hellos, inbound, receiving, sending
 from peer.steps.journal import Journal
 from peer.steps.transaction import Transaction
@@ -200,19 +200,9 @@ class BlobFetcher:
         """Fetch one file; return False if it should be tried again later."""
         context = self._journal.context
         try:
-            await self._connect(device)
-            destination = await trio.to_thread.run_sync(context.blobs.destination, item.digest)
             lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
             async with lock:
-                await blob_protocol.fetch(
-                    self._host,
-                    device,
-                    statement_id=names.uuid_bytes(item.statement),
-                    digest=item.digest,
-                    size=item.size,
-                    destination=destination,
-                    part=context.blobs.part(item.digest, device),
-                )
+                await self._transfer(device, item)
             await self._journal.step(lambda tx: receiving.on_file_arrived(tx, item))
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
@@ -234,3 +224,33 @@ class BlobFetcher:
             log.exception("blob.failed", dispatch=item.dispatch_id)
             return False
         return True
+
+    async def _transfer(self, device: str, item: rows.File) -> None:
+        """Fetch one file; go on at its byte at once where another path to the device is left or found."""
+        blobs = self._journal.context.blobs
+        destination = await trio.to_thread.run_sync(blobs.destination, item.digest)
+        part = blobs.part(item.digest, device)
+        while True:
+            await self._connect(device)
+            before = _size(part)
+            try:
+                await blob_protocol.fetch(
+                    self._host,
+                    device,
+                    statement_id=names.uuid_bytes(item.statement),
+                    digest=item.digest,
+                    size=item.size,
+                    destination=destination,
+                    part=part,
+                )
+                return
+            except Unavailable:
+                if _size(part) <= before:
+                    raise
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

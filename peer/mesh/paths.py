@@ -1,0 +1,71 @@
+"""Better paths: looks for a direct one to each device that is reached through a relay, and leaves the relay for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from peer.mesh.host import MeshHost
+from peer.protocol.errors import DispatchError
+
+log = structlog.get_logger(__name__)
+
+WAITS = (1.0, 5.0, 20.0, 60.0, 300.0)
+"""Seconds before each attempt at a device; from the last on the wait stays the same."""
+LINGER = 1.0
+"""Seconds that a relayed connection is kept beside a direct one, for what is on its way."""
+
+
+class PathKeeper:
+    """`addresses(device)` returns the multiaddrs to try."""
+
+    def __init__(self, host: MeshHost, addresses: Callable[[str], Awaitable[list[str]]]) -> None:
+        self._host = host
+        self._addresses = addresses
+        self._news = trio.Event()
+        self._wakes: dict[str, trio.Event] = {}
+        """Device that is reached through a relay → a reason not to wait any longer."""
+        host.on_connected(self._on_connected)
+
+    def network_changed(self) -> None:
+        """Look for direct paths again soon: this machine has other addresses than before."""
+        for wake in self._wakes.values():
+            wake.set()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._news = trio.Event()
+                for device in self._host.relayed() - self._wakes.keys():
+                    self._wakes[device] = trio.Event()
+                    nursery.start_soon(self._improve, device)
+                await self._news.wait()
+
+    def _on_connected(self, device: str) -> None:
+        if (wake := self._wakes.get(device)) is not None:
+            wake.set()
+        self._news.set()
+
+    async def _improve(self, device: str) -> None:
+        """Attempt until there is a direct path, or no relayed one any more."""
+        attempt = 0
+        while device in self._host.relayed():
+            wake = self._wakes[device] = trio.Event()
+            with trio.move_on_after(WAITS[min(attempt, len(WAITS) - 1)]):
+                await wake.wait()
+            attempt = 0 if wake.is_set() else attempt + 1
+            if self._host.path(device) == "relay":
+                await self._attempt(device)
+            if self._host.path(device) == "direct":
+                await trio.sleep(LINGER)
+                self._host.leave_relay(device)
+        del self._wakes[device]
+
+    async def _attempt(self, device: str) -> None:
+        try:
+            await self._host.connect_directly(device, await self._addresses(device))
+        except DispatchError as error:
+            log.debug("path.none_better", code=error.code)
