@@ -17,6 +17,7 @@ from rendezvous import web
 from rendezvous.broker import Broker, is_loopback
 from rendezvous.invitations import InvitationRoutes
 from rendezvous.presence import PresenceRoutes
+from rendezvous.relay_access import RelayRoutes
 from rendezvous.signin import SignInRoutes
 from rendezvous.signin_pages import PageRoutes
 
@@ -27,7 +28,7 @@ MAX_AT_ONCE = 6_000
 def make_app(broker: Broker) -> ASGIApp:
     """Return the broker as one ASGI application."""
     sign_in, pages = SignInRoutes(broker), PageRoutes(broker)
-    presence, invitations = PresenceRoutes(broker), InvitationRoutes(broker)
+    presence, invitations, relays = PresenceRoutes(broker), InvitationRoutes(broker), RelayRoutes(broker)
 
     async def health(_request: Request) -> Response:
         """GET /health → {status, origin, dev, mail}; 503 when the database does not answer."""
@@ -51,6 +52,7 @@ def make_app(broker: Broker) -> ASGIApp:
         Route("/v1/presence", presence.put, methods=["PUT"]),
         Route("/v1/presence", presence.withdraw, methods=["DELETE"]),
         Route("/v1/presence/{user_id}", presence.get, methods=["GET"]),
+        Route("/v1/relays", relays.post, methods=["POST"]),
         Route("/v1/invitations", invitations.post, methods=["POST"]),
         Route("/v1/invitations", invitations.changed, methods=["GET"]),
         Route("/v1/invitations/{token}", invitations.one, methods=["GET"]),

@@ -18,6 +18,7 @@ from rendezvous.change_signal import ChangeSignal
 from rendezvous.mail import Mailer
 from rendezvous.proxies import Network, client_address
 from rendezvous.ratelimit import Buckets, network_of
+from rendezvous.relay_tokens import RelayKey
 from rendezvous.storage.interface import Storage
 from rendezvous.tokens import Bearer, Tokens
 from rendezvous.writes import Write, open_write
@@ -26,13 +27,15 @@ from rendezvous.writes import Write, open_write
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the operator chose. `public_url` is the origin that requests are signed for, without a slash at its end;
-    `install_url` the address of a page on installing dispatch, for invitations."""
+    `install_url` the address of a page on installing dispatch, for invitations; `relays` are origins in their one form,
+    named to every user."""
 
     public_url: str
     data: Path
     dev: bool = False
     trusted_proxies: tuple[Network, ...] = ()
     install_url: str = ""
+    relays: tuple[str, ...] = ()
 
     @property
     def how_to_install(self) -> str:
@@ -79,12 +82,14 @@ class Broker:
         *,
         storage: Storage,
         secret: bytes,
+        relay_key: RelayKey,
         mailer: Mailer | None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self.settings = settings
         self.storage = storage
         self.mailer = mailer
+        self.relay_key = relay_key
         self.clock = clock
         self.tokens = Tokens(secret, origin=settings.public_url, clock=clock)
         self.changes = ChangeSignal()

@@ -23,12 +23,11 @@ class DataFolder:
         self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Path:
+        private_folder(self._folder)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._require_own()
             lock = (self._folder / "lock").open("ab")
         except OSError as error:
-            raise Unavailable(f"can't use {self._folder}: {error.strerror}", fix="name another --data") from error
+            raise _unusable(self._folder, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -37,21 +36,38 @@ class DataFolder:
         self._lock = lock
         return self._folder
 
-    def _require_own(self) -> None:
-        """Raise Invalid if another user could read, change or replace what is in the folder."""
-        for path in (self._folder, *self._folder.iterdir()):
-            status = path.lstat()
-            if status.st_uid != os.geteuid():
-                raise Invalid(
-                    f"{path} belongs to another user (uid {status.st_uid}), so nothing in {self._folder} is used",
-                    fix="run the broker as that user, or name another --data",
-                )
-        mode = stat.S_IMODE(self._folder.stat().st_mode)
-        if mode & 0o077:
-            raise Invalid(f"others can reach {self._folder} (mode {mode:04o})", fix=f"`chmod 700 {self._folder}`")
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._lock is not None:
             self._lock.close()
+
+
+def private_folder(folder: Path) -> None:
+    """Make the folder, 0700, if there is none; it may be in use. Raises Unavailable, and Invalid if another user could
+    read, change or replace what is in it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (folder, *folder.iterdir()):
+            _require_own(path, folder)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if mode & 0o077:
+        raise Invalid(f"others can reach {folder} (mode {mode:04o})", fix=f"`chmod 700 {folder}`")
+
+
+def _require_own(path: Path, folder: Path) -> None:
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return  # a running broker's database has files that come and go
+    if owner != os.geteuid():
+        raise Invalid(
+            f"{path} belongs to another user (uid {owner}), so nothing in {folder} is used",
+            fix="run the broker as that user, or name another --data",
+        )
+
+
+def _unusable(folder: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"can't use {folder}: {error.strerror}", fix="name another --data")

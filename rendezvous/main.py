@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -17,14 +18,18 @@ import structlog
 import trio
 from hypercorn.config import Config
 
+from peer.protocol import base64url
 from peer.protocol.errors import DispatchError, Invalid
+from peer.protocol.relays.addresses import MAX_RELAYS
 from rendezvous import serving
 from rendezvous.broker import Broker, Settings, is_loopback, origin_of
 from rendezvous.connections import ConnectionLimits
-from rendezvous.data_folder import DataFolder
+from rendezvous.data_folder import DataFolder, private_folder
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer, SmtpSettings
 from rendezvous.proxies import Network, proxy_networks
+from rendezvous.relay_access import named_relays
+from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.storage.sqlite import SqliteStorage
 from rendezvous.tokens import load_secret
 
@@ -54,16 +59,31 @@ def main() -> None:
     """The rendezvous broker of dispatch: who is where, and who invites whom. No task ever passes it."""
 
 
-@main.command(epilog=EXAMPLES)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; ::, all of them.")
-@click.option("--port", default=8800, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
-@click.option(
+_data = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("~/.dispatch-rendezvous"),
     show_default=True,
-    help="Folder for the database and the token secret.",
+    help="Folder for the database, the token secret and the key for relays.",
 )
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Print what is refused, and leave with 2 for what was typed or 1 for anything else."""
+    try:
+        yield
+    except DispatchError as error:
+        click.echo(f"dispatch-rendezvous: {error.message}", err=True)
+        if error.fix:
+            click.echo(f"  fix: {error.fix}", err=True)
+        sys.exit(2 if isinstance(error, Invalid) else 1)
+
+
+@main.command(epilog=EXAMPLES)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; ::, all of them.")
+@click.option("--port", default=8800, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
+@_data
 @click.option("--public-url", default="", help="The address that people use; default: http://HOST:PORT on loopback.")
 @click.option("--dev", is_flag=True, help="Approve sign-ins on the page, without mail. Loopback only.")
 @click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="TLS certificate chain (PEM).")
@@ -73,6 +93,12 @@ def main() -> None:
     metavar="ADDRESS|NETWORK",
     multiple=True,
     help="A proxy of yours, whose X-Forwarded-For is believed; once for each. Nobody else's is.",
+)
+@click.option(
+    "--relay",
+    metavar="ORIGIN",
+    multiple=True,
+    help=f"A relay for devices that reach each other no other way, named to all users; up to {MAX_RELAYS}.",
 )
 @click.option("--install-url", default="", help="A page on installing dispatch, named in invitations.")
 @click.option("--smtp-host", default="", envvar="DISPATCH_SMTP_HOST", help="Mail server (STARTTLS).")
@@ -95,6 +121,7 @@ def serve(
     certificate: Path | None,
     key: Path | None,
     behind_proxy: tuple[str, ...],
+    relay: tuple[str, ...],
     install_url: str,
     smtp_host: str,
     smtp_port: int,
@@ -107,7 +134,7 @@ def serve(
     $DISPATCH_JWT_SECRET signs the sign-in tokens; without it one is made and kept in the data folder.
     """
     _log_to_stderr()
-    try:
+    with _refusals_told():
         for file in (certificate, key, smtp_ca):
             if file is not None and not file.is_file():  # a pipe would be waited for
                 raise Invalid(f"{file} is not a plain file", fix="name a PEM file")
@@ -115,6 +142,7 @@ def serve(
             raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
         proxies = proxy_networks(behind_proxy)
         origin = origin_of(public_url) if public_url else ""
+        relays = named_relays(relay, public_url=origin)
         if dev:
             _refuse_dev_off_loopback(host, origin, proxies)
         if not public_url and not is_loopback(host):
@@ -135,18 +163,34 @@ def serve(
                 dev=dev,
                 trusted_proxies=proxies,
                 install_url=install_url,
+                relays=relays,
             )
-            secret = load_secret(folder, os.environ)
-            trio.run(partial(_run, settings, secret, mailer, config, host=host, port=port))
-    except DispatchError as error:
-        click.echo(f"dispatch-rendezvous: {error.message}", err=True)
-        if error.fix:
-            click.echo(f"  fix: {error.fix}", err=True)
-        sys.exit(2 if isinstance(error, Invalid) else 1)
+            secret, relay_key = load_secret(folder, os.environ), load_relay_key(folder)
+            trio.run(partial(_run, settings, secret, relay_key, mailer, config, host=host, port=port))
+
+
+@main.command("relay-key")
+@_data
+def relay_key(*, data: Path) -> None:
+    """Print the public key that `dispatch-relay serve --allow broker=KEY` takes to serve this broker's users.
+
+    It may be called while the broker runs. Where the data folder has no key for relays yet, one is made.
+    """
+    with _refusals_told():
+        folder = data.expanduser()
+        private_folder(folder)
+        click.echo(base64url.encode(load_relay_key(folder).public))
 
 
 async def _run(
-    settings: Settings, secret: bytes, mailer: Mailer | None, config: Config, *, host: str, port: int
+    settings: Settings,
+    secret: bytes,
+    relay_key: RelayKey,
+    mailer: Mailer | None,
+    config: Config,
+    *,
+    host: str,
+    port: int,
 ) -> None:
     limits = ConnectionLimits().within_descriptors()
     async with (
@@ -156,7 +200,7 @@ async def _run(
         if not settings.public_url:
             scheme = "https" if config.ssl_enabled else "http"
             settings = replace(settings, public_url=origin_of(f"{scheme}://{_authority(host, port_of(listeners))}"))
-        broker = Broker(settings, storage=storage, secret=secret, mailer=mailer)
+        broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer)
         started, stop = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +9,13 @@ from pathlib import Path
 import jwt
 
 from peer.protocol.errors import Invalid, Unauthorized
+from rendezvous.private_files import MIN_TEXT, kept_secret
 from rendezvous.storage.rows import Caller
 
 LIFE_SECONDS = 30 * 24 * 3600
 LONGEST_SECONDS = 2 * LIFE_SECONDS
 """What a token may have left: one that was issued while the broker's clock was up to a month ahead is renewed, so that
 not everybody has to sign in again once the clock is right. Beyond, it would open reads for too long."""
-MIN_SECRET = 32
-"""Bytes: RFC 7518 3.2 asks for a key at least as long as the hash."""
 MAX_TOKEN = 4096
 
 
@@ -105,31 +102,14 @@ class Tokens:
 def load_secret(data: Path, environment: Mapping[str, str]) -> bytes:
     """Return $DISPATCH_JWT_SECRET, or the secret kept in the data folder (made at the first start, 0600).
 
-    Raises Invalid for one that is too short, or a file that others can read.
+    Raises Invalid for one that is too short, and as kept_secret.
     """
     given = environment.get("DISPATCH_JWT_SECRET", "").encode()
     if given:
-        if len(given) < MIN_SECRET:
+        if len(given) < MIN_TEXT:
             raise Invalid(
-                f"DISPATCH_JWT_SECRET has {len(given)} bytes, at least {MIN_SECRET} are needed",
+                f"DISPATCH_JWT_SECRET has {len(given)} bytes, at least {MIN_TEXT} are needed",
                 fix="`openssl rand -hex 32` makes one; or unset it and the broker keeps its own",
             )
         return given
-    path = data / "jwt.secret"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            raise Invalid(
-                f"others can read {path}", fix=f"`chmod 600 {path}`, or remove it: all sign in again"
-            ) from None
-        secret = path.read_bytes().strip()
-        if len(secret) < MIN_SECRET:
-            raise Invalid(f"{path} is damaged", fix=f"remove {path}: everybody signs in again") from None
-        return secret
-    with os.fdopen(descriptor, "wb") as file:
-        secret = secrets.token_hex(32).encode()
-        file.write(secret + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return secret
+    return kept_secret(data / "jwt.secret", if_removed="everybody signs in again")

@@ -28,6 +28,7 @@ from peer.broker.responses import (
     LoginToken,
     OAuthError,
     PostedInvitation,
+    RelayAccess,
     SealedPresence,
     read_bytes,
     read_device,
@@ -35,13 +36,23 @@ from peer.broker.responses import (
     read_list,
     read_number,
     read_prompt,
+    read_relay_access,
     read_text,
 )
 from peer.dispatches import refusals
 from peer.machine import certificates
 from peer.protocol import base64url, codec, names
 from peer.protocol.documents import Document
-from peer.protocol.errors import DispatchError, Forbidden, Gone, Invalid, Unauthorized, Unavailable, from_code
+from peer.protocol.errors import (
+    DispatchError,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    from_code,
+)
 from peer.protocol.statements import BrokerRequest, sign_by_device
 
 CONNECT_SECONDS = 10
@@ -67,6 +78,7 @@ __all__ = [
     "LoginPrompt",
     "LoginToken",
     "PostedInvitation",
+    "RelayAccess",
     "SealedPresence",
 ]
 
@@ -212,6 +224,18 @@ class BrokerClient:
                 for entry in read_list(document, "devices", 64)
             ]
         )
+
+    async def relays(self) -> RelayAccess | None:
+        """Return a new token for relays and the relays that the broker names; None if it knows nothing of relays.
+
+        An older broker has no such call (404). Without a token this device can use those relays alone that admit it by
+        another way than the broker's word.
+        """
+        try:
+            document = await self._write("POST", "/v1/relays", "relays.get", {})
+        except NotFound:
+            return None
+        return self._read(lambda: read_relay_access(document, broker=self.url, now=self._clock()))
 
     async def post_invitation(self, invitation: bytes) -> PostedInvitation:
         """Post a signed invitation; waits while the broker sends the mail."""

@@ -10,10 +10,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
+from urllib.parse import urlsplit
 
 from peer.protocol import base64url, names
 from peer.protocol.documents import Document
 from peer.protocol.errors import NO_FIX, DispatchError, Invalid
+from peer.protocol.relays.addresses import MAX_RELAYS, is_loopback, relay_origin
+from peer.protocol.relays.admission import TOKEN_LIFE_MS
+from peer.protocol.relays.messages import MAX_TOKEN
+
+MAX_NAMED_RELAYS = 64
+"""Entries that are looked at: a later version may name more than MAX_RELAYS, or some that this one cannot use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,20 @@ class Invitations:
     more: bool
     sent: list[BrokerInvitation]
     received: list[BrokerInvitation]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayAccess:
+    """What admits this device to relays that trust the broker, and the relays that the broker names.
+
+    `token` is as the broker made it. `expires`: ms since the epoch by the broker's clock, at most TOKEN_LIFE_MS ahead;
+    it may be past, so whoever renews bounds how often. `relays`: origins in their one form, at most MAX_RELAYS. Where
+    they lead is not checked here: their resolved addresses have to obey the rule on dialling.
+    """
+
+    token: bytes = field(repr=False)
+    expires: int
+    relays: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +214,27 @@ def read_invitation(entry: Mapping[str, object]) -> BrokerInvitation:
         answered=None if entry["answered"] is None else read_number(entry, "answered"),
         sealed=None if entry["sealed"] is None else read_bytes(entry, "sealed"),
     )
+
+
+def read_relay_access(document: Mapping[str, object], *, broker: str, now: int) -> RelayAccess:
+    """Return a token of at most MAX_TOKEN bytes and the relays that the broker at the URL `broker` names.
+
+    What is no relay's origin is left out, and so is one on this machine unless the broker itself is: a broker must not
+    have its users' devices connect to their own ports.
+    """
+    token, named = read_bytes(document, "token"), document["relays"]
+    if not 0 < len(token) <= MAX_TOKEN:
+        raise Invalid("token is empty or too long", fix=NO_FIX)
+    if not isinstance(named, list) or len(named) > MAX_NAMED_RELAYS:
+        raise Invalid("relays is not a list", fix=NO_FIX)
+    beside_us = is_loopback(urlsplit(broker).hostname or "")
+    found: dict[str, None] = {}
+    for text in named:
+        try:
+            origin = relay_origin(text) if isinstance(text, str) else ""
+        except Invalid:
+            continue
+        if origin and (beside_us or not is_loopback(urlsplit(origin).hostname or "")):
+            found[origin] = None
+    expires = min(read_number(document, "expires"), now + TOKEN_LIFE_MS)
+    return RelayAccess(token, expires, tuple(found)[:MAX_RELAYS])

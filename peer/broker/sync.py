@@ -15,7 +15,7 @@ import trio
 
 from peer.broker.client import BrokerClient
 from peer.broker.presence import open_presence, seal_presence
-from peer.broker.responses import BrokerInvitation, PostedInvitation
+from peer.broker.responses import BrokerInvitation, PostedInvitation, RelayAccess
 from peer.machine.settings import Settings
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.protocol import codec
@@ -127,6 +127,14 @@ class BrokerSync:
         """Withdraw an invitation now. Raises Conflict if it was answered, Gone, NotFound, Unavailable, …"""
         async with self._client() as broker:
             await broker.withdraw(token)
+
+    async def relays(self) -> RelayAccess | None:
+        """Fetch a new token for relays, with the relays that the broker names; None from one that is older than relays.
+
+        Raises Unavailable, Unauthorized, Forbidden if this device is not the user's any more.
+        """
+        async with self._client() as broker:
+            return await broker.relays()
 
     async def check(self, url: str) -> str:
         """Check the broker's health and our token; return a description. Raises Unavailable, Unauthorized."""

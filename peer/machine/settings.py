@@ -20,6 +20,8 @@ from peer.machine.service_urls import proxy_url, service_url
 from peer.machine.state_folder import StateFolder, read_private
 from peer.protocol.errors import Invalid, NotFound, NotSignedIn
 from peer.protocol.names import user_id
+from peer.protocol.relays.addresses import MAX_RELAYS, relay_origin
+from peer.protocol.relays.messages import MAX_TOKEN
 from peer.trust import scopes
 from sandbox import runtimes
 
@@ -27,6 +29,10 @@ MASK = "•••"
 
 KEY_IN_KEYCHAIN = "keychain"
 """The value of `model.api_key` if the key itself is in the OS keychain (model_key.py)."""
+
+RELAYS_OF_BROKER = "broker"
+"""The word in `relays` for those that the broker names."""
+NO_RELAYS = "none"
 
 ApprovalUi = Literal["picker", "form"]
 """How an agent's session asks about a tool call: with its own picker, or with a form of the MCP server."""
@@ -60,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     script: str = ""
     notifications: Literal["on", "off"] = "on"
     approval_ui: ApprovalUi = "picker"
+    relays: tuple[str, ...] = (RELAYS_OF_BROKER,)
+    relay_token: str = ""
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 365
     retention_mb: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 4_096
     model: ModelSettings = ModelSettings()
@@ -110,6 +118,16 @@ KEYS: dict[str, Key] = {
     "approval_ui": Key(
         "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
         example="form",
+    ),
+    "relays": Key(
+        "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your broker "
+        f"names), up to {MAX_RELAYS} of your own choice, https:// (http:// only on this machine), or `none`",
+        example="broker,https://relay.example",
+    ),
+    "relay_token": Key(
+        "the secret of your own relay where it asks for one; given to relays that `relays` names by address, never to "
+        "those of the broker",
+        secret=True,
     ),
     "retention_days": Key(
         "1 to 36500: days that the events and files of an ended dispatch are kept; its task and result stay",
@@ -369,6 +387,9 @@ def _checked(settings: Settings) -> Settings:
         scopes.check_toolchains(settings.toolchains)
     except Invalid as error:
         raise _wrong("toolchains", ",".join(settings.toolchains)) from error
+    changes["relays"] = _relays(settings.relays)
+    if settings.relay_token and not re.fullmatch(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}", settings.relay_token):
+        raise _wrong("relay_token", settings.relay_token)
     if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,8192}", settings.model.api_key):
         raise _wrong("model.api_key", settings.model.api_key)
     if settings.model.name and not re.fullmatch(r"[\x21-\x7e]{1,200}", settings.model.name):
@@ -383,6 +404,18 @@ def _checked(settings: Settings) -> Settings:
         url = service_url(settings.model.base_url, "the model's address")
         changes["model"] = msgspec.structs.replace(settings.model, base_url=url)
     return msgspec.structs.replace(settings, **changes)
+
+
+def _relays(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words with every origin in its one form, each once. Raises Invalid."""
+    if words == (NO_RELAYS,):
+        return words
+    if NO_RELAYS in words:
+        raise Invalid(f"relays can't be {','.join(words)!r}", fix="`dispatch config set relays none`, or leave it out")
+    found = tuple(dict.fromkeys(word if word == RELAYS_OF_BROKER else relay_origin(word) for word in words))
+    if not found or len([word for word in found if word != RELAYS_OF_BROKER]) > MAX_RELAYS:
+        raise _wrong("relays", ",".join(words))
+    return found
 
 
 def _is_address(text: str, family: str) -> bool:

@@ -54,7 +54,7 @@ class RunRegistry:
     def start(self, row: rows.Dispatch, scope: scopes.Scope) -> None:
         """Run an accepted dispatch. `stop` finds it from now on, even before its process exists."""
         settings = self._settings()
-        known = (*model_route.secrets(settings), settings.token)
+        known = (*model_route.secrets(settings), settings.token, settings.relay_token)
         run = Run(
             self._journal,
             row,

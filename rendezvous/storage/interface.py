@@ -102,6 +102,10 @@ class Storage(trio.abc.AsyncResource):
         A decided sign-in is returned once and forgotten.
         """
 
+    @abstractmethod
+    async def authorize(self, author: Author) -> None:
+        """Return if the device is the author's and the nonce unused, which is consumed; nothing else is kept."""
+
     # -- presence
 
     @abstractmethod

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from peer.protocol.errors import Invalid
 from peer.protocol.relays.messages import MAX_ORIGIN
 
+MAX_RELAYS = 8
+"""Relays that a broker names to its users, and that a person names: a device keeps a connection to those it uses."""
+
 _FIX = "write it like https://relay.example"
 _PORTS = {"https": 443, "http": 80}
 _SOCKETS = {"https": "wss", "http": "ws"}

@@ -115,6 +115,9 @@ class SqliteStorage(Storage):
     async def poll_sign_in(self, device_code: bytes, now: int) -> Poll:
         return await self._write(lambda db: sign_ins.poll(db, device_code, now))
 
+    async def authorize(self, author: Author) -> None:
+        await self._write_by(author, lambda _db: None)
+
     # -- presence
 
     async def announce(self, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:

@@ -273,6 +273,9 @@ class MemoryStorage(Storage):
 
         return await self._run(step)
 
+    async def authorize(self, author: Author) -> None:
+        await self._run(lambda _state: None, author)
+
     # -- presence
 
     async def announce(self, author: Author, *, seq: int, expires: int, box: bytes | None) -> None:

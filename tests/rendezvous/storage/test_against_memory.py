@@ -87,6 +87,7 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         f"count_wrong_code {code} {box!r}": lambda s: s.count_wrong_code(box + code.encode()),
         f"sign_in_by_user_code {code} at {now}": lambda s: s.sign_in_by_user_code(code, now),
         f"sign_in_by_mail_token {code} {box!r} at {now}": lambda s: s.sign_in_by_mail_token(box + code.encode(), now),
+        f"authorize {by}": lambda s: s.authorize(by),
         f"announce {by} {seq} {now}": lambda s: s.announce(by, seq=seq, expires=now, box=None if seq == 3 else box),
         f"announcements {who} {user} at {now}": lambda s: s.announcements(who, user, now),
         f"post_invitation {by} {made} at {now}": lambda s: s.post_invitation(by, made, now),
