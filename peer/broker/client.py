@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeVar
 from urllib.parse import quote
 
-import certifi
 import httpx
 import trio
 
@@ -407,12 +406,4 @@ async def _trust(url: str) -> ssl.SSLContext | bool:
         # Plain http is allowed for loopback only, and redirects are off: there is no certificate to verify.
         return False
     # In a thread: reading some hundred certificates takes 0.1 s.
-    return await trio.to_thread.run_sync(_system_trust)
-
-
-def _system_trust() -> ssl.SSLContext:
-    certificates.check_named()
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    return context
+    return await trio.to_thread.run_sync(certificates.system_trust)

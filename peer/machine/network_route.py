@@ -45,6 +45,11 @@ def network(
     )
 
 
+def proxy_to(host: str, port: int, settings: Settings, env: Mapping[str, str] | None = None) -> str:
+    """Return the address of the HTTP proxy on the way from this machine to a host, "" for none. Raises Invalid."""
+    return _proxy(Host(host, port), settings, os.environ if env is None else env)
+
+
 def by_proxy(scope: Scope, settings: Settings, env: Mapping[str, str] | None = None) -> list[str]:
     """Return those of a scope's hosts whose names this machine's HTTP proxy would resolve. Raises Invalid."""
     variables = os.environ if env is None else env

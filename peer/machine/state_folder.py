@@ -33,6 +33,7 @@ SECRETS = (
     "store.db",
     "store.db-wal",
     "store.db-shm",
+    "relays.json",
     "daemon.json",
     "daemon.log",
 )
@@ -145,6 +146,11 @@ class StateFolder:
     @property
     def uploads(self) -> Path:
         return self.path / "uploads"
+
+    @property
+    def relays(self) -> Path:
+        """What the broker said last of relays."""
+        return self.path / "relays.json"
 
     @property
     def daemon_json(self) -> Path:

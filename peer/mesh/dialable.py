@@ -60,6 +60,11 @@ def surroundings(listen: Iterable[Multiaddr]) -> Surroundings:
     return Surroundings(frozenset(own), tuple(networks), all(_is_loopback(address) for address in listen))
 
 
+def loopback_alone(listen: Iterable[str]) -> bool:
+    """Return whether a node that listens on these multiaddrs serves this machine alone."""
+    return all(_is_loopback(Multiaddr(address)) for address in listen)
+
+
 def _prefix(netmask: str) -> int:
     # psutil gives ffff:ffff:: for IPv6, which ipaddress takes for IPv4 alone.
     return int(ipaddress.ip_address(netmask)).bit_count()

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import structlog
 import trio
 
 from peer.broker.sync import BrokerSync
+from peer.machine.certificates import system_trust
 from peer.machine.live_settings import LiveSettings
+from peer.machine.network_route import proxy_to
 from peer.machine.settings import Settings
 from peer.machine.supervision import supervise
 from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
+from peer.mesh.dialable import loopback_alone
 from peer.mesh.host import MeshHost
+from peer.mesh.paths import PathKeeper
+from peer.mesh.peer_record import MAX_ADDRESSES
+from peer.mesh.relays import Relays, Route
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.node.deadlines import Deadlines
 from peer.node.deciding import DecisionService
@@ -28,6 +34,7 @@ from peer.node.delivery import BlobFetcher, Hellos, Receiver, StoredOutbox
 from peer.node.notifications import Notifier
 from peer.node.people import AddressBook, Admission, People
 from peer.node.queries import QueryService
+from peer.node.relaying import RelayKeeper
 from peer.node.reviewing import ReviewService
 from peer.node.sending import SendService
 from peer.node.storage import Storage
@@ -80,15 +87,30 @@ class Node:
             return live.current
 
         self.admission = Admission(context)
+        route = Route(
+            proxy=lambda host, port: proxy_to(host, port, current()),
+            trusted=cache(system_trust),
+            loopback_alone=loopback_alone(listen),
+        )
+        self.relays = Relays(
+            seed=context.identity.seed,
+            device=context.identity.device,
+            sealing_key=context.identity.sealing_key,
+            route=route,
+            clock=context.clock,
+        )
         self.host = MeshHost(
             context.identity.seed,
             listen=listen,
             admits=self.admission.admits,
             expects=self.admission.expects,
             party=self.admission.user_of,
+            relays=self.relays,
         )
-        self.broker = BrokerSync(journal, current, live.save_token, self.host.addresses)
+        self.broker = BrokerSync(journal, current, live.save_token, self._reachable_at)
+        self._relaying = RelayKeeper(context.state, current, self.broker.relays, self.relays, context.clock)
         addresses = AddressBook(context, self.broker.presence_of)
+        self._paths = PathKeeper(self.host, addresses.of)
         receiver = Receiver(journal)
         self._hellos = Hellos(journal)
         self._courier = Courier(
@@ -100,7 +122,13 @@ class Node:
             on_hello=self._hellos.take,
         )
         self._people = People(
-            self.admission, self.host, self._courier, self.broker, addresses, announce=self._on_people_changed
+            self.admission,
+            self.host,
+            self.relays,
+            self._courier,
+            self.broker,
+            addresses,
+            announce=self._on_people_changed,
         )
         self._fetcher = BlobFetcher(journal, self.host, self._people.connect)
         self._deadlines = Deadlines(journal)
@@ -145,6 +173,7 @@ class Node:
         await self._hellos.renew()
         await self._sweep()
         await self.admission.refresh()
+        self.relays.set_contacts(self.admission.keys)
         async with self.host.running(), trio.open_nursery() as nursery:
             # The host already receives statements; the first pass of this task reads what they changed.
             nursery.start_soon(supervise, "people", self._people.run)
@@ -157,6 +186,8 @@ class Node:
             nursery.start_soon(supervise, "storage", self._storage.run)
             nursery.start_soon(supervise, "deadlines", self._deadlines.run)
             nursery.start_soon(supervise, "broker", self.broker.run)
+            nursery.start_soon(supervise, "relays", self._relaying.run)
+            nursery.start_soon(supervise, "paths", self._paths.run)
             nursery.start_soon(supervise, "projects", self._folders.keep_fresh)
             notifying = partial(self._notifier.run, lambda: self.settings.notifications)
             nursery.start_soon(supervise, "notifications", notifying)
@@ -178,6 +209,7 @@ class Node:
         """Read config.json again. Raises Invalid, and then keeps the old settings."""
         await self._settings.reload()
         self.broker.reload()
+        self._relaying.reload()
         self._storage.wake()
         self.changes.note("settings")
         self.signal.notify()
@@ -213,6 +245,10 @@ class Node:
             self.changes.note("trust")
             self.changes.note("invitations")
         self.signal.notify(effects.changed())
+
+    def _reachable_at(self) -> list[str]:
+        relays = self.relays.addresses()
+        return [*self.host.addresses()[: MAX_ADDRESSES - len(relays)], *relays]
 
     def _on_connected(self, device: str) -> None:
         self._fetcher.on_connected(device)

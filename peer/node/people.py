@@ -11,6 +11,7 @@ import trio
 from peer.broker.sync import BrokerSync
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
+from peer.mesh.relays import Relays
 from peer.protocol.errors import DispatchError
 from peer.steps.context import Context
 from peer.store import contacts
@@ -33,6 +34,8 @@ class Admission:
         self.devices: frozenset[str] = frozenset()
         self.readers: frozenset[tuple[str, bytes]] = frozenset()
         """Who can read our presence: (device, X25519 key)."""
+        self.keys: dict[str, bytes] = {}
+        """Device that may connect → its X25519 key."""
         self._addresses: frozenset[str] = frozenset()
         self._users: dict[str, str] = {}
 
@@ -54,7 +57,8 @@ class Admission:
             lambda db: (contacts.devices(db), contacts.blocked_with_outbox(db))
         )
         # A blocked user's device may connect until its queued statements are delivered; what it sends is refused.
-        self.devices = frozenset([*(device.device for device in devices), *undelivered])
+        self.keys = {device.device: device.sealing_key for device in (*devices, *undelivered)}
+        self.devices = frozenset(self.keys)
         self._users = {device.device: device.user_id for device in devices}
         self._addresses = frozenset(ip for device in devices for ip in _ips(json.loads(device.addresses)))
         self.readers = frozenset((device.device, device.sealing_key) for device in devices)
@@ -101,6 +105,7 @@ class People:
         self,
         admission: Admission,
         host: MeshHost,
+        relays: Relays,
         courier: Courier,
         broker: BrokerSync,
         addresses: AddressBook,
@@ -109,6 +114,7 @@ class People:
         """`announce` is called when views of contacts may be out of date."""
         self._admission = admission
         self._host = host
+        self._relays = relays
         self._courier = courier
         self._broker = broker
         self._addresses = addresses
@@ -152,6 +158,7 @@ class People:
         wake = frozenset(self._wake)
         before, readers = self._admission.devices, self._admission.readers
         await self._admission.refresh()
+        self._relays.set_contacts(self._admission.keys)
         for device in before - self._admission.devices:
             self._host.drop(device)
             self._courier.forget(device)

@@ -91,12 +91,12 @@ def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactD
     return all_of(ContactDevice, rows.fetchall())
 
 
-def blocked_with_outbox(db: sqlite3.Connection) -> list[str]:
+def blocked_with_outbox(db: sqlite3.Connection) -> list[ContactDevice]:
     """Return the devices of blocked users with statements in the outbox (the revocation of their edge)."""
     rows = db.execute(
-        "SELECT DISTINCT o.device FROM outbox o JOIN contact_devices USING (device) JOIN blocked USING (user_id)"
+        "SELECT * FROM contact_devices JOIN blocked USING (user_id) WHERE device IN (SELECT device FROM outbox)"
     )
-    return [row[0] for row in rows]
+    return all_of(ContactDevice, rows.fetchall())
 
 
 def device(db: sqlite3.Connection, device_id: str) -> ContactDevice | None:

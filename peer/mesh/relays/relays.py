@@ -84,6 +84,7 @@ class Relays:
         self.limits = limits or RelayLimits()
         self._chosen: frozenset[str] = frozenset()
         self._origins: tuple[str, ...] = ()
+        self._none = False
         self._token, self._secret = b"", b""
         self._keys: dict[str, bytes] = {}
         self._lines: dict[str, dict[bytes, Line]] = {}
@@ -98,19 +99,22 @@ class Relays:
 
     # --- what is known from outside
 
-    def set_relays(self, *, chosen: Iterable[str], named: Iterable[str], token: bytes, secret: bytes = b"") -> None:
-        """Be rung at these relays alone, the first `RelayLimits.own` of them.
+    def set_relays(
+        self, *, chosen: Iterable[str], named: Iterable[str], token: bytes, secret: bytes = b"", none: bool = False
+    ) -> None:
+        """Be rung at these relays alone, the first `RelayLimits.own` of them; with `none` ring at no contact's either.
 
         `chosen`: origins that this machine's person wrote down; `named`: those of its broker. `token`: the broker's,
         for all; `secret`: for chosen ones alone, in place of it.
         """
-        self._chosen = frozenset(chosen)
-        self._origins = tuple(dict.fromkeys([*chosen, *named]))[: self.limits.own]
+        chosen = tuple(chosen)
+        self._chosen, self._none = frozenset(chosen), none
+        self._origins = () if none else tuple(dict.fromkeys([*chosen, *named]))[: self.limits.own]
         renewed = (token, secret) != (self._token, self._secret)
         self._token, self._secret = token, secret
         self._listen_anew()
         for origin, kept in list(self._kept.items()):
-            if kept.own and origin not in self._origins:
+            if none or (kept.own and origin not in self._origins):
                 kept.scope.cancel()
             elif renewed:
                 kept.control.changed()
@@ -163,7 +167,7 @@ class Relays:
         Raises Unavailable, RateLimited. Whoever closes the pipe ends it.
         """
         nursery, key = self._nursery, self._keys.get(device)
-        if nursery is None or key is None:
+        if nursery is None or key is None or self._none:
             raise Unavailable("no relay can be used for that device", fix=NO_FIX)
         kept = self._keep(origin, own=origin in self._origins)
         kept.rung = trio.current_time()

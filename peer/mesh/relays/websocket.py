@@ -31,13 +31,13 @@ _RECEIVED_AT_ONCE: Final = 256 * 1024
 
 @dataclass(frozen=True)
 class Route:
-    """This machine's way to relays. `proxy(host)`: the address of its HTTP proxy for a host, "" for none.
+    """This machine's way to relays. `proxy(host, port)`: the address of its HTTP proxy for that, "" for none.
 
     `trusted()`: the TLS context; it may take a moment, so it is called in a thread. `loopback_alone`: the node listens
     on loopback addresses and nowhere else, as in a demo: then relays are here too.
     """
 
-    proxy: Callable[[str], str]
+    proxy: Callable[[str, int], str]
     trusted: Callable[[], ssl.SSLContext]
     loopback_alone: bool = False
 
@@ -95,7 +95,7 @@ async def close(websocket: WebSocketConnection) -> None:
 async def _connect(origin: str, route: Route, *, chosen: bool) -> trio.abc.Stream:
     parts = urlsplit(origin)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    if proxy := route.proxy(host):
+    if proxy := route.proxy(host, port):
         trusted = await trio.to_thread.run_sync(route.trusted)
         try:
             return await dialing.through(httpx.Proxy(proxy), host, port, trusted)
