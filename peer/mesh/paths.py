@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 import trio
@@ -19,9 +19,17 @@ LINGER = 1.0
 
 
 class PathKeeper:
-    """`addresses(device)` returns the multiaddrs to try."""
+    """`addresses(device)` returns the multiaddrs to try; `waits` and `linger` as WAITS and LINGER."""
 
-    def __init__(self, host: MeshHost, addresses: Callable[[str], Awaitable[list[str]]]) -> None:
+    def __init__(
+        self,
+        host: MeshHost,
+        addresses: Callable[[str], Awaitable[list[str]]],
+        *,
+        waits: Sequence[float] = WAITS,
+        linger: float = LINGER,
+    ) -> None:
+        self._waits, self._linger = waits, linger
         self._host = host
         self._addresses = addresses
         self._news = trio.Event()
@@ -54,13 +62,13 @@ class PathKeeper:
         attempt = 0
         while device in self._host.relayed():
             wake = self._wakes[device] = trio.Event()
-            with trio.move_on_after(WAITS[min(attempt, len(WAITS) - 1)]):
+            with trio.move_on_after(self._waits[min(attempt, len(self._waits) - 1)]):
                 await wake.wait()
             attempt = 0 if wake.is_set() else attempt + 1
             if self._host.path(device) == "relay":
                 await self._attempt(device)
             if self._host.path(device) == "direct":
-                await trio.sleep(LINGER)
+                await trio.sleep(self._linger)
                 self._host.leave_relay(device)
         del self._wakes[device]
 

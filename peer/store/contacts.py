@@ -94,7 +94,8 @@ def devices(db: sqlite3.Connection, user_id: str | None = None) -> list[ContactD
 def blocked_with_outbox(db: sqlite3.Connection) -> list[ContactDevice]:
     """Return the devices of blocked users with statements in the outbox (the revocation of their edge)."""
     rows = db.execute(
-        "SELECT * FROM contact_devices JOIN blocked USING (user_id) WHERE device IN (SELECT device FROM outbox)"
+        "SELECT * FROM contact_devices "
+        "WHERE user_id IN (SELECT user_id FROM blocked) AND device IN (SELECT device FROM outbox) ORDER BY device"
     )
     return all_of(ContactDevice, rows.fetchall())
 

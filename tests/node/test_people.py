@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -17,6 +17,7 @@ async def test_a_device_that_is_admitted_no_longer_is_dropped_and_forgotten() ->
 
     class Admitted:
         devices = frozenset({"stays", "leaves"})
+        keys: ClassVar[dict[str, bytes]] = {}
         readers: frozenset[object] = frozenset()
 
         async def refresh(self) -> None:
@@ -28,10 +29,11 @@ async def test_a_device_that_is_admitted_no_longer_is_dropped_and_forgotten() ->
 
     # Any: stand-ins for the whole mesh and store, of which only these members are used.
     host: Any = SimpleNamespace(drop=noted("drop"))
+    relays: Any = SimpleNamespace(set_contacts=lambda _keys: None)
     courier: Any = SimpleNamespace(forget=noted("forget"), wake=noted("wake"))
     admission: Any = Admitted()
     nothing: Any = None
-    people = People(admission, host, courier, nothing, nothing, lambda: None)
+    people = People(admission, host, relays, courier, nothing, nothing, lambda: None)
     people.changed(frozenset({"stays", "leaves"}))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(people.run)
@@ -52,13 +54,15 @@ async def test_a_device_that_connects_again_and_again_is_looked_up_once_at_a_tim
 
     class Admitted:
         devices = frozenset({"one", "other"})
+        keys: ClassVar[dict[str, bytes]] = {}
         readers: frozenset[object] = frozenset()
 
         async def refresh(self) -> None: ...
 
     nothing: Any = None
     admission: Any = Admitted()
-    people = People(admission, nothing, nothing, nothing, cast(Any, SimpleNamespace(of=of)), lambda: None)
+    relays: Any = SimpleNamespace(set_contacts=lambda _keys: None)
+    people = People(admission, nothing, relays, nothing, nothing, cast(Any, SimpleNamespace(of=of)), lambda: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(people.run)
         for _ in range(50):

@@ -144,7 +144,9 @@ class RelayControl:
         await _send(connection, messages.Proof(self._device, signature, self._told_token))
         if not isinstance(await _receive(connection), messages.Welcome):
             raise self._not_understood()
-        self._told_tags = ()
+        # Before anybody is told that this device is here.
+        self._told_tags = self._tags()
+        await _send(connection, messages.Listen(self._told_tags))
 
     async def _keep_told(self, connection: WebSocketConnection) -> None:
         """Send token and tags, at first and whenever they change."""

@@ -52,8 +52,10 @@ class Pipe(ReadWriteCloser):
 
     async def close(self) -> None:
         """End the pipe at both ends. Idempotent."""
-        self.over.set()
-        await websocket.close(self._connection)
+        try:
+            await websocket.close(self._connection)
+        finally:
+            self.over.set()
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return None: where the other end is, the relay alone knows."""

@@ -26,6 +26,7 @@ from sandbox.network.addresses import is_public, own_addresses
 OPENED_WITHIN: Final = 15.0
 """Seconds from the look-up of the name to the end of the WebSocket's handshake."""
 CLOSED_WITHIN: Final = 1.0
+HURRIED: Final = 0.02
 _RECEIVED_AT_ONCE: Final = 256 * 1024
 
 
@@ -87,8 +88,13 @@ async def open_websocket(
 
 
 async def close(websocket: WebSocketConnection) -> None:
-    """Close it: say so if the other side takes it within a second."""
-    with trio.CancelScope(shield=True), trio.move_on_after(CLOSED_WITHIN), suppress(Exception):
+    """Close it: say so, and wait for the answer for a second; where this task is cancelled, so is its reader."""
+    cancelled = trio.current_effective_deadline() <= trio.current_time()
+    with (
+        trio.CancelScope(shield=True),
+        trio.move_on_after(HURRIED if cancelled else CLOSED_WITHIN),
+        suppress(Exception),
+    ):
         await websocket.aclose()
 
 
