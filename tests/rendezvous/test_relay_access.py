@@ -14,7 +14,6 @@ from peer.broker.client import RelayAccess
 from peer.protocol import base64url, names
 from peer.protocol.errors import Invalid, RateLimited, Unauthorized, Unavailable
 from peer.protocol.relays.admission import TOKEN_LIFE_MS, RelayToken, open_token, pseudonym
-from rendezvous import private_files
 from rendezvous.relay_access import named_relays
 from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.tokens import load_secret
@@ -138,6 +137,11 @@ def spoil_by(text: bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(text)
 
 
+def into_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says", "fix"),
     [
@@ -147,7 +151,7 @@ def spoil_by(text: bytes) -> Callable[[Path], Any]:
         (spoil_by(b"00" * 33), "damaged", "remove it"),
         (spoil_by(b"zz" * 32), "damaged", "remove it"),
         (spoil_by(b"\xff" * 64), "damaged", "remove it"),
-        (lambda path: (path.unlink(), os.mkfifo(path, 0o600)), "damaged", "remove it"),
+        (into_a_pipe, "damaged", "remove it"),
     ],
     ids=["readable", "empty", "short", "long", "no digits", "no text", "a pipe"],
 )
@@ -183,7 +187,7 @@ def test_a_key_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
         seen.append((tmp_path / "relay.key").exists())
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Unavailable, match="No space left"):
         load_relay_key(tmp_path)
     assert seen == [False] and list(tmp_path.iterdir()) == []
