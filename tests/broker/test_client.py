@@ -19,7 +19,8 @@ import trio
 from trio.testing import MockClock
 
 from peer.broker import client as module
-from peer.broker.client import BrokerClient, LoginPrompt
+from peer.broker.client import BrokerClient, LoginPrompt, RelayAccess
+from peer.broker.responses import read_relay_access
 from peer.machine import identity
 from peer.machine.identity import Identity
 from peer.machine.state_folder import StateFolder
@@ -35,6 +36,8 @@ from peer.protocol.errors import (
     Unauthorized,
     Unavailable,
 )
+from peer.protocol.relays.admission import TOKEN_LIFE_MS
+from peer.protocol.relays.messages import MAX_TOKEN
 from tests.conftest import HANG
 from tests.rendezvous.world import make_certificate
 
@@ -334,6 +337,108 @@ async def test_a_broker_cannot_make_a_device_announce_without_pause_or_never(
 ) -> None:
     async with answering(who, says(204, b"", f"Reannounce-After: {header}")) as client:
         assert await client.put_presence(seq=1, expires=NOW, box=b"x") == seconds
+
+
+ACCESS = {"token": base64url.encode(b"t" * MAX_TOKEN), "expires": 5, "relays": ["https://relay.example"]}
+
+
+async def test_access_to_relays_is_read(who: Identity) -> None:
+    async with answering(who, says(200, {**ACCESS, "more": 1})) as client:
+        client.token = ""  # a write: it needs none
+        assert await client.relays() == RelayAccess(b"t" * MAX_TOKEN, 5, ("https://relay.example",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"token": base64url.encode(b"t" * (MAX_TOKEN + 1))},
+        {"token": "A" * 1_000_000},
+        {"token": ""},
+        {"token": "###"},
+        {"token": None},
+        {"token": ["t"]},
+        {"expires": "5"},
+        {"expires": True},
+        {"expires": -1},
+        {"expires": 1 << 53},
+        {"relays": None},
+        {"relays": "https://relay.example"},
+        {"relays": {"https://relay.example": 1}},
+        {"relays": ["https://relay.example"] * 65},
+        {"relays": ["x"] * 300_000},
+    ],
+    ids=lambda changes: f"{changes}"[:60],
+)
+async def test_access_to_relays_that_no_broker_would_give(who: Identity, changes: dict[str, object]) -> None:
+    async with answering(who, says(200, {**ACCESS, **changes})) as client:
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.relays()
+
+
+@pytest.mark.parametrize("missing", ACCESS)
+async def test_access_to_relays_with_a_part_missing(who: Identity, missing: str) -> None:
+    async with answering(who, says(200, {name: part for name, part in ACCESS.items() if name != missing})) as client:
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.relays()
+
+
+async def test_relays_that_cannot_be_used_are_left_out_and_few_are_kept(who: Identity) -> None:
+    bad: list[object] = [
+        *(7, None, True, [], {}, ["https://relay.example"], {"origin": "https://relay.example"}),
+        *("", "relay.example", "http://relay.example", "http://192.0.2.1", "wss://relay.example", "file:///etc/passwd"),
+        *(
+            "https://relay.example/path",
+            "https://user@relay.example",
+            "https://relay.example?x",
+            "https://relay.example#x",
+        ),
+        *("https://[::1", "https://relay.example:99999", "https://re lay.example", "https://\ud800", "https://\x1b[2J"),
+        *("https://" + "x" * 100_000, "https://relay.example:0", "https://1.2.3.4.5"),
+    ]
+    good = [f"https://{number}.example" for number in range(10)]
+    async with answering(who, says(200, {**ACCESS, "relays": [*bad, "HTTPS://0.Example:443/", *good]})) as client:
+        found = await client.relays()
+    assert found is not None and found.relays == tuple(good[:8])
+
+
+@pytest.mark.parametrize(
+    ("broker", "kept"),
+    [("https://broker.example", ("https://relay.example",)), ("http://127.0.0.1:8800", None), ("http://[::1]:1", None)],
+)
+def test_a_broker_elsewhere_names_no_port_of_this_machine(broker: str, kept: tuple[str, ...] | None) -> None:
+    """Seen to fail without the check: a broker could have every device of its users connect to what listens there."""
+    named = (
+        "http://127.0.0.1:8001",
+        "https://localhost",
+        "https://127.9.9.9",
+        "http://[::1]:1",
+        "https://relay.example",
+    )
+    found = read_relay_access({**ACCESS, "relays": list(named)}, broker=broker, now=NOW)
+    assert found.relays == (kept or named)
+
+
+async def test_a_token_for_relays_is_renewed_within_its_life(who: Identity) -> None:
+    async with answering(who, says(200, {**ACCESS, "expires": (1 << 53) - 1})) as client:
+        vars(client)["_clock"] = lambda: NOW
+        found = await client.relays()
+    assert found is not None and found.expires == NOW + TOKEN_LIFE_MS
+
+
+async def test_a_broker_that_is_older_than_relays(who: Identity) -> None:
+    problem = {"detail": "there is nothing at /v1/relays", "fix": "check the broker's address", "code": 404}
+    async with answering(who, says(404, problem)) as client:
+        assert await client.relays() is None
+    async with answering(who, says(404, b"<html>not found")) as client:  # no broker says it so
+        with pytest.raises(Unavailable, match="not a dispatch broker"):
+            await client.relays()
+    async with answering(who, says(403, {"detail": "not among your devices"})) as client:
+        with pytest.raises(Forbidden):
+            await client.relays()
+
+
+def test_a_token_for_relays_is_in_no_log() -> None:
+    assert "ttt" not in repr(RelayAccess(b"tttttt", 5, ()))
 
 
 async def test_nobody_there(who: Identity) -> None:

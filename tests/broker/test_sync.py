@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.broker import sync
+from peer.broker.responses import RelayAccess
 from peer.broker.sync import BrokerSync
 from peer.machine.settings import Settings
 from peer.protocol.errors import NotSignedIn
@@ -82,6 +83,26 @@ async def test_what_was_learned_of_presence_is_forgotten_when_it_is_old(
         await link.presence_of(f"{number}@example.org")
         mock_clock.jump(sync.PRESENCE_CACHE_SECONDS / 4)
     assert len(link._presence) == 4
+
+
+class Relays(Broker):
+    """Names one relay."""
+
+    async def relays(self) -> RelayAccess:
+        return RelayAccess(b"t", 5, ("https://relay.example",))
+
+
+async def test_access_to_relays_is_asked_for_while_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Relays()
+    monkeypatch.setattr(sync, "BrokerClient", broker)
+    settings = [Settings(broker=URL, token="first")]
+    context: Any = SimpleNamespace(identity=None)
+    link = BrokerSync(Journal(context, lambda _: None), lambda: settings[-1], lambda _: None, list)
+    assert await link.relays() == RelayAccess(b"t", 5, ("https://relay.example",))
+    settings.append(Settings(broker=URL, token=""))
+    with pytest.raises(NotSignedIn):
+        await link.relays()
+    assert broker.tokens == ["first"]
 
 
 class Presence(Broker):

@@ -18,9 +18,12 @@ from click.testing import CliRunner, Result
 from peer.broker.client import BrokerClient, LoginToken
 from peer.machine import identity
 from peer.machine.state_folder import StateFolder
+from peer.protocol import base64url
 from peer.protocol.errors import Unauthorized, Unavailable
+from peer.protocol.relays.admission import open_token
 from rendezvous.broker import wall_clock
 from rendezvous.main import main
+from rendezvous.relay_tokens import load_relay_key
 from rendezvous.tokens import load_secret
 from tests.conftest import HANG
 from tests.rendezvous.world import make_certificate
@@ -182,6 +185,11 @@ def test_dev_is_refused_every_way_off_loopback(
         (["--behind-proxy", "proxy.example"], {}, "--behind-proxy 192.0.2.1"),
         (["--behind-proxy", "0.0.0.0/0"], {}, "your proxies' addresses alone"),
         (["--behind-proxy"], {}, "requires an argument"),
+        (["--relay", "relay.example"], {}, "--relay: 'relay.example' is not a relay's address"),
+        (["--relay", "http://relay.example"], {}, "write it like https://relay.example"),
+        (["--relay", "https://relay.example/x"], {}, "not a relay's address"),
+        ([word for n in range(9) for word in ("--relay", f"https://{n}.example")], {}, "at most 8"),
+        (["--public-url", "https://broker.example", "--relay", "http://127.0.0.1:9"], {}, "on this machine alone"),
     ],
 )
 def test_what_is_refused_at_the_start(
@@ -205,6 +213,43 @@ def test_a_secret_that_others_can_read_is_not_used(tmp_path: Path, refused: Call
     (tmp_path / "data" / "jwt.secret").chmod(0o644)
     done = refused("serve", "--dev", "--port", "0", "--data", str(tmp_path / "data"))
     assert done.exit_code == 2 and "chmod 600" in done.stderr
+
+
+def test_a_key_for_relays_that_others_can_read_is_not_used(tmp_path: Path, refused: Callable[..., Result]) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    load_relay_key(data)
+    (data / "relay.key").chmod(0o644)
+    for command in (["serve", "--dev", "--port", "0"], ["relay-key"]):
+        done = refused(*command, "--data", str(data), DISPATCH_JWT_SECRET="x" * 32)
+        assert done.exit_code == 2 and f"`chmod 600 {data}/relay.key`" in done.stderr and not done.stdout
+
+
+async def test_the_key_for_relays_is_printed_while_the_broker_runs(
+    tmp_path: Path, refused: Callable[..., Result]
+) -> None:
+    who = identity.create(StateFolder(tmp_path / "s"), "alice@example.org", "laptop", wall_clock, os.urandom)
+    data = tmp_path / "data"
+    before = refused("relay-key", "--data", str(data))  # a relay may be set up before the broker's first start
+    options = ("--dev", "--port", "0", "--relay", "https://Relay.example/", "--relay", "http://127.0.0.1:9")
+    with process(data, *options, DISPATCH_JWT_SECRET="x" * 32) as (_, url):
+        beside = refused("relay-key", "--data", str(data))
+        assert (before.exit_code, beside.exit_code) == (0, 0) and before.stdout == beside.stdout, beside.stderr
+        async with BrokerClient(url, author=who) as client:
+            await sign_in(client, who.device_set)
+            access = await client.relays()
+    assert access is not None and access.relays == ("https://relay.example", "http://127.0.0.1:9")
+    brokers = frozenset({base64url.decode(beside.stdout.strip())})
+    assert open_token(access.token, brokers=brokers, device=who.device, now=wall_clock()).device == who.device
+    assert (data / "relay.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_for_relays_is_not_made_in_a_folder_that_others_reach(
+    tmp_path: Path, refused: Callable[..., Result]
+) -> None:
+    tmp_path.chmod(0o755)
+    done = refused("relay-key", "--data", str(tmp_path))
+    assert done.exit_code == 2 and f"`chmod 700 {tmp_path}`" in done.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o750, 0o701])

@@ -12,6 +12,7 @@ import pytest
 from peer.broker.client import BrokerClient, LoginToken
 from peer.protocol import base64url, names
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Unauthorized, Unavailable
+from peer.protocol.relays.admission import open_token
 from peer.protocol.statements import Device, DeviceSet, open_as, sign_by_root
 from rendezvous.tokens import LIFE_SECONDS
 from tests.protocol.examples import listed
@@ -232,6 +233,7 @@ async def test_a_sign_in_survives_a_clock_that_was_ahead(broker: Running, people
 
 async def test_a_removed_device_loses_its_token(broker: Running, people: People, tmp_path: Path) -> None:
     alice = await people.signed_in("alice@example.org")
+    of_alice = await alice.client.relays()
     other = await people.new("alice@example.org")
     root_seed = (tmp_path / "people" / "1" / "root.key").read_bytes()
     statement = DeviceSet(
@@ -249,6 +251,16 @@ async def test_a_removed_device_loses_its_token(broker: Running, people: People,
         await alice.client.invitations()
     with pytest.raises(Forbidden, match="not among"):
         await alice.client.put_presence(seq=1, expires=broker.clock() + 60_000, box=b"x")
+    with pytest.raises(Forbidden, match="not among"):
+        await alice.client.relays()
+    of_other = await other.client.relays()
+    assert of_alice is not None and of_other is not None
+    counted = [
+        open_token(access.token, brokers=brokers, device=person.who.device, now=broker.clock()).pseudonym
+        for brokers in [frozenset({broker.broker.relay_key.public})]
+        for access, person in ((of_alice, alice), (of_other, other))
+    ]
+    assert counted[0] == counted[1]  # all devices of a user are one user to a relay
 
 
 def set_of(person: Person, folder: Path, *entries: Device, epoch: int = 2) -> bytes:

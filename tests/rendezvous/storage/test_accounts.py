@@ -308,3 +308,15 @@ async def test_nothing_uses_up_the_mails_for_somebody_else_s_sign_in(open_with: 
     # Another user has their own.
     await ask(storage, "bob", BOB, address="203.0.113.0", now=later)
     assert await storage.reserve_sign_in_mail("bob", b"bob", later)
+
+
+async def test_a_device_is_vouched_for_once_with_a_nonce_and_only_if_it_is_its_users(storage: Storage) -> None:
+    await approved(storage, ALICE)
+    by = author(ALICE)
+    await storage.authorize(by)
+    with pytest.raises(NonceUsed):
+        await storage.authorize(by)
+    with pytest.raises(UnknownDevice):
+        await storage.authorize(author(ALICE, device="another"))
+    with pytest.raises(UnknownUser):
+        await storage.authorize(author("nobody@example.org"))
