@@ -51,6 +51,10 @@ def whoami(app: App) -> None:
         "broker": broker,
         "daemon": running,
         "addresses": [str(each) for each in daemon.get("addresses") or ["-"]],
+        "relays": [
+            f"{each['origin']}{'' if each['connected'] else ' (not connected)'}" for each in daemon.get("relays") or []
+        ]
+        or "-",
         "runtime": f"{string(runtime.get('name'))} {string(runtime.get('version'))}",
         "agent login": string(runtime.get("login")),
         "sandbox": f"{string(sandbox.get('tier'))}{_because(sandbox)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from cli.app import App
@@ -35,7 +37,7 @@ def contacts(app: App, limit: int | None, before: str | None) -> None:
                 scope_line(row.get("scopes")),
                 string(bool(row.get("peer_online"))),
                 string(bool(row.get("verified"))),
-                string(row.get("path")),
+                _path(row),
             ]
             for row in document["trust"]
         ],
@@ -45,6 +47,14 @@ def contacts(app: App, limit: int | None, before: str | None) -> None:
     note_of_more(app, document)
     if blocked := document.get("blocked"):
         app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
+
+
+def _path(row: Mapping[str, object]) -> str:
+    """Return how a contact is connected, since when, and how long a message takes there and back."""
+    if not row.get("path"):
+        return string(None)
+    since = local_time(row.get("path_since"))
+    return f"{string(row['path'])} since {since}, {string(row.get('round_trip_ms'))} ms"
 
 
 @click.command(

@@ -62,6 +62,7 @@ class Health:
                 "port": node.port,
                 "peer_id": node.host.peer_id,
                 "addresses": node.host.addresses(),
+                "relays": [{"origin": origin, "connected": up} for origin, up in node.relays.state().items()],
                 "version": VERSION,
                 "refused_connections": node.host.refused,
             },
@@ -105,7 +106,11 @@ class Health:
         connected = [device for device in known if self._node.host.connected(device)]
         listening = f"{len(addresses)} address{'' if len(addresses) == 1 else 'es'}"
         way = _WAYS[frozenset(families)]
-        return f"listening on {listening}, {way}; {len(connected)} of {len(known)} devices connected"
+        relayed = sum(self._node.host.path(device) == "relay" for device in connected)
+        through = f", {relayed} through a relay" if relayed else ""
+        at = self._node.relays.state()
+        relays = "".join(f"; relay {origin} {'is connected' if up else 'does not answer'}" for origin, up in at.items())
+        return f"listening on {listening}, {way}; {len(connected)} of {len(known)} devices connected{through}{relays}"
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 import trio
@@ -59,6 +59,14 @@ class MeshLimits:
     """Addresses of one party: four attempts with 16 addresses each, or all attempts of the courier with four."""
     open_stream: float = 15.0
     shutdown: float = 3.0
+
+
+class PathNow(NamedTuple):
+    """How a peer is connected. `age`: seconds since the connection began; `round_trip`: seconds, of the last ping."""
+
+    kind: Literal["direct", "relay"]
+    age: float
+    round_trip: float
 
 
 class _Host(BasicHost):
@@ -213,10 +221,8 @@ class MeshHost:
 
     def path(self, peer_id: str) -> Literal["direct", "relay"] | None:
         """Return how the peer is connected, None if it is not."""
-        live = self._live_connections(peer_id)
-        if not live:
-            return None
-        return "direct" if _is_direct(live[-1]) else "relay"
+        now = self.path_now(peer_id)
+        return None if now is None else now.kind
 
     def relayed(self) -> set[str]:
         """Return the peers to which there is a connection through a relay, whether or not there is a direct one too."""
@@ -225,6 +231,16 @@ class MeshHost:
             for connection in self._swarm.get_connections()
             if not connection.is_closed and not _is_direct(connection)
         }
+
+    def path_now(self, peer_id: str) -> PathNow | None:
+        """Return the connection that new streams take, None if the peer is not connected."""
+        live = self._live_connections(peer_id)
+        if not live:
+            return None
+        session = ours(live[-1].muxed_conn)
+        return PathNow(
+            "direct" if _is_direct(live[-1]) else "relay", trio.current_time() - session.began, session.round_trip
+        )
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.

@@ -148,7 +148,7 @@ class Node:
         self.sending = SendService(journal, self.host.connected)
         self.decisions = DecisionService(journal, live, self._folders, self.runs)
         self.reviewing = ReviewService(context, self._change_sets, self._lander)
-        self.queries = QueryService(context, self._folders, self.host.path, self._lander.idle)
+        self.queries = QueryService(context, self._folders, self.host.path_now, self._lander.idle)
         self.trust = TrustService(
             journal,
             current,

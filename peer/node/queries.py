@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable
 
+from peer.mesh.host import PathNow
 from peer.protocol.documents import Direction, Document
 from peer.runs.folders import RunFolders
 from peer.steps import releasing
@@ -19,7 +20,7 @@ class QueryService:
         self,
         context: Context,
         folders: RunFolders,
-        path: Callable[[str], str | None],
+        path: Callable[[str], PathNow | None],
         settled: Callable[[str], Awaitable[None]],
     ) -> None:
         """`path`: how a device is connected now, None if it is not.
@@ -34,7 +35,16 @@ class QueryService:
     def live(self) -> views.Live:
         """Return the facts that are not in the store, for peer.store.views."""
         context = self._context
-        return views.Live(me=context.identity.user_id, now=context.clock(), steady=context.steady(), path=self._path)
+        now = context.clock()
+
+        def path(device: str) -> views.ConnectionPath | None:
+            if (found := self._path(device)) is None:
+                return None
+            return views.ConnectionPath(
+                found.kind, now - round(found.age * 1000), max(1, round(found.round_trip * 1000))
+            )
+
+        return views.Live(me=context.identity.user_id, now=now, steady=context.steady(), path=path)
 
     async def dispatches(self, *, direction: Direction, status: str | None, limit: int, before: str | None) -> Document:
         """Return a page of received or of sent dispatches."""

@@ -10,6 +10,7 @@ import shlex
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -38,9 +39,17 @@ from peer.store.lists import Listed, columns, dispatch_row, landing_document, rf
 from peer.trust import edge_lifecycle, fingerprints, scopes
 
 
+class ConnectionPath(NamedTuple):
+    """How a device is connected. `since`: ms since the epoch. `round_trip`: of the last ping, ms."""
+
+    kind: Literal["direct", "relay"]
+    since: int
+    round_trip: int
+
+
 @dataclass(frozen=True)
 class Live:
-    """The user, the times and the connections: `path` returns "direct", "relay" or None (not connected) for a device.
+    """The user, the times and the connections: `path` returns how a device is connected, None if it is not.
 
     `steady`: by which it is reckoned how long a waiting call has left (peer.steps.context).
     """
@@ -48,7 +57,7 @@ class Live:
     me: str
     now: int
     steady: int
-    path: Callable[[str], str | None] = lambda _device: None
+    path: Callable[[str], ConnectionPath | None] = lambda _device: None
 
 
 def trust_rows(db: sqlite3.Connection, live: Live, *, limit: int | None = None, before: str | None = None) -> Document:
@@ -73,6 +82,7 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
     stored = scopes.decode(edge.scope) if incoming else scopes.decode_summary(edge.scope)
     expires = stored.expires
     paths = [found for device in contacts.devices(db, edge.user_id) if (found := live.path(device.device))]
+    path = min(paths, default=None)  # a direct one before one through a relay
     document = msgspec.to_builtins(stored)
     document["expires"] = None if expires is None else rfc3339(expires)
     budget = document.pop("budget", None)
@@ -85,10 +95,12 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "alias": contact.alias if contact else "",
         "scopes": document,
         "status": edge_lifecycle.current(edge.status, expires=expires, now=live.now),
-        "peer_online": bool(paths),
+        "peer_online": path is not None,
         "can_edit_scopes": incoming and edge.status in edges.OPEN,
         "verified": bool(contact and contact.verified),
-        "path": paths[0] if paths else None,
+        "path": path.kind if path is not None else None,
+        "path_since": rfc3339(path.since) if path is not None else None,
+        "round_trip_ms": path.round_trip if path is not None else None,
         "blocked": contacts.is_blocked(db, edge.user_id),
         "created": rfc3339(edge.created),
     }

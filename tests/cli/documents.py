@@ -149,6 +149,8 @@ def edge(**changes: Any) -> dict[str, Any]:
         "can_edit_scopes": True,
         "verified": False,
         "path": "direct",
+        "path_since": "2026-11-22T12:00:00.000Z",
+        "round_trip_ms": 12,
         "fingerprint": "tulip-anvil 1234",
         "budgets": {"minutes": 60, "turns": 100, "usd": 5.0, "output_bytes": 104857600},
         "git_folders": {"/home/bob/wt": "/home/bob/main/.git"},

@@ -98,7 +98,36 @@ class Net:
     ) -> None:
         """`around`: a command that each program is started by, in its machine."""
         self.around = list(around)
+        self.folder = folder
         self.hub, *self.others = [Machine(stack) for _ in addresses]
+        self._wire(addresses, ipv6=ipv6)
+        self.mail = MailServer(folder / "mail")
+        with self.hub.entered():
+            stack.enter_context(self.mail.running())
+        self.certificate, key = make_certificate(folder / "tls", addresses[0])
+        host = f"[{addresses[0]}]" if ipv6 else addresses[0]
+        self.broker = Broker.__new__(Broker)  # one that is found elsewhere
+        self.broker.url = f"https://{host}:{PORT}"
+        arguments = [
+            *("serve", "--host", "::", "--port", str(PORT), "--public-url", self.broker.url),
+            *("--certificate", str(self.certificate), "--key", str(key), "--data", str(folder / "broker")),
+            *("--smtp-host", "127.0.0.1", "--smtp-port", str(self.mail.port), "--smtp-user", self.mail.USER),
+            *("--smtp-from", "dispatch <dispatch@broker.example>", "--smtp-ca", str(self.mail.ca)),
+        ]
+        environment = clean_environment(folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
+        self._key = key
+        program = self.serve("rendezvous.main", arguments, environment, stack)
+        assert program.line(r"listening on (\S+)") == self.broker.url
+
+    def serve(self, module: str, arguments: Sequence[str], environment: dict[str, str], stack: ExitStack) -> Program:
+        """Start a program on the hub."""
+        log = self.folder / f"{module}.errors"
+        program = Program(module, arguments, environment, log, [*self.hub.enter, *self.around])
+        stack.callback(program.end)
+        return program
+
+    def _wire(self, addresses: Sequence[str], *, ipv6: bool) -> None:
+        """Join all machines by a bridge."""
         bits = 64 if ipv6 else 24
         bridge = [*self.hub.enter, "ip", "link", "add", "name", "lan", "type", "bridge"]
         made = subprocess.run(bridge, capture_output=True, text=True, check=False)
@@ -115,34 +144,61 @@ class Net:
                 machine.without_ipv6()
             machine.ip(f"addr add {address}/{bits} dev eth0 {'nodad' if ipv6 else ''}")
             machine.ip("link set eth0 up")
-        self.mail = MailServer(folder / "mail")
-        with self.hub.entered():
-            stack.enter_context(self.mail.running())
-        self.certificate, key = make_certificate(folder / "tls", addresses[0])
-        host = f"[{addresses[0]}]" if ipv6 else addresses[0]
-        self.broker = Broker.__new__(Broker)  # one that is found elsewhere
-        self.broker.url = f"https://{host}:{PORT}"
-        arguments = [
-            *("serve", "--host", "::", "--port", str(PORT), "--public-url", self.broker.url),
-            *("--certificate", str(self.certificate), "--key", str(key), "--data", str(folder / "broker")),
-            *("--smtp-host", "127.0.0.1", "--smtp-port", str(self.mail.port), "--smtp-user", self.mail.USER),
-            *("--smtp-from", "dispatch <dispatch@broker.example>", "--smtp-ca", str(self.mail.ca)),
-        ]
-        environment = clean_environment(folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
-        program = Program(
-            "rendezvous.main", arguments, environment, folder / "broker.errors", [*self.hub.enter, *self.around]
-        )
-        stack.callback(program.end)
-        assert program.line(r"listening on (\S+)") == self.broker.url
 
-    def person(self, name: str, folder: Path, machine: Machine, stack: ExitStack) -> Somebody:
+    def person(self, name: str, folder: Path, machine: Machine, stack: ExitStack, **settings: object) -> Somebody:
         """Somebody on one of the machines, signed in, whose daemon serves with the `listen` that it has by default."""
         person = Somebody(self, name, folder, machine)
         stack.callback(person.stop)
         person.sign_in()
+        person.configure(**settings)
         person.launch("--port", "0", inside=person.inside)
         person.ready()
         return person
+
+
+class PartedNet(Net):
+    """Machines that reach the hub and none of each other: each is in a network of its own, and the hub passes nothing on.
+
+    Stands for homes behind routers that let nothing in. The hub also runs a relay, whose users are the broker's.
+    """
+
+    RELAY_PORT = 9443
+
+    def __init__(self, folder: Path, stack: ExitStack, people: int) -> None:
+        addresses = ["192.0.2.1", *(f"10.77.{number}.2" for number in range(people))]
+        super().__init__(folder, stack, addresses, ipv6=False)
+        self.relay_url = f"https://{addresses[0]}:{self.RELAY_PORT}"
+        self.relay = self.start_relay(stack)
+
+    def start_relay(self, stack: ExitStack) -> Program:
+        """Start the relay, anew after its end."""
+        command = [sys.executable, "-m", "rendezvous.main", "relay-key", "--data", str(self.folder / "broker")]
+        environment = clean_environment(self.folder)
+        key = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        arguments = [
+            *("serve", "--host", "::", "--port", str(self.RELAY_PORT), "--public-url", self.relay_url),
+            *("--certificate", str(self.certificate), "--key", str(self._key), "--allow", f"broker={key}"),
+        ]
+        program = self.serve("rendezvous.relay.main", arguments, environment, stack)
+        assert program.line(r"listening on (\S+)") == self.relay_url
+        return program
+
+    def _wire(self, addresses: Sequence[str], *, ipv6: bool) -> None:
+        self.hub.without_ipv6()
+        self.hub.ip(f"addr add {addresses[0]}/32 dev lo")
+        for number, (machine, address) in enumerate(zip(self.others, addresses[1:], strict=True)):
+            self.hub.ip(f"link add port{number} type veth peer name eth0 netns {machine.pid}")
+            self.hub.ip(f"addr add 10.77.{number}.1/24 dev port{number}")
+            self.hub.ip(f"link set port{number} up")
+            machine.without_ipv6()
+            machine.ip(f"addr add {address}/24 dev eth0")
+            machine.ip("link set eth0 up")
+            machine.ip(f"route add default via 10.77.{number}.1")
+
+    def let_through(self) -> None:
+        """From now on the hub passes packets on: the machines reach each other."""
+        script = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+        subprocess.run([*self.hub.enter, "sh", "-ec", script], check=True)
 
 
 class _There:

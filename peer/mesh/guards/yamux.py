@@ -109,7 +109,7 @@ class SafeYamux(YamuxSession):
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._closing = False
         self._scope = trio.CancelScope()
-        self._last_received = trio.current_time()
+        self.began = self._last_received = trio.current_time()
         self._ping_number = 0
         self._ping_sent_at = 0.0
         # The DATA frame being received: its stream (None if already dropped), bytes still to come, whether FIN follows.

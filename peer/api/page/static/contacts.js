@@ -3,7 +3,7 @@
 import { get, patch, post, seg } from "./api.js";
 import { busy, button, confirm, fill, h, problem, toast } from "./dom.js";
 import { askedWords, choices, permitsList, scopeForm, scopeOf } from "./scope.js";
-import { line, rule, whole } from "./text.js";
+import { line, moment, rule, whole } from "./text.js";
 
 const STATUS = {
   offered: "being set up",
@@ -20,6 +20,10 @@ function online(row) {
     ? h("span.online", { "data-online": "yes" }, row.path === "relay" ? "online, through a relay" : "online, direct")
     : h("span.online", {}, "offline");
 }
+
+// How a contact is connected, in more words, on its own page.
+const path = (row) =>
+  row.path ? h("span.hint", {}, `since ${moment(row.path_since)}, ${row.round_trip_ms} ms there and back`) : null;
 
 const verified = (row) =>
   row.verified ? h("span.badge", { "data-kind": "good" }, "verified") : h("span.badge", { "data-kind": "care" }, "not verified");
@@ -82,7 +86,7 @@ export function contact({ peer }) {
       fill(head,
         h("p.crumb", {}, h("a", { href: "/contacts" }, "Contacts")),
         h("h1", {}, h("span.person", {}, line(rows[0].alias || peer))),
-        h("p.facts", {}, online(rows[0]), verified(rows[0]), rows[0].blocked ? h("span.badge", { "data-kind": "care" }, "blocked") : null));
+        h("p.facts", {}, online(rows[0]), path(rows[0]), verified(rows[0]), rows[0].blocked ? h("span.badge", { "data-kind": "care" }, "blocked") : null));
       const incoming = rows.find((row) => row.direction === "incoming");
       const outgoing = rows.find((row) => row.direction === "outgoing");
       const now = JSON.stringify([incoming?.scopes, incoming?.rules, incoming?.pinned_servers, incoming?.status, incoming?.budgets, outgoing?.scopes, outgoing?.status]);

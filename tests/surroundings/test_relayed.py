@@ -1,0 +1,79 @@
+"""Two people whose machines reach a broker and a relay and nothing of each other, as behind two home routers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.surroundings.networks import PartedNet, Somebody
+from tests.surroundings.story import tell
+from tests.system.world import Document, connect, eventually
+
+
+class Apart(NamedTuple):
+    net: PartedNet
+    alice: Somebody
+    bob: Somebody
+    stack: ExitStack
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[Apart]:
+    if os.geteuid():
+        pytest.skip("network namespaces are made by root")
+    with ExitStack() as stack:
+        net = PartedNet(tmp_path, stack, 2)
+        alice, bob = (
+            net.person(name, tmp_path / name, machine, stack, relays=["broker", net.relay_url])
+            for name, machine in zip(("alice", "bob"), net.others, strict=True)
+        )
+        for person in (alice, bob):
+            eventually(lambda person=person: relays(person) == {net.relay_url: True}, what="a place at the relay")
+        yield Apart(net, alice, bob, stack)
+
+
+def relays(person: Somebody) -> dict[str, bool]:
+    return {each["origin"]: each["connected"] for each in person.client.whoami()["daemon"]["relays"]}
+
+
+def path(one: Somebody, other: Somebody) -> Document:
+    (row,) = [row for row in one.client.contacts()["trust"] if row["peer"] == other.email]
+    return dict(row)
+
+
+@pytest.mark.root
+def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: Apart, tmp_path: Path) -> None:
+    net, alice, bob, _ = apart
+    tell(alice, bob, tmp_path / "back")
+    for one, other in ((alice, bob), (bob, alice)):
+        row = path(one, other)
+        assert row["path"] == "relay" and row["peer_online"] and row["round_trip_ms"] >= 1 and row["path_since"]
+    said = bob.cli("doctor", "--json", status=None).json["checks"]
+    (detail,) = [check["detail"] for check in said if check["name"] == "reachability"]
+    assert detail.endswith(f"; 1 of 1 devices connected, 1 through a relay; relay {net.relay_url} is connected")
+    net.let_through()
+    eventually(lambda: path(alice, bob)["path"] == "direct", what="the direct path")
+    eventually(lambda: path(bob, alice)["path"] == "direct", what="the direct path")
+
+
+@pytest.mark.root
+def test_a_relay_that_dies_takes_nothing_along(apart: Apart, tmp_path: Path) -> None:
+    """Files are on their way when it is killed; it comes back, and they arrive."""
+    net, alice, bob, stack = apart
+    connect(alice, bob)
+    big = tmp_path / "big.bin"
+    big.write_bytes(os.urandom(24_000_000))
+    dispatch_id = alice.cli("send", bob.email, "Look", "--file", str(big), "--json").json["dispatch_id"]
+    eventually(lambda: any(".part" in name or name for name in bob.blobs()), what="the first bytes")
+    net.relay.end(signal.SIGKILL)
+    eventually(lambda: path(alice, bob)["path"] is None, what="the loss of the path")
+    net.relay = net.start_relay(stack)
+    alice.state_of(dispatch_id, "pending")
+    (file,) = bob.client.dispatch(dispatch_id)["files"]
+    assert file["size"] == 24_000_000 and file["ready"]
