@@ -157,7 +157,7 @@ class Net:
 
 
 class PartedNet(Net):
-    """Machines that reach the hub and none of each other: each is in a network of its own, and the hub passes nothing on.
+    """Machines that reach the hub and none of each other: each has a network of its own, the hub passes nothing on.
 
     Stands for homes behind routers that let nothing in. The hub also runs a relay, whose users are the broker's.
     """

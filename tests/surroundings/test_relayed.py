@@ -33,8 +33,7 @@ def apart(tmp_path: Path) -> Iterator[Apart]:
             net.person(name, tmp_path / name, machine, stack, relays=["broker", net.relay_url])
             for name, machine in zip(("alice", "bob"), net.others, strict=True)
         )
-        for person in (alice, bob):
-            eventually(lambda person=person: relays(person) == {net.relay_url: True}, what="a place at the relay")
+        eventually(lambda: relays(alice) == relays(bob) == {net.relay_url: True}, what="a place at the relay")
         yield Apart(net, alice, bob, stack)
 
 
