@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -46,6 +47,36 @@ class ConnectionLimits:
         soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return replace(self, total=min(self.total, soft - SPARED_DESCRIPTORS))
+
+
+class OpenConnections:
+    """Counts open connections, and says which new one has a place."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._by_network: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, address: str) -> Iterator[bool]:
+        """Give whether there is a place for a connection from this IP address; it is taken while the block runs."""
+        network = network_of(address)
+        full = self._by_network[network] >= self._limits.per_network and not is_trusted(address, self._limits.unbounded)
+        if self._total >= self._limits.total or full:
+            yield False
+            return
+        self._total += 1
+        self._by_network[network] += 1
+        try:
+            yield True
+        finally:
+            self._total -= 1
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
+
+    def __len__(self) -> int:
+        return self._total
 
 
 class _Connection(TCPServer):
@@ -88,27 +119,15 @@ async def serve_within(
     Sets `started` once it accepts connections. They are TLS if `config` has a certificate.
     """
     context = WorkerContext(None)
-    open_from: Counter[str] = Counter()
-    open_now = 0
+    open_now = OpenConnections(limits)
 
     async def serve_connection(stream: trio.abc.Stream) -> None:
-        nonlocal open_now
-        peer = _peer(stream)
-        network = network_of(peer)
-        full = open_from[network] >= limits.per_network and not is_trusted(peer, limits.unbounded)
-        if open_now >= limits.total or full:
-            await trio.aclose_forcefully(stream)
-            return
-        open_now += 1
-        open_from[network] += 1
-        try:
+        with open_now.place(peer_of(stream)) as free:
+            if not free:
+                await trio.aclose_forcefully(stream)
+                return
             # Typed for TLS streams, implemented for both.
             await _Connection(app, config, context, ConnectionState({}), cast(trio.SSLStream, stream))
-        finally:
-            open_now -= 1
-            open_from[network] -= 1
-            if not open_from[network]:
-                del open_from[network]
 
     tls = config.create_ssl_context()
     ready: list[trio.abc.Listener[trio.abc.Stream]] = [
@@ -124,7 +143,8 @@ async def serve_within(
         connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
 
 
-def _peer(stream: trio.abc.Stream) -> str:
+def peer_of(stream: trio.abc.Stream) -> str:
+    """Return the IP address at the other end of an accepted connection; "gone" for one that is closed already."""
     plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:
         return str(cast(trio.SocketStream, plain).socket.getpeername()[0])

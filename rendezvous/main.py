@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-import structlog
 import trio
 from hypercorn.config import Config
 
 from peer.protocol import base64url
 from peer.protocol.errors import DispatchError, Invalid
 from peer.protocol.relays.addresses import MAX_RELAYS
-from rendezvous import serving
+from rendezvous import program, serving
 from rendezvous.broker import Broker, Settings, is_loopback, origin_of
 from rendezvous.connections import ConnectionLimits
 from rendezvous.data_folder import DataFolder, private_folder
@@ -46,15 +43,8 @@ Examples:
 """
 
 
-def _version() -> str:
-    try:
-        return metadata.version("dispatch-courier")
-    except metadata.PackageNotFoundError:
-        return "unpacked source"
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
-@click.version_option(_version(), prog_name="dispatch-rendezvous")
+@click.version_option(program.version(), prog_name="dispatch-rendezvous")
 def main() -> None:
     """The rendezvous broker of dispatch: who is where, and who invites whom. No task ever passes it."""
 
@@ -66,18 +56,6 @@ _data = click.option(
     show_default=True,
     help="Folder for the database, the token secret and the key for relays.",
 )
-
-
-@contextmanager
-def _refusals_told() -> Iterator[None]:
-    """Print what is refused, and leave with 2 for what was typed or 1 for anything else."""
-    try:
-        yield
-    except DispatchError as error:
-        click.echo(f"dispatch-rendezvous: {error.message}", err=True)
-        if error.fix:
-            click.echo(f"  fix: {error.fix}", err=True)
-        sys.exit(2 if isinstance(error, Invalid) else 1)
 
 
 @main.command(epilog=EXAMPLES)
@@ -133,13 +111,9 @@ def serve(
 
     $DISPATCH_JWT_SECRET signs the sign-in tokens; without it one is made and kept in the data folder.
     """
-    _log_to_stderr()
-    with _refusals_told():
-        for file in (certificate, key, smtp_ca):
-            if file is not None and not file.is_file():  # a pipe would be waited for
-                raise Invalid(f"{file} is not a plain file", fix="name a PEM file")
-        if (certificate is None) != (key is None):
-            raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
+    program.log_to_stderr()
+    with program.refusals_told("dispatch-rendezvous"):
+        program.check_pem_files(certificate, key, smtp_ca)
         proxies = proxy_networks(behind_proxy)
         origin = origin_of(public_url) if public_url else ""
         relays = named_relays(relay, public_url=origin)
@@ -176,7 +150,7 @@ def relay_key(*, data: Path) -> None:
 
     It may be called while the broker runs. Where the data folder has no key for relays yet, one is made.
     """
-    with _refusals_told():
+    with program.refusals_told("dispatch-rendezvous"):
         folder = data.expanduser()
         private_folder(folder)
         click.echo(base64url.encode(load_relay_key(folder).public))
@@ -199,7 +173,9 @@ async def _run(
     ):
         if not settings.public_url:
             scheme = "https" if config.ssl_enabled else "http"
-            settings = replace(settings, public_url=origin_of(f"{scheme}://{_authority(host, port_of(listeners))}"))
+            settings = replace(
+                settings, public_url=origin_of(f"{scheme}://{program.authority(host, port_of(listeners))}")
+            )
         broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer)
         started, stop = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
@@ -221,23 +197,6 @@ async def _announce(broker: Broker, started: trio.Event) -> None:
         click.echo("no --smtp-host: nobody can sign in, since no mail can prove an address", err=True)
     click.echo(f"listening on {broker.settings.public_url}")
     sys.stdout.flush()
-
-
-def _log_to_stderr() -> None:
-    """Log one JSON object a line. structlog's default format would show a traceback's variables, tokens among them."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _refuse_dev_off_loopback(host: str, origin: str, proxies: Sequence[Network]) -> None:

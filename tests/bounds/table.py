@@ -994,7 +994,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         whose="a broker account",
         limit=_connections.per_network,
         unit="connections",
-        held_in=("rendezvous.connections:serve_within.open_from",),
+        held_in=("rendezvous.connections:OpenConnections._by_network",),
         test="tests/rendezvous/test_bounds.py::test_open_connections_leave_room_for_others",
     ),
     Row(

@@ -23,7 +23,7 @@ BARE = re.compile(
 MAY_HOLD_IT = {
     "sandbox/distribution.py",  # the one place that makes commands of it, each with what is to be installed
     "sandbox/runtimes/scripted/runtime.py",  # the version that is installed
-    "rendezvous/main.py",  # the same
+    "rendezvous/program.py",  # the same
     "peer/machine/keychains.py",  # the name of an entry in the keychain
     "cli/plugin.py",  # the plugin's marketplace, a folder of this installation
     "mcp_plugin/plugin/.claude-plugin/marketplace.json",

@@ -1,0 +1,61 @@
+"""What the programs of this package share: their version, log, checks of files, and how they leave with an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import click
+import structlog
+
+from peer.protocol.errors import DispatchError, Invalid
+
+
+def version() -> str:
+    """Return the version of this installation."""
+    try:
+        return metadata.version("dispatch-courier")
+    except metadata.PackageNotFoundError:
+        return "unpacked source"
+
+
+def log_to_stderr() -> None:
+    """Log one JSON object a line. structlog's default format would show a traceback's variables, tokens among them."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def check_pem_files(certificate: Path | None, key: Path | None, *more: Path | None) -> None:
+    """Raise Invalid unless these are plain files, and certificate and key come together."""
+    for file in (certificate, key, *more):
+        if file is not None and not file.is_file():  # a pipe would be waited for
+            raise Invalid(f"{file} is not a plain file", fix="name a PEM file")
+    if (certificate is None) != (key is None):
+        raise Invalid("--certificate and --key go together", fix="give both, or neither behind a proxy")
+
+
+def authority(host: str, port: int) -> str:
+    """Return host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def refusals_told(program: str) -> Iterator[None]:
+    """Print an error that ends the block with its fix, and exit: 2 for what was typed, 1 for anything else."""
+    try:
+        yield
+    except DispatchError as error:
+        click.echo(f"{program}: {error.message}", err=True)
+        if error.fix:
+            click.echo(f"  fix: {error.fix}", err=True)
+        sys.exit(2 if isinstance(error, Invalid) else 1)

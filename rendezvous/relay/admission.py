@@ -1,0 +1,102 @@
+"""Whose devices a relay serves, as its owner said: those of brokers, those that bring a secret. Pure."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from peer.protocol import base64url, cose
+from peer.protocol.errors import DispatchError, Forbidden, Invalid, Unauthorized
+from peer.protocol.relays import admission as tokens
+from peer.protocol.relays.messages import MAX_TOKEN
+
+SECRET_VARIABLE: Final = "DISPATCH_RELAY_TOKEN"  # noqa: S105 - a variable's name
+MIN_SECRET: Final = 32
+KEY_BYTES: Final = 32
+
+_HOW = "give --allow broker=KEY with the key that your broker shows, or --allow token with a secret in $" + (
+    SECRET_VARIABLE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A device may use the relay: as whose it counts, and for how many seconds, None for as long as it is connected."""
+
+    user: bytes
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What admits a device: a token signed by one of the `brokers` (public keys), or the `secret`, b"" for none."""
+
+    brokers: frozenset[bytes] = frozenset()
+    secret: bytes = b""
+
+    def admit(self, device: str, token: bytes, now: int) -> Admitted:
+        """Say how a device is admitted. `now`: ms since the epoch.
+
+        Raises Unauthorized for no token or one that proves nothing, Forbidden for another broker's.
+        """
+        if self.secret and hmac.compare_digest(token, self.secret):
+            # The secret says nothing of who brings it, so every device counts for itself.
+            return Admitted(b"device " + device.encode(), None)
+        if not token or not self.brokers:
+            raise Unauthorized("this relay needs a token", fix="ask whoever runs it")
+        try:
+            broker = cose.parse(token).kid
+        except (DispatchError, ValueError) as error:
+            raise Unauthorized("that token is none for this relay", fix="ask whoever runs it") from error
+        if broker not in self.brokers:
+            raise Forbidden("this relay is not for users of that broker", fix="use a relay that your broker names")
+        try:
+            found = tokens.open_token(token, brokers=self.brokers, device=device, now=now)
+        except (DispatchError, ValueError) as error:
+            sentence = error.message if isinstance(error, Forbidden) else "that token is not valid"
+            raise Unauthorized(sentence, fix="sign in again with `dispatch login`") from error
+        # A broker that vouches for longer is asked again all the same: whom it has removed is gone a day later.
+        left = min(found.expires - now, tokens.TOKEN_LIFE_MS) + tokens.CLOCKS_DIFFER_MS
+        return Admitted(found.broker + found.pseudonym, left / 1000)
+
+
+def admission_of(allowed: Iterable[str], variables: Mapping[str, str]) -> Admission:
+    """Return what `--allow` and the environment say. Raises Invalid."""
+    brokers: list[bytes] = []
+    secret = b""
+    for text in allowed:
+        mode, _, value = text.strip().partition("=")
+        if mode == "broker":
+            brokers.append(_key(value))
+        elif text.strip() == "token":
+            secret = _secret(variables)
+        else:
+            raise Invalid(f"--allow {text} says nothing of whose devices may use this relay", fix=_HOW)
+    if not brokers and not secret:
+        raise Invalid("nobody may use this relay", fix=_HOW)
+    return Admission(frozenset(brokers), secret)
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = base64url.decode(text)
+    except Invalid:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise Invalid(
+            f"--allow broker={text} is no public key of a broker",
+            fix="give the key for relays that the broker shows: 32 bytes in base64url, 43 characters",
+        )
+    return key
+
+
+def _secret(variables: Mapping[str, str]) -> bytes:
+    secret = variables.get(SECRET_VARIABLE, "").encode()
+    if not MIN_SECRET <= len(secret) <= MAX_TOKEN:
+        raise Invalid(
+            f"--allow token needs a secret of {MIN_SECRET} to {MAX_TOKEN} bytes in ${SECRET_VARIABLE}",
+            fix=f"{SECRET_VARIABLE}=$(openssl rand -base64 33), and give it to those who may use the relay",
+        )
+    return secret

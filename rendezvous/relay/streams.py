@@ -1,0 +1,89 @@
+"""What a WebSocket is read from: a connection's stream with bytes given back, frames bounded, and silence known."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final, cast
+
+import trio
+
+from peer.protocol.codec import Malformed
+from rendezvous.relay.frames import FrameCounter
+
+FRAMES_AT_ONCE: Final = 64
+"""Frames after which other connections have their turn, about a millisecond."""
+
+
+class GuardedStream(trio.abc.Stream):
+    """A stream whose client sends frames; `head` and `after` were read from it already, and are read once more.
+
+    `first`: how many frames it may send before `allow` says how many a second. A client that sends more then is read
+    later. One that sends more before, or too many fragments, is as good as gone: BrokenResourceError.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, *, head: bytes, after: bytes, first: int, fragments: int) -> None:
+        self._stream = stream
+        self._head = head
+        self._held = after
+        self._frames = FrameCounter(fragments=fragments)
+        self._rate = 0.0
+        self._burst = float(first)
+        self._left = float(first)
+        self._since = trio.current_time()
+        self.heard = trio.current_time()
+        """When the other end last sent something, on trio's clock."""
+
+    def allow(self, *, per_second: float, burst: int) -> None:
+        """Let this connection send as many frames from now on."""
+        self._rate, self._burst, self._left, self._since = per_second, float(burst), float(burst), trio.current_time()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive as trio's streams do, but no more than a few frames."""
+        if self._head:
+            await trio.lowlevel.checkpoint()
+            head, self._head = self._head, b""
+            return head
+        if self._held:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._held = bytes(await self._stream.receive_some(max_bytes))
+            if not self._held:
+                return b""
+            self.heard = trio.current_time()
+        await self._wait_for_turn()
+        try:
+            size, frames = self._frames.take(self._held, min(FRAMES_AT_ONCE, int(self._left)))
+        except Malformed as error:
+            raise trio.BrokenResourceError(error.message) from error
+        self._left -= frames
+        data, self._held = self._held[:size], self._held[size:]
+        return data
+
+    async def _wait_for_turn(self) -> None:
+        now = trio.current_time()
+        self._left = min(self._burst, self._left + (now - self._since) * self._rate)
+        self._since = now
+        if self._left >= 1:
+            return
+        if not self._rate:
+            raise trio.BrokenResourceError("too many frames before anything was proven")
+        await trio.sleep((1 - self._left) / self._rate)
+        self._left, self._since = 1.0, trio.current_time()
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        """Send as trio's streams do."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait as trio's streams do."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close as trio's streams do."""
+        await self._stream.aclose()
+
+
+def keep_little(stream: trio.abc.Stream, size: int) -> None:
+    """Have the kernel hold at most about twice `size` bytes that the other end does not read."""
+    plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    cast(trio.SocketStream, plain).socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
