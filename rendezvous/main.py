@@ -16,7 +16,7 @@ import trio
 from hypercorn.config import Config
 
 from peer.protocol import base64url
-from peer.protocol.errors import DispatchError, Invalid
+from peer.protocol.errors import Invalid
 from peer.protocol.relays.addresses import MAX_RELAYS
 from rendezvous import program, serving
 from rendezvous.broker import Broker, Settings, is_loopback, origin_of

@@ -62,10 +62,10 @@ class MeshLimits:
 
 
 class PathNow(NamedTuple):
-    """How a peer is connected. `age`: seconds since the connection began; `round_trip`: seconds, of the last ping."""
+    """How a peer is connected. `began`: trio's time; `round_trip`: seconds, of the last ping."""
 
     kind: Literal["direct", "relay"]
-    age: float
+    began: float
     round_trip: float
 
 
@@ -238,9 +238,7 @@ class MeshHost:
         if not live:
             return None
         session = ours(live[-1].muxed_conn)
-        return PathNow(
-            "direct" if _is_direct(live[-1]) else "relay", trio.current_time() - session.began, session.round_trip
-        )
+        return PathNow("direct" if _is_direct(live[-1]) else "relay", session.began, session.round_trip)
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable
 
+import trio
+
 from peer.mesh.host import PathNow
 from peer.protocol.documents import Direction, Document
 from peer.runs.folders import RunFolders
@@ -35,14 +37,13 @@ class QueryService:
     def live(self) -> views.Live:
         """Return the facts that are not in the store, for peer.store.views."""
         context = self._context
-        now = context.clock()
+        now, here = context.clock(), trio.current_time()
 
-        def path(device: str) -> views.ConnectionPath | None:
+        def path(device: str) -> views.ConnectionPath | None:  # called in a thread, where trio has no time
             if (found := self._path(device)) is None:
                 return None
-            return views.ConnectionPath(
-                found.kind, now - round(found.age * 1000), max(1, round(found.round_trip * 1000))
-            )
+            since = now - round((here - found.began) * 1000)
+            return views.ConnectionPath(found.kind, since, max(1, round(found.round_trip * 1000)))
 
         return views.Live(me=context.identity.user_id, now=now, steady=context.steady(), path=path)
 
