@@ -42,6 +42,7 @@ from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import HANG
 
 DAY_MS = 24 * 3600 * 1000
+RELAY_KEY = RelayKey(b"r" * 32)
 
 
 class Clock:
@@ -86,7 +87,7 @@ async def running_broker(
     kept: StorageLimits = StorageLimits(),
     storage: Storage | None = None,
     relays: tuple[str, ...] = (),
-    relay_key: RelayKey = RelayKey(b"r" * 32),
+    relay_key: RelayKey = RELAY_KEY,
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
