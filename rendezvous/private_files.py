@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -42,10 +41,7 @@ def damaged(path: Path, *, if_removed: str) -> Invalid:
 def _read(path: Path, if_removed: str) -> bytes:
     # Not blocking, since a pipe in its place would be waited for.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            raise damaged(path, if_removed=if_removed)
-        if mode & 0o077:
+        if os.fstat(file.fileno()).st_mode & 0o077:
             raise Invalid(f"others can read {path}", fix=f"`chmod 600 {path}`, or remove it: {if_removed}")
         text = file.read(_MAX_TEXT).strip()
     if len(text) < MIN_TEXT:

@@ -50,7 +50,11 @@ async def test_a_token_is_the_signing_devices_for_a_day(tmp_path: Path) -> None:
 async def test_a_user_counts_as_one_and_nobody_but_the_broker_can_tell_as_whom(tmp_path: Path) -> None:
     users: list[bytes] = []
     for name in ("one", "two"):
-        async with running_broker(tmp_path / name) as broker, people_at(broker, tmp_path / f"{name} people") as people:
+        key = RelayKey(name.encode().ljust(32))
+        async with (
+            running_broker(tmp_path / name, relay_key=key) as broker,
+            people_at(broker, tmp_path / f"{name} people") as people,
+        ):
             for email in ("alice@example.org", "bob@example.org"):
                 person = await people.signed_in(email)
                 tokens = [opened(broker, (await access(person)).token, person.who.device) for _ in range(2)]
@@ -197,6 +201,14 @@ def test_a_secret_of_the_operators_own_is_kept_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "jwt.secret").write_bytes(b"a secret that somebody typed, with blanks\n")
     (tmp_path / "jwt.secret").chmod(0o600)
     assert load_secret(tmp_path, {}) == b"a secret that somebody typed, with blanks"
+
+
+def test_a_secret_that_is_too_short_signs_nothing(tmp_path: Path) -> None:
+    load_secret(tmp_path, {})
+    (tmp_path / "jwt.secret").write_bytes(b"x" * 31)
+    with pytest.raises(Invalid, match="damaged") as refused:
+        load_secret(tmp_path, {})
+    assert "everybody signs in again" in refused.value.fix
 
 
 def test_the_parts_that_programs_depend_on(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.main import DATABASE
 from rendezvous.proxies import proxy_networks
-from rendezvous.relay_tokens import load_relay_key
+from rendezvous.relay_tokens import RelayKey
 from rendezvous.serving import serve, server_config
 from rendezvous.storage.interface import Storage
 from rendezvous.storage.limits import StorageLimits
@@ -42,6 +42,7 @@ from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import HANG
 
 DAY_MS = 24 * 3600 * 1000
+RELAY_KEY = RelayKey(b"r" * 32)
 
 
 class Clock:
@@ -86,6 +87,7 @@ async def running_broker(
     kept: StorageLimits = StorageLimits(),
     storage: Storage | None = None,
     relays: tuple[str, ...] = (),
+    relay_key: RelayKey = RELAY_KEY,
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
@@ -97,9 +99,7 @@ async def running_broker(
     ):
         url = f"http://127.0.0.1:{port_of(listeners)}"
         settings = Settings(public_url=url, data=data, dev=dev, trusted_proxies=proxy_networks(proxies), relays=relays)
-        broker = Broker(
-            settings, storage=storage, secret=secret, relay_key=load_relay_key(data), mailer=mailer, clock=clock
-        )
+        broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer, clock=clock)
         started, stop = trio.Event(), trio.Event()
         nursery.start_soon(
             partial(serve, broker, listeners, server_config(), started=started, stop=stop, limits=limits)
