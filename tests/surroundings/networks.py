@@ -116,8 +116,8 @@ class Net:
         ]
         environment = clean_environment(folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
         self._key = key
-        program = self.serve("rendezvous.main", arguments, environment, stack)
-        assert program.line(r"listening on (\S+)") == self.broker.url
+        self.broker_program = self.serve("rendezvous.main", arguments, environment, stack)
+        assert self.broker_program.line(r"listening on (\S+)") == self.broker.url
 
     def serve(self, module: str, arguments: Sequence[str], environment: dict[str, str], stack: ExitStack) -> Program:
         """Start a program on the hub."""
@@ -159,13 +159,15 @@ class Net:
 class PartedNet(Net):
     """Machines that reach the hub and none of each other: each has a network of its own, the hub passes nothing on.
 
+    Their addresses are such as the internet has, since others are not dialled from another network.
+
     Stands for homes behind routers that let nothing in. The hub also runs a relay, whose users are the broker's.
     """
 
     RELAY_PORT = 9443
 
     def __init__(self, folder: Path, stack: ExitStack, people: int) -> None:
-        addresses = ["192.0.2.1", *(f"10.77.{number}.2" for number in range(people))]
+        addresses = ["192.0.2.1", *(f"11.77.{number}.2" for number in range(people))]
         super().__init__(folder, stack, addresses, ipv6=False)
         self.relay_url = f"https://{addresses[0]}:{self.RELAY_PORT}"
         self.relay = self.start_relay(stack)
@@ -188,12 +190,17 @@ class PartedNet(Net):
         self.hub.ip(f"addr add {addresses[0]}/32 dev lo")
         for number, (machine, address) in enumerate(zip(self.others, addresses[1:], strict=True)):
             self.hub.ip(f"link add port{number} type veth peer name eth0 netns {machine.pid}")
-            self.hub.ip(f"addr add 10.77.{number}.1/24 dev port{number}")
+            self.hub.ip(f"addr add 11.77.{number}.1/24 dev port{number}")
             self.hub.ip(f"link set port{number} up")
             machine.without_ipv6()
             machine.ip(f"addr add {address}/24 dev eth0")
             machine.ip("link set eth0 up")
-            machine.ip(f"route add default via 10.77.{number}.1")
+            machine.ip(f"route add default via 11.77.{number}.1")
+
+    def slow_down(self, number: int, megabits: int) -> None:
+        """From now on the hub sends no more than so many megabits a second to this machine."""
+        tc = f"tc qdisc replace dev port{number} root tbf rate {megabits}mbit burst 64kb latency 200ms"
+        subprocess.run([*self.hub.enter, *tc.split()], check=True)
 
     def let_through(self) -> None:
         """From now on the hub passes packets on: the machines reach each other."""

@@ -63,16 +63,41 @@ def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: A
 
 @pytest.mark.root
 def test_a_relay_that_dies_takes_nothing_along(apart: Apart, tmp_path: Path) -> None:
-    """Files are on their way when it is killed; it comes back, and they arrive."""
+    """Files are on their way when it is killed; it comes back, and they arrive, each at the byte where it was."""
     net, alice, bob, stack = apart
     connect(alice, bob)
-    big = tmp_path / "big.bin"
-    big.write_bytes(os.urandom(24_000_000))
-    dispatch_id = alice.cli("send", bob.email, "Look", "--file", str(big), "--json").json["dispatch_id"]
-    eventually(lambda: any(".part" in name or name for name in bob.blobs()), what="the first bytes")
+    net.slow_down(1, megabits=40)
+    files = [tmp_path / f"{number}.bin" for number in range(4)]
+    for file in files:
+        file.write_bytes(os.urandom(5_000_000))
+    sending = [word for file in files for word in ("--file", str(file))]
+    dispatch_id = alice.cli("send", bob.email, "Look", *sending, "--json").json["dispatch_id"]
+    eventually(lambda: under_way(bob) > 1_000_000, what="the first bytes")
     net.relay.end(signal.SIGKILL)
+    came = under_way(bob)
+    assert came < 20_000_000, "and not the last"
     eventually(lambda: path(alice, bob)["path"] is None, what="the loss of the path")
     net.relay = net.start_relay(stack)
     alice.state_of(dispatch_id, "pending")
-    (file,) = bob.client.dispatch(dispatch_id)["files"]
-    assert file["size"] == 24_000_000 and file["ready"]
+    found = bob.client.dispatch(dispatch_id)["files"]
+    assert [(file["size"], file["ready"]) for file in found] == [(5_000_000, True)] * 4
+
+
+def under_way(person: Somebody) -> int:
+    """Bytes of files that are here, whole or in part."""
+    return sum(path.stat().st_size for path in person.state.blobs.rglob("*") if path.is_file())
+
+
+@pytest.mark.root
+def test_a_broker_that_is_gone_keeps_nobody_from_the_relay(apart: Apart) -> None:
+    """Both start anew while it is gone: relay, token and addresses are remembered."""
+    net, alice, bob, _ = apart
+    connect(alice, bob)
+    net.broker_program.end(signal.SIGKILL)
+    for person in (alice, bob):
+        person.stop()
+        person.launch("--port", "0", inside=person.inside)
+        person.ready()
+    dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
+    alice.state_of(dispatch_id, "pending")
+    assert path(alice, bob)["path"] == "relay"
