@@ -165,6 +165,7 @@ async def _serve_socket(
     )
     # No extensions are accepted: to compress costs memory, and tells of secrets by lengths.
     connection.socket = await request.accept(subprotocol=SUBPROTOCOL)
+    guarded.opened.set()
     await (serve_control if is_control else serve_pipe)(relay, connection)
 
 

@@ -30,6 +30,8 @@ class GuardedStream(trio.abc.Stream):
         self._burst = float(first)
         self._left = float(first)
         self._since = trio.current_time()
+        self.opened = trio.Event()
+        """Set once the handshake is answered. What trio-websocket gets before it looks at only with what comes next."""
         self.heard = trio.current_time()
         """When the other end last sent something, on trio's clock."""
 
@@ -43,9 +45,8 @@ class GuardedStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
             head, self._head = self._head, b""
             return head
-        if self._held:
-            await trio.lowlevel.checkpoint()
-        else:
+        await self.opened.wait()
+        if not self._held:
             self._held = bytes(await self._stream.receive_some(max_bytes))
             if not self._held:
                 return b""

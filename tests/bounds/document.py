@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bounds.table import ACCOUNT, LOCAL_USER, PEER, PERSON, RUN, Row
+from tests.bounds.table import ACCOUNT, LOCAL_USER, PEER, PERSON, RELAY, RUN, Row
 
 HEAD = """# Bounds
 
-What others can make this machine, or a broker, hold, with the test that shows each bound. This file is generated
+What others can make this machine, a broker or a relay hold, with the test that shows each bound. This file is generated
 (`python -m tests.bounds.document`) from `tests/bounds/table.py`, which takes every number from the programs.
 `tests/bounds/test_bounds.py` compares it with them: each container that can grow and each table of a store is in one
 row, or in a short list of those that nobody outside can fill.
@@ -25,6 +25,7 @@ SECTIONS = (
     ("A local user", "Anybody who may connect to this machine's loopback ports.", LOCAL_USER),
     ("A run", "One accepted dispatch, with whatever it starts.", RUN),
     ("A broker account", "Somebody who uses a broker: what the broker holds, and other people's devices.", ACCOUNT),
+    ("A relay's device", "Whoever connects to a relay: what the relay holds.", RELAY),
     ("The person themselves", "What grows by the acts of this machine's own person.", PERSON),
 )
 

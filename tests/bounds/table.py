@@ -1,4 +1,4 @@
-"""What one peer, local user, run or broker account can make us hold: each resource with its bound and its test.
+"""What a peer, local user, run, broker account or relay's device can make us hold: each with its bound and its test.
 
 A bound is the constant that the programs use, never a copy. `held_in` names the containers and tables that hold the
 resource, as containers.py spells them; what is neither is described in words. test_bounds.py compares this table with
@@ -39,11 +39,14 @@ from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.node import changes, colouring, delivery, notifications
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, table
+from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
 from peer.steps import hellos, inbound, inviting, receiving
 from peer.trust import edge_lifecycle, fingerprints, scopes
 from rendezvous import change_signal, ratelimit
 from rendezvous.connections import ConnectionLimits
+from rendezvous.relay import limits as relay_limits
+from rendezvous.relay import requests
 from rendezvous.storage import limits as storage_limits
 from rendezvous.storage.sqlite import database
 from sandbox import supervisor
@@ -66,7 +69,7 @@ from sandbox.runtimes.claude import session as claude_session
 from sandbox.runtimes.claude import transport as claude_transport
 from sandbox.views import copy as view_copies
 
-Whose = Literal["a peer", "a local user", "a run", "a broker account", "the person"]
+Whose = Literal["a peer", "a local user", "a run", "a broker account", "a relay's device", "the person"]
 """Who makes us hold it. "a local user": anybody who may connect to this machine's loopback ports."""
 
 PER_ACT: Final = 1
@@ -79,6 +82,7 @@ _storage = storage_limits.StorageLimits()
 _machine = Limits()
 _proxy = ProxyLimits()
 _connections = ConnectionLimits()
+_relay = relay_limits.RelayLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1135,6 +1139,168 @@ ACCOUNT: Final[tuple[Row, ...]] = (
     ),
 )
 
+RELAY: Final[tuple[Row, ...]] = (
+    Row(
+        what="connections to the relay from one network",
+        whose="a relay's device",
+        limit=_relay.connections_per_network,
+        unit="connections",
+        held_in=("rendezvous.relay.relay:Relay.connections",),
+        test="tests/rendezvous/relay/test_hostile.py::test_connections_of_one_network_are_bounded_and_through_a_proxy_by_whom_it_names",
+    ),
+    Row(
+        what="connections of one network that have proven nothing yet",
+        whose="a relay's device",
+        limit=_relay.handshakes_per_network,
+        unit="connections",
+        held_in=(
+            "rendezvous.relay.handshakes:Handshakes._under_way",
+            "rendezvous.relay.handshakes:Handshakes._by_network",
+        ),
+        test="tests/rendezvous/relay/test_hostile.py::test_half_open_connections_keep_nobody_out",
+    ),
+    Row(
+        what="how long these may take",
+        whose="a relay's device",
+        limit=_relay.handshake_seconds,
+        unit="seconds",
+        held_in=("a connection that has proven nothing",),
+        test="tests/rendezvous/relay/test_hostile.py::test_one_byte_after_the_other_is_too_slow",
+    ),
+    Row(
+        what="the head of a request to the relay",
+        whose="a relay's device",
+        limit=requests.MAX_HEAD,
+        unit="bytes",
+        held_in=("a request that is read",),
+        test="tests/rendezvous/relay/test_hostile.py::test_what_is_no_websocket_gets_a_short_answer",
+    ),
+    Row(
+        what="frames of a connection that has proven nothing",
+        whose="a relay's device",
+        limit=_relay.first_frames,
+        unit="frames",
+        held_in=("rendezvous.relay.frames:FrameCounter._header",),
+        test="tests/rendezvous/relay/test_hostile.py::test_pings_of_whoever_has_proven_nothing",
+    ),
+    Row(
+        what="frames of one message",
+        whose="a relay's device",
+        limit=_relay.fragments,
+        unit="frames",
+        held_in=("a message that is read",),
+        test="tests/rendezvous/relay/test_hostile.py::test_fragments_without_end",
+    ),
+    Row(
+        what="what a device may send on its control connection; more is read later",
+        whose="a relay's device",
+        limit=_relay.control_frames_per_second,
+        unit="frames a second",
+        held_in=("what TCP holds back",),
+        test="tests/rendezvous/relay/test_hostile.py::test_a_flood_of_small_messages_is_read_slowly_and_others_are_served",
+    ),
+    Row(
+        what="messages for a device that it does not read",
+        whose="a relay's device",
+        limit=relay_limits.OUTBOUND_MESSAGES,
+        unit="messages",
+        held_in=(
+            "rendezvous.relay.connection:ControlConnection._send",
+            "rendezvous.relay.connection:ControlConnection.outbound",
+        ),
+        test="tests/rendezvous/relay/test_hostile.py::test_a_device_that_does_not_read_its_messages_is_dropped",
+    ),
+    Row(
+        what="devices of one user at a relay",
+        whose="a relay's device",
+        limit=_relay.devices_per_user,
+        unit="devices",
+        held_in=(
+            "rendezvous.relay.registry:Registry._devices",
+            "rendezvous.relay.registry:Registry._users",
+        ),
+        test="tests/rendezvous/relay/test_protocol.py::test_a_user_has_so_many_devices_and_pipes",
+    ),
+    Row(
+        what="tags at which all devices are rung",
+        whose="a relay's device",
+        limit=_relay.tags,
+        unit="tags",
+        held_in=(
+            "rendezvous.relay.registry:Registry._listening",
+            "rendezvous.relay.registry:Device.tags",
+        ),
+        test="tests/rendezvous/relay/test_hostile.py::test_tags_and_pipes_have_a_number_in_all",
+    ),
+    Row(
+        what="pipes of one user",
+        whose="a relay's device",
+        limit=_relay.pipes_per_user,
+        unit="pipes",
+        held_in=("rendezvous.relay.registry:Registry._open",),
+        test="tests/rendezvous/relay/test_protocol.py::test_a_user_has_so_many_devices_and_pipes",
+    ),
+    Row(
+        what="pipes that a device rang for and that wait for an end",
+        whose="a relay's device",
+        limit=_relay.pending_per_device,
+        unit="pipes",
+        held_in=(
+            "rendezvous.relay.registry:Registry._pending",
+            "rendezvous.relay.registry:Registry._tickets",
+        ),
+        test="tests/rendezvous/relay/test_registry.py::test_over_a_bound_of_the_callee_nobody_is_rung_and_the_caller_sees_nothing_of_it",
+    ),
+    Row(
+        what="pipes that a device is rung for and that wait for an end",
+        whose="a relay's device",
+        limit=_relay.incoming_per_device,
+        unit="pipes",
+        held_in=("messages for a device",),
+        test="tests/rendezvous/relay/test_registry.py::test_over_a_bound_of_the_callee_nobody_is_rung_and_the_caller_sees_nothing_of_it",
+    ),
+    Row(
+        what="rings by one device",
+        whose="a relay's device",
+        limit=_relay.rings_per_minute,
+        unit="rings a minute",
+        held_in=("pipes that wait",),
+        test="tests/rendezvous/relay/test_protocol.py::test_rings_are_limited_and_answered_all_the_same",
+    ),
+    Row(
+        what="rings at one tag; the caller is not told",
+        whose="a relay's device",
+        limit=_relay.rings_per_minute_at_tag,
+        unit="rings a minute",
+        held_in=("messages for a callee",),
+        test="tests/rendezvous/relay/test_registry.py::test_rings_at_one_tag_are_limited_without_a_word",
+    ),
+    Row(
+        what="a message of a pipe; a few of them are held each way",
+        whose="a relay's device",
+        limit=relay_messages.MAX_PIECE,
+        unit="bytes",
+        held_in=("a pipe",),
+        test="tests/rendezvous/relay/test_hostile.py::test_whoever_writes_to_an_end_that_does_not_read_is_held_back",
+    ),
+    Row(
+        what="what the devices of one user send over pipes",
+        whose="a relay's device",
+        limit=_relay.bytes_per_day,
+        unit="bytes a day",
+        held_in=("traffic of a relay",),
+        test="tests/rendezvous/relay/test_protocol.py::test_a_user_sends_so_many_bytes_a_day_and_whoever_receives_does_not_pay",
+    ),
+    Row(
+        what="users whose bytes of the day are remembered",
+        whose="a relay's device",
+        limit=_relay.users_remembered,
+        unit="users",
+        held_in=("rendezvous.relay.registry:DailyBytes._bytes",),
+        test="tests/rendezvous/relay/test_registry.py::test_users_whose_bytes_are_remembered_are_bounded",
+    ),
+)
+
 PERSON: Final[tuple[Row, ...]] = (
     Row(
         what="contacts, edges and blocked users",
@@ -1449,7 +1615,7 @@ PERSON: Final[tuple[Row, ...]] = (
     ),
 )
 
-ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + PERSON
+ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + RELAY + PERSON
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
@@ -1478,6 +1644,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.protocol.statements:Result.usage": "a field of one statement, whose size is bounded",
     "peer.runs.recorder:Recorder._notes": "one note for each kind of secret that was masked, at the end of a run",
     "rendezvous.broker:Broker.responses_by_status": "counts by HTTP status; the broker itself chooses those",
+    "rendezvous.relay.relay:Relay.refused": "counts by reason; the reasons are in the code",
     "sandbox.changes.text:_hidden": "ranges of Unicode's characters, made once",
     "sandbox.confinement.bubblewrap.watchdog:Watchdog._trees": "the agent's sandbox and the shell zone",
     "sandbox.confinement.bubblewrap.canaries:_run_inside.output": "what our own probe prints, for some seconds",

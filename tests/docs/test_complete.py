@@ -17,6 +17,7 @@ from peer import VERSION
 from peer.machine.settings import KEYS
 from peer.programs.daemon import main as daemon
 from rendezvous.main import main as rendezvous
+from rendezvous.relay.main import main as relay
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -55,6 +56,7 @@ def options() -> list[tuple[str, str]]:
     """Every option of the programs that commands.md does not cover, as (program, option)."""
     programs: dict[str, click.Command] = {"dispatch-daemon": daemon}
     programs |= {f"dispatch-rendezvous {name}": command for name, command in rendezvous.commands.items()}
+    programs |= {f"dispatch-relay {name}": command for name, command in relay.commands.items()}
     return [
         (program, name)
         for program, command in programs.items()

@@ -1,4 +1,4 @@
-"""What the broker ships for its host: a system unit and a Containerfile. No container is built here."""
+"""What the broker and the relay ship for their hosts: system units and a Containerfile. No container is built here."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ import click
 import pytest
 
 from rendezvous.main import main
+from rendezvous.relay.main import main as relay
 from tests.user_manager import started, until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "rendezvous/deploy"
 UNIT = "dispatch-rendezvous.service"
+RELAY_UNIT = "dispatch-relay.service"
 EXPOSURE = 15
 """Of 100, in the words of `systemd-analyze security`: OK. It is 12 with systemd 252."""
 OF_A_SYSTEM = ("DynamicUser", "EnvironmentFile", "Private", "Protect", "ProcSubset", "RemoveIPC", "After", "Wants")
 """Settings for which a user's manager, in the container of a CI, has no means."""
 
 
-def settings() -> dict[str, list[str]]:
-    """Of the unit, by name; an assignment may be continued on the next line."""
+def settings(unit: str = UNIT) -> dict[str, list[str]]:
+    """Of a unit, by name; an assignment may be continued on the next line."""
     found: dict[str, list[str]] = {}
-    for line in (DEPLOY / UNIT).read_text().replace("\\\n", " ").splitlines():
+    for line in (DEPLOY / unit).read_text().replace("\\\n", " ").splitlines():
         if line and line[0] not in "#[":
             name, value = line.split("=", 1)
             found.setdefault(name, []).append(value)
@@ -50,9 +52,20 @@ def test_the_unit_starts_our_program_with_options_that_it_has() -> None:
     assert rest[rest.index("--host") + 1] == "127.0.0.1"
 
 
-def test_the_unit_shuts_the_broker_in() -> None:
-    """The first ones of what keeps a broken broker to itself."""
-    found = settings()
+def test_the_relays_unit_starts_it_with_options_that_it_has() -> None:
+    program, command, *rest = shlex.split(settings(RELAY_UNIT)["ExecStart"][0])
+    assert (Path(program).name, command) == ("dispatch-relay", "serve")
+    known = {text for param in relay.commands["serve"].params if isinstance(param, click.Option) for text in param.opts}
+    assert {word for word in rest if word.startswith("--")} <= known
+    assert rest[rest.index("--host") + 1] == "127.0.0.1"
+    # What it may write to is not there at all.
+    assert not {"StateDirectory", "ReadWritePaths"} & settings(RELAY_UNIT).keys()
+
+
+@pytest.mark.parametrize("unit", [UNIT, RELAY_UNIT])
+def test_the_unit_shuts_the_program_in(unit: str) -> None:
+    """The first ones of what keeps a broken broker or relay to itself."""
+    found = settings(unit)
     on = (
         "DynamicUser",
         "NoNewPrivileges",
@@ -66,11 +79,12 @@ def test_the_unit_shuts_the_broker_in() -> None:
     assert "Environment" not in found and "PASSWORD" not in str(found)
 
 
-def test_systemd_finds_it_shut_in() -> None:
+@pytest.mark.parametrize("unit", [UNIT, RELAY_UNIT])
+def test_systemd_finds_it_shut_in(unit: str) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed (Debian: systemd)")
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", DEPLOY / UNIT],
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", DEPLOY / unit],
         capture_output=True,
         text=True,
         timeout=60,
