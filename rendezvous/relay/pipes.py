@@ -43,7 +43,9 @@ async def serve_pipe(relay: Relay, connection: Connection) -> None:
         await _wait(pipe, end)
         other = pipe.ends[1 - side]
         device = pipe.caller if side == CALLER else pipe.callee
-        assert other is not None and device is not None
+        assert device is not None
+        if other is None:  # it left again before this end had its turn
+            await connection.fail(LEFT, "the other end has left")
         await _pass_on(relay, device, end, other)
     finally:
         left = relay.registry.leave(pipe, side)

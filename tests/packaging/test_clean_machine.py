@@ -21,7 +21,7 @@ files() {
 used() {
     dispatch config set notifications off
     dispatch --version
-    for each in dispatch-daemon dispatch-rendezvous; do $each --help >/dev/null; done
+    for each in dispatch-daemon dispatch-rendezvous dispatch-relay; do $each --help >/dev/null; done
     dispatch demo --yes
 }
 """

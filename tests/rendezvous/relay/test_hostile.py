@@ -270,10 +270,11 @@ async def test_fragments_without_end() -> None:
         await sent(hand, frame(b"", opcode=0, final=False), 1000)
 
 
-async def test_pings_of_whoever_has_proven_nothing() -> None:
+async def test_pings_of_whoever_has_proven_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     limits = RelayLimits(handshake_seconds=2 * HANG)
     async with running_relay(limits=limits) as relay, relay.by_hand(CONTROL_PATH) as hand:
         await sent(hand, frame(b"", opcode=9) * 10, 1000)
+    assert "connection_failed" not in capfd.readouterr().err
 
 
 async def test_a_flood_of_small_messages_is_read_slowly_and_others_are_served() -> None:

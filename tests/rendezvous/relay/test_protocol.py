@@ -145,6 +145,25 @@ async def test_an_admission_ends_unless_it_is_renewed() -> None:
             assert (await client.closed())[0] == 4401
 
 
+async def test_a_pipe_does_not_outlast_the_admission_of_its_device() -> None:
+    broker, near_keys, far_keys = Broker(), Keys(), Keys()
+    async with (
+        running_relay(admission=Admission(brokers=frozenset({broker.public}))) as relay,
+        relay.control(near_keys, broker.token(near_keys.device)) as caller,
+        relay.control(far_keys, broker.token(far_keys.device, user=b"v" * 16)) as callee,
+    ):
+        await callee.listen(TAG)
+        async with relay.joined(caller, callee, TAG) as (near, far):
+            await far.socket.send_message(b"x")
+            assert await near.socket.get_message() == b"x"
+            relay.relay.registry._devices[far_keys.device].admitted_until = relay.relay.now() - 1
+            await near.socket.send_message(b"x")  # the other one's has not ended
+            assert await far.socket.get_message() == b"x"
+            await far.socket.send_message(b"x")
+            assert await far.closed() == (4401, "the admission of this device has ended")
+            assert (await near.closed())[0] == 1000
+
+
 @pytest.mark.parametrize("renewed", ["another broker's", "another user's"])
 async def test_a_renewal_of_somebody_else_ends_the_connection(renewed: str) -> None:
     broker, keys = Broker(), Keys()
