@@ -36,6 +36,8 @@ from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.peer_record import MAX_ADDRESSES
+from peer.mesh.relays import RelayLimits as RungLimits
+from peer.mesh.relays import control
 from peer.node import changes, colouring, delivery, notifications
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, table
@@ -82,6 +84,7 @@ _storage = storage_limits.StorageLimits()
 _machine = Limits()
 _proxy = ProxyLimits()
 _connections = ConnectionLimits()
+_rung = RungLimits()
 _relay = relay_limits.RelayLimits()
 
 
@@ -260,6 +263,38 @@ PEER: Final[tuple[Row, ...]] = (
         test="tests/mesh/test_courier.py::test_a_newer_stream_of_a_peer_ends_its_older_one",
     ),
     Row(
+        what="relays of contacts with a connection from here",
+        whose="a peer",
+        limit=_rung.of_contacts,
+        unit="relays",
+        held_in=("peer.mesh.relays.relays:Relays._kept",),
+        test="tests/mesh/relays/test_relays.py::test_contacts_have_so_many_relays_and_no_more",
+    ),
+    Row(
+        what="rings at a relay, remembered so that none is answered twice",
+        whose="a peer",
+        limit=_rung.rings_remembered,
+        unit="rings of all contacts",
+        held_in=("peer.mesh.relays.relays:Relays._seen",),
+        test="tests/mesh/relays/test_relays.py::test_rings_that_are_remembered_are_bounded",
+    ),
+    Row(
+        what="pipes through relays that a device rang for",
+        whose="a peer",
+        limit=_rung.pipes_per_device,
+        unit="pipes a device",
+        held_in=("peer.mesh.relays.relays:Relays._pipes",),
+        test="tests/mesh/relays/test_relays.py::test_a_contact_that_rings_without_end_is_answered_so_often_and_no_more",
+    ),
+    Row(
+        what="rings of ours that a relay has not given a ticket for",
+        whose="a peer",
+        limit=control.RINGS_AT_ONCE,
+        unit="rings a relay",
+        held_in=("peer.mesh.relays.control:RelayControl._rung",),
+        test="tests/mesh/relays/test_relays.py::test_rings_without_a_ticket_are_bounded",
+    ),
+    Row(
         what="what is kept in memory for each device of a contact",
         whose="a peer",
         limit=table.MAX_DEVICES,
@@ -269,7 +304,11 @@ PEER: Final[tuple[Row, ...]] = (
             "peer.mesh.courier.courier:Courier._turns",
             "peer.node.delivery:BlobFetcher._resting",
             "peer.node.delivery:BlobFetcher._under_way",
+            "peer.mesh.paths:PathKeeper._wakes",
+            "peer.mesh.relays.relays:Relays._keys",
+            "peer.mesh.relays.relays:Relays._lines",
             "peer.node.people:Admission._users",
+            "peer.node.people:Admission.keys",
             "peer.node.people:People._connected",
             "peer.node.people:People._looked_up",
             "peer.node.people:People._wake",
@@ -1637,6 +1676,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
+    "peer.mesh.relays.relays:Relays._on_changed": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.node.node:Node._left_runs": "folders of runs that were under way when the last process ended",

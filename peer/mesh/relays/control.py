@@ -22,7 +22,7 @@ DEAD_AFTER: Final = 60.0
 """Seconds without an answer to a ping: the network changed, or the relay is gone."""
 _HANDSHAKE: Final = 10.0
 _SENT_WITHIN: Final = 10.0
-_RINGS_AT_ONCE: Final = 32
+RINGS_AT_ONCE: Final = 32
 """Rings of ours without a ticket yet."""
 _MAX_UNKNOWN: Final = 64
 _REFUSED: Final = frozenset({4401, 4403})
@@ -110,7 +110,7 @@ class RelayControl:
     async def ring(self, tag: bytes, sealed: bytes) -> bytes:
         """Ring at a tag; return the ticket of the pipe. Raises Unavailable, RateLimited."""
         connection = self._connection
-        if connection is None or len(self._rung) >= _RINGS_AT_ONCE:
+        if connection is None or len(self._rung) >= RINGS_AT_ONCE:
             raise Unavailable(f"relay {self.origin} is not connected", fix=NO_FIX)
         self._number = (self._number + 1) % (1 << 32)
         number = self._number

@@ -11,9 +11,11 @@ import trio
 from peer.mesh.host import MeshHost
 from peer.mesh.paths import PathKeeper
 from peer.mesh.relays import RelayLimits, Route, websocket
+from peer.mesh.relays.control import RINGS_AT_ONCE
 from peer.mesh.streams import Stream
 from peer.protocol.errors import Unavailable
 from peer.protocol.relays import messages as m
+from peer.protocol.relays import rings
 from peer.protocol.relays.addresses import to_multiaddr
 from tests.company_proxy import IN_ADDRESS, company_proxy
 from tests.conftest import HANG
@@ -300,3 +302,49 @@ async def test_which_addresses_of_a_relay_are_dialled(
 ) -> None:
     found = await websocket._allowed([address], chosen=chosen, loopback_alone=loopback_alone)
     assert found == ([address] if allowed else [])
+
+
+async def test_rings_that_are_remembered_are_bounded() -> None:
+    """One more is refused, until the oldest is too old to come again."""
+    ahead = [0]
+    limits = RelayLimits(rings_remembered=2, joined=0.05)
+    relay, alice, bob = HostileRelay(), device(), device(limits=limits, clock=lambda: now() + ahead[0])
+    async with relay.running(), running(alice, bob, at=relay.origin):
+        await relay.until(lambda: len(relay.tags) == 2)
+        control = alice.relays._kept[relay.origin].control
+        line = next(iter(bob.relays._lines[relay.origin].values()))
+        for _ in range(4):
+            await control.ring(line.tag, line.seal(now()))
+        await until(lambda: len(relay.joined) == 2 and len(bob.relays._seen) == 2)
+        ahead[0] = 2 * rings.WINDOW_MS + 60_000
+        await control.ring(line.tag, line.seal(now() + ahead[0]))
+        await until(lambda: len(relay.joined) == 3 and len(bob.relays._seen) == 1)
+
+
+async def test_contacts_have_so_many_relays_and_no_more() -> None:
+    first, second, alice, bob = HostileRelay(), HostileRelay(), device(limits=RelayLimits(of_contacts=1)), device()
+    acquainted(alice, bob)
+    async with first.running(), second.running(), alice.host.running(), bob.host.running():
+        bob.relays.set_relays(chosen=[first.origin, second.origin], named=[], token=b"")
+        await bob.up()
+        await first.until(lambda: len(first.tags) == 1)
+        pipe = await alice.relays.dial(bob.id, first.origin)
+        with pytest.raises(Unavailable, match="too many relays"):
+            await alice.relays.dial(bob.id, second.origin)
+        await pipe.close()
+
+
+async def test_rings_without_a_ticket_are_bounded() -> None:
+    relay, alice, bob = HostileRelay(), device(), device()
+
+    async def no_ticket(_ring: m.Ring) -> None: ...
+
+    relay.on_ring = no_ticket
+    async with relay.running(), running(alice, bob, at=relay.origin), trio.open_nursery() as nursery:
+        control = alice.relays._kept[relay.origin].control
+        for _ in range(RINGS_AT_ONCE):
+            nursery.start_soon(control.ring, bytes(16), b"sealed")
+        await relay.until(lambda: len(relay.rings) == RINGS_AT_ONCE)
+        with pytest.raises(Unavailable, match="not connected"):
+            await control.ring(bytes(16), b"sealed")
+        nursery.cancel_scope.cancel()
