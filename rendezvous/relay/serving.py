@@ -141,7 +141,8 @@ async def _serve(relay: Relay, connection: Connection, stream: trio.abc.Stream, 
             connection.ending = connection.late
             relay.refused["late"] += 1
         if connection.socket is not None and connection.ending is not None:
-            with trio.move_on_after(relay.limits.close_seconds):
+            # What reads the socket fails where it wants to answer a ping now. The reason is sent all the same.
+            with trio.CancelScope(deadline=trio.current_time() + relay.limits.close_seconds, shield=True):
                 await connection.socket.aclose(*connection.ending)
         nursery.cancel_scope.cancel()
 
