@@ -473,7 +473,7 @@ async def test_a_device_that_does_not_read_its_messages_is_dropped() -> None:
             while relay.relay.registry.tags:
                 assert isinstance(await caller.ring(rung, TAG, b"s" * 512), Ticket)  # the caller sees nothing of it
                 rung += 1
-        assert relay.relay.registry.devices_connected == 1 and rung < 10_000
+        assert relay.relay.registry.devices_connected == 1 and rung < 2_000, rung
 
 
 async def test_whoever_writes_to_an_end_that_does_not_read_is_held_back(relay: Running) -> None:
