@@ -26,10 +26,8 @@ from rendezvous.relay.handshakes import Handshake
 from rendezvous.relay.pipes import serve_pipe
 from rendezvous.relay.relay import Relay
 from rendezvous.relay.requests import Gone, Head, answer, read_head, refusal, websocket_path
-from rendezvous.relay.streams import GuardedStream, keep_little
+from rendezvous.relay.streams import GuardedStream
 
-CONTROL_BUFFER: Final = 64 * 1024
-"""Bytes for a device that the kernel holds, on a connection whose messages are small."""
 RECEIVED_AT_ONCE: Final = 4 * 1024
 DRAINED: Final = 64 * 1024
 """Bytes of a request that are read after the answer, so that closing does not throw the answer away."""
@@ -141,7 +139,8 @@ async def _serve(relay: Relay, connection: Connection, stream: trio.abc.Stream, 
             connection.ending = connection.late
             relay.refused["late"] += 1
         if connection.socket is not None and connection.ending is not None:
-            with trio.move_on_after(relay.limits.close_seconds):
+            # What reads the socket fails where it wants to answer a ping now. The reason is sent all the same.
+            with trio.CancelScope(deadline=trio.current_time() + relay.limits.close_seconds, shield=True):
                 await connection.socket.aclose(*connection.ending)
         nursery.cancel_scope.cancel()
 
@@ -151,8 +150,6 @@ async def _serve_socket(
 ) -> None:
     limits = relay.limits
     is_control = path == CONTROL_PATH
-    if is_control:
-        keep_little(stream, CONTROL_BUFFER)
     guarded = connection.stream = GuardedStream(
         stream, head=head.raw, after=head.after, first=limits.first_frames, fragments=limits.fragments
     )

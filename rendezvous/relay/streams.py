@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Final, cast
+from typing import Final
 
 import trio
 
@@ -82,9 +81,3 @@ class GuardedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close as trio's streams do."""
         await self._stream.aclose()
-
-
-def keep_little(stream: trio.abc.Stream, size: int) -> None:
-    """Have the kernel hold at most about twice `size` bytes that the other end does not read."""
-    plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    cast(trio.SocketStream, plain).socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

@@ -386,23 +386,24 @@ async def test_one_byte_after_the_other_is_too_slow(before: bytes) -> None:
         await relay.until(lambda: not len(relay.relay.open))
 
 
-async def test_half_open_connections_keep_nobody_out(relay: Running) -> None:
+async def test_half_open_connections_keep_nobody_out() -> None:
     """From the same address, and so many that all places are taken."""
-    before = descriptors()
-    async with AsyncExitStack() as stack:
+    limits = RelayLimits(handshake_seconds=HANG)
+    async with running_relay(limits=limits) as relay, AsyncExitStack() as stack:
+        before = descriptors()
         for number in range(2_000):
             stream = await relay.connect(f"127.0.0.{2 + number % 4}")
             stack.push_async_callback(trio.aclose_forcefully, stream)
-        limits = relay.relay.limits
-        await relay.until(lambda: len(relay.relay.handshakes) == 4 * limits.handshakes_per_network)
-        async with relay.control(Keys()) as client:
+        async with relay.control(Keys()) as client:  # it is accepted after them
             assert isinstance(await client.ring(1, TAG), Ticket)
+            assert len(relay.relay.handshakes) == 4 * limits.handshakes_per_network
         stream = await relay.connect("127.0.0.2")
         async with stream:
             await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             with trio.fail_after(HANG):
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
-    await relay.until(lambda: not len(relay.relay.open) and descriptors() <= before)
+        await stack.aclose()
+        await relay.until(lambda: not len(relay.relay.open) and descriptors() <= before)
 
 
 async def test_networks_without_number_keep_nobody_out() -> None:
@@ -472,7 +473,7 @@ async def test_a_device_that_does_not_read_its_messages_is_dropped() -> None:
             while relay.relay.registry.tags:
                 assert isinstance(await caller.ring(rung, TAG, b"s" * 512), Ticket)  # the caller sees nothing of it
                 rung += 1
-        assert relay.relay.registry.devices_connected == 1 and rung < 10_000
+        assert relay.relay.registry.devices_connected == 1 and rung < 2_000, rung
 
 
 async def test_whoever_writes_to_an_end_that_does_not_read_is_held_back(relay: Running) -> None:
