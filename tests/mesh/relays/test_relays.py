@@ -173,8 +173,9 @@ async def test_rings_of_a_relay_are_ignored() -> None:
         assert len(relay.joined) == 2
 
 
-async def test_a_contact_that_rings_without_end_is_answered_so_often_and_no_more() -> None:
-    limits = RelayLimits(rings_per_minute=5, pipes_per_device=3, joined=HANG)
+@pytest.mark.parametrize(("a_minute", "at_once"), [(5, 3), (3, 6)])
+async def test_a_contact_that_rings_without_end_is_answered_so_often_and_no_more(a_minute: int, at_once: int) -> None:
+    limits = RelayLimits(rings_per_minute=a_minute, pipes_per_device=at_once, joined=HANG)
     relay, alice, bob = HostileRelay(), device(), device(limits=limits)
     async with relay.running(), running(alice, bob, at=relay.origin):
         control = alice.relays._kept[relay.origin].control
@@ -211,10 +212,11 @@ async def test_without_relays_none_is_dialled() -> None:
     relay, alice, bob = HostileRelay(), device(), device()
     async with relay.running(), running(alice, bob, at=relay.origin):
         alice.relays.set_relays(chosen=[relay.origin], named=[], token=b"", none=True)
+        await until(lambda: alice.relays._kept == {})
+        before = relay.connections
         with pytest.raises(Unavailable):
             await alice.relays.dial(bob.id, relay.origin)
-        await until(lambda: alice.relays._kept == {})
-        assert alice.relays.addresses() == []
+        assert alice.relays.addresses() == [] and alice.relays._kept == {} and relay.connections == before
 
 
 async def test_a_contact_is_rung_at_its_own_relay_which_is_left_when_idle() -> None:
