@@ -103,7 +103,8 @@ class BrokerClient:
 
     Every method raises Unavailable if the broker cannot be reached or its reply is malformed, and the broker's own
     refusals by their code (Unauthorized, Forbidden, NotFound, Conflict, Gone, TooLarge, Invalid, RateLimited).
-    `on_token` is called with a renewed token; `clock` returns milliseconds since the epoch, `random(n)` n bytes.
+    `proxy`: the address of the HTTP proxy on the way, "" for none. `on_token` is called with a renewed token; `clock`
+    returns milliseconds since the epoch, `random(n)` n bytes.
     """
 
     def __init__(
@@ -112,12 +113,14 @@ class BrokerClient:
         *,
         author: Author,
         token: str = "",
+        proxy: str = "",
         on_token: Callable[[str], None] | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.url = url.rstrip("/")
         self.token = token
+        self._proxy = proxy
         self._author = author
         self._on_token = on_token
         self._clock = clock
@@ -126,8 +129,8 @@ class BrokerClient:
 
     async def __aenter__(self) -> BrokerClient:
         self._http = httpx.AsyncClient(
-            # No proxy from the environment: it could see when this machine is online.
-            trust_env=False,
+            trust_env=False,  # what of it counts, network_route.py says
+            proxy=self._proxy or None,
             verify=await _trust(self.url),
             follow_redirects=False,
             # No compression: a small body could expand before the bound is checked.

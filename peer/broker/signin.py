@@ -21,6 +21,7 @@ from peer.client import blocking
 from peer.machine import identity, settings
 from peer.machine.identity import Identity
 from peer.machine.keychains import Keychain, os_keychain
+from peer.machine.network_route import proxy_to_url
 from peer.machine.state_folder import StateFolder
 from peer.protocol import names
 from peer.protocol.errors import Conflict, DispatchError, Invalid, NotSignedIn, Unavailable
@@ -79,10 +80,10 @@ async def signing_in(
     """
     url = settings.broker_url(broker_url)
     # What would fail afterwards fails before the person is sent to the page.
-    settings.load(folder)
+    proxy = proxy_to_url(url, settings.load(folder))
     who, new = await trio.to_thread.run_sync(partial(_identity, folder, url, email, label, clock, random, keychain))
     await trio.to_thread.run_sync(folder.require_writable)
-    async with BrokerClient(url, author=who, clock=clock, random=random) as broker:
+    async with BrokerClient(url, author=who, proxy=proxy, clock=clock, random=random) as broker:
         prompt = await broker.login_device(who.device_set)
         on_prompt(Prompt(prompt.verification_uri_complete, prompt.user_code, prompt.expires_in))
         token = await broker.wait_for_login(prompt)
@@ -116,7 +117,7 @@ def sign_out(folder: StateFolder) -> None:
     who = identity.load(folder)
 
     async def withdraw() -> None:
-        async with BrokerClient(url, author=who) as broker:
+        async with BrokerClient(url, author=who, proxy=proxy_to_url(url, saved)) as broker:
             await broker.withdraw_presence(seq=time.time_ns() // 1_000_000)
 
     trio.run(withdraw)

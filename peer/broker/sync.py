@@ -16,6 +16,7 @@ import trio
 from peer.broker.client import BrokerClient
 from peer.broker.presence import open_presence, seal_presence
 from peer.broker.responses import BrokerInvitation, PostedInvitation, RelayAccess
+from peer.machine.network_route import proxy_to_url
 from peer.machine.settings import Settings
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.protocol import codec
@@ -286,11 +287,13 @@ class BrokerSync:
             if not reloaded.is_set():  # otherwise a renewal would undo a sign-out
                 self._save_token(token)
 
+        url = settings.require_broker()
         async with BrokerClient(
-            settings.require_broker(),
+            url,
             author=self._context.identity,
             # Signed writes need no token at the broker. Required here so that nothing is written after a sign-out.
             token=settings.require_token(),
+            proxy=proxy_to_url(url, settings),
             on_token=keep,
         ) as client:
             yield client

@@ -50,6 +50,15 @@ def proxy_to(host: str, port: int, settings: Settings, env: Mapping[str, str] | 
     return _proxy(Host(host, port), settings, os.environ if env is None else env)
 
 
+def proxy_to_url(url: str, settings: Settings, env: Mapping[str, str] | None = None) -> str:
+    """Return the address of the HTTP proxy on the way to a service, "" for none.
+
+    One on this machine, the only one that may be plain http, is never reached through one. Raises Invalid.
+    """
+    parts = urlsplit(url)
+    return proxy_to(parts.hostname or "", parts.port or TLS_PORT, settings, env) if parts.scheme == "https" else ""
+
+
 def by_proxy(scope: Scope, settings: Settings, env: Mapping[str, str] | None = None) -> list[str]:
     """Return those of a scope's hosts whose names this machine's HTTP proxy would resolve. Raises Invalid."""
     variables = os.environ if env is None else env

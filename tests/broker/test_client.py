@@ -23,6 +23,8 @@ from peer.broker.client import BrokerClient, LoginPrompt, RelayAccess
 from peer.broker.responses import read_relay_access
 from peer.machine import identity
 from peer.machine.identity import Identity
+from peer.machine.network_route import proxy_to_url
+from peer.machine.settings import ModelSettings, Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol import base64url
 from peer.protocol.errors import (
@@ -38,6 +40,7 @@ from peer.protocol.errors import (
 )
 from peer.protocol.relays.admission import TOKEN_LIFE_MS
 from peer.protocol.relays.messages import MAX_TOKEN
+from tests.company_proxy import IN_ADDRESS, company_proxy
 from tests.conftest import HANG
 from tests.rendezvous.world import make_certificate
 
@@ -534,3 +537,52 @@ async def test_a_certificate_that_is_not_trusted_is_called_that(
     else:
         assert "its certificate is not trusted" in refused.value.message
         assert "$SSL_CERT_FILE" in refused.value.fix
+
+
+async def test_a_broker_behind_the_companys_proxy(
+    who: Identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS to the broker goes through it; a variable that nobody passed on is not looked at."""
+    certificate, key = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trusted.load_cert_chain(certificate, key)
+    body = json.dumps({"status": "ok", "origin": "https://x", "dev": False, "mail": True}).encode()
+
+    async def serve(stream: trio.SSLStream) -> None:
+        await stream.receive_some(65536)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        await stream.send_all(head.encode() + body)
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            partial(trio.serve_ssl_over_tcp, serve, 0, trusted, host="127.0.0.1", https_compatible=True)
+        )
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        url = f"https://localhost:{port}"
+        with company_proxy() as proxy:
+            way = f"http://{IN_ADDRESS}@127.0.0.1:{proxy.server_address[1]}"
+            for given in (way, ""):
+                async with BrokerClient(url, author=who, proxy=given) as client:
+                    assert (await client.health()).mail
+            assert [head[0] for head in proxy.heads] == [f"CONNECT localhost:{port} HTTP/1.1"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "model_proxy", "proxy"),
+    [
+        ("https://broker.example", {"HTTPS_PROXY": "http://p:3128"}, "", "http://p:3128"),
+        ("https://broker.example", {"HTTPS_PROXY": "http://p:3128", "NO_PROXY": "broker.example"}, "", ""),
+        ("https://broker.example", {}, "http://model:3128", "http://model:3128"),
+        ("https://broker.example", {}, "none", ""),
+        ("http://127.0.0.1:8800", {"HTTPS_PROXY": "http://p:3128"}, "", ""),
+    ],
+)
+def test_which_proxy_is_on_the_way_to_a_broker(
+    url: str, variables: dict[str, str], model_proxy: str, proxy: str
+) -> None:
+    settings = Settings(model=ModelSettings(proxy=model_proxy))
+    assert proxy_to_url(url, settings, variables) == proxy

@@ -28,7 +28,7 @@ class Broker:
         self.answers = trio.Event()
         self.tokens: list[str] = []
 
-    def __call__(self, _url: str, *, author: object, token: str, on_token: Callable[[str], None]) -> Broker:
+    def __call__(self, _url: str, *, token: str, on_token: Callable[[str], None], **_: object) -> Broker:
         self.tokens.append(token)
         self._on_token = on_token
         return self

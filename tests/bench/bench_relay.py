@@ -1,0 +1,152 @@
+"""Through a relay beside a direct connection: the same hosts, the real relay as a process, without TLS and with it.
+
+Four processes on one machine (two hosts, two relays), of which three work at a time: with two processors the relay
+takes from the hosts what it needs itself. What a host's raw stream carries: no node, no store.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import cache, partial
+from pathlib import Path
+
+import trio
+from nacl.public import PrivateKey
+
+from peer.mesh.host import MeshHost
+from peer.mesh.relays import Relays, Route
+from peer.mesh.streams import Stream
+from peer.protocol import cose, names
+from peer.protocol.relays.addresses import to_multiaddr
+from tests.bench._table import Line, ms, p50, show
+from tests.rendezvous.world import make_certificate
+
+LISTEN = "/ip4/127.0.0.1/tcp/0"
+ECHO, SOURCE = "/bench/echo/1", "/bench/source/1"
+ROUNDS, SIZE, PIECE = 3, 250_000_000, 262_144
+SEEDS = {"serve": bytes([7]) * 32, "measure": bytes([8]) * 32}
+"""Of each host; its sealing key is the same bytes. Nothing is at stake here."""
+SECRET = "only for this measurement, which is on this machine"
+
+
+def peer_id(role: str) -> str:
+    return names.peer_id_text(names.peer_id_of(cose.public_key(SEEDS[role])))
+
+
+def host(role: str, other: str, certificate: Path) -> tuple[MeshHost, Relays]:
+    trusted = cache(partial(ssl.create_default_context, cafile=str(certificate)))
+    relays = Relays(
+        seed=SEEDS[role],
+        device=peer_id(role),
+        sealing_key=SEEDS[role],
+        route=Route(proxy=lambda _host, _port: "", trusted=trusted, loopback_alone=True),
+        clock=lambda: time.time_ns() // 1_000_000,
+    )
+    relays.set_contacts({peer_id(other): bytes(PrivateKey(SEEDS[other]).public_key)})
+    return MeshHost(SEEDS[role], listen=[LISTEN], admits=lambda _: True, relays=relays), relays
+
+
+async def up(relays: Relays) -> None:
+    while not all(relays.state().values()):
+        await trio.sleep(0.01)
+
+
+async def serve(certificate: Path, origins: list[str]) -> None:
+    """The other process: an echo and a source of bytes."""
+    ours, relays = host("serve", "measure", certificate)
+    piece = os.urandom(PIECE)
+
+    async def echo(stream: Stream) -> None:
+        while True:
+            await stream.write(await stream.read(65536, deadline=600), deadline=60)
+
+    async def source(stream: Stream) -> None:
+        size = int.from_bytes(await stream.read(8, deadline=60), "big")
+        for start in range(0, size, PIECE):
+            await stream.write(piece[: size - start], deadline=60)
+
+    ours.handle(ECHO, echo)
+    ours.handle(SOURCE, source)
+    relays.set_relays(chosen=origins, named=[], token=b"", secret=SECRET.encode())
+    async with ours.running():
+        await up(relays)
+        print(ours.addresses()[0], flush=True)
+        await trio.sleep_forever()
+
+
+async def measure(certificate: Path, origins: list[str], direct: str) -> None:
+    ours, relays = host("measure", "serve", certificate)
+    relays.set_relays(chosen=origins, named=[], token=b"", secret=SECRET.encode())
+    ways = {"direct": direct, "relay": to_multiaddr(origins[0]), "relay with TLS": to_multiaddr(origins[1])}
+    connecting: dict[str, list[float]] = {name: [] for name in ways}
+    there_and_back: dict[str, list[float]] = {name: [] for name in ways}
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    other = peer_id("serve")
+    async with ours.running():
+        await up(relays)
+        for _ in range(ROUNDS):
+            for name, address in ways.items():
+                start = time.perf_counter()
+                await ours.connect(other, [address])
+                connecting[name].append(time.perf_counter() - start)
+                assert ours.path(other) == ("direct" if name == "direct" else "relay")
+                stream = await ours.open_stream(other, ECHO)
+                for _ in range(100):
+                    start = time.perf_counter()
+                    await stream.write(bytes(1024), deadline=60)
+                    await stream.read(65536, deadline=60)
+                    there_and_back[name].append(time.perf_counter() - start)
+                await stream.reset()
+                stream = await ours.open_stream(other, SOURCE)
+                start = time.perf_counter()
+                await stream.write(SIZE.to_bytes(8, "big"), deadline=60)
+                got = 0
+                while got < SIZE:
+                    got += len(await stream.read(1 << 20, deadline=60))
+                speeds[name].append(SIZE / (time.perf_counter() - start) / 1e6)
+                ours.drop(other)
+                while ours.connected(other):
+                    await trio.sleep(0.01)
+    base = p50(connecting["direct"])
+    show("a new connection", [Line(name, ms(took), p50(took) / base, "direct") for name, took in connecting.items()])
+    base = p50(there_and_back["direct"])
+    show("1 KiB there and back", [Line(n, ms(took), p50(took) / base, "direct") for n, took in there_and_back.items()])
+    base = p50(speeds["direct"])
+    lines = []
+    for name, values in speeds.items():
+        ratio = p50(values) / base
+        goal = ("at least 0.60x", ratio >= 0.6) if name == "relay" else ("", None)
+        lines.append(Line(name, f"{p50(values):.0f} MB/s", ratio, "direct", *goal))
+    show(f"{SIZE / 1e6:g} MB one way, {ROUNDS} times", lines)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        certificate, key = make_certificate(Path(folder))
+        origins = []
+        environment = {**os.environ, "DISPATCH_RELAY_TOKEN": SECRET}
+        for tls in ([], ["--certificate", str(certificate), "--key", str(key)]):
+            more = [*tls, *(["--public-url", "https://localhost:8999", "--port", "8999"] if tls else ["--port", "0"])]
+            command = [sys.executable, "-m", "rendezvous.relay.main", "serve", "--allow", "token", *more]
+            relay = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
+            stack.callback(relay.kill)
+            assert relay.stdout is not None
+            origins.append(relay.stdout.readline().split()[-1])
+        command = [sys.executable, "-m", "tests.bench.bench_relay", "serve", str(certificate), *origins]
+        server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(server.kill)
+        assert server.stdout is not None
+        trio.run(measure, certificate, origins, server.stdout.readline().strip())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        trio.run(serve, Path(sys.argv[2]), sys.argv[3:])
+    else:
+        main()
