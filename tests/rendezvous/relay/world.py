@@ -244,12 +244,16 @@ async def running_relay(
     admission: Admission = BY_SECRET,
     proxies: tuple[str, ...] = (),
     clock: Callable[[], int] = wall_clock,
+    origin: str = "",
 ) -> AsyncIterator[Running]:
-    """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would. Nothing may be left of anybody then."""
+    """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would. Nothing may be left of anybody then.
+
+    `origin`: what its clients dial, where that is not its own port.
+    """
     async with listening("127.0.0.1", 0, backlog=limits.connections) as listeners, trio.open_nursery() as nursery:
         port = port_of(listeners)
         relay = Relay(
-            f"http://127.0.0.1:{port}", admission, limits=limits, proxies=proxy_networks(proxies), clock=clock
+            origin or f"http://127.0.0.1:{port}", admission, limits=limits, proxies=proxy_networks(proxies), clock=clock
         )
         started, stop = trio.Event(), trio.Event()
         nursery.start_soon(partial(serve, relay, listeners, tls=None, started=started, stop=stop))
