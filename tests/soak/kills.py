@@ -1,9 +1,9 @@
 """`make soak-kills`: real programs under constant traffic, one of them SIGKILLed every 0.5 to 3 s, then an account.
 
-Two daemons and a broker. Each person sends dispatches with a file to the other, and accepts what arrives; a run leaves
-one line with the dispatch's name in a folder of its own and returns the file. A daemon or the broker, whichever
-chance picks, is killed and started again at once, also while it starts. Afterwards everything is left alone until each
-dispatch has ended, and the account is made:
+Two daemons and a broker; with `--relay` on machines that have only a relay between them, which is killed too. Each
+person sends dispatches with a file to the other, and accepts what arrives; a run leaves one line with the dispatch's
+name in a folder of its own and returns the file. Whichever program chance picks is killed and started again at once,
+also while it starts. Afterwards everything is left alone until each dispatch has ended, and the account is made:
 
 - every send that was acknowledged is there, completed, on both sides, and so is every other that a store knows;
 - no attempt ran twice: a dispatch has at most as many lines as attempts, and at least one;
@@ -26,17 +26,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 
-from peer.client.blocking import Client
 from peer.protocol.errors import DispatchError
 from tests.conftest import HANG
-from tests.system.world import Broker, Document, Person, World, connect, descendants, eventually
+from tests.surroundings.networks import PartedNet
+from tests.system.world import Document, Person, World, connect, descendants, eventually
 
 PAUSE: Final = (0.5, 3.0)
 """Seconds between two kills."""
@@ -89,7 +89,7 @@ class Traffic:
             self.broken.append(error)
 
     def _send(self) -> None:
-        client, number = Client(self.person.state), 0
+        client, number = self.person.another_client(), 0
         while not self._sending.wait(EVERY * self._random.uniform(0.5, 1.5)):
             number += 1
             name = f"{self.person.name}-{number}"
@@ -106,7 +106,7 @@ class Traffic:
             self.acknowledged.append(sent["dispatch_id"])
 
     def _accept(self) -> None:
-        client = Client(self.person.state)
+        client = self.person.another_client()
         while not self._accepting.wait(0.1):
             try:
                 waiting = client.dispatches("received", status="pending", limit=20)["dispatches"]
@@ -119,42 +119,87 @@ class Traffic:
                 continue
 
 
+class Place(NamedTuple):
+    """Where the traffic is. `restart`: kills a program and starts it again, by name."""
+
+    folder: Path
+    people: list[Person]
+    restart: dict[str, Callable[[], None]]
+
+
 @contextmanager
-def two_people(folder: Path, seed: int) -> Iterator[tuple[World, list[Traffic]]]:
-    """A broker and two people who may dispatch to each other, under traffic."""
-    folder.mkdir()
+def side_by_side(folder: Path) -> Iterator[Place]:
+    """One machine, on which the daemons reach each other."""
     world = World(folder)
+
+    def broker() -> None:
+        world.broker.stop(signal.SIGKILL)
+        world.broker.start()
+
     try:
         people = world.people_named("alice", "bob")
-        for asker, granter in (people, reversed(people)):
-            connect(asker, granter, approval="auto", max_per_day=1000)
-        for person in people:
-            person.will({"tool": "Bash", "input": {"command": RUN}}, {"say": "done"})
-        traffic = [
-            Traffic(person, other, folder / "sent" / person.name, seed + at)
-            for at, (person, other) in enumerate((people, reversed(people)))
-        ]
-        yield world, traffic
+        yield Place(folder, people, {"broker": broker} | {person.name: partial(_anew, person) for person in people})
     finally:
         world.close()
 
 
-def kill_for(seconds: float, world: World, chance: random.Random) -> Counter[str]:
+@contextmanager
+def apart(folder: Path) -> Iterator[Place]:
+    """Two machines that reach a broker and a relay, and nothing of each other."""
+    with ExitStack() as stack:
+        net = PartedNet(folder, stack, 2)
+        people: list[Person] = [
+            net.person(name, folder / name, machine, stack, relays=[net.relay_url])
+            for name, machine in zip(("alice", "bob"), net.others, strict=True)
+        ]
+
+        def broker() -> None:
+            net.broker_program.end(signal.SIGKILL)
+            net.broker_program = net.start_broker()
+
+        def relay() -> None:
+            net.relay.end(signal.SIGKILL)
+            net.relay = net.start_relay()
+
+        programs: dict[str, Callable[[], None]] = {"broker": broker, "relay": relay}
+        yield Place(folder, people, programs | {person.name: partial(_anew, person) for person in people})
+
+
+def _anew(person: Person) -> None:
+    person.crash()
+    person.launch()
+
+
+@contextmanager
+def traffic_at(
+    place: Callable[[Path], AbstractContextManager[Place]], folder: Path, seed: int
+) -> Iterator[tuple[Place, list[Traffic]]]:
+    """Two people who may dispatch to each other, under traffic."""
+    folder.mkdir()
+    with place(folder) as found:
+        pairs = (found.people, found.people[::-1])
+        for asker, granter in pairs:
+            connect(asker, granter, approval="auto", apply="auto", max_per_day=1000)
+        for person in found.people:
+            person.will({"tool": "Bash", "input": {"command": RUN}}, {"say": "done"})
+        yield (
+            found,
+            [
+                Traffic(person, other, folder / "sent" / person.name, seed + at)
+                for at, (person, other) in enumerate(pairs)
+            ],
+        )
+
+
+def kill_for(seconds: float, place: Place, chance: random.Random) -> Counter[str]:
     """Kill one of the programs after the other and start it again; return how often each was killed."""
     killed: Counter[str] = Counter()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(chance.uniform(*PAUSE))
-        programs: list[Broker | Person] = [world.broker, *world.people]
-        victim = chance.choice(programs)
-        if isinstance(victim, Person):
-            victim.crash()
-            victim.launch()
-            killed[victim.name] += 1
-        else:
-            victim.stop(signal.SIGKILL)
-            victim.start()
-            killed["broker"] += 1
+        victim = chance.choice(sorted(place.restart))
+        place.restart[victim]()
+        killed[victim] += 1
     return killed
 
 
@@ -221,10 +266,10 @@ def account(sender: Traffic, recipient: Traffic, folder: Path) -> list[str]:
     return wrong
 
 
-def leftovers(world: World) -> list[str]:
+def leftovers(place: Place) -> list[str]:
     """Return what is still there of runs that ended, and blobs that nothing or no file belongs to."""
     wrong = []
-    for person in world.people:
+    for person in place.people:
         assert person.program is not None
         eventually(partial(_tidy, person), what="an empty trash")
         wrong += [f"{person.name}: process {line}" for line in descendants(person.program.pid).values()]
@@ -234,14 +279,14 @@ def leftovers(world: World) -> list[str]:
         wrong += [f"{person.name}: blob {name} belongs to nothing" for name in stored - needed]
         wrong += [f"{person.name}: blob {name} is missing" for name in needed - stored]
     mounts = Path("/proc/self/mounts").read_text()
-    return [*wrong, *(f"mount {line}" for line in mounts.splitlines() if str(world.folder) in line)]
+    return [*wrong, *(f"mount {line}" for line in mounts.splitlines() if str(place.folder) in line)]
 
 
-def memory(world: World) -> dict[str, int]:
+def memory(place: Place) -> dict[str, int]:
     """Resident bytes of each daemon."""
     return {
         person.name: psutil.Process(person.program.pid).memory_info().rss
-        for person in world.people
+        for person in place.people
         if person.program is not None
     }
 
@@ -250,29 +295,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak-kills", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument(
+        "--relay", action="store_true", help="Two machines with nothing but a relay between them; root."
+    )
     given = parser.parse_args()
+    place = apart if given.relay else side_by_side
     print(f"{given.minutes:g} minutes, --seed {given.seed}", flush=True)
     top = Path(tempfile.mkdtemp(prefix="soak-"))
 
-    with two_people(top / "storm", given.seed) as (world, traffic):
-        killed = kill_for(given.minutes * 60, world, random.Random(given.seed))
+    with traffic_at(place, top / "storm", given.seed) as (found, traffic):
+        killed = kill_for(given.minutes * 60, found, random.Random(given.seed))
         print(f"killed: {dict(killed)}; settling", flush=True)
-        for person in world.people:
+        for person in found.people:
             eventually(partial(_serves, person), what=f"{person.name}'s daemon")
         settle(traffic)
         wrong = [line for at in (0, 1) for line in account(traffic[at], traffic[1 - at], top)]
-        wrong += leftovers(world)
-        after = memory(world)
+        wrong += leftovers(found)
+        after = memory(found)
         sends = [len(everything(each.person, "sent")) for each in traffic]
         acknowledged = [len(each.acknowledged) for each in traffic]
         attempts = sum(row["attempt"] for each in traffic for row in everything(each.person, "received").values())
     print(f"{sum(sends)} dispatches, {sum(acknowledged)} acknowledged, {attempts} attempts", flush=True)
 
-    with two_people(top / "calm", given.seed) as (world, traffic):
+    with traffic_at(place, top / "calm", given.seed) as (found, traffic):
         while min(len(each.acknowledged) for each in traffic) < min(sends) and not any(each.broken for each in traffic):
             time.sleep(1)
         settle(traffic)
-        calm = memory(world)
+        calm = memory(found)
     for name, size in after.items():
         ratio = size / calm[name]
         print(f"{name}: {size >> 20} MiB, {ratio:.2f} times a calm run's", flush=True)

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from peer.client.blocking import Client
 from tests.conftest import HANG
 from tests.rendezvous.world import MailServer, make_certificate
 from tests.system.world import Broker, Document, Person, Program, Said, clean_environment, eventually
@@ -108,22 +109,27 @@ class Net:
         host = f"[{addresses[0]}]" if ipv6 else addresses[0]
         self.broker = Broker.__new__(Broker)  # one that is found elsewhere
         self.broker.url = f"https://{host}:{PORT}"
+        self._key, self._stack = key, stack
+        self.broker_program = self.start_broker()
+
+    def start_broker(self) -> Program:
+        """Start the broker, anew after its end."""
         arguments = [
             *("serve", "--host", "::", "--port", str(PORT), "--public-url", self.broker.url),
-            *("--certificate", str(self.certificate), "--key", str(key), "--data", str(folder / "broker")),
+            *("--certificate", str(self.certificate), "--key", str(self._key), "--data", str(self.folder / "broker")),
             *("--smtp-host", "127.0.0.1", "--smtp-port", str(self.mail.port), "--smtp-user", self.mail.USER),
             *("--smtp-from", "dispatch <dispatch@broker.example>", "--smtp-ca", str(self.mail.ca)),
         ]
-        environment = clean_environment(folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
-        self._key = key
-        self.broker_program = self.serve("rendezvous.main", arguments, environment, stack)
-        assert self.broker_program.line(r"listening on (\S+)") == self.broker.url
+        environment = clean_environment(self.folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
+        program = self.serve("rendezvous.main", arguments, environment)
+        assert program.line(r"listening on (\S+)") == self.broker.url
+        return program
 
-    def serve(self, module: str, arguments: Sequence[str], environment: dict[str, str], stack: ExitStack) -> Program:
+    def serve(self, module: str, arguments: Sequence[str], environment: dict[str, str]) -> Program:
         """Start a program on the hub."""
         log = self.folder / f"{module}.errors"
         program = Program(module, arguments, environment, log, [*self.hub.enter, *self.around])
-        stack.callback(program.end)
+        self._stack.callback(program.end)
         return program
 
     def _wire(self, addresses: Sequence[str], *, ipv6: bool) -> None:
@@ -151,8 +157,7 @@ class Net:
         stack.callback(person.stop)
         person.sign_in()
         person.configure(**settings)
-        person.launch("--port", "0", inside=person.inside)
-        person.ready()
+        person.start()
         return person
 
 
@@ -170,9 +175,9 @@ class PartedNet(Net):
         addresses = ["192.0.2.1", *(f"11.77.{number}.2" for number in range(people))]
         super().__init__(folder, stack, addresses, ipv6=False)
         self.relay_url = f"https://{addresses[0]}:{self.RELAY_PORT}"
-        self.relay = self.start_relay(stack)
+        self.relay = self.start_relay()
 
-    def start_relay(self, stack: ExitStack) -> Program:
+    def start_relay(self) -> Program:
         """Start the relay, anew after its end."""
         command = [sys.executable, "-m", "rendezvous.main", "relay-key", "--data", str(self.folder / "broker")]
         environment = clean_environment(self.folder)
@@ -181,7 +186,7 @@ class PartedNet(Net):
             *("serve", "--host", "::", "--port", str(self.RELAY_PORT), "--public-url", self.relay_url),
             *("--certificate", str(self.certificate), "--key", str(self._key), "--allow", f"broker={key}"),
         ]
-        program = self.serve("rendezvous.relay.main", arguments, environment, stack)
+        program = self.serve("rendezvous.relay.main", arguments, environment)
         assert program.line(r"listening on (\S+)") == self.relay_url
         return program
 
@@ -227,8 +232,14 @@ class Somebody(Person):
         super().__init__(name, folder, net.broker)
         self._net, self._machine = net, machine
         self.inside = [*machine.enter, *net.around]
-        self.client = _There(self.client, machine)  # type: ignore[assignment]
+        self.client = self.another_client()
         self.environment["SSL_CERT_FILE"] = str(net.certificate)
+
+    def another_client(self) -> Client:
+        return _There(super().another_client(), self._machine)  # type: ignore[return-value]
+
+    def launch(self, *arguments: str, **more: Any) -> None:
+        super().launch(*(arguments or ("--port", "0")), **{"inside": self.inside, **more})
 
     def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
         return super().cli(*arguments, status=status, stdin=stdin, inside=inside or self.inside)

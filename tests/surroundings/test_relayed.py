@@ -20,7 +20,6 @@ class Apart(NamedTuple):
     net: PartedNet
     alice: Somebody
     bob: Somebody
-    stack: ExitStack
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def apart(tmp_path: Path) -> Iterator[Apart]:
             for name, machine in zip(("alice", "bob"), net.others, strict=True)
         )
         eventually(lambda: relays(alice) == relays(bob) == {net.relay_url: True}, what="a place at the relay")
-        yield Apart(net, alice, bob, stack)
+        yield Apart(net, alice, bob)
 
 
 def relays(person: Somebody) -> dict[str, bool]:
@@ -48,7 +47,7 @@ def path(one: Somebody, other: Somebody) -> Document:
 
 @pytest.mark.root
 def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: Apart, tmp_path: Path) -> None:
-    net, alice, bob, _ = apart
+    net, alice, bob = apart
     tell(alice, bob, tmp_path / "back")
     for one, other in ((alice, bob), (bob, alice)):
         row = path(one, other)
@@ -64,7 +63,7 @@ def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: A
 @pytest.mark.root
 def test_a_relay_that_dies_takes_nothing_along(apart: Apart, tmp_path: Path) -> None:
     """Files are on their way when it is killed; it comes back, and they arrive, each at the byte where it was."""
-    net, alice, bob, stack = apart
+    net, alice, bob = apart
     connect(alice, bob)
     net.slow_down(1, megabits=40)
     files = [tmp_path / f"{number}.bin" for number in range(4)]
@@ -77,7 +76,7 @@ def test_a_relay_that_dies_takes_nothing_along(apart: Apart, tmp_path: Path) -> 
     came = under_way(bob)
     assert came < 20_000_000, "and not the last"
     eventually(lambda: path(alice, bob)["path"] is None, what="the loss of the path")
-    net.relay = net.start_relay(stack)
+    net.relay = net.start_relay()
     alice.state_of(dispatch_id, "pending")
     found = bob.client.dispatch(dispatch_id)["files"]
     assert [(file["size"], file["ready"]) for file in found] == [(5_000_000, True)] * 4
@@ -91,13 +90,11 @@ def under_way(person: Somebody) -> int:
 @pytest.mark.root
 def test_a_broker_that_is_gone_keeps_nobody_from_the_relay(apart: Apart) -> None:
     """Both start anew while it is gone: relay, token and addresses are remembered."""
-    net, alice, bob, _ = apart
+    net, alice, bob = apart
     connect(alice, bob)
     net.broker_program.end(signal.SIGKILL)
     for person in (alice, bob):
-        person.stop()
-        person.launch("--port", "0", inside=person.inside)
-        person.ready()
+        person.restart()
     dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
     assert path(alice, bob)["path"] == "relay"

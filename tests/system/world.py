@@ -198,6 +198,10 @@ class Person:
         self._script = folder / "script.json"
         self.environment = clean_environment(folder) | {"DISPATCH_HOME": str(self.state.path)}
 
+    def another_client(self) -> Client:
+        """A client of its own, for a thread of its own."""
+        return Client(self.state)
+
     # --- the command line
 
     def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
