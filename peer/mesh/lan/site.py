@@ -82,6 +82,8 @@ class Site:
         self._guests, self._limits = guests, limits
         self._epochs: list[Epoch] = []
         """The newest last."""
+        self._name = ""
+        """That of the newest beacon."""
         self._renew, self._asked, self._ask = trio.Event(), trio.Event(), trio.Event()
         self._shut = False
         self._second, self._read = 0, 0
@@ -123,11 +125,9 @@ class Site:
                         await self._renew.wait()
                     nursery.start_soon(self._retire, epoch, self._shut)
         finally:
-            for epoch in self._epochs:
-                epoch.scope.cancel()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limits.farewell):
-                if self._epochs:
-                    await self._send(packets.farewell(self._epochs[-1].name))
+                if self._name:
+                    await self._send(packets.farewell(self._name))
             self._air.close()
 
     async def _begin(self, nursery: trio.Nursery) -> Epoch:
@@ -152,6 +152,7 @@ class Site:
             {pair.hint: (device, pair) for device, pair in pairs.items()},
         )
         self._epochs.append(epoch)
+        self._name = name
         nursery.start_soon(self._listen, epoch, trio.SocketListener(listening))
         nursery.start_soon(self._announce, epoch)
         return epoch

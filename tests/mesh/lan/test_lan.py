@@ -1,0 +1,370 @@
+"""Devices that find each other on a local network, and strangers there who learn nothing and keep nobody out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import trio
+
+from peer.mesh.lan import packets
+from peer.mesh.paths import PathKeeper
+from peer.mesh.streams import Stream
+from peer.protocol import lan, names
+from peer.protocol.errors import Unavailable
+from tests.conftest import HANG
+from tests.mesh.harness import count_tasks, until
+from tests.mesh.lan.harness import QUICK, Device, Wire, acquainted, beacon_of, connect, device, running
+
+ECHO = "/test/echo/1"
+
+
+async def echo(stream: Stream) -> None:
+    while True:
+        await stream.write(await stream.read(65536, deadline=HANG), deadline=HANG)
+
+
+async def met(*devices: Device) -> None:
+    for one in devices:
+        for other in devices:
+            if other is not one:
+                await until(lambda one=one, other=other: one.host.path(other.id) == "direct")  # type: ignore[misc]
+
+
+async def test_two_contacts_find_each_other_and_talk() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    bob.host.handle(ECHO, echo)
+    tasks = count_tasks()
+    async with running(alice, bob):
+        await met(alice, bob)
+        stream = await alice.host.open_stream(bob.id, ECHO)
+        data, back = os.urandom(3_000_000), b""
+
+        async def write() -> None:
+            await stream.write(data, deadline=HANG)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            while len(back) < len(data):
+                back += await stream.read(65536, deadline=HANG)
+        assert back == data
+        await stream.reset()
+    await until(lambda: count_tasks() == tasks)
+
+
+async def test_who_comes_later_asks_and_is_answered() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        first = await beacon_of(wire, alice)
+        async with running(bob):
+            await met(alice, bob)
+    assert wire.beacons(alice.ip) == [first]
+
+
+async def test_strangers_do_not_meet() -> None:
+    wire = Wire()
+    alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
+    acquainted(alice, bob)
+    carol.knows(device(wire, 4))
+    async with running(carol, alice, bob):
+        await met(alice, bob)
+        assert not carol.host.connected(alice.id) and not carol.host.connected(bob.id)
+        assert not carol.lan.ways(alice.id) and not alice.lan.ways(carol.id)
+
+
+async def test_without_contacts_or_turned_off_nothing_is_sent() -> None:
+    wire = Wire()
+    alone, off, alice, bob = (device(wire, number) for number in (1, 2, 3, 4))
+    acquainted(alice, bob, off)
+    off.lan.set_on(False)
+    async with running(alone, off, alice, bob):
+        await met(alice, bob)
+        assert {ip for ip, _ in wire.sent} == {alice.ip, bob.ip}
+        off.lan.set_on(True)
+        await until(lambda: off.host.path(alice.id) == "direct")
+        alice.lan.set_on(False)
+        await until(lambda: alice.ip not in wire.on)
+        last = [packet for ip, packet in wire.sent if ip == alice.ip][-1]
+        assert packets.read(last) is None, "the last word takes the beacon back"
+        assert alice.host.connected(bob.id), "what is connected stays"
+
+
+async def test_a_link_that_goes_takes_what_was_seen_there_along() -> None:
+    wire = Wire()
+    alice, bob = (device(wire, number, limits=replace(QUICK, look=0.02)) for number in (1, 2))
+    acquainted(alice, bob)
+    async with running(alice, bob):
+        await met(alice, bob)
+        assert alice.lan.ways(bob.id)
+        alice.links.clear()
+        await until(lambda: not alice.lan.ways(bob.id) and alice.ip not in wire.on)
+
+
+async def test_where_the_access_point_keeps_machines_apart_other_ways_are_taken() -> None:
+    wire = Wire(isolated=True)
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice, bob):
+        await beacon_of(wire, bob)
+        with pytest.raises(Unavailable):
+            await alice.host.connect(bob.id, [])
+        await alice.host.connect(bob.id, bob.host.addresses())
+        assert alice.host.path(bob.id) == "direct"
+
+
+# --- what a beacon shows
+
+
+async def test_each_beacon_has_another_nonce_port_and_name() -> None:
+    wire = Wire()
+    limits = replace(QUICK, beacon=0.05, beacon_spread=0.0, old_port=0.0)
+    alice, bob = device(wire, 1, limits=limits), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        await until(lambda: len(wire.beacons(alice.ip)) >= 3)
+        found = wire.beacons(alice.ip)
+        labels = {
+            packet.split(b"local\x00")[1] for ip, packet in wire.sent if isinstance(packets.read(packet), packets.Seen)
+        }
+    assert len({each.nonce for each in found}) == len({each.port for each in found}) == len(found) == len(labels)
+    assert not frozenset.intersection(*(each.marks for each in found))
+
+
+async def test_a_beacon_names_nobody_and_tells_the_number_of_contacts_in_steps_of_16() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        beacon = await beacon_of(wire, alice)
+    assert len(beacon.marks) == lan.STEP
+    everything = b"".join(packet for _, packet in wire.sent)
+    for one in (alice, bob):
+        for secret in (one.id.encode(), names.peer_id_bytes(one.id)[6:], one.public):
+            assert secret not in everything
+
+
+# --- a removed contact
+
+
+async def test_a_removed_contact_recognises_nothing_and_is_let_in_nowhere() -> None:
+    wire = Wire()
+    alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
+    acquainted(alice, bob, carol)
+    bob.lan.set_on(False)
+    carol.lan.set_on(False)
+    async with running(alice, bob, carol):
+        old = await beacon_of(wire, alice)
+        pair = pair_of(alice, bob, old)
+        stream = await connect(alice.ip, old.port)
+        alice.knows(carol)
+        with trio.fail_after(HANG):
+            await refused(stream, pair.preface(os.urandom(16)))
+            with pytest.raises(OSError):  # the old port is closed at once
+                while True:
+                    await (await connect(alice.ip, old.port)).aclose()
+                    await trio.sleep(0.01)
+        new = await beacon_of(wire, alice, after=[old])
+        assert new.port != old.port and pair_of(alice, bob, new).mark not in new.marks
+        assert pair_of(alice, carol, new).mark in new.marks
+        await refused(await connect(alice.ip, new.port), pair_of(alice, bob, new).preface(os.urandom(16)))
+
+
+async def test_who_is_blocked_is_recognised_but_not_told() -> None:
+    """What waits for somebody blocked is still to be delivered; they do not see this device any more."""
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    alice.knows(bob, told=[])
+    async with running(alice, bob):
+        await met(alice, bob)
+        assert bob.lan.ways(alice.id) == []
+
+
+# --- strangers at the port
+
+
+def pair_of(announcer: Device, reader: Device, beacon: packets.Seen) -> lan.Pair:
+    ids = names.peer_id_bytes(announcer.id), names.peer_id_bytes(reader.id)
+    return lan.Pair(announcer.secret_with(reader), *ids, beacon.nonce, lan.place(announcer.ip, beacon.port))
+
+
+async def refused(stream: trio.SocketStream, *words: bytes) -> None:
+    """Say these words, and see the connection end without a byte."""
+    with trio.fail_after(HANG):
+        try:
+            for word in words:
+                await stream.send_all(word)
+            assert await stream.receive_some() == b""
+        except trio.BrokenResourceError:
+            pass
+        await stream.aclose()
+
+
+async def test_who_does_not_know_the_secret_gets_not_one_byte() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        beacon = await beacon_of(wire, alice)
+        pair = pair_of(alice, bob, beacon)
+        good = pair.preface(os.urandom(16))
+        other = replace(pair, place=lan.place(alice.ip, beacon.port + 1))
+        for preface in (
+            bytes(lan.PREFACE_BYTES),
+            os.urandom(lan.PREFACE_BYTES),
+            good[:-1] + bytes([good[-1] ^ 1]),
+            good[:8] + other.preface(os.urandom(16))[8:],
+            b"\x13/multistream/1.0.0\n".ljust(lan.PREFACE_BYTES, b"\0"),
+            b"GET / HTTP/1.1\r\n\r\n".ljust(lan.PREFACE_BYTES, b"\0"),
+        ):
+            await refused(await connect(alice.ip, beacon.port), preface)
+        cut = await connect(alice.ip, beacon.port)
+        await cut.send_all(good[:-1])
+        await cut.send_eof()
+        await refused(cut)
+        assert not alice.host.refused
+
+
+@pytest.mark.parametrize("said", [b"", b"\0" * (lan.PREFACE_BYTES - 1)])
+async def test_who_says_too_little_is_dropped_in_time_and_told_nothing(said: bytes) -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1, limits=replace(QUICK, preface=0.05)), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        beacon = await beacon_of(wire, alice)
+        await refused(await connect(alice.ip, beacon.port), said)
+
+
+async def test_a_preface_counts_once_and_what_follows_is_masked() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        beacon = await beacon_of(wire, alice)
+        preface = pair_of(alice, bob, beacon).preface(os.urandom(16))
+        with trio.fail_after(HANG):
+            stream = await connect(alice.ip, beacon.port)
+            await stream.send_all(preface)
+            first = await stream.receive_some()
+            assert b"multistream" not in first and first, "it is answered, and not in clear"
+            await refused(await connect(alice.ip, beacon.port), preface)
+            await stream.aclose()
+
+
+async def test_a_contact_with_another_contacts_preface_is_no_peer() -> None:
+    """Noise has to prove the device that the preface was of."""
+    wire = Wire()
+    alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
+    acquainted(alice, bob, carol)
+    for one in (bob, carol):
+        one.lan.set_on(False)
+    async with running(alice, bob, carol):
+        beacon = await beacon_of(wire, alice)
+        pair = pair_of(alice, bob, beacon)
+        carol.lan.set_on(True)
+        await until(lambda: bool(carol.lan.ways(alice.id)))
+        await until(lambda: carol.host.path(alice.id) == "direct")
+        carol.host.drop(alice.id)
+        await until(lambda: not alice.host.connected(carol.id))
+        carol.lan._sightings._keys[alice.id] = (names.peer_id_bytes(alice.id), pair.key)
+        carol.lan._sightings.own = bob.id
+        with pytest.raises(Unavailable):
+            await carol.host.connect(alice.id, [])
+        assert alice.host.refused >= 1 and not alice.host.connected(bob.id) and not alice.host.connected(carol.id)
+
+
+async def test_half_open_connections_keep_no_contact_out() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    bob.lan.set_on(False)
+    async with running(alice, bob):
+        beacon = await beacon_of(wire, alice)
+        flood = [await connect(alice.ip, beacon.port) for _ in range(3 * QUICK.waiting)]
+        (site, _) = next(iter(alice.lan._sites.values()))
+        await until(lambda: site.waiting.entered == len(flood))
+        assert len(site.waiting) == QUICK.waiting
+        bob.lan.set_on(True)
+        await met(alice, bob)
+        for stream in flood:
+            await stream.aclose()
+        await until(lambda: not len(site.waiting))
+
+
+# --- strangers' beacons
+
+
+async def test_a_contacts_beacon_from_another_address_is_nobodys() -> None:
+    """Whoever copies it would have contacts dial him, and see by that who they are to each other."""
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice, bob):
+        await met(alice, bob)
+        packet = next(
+            packet for ip, packet in wire.sent if ip == bob.ip and isinstance(packets.read(packet), packets.Seen)
+        )
+        before = alice.lan.ways(bob.id)
+        wire.send("127.0.1.66", packet)
+        await until(lambda: any(way.ip == "127.0.1.66" for way in alice.lan._sightings._judged))
+        assert alice.lan.ways(bob.id) == before and {way.ip for way in before} == {bob.ip}
+
+
+async def test_a_forger_on_the_way_gets_a_preface_and_nothing_more() -> None:
+    """One who answers at the address itself, as by forged ARP: Noise fails, and there is one dial at a time."""
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    said: list[bytes] = []
+    async with running(alice), trio.open_nursery() as nursery:
+
+        async def pose(stream: trio.SocketStream) -> None:
+            said.append(await stream.receive_some(4096))
+            await stream.send_all(os.urandom(1000))
+
+        (listener,) = await nursery.start(partial(trio.serve_tcp, pose, 0, host=bob.ip))  # type: ignore[arg-type]
+        port = listener.socket.getsockname()[1]
+        nonce = os.urandom(16)
+        pair = pair_of(bob, alice, packets.Seen(port, nonce, frozenset()))
+        await beacon_of(wire, alice)
+        forged = packets.beacon("forged", port, nonce, lan.padded([pair.mark]))
+        for _ in range(50):
+            wire.send(bob.ip, forged)
+        await until(lambda: len(said) > 0)
+        await until(lambda: not alice.lan._met and not alice.lan._dialled)
+        for _ in range(50):
+            wire.send(bob.ip, forged)
+            await until(lambda: not alice.lan._met)
+        assert len(said) <= QUICK.dials_per_minute
+        assert not alice.host.connected(bob.id)
+        nursery.cancel_scope.cancel()
+    assert all(len(each) >= lan.PREFACE_BYTES and b"multistream" not in each for each in said)
+
+
+async def test_a_thousand_beacons_of_strangers_are_few_comparisons() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    compared = 0
+    recognised = alice.lan._sightings._recognised
+
+    def counted(*arguments: object) -> str | None:
+        nonlocal compared
+        compared += 1
+        return recognised(*arguments)  # type: ignore[arg-type]
+
+    alice.lan._sightings._recognised = counted  # type: ignore[method-assign]
+    async with running(alice):
+        await beacon_of(wire, alice)
+        for number in range(5_000):
+            marks = lan.padded([])
+            wire.send(f"127.0.2.{number % 250}", packets.beacon(f"{number}", 1 + number, os.urandom(16), marks))
+        await until(lambda: not wire.on[alice.ip].statistics().current_buffer_used)
+        assert compared <= 100
+        assert len(alice.lan._sightings._judged) <= 100
