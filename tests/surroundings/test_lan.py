@@ -1,4 +1,4 @@
-"""Two people on one local network who find each other there by themselves: no broker, no address from before, no relay."""
+"""Two people on one local network who find each other by themselves: no broker, no address from before, no relay."""
 
 from __future__ import annotations
 

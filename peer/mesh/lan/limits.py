@@ -16,6 +16,8 @@ class LanLimits:
     """However often contacts change."""
     old_port: float = 60.0
     """How long a port stays open for those who saw its beacon, unless a contact was removed."""
+    ports: int = 4
+    """Of one link, open at once; one more closes the oldest."""
     between_questions: float = 10.0
     look: float = 10.0
     """How often to look whether this machine is on other networks, or was suspended."""

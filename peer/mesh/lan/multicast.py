@@ -74,12 +74,11 @@ class Multicast:
 
     async def _breathe(self) -> None:
         """Leave the rest of a second in which very much came."""
-        now = trio.current_time()
-        if int(now) != self._second:
-            self._second, self._read = int(now), 0
+        if int(trio.current_time()) == self._second and self._read >= AT_ONCE:
+            await trio.sleep_until(self._second + 1)
+        if (second := int(trio.current_time())) != self._second:
+            self._second, self._read = second, 0
         self._read += 1
-        if self._read > AT_ONCE:
-            await trio.sleep(self._second + 1 - now)
 
     def close(self) -> None:
         """Leave the group."""

@@ -152,6 +152,8 @@ class Site:
             {pair.hint: (device, pair) for device, pair in pairs.items()},
         )
         self._epochs.append(epoch)
+        for old in self._epochs[: -self._limits.ports]:
+            old.scope.cancel()
         self._name = name
         nursery.start_soon(self._listen, epoch, trio.SocketListener(listening))
         nursery.start_soon(self._announce, epoch)

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 import trio
 
-from peer.mesh.lan import packets
-from peer.mesh.paths import PathKeeper
+from peer.mesh.lan import Way, packets
+from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.streams import Stream
 from peer.protocol import lan, names
 from peer.protocol.errors import Unavailable
@@ -279,6 +279,64 @@ async def test_a_contact_with_another_contacts_preface_is_no_peer() -> None:
         assert alice.host.refused >= 1 and not alice.host.connected(bob.id) and not alice.host.connected(carol.id)
 
 
+async def test_a_contact_has_few_connections_and_prefaces() -> None:
+    wire = Wire()
+    limits = replace(QUICK, prefaces=8)
+    alice, bob, carol = device(wire, 1, limits=limits), device(wire, 2), device(wire, 3)
+    acquainted(alice, bob, carol)
+    for one in (bob, carol):
+        one.lan.set_on(False)
+    async with running(alice, carol):
+        beacon = await beacon_of(wire, alice)
+        pair = pair_of(alice, bob, beacon)
+        kept = [await connect(alice.ip, beacon.port) for _ in range(limits.connections_per_device)]
+        for stream in kept:
+            await stream.send_all(pair.preface(os.urandom(16)))
+            assert await stream.receive_some()
+        assert alice.lan._guests == {bob.id: limits.connections_per_device}
+        await refused(await connect(alice.ip, beacon.port), pair.preface(os.urandom(16)))
+        for stream in kept:
+            await stream.aclose()
+        await until(lambda: not alice.lan._guests)
+        last = await connect(alice.ip, beacon.port)
+        await last.send_all(pair.preface(os.urandom(16)))
+        assert await last.receive_some()
+        await refused(await connect(alice.ip, beacon.port), pair.preface(os.urandom(16)))
+        await last.aclose()
+        carol.lan.set_on(True)
+        await met(alice, carol)
+
+
+async def test_however_often_contacts_change_few_ports_are_open() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    async with running(alice):
+        others = [device(wire, number) for number in range(3, 13)]
+        for number in range(len(others)):
+            seen = wire.beacons(alice.ip)
+            alice.knows(bob, *others[: number + 1])
+            await beacon_of(wire, alice, after=seen)
+        (site, _) = next(iter(alice.lan._sites.values()))
+        await until(lambda: len(site._epochs) == QUICK.ports)
+        first, *_, last = wire.beacons(alice.ip)
+        with pytest.raises(OSError):
+            await connect(alice.ip, first.port)
+        await (await connect(alice.ip, last.port)).aclose()
+
+
+async def test_of_very_many_contacts_so_many_are_recognised() -> None:
+    wire = Wire()
+    alice = device(wire, 1)
+    many = {f"{number}": bytes([1]) * 32 for number in range(MAX_CONTACTS + 50)}
+    known = {names.peer_id_text(names.peer_id_of(int(number).to_bytes(32, "big"))): key for number, key in many.items()}
+    alice.lan.set_contacts(known.items(), known)
+    assert len(alice.lan._told) == len(alice.lan._known) == len(alice.lan._sightings._keys) == MAX_CONTACTS
+    assert len(alice.lan._secrets) <= 2 * MAX_CONTACTS
+    alice.lan.set_contacts([], {})
+    assert not alice.lan._secrets and not alice.lan._sightings._keys
+
+
 async def test_half_open_connections_keep_no_contact_out() -> None:
     wire = Wire()
     alice, bob = device(wire, 1), device(wire, 2)
@@ -328,7 +386,7 @@ async def test_a_forger_on_the_way_gets_a_preface_and_nothing_more() -> None:
             said.append(await stream.receive_some(4096))
             await stream.send_all(os.urandom(1000))
 
-        (listener,) = await nursery.start(partial(trio.serve_tcp, pose, 0, host=bob.ip))  # type: ignore[arg-type]
+        (listener,) = await nursery.start(partial(trio.serve_tcp, pose, 0, host=bob.ip))
         port = listener.socket.getsockname()[1]
         nonce = os.urandom(16)
         pair = pair_of(bob, alice, packets.Seen(port, nonce, frozenset()))
@@ -354,10 +412,10 @@ async def test_a_thousand_beacons_of_strangers_are_few_comparisons() -> None:
     compared = 0
     recognised = alice.lan._sightings._recognised
 
-    def counted(*arguments: object) -> str | None:
+    def counted(way: Way, marks: frozenset[bytes]) -> str | None:
         nonlocal compared
         compared += 1
-        return recognised(*arguments)  # type: ignore[arg-type]
+        return recognised(way, marks)
 
     alice.lan._sightings._recognised = counted  # type: ignore[method-assign]
     async with running(alice):

@@ -1,4 +1,4 @@
-"""Packets on the local network: ours are mDNS as others read it, and whatever comes is a beacon, a question or nothing."""
+"""Packets on the local network: ours are mDNS as others read it; what comes is a beacon, a question or nothing."""
 
 from __future__ import annotations
 
