@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import trio
 
-from peer.mesh.lan import Way, packets
+from peer.mesh.lan import Way, packets, site
 from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.streams import Stream
 from peer.protocol import lan, names
@@ -100,8 +100,7 @@ async def test_a_link_that_goes_takes_what_was_seen_there_along() -> None:
     alice, bob = (device(wire, number, limits=replace(QUICK, look=0.02)) for number in (1, 2))
     acquainted(alice, bob)
     async with running(alice, bob):
-        await met(alice, bob)
-        assert alice.lan.ways(bob.id)
+        await until(lambda: bool(alice.lan.ways(bob.id)))
         alice.links.clear()
         await until(lambda: not alice.lan.ways(bob.id) and alice.ip not in wire.on)
 
@@ -317,8 +316,8 @@ async def test_however_often_contacts_change_few_ports_are_open() -> None:
             seen = wire.beacons(alice.ip)
             alice.knows(bob, *others[: number + 1])
             await beacon_of(wire, alice, after=seen)
-        (site, _) = next(iter(alice.lan._sites.values()))
-        await until(lambda: len(site._epochs) == QUICK.ports)
+        (where, _) = next(iter(alice.lan._sites.values()))
+        await until(lambda: len(where._epochs) == QUICK.ports)
         first, *_, last = wire.beacons(alice.ip)
         with pytest.raises(OSError):
             await connect(alice.ip, first.port)
@@ -345,14 +344,14 @@ async def test_half_open_connections_keep_no_contact_out() -> None:
     async with running(alice, bob):
         beacon = await beacon_of(wire, alice)
         flood = [await connect(alice.ip, beacon.port) for _ in range(3 * QUICK.waiting)]
-        (site, _) = next(iter(alice.lan._sites.values()))
-        await until(lambda: site.waiting.entered == len(flood))
-        assert len(site.waiting) == QUICK.waiting
+        (where, _) = next(iter(alice.lan._sites.values()))
+        await until(lambda: where.waiting.entered == len(flood))
+        assert len(where.waiting) == QUICK.waiting
         bob.lan.set_on(True)
         await met(alice, bob)
         for stream in flood:
             await stream.aclose()
-        await until(lambda: not len(site.waiting))
+        await until(lambda: not len(where.waiting))
 
 
 # --- strangers' beacons
@@ -364,7 +363,7 @@ async def test_a_contacts_beacon_from_another_address_is_nobodys() -> None:
     alice, bob = device(wire, 1), device(wire, 2)
     acquainted(alice, bob)
     async with running(alice, bob):
-        await met(alice, bob)
+        await until(lambda: bool(alice.lan.ways(bob.id)))
         packet = next(
             packet for ip, packet in wire.sent if ip == bob.ip and isinstance(packets.read(packet), packets.Seen)
         )
@@ -426,3 +425,26 @@ async def test_a_thousand_beacons_of_strangers_are_few_comparisons() -> None:
         await until(lambda: not wire.on[alice.ip].statistics().current_buffer_used)
         assert compared <= 100
         assert len(alice.lan._sightings._judged) <= 100
+
+
+async def test_a_thousand_packets_of_strangers_are_few_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    read = packets.read
+    times: list[int] = []
+
+    def counted(packet: bytes) -> packets.Seen | packets.Asked | None:
+        times.append(int(trio.current_time()))
+        return read(packet)
+
+    async with running(alice):
+        await beacon_of(wire, alice)
+        monkeypatch.setattr(packets, "read", counted)
+        for _ in range(1_000):
+            wire.send("127.0.1.66", packets.question())
+            wire.send("127.0.1.66", b"of another service")
+        await until(lambda: not wire.on[alice.ip].statistics().current_buffer_used)
+        assert max(times.count(second) for second in times) <= site.READ_AT_ONCE
+        answers = [packet for ip, packet in wire.sent if ip == alice.ip]
+        assert len(answers) < 20, "it is asked a thousand times and answers once a second"
