@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 import trio
+from libp2p.network.exceptions import SwarmException
 
-from peer.mesh.lan import Way, packets, site
+from peer.mesh.lan import MaskedStream, Way, packets, site
 from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.streams import Stream
 from peer.protocol import lan, names
@@ -257,25 +258,22 @@ async def test_a_preface_counts_once_and_what_follows_is_masked() -> None:
 
 
 async def test_a_contact_with_another_contacts_preface_is_no_peer() -> None:
-    """Noise has to prove the device that the preface was of."""
+    """Noise has to prove the device that the preface was of: Carol is a contact too, and has Bob's secret."""
     wire = Wire()
     alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
     acquainted(alice, bob, carol)
-    for one in (bob, carol):
-        one.lan.set_on(False)
-    async with running(alice, bob, carol):
+    carol.lan.set_on(False)
+    async with running(alice, carol):
         beacon = await beacon_of(wire, alice)
-        pair = pair_of(alice, bob, beacon)
-        carol.lan.set_on(True)
-        await until(lambda: bool(carol.lan.ways(alice.id)))
-        await until(lambda: carol.host.path(alice.id) == "direct")
-        carol.host.drop(alice.id)
-        await until(lambda: not alice.host.connected(carol.id))
-        carol.lan._sightings._keys[alice.id] = (names.peer_id_bytes(alice.id), pair.key)
-        carol.lan._sightings.own = bob.id
-        with pytest.raises(Unavailable):
-            await carol.host.connect(alice.id, [])
-        assert alice.host.refused >= 1 and not alice.host.connected(bob.id) and not alice.host.connected(carol.id)
+        pair, fresh = pair_of(alice, bob, beacon), os.urandom(16)
+        stream = await connect(alice.ip, beacon.port)
+        await stream.send_all(pair.preface(fresh))
+        to_alice, to_reader = pair.masks(fresh)
+        masked = MaskedStream(stream, writes=to_alice, reads=to_reader)
+        with pytest.raises(SwarmException), trio.fail_after(HANG):
+            await carol.host._swarm.upgrade_expected(masked, alice.id)
+        assert alice.host.refused == 1
+        assert not alice.host.connected(bob.id) and not alice.host.connected(carol.id)
 
 
 async def test_a_contact_has_few_connections_and_prefaces() -> None:
