@@ -1,4 +1,4 @@
-"""What a device says of itself on a local network, so that its contacts alone know it. No packets, no sockets.
+"""What a device says of itself on a local network, so that its contacts alone know it. No packets. Pure but for randomness.
 
 Theory. Two devices have a secret that nobody else has (`rings.shared_key`). A beacon is a nonce with one mark for each
 device of a contact: a MAC that only the two can compute, of this nonce, of the address that the packet comes from and
