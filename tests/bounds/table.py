@@ -1740,7 +1740,7 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.network.proxy:NetworkProxy._hosts": "the hosts of one edge",
     "sandbox.confinement.profile:Profile.variables": "names that are in the code (sandbox/run/toolchains.py)",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
-    "peer.mesh.lan.lan:Lan._failed": "two words, which are in the code",
+    "peer.mesh.lan.lan:Lan._failed": "three words, which are in the code",
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",

@@ -118,7 +118,7 @@ class Lan:
     async def running(self, host: Host) -> AsyncIterator[None]:
         """Announce, watch and let contacts in while the block runs."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep, host, nursery)
+            nursery.start_soon(self._keep_on, host, nursery)
             try:
                 yield
             finally:
@@ -157,6 +157,15 @@ class Lan:
             self._dialled.discard(dialled)
 
     # --- inside
+
+    async def _keep_on(self, host: Host, nursery: trio.Nursery) -> None:
+        # A node does without a local network, so nothing here may end it.
+        while True:
+            try:
+                await self._keep(host, nursery)
+            except Exception as error:
+                self._note("lan.not_watched", error)
+            await trio.sleep(self.limits.look)
 
     async def _keep(self, host: Host, nursery: trio.Nursery) -> None:
         """Have a site on each link, and look again and again which there are."""

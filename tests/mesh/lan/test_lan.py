@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from functools import partial
@@ -9,15 +10,17 @@ from functools import partial
 import pytest
 import trio
 from libp2p.network.exceptions import SwarmException
+from structlog.testing import capture_logs
 
 from peer.mesh.lan import MaskedStream, Way, packets, site
 from peer.mesh.lan.lan import MAX_CONTACTS
+from peer.mesh.lan.links import Link
 from peer.mesh.streams import Stream
 from peer.protocol import lan, names
 from peer.protocol.errors import Unavailable
 from tests.conftest import HANG
 from tests.mesh.harness import count_tasks, until
-from tests.mesh.lan.harness import QUICK, Device, Wire, acquainted, beacon_of, connect, device, running
+from tests.mesh.lan.harness import QUICK, Device, Wire, WireAir, acquainted, beacon_of, connect, device, running
 
 ECHO = "/test/echo/1"
 
@@ -116,6 +119,41 @@ async def test_where_the_access_point_keeps_machines_apart_other_ways_are_taken(
             await alice.host.connect(bob.id, [])
         await alice.host.connect(bob.id, bob.host.addresses())
         assert alice.host.path(bob.id) == "direct"
+
+
+async def test_without_multicast_contacts_are_reached_by_address_and_it_is_said_once() -> None:
+    """Nor does it end anything where this machine does not even say which interfaces it has."""
+    wire = Wire()
+    limits = replace(QUICK, look=0.01)
+    alice, bob, carol = device(wire, 1, limits=limits), device(wire, 2), device(wire, 3, limits=limits)
+    acquainted(alice, bob, carol)
+    tried = 0
+
+    def none(_link: Link) -> WireAir:
+        nonlocal tried
+        tried += 1
+        raise OSError(errno.ENODEV, "No such device")
+
+    alice.lan._air = none
+    looked = 0
+
+    def blind() -> list[Link]:
+        nonlocal looked
+        looked += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    carol.lan._look = blind
+    with capture_logs() as logs:
+        async with running(alice, bob, carol):
+            await until(lambda: tried > 3 and looked > 3)
+            for one in (alice, carol):
+                await one.host.connect(bob.id, bob.host.addresses())
+                assert one.host.path(bob.id) == "direct"
+    said = [(each["event"], each["log_level"], each["why"]) for each in logs if each["event"].startswith("lan.")]
+    assert sorted(said) == [
+        ("lan.no_multicast", "info", "No such device"),
+        ("lan.not_watched", "info", "Too many open files"),
+    ]
 
 
 # --- what a beacon shows
@@ -255,6 +293,33 @@ async def test_a_preface_counts_once_and_what_follows_is_masked() -> None:
             assert b"multistream" not in first and first, "it is answered, and not in clear"
             await refused(await connect(alice.ip, beacon.port), preface)
             await stream.aclose()
+
+
+async def test_the_mask_is_over_so_many_bytes_whatever_the_pieces() -> None:
+    """What is written in odd pieces is read in others; behind the mask bytes are as they were."""
+    size = lan.MASKED_BYTES + 1_000
+    data, keys = os.urandom(size), (os.urandom(32), os.urandom(32))
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    plain = await connect("127.0.0.1", listeners[0].socket.getsockname()[1])
+    other = await listeners[0].accept()
+    masked = MaskedStream(other, writes=keys[0], reads=keys[1])
+    for at in range(0, size, 777):
+        await masked.write(data[at : at + 777])
+    came = b""
+    with trio.fail_after(HANG):
+        while len(came) < size:
+            came += await plain.receive_some()
+        assert came[lan.MASKED_BYTES :] == data[lan.MASKED_BYTES :]
+        assert sum(one == two for one, two in zip(came, data[: lan.MASKED_BYTES], strict=False)) < 100
+        back = MaskedStream(plain, writes=keys[1], reads=keys[0])
+        await back.write(data)
+        read = b""
+        while len(read) < size:
+            read += await masked.read(500)
+        assert read == data
+    for stream in (plain, other):
+        await stream.aclose()
+    await listeners[0].aclose()
 
 
 async def test_a_contact_with_another_contacts_preface_is_no_peer() -> None:
