@@ -387,7 +387,7 @@ PEER: Final[tuple[Row, ...]] = (
         limit=_lan.dials_per_minute,
         unit="dials a minute",
         held_in=("peer.mesh.lan.lan:Lan._dialled",),
-        test="tests/mesh/lan/test_lan.py::test_a_forger_on_the_way_gets_a_preface_and_nothing_more",
+        test="tests/mesh/lan/test_lan.py::test_one_device_is_dialled_so_often_and_once_at_a_time",
     ),
     Row(
         what="ports of one link",

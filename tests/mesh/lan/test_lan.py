@@ -192,25 +192,39 @@ async def test_a_beacon_names_nobody_and_tells_the_number_of_contacts_in_steps_o
 
 async def test_a_removed_contact_recognises_nothing_and_is_let_in_nowhere() -> None:
     wire = Wire()
-    alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
+    alice, bob, carol, dora = (device(wire, number) for number in (1, 2, 3, 4))
     acquainted(alice, bob, carol)
-    bob.lan.set_on(False)
-    carol.lan.set_on(False)
-    async with running(alice, bob, carol):
-        old = await beacon_of(wire, alice)
-        pair = pair_of(alice, bob, old)
-        stream = await connect(alice.ip, old.port)
-        alice.knows(carol)
-        with trio.fail_after(HANG):
-            await refused(stream, pair.preface(os.urandom(16)))
-            with pytest.raises(OSError):  # the old port is closed at once
-                while True:
-                    await (await connect(alice.ip, old.port)).aclose()
-                    await trio.sleep(0.01)
-        new = await beacon_of(wire, alice, after=[old])
-        assert new.port != old.port and pair_of(alice, bob, new).mark not in new.marks
+    async with running(alice):
+        older = await beacon_of(wire, alice)
+        alice.knows(bob, carol, dora)
+        old = await beacon_of(wire, alice, after=[older])
+        streams = [(each, await connect(alice.ip, each.port)) for each in (older, old)]
+        alice.knows(carol, dora)
+        for beacon, stream in streams:
+            await refused(stream, pair_of(alice, bob, beacon).preface(os.urandom(16)))
+        new = await beacon_of(wire, alice, after=[older, old])
+        for beacon in (older, old):
+            with pytest.raises(OSError):
+                await connect(alice.ip, beacon.port)
+        assert pair_of(alice, bob, old).mark in old.marks and pair_of(alice, bob, new).mark not in new.marks
         assert pair_of(alice, carol, new).mark in new.marks
         await refused(await connect(alice.ip, new.port), pair_of(alice, bob, new).preface(os.urandom(16)))
+
+
+async def test_who_is_added_is_marked_and_others_on_their_way_still_get_in() -> None:
+    wire = Wire()
+    alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
+    acquainted(alice, bob)
+    async with running(alice):
+        old = await beacon_of(wire, alice)
+        alice.knows(bob, carol)
+        new = await beacon_of(wire, alice, after=[old])
+        assert pair_of(alice, carol, new).mark in new.marks
+        stream = await connect(alice.ip, old.port)
+        await stream.send_all(pair_of(alice, bob, old).preface(os.urandom(16)))
+        with trio.fail_after(HANG):
+            assert await stream.receive_some()
+        await stream.aclose()
 
 
 async def test_who_is_blocked_is_recognised_but_not_told() -> None:
@@ -454,17 +468,54 @@ async def test_a_forger_on_the_way_gets_a_preface_and_nothing_more() -> None:
         pair = pair_of(bob, alice, packets.Seen(port, nonce, frozenset()))
         await beacon_of(wire, alice)
         forged = packets.beacon("forged", port, nonce, lan.padded([pair.mark]))
-        for _ in range(50):
+        for _ in range(30):
             wire.send(bob.ip, forged)
-        await until(lambda: len(said) > 0)
-        await until(lambda: not alice.lan._met and not alice.lan._dialled)
-        for _ in range(50):
-            wire.send(bob.ip, forged)
-            await until(lambda: not alice.lan._met)
-        assert len(said) <= QUICK.dials_per_minute
-        assert not alice.host.connected(bob.id)
+        await until(lambda: len(said) > 0 and not alice.lan._met and not alice.lan._dialled)
+        assert len(said) == 1 and not alice.host.connected(bob.id)
         nursery.cancel_scope.cancel()
     assert all(len(each) >= lan.PREFACE_BYTES and b"multistream" not in each for each in said)
+
+
+async def test_one_device_is_dialled_so_often_and_once_at_a_time() -> None:
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    bob.lan.set_contacts([(alice.id, alice.public)], {})
+    under_way, release = trio.Event(), trio.Event()
+
+    async def wait(_stream: MaskedStream) -> None:
+        under_way.set()
+        await release.wait()
+        raise OSError
+
+    async def fail(_stream: MaskedStream) -> None:
+        raise OSError
+
+    async with running(alice), trio.open_nursery() as nursery:
+        await beacon_of(wire, alice)
+        bob_pair = pair_of(bob, alice, packets.Seen(9, bytes(16), frozenset()))
+        (listener,) = await nursery.start(partial(trio.serve_tcp, lambda _: trio.sleep_forever(), 0, host=bob.ip))
+        port = listener.socket.getsockname()[1]
+        pair = replace(bob_pair, place=lan.place(bob.ip, port))
+        way = Way(alice.links[0], bob.ip, port, bytes(16))
+        assert alice.lan._sightings.see(way.link, bob.ip, packets.Seen(port, bytes(16), frozenset([pair.mark])), 0.0)
+
+        async def first() -> None:
+            with pytest.raises(OSError):
+                await alice.lan.dial(bob.id, way, wait)
+
+        async with trio.open_nursery() as dials:
+            dials.start_soon(first)
+            await under_way.wait()
+            with pytest.raises(Unavailable, match="cannot be dialled"):
+                await alice.lan.dial(bob.id, way, fail)
+            release.set()
+        for _ in range(QUICK.dials_per_minute - 1):
+            with pytest.raises(OSError):
+                await alice.lan.dial(bob.id, way, fail)
+        with pytest.raises(Unavailable, match="too many"):
+            await alice.lan.dial(bob.id, way, fail)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_thousand_beacons_of_strangers_are_few_comparisons() -> None:
