@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from peer.mesh.lan import packets
 from tests.conftest import more
-from tests.surroundings.networks import Net, PartedNet, Somebody
+from tests.surroundings.networks import Machine, Net, PartedNet, Somebody
 from tests.system.world import Document, connect, eventually
 
 KINDS = {
@@ -22,6 +24,13 @@ KINDS = {
 def path(one: Somebody, other: Somebody) -> Document:
     (row,) = [row for row in one.client.contacts()["trust"] if row["peer"] == other.email]
     return dict(row)
+
+
+def watches(machine: Machine) -> bool:
+    """Whether there is a socket with the port of mDNS."""
+    command = [*machine.enter, "cat", "/proc/net/udp", "/proc/net/udp6"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return f":{packets.PORT:04X} " in found
 
 
 @pytest.mark.root
@@ -50,6 +59,13 @@ def test_two_contacts_on_one_network_need_nobody_else(tmp_path: Path, kind: str)
         dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
         alice.state_of(dispatch_id, "pending")
         assert path(alice, bob)["path"] == path(bob, alice)["path"] == "direct"
+        machine = net.others[1]
+        assert watches(machine)
+        bob.cli("config", "set", "lan", "off")
+        eventually(lambda: not watches(machine), what="the end of all sockets of mDNS")
+        assert path(alice, bob)["path"] == "direct", "what is connected stays"
+        bob.cli("config", "set", "lan", "on")
+        eventually(lambda: watches(machine), what="the sockets of mDNS")
 
 
 @pytest.mark.root

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from peer.mesh.lan import MaskedStream, Way, packets, site
 from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.lan.links import Link
+from peer.mesh.lan.site import ANNOUNCED
 from peer.mesh.streams import Stream
 from peer.protocol import lan, names
 from peer.protocol.errors import Unavailable
@@ -61,11 +62,14 @@ async def test_two_contacts_find_each_other_and_talk() -> None:
 
 
 async def test_who_comes_later_asks_and_is_answered() -> None:
+    """Alice has been announced long ago, and does not look for Bob, who looks for her."""
     wire = Wire()
-    alice, bob = device(wire, 1), device(wire, 2)
-    acquainted(alice, bob)
+    alice, bob, carol = (device(wire, number) for number in (1, 2, 3))
+    alice.knows(carol, told=[bob, carol])
+    bob.knows(alice)
     async with running(alice):
         first = await beacon_of(wire, alice)
+        await until(lambda: sum(packets.read(packet) == first for _, packet in wire.sent) == len(ANNOUNCED))
         async with running(bob):
             await met(alice, bob)
     assert wire.beacons(alice.ip) == [first]
