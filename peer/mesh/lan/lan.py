@@ -88,6 +88,11 @@ class Lan:
 
     # --- what is known from outside
 
+    @property
+    def on(self) -> bool:
+        """Whether it is turned on."""
+        return self._on
+
     def set_on(self, on: bool) -> None:
         """Turn it on or off."""
         self._on = on
