@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     script: str = ""
     notifications: Literal["on", "off"] = "on"
     approval_ui: ApprovalUi = "picker"
+    lan: Literal["on", "off"] = "on"
     relays: tuple[str, ...] = (RELAYS_OF_BROKER,)
     relay_token: str = ""
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 365
@@ -118,6 +119,11 @@ KEYS: dict[str, Key] = {
     "approval_ui": Key(
         "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
         example="form",
+    ),
+    "lan": Key(
+        "`on` or `off`: find contacts on the local network, and be found there by them alone; off by itself where "
+        "`listen` names this machine alone",
+        example="off",
     ),
     "relays": Key(
         "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your broker "

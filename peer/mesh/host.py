@@ -34,6 +34,8 @@ from peer.mesh.dialing import DialBudget, race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
+from peer.mesh.lan import Host as LanHost
+from peer.mesh.lan import Lan, MaskedStream, Way
 from peer.mesh.relays import Pipe, Relays
 from peer.mesh.relays.relays import relays_among
 from peer.mesh.streams import Stream, StreamEnded
@@ -104,7 +106,8 @@ class MeshHost:
 
     `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
     every connection, which is closed if it returns False. `expects(ip)`: whether a peer that is admitted may connect
-    from there; while many strangers connect, these come first. `relays`: ways to peers that no address leads to.
+    from there; while many strangers connect, these come first. `relays`: ways to peers that no address leads to. `lan`:
+    finds peers on the local network.
     """
 
     def __init__(
@@ -116,9 +119,11 @@ class MeshHost:
         expects: Callable[[str], bool] = lambda _ip: False,
         party: Callable[[str], str] = lambda peer_id: peer_id,
         relays: Relays | None = None,
+        lan: Lan | None = None,
         limits: MeshLimits | None = None,
     ) -> None:
         self._relays = relays
+        self._lan = lan
         self._limits = limits or MeshLimits()
         self._listen = [Multiaddr(text) for text in listen]
         self._party = party
@@ -158,7 +163,7 @@ class MeshHost:
             failed = [str(address) for address in wanted if not await self._swarm.listen(address)]
             if not failed:
                 try:
-                    async with self._rung():
+                    async with self._rung(), self._met():
                         yield
                 finally:
                     await self._close_everything()
@@ -179,7 +184,28 @@ class MeshHost:
                 await self._close_everything()  # pipes are closed in order, as long as their readers run
 
     async def _serve_pipe(self, pipe: Pipe) -> None:
-        await self._swarm.serve_pipe(pipe, pipe.peer_id, Multiaddr(to_multiaddr(pipe.origin)))
+        address = Multiaddr(to_multiaddr(pipe.origin))
+        await self._swarm.serve_expected(pipe, pipe.peer_id, address, relayed=True)
+
+    @asynccontextmanager
+    async def _met(self) -> AsyncIterator[None]:
+        """Find peers on the local network, and be found there."""
+        if self._lan is None:
+            yield
+            return
+        async with self._lan.running(LanHost(self._meet, self._serve_near)):
+            try:
+                yield
+            finally:
+                await self._close_everything()
+
+    async def _meet(self, peer_id: str) -> None:
+        if self._lan is not None and self.path(peer_id) != "direct":
+            await self._race(peer_id, [*self._lan.ways(peer_id)])
+
+    async def _serve_near(self, stream: MaskedStream, peer_id: str, ip: str) -> None:
+        family = "ip6" if ":" in ip else "ip4"
+        await self._swarm.serve_expected(stream, peer_id, Multiaddr(f"/{family}/{ip}/tcp/0"))
 
     async def _close_everything(self) -> None:
         """Close listeners and connections. Stock does it in a task already cancelled, which leaves both open."""
@@ -247,15 +273,16 @@ class MeshHost:
         """
         if self.connected(peer_id):
             return
+        near = self._near(peer_id)
         candidates = self._usable(addresses, peer_id)
         relays = relays_among(addresses) if self._relays is not None else []
-        if addresses and not candidates and not relays:
+        if addresses and not candidates and not relays and not near:
             raise Unavailable(
                 f"device {peer_id[-8:]} has no address that can be dialled from here",
                 fix="it has to be on this network, or to connect by itself; where both are this machine, start each "
                 "daemon with `--listen /ip4/127.0.0.1/tcp/0`",
             )
-        await self._race(peer_id, [*candidates, *relays])
+        await self._race(peer_id, [*near, *candidates, *relays])
         if not self.connected(peer_id):
             raise Unavailable(
                 f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
@@ -264,7 +291,7 @@ class MeshHost:
 
     async def connect_directly(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Look for a direct path to a peer that is connected through a relay. Raises Unavailable if there is none."""
-        await self._race(peer_id, [*self._usable(addresses, peer_id)])
+        await self._race(peer_id, [*self._near(peer_id), *self._usable(addresses, peer_id)])
         if self.path(peer_id) != "direct":
             raise Unavailable(f"there is no direct path to device {peer_id[-8:]}", fix=NO_FIX)
 
@@ -278,27 +305,33 @@ class MeshHost:
     def _usable(self, addresses: Sequence[str], peer_id: str) -> list[Multiaddr]:
         return usable(addresses, peer_id, surroundings(self._listen).may_dial)
 
-    async def _race(self, peer_id: str, candidates: list[Multiaddr | str]) -> None:
-        """Dial addresses and relays of a peer until one answers."""
+    def _near(self, peer_id: str) -> list[Way]:
+        return [] if self._lan is None else self._lan.ways(peer_id)
+
+    async def _race(self, peer_id: str, candidates: Sequence[Multiaddr | str | Way]) -> None:
+        """Dial addresses and relays of a peer, and where it was seen on the local network, until one answers."""
         wanted, party = ID.from_base58(peer_id), self._party(peer_id)
 
         # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
-        async def dial(way: Multiaddr | str) -> INetConn:
+        async def dial(way: Multiaddr | str | Way) -> INetConn:
             if not self._dial_budget.take(party, trio.current_time()):
                 raise Unavailable("too many dials", fix=NO_FIX)
+            if isinstance(way, Way):
+                assert self._lan is not None
+                return await self._lan.dial(peer_id, way, lambda stream: self._swarm.upgrade_expected(stream, peer_id))
             if isinstance(way, str):
                 return await self._dial_through(way, peer_id)
             return await self._swarm.dial_addr(way, wanted)
 
         with trio.move_on_after(self._limits.dial):
-            for spare in (await race(dial, candidates))[1:]:
+            for spare in (await race(dial, [*candidates]))[1:]:
                 ours(spare.muxed_conn).abort()
 
     async def _dial_through(self, relay: str, peer_id: str) -> INetConn:
         assert self._relays is not None
         pipe = await self._relays.dial(peer_id, relay)
         try:
-            return await self._swarm.upgrade_pipe(pipe, peer_id)
+            return await self._swarm.upgrade_expected(pipe, peer_id, relayed=True)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await pipe.close()

@@ -24,6 +24,7 @@ from peer.mesh import blobs as blob_protocol
 from peer.mesh.courier import Courier
 from peer.mesh.dialable import loopback_alone
 from peer.mesh.host import MeshHost
+from peer.mesh.lan import Lan
 from peer.mesh.paths import PathKeeper
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.mesh.relays import Relays, Route
@@ -87,10 +88,11 @@ class Node:
             return live.current
 
         self.admission = Admission(context)
+        alone = self._here_alone = loopback_alone(listen)
         route = Route(
             proxy=lambda host, port: proxy_to(host, port, current()),
             trusted=cache(system_trust),
-            loopback_alone=loopback_alone(listen),
+            loopback_alone=alone,
         )
         self.relays = Relays(
             seed=context.identity.seed,
@@ -99,6 +101,7 @@ class Node:
             route=route,
             clock=context.clock,
         )
+        self.lan = Lan(device=context.identity.device, sealing_key=context.identity.sealing_key)
         self.host = MeshHost(
             context.identity.seed,
             listen=listen,
@@ -106,6 +109,7 @@ class Node:
             expects=self.admission.expects,
             party=self.admission.user_of,
             relays=self.relays,
+            lan=self.lan,
         )
         self.broker = BrokerSync(journal, current, live.save_token, self._reachable_at)
         self._relaying = RelayKeeper(context.state, current, self.broker.relays, self.relays, context.clock)
@@ -125,6 +129,7 @@ class Node:
             self.admission,
             self.host,
             self.relays,
+            self.lan,
             self._courier,
             self.broker,
             addresses,
@@ -174,6 +179,8 @@ class Node:
         await self._sweep()
         await self.admission.refresh()
         self.relays.set_contacts(self.admission.keys)
+        self.lan.set_contacts(self.admission.readers, self.admission.keys)
+        self._apply_lan()
         async with self.host.running(), trio.open_nursery() as nursery:
             # The host already receives statements; the first pass of this task reads what they changed.
             nursery.start_soon(supervise, "people", self._people.run)
@@ -210,6 +217,7 @@ class Node:
         await self._settings.reload()
         self.broker.reload()
         self._relaying.reload()
+        self._apply_lan()
         self._storage.wake()
         self.changes.note("settings")
         self.signal.notify()
@@ -245,6 +253,9 @@ class Node:
             self.changes.note("trust")
             self.changes.note("invitations")
         self.signal.notify(effects.changed())
+
+    def _apply_lan(self) -> None:
+        self.lan.set_on(self.settings.lan == "on" and not self._here_alone)
 
     def _reachable_at(self) -> list[str]:
         relays = self.relays.addresses()

@@ -11,6 +11,7 @@ import trio
 from peer.broker.sync import BrokerSync
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
+from peer.mesh.lan import Lan
 from peer.mesh.relays import Relays
 from peer.protocol.errors import DispatchError
 from peer.steps.context import Context
@@ -106,6 +107,7 @@ class People:
         admission: Admission,
         host: MeshHost,
         relays: Relays,
+        lan: Lan,
         courier: Courier,
         broker: BrokerSync,
         addresses: AddressBook,
@@ -115,6 +117,7 @@ class People:
         self._admission = admission
         self._host = host
         self._relays = relays
+        self._lan = lan
         self._courier = courier
         self._broker = broker
         self._addresses = addresses
@@ -159,6 +162,7 @@ class People:
         before, readers = self._admission.devices, self._admission.readers
         await self._admission.refresh()
         self._relays.set_contacts(self._admission.keys)
+        self._lan.set_contacts(self._admission.readers, self._admission.keys)
         for device in before - self._admission.devices:
             self._host.drop(device)
             self._courier.forget(device)

@@ -35,6 +35,8 @@ from peer.mesh.courier.limits import CourierLimits
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
+from peer.mesh.lan import LanLimits, links, multicast, sightings, site
+from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.mesh.relays import RelayLimits as RungLimits
 from peer.mesh.relays import control
@@ -80,6 +82,7 @@ PER_ACT: Final = 1
 _courier = CourierLimits()
 _swarm = SwarmLimits()
 _yamux = YamuxLimits()
+_lan = LanLimits()
 _storage = storage_limits.StorageLimits()
 _machine = Limits()
 _proxy = ProxyLimits()
@@ -354,6 +357,108 @@ PEER: Final[tuple[Row, ...]] = (
         unit="dials a minute",
         held_in=("peer.mesh.dialing:DialBudget._dials",),
         test="tests/mesh/test_dialing.py::test_all_devices_of_a_contact_have_one_number_of_dials",
+    ),
+    Row(
+        what="links on which this machine is announced and watches",
+        whose="a peer",
+        limit=links.MAX_LINKS,
+        unit="links",
+        held_in=("peer.mesh.lan.lan:Lan._sites",),
+        test="tests/mesh/lan/test_sightings.py::test_a_machine_with_very_many_interfaces_has_few_links",
+    ),
+    Row(
+        what="contacts' devices that are recognised on a local network",
+        whose="a peer",
+        limit=MAX_CONTACTS,
+        unit="devices",
+        held_in=(
+            "peer.mesh.lan.lan:Lan._told",
+            "peer.mesh.lan.lan:Lan._secrets",
+            "peer.mesh.lan.lan:Lan._met",
+            "peer.mesh.lan.sightings:Sightings._keys",
+        ),
+        test="tests/mesh/lan/test_lan.py::test_of_very_many_contacts_so_many_are_recognised",
+    ),
+    Row(
+        what="packets of one link, of strangers too",
+        whose="a peer",
+        limit=multicast.AT_ONCE,
+        unit="packets a second",
+        held_in=("the kernel's buffer of a socket",),
+        test="tests/mesh/lan/test_multicast.py::test_of_a_flood_so_many_packets_are_read_in_a_second",
+    ),
+    Row(
+        what="packets of one link that name our service",
+        whose="a peer",
+        limit=site.READ_AT_ONCE,
+        unit="packets a second",
+        held_in=("time of the mesh",),
+        test="tests/mesh/lan/test_lan.py::test_a_thousand_packets_of_strangers_are_few_to_read",
+    ),
+    Row(
+        what="beacons that are compared with the contacts' secrets, of all links",
+        whose="a peer",
+        limit=sightings.COMPARED,
+        unit="beacons in ten seconds",
+        held_in=("peer.mesh.lan.sightings:Sightings._compared",),
+        test="tests/mesh/lan/test_sightings.py::"
+        "test_beacons_of_strangers_are_compared_in_bounds_and_a_contact_elsewhere_is_still_seen",
+    ),
+    Row(
+        what="beacons whose verdict is remembered",
+        whose="a peer",
+        limit=sightings.JUDGED,
+        unit="beacons",
+        held_in=("peer.mesh.lan.sightings:Sightings._judged",),
+        test="tests/mesh/lan/test_sightings.py::test_few_verdicts_are_remembered_and_a_known_one_costs_nothing",
+    ),
+    Row(
+        what="addresses on local networks of one device",
+        whose="a peer",
+        limit=sightings.PLACES,
+        unit="addresses",
+        held_in=("peer.mesh.lan.sightings:Sightings._ways",),
+        test="tests/mesh/lan/test_sightings.py::test_a_device_is_remembered_at_few_places_the_newest_first",
+    ),
+    Row(
+        what="dials to one device on local networks",
+        whose="a peer",
+        limit=_lan.dials_per_minute,
+        unit="dials a minute",
+        held_in=("peer.mesh.lan.lan:Lan._dialled",),
+        test="tests/mesh/lan/test_lan.py::test_one_device_is_dialled_so_often_and_once_at_a_time",
+    ),
+    Row(
+        what="ports of one link",
+        whose="a peer",
+        limit=_lan.ports,
+        unit="ports",
+        held_in=("peer.mesh.lan.site:Site._epochs",),
+        test="tests/mesh/lan/test_lan.py::test_however_often_contacts_change_few_ports_are_open",
+    ),
+    Row(
+        what="connections to the ports of one link without their preface",
+        whose="a peer",
+        limit=_lan.waiting,
+        unit="connections",
+        held_in=("tasks of a link",),
+        test="tests/mesh/lan/test_lan.py::test_half_open_connections_keep_no_contact_out",
+    ),
+    Row(
+        what="connections of one device through local networks",
+        whose="a peer",
+        limit=_lan.connections_per_device,
+        unit="connections",
+        held_in=("peer.mesh.lan.lan:Lan._guests",),
+        test="tests/mesh/lan/test_lan.py::test_a_contact_has_few_connections_and_prefaces",
+    ),
+    Row(
+        what="prefaces of one device to one beacon",
+        whose="a peer",
+        limit=_lan.prefaces,
+        unit="prefaces",
+        held_in=("peer.mesh.lan.site:Epoch.used",),
+        test="tests/mesh/lan/test_lan.py::test_a_contact_has_few_connections_and_prefaces",
     ),
     Row(
         what="files that one peer fetches at once",
@@ -1674,6 +1779,7 @@ VALUES: Final[dict[str, str]] = {
     "sandbox.network.proxy:NetworkProxy._hosts": "the hosts of one edge",
     "sandbox.confinement.profile:Profile.variables": "names that are in the code (sandbox/run/toolchains.py)",
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
+    "peer.mesh.lan.lan:Lan._failed": "three words, which are in the code",
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.relays.relays:Relays._on_changed": "filled by the wiring at the start of a node",

@@ -30,10 +30,11 @@ async def test_a_device_that_is_admitted_no_longer_is_dropped_and_forgotten() ->
     # Any: stand-ins for the whole mesh and store, of which only these members are used.
     host: Any = SimpleNamespace(drop=noted("drop"))
     relays: Any = SimpleNamespace(set_contacts=lambda _keys: None)
+    lan: Any = SimpleNamespace(set_contacts=lambda _told, _known: None)
     courier: Any = SimpleNamespace(forget=noted("forget"), wake=noted("wake"))
     admission: Any = Admitted()
     nothing: Any = None
-    people = People(admission, host, relays, courier, nothing, nothing, lambda: None)
+    people = People(admission, host, relays, lan, courier, nothing, nothing, lambda: None)
     people.changed(frozenset({"stays", "leaves"}))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(people.run)
@@ -62,7 +63,8 @@ async def test_a_device_that_connects_again_and_again_is_looked_up_once_at_a_tim
     nothing: Any = None
     admission: Any = Admitted()
     relays: Any = SimpleNamespace(set_contacts=lambda _keys: None)
-    people = People(admission, nothing, relays, nothing, nothing, cast(Any, SimpleNamespace(of=of)), lambda: None)
+    lan: Any = SimpleNamespace(set_contacts=lambda _told, _known: None)
+    people = People(admission, nothing, relays, lan, nothing, nothing, cast(Any, SimpleNamespace(of=of)), lambda: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(people.run)
         for _ in range(50):

@@ -207,6 +207,14 @@ class PartedNet(Net):
         tc = f"tc qdisc replace dev port{number} root tbf rate {megabits}mbit burst 64kb latency 200ms"
         subprocess.run([*self.hub.enter, *tc.split()], check=True)
 
+    def join_others(self) -> None:
+        """From now on the first two people's machines are on a network of their own, too."""
+        one, other = self.others[:2]
+        one.ip(f"link add name home type veth peer name home netns {other.pid}")
+        for machine, address in ((one, "10.9.0.1"), (other, "10.9.0.2")):
+            machine.ip(f"addr add {address}/24 dev home")
+            machine.ip("link set home up")
+
     def let_through(self) -> None:
         """From now on the hub passes packets on: the machines reach each other."""
         script = "echo 1 > /proc/sys/net/ipv4/ip_forward"

@@ -16,7 +16,7 @@ from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.security.security_multistream import SecurityMultistream
 
-from peer.mesh.guards.relayed import RelayedConnection
+from peer.mesh.guards.expected import ExpectedConnection
 
 
 class GatedNoise(Transport):
@@ -34,8 +34,9 @@ class GatedNoise(Transport):
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
         secured = await super().secure_inbound(conn)
         remote = secured.get_remote_peer().to_base58()
-        # Through a relay, which may join whom it likes, it has to be whoever rang.
-        another = isinstance(conn, RelayedConnection) and remote != conn.peer_id
+        # It has to be whoever rang, through a relay, which may join whom it likes; or who the preface on the local
+        # network was of, since one contact could take another one's.
+        another = isinstance(conn, ExpectedConnection) and remote != conn.peer_id
         if another or not self._admits(remote):
             self.refused += 1
             await secured.close()

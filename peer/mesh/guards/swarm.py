@@ -28,9 +28,9 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
-from peer.mesh.guards.relayed import RelayedConnection
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 
@@ -174,19 +174,22 @@ class GuardedSwarm(Swarm):
             self._remember(ip)
             await ours(muxed).event_closed.wait()
 
-    async def serve_pipe(self, pipe: ReadWriteCloser, peer_id: str, relay: Multiaddr) -> None:
-        """Upgrade a pipe whose other end rang, then return when its connection closes. `peer_id`: base58, who rang."""
+    async def serve_expected(
+        self, stream: ReadWriteCloser, peer_id: str, address: Multiaddr, *, relayed: bool = False
+    ) -> None:
+        """Upgrade a connection of one peer, then return when it closes. `peer_id`: base58, who has to be there."""
+        raw = ExpectedConnection(stream, peer_id, initiator=False, relayed=relayed)
         try:
-            muxed = await self.upgrade_inbound_raw_conn(RelayedConnection(pipe, peer_id, initiator=False), relay)
+            muxed = await self.upgrade_inbound_raw_conn(raw, address)
         except Exception as error:
             log.debug("handshake.failed", error=type(error).__name__)
         else:
             await ours(muxed).event_closed.wait()
 
-    async def upgrade_pipe(self, pipe: ReadWriteCloser, peer_id: str) -> INetConn:
-        """Upgrade a pipe that was rung for. Raises SwarmException, which has closed it."""
+    async def upgrade_expected(self, stream: ReadWriteCloser, peer_id: str, *, relayed: bool = False) -> INetConn:
+        """Upgrade a connection that was opened to a peer. Raises SwarmException, which has closed it."""
         with trio.fail_after(self._limits.handshake):
-            raw = RelayedConnection(pipe, peer_id, initiator=True)
+            raw = ExpectedConnection(stream, peer_id, initiator=True, relayed=relayed)
             return await self.upgrade_outbound_raw_conn(raw, ID.from_base58(peer_id))
 
     def _remember(self, ip: str) -> None:
