@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 Addresses: TypeAlias = Callable[[str], Awaitable[list[str]]]
 Hello: TypeAlias = Callable[[str], bytes]
 OnHello: TypeAlias = Callable[[str, bytes], Awaitable[None]]
-OutsideEvent: TypeAlias = events.Woken | events.GreetingAsked | events.PeerConnected
+OutsideEvent: TypeAlias = events.Woken | events.GreetingAsked | events.Renewed | events.PeerConnected
 
 
 class Outbox(Protocol):

@@ -85,6 +85,8 @@ class PeerSender:
         """While DIALING: a fetch found something."""
         self._unreachable = False
         """The last dial failed."""
+        self._outdated = False
+        """While DIALING: the dial began before the last Renewed, so there is another one if it fails."""
         self._showed_up = -NEVER
         """When a new connection last made everything due at once."""
 
@@ -147,11 +149,16 @@ class PeerSender:
             case events.GreetingAsked():
                 self._greeting = self._link in (Link.DOWN, Link.RESTING)
                 self._on_news()
+            case events.Renewed():
+                self._failures = 0
+                self._outdated = self._link is Link.DIALING
+                self._on_news()
             case events.Connected():
                 self._on_connected()
             case events.Unreachable():
                 self._unreachable = True
                 self._fail(Step.UNREACHABLE)
+                self._greeting, self._outdated = self._greeting or self._outdated, False
             case events.StreamOpened(stream, hello):
                 self._on_opened(stream, hello)
             case events.StreamEnded(stream, _):
@@ -217,7 +224,7 @@ class PeerSender:
             self._reset("an acknowledgement could not be stored")
 
     def _on_connected(self) -> None:
-        self._unreachable = False
+        self._unreachable = self._outdated = False
         if self._item_waits or self._says_hello:
             self._move(Step.CONNECTED)
             self._stream += 1
