@@ -58,6 +58,8 @@ class MeshLimits:
     dials_per_minute: int = 60
     """Addresses of one party: four attempts with 16 addresses each, or all attempts of the courier with four."""
     open_stream: float = 15.0
+    proof: float = 10.0
+    """For a connection to show that it is alive, once there is a reason to doubt."""
     shutdown: float = 3.0
 
 
@@ -85,7 +87,7 @@ class _Notifee(INotifee):
         self._host = host
 
     async def connected(self, _network: INetwork, conn: INetConn) -> None:
-        self._host._notify_connected(conn.muxed_conn.peer_id.to_base58())
+        self._host._notify_connected(conn.muxed_conn.peer_id.to_base58(), conn)
 
     async def disconnected(self, _network: INetwork, conn: INetConn) -> None:
         self._host._notify_disconnected(conn.muxed_conn.peer_id.to_base58())
@@ -141,6 +143,7 @@ class MeshHost:
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
         self._on_connected: list[Listener] = []
         self._on_disconnected: list[Listener] = []
+        self._renewed = trio.Event()
         self.peer_id: str = own_id.to_base58()
 
     # --- life
@@ -290,9 +293,16 @@ class MeshHost:
                 return await self._dial_through(way, peer_id)
             return await self._swarm.dial_addr(way, wanted)
 
-        with trio.move_on_after(self._limits.dial):
-            for spare in (await race(dial, candidates))[1:]:
-                ours(spare.muxed_conn).abort()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_renewed, nursery.cancel_scope)
+            with trio.move_on_after(self._limits.dial):
+                for spare in (await race(dial, candidates))[1:]:
+                    ours(spare.muxed_conn).abort()
+            nursery.cancel_scope.cancel()
+
+    async def _until_renewed(self, scope: trio.CancelScope) -> None:
+        await self._renewed.wait()
+        scope.cancel()
 
     async def _dial_through(self, relay: str, peer_id: str) -> INetConn:
         assert self._relays is not None
@@ -303,6 +313,18 @@ class MeshHost:
             with trio.CancelScope(shield=True):
                 await pipe.close()
             raise
+
+    def renew(self, within: float) -> None:
+        """End what belongs to a network that is gone: dials under way, and connections that are not proven soon."""
+        self._renewed.set()
+        self._renewed = trio.Event()
+        for connection in self._swarm.get_connections():
+            ours(connection.muxed_conn).prove(within)
+
+    def doubt(self, peer_id: str) -> None:
+        """Have the connections to a peer prove that they are alive: it answers nothing where it should."""
+        for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
+            ours(connection.muxed_conn).prove(self._limits.proof)
 
     def drop(self, peer_id: str) -> None:
         """Abort every connection to the peer at once, without a GO_AWAY."""
@@ -353,6 +375,8 @@ class MeshHost:
                 await _negotiate(net_stream, protocol_id.encode())
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
+            if isinstance(error, trio.TooSlowError):
+                ours(live[-1].muxed_conn).prove(self._limits.proof)
             raise Unavailable(
                 f"device {peer_id[-8:]} did not accept {protocol_id}", fix="update dispatch on the other machine"
             ) from error
@@ -373,7 +397,10 @@ class MeshHost:
         live = [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
         return sorted(live, key=_is_direct)
 
-    def _notify_connected(self, peer_id: str) -> None:
+    def _notify_connected(self, peer_id: str, newest: INetConn) -> None:
+        for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
+            if connection is not newest:  # a peer connects anew because it lost these, as a rule
+                ours(connection.muxed_conn).prove(self._limits.proof)
         for listener in self._on_connected:
             listener(peer_id)
 

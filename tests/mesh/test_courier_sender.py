@@ -300,6 +300,25 @@ def test_a_dial_from_before_that_succeeds_is_enough() -> None:
     assert talk.tell(Fetched(None)) == []
 
 
+def test_a_stream_from_before_that_ends_is_followed_by_a_greeting() -> None:
+    """The connection was half dead, and the peer may have something for us. Seen to fail without the memory of it."""
+    talk = Talk()
+    talk.up()
+    talk.tell(Fetched(None), Renewed(), Fetched(None))
+    assert talk.tell(StreamEnded(1, "no answer to a ping")) == [SetTimer(START + 1)]
+    assert talk.until_timer() == [Dial()]
+
+
+def test_a_stream_that_was_of_use_since_is_none_from_before() -> None:
+    talk = Talk()
+    talk.up()
+    seq = talk.send(item("1"))
+    talk.tell(Renewed())
+    talk.acknowledge(seq, OK)
+    talk.tell(Stored("1"), Fetched(None), Fetched(None), StreamEnded(1, "gone"))
+    assert Dial() not in talk.until_timer()
+
+
 def test_a_renewal_with_a_stream_open_changes_nothing() -> None:
     talk = Talk()
     talk.up()

@@ -157,6 +157,7 @@ class SenderDriver:
                 nursery.start_soon(self._read_stream, number)
             case events.ResetStream(number, reason):
                 self._log.info("courier.stream_reset", reason=reason)
+                self._host.doubt(self._peer_id)
                 if number in self._streams:
                     nursery.start_soon(self._streams[number].reset)  # which ends its reader and writer too
             case _:
