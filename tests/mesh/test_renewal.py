@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
@@ -17,6 +14,7 @@ from peer.protocol.errors import Unavailable
 from tests.conftest import HANG
 from tests.mesh.harness import MemoryOutbox, count_tasks, make_host, until
 from tests.mesh.test_processes import courier_of, peer_process
+from tests.mesh.wire import Wire
 
 PATIENT = MeshLimits(
     dial=HANG * 10,
@@ -28,52 +26,11 @@ PATIENT = MeshLimits(
 """So that nothing ends by itself."""
 
 
-class Wire:
-    """A way to an address that can be cut without a word, as a network is that somebody has left."""
-
-    def __init__(self, address: str) -> None:
-        self._port = int(address.split("/")[4])
-        self.address = ""
-        self.taken = 0
-        self._whole = trio.Event()
-        self._whole.set()
-
-    def cut(self) -> None:
-        """From now on nothing passes, and new connections are taken and lead nowhere."""
-        self._whole = trio.Event()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
-            self.address = f"/ip4/127.0.0.1/tcp/{listeners[0].socket.getsockname()[1]}"
-            yield
-            nursery.cancel_scope.cancel()
-
-    async def _serve(self, near: trio.SocketStream) -> None:
-        self.taken += 1
-        await self._whole.wait()
-        far = await trio.open_tcp_stream("127.0.0.1", self._port)
-        async with far, trio.open_nursery() as nursery:
-            nursery.start_soon(self._pass_on, near, far)
-            nursery.start_soon(self._pass_on, far, near)
-
-    async def _pass_on(self, one: trio.SocketStream, other: trio.SocketStream) -> None:
-        try:
-            async for data in one:
-                await self._whole.wait()
-                await other.send_all(data)
-            await self._whole.wait()
-            await other.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-
-
 async def test_half_dead_connections_end_and_live_ones_stay() -> None:
     """Seen to fail without the proof: the dead one lived until the keepalive's end."""
     ana, ben, cleo = (make_host(limits=PATIENT) for _ in range(3))
     async with ana.running(), ben.running(), cleo.running():
-        wire = Wire(ben.addresses()[0])
+        wire = Wire(int(ben.addresses()[0].split("/")[4]))
         async with wire.running():
             await ana.connect(ben.peer_id, [wire.address])
             await ana.connect(cleo.peer_id, cleo.addresses())
@@ -87,7 +44,7 @@ async def test_a_dial_under_way_is_given_up() -> None:
     """It went out by an interface that is gone, and would wait for its deadline. Seen to fail without."""
     ana, ben = make_host(limits=PATIENT), make_host()
     async with ana.running(), ben.running():
-        wire = Wire(ben.addresses()[0])
+        wire = Wire(int(ben.addresses()[0].split("/")[4]))
         wire.cut()
         async with wire.running(), trio.open_nursery() as nursery:
             tasks = count_tasks()
@@ -107,7 +64,7 @@ async def test_a_peer_that_connects_anew_puts_its_older_connections_in_doubt() -
     """It changed its network, and this machine did not. Seen to fail without: both lived on."""
     ana, ben = make_host(limits=PATIENT), make_host(limits=PATIENT)
     async with ana.running(), ben.running():
-        wire = Wire(ben.addresses()[0])
+        wire = Wire(int(ben.addresses()[0].split("/")[4]))
         async with wire.running():
             await ana.connect(ben.peer_id, [wire.address])
             await until(lambda: ben.connected(ana.peer_id))
@@ -125,7 +82,7 @@ async def test_a_stream_that_is_not_taken_up_puts_its_connection_in_doubt() -> N
     limits = MeshLimits(open_stream=0.2, proof=0.2, yamux=PATIENT.yamux)
     ana, ben = make_host(limits=limits), make_host(limits=PATIENT)
     async with ana.running(), ben.running():
-        wire = Wire(ben.addresses()[0])
+        wire = Wire(int(ben.addresses()[0].split("/")[4]))
         async with wire.running():
             await ana.connect(ben.peer_id, [wire.address])
             wire.cut()
