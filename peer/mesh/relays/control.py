@@ -168,7 +168,9 @@ class RelayControl:
             await self._news.wait()
 
     async def _keep_alive(self, connection: WebSocketConnection) -> None:
-        while await self._answers(connection, DEAD_AFTER):
+        while True:
+            if not await self._answers(connection, DEAD_AFTER):
+                return
             await trio.sleep(PING_EVERY)
 
     async def _prove_when_asked(self, connection: WebSocketConnection) -> None:

@@ -245,8 +245,11 @@ async def test_the_end_of_a_relay_ends_the_connection_at_both_ends() -> None:
 
 
 @pytest.mark.parametrize("up", [True, False], ids=["connected", "being connected"])
-async def test_after_another_network_a_relay_answers_or_is_connected_anew(up: bool) -> None:
+async def test_after_another_network_a_relay_answers_or_is_connected_anew(
+    monkeypatch: pytest.MonkeyPatch, up: bool
+) -> None:
     """Seen to fail without the proof, and where an attempt under way was waited for."""
+    monkeypatch.setattr(websocket, "OPENED_WITHIN", HANG * 10)
     relay, alice = HostileRelay(), device(limits=RelayLimits(first_retry=HANG * 10))
     async with relay.running(), alice.host.running():
         wire = Wire(int(relay.origin.rpartition(":")[2]))
