@@ -58,7 +58,7 @@ class MeshLimits:
     dials_per_minute: int = 60
     """Addresses of one party: four attempts with 16 addresses each, or all attempts of the courier with four."""
     open_stream: float = 15.0
-    proof: float = 10.0
+    proof: float = 5.0
     """For a connection to show that it is alive, once there is a reason to doubt."""
     shutdown: float = 3.0
 

@@ -22,6 +22,9 @@ LOOK_UP_SECONDS = (0.0, 6.0)
 """Waits before each look-up of a connected device's addresses: it may announce itself just after connecting."""
 
 
+ASK_SECONDS = 3.0
+"""How long a dial waits for the broker to say where a device is; then it goes where the device was last."""
+
 EXPECTED_ADDRESSES = 4
 """Addresses of a device whose handshakes come before those of strangers; it could announce any number."""
 
@@ -88,8 +91,8 @@ class AddressBook:
         remembered: list[str] = json.loads(known.addresses)
         announced: list[str] = []
         try:
-            found = await self._ask(known.user_id)
-            announced = found.get(device, [])
+            with trio.move_on_after(ASK_SECONDS):
+                announced = (await self._ask(known.user_id)).get(device, [])
         except DispatchError as error:
             log.debug("presence.not_asked", code=error.code)
         if announced and announced != remembered:
