@@ -104,20 +104,24 @@ class Net:
         self.mail = MailServer(folder / "mail")
         with self.hub.entered():
             stack.enter_context(self.mail.running())
-        self.certificate, key = make_certificate(folder / "tls", addresses[0])
+        self.certificate, self._key = make_certificate(folder / "tls", addresses[0])
         host = f"[{addresses[0]}]" if ipv6 else addresses[0]
         self.broker = Broker.__new__(Broker)  # one that is found elsewhere
         self.broker.url = f"https://{host}:{PORT}"
+        self.broker_program = self.start_broker(stack)
+
+    def start_broker(self, stack: ExitStack) -> Program:
+        """Start the broker, anew after its end."""
         arguments = [
             *("serve", "--host", "::", "--port", str(PORT), "--public-url", self.broker.url),
-            *("--certificate", str(self.certificate), "--key", str(key), "--data", str(folder / "broker")),
+            *("--certificate", str(self.certificate), "--key", str(self._key), "--data", str(self.folder / "broker")),
             *("--smtp-host", "127.0.0.1", "--smtp-port", str(self.mail.port), "--smtp-user", self.mail.USER),
             *("--smtp-from", "dispatch <dispatch@broker.example>", "--smtp-ca", str(self.mail.ca)),
         ]
-        environment = clean_environment(folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
-        self._key = key
-        self.broker_program = self.serve("rendezvous.main", arguments, environment, stack)
-        assert self.broker_program.line(r"listening on (\S+)") == self.broker.url
+        environment = clean_environment(self.folder) | {"DISPATCH_SMTP_PASSWORD": self.mail.PASSWORD}
+        program = self.serve("rendezvous.main", arguments, environment, stack)
+        assert program.line(r"listening on (\S+)") == self.broker.url
+        return program
 
     def serve(self, module: str, arguments: Sequence[str], environment: dict[str, str], stack: ExitStack) -> Program:
         """Start a program on the hub."""
