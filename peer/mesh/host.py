@@ -30,7 +30,7 @@ from multiaddr import Multiaddr
 
 from peer.mesh import listening
 from peer.mesh.dialable import surroundings
-from peer.mesh.dialing import DialBudget, race, usable
+from peer.mesh.dialing import MAX_ADDRESSES, DialBudget, race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
@@ -106,7 +106,8 @@ class MeshHost:
 
     `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
     every connection, which is closed if it returns False. `expects(ip)`: whether a peer that is admitted may connect
-    from there; while many strangers connect, these come first. `relays`: ways to peers that no address leads to.
+    from there; while many strangers connect, these come first. `typed(peer_id)`: addresses that this machine's person
+    typed, which are dialled before others, of whatever network. `relays`: ways to peers that no address leads to.
     """
 
     def __init__(
@@ -117,13 +118,14 @@ class MeshHost:
         admits: Callable[[str], bool],
         expects: Callable[[str], bool] = lambda _ip: False,
         party: Callable[[str], str] = lambda peer_id: peer_id,
+        typed: Callable[[str], Sequence[str]] = lambda _peer_id: (),
         relays: Relays | None = None,
         limits: MeshLimits | None = None,
     ) -> None:
         self._relays = relays
         self._limits = limits or MeshLimits()
         self._listen = [Multiaddr(text) for text in listen]
-        self._party = party
+        self._party, self._typed = party, typed
         self._dial_budget = DialBudget(self._limits.dials_per_minute)
         key_pair = create_new_key_pair(seed)
         own_id = ID.from_pubkey(key_pair.public_key)
@@ -261,7 +263,7 @@ class MeshHost:
         await self._race(peer_id, [*candidates, *relays])
         if not self.connected(peer_id):
             raise Unavailable(
-                f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
+                f"device {peer_id[-8:]} answers at none of its {max(len(addresses), len(candidates))} addresses",
                 fix="it gets what waits for it as soon as its daemon is up",
             )
 
@@ -279,7 +281,9 @@ class MeshHost:
                     ours(connection.muxed_conn).abort()
 
     def _usable(self, addresses: Sequence[str], peer_id: str) -> list[Multiaddr]:
-        return usable(addresses, peer_id, surroundings(self._listen).may_dial)
+        typed = usable(self._typed(peer_id), peer_id, lambda _ip: True)
+        others = usable(addresses, peer_id, surroundings(self._listen).may_dial)
+        return list({str(address): address for address in (*typed, *others)}.values())[:MAX_ADDRESSES]
 
     async def _race(self, peer_id: str, candidates: list[Multiaddr | str]) -> None:
         """Dial addresses and relays of a peer until one answers."""

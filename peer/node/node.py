@@ -106,6 +106,7 @@ class Node:
             admits=self.admission.admits,
             expects=self.admission.expects,
             party=self.admission.user_of,
+            typed=self.admission.typed_of,
             relays=self.relays,
         )
         self.broker = BrokerSync(journal, current, live.save_token, self._reachable_at)
