@@ -57,8 +57,12 @@ def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
     typed = {each: row for row in document["trust"] for each in row.get("addresses_typed") or []}
     if typed:
         app.out.line("addresses that you typed", style="bold")
-    for each, row in typed.items():
-        app.out.line(f"{string(row.get('peer'))}: {string(each)}", indent=2)
+        app.out.table(
+            ["peer", "address"],
+            [[string(row.get("peer")), string(each)] for each, row in typed.items()],
+            wraps="address",
+            empty="",
+        )
     if blocked := document.get("blocked"):
         app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
 
@@ -74,7 +78,11 @@ def _path(row: Mapping[str, object]) -> str:
 address_argument = click.argument("multiaddr", metavar="MULTIADDR")
 
 
-@contacts.command("add-address", example="dispatch contacts add-address bob@example.org /ip4/192.0.2.7/tcp/4001")
+@contacts.command(
+    "add-address",
+    short_help="Reach PEER at an address of my own choice.",
+    example="dispatch contacts add-address bob@example.org /ip4/192.0.2.7/tcp/4001",
+)
 @click.argument("peer", shell_complete=everyone)
 @address_argument
 @pass_app

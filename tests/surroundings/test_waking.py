@@ -110,6 +110,29 @@ def test_a_broker_that_comes_back_leads_contacts_together_that_have_moved(reacha
     alice.state_of(dispatch_id, "pending")
 
 
+@pytest.mark.root
+def test_contacts_meet_at_an_address_that_was_typed(reachable: Reachable) -> None:
+    """Alice has moved while the broker is gone, and both start anew: nobody is told where she is but by her."""
+    net, alice, bob, _ = reachable
+    net.broker_program.end(signal.SIGKILL)
+    for person in (alice, bob):
+        person.stop()
+    move(net.others[0], 0, "2", "77")
+    move(net.others[1], 1, "2", "77")
+    for person in (alice, bob):
+        person.launch("--port", "0", inside=person.inside)
+        person.ready()
+    dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
+    (listening,) = bob.client.whoami()["daemon"]["addresses"]
+    assert alice.cli("contacts", "add-address", bob.email, listening, "--json").json["devices"]
+    alice.state_of(dispatch_id, "pending")
+    (row,) = alice.client.contacts()["trust"]
+    assert row["addresses_typed"] == [listening] and row["peer_online"]
+    assert listening in alice.cli("contacts").out
+    alice.cli("contacts", "remove-address", bob.email, listening)
+    assert "addresses_typed" not in alice.client.contacts()["trust"][0]
+
+
 def test_a_daemon_that_stood_still_greets_its_contacts(alice: Person, world: World, tmp_path: Path) -> None:
     """SIGSTOP stands for its sleep. Meanwhile Alice was started anew, so that its connection is one to nobody."""
     bob = somebody(world, "dozer", tmp_path / "bob")
