@@ -6,6 +6,7 @@ baseline is the same with nobody connected, and the same with a ping of each sid
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from unittest import mock
 
+import structlog
 import trio
 
 from peer.machine.networks import NetworkWatch
@@ -101,6 +103,7 @@ async def idle(limits: YamuxLimits | None) -> tuple[float, int]:
 
 
 def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if len(sys.argv) == 3:
         trio.run(contacts, sys.argv[2], USUAL if sys.argv[1] == "usual" else BEFORE)
         return
