@@ -17,12 +17,21 @@ from peer.client.blocking import DaemonUnreachable, Document
 from peer.dispatches.asking import rule_text
 
 
-@click.command(cls=DispatchCommand, example="dispatch contacts\ndispatch contacts --json")
+@click.group(
+    cls=DispatchGroup,
+    invoke_without_command=True,
+    example="dispatch contacts\ndispatch contacts --json\n"
+    "dispatch contacts add-address bob@example.org /ip4/192.0.2.7/tcp/4001",
+)
 @limit_option
 @click.option("--before", metavar="ID", help="The next page: the trust_link_id that `next` of this one names.")
-@pass_app
-def contacts(app: App, limit: int | None, before: str | None) -> None:
+@click.pass_context
+def contacts(ctx: click.Context, limit: int | None, before: str | None) -> None:
     """List the trust edges both ways: who may dispatch to me, and to whom I may."""
+    if ctx.invoked_subcommand is not None:
+        return
+    app = ctx.find_object(App)
+    assert app is not None
     document = app.read(lambda source: source.contacts(limit=limit, before=before))
     if app.out.json:
         app.out.document(document)
@@ -45,6 +54,15 @@ def contacts(app: App, limit: int | None, before: str | None) -> None:
         empty="nobody yet: `dispatch invite EMAIL` asks someone to let you dispatch to them",
     )
     note_of_more(app, document)
+    typed = {each: row for row in document["trust"] for each in row.get("addresses_typed") or []}
+    if typed:
+        app.out.line("addresses that you typed", style="bold")
+        app.out.table(
+            ["peer", "address"],
+            [[string(row.get("peer")), string(each)] for each, row in typed.items()],
+            wraps="address",
+            empty="",
+        )
     if blocked := document.get("blocked"):
         app.out.line(f"blocked: {string(blocked)} (`dispatch unblock PEER` takes it back)")
 
@@ -55,6 +73,37 @@ def _path(row: Mapping[str, object]) -> str:
         return string(None)
     since = local_time(row.get("path_since"))
     return f"{string(row['path'])} since {since}, {string(row.get('round_trip_ms'))} ms"
+
+
+address_argument = click.argument("multiaddr", metavar="MULTIADDR")
+
+
+@contacts.command(
+    "add-address",
+    short_help="Reach PEER at an address of my own choice.",
+    example="dispatch contacts add-address bob@example.org /ip4/192.0.2.7/tcp/4001",
+)
+@click.argument("peer", shell_complete=everyone)
+@address_argument
+@pass_app
+def add_address(app: App, peer: str, multiaddr: str) -> None:
+    """Reach PEER at an address of my own choice first, whatever PEER announces.
+
+    MULTIADDR is an IP address and a port of TCP, of any network. It is for every device that PEER has now, unless its
+    /p2p/ part names one.
+    """
+    document = app.ask(lambda client: client.add_address(peer, multiaddr))
+    _show_done(app, document, f"{string(document['peer'])} is looked for at {string(document['address'])} first")
+
+
+@contacts.command("remove-address", example="dispatch contacts remove-address bob@example.org /ip4/192.0.2.7/tcp/4001")
+@click.argument("peer", shell_complete=everyone)
+@address_argument
+@pass_app
+def remove_address(app: App, peer: str, multiaddr: str) -> None:
+    """Forget an address that I typed for PEER."""
+    document = app.ask(lambda client: client.remove_address(peer, multiaddr))
+    _show_done(app, document, f"{string(document['peer'])} is looked for at {string(document['address'])} no more")
 
 
 @click.command(

@@ -51,6 +51,10 @@ class ContactBody(Body):
     alias: Annotated[str, msgspec.Meta(max_length=200)]
 
 
+class AddressBody(Body):
+    address: Annotated[str, msgspec.Meta(max_length=300)]
+
+
 class ScopeBody(Body):
     tools: Words | None = None
     mcp_servers: Words | None = None
@@ -132,6 +136,8 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/doctor", as_json(routes.doctor)),
             Route("/v1/contacts", as_json(routes.contacts)),
             Route("/v1/contacts/{peer}", as_json(routes.set_alias), methods=["PATCH"]),
+            Route("/v1/contacts/{peer}/addresses", as_json(routes.add_address), methods=["POST"]),
+            Route("/v1/contacts/{peer}/addresses", as_json(routes.remove_address), methods=["DELETE"]),
             Route("/v1/invitations", as_json(routes.invitations)),
             Route("/v1/invitations", as_json(routes.invite), methods=["POST"]),
             Route("/v1/invitations/accept", as_json(routes.accept_invitation), methods=["POST"]),
@@ -192,6 +198,14 @@ class _Routes:
         return await self._node.trust.set_alias(
             request.path_params["peer"], (await body_of(request, ContactBody)).alias
         )
+
+    async def add_address(self, request: Request) -> Reply:
+        body = await body_of(request, AddressBody)
+        return await self._node.trust.add_address(request.path_params["peer"], body.address)
+
+    async def remove_address(self, request: Request) -> Reply:
+        body = await body_of(request, AddressBody)
+        return await self._node.trust.remove_address(request.path_params["peer"], body.address)
 
     async def invitations(self, request: Request) -> Reply:
         ended = request.query_params.get("ended") == "1"

@@ -12,6 +12,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -82,6 +83,17 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+TRUST_SECONDS = 60.0
+"""How long the system's certificates are not read again."""
+_trusted: tuple[float, tuple[str | None, ...], ssl.SSLContext] | None = None
+"""When they were read, by which variables, and what came of it."""
+
+
+class Unreachable(Unavailable):
+    """Nothing answers at the broker's address, or not in time."""
+
+
 Kind = Literal["accepted", "declined"]
 
 
@@ -126,6 +138,8 @@ class BrokerClient:
         self._clock = clock
         self._random = random
         self._http: httpx.AsyncClient | None = None
+        self.ahead: float | None = None
+        """Seconds by which the broker's clock was ahead of this device's in its last answer that says its date."""
 
     async def __aenter__(self) -> BrokerClient:
         self._http = httpx.AsyncClient(
@@ -371,8 +385,15 @@ class BrokerClient:
             if (why := certificates.problem(error)) is not None:
                 raise Unavailable(f"broker {self.url}: {why}", fix=certificates.FIX) from error
             fix = SIGN_IN_UNREACHABLE_FIX if path.startswith("/v1/login/") else UNREACHABLE_FIX
-            raise Unavailable(f"can't reach broker {self.url}", fix=fix) from error
+            raise Unreachable(f"can't reach broker {self.url}", fix=fix) from error
+        self.ahead = self._seconds_ahead(response.headers.get("date", ""))
         return HttpResponse(response.status_code, response.headers, bytes(content))
+
+    def _seconds_ahead(self, date: str) -> float | None:
+        try:
+            return parsedate_to_datetime(date).timestamp() - self._clock() / 1000
+        except (ValueError, OverflowError):
+            return None
 
     def _refusal(self, answer: HttpResponse, action: str) -> DispatchError:
         """Return the error in a response: problem details (RFC 9457), or RFC 8628's form for the token call.
@@ -408,5 +429,9 @@ async def _trust(url: str) -> ssl.SSLContext | bool:
     if not url.startswith("https:"):
         # Plain http is allowed for loopback only, and redirects are off: there is no certificate to verify.
         return False
-    # In a thread: reading some hundred certificates takes 0.1 s.
-    return await trio.to_thread.run_sync(certificates.system_trust)
+    global _trusted
+    now, named = time.monotonic(), tuple(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")))
+    if _trusted is None or named != _trusted[1] or now - _trusted[0] > TRUST_SECONDS:
+        # In a thread: reading some hundred certificates takes 0.1 s, and a client is made for each contact looked up.
+        _trusted = (now, named, await trio.to_thread.run_sync(certificates.system_trust))
+    return _trusted[2]

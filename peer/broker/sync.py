@@ -6,14 +6,16 @@ the broker confirms it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 import trio
 
-from peer.broker.client import BrokerClient
+from peer.broker.client import BrokerClient, Unreachable
 from peer.broker.presence import open_presence, seal_presence
 from peer.broker.responses import BrokerInvitation, PostedInvitation, RelayAccess
 from peer.machine.network_route import proxy_to_url
@@ -31,16 +33,33 @@ from peer.store import contacts, counters, invitations, rows
 log = structlog.get_logger(__name__)
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+LONGEST_AWAY = 3.2
+"""In place of LONGEST_RETRY while nothing answers at the broker's address, for one of the requests: so it is known
+within five seconds that the broker is back."""
 PRESENCE_LIFETIME_MS = 2 * 3_600_000
 LOOK_SECONDS = 30.0
 """How often to look whether the announcement still holds: nothing says that a machine was suspended, that its clock was
 set, or that it is on another network."""
 LONG_POLL_SECONDS = 25
 LEAST_POLL_SECONDS = 0.25
+CLOCKS_APART = 300.0
+"""Seconds by which the broker's clock has to move against ours for an announcement to hold no more: it ends by that."""
 MOST_PAGES = 200
 """Pages of invitations in a row, at least 5,000 invitations."""
 PRESENCE_CACHE_SECONDS = 5.0
 """How long a user's presence is cached, so that dials to several devices of one user make one request."""
+
+
+@dataclass(frozen=True)
+class _Announced:
+    """What the broker was told last, and until when it has to be told again: by our clock (ms), and by trio's."""
+
+    wish: int
+    addresses: frozenset[str]
+    since: int
+    until: int
+    due: float
+    ahead: float | None
 
 
 class BrokerSync:
@@ -52,23 +71,57 @@ class BrokerSync:
         settings: Callable[[], Settings],
         save_token: Callable[[str], None],
         addresses: Callable[[], list[str]],
+        *,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._journal = journal
         self._context = journal.context
         self._settings = settings
         self._save_token = save_token
         self._addresses = addresses
-        self._announce = trio.Event()
+        self._jitter = jitter
+        self._wishes = 0
+        """How often an announcement was asked for."""
+        self._announced: _Announced | None = None
+        self._look = trio.Event()
+        """A reason to see whether the announcement still holds."""
+        self._ahead: float | None = None
         self._queued = trio.Event()
         self._reloaded = trio.Event()
+        self._fresh = trio.Event()
+        """Set when requests under way are of no use any more; then replaced."""
+        self._go = trio.Event()
+        """Set when no retry should be waited for; then replaced."""
+        self._away = False
+        """Nothing has answered since the last failure."""
+        self._on_return: list[Callable[[], None]] = []
         self._presence: dict[str, tuple[float, dict[str, list[str]]]] = {}
         self.last_error: DispatchError | None = None
 
     # --- from outside
 
     def announce(self) -> None:
-        """Publish presence again soon: addresses or contacts changed."""
-        self._announce.set()
+        """Publish presence again soon: contacts changed."""
+        self._wishes += 1
+        self._look.set()
+
+    def look(self) -> None:
+        """Publish presence again soon if addresses changed."""
+        self._look.set()
+
+    def on_return(self, listener: Callable[[], None]) -> None:
+        """Call `listener()` when the broker answers again after a failure. It must not raise or block."""
+        self._on_return.append(listener)
+
+    def reconnect(self) -> None:
+        """Ask everything again now, on new connections: this machine is on another network, or slept.
+
+        An announcement that still holds is not made again.
+        """
+        self._presence = {}
+        self._fresh.set()
+        self._fresh = trio.Event()
+        self._end_waits()
 
     def flush(self) -> None:
         """Send the queued writes soon."""
@@ -78,8 +131,9 @@ class BrokerSync:
         """Reconnect: config.json has another broker or token."""
         self._reloaded.set()
         self._reloaded = trio.Event()
-        self._announce.set()
         self._queued.set()
+        self.announce()
+        self.reconnect()
 
     async def presence_of(self, user_id: str) -> dict[str, list[str]]:
         """Return {device: multiaddrs} from a contact's presence. Raises Unavailable, Unauthorized."""
@@ -164,43 +218,95 @@ class BrokerSync:
     async def _retry_forever(self, work: Callable[[BrokerClient], Awaitable[None]]) -> None:
         delay = FIRST_RETRY
         while True:
-            reloaded = self._reloaded
+            reloaded, go = self._reloaded, self._go
             try:
-                async with self._client() as broker:
-                    while True:
-                        await work(broker)
-                        delay, self.last_error = FIRST_RETRY, None
-                        if reloaded.is_set():
-                            break
+                await self._until_outdated(work)
+                delay = FIRST_RETRY
+                continue
             except DispatchError as error:
                 if self.last_error is None or self.last_error.message != error.message:
                     log.warning("broker.trouble", code=error.code, message=error.message)
                 self.last_error = error
-                # 401 needs a person; `dispatch login` calls reload(), so wait the maximum.
-                pause = LONGEST_RETRY if isinstance(error, Unauthorized) else delay
-                with trio.move_on_after(pause):
-                    await reloaded.wait()
-                delay = min(delay * 1.5, LONGEST_RETRY)
+                self._away = True
+            # 401 needs a person; `dispatch login` calls reload(), so wait the maximum.
+            refused = isinstance(self.last_error, Unauthorized)
+            watches = work == self._poll_invitations and isinstance(self.last_error, Unreachable)
+            longest = LONGEST_AWAY if watches else LONGEST_RETRY
+            pause = min(LONGEST_RETRY if refused else delay, longest)
+            with trio.move_on_after(pause * (0.75 + self._jitter() / 2)):
+                await (reloaded if refused else go).wait()
+            delay = min(delay * 1.5, LONGEST_RETRY)
+
+    async def _until_outdated(self, work: Callable[[BrokerClient], Awaitable[None]]) -> None:
+        """Work until reconnect() or reload(). Steps that have begun are ended: the journal lets none be cancelled."""
+        fresh, failed = self._fresh, None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, fresh, nursery.cancel_scope)
+            try:
+                async with self._client() as broker:
+                    while True:
+                        await work(broker)
+            except DispatchError as error:
+                failed = error
+            nursery.cancel_scope.cancel()
+        if failed is not None and not fresh.is_set():
+            raise failed
+
+    def _answered(self) -> None:
+        """The broker has answered; after a time without, everything that waited for it is taken up now."""
+        self.last_error = None
+        if not self._away:
+            return
+        self._away = False
+        self._presence = {}
+        self._end_waits()
+        for listener in self._on_return:
+            listener()
+
+    def _end_waits(self) -> None:
+        self._go.set()
+        self._go = trio.Event()
+        self._look.set()
 
     async def _publish_presence(self, broker: BrokerClient) -> None:
-        self._announce = trio.Event()
+        """Announce this device unless that still holds; return when it holds no more."""
+        self._look = trio.Event()
         context = self._context
-        devices = await context.store.read(contacts.devices)
-        now, seq = context.clock(), await self._next_sequence()
-        addresses = self._reachable_at()
-        box = seal_presence(
-            seed=context.identity.seed,
-            addresses=addresses,
-            seq=seq,
-            recipients=[device.sealing_key for device in devices],
-        )
-        after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
-        until = now + after * 1000
-        with trio.move_on_after(after):
-            while now <= context.clock() < until and set(self._reachable_at()) == set(addresses):
-                with trio.move_on_after(LOOK_SECONDS):
-                    await self._announce.wait()
-                    break
+        if not self._holds():
+            wish = self._wishes
+            devices = await context.store.read(contacts.devices)
+            now, seq = context.clock(), await self._next_sequence()
+            addresses = self._reachable_at()
+            box = seal_presence(
+                seed=context.identity.seed,
+                addresses=addresses,
+                seq=seq,
+                recipients=[device.sealing_key for device in devices],
+            )
+            after = await broker.put_presence(seq=seq, expires=now + PRESENCE_LIFETIME_MS, box=box)
+            self._ahead = broker.ahead
+            self._announced = _Announced(
+                wish=wish,
+                addresses=frozenset(addresses),
+                since=now,
+                until=now + int(after * 1000),
+                due=trio.current_time() + after,
+                ahead=broker.ahead,
+            )
+            self._answered()
+        while (held := self._announced) is not None and self._holds():
+            with trio.move_on_after(min(LOOK_SECONDS, held.due - trio.current_time())):
+                await self._look.wait()
+            self._look = trio.Event()
+
+    def _holds(self) -> bool:
+        """Whether the last announcement still says where this device is, to whom it should, and is still there."""
+        told = self._announced
+        if told is None or told.wish != self._wishes or not told.since <= self._context.clock() < told.until:
+            return False
+        if told.ahead is not None and self._ahead is not None and abs(told.ahead - self._ahead) > CLOCKS_APART:
+            return False
+        return trio.current_time() < told.due and told.addresses == set(self._reachable_at())
 
     def _reachable_at(self) -> list[str]:
         return self._addresses()[:MAX_ADDRESSES]
@@ -214,6 +320,7 @@ class BrokerSync:
         self._queued = trio.Event()
         for item in await self._context.store.read(invitations.broker_writes):
             await self._send_write(broker, item)
+            self._answered()
         await self._queued.wait()
 
     async def _send_write(self, broker: BrokerClient, item: rows.BrokerWrite) -> None:
@@ -244,7 +351,10 @@ class BrokerSync:
             if page.more and (page.version <= version or pages > MOST_PAGES):
                 raise Unavailable("the broker's list of invitations does not end", fix="check the broker")
             version, more = page.version, page.more
-            self.last_error = None
+            self._ahead = broker.ahead
+            if self._away:
+                self._wishes += 1  # an announcement may be among what it has lost
+            self._answered()
             for item in page.received:
                 await self._guarded(self._on_received, item)
             for item in page.sent:
@@ -297,6 +407,11 @@ class BrokerSync:
             on_token=keep,
         ) as client:
             yield client
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def _sealed_answers(body: bytes) -> dict[str, bytes]:

@@ -95,6 +95,14 @@ class Routes(ABC, Generic[D]):
         """Set a contact's local alias ("" removes it); return {peer, alias}."""
         return self._ask("PATCH", f"/v1/contacts/{_segment(peer)}", {"alias": alias})
 
+    def add_address(self, peer: str, address: str) -> D:
+        """Remember an address of a contact's device, of each without a /p2p/ part; return {peer, address, devices}."""
+        return self._ask("POST", f"/v1/contacts/{_segment(peer)}/addresses", {"address": address})
+
+    def remove_address(self, peer: str, address: str) -> D:
+        """Forget an address that was typed; return {peer, address, devices}."""
+        return self._ask("DELETE", f"/v1/contacts/{_segment(peer)}/addresses", {"address": address})
+
     def invite(self, email: str) -> D:
         """Return {token, to, emailed, link, existing?}; `link` is the address to share."""
         return self._ask("POST", "/v1/invitations", {"email": email})

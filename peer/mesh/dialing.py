@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from ipaddress import ip_address
+from typing import Final, TypeVar
 
 import trio
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
+
+from peer.protocol.errors import Invalid
 
 MAX_ADDRESSES = 16
 """Addresses tried per dial; a contact could announce any number."""
@@ -62,6 +65,35 @@ def usable(addresses: Iterable[str], peer_id: str, may_dial: Callable[[str], boo
         if plain and named_peer == peer_id and may_dial(str(ip)):
             found.setdefault(str(address), address)
     return list(found.values())[:MAX_ADDRESSES]
+
+
+TYPED_FIX: Final = (
+    "write it as /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT; `dispatch whoami` on their machine shows its own"
+)
+
+
+def typed_address(text: str) -> tuple[str, str | None]:
+    """Return an address that a person typed, without its /p2p/ part, and the peer id in that part. Raises Invalid.
+
+    It may be of any network, of this machine too. A name is refused, since where it leads is said anew by whoever
+    answers for it.
+    """
+    try:
+        address = Multiaddr(text.strip())
+        names = [protocol.name for protocol in address.protocols()]
+    except (MultiaddrError, ValueError):
+        raise Invalid("that is no multiaddr", fix=TYPED_FIX) from None
+    if any(name.startswith("dns") for name in names):
+        raise Invalid("an address has to be a number, not a name, which could lead elsewhere tomorrow", fix=TYPED_FIX)
+    if names[:2] not in (["ip4", "tcp"], ["ip6", "tcp"]) or names[2:] not in ([], ["p2p"]):
+        raise Invalid("only addresses of TCP are dialled: an IP address and a port, and no more", fix=TYPED_FIX)
+    ip, port = ip_address(str(address.value_for_protocol(names[0]))), int(address.value_for_protocol("tcp"))
+    if not port or ip.is_unspecified or ip.is_multicast:
+        raise Invalid("nobody can be reached at that address", fix=TYPED_FIX)
+    if ip.version == 6 and ip.is_link_local:
+        raise Invalid("an address that begins with fe80 leads nowhere without its interface", fix="type another one")
+    peer = str(address.value_for_protocol("p2p")) if names[2:] else None
+    return f"/{names[0]}/{ip}/tcp/{port}", peer
 
 
 async def race(dial: Callable[[A], Awaitable[T]], addresses: list[A]) -> list[T]:

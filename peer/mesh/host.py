@@ -30,7 +30,7 @@ from multiaddr import Multiaddr
 
 from peer.mesh import listening
 from peer.mesh.dialable import surroundings
-from peer.mesh.dialing import DialBudget, race, usable
+from peer.mesh.dialing import MAX_ADDRESSES, DialBudget, race, usable
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
@@ -60,6 +60,8 @@ class MeshLimits:
     dials_per_minute: int = 60
     """Addresses of one party: four attempts with 16 addresses each, or all attempts of the courier with four."""
     open_stream: float = 15.0
+    proof: float = 5.0
+    """For a connection to show that it is alive, once there is a reason to doubt."""
     shutdown: float = 3.0
 
 
@@ -87,7 +89,7 @@ class _Notifee(INotifee):
         self._host = host
 
     async def connected(self, _network: INetwork, conn: INetConn) -> None:
-        self._host._notify_connected(conn.muxed_conn.peer_id.to_base58())
+        self._host._notify_connected(conn.muxed_conn.peer_id.to_base58(), conn)
 
     async def disconnected(self, _network: INetwork, conn: INetConn) -> None:
         self._host._notify_disconnected(conn.muxed_conn.peer_id.to_base58())
@@ -106,8 +108,9 @@ class MeshHost:
 
     `seed`: 32-byte Ed25519 seed of the device key. `listen`: multiaddrs to listen on. `admits(peer_id)`: called for
     every connection, which is closed if it returns False. `expects(ip)`: whether a peer that is admitted may connect
-    from there; while many strangers connect, these come first. `relays`: ways to peers that no address leads to. `lan`:
-    finds peers on the local network.
+    from there; while many strangers connect, these come first. `typed(peer_id)`: addresses that this machine's person
+    typed, which are dialled before others, of whatever network. `relays`: ways to peers that no address leads to.
+    `lan`: finds peers on the local network.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class MeshHost:
         admits: Callable[[str], bool],
         expects: Callable[[str], bool] = lambda _ip: False,
         party: Callable[[str], str] = lambda peer_id: peer_id,
+        typed: Callable[[str], Sequence[str]] = lambda _peer_id: (),
         relays: Relays | None = None,
         lan: Lan | None = None,
         limits: MeshLimits | None = None,
@@ -126,7 +130,7 @@ class MeshHost:
         self._lan = lan
         self._limits = limits or MeshLimits()
         self._listen = [Multiaddr(text) for text in listen]
-        self._party = party
+        self._party, self._typed = party, typed
         self._dial_budget = DialBudget(self._limits.dials_per_minute)
         key_pair = create_new_key_pair(seed)
         own_id = ID.from_pubkey(key_pair.public_key)
@@ -146,6 +150,7 @@ class MeshHost:
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
         self._on_connected: list[Listener] = []
         self._on_disconnected: list[Listener] = []
+        self._renewed = trio.Event()
         self.peer_id: str = own_id.to_base58()
 
     # --- life
@@ -285,7 +290,7 @@ class MeshHost:
         await self._race(peer_id, [*near, *candidates, *relays])
         if not self.connected(peer_id):
             raise Unavailable(
-                f"device {peer_id[-8:]} answers at none of its {len(addresses)} addresses",
+                f"device {peer_id[-8:]} answers at none of its {max(len(addresses), len(candidates))} addresses",
                 fix="it gets what waits for it as soon as its daemon is up",
             )
 
@@ -303,7 +308,9 @@ class MeshHost:
                     ours(connection.muxed_conn).abort()
 
     def _usable(self, addresses: Sequence[str], peer_id: str) -> list[Multiaddr]:
-        return usable(addresses, peer_id, surroundings(self._listen).may_dial)
+        typed = usable(self._typed(peer_id), peer_id, lambda _ip: True)
+        others = usable(addresses, peer_id, surroundings(self._listen).may_dial)
+        return list({str(address): address for address in (*typed, *others)}.values())[:MAX_ADDRESSES]
 
     def _near(self, peer_id: str) -> list[Way]:
         return [] if self._lan is None else self._lan.ways(peer_id)
@@ -323,9 +330,16 @@ class MeshHost:
                 return await self._dial_through(way, peer_id)
             return await self._swarm.dial_addr(way, wanted)
 
-        with trio.move_on_after(self._limits.dial):
-            for spare in (await race(dial, [*candidates]))[1:]:
-                ours(spare.muxed_conn).abort()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_renewed, nursery.cancel_scope)
+            with trio.move_on_after(self._limits.dial):
+                for spare in (await race(dial, [*candidates]))[1:]:
+                    ours(spare.muxed_conn).abort()
+            nursery.cancel_scope.cancel()
+
+    async def _until_renewed(self, scope: trio.CancelScope) -> None:
+        await self._renewed.wait()
+        scope.cancel()
 
     async def _dial_through(self, relay: str, peer_id: str) -> INetConn:
         assert self._relays is not None
@@ -336,6 +350,18 @@ class MeshHost:
             with trio.CancelScope(shield=True):
                 await pipe.close()
             raise
+
+    def renew(self, within: float) -> None:
+        """End what belongs to a network that is gone: dials under way, and connections that are not proven soon."""
+        self._renewed.set()
+        self._renewed = trio.Event()
+        for connection in self._swarm.get_connections():
+            ours(connection.muxed_conn).prove(within)
+
+    def doubt(self, peer_id: str) -> None:
+        """Have the connections to a peer prove that they are alive: it answers nothing where it should."""
+        for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
+            ours(connection.muxed_conn).prove(self._limits.proof)
 
     def drop(self, peer_id: str) -> None:
         """Abort every connection to the peer at once, without a GO_AWAY."""
@@ -386,6 +412,8 @@ class MeshHost:
                 await _negotiate(net_stream, protocol_id.encode())
             done = True
         except (trio.TooSlowError, StreamError, ValueError, OSError) as error:
+            if isinstance(error, trio.TooSlowError):
+                ours(live[-1].muxed_conn).prove(self._limits.proof)
             raise Unavailable(
                 f"device {peer_id[-8:]} did not accept {protocol_id}", fix="update dispatch on the other machine"
             ) from error
@@ -406,7 +434,10 @@ class MeshHost:
         live = [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
         return sorted(live, key=_is_direct)
 
-    def _notify_connected(self, peer_id: str) -> None:
+    def _notify_connected(self, peer_id: str, newest: INetConn) -> None:
+        for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
+            if connection is not newest:  # a peer connects anew because it lost these, as a rule
+                ours(connection.muxed_conn).prove(self._limits.proof)
         for listener in self._on_connected:
             listener(peer_id)
 

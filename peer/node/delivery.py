@@ -143,6 +143,11 @@ class BlobFetcher:
         self._resting.pop(device, None)
         self._news.set()
 
+    def renew(self) -> None:
+        """End every back-off: what failed before says nothing any more."""
+        self._resting.clear()
+        self._news.set()
+
     async def run(self) -> None:
         """Fetch until cancelled."""
         async with trio.open_nursery() as nursery:

@@ -40,6 +40,7 @@ from peer.node.reviewing import ReviewService
 from peer.node.sending import SendService
 from peer.node.storage import Storage
 from peer.node.trust import TrustService
+from peer.node.waking import Waking
 from peer.protocol.errors import DispatchError
 from peer.runs.change_sets import ChangeSets
 from peer.runs.folders import RunFolders
@@ -108,6 +109,7 @@ class Node:
             admits=self.admission.admits,
             expects=self.admission.expects,
             party=self.admission.user_of,
+            typed=self.admission.typed_of,
             relays=self.relays,
             lan=self.lan,
         )
@@ -136,6 +138,16 @@ class Node:
             announce=self._on_people_changed,
         )
         self._fetcher = BlobFetcher(journal, self.host, self._people.connect)
+        self._waking = Waking(
+            host=self.host,
+            relays=self.relays,
+            paths=self._paths,
+            courier=self._courier,
+            fetcher=self._fetcher,
+            broker=self.broker,
+            devices=lambda: self.admission.devices,
+            waiting=lambda: journal.read(outbox.waiting_devices),
+        )
         self._deadlines = Deadlines(journal)
         self._storage = Storage(journal, current)
         self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
@@ -163,6 +175,8 @@ class Node:
             invitations_changed=self._on_invitations_changed,
         )
         blob_protocol.serve(self.host, receiver.lookup)
+        self.broker.on_return(self._waking.broker_returned)
+        self.relays.on_changed(self.broker.look)
         self.host.on_connected(self._on_connected)
         self.host.on_disconnected(lambda _device: self._on_people_changed())
 
@@ -200,9 +214,8 @@ class Node:
             nursery.start_soon(supervise, "notifications", notifying)
             async with self._courier.running():
                 # Statements waiting on either side are exchanged now, even if the broker is unreachable.
-                self._courier.greet(self.admission.devices)
-                for device in await self.journal.read(outbox.waiting_devices):
-                    self._courier.wake(device)
+                await self._waking.greet()
+                nursery.start_soon(supervise, "waking", self._waking.run)
                 try:
                     yield
                 finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 import trio
@@ -23,6 +23,9 @@ LOOK_UP_SECONDS = (0.0, 6.0)
 """Waits before each look-up of a connected device's addresses: it may announce itself just after connecting."""
 
 
+ASK_SECONDS = 3.0
+"""How long a dial waits for the broker to say where a device is; then it goes where the device was last."""
+
 EXPECTED_ADDRESSES = 4
 """Addresses of a device whose handshakes come before those of strangers; it could announce any number."""
 
@@ -37,6 +40,8 @@ class Admission:
         """Who can read our presence: (device, X25519 key)."""
         self.keys: dict[str, bytes] = {}
         """Device that may connect → its X25519 key."""
+        self.typed: dict[str, tuple[str, ...]] = {}
+        """Device → addresses that this machine's person typed."""
         self._addresses: frozenset[str] = frozenset()
         self._users: dict[str, str] = {}
 
@@ -52,24 +57,29 @@ class Admission:
         """Return the contact whose device it is; the device if nobody's."""
         return self._users.get(device, device)
 
+    def typed_of(self, device: str) -> tuple[str, ...]:
+        """Return the addresses of a device that this machine's person typed."""
+        return self.typed.get(device, ())
+
     async def refresh(self) -> None:
         """Read the store."""
-        devices, undelivered = await self._context.store.read(
-            lambda db: (contacts.devices(db), contacts.blocked_with_outbox(db))
+        devices, undelivered, self.typed = await self._context.store.read(
+            lambda db: (contacts.devices(db), contacts.blocked_with_outbox(db), contacts.typed_addresses(db))
         )
         # A blocked user's device may connect until its queued statements are delivered; what it sends is refused.
         self.keys = {device.device: device.sealing_key for device in (*devices, *undelivered)}
         self.devices = frozenset(self.keys)
         self._users = {device.device: device.user_id for device in devices}
-        self._addresses = frozenset(ip for device in devices for ip in _ips(json.loads(device.addresses)))
+        announced = [json.loads(device.addresses)[:EXPECTED_ADDRESSES] for device in devices]
+        self._addresses = frozenset(ip for addresses in (*announced, *self.typed.values()) for ip in _ips(addresses))
         self.readers = frozenset((device.device, device.sealing_key) for device in devices)
 
 
-def _ips(addresses: list[str]) -> list[str]:
-    """Return the IP addresses of a device's first multiaddrs (`/ip4/IP/…`, `/ip6/IP/…`)."""
+def _ips(addresses: Iterable[str]) -> list[str]:
+    """Return the IP addresses of multiaddrs (`/ip4/IP/…`, `/ip6/IP/…`)."""
     return [
         parts[2]
-        for parts in (address.split("/") for address in addresses[:EXPECTED_ADDRESSES])
+        for parts in (address.split("/") for address in addresses)
         if len(parts) > 2 and parts[1] in ("ip4", "ip6")
     ]
 
@@ -89,8 +99,8 @@ class AddressBook:
         remembered: list[str] = json.loads(known.addresses)
         announced: list[str] = []
         try:
-            found = await self._ask(known.user_id)
-            announced = found.get(device, [])
+            with trio.move_on_after(ASK_SECONDS):
+                announced = (await self._ask(known.user_id)).get(device, [])
         except DispatchError as error:
             log.debug("presence.not_asked", code=error.code)
         if announced and announced != remembered:
@@ -159,7 +169,7 @@ class People:
 
     async def _apply_contacts(self) -> None:
         wake = frozenset(self._wake)
-        before, readers = self._admission.devices, self._admission.readers
+        before, readers, typed = self._admission.devices, self._admission.readers, self._admission.typed
         await self._admission.refresh()
         self._relays.set_contacts(self._admission.keys)
         self._lan.set_contacts(self._admission.readers, self._admission.keys)
@@ -171,6 +181,10 @@ class People:
             self._broker.announce()
         for device in wake & self._admission.devices:
             self._courier.wake(device)
+        newly = [device for device, known in self._admission.typed.items() if set(known) - set(typed.get(device, ()))]
+        if newly:  # whoever types an address wants to see whether it leads anywhere
+            self._courier.greet(newly)
+            self._courier.renew(newly)
         self._wake -= wake
         self._announce()
 

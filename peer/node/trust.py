@@ -20,6 +20,7 @@ from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.machine.toolchains.installed import Machine
 from peer.machine.toolchains.named import check_named
+from peer.mesh.dialing import typed_address
 from peer.node.queries import QueryService
 from peer.node.scope_requests import (
     commands_of,
@@ -213,6 +214,18 @@ class TrustService:
         chosen = aliases.check(alias) if alias else ""
         await self._journal.step(lambda tx: granting.set_alias(tx, user_id, chosen))
         return {"peer": user_id, "alias": chosen}
+
+    async def add_address(self, peer: str, address: str) -> Document:
+        """Remember an address of a contact: {peer, address, devices}. Raises NotFound, Invalid, Conflict."""
+        user_id, (plain, device) = await self._user_named(peer), typed_address(address)
+        devices = await self._journal.step(lambda tx: granting.type_address(tx, user_id, plain, device))
+        return {"peer": user_id, "address": plain, "devices": devices}
+
+    async def remove_address(self, peer: str, address: str) -> Document:
+        """Forget an address that was typed: {peer, address, devices}. Raises NotFound, Invalid."""
+        user_id, (plain, device) = await self._user_named(peer), typed_address(address)
+        devices = await self._journal.step(lambda tx: granting.remove_address(tx, user_id, plain, device))
+        return {"peer": user_id, "address": plain, "devices": devices}
 
     async def show(self, peer: str) -> Document:
         """Return the edge granted to `peer`, with its rules and budgets."""

@@ -69,6 +69,50 @@ def set_alias(tx: Transaction, user_id: str, alias: str) -> None:
     tx.note(PeopleChanged())
 
 
+MAX_TYPED = 8
+"""Addresses of one device: half of those that one dial tries."""
+
+
+def type_address(tx: Transaction, user_id: str, address: str, device: str | None) -> list[str]:
+    """Remember an address of a contact's device, of all their devices without one. Returns the devices.
+
+    Raises NotFound, Conflict when a device has as many as are remembered.
+    """
+    devices = _devices_named(tx.db, user_id, device)
+    known = contacts.typed_addresses(tx.db, user_id)
+    for each in devices:
+        if address not in known.get(each, ()) and len(known.get(each, ())) >= MAX_TYPED:
+            raise Conflict(
+                f"device {each[-8:]} of {user_id} has {MAX_TYPED} addresses that you typed",
+                fix="remove one of them first",
+            )
+        contacts.type_address(tx.db, each, address, tx.now)
+    tx.note(PeopleChanged())
+    return devices
+
+
+def remove_address(tx: Transaction, user_id: str, address: str, device: str | None) -> list[str]:
+    """Forget an address that was typed, of one device or of all. Returns the devices. Raises NotFound."""
+    devices = _devices_named(tx.db, user_id, device)
+    found = [each for each in devices if contacts.remove_typed_address(tx.db, each, address)]
+    if not found:
+        raise NotFound(f"{address} is no address that you typed for {user_id}", fix="see `dispatch contacts`")
+    tx.note(PeopleChanged())
+    return found
+
+
+def _devices_named(db: sqlite3.Connection, user_id: str, device: str | None) -> list[str]:
+    """Return a contact's devices, or the one that is meant. Raises NotFound."""
+    devices = [each.device for each in contacts.devices(db, user_id)]
+    if not devices:
+        raise NotFound(f"{user_id} is not a contact of yours", fix="see `dispatch contacts`")
+    if device is not None and device not in devices:
+        raise NotFound(
+            f"{device} is no device of {user_id}", fix=f"leave out the /p2p/ part, or name {' or '.join(devices)}"
+        )
+    return devices if device is None else [device]
+
+
 def remove_rule(db: sqlite3.Connection, user_id: str, rule_id: int) -> rows.Edge:
     """Delete a stored `always` rule. Raises NotFound."""
     edge = get_granted(db, user_id)

@@ -118,6 +118,33 @@ def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequen
     )
 
 
+def typed_addresses(db: sqlite3.Connection, user_id: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Return {device: multiaddrs} as this person typed them, of one user's devices or of all, the oldest first."""
+    found: dict[str, tuple[str, ...]] = {}
+    for device_id, address in db.execute(
+        "SELECT device, address FROM typed_addresses JOIN contact_devices USING (device) "
+        "WHERE ?1 IS NULL OR user_id = ?1 ORDER BY device, added, address",
+        (user_id,),
+    ):
+        found[device_id] = (*found.get(device_id, ()), address)
+    return found
+
+
+def type_address(db: sqlite3.Connection, device_id: str, address: str, now: int) -> None:
+    """Add an address to a device's typed ones."""
+    db.execute(
+        "INSERT INTO typed_addresses (device, address, added) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (device_id, address, now),
+    )
+
+
+def remove_typed_address(db: sqlite3.Connection, device_id: str, address: str) -> bool:
+    """Take an address out of a device's typed ones; return whether it was there."""
+    return bool(
+        db.execute("DELETE FROM typed_addresses WHERE device = ? AND address = ?", (device_id, address)).rowcount
+    )
+
+
 def block(db: sqlite3.Connection, user_id: str, now: int) -> None:
     """Block a user."""
     db.execute("INSERT INTO blocked (user_id, since) VALUES (?, ?) ON CONFLICT DO NOTHING", (user_id, now))

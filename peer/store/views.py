@@ -104,6 +104,8 @@ def trust_row(db: sqlite3.Connection, edge: rows.Edge, live: Live) -> Document:
         "blocked": contacts.is_blocked(db, edge.user_id),
         "created": rfc3339(edge.created),
     }
+    if typed := contacts.typed_addresses(db, edge.user_id):
+        row["addresses_typed"] = [f"{address}/p2p/{device}" for device in typed for address in typed[device]]
     if contact is not None:
         row["fingerprint"] = str(fingerprints.fingerprint(contact.root))
     if incoming:

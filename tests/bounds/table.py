@@ -45,7 +45,7 @@ from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, table
 from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
-from peer.steps import hellos, inbound, inviting, receiving
+from peer.steps import granting, hellos, inbound, inviting, receiving
 from peer.trust import edge_lifecycle, fingerprints, scopes
 from rendezvous import change_signal, ratelimit
 from rendezvous.connections import ConnectionLimits
@@ -1447,6 +1447,14 @@ RELAY: Final[tuple[Row, ...]] = (
 
 PERSON: Final[tuple[Row, ...]] = (
     Row(
+        what="addresses that they typed",
+        whose="the person",
+        limit=granting.MAX_TYPED,
+        unit="addresses of one device",
+        held_in=("peer.store/typed_addresses", "peer.node.people:Admission.typed"),
+        test="tests/steps/test_granting.py::test_so_many_addresses_of_a_device_are_typed",
+    ),
+    Row(
         what="contacts, edges and blocked users",
         whose="the person",
         limit=PER_ACT,
@@ -1783,6 +1791,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.mesh.dialing:race.won": _ONE_CALL,
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.relays.relays:Relays._on_changed": "filled by the wiring at the start of a node",
+    "peer.broker.sync:BrokerSync._on_return": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.node.node:Node._left_runs": "folders of runs that were under way when the last process ended",

@@ -76,6 +76,14 @@ async def answering(who: Identity, answer: Answer) -> AsyncIterator[BrokerClient
         nursery.cancel_scope.cancel()
 
 
+async def test_how_far_the_brokers_clock_is_ahead_is_known(who: Identity) -> None:
+    for date, ahead in (("Wed, 21 Oct 2015 07:28:00 GMT", True), ("not a date", False), ("", False)):
+        answer = says(200, {"origin": "x", "dev": False, "mail": False}, *([f"date: {date}"] if date else []))
+        async with answering(who, answer) as client:
+            await client.health()
+            assert (client.ahead is not None and client.ahead < -3e8) is ahead
+
+
 def says(status: int, body: object, *headers: str) -> Answer:
     """Answer once with this status, body (JSON unless bytes) and headers."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

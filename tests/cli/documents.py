@@ -151,6 +151,7 @@ def edge(**changes: Any) -> dict[str, Any]:
         "path": "direct",
         "path_since": "2026-11-22T12:00:00.000Z",
         "round_trip_ms": 12,
+        "addresses_typed": ["/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWAlice"],
         "fingerprint": "tulip-anvil 1234",
         "budgets": {"minutes": 60, "turns": 100, "usd": 5.0, "output_bytes": 104857600},
         "git_folders": {"/home/bob/wt": "/home/bob/main/.git"},

@@ -68,6 +68,18 @@ CASES = {
     "contacts": one(
         "GET /v1/contacts", {"trust": [edge()]}, "contacts", "alice@example.org (ally)", "Read, Glob, Grep", needs="S"
     ),
+    "contacts add-address": one(
+        "POST /v1/contacts/alice@example.org/addresses",
+        {"peer": "alice@example.org", "address": "/ip4/192.0.2.7/tcp/4001", "devices": ["12D3KooWAlice"]},
+        "contacts add-address alice@example.org /ip4/192.0.2.7/tcp/4001",
+        "alice@example.org is looked for at /ip4/192.0.2.7/tcp/4001 first",
+    ),
+    "contacts remove-address": one(
+        "DELETE /v1/contacts/alice@example.org/addresses",
+        {"peer": "alice@example.org", "address": "/ip4/192.0.2.7/tcp/4001", "devices": ["12D3KooWAlice"]},
+        "contacts remove-address alice@example.org /ip4/192.0.2.7/tcp/4001",
+        "no more",
+    ),
     "alias": one(
         "PATCH /v1/contacts/alice@example.org",
         {"peer": "alice@example.org", "alias": "ally"},

@@ -355,6 +355,9 @@ class Sending:
         self.asked += 1
         self.feed(events.GreetingAsked())
 
+    def renew(self) -> None:
+        self.feed(events.Renewed())
+
     def lie(self, frames: list[wire.Frame]) -> None:
         """The peer sends what it should not."""
         if self._pipe is not None and not self._pipe.broken:

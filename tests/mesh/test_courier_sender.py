@@ -18,6 +18,7 @@ from peer.mesh.courier.events import (
     OpenStream,
     OutboxItem,
     PeerConnected,
+    Renewed,
     ResetStream,
     SenderCommand,
     SenderEvent,
@@ -252,6 +253,78 @@ def test_a_peer_that_comes_and_goes_is_given_one_try_a_second() -> None:
     talk.fail_dials(1)
     assert talk.timer == talk.now + 1.5
     assert talk.tell(PeerConnected()) == [fetch()]
+
+
+# --- other networks
+
+
+def test_after_a_renewal_the_rest_is_over_and_waits_begin_anew() -> None:
+    """Seen to fail where it was taken for any news: the next failure led to the longest wait."""
+    talk = Talk()
+    talk.tell(Woken())
+    talk.fail_dials(9)
+    talk.now += 2
+    assert talk.tell(Renewed()) == [fetch()]
+    assert talk.tell(Fetched(item("1"))) == [Dial()]
+    assert talk.tell(Unreachable()) == [SetTimer(talk.now + 1)]
+
+
+def test_renewals_without_end_are_a_dial_a_second() -> None:
+    talk = Talk()
+    talk.tell(Renewed())
+    talk.fail_dials(1)
+    for _ in range(50):
+        assert Dial() not in talk.tell(Renewed(), GreetingAsked())
+    assert talk.timer == talk.now + 1
+    assert talk.until_timer() == [Dial()]
+
+
+@pytest.mark.parametrize("greeting", [True, False])
+def test_a_dial_from_before_is_made_again_if_it_fails(greeting: bool) -> None:
+    """It was made in a network that is gone. Seen to fail where nothing waited but a greeting."""
+    talk = Talk()
+    talk.tell(Woken(), Fetched(None), GreetingAsked())
+    talk.tell(Renewed(), *([GreetingAsked()] if greeting else []), Unreachable())
+    assert talk.until_timer() == [Dial()]
+    talk.tell(Unreachable())
+    assert talk.until_timer() == [fetch()]
+    assert talk.tell(Fetched(None)) == []
+
+
+def test_a_dial_from_before_that_succeeds_is_enough() -> None:
+    talk = Talk()
+    talk.tell(Woken(), Fetched(None), GreetingAsked(), Renewed(), Connected())
+    assert talk.machine.link is Link.DOWN
+    talk.tell(Fetched(item("1")), Unreachable())
+    assert talk.until_timer() == [fetch()]
+    assert talk.tell(Fetched(None)) == []
+
+
+def test_a_stream_from_before_that_ends_is_followed_by_a_greeting() -> None:
+    """The connection was half dead, and the peer may have something for us. Seen to fail without the memory of it."""
+    talk = Talk()
+    talk.up()
+    talk.tell(Fetched(None), Renewed(), Fetched(None))
+    assert talk.tell(StreamEnded(1, "no answer to a ping")) == [SetTimer(START + 1)]
+    assert talk.until_timer() == [Dial()]
+
+
+def test_a_stream_that_was_of_use_since_is_none_from_before() -> None:
+    talk = Talk()
+    talk.up()
+    seq = talk.send(item("1"))
+    talk.tell(Renewed())
+    talk.acknowledge(seq, OK)
+    talk.tell(Stored("1"), Fetched(None), Fetched(None), StreamEnded(1, "gone"))
+    assert Dial() not in talk.until_timer()
+
+
+def test_a_renewal_with_a_stream_open_changes_nothing() -> None:
+    talk = Talk()
+    talk.up()
+    talk.tell(Fetched(None))
+    assert talk.tell(Renewed()) == [fetch()]
+    assert talk.tell(Fetched(None)) == [] and talk.machine.link is Link.UP
 
 
 # --- greeting

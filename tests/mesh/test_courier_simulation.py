@@ -59,6 +59,7 @@ TROUBLES = [
     "machine is suspended",
     "greeted",
     "woken often",
+    "renewed often",
     "connections come and go",
     "one is purged",
     "wrong acknowledgement",
@@ -90,6 +91,9 @@ def cause(trouble: Trouble, sending: Sending) -> None:
         case "woken often":
             for number in range(100):
                 world.later(number * much / 10, sending.wake)
+        case "renewed often":
+            for number in range(100):
+                world.later(number * much / 10, sending.renew)
         case "connections come and go":
             for number in range(20):
                 world.later(number * much, lambda: network.drop(here, there))

@@ -11,12 +11,14 @@ import psutil
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from multiaddr import Multiaddr
 
 from peer.mesh.dialable import Surroundings, surroundings
-from peer.mesh.dialing import STAGGER, DialBudget, race, usable
+from peer.mesh.dialing import MAX_ADDRESSES, STAGGER, DialBudget, race, typed_address, usable
 from peer.mesh.host import MeshHost, MeshLimits
-from peer.protocol.errors import Unavailable
+from peer.protocol.errors import Invalid, Unavailable
 from tests.mesh.harness import LOOPBACK, make_host
 
 HERE = Surroundings(
@@ -87,6 +89,71 @@ def test_only_plain_tcp_addresses_of_the_peer_itself_are_used(address: str) -> N
     """Names of hosts are not, since they lead to loopback when asked again. Seen to fail with names among them."""
     good = "/ip4/8.8.8.8/tcp/1"
     assert [str(each) for each in usable([address, good], PEER, HERE.may_dial)] == [good]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("/ip4/127.0.0.1/tcp/4001", ("/ip4/127.0.0.1/tcp/4001", None)),
+        (f" /ip4/10.0.0.7/tcp/4001/p2p/{PEER}\n", ("/ip4/10.0.0.7/tcp/4001", PEER)),
+        ("/ip6/FD00::0:7/tcp/1", ("/ip6/fd00::7/tcp/1", None)),
+    ],
+)
+def test_an_address_of_any_network_may_be_typed(text: str, meant: tuple[str, str | None]) -> None:
+    assert typed_address(text) == meant
+    assert [str(each) for each in usable([meant[0]], PEER, lambda _ip: True)] == [meant[0]], "and is dialled"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *(("/dns4/bob.example.org/tcp/4001", "not a name"), ("/dns/example.org/tcp/443/wss", "not a name")),
+        *((text, "no multiaddr") for text in ("192.0.2.7:4001", "bob.example.org", "/ip4/300.0.0.1/tcp/1", "/ip4")),
+        *(("", "TCP"), ("/ip4/192.0.2.7/udp/4001/quic-v1", "TCP"), ("/ip4/192.0.2.7", "TCP"), ("/unix/tmp/x", "TCP")),
+        *((f"/ip4/192.0.2.7/tcp/1/p2p/{OTHER}/p2p-circuit", "TCP"), ("/ip4/192.0.2.7/tcp/443/tls/ws", "TCP")),
+        *(("/ip4/192.0.2.7/tcp/0", "nobody"), ("/ip4/0.0.0.0/tcp/1", "nobody"), ("/ip6/ff02::1/tcp/1", "nobody")),
+        ("/ip6/fe80::1/tcp/1", "interface"),
+    ],
+)
+def test_what_cannot_be_dialled_is_not_taken(text: str, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        typed_address(text)
+
+
+@given(
+    st.one_of(st.text(max_size=60), st.from_regex(r"/(ip4|ip6|tcp|p2p|dns)/[0-9a-f.:]{0,12}/tcp/[0-9]{0,6}(/p2p/\w*)?"))
+)
+def test_whatever_is_typed_is_taken_or_refused(text: str) -> None:
+    try:
+        plain, _ = typed_address(text)
+    except Invalid:
+        return
+    assert typed_address(plain) == (plain, None)
+
+
+async def test_an_address_that_was_typed_is_dialled_though_it_is_this_machines_own() -> None:
+    """It was typed. Seen to fail with the rule for what contacts announce."""
+    ben = make_host()
+    typed: dict[str, list[str]] = {}
+    everywhere = MeshHost(
+        os.urandom(32),
+        listen=["/ip4/0.0.0.0/tcp/0"],
+        admits=lambda _: True,
+        typed=lambda peer: typed.get(peer, []),
+    )
+    async with everywhere.running(), ben.running():
+        announced = [address.partition("/p2p/")[0] for address in ben.addresses()]
+        with pytest.raises(Unavailable):
+            await everywhere.connect(ben.peer_id, announced)
+        typed[ben.peer_id] = announced
+        await everywhere.connect(ben.peer_id, [])
+        assert everywhere.connected(ben.peer_id)
+
+
+async def test_what_was_typed_comes_first_and_the_number_of_dials_stays_the_same() -> None:
+    host = MeshHost(os.urandom(32), listen=[LOOPBACK], admits=lambda _: True, typed=lambda _: ["/ip4/10.9.9.9/tcp/9"])
+    found = host._usable([f"/ip4/8.8.8.8/tcp/{port}" for port in range(1, 99)], PEER)
+    assert str(found[0]) == "/ip4/10.9.9.9/tcp/9" and len(found) == MAX_ADDRESSES
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ async def test_a_device_that_is_admitted_no_longer_is_dropped_and_forgotten() ->
         devices = frozenset({"stays", "leaves"})
         keys: ClassVar[dict[str, bytes]] = {}
         readers: frozenset[object] = frozenset()
+        typed: ClassVar[dict[str, tuple[str, ...]]] = {}
 
         async def refresh(self) -> None:
             self.devices = frozenset({"stays"})
@@ -57,6 +58,7 @@ async def test_a_device_that_connects_again_and_again_is_looked_up_once_at_a_tim
         devices = frozenset({"one", "other"})
         keys: ClassVar[dict[str, bytes]] = {}
         readers: frozenset[object] = frozenset()
+        typed: ClassVar[dict[str, tuple[str, ...]]] = {}
 
         async def refresh(self) -> None: ...
 

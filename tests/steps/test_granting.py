@@ -14,7 +14,7 @@ from peer.protocol.statements import Addressed, EdgeChange, FileRef, Revocation
 from peer.steps import granting, inviting, running
 from peer.steps.effects import BrokerWriteQueued, Effects, PeopleChanged, StopRunsOfEdge
 from peer.steps.transaction import Transaction
-from peer.store import contacts, dispatches, edges, invitations, rows
+from peer.store import connection, contacts, dispatches, edges, invitations, rows
 from peer.trust import scopes
 from peer.trust.scopes import Scope
 from tests.steps.people import READ_ONLY, Person, accept, connect, invite, people, send
@@ -287,3 +287,43 @@ def test_a_result_that_comes_after_the_revocation_still_counts(tmp_path: Path) -
         assert alice.row(dispatch_id).state == "cancelled"
         assert alice.receive(bob, result.raw).code == 200
         assert alice.row(dispatch_id).state == "completed"
+
+
+def test_a_typed_address_stays_whatever_is_announced_and_goes_with_its_device(pair: tuple[Person, Person, str]) -> None:
+    alice, bob, _ = pair
+    address = "/ip4/127.0.0.1/tcp/4001"
+    assert alice.step(lambda tx: granting.type_address(tx, bob.user, address, None)) == [bob.device]
+    assert PeopleChanged() in alice.effects
+    with connection.writing(alice.db):
+        contacts.remember_addresses(alice.db, bob.device, ["/ip4/192.0.2.1/tcp/1"], 5)
+    assert contacts.typed_addresses(alice.db) == {bob.device: (address,)}
+    alice.step(lambda tx: granting.type_address(tx, bob.user, address, bob.device))
+    assert contacts.typed_addresses(alice.db, bob.user) == {bob.device: (address,)}
+    with connection.writing(alice.db):
+        contacts.drop_device(alice.db, bob.device)
+    assert contacts.typed_addresses(alice.db) == {}
+
+
+def test_a_typed_address_is_taken_back(pair: tuple[Person, Person, str]) -> None:
+    alice, bob, _ = pair
+    address = "/ip4/127.0.0.1/tcp/4001"
+    alice.step(lambda tx: granting.type_address(tx, bob.user, address, None))
+    assert alice.step(lambda tx: granting.remove_address(tx, bob.user, address, bob.device)) == [bob.device]
+    assert contacts.typed_addresses(alice.db) == {}
+    for user, device in ((bob.user, None), (bob.user, alice.device), ("nobody@example.org", None)):
+        with pytest.raises(NotFound):
+            alice.step(lambda tx, user=user, device=device: granting.remove_address(tx, user, address, device))
+        if device or user != bob.user:
+            with pytest.raises(NotFound):
+                alice.step(lambda tx, user=user, device=device: granting.type_address(tx, user, address, device))
+
+
+def test_so_many_addresses_of_a_device_are_typed(pair: tuple[Person, Person, str]) -> None:
+    """Seen to fail without the count."""
+    alice, bob, _ = pair
+    for port in range(granting.MAX_TYPED):
+        alice.step(lambda tx, port=port: granting.type_address(tx, bob.user, f"/ip4/127.0.0.1/tcp/{port + 1}", None))
+    with pytest.raises(Conflict):
+        alice.step(lambda tx: granting.type_address(tx, bob.user, "/ip4/127.0.0.1/tcp/999", None))
+    alice.step(lambda tx: granting.type_address(tx, bob.user, "/ip4/127.0.0.1/tcp/1", None))
+    assert len(contacts.typed_addresses(alice.db)[bob.device]) == granting.MAX_TYPED

@@ -105,11 +105,11 @@ class Net:
         self.mail = MailServer(folder / "mail")
         with self.hub.entered():
             stack.enter_context(self.mail.running())
-        self.certificate, key = make_certificate(folder / "tls", addresses[0])
+        self.certificate, self._key = make_certificate(folder / "tls", addresses[0])
         host = f"[{addresses[0]}]" if ipv6 else addresses[0]
         self.broker = Broker.__new__(Broker)  # one that is found elsewhere
         self.broker.url = f"https://{host}:{PORT}"
-        self._key, self._stack = key, stack
+        self._stack = stack
         self.broker_program = self.start_broker()
 
     def start_broker(self) -> Program:

@@ -102,6 +102,14 @@ class Courier:
         for peer_id in peer_ids:
             self.sender(peer_id).wake(events.GreetingAsked())
 
+    def renew(self, peer_ids: Iterable[str]) -> None:
+        """Try each peer for which something waits again now: the ways to it are new, and no failure of before counts.
+
+        At most once a second each, however often it is called.
+        """
+        for peer_id in peer_ids:
+            self.sender(peer_id).wake(events.Renewed())
+
     # --- sending
 
     def sender(self, peer_id: str) -> SenderDriver:

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 Addresses: TypeAlias = Callable[[str], Awaitable[list[str]]]
 Hello: TypeAlias = Callable[[str], bytes]
 OnHello: TypeAlias = Callable[[str, bytes], Awaitable[None]]
-OutsideEvent: TypeAlias = events.Woken | events.GreetingAsked | events.PeerConnected
+OutsideEvent: TypeAlias = events.Woken | events.GreetingAsked | events.Renewed | events.PeerConnected
 
 
 class Outbox(Protocol):
@@ -157,6 +157,7 @@ class SenderDriver:
                 nursery.start_soon(self._read_stream, number)
             case events.ResetStream(number, reason):
                 self._log.info("courier.stream_reset", reason=reason)
+                self._host.doubt(self._peer_id)
                 if number in self._streams:
                     nursery.start_soon(self._streams[number].reset)  # which ends its reader and writer too
             case _:

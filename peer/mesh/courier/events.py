@@ -42,6 +42,11 @@ class GreetingAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """This machine is on another network, slept, or has its broker back: what failed before says nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected:
     """There is a new connection to the peer, whichever side opened it."""
 
@@ -134,6 +139,7 @@ class Received:
 SenderEvent: TypeAlias = (
     Woken
     | GreetingAsked
+    | Renewed
     | PeerConnected
     | FrameReceived
     | StreamEnded

@@ -85,6 +85,8 @@ class PeerSender:
         """While DIALING: a fetch found something."""
         self._unreachable = False
         """The last dial failed."""
+        self._outdated = False
+        """The link was made, or begun, before the last Renewed: once it fails, the peer is greeted anew."""
         self._showed_up = -NEVER
         """When a new connection last made everything due at once."""
 
@@ -135,7 +137,7 @@ class PeerSender:
                     self._on_frame(frame)
             case events.Stored(key):
                 self._window.stored(key)
-                self._failures = 0
+                self._failures, self._outdated = 0, False
                 self._quiet_since = now
                 self._news = True
             case events.Woken():
@@ -146,6 +148,10 @@ class PeerSender:
                 self._on_peer_connected()
             case events.GreetingAsked():
                 self._greeting = self._link in (Link.DOWN, Link.RESTING)
+                self._on_news()
+            case events.Renewed():
+                self._failures = 0
+                self._outdated = self._link in (Link.DIALING, Link.OPENING, Link.UP)
                 self._on_news()
             case events.Connected():
                 self._on_connected()
@@ -224,12 +230,13 @@ class PeerSender:
             self._commands.append(events.OpenStream(self._stream))
         else:
             self._move(Step.GREETED)
-            self._failures = 0
+            self._failures, self._outdated = 0, False
 
     def _on_opened(self, stream: int, hello: bytes) -> None:
         if stream != self._stream:
             raise Internal(f"stream {stream} was opened, but {self._stream} was asked for")
         self._move(Step.OPENED)
+        self._outdated = False
         self._seq = self._unknown_frames = 0
         self._acknowledged_any = self._hello_seen = self._writing = False
         self._news = True
@@ -284,6 +291,7 @@ class PeerSender:
 
     def _fail(self, step: Step = Step.FAILED) -> None:
         self._move(step)
+        self._greeting, self._outdated = self._greeting or self._outdated, False
         self._failures += 1
         self._rest_began = self._now
         self._rest_until = self._now + self._limits.delay(self._failures, self._jitter)

@@ -47,9 +47,11 @@ YAMUX = "/yamux/1.0.0"
 class YamuxLimits:
     """Times in seconds, sizes in bytes. What is marked so holds for all connections of one device together."""
 
-    ping_every: float = 10.0
-    dead_after: float = 30.0
-    """Without a byte received for this long, the connection ends: the peer is gone, stopped or asleep."""
+    ping_every: float = 30.0
+    """Of silence, before one of the two sides asks whether the other is there; half as long again before both do."""
+    dead_after: float = 75.0
+    """Without a byte received for this long, the connection ends: the peer is gone, stopped or asleep. So two pings
+    were not answered. Whoever has a reason to doubt does not wait for that: `SafeYamux.prove`."""
     write_stall: float = 30.0
     """If the socket does not take a frame for this long, the connection ends: the peer stopped reading."""
     close_grace: float = 1.0
@@ -111,7 +113,14 @@ class SafeYamux(YamuxSession):
         self._scope = trio.CancelScope()
         self.began = self._last_received = trio.current_time()
         self._ping_number = 0
-        self._ping_sent_at = 0.0
+        self._ping_sent_at = -float("inf")
+        self._ping_answered = True
+        self._own_turn = secured.is_initiator
+        """Whether the next ping is this side's. They take turns, so that both know how long one takes."""
+        self._reads = 0
+        self._proof: tuple[float, int] | None = None
+        """Until when there has to be another read than so many, or the connection ends."""
+        self._nap = trio.CancelScope()
         # The DATA frame being received: its stream (None if already dropped), bytes still to come, whether FIN follows.
         self._body: tuple[SafeYamuxStream | None, int, bool] = (None, 0, False)
         self._partial = b""
@@ -309,6 +318,7 @@ class SafeYamux(YamuxSession):
             if not data:
                 return
             self._last_received = trio.current_time()
+            self._reads += 1
             if not self._received(data):
                 return
 
@@ -343,7 +353,9 @@ class SafeYamux(YamuxSession):
         if header.kind is Kind.PING:
             if header.flags & Flag.SYN:
                 self.queue_control(pack(Kind.PING, Flag.ACK, 0, header.length))
+                self._own_turn = self._ping_answered or self.is_initiator  # where both asked at once, one goes on
             elif header.length == self._ping_number:
+                self._ping_answered = True
                 self.round_trip = max(0.001, trio.current_time() - self._ping_sent_at)
             return True
         if header.kind is Kind.GO_AWAY:
@@ -380,12 +392,41 @@ class SafeYamux(YamuxSession):
 
     # --- keepalive
 
+    def prove(self, within: float) -> None:
+        """End the connection unless the peer sends something within so many seconds, for which a ping asks."""
+        until = trio.current_time() + within
+        if self._proof is None or self._reads > self._proof[1]:
+            self._proof = (until, self._reads)
+        else:
+            self._proof = (min(until, self._proof[0]), self._proof[1])
+        self._ping()
+        self._nap.cancel()
+
+    def _ping(self) -> None:
+        self._ping_number = (self._ping_number + 1) % (1 << 32)
+        self._ping_sent_at = trio.current_time()
+        self._ping_answered = self._own_turn = False
+        self.queue_control(pack(Kind.PING, Flag.SYN, 0, self._ping_number))
+
     async def _keepalive(self) -> None:
-        while trio.current_time() - self._last_received < self.limits.dead_after:
-            self._ping_number = (self._ping_number + 1) % (1 << 32)
-            self._ping_sent_at = trio.current_time()
-            self.queue_control(pack(Kind.PING, Flag.SYN, 0, self._ping_number))
-            await trio.sleep(self.limits.ping_every)
+        """Ask whether the peer is there once it was silent for long; return when it must be taken for gone."""
+        self._ping()
+        while True:
+            if self._proof is not None and self._reads > self._proof[1]:
+                self._proof = None
+            ends = self._last_received + self.limits.dead_after
+            if self._proof is not None:
+                ends = min(ends, self._proof[0])
+            now = trio.current_time()
+            if now >= ends:
+                return
+            patience = self.limits.ping_every * (1.0 if self._own_turn else 1.5)
+            due = max(self._last_received, self._ping_sent_at) + patience
+            if now >= due:
+                self._ping()
+                continue
+            with trio.CancelScope(deadline=min(due, ends)) as self._nap:
+                await trio.sleep_forever()
 
 
 class SafeMuxer(MuxerMultistream):

@@ -55,11 +55,17 @@ class RelayControl:
         self._connection: WebSocketConnection | None = None
         self._number = 0
         self._rung: dict[int, trio.MemorySendChannel[bytes | int]] = {}
-        self._news = trio.Event()
+        self._news, self._doubt = trio.Event(), trio.Event()
+        self._proofs_within = DEAD_AFTER
         self._told_token = b""
         self._told_tags: tuple[bytes, ...] = ()
         self.up = trio.Event()
         """Set while this device is admitted."""
+
+    def prove(self, within: float) -> None:
+        """End the connection unless the relay answers a ping within so many seconds."""
+        self._proofs_within = within
+        self._doubt.set()
 
     def changed(self) -> None:
         """Tell the relay soon: the token or the tags changed."""
@@ -97,6 +103,7 @@ class RelayControl:
             on_up()
             nursery.start_soon(self._keep_told, connection)
             nursery.start_soon(self._keep_alive, connection)
+            nursery.start_soon(self._prove_when_asked, connection)
             return await self._hear(connection)
         finally:
             self._connection = None
@@ -162,15 +169,29 @@ class RelayControl:
 
     async def _keep_alive(self, connection: WebSocketConnection) -> None:
         while True:
-            try:
-                with trio.fail_after(DEAD_AFTER):
-                    await connection.ping()
-            except ConnectionClosed:
-                return  # its reader says so too
-            except trio.TooSlowError:
-                await websocket.close(connection)
+            if not await self._answers(connection, DEAD_AFTER):
                 return
             await trio.sleep(PING_EVERY)
+
+    async def _prove_when_asked(self, connection: WebSocketConnection) -> None:
+        self._doubt = trio.Event()
+        while True:
+            await self._doubt.wait()
+            self._doubt = trio.Event()
+            if not await self._answers(connection, self._proofs_within):
+                return
+
+    async def _answers(self, connection: WebSocketConnection, within: float) -> bool:
+        """Return whether a ping is answered in time; where it is not, the connection is closed."""
+        try:
+            with trio.fail_after(within):
+                await connection.ping()
+        except ConnectionClosed:
+            return False  # its reader says so too
+        except trio.TooSlowError:
+            await websocket.close(connection)
+            return False
+        return True
 
     async def _hear(self, connection: WebSocketConnection) -> DispatchError:
         unknown = 0

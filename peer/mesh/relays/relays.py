@@ -56,13 +56,18 @@ class RelayLimits:
 
 @dataclass
 class _Kept:
-    """One relay with a control connection: `rung`, trio's time of the last ring there; `scope` ends it."""
+    """One relay with a control connection: `rung`, trio's time of the last ring there; `scope` ends it for good."""
 
     control: RelayControl
     own: bool
     rung: float
     scope: trio.CancelScope
     again: trio.Event
+    attempt: trio.CancelScope
+    """Ends the connection, or the attempt at one, and no more."""
+    refused: bool = False
+    """The relay does not admit this device, which another network does not change."""
+    renewed: bool = False
 
 
 class Relays:
@@ -136,6 +141,17 @@ class Relays:
         """Call `listener()` when `addresses` has changed. It must not raise or block."""
         self._on_changed.append(listener)
 
+    def renew(self, within: float) -> None:
+        """This machine is on another network, or slept: relays answer within so many seconds, or are connected anew."""
+        for kept in self._kept.values():
+            if kept.control.up.is_set():
+                kept.control.prove(within)
+            elif not kept.refused:
+                kept.attempt.cancel()
+            kept.renewed = True
+            if not kept.refused:
+                kept.again.set()
+
     def addresses(self) -> list[str]:
         """Return the multiaddrs of the relays at which this device can be rung now."""
         return [to_multiaddr(origin) for origin in self._origins if self._is_up(origin)]
@@ -208,7 +224,9 @@ class Relays:
             tags=lambda: tuple(self._lines.get(origin, ())),
             incoming=self._rung,
         )
-        kept = self._kept[origin] = _Kept(control, own, trio.current_time(), trio.CancelScope(), trio.Event())
+        kept = self._kept[origin] = _Kept(
+            control, own, trio.current_time(), trio.CancelScope(), trio.Event(), trio.CancelScope()
+        )
         self._nursery.start_soon(self._stay, kept)
         return kept
 
@@ -224,12 +242,15 @@ class Relays:
                     nursery.start_soon(self._until_idle, kept)
                     while True:
                         kept.again, began = trio.Event(), trio.current_time()
-                        why = await kept.control.run(self._changed)
+                        why: DispatchError | None = None
+                        with trio.CancelScope() as kept.attempt:
+                            why = await kept.control.run(self._changed)
                         self._changed()
-                        log.info("relay.down", code=why.code, own=kept.own)
-                        if trio.current_time() - began > self.limits.longest_retry:
-                            delay = self.limits.first_retry
-                        pause = self.limits.refused_retry if isinstance(why, Forbidden) else delay
+                        log.info("relay.down", code=0 if why is None else why.code, own=kept.own)
+                        if kept.renewed or trio.current_time() - began > self.limits.longest_retry:
+                            delay, kept.renewed = self.limits.first_retry, False
+                        kept.refused = isinstance(why, Forbidden)
+                        pause = self.limits.refused_retry if kept.refused else delay
                         with trio.move_on_after(pause):
                             await kept.again.wait()
                         delay = min(delay * 1.5, self.limits.longest_retry)

@@ -22,6 +22,7 @@ from tests.conftest import HANG
 from tests.mesh.harness import count_tasks, until
 from tests.mesh.relays.harness import acquainted, device, now, running
 from tests.mesh.relays.hostile import HostileRelay
+from tests.mesh.wire import Wire
 
 ECHO = "/test/echo/1"
 FAST = RelayLimits(first_retry=0.02, joined=HANG)
@@ -245,6 +246,58 @@ async def test_the_end_of_a_relay_ends_the_connection_at_both_ends() -> None:
             await until(lambda: bob.host.connected(alice.id))
         await until(lambda: not alice.host.connected(bob.id) and not bob.host.connected(alice.id))
         await until(lambda: alice.relays.addresses() == [])
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["connected", "being connected"])
+async def test_after_another_network_a_relay_answers_or_is_connected_anew(
+    monkeypatch: pytest.MonkeyPatch, up: bool
+) -> None:
+    """Seen to fail without the proof, and where an attempt under way was waited for."""
+    monkeypatch.setattr(websocket, "OPENED_WITHIN", HANG * 10)
+    relay, alice = HostileRelay(), device(limits=RelayLimits(first_retry=HANG * 10))
+    async with relay.running(), alice.host.running():
+        wire = Wire(int(relay.origin.rpartition(":")[2]))
+        async with wire.running():
+            relay.claims = f"http://127.0.0.1:{wire.port}"
+            if not up:
+                wire.cut()
+            alice.relays.set_relays(chosen=[relay.claims], named=[], token=b"")
+            if up:
+                await alice.up()
+                wire.cut()
+                alice.relays.renew(0.3)
+                await until(lambda: wire.taken == 2)
+            else:
+                await until(lambda: wire.taken == 1)
+            wire.cut()
+            before = wire.taken
+            alice.relays.renew(0.3)
+            await until(lambda: wire.taken > before)
+            wire.mend()
+            await alice.up()
+
+
+async def test_another_network_changes_nothing_about_a_refusal() -> None:
+    relay, alice = HostileRelay(welcome=False), device(limits=FAST)
+    async with relay.running(), alice.host.running():
+        alice.relays.set_relays(chosen=[relay.origin], named=[], token=b"")
+        await relay.until(lambda: relay.connections == 1)
+        kept = alice.relays._kept[relay.origin]
+        await until(lambda: kept.refused)
+        alice.relays.renew(0.3)
+        assert not kept.again.is_set()
+
+
+async def test_a_relay_that_answers_stays_connected() -> None:
+    relay, alice = HostileRelay(), device(limits=FAST)
+    async with relay.running(), alice.host.running():
+        alice.relays.set_relays(chosen=[relay.origin], named=[], token=b"")
+        await alice.up()
+        control = alice.relays._kept[relay.origin].control
+        proven = control._doubt
+        alice.relays.renew(HANG)
+        await until(lambda: control._doubt is not proven)
+        assert relay.connections == 1 and alice.relays.addresses()
 
 
 async def test_a_direct_path_that_appears_is_taken_and_the_relay_left() -> None:
