@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 import trio
 from libp2p.network.exceptions import SwarmException
 from structlog.testing import capture_logs
+from zeroconf import DNSIncoming, DNSService
 
 from peer.mesh.lan import MaskedStream, Way, packets, site
 from peer.mesh.lan.lan import MAX_CONTACTS
@@ -171,9 +173,10 @@ async def test_each_beacon_has_another_nonce_port_and_name() -> None:
     async with running(alice):
         await until(lambda: len(wire.beacons(alice.ip)) >= 3)
         found = wire.beacons(alice.ip)
-        labels = {
-            packet.split(b"local\x00")[1] for ip, packet in wire.sent if isinstance(packets.read(packet), packets.Seen)
-        }
+        sent = [packet for ip, packet in wire.sent if isinstance(packets.read(packet), packets.Seen)]
+        services = [each for packet in sent for each in DNSIncoming(packet).answers() if isinstance(each, DNSService)]
+    labels = {(each.name.partition(".")[0], each.server.partition(".")[0]) for each in services}
+    assert all(name == host for name, host in labels)
     assert len({each.nonce for each in found}) == len({each.port for each in found}) == len(found) == len(labels)
     assert not frozenset.intersection(*(each.marks for each in found))
 
@@ -285,6 +288,23 @@ async def test_who_does_not_know_the_secret_gets_not_one_byte() -> None:
         await cut.send_eof()
         await refused(cut)
         assert not alice.host.refused
+
+
+async def test_nobody_from_another_network_is_let_in() -> None:
+    """Not with a contact's preface either: nothing here is for other networks than the link's own."""
+    wire = Wire()
+    alice, bob = device(wire, 1), device(wire, 2)
+    acquainted(alice, bob)
+    alice.links[:] = [Link(1, alice.ip, ipaddress.ip_network("127.0.1.0/24"))]
+    async with running(alice):
+        beacon = await beacon_of(wire, alice)
+        pair = pair_of(alice, bob, beacon)
+        await refused(await connect(alice.ip, beacon.port, source="127.0.9.9"), pair.preface(os.urandom(16)))
+        stream = await connect(alice.ip, beacon.port, source="127.0.1.9")
+        await stream.send_all(pair.preface(os.urandom(16)))
+        with trio.fail_after(HANG):
+            assert await stream.receive_some()
+        await stream.aclose()
 
 
 @pytest.mark.parametrize("said", [b"", b"\0" * (lan.PREFACE_BYTES - 1)])
