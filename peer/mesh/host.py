@@ -66,10 +66,10 @@ class MeshLimits:
 
 
 class PathNow(NamedTuple):
-    """How a peer is connected. `began`: trio's time; `round_trip`: seconds, of the last ping."""
+    """How a peer is connected. `since`: ms since the epoch; `round_trip`: seconds, of the last ping."""
 
     kind: Literal["direct", "relay"]
-    began: float
+    since: int
     round_trip: float
 
 
@@ -269,7 +269,7 @@ class MeshHost:
         if not live:
             return None
         session = ours(live[-1].muxed_conn)
-        return PathNow("direct" if _is_direct(live[-1]) else "relay", session.began, session.round_trip)
+        return PathNow("direct" if _is_direct(live[-1]) else "relay", session.since, session.round_trip)
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable
 
-import trio
-
 from peer.mesh.host import PathNow
 from peer.protocol.documents import Direction, Document
 from peer.runs.folders import RunFolders
@@ -37,13 +35,12 @@ class QueryService:
     def live(self) -> views.Live:
         """Return the facts that are not in the store, for peer.store.views."""
         context = self._context
-        now, here = context.clock(), trio.current_time()
+        now = context.clock()
 
-        def path(device: str) -> views.ConnectionPath | None:  # called in a thread, where trio has no time
+        def path(device: str) -> views.ConnectionPath | None:
             if (found := self._path(device)) is None:
                 return None
-            since = now - round((here - found.began) * 1000)
-            return views.ConnectionPath(found.kind, since, max(1, round(found.round_trip * 1000)))
+            return views.ConnectionPath(found.kind, found.since, max(1, round(found.round_trip * 1000)))
 
         return views.Live(me=context.identity.user_id, now=now, steady=context.steady(), path=path)
 

@@ -58,7 +58,6 @@ class Traffic:
         self._folder = folder
         self._random = random.Random(seed)
         self._project = person.projects / "soak"
-        self._project.mkdir()
         self._sending, self._accepting = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=self._watched, args=(work,)) for work in (self._send, self._accept)]
         for thread in self._threads:
@@ -179,7 +178,8 @@ def traffic_at(
     with place(folder) as found:
         pairs = (found.people, found.people[::-1])
         for asker, granter in pairs:
-            connect(asker, granter, approval="auto", apply="auto", max_per_day=1000)
+            (project := granter.projects / "soak").mkdir()
+            connect(asker, granter, approval="auto", apply="auto", paths=str(project), max_per_day=1000)
         for person in found.people:
             person.will({"tool": "Bash", "input": {"command": RUN}}, {"say": "done"})
         yield (

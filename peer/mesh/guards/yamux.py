@@ -12,6 +12,7 @@ Wire format: hashicorp/yamux spec.md. One stream's state is in yamux_stream.py.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -111,7 +112,8 @@ class SafeYamux(YamuxSession):
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._closing = False
         self._scope = trio.CancelScope()
-        self.began = self._last_received = trio.current_time()
+        self._last_received = trio.current_time()
+        self.since = time.time_ns() // 1_000_000
         self._ping_number = 0
         self._ping_sent_at = -float("inf")
         self._ping_answered = True
