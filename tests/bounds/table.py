@@ -289,9 +289,9 @@ PEER: Final[tuple[Row, ...]] = (
     Row(
         what="rings of ours that a relay has not given a ticket for",
         whose="a peer",
-        limit=control.RINGS_AT_ONCE,
+        limit=control.ASKED_AT_ONCE,
         unit="rings a relay",
-        held_in=("peer.mesh.relays.control:RelayControl._rung",),
+        held_in=("peer.mesh.relays.control:RelayControl._asked",),
         test="tests/mesh/relays/test_relays.py::test_rings_without_a_ticket_are_bounded",
     ),
     Row(
