@@ -53,8 +53,8 @@ class RelayLimits:
     ring_burst_at_tag: int = 4
     buckets: int = 20_000
     """Devices, tags and users whose rate of rings or probes is remembered."""
-    probes: int = 64
-    """Ports that are being dialled back."""
+    probes: int = 32
+    """Ports that are being dialled back. Each takes one of SPARED_DESCRIPTORS."""
     probes_per_minute: int = 4
     """By one device, and by all devices of one user: a device asks when its network changes, and twice an hour."""
     bytes_per_day: int = 50 * 1024**3

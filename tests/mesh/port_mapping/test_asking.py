@@ -275,3 +275,12 @@ async def test_the_fake_router_is_one_for_miniupnpc_too() -> None:
         with trio.fail_after(HANG):
             await trio.to_thread.run_sync(asked, f"http://{router.address}:{router.port}/desc.xml")
     assert router.mapped == {PORT: (str(OWN), PORT, LEASE)}
+
+
+async def test_answers_to_a_search_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers without end is left as soon as the number is full, not when the time is over."""
+    monkeypatch.setattr(upnp, "SEARCH_SECONDS", float("inf"))
+    async with FakeIgd(location="http://8.8.8.8/desc.xml").running() as router:
+        with pytest.raises(Unavailable):
+            await add(router.address)
+    assert router.searched >= upnp.ANSWERS and router.spoken == []
