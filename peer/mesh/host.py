@@ -206,8 +206,7 @@ class MeshHost:
 
         That is where an interface has an address of the internet, and where this node serves its own machine alone.
         """
-        around = surroundings(self._listen)
-        if around.loopback_alone or any(is_public(address) for address in around.own):
+        if any(is_public(address) for address in surroundings(self._listen).own):
             return 0
         bound = [address for address in self._host.get_transport_addrs() if listening.is_for_others(address)]
         return int(bound[0].value_for_protocol("tcp")) if bound else 0

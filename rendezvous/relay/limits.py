@@ -56,7 +56,7 @@ class RelayLimits:
     probes: int = 32
     """Ports that are being dialled back. Each takes one of SPARED_DESCRIPTORS."""
     probes_per_minute: int = 4
-    """By one device, and by all devices of one user: a device asks when its network changes, and twice an hour."""
+    """By all devices of one user together: a device asks when its network changes, and twice an hour."""
     bytes_per_day: int = 50 * 1024**3
     """Sent by the devices of one user over pipes, in a day of UTC."""
     users_remembered: int = 20_000

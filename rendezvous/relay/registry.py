@@ -130,9 +130,6 @@ class Registry(Generic[C, E]):
         self._probes = Buckets(
             per_minute=limits.probes_per_minute, burst=limits.probes_per_minute, max_keys=limits.buckets
         )
-        self._probes_of_user = Buckets(
-            per_minute=limits.probes_per_minute, burst=limits.probes_per_minute, max_keys=limits.buckets
-        )
         self._probes_under_way = 0
         self._bytes = DailyBytes(most=limits.bytes_per_day, users=limits.users_remembered)
         self.bytes_relayed = 0
@@ -209,8 +206,7 @@ class Registry(Generic[C, E]):
             raise Unavailable("this relay is full", fix=_WAIT)
         if device.probed:
             raise RateLimited("a port of this device is being dialled already", fix=_WAIT)
-        self._probes.take(device.id, now)
-        self._probes_of_user.take(device.user.key.hex(), now)
+        self._probes.take(device.user.key.hex(), now)
         device.probed = True
         self._probes_under_way += 1
 

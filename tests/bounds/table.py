@@ -1333,12 +1333,12 @@ RELAY: Final[tuple[Row, ...]] = (
         test="tests/rendezvous/relay/test_protocol.py::test_rings_are_limited_and_answered_all_the_same",
     ),
     Row(
-        what="ports of one device, and of all devices of a user, that are dialled back",
+        what="ports of all devices of a user that are dialled back",
         whose="a relay's device",
         limit=_relay.probes_per_minute,
-        unit="ports a minute, one at a time",
+        unit="ports a minute, one of each device at a time",
         held_in=("connections that a relay makes",),
-        test="tests/rendezvous/relay/test_dialing_back.py::test_so_many_probes_a_minute_of_a_device_and_no_more",
+        test="tests/rendezvous/relay/test_dialing_back.py::test_devices_of_one_user_have_as_many_together",
     ),
     Row(
         what="ports of all devices that are dialled back at once",

@@ -118,6 +118,16 @@ async def test_what_strangers_send_while_a_probe_is_expected_is_bounded_and_coun
         assert not probes._came
 
 
+async def test_what_only_looks_like_a_probe_is_none() -> None:
+    host = MeshHost(os.urandom(32), listen=[LOOPBACK], admits=lambda _: True)
+    async with host.running():
+        with host._swarm.probes.expected():
+            for data in (PROBE_LINE[:-1] + b"!" + bytes(PROBE_BYTES), b"d" * len(PROBE), MULTISTREAM + PROBE):
+                await sent(port_of(host), data)
+            await sent(port_of(host), PROBE)
+            assert list(host._swarm.probes._came) == [bytes(PROBE_BYTES)]
+
+
 async def test_a_probe_takes_no_place_of_a_handshake() -> None:
     host = MeshHost(os.urandom(32), listen=[LOOPBACK], admits=lambda _: True)
     async with host.running():
