@@ -128,6 +128,8 @@ class FakeIgd:
     mapped: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     """External port → (client, internal port, lease)."""
     searched: int = 0
+    deaf: int = 0
+    """Searches that it does not hear."""
     port: int = 0
 
     @asynccontextmanager
@@ -158,6 +160,8 @@ class FakeIgd:
                 request, sender = await hearing.recvfrom(2000)
                 if request.startswith(b"M-SEARCH") and b"InternetGatewayDevice:1" in request:
                     self.searched += 1
+                    if self.searched <= self.deaf:
+                        continue
                     await answering.sendto(self.found(), sender)
 
     def found(self) -> bytes:

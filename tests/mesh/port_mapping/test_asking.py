@@ -196,6 +196,15 @@ async def test_the_answer_of_somebody_else_is_dropped_and_the_gateways_is_waited
     assert mapping.service is not None and router.mapped and not other.spoken
 
 
+async def test_somebody_else_does_not_say_where_the_gateway_describes_itself() -> None:
+    """They answer first, with a place at the gateway's own address."""
+    router = FakeIgd(deaf=1)
+    other = FakeIgd(multicast=True, location=f"http://{router.address}:1/desc.xml")
+    async with router.running(), other.running():
+        mapping = await add(router.address)
+    assert mapping.service is not None and router.mapped
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "x", ""])
 async def test_wrong_ports(port: str) -> None:
     async with FakeIgd(location="http://{address}:" + port + "/desc.xml").running() as router:
