@@ -110,7 +110,14 @@ class Health:
         through = f", {relayed} through a relay" if relayed else ""
         at = self._node.relays.state()
         relays = "".join(f"; relay {origin} {'is connected' if up else 'does not answer'}" for origin, up in at.items())
-        return f"listening on {listening}, {way}; {len(connected)} of {len(known)} devices connected{through}{relays}"
+        verified = self._node.port_mapper.verified
+        mapped = (
+            f"; port {verified.internal} is mapped to {verified.address}:{verified.external}"
+            if verified is not None
+            else ""
+        )
+        devices = f"{len(connected)} of {len(known)} devices connected{through}"
+        return f"listening on {listening}, {way}{mapped}; {devices}{relays}"
 
     async def _check_agent(self) -> str:
         runtime = self._runtime()

@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lan: Literal["on", "off"] = "on"
     relays: tuple[str, ...] = (RELAYS_OF_BROKER,)
     relay_token: str = ""
+    map_port: Literal["on", "off"] = "on"
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 365
     retention_mb: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)] = 4_096
     model: ModelSettings = ModelSettings()
@@ -134,6 +135,11 @@ KEYS: dict[str, Key] = {
         "the secret of your own relay where it asks for one; given to relays that `relays` names by address, never to "
         "those of the broker",
         secret=True,
+    ),
+    "map_port": Key(
+        "`on` or `off`: ask the router for a port that leads to this device, and announce it to contacts once a relay "
+        "has reached it there",
+        example="off",
     ),
     "retention_days": Key(
         "1 to 36500: days that the events and files of an ended dispatch are kept; its task and result stay",

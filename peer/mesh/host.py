@@ -41,6 +41,7 @@ from peer.mesh.relays.relays import relays_among
 from peer.mesh.streams import Stream, StreamEnded
 from peer.protocol.errors import NO_FIX, Unavailable
 from peer.protocol.relays.addresses import to_multiaddr
+from sandbox.network.addresses import is_public
 
 log = structlog.get_logger(__name__)
 
@@ -230,6 +231,27 @@ class MeshHost:
                 if not listening.is_wildcard(address):  # the library's answer where a machine has no address
                     found[f"{address}/p2p/{self.peer_id}"] = None
         return list(found)
+
+    def port_to_map(self) -> int:
+        """Return the port of IPv4 that a router would have to map; 0 where nothing is to be mapped.
+
+        That is where an interface has an address of the internet, and where this node serves its own machine alone.
+        """
+        if any(is_public(address) for address in surroundings(self._listen).own):
+            return 0
+        bound = [address for address in self._host.get_transport_addrs() if listening.is_for_others(address)]
+        return int(bound[0].value_for_protocol("tcp")) if bound else 0
+
+    async def probe(self, port: int) -> str:
+        """Have a relay dial this device back at a port, and return the address that it dialled, as text.
+
+        "" unless what it sent has come to a listener of this host. Raises Unavailable, RateLimited.
+        """
+        if self._relays is None:
+            raise Unavailable("no relay is known", fix=NO_FIX)
+        with self._swarm.probes.expected():
+            probed = await self._relays.probe(port)
+            return probed.address if self._swarm.probes.came(probed.sent) else ""
 
     @property
     def refused(self) -> int:

@@ -26,6 +26,12 @@ def is_wildcard(address: Multiaddr) -> bool:
     return ipaddress.ip_address(_ip(address)).is_unspecified
 
 
+def is_for_others(address: Multiaddr) -> bool:
+    """Return whether other machines reach this IPv4 address, as far as itself says."""
+    ip = ipaddress.ip_address(_ip(address))
+    return ip.version == 4 and not ip.is_loopback
+
+
 def refuse_taken(address: Multiaddr) -> None:
     """Raise Conflict if another program listens on this address and port.
 

@@ -27,6 +27,7 @@ from peer.mesh.host import MeshHost
 from peer.mesh.lan import Lan
 from peer.mesh.paths import PathKeeper
 from peer.mesh.peer_record import MAX_ADDRESSES
+from peer.mesh.port_mapping import PortMapper
 from peer.mesh.relays import Relays, Route
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.node.deadlines import Deadlines
@@ -114,6 +115,15 @@ class Node:
             lan=self.lan,
         )
         self.broker = BrokerSync(journal, current, live.save_token, self._reachable_at)
+        self.port_mapper = PortMapper(
+            enabled=lambda: current().map_port == "on",
+            port=self.host.port_to_map,
+            probe=self.host.probe,
+            can_ask=lambda: any(self.relays.state().values()),
+            changed=self.broker.announce,
+            clock=context.clock,
+        )
+        self.relays.on_changed(self.port_mapper.relays_changed)
         self._relaying = RelayKeeper(context.state, current, self.broker.relays, self.relays, context.clock)
         addresses = AddressBook(context, self.broker.presence_of)
         self._paths = PathKeeper(self.host, addresses.of)
@@ -142,6 +152,7 @@ class Node:
             host=self.host,
             relays=self.relays,
             paths=self._paths,
+            ports=self.port_mapper,
             courier=self._courier,
             fetcher=self._fetcher,
             broker=self.broker,
@@ -209,6 +220,7 @@ class Node:
             nursery.start_soon(supervise, "broker", self.broker.run)
             nursery.start_soon(supervise, "relays", self._relaying.run)
             nursery.start_soon(supervise, "paths", self._paths.run)
+            nursery.start_soon(supervise, "port mapping", self.port_mapper.run)
             nursery.start_soon(supervise, "projects", self._folders.keep_fresh)
             notifying = partial(self._notifier.run, lambda: self.settings.notifications)
             nursery.start_soon(supervise, "notifications", notifying)
@@ -231,6 +243,7 @@ class Node:
         self.broker.reload()
         self._relaying.reload()
         self._apply_lan()
+        self.port_mapper.reload()
         self._storage.wake()
         self.changes.note("settings")
         self.signal.notify()
@@ -271,8 +284,10 @@ class Node:
         self.lan.set_on(self.settings.lan == "on" and not self._here_alone)
 
     def _reachable_at(self) -> list[str]:
-        relays = self.relays.addresses()
-        return [*self.host.addresses()[: MAX_ADDRESSES - len(relays)], *relays]
+        verified = self.port_mapper.verified
+        mapped = [] if verified is None else [f"{verified.multiaddr}/p2p/{self.host.peer_id}"]
+        ways = [*mapped, *self.relays.addresses()]
+        return [*self.host.addresses()[: MAX_ADDRESSES - len(ways)], *ways]
 
     def _on_connected(self, device: str) -> None:
         self._fetcher.on_connected(device)

@@ -17,6 +17,7 @@ from peer.machine.networks import NetworkWatch
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.paths import PathKeeper
+from peer.mesh.port_mapping import PortMapper
 from peer.mesh.relays import Relays
 from peer.node.delivery import BlobFetcher
 
@@ -41,6 +42,7 @@ class Waking:
         host: MeshHost,
         relays: Relays,
         paths: PathKeeper,
+        ports: PortMapper,
         courier: Courier,
         fetcher: BlobFetcher,
         broker: BrokerSync,
@@ -48,7 +50,7 @@ class Waking:
         waiting: Callable[[], Awaitable[list[str]]],
         watch: Callable[[Callable[[], None], Callable[[], None]], NetworkWatch] = NetworkWatch,
     ) -> None:
-        self._host, self._relays, self._paths = host, relays, paths
+        self._host, self._relays, self._paths, self._ports = host, relays, paths, ports
         self._courier, self._fetcher, self._broker = courier, fetcher, broker
         self._devices, self._waiting = devices, waiting
         self._watch = watch(self.wake, self.wake)
@@ -84,6 +86,7 @@ class Waking:
     def _doubt(self) -> None:
         self._host.renew(PROOF_SECONDS)
         self._relays.renew(PROOF_SECONDS)
+        self._ports.network_changed()
         self._broker.reconnect()
         self._paths.network_changed()
 

@@ -55,9 +55,9 @@ def text(most: int) -> Form:
     return _checked(f"text-{most}", f"text of at most {most:,} characters", str, lambda value: len(value) <= most)
 
 
-def number(most: int = (1 << 53) - 1) -> Form:
-    """An unsigned integer up to `most`; 2^53-1 so that JSON carries it exactly."""
-    return _checked(f"0..{most}", f"a whole number up to {most:,}", int, lambda value: 0 <= value <= most)
+def number(most: int = (1 << 53) - 1, *, least: int = 0) -> Form:
+    """A whole number from `least` up to `most`; 2^53-1 so that JSON carries it exactly."""
+    return _checked(f"{least}..{most}", f"a whole number up to {most:,}", int, lambda value: least <= value <= most)
 
 
 def blob(least: int, most: int) -> Form:

@@ -34,7 +34,10 @@ FULL: Final = 4503
 
 @dataclass(eq=False, slots=True)
 class Connection:
-    """A connection from its first byte on. `scope`: what serves it; `late`: how it ends by the deadline of that."""
+    """A connection from its first byte on. `scope`: what serves it; `late`: how it ends by the deadline of that.
+
+    `client`: the IP address that it comes from, "" until that is known; trusted proxies say where from before them.
+    """
 
     scope: trio.CancelScope
     handshake: Handshake
@@ -42,6 +45,7 @@ class Connection:
     late: tuple[int, str] = (TOO_LATE, "too slow")
     socket: WebSocketConnection | None = None
     stream: GuardedStream | None = None
+    client: str = ""
 
     def end(self, code: int, reason: str) -> None:
         """End it with a close code and one sentence. What it ended with first counts."""

@@ -14,9 +14,13 @@ from peer.protocol.relays import messages
 from peer.protocol.relays.admission import check_proof
 from peer.protocol.relays.messages import (
     CHALLENGE_BYTES,
+    PROBE_BYTES,
+    PROBE_LINE,
     Challenge,
     Incoming,
     Listen,
+    Probe,
+    Probed,
     Proof,
     Refusal,
     Renewal,
@@ -38,6 +42,7 @@ from rendezvous.relay.connection import (
     Connection,
     ControlConnection,
 )
+from rendezvous.relay.dialing_back import dial_back, may_dial_back, plain
 from rendezvous.relay.registry import Device
 from rendezvous.relay.relay import Relay
 
@@ -76,7 +81,7 @@ async def serve_control(relay: Relay, connection: Connection) -> None:
             nursery.start_soon(_keep_alive, relay, connection)
             while True:
                 message = await connection.receive_message()
-                await _on_message(relay, device, control, message)
+                await _on_message(relay, device, control, nursery, message)
     finally:
         relay.registry.disconnect(device, control)
 
@@ -115,7 +120,11 @@ def _set_end(connection: Connection, admitted: Admitted) -> None:
 
 
 async def _on_message(
-    relay: Relay, device: Device[ControlConnection], control: ControlConnection, message: messages.Message
+    relay: Relay,
+    device: Device[ControlConnection],
+    control: ControlConnection,
+    nursery: trio.Nursery,
+    message: messages.Message,
 ) -> None:
     match message:
         case Listen(tags):
@@ -134,6 +143,14 @@ async def _on_message(
             control.tell(Ticket(number, rung.ticket))
             if rung.callee is not None:
                 rung.callee.tell(Incoming(tag, sealed, rung.callee_ticket))
+        case Probe():
+            try:
+                relay.registry.start_probe(device, now=relay.now())
+            except DispatchError as error:
+                relay.refused["probes"] += 1
+                control.tell(Refusal(message.number, error.code))
+                return
+            nursery.start_soon(_probe, relay, device, control, message)
         case Renewal(token):
             admitted = await _admit(relay, control.connection, device.id, token)
             if admitted.user != device.user.key:
@@ -145,6 +162,18 @@ async def _on_message(
             pass
         case _:
             await control.connection.fail(NO_MESSAGE, "that message is not a device's, or comes at another time")
+
+
+async def _probe(relay: Relay, device: Device[ControlConnection], control: ControlConnection, probe: Probe) -> None:
+    """Dial back the address that this connection comes from, and say what was sent there."""
+    try:
+        address, sent = plain(control.connection.client), os.urandom(PROBE_BYTES)
+        if may_dial_back(address, relay.origin):
+            await dial_back(address, probe.port, PROBE_LINE + sent, within=relay.limits.probe_seconds)
+        # The same answer whether or not anything is there: no device learns of the ports of others at its address.
+        control.tell(Probed(probe.number, address, sent))
+    finally:
+        relay.registry.end_probe(device)
 
 
 async def _write(relay: Relay, control: ControlConnection) -> None:

@@ -52,12 +52,18 @@ class RelayLimits:
     """At one tag, thus by one contact's device: so few that one caller leaves most of `incoming_per_device`."""
     ring_burst_at_tag: int = 4
     buckets: int = 20_000
-    """Devices, and tags, whose rate of rings is remembered."""
+    """Devices, tags and users whose rate of rings or probes is remembered."""
+    probes: int = 32
+    """Ports that are being dialled back. Each takes one of SPARED_DESCRIPTORS."""
+    probes_per_minute: int = 4
+    """By all devices of one user together: a device asks when its network changes, and twice an hour."""
     bytes_per_day: int = 50 * 1024**3
     """Sent by the devices of one user over pipes, in a day of UTC."""
     users_remembered: int = 20_000
     """Users whose bytes of the day are remembered."""
 
+    probe_seconds: float = 5
+    """For a whole dial back. A device closes as soon as it has what the relay sent."""
     ticket_seconds: float = 10
     ping_seconds: float = 30
     silence_seconds: float = 90

@@ -41,7 +41,7 @@ class Device(Generic[C]):
     """A device that is connected, or whose pipes have not ended yet.
 
     `admitted_until`: when its admission ends, None for never. `pipes`: all of them; `pending` those of them that it
-    rang for and `incoming` those that it was rung for, while they are not joined.
+    rang for and `incoming` those that it was rung for, while they are not joined. `probed`: its port is being dialled.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Device(Generic[C]):
     pipes: int = 0
     pending: int = 0
     incoming: int = 0
+    probed: bool = False
 
     def is_admitted(self, now: int) -> bool:
         """Whether its admission has not ended."""
@@ -126,6 +127,10 @@ class Registry(Generic[C, E]):
         self._rings_at_tag = Buckets(
             per_minute=limits.rings_per_minute_at_tag, burst=limits.ring_burst_at_tag, max_keys=limits.buckets
         )
+        self._probes = Buckets(
+            per_minute=limits.probes_per_minute, burst=limits.probes_per_minute, max_keys=limits.buckets
+        )
+        self._probes_under_way = 0
         self._bytes = DailyBytes(most=limits.bytes_per_day, users=limits.users_remembered)
         self.bytes_relayed = 0
 
@@ -192,6 +197,23 @@ class Registry(Generic[C, E]):
         device.user.devices -= 1
         if not device.user.devices:
             del self._users[device.user.key]
+
+    # --- ports
+
+    def start_probe(self, device: Device[C], *, now: int) -> None:
+        """Note that a port of a device is being dialled. Raises RateLimited, Unavailable over a bound."""
+        if self._probes_under_way >= self._limits.probes:
+            raise Unavailable("this relay is full", fix=_WAIT)
+        if device.probed:
+            raise RateLimited("a port of this device is being dialled already", fix=_WAIT)
+        self._probes.take(device.user.key.hex(), now)
+        device.probed = True
+        self._probes_under_way += 1
+
+    def end_probe(self, device: Device[C]) -> None:
+        """Note that it is over."""
+        device.probed = False
+        self._probes_under_way -= 1
 
     # --- pipes
 
@@ -319,4 +341,5 @@ class Registry(Generic[C, E]):
 
     def is_empty(self) -> bool:
         """Whether nothing is left of any device or pipe; rates and the bytes of the day are kept."""
-        return not (self._users or self._devices or self._listening or self._tickets or self._pending or self._open)
+        left = self._users or self._devices or self._listening or self._tickets or self._pending or self._open
+        return not left and not self._probes_under_way

@@ -116,7 +116,7 @@ async def _serve(relay: Relay, connection: Connection, stream: trio.abc.Stream, 
         with connection.scope:
             try:
                 head = await read_head(stream)
-                client = client_address(peer, _forwarded(head), relay.proxies)
+                client = connection.client = client_address(peer, _forwarded(head), relay.proxies)
                 if head.path in (b"/health", b"/metrics"):
                     await _answer(stream, _report(relay, head, client))
                     return

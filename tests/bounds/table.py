@@ -32,12 +32,14 @@ from peer.machine.toolchains import values as toolchain_values
 from peer.mesh.blobs import BlobLimits
 from peer.mesh.courier import driver, wire
 from peer.mesh.courier.limits import CourierLimits
+from peer.mesh.guards import probes
 from peer.mesh.guards.swarm import SwarmLimits
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MeshLimits
 from peer.mesh.lan import LanLimits, links, multicast, sightings, site
 from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.peer_record import MAX_ADDRESSES
+from peer.mesh.port_mapping import upnp
 from peer.mesh.relays import RelayLimits as RungLimits
 from peer.mesh.relays import control
 from peer.node import changes, colouring, delivery, notifications
@@ -290,12 +292,36 @@ PEER: Final[tuple[Row, ...]] = (
         test="tests/mesh/relays/test_relays.py::test_a_contact_that_rings_without_end_is_answered_so_often_and_no_more",
     ),
     Row(
-        what="rings of ours that a relay has not given a ticket for",
+        what="rings and probes of ours that a relay has not answered",
         whose="a peer",
-        limit=control.RINGS_AT_ONCE,
-        unit="rings a relay",
-        held_in=("peer.mesh.relays.control:RelayControl._rung",),
+        limit=control.ASKED_AT_ONCE,
+        unit="questions a relay",
+        held_in=("peer.mesh.relays.control:RelayControl._asked",),
         test="tests/mesh/relays/test_relays.py::test_rings_without_a_ticket_are_bounded",
+    ),
+    Row(
+        what="probes that came to a listener while one was expected",
+        whose="a peer",
+        limit=probes.REMEMBERED,
+        unit="probes, for the seconds in which a relay is asked",
+        held_in=("peer.mesh.guards.probes:Probes._came",),
+        test="tests/mesh/test_probes.py::test_what_strangers_send_while_a_probe_is_expected_is_bounded_and_counts_for_nothing",
+    ),
+    Row(
+        what="a description or an answer of a router, by UPnP",
+        whose="a peer",
+        limit=upnp.MAX_BODY,
+        unit="bytes",
+        held_in=("what is read of one answer",),
+        test="tests/mesh/port_mapping/test_asking.py::test_a_description_that_is_too_long_is_not_read_whole",
+    ),
+    Row(
+        what="datagrams that are read of one search for routers",
+        whose="a peer",
+        limit=upnp.ANSWERS,
+        unit="datagrams",
+        held_in=("one search",),
+        test="tests/mesh/port_mapping/test_asking.py::test_answers_to_a_search_are_bounded",
     ),
     Row(
         what="what is kept in memory for each device of a contact",
@@ -1410,6 +1436,22 @@ RELAY: Final[tuple[Row, ...]] = (
         unit="rings a minute",
         held_in=("pipes that wait",),
         test="tests/rendezvous/relay/test_protocol.py::test_rings_are_limited_and_answered_all_the_same",
+    ),
+    Row(
+        what="ports of all devices of a user that are dialled back",
+        whose="a relay's device",
+        limit=_relay.probes_per_minute,
+        unit="ports a minute, one of each device at a time",
+        held_in=("connections that a relay makes",),
+        test="tests/rendezvous/relay/test_dialing_back.py::test_devices_of_one_user_have_as_many_together",
+    ),
+    Row(
+        what="ports of all devices that are dialled back at once",
+        whose="a relay's device",
+        limit=_relay.probes,
+        unit="connections that the relay makes",
+        held_in=("connections that a relay makes",),
+        test="tests/rendezvous/relay/test_dialing_back.py::test_ports_that_are_dialled_at_once_are_bounded",
     ),
     Row(
         what="rings at one tag; the caller is not told",

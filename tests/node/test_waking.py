@@ -25,7 +25,8 @@ class Parts:
         self.waking = Waking(
             host=every,
             relays=_Named(self, "relays"),  # type: ignore[arg-type]
-            paths=every,
+            paths=_Named(self, "paths"),  # type: ignore[arg-type]
+            ports=_Named(self, "ports"),  # type: ignore[arg-type]
             courier=_Named(self, "courier"),  # type: ignore[arg-type]
             fetcher=_Named(self, "fetcher"),  # type: ignore[arg-type]
             broker=every,
@@ -52,9 +53,6 @@ class Parts:
     def reconnect(self) -> None:
         self.done.append(("broker", None))
 
-    def network_changed(self) -> None:
-        self.done.append(("paths", None))
-
 
 class _Named:
     def __init__(self, parts: Parts, name: str) -> None:
@@ -62,6 +60,9 @@ class _Named:
 
     def renew(self, *what: Any) -> None:
         self._parts.done.append((self._name, _told(what)))
+
+    def network_changed(self) -> None:
+        self._parts.done.append((self._name, None))
 
     def greet(self, devices: Iterable[str]) -> None:
         self._parts.done.append(("greeted", sorted(devices)))
@@ -78,7 +79,13 @@ LOOKED_UP: list[tuple[str, object]] = [
     ("courier", ["ana", "cleo"]),
     ("fetcher", ()),
 ]
-DOUBTED: list[tuple[str, object]] = [("connections", 2.0), ("relays", (2.0,)), ("broker", None), ("paths", None)]
+DOUBTED: list[tuple[str, object]] = [
+    ("connections", 2.0),
+    ("relays", (2.0,)),
+    ("ports", None),
+    ("broker", None),
+    ("paths", None),
+]
 
 
 @pytest.mark.parametrize("what", ["network", "sleep", "broker"])

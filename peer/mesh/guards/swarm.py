@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NoReturn, cast
 
 import structlog
 import trio
@@ -31,8 +31,10 @@ from multiaddr import Multiaddr
 from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
+from peer.mesh.guards.probes import ProbeOver, Probes
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
+from peer.protocol.relays.messages import PROBE_BYTES, PROBE_LINE
 
 log = structlog.get_logger(__name__)
 
@@ -53,16 +55,30 @@ class SwarmLimits:
 
 
 class _HeardStream(TrioTCPStream):
-    """A TCP stream that calls `on_heard` when the first bytes have come."""
+    """A TCP stream that calls `on_heard` when the first bytes have come, and `on_probe` with those of a relay's probe.
+
+    A probe goes no further: whoever sends one is disconnected, and gets no other answer than every stranger.
+    """
 
     on_heard: Callable[[], None] | None = None
+    on_probe: Callable[[bytes], None] = staticmethod(lambda _sent: None)
 
     async def read(self, n: int | None = None) -> bytes:
         data = await super().read(n)
         if self.on_heard is not None and data:
             self.on_heard()
             self.on_heard = None
+            if PROBE_LINE.startswith(data[:1]):
+                await self._read_probe(data)
         return data
+
+    async def _read_probe(self, data: bytes) -> NoReturn:
+        whole = len(PROBE_LINE) + PROBE_BYTES
+        while len(data) < whole and (more := await super().read(whole - len(data))):
+            data += more
+        if len(data) == whole and data.startswith(PROBE_LINE):
+            self.on_probe(data[len(PROBE_LINE) :])
+        raise ProbeOver
 
 
 class _NoConnector:
@@ -133,6 +149,7 @@ class GuardedSwarm(Swarm):
         )
         self.auto_connector = cast(AutoConnector, _NoConnector())
         self._limits = limits
+        self.probes = Probes()
         self._seen_at: OrderedDict[str, None] = OrderedDict()
         self.handshakes = Handshakes(limits.pending_handshakes, lambda ip: ip in self._seen_at or expects(ip))
 
@@ -163,6 +180,7 @@ class GuardedSwarm(Swarm):
         with trio.CancelScope() as scope:
             handshake = self.handshakes.enter(ip, scope.cancel)
             socket.on_heard = partial(setattr, handshake, "heard", True)
+            socket.on_probe = self.probes.note
             try:
                 muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
             except Exception as error:

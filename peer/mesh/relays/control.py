@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 import trio
@@ -13,17 +13,19 @@ from peer.mesh.relays import websocket
 from peer.mesh.relays.websocket import Route
 from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Invalid, RateLimited, Unavailable
 from peer.protocol.relays import admission, messages
-from peer.protocol.relays.messages import Incoming, OwnMessage
+from peer.protocol.relays.messages import Incoming, OwnMessage, Probed, Refusal, Ticket
 
 log = structlog.get_logger(__name__)
+
+Answer: TypeAlias = Ticket | Probed | Refusal
 
 PING_EVERY: Final = 30.0
 DEAD_AFTER: Final = 60.0
 """Seconds without an answer to a ping: the network changed, or the relay is gone."""
 _HANDSHAKE: Final = 10.0
 _SENT_WITHIN: Final = 10.0
-RINGS_AT_ONCE: Final = 32
-"""Rings of ours without a ticket yet."""
+ASKED_AT_ONCE: Final = 32
+"""Rings and probes of ours without an answer yet."""
 _MAX_UNKNOWN: Final = 64
 _REFUSED: Final = frozenset({4401, 4403})
 """Close codes after which the same proof is refused again."""
@@ -54,7 +56,7 @@ class RelayControl:
         self._token, self._tags, self._incoming = token, tags, incoming
         self._connection: WebSocketConnection | None = None
         self._number = 0
-        self._rung: dict[int, trio.MemorySendChannel[bytes | int]] = {}
+        self._asked: dict[int, trio.MemorySendChannel[Answer]] = {}
         self._news, self._doubt = trio.Event(), trio.Event()
         self._proofs_within = DEAD_AFTER
         self._told_token = b""
@@ -109,31 +111,48 @@ class RelayControl:
             self._connection = None
             if self.up.is_set():  # else somebody may be waiting for it
                 self.up = trio.Event()
-            for answer in self._rung.values():
+            for answer in self._asked.values():
                 answer.close()
-            self._rung.clear()
+            self._asked.clear()
             await websocket.close(connection)
 
     async def ring(self, tag: bytes, sealed: bytes) -> bytes:
         """Ring at a tag; return the ticket of the pipe. Raises Unavailable, RateLimited."""
+        answer = await self._ask(lambda number: messages.Ring(number, tag, sealed))
+        if not isinstance(answer, Ticket):
+            raise self._not_understood()
+        return answer.ticket
+
+    async def probe(self, port: int) -> Probed:
+        """Have this device dialled back at a port; return what the relay sent where. Raises Unavailable, RateLimited.
+
+        A relay that is older than probes does not answer.
+        """
+        answer = await self._ask(lambda number: messages.Probe(number, port))
+        if not isinstance(answer, Probed):
+            raise self._not_understood()
+        return answer
+
+    async def _ask(self, asking: Callable[[int], OwnMessage]) -> Ticket | Probed:
+        """Send the message that has this number; return what answers it. Raises Unavailable, RateLimited."""
         connection = self._connection
-        if connection is None or len(self._rung) >= RINGS_AT_ONCE:
+        if connection is None or len(self._asked) >= ASKED_AT_ONCE:
             raise Unavailable(f"relay {self.origin} is not connected", fix=NO_FIX)
         self._number = (self._number + 1) % (1 << 32)
         number = self._number
-        giving, answer = trio.open_memory_channel[bytes | int](1)
-        self._rung[number] = giving
+        giving, receiving = trio.open_memory_channel[Answer](1)
+        self._asked[number] = giving
         try:
             with trio.fail_after(_HANDSHAKE):
-                await _send(connection, messages.Ring(number, tag, sealed))
-                found = await answer.receive()
+                await _send(connection, asking(number))
+                answer = await receiving.receive()
         except (trio.TooSlowError, trio.EndOfChannel, ConnectionClosed) as error:
             raise Unavailable(f"relay {self.origin} does not answer", fix=NO_FIX) from error
         finally:
-            self._rung.pop(number, None)
-        if isinstance(found, int):
+            self._asked.pop(number, None)
+        if isinstance(answer, Refusal):
             raise RateLimited(f"relay {self.origin} takes no more from this device now", fix=NO_FIX)
-        return found
+        return answer
 
     # --- one connection
 
@@ -198,10 +217,8 @@ class RelayControl:
         while True:
             message = await _receive(connection)
             match message:
-                case messages.Ticket(number, ticket):
-                    self._answer(number, ticket)
-                case messages.Refusal(number, code):
-                    self._answer(number, code)
+                case Ticket() | Probed() | Refusal():
+                    self._answer(message)
                 case messages.Incoming():
                     await self._incoming(self.origin, message)
                 case messages.Unknown() if unknown < _MAX_UNKNOWN:
@@ -209,9 +226,9 @@ class RelayControl:
                 case _:
                     return self._not_understood()
 
-    def _answer(self, number: int, found: bytes | int) -> None:
-        if (answer := self._rung.pop(number, None)) is not None:
-            answer.send_nowait(found)
+    def _answer(self, answer: Answer) -> None:
+        if (waiting := self._asked.pop(answer.number, None)) is not None:
+            waiting.send_nowait(answer)
 
     def _ended(self, error: ConnectionClosed) -> DispatchError:
         if error.reason is not None and error.reason.code in _REFUSED:

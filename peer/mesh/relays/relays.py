@@ -22,7 +22,7 @@ from peer.mesh.relays.websocket import Route
 from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Unavailable
 from peer.protocol.relays import rings
 from peer.protocol.relays.addresses import from_multiaddr, to_multiaddr
-from peer.protocol.relays.messages import MAX_TAGS, Incoming
+from peer.protocol.relays.messages import MAX_TAGS, Incoming, Probed
 from peer.protocol.relays.rings import Line
 
 log = structlog.get_logger(__name__)
@@ -192,6 +192,16 @@ class Relays:
         ticket = await kept.control.ring(line.tag, line.seal(self._clock()))
         pipe: Pipe = await nursery.start(self._hold, kept.control, ticket, device)
         return pipe
+
+    async def probe(self, port: int) -> Probed:
+        """Have one of this device's relays dial it back at a port; return what was sent where.
+
+        Raises Unavailable where no relay of its own is connected or answers, RateLimited.
+        """
+        for origin in self._origins:
+            if self._is_up(origin):
+                return await self._kept[origin].control.probe(port)
+        raise Unavailable("no relay is connected", fix=NO_FIX)
 
     # --- inside
 

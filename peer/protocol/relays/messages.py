@@ -1,9 +1,9 @@
 """The messages on a connection between a device and a relay, between typed values and CBOR. Pure.
 
 Each is one binary WebSocket message: a map in deterministic CBOR whose key 0 is its kind. On the control connection
-come, in this order, Challenge, Proof, Welcome; then Listen, Ring and Renewal from the device, Ticket, Incoming and
-Refusal from the relay, in any order. On the connection of a pipe come Join and Joined; every message after these is a
-piece of the pipe's bytes, and no message of this module.
+come, in this order, Challenge, Proof, Welcome; then Listen, Ring, Renewal and Probe from the device, Ticket, Incoming,
+Refusal and Probed from the relay, in any order. On the connection of a pipe come Join and Joined; every message after
+these is a piece of the pipe's bytes, and no message of this module.
 
 Room to grow: a message of a higher kind is an Unknown and is ignored. Ignorable keys (growth.py) are ignored in all of
 them; any other key that is not listed makes the message invalid.
@@ -33,14 +33,22 @@ MAX_RING: Final = 512
 """Bytes of the sealed part of a ring."""
 MAX_TOKEN: Final = 1024
 MAX_ORIGIN: Final = 300
+MAX_ADDRESS: Final = 45
+"""Characters of an IP address."""
 
 CHALLENGE_BYTES: Final = 32
 TAG_BYTES: Final = 16
 TICKET_BYTES: Final = 16
 
+PROBE_LINE: Final = b"dispatch relay probe 1\n"
+"""What a relay sends first where it dials a device back, before the bytes of a Probed. No protocol of libp2p begins so:
+the first byte there is the length of a line, 19."""
+PROBE_BYTES: Final = 16
+
 _TAG, _TICKET = f.blob(TAG_BYTES, TAG_BYTES), f.blob(TICKET_BYTES, TICKET_BYTES)
 _RING = f.blob(1, MAX_RING)
 _NUMBER = f.number((1 << 32) - 1)
+_PORT = f.number(65535, least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,26 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """From the device: dial the address that this connection comes from, at a port. `number` as in Ring."""
+
+    number: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """To whoever sent a Probe, once it is over: the address, as text, and what the relay sent there.
+
+    Whether that came is for the device to say, which alone knows: what answers there may be another machine.
+    """
+
+    number: int
+    address: str
+    sent: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a kind that this version does not know. Only received, never sent."""
 
@@ -135,7 +163,7 @@ class Unknown:
 
 
 OwnMessage: TypeAlias = (
-    Challenge | Proof | Welcome | Listen | Ring | Renewal | Ticket | Incoming | Refusal | Join | Joined
+    Challenge | Proof | Welcome | Listen | Ring | Renewal | Ticket | Incoming | Refusal | Join | Joined | Probe | Probed
 )
 Message: TypeAlias = OwnMessage | Unknown
 
@@ -157,6 +185,15 @@ FORMS: Final[tuple[tuple[type[OwnMessage], dict[str, Field]], ...]] = (
     (Refusal, {"number": Field(1, _NUMBER), "code": Field(2, f.number(599))}),
     (Join, {"ticket": Field(1, _TICKET)}),
     (Joined, {}),
+    (Probe, {"number": Field(1, _NUMBER), "port": Field(2, _PORT)}),
+    (
+        Probed,
+        {
+            "number": Field(1, _NUMBER),
+            "address": Field(2, f.text(MAX_ADDRESS)),
+            "sent": Field(3, f.blob(PROBE_BYTES, PROBE_BYTES)),
+        },
+    ),
 )
 """Class and fields of each message, in the order of their kinds. A published kind and key keep their meaning."""
 

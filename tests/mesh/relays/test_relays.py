@@ -11,7 +11,7 @@ import trio
 from peer.mesh.host import MeshHost
 from peer.mesh.paths import PathKeeper
 from peer.mesh.relays import RelayLimits, Route, websocket
-from peer.mesh.relays.control import RINGS_AT_ONCE
+from peer.mesh.relays.control import ASKED_AT_ONCE
 from peer.mesh.streams import Stream
 from peer.protocol.errors import Unavailable
 from peer.protocol.relays import messages as m
@@ -397,9 +397,9 @@ async def test_rings_without_a_ticket_are_bounded() -> None:
     relay.on_ring = no_ticket
     async with relay.running(), running(alice, bob, at=relay.origin), trio.open_nursery() as nursery:
         control = alice.relays._kept[relay.origin].control
-        for _ in range(RINGS_AT_ONCE):
+        for _ in range(ASKED_AT_ONCE):
             nursery.start_soon(control.ring, bytes(16), b"sealed")
-        await relay.until(lambda: len(relay.rings) == RINGS_AT_ONCE)
+        await relay.until(lambda: len(relay.rings) == ASKED_AT_ONCE)
         with pytest.raises(Unavailable, match="not connected"):
             await control.ring(bytes(16), b"sealed")
         nursery.cancel_scope.cancel()

@@ -30,6 +30,8 @@ every = st.one_of(
     st.builds(m.Refusal, numbers, st.integers(0, 599)),
     st.builds(m.Join, exactly(16)),
     st.just(m.Joined()),
+    st.builds(m.Probe, numbers, st.integers(1, 65535)),
+    st.builds(m.Probed, numbers, st.ip_addresses().map(str), exactly(16)),
 )
 later = st.dictionaries(st.integers(128, 65535), st.integers(0, 9), max_size=3)
 
