@@ -17,7 +17,8 @@ def ran(people: People, *steps: Document, cwd: str | None = None, task: str = "L
     people.bob.client.edit_trust(people.alice.email, {"approval": "auto", **scope})
     dispatch_id = people.sent(task, *steps)
     people.bob.client.accept(dispatch_id, cwd=cwd)
-    people.alice.state_of(dispatch_id, "completed", "failed")
+    ended = people.alice.state_of(dispatch_id, "completed", "failed")
+    assert ended["status"] == "completed", people.bob.client.dispatch(dispatch_id)
     return dispatch_id
 
 
