@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -312,17 +313,18 @@ def test_a_typed_address_is_taken_back(pair: tuple[Person, Person, str]) -> None
     assert contacts.typed_addresses(alice.db) == {}
     for user, device in ((bob.user, None), (bob.user, alice.device), ("nobody@example.org", None)):
         with pytest.raises(NotFound):
-            alice.step(lambda tx, user=user, device=device: granting.remove_address(tx, user, address, device))
+            alice.step(partial(granting.remove_address, user_id=user, address=address, device=device))
         if device or user != bob.user:
             with pytest.raises(NotFound):
-                alice.step(lambda tx, user=user, device=device: granting.type_address(tx, user, address, device))
+                alice.step(partial(granting.type_address, user_id=user, address=address, device=device))
 
 
 def test_so_many_addresses_of_a_device_are_typed(pair: tuple[Person, Person, str]) -> None:
     """Seen to fail without the count."""
     alice, bob, _ = pair
     for port in range(granting.MAX_TYPED):
-        alice.step(lambda tx, port=port: granting.type_address(tx, bob.user, f"/ip4/127.0.0.1/tcp/{port + 1}", None))
+        address = f"/ip4/127.0.0.1/tcp/{port + 1}"
+        alice.step(partial(granting.type_address, user_id=bob.user, address=address, device=None))
     with pytest.raises(Conflict):
         alice.step(lambda tx: granting.type_address(tx, bob.user, "/ip4/127.0.0.1/tcp/999", None))
     alice.step(lambda tx: granting.type_address(tx, bob.user, "/ip4/127.0.0.1/tcp/1", None))
