@@ -45,7 +45,7 @@ EVERY: Final = 0.7
 FINAL: Final = {"completed", "failed", "declined", "cancelled", "expired", "rejected"}
 FILE_BYTES: Final = 60_000
 MOST_GROWTH: Final = 1.3
-RUN: Final = "cat /dispatch/in/name >> ran && cp /dispatch/in/load /dispatch/out/load"
+RUN: Final = "cat /dispatch/in/name >> ran.txt && cp /dispatch/in/load /dispatch/out/load"
 
 
 class Traffic:
@@ -74,7 +74,7 @@ class Traffic:
 
     def ran(self) -> Counter[str]:
         """How often each name was left by a run here."""
-        return Counter(name for path in self._project.glob("*/ran") for name in path.read_text().split())
+        return Counter(name for path in self._project.glob("*/ran.txt") for name in path.read_text().split())
 
     def load(self, dispatch_id: str) -> bytes:
         """What was sent with a dispatch."""
