@@ -252,6 +252,15 @@ class Somebody(Person):
     def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
         return super().cli(*arguments, status=status, stdin=stdin, inside=inside or self.inside)
 
+    def path_to(self, other: Person) -> Document:
+        """The row of `contacts` that says how somebody is connected."""
+        (row,) = [row for row in self.client.contacts()["trust"] if row["peer"] == other.email]
+        return dict(row)
+
+    def relays(self) -> dict[str, bool]:
+        """Its relays, and whether it can be rung there."""
+        return {each["origin"]: each["connected"] for each in self.client.whoami()["daemon"]["relays"]}
+
     def _until(self, *arguments: Any) -> Document:
         with self._machine.entered():
             return super()._until(*arguments)

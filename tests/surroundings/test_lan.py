@@ -12,18 +12,13 @@ import pytest
 
 from peer.mesh.lan import packets
 from tests.conftest import more
-from tests.surroundings.networks import Machine, Net, PartedNet, Somebody
-from tests.system.world import Document, connect, eventually
+from tests.surroundings.networks import Machine, Net, PartedNet
+from tests.system.world import connect, eventually
 
 KINDS = {
     "IPv4": (("192.0.2.1", "192.0.2.2", "192.0.2.3"), ("192.0.2.12", "192.0.2.13"), False),
     "IPv6": (("fd00:d15::1", "fd00:d15::2", "fd00:d15::3"), ("fd00:d15::12", "fd00:d15::13"), True),
 }
-
-
-def path(one: Somebody, other: Somebody) -> Document:
-    (row,) = [row for row in one.client.contacts()["trust"] if row["peer"] == other.email]
-    return dict(row)
 
 
 def watches(machine: Machine) -> bool:
@@ -58,12 +53,12 @@ def test_two_contacts_on_one_network_need_nobody_else(tmp_path: Path, kind: str)
             person.ready()
         dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
         alice.state_of(dispatch_id, "pending")
-        assert path(alice, bob)["path"] == path(bob, alice)["path"] == "direct"
+        assert alice.path_to(bob)["path"] == bob.path_to(alice)["path"] == "direct"
         machine = net.others[1]
         assert watches(machine)
         bob.cli("config", "set", "lan", "off")
         eventually(lambda: not watches(machine), what="the end of all sockets of mDNS")
-        assert path(alice, bob)["path"] == "direct", "what is connected stays"
+        assert alice.path_to(bob)["path"] == "direct", "what is connected stays"
         bob.cli("config", "set", "lan", "on")
         eventually(lambda: watches(machine), what="the sockets of mDNS")
 
@@ -81,10 +76,10 @@ def test_a_relay_is_left_on_a_common_network(tmp_path: Path) -> None:
         )
         connect(alice, bob)
         eventually(
-            lambda: path(alice, bob)["path"] == path(bob, alice)["path"] == "relay", what="the path by the relay"
+            lambda: alice.path_to(bob)["path"] == bob.path_to(alice)["path"] == "relay", what="the path by the relay"
         )
         net.broker_program.end(signal.SIGKILL)
         net.join_others()
-        eventually(lambda: path(alice, bob)["path"] == path(bob, alice)["path"] == "direct", what="the direct path")
+        eventually(lambda: alice.path_to(bob)["path"] == bob.path_to(alice)["path"] == "direct", what="the direct path")
         dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
         alice.state_of(dispatch_id, "pending")

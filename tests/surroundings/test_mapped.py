@@ -17,7 +17,6 @@ from typing import NamedTuple
 import pytest
 
 from tests.surroundings.networks import Machine, PartedNet, Somebody
-from tests.surroundings.test_relayed import path, relays
 from tests.system.world import clean_environment, connect, eventually
 
 ROUTER, WAN = "192.168.77.1", "11.77.1.2"
@@ -63,7 +62,7 @@ def home(folder: Path, stack: ExitStack, router_that: str) -> Home:
         net.person(name, folder / name, machine, stack, relays=["broker", net.relay_url])
         for name, machine in (("alice", alices), ("bob", bobs))
     )
-    eventually(lambda: relays(alice) == relays(bob) == {net.relay_url: True}, what="a place at the relay")
+    eventually(lambda: alice.relays() == bob.relays() == {net.relay_url: True}, what="a place at the relay")
     return Home(net, router, alice, bob)
 
 
@@ -86,7 +85,7 @@ def test_contacts_connect_through_the_mapped_port(tmp_path: Path, stack: ExitSta
     assert f" is mapped to {WAN}:40001; " in reachability(bob)
     assert "is mapped to" not in reachability(alice)  # hers is a public address
     connect(alice, bob)
-    eventually(lambda: path(alice, bob)["path"] == "direct", what="the path through the router")
+    eventually(lambda: alice.path_to(bob)["path"] == "direct", what="the path through the router")
     bob.stop()
     rules = subprocess.run([*router.enter, "nft", "list", "ruleset"], capture_output=True, text=True, check=True)
     assert "dnat to" not in rules.stdout, "the mapping ends with the daemon"
@@ -96,7 +95,7 @@ def test_contacts_connect_through_the_mapped_port(tmp_path: Path, stack: ExitSta
 def test_a_router_that_lies_is_announced_to_nobody(tmp_path: Path, stack: ExitStack) -> None:
     _, _, alice, bob = home(tmp_path, stack, "lies")
     connect(alice, bob)
-    eventually(lambda: path(alice, bob)["path"] == "relay", what="the path through the relay")
+    eventually(lambda: alice.path_to(bob)["path"] == "relay", what="the path through the relay")
     log = bob.state.path / "daemon.log"
     eventually(lambda: "port_mapping.none" in log.read_text(), what="the relay's word that it reached nobody")
     assert "is mapped to" not in reachability(bob)

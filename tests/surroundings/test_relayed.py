@@ -13,7 +13,7 @@ import pytest
 
 from tests.surroundings.networks import PartedNet, Somebody
 from tests.surroundings.story import tell
-from tests.system.world import Document, connect, eventually
+from tests.system.world import connect, eventually
 
 
 class Apart(NamedTuple):
@@ -32,17 +32,8 @@ def apart(tmp_path: Path) -> Iterator[Apart]:
             net.person(name, tmp_path / name, machine, stack, relays=["broker", net.relay_url])
             for name, machine in zip(("alice", "bob"), net.others, strict=True)
         )
-        eventually(lambda: relays(alice) == relays(bob) == {net.relay_url: True}, what="a place at the relay")
+        eventually(lambda: alice.relays() == bob.relays() == {net.relay_url: True}, what="a place at the relay")
         yield Apart(net, alice, bob)
-
-
-def relays(person: Somebody) -> dict[str, bool]:
-    return {each["origin"]: each["connected"] for each in person.client.whoami()["daemon"]["relays"]}
-
-
-def path(one: Somebody, other: Somebody) -> Document:
-    (row,) = [row for row in one.client.contacts()["trust"] if row["peer"] == other.email]
-    return dict(row)
 
 
 @pytest.mark.root
@@ -50,14 +41,14 @@ def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: A
     net, alice, bob = apart
     tell(alice, bob, tmp_path / "back")
     for one, other in ((alice, bob), (bob, alice)):
-        row = path(one, other)
+        row = one.path_to(other)
         assert row["path"] == "relay" and row["peer_online"] and row["round_trip_ms"] >= 1 and row["path_since"]
     said = bob.cli("doctor", "--json", status=None).json["checks"]
     (detail,) = [check["detail"] for check in said if check["name"] == "reachability"]
     assert detail.endswith(f"; 1 of 1 devices connected, 1 through a relay; relay {net.relay_url} is connected")
     net.let_through()
-    eventually(lambda: path(alice, bob)["path"] == "direct", what="the direct path")
-    eventually(lambda: path(bob, alice)["path"] == "direct", what="the direct path")
+    eventually(lambda: alice.path_to(bob)["path"] == "direct", what="the direct path")
+    eventually(lambda: bob.path_to(alice)["path"] == "direct", what="the direct path")
 
 
 @pytest.mark.root
@@ -75,7 +66,7 @@ def test_a_relay_that_dies_takes_nothing_along(apart: Apart, tmp_path: Path) -> 
     net.relay.end(signal.SIGKILL)
     came = under_way(bob)
     assert came < 20_000_000, "and not the last"
-    eventually(lambda: path(alice, bob)["path"] is None, what="the loss of the path")
+    eventually(lambda: alice.path_to(bob)["path"] is None, what="the loss of the path")
     net.relay = net.start_relay()
     alice.state_of(dispatch_id, "pending")
     found = bob.client.dispatch(dispatch_id)["files"]
@@ -97,4 +88,4 @@ def test_a_broker_that_is_gone_keeps_nobody_from_the_relay(apart: Apart) -> None
         person.restart()
     dispatch_id = alice.client.send(bob.email, "Look")["dispatch_id"]
     alice.state_of(dispatch_id, "pending")
-    assert path(alice, bob)["path"] == "relay"
+    assert alice.path_to(bob)["path"] == "relay"
