@@ -227,7 +227,7 @@ class BrokerSync:
                 if self.last_error is None or self.last_error.message != error.message:
                     log.warning("broker.trouble", code=error.code, message=error.message)
                 self.last_error = error
-                self._away = True
+                self._away = self._away or not isinstance(error, Unauthorized)
             # 401 needs a person; `dispatch login` calls reload(), so wait the maximum.
             refused = isinstance(self.last_error, Unauthorized)
             watches = work == self._poll_invitations and isinstance(self.last_error, Unreachable)
@@ -252,9 +252,13 @@ class BrokerSync:
         if failed is not None and not fresh.is_set():
             raise failed
 
-    def _answered(self) -> None:
-        """The broker has answered; after a time without, everything that waited for it is taken up now."""
-        self.last_error = None
+    def _answered(self, *, read: bool = False) -> None:
+        """The broker has answered; after a time without, everything that waited for it is taken up now.
+
+        `read`: to a read, for which the token counts; signed writes are answered without a sign-in too.
+        """
+        if read or not isinstance(self.last_error, Unauthorized):
+            self.last_error = None
         if not self._away:
             return
         self._away = False
@@ -354,7 +358,7 @@ class BrokerSync:
             self._ahead = broker.ahead
             if self._away:
                 self._wishes += 1  # an announcement may be among what it has lost
-            self._answered()
+            self._answered(read=True)
             for item in page.received:
                 await self._guarded(self._on_received, item)
             for item in page.sent:

@@ -12,10 +12,10 @@ _TOOL: Final = r"dispatch[_.-](?:read|act|send|invite|trust|approve|pending_appr
 TOOLS: Final = rf"(?i)(?:^|__)dispatch_[a-z_]+$|(?<![a-z0-9]){_TOOL}(?![a-z0-9])"
 """A tool of dispatch, also with the prefixes and suffixes that other programs add when they expose it."""
 
-_PROGRAM: Final = r"dispatch-(?:mcp|daemon|rendezvous|announce|witness)|dp-agent"
+_PROGRAM: Final = r"dispatch-(?:mcp|daemon|rendezvous|relay|announce|witness)|dp-agent"
 _PACKAGE: Final = r"dispatch[-_.]courier"
 _MODULE: Final = (
-    r"cli\.(?:main|app)|rendezvous\.main|sandbox\.agent"
+    r"cli\.(?:main|app)|rendezvous\.(?:main|relay)|sandbox\.agent"
     r"|peer\.(?:api|broker|client|dispatches|landing|machine|mesh|node|programs|projects|protocol|runs|steps|store|trust)"
 )
 # Subcommands that identify `dispatch` where the name alone could be any function's.

@@ -99,7 +99,7 @@ def test_a_wheel_says_what_pyproject_and_the_package_say(built: Built) -> None:
     programs = configparser.ConfigParser(delimiters="=")
     programs.read_string(built.metadata["entry_points.txt"])
     assert dict(programs["console_scripts"]) == project["scripts"]
-    assert len(project["scripts"]) == 5
+    assert len(project["scripts"]) == 6
 
 
 def test_the_installed_version_is_the_one_of_the_source() -> None:

@@ -23,6 +23,8 @@ DAEMON = {
     "block": ["block", "mallory@example.org"],
     "unblock": ["unblock", "mallory@example.org"],
     "contacts": ["contacts"],
+    "contacts add-address": ["contacts", "add-address", "bob@example.org", "/ip4/192.0.2.1/tcp/4001"],
+    "contacts remove-address": ["contacts", "remove-address", "bob@example.org", "/ip4/192.0.2.1/tcp/4001"],
     "alias": ["alias", "bob@example.org", "Bobby"],
     "trust show": ["trust", "show", "bob@example.org"],
     "trust edit": ["trust", "edit", "bob@example.org", "--max-per-day", "3"],

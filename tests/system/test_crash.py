@@ -54,7 +54,7 @@ def test_sender_killed_before_delivery_and_at_the_result(pair: Pair) -> None:
     alice.state_of(dispatch_id, "completed")
     eventually(lambda: all(file["ready"] for file in alice.client.dispatch(dispatch_id)["result"]["files"]))
     assert runs(bob, dispatch_id) == 1
-    eventually(lambda: bob.count("outbox") == 0, what="everything taken")
+    eventually(lambda: bob.untold(alice) == 0, what="everything taken")
     # What both sides show of the run is the same.
     assert _kinds(alice, dispatch_id) == _kinds(bob, dispatch_id)
 

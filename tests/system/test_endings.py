@@ -341,6 +341,6 @@ def test_every_ending_is_whole(case: Case, name: str) -> None:
     assert all_gone(list(before))
     eventually(lambda: not case.tree() or not any("sleep 300" in line for line in case.tree().values()), what="its end")
     eventually(lambda: not bob.run_folders() and not bob.trash(), what="the run's folder removed")
-    eventually(lambda: bob.count("outbox") == 0, what="everything told")
+    eventually(lambda: bob.untold(alice) == 0, what="everything told")
     assert not [name for name in bob.blobs() if name.startswith(".in-")]
     assert bob.up, bob.program.errors()

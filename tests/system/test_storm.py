@@ -45,7 +45,7 @@ def running(sender: Person, recipient: Person) -> str:
     recipient.client.accept(dispatch_id)
     recipient.approval_of(dispatch_id)
     sender.state_of(dispatch_id, "running")
-    eventually(lambda: recipient.count("outbox") == 0, what="everything said")
+    eventually(lambda: recipient.untold(sender) == 0, what="everything said")
     return dispatch_id
 
 

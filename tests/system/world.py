@@ -381,6 +381,11 @@ class Person:
     def count(self, table: str) -> int:
         return int(self.rows(f"SELECT count(*) FROM {table}")[0][0])
 
+    def untold(self, other: Person) -> int:
+        """Statements that wait to be delivered to somebody. In a shared world others may be away."""
+        query = "SELECT count(*) FROM outbox JOIN contact_devices USING (device) WHERE user_id = ?"
+        return int(self.rows(query, other.email)[0][0])
+
     def blobs(self) -> list[str]:
         """Names of every file beside the store, half-fetched and temporary ones too."""
         return sorted(name for _, _, names in os.walk(self.state.blobs) for name in names)
