@@ -64,6 +64,7 @@ def test_two_contacts_on_one_network_need_nobody_else(tmp_path: Path, kind: str)
 
 
 @pytest.mark.root
+@pytest.mark.long
 def test_a_relay_is_left_on_a_common_network(tmp_path: Path) -> None:
     """Two who are connected through a relay come to one network; the broker, which could tell them, is gone."""
     if os.geteuid():

@@ -92,6 +92,7 @@ def test_contacts_connect_through_the_mapped_port(tmp_path: Path, stack: ExitSta
 
 
 @pytest.mark.root
+@pytest.mark.long
 def test_a_router_that_lies_is_announced_to_nobody(tmp_path: Path, stack: ExitStack) -> None:
     _, _, alice, bob = home(tmp_path, stack, "lies")
     connect(alice, bob)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import more
 from tests.surroundings.networks import Machine, PartedNet, Somebody
 from tests.surroundings.story import somebody
 from tests.surroundings.test_relayed import under_way
@@ -57,7 +58,7 @@ def logged(person: Person, event: str) -> bool:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("who", ["recipient", "sender"])
+@pytest.mark.parametrize("who", ["recipient", *more("sender")])
 def test_an_address_that_changes_amid_files_takes_nothing_along(reachable: Reachable, tmp_path: Path, who: str) -> None:
     """Each goes on at its byte: what is here is never less than it was. Pure tests show that it is soon; here,
     that the kernel's word of a change comes from real interfaces, and that all parts work together."""
