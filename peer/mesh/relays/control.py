@@ -193,7 +193,6 @@ class RelayControl:
             await trio.sleep(PING_EVERY)
 
     async def _prove_when_asked(self, connection: WebSocketConnection) -> None:
-        self._doubt = trio.Event()
         while True:
             await self._doubt.wait()
             self._doubt = trio.Event()
