@@ -64,14 +64,7 @@ _data = click.option(
 @_data
 @click.option("--public-url", default="", help="The address that people use; default: http://HOST:PORT on loopback.")
 @click.option("--dev", is_flag=True, help="Approve sign-ins on the page, without mail. Loopback only.")
-@click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="TLS certificate chain (PEM).")
-@click.option("--key", type=click.Path(path_type=Path, exists=True), help="TLS private key (PEM).")
-@click.option(
-    "--behind-proxy",
-    metavar="ADDRESS|NETWORK",
-    multiple=True,
-    help="A proxy of yours, whose X-Forwarded-For is believed; once for each. Nobody else's is.",
-)
+@program.tls_options
 @click.option(
     "--relay",
     metavar="ORIGIN",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import structlog
 
 from peer.protocol.errors import DispatchError, Invalid
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def version() -> str:
@@ -33,6 +36,24 @@ def log_to_stderr() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def tls_options(command: Command) -> Command:
+    """Add the options by which a program serves over TLS: by itself, or behind a proxy."""
+    pem = click.Path(path_type=Path, exists=True)
+    options = (
+        click.option("--certificate", type=pem, help="TLS certificate chain (PEM)."),
+        click.option("--key", type=pem, help="TLS private key (PEM)."),
+        click.option(
+            "--behind-proxy",
+            metavar="ADDRESS|NETWORK",
+            multiple=True,
+            help="A proxy of yours, whose X-Forwarded-For is believed; once for each. Nobody else's is.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def check_pem_files(certificate: Path | None, key: Path | None, *more: Path | None) -> None:

@@ -42,14 +42,7 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; ::, all of them.")
 @click.option("--port", default=8900, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
 @click.option("--public-url", default="", help="The origin that devices use; default: http://HOST:PORT on loopback.")
-@click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="TLS certificate chain (PEM).")
-@click.option("--key", type=click.Path(path_type=Path, exists=True), help="TLS private key (PEM).")
-@click.option(
-    "--behind-proxy",
-    metavar="ADDRESS|NETWORK",
-    multiple=True,
-    help="A proxy of yours, whose X-Forwarded-For is believed; once for each. Nobody else's is.",
-)
+@program.tls_options
 @click.option(
     "--allow",
     metavar="broker=KEY|token",
