@@ -364,7 +364,8 @@ class Person:
                         seen.append((event.kind, event.data.get("status") or event.data.get("kind")))
                         if event.kind == kind and wanted(event.data):
                             return event.data
-            raise Failed(f"{self.name}: it ended without {what}: {seen}")
+            why = self.client.dispatch(dispatch_id).get("result")
+            raise Failed(f"{self.name}: it ended without {what}: {seen}; its result: {why}")
 
         try:
             return trio.run(follow)

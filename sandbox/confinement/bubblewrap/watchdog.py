@@ -37,7 +37,13 @@ _AGAIN: Final = 0.02
 is too much twice counts.
 """
 _BLIND: Final = 5.0
-"""Seconds that a run may live without being measured."""
+"""Seconds that a run may live without being measured. A look counts for no more than the time between two: on a machine
+that stood still, the run did too.
+"""
+_BUILT_WITHIN: Final = 60.0
+"""As `_BLIND`, until both sandboxes are built: nothing of the run is executed yet."""
+_EXITS_WITHIN: Final = 5.0
+"""Seconds from the end of bwrap's --info-fd to its own end, where it ends without having told anything."""
 
 
 class _Tree:
@@ -59,7 +65,7 @@ class _Tree:
             with os.fdopen(self.info, "rb") as file:
                 self.init = int(json.load(file)["child-pid"])
         except (OSError, ValueError, LookupError, TypeError):
-            if _has_ended(self.pidfd, 0.2):
+            if _has_ended(self.pidfd, _EXITS_WITHIN):
                 return False
             raise
         with suppress(OSError):
@@ -153,7 +159,7 @@ class Watchdog:
                 self._watch()
                 for zone in self._trees[1:]:
                     zone.kill()
-            elif met[0]:
+            elif met[0] and not _has_ended(self._trees[0].pidfd, 0):
                 self._kill(Excess("shells"))
         except BaseException:
             # An error here must not leave a run unwatched.
@@ -166,16 +172,19 @@ class Watchdog:
 
     def _watch(self) -> None:
         agent, *others = self._trees
-        seen = time.monotonic()
-        pause = 0.0
+        blind = pause = 0.0
+        built = False
+        looked = time.monotonic()
         while not _has_ended(agent.pidfd, pause):
             began = time.monotonic()
             try:
                 excess = self._processes() or self._disk()
-                seen = began
+                blind = 0.0
             except OSError:
                 # bwrap is still building, or the tree is ending.
-                excess = Excess("sight") if began - seen > _BLIND else None
+                blind += min(began - looked, max(pause, EVERY))
+                excess = Excess("sight") if blind > (_BLIND if built else _BUILT_WITHIN) else None
+            looked = began
             if excess is None and any(_has_ended(tree.pidfd, 0) for tree in others) and not _has_ended(agent.pidfd, 0):
                 excess = Excess("shells")
             if excess is not None:

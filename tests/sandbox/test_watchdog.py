@@ -1,0 +1,76 @@
+"""The watch over a run's two trees, with plain processes in their place where the order of two ends is what counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from sandbox.confinement import Limits
+from sandbox.confinement.bubblewrap import watchdog
+from sandbox.confinement.bubblewrap.watchdog import Watchdog
+from sandbox.confinement.interface import Excess
+
+
+class Tree:
+    """A process in the place of bwrap. It tells its child's number only when it is asked to."""
+
+    def __init__(self, opened: ExitStack) -> None:
+        self.process = subprocess.Popen(["/bin/sleep", "1000"])
+        opened.callback(self.end)
+        self.info, self._writing = os.pipe2(os.O_CLOEXEC)
+
+    def tell(self) -> None:
+        os.write(self._writing, json.dumps({"child-pid": self.process.pid}).encode())
+        os.close(self._writing)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(60)
+
+    def end_untold(self) -> None:
+        self.end()
+        os.close(self._writing)
+
+
+@pytest.fixture
+def trees() -> Iterator[tuple[Tree, Tree]]:
+    with ExitStack() as opened:
+        yield Tree(opened), Tree(opened)
+
+
+def begun(*trees: Tree) -> Watchdog:
+    watched = Watchdog(Limits())
+    watched.begin([(tree.process.pid, tree.info) for tree in trees])
+    return watched
+
+
+def test_a_run_that_is_over_before_its_zone_was_built_is_a_run_that_ended(trees: tuple[Tree, Tree]) -> None:
+    """Seen on a busy machine: an agent that had nothing to do was told to have lost its shells."""
+    agent, zone = trees
+    agent.tell()
+    watched = begun(agent, zone)
+    agent.end()
+    zone.end_untold()
+    assert watched.ended() is None
+
+
+def test_a_zone_that_ended_unbuilt_ends_the_run(trees: tuple[Tree, Tree]) -> None:
+    agent, zone = trees
+    agent.tell()
+    watched = begun(agent, zone)
+    zone.end_untold()
+    assert watched.ended() == Excess("shells")
+    assert agent.process.wait(60) == -9
+
+
+def test_a_run_that_nobody_can_measure_is_ended(trees: tuple[Tree, Tree], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither process has a /proc of its own, as if both were still being built."""
+    monkeypatch.setattr(watchdog, "_BUILT_WITHIN", 0.05)
+    for tree in trees:
+        tree.tell()
+    assert begun(*trees).ended() == Excess("sight")
