@@ -153,6 +153,7 @@ class Node:
             relays=self.relays,
             paths=self._paths,
             ports=self.port_mapper,
+            lan=self.lan,
             courier=self._courier,
             fetcher=self._fetcher,
             broker=self.broker,

@@ -16,6 +16,7 @@ from peer.broker.sync import BrokerSync
 from peer.machine.networks import NetworkWatch
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
+from peer.mesh.lan import Lan
 from peer.mesh.paths import PathKeeper
 from peer.mesh.port_mapping import PortMapper
 from peer.mesh.relays import Relays
@@ -43,6 +44,7 @@ class Waking:
         relays: Relays,
         paths: PathKeeper,
         ports: PortMapper,
+        lan: Lan,
         courier: Courier,
         fetcher: BlobFetcher,
         broker: BrokerSync,
@@ -51,6 +53,7 @@ class Waking:
         watch: Callable[[Callable[[], None], Callable[[], None]], NetworkWatch] = NetworkWatch,
     ) -> None:
         self._host, self._relays, self._paths, self._ports = host, relays, paths, ports
+        self._lan = lan
         self._courier, self._fetcher, self._broker = courier, fetcher, broker
         self._devices, self._waiting = devices, waiting
         self._watch = watch(self.wake, self.wake)
@@ -87,6 +90,7 @@ class Waking:
         self._host.renew(PROOF_SECONDS)
         self._relays.renew(PROOF_SECONDS)
         self._ports.network_changed()
+        self._lan.network_changed()
         self._broker.reconnect()
         self._paths.network_changed()
 

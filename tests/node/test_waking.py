@@ -27,6 +27,7 @@ class Parts:
             relays=_Named(self, "relays"),  # type: ignore[arg-type]
             paths=_Named(self, "paths"),  # type: ignore[arg-type]
             ports=_Named(self, "ports"),  # type: ignore[arg-type]
+            lan=_Named(self, "lan"),  # type: ignore[arg-type]
             courier=_Named(self, "courier"),  # type: ignore[arg-type]
             fetcher=_Named(self, "fetcher"),  # type: ignore[arg-type]
             broker=every,
@@ -83,6 +84,7 @@ DOUBTED: list[tuple[str, object]] = [
     ("connections", 2.0),
     ("relays", (2.0,)),
     ("ports", None),
+    ("lan", None),
     ("broker", None),
     ("paths", None),
 ]

@@ -117,6 +117,12 @@ class Lan:
                 site.renew(shut=gone)
         self._news.set()
 
+    def network_changed(self) -> None:
+        """Look now which links there are, and ask on those that stay: this machine is on another network, or slept."""
+        self._news.set()
+        for site, _ in self._sites.values():
+            site.ask()
+
     # --- life
 
     @asynccontextmanager

@@ -115,6 +115,19 @@ async def test_a_link_that_goes_takes_what_was_seen_there_along() -> None:
         await until(lambda: not alice.lan.ways(bob.id) and alice.ip not in wire.on)
 
 
+async def test_on_another_network_it_looks_at_once() -> None:
+    wire = Wire()
+    alice, bob = (device(wire, number, limits=replace(QUICK, look=float("inf"))) for number in (1, 2))
+    acquainted(alice, bob)
+    at_home = alice.links.copy()
+    alice.links.clear()
+    async with running(alice, bob):
+        await until(lambda: bob.ip in wire.on)
+        alice.links.extend(at_home)
+        alice.lan.network_changed()
+        await until(lambda: bool(alice.lan.ways(bob.id)))
+
+
 async def test_where_the_access_point_keeps_machines_apart_other_ways_are_taken() -> None:
     wire = Wire(isolated=True)
     alice, bob = device(wire, 1), device(wire, 2)
