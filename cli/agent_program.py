@@ -12,11 +12,14 @@ SECONDS = 60.0
 """The proofs take some of them on a busy machine."""
 
 
-def asked(*words: str) -> Document:
-    """Return the JSON that `dp-agent` prints for these words. Raises OSError, ValueError or TimeoutExpired."""
+def asked(*words: str, given: bytes = b"") -> Document:
+    """Return the JSON that `dp-agent` prints for these words, with this on its standard input.
+
+    Raises OSError, ValueError or TimeoutExpired.
+    """
     done = subprocess.run(
         [*AGENT, *words],
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         timeout=SECONDS,
         check=False,

@@ -56,9 +56,17 @@ class DispatchCommand(click.Command):
 
 
 class DispatchGroup(DispatchCommand, click.Group):
-    """A group of such commands, which suggests the nearest name for an unknown one."""
+    """A group of such commands, which suggests the nearest name for an unknown one.
+
+    `meant`: other words for its commands, to be suggested as well.
+    """
 
     command_class = DispatchCommand
+
+    # Any: as above.
+    def __init__(self, *args: Any, meant: Mapping[str, str] | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.meant = meant or {}
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         if not self.sign_in and isinstance(cmd, DispatchCommand):
@@ -73,7 +81,8 @@ class DispatchGroup(DispatchCommand, click.Group):
         except click.UsageError as error:
             import difflib
 
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            meant = self.meant.get(args[0].lower())
+            near = [meant] if meant else difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             if near:
                 raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
             raise

@@ -14,17 +14,31 @@ from peer.protocol.errors import Invalid
 DONE, USAGE = 0, 2
 
 SECTIONS = {
-    "This device": {
-        "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
-        "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
-        "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
-        "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
+    "Daily": {
+        "inbox": Entry("cli.dispatches", "inbox", "List the dispatches sent to me."),
+        "send": Entry("cli.send", "send", "Send a task to a contact's machine."),
+        "sent": Entry("cli.dispatches", "sent", "List the dispatches I sent."),
+        "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
+        "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
+        "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
+        "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
+        "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
+        "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),
-        "config": Entry("cli.config", "config", "Show and change the settings."),
-        "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
-        "service": Entry("cli.service.command", "service", "Keep the daemon running."),
-        "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
-        "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
+    },
+    "Dispatches": {
+        "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
+        "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
+        "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
+        "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),
+        "verify-receipt": Entry("cli.receipts", "verify_receipt", "Check such a proof, offline."),
+    },
+    "Decisions": {
+        "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
+        "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
+        "release": Entry("cli.release", "release", "Send what a run returned, after a look at it."),
+        "discard": Entry("cli.review", "discard", "Throw away the changes of a run that wait."),
+        "undo": Entry("cli.review", "undo", "Take back what was put in place last."),
     },
     "People": {
         "contacts": Entry("cli.trust", "contacts", "List who may dispatch to whom."),
@@ -37,46 +51,62 @@ SECTIONS = {
         "unblock": Entry("cli.invitations", "unblock", "Take invitations from someone again."),
         "trust": Entry("cli.trust", "trust", "Show, change or end what I granted to someone."),
     },
-    "Dispatches": {
-        "send": Entry("cli.send", "send", "Send a task to a contact's machine."),
-        "sent": Entry("cli.dispatches", "sent", "List the dispatches I sent."),
-        "inbox": Entry("cli.dispatches", "inbox", "List the dispatches sent to me."),
-        "status": Entry("cli.dispatches", "status", "Show one dispatch with its full trace."),
-        "watch": Entry("cli.dispatches", "watch", "Follow one dispatch live."),
-        "cancel": Entry("cli.dispatches", "cancel", "Stop a dispatch, whichever side I am on."),
-        "fetch": Entry("cli.fetch", "fetch", "Put returned files in a new folder."),
-        "receipt": Entry("cli.receipts", "receipt", "Export the signed proof of what was asked and done."),
-        "verify-receipt": Entry("cli.receipts", "verify_receipt", "Check such a proof, offline."),
-    },
-    "Decisions": {
-        "accept": Entry("cli.decisions", "accept", "Run a dispatch that was sent to me."),
-        "decline": Entry("cli.decisions", "decline", "Refuse a dispatch that was sent to me."),
-        "approvals": Entry("cli.decisions", "approvals", "List the tool calls that wait for an answer."),
-        "approve": Entry("cli.decisions", "approve", "Allow one waiting tool call."),
-        "deny": Entry("cli.decisions", "deny", "Deny one waiting tool call."),
-        "release": Entry("cli.release", "release", "Send what a run returned, after a look at it."),
-        "changes": Entry("cli.review", "changes", "Show what a run changed in my folders."),
-        "apply": Entry("cli.review", "apply", "Put changes of a run in place."),
-        "discard": Entry("cli.review", "discard", "Throw away the changes of a run that wait."),
-        "undo": Entry("cli.review", "undo", "Take back what was put in place last."),
+    "This device": {
+        "setup": Entry("cli.setup.command", "setup", "Go through all that this machine needs, step by step."),
+        "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
+        "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
+        "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
+        "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
+        "config": Entry("cli.config", "config", "Show and change the settings."),
+        "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
+        "service": Entry("cli.service.command", "service", "Keep the daemon running."),
+        "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
+        "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
+        "help": Entry("cli.help", "help_", "Explain a command."),
+        "version": Entry("cli.help", "version", "Show the version."),
     },
 }
+
+MEANT = {
+    **dict.fromkeys(("list", "ls", "ps", "tasks", "pending"), "inbox"),
+    **dict.fromkeys(("log", "logs", "follow", "tail", "attach"), "watch"),
+    **dict.fromkeys(("show", "info", "get", "cat"), "status"),
+    **dict.fromkeys(("run", "start", "resume-run"), "accept"),
+    **dict.fromkeys(("reject", "refuse"), "decline"),
+    **dict.fromkeys(("stop", "kill", "abort"), "cancel"),
+    **dict.fromkeys(("diff", "review"), "changes"),
+    **dict.fromkeys(("allow", "yes"), "approve"),
+    **dict.fromkeys(("people", "friends", "users", "peers"), "contacts"),
+    **dict.fromkeys(("settings", "set"), "config"),
+    **dict.fromkeys(("init", "install", "begin"), "setup"),
+    **dict.fromkeys(("signin", "sign-in", "auth", "register"), "login"),
+    **dict.fromkeys(("health", "check", "ping"), "doctor"),
+    **dict.fromkeys(("web", "page", "ui", "gui"), "open"),
+}
+"""Words that other programs have for what is called otherwise here: suggested, never taken for it."""
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
     app = ctx.find_object(App)
+    show_version(app)
+    ctx.exit()
+
+
+def show_version(app: App | None) -> None:
+    """Print the version."""
     if app is not None and app.out.json:
         app.out.document({"version": VERSION})
     else:
         click.echo(f"dispatch {VERSION}")
-    ctx.exit()
 
 
 @click.group(
     cls=LazyGroup,
     sections=SECTIONS,
+    meant=MEANT,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     example="dispatch login --broker https://broker.example\n"
     "dispatch invite bob@example.org\n"
@@ -92,13 +122,20 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     callback=_show_version,
     help="Show the version and exit.",
 )
-def dispatch() -> None:
+@click.pass_context
+def dispatch(ctx: click.Context) -> int | None:
     """Send tasks to the agents of people who trust you, and decide what theirs may do here.
 
     `--json`, `--broker` and `--token` stand before or after any command. `--broker` and `--token` name the sign-in that
     is meant; a daemon that uses another one refuses (409). Ids may be shortened to four or more of their first or last
-    characters, or of the first of those that lists show, when they fit one only.
+    characters, or of the first of those that lists show, when they fit one only. Without a command it says what waits.
     """
+    app = ctx.find_object(App)
+    if ctx.invoked_subcommand is not None or app is None:  # shell completion has no invocation
+        return None
+    from cli.overview import show
+
+    return show(app)
 
 
 def parse_and_run(app: App, args: Sequence[str]) -> int:

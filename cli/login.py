@@ -67,6 +67,7 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
         return
     app.out.line(f"signed in as {signed.user_id} at {signed.broker}", style="green")
     app.out.line(f"this device: {signed.device_id}")
+    app.out.note("next: `dispatch setup` goes through what is missing")
 
 
 def _has_identity(app: App) -> bool:

@@ -105,6 +105,7 @@ def send(
 
     Returns at once; the task waits here until the recipient's machine is up, and there until they accept it.
     """
+    _refuse_swapped(recipient, task)
     words = without_mark(from_stdin(task, verbatim=True))
     texts |= {name: text_of_file(name, texts[name]) for name in FROM_FILE}
     pairs = pairs_of(meta)
@@ -132,6 +133,12 @@ def send(
     if not app.out.json:
         _show_sent(app, recipient, document)
     return wait_for_end(app, document)
+
+
+def _refuse_swapped(recipient: str, task: str) -> None:
+    """Raise Invalid where the task stands in the recipient's place and an address in the task's."""
+    if re.search(r"\s", recipient) and re.fullmatch(r"[^\s@]+@[^\s@]+", task):
+        raise Invalid("the recipient comes first, then the task", fix=f"`dispatch send {task} '…'`")
 
 
 def wait_for_end(app: App, document: Document) -> int:

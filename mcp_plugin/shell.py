@@ -19,11 +19,12 @@ PROGRAMS = {"dispatch", "dispatch-mcp", "cli.main", "mcp_plugin.main"}
 """By which a person decides: the console scripts and the modules behind them."""
 READING = {
     *("whoami", "doctor", "contacts", "invitations", "sent", "inbox", "status", "watch", "approvals"),
-    *("fetch", "receipt", "verify-receipt", "completion", "demo", "changes"),
+    *("fetch", "receipt", "verify-receipt", "completion", "demo", "changes", "help", "version"),
 }
 """Commands that change nothing about people, dispatches or this device."""
 CHANGING = {
     *(
+        "setup",
         "login",
         "logout",
         "open",

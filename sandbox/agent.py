@@ -23,9 +23,11 @@ HELP = """\
 Usage: dp-agent              (run one dispatch, as frames on standard input describe it; dispatch-daemon starts it)
        dp-agent --prove [RUNTIME]
        dp-agent --machine
+       dp-agent --model RUNTIME
 
   --prove     Prove that the sandbox holds, with RUNTIME also that its agent asks before every call; print JSON.
   --machine   Say what of this machine keeps runs from being confined, and which commands mend it; print JSON.
+  --model     Ask the API of the model that standard input describes whether it takes the key; print JSON.
   -h, --help  Print this.
 """
 
@@ -57,7 +59,7 @@ async def _serve(reader: frames.FrameReader[frames.ToAgent], writer: frames.Fram
 
 def main() -> None:
     """Run one dispatch, or with `--prove [RUNTIME]` only prove the sandbox, and the gate with that agent, or with
-    `--machine` only look at this machine.
+    `--machine` only look at this machine, or with `--model` only ask about a key.
 
     Exit status 0 once `finished` was sent, 1 when the node left or sent no frames.
     """
@@ -66,6 +68,8 @@ def main() -> None:
         sys.exit(0)
     if sys.argv[1:] == ["--machine"]:
         prove.machine()
+    if sys.argv[1:2] == ["--model"] and len(sys.argv) == 3:
+        prove.model(sys.argv[2])
     # Before anything that may start a thread.
     no_overlay = namespace.enter()
     if sys.argv[1:2] == ["--prove"]:

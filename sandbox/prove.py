@@ -1,7 +1,8 @@
 """`dp-agent --prove [RUNTIME]`: prove the sandbox around an empty run, and the gate with a runtime's program; and
-`dp-agent --machine`: say what keeps this machine from confining a run.
+`dp-agent --machine`: say what keeps this machine from confining a run; and `dp-agent --model RUNTIME`: ask the model's
+API whether it takes the key.
 
-Both print what was found, for `dispatch doctor`. Runs no task; the proofs are `Confinement.prove` and
+All print what was found, for `dispatch doctor`. Runs no task; the proofs are `Confinement.prove` and
 runtimes/gate_proof.py, and what is looked at is `Confinement.cause`'s.
 """
 
@@ -16,13 +17,15 @@ from pathlib import Path
 import msgspec
 import trio
 
-from sandbox import confinement, runtimes
+from sandbox import confinement, frames, runtimes
 from sandbox.confinement import CanaryReport, Cause, Confinement, Profile
 from sandbox.errors import SandboxError
 from sandbox.runtimes import gate_proof
 from sandbox.runtimes.runtime import Runtime
 
 Document = dict[str, object]
+
+_MODEL_BYTES = 64 * 1024
 
 
 def main(runtime: str | None) -> None:
@@ -43,6 +46,33 @@ def machine() -> None:
     document = None if found is None else {**dataclasses.asdict(found), "fix": found.fix}
     sys.stdout.write(msgspec.json.encode({"cause": document}).decode() + "\n")
     sys.exit(0 if found is None else 1)
+
+
+def model(runtime: str) -> None:
+    """Read a `frames.Model` as JSON from standard input, ask its API whether it takes the key, and print {detail} or
+    {error: {code, message, fix}}; exit 1 with an error.
+    """
+    try:
+        given = msgspec.json.decode(sys.stdin.buffer.read(_MODEL_BYTES), type=frames.Model)
+        document: Document = {"detail": trio.run(_ask_of_key, runtime, given)}
+    except SandboxError as error:
+        document = {"error": error.to_json()}
+    except msgspec.MsgspecError:
+        document = {"error": SandboxError("that is no model", code=422).to_json()}
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    sys.exit(1 if "error" in document else 0)
+
+
+async def _ask_of_key(runtime: str, given: frames.Model) -> str:
+    from sandbox.model_api.key_check import check_key  # loads a client for HTTP
+
+    api = runtimes.load(runtime).model_api
+    if api is None:
+        return "the agent asks no model"
+    if not given.api_key:
+        sentence, fix = api.key_missing
+        raise SandboxError(sentence, fix=fix, code=401)
+    return await check_key(api, given)
 
 
 async def _prove(runtime: str | None) -> Document:

@@ -19,8 +19,9 @@ from peer.store import contacts
 
 log = structlog.get_logger(__name__)
 
-LOOK_UP_SECONDS = (0.0, 6.0)
-"""Waits before each look-up of a connected device's addresses: it may announce itself just after connecting."""
+LOOK_UP_SECONDS = (0.0, 6.0, 60.0)
+"""Waits before each look-up of a connected device's addresses: it may announce itself just after connecting, or later
+where its broker is busy."""
 
 
 ASK_SECONDS = 3.0
@@ -135,7 +136,7 @@ class People:
         self._wake: set[str] = set()
         self._connected: set[str] = set()
         self._looked_up: set[str] = set()
-        """Devices whose addresses are being looked up: one that connects again and again is not asked about twice."""
+        """Devices whose addresses are being looked up: one that connects again meanwhile is asked about again afterwards."""
         self._news = trio.Event()
 
     def changed(self, wake: frozenset[str]) -> None:
@@ -159,9 +160,9 @@ class People:
         async with trio.open_nursery() as nursery:
             while True:
                 # Replaced before the store is read, so that no change is missed.
-                self._news, connected = trio.Event(), self._connected
-                self._connected = set()
-                for device in connected - self._looked_up:
+                self._news, connected = trio.Event(), self._connected - self._looked_up
+                self._connected -= connected
+                for device in connected:
                     self._looked_up.add(device)
                     nursery.start_soon(self._look_up_addresses, device)
                 await self._apply_contacts()
@@ -199,3 +200,4 @@ class People:
                     log.info("addresses.not_learned", code=error.code)
         finally:
             self._looked_up.discard(device)
+            self._news.set()

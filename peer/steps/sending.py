@@ -55,6 +55,11 @@ def get_edge_to(db: sqlite3.Connection, me: str, user_id: str, now: int) -> rows
             f"{user_id} has not answered your invitation yet",
             fix=f"wait for their answer, or give them its address: `dispatch invite {user_id}` shows it again",
         )
+    if edge is None and contacts.get(db, user_id) is None and (meant := contacts.did_you_mean(db, user_id)):
+        raise Forbidden(
+            f"{user_id} has not accepted an invitation of yours",
+            fix=f"{meant} Else invite them: `dispatch invite {user_id}`",
+        )
     if edge is None:
         edge_lifecycle.check_send(None, peer=user_id, expires=None, now=now)
         raise AssertionError("check_send refuses where there is no edge")

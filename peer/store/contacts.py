@@ -30,7 +30,16 @@ def user_named(db: sqlite3.Connection, name: str) -> str:
     for contact in every(db):
         if contact.alias and aliases.key(contact.alias) == aliases.key(name):
             return contact.user_id
-    raise NotFound(f"no contact is called {name!r}", fix="name them by their e-mail address: `dispatch contacts`")
+    raise NotFound(
+        f"no contact is called {name!r}",
+        fix=did_you_mean(db, name) or "name them by their e-mail address: `dispatch contacts`",
+    )
+
+
+def did_you_mean(db: sqlite3.Connection, name: str) -> str:
+    """Return a fix that names the contacts who may be meant by this name or address, "" if there are none."""
+    found = aliases.likely(name, ((contact.user_id, contact.alias or "") for contact in every(db)))
+    return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 def pin(db: sqlite3.Connection, device_set: DeviceSet, raw: bytes, *, verified: bool, now: int) -> None:

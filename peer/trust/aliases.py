@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
+from typing import Final
 
 from peer.protocol.errors import Invalid
 
 MAX_ALIAS = 40
 """Characters: the width of one table column."""
+_LIKE: Final = 0.75
+"""Of difflib's ratio: a letter missing or two swapped, in a name of five."""
+_FEW: Final = 3
 
 
 def check(alias: str) -> str:
@@ -23,3 +29,26 @@ def check(alias: str) -> str:
 def key(alias: str) -> str:
     """Return a key that is equal for aliases that people would confuse (Unicode caseless matching, NFKC)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alias.strip()).casefold())
+
+
+def likely(name: str, people: Iterable[tuple[str, str]]) -> list[str]:
+    """Return who may be meant by a name that nobody has: at most three addresses, the likeliest first.
+
+    `people`: (e-mail address, alias, "" for none) of contacts. One is meant by what stands before the @ too.
+    """
+    before, at, after = name.rpartition("@") if "@" in name else (name, "", "")
+    scores: dict[str, float] = {}
+    for address, alias in people:
+        user, _, host = address.rpartition("@")
+        likeness = _alike(before, user)
+        if at:
+            likeness = min(likeness, _alike(after, host))
+        elif alias:
+            likeness = max(likeness, _alike(name, alias))
+        scores[address] = likeness
+    found = sorted((address for address, score in scores.items() if score >= _LIKE), key=lambda one: -scores[one])
+    return found[:_FEW]
+
+
+def _alike(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, key(one), key(other), autojunk=False).ratio()

@@ -207,6 +207,9 @@ class ModelApi(Protocol):
     def key_headers(self, key: str, /) -> list[tuple[bytes, bytes]]:
         """The headers that carry the key to the API."""
 
+    def key_check(self) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """(target, headers) of a GET that costs nothing and is answered 401 or 403 for a key that is not in force."""
+
     def check_body(self, target: str, body: bytes, allowance: Allowance, /) -> ModelRequest:
         """Decode, refuse what must not pass, and encode again, so that the API reads exactly what was checked.
 

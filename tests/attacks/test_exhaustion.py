@@ -233,7 +233,7 @@ children(6, lambda: held)
 
 
 async def test_a_run_out_of_sight_is_ended(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.confinement.bubblewrap.watchdog._BLIND", 0.1)
+    monkeypatch.setattr("sandbox.confinement.bubblewrap.watchdog._BUILT_WITHIN", 0.1)
     monkeypatch.setattr("sandbox.confinement.bubblewrap.watchdog.RunProcesses", _refusing)
     done, excess = await made(person.profile, Attempt("sight", ""), watched=True)
     assert done.code in KILLED and excess == Excess("sight")

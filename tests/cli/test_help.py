@@ -14,7 +14,8 @@ from peer import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "service", "plugin", "completion"),
+    *("setup", "login", "logout", "whoami", "doctor", "config", "demo", "open", "service", "plugin", "completion"),
+    *("help", "version"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
@@ -138,12 +139,6 @@ def test_the_short_words_of_the_table_are_those_of_the_commands() -> None:
 
 def test_the_version(cli: Cli) -> None:
     assert cli("--version").out == f"dispatch {VERSION}\n"
-
-
-def test_nothing_at_all_is_answered_with_the_help(cli: Cli) -> None:
-    outcome = cli()
-    assert outcome.code == 2
-    assert "Decisions:" in outcome.err
 
 
 def test_no_summary_of_a_command_is_cut(cli: Cli) -> None:

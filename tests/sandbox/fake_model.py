@@ -111,8 +111,8 @@ def serving(model: FakeModel, *, certificate: tuple[Path, Path] | None = None) -
             pass
 
         def do_POST(self) -> None:
-            model.raw = self.rfile.read(int(self.headers["content-length"]))
-            body = json.loads(model.raw)
+            model.raw = self.rfile.read(int(self.headers["content-length"] or 0))
+            body = json.loads(model.raw or b"{}")
             model.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             model.hold.wait(HANG)
             if model.answers:
@@ -140,6 +140,8 @@ def serving(model: FakeModel, *, certificate: tuple[Path, Path] | None = None) -
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        do_GET = do_POST
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

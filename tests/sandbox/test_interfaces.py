@@ -97,6 +97,9 @@ class PlainTextApi:
     def overloaded(self, failure: Failure, headers: Mapping[str, str], /) -> str:
         return ""
 
+    def key_check(self) -> tuple[str, list[tuple[bytes, bytes]]]:
+        return "/", []
+
     def explain(self, failure: Failure, model: str, /) -> None:
         return None
 

@@ -53,7 +53,7 @@ DAEMON = {
     "open": ["open"],
 }
 """Every command that asks the daemon."""
-ITSELF = {"login", "logout", "doctor"}
+ITSELF = {"setup", "login", "logout", "doctor"}
 """Commands that use the sign-in themselves."""
 WITHOUT = {
     "config list": ["config", "list"],
@@ -67,6 +67,8 @@ WITHOUT = {
     "plugin uninstall": ["plugin", "uninstall"],
     "verify-receipt": ["verify-receipt", "nothing.receipt"],
     "demo": ["demo", "--yes"],
+    "help": ["help"],
+    "version": ["version"],
 }
 """Commands that use no sign-in."""
 

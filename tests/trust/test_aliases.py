@@ -1,4 +1,4 @@
-"""What may be a contact's alias, and which two are the same."""
+"""Which contact may be meant by a name that nobody has."""
 
 from __future__ import annotations
 
@@ -6,36 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peer.protocol.errors import Invalid
 from peer.trust import aliases
 
-
-@pytest.mark.parametrize(
-    "alias", ["", " ", "x" * 41, "bob@example.org", "a\nb", "a\x1b[2J", "a\u202eb", "a\u200bb", "\ud800"]
-)
-def test_refused(alias: str) -> None:
-    with pytest.raises(Invalid) as error:
-        aliases.check(alias)
-    assert error.value.fix
+PEOPLE = [("bob@example.org", ""), ("carol@example.org", "Caz"), ("dora@example.net", "Dörte")]
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("Bob", "bOB"), ("Straße", "STRASSE"), ("Zoë", "Zoe\u0308"), ("Kim", "\u212aim"), ("Al", " Al ")]
+    ("name", "meant"),
+    [
+        ("bob", ["bob@example.org"]),
+        ("Bobb", ["bob@example.org"]),
+        ("bob@exmaple.org", ["bob@example.org"]),
+        ("DÖRTE", ["dora@example.net"]),
+        ("zoe", []),
+        ("zoe@other.test", []),
+    ],
 )
-def test_the_same(one: str, other: str) -> None:
-    assert aliases.key(one) == aliases.key(other)
+def test_who_may_be_meant(name: str, meant: list[str]) -> None:
+    assert aliases.likely(name, PEOPLE) == meant
 
 
-@pytest.mark.parametrize("alias", ["x" * aliases.MAX_ALIAS, "Bob", "Zoë from work", "李"])
-def test_taken(alias: str) -> None:
-    assert aliases.check(f" {alias}\n") == alias
-
-
-@given(st.text())
-def test_what_is_taken_is_shown_as_it_is_and_checks_again(alias: str) -> None:
-    try:
-        chosen = aliases.check(alias)
-    except Invalid:
-        return
-    assert chosen.isprintable() and 1 <= len(chosen) <= aliases.MAX_ALIAS and aliases.check(chosen) == chosen
-    assert aliases.key(chosen) == aliases.key(alias)
+@given(st.text(max_size=60), st.lists(st.tuples(st.emails(), st.text(max_size=40)), max_size=8))
+def test_few_are_named_and_the_very_one_first(name: str, people: list[tuple[str, str]]) -> None:
+    found = aliases.likely(name, people)
+    assert len(found) <= 3 and set(found) <= {address for address, _ in people}
+    for address, _ in people:
+        assert aliases.likely(address, people)[0].casefold() == address.casefold()

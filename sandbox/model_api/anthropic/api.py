@@ -38,6 +38,10 @@ class AnthropicMessages:
             return [(b"authorization", key.encode())]
         return [(b"x-api-key", key.encode())]
 
+    def key_check(self) -> tuple[str, list[tuple[bytes, bytes]]]:
+        # https://docs.claude.com/en/api/models-list
+        return "/v1/models?limit=1", [(b"anthropic-version", b"2023-06-01")]
+
     def check_body(self, target: str, body: bytes, allowance: Allowance, /) -> ModelRequest:
         return requests.check_body(target, body, allowance)
 

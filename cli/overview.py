@@ -1,0 +1,100 @@
+"""`dispatch` without a command: what waits for a decision here; before anything is set up, the first steps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cli.app import App, Source
+from cli.setup import state
+from peer.client.blocking import Document
+
+PAGE = 200
+"""Of each list; what is beyond is counted as "200 or more"."""
+
+
+class Waiting(NamedTuple):
+    """So many things of one kind that wait for the person, and the command that shows them."""
+
+    name: str
+    number: int
+    what: str
+    command: str
+
+    @property
+    def words(self) -> str:
+        """Such as "2 dispatches to decide on"."""
+        noun, _, rest = self.what.partition(" ")
+        many = f"{self.number} or more" if self.number >= PAGE else str(self.number)
+        plural = {"dispatch": "dispatches"}.get(noun, f"{noun}s")
+        return f"{many} {noun if self.number == 1 else plural} {rest}"
+
+
+def show(app: App) -> int:
+    """Show it; exit code 0."""
+    parts = state.look(app)
+    missing = [part for part in parts if part.needed and not part.done]
+    # Somebody who was signed in once has contacts and tasks of before, whatever is missing now.
+    used = app.folder.store.exists()
+    waiting = app.read(_waiting) if used else []
+    if app.out.json:
+        app.out.document(
+            {
+                "waiting": {each.name: each.number for each in waiting},
+                "parts": [part._asdict() for part in parts],
+            }
+        )
+        return 0
+    if used:
+        _show_waiting(app, waiting)
+    if missing:
+        _show_steps(app, parts)
+    else:
+        app.out.line(f"signed in as {parts[0].detail}; the daemon is running", style="dim")
+    app.out.note("all commands: `dispatch help`")
+    return 0
+
+
+def _waiting(source: Source) -> list[Waiting]:
+    received = source.dispatches("received", limit=PAGE)["dispatches"]
+    pending = source.dispatches("received", status="pending", limit=PAGE)["dispatches"]
+    held = source.dispatches("received", status="held", limit=PAGE)["dispatches"]
+    asked = source.invitations(limit=PAGE)["received"]
+    counted = [
+        Waiting("decisions", len(pending), "dispatch to decide on", "dispatch inbox"),
+        Waiting("approvals", _calls(source), "tool call to answer", "dispatch approvals"),
+        Waiting("held", len(held), "result to release", "dispatch inbox --status held"),
+        Waiting("changes", _with_changes(received), "run whose changes wait", "dispatch inbox"),
+        Waiting("invitations", len(asked), "invitation to answer", "dispatch invitations"),
+    ]
+    return [each for each in counted if each.number]
+
+
+def _calls(source: Source) -> int:
+    """Calls wait in a running node alone."""
+    approvals = getattr(source, "approvals", None)
+    return 0 if approvals is None else len(approvals())
+
+
+def _with_changes(rows: list[Document]) -> int:
+    return sum(bool(row.get("changes_waiting")) for row in rows)
+
+
+def _show_waiting(app: App, waiting: list[Waiting]) -> None:
+    if not waiting:
+        app.out.line("nothing waits for you")
+        return
+    width = max(len(each.words) for each in waiting)
+    for each in waiting:
+        app.out.line(f"{each.words.ljust(width)}  `{each.command}`", style="bold")
+
+
+def _show_steps(app: App, parts: list[state.Part]) -> None:
+    if not parts[0].done:
+        app.out.line("dispatch sends tasks to the agents of people who trust you, and runs theirs here if you agree.")
+        app.out.line()
+    app.out.line("To begin, `dispatch setup` leads through these; each can also be done by itself:")
+    for part in parts:
+        mark = "✓" if part.done else "·"
+        app.out.line(f"{mark} {part.name}: {part.detail if part.done else f'`{part.command}`'}", indent=2)
+    app.out.line()
+    app.out.line("`dispatch demo` shows one dispatch from invitation to result, with nothing of yours.")

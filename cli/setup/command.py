@@ -1,0 +1,83 @@
+"""The `setup` command: goes through the parts of state.py in order, and does with the person what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from cli.app import App
+from cli.base import DispatchCommand, pass_app
+from cli.output import interactive
+from cli.prompts import NoAnswer
+from cli.setup import state, steps
+from cli.setup.state import Name
+from peer.protocol.errors import DispatchError
+
+STEPS: dict[Name, Callable[[App], None]] = {
+    "sign-in": steps.sign_in,
+    "daemon": steps.start_daemon,
+    "model key": steps.set_model_key,
+    "projects": steps.name_projects,
+}
+
+
+@click.command(cls=DispatchCommand, example="dispatch setup\ndispatch setup --json")
+@pass_app
+def setup(app: App) -> int:
+    """Go through all that this machine needs: broker, daemon, model key, project folders, and a demo if I like.
+
+    What is there already is shown and left as it is; every step can be skipped, and it can be run again at any time.
+    Without a terminal it says what is missing and which commands do it. Exit 1 while something is missing that nothing
+    works without.
+    """
+    if not interactive() or app.out.json:
+        return _show(app)
+    parts = state.look(app)
+    for number, part in enumerate(parts, 1):
+        app.out.line(f"{number} of {len(parts)}  {part.name}", style="bold")
+        if part.done:
+            app.out.line(f"✓ {part.detail}", indent=2)
+        else:
+            _do(app, part)
+    return _end(app)
+
+
+def _do(app: App, part: state.Part) -> None:
+    """Do one step. What goes wrong in it is said, and the next one follows."""
+    try:
+        STEPS[part.name](app)
+    except DispatchError as error:
+        app.out.error(error)
+        app.out.line(f"left as it is: {part.detail}; later: `{part.command}`", indent=2)
+    except NoAnswer:
+        app.out.line(f"skipped; later: `{part.command}`", indent=2)
+
+
+def _show(app: App) -> int:
+    parts = state.look(app)
+    missing = any(part.needed and not part.done for part in parts)
+    if app.out.json:
+        app.out.document({"ready": not missing, "parts": [part._asdict() for part in parts]})
+    else:
+        for part in parts:
+            todo = "" if part.done else f" (`{part.command}`)"
+            app.out.line(f"{'✓' if part.done else '·'} {part.name}: {part.detail}{todo}")
+    return int(missing)
+
+
+def _end(app: App) -> int:
+    parts = state.look(app)
+    app.out.line()
+    missing = [part for part in parts if part.needed and not part.done]
+    for part in missing:
+        app.out.line(f"still missing: {part.name}, `{part.command}`", style="yellow")
+    if missing:
+        app.out.line("`dispatch setup` goes on from here")
+        return 1
+    app.out.line("this machine is set up", style="green")
+    steps.offer_demo(app)
+    app.out.line(
+        "next: `dispatch invite EMAIL` asks somebody to let you dispatch to them; `dispatch open` opens the page"
+    )
+    return 0

@@ -1,0 +1,212 @@
+"""The steps of `dispatch setup`, with the person at the terminal. Each raises DispatchError, or NoAnswer if skipped."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import click
+
+from cli.agent_program import asked
+from cli.app import App
+from cli.plugin import programs_folder
+from cli.prompts import NoAnswer, choose, confirm, line
+from cli.setup.state import daemon_runs
+from peer.client.blocking import DaemonUnreachable
+from peer.machine.settings import Settings
+from peer.protocol.errors import DispatchError, Invalid, Unavailable
+
+DAEMON: Final = "dispatch-daemon"
+STARTED_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.1
+TRIES: Final = 3
+USUAL_FOLDERS: Final = ("projects", "Projects", "code", "src", "work", "repos", "dev")
+"""Names below the home under which many people keep their projects: offered, never taken unasked."""
+
+
+def sign_in(app: App) -> None:
+    """Ask for the broker, and sign in there."""
+    from cli.login import login
+    from peer.machine import settings
+
+    known = settings.resolve(app.folder, broker=app.broker).broker
+    if known:
+        app.out.line(f"the broker: {known}", indent=2)
+    else:
+        app.out.line(
+            "A broker tells your contacts' machines where yours is, and sees no task. Whoever invited you can", indent=2
+        )
+        app.out.line("name theirs; `dispatch-rendezvous serve` hosts one.", indent=2)
+        known = _asked_for(app, "The broker's address, https://… (Enter: skip): ", settings.broker_url)
+    before, app.broker = app.broker, known
+    try:
+        click.get_current_context().invoke(login, email=None, no_browser=False, label=None)
+    finally:
+        app.broker = before
+
+
+def start_daemon(app: App) -> None:
+    """Have the service manager run the daemon, or start it until the machine is restarted."""
+    app.out.line("The daemon receives what is sent to you while you do something else.", indent=2)
+    app.out.line("1  at each login, as a service of yours", indent=2)
+    app.out.line("2  now, until this machine is restarted", indent=2)
+    app.out.line("3  not now", indent=2)
+    answer = choose(app.out, "Run it?", ["1", "2", "3"], default="1")
+    if answer == "3":
+        raise NoAnswer
+    if answer == "1":
+        from cli.service.command import install
+
+        click.get_current_context().invoke(install, linger=None, show=False, yes=False)
+        _wait_until_it_answers(app)
+    else:
+        _start_detached(app)
+    app.out.line("✓ running", indent=2)
+
+
+def set_model_key(app: App) -> None:
+    """Ask for the key, save it where keys are kept, and ask the model's API whether it takes it."""
+    from peer.machine import model_key, settings
+
+    app.out.line(
+        "The agent that runs tasks here needs a key for its model: an API key, or `Bearer TOKEN` of a gateway.",
+        indent=2,
+    )
+    app.out.line("It stays on this machine, in the OS keychain if there is one; no run sees it.", indent=2)
+    for _ in range(TRIES):
+        given = getpass.getpass("  The key (not shown; Enter: skip): ").strip()
+        if not given:
+            raise NoAnswer
+        try:
+            changed = settings.set_value(settings.load(app.folder), "model.api_key", given)
+            if (said := _refusal(app, changed)) is None:
+                model_key.save(app.folder, changed)
+                _reload(app)
+                app.out.line("✓ saved", indent=2)
+                return
+        except Invalid as error:
+            said = error
+        app.out.error(said)
+    raise NoAnswer
+
+
+def name_projects(app: App) -> None:
+    """Ask for the folders that hold projects."""
+    from peer.machine import settings
+
+    home = Path.home()
+    usual = next((home / name for name in USUAL_FOLDERS if (home / name).is_dir()), None)
+    app.out.line(
+        "A task may name a project; it is looked for in these folders. A contact gets into none that you did", indent=2
+    )
+    app.out.line("not grant.", indent=2)
+    enter = f"Enter: {usual}, - for none" if usual else "Enter: none"
+    for _ in range(TRIES):
+        text = line(f"  Folders with your projects, comma-separated ({enter}): ").strip() or str(usual or "")
+        if text in ("", "-"):
+            raise NoAnswer
+        try:
+            changed = settings.set_value(settings.load(app.folder), "roots", text)
+        except Invalid as error:
+            app.out.error(error)
+            continue
+        settings.save(app.folder, changed)
+        _reload(app)
+        app.out.line(f"✓ {', '.join(changed.roots)}", indent=2)
+        return
+    raise NoAnswer
+
+
+def offer_demo(app: App) -> None:
+    """Offer the demo, once this machine is set up."""
+    if confirm("Watch one dispatch from invitation to result, with nothing of yours (a minute)?"):
+        from cli.demo.command import demo
+
+        click.get_current_context().invoke(demo, yes=False, live=False)
+
+
+def _asked_for(app: App, prompt: str, check: Callable[[str], str]) -> str:
+    for _ in range(TRIES):
+        text = line(f"  {prompt}").strip()
+        if not text:
+            raise NoAnswer
+        try:
+            return check(text)
+        except Invalid as error:
+            app.out.error(error)
+    raise NoAnswer
+
+
+def _refusal(app: App, changed: Settings) -> DispatchError | None:
+    """Say what the model's API says of the key; return its refusal. What cannot be asked now is no refusal."""
+    import msgspec
+
+    from peer.machine import model_route
+
+    described = msgspec.json.encode(model_route.model(changed))
+    app.out.line("asking the model's API whether it takes the key …", indent=2, style="dim")
+    try:
+        answer = asked("--model", changed.runtime, given=described)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        app.out.warn(f"the key could not be tried: {error}")
+        return None
+    if (problem := answer.get("error")) is None:
+        app.out.line(str(answer["detail"]), indent=2)
+        return None
+    if problem["code"] == 401:
+        return Invalid(str(problem["message"]), fix=str(problem["fix"]))
+    app.out.warn(f"the key could not be tried: {problem['message']}; {problem['fix']}")
+    return None
+
+
+def _reload(app: App) -> None:
+    with suppress(DaemonUnreachable):  # it reads the settings when it starts
+        app.client.reload()
+
+
+def _start_detached(app: App) -> None:
+    """Start the daemon in a session of its own, so that it outlives the terminal, and wait until it answers.
+
+    Raises Unavailable.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [programs_folder() / DAEMON],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            cwd="/",
+            start_new_session=True,
+        )
+
+        def ended() -> str:
+            if process.poll() is None:
+                return ""
+            errors.seek(0)
+            return " ".join(errors.read(4096).decode(errors="replace").split()) or f"exit code {process.returncode}"
+
+        _wait_until_it_answers(app, ended)
+
+
+def _wait_until_it_answers(app: App, ended: Callable[[], str] = lambda: "") -> None:
+    """`ended()`: what the daemon said when it ended, "" while it may still come. Raises Unavailable."""
+    until = time.monotonic() + STARTED_SECONDS
+    while True:
+        try:
+            if daemon_runs(app):
+                app.client.whoami()
+                return
+        except DispatchError as error:
+            if time.monotonic() > until:
+                raise Unavailable(f"the daemon does not answer: {error.message}", fix="`dispatch doctor`") from error
+        if said := ended():
+            raise Unavailable(f"the daemon ended at once: {said}", fix=f"run `{DAEMON}` here and read what it says")
+        if time.monotonic() > until:
+            raise Unavailable(f"the daemon has not answered within {STARTED_SECONDS:.0f} s", fix="`dispatch doctor`")
+        time.sleep(LOOK_SECONDS)

@@ -1,0 +1,82 @@
+"""`dispatch` alone: the first steps on a machine where nothing is set up, else what waits; and help by words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peer import VERSION
+from tests.cli.conftest import Cli
+from tests.cli.documents import FIRST
+from tests.cli.fake_api import FakeApi
+
+
+def test_on_a_new_machine_it_says_the_first_steps(cli: Cli) -> None:
+    outcome = cli()
+    assert outcome.code == 0
+    assert "`dispatch setup`" in outcome.out and "sign-in: `dispatch login --broker https://…`" in outcome.out
+    assert "waits" not in outcome.out
+    document = cli("--json").document
+    assert document["waiting"] == {}
+    assert [part["name"] for part in document["parts"]] == ["sign-in", "daemon", "model key", "projects"]
+    assert not any(part["done"] for part in document["parts"])
+
+
+def given(api: FakeApi, **lists: Any) -> None:
+    """Have the daemon answer with so many of each."""
+    rows = [{"dispatch_id": FIRST, "status": "pending"}] * lists.get("pending", 0)
+    changed = [{"dispatch_id": FIRST, "status": "completed", "changes_waiting": 2}] * lists.get("changed", 0)
+
+    def dispatches(asked: Any) -> Any:
+        status = asked.query.get("status")
+        return {"dispatches": {"pending": rows, "held": [], None: rows + changed}[status], "more": False}
+
+    api["GET /v1/dispatches"] = dispatches
+    api["GET /v1/approvals"] = {"approvals": [{}] * lists.get("calls", 0), "more": False}
+    api["GET /v1/invitations"] = {"sent": [{}], "received": [{}] * lists.get("invitations", 0), "more": False}
+
+
+def test_it_says_what_waits(cli: Cli, api: FakeApi) -> None:
+    cli.folder.write_private(cli.folder.store, b"")
+    given(api, pending=2, changed=1, calls=1, invitations=3)
+    outcome = cli()
+    assert [line.split("  ")[0] for line in outcome.out.splitlines()[:4]] == [
+        "2 dispatches to decide on",
+        "1 tool call to answer",
+        "1 run whose changes wait",
+        "3 invitations to answer",
+    ]
+    assert "`dispatch approvals`" in outcome.out
+    assert cli("--json").document["waiting"] == {"decisions": 2, "approvals": 1, "changes": 1, "invitations": 3}
+
+
+def test_where_nothing_waits_it_says_so(cli: Cli, api: FakeApi) -> None:
+    cli.folder.write_private(cli.folder.store, b"")
+    given(api)
+    assert cli().out.startswith("nothing waits for you\n")
+
+
+@pytest.mark.parametrize("words", [["trust", "edit"], ["send"], []])
+def test_help_is_a_command_too(cli: Cli, words: list[str]) -> None:
+    assert cli("help", *words).out == cli(*words, "--help").out
+
+
+def test_help_of_what_there_is_not(cli: Cli) -> None:
+    outcome = cli("help", "snd")
+    assert outcome.code == 2 and "Did you mean 'send'?" in outcome.err
+    outcome = cli("help", "send", "more")
+    assert outcome.code == 2 and "no commands below" in outcome.err
+
+
+def test_the_version_is_a_command_too(cli: Cli) -> None:
+    assert cli("version").out == f"dispatch {VERSION}\n"
+    assert cli("version", "--json").document == {"version": VERSION}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("list", "inbox"), ("logs", "watch"), ("LS", "inbox"), ("inboxx", "inbox")]
+)
+def test_other_programs_words_are_understood_as_such(cli: Cli, typed: str, meant: str) -> None:
+    outcome = cli(typed)
+    assert outcome.code == 2 and f"Did you mean {meant!r}?" in outcome.err
