@@ -136,7 +136,7 @@ class People:
         self._wake: set[str] = set()
         self._connected: set[str] = set()
         self._looked_up: set[str] = set()
-        """Devices whose addresses are being looked up: one that connects again meanwhile is asked about again afterwards."""
+        """Devices whose addresses are being looked up. One that connects again meanwhile is asked about afterwards."""
         self._news = trio.Event()
 
     def changed(self, wake: frozenset[str]) -> None:
