@@ -69,11 +69,11 @@ class PathKeeper:
                 await self._attempt(device)
             if self._host.path(device) == "direct":
                 await trio.sleep(self._linger)
-                self._host.leave_relay(device)
+                self._host.ways.leave_relay(device)
         del self._wakes[device]
 
     async def _attempt(self, device: str) -> None:
         try:
-            await self._host.connect_directly(device, await self._addresses(device))
+            await self._host.ways.connect_directly(device, await self._addresses(device))
         except DispatchError as error:
             log.debug("path.none_better", code=error.code)
