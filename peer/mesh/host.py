@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import structlog
@@ -34,9 +35,11 @@ from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, is_direct, ours
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.lan import Host as LanHost
 from peer.mesh.lan import Lan, MaskedStream
+from peer.mesh.punching import Puncher, endpoints
 from peer.mesh.relays import Pipe, Relays
 from peer.mesh.streams import Stream, StreamEnded
 from peer.mesh.ways import Ways
+from peer.protocol import punching
 from peer.protocol.errors import NO_FIX, Unavailable
 from peer.protocol.relays.addresses import to_multiaddr
 from sandbox.network.addresses import is_public
@@ -155,6 +158,13 @@ class MeshHost:
         self._swarm.register_notifee(_Notifee(self))
         self._host = _Host(self._swarm, disable_identify_address_discovery=True)
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
+        self.puncher: Puncher | None = None
+        if relays is not None:
+            hold = partial(endpoints.held, relays.seen)
+            self.puncher = Puncher(
+                self._swarm, own_id=own_id.to_base58(), open_stream=self.open_stream, party=party, hold=hold
+            )
+            self.handle(punching.PROTOCOL, self.puncher.answer)
         self._on_connected: list[Listener] = []
         self._on_disconnected: list[Listener] = []
         self.peer_id: str = own_id.to_base58()
@@ -174,7 +184,7 @@ class MeshHost:
             failed = [str(address) for address in wanted if not await self._swarm.listen(address)]
             if not failed:
                 try:
-                    async with self._rung(), self._met():
+                    async with self._reaching():
                         yield
                 finally:
                     await self._close_everything()
@@ -183,32 +193,22 @@ class MeshHost:
             raise Unavailable(f"cannot listen on {', '.join(failed)}", fix="choose another `listen` in config.json")
 
     @asynccontextmanager
-    async def _rung(self) -> AsyncIterator[None]:
-        """Serve what comes through relays."""
-        if self._relays is None:
+    async def _reaching(self) -> AsyncIterator[None]:
+        """Serve what comes through relays, through NATs and from the local network; find peers there."""
+        async with AsyncExitStack() as stack:
+            if self._relays is not None:
+                await stack.enter_async_context(self._relays.running(self._serve_pipe))
+            if self._lan is not None:
+                await stack.enter_async_context(self._lan.running(LanHost(self.ways.meet, self._serve_near)))
+            if self.puncher is not None:
+                await stack.enter_async_context(self.puncher.running())
+            # Before these: they are closed in order, as long as their readers run.
+            stack.push_async_callback(self._close_everything)
             yield
-            return
-        async with self._relays.running(self._serve_pipe):
-            try:
-                yield
-            finally:
-                await self._close_everything()  # pipes are closed in order, as long as their readers run
 
     async def _serve_pipe(self, pipe: Pipe) -> None:
         address = Multiaddr(to_multiaddr(pipe.origin))
         await self._swarm.serve_expected(pipe, pipe.peer_id, address, relayed=True)
-
-    @asynccontextmanager
-    async def _met(self) -> AsyncIterator[None]:
-        """Find peers on the local network, and be found there."""
-        if self._lan is None:
-            yield
-            return
-        async with self._lan.running(LanHost(self.ways.meet, self._serve_near)):
-            try:
-                yield
-            finally:
-                await self._close_everything()
 
     async def _serve_near(self, stream: MaskedStream, peer_id: str, ip: str) -> None:
         family = "ip6" if ":" in ip else "ip4"

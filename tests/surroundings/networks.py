@@ -28,6 +28,8 @@ from tests.system.world import Broker, Document, Person, Program, Said, clean_en
 
 CLONE_NEWNET = 0x40000000
 PORT = 8443
+ROUTER = "192.168.77.1"
+"""Of each home, on its own network."""
 
 
 class Machine:
@@ -49,6 +51,10 @@ class Machine:
     def ip(self, words: str) -> None:
         subprocess.run([*self.enter, "ip", *words.split()], check=True)
 
+    def nft(self, rules: str) -> None:
+        """Add rules of the packet filter."""
+        subprocess.run([*self.enter, "nft", "-f", "-"], input=rules, text=True, check=True)
+
     def without_ipv6(self) -> None:
         """As the sysctl leaves it. It has sockets of IPv6 still, but no address."""
         script = "for each in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $each; done"
@@ -69,6 +75,20 @@ class Machine:
                 os._exit(70)  # everything after would be in the wrong network
             os.close(back)
             os.close(there)
+
+
+def machine_behind(router: Machine, stack: ExitStack) -> Machine:
+    """A machine at home, 192.168.77.2, whose router passes on what comes by IPv4; its rules say what that is."""
+    machine = Machine(stack)
+    machine.without_ipv6()
+    router.ip(f"link add lan type veth peer name eth0 netns {machine.pid}")
+    router.ip(f"addr add {ROUTER}/24 dev lan")
+    router.ip("link set lan up")
+    machine.ip("addr add 192.168.77.2/24 dev eth0")
+    machine.ip("link set eth0 up")
+    machine.ip(f"route add default via {ROUTER}")
+    subprocess.run([*router.enter, "sh", "-ec", "echo 1 > /proc/sys/net/ipv4/ip_forward"], check=True)
+    return machine
 
 
 NO_SOCKETS_OF_IPV6 = (
