@@ -29,7 +29,7 @@ from libp2p.utils.varint import encode_delim, read_delim
 from multiaddr import Multiaddr
 
 from peer.mesh import listening
-from peer.mesh.dialable import surroundings
+from peer.mesh.dialable import loopback_alone, surroundings
 from peer.mesh.guards.noise_gate import GatedNoise
 from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, is_direct, ours
 from peer.mesh.guards.yamux import YamuxLimits
@@ -159,7 +159,7 @@ class MeshHost:
         self._host = _Host(self._swarm, disable_identify_address_discovery=True)
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
         self.puncher: Puncher | None = None
-        if relays is not None:
+        if relays is not None and not loopback_alone(listen):
             hold = partial(endpoints.held, relays.seen)
             self.puncher = Puncher(
                 self._swarm, own_id=own_id.to_base58(), open_stream=self.open_stream, party=party, hold=hold
