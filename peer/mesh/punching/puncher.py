@@ -124,14 +124,12 @@ class Puncher:
             or len(self._under_way) >= self._limits.at_once
             or not self._budget.take(self._party(peer_id), trio.current_time())
         ):
-            await stream.reset()
-            return
+            return  # which ends the stream
         self._under_way.add(peer_id)
         try:
             await self._answer(stream)
         except DispatchError as error:
             log.debug("punch.not_agreed", code=error.code)
-            await stream.reset()
         finally:
             self._under_way.discard(peer_id)
 
