@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -75,10 +74,8 @@ async def nothing_held() -> AsyncIterator[Held]:
 async def test_somebody_else_at_the_endpoint_is_refused(who: str) -> None:
     """A contact has both dial where another contact answers, or calls."""
     nats, carol = Nats(), device()
-    async with (
-        two(nats, limits=PunchLimits(message=HANG, round_trip=HANG, dial=0.2), more=[carol]) as (low, high),
-        trio.open_nursery() as nursery,
-    ):
+    limits = PunchLimits(message=HANG, round_trip=HANG, dial=0.2)
+    async with two(nats, limits=limits, more=[carol]) as (low, high), trio.open_nursery() as nursery:
         assert low.host.puncher is not None
         place, victim = (HIGH, low) if who == "whoever is dialled" else (LOW, high)
         there = Multiaddr("/ip4/93.184.216.77/tcp/40000")
@@ -169,15 +166,17 @@ def test_few_endpoints_are_dialled_and_those_of_the_internet_alone(
 
 
 async def test_a_contact_that_proposes_without_end_is_answered_so_often_and_no_more() -> None:
-    nats = Nats()
-    limits = PunchLimits(per_minute=3, dial=0.01, round_trip=HANG, message=HANG)
-    async with two(nats, limits=limits) as (attacker, victim):
+    nats, carol = Nats(), device()
+    limits = PunchLimits(per_minute=3, at_once=1, dial=0.01, round_trip=HANG, message=HANG)
+    async with two(nats, limits=limits, more=[carol]) as (attacker, victim):
+        await carol.host.connect(victim.id, victim.relays.addresses())
+        await until(lambda: victim.host.connected(carol.id))
         for _ in range(3):
             stream = await proposal(attacker, victim)
-            second = await proposal(attacker, victim)
-            await ends(second)  # one at a time
             await stream.send(punching.pack(Offer((LOW,))), deadline=HANG)
             assert await heard(stream) == Offer((HIGH,))
+            for other in (attacker, carol):
+                await ends(await proposal(other, victim))  # one at a time, in all
             await stream.send(punching.pack(Ready()), deadline=HANG)
             assert await heard(stream) == Go()
             await answered(victim)
