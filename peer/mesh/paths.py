@@ -63,10 +63,11 @@ class PathKeeper:
         """Attempt until there is a direct path, or no relayed one any more."""
         attempt = 0
         while device in self._host.relayed():
-            wake = self._wakes[device] = trio.Event()
+            wake = self._wakes[device]
             with trio.move_on_after(self._waits[min(attempt, len(self._waits) - 1)]):
                 await wake.wait()
             attempt = 0 if wake.is_set() else attempt + 1
+            self._wakes[device] = trio.Event()  # what comes during the attempt counts after it
             if self._host.path(device) == "relay":
                 await self._attempt(device, attempt)
             if self._host.path(device) == "direct":

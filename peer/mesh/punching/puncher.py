@@ -16,7 +16,6 @@ from typing import TypeAlias, TypeVar
 import structlog
 import trio
 from libp2p.io.trio import TrioTCPStream
-from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
 from peer.mesh.dialing import DialBudget
@@ -188,7 +187,8 @@ class Puncher:
     async def _begin(self, peer_id: str, stream: TrioTCPStream, _endpoint: Endpoint) -> bool:
         try:
             await self._swarm.upgrade_expected(stream, peer_id)
-        except (SwarmException, trio.TooSlowError):
+        except Exception as error:  # one of two dials, and whoever was there
+            log.debug("handshake.failed", error=type(error).__name__)
             await trio.aclose_forcefully(stream.stream)
             return False
         return True
@@ -196,8 +196,10 @@ class Puncher:
     async def _serve(self, peer_id: str, stream: TrioTCPStream, endpoint: Endpoint) -> bool:
         """Have the connection served for as long as it lasts, beyond this attempt."""
         address = Multiaddr(f"/ip{endpoint.address.version}/{endpoint.address}/tcp/{endpoint.port}")
-        assert self._nursery is not None
-        self._nursery.start_soon(self._serve_until_closed, peer_id, stream, address)
+        if self._nursery is None:
+            await trio.aclose_forcefully(stream.stream)
+        else:
+            self._nursery.start_soon(self._serve_until_closed, peer_id, stream, address)
         return False
 
     async def _serve_until_closed(self, peer_id: str, stream: TrioTCPStream, address: Multiaddr) -> None:
