@@ -70,7 +70,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
     [
         b"",
         b"SSH-2.0-OpenSSH\r\n",
-        b"HTTP/1.1 404 Not Found\r\n\r\n",
+        b'HTTP/1.1 404 Not Found\r\n\r\n{"address": "93.184.216.34", "port": 40000}',
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n",
         OK,
         OK + b"{}",
