@@ -153,9 +153,7 @@ offered = st.lists(st.builds(Endpoint, addresses, st.integers(0, 65535)), max_si
 
 
 @given(offered, offered)
-def test_few_endpoints_are_dialled_and_those_of_the_internet_alone(
-    theirs: list[Endpoint], held: list[Endpoint]
-) -> None:
+def test_few_endpoints_are_dialled_and_of_the_internet_alone(theirs: list[Endpoint], held: list[Endpoint]) -> None:
     held = list({each.address.version: each for each in held}.values())
     own: frozenset[IPv4Address | IPv6Address] = frozenset(each.address for each in theirs[:1])
     found = dialable(theirs, held, own)
