@@ -149,7 +149,7 @@ def test_files_on_their_way_go_on_at_their_byte_over_the_path_through_both_nats(
 @pytest.mark.long
 @pytest.mark.parametrize("refusal", ["drop", "accept", "reject with tcp reset"])
 def test_both_dial_at_one_instant(tmp_path: Path, stack: ExitStack, refusal: str) -> None:
-    """Seen to fail with the routers that refuse, where one dials a round trip later: the first one is refused at once.
+    """Seen to fail with the routers that refuse where packets take no time: a dial is refused before the other leaves.
 
     `accept`: the router's own kernel answers, as there is nothing behind the port.
     """
