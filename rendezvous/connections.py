@@ -145,8 +145,14 @@ async def serve_within(
 
 def peer_of(stream: trio.abc.Stream) -> str:
     """Return the IP address at the other end of an accepted connection; "gone" for one that is closed already."""
+    return peer_and_port_of(stream)[0]
+
+
+def peer_and_port_of(stream: trio.abc.Stream) -> tuple[str, int]:
+    """Return address and port at the other end of an accepted connection; "gone" and 0 for one that is closed."""
     plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
     try:
-        return str(cast(trio.SocketStream, plain).socket.getpeername()[0])
+        address, port = cast(trio.SocketStream, plain).socket.getpeername()[:2]
     except OSError:
-        return "gone"
+        return "gone", 0
+    return str(address), int(port)

@@ -1,20 +1,20 @@
-"""One hardened libp2p host: connections, dials, streams in and out. No statements, no storage.
+"""One hardened libp2p host: its life, connections, streams in and out. No statements, no storage.
 
-The guards are in peer/mesh/guards, the protocols in peer/mesh/courier and blobs.py.
+How a peer is dialled: ways.py. The guards are in peer/mesh/guards, the protocols in peer/mesh/courier and blobs.py.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple
 
 import structlog
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
-from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
@@ -29,16 +29,17 @@ from libp2p.utils.varint import encode_delim, read_delim
 from multiaddr import Multiaddr
 
 from peer.mesh import listening
-from peer.mesh.dialable import surroundings
-from peer.mesh.dialing import MAX_ADDRESSES, DialBudget, race, usable
+from peer.mesh.dialable import loopback_alone, surroundings
 from peer.mesh.guards.noise_gate import GatedNoise
-from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, ours
+from peer.mesh.guards.swarm import GuardedSwarm, SwarmLimits, is_direct, ours
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.lan import Host as LanHost
-from peer.mesh.lan import Lan, MaskedStream, Way
+from peer.mesh.lan import Lan, MaskedStream
+from peer.mesh.punching import Puncher, endpoints
 from peer.mesh.relays import Pipe, Relays
-from peer.mesh.relays.relays import relays_among
 from peer.mesh.streams import Stream, StreamEnded
+from peer.mesh.ways import Ways
+from peer.protocol import punching
 from peer.protocol.errors import NO_FIX, Unavailable
 from peer.protocol.relays.addresses import to_multiaddr
 from sandbox.network.addresses import is_public
@@ -131,8 +132,6 @@ class MeshHost:
         self._lan = lan
         self._limits = limits or MeshLimits()
         self._listen = [Multiaddr(text) for text in listen]
-        self._party, self._typed = party, typed
-        self._dial_budget = DialBudget(self._limits.dials_per_minute)
         key_pair = create_new_key_pair(seed)
         own_id = ID.from_pubkey(key_pair.public_key)
         peerstore = PeerStore()
@@ -146,12 +145,28 @@ class MeshHost:
             yamux=self._limits.yamux,
             expects=expects,
         )
+        self.ways = Ways(
+            self._swarm,
+            listen=self._listen,
+            party=party,
+            typed=typed,
+            relays=relays,
+            lan=lan,
+            dial=self._limits.dial,
+            dials_per_minute=self._limits.dials_per_minute,
+        )
         self._swarm.register_notifee(_Notifee(self))
         self._host = _Host(self._swarm, disable_identify_address_discovery=True)
         self._host.remove_stream_handler(ID_PUSH)  # it would let a peer write to our peerstore
+        self.puncher: Puncher | None = None
+        if relays is not None and not loopback_alone(listen):
+            hold = partial(endpoints.held, relays.seen)
+            self.puncher = Puncher(
+                self._swarm, own_id=own_id.to_base58(), open_stream=self.open_stream, party=party, hold=hold
+            )
+            self.handle(punching.PROTOCOL, self.puncher.answer)
         self._on_connected: list[Listener] = []
         self._on_disconnected: list[Listener] = []
-        self._renewed = trio.Event()
         self.peer_id: str = own_id.to_base58()
 
     # --- life
@@ -169,7 +184,7 @@ class MeshHost:
             failed = [str(address) for address in wanted if not await self._swarm.listen(address)]
             if not failed:
                 try:
-                    async with self._rung(), self._met():
+                    async with self._reaching():
                         yield
                 finally:
                     await self._close_everything()
@@ -178,36 +193,22 @@ class MeshHost:
             raise Unavailable(f"cannot listen on {', '.join(failed)}", fix="choose another `listen` in config.json")
 
     @asynccontextmanager
-    async def _rung(self) -> AsyncIterator[None]:
-        """Serve what comes through relays."""
-        if self._relays is None:
+    async def _reaching(self) -> AsyncIterator[None]:
+        """Serve what comes through relays, through NATs and from the local network; find peers there."""
+        async with AsyncExitStack() as stack:
+            if self._relays is not None:
+                await stack.enter_async_context(self._relays.running(self._serve_pipe))
+            if self._lan is not None:
+                await stack.enter_async_context(self._lan.running(LanHost(self.ways.meet, self._serve_near)))
+            if self.puncher is not None:
+                await stack.enter_async_context(self.puncher.running())
+            # Before these: they are closed in order, as long as their readers run.
+            stack.push_async_callback(self._close_everything)
             yield
-            return
-        async with self._relays.running(self._serve_pipe):
-            try:
-                yield
-            finally:
-                await self._close_everything()  # pipes are closed in order, as long as their readers run
 
     async def _serve_pipe(self, pipe: Pipe) -> None:
         address = Multiaddr(to_multiaddr(pipe.origin))
         await self._swarm.serve_expected(pipe, pipe.peer_id, address, relayed=True)
-
-    @asynccontextmanager
-    async def _met(self) -> AsyncIterator[None]:
-        """Find peers on the local network, and be found there."""
-        if self._lan is None:
-            yield
-            return
-        async with self._lan.running(LanHost(self._meet, self._serve_near)):
-            try:
-                yield
-            finally:
-                await self._close_everything()
-
-    async def _meet(self, peer_id: str) -> None:
-        if self._lan is not None and self.path(peer_id) != "direct":
-            await self._race(peer_id, [*self._lan.ways(peer_id)])
 
     async def _serve_near(self, stream: MaskedStream, peer_id: str, ip: str) -> None:
         family = "ip6" if ":" in ip else "ip4"
@@ -270,7 +271,7 @@ class MeshHost:
 
     def connected(self, peer_id: str) -> bool:
         """Whether there is a live connection to the peer."""
-        return bool(self._live_connections(peer_id))
+        return bool(self._swarm.live(peer_id))
 
     def path(self, peer_id: str) -> Literal["direct", "relay"] | None:
         """Return how the peer is connected, None if it is not."""
@@ -282,101 +283,24 @@ class MeshHost:
         return {
             connection.muxed_conn.peer_id.to_base58()
             for connection in self._swarm.get_connections()
-            if not connection.is_closed and not _is_direct(connection)
+            if not connection.is_closed and not is_direct(connection)
         }
 
     def path_now(self, peer_id: str) -> PathNow | None:
         """Return the connection that new streams take, None if the peer is not connected."""
-        live = self._live_connections(peer_id)
+        live = self._swarm.live(peer_id)
         if not live:
             return None
         session = ours(live[-1].muxed_conn)
-        return PathNow("direct" if _is_direct(live[-1]) else "relay", session.since, session.round_trip)
+        return PathNow("direct" if is_direct(live[-1]) else "relay", session.since, session.round_trip)
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """Connect to a peer at the first of `addresses` that answers, unless it is connected.
-
-        Raises Unavailable if none answers within `MeshLimits.dial` seconds, or none may be dialled (dialable.py).
-        """
-        if self.connected(peer_id):
-            return
-        near = self._near(peer_id)
-        candidates = self._usable(addresses, peer_id)
-        relays = relays_among(addresses) if self._relays is not None else []
-        if addresses and not candidates and not relays and not near:
-            raise Unavailable(
-                f"device {peer_id[-8:]} has no address that can be dialled from here",
-                fix="it has to be on this network, or to connect by itself; where both are this machine, start each "
-                "daemon with `--listen /ip4/127.0.0.1/tcp/0`",
-            )
-        await self._race(peer_id, [*near, *candidates, *relays])
-        if not self.connected(peer_id):
-            raise Unavailable(
-                f"device {peer_id[-8:]} answers at none of its {max(len(addresses), len(candidates))} addresses",
-                fix="it gets what waits for it as soon as its daemon is up",
-            )
-
-    async def connect_directly(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """Look for a direct path to a peer that is connected through a relay. Raises Unavailable if there is none."""
-        await self._race(peer_id, [*self._near(peer_id), *self._usable(addresses, peer_id)])
-        if self.path(peer_id) != "direct":
-            raise Unavailable(f"there is no direct path to device {peer_id[-8:]}", fix=NO_FIX)
-
-    def leave_relay(self, peer_id: str) -> None:
-        """Abort the connections to a peer that go through a relay, if there is a direct one."""
-        if self.path(peer_id) == "direct":
-            for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
-                if not _is_direct(connection):
-                    ours(connection.muxed_conn).abort()
-
-    def _usable(self, addresses: Sequence[str], peer_id: str) -> list[Multiaddr]:
-        typed = usable(self._typed(peer_id), peer_id, lambda _ip: True)
-        others = usable(addresses, peer_id, surroundings(self._listen).may_dial)
-        return list({str(address): address for address in (*typed, *others)}.values())[:MAX_ADDRESSES]
-
-    def _near(self, peer_id: str) -> list[Way]:
-        return [] if self._lan is None else self._lan.ways(peer_id)
-
-    async def _race(self, peer_id: str, candidates: Sequence[Multiaddr | str | Way]) -> None:
-        """Dial addresses and relays of a peer, and where it was seen on the local network, until one answers."""
-        wanted, party = ID.from_base58(peer_id), self._party(peer_id)
-
-        # dial_addr, not connect: no fixed delay, no record of past failures; Noise proves the peer id either way.
-        async def dial(way: Multiaddr | str | Way) -> INetConn:
-            if not self._dial_budget.take(party, trio.current_time()):
-                raise Unavailable("too many dials", fix=NO_FIX)
-            if isinstance(way, Way):
-                assert self._lan is not None
-                return await self._lan.dial(peer_id, way, lambda stream: self._swarm.upgrade_expected(stream, peer_id))
-            if isinstance(way, str):
-                return await self._dial_through(way, peer_id)
-            return await self._swarm.dial_addr(way, wanted)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._until_renewed, nursery.cancel_scope)
-            with trio.move_on_after(self._limits.dial):
-                for spare in (await race(dial, [*candidates]))[1:]:
-                    ours(spare.muxed_conn).abort()
-            nursery.cancel_scope.cancel()
-
-    async def _until_renewed(self, scope: trio.CancelScope) -> None:
-        await self._renewed.wait()
-        scope.cancel()
-
-    async def _dial_through(self, relay: str, peer_id: str) -> INetConn:
-        assert self._relays is not None
-        pipe = await self._relays.dial(peer_id, relay)
-        try:
-            return await self._swarm.upgrade_expected(pipe, peer_id, relayed=True)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await pipe.close()
-            raise
+        """Connect to a peer, as Ways.connect does."""
+        await self.ways.connect(peer_id, addresses)
 
     def renew(self, within: float) -> None:
         """End what belongs to a network that is gone: dials under way, and connections that are not proven soon."""
-        self._renewed.set()
-        self._renewed = trio.Event()
+        self.ways.give_up()
         for connection in self._swarm.get_connections():
             ours(connection.muxed_conn).prove(within)
 
@@ -414,7 +338,7 @@ class MeshHost:
         Raises Unavailable if it is not connected, does not serve the protocol, or does not reply within
         MeshLimits.open_stream seconds.
         """
-        live = self._live_connections(peer_id)
+        live = self._swarm.live(peer_id)
         if not live:
             raise Unavailable(
                 f"device {peer_id[-8:]} is not connected", fix="it is tried again by itself; see `dispatch contacts`"
@@ -447,15 +371,6 @@ class MeshHost:
 
     # --- internal
 
-    def _live_connections(self, peer_id: str) -> list[INetConn]:
-        """Return usable connections, the best last: direct before relayed, and the newest of those.
-
-        After a peer's restart a dead one may linger.
-        """
-        connections = self._swarm.get_connections(ID.from_base58(peer_id))
-        live = [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
-        return sorted(live, key=_is_direct)
-
     def _notify_connected(self, peer_id: str, newest: INetConn) -> None:
         for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
             if connection is not newest:  # a peer connects anew because it lost these, as a rule
@@ -467,10 +382,6 @@ class MeshHost:
         if not self.connected(peer_id):
             for listener in self._on_disconnected:
                 listener(peer_id)
-
-
-def _is_direct(connection: INetConn) -> bool:
-    return connection.get_connection_type() is ConnectionType.DIRECT
 
 
 async def _negotiate(net_stream: INetStream, protocol: bytes) -> None:

@@ -14,6 +14,8 @@ log = structlog.get_logger(__name__)
 
 WAITS = (1.0, 5.0, 20.0, 60.0, 300.0)
 """Seconds before each attempt at a device; from the last on the wait stays the same."""
+PUNCH_EVERY = 12
+"""Once all waits are over, one attempt in so many also tries to get through NATs (punching): once an hour."""
 LINGER = 1.0
 """Seconds that a relayed connection is kept beside a direct one, for what is on its way."""
 
@@ -61,19 +63,28 @@ class PathKeeper:
         """Attempt until there is a direct path, or no relayed one any more."""
         attempt = 0
         while device in self._host.relayed():
-            wake = self._wakes[device] = trio.Event()
+            wake = self._wakes[device]
             with trio.move_on_after(self._waits[min(attempt, len(self._waits) - 1)]):
                 await wake.wait()
             attempt = 0 if wake.is_set() else attempt + 1
+            self._wakes[device] = trio.Event()  # what comes during the attempt counts after it
             if self._host.path(device) == "relay":
-                await self._attempt(device)
+                await self._attempt(device, attempt)
             if self._host.path(device) == "direct":
                 await trio.sleep(self._linger)
-                self._host.leave_relay(device)
+                self._host.ways.leave_relay(device)
         del self._wakes[device]
 
-    async def _attempt(self, device: str) -> None:
+    async def _attempt(self, device: str, attempt: int) -> None:
         try:
-            await self._host.connect_directly(device, await self._addresses(device))
+            await self._host.ways.connect_directly(device, await self._addresses(device))
         except DispatchError as error:
             log.debug("path.none_better", code=error.code)
+        else:
+            return
+        # Where it failed it fails again, as a rule, until the network is another one.
+        if self._host.puncher is not None and (attempt <= len(self._waits) or attempt % PUNCH_EVERY == 0):
+            try:
+                await self._host.puncher.punch(device)
+            except DispatchError as error:
+                log.debug("path.not_punched", code=error.code)

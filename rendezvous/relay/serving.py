@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import ssl
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from trio_websocket import WebSocketRequest, wrap_server_stream
 from wsproto.utilities import ProtocolError
 
 from peer.protocol.errors import Invalid, root_of
+from peer.protocol.punching import ADDRESS_PATH, Endpoint, seen_text
 from peer.protocol.relays.addresses import is_loopback
 from peer.protocol.relays.messages import CONTROL_PATH, MAX_MESSAGE, MAX_PIECE, SUBPROTOCOL
-from rendezvous.connections import peer_of
+from rendezvous.connections import peer_and_port_of, peer_of
 from rendezvous.proxies import client_address, is_trusted
 from rendezvous.ratelimit import network_of
 from rendezvous.relay.connection import STOPS, Connection
 from rendezvous.relay.control import serve_control
+from rendezvous.relay.dialing_back import plain
 from rendezvous.relay.handshakes import Handshake
 from rendezvous.relay.pipes import serve_pipe
 from rendezvous.relay.relay import Relay
@@ -120,6 +123,10 @@ async def _serve(relay: Relay, connection: Connection, stream: trio.abc.Stream, 
                 if head.path in (b"/health", b"/metrics"):
                     await _answer(stream, _report(relay, head, client))
                     return
+                if head.path == ADDRESS_PATH.encode():
+                    proxied = is_trusted(peer, relay.proxies)
+                    await _answer(stream, answer(404, "behind a proxy\n") if proxied else _seen(head, stream))
+                    return
                 path = websocket_path(head)
             except Invalid as error:
                 relay.refused["requests"] += 1
@@ -179,6 +186,18 @@ def _report(relay: Relay, head: Head, client: str) -> bytes:
     if not is_loopback(client):
         return answer(403, "the numbers are for the machine of the relay alone\n")
     return answer(200, relay.metrics(), kind="text/plain; version=0.0.4")
+
+
+def _seen(head: Head, stream: trio.abc.Stream) -> bytes:
+    """Say where a connection comes from: to whoever asks, since it is said to nobody else."""
+    if head.method != b"GET":
+        return answer(405, "this path takes GET alone\n")
+    address, port = peer_and_port_of(stream)
+    try:
+        seen = Endpoint(ipaddress.ip_address(plain(address)), port)
+    except ValueError:
+        raise Gone from None
+    return answer(200, seen_text(seen), kind="application/json")
 
 
 async def _answer(stream: trio.abc.Stream, response: bytes) -> None:

@@ -40,11 +40,12 @@ from peer.mesh.lan import LanLimits, links, multicast, sightings, site
 from peer.mesh.lan.lan import MAX_CONTACTS
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.mesh.port_mapping import upnp
+from peer.mesh.punching import PunchLimits, endpoints
 from peer.mesh.relays import RelayLimits as RungLimits
 from peer.mesh.relays import control
 from peer.node import changes, colouring, delivery, notifications
 from peer.projects import cached_packages, discovery, lock_files
-from peer.protocol import codec, content, growth, table
+from peer.protocol import codec, content, growth, punching, table
 from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
 from peer.steps import granting, hellos, inbound, inviting, receiving
@@ -383,6 +384,38 @@ PEER: Final[tuple[Row, ...]] = (
         unit="dials a minute",
         held_in=("peer.mesh.dialing:DialBudget._dials",),
         test="tests/mesh/test_dialing.py::test_all_devices_of_a_contact_have_one_number_of_dials",
+    ),
+    Row(
+        what="attempts to get through NATs that one contact may propose",
+        whose="a peer",
+        limit=PunchLimits().per_minute,
+        unit="attempts a minute",
+        held_in=("a memory of dials of its own",),
+        test="tests/mesh/punching/test_puncher.py::test_a_contact_that_proposes_without_end_is_answered_so_often_and_no_more",
+    ),
+    Row(
+        what="such attempts under way",
+        whose="a peer",
+        limit=PunchLimits().at_once,
+        unit="attempts of all contacts",
+        held_in=("peer.mesh.punching.puncher:Puncher._under_way",),
+        test="tests/mesh/punching/test_puncher.py::test_a_contact_that_proposes_without_end_is_answered_so_often_and_no_more",
+    ),
+    Row(
+        what="dials of each of at most two endpoints in such an attempt",
+        whose="a peer",
+        limit=endpoints.DIALS,
+        unit="dials, in five seconds",
+        held_in=("one attempt",),
+        test="tests/mesh/punching/test_endpoints.py::test_a_dial_that_is_refused_is_made_again_so_often",
+    ),
+    Row(
+        what="a relay's answer to where this device is",
+        whose="a peer",
+        limit=punching.MAX_SEEN,
+        unit="bytes",
+        held_in=("what is read of one answer",),
+        test="tests/mesh/punching/test_endpoints.py::test_what_is_no_answer_counts_for_nothing",
     ),
     Row(
         what="links on which this machine is announced and watches",
@@ -1831,6 +1864,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.mesh.blobs:_pull.failed": _ONE_CALL,
     "peer.mesh.lan.lan:Lan._failed": "three words, which are in the code",
     "peer.mesh.dialing:race.won": _ONE_CALL,
+    "peer.mesh.punching.endpoints:_HeldPorts.ports": "one for IPv4, one for IPv6",
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.relays.relays:Relays._on_changed": "filled by the wiring at the start of a node",
     "peer.broker.sync:BrokerSync._on_return": "filled by the wiring at the start of a node",

@@ -258,7 +258,7 @@ async def test_a_lost_connection_loses_nothing() -> None:
         for number in range(60):
             ana.send(ben, f"n{number}")
             if number % 12 == 0:
-                await until(lambda: bool(ana.host._live_connections(ben.host.peer_id)))
+                await until(lambda: bool(ana.host._swarm.live(ben.host.peer_id)))
                 ana.host.drop(ben.host.peer_id)
         await ana.outbox.settled(*[f"n{number}" for number in range(60)])
     assert set(ben.got) == {f"n{number}".encode() for number in range(60)}
@@ -318,7 +318,7 @@ async def test_a_flood_from_one_peer_does_not_delay_another() -> None:
         await cleo.outbox.settled(*[f"c{number}" for number in range(20)])
         assert {raw for _, raw in ben.received} == {f"c{number}".encode() for number in range(20)}
         # What the flooder could make us hold: its window, not its two hundred statements.
-        connection = ours(ben.host._live_connections(ana.host.peer_id)[-1].muxed_conn)
+        connection = ours(ben.host._swarm.live(ana.host.peer_id)[-1].muxed_conn)
         held = sum(stream.buffered for stream in connection.streams.values())
         assert held <= 1_500_000
         over.set()

@@ -152,7 +152,7 @@ async def test_an_address_that_was_typed_is_dialled_though_it_is_this_machines_o
 
 async def test_what_was_typed_comes_first_and_the_number_of_dials_stays_the_same() -> None:
     host = MeshHost(os.urandom(32), listen=[LOOPBACK], admits=lambda _: True, typed=lambda _: ["/ip4/10.9.9.9/tcp/9"])
-    found = host._usable([f"/ip4/8.8.8.8/tcp/{port}" for port in range(1, 99)], PEER)
+    found = host.ways._usable([f"/ip4/8.8.8.8/tcp/{port}" for port in range(1, 99)], PEER)
     assert str(found[0]) == "/ip4/10.9.9.9/tcp/9" and len(found) == MAX_ADDRESSES
 
 

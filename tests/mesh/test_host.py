@@ -181,7 +181,7 @@ async def test_a_bad_stream_name_ends_its_stream_only(name: bytes) -> None:
     """Fault 2. Seen to fail with the handler uncontained for the first, which is not UTF-8: the host ended."""
     async with two_hosts() as (ana, ben):
         ben.handle(ECHO, echo)
-        raw = await ana._live_connections(ben.peer_id)[-1].new_stream()
+        raw = await ana._swarm.live(ben.peer_id)[-1].new_stream()
         await raw.write(b"\x13/multistream/1.0.0\n" + bytes([len(name)]) + name)
         await raw.close()
         with trio.fail_after(HANG), suppress(StreamError):  # answered or reset: it is over
@@ -204,7 +204,7 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
         ben.handle("/test/sink/1", sink)
         ben.handle(ECHO, echo)
         steady = await ana.open_stream(ben.peer_id, ECHO)
-        connections = ana._live_connections(ben.peer_id)
+        connections = ana._swarm.live(ben.peer_id)
         for _ in range(60):
             stream = await ana.open_stream(ben.peer_id, "/test/sink/1")
             async with trio.open_nursery() as nursery:
@@ -225,7 +225,7 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
             await stream.reset()
         await steady.send("still whole", deadline=HANG)
         assert await steady.receive(max_bytes=100, deadline=HANG) == "still whole"
-        assert ana._live_connections(ben.peer_id) == connections
+        assert ana._swarm.live(ben.peer_id) == connections
 
 
 async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
@@ -249,7 +249,7 @@ async def test_bulk_both_ways_beside_new_streams_goes_on() -> None:
         ben.handle("/test/both/1", both_ways)
         ben.handle(ECHO, echo)
         await until(lambda: ben.connected(ana.peer_id))
-        for connection in (ana._live_connections(ben.peer_id)[-1], ben._live_connections(ana.peer_id)[-1]):
+        for connection in (ana._swarm.live(ben.peer_id)[-1], ben._swarm.live(ana.peer_id)[-1]):
             muxed: Any = connection.muxed_conn
             tcp = muxed.secured_conn.conn.conn.stream.stream.socket
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
@@ -277,8 +277,8 @@ async def test_cancelled_opens_use_nothing_up() -> None:
     """
     async with two_hosts() as (ana, ben):
         ben.handle(ECHO, echo)
-        near: Any = ana._live_connections(ben.peer_id)[-1]  # INetConn does not name what it holds
-        far: Any = ben._live_connections(ana.peer_id)[-1]
+        near: Any = ana._swarm.live(ben.peer_id)[-1]  # INetConn does not name what it holds
+        far: Any = ben._swarm.live(ana.peer_id)[-1]
         for number in range(260):
             async with trio.open_nursery() as nursery:
 
@@ -386,7 +386,7 @@ async def test_a_stream_that_is_never_named_ends_in_time() -> None:
     ana, ben = make_host(), make_host(limits=MeshLimits(swarm=SwarmLimits(handshake=2.0)))
     async with ana.running(), ben.running():
         await ana.connect(ben.peer_id, ben.addresses())
-        near: Any = ana._live_connections(ben.peer_id)[-1]
+        near: Any = ana._swarm.live(ben.peer_id)[-1]
         stream = await near.muxed_conn.open_stream()
         with trio.fail_after(HANG), pytest.raises((MuxedStreamReset, MuxedStreamEOF)):
             while True:
@@ -408,7 +408,7 @@ async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:
         peer = ID.from_base58(ben.peer_id)
         for _ in range(6):
             await ana._swarm.dial_addr(Multiaddr(ben.addresses()[0]), peer)
-        await until(lambda: len(ben._live_connections(ana.peer_id)) == 3 == len(ana._live_connections(ben.peer_id)))
+        await until(lambda: len(ben._swarm.live(ana.peer_id)) == 3 == len(ana._swarm.live(ben.peer_id)))
         assert await answers(ana, ben.peer_id)
 
 

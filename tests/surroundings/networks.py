@@ -28,6 +28,8 @@ from tests.system.world import Broker, Document, Person, Program, Said, clean_en
 
 CLONE_NEWNET = 0x40000000
 PORT = 8443
+ROUTER = "192.168.77.1"
+"""Of each home, on its own network."""
 
 
 class Machine:
@@ -49,6 +51,10 @@ class Machine:
     def ip(self, words: str) -> None:
         subprocess.run([*self.enter, "ip", *words.split()], check=True)
 
+    def nft(self, rules: str) -> None:
+        """Add rules of the packet filter."""
+        subprocess.run([*self.enter, "nft", "-f", "-"], input=rules, text=True, check=True)
+
     def without_ipv6(self) -> None:
         """As the sysctl leaves it. It has sockets of IPv6 still, but no address."""
         script = "for each in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > $each; done"
@@ -69,6 +75,20 @@ class Machine:
                 os._exit(70)  # everything after would be in the wrong network
             os.close(back)
             os.close(there)
+
+
+def machine_behind(router: Machine, stack: ExitStack) -> Machine:
+    """A machine at home, 192.168.77.2, whose router passes on what comes by IPv4; its rules say what that is."""
+    machine = Machine(stack)
+    machine.without_ipv6()
+    router.ip(f"link add lan type veth peer name eth0 netns {machine.pid}")
+    router.ip(f"addr add {ROUTER}/24 dev lan")
+    router.ip("link set lan up")
+    machine.ip("addr add 192.168.77.2/24 dev eth0")
+    machine.ip("link set eth0 up")
+    machine.ip(f"route add default via {ROUTER}")
+    subprocess.run([*router.enter, "sh", "-ec", "echo 1 > /proc/sys/net/ipv4/ip_forward"], check=True)
+    return machine
 
 
 NO_SOCKETS_OF_IPV6 = (
@@ -101,6 +121,7 @@ class Net:
         self.around = list(around)
         self.folder = folder
         self.hub, *self.others = [Machine(stack) for _ in addresses]
+        self._stack = stack
         self._wire(addresses, ipv6=ipv6)
         self.mail = MailServer(folder / "mail")
         with self.hub.entered():
@@ -109,7 +130,6 @@ class Net:
         host = f"[{addresses[0]}]" if ipv6 else addresses[0]
         self.broker = Broker.__new__(Broker)  # one that is found elsewhere
         self.broker.url = f"https://{host}:{PORT}"
-        self._stack = stack
         self.broker_program = self.start_broker()
 
     def start_broker(self) -> Program:
@@ -171,10 +191,11 @@ class PartedNet(Net):
 
     RELAY_PORT = 9443
 
-    def __init__(self, folder: Path, stack: ExitStack, people: int) -> None:
-        addresses = ["192.0.2.1", *(f"11.77.{number}.2" for number in range(people))]
-        super().__init__(folder, stack, addresses, ipv6=False)
-        self.relay_url = f"https://{addresses[0]}:{self.RELAY_PORT}"
+    def __init__(self, folder: Path, stack: ExitStack, people: int, *, ipv6: bool = False) -> None:
+        self.ipv6 = ipv6
+        addresses = ["2600:77:ff::1" if ipv6 else "192.0.2.1", *(self._address(each, 2) for each in range(people))]
+        super().__init__(folder, stack, addresses, ipv6=ipv6)
+        self.relay_url = f"{self.broker.url.removesuffix(str(PORT))}{self.RELAY_PORT}"
         self.relay = self.start_relay()
 
     def start_relay(self) -> Program:
@@ -190,17 +211,28 @@ class PartedNet(Net):
         assert program.line(r"listening on (\S+)") == self.relay_url
         return program
 
+    def _address(self, number: int, end: int) -> str:
+        """The address of a machine (2), and of the hub on the network that it has (1)."""
+        return f"2600:77:{number}::{end}" if self.ipv6 else f"11.77.{number}.{end}"
+
     def _wire(self, addresses: Sequence[str], *, ipv6: bool) -> None:
-        self.hub.without_ipv6()
-        self.hub.ip(f"addr add {addresses[0]}/32 dev lo")
+        bits, whole, more = (64, 128, "nodad") if ipv6 else (24, 32, "")
+        if not ipv6:
+            self.hub.without_ipv6()
+        self.hub.ip(f"addr add {addresses[0]}/{whole} dev lo")
         for number, (machine, address) in enumerate(zip(self.others, addresses[1:], strict=True)):
-            self.hub.ip(f"link add port{number} type veth peer name eth0 netns {machine.pid}")
-            self.hub.ip(f"addr add 11.77.{number}.1/24 dev port{number}")
+            self._join(number, machine)
+            self.hub.ip(f"addr add {self._address(number, 1)}/{bits} dev port{number} {more}")
             self.hub.ip(f"link set port{number} up")
-            machine.without_ipv6()
-            machine.ip(f"addr add {address}/24 dev eth0")
+            if not ipv6:
+                machine.without_ipv6()
+            machine.ip(f"addr add {address}/{bits} dev eth0 {more}")
             machine.ip("link set eth0 up")
-            machine.ip(f"route add default via 11.77.{number}.1")
+            machine.ip(f"route add default via {self._address(number, 1)}")
+
+    def _join(self, number: int, machine: Machine) -> None:
+        """Make the wire between the hub and a machine."""
+        self.hub.ip(f"link add port{number} type veth peer name eth0 netns {machine.pid}")
 
     def slow_down(self, number: int, megabits: int) -> None:
         """From now on the hub sends no more than so many megabits a second to this machine."""
@@ -217,7 +249,7 @@ class PartedNet(Net):
 
     def let_through(self) -> None:
         """From now on the hub passes packets on: the machines reach each other."""
-        script = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+        script = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
         subprocess.run([*self.hub.enter, "sh", "-ec", script], check=True)
 
 
@@ -238,13 +270,13 @@ class _There:
 class Somebody(Person):
     def __init__(self, net: Net, name: str, folder: Path, machine: Machine) -> None:
         super().__init__(name, folder, net.broker)
-        self._net, self._machine = net, machine
+        self._net, self.machine = net, machine
         self.inside = [*machine.enter, *net.around]
         self.client = self.another_client()
         self.environment["SSL_CERT_FILE"] = str(net.certificate)
 
     def another_client(self) -> Client:
-        return _There(super().another_client(), self._machine)  # type: ignore[return-value]
+        return _There(super().another_client(), self.machine)  # type: ignore[return-value]
 
     def launch(self, *arguments: str, **more: Any) -> None:
         super().launch(*(arguments or ("--port", "0")), **{"inside": self.inside, **more})
@@ -262,7 +294,7 @@ class Somebody(Person):
         return {each["origin"]: each["connected"] for each in self.client.whoami()["daemon"]["relays"]}
 
     def _until(self, *arguments: Any) -> Document:
-        with self._machine.entered():
+        with self.machine.entered():
             return super()._until(*arguments)
 
     def sign_in(self) -> None:
@@ -287,5 +319,5 @@ class Somebody(Person):
     def _post(self, url: str, **fields: str) -> None:
         trusted = ssl.create_default_context(cafile=str(self._net.certificate))
         body = urllib.parse.urlencode(fields).encode()
-        with self._machine.entered(), urllib.request.urlopen(url, body, HANG, context=trusted) as answer:
+        with self.machine.entered(), urllib.request.urlopen(url, body, HANG, context=trusted) as answer:
             assert answer.status == 200

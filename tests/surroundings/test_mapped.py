@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.surroundings.networks import Machine, PartedNet, Somebody
+from tests.surroundings.networks import ROUTER, Machine, PartedNet, Somebody, machine_behind
 from tests.system.world import clean_environment, connect, eventually
 
-ROUTER, WAN = "192.168.77.1", "11.77.1.2"
+WAN = "11.77.1.2"
 CLOSED = """\
 table ip filter {
     chain input {
@@ -44,16 +44,8 @@ def home(folder: Path, stack: ExitStack, router_that: str) -> Home:
     net = PartedNet(folder, stack, 2)
     net.let_through()
     alices, router = net.others
-    subprocess.run([*alices.enter, "nft", "-f", "-"], input=CLOSED, text=True, check=True)
-    bobs = Machine(stack)
-    bobs.without_ipv6()
-    router.ip(f"link add lan type veth peer name eth0 netns {bobs.pid}")
-    router.ip(f"addr add {ROUTER}/24 dev lan")
-    router.ip("link set lan up")
-    bobs.ip("addr add 192.168.77.2/24 dev eth0")
-    bobs.ip("link set eth0 up")
-    bobs.ip(f"route add default via {ROUTER}")
-    subprocess.run([*router.enter, "sh", "-ec", "echo 1 > /proc/sys/net/ipv4/ip_forward"], check=True)
+    alices.nft(CLOSED)
+    bobs = machine_behind(router, stack)
     command = [*router.enter, sys.executable, "-m", "tests.surroundings.router", ROUTER, router_that]
     program = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=clean_environment(folder)))
     stack.callback(program.kill)

@@ -15,6 +15,7 @@ from typing import NoReturn, cast
 import structlog
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
+from libp2p.connection_types import ConnectionType
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
@@ -107,6 +108,11 @@ def our_stream(stream: INetStream) -> SafeYamuxStream:
     """Narrow the type of a GuardedSwarm's stream, as `ours` does for connections."""
     assert isinstance(stream, NetStream) and isinstance(stream.muxed_stream, SafeYamuxStream)
     return stream.muxed_stream
+
+
+def is_direct(connection: INetConn) -> bool:
+    """Whether a connection goes through no relay."""
+    return connection.get_connection_type() is ConnectionType.DIRECT
 
 
 class GuardedSwarm(Swarm):
@@ -209,6 +215,19 @@ class GuardedSwarm(Swarm):
         with trio.fail_after(self._limits.handshake):
             raw = ExpectedConnection(stream, peer_id, initiator=True, relayed=relayed)
             return await self.upgrade_outbound_raw_conn(raw, ID.from_base58(peer_id))
+
+    def live(self, peer_id: str) -> list[INetConn]:
+        """Return usable connections, the best last: direct before relayed, and the newest of those.
+
+        After a peer's restart a dead one may linger. `peer_id`: base58.
+        """
+        connections = self.get_connections(ID.from_base58(peer_id))
+        live = [each for each in connections if not each.is_closed and each.muxed_conn.is_established]
+        return sorted(live, key=is_direct)
+
+    def is_direct(self, peer_id: str) -> bool:
+        """Whether a peer is connected by a direct path."""
+        return any(is_direct(each) for each in self.live(peer_id))
 
     def _remember(self, ip: str) -> None:
         """Note that an admitted peer has connected from this address."""

@@ -16,7 +16,9 @@ import structlog
 import trio
 
 from peer.mesh.dialing import DialBudget
+from peer.mesh.relays import observing
 from peer.mesh.relays.control import RelayControl, open_pipe
+from peer.mesh.relays.observing import Connect, Seen
 from peer.mesh.relays.pipe import Pipe
 from peer.mesh.relays.websocket import Route
 from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Unavailable
@@ -203,6 +205,16 @@ class Relays:
                 return await self._kept[origin].control.probe(port)
         raise Unavailable("no relay is connected", fix=NO_FIX)
 
+    async def seen(self, version: int, connect: Connect) -> Seen:
+        """Ask a relay that is connected where connections made by `connect` come from, as observing.ask does."""
+        for kept in [kept for kept in self._kept.values() if kept.control.up.is_set()][:MOST_ASKED]:
+            control = kept.control
+            try:
+                return await observing.ask(control.origin, version, connect, route=self._route, chosen=control.chosen)
+            except Unavailable as error:
+                log.debug("relay.not_seen", code=error.code)
+        raise Unavailable("no relay says where this device is", fix=NO_FIX)
+
     # --- inside
 
     def _is_up(self, origin: str) -> bool:
@@ -354,6 +366,8 @@ class Relays:
                 del self._pipes[device]
 
 
+MOST_ASKED: Final = 2
+"""Relays that are asked where this device is, one after the other."""
 MOST_RELAYS: Final = 4
 """Relays of one contact's device that are tried; it could announce any number."""
 

@@ -108,7 +108,7 @@ async def _connect(origin: str, route: Route, *, chosen: bool) -> trio.abc.Strea
         except dialing.Unreachable as error:
             raise Unavailable(f"can't reach relay {origin}: {error}", fix=NO_FIX) from error
     addresses = await dialing.resolve(host, port)
-    allowed = await _allowed(addresses, chosen=chosen, loopback_alone=route.loopback_alone)
+    allowed = await permitted(addresses, chosen=chosen, loopback_alone=route.loopback_alone)
     if not allowed:
         raise Unavailable(f"relay {origin} has no address of the internet", fix=NO_FIX)
     last: OSError | None = None
@@ -124,7 +124,7 @@ async def _connect(origin: str, route: Route, *, chosen: bool) -> trio.abc.Strea
     raise last
 
 
-async def _allowed(addresses: Sequence[str], *, chosen: bool, loopback_alone: bool) -> list[str]:
+async def permitted(addresses: Sequence[str], *, chosen: bool, loopback_alone: bool) -> list[str]:
     """Return those to dial. The address that is checked is the one that is dialled."""
     if chosen:
         return list(addresses)

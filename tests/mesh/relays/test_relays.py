@@ -355,7 +355,7 @@ async def test_a_relay_is_reached_through_the_http_proxy() -> None:
 async def test_which_addresses_of_a_relay_are_dialled(
     address: str, chosen: bool, loopback_alone: bool, allowed: bool
 ) -> None:
-    found = await websocket._allowed([address], chosen=chosen, loopback_alone=loopback_alone)
+    found = await websocket.permitted([address], chosen=chosen, loopback_alone=loopback_alone)
     assert found == ([address] if allowed else [])
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 
 import httpx
 import pytest
 import trio
 
+from peer.protocol.punching import ADDRESS_PATH, Endpoint, parse_seen
 from peer.protocol.relays import messages
 from peer.protocol.relays.messages import (
     CONTROL_PATH,
@@ -24,6 +26,7 @@ from peer.protocol.relays.messages import (
 )
 from rendezvous.relay.admission import Admission
 from rendezvous.relay.limits import RelayLimits
+from tests.conftest import HANG
 from tests.rendezvous.relay.world import SECRET, Broker, Keys, Running, proof, running_relay, two
 
 TAG = b"t" * 16
@@ -271,6 +274,28 @@ async def test_health_and_numbers_and_nothing_else(relay: Running) -> None:
             assert response.status_code == status and response.headers["connection"] == "close"
         assert (await http.post(f"{url}/health", content=b"x")).status_code == 405
         assert (await http.post(url + CONTROL_PATH, content=b"x" * 100_000)).status_code == 405
+
+
+async def test_whoever_asks_is_told_where_its_own_connection_comes_from() -> None:
+    async with running_relay() as relay:
+        with trio.fail_after(HANG):
+            stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
+            await stream.send_all(
+                f"GET {ADDRESS_PATH} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n".encode()
+            )
+            said = b"".join([piece async for piece in stream])
+        address, port = stream.socket.getsockname()
+        assert parse_seen(said.partition(b"\r\n\r\n")[2]) == Endpoint(ip_address(address), port)
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.post(f"http://127.0.0.1:{relay.port}{ADDRESS_PATH}")).status_code == 405
+
+
+async def test_behind_a_proxy_nobody_is_told_the_proxys_address() -> None:
+    """It knows no port of whoever asks; and a proxy may have left X-Forwarded-For out."""
+    async with running_relay(proxies=("127.0.0.1",)) as relay, httpx.AsyncClient(trust_env=False) as http:
+        for headers in ({}, {"x-forwarded-for": "192.0.2.7"}):
+            response = await http.get(f"http://127.0.0.1:{relay.port}{ADDRESS_PATH}", headers=headers)
+            assert response.status_code == 404 and "127.0.0.1" not in response.text
 
 
 async def test_the_numbers_are_for_the_relays_machine_alone() -> None:
