@@ -17,6 +17,7 @@ SECTIONS = {
     "This device": {
         "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
         "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
+        "broker": Entry("cli.broker", "broker", "Use one broker more, or one less."),
         "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
         "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
         "open": Entry("cli.open_page", "open_page", "Open the local page in the browser, signed in."),

@@ -110,7 +110,7 @@ async def test_what_was_renewed_meanwhile_stays_and_an_older_answer_does_not_win
         slow.kept = dict.fromkeys(slow.kept, "sk-made-up-2")
         await kept.reload()
         await was_asked(slow)
-        kept.save_token("new")
+        kept.save_token("https://broker.example", "new")
         slow.answers[1].set()
         with trio.fail_after(HANG):
             while kept.current.model.api_key != "sk-made-up-2":

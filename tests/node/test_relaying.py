@@ -47,7 +47,7 @@ class Scene:
         relays: Any = self.told
         return RelayKeeper(self.state, lambda: self.settings, self._ask, relays, lambda: self.now)
 
-    async def _ask(self) -> RelayAccess | None:
+    async def _ask(self, _broker: str) -> RelayAccess | None:
         self.asked += 1
         if isinstance(self.answer, Unavailable):
             raise self.answer
@@ -62,7 +62,8 @@ def scene(tmp_path: Path) -> Scene:
 async def test_the_brokers_relays_and_token(scene: Scene, nursery: trio.Nursery, mock_clock: MockClock) -> None:
     nursery.start_soon(scene.keeper.run)
     await wait_all_tasks_blocked()
-    assert scene.told.last == {"chosen": [], "named": (NAMED,), "token": b"token", "secret": b"", "none": False}
+    told = {"chosen": [], "named": (NAMED,), "token": b"token", "tokens": {NAMED: (b"token",)}}
+    assert scene.told.last == told | {"secret": b"", "none": False}
     mock_clock.jump(TOKEN_LIFE_MS / 2000 - 1)
     await wait_all_tasks_blocked()
     assert scene.asked == 1
@@ -157,7 +158,7 @@ async def test_what_is_remembered_and_not_good_is_left_alone(scene: Scene, mock_
         nursery.start_soon(scene.keeper.run)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    document = json.loads(scene.state.relays.read_bytes())
+    (document,) = json.loads(scene.state.relays.read_bytes())
     match damage:
         case "another broker":
             document["broker"] = "https://other.example"
