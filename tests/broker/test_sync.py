@@ -83,7 +83,9 @@ async def test_what_was_learned_of_presence_is_forgotten_when_it_is_old(
 
     monkeypatch.setattr(sync, "BrokerClient", Known())
     context: Any = SimpleNamespace(identity=None, store=SimpleNamespace(read=read))
-    link = BrokerSync(URL, Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), lambda _: None, list)
+    link = BrokerSync(
+        URL, Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), lambda _: None, list
+    )
     for number in range(20):
         await link.presence_of(f"{number}@example.org")
         mock_clock.jump(sync.PRESENCE_CACHE_SECONDS / 4)

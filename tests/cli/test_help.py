@@ -14,7 +14,7 @@ from peer import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("login", "logout", "whoami", "doctor", "config", "demo", "open", "service", "plugin", "completion"),
+    *("login", "logout", "broker", "whoami", "doctor", "config", "demo", "open", "service", "plugin", "completion"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
@@ -23,6 +23,7 @@ PROMISED = [
 ]
 
 PROMISED_BELOW = {
+    "broker": ["add", "list", "remove"],
     "config": ["get", "list", "set"],
     "invitations": ["withdraw"],
     "plugin": ["install", "uninstall"],
@@ -36,6 +37,8 @@ SCOPE = (
 )
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",
+    "broker add": "--email --no-browser --label",
+    "broker remove": "--yes",
     "doctor": "--fix",
     "service install": "--linger --show --yes",
     "service uninstall": "--yes",
