@@ -150,8 +150,8 @@ KEYS: dict[str, Key] = {
         example="off",
     ),
     "relays": Key(
-        "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your broker "
-        f"names), up to {MAX_RELAYS} of your own choice, https:// (http:// only on this machine), or `none`",
+        "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your brokers "
+        f"name), up to {MAX_RELAYS} of your own choice, https:// (http:// only on this machine), or `none`",
         example="broker,https://relay.example",
     ),
     "relay_token": Key(
