@@ -27,7 +27,7 @@ WAITING = {
 
 @click.group(cls=DispatchGroup, example="dispatch broker list\ndispatch broker add https://broker.example")
 def broker() -> None:
-    """The brokers at which I am signed in: contacts reach me through each that we both use."""
+    """The brokers that I use: contacts reach me through each that we share."""
 
 
 def _known(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -56,7 +56,10 @@ def add(app: App, url: str, email: str | None, no_browser: bool, label: str | No
 @broker.command("list", example="dispatch broker list --json")
 @pass_app
 def list_(app: App) -> None:
-    """List the brokers that I use, the first one first: whether I am signed in there, and whether they answer."""
+    """List the brokers that I use.
+
+    The first one comes first. Each with whether I am signed in there, and whether it answers and since when.
+    """
     found: list[Document] = app.read(lambda source: source.whoami()).get("brokers") or []
     if app.out.json:
         app.out.document({"brokers": found})
@@ -95,10 +98,10 @@ def _answers(row: Document) -> str:
 @click.option("--yes", is_flag=True, help="Drop what waits for it without asking.")
 @pass_app
 def remove(app: App, url: str, yes: bool) -> None:
-    """Use a broker no more: forget the sign-in there, and take back where I can be found.
+    """Use a broker no more.
 
-    What waits for it is shown first, and dropped only if I say so. Contacts stay; those that I know from there alone
-    are looked for at the first broker.
+    The sign-in there is forgotten, and where I can be found is taken back. What waits for it is shown first, and
+    dropped only if I say so. Contacts stay; those that I know from there alone are looked for at the first broker.
     """
     document = _remove(app, url, confirmed=yes)
     if document.get("status") == "confirmation_required":

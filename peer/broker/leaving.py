@@ -37,7 +37,7 @@ async def remove_broker(
     waiting = await journal.read(lambda db: what_waits(db, url, context.clock()))
     if any(waiting.values()) and not confirmed:
         return {"status": "confirmation_required", "url": url, "waiting": waiting}
-    after = broker_list.without_broker(before, url)
+    after = before.using(broker_list.without_broker(before.sign_ins, url))
     settings.save(context.state, after)
 
     def forget(tx: Transaction) -> int:

@@ -100,7 +100,8 @@ async def signing_in(
     if new:
         identity.commit(folder, who)
     # Loaded again: config.json may have changed while the person was at the page.
-    saved = broker_list.with_token(_using(settings.load(folder), url, beside=beside), url, token.access_token)
+    saved = _using(settings.load(folder), url, beside=beside)
+    saved = saved.using(broker_list.with_token(saved.sign_ins, url, token.access_token))
     settings.save(folder, msgspec.structs.replace(saved, email=who.user_id, device_name=saved.device_name or who.name))
     await trio.to_thread.run_sync(_reload_daemon, folder)
     return SignedIn(who.user_id, url, who.device, who.name, token.access_token)
@@ -110,7 +111,7 @@ def _using(saved: Settings, url: str, *, beside: bool) -> Settings:
     """Return the settings with this broker among those that are used."""
     if url in {each.url for each in saved.sign_ins}:
         return saved
-    return broker_list.with_broker(saved, url) if beside else broker_list.with_first(saved, url)
+    return saved.using((broker_list.with_broker if beside else broker_list.with_first)(saved.sign_ins, url))
 
 
 def sign_out(folder: StateFolder, urls: Sequence[str]) -> dict[str, DispatchError | None]:
@@ -123,10 +124,10 @@ def sign_out(folder: StateFolder, urls: Sequence[str]) -> dict[str, DispatchErro
     signed_in = [url for url in urls if saved.at(url).token]
     if not signed_in:
         saved.at(urls[0] if urls else "").require_token()
-    left = saved
+    left = saved.sign_ins
     for url in signed_in:
         left = broker_list.with_token(left, url, "")
-    settings.save(folder, left)
+    settings.save(folder, saved.using(left))
     _reload_daemon(folder)
     who = identity.load(folder)
     outcomes: dict[str, DispatchError | None] = {}

@@ -1,21 +1,15 @@
-"""The brokers that config.json names, one of them first: adding, removing, changing places. Values alone, no file.
-
-Without a first broker there is no other: where the first one goes, the next takes its place.
-"""
+"""The brokers that config.json names, the first one first: adding, removing, changing places. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import msgspec
 
 from peer.protocol.brokers import MAX_BROKERS
 from peer.protocol.errors import Conflict, Invalid
-
-if TYPE_CHECKING:
-    from peer.machine.settings import Settings
 
 
 class BrokerSignIn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -25,63 +19,49 @@ class BrokerSignIn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     token: str = ""
 
 
-def with_first(settings: Settings, url: str) -> Settings:
-    """Return the settings with this broker first.
+Brokers: TypeAlias = tuple[BrokerSignIn, ...]
 
-    One of the further ones changes places with it. A new one takes its place, and the token of the one before is
+
+def with_first(used: Brokers, url: str) -> Brokers:
+    """Return the brokers with this one first.
+
+    One of the others changes places with the first. A new one takes its place, and the token of the one before is
     removed. "" removes the first.
     """
-    if url == settings.broker:
-        return settings
-    first, others = BrokerSignIn(url=settings.broker, token=settings.token), settings.brokers
     if not url:
-        chosen, *rest = others or (BrokerSignIn(url=""),)
-    elif (known := next((each for each in others if each.url == url), None)) is not None:
-        chosen, rest = known, [first if each is known else each for each in others]
-    else:
-        chosen, rest = BrokerSignIn(url=url), list(others)
-    return msgspec.structs.replace(settings, broker=chosen.url, token=chosen.token, brokers=tuple(rest))
+        return used[1:]
+    for number, each in enumerate(used):
+        if each.url == url:
+            return (each, *used[1:number], *used[:1], *used[number + 1 :]) if number else used
+    return (BrokerSignIn(url=url), *used[1:])
 
 
-def with_broker(settings: Settings, url: str) -> Settings:
-    """Return the settings with one broker more, signed out; unchanged if it is one already. Raises Conflict."""
-    if url in {each.url for each in settings.sign_ins}:
-        return settings
-    if not settings.broker:
-        return with_first(settings, url)
-    if len(settings.sign_ins) >= MAX_BROKERS:
+def with_broker(used: Brokers, url: str) -> Brokers:
+    """Return the brokers with one more, signed out; unchanged if it is one of them already. Raises Conflict."""
+    if any(each.url == url for each in used):
+        return used
+    if len(used) >= MAX_BROKERS:
         raise Conflict(f"{MAX_BROKERS} brokers are in use, and no more can be", fix="`dispatch broker remove URL`")
-    return msgspec.structs.replace(settings, brokers=(*settings.brokers, BrokerSignIn(url=url)))
+    return (*used, BrokerSignIn(url=url))
 
 
-def without_broker(settings: Settings, url: str) -> Settings:
-    """Return the settings without a broker and its token."""
-    if url == settings.broker:
-        return with_first(settings, "")
-    return msgspec.structs.replace(settings, brokers=tuple(each for each in settings.brokers if each.url != url))
+def without_broker(used: Brokers, url: str) -> Brokers:
+    """Return the brokers without this one and its token."""
+    return tuple(each for each in used if each.url != url)
 
 
-def with_token(settings: Settings, url: str, token: str) -> Settings:
-    """Return the settings with this token of the sign-in at one of the brokers; unchanged if it is none of them."""
-    if url == settings.broker:
-        return msgspec.structs.replace(settings, token=token)
-    rest = tuple(msgspec.structs.replace(each, token=token) if each.url == url else each for each in settings.brokers)
-    return msgspec.structs.replace(settings, brokers=rest)
+def with_token(used: Brokers, url: str, token: str) -> Brokers:
+    """Return the brokers with this token of the sign-in at one of them; unchanged if it is none of them."""
+    return tuple(msgspec.structs.replace(each, token=token) if each.url == url else each for each in used)
 
 
-def in_normal_form(settings: Settings, normal: Callable[[str], str]) -> dict[str, object]:
-    """Return what has to change so that every further broker's URL is as `normal` returns it, and one is first.
-
-    Raises Invalid, also for a broker that is there twice.
-    """
-    further = [msgspec.structs.replace(each, url=normal(each.url)) for each in settings.brokers]
-    urls = [each.url for each in further] + ([normal(settings.broker)] if settings.broker else [])
-    for url in urls:
-        if urls.count(url) > 1:
-            raise Invalid(f"the broker {url} is there twice", fix="keep one of them in `broker` and `brokers`")
-    for each in further:
+def in_normal_form(used: Brokers, normal: Callable[[str], str]) -> Brokers:
+    """Return the brokers with every URL as `normal` returns it. Raises Invalid, also for one that is there twice."""
+    found = tuple(msgspec.structs.replace(each, url=normal(each.url)) for each in used)
+    urls = [each.url for each in found]
+    for each in found:
+        if urls.count(each.url) > 1:
+            raise Invalid(f"the broker {each.url} is there twice", fix="keep one of them in `broker` and `brokers`")
         if each.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", each.token):
             raise Invalid(f"the token of {each.url} can't be that", fix=f"`dispatch login --broker {each.url}`")
-    if settings.broker:
-        return {"brokers": tuple(further)}
-    return {"broker": further[0].url, "token": further[0].token, "brokers": tuple(further[1:])}
+    return found

@@ -59,7 +59,7 @@ class LiveSettings:
     def save_token(self, broker: str, token: str) -> None:
         """Save the token of a broker that config.json names, and put it in force. That of any other one is not kept."""
         saved = settings_file.load(self._folder)
-        settings_file.save(self._folder, broker_list.with_token(saved, broker, token))
+        settings_file.save(self._folder, saved.using(broker_list.with_token(saved.sign_ins, broker, token)))
         fresh = settings_file.resolve(self._folder)
         self.current = msgspec.structs.replace(fresh, model=self.current.model)
 

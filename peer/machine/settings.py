@@ -104,6 +104,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         first = (BrokerSignIn(url=self.broker, token=self.token),) if self.broker else ()
         return (*first, *self.brokers)
 
+    def using(self, brokers: tuple[BrokerSignIn, ...]) -> Settings:
+        """Return the settings with these brokers, the first one first."""
+        first, *others = brokers or (BrokerSignIn(url=""),)
+        return msgspec.structs.replace(self, broker=first.url, token=first.token, brokers=tuple(others))
+
     def at(self, url: str) -> Settings:
         """Return the settings with this broker alone, and with no token if it is not among those that are used.
 
@@ -318,7 +323,7 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
     if key == "brokers":
         raise Invalid("brokers are not set here", fix="`dispatch broker add URL`, `dispatch broker remove URL`")
     if key == "broker":
-        return broker_list.with_first(settings, broker_url(text) if text else "")
+        return settings.using(broker_list.with_first(settings.sign_ins, broker_url(text) if text else ""))
     section, _, name = key.rpartition(".")
     holder: Settings | ModelSettings = getattr(settings, section) if section else settings
     default = getattr(type(holder)(), name)
@@ -400,10 +405,10 @@ def _checked(settings: Settings) -> Settings:
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and re.search(r"[\x00-\x1f\x7f]", text):
                 raise Invalid(f"{key} has control characters in it", fix=f"{key} must be {KEYS[key].allowed}")
+    if settings.brokers:
+        settings = settings.using(broker_list.in_normal_form(settings.sign_ins, broker_url))
     if settings.broker:
         changes["broker"] = broker_url(settings.broker)
-    if settings.brokers:
-        changes |= broker_list.in_normal_form(settings, broker_url)
     if settings.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", settings.token):
         raise _wrong("token", settings.token)
     if settings.email:

@@ -34,13 +34,13 @@ def done(before: Settings, act: str, url: str) -> Settings:
         case "first":
             return settings.set_value(before, "broker", url)
         case "add":
-            return broker_list.with_broker(before, url)
+            return before.using(broker_list.with_broker(before.sign_ins, url))
         case "remove":
-            return broker_list.without_broker(before, url)
+            return before.using(broker_list.without_broker(before.sign_ins, url))
         case "sign in":
-            return broker_list.with_token(before, url, token_of(url))
+            return before.using(broker_list.with_token(before.sign_ins, url, token_of(url)))
         case _:
-            return broker_list.with_token(before, url, "")
+            return before.using(broker_list.with_token(before.sign_ins, url, ""))
 
 
 @given(acts)
@@ -69,7 +69,7 @@ def test_one_that_is_used_changes_places_and_a_new_one_replaces() -> None:
 
 
 def test_so_many_and_no_more() -> None:
-    full = Settings(broker=A)
+    full = Settings(broker=A).sign_ins
     for number in range(MAX_BROKERS - 1):
         full = broker_list.with_broker(full, f"https://{number}.example")
     assert broker_list.with_broker(full, A) == full
