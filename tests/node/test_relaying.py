@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.broker.responses import RelayAccess
+from peer.machine.broker_list import BrokerSignIn
 from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.node.relaying import FIRST_RETRY, SHORTEST, RelayKeeper
@@ -186,3 +187,39 @@ async def test_another_brokers_token_goes_with_it(scene: Scene, nursery: trio.Nu
     scene.keeper.reload()
     await wait_all_tasks_blocked()
     assert scene.told.last["token"] == b"" and scene.told.last["named"] == ()
+
+
+async def test_each_brokers_relays_in_turns_with_its_own_token(
+    scene: Scene, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """One that names many, or does not answer, crowds out no other. Seen to fail with one token for all."""
+    other = "https://other.example"
+    scene.settings = Settings(broker=BROKER, token="t", brokers=(BrokerSignIn(url=other, token="u"),))
+    answers = {
+        BROKER: RelayAccess(b"first", NOW + TOKEN_LIFE_MS, tuple(f"https://{n}.example" for n in "abc")),
+        other: RelayAccess(b"second", NOW + TOKEN_LIFE_MS, ("https://x.example", "https://a.example")),
+    }
+    gone = trio.Event()
+
+    async def ask(broker: str) -> RelayAccess:
+        if broker == BROKER:
+            await gone.wait()
+        return answers[broker]
+
+    relays: Any = scene.told
+    keeper = RelayKeeper(scene.state, lambda: scene.settings, ask, relays, lambda: scene.now)
+    nursery.start_soon(keeper.run)
+    await wait_all_tasks_blocked()
+    assert scene.told.last["named"] == ("https://x.example", "https://a.example") and scene.told.last["token"] == b""
+    gone.set()
+    await wait_all_tasks_blocked()
+    named = scene.told.last["named"]
+    assert set(named[:2]) == {"https://a.example", "https://x.example"} and len(named) == 4
+    tokens = scene.told.last["tokens"]
+    assert tokens["https://x.example"] == (b"second",) and set(tokens["https://a.example"]) == {b"first", b"second"}
+    assert tokens["https://b.example"] == (b"first",) and scene.told.last["token"] == b"first"
+    scene.settings = Settings(broker=BROKER, token="t")
+    keeper.reload()
+    await wait_all_tasks_blocked()
+    assert scene.told.last["named"] == answers[BROKER].relays and "https://x.example" not in scene.told.last["tokens"]
+    assert b"second" not in {token for each in scene.told.last["tokens"].values() for token in each}
