@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from peer.protocol.brokers import mark
 from tests.conftest import HANG
 from tests.system.world import Broker, Person, Program, World, connect, eventually
 
@@ -97,6 +98,11 @@ def test_each_contact_is_reached_through_what_both_use(world: World, second: Bro
         assert at(alice) == {
             url: {**row, **good, "first": url == first.url} for url, row in at(alice).items() if row["since"]
         }
+        # Who adds a broker tells contacts on the connections that there are.
+        use(carol, second)
+        told = mark(carol.client.whoami()["device_id"], second.url)
+        query = "SELECT hello FROM contact_devices WHERE user_id = ?"
+        eventually(lambda: told in alice.rows(query, carol.email)[0][0], what="Carol's new hello")
         # Bob comes back at another port, so that only presence says where; the first broker hangs meanwhile.
         alice.stop()
         bob.stop()

@@ -211,7 +211,7 @@ async def test_the_owners_secret_goes_to_chosen_relays_alone() -> None:
 
 
 async def test_a_relay_gets_the_tokens_of_the_brokers_that_name_it_one_after_the_other() -> None:
-    """So no broker keeps devices out of another one's relay by naming it too. Seen to fail with the first token alone."""
+    """So no broker keeps devices out of another one's relay by naming it too. Seen to fail with one token alone."""
     both, first, alice = HostileRelay(welcome=False), HostileRelay(welcome=False), device()
     alice.relays.limits = dataclasses.replace(alice.relays.limits, first_retry=0.01)
     async with both.running(), first.running(), alice.host.running():
