@@ -55,6 +55,7 @@ SECTIONS = {
         "setup": Entry("cli.setup.command", "setup", "Go through all that this machine needs, step by step."),
         "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
         "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
+        "broker": Entry("cli.broker", "broker", "Use one broker more, or one less."),
         "whoami": Entry("cli.health", "whoami", "Show who I am, and the state of this device."),
         "doctor": Entry("cli.health", "doctor", "Check every part, live, and say what fixes it."),
         "config": Entry("cli.config", "config", "Show and change the settings."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +18,9 @@ from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
 from peer.machine.installation import again
 from peer.protocol.errors import DispatchError, Unavailable
+
+if TYPE_CHECKING:
+    from peer.machine.settings import Settings
 
 BROKER_SECONDS = 10.0
 CLOCK_SECONDS = 120.0
@@ -35,11 +40,7 @@ def whoami(app: App) -> None:
     daemon: Document = document.get("daemon") or {}
     runtime: Document = document.get("runtime") or {}
     sandbox: Document = document.get("sandbox") or {}
-    broker = string(document.get("broker"))
-    if document.get("broker") and document.get("broker_signed_in") is False:
-        broker += " (not signed in: `dispatch login`)"
-    if problem := document.get("broker_error"):
-        broker += f"; {string(problem.get('message'))}"
+    problems = [each["error"] for each in document.get("brokers") or [] if each.get("error")]
     running = (
         f"running, 127.0.0.1:{daemon.get('port')}, pid {daemon.get('pid')}" if daemon.get("running") else "not running"
     )
@@ -48,7 +49,7 @@ def whoami(app: App) -> None:
         "device": f"{string(document.get('device_name'))} ({string(document.get('device_id'))})",
         "fingerprint": string(document.get("fingerprint")),
         "root key": string(document.get("root_stored")),
-        "broker": broker,
+        "broker": [_broker_line(each) for each in document.get("brokers") or []] or "-",
         "daemon": running,
         "addresses": [str(each) for each in daemon.get("addresses") or ["-"]],
         "relays": [
@@ -61,9 +62,19 @@ def whoami(app: App) -> None:
         "gate": string(sandbox.get("gate")),
     }
     app.out.pairs(known)
-    for part in ((problem or {}).get("fix"), runtime.get("login_fix"), sandbox.get("fix")):
+    for part in (*(problem.get("fix") for problem in problems), runtime.get("login_fix"), sandbox.get("fix")):
         if part:
             app.out.note(f"fix: {part}")
+
+
+def _broker_line(row: Document) -> str:
+    line = string(row.get("url"))
+    if not row.get("signed_in"):
+        login = "dispatch login" if row.get("first") else f"dispatch login --broker {line}"
+        line += f" (not signed in: `{login}`)"
+    if problem := row.get("error"):
+        line += f"; {string(problem.get('message'))}"
+    return line
 
 
 @click.command(cls=DispatchCommand, example="dispatch doctor\ndispatch doctor --fix")
@@ -82,8 +93,7 @@ def doctor(app: App, fix: bool) -> int:
         _check("permissions", lambda: _permissions(app, fix)),
         _check("disk", lambda: _disk(app)),
         _check("settings", lambda: _settings(app)),
-        _check("sign-in", lambda: _sign_in(app)),
-        _check("broker", lambda: _broker(app)),
+        *_brokers(app),
         _check("clock", lambda: _clock(app)),
     ]
     try:
@@ -150,19 +160,31 @@ def _settings(app: App) -> str:
     return f"{app.folder.config} is right" if app.folder.config.exists() else "all at their defaults"
 
 
-def _sign_in(app: App) -> str:
+def _brokers(app: App) -> list[Document]:
+    """Return the checks `sign-in` and `broker` of the first broker, and the same of each further one by its URL."""
     from peer.machine import settings
 
-    resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
-    resolved.require_broker()
+    try:
+        resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
+        resolved.require_broker()
+    except DispatchError as error:
+        return [_broken("sign-in", error), _broken("broker", error)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    urls = [each.url for each in resolved.sign_ins]
+    of = {url: "" if url == urls[0] else f" {url}" for url in urls}
+    with ThreadPoolExecutor(len(urls)) as pool:  # one that hangs holds up no other
+        reached = list(pool.map(lambda url: _check(f"broker{of[url]}", lambda: _broker(url)), urls))
+    signed_in = [_check(f"sign-in{of[url]}", partial(_sign_in, resolved.at(url))) for url in urls]
+    return [*signed_in, *reached]
+
+
+def _sign_in(resolved: Settings) -> str:
     resolved.require_token()
     return f"{resolved.email or 'a token'} at {resolved.broker}"
 
 
-def _broker(app: App) -> str:
-    from peer.machine import settings
-
-    url = settings.resolve(app.folder, broker=app.broker, token=app.token).require_broker()
+def _broker(url: str) -> str:
     status, _ = _get_status(url)
     if status != 200:
         raise Unavailable(f"{url}/health answers {status}", fix="ask whoever runs the broker")

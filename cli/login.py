@@ -15,7 +15,7 @@ from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import interactive, string
 from cli.prompts import NoAnswer, line
-from peer.protocol.errors import Conflict, DispatchError, NotSignedIn
+from peer.protocol.errors import Conflict, NotSignedIn
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -24,32 +24,49 @@ if TYPE_CHECKING:
     from peer.machine.settings import Settings
 
 
+def sign_in_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options of a sign-in: `email`, `no_browser`, `label`."""
+    for option in (
+        click.option("--label", metavar="NAME", help="What this device is called; else the name of the host."),
+        click.option("--no-browser", is_flag=True, help="Only print the address; I open it somewhere else."),
+        click.option("--email", metavar="ME", help="My e-mail address: my user id."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(
     cls=DispatchCommand,
     example="dispatch login --broker https://broker.example --email alice@example.org\ndispatch login --no-browser",
 )
-@click.option("--email", metavar="ME", help="My e-mail address: my user id.")
-@click.option("--no-browser", is_flag=True, help="Only print the address; I open it somewhere else.")
-@click.option("--label", metavar="NAME", help="What this device is called; else the name of the host.")
+@sign_in_options
 @pass_app
 def login(app: App, email: str | None, no_browser: bool, label: str | None) -> None:
     """Sign in to a broker and register this device's key there.
 
     Prints an address and a code, opens the browser, and waits until you have agreed there. The first sign-in of a
-    device needs --email; on a terminal it is asked for.
+    device needs --email; on a terminal it is asked for. Another broker takes the place of the first one; to use one
+    more, `dispatch broker add`.
     """
-    from peer.broker.signin import sign_in
     from peer.machine import settings
 
     if app.token is not None:
         raise click.UsageError("login makes a token: to use one that you have, `dispatch config set token -`")
-    saved = settings.load(app.folder)
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
     if not resolved.broker:
         raise NotSignedIn(
             "no broker is known",
             fix="name one with `dispatch login --broker https://…`, or host one: `dispatch-rendezvous serve`",
         )
+    sign_in_there(app, resolved.broker, email, no_browser=no_browser, label=label, beside=False)
+
+
+def sign_in_there(app: App, url: str, email: str | None, *, no_browser: bool, label: str | None, beside: bool) -> None:
+    """Sign in at a broker, and say so; `beside` as of peer.broker.signin."""
+    from peer.broker.signin import sign_in
+    from peer.machine import settings
+
+    saved = settings.load(app.folder)
     if email is None and interactive() and not app.out.json and not _has_identity(app):
         try:
             email = line("Your e-mail address: ").strip() or None
@@ -57,7 +74,12 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
             raise KeyboardInterrupt from None
     with _waiting(app) as show:
         signed = sign_in(
-            app.folder, resolved.broker, email, label or saved.device_name or None, _prompter(app, no_browser, show)
+            app.folder,
+            url,
+            email,
+            label or saved.device_name or None,
+            _prompter(app, no_browser, show),
+            beside=beside,
         )
     for name, named in (("DISPATCH_BROKER", signed.broker), ("DISPATCH_TOKEN", signed.token)):
         if os.environ.get(name, named) != named:
@@ -67,6 +89,8 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
         return
     app.out.line(f"signed in as {signed.user_id} at {signed.broker}", style="green")
     app.out.line(f"this device: {signed.device_id}")
+    if not beside and saved.broker and signed.broker not in {each.url for each in saved.sign_ins}:
+        app.out.note(f"it is in the place of {saved.broker}; to use both: `dispatch broker add {saved.broker}`")
     app.out.note("next: `dispatch setup` goes through what is missing")
 
 
@@ -84,46 +108,58 @@ def _has_identity(app: App) -> bool:
 @click.command(cls=DispatchCommand, example="dispatch logout")
 @pass_app
 def logout(app: App) -> None:
-    """Forget the sign-in, here and at the broker. Keys, contacts and dispatches stay."""
+    """Forget the sign-in, here and at the broker; of several brokers at all, or at the one that --broker names.
+
+    Keys, contacts and dispatches stay.
+    """
     from peer.broker.signin import sign_out
     from peer.machine import settings
 
-    resolved = settings.load(app.folder)
-    _refuse_other_sign_in(app, resolved)
-    broker_informed = True
-    try:
-        sign_out(app.folder)
-    except NotSignedIn:
-        raise
-    except DispatchError as error:
-        if error.code not in (401, 503):
-            raise
-        broker_informed = error.code == 401  # the broker had ended it already
+    saved = settings.load(app.folder)
+    outcomes = sign_out(app.folder, _to_end(app, saved))
+    for error in outcomes.values():
+        if error is not None and error.code not in (401, 503):
+            raise error
+    # With 401 the broker had ended it already.
+    untold = [url for url, error in outcomes.items() if error is not None and error.code != 401]
     if app.out.json:
+        first, *_ = outcomes
         app.out.document(
-            {"user_id": resolved.email, "broker": resolved.broker, "signed_out": True, "broker_told": broker_informed}
+            {
+                "user_id": saved.email,
+                "broker": first,
+                "brokers": list(outcomes),
+                "signed_out": True,
+                "broker_told": not untold,
+            }
         )
         return
-    app.out.line(f"signed out of {string(resolved.broker)}")
-    if not broker_informed:
-        app.out.warn("the broker could not be reached: the sign-in is forgotten here, and ends there by itself")
+    app.out.line(f"signed out of {', '.join(string(url) for url in outcomes)}")
+    for url in untold:
+        app.out.warn(f"{url} could not be reached: the sign-in is forgotten here, and ends there by itself")
 
 
-def _refuse_other_sign_in(app: App, saved: Settings) -> None:
-    """Raise Conflict if flags or variables name another sign-in than the saved one, which is what would end."""
+def _to_end(app: App, saved: Settings) -> list[str]:
+    """Return the URLs of the brokers where the saved sign-in ends.
+
+    Raises Conflict if flags or variables name another sign-in than a saved one, which is what would end.
+    """
     from peer.machine import settings
 
     named = settings.resolve(app.folder, broker=app.broker, token=app.token)
-    if saved.token and named.broker != saved.broker:
+    used = [each.url for each in saved.sign_ins]
+    if any(each.token for each in saved.sign_ins) and named.broker not in used:
         raise Conflict(
-            f"this device is signed in at {saved.broker}, not at {named.broker}",
+            f"this device is signed in at {', '.join(used)}, not at {named.broker}",
             fix="leave --broker and $DISPATCH_BROKER out to sign out there",
         )
-    if saved.token and named.token != saved.token:
+    if (token := saved.at(named.broker).token) and named.token != token:
         raise Conflict(
             "the saved sign-in has another token than the one named here",
             fix="leave --token and $DISPATCH_TOKEN out to end the saved one",
         )
+    # Without a name the settings in force are all of them.
+    return [each.url for each in named.sign_ins]
 
 
 def _prompter(app: App, no_browser: bool, show: Callable[[str], None]) -> Callable[[Prompt], None]:

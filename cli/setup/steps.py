@@ -32,7 +32,7 @@ USUAL_FOLDERS: Final = ("projects", "Projects", "code", "src", "work", "repos", 
 
 def sign_in(app: App) -> None:
     """Ask for the broker, and sign in there."""
-    from cli.login import login
+    from cli.login import sign_in_there
     from peer.machine import settings
 
     known = settings.resolve(app.folder, broker=app.broker).broker
@@ -44,11 +44,7 @@ def sign_in(app: App) -> None:
         )
         app.out.line("name theirs; `dispatch-rendezvous serve` hosts one.", indent=2)
         known = _asked_for(app, "The broker's address, https://… (Enter: skip): ", settings.broker_url)
-    before, app.broker = app.broker, known
-    try:
-        click.get_current_context().invoke(login, email=None, no_browser=False, label=None)
-    finally:
-        app.broker = before
+    sign_in_there(app, known, None, no_browser=False, label=None, beside=False)
 
 
 def start_daemon(app: App) -> None:

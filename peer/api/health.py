@@ -20,6 +20,9 @@ from peer.machine import model_key, model_route, sandbox_proof
 from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
+from peer.store import invitations
+from peer.store.lists import rfc3339
+from peer.store.views import broker_documents
 from peer.trust import fingerprints
 from sandbox import distribution
 from sandbox.runtimes import RUNTIMES
@@ -45,17 +48,19 @@ class Health:
 
     async def whoami(self) -> Document:
         """Return the identity, and the last known state of each part."""
-        node, identity, settings = self._node, self._node.context.identity, self._node.settings
-        error = node.broker.last_error
+        node, identity = self._node, self._node.context.identity
+        brokers = await self._brokers()
+        first = brokers[0] if brokers else {"url": None, "signed_in": False, "error": None}
         return {
             "user_id": identity.user_id,
             "device_id": identity.device,
             "device_name": identity.name,
             "fingerprint": str(fingerprints.fingerprint(identity.root)),
             "root_stored": identity.root_stored,
-            "broker": settings.broker or None,
-            "broker_signed_in": bool(settings.broker and settings.token) and (error is None or error.code != 401),
-            "broker_error": None if error is None else error.to_json() | {"fix": error.fix.replace(*_NOT_ITSELF)},
+            "broker": first["url"],
+            "broker_signed_in": first["signed_in"],
+            "broker_error": first["error"],
+            "brokers": brokers,
             "daemon": {
                 "running": True,
                 "pid": os.getpid(),
@@ -70,11 +75,25 @@ class Health:
             "sandbox": await self._sandbox(),
         }
 
+    async def _brokers(self) -> list[Document]:
+        """Return how it stands with each broker, as broker_documents."""
+        waiting = await self._node.journal.read(invitations.waiting_at)
+        found = broker_documents(self._node.settings, self._node.context.identity.user_id, waiting)
+        states = self._node.brokers.states()
+        for document in found:
+            if (state := states.get(document["url"])) is None:
+                continue
+            document["signed_in"] = document["signed_in"] and state.signed_in
+            document["answers"] = state.answers
+            document["since"] = None if state.since is None else rfc3339(state.since)
+            if state.error is not None:
+                document["error"] = state.error.to_json() | {"fix": state.error.fix.replace(*_NOT_ITSELF)}
+        return found
+
     async def doctor(self, *, fix: bool) -> Document:
         """Return {checks: [{name, ok, detail, fix}]}."""
-        checks: list[Document] = []
+        checks: list[Document] = await self._check_brokers()
         for name, check in (
-            ("broker", self._check_broker),
             ("reachability", self._check_reachability),
             ("agent login", self._check_agent),
             ("project roots", self._check_roots),
@@ -86,9 +105,23 @@ class Health:
 
     # --- the checks: each returns a detail, or raises with the fix
 
-    async def _check_broker(self) -> str:
-        settings = self._node.settings
-        return await self._node.broker.check(settings.require_broker())
+    async def _check_brokers(self) -> list[Document]:
+        """Check each broker, all at once: one that hangs holds up no other."""
+        urls = self._node.brokers.urls()
+        if not urls:
+            return [await _checked("broker", self._require_broker)]
+        found: dict[str, Document] = {}
+
+        async def check(url: str, name: str) -> None:
+            found[url] = await _checked(name, self._node.brokers.at(url).check)
+
+        async with trio.open_nursery() as nursery:
+            for url in urls:
+                nursery.start_soon(check, url, "broker" if url == urls[0] else f"broker {url}")
+        return [found[url] for url in urls]
+
+    async def _require_broker(self) -> str:
+        return self._node.settings.require_broker()
 
     async def _check_reachability(self) -> str:
         addresses = self._node.host.addresses()

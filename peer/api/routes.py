@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Literal, TypedDict
+from urllib.parse import unquote
 
 import msgspec
 import trio
@@ -26,7 +27,8 @@ from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
 from peer.api.page.shell import missing
 from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
-from peer.client.blocking import SignIn
+from peer.broker.leaving import remove_broker
+from peer.client.blocking import BROKER_HEADER, SignIn
 from peer.client.requests import SendRequest
 from peer.dispatches.lifecycle import RUN_OVER
 from peer.node.node import Node
@@ -45,6 +47,11 @@ Words = str | list[str]
 
 class InviteBody(Body):
     email: str
+
+
+class RemoveBrokerBody(Body):
+    url: Annotated[str, msgspec.Meta(max_length=512)]
+    confirmed: bool = False
 
 
 class ContactBody(Body):
@@ -126,14 +133,15 @@ def application(node: Node, token: str) -> ASGIApp:
     """Return the ASGI application of one node. `token`: the secret of local programs."""
     routes, page = _Routes(node), PageRoutes(node)
 
-    def sign_in() -> SignIn:
-        return SignIn(node.settings.broker, node.settings.token)
+    def sign_ins() -> list[SignIn]:
+        return [SignIn(each.url, each.token) for each in node.settings.sign_ins]
 
     app = Starlette(
         routes=[
             *page.table(),
             Route("/v1/whoami", as_json(routes.whoami)),
             Route("/v1/doctor", as_json(routes.doctor)),
+            Route("/v1/brokers/remove", as_json(routes.remove_broker), methods=["POST"]),
             Route("/v1/contacts", as_json(routes.contacts)),
             Route("/v1/contacts/{peer}", as_json(routes.set_alias), methods=["PATCH"]),
             Route("/v1/contacts/{peer}/addresses", as_json(routes.add_address), methods=["POST"]),
@@ -169,7 +177,7 @@ def application(node: Node, token: str) -> ASGIApp:
             Route("/v1/approvals/{id}/{request_id}", as_json(routes.answer), methods=["POST"]),
             Route("/v1/reload", as_json(routes.reload), methods=["POST"]),
         ],
-        middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions, sign_in=sign_in)],
+        middleware=[Middleware(Guard, token=token, sessions=lambda: page.sessions, sign_ins=sign_ins)],
         exception_handlers={404: _no_route, 405: _no_route},
     )
     # A path with a slash too many would be answered by a redirect to whatever host the request named.
@@ -190,6 +198,11 @@ class _Routes:
 
     async def doctor(self, request: Request) -> Reply:
         return await self._health.doctor(fix=request.query_params.get("fix") == "1")
+
+    async def remove_broker(self, request: Request) -> Reply:
+        body = await body_of(request, RemoveBrokerBody)
+        node = self._node
+        return await remove_broker(node.journal, body.url, confirmed=body.confirmed, reload=node.reload)
 
     async def contacts(self, request: Request) -> Reply:
         return await self._node.trust.contacts(**_page_asked(request))
@@ -212,7 +225,9 @@ class _Routes:
         return await self._node.trust.invitations(ended=ended, **_page_asked(request))
 
     async def invite(self, request: Request) -> Reply:
-        return await self._node.trust.invite((await body_of(request, InviteBody)).email)
+        # The sign-in that a program means is where it is posted; the guard has compared it with this node's.
+        named = unquote(request.headers.get(BROKER_HEADER, ""))
+        return await self._node.trust.invite((await body_of(request, InviteBody)).email, broker=named)
 
     async def accept_invitation(self, request: Request) -> Reply:
         return await self._node.trust.accept(msgspec.structs.asdict(await body_of(request, AcceptInvitationBody)))

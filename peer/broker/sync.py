@@ -1,4 +1,4 @@
-"""Background sync with the broker: publish presence, poll invitations, flush queued writes.
+"""Background sync with one broker: publish presence, poll invitations, flush queued writes. All of them: brokers.py.
 
 The broker may be unreachable for any time: known contacts keep working, and a write stays queued in the store until
 the broker confirms it.
@@ -20,9 +20,9 @@ from peer.broker.presence import open_presence, seal_presence
 from peer.broker.responses import BrokerInvitation, PostedInvitation, RelayAccess
 from peer.machine.network_route import proxy_to_url
 from peer.machine.settings import Settings
-from peer.mesh.peer_record import MAX_ADDRESSES
+from peer.mesh.peer_record import MAX_ADDRESSES, Announcement
 from peer.protocol import codec
-from peer.protocol.errors import DispatchError, Unauthorized, Unavailable
+from peer.protocol.errors import DispatchError, NotSignedIn, Unauthorized, Unavailable
 from peer.protocol.sealing import unseal
 from peer.steps import inviting
 from peer.steps.effects import InvitationsChanged
@@ -62,11 +62,29 @@ class _Announced:
     ahead: float | None
 
 
+@dataclass(frozen=True)
+class BrokerState:
+    """Whether a broker answers, since when (ms), and what was wrong last. `answers` is None before it was asked."""
+
+    answers: bool | None = None
+    since: int | None = None
+    error: DispatchError | None = None
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether it has not refused the sign-in."""
+        return not isinstance(self.error, Unauthorized)
+
+
 class BrokerSync:
-    """The node's connection to its broker. `addresses` returns this device's current multiaddrs."""
+    """The node's connection to the broker at `url`. `addresses` returns this device's current multiaddrs.
+
+    Of `settings` it uses what is of that broker, and asks for nothing while they have no token of it.
+    """
 
     def __init__(
         self,
+        url: str,
         journal: Journal,
         settings: Callable[[], Settings],
         save_token: Callable[[str], None],
@@ -74,6 +92,7 @@ class BrokerSync:
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.url = url
         self._journal = journal
         self._context = journal.context
         self._settings = settings
@@ -95,8 +114,8 @@ class BrokerSync:
         self._away = False
         """Nothing has answered since the last failure."""
         self._on_return: list[Callable[[], None]] = []
-        self._presence: dict[str, tuple[float, dict[str, list[str]]]] = {}
-        self.last_error: DispatchError | None = None
+        self._presence: dict[str, tuple[float, dict[str, Announcement]]] = {}
+        self.state = BrokerState()
 
     # --- from outside
 
@@ -135,8 +154,8 @@ class BrokerSync:
         self.announce()
         self.reconnect()
 
-    async def presence_of(self, user_id: str) -> dict[str, list[str]]:
-        """Return {device: multiaddrs} from a contact's presence. Raises Unavailable, Unauthorized."""
+    async def presence_of(self, user_id: str) -> dict[str, Announcement]:
+        """Return {device: what it announced here} of a contact. Raises Unavailable, Unauthorized."""
         at, found = self._presence.get(user_id, (-PRESENCE_CACHE_SECONDS, {}))
         if trio.current_time() - at < PRESENCE_CACHE_SECONDS:
             return found
@@ -148,13 +167,12 @@ class BrokerSync:
             if entry.device in known:
                 known.discard(entry.device)  # one box per device: opening many forged ones would be slow
                 try:
-                    announcement = open_presence(
+                    found[entry.device] = open_presence(
                         entry.box,
                         sealing_key=self._context.identity.sealing_key,
                         device=entry.device,
                         seq=entry.seq,
                     )
-                    found[entry.device] = list(announcement.addresses)
                 except DispatchError:
                     log.info("presence.unreadable", device=entry.device)
         now = trio.current_time()
@@ -191,12 +209,12 @@ class BrokerSync:
         async with self._client() as broker:
             return await broker.relays()
 
-    async def check(self, url: str) -> str:
+    async def check(self) -> str:
         """Check the broker's health and our token; return a description. Raises Unavailable, Unauthorized."""
         async with self._client() as broker:
             health = await broker.health()
             await broker.invitations()
-        return f"{url}{' (development: approves anybody)' if health.dev else ''}"
+        return f"{self.url}{' (development: approves anybody)' if health.dev else ''}"
 
     # --- the background
 
@@ -224,13 +242,11 @@ class BrokerSync:
                 delay = FIRST_RETRY
                 continue
             except DispatchError as error:
-                if self.last_error is None or self.last_error.message != error.message:
-                    log.warning("broker.trouble", code=error.code, message=error.message)
-                self.last_error = error
+                self._failed(error)
                 self._away = self._away or not isinstance(error, Unauthorized)
             # 401 needs a person; `dispatch login` calls reload(), so wait the maximum.
-            refused = isinstance(self.last_error, Unauthorized)
-            watches = work == self._poll_invitations and isinstance(self.last_error, Unreachable)
+            refused = isinstance(self.state.error, Unauthorized)
+            watches = work == self._poll_invitations and isinstance(self.state.error, Unreachable)
             longest = LONGEST_AWAY if watches else LONGEST_RETRY
             pause = min(LONGEST_RETRY if refused else delay, longest)
             with trio.move_on_after(pause * (0.75 + self._jitter() / 2)):
@@ -252,13 +268,24 @@ class BrokerSync:
         if failed is not None and not fresh.is_set():
             raise failed
 
+    def _failed(self, error: DispatchError) -> None:
+        before = self.state
+        if before.error is None or before.error.message != error.message:
+            log.warning("broker.trouble", code=error.code, message=error.message)
+        # A sign-in that is missing here was not asked about; every other refusal is an answer.
+        answers = before.answers if isinstance(error, NotSignedIn) else not isinstance(error, Unavailable)
+        self._set_state(answers, error)
+
+    def _set_state(self, answers: bool | None, error: DispatchError | None) -> None:
+        since = self.state.since if answers == self.state.answers else self._context.clock()
+        self.state = BrokerState(answers, since, error)
+
     def _answered(self, *, read: bool = False) -> None:
         """The broker has answered; after a time without, everything that waited for it is taken up now.
 
         `read`: to a read, for which the token counts; signed writes are answered without a sign-in too.
         """
-        if read or not isinstance(self.last_error, Unauthorized):
-            self.last_error = None
+        self._set_state(True, None if read or self.state.signed_in else self.state.error)
         if not self._away:
             return
         self._away = False
@@ -322,7 +349,7 @@ class BrokerSync:
 
     async def _flush_writes(self, broker: BrokerClient) -> None:
         self._queued = trio.Event()
-        for item in await self._context.store.read(invitations.broker_writes):
+        for item in await self._context.store.read(lambda db: invitations.broker_writes(db, self.url)):
             await self._send_write(broker, item)
             self._answered()
         await self._queued.wait()
@@ -377,10 +404,12 @@ class BrokerSync:
     async def _on_received(self, item: BrokerInvitation) -> None:
         def step(tx: Transaction) -> None:
             known = invitations.get(tx.db, item.token)
-            row = inviting.on_invitation(tx, item.statement)
+            row = inviting.on_invitation(tx, item.statement, broker=self.url)
+            if row is None:
+                return
             if row != known:
                 tx.note(InvitationsChanged())
-            if row is not None and item.status == "withdrawn":
+            if item.status == "withdrawn":
                 inviting.on_withdrawn(tx, row.token)
 
         await self._journal.step(step)
@@ -388,26 +417,25 @@ class BrokerSync:
     async def _on_sent(self, item: BrokerInvitation) -> None:
         if item.sealed is None:
             if item.status == "withdrawn":
-                await self._journal.step(lambda tx: inviting.on_sent_withdrawn(tx.db, item.token))
+                await self._journal.step(lambda tx: inviting.on_sent_withdrawn(tx.db, item.token, broker=self.url))
             return
         raw = unseal(item.sealed, self._context.identity.sealing_key)
-        await self._journal.step(lambda tx: inviting.on_answer(tx, raw))
+        await self._journal.step(lambda tx: inviting.on_answer(tx, raw, broker=self.url))
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[BrokerClient]:
-        settings, reloaded = self._settings(), self._reloaded
+        settings, reloaded = self._settings().at(self.url), self._reloaded
 
         def keep(token: str) -> None:
             if not reloaded.is_set():  # otherwise a renewal would undo a sign-out
                 self._save_token(token)
 
-        url = settings.require_broker()
         async with BrokerClient(
-            url,
+            self.url,
             author=self._context.identity,
             # Signed writes need no token at the broker. Required here so that nothing is written after a sign-out.
             token=settings.require_token(),
-            proxy=proxy_to_url(url, settings),
+            proxy=proxy_to_url(self.url, settings),
             on_token=keep,
         ) as client:
             yield client

@@ -84,6 +84,12 @@ class Routes(ABC, Generic[D]):
         """Return {checks:[{name, ok, detail, fix}]}: the checks that only the running daemon can make."""
         return self._ask("GET", f"/v1/doctor?fix={int(fix)}")
 
+    def remove_broker(self, url: str, *, confirmed: bool = False) -> D:
+        """Return {status: "removed", url, broker_told, first}; while something waits for it and unless `confirmed`,
+        {status: "confirmation_required", url, waiting: {answers, withdrawals, sent, received}}, and nothing changes.
+        """
+        return self._ask("POST", "/v1/brokers/remove", {"url": url, "confirmed": confirmed})
+
     def contacts(self, *, limit: int | None = None, before: str | None = None) -> D:
         """Return {trust:[{trust_link_id, from_user, to_user, direction, peer, alias, scopes, …}], blocked, more, next}.
 

@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 import trio
 
-from peer.machine import keychains, model_key
+from peer.machine import broker_list, keychains, model_key
 from peer.machine import settings as settings_file
 from peer.machine.model_key import Find
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
@@ -56,10 +56,10 @@ class LiveSettings:
         with trio.move_on_after(KEYCHAIN_SECONDS):
             await self._answered.wait()
 
-    def save_token(self, token: str) -> None:
-        """Save the broker's token in config.json and put it in force."""
+    def save_token(self, broker: str, token: str) -> None:
+        """Save the token of a broker that config.json names, and put it in force. That of any other one is not kept."""
         saved = settings_file.load(self._folder)
-        settings_file.save(self._folder, msgspec.structs.replace(saved, token=token))
+        settings_file.save(self._folder, saved.using(broker_list.with_token(saved.sign_ins, broker, token)))
         fresh = settings_file.resolve(self._folder)
         self.current = msgspec.structs.replace(fresh, model=self.current.model)
 

@@ -16,8 +16,11 @@ from typing import Annotated, Literal, NamedTuple, cast, get_args
 
 import msgspec
 
+from peer.machine import broker_list
+from peer.machine.broker_list import BrokerSignIn
 from peer.machine.service_urls import proxy_url, service_url
 from peer.machine.state_folder import StateFolder, read_private
+from peer.protocol.brokers import MAX_BROKERS
 from peer.protocol.errors import Invalid, NotFound, NotSignedIn
 from peer.protocol.names import user_id
 from peer.protocol.relays.addresses import MAX_RELAYS, relay_origin
@@ -52,10 +55,15 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of config.json. An empty text means not set."""
+    """The content of config.json. An empty text means not set.
+
+    `broker` and `token` are of the first broker, where invitations are posted unless their person names another one;
+    `brokers` are those beside it. Without a first one there is no other.
+    """
 
     broker: str = ""
     token: str = ""
+    brokers: Annotated[tuple[BrokerSignIn, ...], msgspec.Meta(max_length=MAX_BROKERS - 1)] = ()
     email: str = ""
     device_name: str = ""
     port: int = 8001
@@ -90,6 +98,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             )
         return self.token
 
+    @property
+    def sign_ins(self) -> tuple[BrokerSignIn, ...]:
+        """Every broker that is used, the first one first."""
+        first = (BrokerSignIn(url=self.broker, token=self.token),) if self.broker else ()
+        return (*first, *self.brokers)
+
+    def using(self, brokers: tuple[BrokerSignIn, ...]) -> Settings:
+        """Return the settings with these brokers, the first one first."""
+        first, *others = brokers or (BrokerSignIn(url=""),)
+        return msgspec.structs.replace(self, broker=first.url, token=first.token, brokers=tuple(others))
+
+    def at(self, url: str) -> Settings:
+        """Return the settings with this broker alone, and with no token if it is not among those that are used.
+
+        So a token is only ever looked for, and sent, together with the broker that issued it.
+        """
+        token = next((each.token for each in self.sign_ins if each.url == url), "")
+        return msgspec.structs.replace(self, broker=url, token=token, brokers=())
+
 
 class Key(NamedTuple):
     """One settable key: a description of its values, and whether it is shown masked."""
@@ -104,6 +131,7 @@ _RUNTIMES = " or ".join(f"`{name}`" for name in runtimes.RUNTIMES)
 KEYS: dict[str, Key] = {
     "broker": Key("the broker's https:// address (http:// only on this machine)", example="https://broker.example"),
     "token": Key("the sign-in's token; `dispatch login` sets it", secret=True),
+    "brokers": Key("further brokers: `dispatch broker add` and `dispatch broker remove` change them"),
     "email": Key("your e-mail address: your user id", example="alice@example.org"),
     "device_name": Key("what this device is called, 1 to 64 characters", example="laptop"),
     "port": Key("the loopback port of the daemon, 0 to 65535 (0: any free one)", example="8001"),
@@ -127,8 +155,8 @@ KEYS: dict[str, Key] = {
         example="off",
     ),
     "relays": Key(
-        "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your broker "
-        f"names), up to {MAX_RELAYS} of your own choice, https:// (http:// only on this machine), or `none`",
+        "the relays for devices that reach each other no other way, comma-separated: `broker` (those that your brokers "
+        f"name), up to {MAX_RELAYS} of your own choice, https:// (http:// only on this machine), or `none`",
         example="broker,https://relay.example",
     ),
     "relay_token": Key(
@@ -231,17 +259,14 @@ def resolve(
     Variables: $DISPATCH_BROKER, $DISPATCH_TOKEN, $DISPATCH_EXECUTOR_MODEL (over model.name), $ANTHROPIC_API_KEY,
     $ANTHROPIC_AUTH_TOKEN (a gateway's, sent as `Authorization: Bearer`), $ANTHROPIC_BASE_URL. Those of the way to the
     model are model_route.py's.
-    A saved token is only ever sent to the broker that issued it: if a flag or a variable names another broker, the
-    saved token is ignored.
+    A broker that a flag or a variable names is the only one in force. A saved token is only ever sent to the broker
+    that issued it: of one that was named, its own saved token counts, and no other.
     """
     variables = os.environ if env is None else env
     saved = load(folder)
+    if named := broker or variables.get("DISPATCH_BROKER", ""):
+        saved = saved.at(broker_url(named))
     document = msgspec.to_builtins(saved)
-    named = broker or variables.get("DISPATCH_BROKER", "")
-    if named:
-        document["broker"] = broker_url(named)
-        if document["broker"] != saved.broker:
-            document.pop("token", None)
     if given := (token or variables.get("DISPATCH_TOKEN", "")):
         document["token"] = given
     model = dict(document.get("model", {}))
@@ -284,15 +309,21 @@ def get_value(settings: Settings, key: str) -> object:
     section, _, name = key.rpartition(".")
     holder = getattr(settings, section) if section else settings
     value = getattr(holder, name)
+    if key == "brokers":
+        return [each.url for each in settings.brokers]
     return list(value) if isinstance(value, tuple) else value
 
 
 def set_value(settings: Settings, key: str, text: str) -> Settings:
     """Return the settings with `key` set to the typed text; an empty text resets it to its default.
 
-    Lists are comma-separated. Setting another broker removes the token of the old one. Raises Invalid.
+    Lists are comma-separated. Of `broker` see `broker_list.with_first`. Raises Invalid.
     """
     _known(key)
+    if key == "brokers":
+        raise Invalid("brokers are not set here", fix="`dispatch broker add URL`, `dispatch broker remove URL`")
+    if key == "broker":
+        return settings.using(broker_list.with_first(settings.sign_ins, broker_url(text) if text else ""))
     section, _, name = key.rpartition(".")
     holder: Settings | ModelSettings = getattr(settings, section) if section else settings
     default = getattr(type(holder)(), name)
@@ -314,8 +345,6 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
         value = int(text)
     else:
         value = text
-    if key == "broker" and value:
-        value = broker_url(value)
     if key in ("script", "model.ca_file") and value:
         value = _absolute(value)  # the daemon, which reads it, has another working directory
     changed = msgspec.structs.replace(holder, **{name: value})
@@ -324,8 +353,6 @@ def set_value(settings: Settings, key: str, text: str) -> Settings:
         new = _checked(msgspec.convert(msgspec.to_builtins(new), Settings))
     except msgspec.ValidationError as error:
         raise _wrong(key, text) from error
-    if key == "broker" and new.broker != settings.broker:
-        new = msgspec.structs.replace(new, token="")
     if key == "roots":
         for root in new.roots:
             if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir() raises for a name that is too long
@@ -378,6 +405,8 @@ def _checked(settings: Settings) -> Settings:
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and re.search(r"[\x00-\x1f\x7f]", text):
                 raise Invalid(f"{key} has control characters in it", fix=f"{key} must be {KEYS[key].allowed}")
+    if settings.brokers:
+        settings = settings.using(broker_list.in_normal_form(settings.sign_ins, broker_url))
     if settings.broker:
         changes["broker"] = broker_url(settings.broker)
     if settings.token and not re.fullmatch(r"[\x21-\x7e]{1,8192}", settings.token):

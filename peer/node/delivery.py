@@ -69,13 +69,22 @@ class StoredOutbox:
 class Hellos:
     """Hellos between the courier and the store: this device's own, and those of peers."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, brokers: Callable[[], Collection[str]]) -> None:
+        """`brokers()`: the URLs of those that this device uses."""
         self._journal = journal
+        self._brokers = brokers
         self._own = b""
+        self._told: Collection[str] = ()
 
     async def renew(self) -> None:
         """Sign a new hello. Done at every start, so that it replaces the hello of an earlier version."""
-        self._own = await self._journal.step(hellos.make)
+        self._told = brokers = tuple(self._brokers())
+        self._own = await self._journal.step(lambda tx: hellos.make(tx, brokers))
+
+    @property
+    def outdated(self) -> bool:
+        """Whether this device uses other brokers than its hello says."""
+        return set(self._told) != set(self._brokers())
 
     def own(self, _peer_id: str) -> bytes:
         """Return this device's hello, b"" before renew()."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from peer.broker.sync import BrokerSync
+from peer.broker.brokers import Brokers
 from peer.machine.certificates import system_trust
 from peer.machine.live_settings import LiveSettings
 from peer.machine.network_route import proxy_to
@@ -114,21 +114,22 @@ class Node:
             relays=self.relays,
             lan=self.lan,
         )
-        self.broker = BrokerSync(journal, current, live.save_token, self._reachable_at)
+        self.brokers = Brokers(journal, current, live.save_token, self._reachable_at)
         self.port_mapper = PortMapper(
             enabled=lambda: current().map_port == "on",
             port=self.host.port_to_map,
             probe=self.host.probe,
             can_ask=lambda: any(self.relays.state().values()),
-            changed=self.broker.announce,
+            changed=self.brokers.announce,
             clock=context.clock,
         )
         self.relays.on_changed(self.port_mapper.relays_changed)
-        self._relaying = RelayKeeper(context.state, current, self.broker.relays, self.relays, context.clock)
-        addresses = AddressBook(context, self.broker.presence_of)
+        self._relaying = RelayKeeper(context.state, current, self.brokers.relays, self.relays, context.clock)
+        addresses = AddressBook(context, self.brokers.presence_of)
+        self.brokers.on_presence(addresses.remember)
         self._paths = PathKeeper(self.host, addresses.of)
         receiver = Receiver(journal)
-        self._hellos = Hellos(journal)
+        self._hellos = Hellos(journal, self.brokers.urls)
         self._courier = Courier(
             self.host,
             outbox=StoredOutbox(journal),
@@ -143,7 +144,7 @@ class Node:
             self.relays,
             self.lan,
             self._courier,
-            self.broker,
+            self.brokers,
             addresses,
             announce=self._on_people_changed,
         )
@@ -156,7 +157,7 @@ class Node:
             lan=self.lan,
             courier=self._courier,
             fetcher=self._fetcher,
-            broker=self.broker,
+            brokers=self.brokers,
             devices=lambda: self.admission.devices,
             waiting=lambda: journal.read(outbox.waiting_devices),
         )
@@ -181,14 +182,14 @@ class Node:
         self.trust = TrustService(
             journal,
             current,
-            self.broker,
+            self.brokers,
             self.queries,
             facts=self._folders.facts,
             invitations_changed=self._on_invitations_changed,
         )
         blob_protocol.serve(self.host, receiver.lookup)
-        self.broker.on_return(self._waking.broker_returned)
-        self.relays.on_changed(self.broker.look)
+        self.brokers.on_return(self._waking.broker_returned)
+        self.relays.on_changed(self.brokers.look)
         self.host.on_connected(self._on_connected)
         self.host.on_disconnected(lambda _device: self._on_people_changed())
 
@@ -201,6 +202,7 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """Run the node while the block runs. First repair what an earlier process left unfinished."""
         await self.journal.step(running.interrupt_all)
+        await self.brokers.tidy()
         await self._hellos.renew()
         await self._sweep()
         await self.admission.refresh()
@@ -218,7 +220,7 @@ class Node:
             nursery.start_soon(supervise, "files", self._fetcher.run)
             nursery.start_soon(supervise, "storage", self._storage.run)
             nursery.start_soon(supervise, "deadlines", self._deadlines.run)
-            nursery.start_soon(supervise, "broker", self.broker.run)
+            nursery.start_soon(supervise, "brokers", self.brokers.run)
             nursery.start_soon(supervise, "relays", self._relaying.run)
             nursery.start_soon(supervise, "paths", self._paths.run)
             nursery.start_soon(supervise, "port mapping", self.port_mapper.run)
@@ -235,13 +237,16 @@ class Node:
                     self.runs.kill_all()
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + self._farewell_seconds):
                         await self._interrupt_runs()
-                        await self.broker.withdraw()
+                        await self.brokers.withdraw()
                     nursery.cancel_scope.cancel()
 
     async def reload(self) -> None:
         """Read config.json again. Raises Invalid, and then keeps the old settings."""
         await self._settings.reload()
-        self.broker.reload()
+        await self.brokers.reload()
+        if self._hellos.outdated:
+            await self._hellos.renew()
+            self._courier.say_hello_anew()
         self._relaying.reload()
         self._apply_lan()
         self.port_mapper.reload()
@@ -266,7 +271,7 @@ class Node:
                 case ChangesFreed():
                     self._freed_changes.set()
                 case BrokerWriteQueued():
-                    self.broker.flush()
+                    self.brokers.flush()
         if PeopleChanged() in effects:
             # A device pinned just now can be sent to only after the host admits it.
             self._people.changed(effects.woken())

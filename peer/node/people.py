@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from itertools import chain
 
 import structlog
 import trio
 
-from peer.broker.sync import BrokerSync
+from peer.broker.brokers import Brokers
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
 from peer.mesh.lan import Lan
+from peer.mesh.peer_record import Announcement
 from peer.mesh.relays import Relays
 from peer.protocol.errors import DispatchError
 from peer.steps.context import Context
@@ -85,29 +89,52 @@ def _ips(addresses: Iterable[str]) -> list[str]:
     ]
 
 
-class AddressBook:
-    """Addresses of devices: from their presence at the broker, and those stored at the last look-up."""
+def _is_news(db: sqlite3.Connection, found: tuple[str, Announcement]) -> bool:
+    """Whether what a device announced is newer than what is stored."""
+    device, announced = found
+    known = contacts.device(db, device)
+    return known is not None and announced.seq > known.presence_seq
 
-    def __init__(self, context: Context, ask: Callable[[str], Awaitable[dict[str, list[str]]]]) -> None:
+
+class AddressBook:
+    """Addresses of devices: from their presence at brokers, and those stored at the last look-up."""
+
+    def __init__(self, context: Context, ask: Callable[[str], Awaitable[Mapping[str, Announcement]]]) -> None:
         self._context = context
         self._ask = ask
 
     async def of(self, device: str) -> list[str]:
-        """Return multiaddrs to try: those at the broker now, then the stored ones."""
+        """Return multiaddrs to try: those that the device announced last, then the others of what is known."""
         known = await self._context.store.read(lambda db: contacts.device(db, device))
         if known is None:
             return []
         remembered: list[str] = json.loads(known.addresses)
-        announced: list[str] = []
+        announced: Announcement | None = None
         try:
             with trio.move_on_after(ASK_SECONDS):
-                announced = (await self._ask(known.user_id)).get(device, [])
+                announced = (await self._ask(known.user_id)).get(device)
         except DispatchError as error:
             log.debug("presence.not_asked", code=error.code)
-        if announced and announced != remembered:
-            now = self._context.clock()
-            await self._context.store.write(lambda db: contacts.remember_addresses(db, device, announced, now))
-        return list(dict.fromkeys([*announced, *remembered]))
+        if announced is None:
+            return remembered
+        # A broker that holds back newer announcements does not hide what another one has said before.
+        parts = (
+            (announced.addresses, remembered)
+            if announced.seq >= known.presence_seq
+            else (remembered, announced.addresses)
+        )
+        return list(dict.fromkeys(chain(*parts)))
+
+    async def remember(self, found: Mapping[str, Announcement]) -> None:
+        """Store what contacts' devices announced, unless it is older than what is stored."""
+        now = self._context.clock()
+
+        def step(db: sqlite3.Connection) -> None:
+            for device, announced in found.items():
+                contacts.remember_addresses(db, device, announced.addresses, seq=announced.seq, now=now)
+
+        if await self._context.store.read(lambda db: any(map(partial(_is_news, db), found.items()))):
+            await self._context.store.write(step)
 
 
 class People:
@@ -120,7 +147,7 @@ class People:
         relays: Relays,
         lan: Lan,
         courier: Courier,
-        broker: BrokerSync,
+        brokers: Brokers,
         addresses: AddressBook,
         announce: Callable[[], None],
     ) -> None:
@@ -130,7 +157,7 @@ class People:
         self._relays = relays
         self._lan = lan
         self._courier = courier
-        self._broker = broker
+        self._brokers = brokers
         self._addresses = addresses
         self._announce = announce
         self._wake: set[str] = set()
@@ -179,7 +206,7 @@ class People:
             self._courier.forget(device)
         if self._admission.readers != readers:
             # Only if the readers changed: a contact that edits its edge often must not use up our announcements.
-            self._broker.announce()
+            self._brokers.announce()
         for device in wake & self._admission.devices:
             self._courier.wake(device)
         newly = [device for device, known in self._admission.typed.items() if set(known) - set(typed.get(device, ()))]

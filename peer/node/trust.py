@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from peer.broker.sync import BrokerSync
+from peer.broker.brokers import Brokers
 from peer.machine import mcp_servers
 from peer.machine.settings import Settings
 from peer.machine.toolchains.installed import Machine
@@ -60,7 +60,7 @@ class TrustService:
         self,
         journal: Journal,
         settings: Callable[[], Settings],
-        broker: BrokerSync,
+        brokers: Brokers,
         queries: QueryService,
         *,
         facts: Callable[[], LocalFacts],
@@ -70,22 +70,27 @@ class TrustService:
         self._journal = journal
         self._context = journal.context
         self._settings = settings
-        self._broker = broker
+        self._brokers = brokers
         self._queries = queries
         self._facts = facts
         self._invitations_changed = invitations_changed
 
     # --- invitations
 
-    async def invite(self, email: str) -> Document:
-        """Invite someone to grant this user an edge: {token, to, emailed, link, expires, existing?}."""
+    async def invite(self, email: str, *, broker: str = "") -> Document:
+        """Invite someone to grant this user an edge: {token, to, broker, emailed, link, expires, existing?}.
+
+        `broker`: the URL of the one where it is posted; the first one unless an invitation is open at any.
+        """
         user_id = await self._journal.read(lambda db: _contact_or_address(db, email))
-        broker = self._settings().require_broker()
-        invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id))
+        first = self._settings().require_broker()
+        at = [broker] if broker else self._brokers.urls()
+        sync = self._brokers.at(broker or first)
+        invited = await self._journal.step(lambda tx: inviting.invite(tx, user_id, broker=sync.url, at=at))
         row = invited.row
         if invited.fresh or not row.emailed:
             try:
-                posted = await self._broker.post(row)
+                posted = await self._brokers.post(row)
             except DispatchError:
                 if invited.fresh:
                     # Undo it here, and at the broker in case only its reply was lost.
@@ -99,8 +104,9 @@ class TrustService:
         document: Document = {
             "token": row.token,
             "to": user_id,
+            "broker": row.broker,
             "emailed": emailed,
-            "link": self._link(broker, row),
+            "link": _link(row),
             "expires": lists.rfc3339(row.expires),
         }
         if not invited.fresh:
@@ -111,24 +117,21 @@ class TrustService:
         self, *, ended: bool = False, limit: int | None = None, before: str | None = None
     ) -> Document:
         """Return {sent, received, more, next}: the open ones, with `ended` all."""
-        broker = self._settings().broker
-
-        def link(row: rows.Invitation) -> str:
-            return self._link(broker, row) if broker else ""
-
         now = self._context.clock()
         return await self._journal.read(
-            lambda db: views.invitation_rows(db, now, link, ended=ended, limit=limit, before=before)
+            lambda db: views.invitation_rows(db, now, _link, ended=ended, limit=limit, before=before)
         )
 
     async def withdraw(self, token: str) -> Document:
         """Withdraw a sent invitation: {status, token}. Raises Conflict if it was answered first.
 
-        The broker decides which came first, so nothing is stored here before its reply.
+        Its broker decides which came first, so nothing is stored here before its reply. One that is not used any more
+        is not asked: what it says is not taken either.
         """
-        await self._journal.read(lambda db: inviting.check_withdrawable(db, token))
-        with suppress(NotFound, Gone):  # the broker no longer has it, so nobody can answer it
-            await self._broker.withdraw_invitation(token)
+        row = await self._journal.read(lambda db: inviting.get_withdrawable(db, token))
+        if row.broker in self._brokers.urls():
+            with suppress(NotFound, Gone):  # the broker no longer has it, so nobody can answer it
+                await self._brokers.withdraw_invitation(row)
         await self._journal.step(lambda tx: inviting.withdraw(tx.db, token))
         return {"status": "withdrawn", "token": token}
 
@@ -308,14 +311,17 @@ class TrustService:
         pasted = invitation_address.parse(text)
         token = pasted.token
         known = await self._journal.read(lambda db: invitations.get(db, token))
+        at = known.broker if known is not None else ""
+        if isinstance(pasted, invitation_address.Address):
+            at = at or pasted.broker
+        if at and at not in (urls := self._brokers.urls()):
+            # Its answer goes there, and so do the look-ups of whoever sent it.
+            raise Conflict(
+                f"that invitation is at {at}, and you are signed in at {', '.join(urls) or 'no broker'}",
+                fix=f"run `dispatch broker add {at}`",
+            )
         if known is None:
-            if isinstance(pasted, invitation_address.Address) and pasted.broker != self._settings().broker:
-                raise Conflict(
-                    f"that invitation is at {pasted.broker}, and you are signed in at "
-                    f"{self._settings().broker or 'no broker'}",
-                    fix=f"run `dispatch login --broker {pasted.broker}`",
-                )
-            await self._broker.fetch(token)
+            await self._brokers.fetch(token, at)
         if isinstance(pasted, invitation_address.Address):
             address = pasted
             await self._journal.step(lambda tx: inviting.open_address(tx.db, address))
@@ -404,9 +410,13 @@ class TrustService:
         contact = await self._journal.read(lambda db: contacts.get(db, user_id))
         return str(fingerprints.fingerprint(contact.root)) if contact else ""
 
-    def _link(self, broker: str, row: rows.Invitation) -> str:
-        digest = hashlib.sha256(row.raw).digest()
-        return invitation_address.build_address(broker, token=row.token, digest=digest, secret=row.secret)
+
+def _link(row: rows.Invitation) -> str:
+    """Return the address to share of an invitation that was sent."""
+    if not row.broker:
+        return ""  # stored while no broker was known
+    digest = hashlib.sha256(row.raw).digest()
+    return invitation_address.build_address(row.broker, token=row.token, digest=digest, secret=row.secret)
 
 
 def _contact_or_address(db: sqlite3.Connection, text: str) -> str:

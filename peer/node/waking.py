@@ -1,4 +1,4 @@
-"""What a node does when it is on another network, has slept or has its broker back: it asks anew, and at once.
+"""What a node does when it is on another network, has slept or has a broker back: it asks anew, and at once.
 
 How such a change is noticed: peer/machine/networks.py, peer/broker/sync.py. Each part says in a method of its own what
 is of no use to it any more; none waits for another.
@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 import trio
 
-from peer.broker.sync import BrokerSync
+from peer.broker.brokers import Brokers
 from peer.machine.networks import NetworkWatch
 from peer.mesh.courier import Courier
 from peer.mesh.host import MeshHost
@@ -47,14 +47,14 @@ class Waking:
         lan: Lan,
         courier: Courier,
         fetcher: BlobFetcher,
-        broker: BrokerSync,
+        brokers: Brokers,
         devices: Callable[[], Iterable[str]],
         waiting: Callable[[], Awaitable[list[str]]],
         watch: Callable[[Callable[[], None], Callable[[], None]], NetworkWatch] = NetworkWatch,
     ) -> None:
         self._host, self._relays, self._paths, self._ports = host, relays, paths, ports
         self._lan = lan
-        self._courier, self._fetcher, self._broker = courier, fetcher, broker
+        self._courier, self._fetcher, self._brokers = courier, fetcher, brokers
         self._devices, self._waiting = devices, waiting
         self._watch = watch(self.wake, self.wake)
         self._due = trio.Event()
@@ -91,7 +91,7 @@ class Waking:
         self._relays.renew(PROOF_SECONDS)
         self._ports.network_changed()
         self._lan.network_changed()
-        self._broker.reconnect()
+        self._brokers.reconnect()
         self._paths.network_changed()
 
     async def greet(self) -> None:

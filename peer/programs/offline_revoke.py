@@ -1,4 +1,4 @@
-"""The one write that is made without a daemon: a revocation, in force as soon as it is in the store."""
+"""A revocation without a daemon: in force as soon as it is in the store."""
 
 from __future__ import annotations
 

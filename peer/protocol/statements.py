@@ -102,12 +102,14 @@ class Hello(DeviceStatement):
     """What a device supports: features by name, and the highest version it reads of each statement type.
 
     The one with the highest counter is in force, so nobody on the path can withdraw a feature by replaying an old one.
+    `brokers`: marks of those that it uses (brokers.py).
     """
 
     type_name: ClassVar[str] = "hello"
     counter: int
     features: tuple[str, ...]
     versions: dict[str, int]
+    brokers: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import get_args, get_origin
 
 from peer.protocol import content
 from peer.protocol import fields as f
+from peer.protocol.brokers import MARK_BYTES, MAX_BROKERS
 from peer.protocol.content import FileRef
 from peer.protocol.fields import Field, Form
 from peer.protocol.growth import LAST_IGNORABLE, MAX_IGNORED, KeyPath
@@ -122,6 +123,8 @@ FIELDS: dict[str, Field] = {
     "origin": Field(80, f.text(512)),
     "action": Field(81, f.text(32)),
     "arguments": Field(82, f.blob(0, 262_144)),
+    # where devices are found
+    "brokers": Field(256, f.array(f.blob(MARK_BYTES, MARK_BYTES), MAX_BROKERS)),
 }
 
 FEATURES: dict[str, str] = {name: field.about.feature for name, field in content.FIELDS.items() if field.about.feature}

@@ -6,28 +6,42 @@ device replaces the ones before, so only a later hello can withdraw an advertise
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from peer.protocol.brokers import mark
 from peer.protocol.errors import NO_FIX, Conflict, Forbidden, TooLarge
 from peer.protocol.statements import TYPES, Hello, open_as
 from peer.protocol.table import FEATURES
 from peer.steps.transaction import Transaction
-from peer.store import contacts, counters
+from peer.store import contacts, counters, rows
 
 MAX_HELLO: Final = 4_096
 """Bytes of a hello with its signature: room for 64 features with names of a dozen letters, and each type's version. The
 courier carries no more (mesh.courier.wire.MAX_HELLO)."""
 
 
-def make(tx: Transaction) -> bytes:
-    """Return this device's hello, with a counter above every earlier one even if the clock was set back."""
+def make(tx: Transaction, brokers: Sequence[str] = ()) -> bytes:
+    """Return this device's hello, with a counter above every earlier one even if the clock was set back.
+
+    `brokers`: the URLs of those that it uses, which contacts recognise who use them too.
+    """
     signed = tx.context.sign(
         Hello,
         counter=counters.next_after(tx.db, counters.HELLO, tx.now),
         features=tuple(sorted(set(FEATURES.values()))),
         versions={name: kind.version for name, kind in TYPES.items()},
+        brokers=tuple(sorted(mark(tx.context.identity.device, url) for url in brokers)),
     )
     return signed.raw
+
+
+def brokers_among(device: rows.ContactDevice, urls: Iterable[str]) -> list[str]:
+    """Return those of these brokers that a contact's device said it uses."""
+    if not device.hello:
+        return []
+    hello, _ = open_as(Hello, device.hello)
+    return [url for url in urls if mark(device.device, url) in hello.brokers]
 
 
 def take(tx: Transaction, device: str, raw: bytes) -> None:

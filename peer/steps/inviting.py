@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from peer.protocol import codec
@@ -39,17 +39,17 @@ from peer.trust import edge_lifecycle, invitation_address, invitation_lifecycle,
 MAX_AHEAD_MS = 86_400_000
 """How far an inviter's clock may be ahead. Generous, because a refused invitation is not offered again."""
 MAX_OPEN = 500
-"""Received invitations that wait for an answer. More are refused: a broker could make up any number."""
+"""Invitations received from one broker that wait for an answer. More are refused: it could make up any number."""
 MAX_ENDED = 1_000
-"""Received invitations that ended without an edge and are still listed; beyond them the oldest go. An inviter may post
-and withdraw any number."""
+"""Invitations received from one broker that ended without an edge and are still listed; beyond them the oldest go. An
+inviter may post and withdraw any number."""
 KEPT_MS = 30 * 86_400_000
 """How long a received invitation without an edge stays listed."""
 
 
 @dataclass(frozen=True)
 class Invited:
-    """A sent invitation. `fresh` is False if an open one to the same user existed already."""
+    """A sent invitation. `fresh` is False if an open one to the same user existed already where it counts."""
 
     row: rows.Invitation
     fresh: bool
@@ -68,8 +68,11 @@ def open_device_set(raw: bytes, statement: DeviceStatement) -> tuple[DeviceSet, 
     return device_set, signed
 
 
-def invite(tx: Transaction, user_id: str) -> Invited:
-    """Store a new invitation to a user, or return the open one. Raises Invalid, Conflict, Forbidden."""
+def invite(tx: Transaction, user_id: str, *, broker: str = "", at: Sequence[str] | None = None) -> Invited:
+    """Store a new invitation to a user, which is for this broker, or return the one that is open.
+
+    `at`: the brokers where an open one counts; None for any. Raises Invalid, Conflict, Forbidden.
+    """
     if user_id == tx.context.identity.user_id:
         raise Invalid("you cannot invite yourself", fix="name somebody else's e-mail address")
     if contacts.is_blocked(tx.db, user_id):
@@ -80,7 +83,7 @@ def invite(tx: Transaction, user_id: str) -> Invited:
             f"{user_id} has granted you a trust edge already", fix=f"dispatch to them: `dispatch send {user_id} '…'`"
         )
     now = tx.now
-    if (known := invitations.open_to(tx.db, user_id, now)) is not None:
+    if (known := invitations.open_to(tx.db, user_id, now, at)) is not None:
         return Invited(known, fresh=False)
     signed = tx.context.sign(
         Invitation,
@@ -100,14 +103,17 @@ def invite(tx: Transaction, user_id: str) -> Invited:
         emailed=0,
         created=now,
         expires=signed.statement.expires,
+        broker=broker,
     )
     invitations.add(tx.db, row)
     return Invited(row, fresh=True)
 
 
-def check_withdrawable(db: sqlite3.Connection, token: str) -> None:
-    """Raise NotFound, Conflict or Gone unless `token` is an open sent invitation."""
-    invitation_lifecycle.next_state(_known(db, token, "sent").status, "withdraw")
+def get_withdrawable(db: sqlite3.Connection, token: str) -> rows.Invitation:
+    """Return an open sent invitation. Raises NotFound, Conflict, Gone."""
+    row = _known(db, token, "sent")
+    invitation_lifecycle.next_state(row.status, "withdraw")
+    return row
 
 
 def withdraw(db: sqlite3.Connection, token: str) -> None:
@@ -121,21 +127,24 @@ def withdraw(db: sqlite3.Connection, token: str) -> None:
 
 
 def discard(tx: Transaction, token: str) -> None:
-    """Withdraw an invitation that the broker may never have received; queue the withdrawal for the broker."""
+    """Withdraw an invitation that its broker may never have received; queue the withdrawal for that broker."""
     withdraw(tx.db, token)
-    invitations.queue_broker_write(tx.db, "withdraw", token, b"", tx.now)
+    invitations.queue_broker_write(tx.db, _known(tx.db, token, "sent").broker, "withdraw", token, b"", tx.now)
     tx.note(BrokerWriteQueued())
 
 
-def on_sent_withdrawn(db: sqlite3.Connection, token: str) -> None:
-    """Reconcile: the broker has a sent invitation as withdrawn, but this device crashed before recording that."""
+def on_sent_withdrawn(db: sqlite3.Connection, token: str, *, broker: str = "") -> None:
+    """Reconcile: its broker has a sent invitation as withdrawn, but this device crashed before recording that."""
     row = invitations.get(db, token)
-    if row is not None and (row.direction, row.status) == ("sent", "open"):
+    if row is not None and (row.direction, row.status, row.broker) == ("sent", "open", broker):
         withdraw(db, token)
 
 
-def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
-    """Verify and store an invitation from the broker; return None if it is for another user or from a blocked one."""
+def on_invitation(tx: Transaction, raw: bytes, *, broker: str = "") -> rows.Invitation | None:
+    """Verify and store an invitation from a broker.
+
+    Return None if it is for another user, from a blocked one, or known from another broker, whose it then is.
+    """
     statement, signed = open_as(Invitation, raw)
     open_device_set(statement.device_set, statement)
     if statement.audience_user != tx.context.identity.user_id or contacts.is_blocked(tx.db, statement.issuer_user):
@@ -148,7 +157,9 @@ def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
     known = invitations.get(tx.db, statement.id)
     if known is not None and known.raw != signed.raw:
         raise Conflict("another invitation has this token", fix="do not trust this invitation")
-    if known is None and invitations.count_open_received(tx.db, now) >= MAX_OPEN:
+    if known is not None and known.broker != broker:
+        return None
+    if known is None and invitations.count_open_received(tx.db, now, broker) >= MAX_OPEN:
         raise RateLimited(
             f"{MAX_OPEN} invitations wait for an answer already", fix="answer some: `dispatch invitations`"
         )
@@ -163,9 +174,10 @@ def on_invitation(tx: Transaction, raw: bytes) -> rows.Invitation | None:
         emailed=0,
         created=statement.created,
         expires=statement.expires,
+        broker=broker,
     )
     invitations.add(tx.db, row)
-    invitations.forget_ended(tx.db, keep=MAX_ENDED)
+    invitations.forget_ended(tx.db, broker=broker, keep=MAX_ENDED)
     return invitations.get(tx.db, statement.id)
 
 
@@ -267,7 +279,7 @@ def accept(
     edges.pin_mcp_servers(tx.db, edge_id, mcp_commands or {})
     edges.pin_git_folders(tx.db, edge_id, git_folders or {})
     invitations.set_status(tx.db, token, invitation_lifecycle.next_state("open", "accept"))
-    _queue_answer(tx.db, device_set, token, "accepted", acceptance, now)
+    _queue_answer(tx.db, device_set, row, "accepted", acceptance, now)
     tx.post(acceptance, edge_id=edge_id)
     tx.note(BrokerWriteQueued())
     tx.note(PeopleChanged())
@@ -293,12 +305,16 @@ def refuse(tx: Transaction, row: rows.Invitation) -> None:
     )
     invitations.set_status(tx.db, row.token, invitation_lifecycle.next_state("open", "decline"))
     device_set, _ = open_device_set(invitation.device_set, invitation)
-    _queue_answer(tx.db, device_set, row.token, "declined", statement, tx.now)
+    _queue_answer(tx.db, device_set, row, "declined", statement, tx.now)
     tx.note(BrokerWriteQueued())
 
 
-def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
-    """Handle the answer to a sent invitation. The same statement may arrive by broker, by courier, or by both."""
+def on_answer(tx: Transaction, raw: bytes, *, broker: str | None = None) -> Acknowledgement:
+    """Handle the answer to a sent invitation. The same statement may arrive by broker, by courier, or by both.
+
+    `broker`: which one brought it, None for the courier. Of brokers only the one where the invitation was posted
+    brings its answer.
+    """
     signed = open_statement(raw)
     statement = signed.statement
     if not isinstance(statement, Acceptance | Decline):
@@ -307,6 +323,8 @@ def on_answer(tx: Transaction, raw: bytes) -> Acknowledgement:
     if statement.audience_user != me.user_id or statement.audience_device != me.device:
         raise Forbidden("that statement is not addressed to this device", fix=NO_FIX)
     row = _known(tx.db, statement.invitation_id, "sent")
+    if broker is not None and row.broker != broker:
+        raise Forbidden("that invitation was posted at another broker", fix=NO_FIX)
     if hashlib.sha256(row.raw).digest() != statement.invitation_digest:
         raise Invalid("that answers another invitation than the one that was sent", fix=NO_FIX)
     if statement.issuer_user != row.peer:
@@ -417,11 +435,11 @@ def expire(db: sqlite3.Connection, now: int) -> None:
 
 
 def _queue_answer(
-    db: sqlite3.Connection, device_set: DeviceSet, token: str, kind: str, statement: Signed, now: int
+    db: sqlite3.Connection, device_set: DeviceSet, row: rows.Invitation, kind: str, statement: Signed, now: int
 ) -> None:
     # Sealed once and stored sealed: a retry must send the same bytes, as the broker refuses others.
     sealed = {device.device: seal(statement.raw, device.sealing_key) for device in device_set.devices}
-    invitations.queue_broker_write(db, kind, token, codec.encode(sealed), now)
+    invitations.queue_broker_write(db, row.broker, kind, row.token, codec.encode(sealed), now)
 
 
 def _known(db: sqlite3.Connection, token: str, direction: str) -> rows.Invitation:

@@ -119,11 +119,12 @@ def set_alias(db: sqlite3.Connection, user_id: str, alias: str) -> None:
     db.execute("UPDATE contacts SET alias = ? WHERE user_id = ?", (alias, user_id))
 
 
-def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequence[str], now: int) -> None:
-    """Store the addresses that last worked, or that presence last reported."""
+def remember_addresses(db: sqlite3.Connection, device_id: str, addresses: Sequence[str], *, seq: int, now: int) -> None:
+    """Store the addresses of a device's peer record of this number, unless those of a newer one are stored."""
     db.execute(
-        "UPDATE contact_devices SET addresses = ?, last_seen = ? WHERE device = ?",
-        (json.dumps(list(addresses)), now, device_id),
+        "UPDATE contact_devices SET addresses = ?, presence_seq = ?, last_seen = ? "
+        "WHERE device = ? AND presence_seq <= ?",
+        (json.dumps(list(addresses)), seq, now, device_id, seq),
     )
 
 

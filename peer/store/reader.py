@@ -40,6 +40,7 @@ class Reader:
     def whoami(self) -> Document:
         """Return what `GET /v1/whoami` returns, as far as it is available without a daemon."""
         from peer.machine import identity, settings
+        from peer.store import views
         from peer.trust import fingerprints
 
         who, chosen = (
@@ -54,10 +55,20 @@ class Reader:
             "root_stored": who.root_stored,
             "broker": chosen.broker or None,
             "broker_signed_in": bool(chosen.broker and chosen.token),
+            "brokers": views.broker_documents(chosen, who.user_id, self._waiting()),
             "daemon": {"running": False},
             "runtime": {"name": chosen.runtime},
             "sandbox": {"tier": None, "reason": "it is proven by the daemon, or by `dispatch doctor`"},
         }
+
+    def _waiting(self) -> dict[str, int]:
+        """Return how many writes wait for each broker; nothing of a store that cannot be read."""
+        from peer.store import invitations
+
+        try:
+            return self._read(invitations.waiting_at)
+        except DispatchError:
+            return {}
 
     def contacts(self, *, limit: int | None = None, before: str | None = None) -> Document:
         """Return what `GET /v1/contacts` returns, with everybody offline."""

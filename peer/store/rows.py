@@ -42,7 +42,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class ContactDevice:
-    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs, `hello` its signed hello or b""."""
+    """A device in a contact's device-set. `addresses` is a JSON list of multiaddrs, `hello` its signed hello or b"".
+
+    `presence_seq`: the number of the peer record that the addresses are from.
+    """
 
     device: str
     user_id: str
@@ -52,6 +55,7 @@ class ContactDevice:
     last_seen: int
     hello: bytes
     hello_counter: int
+    presence_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class EdgeMcpServer:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An invitation sent or received; `token` is its id."""
+    """An invitation sent or received; `token` is its id, `broker` the URL of the one where it was posted."""
 
     token: str
     direction: str
@@ -119,17 +123,19 @@ class Invitation:
     emailed: int
     created: int
     expires: int
+    broker: str
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerWrite:
-    """A write that the broker has not confirmed yet."""
+    """A write that the broker at this URL has not confirmed yet."""
 
     n: int
     action: str
     token: str
     body: bytes
     created: int
+    broker: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -37,6 +37,9 @@ from peer.store import (
 )
 from peer.store.lists import Listed, columns, dispatch_row, landing_document, rfc3339
 from peer.trust import edge_lifecycle, fingerprints, scopes
+
+if TYPE_CHECKING:
+    from peer.machine.settings import Settings
 
 
 class ConnectionPath(NamedTuple):
@@ -161,6 +164,7 @@ def invitation_rows(
         entry: Document = {
             "token": row.token,
             "status": status,
+            "broker": row.broker or None,
             "created": rfc3339(row.created),
             "expires": rfc3339(row.expires),
         }
@@ -177,6 +181,27 @@ def invitation_rows(
         for box in ("sent", "received")
     }
     return {**shown, **rest}
+
+
+def broker_documents(settings: Settings, user_id: str, waiting: Mapping[str, int]) -> list[Document]:
+    """Return {url, first, email, signed_in, answers, since, error, waiting} of each broker, the first one first.
+
+    `waiting`: how many writes wait for each. `answers`, `since` and `error` are a running daemon's to say: whether it
+    answers and since when, None if it was not asked, and what is wrong.
+    """
+    return [
+        {
+            "url": each.url,
+            "first": number == 0,
+            "email": user_id,
+            "signed_in": bool(each.token),
+            "answers": None,
+            "since": None,
+            "error": None,
+            "waiting": waiting.get(each.url, 0),
+        }
+        for number, each in enumerate(settings.sign_ins)
+    ]
 
 
 def inviter_fingerprint(row: rows.Invitation) -> str:

@@ -52,7 +52,7 @@ class Door:
             said.append(message)
 
         scope = {"type": "http", "http_version": "1.1", "method": method, "path": path, "headers": headers}
-        await Guard(cast(Any, behind), "t0ken", lambda: self.sessions, lambda: self.sign_in)(scope, receive, send)
+        await Guard(cast(Any, behind), "t0ken", lambda: self.sessions, lambda: [self.sign_in])(scope, receive, send)
         self.answer = dict(said[0]["headers"])
         return int(said[0]["status"])
 

@@ -23,6 +23,7 @@ from mcp_plugin import announce, results, server, session, transport
 from peer.api import connections as api_connections
 from peer.api import routes
 from peer.api.page import guard, sessions, stream, uploads
+from peer.broker import brokers
 from peer.broker import client as broker_client
 from peer.broker import presence as peer_presence
 from peer.client import http
@@ -46,6 +47,7 @@ from peer.mesh.relays import control
 from peer.node import changes, colouring, delivery, notifications
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, punching, table
+from peer.protocol.brokers import MAX_BROKERS
 from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
 from peer.steps import granting, hellos, inbound, inviting, receiving
@@ -368,6 +370,14 @@ PEER: Final[tuple[Row, ...]] = (
         unit="addresses a device",
         held_in=("peer.broker.sync:BrokerSync._presence",),
         test="tests/broker/test_sync.py::test_what_was_learned_of_presence_is_forgotten_when_it_is_old",
+    ),
+    Row(
+        what="look-ups of contacts under way, at one broker",
+        whose="a broker account",
+        limit=brokers.LOOK_UPS_AT_ONCE,
+        unit="requests; one look-up for each contact waits at most",
+        held_in=("peer.broker.brokers:Brokers._look_ups",),
+        test="tests/broker/test_brokers.py::test_a_broker_that_hangs_is_asked_once_for_each_contact",
     ),
     Row(
         what="dials under way, to all peers together",
@@ -1168,7 +1178,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         what="invitations that wait for a person's answer on their device",
         whose="a broker account",
         limit=inviting.MAX_OPEN,
-        unit="invitations, of all inviters together",
+        unit="invitations from one broker, of all inviters together",
         held_in=("rows of invitations",),
         test="tests/steps/test_hostile_broker.py::test_invitations_without_end_are_not_kept",
     ),
@@ -1176,7 +1186,7 @@ ACCOUNT: Final[tuple[Row, ...]] = (
         what="invitations on a person's device that ended without an edge",
         whose="a broker account",
         limit=inviting.MAX_ENDED,
-        unit="invitations",
+        unit="invitations from one broker",
         held_in=("peer.store/invitations",),
         test="tests/steps/test_hostile_broker.py::test_invitations_that_are_withdrawn_at_once_do_not_pile_up",
     ),
@@ -1554,6 +1564,19 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/steps/test_thinning.py::test_the_oldest_go_until_the_rest_fits",
     ),
     Row(
+        what="brokers that are used, with their connections, relays and limits",
+        whose="the person",
+        limit=MAX_BROKERS,
+        unit="brokers",
+        held_in=(
+            "peer.broker.brokers:Brokers._syncs",
+            "peer.broker.brokers:Brokers._limits",
+            "peer.node.relaying:RelayKeeper._access",
+            "peer.mesh.relays.relays:Relays._tokens",
+        ),
+        test="tests/machine/test_broker_list.py::test_so_many_and_no_more",
+    ),
+    Row(
         what="writes that the broker has not confirmed",
         whose="the person",
         limit=PER_ACT,
@@ -1868,6 +1891,11 @@ VALUES: Final[dict[str, str]] = {
     "peer.runs.recorder:Recorder.calls": "two counts: calls that were allowed, and denied",
     "peer.mesh.relays.relays:Relays._on_changed": "filled by the wiring at the start of a node",
     "peer.broker.sync:BrokerSync._on_return": "filled by the wiring at the start of a node",
+    "peer.api.health:_check_brokers.found": "one for each broker that is used",
+    "peer.broker.brokers:LookUp.found": "read from one answer, whose size is bounded",
+    "peer.broker.brokers:fetch.errors": "one for each broker that is used",
+    "peer.broker.signin:sign_out.outcomes": "one for each broker that is used",
+    "peer.broker.brokers:Brokers._on_return": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_connected": "filled by the wiring at the start of a node",
     "peer.mesh.host:MeshHost._on_disconnected": "filled by the wiring at the start of a node",
     "peer.node.node:Node._left_runs": "folders of runs that were under way when the last process ended",

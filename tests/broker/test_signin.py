@@ -163,17 +163,17 @@ async def test_signing_out_takes_the_presence_back_and_forgets_the_token(broker:
 
     async with BrokerClient(broker.url, author=who, token=signed.token) as client:
         await client.put_presence(seq=1, expires=broker.clock() + 60_000, box=b"x")
-        await trio.to_thread.run_sync(signin.sign_out, folder)
+        assert await trio.to_thread.run_sync(signin.sign_out, folder, [broker.url]) == {broker.url: None}
         assert await client.get_presence("alice@example.org") == []
     saved = settings.load(folder)
     assert (saved.token, saved.broker) == ("", broker.url) and identity.load(folder) == who
     with pytest.raises(NotSignedIn, match="no token"):
-        await trio.to_thread.run_sync(signin.sign_out, folder)
+        await trio.to_thread.run_sync(signin.sign_out, folder, [broker.url])
 
 
 async def test_signing_out_with_the_broker_gone_still_forgets_the_token(folder: StateFolder, tmp_path: Path) -> None:
     async with running_broker(tmp_path / "broker") as running:
         await sign_in(folder, running.url)
-    with pytest.raises(Unavailable):
-        await trio.to_thread.run_sync(signin.sign_out, folder)
+    outcomes = await trio.to_thread.run_sync(signin.sign_out, folder, [running.url])
+    assert isinstance(outcomes[running.url], Unavailable)
     assert settings.load(folder).token == ""

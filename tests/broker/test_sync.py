@@ -57,8 +57,8 @@ async def test_a_sign_out_ends_the_waiting_for_invitations(monkeypatch: pytest.M
     monkeypatch.setattr(sync, "BrokerClient", broker)
     settings = [Settings(broker=URL, token="first")]
     kept: list[str] = []
-    context: Any = SimpleNamespace(identity=None)  # without a store: nothing is to be learned
-    link = BrokerSync(Journal(context, lambda _: None), lambda: settings[-1], kept.append, list)
+    context: Any = SimpleNamespace(identity=None, clock=lambda: 5)  # without a store: nothing is to be learned
+    link = BrokerSync(URL, Journal(context, lambda _: None), lambda: settings[-1], kept.append, list)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link._retry_forever, link._poll_invitations)
         await broker.asked.wait()
@@ -67,7 +67,7 @@ async def test_a_sign_out_ends_the_waiting_for_invitations(monkeypatch: pytest.M
         broker.answers.set()
         await wait_all_tasks_blocked()
         assert (kept, broker.tokens) == ([], ["first"])
-        assert isinstance(link.last_error, NotSignedIn) and "dispatch login" in link.last_error.fix
+        assert isinstance(link.state.error, NotSignedIn) and "dispatch login" in link.state.error.fix
         nursery.cancel_scope.cancel()
 
 
@@ -83,7 +83,9 @@ async def test_what_was_learned_of_presence_is_forgotten_when_it_is_old(
 
     monkeypatch.setattr(sync, "BrokerClient", Known())
     context: Any = SimpleNamespace(identity=None, store=SimpleNamespace(read=read))
-    link = BrokerSync(Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), lambda _: None, list)
+    link = BrokerSync(
+        URL, Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), lambda _: None, list
+    )
     for number in range(20):
         await link.presence_of(f"{number}@example.org")
         mock_clock.jump(sync.PRESENCE_CACHE_SECONDS / 4)
@@ -102,7 +104,7 @@ async def test_access_to_relays_is_asked_for_while_signed_in(monkeypatch: pytest
     monkeypatch.setattr(sync, "BrokerClient", broker)
     settings = [Settings(broker=URL, token="first")]
     context: Any = SimpleNamespace(identity=None)
-    link = BrokerSync(Journal(context, lambda _: None), lambda: settings[-1], lambda _: None, list)
+    link = BrokerSync(URL, Journal(context, lambda _: None), lambda: settings[-1], lambda _: None, list)
     assert await link.relays() == RelayAccess(b"t", 5, ("https://relay.example",))
     settings.append(Settings(broker=URL, token=""))
     with pytest.raises(NotSignedIn):
@@ -152,7 +154,7 @@ async def test_an_announcement_that_holds_no_more_is_made_again(
         clock=lambda: int(trio.current_time() * 1000) + 1_800_000_000_000 + offset * 1000,
     )
     link = BrokerSync(
-        Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), print, lambda: addresses
+        URL, Journal(context, lambda _: None), lambda: Settings(broker=URL, token="t"), print, lambda: addresses
     )
     monkeypatch.setattr(link, "_next_sequence", trio.lowlevel.checkpoint)
     async with trio.open_nursery() as nursery:
@@ -211,7 +213,7 @@ async def synced(monkeypatch: pytest.MonkeyPatch, addresses: Callable[[], list[s
         clock=lambda: int(trio.current_time() * 1000) + 1_800_000_000_000,
     )
     journal = Journal(context, lambda _: None)
-    link = BrokerSync(journal, lambda: Settings(broker=URL, token="t"), print, addresses, jitter=lambda: 0.5)
+    link = BrokerSync(URL, journal, lambda: Settings(broker=URL, token="t"), print, addresses, jitter=lambda: 0.5)
     monkeypatch.setattr(link, "_next_sequence", trio.lowlevel.checkpoint)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
@@ -229,11 +231,11 @@ async def test_a_broker_that_is_back_is_noticed_soon_and_told_anew(
         link.on_return(lambda: returned.append(trio.current_time()))
         whole.away = True
         await trio.sleep(3000)
-        assert link.last_error is not None and len(whole.at) == 1
+        assert link.state.error is not None and len(whole.at) == 1
         assert all(later - polled < 5 for polled, later in pairwise(whole.polls[-20:]))
         back, whole.away = trio.current_time(), False
         await trio.sleep(10)
-        assert link.last_error is None and len(whole.at) == 2 and len(returned) == 1
+        assert link.state.error is None and len(whole.at) == 2 and len(returned) == 1
         assert whole.at[-1] - back <= 5
 
 

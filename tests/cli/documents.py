@@ -185,6 +185,18 @@ def me() -> dict[str, Any]:
         "root_stored": "file",
         "broker": "https://broker.example",
         "broker_signed_in": True,
+        "brokers": [
+            {
+                "url": "https://b.example",
+                "first": True,
+                "email": "alice@example.org",
+                "signed_in": True,
+                "answers": True,
+                "since": "2026-11-22T12:00:00.000Z",
+                "error": None,
+                "waiting": 0,
+            }
+        ],
         "daemon": {
             "running": True,
             "pid": 1,

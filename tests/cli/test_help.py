@@ -14,8 +14,8 @@ from peer import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("setup", "login", "logout", "whoami", "doctor", "config", "demo", "open", "service", "plugin", "completion"),
-    *("help", "version"),
+    *("setup", "login", "logout", "broker", "whoami", "doctor", "config", "demo", "open", "service", "plugin"),
+    *("completion", "help", "version"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),
@@ -24,6 +24,7 @@ PROMISED = [
 ]
 
 PROMISED_BELOW = {
+    "broker": ["add", "list", "remove"],
     "config": ["get", "list", "set"],
     "invitations": ["withdraw"],
     "plugin": ["install", "uninstall"],
@@ -37,6 +38,8 @@ SCOPE = (
 )
 PROMISED_OPTIONS = {
     "login": "--broker --email --no-browser --label",
+    "broker add": "--email --no-browser --label",
+    "broker remove": "--yes",
     "doctor": "--fix",
     "service install": "--linger --show --yes",
     "service uninstall": "--yes",

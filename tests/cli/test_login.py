@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from peer.broker.signin import Prompt, SignedIn
-from peer.machine import identity
+from peer.machine import identity, settings
 from peer.machine.state_folder import StateFolder
-from peer.protocol.errors import Conflict, Unauthorized, Unavailable
+from peer.protocol.errors import Conflict, DispatchError, NotSignedIn, Unauthorized, Unavailable
 from tests.cli.conftest import Cli
 from tests.cli.documents import FIRST, HOSTILE, edge, row
 from tests.cli.fake_api import FakeApi, page_of_calls
@@ -29,7 +29,7 @@ class SignIn:
 
     def __init__(self) -> None:
         self.called: list[Any] = []
-        self.failure: Exception | None = None
+        self.failure: DispatchError | None = None
         self.address = "https://broker.example/login?code=ABCD-EFGH"
 
     def sign_in(
@@ -39,17 +39,20 @@ class SignIn:
         email: str | None,
         label: str | None,
         on_prompt: Callable[[Prompt], None],
+        *,
+        beside: bool,
     ) -> SignedIn:
-        self.called.append((folder.path, broker, email, label))
+        self.called.append((folder.path, broker, email, label, *(["beside"] if beside else [])))
         on_prompt(Prompt(self.address, "ABCD-EFGH", 600))
         if self.failure:
             raise self.failure
         return SignedIn(email or "alice@example.org", broker, "12D3KooWAlice", label or "host", "new-token")
 
-    def sign_out(self, folder: StateFolder) -> None:
-        self.called.append(("out", folder.path))
-        if self.failure:
-            raise self.failure
+    def sign_out(self, folder: StateFolder, urls: list[str]) -> dict[str, DispatchError | None]:
+        self.called.append(("out", folder.path, *urls))
+        if not any(settings.load(folder).at(url).token for url in urls):
+            raise NotSignedIn("no token")
+        return dict.fromkeys(urls, self.failure)
 
 
 @pytest.fixture
@@ -120,10 +123,11 @@ def test_logout(cli: Cli, signin: SignIn) -> None:
     assert outcome.document == {
         "user_id": "a@b.c",
         "broker": "https://b.example",
+        "brokers": ["https://b.example"],
         "signed_out": True,
         "broker_told": True,
     }
-    assert signin.called == [("out", cli.folder.path)]
+    assert signin.called == [("out", cli.folder.path, "https://b.example")]
 
 
 def test_logout_of_somebody_who_never_signed_in(cli: Cli) -> None:
@@ -132,7 +136,7 @@ def test_logout_of_somebody_who_never_signed_in(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("failure", [Unavailable("can't reach broker", fix="try again"), Unauthorized("expired")])
-def test_logout_is_done_whatever_the_broker_says(cli: Cli, signin: SignIn, failure: Exception) -> None:
+def test_logout_is_done_whatever_the_broker_says(cli: Cli, signin: SignIn, failure: DispatchError) -> None:
     cli.configure(broker="https://b.example", token="old")
     signin.failure = failure
     outcome = cli("logout")

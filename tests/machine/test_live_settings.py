@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -108,9 +109,12 @@ async def test_what_was_renewed_meanwhile_stays_and_an_older_answer_does_not_win
     async with in_force(folder, slow) as kept:
         await was_asked(slow)
         slow.kept = dict.fromkeys(slow.kept, "sk-made-up-2")
+        at = msgspec.structs.replace(settings.load(folder), broker="https://broker.example")
+        settings.save(folder, at)
         await kept.reload()
         await was_asked(slow)
-        kept.save_token("new")
+        kept.save_token("https://other.example", "of another broker")
+        kept.save_token("https://broker.example", "new")
         slow.answers[1].set()
         with trio.fail_after(HANG):
             while kept.current.model.api_key != "sk-made-up-2":

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from peer.node.people import LOOK_UP_SECONDS, People
+from peer.mesh.peer_record import Announcement
+from peer.node.people import LOOK_UP_SECONDS, AddressBook, People
+from peer.steps import inviting
+from peer.store import contacts
+from peer.trust import grants
+from tests.steps.people import invite
+from tests.steps.people import people as strangers
 
 
 async def test_a_device_that_is_admitted_no_longer_is_dropped_and_forgotten() -> None:
@@ -88,3 +95,31 @@ async def test_a_device_that_connects_again_and_again_is_looked_up_once_at_a_tim
         await wait_all_tasks_blocked()
         assert asked[12:] == ["one"]
         nursery.cancel_scope.cancel()
+
+
+async def test_an_older_announcement_hides_no_newer_one(tmp_path: Path) -> None:
+    """A broker may hold back what another one has: seen to fail where the last answer replaced what was known."""
+    with strangers(tmp_path, "alice", "bob") as (_, alice, bob):
+        token = invite(alice, bob)
+        scope = grants.grant(grants.ScopeInput(tools="Read"), installed=(), now=bob.context.clock())
+        bob.step(lambda tx: inviting.accept(tx, token, scope))
+
+        async def run(work: Any) -> Any:
+            return work(bob.db)
+
+        says = {alice.device: Announcement(alice.device, 7, ("/ip4/192.0.2.7/tcp/1",))}
+
+        async def ask(_user: str) -> dict[str, Announcement]:
+            await book.remember(says)
+            return says
+
+        context: Any = SimpleNamespace(store=SimpleNamespace(read=run, write=run), clock=lambda: 5)
+        book = AddressBook(context, ask)
+        assert await book.of(alice.device) == ["/ip4/192.0.2.7/tcp/1"]
+        says = {alice.device: Announcement(alice.device, 6, ("/ip4/192.0.2.6/tcp/1",))}
+        assert await book.of(alice.device) == ["/ip4/192.0.2.7/tcp/1", "/ip4/192.0.2.6/tcp/1"]
+        known = contacts.device(bob.db, alice.device)
+        assert known is not None and known.addresses == '["/ip4/192.0.2.7/tcp/1"]'
+        says = {alice.device: Announcement(alice.device, 8, ("/ip4/192.0.2.8/tcp/1",))}
+        assert (await book.of(alice.device))[0] == "/ip4/192.0.2.8/tcp/1"
+        assert await book.of(alice.device) == ["/ip4/192.0.2.8/tcp/1"]

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peer.broker.responses import RelayAccess
+from peer.machine.broker_list import BrokerSignIn
 from peer.machine.settings import Settings
 from peer.machine.state_folder import StateFolder
 from peer.node.relaying import FIRST_RETRY, SHORTEST, RelayKeeper
@@ -47,7 +48,7 @@ class Scene:
         relays: Any = self.told
         return RelayKeeper(self.state, lambda: self.settings, self._ask, relays, lambda: self.now)
 
-    async def _ask(self) -> RelayAccess | None:
+    async def _ask(self, _broker: str) -> RelayAccess | None:
         self.asked += 1
         if isinstance(self.answer, Unavailable):
             raise self.answer
@@ -62,7 +63,8 @@ def scene(tmp_path: Path) -> Scene:
 async def test_the_brokers_relays_and_token(scene: Scene, nursery: trio.Nursery, mock_clock: MockClock) -> None:
     nursery.start_soon(scene.keeper.run)
     await wait_all_tasks_blocked()
-    assert scene.told.last == {"chosen": [], "named": (NAMED,), "token": b"token", "secret": b"", "none": False}
+    told = {"chosen": [], "named": (NAMED,), "token": b"token", "tokens": {NAMED: (b"token",)}}
+    assert scene.told.last == told | {"secret": b"", "none": False}
     mock_clock.jump(TOKEN_LIFE_MS / 2000 - 1)
     await wait_all_tasks_blocked()
     assert scene.asked == 1
@@ -157,7 +159,7 @@ async def test_what_is_remembered_and_not_good_is_left_alone(scene: Scene, mock_
         nursery.start_soon(scene.keeper.run)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    document = json.loads(scene.state.relays.read_bytes())
+    (document,) = json.loads(scene.state.relays.read_bytes())
     match damage:
         case "another broker":
             document["broker"] = "https://other.example"
@@ -185,3 +187,39 @@ async def test_another_brokers_token_goes_with_it(scene: Scene, nursery: trio.Nu
     scene.keeper.reload()
     await wait_all_tasks_blocked()
     assert scene.told.last["token"] == b"" and scene.told.last["named"] == ()
+
+
+async def test_each_brokers_relays_in_turns_with_its_own_token(
+    scene: Scene, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """One that names many, or does not answer, crowds out no other. Seen to fail with one token for all."""
+    other = "https://other.example"
+    scene.settings = Settings(broker=BROKER, token="t", brokers=(BrokerSignIn(url=other, token="u"),))
+    answers = {
+        BROKER: RelayAccess(b"first", NOW + TOKEN_LIFE_MS, tuple(f"https://{n}.example" for n in "abc")),
+        other: RelayAccess(b"second", NOW + TOKEN_LIFE_MS, ("https://x.example", "https://a.example")),
+    }
+    gone = trio.Event()
+
+    async def ask(broker: str) -> RelayAccess:
+        if broker == BROKER:
+            await gone.wait()
+        return answers[broker]
+
+    relays: Any = scene.told
+    keeper = RelayKeeper(scene.state, lambda: scene.settings, ask, relays, lambda: scene.now)
+    nursery.start_soon(keeper.run)
+    await wait_all_tasks_blocked()
+    assert scene.told.last["named"] == ("https://x.example", "https://a.example") and scene.told.last["token"] == b""
+    gone.set()
+    await wait_all_tasks_blocked()
+    named = scene.told.last["named"]
+    assert set(named[:2]) == {"https://a.example", "https://x.example"} and len(named) == 4
+    tokens = scene.told.last["tokens"]
+    assert tokens["https://x.example"] == (b"second",) and set(tokens["https://a.example"]) == {b"first", b"second"}
+    assert tokens["https://b.example"] == (b"first",) and scene.told.last["token"] == b"first"
+    scene.settings = Settings(broker=BROKER, token="t")
+    keeper.reload()
+    await wait_all_tasks_blocked()
+    assert scene.told.last["named"] == answers[BROKER].relays and "https://x.example" not in scene.told.last["tokens"]
+    assert b"second" not in {token for each in scene.told.last["tokens"].values() for token in each}

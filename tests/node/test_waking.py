@@ -30,7 +30,7 @@ class Parts:
             lan=_Named(self, "lan"),  # type: ignore[arg-type]
             courier=_Named(self, "courier"),  # type: ignore[arg-type]
             fetcher=_Named(self, "fetcher"),  # type: ignore[arg-type]
-            broker=every,
+            brokers=every,
             devices=lambda: ["ana", "ben", "cleo"],
             waiting=self._waiting,
             watch=self._watch,

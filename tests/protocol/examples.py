@@ -15,7 +15,7 @@ from typing import Any
 
 from nacl.public import PrivateKey
 
-from peer.protocol import cose, names
+from peer.protocol import brokers, cose, names
 from peer.protocol import statements as s
 from peer.protocol.content import FIELDS as content_fields
 from peer.protocol.content import Content
@@ -165,6 +165,7 @@ def full_examples() -> dict[str, tuple[Person, Statement]]:
                 counter=CREATED + 15,
                 features=("a-feature", "another"),
                 versions={"dispatch": 1, "result": 2},
+                brokers=(brokers.mark(BOB.device, "https://broker.example"),),
             ),
         ),
         (

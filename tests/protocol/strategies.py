@@ -95,6 +95,7 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "unread": st.lists(st.lists(st.integers(0, 65_535), max_size=2).map(tuple), max_size=4).map(tuple),
     "features": st.lists(st.text(max_size=64), max_size=4).map(tuple),
     "versions": st.dictionaries(st.text(max_size=32), st.integers(0, 255), max_size=4),
+    "brokers": st.lists(st.binary(min_size=16, max_size=16), max_size=8).map(tuple),
     "origin": st.text(max_size=100),
     "action": st.text(max_size=32),
     "arguments": st.binary(max_size=100),

@@ -40,7 +40,7 @@ _LETTER = (*_COMMON, "issuer_device", "audience_user", "audience_device")
 SIGNED_FIELDS: dict[str, tuple[str, ...]] = {
     "device-set": (*_COMMON, "root", "epoch", "devices"),
     "membership": (*_COMMON, "issuer_device", "root", "counter", "sealing_key", "standing"),
-    "hello": (*_COMMON, "issuer_device", "counter", "features", "versions"),
+    "hello": (*_COMMON, "issuer_device", "counter", "features", "versions", "brokers"),
     "invitation": (*_COMMON, "issuer_device", "audience_user", "expires", "device_set"),
     "acceptance": (
         *_LETTER,
@@ -165,6 +165,7 @@ OTHER: dict[str, Any] = {
     "unread": ((201,),),
     "features": (),
     "versions": {},
+    "brokers": (),
     "origin": "https://other.example.org",
     "action": "invitations.post",
     "arguments": b"",
@@ -443,6 +444,8 @@ LIMITS: list[tuple[str, str, Any, Any]] = [
     ("device-set", "devices", (), (dataclasses.replace(_MEMBERS[0], membership=bytes(2_049)),)),
     ("hello", "features", ("x" * 64,) * 64, ("x",) * 65),
     ("hello", "versions", {"x": 255}, {"x": 256}),
+    ("hello", "brokers", (bytes(16),) * 8, (bytes(16),) * 9),
+    ("hello", "brokers", (bytes(16),), (bytes(17),)),
     ("decision", "unread", ((41, 1, 2, 65_535),) * 32, ((200,),) * 33),
     ("decision", "unread", ((65_535,),), ((65_536,),)),
     ("decision", "unread", ((1, 2, 3, 200),), ((1, 2, 3, 4, 200),)),

@@ -15,6 +15,8 @@ from tests.system.world import Person
 SOME = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
 
 DAEMON = {
+    "broker list": ["broker", "list"],
+    "broker remove": ["broker", "remove", "https://broker.example", "--yes"],
     "invite": ["invite", "zoe@example.org"],
     "invitations": ["invitations"],
     "invitations withdraw": ["invitations", "withdraw", SOME],
@@ -56,6 +58,7 @@ DAEMON = {
 ITSELF = {"setup", "login", "logout", "doctor"}
 """Commands that use the sign-in themselves."""
 WITHOUT = {
+    "broker add": ["broker", "add", "https://broker.example"],
     "config list": ["config", "list"],
     "config get": ["config", "get", "port"],
     "config set": ["config", "set", "port", "8001"],

@@ -214,7 +214,7 @@ def test_blocking_drops_what_waits_and_declines_what_is_open(tmp_path: Path) -> 
             carols: "open",
             mine: "open",
         }
-        assert [write.action for write in invitations.broker_writes(bob.db)] == ["declined"]
+        assert [write.action for write in invitations.broker_writes(bob.db, "")] == ["declined"]
         assert PeopleChanged() in bob.effects and BrokerWriteQueued() in bob.effects
         assert contacts.is_blocked(bob.db, alice.user) and not contacts.is_blocked(bob.db, carol.user)
 
@@ -296,7 +296,7 @@ def test_a_typed_address_stays_whatever_is_announced_and_goes_with_its_device(pa
     assert alice.step(lambda tx: granting.type_address(tx, bob.user, address, None)) == [bob.device]
     assert PeopleChanged() in alice.effects
     with connection.writing(alice.db):
-        contacts.remember_addresses(alice.db, bob.device, ["/ip4/192.0.2.1/tcp/1"], 5)
+        contacts.remember_addresses(alice.db, bob.device, ["/ip4/192.0.2.1/tcp/1"], seq=1, now=5)
     assert contacts.typed_addresses(alice.db) == {bob.device: (address,)}
     alice.step(lambda tx: granting.type_address(tx, bob.user, address, bob.device))
     assert contacts.typed_addresses(alice.db, bob.user) == {bob.device: (address,)}

@@ -210,11 +210,11 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     """Nothing is noted before the broker's word; what it did while this device was down is learned from its list."""
     _, alice, bob = pair
     token = invite(alice, bob)
-    alice.step(lambda tx: inviting.check_withdrawable(tx.db, token))
+    alice.step(lambda tx: inviting.get_withdrawable(tx.db, token))
     raw = accept(bob, token)
     assert alice.receive(bob, raw).code == 403  # not a contact yet: it comes by the broker
     alice.step(lambda tx: inviting.on_answer(tx, raw))
-    for late in (inviting.check_withdrawable, inviting.withdraw):
+    for late in (inviting.get_withdrawable, inviting.withdraw):
         with pytest.raises(Conflict):
             alice.step(partial(_in_the_store, late, token))
     alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, token))  # the broker lies
@@ -228,7 +228,7 @@ def test_the_broker_decides_whether_a_withdrawal_was_in_time(pair: tuple[Clock, 
     # The list was quicker than the answer to the withdrawal itself: no error. Seen to fail as "withdrawn already".
     alice.step(lambda tx: inviting.withdraw(tx.db, later))
     with pytest.raises(Conflict, match="withdrawn already"):
-        alice.step(lambda tx: inviting.check_withdrawable(tx.db, later))
+        alice.step(lambda tx: inviting.get_withdrawable(tx.db, later))
 
 
 def test_one_open_invitation_a_person_and_none_to_oneself(pair: tuple[Clock, Person, Person]) -> None:
@@ -283,7 +283,7 @@ def test_a_decline_reaches_the_inviter(pair: tuple[Clock, Person, Person]) -> No
     _, alice, bob = pair
     token = invite(alice, bob)
     bob.step(lambda tx: inviting.decline(tx, token))
-    (write,) = invitations.broker_writes(bob.db)
+    (write,) = invitations.broker_writes(bob.db, "")
     sealed: Any = codec.decode(write.body)
     raw = SealedBox(PrivateKey(alice.context.identity.sealing_key)).decrypt(sealed[alice.device])
     assert answer(alice, raw) == 200
@@ -345,7 +345,7 @@ def test_an_invitation_that_never_left_is_withdrawn_at_the_broker_too(pair: tupl
     alice.effects = Effects()
     alice.step(lambda tx: inviting.discard(tx, token))
     assert status(alice, token) == "withdrawn" and BrokerWriteQueued() in alice.effects
-    assert [(write.action, write.token) for write in invitations.broker_writes(alice.db)] == [("withdraw", token)]
+    assert [(write.action, write.token) for write in invitations.broker_writes(alice.db, "")] == [("withdraw", token)]
     alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, alice.context.new_id()))
 
 
@@ -597,7 +597,7 @@ def test_an_accepted_invitation_is_pinned_told_and_queued(pair: tuple[Clock, Per
     scope = msgspec.structs.replace(READ_ONLY, mcp_servers=("mail",))
     edge = bob.step(lambda tx: inviting.accept(tx, token, scope, mcp_commands={"mail": '["mail"]'}))
     assert set(edges.mcp_servers(bob.db, edge.edge_id)) == {"mail"}
-    assert [write.action for write in invitations.broker_writes(bob.db)] == ["accepted"]
+    assert [write.action for write in invitations.broker_writes(bob.db, "")] == ["accepted"]
     assert BrokerWriteQueued() in bob.effects and PeopleChanged() in bob.effects
     alice.effects = Effects()
     assert answer(alice, edge.acceptance) == 200 and PeopleChanged() in alice.effects

@@ -256,7 +256,7 @@ class Story:
 
     async def _broker(self) -> bool:
         """Bob's answer goes to the broker, which keeps it; Alice reads it there until she has an edge."""
-        for item in await self.bob.read(invitations.broker_writes):
+        for item in await self.bob.read(lambda db: invitations.broker_writes(db, "")):
             boxes: Any = codec.decode(item.body)
             self.sealed = boxes
             await self.bob.step(partial(_confirmed, item.n))

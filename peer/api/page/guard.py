@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote
 
@@ -63,13 +63,13 @@ class Guard:
     """ASGI middleware that refuses callers without access and bounds request bodies."""
 
     def __init__(
-        self, app: ASGIApp, token: str, sessions: Callable[[], Sessions], sign_in: Callable[[], SignIn]
+        self, app: ASGIApp, token: str, sessions: Callable[[], Sessions], sign_ins: Callable[[], Sequence[SignIn]]
     ) -> None:
-        """`sign_in`: this node's own, in force now."""
+        """`sign_ins`: this node's own, in force now, one for each broker."""
         self._app = app
         self._token = token.encode()
         self._sessions = sessions
-        self._sign_in = sign_in
+        self._sign_ins = sign_ins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,18 +133,21 @@ class Guard:
         return self._session(method, host, headers)
 
     def _check_sign_in(self, headers: Headers) -> None:
-        """Raise Conflict if the request is meant for another sign-in than this node's."""
-        own = self._sign_in()
-        ours = {name.lower().encode(): value.encode() for name, value in own.headers().items()}
+        """Raise Conflict if the request is meant for another sign-in than one of this node's."""
+        own = self._sign_ins()
+        ours = [{name.lower().encode(): value.encode() for name, value in each.headers().items()} for each in own]
         broker = headers.get(BROKER)
-        if broker is not None and broker != ours.get(BROKER):
-            asked = unquote(broker.decode("latin-1"))
-            raise Conflict(
-                f"the running daemon is signed in at {own.broker or 'no broker'}, not at {asked}",
-                fix=f"leave --broker and $DISPATCH_BROKER out, or sign in there: `dispatch login --broker {asked}`",
-            )
+        if broker is not None:
+            ours = [each for each in ours if each.get(BROKER) == broker]
+            if not ours:
+                asked = unquote(broker.decode("latin-1"))
+                raise Conflict(
+                    f"the running daemon is signed in at {', '.join(each.broker for each in own) or 'no broker'}, "
+                    f"not at {asked}",
+                    fix=f"leave --broker and $DISPATCH_BROKER out, or sign in there: `dispatch broker add {asked}`",
+                )
         digest = headers.get(TOKEN_DIGEST)
-        if digest is not None and not hmac.compare_digest(digest, ours.get(TOKEN_DIGEST, b"")):
+        if digest is not None and not any(hmac.compare_digest(digest, each.get(TOKEN_DIGEST, b"")) for each in ours):
             raise Conflict(
                 "the running daemon is signed in with another token",
                 fix="leave --token and $DISPATCH_TOKEN out, or `dispatch config set token -` and restart the daemon",

@@ -110,6 +110,12 @@ class Courier:
         for peer_id in peer_ids:
             self.sender(peer_id).wake(events.Renewed())
 
+    def say_hello_anew(self) -> None:
+        """Send this device's hello to each peer again, on new streams: it is another one now."""
+        for peer_id in list(self._senders):
+            self.forget(peer_id)
+            self.greet([peer_id])
+
     # --- sending
 
     def sender(self, peer_id: str) -> SenderDriver:

@@ -69,6 +69,8 @@ class _Kept:
     """Ends the connection, or the attempt at one, and no more."""
     refused: bool = False
     """The relay does not admit this device, which another network does not change."""
+    token: int = 0
+    """Which of the tokens for it is tried."""
     renewed: bool = False
 
 
@@ -93,6 +95,7 @@ class Relays:
         self._origins: tuple[str, ...] = ()
         self._none = False
         self._token, self._secret = b"", b""
+        self._tokens: dict[str, tuple[bytes, ...]] = {}
         self._keys: dict[str, bytes] = {}
         self._lines: dict[str, dict[bytes, Line]] = {}
         """Origin of a relay of this device → tag → who rings there."""
@@ -107,23 +110,34 @@ class Relays:
     # --- what is known from outside
 
     def set_relays(
-        self, *, chosen: Iterable[str], named: Iterable[str], token: bytes, secret: bytes = b"", none: bool = False
+        self,
+        *,
+        chosen: Iterable[str],
+        named: Iterable[str],
+        token: bytes,
+        tokens: Mapping[str, tuple[bytes, ...]] | None = None,
+        secret: bytes = b"",
+        none: bool = False,
     ) -> None:
         """Be rung at these relays alone, the first `RelayLimits.own` of them; with `none` ring at no contact's either.
 
-        `chosen`: origins that this machine's person wrote down; `named`: those of its broker. `token`: the broker's,
-        for all; `secret`: for chosen ones alone, in place of it.
+        `chosen`: origins that this machine's person wrote down; `named`: those of its brokers. `tokens`: of the brokers
+        that name a relay, one after the other if it refuses one; `token`: the first broker's, for all other relays.
+        `secret`: for chosen ones alone, in place of a token.
         """
         chosen = tuple(chosen)
         self._chosen, self._none = frozenset(chosen), none
         self._origins = () if none else tuple(dict.fromkeys([*chosen, *named]))[: self.limits.own]
-        renewed = (token, secret) != (self._token, self._secret)
-        self._token, self._secret = token, secret
+        given = (token, secret, dict(tokens or {}))
+        renewed = given != (self._token, self._secret, self._tokens)
+        self._token, self._secret, self._tokens = given
         self._listen_anew()
         for origin, kept in list(self._kept.items()):
             if none or (kept.own and origin not in self._origins):
                 kept.scope.cancel()
             elif renewed:
+                if kept.refused:
+                    kept.token = 0
                 kept.control.changed()
                 kept.again.set()
         if self._nursery is not None:
@@ -253,7 +267,15 @@ class Relays:
         return kept
 
     def _token_for(self, origin: str) -> bytes:
-        return (self._secret if origin in self._chosen else b"") or self._token
+        offered, kept = self._tokens_for(origin), self._kept.get(origin)
+        return offered[0 if kept is None else kept.token % len(offered)]
+
+    def _tokens_for(self, origin: str) -> tuple[bytes, ...]:
+        """Return what may admit this device to a relay, at least one. No relay sees a token of a broker that does not
+        name it, but for the first broker's."""
+        if origin in self._chosen and self._secret:
+            return (self._secret,)
+        return self._tokens.get(origin) or (self._token,)
 
     async def _stay(self, kept: _Kept) -> None:
         """Stay connected to a relay, or to a contact's as long as it is used."""
@@ -272,6 +294,8 @@ class Relays:
                         if kept.renewed or trio.current_time() - began > self.limits.longest_retry:
                             delay, kept.renewed = self.limits.first_retry, False
                         kept.refused = isinstance(why, Forbidden)
+                        if kept.refused and kept.token + 1 < len(self._tokens_for(origin)):
+                            kept.token, kept.refused = kept.token + 1, False
                         pause = self.limits.refused_retry if kept.refused else delay
                         with trio.move_on_after(pause):
                             await kept.again.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import ssl
 
@@ -207,6 +208,19 @@ async def test_the_owners_secret_goes_to_chosen_relays_alone() -> None:
         alice.relays.set_relays(chosen=[chosen.origin], named=[named.origin], token=b"token", secret=b"secret")
         await alice.up()
         assert [proof.token for proof in (*chosen.proofs, *named.proofs)] == [b"secret", b"token"]
+
+
+async def test_a_relay_gets_the_tokens_of_the_brokers_that_name_it_one_after_the_other() -> None:
+    """So no broker keeps devices out of another one's relay by naming it too. Seen to fail with one token alone."""
+    both, first, alice = HostileRelay(welcome=False), HostileRelay(welcome=False), device()
+    alice.relays.limits = dataclasses.replace(alice.relays.limits, first_retry=0.01)
+    async with both.running(), first.running(), alice.host.running():
+        tokens = {both.origin: (b"one", b"two")}
+        alice.relays.set_relays(chosen=[], named=[both.origin, first.origin], token=b"one", tokens=tokens)
+        await both.until(lambda: len(both.proofs) == 2)
+        await until(lambda: all(kept.refused for kept in alice.relays._kept.values()))
+        assert [proof.token for proof in both.proofs] == [b"one", b"two"]
+        assert [proof.token for proof in first.proofs] == [b"one"]
 
 
 async def test_without_relays_none_is_dialled() -> None:

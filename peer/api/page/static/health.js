@@ -37,11 +37,17 @@ export function health() {
       const told = await get("/v1/whoami");
       fill(who, h("dl.pairs", {},
         pair("You", told.user_id), pair("This device", `${told.device_name}`), pair("Your fingerprint", told.fingerprint, "digits"),
-        pair("Root key", told.root_stored), pair("Broker", told.broker ?? "none"), pair("Agent", `${told.runtime?.name ?? ""} ${told.runtime?.version ?? ""}`),
+        pair("Root key", told.root_stored), ...brokerPairs(told.brokers ?? []), pair("Agent", `${told.runtime?.name ?? ""} ${told.runtime?.version ?? ""}`),
         pair("Version", told.daemon?.version ?? "")));
     } catch (error) {
       fill(who, problem(error));
     }
+  }
+
+  function brokerPairs(brokers) {
+    if (!brokers.length) return [pair("Broker", "none")];
+    return brokers.map((each) => pair(each.first ? "Broker" : "Further broker",
+      [each.url, each.signed_in ? "" : "not signed in", each.answers === false ? "does not answer" : ""].filter(Boolean).join(", ")));
   }
 
   const setting = h("div");
