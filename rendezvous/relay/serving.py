@@ -175,6 +175,8 @@ def _report(relay: Relay, head: Head, client: str) -> bytes:
     if head.method != b"GET":
         return answer(405, "this path takes GET alone\n")
     if head.path == b"/health":
+        if relay.contacts_problem and not relay.admission.brokers and not relay.admission.secret:
+            return answer(503, '{"status":"the list of contacts cannot be used"}', kind="application/json")
         return answer(200, '{"status":"ok"}', kind="application/json")
     if not is_loopback(client):
         return answer(403, "the numbers are for the machine of the relay alone\n")

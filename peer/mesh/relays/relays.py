@@ -51,7 +51,8 @@ class RelayLimits:
     first_retry: float = 1.0
     longest_retry: float = 60.0
     refused_retry: float = 900.0
-    """After a relay did not admit this device. A new token tries again at once."""
+    """After a relay that the broker named did not admit this device. A new token tries again at once. Other relays may
+    be their owner's contacts' alone, and get to know this one any time: `longest_retry`."""
 
 
 @dataclass
@@ -260,7 +261,10 @@ class Relays:
                         if kept.renewed or trio.current_time() - began > self.limits.longest_retry:
                             delay, kept.renewed = self.limits.first_retry, False
                         kept.refused = isinstance(why, Forbidden)
-                        pause = self.limits.refused_retry if kept.refused else delay
+                        pause = delay
+                        if kept.refused:
+                            named = kept.own and not kept.control.chosen
+                            pause = self.limits.refused_retry if named else self.limits.longest_retry
                         with trio.move_on_after(pause):
                             await kept.again.wait()
                         delay = min(delay * 1.5, self.limits.longest_retry)
