@@ -16,6 +16,7 @@ from wsproto.utilities import ProtocolError
 
 from peer.protocol.errors import Invalid, root_of
 from peer.protocol.relays.addresses import is_loopback
+from peer.protocol.relays.masking import mask_in_c
 from peer.protocol.relays.messages import CONTROL_PATH, MAX_MESSAGE, MAX_PIECE, SUBPROTOCOL
 from rendezvous.connections import peer_of
 from rendezvous.proxies import client_address, is_trusted
@@ -32,6 +33,8 @@ RECEIVED_AT_ONCE: Final = 4 * 1024
 DRAINED: Final = 64 * 1024
 """Bytes of a request that are read after the answer, so that closing does not throw the answer away."""
 STOP_SECONDS: Final = 3
+
+mask_in_c()
 
 _log = structlog.get_logger("relay")
 
