@@ -9,6 +9,7 @@ depends on who was served when, the other much less.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import subprocess
@@ -20,6 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import psutil
+import structlog
 import trio
 from nacl.public import PrivateKey
 
@@ -174,7 +176,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        trio.run(serve, Path(sys.argv[2]), sys.argv[3:])
-    else:
-        main()
+    # Standard output is a pipe that nobody reads on: lines of a log would fill it, and then stop the program.
+    with Path(os.devnull).open("w") as nowhere:
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            logger_factory=structlog.WriteLoggerFactory(nowhere),
+        )
+        if sys.argv[1:2] == ["serve"]:
+            trio.run(serve, Path(sys.argv[2]), sys.argv[3:])
+        else:
+            main()
