@@ -101,6 +101,9 @@ class Health:
             ("gate", self._check_gate),
         ):
             checks.append(await _checked(name, check))
+        if (problem := self._node.relay_contacts.problem) is not None:
+            detail = f"a relay that you run admits none of your contacts: {problem.message}"
+            checks.append({"name": "contacts for a relay", "ok": False, "detail": detail, "fix": problem.fix})
         return {"checks": checks}
 
     # --- the checks: each returns a detail, or raises with the fix

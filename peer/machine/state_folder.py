@@ -39,7 +39,7 @@ SECRETS = (
 )
 """Files that, if they exist, only their owner may read; the log and the store contain other people's data too."""
 
-PRIVATE_FOLDERS = ("blobs", "changes", "results", "runs", "uploads")
+PRIVATE_FOLDERS = ("blobs", "changes", "relay", "results", "runs", "uploads")
 
 
 DOCTOR_FIX = "run `dispatch doctor --fix`"
@@ -151,6 +151,11 @@ class StateFolder:
     def relays(self) -> Path:
         """What the broker said last of relays."""
         return self.path / "relays.json"
+
+    @property
+    def relay_contacts(self) -> Path:
+        """Whom a relay of this person serves, if they run one."""
+        return self.path / "relay" / "contacts.json"
 
     @property
     def daemon_json(self) -> Path:

@@ -36,6 +36,7 @@ from peer.node.delivery import BlobFetcher, Hellos, Receiver, StoredOutbox
 from peer.node.notifications import Notifier
 from peer.node.people import AddressBook, Admission, People
 from peer.node.queries import QueryService
+from peer.node.relay_contacts import RelayContacts
 from peer.node.relaying import RelayKeeper
 from peer.node.reviewing import ReviewService
 from peer.node.sending import SendService
@@ -125,6 +126,7 @@ class Node:
         )
         self.relays.on_changed(self.port_mapper.relays_changed)
         self._relaying = RelayKeeper(context.state, current, self.brokers.relays, self.relays, context.clock)
+        self.relay_contacts = RelayContacts(context)
         addresses = AddressBook(context, self.brokers.presence_of)
         self.brokers.on_presence(addresses.remember)
         self._paths = PathKeeper(self.host, addresses.of)
@@ -222,6 +224,7 @@ class Node:
             nursery.start_soon(supervise, "deadlines", self._deadlines.run)
             nursery.start_soon(supervise, "brokers", self.brokers.run)
             nursery.start_soon(supervise, "relays", self._relaying.run)
+            nursery.start_soon(supervise, "contacts for a relay", self.relay_contacts.run)
             nursery.start_soon(supervise, "paths", self._paths.run)
             nursery.start_soon(supervise, "port mapping", self.port_mapper.run)
             nursery.start_soon(supervise, "projects", self._folders.keep_fresh)
@@ -275,6 +278,7 @@ class Node:
         if PeopleChanged() in effects:
             # A device pinned just now can be sent to only after the host admits it.
             self._people.changed(effects.woken())
+            self.relay_contacts.changed()
         else:
             for device in effects.woken():
                 self._courier.wake(device)

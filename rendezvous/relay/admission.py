@@ -1,23 +1,29 @@
-"""Whose devices a relay serves, as its owner said: those of brokers, those that bring a secret. Pure."""
+"""Whose devices a relay serves, as its owner said: of brokers, with a secret, on the owner's list of contacts. Pure."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Final
 
 from peer.protocol import base64url, cose
 from peer.protocol.errors import DispatchError, Forbidden, Invalid, Unauthorized
 from peer.protocol.relays import admission as tokens
+from peer.protocol.relays import contacts
 from peer.protocol.relays.messages import MAX_TOKEN
 
 SECRET_VARIABLE: Final = "DISPATCH_RELAY_TOKEN"  # noqa: S105 - a variable's name
 MIN_SECRET: Final = 32
 KEY_BYTES: Final = 32
 
-_HOW = "give --allow broker=KEY with the key that your broker shows, or --allow token with a secret in $" + (
-    SECRET_VARIABLE
+CONTACT: Final = b"contact "
+"""What stands before the pseudonym of a contact, as whom their devices count."""
+
+_HOW = (
+    "give --allow broker=KEY with the key that your broker shows, --allow contacts for your own contacts', "
+    f"or --allow token with a secret in ${SECRET_VARIABLE}"
 )
 
 
@@ -31,19 +37,28 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What admits a device: a token signed by one of the `brokers` (public keys), or the `secret`, b"" for none."""
+    """What admits a device: a token signed by one of the `brokers` (public keys); the `secret`, b"" for none; to be
+    among `contacts`, {peer id: pseudonym}, which are read from `contacts_file`, "" for none.
+    """
 
     brokers: frozenset[bytes] = frozenset()
     secret: bytes = b""
+    contacts_file: str = ""
+    contacts: Mapping[str, bytes] = field(default_factory=dict)
 
     def admit(self, device: str, token: bytes, now: int) -> Admitted:
         """Say how a device is admitted. `now`: ms since the epoch.
 
-        Raises Unauthorized for no token or one that proves nothing, Forbidden for another broker's.
+        Raises Unauthorized for no token or one that proves nothing, Forbidden for another broker's, and for whoever is
+        no contact of a relay that is for contacts alone.
         """
+        if user := self.contacts.get(device):
+            return Admitted(CONTACT + user, None)
         if self.secret and hmac.compare_digest(token, self.secret):
             # The secret says nothing of who brings it, so every device counts for itself.
             return Admitted(b"device " + device.encode(), None)
+        if self.contacts_file and not self.brokers and not self.secret:
+            raise Forbidden("this relay is for contacts of whoever runs it", fix="ask whoever runs it")
         if not token or not self.brokers:
             raise Unauthorized("this relay needs a token", fix="ask whoever runs it")
         try:
@@ -65,18 +80,20 @@ class Admission:
 def admission_of(allowed: Iterable[str], variables: Mapping[str, str]) -> Admission:
     """Return what `--allow` and the environment say. Raises Invalid."""
     brokers: list[bytes] = []
-    secret = b""
+    secret, contacts_file = b"", ""
     for text in allowed:
         mode, _, value = text.strip().partition("=")
         if mode == "broker":
             brokers.append(_key(value))
         elif text.strip() == "token":
             secret = _secret(variables)
+        elif mode == "contacts":
+            contacts_file = _contacts_file(value, variables)
         else:
             raise Invalid(f"--allow {text} says nothing of whose devices may use this relay", fix=_HOW)
-    if not brokers and not secret:
+    if not brokers and not secret and not contacts_file:
         raise Invalid("nobody may use this relay", fix=_HOW)
-    return Admission(frozenset(brokers), secret)
+    return Admission(frozenset(brokers), secret, contacts_file)
 
 
 def _key(text: str) -> bytes:
@@ -90,6 +107,20 @@ def _key(text: str) -> bytes:
             fix="give the key for relays that the broker shows: 32 bytes in base64url, 43 characters",
         )
     return key
+
+
+def _contacts_file(text: str, variables: Mapping[str, str]) -> str:
+    """Return the path of the list that is named, else of the one that the daemon keeps in its state folder."""
+    home = variables.get("HOME", "")
+    folder = PurePath(variables.get("DISPATCH_HOME") or PurePath(home) / ".dispatch")
+    # Most shells leave the ~ behind a = alone.
+    path = PurePath(home + text[1:] if text.startswith("~/") else text or folder / contacts.PLACE)
+    if not path.is_absolute():
+        raise Invalid(
+            f"--allow contacts{'=' * bool(text)}{text} names no file",
+            fix="give --allow contacts=/PATH, the absolute path of relay/contacts.json in the daemon's state folder",
+        )
+    return str(path)
 
 
 def _secret(variables: Mapping[str, str]) -> bytes:

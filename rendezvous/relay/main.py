@@ -18,13 +18,14 @@ from rendezvous import program
 from rendezvous.connections import ConnectionLimits
 from rendezvous.listening import listening, port_of
 from rendezvous.proxies import Network, proxy_networks
-from rendezvous.relay import serving
+from rendezvous.relay import contacts, serving
 from rendezvous.relay.admission import Admission, admission_of
 from rendezvous.relay.limits import RelayLimits
 from rendezvous.relay.relay import Relay
 
 EXAMPLES = """\b
 Examples:
+  dispatch-relay serve --allow contacts             # your own contacts: where your dispatch-daemon runs
   dispatch-relay serve --allow token                # the secret: $DISPATCH_RELAY_TOKEN
   dispatch-relay serve --host :: --port 443 \\
       --certificate fullchain.pem --key privkey.pem \\
@@ -45,10 +46,10 @@ def main() -> None:
 @program.tls_options
 @click.option(
     "--allow",
-    metavar="broker=KEY|token",
+    metavar="contacts[=FILE]|broker=KEY|token",
     multiple=True,
-    help="Whose devices it serves: those of a broker, by its key for relays, once for each; "
-    "those that bring the secret in $DISPATCH_RELAY_TOKEN.",
+    help="Whose devices it serves: yours and your contacts', by the list in your daemon's state folder or in FILE; "
+    "those of a broker, by its key for relays, once for each; those that bring the secret in $DISPATCH_RELAY_TOKEN.",
 )
 def serve(
     *,
@@ -89,13 +90,17 @@ async def _run(
         origin = origin or relay_origin(f"{scheme}://{program.authority(host, port_of(listeners))}")
         relay = Relay(origin, admission, limits=limits.with_connections(most), proxies=proxies)
         started, stop = trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                nursery.start_soon(_announce, relay, started)
-                nursery.start_soon(partial(serving.serve, relay, listeners, tls=tls, started=started, stop=stop))
-                async for _ in signals:
-                    stop.set()
-                    break
+        async with trio.open_nursery() as keeping:
+            if admission.contacts_file:
+                await keeping.start(contacts.keep, relay)
+            async with trio.open_nursery() as nursery:
+                with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                    nursery.start_soon(_announce, relay, started)
+                    nursery.start_soon(partial(serving.serve, relay, listeners, tls=tls, started=started, stop=stop))
+                    async for _ in signals:
+                        stop.set()
+                        break
+            keeping.cancel_scope.cancel()
 
 
 async def _announce(relay: Relay, started: trio.Event) -> None:

@@ -198,6 +198,24 @@ class Registry(Generic[C, E]):
         if not device.user.devices:
             del self._users[device.user.key]
 
+    def devices(self) -> set[Device[C]]:
+        """Return all that are connected or have a pipe."""
+        pipes = (*self._open, *self._pending)
+        return {*self._devices.values(), *(device for pipe in pipes for device in pipe.devices())}
+
+    def dismiss(self, device: Device[C]) -> list[E]:
+        """End the admission of a device and all of its pipes; return the ends that it has of them, to be closed.
+
+        Whoever waits at another end sees what it sees when nobody comes.
+        """
+        device.admitted_until = -1
+        found: list[E] = []
+        for pipe in [pipe for pipe in (*self._open, *self._pending) if device in pipe.devices()]:
+            whose = (pipe.caller, pipe.callee)
+            found += [end for side, end in enumerate(pipe.ends) if end is not None and whose[side] is device]
+            self._end(pipe)
+        return found
+
     # --- ports
 
     def start_probe(self, device: Device[C], *, now: int) -> None:

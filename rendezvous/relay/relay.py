@@ -51,6 +51,8 @@ class Relay:
         self.open_through_proxies = OpenConnections(bounds)
         """Those that came through the owner's proxies, by where they came from before."""
         self.connections: set[Connection] = set()
+        self.contacts_problem = ""
+        """Why no contact is admitted, although they should be: what is wrong with their list. "" for nothing."""
         self.refused: Counter[str] = Counter()
         """By reason; the reasons are in the code."""
 
@@ -79,6 +81,8 @@ class Relay:
             "pipes": self.registry.pipes_open,
             "pipes_pending": self.registry.pipes_pending,
         }
+        if self.admission.contacts_file:
+            gauges["contacts"] = len(self.admission.contacts)
         lines = []
         for name, value in gauges.items():
             lines += [f"# TYPE dispatch_relay_{name} gauge", f"dispatch_relay_{name} {value}"]

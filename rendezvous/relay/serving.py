@@ -18,6 +18,7 @@ from wsproto.utilities import ProtocolError
 from peer.protocol.errors import Invalid, root_of
 from peer.protocol.punching import ADDRESS_PATH, Endpoint, seen_text
 from peer.protocol.relays.addresses import is_loopback
+from peer.protocol.relays.masking import mask_in_c
 from peer.protocol.relays.messages import CONTROL_PATH, MAX_MESSAGE, MAX_PIECE, SUBPROTOCOL
 from rendezvous.connections import peer_and_port_of, peer_of
 from rendezvous.proxies import client_address, is_trusted
@@ -35,6 +36,8 @@ RECEIVED_AT_ONCE: Final = 4 * 1024
 DRAINED: Final = 64 * 1024
 """Bytes of a request that are read after the answer, so that closing does not throw the answer away."""
 STOP_SECONDS: Final = 3
+
+mask_in_c()
 
 _log = structlog.get_logger("relay")
 
@@ -182,6 +185,8 @@ def _report(relay: Relay, head: Head, client: str) -> bytes:
     if head.method != b"GET":
         return answer(405, "this path takes GET alone\n")
     if head.path == b"/health":
+        if relay.contacts_problem and not relay.admission.brokers and not relay.admission.secret:
+            return answer(503, '{"status":"the list of contacts cannot be used"}', kind="application/json")
         return answer(200, '{"status":"ok"}', kind="application/json")
     if not is_loopback(client):
         return answer(403, "the numbers are for the machine of the relay alone\n")

@@ -2,10 +2,14 @@
 
 Four processes on one machine (two hosts, two relays), of which three work at a time: with two processors the relay
 takes from the hosts what it needs itself. What a host's raw stream carries: no node, no store.
+
+Beside the time there is the processor time of all processes that take part: where the machine does other work, the one
+depends on who was served when, the other much less.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import subprocess
@@ -16,6 +20,8 @@ from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 
+import psutil
+import structlog
 import trio
 from nacl.public import PrivateKey
 
@@ -80,13 +86,23 @@ async def serve(certificate: Path, origins: list[str]) -> None:
         await trio.sleep_forever()
 
 
-async def measure(certificate: Path, origins: list[str], direct: str) -> None:
+def used(process: psutil.Process) -> float:
+    """Seconds of processor time so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def measure(certificate: Path, origins: list[str], direct: str, server: int, relay_ids: list[int]) -> None:
     ours, relays = host("measure", "serve", certificate)
     relays.set_relays(chosen=origins, named=[], token=b"", secret=SECRET.encode())
     ways = {"direct": direct, "relay": to_multiaddr(origins[0]), "relay with TLS": to_multiaddr(origins[1])}
     connecting: dict[str, list[float]] = {name: [] for name in ways}
     there_and_back: dict[str, list[float]] = {name: [] for name in ways}
     speeds: dict[str, list[float]] = {name: [] for name in ways}
+    of_ends: dict[str, list[float]] = {name: [] for name in ways}
+    of_relays: dict[str, list[float]] = {name: [] for name in ways}
+    ends = [psutil.Process(), psutil.Process(server)]
+    relaying = [psutil.Process(number) for number in relay_ids]
     other = peer_id("serve")
     async with ours.running():
         await up(relays)
@@ -104,12 +120,15 @@ async def measure(certificate: Path, origins: list[str], direct: str) -> None:
                     there_and_back[name].append(time.perf_counter() - start)
                 await stream.reset()
                 stream = await ours.open_stream(other, SOURCE)
+                before = [sum(map(used, each)) for each in (ends, relaying)]
                 start = time.perf_counter()
                 await stream.write(SIZE.to_bytes(8, "big"), deadline=60)
                 got = 0
                 while got < SIZE:
                     got += len(await stream.read(1 << 20, deadline=60))
                 speeds[name].append(SIZE / (time.perf_counter() - start) / 1e6)
+                for seconds, each, earlier in zip((of_ends, of_relays), (ends, relaying), before, strict=True):
+                    seconds[name].append((sum(map(used, each)) - earlier) / SIZE * 1e9)
                 ours.drop(other)
                 while ours.connected(other):
                     await trio.sleep(0.01)
@@ -124,12 +143,22 @@ async def measure(certificate: Path, origins: list[str], direct: str) -> None:
         goal = ("at least 0.60x", ratio >= 0.6) if name == "relay" else ("", None)
         lines.append(Line(name, f"{p50(values):.0f} MB/s", ratio, "direct", *goal))
     show(f"{SIZE / 1e6:g} MB one way, {ROUNDS} times", lines)
+    base = p50(of_ends["direct"])
+    lines = []
+    for name in ways:
+        lines.append(Line(f"both ends, {name}", f"{p50(of_ends[name]):.1f} s", p50(of_ends[name]) / base, "direct"))
+        if name != "direct":
+            lines.append(
+                Line(f"the relay, {name}", f"{p50(of_relays[name]):.1f} s", p50(of_relays[name]) / base, "both ends")
+            )
+    show("processor time for one GB", lines)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         certificate, key = make_certificate(Path(folder))
-        origins = []
+        origins: list[str] = []
+        relay_ids: list[int] = []
         environment = {**os.environ, "DISPATCH_RELAY_TOKEN": SECRET}
         for tls in ([], ["--certificate", str(certificate), "--key", str(key)]):
             more = [*tls, *(["--public-url", "https://localhost:8999", "--port", "8999"] if tls else ["--port", "0"])]
@@ -138,15 +167,22 @@ def main() -> None:
             stack.callback(relay.kill)
             assert relay.stdout is not None
             origins.append(relay.stdout.readline().split()[-1])
+            relay_ids.append(relay.pid)
         command = [sys.executable, "-m", "tests.bench.bench_relay", "serve", str(certificate), *origins]
         server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         stack.callback(server.kill)
         assert server.stdout is not None
-        trio.run(measure, certificate, origins, server.stdout.readline().strip())
+        trio.run(measure, certificate, origins, server.stdout.readline().strip(), server.pid, relay_ids)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        trio.run(serve, Path(sys.argv[2]), sys.argv[3:])
-    else:
-        main()
+    # Standard output is a pipe that nobody reads on: lines of a log would fill it, and then stop the program.
+    with Path(os.devnull).open("w") as nowhere:
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            logger_factory=structlog.WriteLoggerFactory(nowhere),
+        )
+        if sys.argv[1:2] == ["serve"]:
+            trio.run(serve, Path(sys.argv[2]), sys.argv[3:])
+        else:
+            main()

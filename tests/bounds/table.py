@@ -48,6 +48,7 @@ from peer.node import changes, colouring, delivery, notifications
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, punching, table
 from peer.protocol.brokers import MAX_BROKERS
+from peer.protocol.relays import contacts as relay_contacts
 from peer.protocol.relays import messages as relay_messages
 from peer.runs import recorder, removal
 from peer.steps import granting, hellos, inbound, inviting, receiving
@@ -1519,6 +1520,14 @@ RELAY: Final[tuple[Row, ...]] = (
         unit="bytes a day",
         held_in=("traffic of a relay",),
         test="tests/rendezvous/relay/test_protocol.py::test_a_user_sends_so_many_bytes_a_day_and_whoever_receives_does_not_pay",
+    ),
+    Row(
+        what="devices on its owner's list of contacts; one more and the list is not used",
+        whose="a relay's device",
+        limit=relay_contacts.MAX_DEVICES,
+        unit="devices",
+        held_in=("rendezvous.relay.admission:Admission.contacts",),
+        test="tests/protocol/relays/test_contacts.py::test_it_has_so_many_devices_and_is_so_large",
     ),
     Row(
         what="users whose bytes of the day are remembered",

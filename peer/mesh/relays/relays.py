@@ -53,7 +53,8 @@ class RelayLimits:
     first_retry: float = 1.0
     longest_retry: float = 60.0
     refused_retry: float = 900.0
-    """After a relay did not admit this device. A new token tries again at once."""
+    """After a relay that the broker named did not admit this device. A new token tries again at once. Other relays may
+    be their owner's contacts' alone, and get to know this one any time: `longest_retry`."""
 
 
 @dataclass
@@ -296,7 +297,10 @@ class Relays:
                         kept.refused = isinstance(why, Forbidden)
                         if kept.refused and kept.token + 1 < len(self._tokens_for(origin)):
                             kept.token, kept.refused = kept.token + 1, False
-                        pause = self.limits.refused_retry if kept.refused else delay
+                        pause = delay
+                        if kept.refused:
+                            named = kept.own and not kept.control.chosen
+                            pause = self.limits.refused_retry if named else self.limits.longest_retry
                         with trio.move_on_after(pause):
                             await kept.again.wait()
                         delay = min(delay * 1.5, self.limits.longest_retry)

@@ -20,6 +20,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from peer.protocol.errors import NO_FIX, Unavailable
 from peer.protocol.relays import messages
+from peer.protocol.relays.masking import mask_in_c
 from sandbox.network import dialing
 from sandbox.network.addresses import is_public, own_addresses
 
@@ -28,6 +29,8 @@ OPENED_WITHIN: Final = 15.0
 CLOSED_WITHIN: Final = 1.0
 HURRIED: Final = 0.02
 _RECEIVED_AT_ONCE: Final = 256 * 1024
+
+mask_in_c()
 
 
 @dataclass(frozen=True)

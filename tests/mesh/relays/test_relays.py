@@ -18,12 +18,14 @@ from peer.protocol.errors import Unavailable
 from peer.protocol.relays import messages as m
 from peer.protocol.relays import rings
 from peer.protocol.relays.addresses import to_multiaddr
+from rendezvous.relay.admission import Admission
 from tests.company_proxy import IN_ADDRESS, company_proxy
 from tests.conftest import HANG
 from tests.mesh.harness import count_tasks, until
 from tests.mesh.relays.harness import acquainted, device, now, running
 from tests.mesh.relays.hostile import HostileRelay
 from tests.mesh.wire import Wire
+from tests.rendezvous.relay.world import running_relay
 
 ECHO = "/test/echo/1"
 FAST = RelayLimits(first_retry=0.02, joined=HANG)
@@ -200,6 +202,17 @@ async def test_a_relay_that_does_not_admit_is_asked_again_with_a_new_token() -> 
         alice.relays.set_relays(chosen=[relay.origin], named=[], token=b"two")
         await alice.up()
         assert [proof.token for proof in relay.proofs] == [b"one", b"two"]
+
+
+async def test_a_relay_for_its_owners_contacts_is_asked_again_soon() -> None:
+    """Whoever has just become a contact is on the owner's list a moment later."""
+    bob = device(limits=RelayLimits(first_retry=0.02, longest_retry=0.02))
+    async with running_relay(admission=Admission(contacts_file="/nowhere")) as relay:
+        bob.relays.set_relays(chosen=[relay.relay.origin], named=[], token=b"")
+        async with bob.host.running():
+            await relay.until(lambda: relay.relay.refused["not_allowed"] >= 2)
+            relay.relay.admission = Admission(contacts_file="/nowhere", contacts={bob.id: b"p" * 16})
+            await bob.up()
 
 
 async def test_the_owners_secret_goes_to_chosen_relays_alone() -> None:

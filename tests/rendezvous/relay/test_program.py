@@ -94,7 +94,8 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     [
         ([], "nobody may use this relay"),
         (["--allow", "token"], "DISPATCH_RELAY_TOKEN"),
-        (["--allow", "contacts"], "fix: give --allow broker=KEY"),
+        (["--allow", "friends"], "fix: give --allow broker=KEY"),
+        (["--allow", "contacts=here.json"], "names no file"),
         (["--allow", f"broker={KEY}", "--host", "0.0.0.0"], "--public-url"),
         (["--allow", f"broker={KEY}", "--public-url", "http://relay.example"], "without TLS"),
         (["--allow", f"broker={KEY}", "--public-url", "https://relay.example/x"], "not a relay's address"),
