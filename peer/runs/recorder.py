@@ -86,6 +86,8 @@ class Recorder:
         """Store events soon after they come, until cancelled, or until the dispatch has ended: then it is stopped."""
         while True:
             await self._unflushed.wait()
+            # Here alone: an event that another flush replaced would be waited for in vain.
+            self._unflushed = trio.Event()
             await trio.sleep(FLUSH_SECONDS)
             try:
                 await self.flush()
@@ -97,7 +99,6 @@ class Recorder:
     async def flush(self) -> None:
         """Store the events that wait. Raises DispatchError where the store cannot; they wait on then."""
         async with self._flushing:
-            self._unflushed = trio.Event()
             events, self._events = self._events, []
             if not events:
                 return
