@@ -190,9 +190,13 @@ class Node(Device):
 
     # --- what a person does
 
+    def stands_still(self) -> bool:
+        """Whether nothing can be stored now."""
+        return self.world.now < self.failing_until
+
     def attempt(self, work: Callable[[Transaction], T]) -> T | None:
         """A step that a person asks for; refused, it does nothing."""
-        if not self.up or self.world.now < self.failing_until:
+        if not self.up or self.stands_still():
             return None
         try:
             return self.step(work)
@@ -220,6 +224,9 @@ class Node(Device):
     def _work(self, run: Run, seconds: float, left: int) -> None:
         if not self._alive(run):
             return
+        if self.stands_still():  # as at its end
+            self.world.later(2.0, lambda: self._work(run, seconds, left))
+            return
         begun = self.attempt(lambda tx: running.start(tx, run.dispatch_id, run.attempt))
         if begun is None and self.person.row(run.dispatch_id).state != "running":
             self.runs.pop(run.dispatch_id, None)
@@ -235,7 +242,7 @@ class Node(Device):
     def _finish(self, run: Run) -> None:
         if not self._alive(run):
             return
-        if self.world.now < self.failing_until:  # the recorder tries again
+        if self.stands_still():  # the recorder tries again
             self.world.later(2.0, lambda: self._finish(run))
             return
 

@@ -1,0 +1,58 @@
+"""In place of a broker: where each device said that it is. What BrokerSync does of it, in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from peer.broker.sync import FIRST_RETRY, LONGEST_AWAY, LOOK_SECONDS
+from peer.protocol.errors import NO_FIX, Unavailable
+from tests.simulation.paths.reach import Reach
+
+
+class SimulatedBroker:
+    """One node's sync. `reachable_at()`: what it announces."""
+
+    def __init__(
+        self, reach: Reach, name: str, records: dict[str, tuple[str, list[str]]], reachable_at: Callable[[], list[str]]
+    ) -> None:
+        """`records`: device → (user, addresses), of all."""
+        self._reach, self._name, self._records, self._reachable_at = reach, name, records, reachable_at
+        self._look = trio.Event()
+        self._on_return: list[Callable[[], None]] = []
+
+    def announce(self) -> None:
+        self._look.set()
+
+    look = reconnect = announce
+
+    def on_return(self, listener: Callable[[], None]) -> None:
+        self._on_return.append(listener)
+
+    async def presence_of(self, user: str) -> dict[str, list[str]]:
+        await self._answer()
+        return {device: addresses for device, (whose, addresses) in self._records.items() if whose == user}
+
+    async def _answer(self) -> None:
+        await trio.sleep(10 ** self._reach.world.random.uniform(-2, 0))
+        if not self._reach.broker_for(self._name):
+            raise Unavailable("the broker does not answer", fix=NO_FIX)
+
+    async def run(self, device: str, user: str) -> None:
+        """Announce, and again when there is something new, until cancelled."""
+        away = False
+        while True:
+            self._look = trio.Event()
+            try:
+                await self._answer()
+            except Unavailable:
+                away, pause = True, min(FIRST_RETRY, LONGEST_AWAY)
+            else:
+                self._records[device] = (user, self._reachable_at())
+                if away:
+                    for listener in self._on_return:
+                        listener()
+                away, pause = False, LOOK_SECONDS
+            with trio.move_on_after(pause):
+                await self._look.wait()

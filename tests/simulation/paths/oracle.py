@@ -1,0 +1,168 @@
+"""What must be true of paths at any time, looked at from outside every few virtual seconds; and of transfers.
+
+Bounds are virtual seconds in which a usable path stood as it was: both processes up and awake, their disks, clocks and
+the broker in order, and the way itself unchanged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest import mock
+
+import trio
+
+from peer.mesh import blobs
+from peer.mesh.paths import WAITS
+from peer.protocol.relays.rings import WINDOW_MS
+from peer.store import outbox
+from tests.simulation.paths.machine import Machine, Machines
+
+LOOK: Final = 5.0
+CONNECTED_WITHIN: Final = 240.0
+"""For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
+BETTER_WITHIN: Final = WAITS[-1] + 30.0
+"""On a relay, and a direct path exists: the longest wait, a dial, and a connection that lingers."""
+DELIVERED_WITHIN: Final = 600.0
+"""The same statement waits at the head of an outbox, and a path exists."""
+
+Pair = tuple[Machine, Machine]
+
+
+class Oracle:
+    """`faults`: what was not true. `seen`: how often what happened of which a run should have some."""
+
+    def __init__(self, everybody: Machines) -> None:
+        self.everybody = everybody
+        self.reach = everybody.reach
+        self.faults: list[str] = []
+        self.seen: Counter[str] = Counter()
+        self.longest: dict[str, float] = {}
+        self._since: dict[object, float] = {}
+        self._parts: dict[str, int] = {}
+
+    # --- paths
+
+    async def watch(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await trio.sleep(LOOK)
+            held: dict[object, float] = {}
+            for pair in self.everybody.pairs.values():
+                self._look_at(pair, held)
+            self._since = held
+
+    def _look_at(self, pair: Pair, held: dict[object, float]) -> None:
+        a, b = pair
+        now = trio.current_time()
+
+        def since(what: object) -> float:
+            """Since when it holds, which it does now."""
+            held[what] = self._since.get(what, now)
+            return held[what]
+
+        well = self._well(a) and self._well(b)
+        direct = [since(way) for way in self._direct_ways(a, b)] if well else []
+        relayed = [since(way) for way in self._relayed_ways(a, b)] if well else []
+        for one, other in (pair, (b, a)):
+            if one.host is None:
+                continue
+            path = one.host.path(other.device)
+            self.seen[f"connected: {path}"] += 1
+            if path == "relay":
+                began = since(("on a relay", one.name, other.name, one.life))
+                if direct:
+                    self._bound("on a relay though there is a direct path", one, other, (began, min(direct)), BETTER_WITHIN)
+            waiting = outbox.next_for(one.person.db, other.device)
+            if waiting is None:
+                continue
+            # What waits at the other side counts for this one alone if this one can dial.
+            usable = [since(way) for way in self._dialable_ways(one, other)] if well else []
+            usable += relayed
+            if not usable:
+                continue
+            first = since(("waits", one.name, other.name, waiting.n, one.life))
+            self._bound("not delivered though there is a path", one, other, (first, min(usable)), DELIVERED_WITHIN)
+            if path is None:
+                gone = since(("not connected", one.name, other.name, one.life))
+                self._bound(
+                    "not connected though there is a path", one, other, (gone, first, min(usable)), CONNECTED_WITHIN
+                )
+
+    def _bound(self, what: str, one: Machine, other: Machine, since: tuple[float, ...], bound: float) -> None:
+        lasted = trio.current_time() - max(since)
+        self.longest[what] = max(self.longest.get(what, 0.0), lasted)
+        if lasted > bound:
+            self.faults.append(f"{trio.current_time():.0f}: {one.name} and {other.name}: {what}, for {lasted:.0f} s")
+
+    def _well(self, one: Machine) -> bool:
+        reach = self.reach
+        return (
+            one.host is not None
+            and reach.broker_for(one.name)
+            and trio.current_time() >= max(one.failing_until, one.mute_until)
+        )
+
+    def _dialable_ways(self, a: Machine, b: Machine) -> Iterator[tuple[object, ...]]:
+        """Yield each direct way by which `a` can connect to `b`, with everything in it that may change."""
+        reach = self.reach
+        lives = (a.name, b.name, a.life, b.life, reach.address[a.name], reach.address[b.name], reach.wakes[a.name], reach.wakes[b.name])
+        if reach.may_dial(a.name, b.name):
+            yield ("dial", *lives)
+        if reach.near(a.name, b.name):
+            yield ("near", reach.sites[a.name], *lives)
+
+    def _direct_ways(self, a: Machine, b: Machine) -> list[tuple[object, ...]]:
+        return [*self._dialable_ways(a, b), *self._dialable_ways(b, a)]
+
+    def _relayed_ways(self, a: Machine, b: Machine) -> Iterator[tuple[object, ...]]:
+        if abs(a.clock() - b.clock()) > WINDOW_MS - 10_000:
+            return
+        for origin, relay in self.reach.relays.items():
+            if relay.up and not relay.withholds and all(self.reach.at_relay(one.name, origin) for one in (a, b)):
+                names = (a.name, b.name, a.life, b.life, self.reach.wakes[a.name], self.reach.wakes[b.name])
+                yield ("relay", origin, relay.relay, *names)
+
+    # --- transfers
+
+    @contextmanager
+    def transfers(self) -> Iterator[None]:
+        """Watch each fetch: it goes on at the byte at which the one before ended, and keeps all that came."""
+        pull, receive_pieces = blobs._pull, blobs._receive_pieces
+        came: dict[int, int] = {}
+
+        class Counted:
+            def __init__(self, stream: Any) -> None:
+                self._stream = stream
+
+            async def read(self, most: int, *, deadline: float) -> bytes:
+                data: bytes = await self._stream.read(most, deadline=deadline)
+                came[id(self._stream)] += len(data)
+                return data
+
+        async def counted(stream: Any, *rest: Any) -> Any:
+            return await receive_pieces(Counted(stream), *rest)  # type: ignore[arg-type]
+
+        async def watched(stream: Any, part: Any, *rest: Any) -> None:
+            name, began = str(part._path), part.offset
+            came[id(stream)] = 0
+            if began != self._parts.get(name, 0):
+                self.faults.append(f"a fetch began at byte {began}, the last one ended at {self._parts.get(name)}")
+            self.seen["transfers resumed"] += began > 0
+            whole = False
+            try:
+                await pull(stream, part, *rest)
+                whole = True
+            except Exception:
+                whole = True  # it broke, and what had come is there all the same
+                raise
+            finally:
+                arrived = came.pop(id(stream))
+                if whole and part.offset != began + arrived:
+                    self.faults.append(f"{arrived} bytes came after byte {began}, and {part.offset} are kept")
+                self._parts[name] = part.offset
+
+        with mock.patch.object(blobs, "_pull", watched), mock.patch.object(blobs, "_receive_pieces", counted):
+            yield
