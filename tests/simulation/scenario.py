@@ -41,6 +41,8 @@ class Play:
     log: list[str] = field(default_factory=list)
     lifetimes: tuple[int, ...] = (120, 1800, 7200, 86_400)
     """Seconds until a dispatch expires, one of which its sender chooses."""
+    looks_every: float = 300.0
+    """Seconds between two looks of a recipient into the inbox, on average."""
 
     def run(self) -> Counter[str]:
         """Play it to its end; return how often what happened. Raises AssertionError, with the seed."""
@@ -118,7 +120,9 @@ class Play:
                 if self.random.random() < 0.05:
                     self.world.later(works / 2, lambda: recipient.decline(dispatch_id))
         if patience:
-            self.world.later(self.random.expovariate(1 / 300), lambda: self._decide(dispatch_id, patience - 1))
+            self.world.later(
+                self.random.expovariate(1 / self.looks_every), lambda: self._decide(dispatch_id, patience - 1)
+            )
 
     def _trouble(self, everybody: People) -> None:
         node = self.random.choice(everybody.nodes)

@@ -20,9 +20,9 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     parser.add_argument("last", type=int, nargs="?")
     parser.add_argument("--people", type=int, default=3)
-    parser.add_argument("--dispatches", type=int, default=12)
-    parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--troubles", type=int, default=30)
+    parser.add_argument("--dispatches", type=int, default=10)
+    parser.add_argument("--hours", type=float, default=0.5)
+    parser.add_argument("--troubles", type=int, default=25)
     parser.add_argument("--log", action="store_true", help="with what the nodes themselves log")
     given = parser.parse_args()
     total: Counter[str] = Counter()
@@ -49,7 +49,7 @@ def main() -> None:
     for what, times in sorted(total.items()):
         sys.stdout.write(f"{times:8,} {what}\n")
     for what, seconds in sorted(longest.items()):
-        sys.stdout.write(f"{seconds:8.0f} s at the longest: {what}\n")
+        sys.stdout.write(f"{seconds:8.0f} at most (seconds, or a count): {what}\n")
     sys.stdout.write(f"{time.monotonic() - began:.1f} s, {len(failed)} seeds failed: {failed}\n")
     sys.exit(bool(failed))
 

@@ -20,7 +20,7 @@ from peer.protocol.relays.rings import WINDOW_MS
 from peer.store import outbox
 from tests.simulation.paths.machine import Machine, Machines
 
-LOOK: Final = 5.0
+LOOK: Final = 10.0
 CONNECTED_WITHIN: Final = 240.0
 """For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
 BETTER_WITHIN: Final = WAITS[-1] + 30.0
