@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from peer.broker.sync import FIRST_RETRY, LONGEST_AWAY, LOOK_SECONDS
+from peer.broker.sync import LONGEST_AWAY, LOOK_SECONDS
 from peer.protocol.errors import NO_FIX, Unavailable
 from tests.simulation.paths.reach import Reach
 
@@ -47,12 +47,14 @@ class SimulatedBroker:
             try:
                 await self._answer()
             except Unavailable:
-                away, pause = True, min(FIRST_RETRY, LONGEST_AWAY)
-            else:
-                self._records[device] = (user, self._reachable_at())
-                if away:
-                    for listener in self._on_return:
-                        listener()
-                away, pause = False, LOOK_SECONDS
-            with trio.move_on_after(pause):
+                away = True
+                await self._reach.until(lambda: self._reach.broker_for(self._name))
+                await trio.sleep(self._reach.world.random.uniform(0.0, LONGEST_AWAY))
+                continue
+            self._records[device] = (user, self._reachable_at())
+            if away:
+                away = False
+                for listener in self._on_return:
+                    listener()
+            with trio.move_on_after(LOOK_SECONDS):
                 await self._look.wait()

@@ -228,6 +228,7 @@ class PathPlay(Play):
 
     def _broker_returns(self) -> None:
         self.reach.broker_up = True
+        self.reach.changed()
 
     def _calm(self, everybody: People) -> None:
         """Everything works, but not every path exists: each pair has some."""
