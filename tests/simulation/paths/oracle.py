@@ -20,7 +20,7 @@ from peer.protocol.relays.rings import WINDOW_MS
 from peer.store import outbox
 from tests.simulation.paths.machine import Machine, Machines
 
-LOOK: Final = 10.0
+LOOK: Final = 15.0
 CONNECTED_WITHIN: Final = 240.0
 """For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
 BETTER_WITHIN: Final = WAITS[-1] + 30.0
@@ -71,10 +71,10 @@ class Oracle:
                 continue
             path = one.host.path(other.device)
             self.seen[f"connected: {path}"] += 1
-            if path == "relay":
+            if other.device in one.host.relayed():
                 began = since(("on a relay", one.name, other.name, one.life))
                 if direct:
-                    self._bound("on a relay though there is a direct path", one, other, (began, min(direct)), BETTER_WITHIN)
+                    self._bound("at a relay though there is a direct path", one, other, (began, min(direct)), BETTER_WITHIN)
             waiting = outbox.next_for(one.person.db, other.device)
             if waiting is None:
                 continue

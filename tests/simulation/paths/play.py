@@ -39,8 +39,8 @@ TROUBLES = (
     *("broker", "flap", "disk", "clock", "moment") * 2,
     "revoke",
 )
-CALM = 0.9 * HOUR
-QUIET = 0.3 * HOUR
+CALM = 0.5 * HOUR
+QUIET = 0.15 * HOUR
 """At the end of it, in which nobody does anything any more."""
 LARGEST_FILE = 1_500_000
 ATTEMPTS = 60
@@ -53,11 +53,11 @@ TASKS = 120
 class PathPlay(Play):
     """One scenario on paths."""
 
-    hours: float = 0.5
-    troubles: int = 25
-    dispatches: int = 10
-    lifetimes: tuple[int, ...] = (120, 600, 1200)
-    looks_every: float = 100.0
+    hours: float = 0.25
+    troubles: int = 15
+    dispatches: int = 8
+    lifetimes: tuple[int, ...] = (120, 300, 600)
+    looks_every: float = 60.0
     told: bool = False
     """Whether nodes' own log lines are kept too."""
     longest: dict[str, float] = field(default_factory=dict)
@@ -177,7 +177,7 @@ class PathPlay(Play):
             case "moment":
                 one.crash(1.0)
             case "sleep":
-                one.sleep(900 * much)
+                one.sleep(500 * much)
             case "roam":
                 reach.move(a)
                 reach.sites[a] = self.random.choice(SITES)
@@ -201,7 +201,7 @@ class PathPlay(Play):
                 later(10 ** (3 * much), relay.start)
             case "withholds":
                 relay.withhold(True)
-                later(600 * much, lambda: relay.withhold(False))
+                later(300 * much, lambda: relay.withhold(False))
             case "no relay":
                 reach.no_relay ^= {(a, relay.origin)}
                 reach.changed()
@@ -213,12 +213,12 @@ class PathPlay(Play):
                 reach.between(a, b, lambda line: setattr(line, "stale", True))
             case "broker":
                 reach.broker_up = False
-                later(600 * much, self._broker_returns)
+                later(300 * much, self._broker_returns)
             case "flap":
                 for number in range(20):
                     later(number * 10 * much, lambda: self._cause("direct", one, other, much))
             case "disk":
-                one.failing_until = self.world.now + 300 * much
+                one.failing_until = self.world.now + 150 * much
             case "clock":
                 one.clock.skew += 600 * (much - 0.5)
             case "revoke":

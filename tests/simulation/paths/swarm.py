@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 from unittest import mock
 
 import trio
 from libp2p.abc import INetConn, INetStream, INotifee
 from libp2p.connection_types import ConnectionType
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.utils.varint import encode_delim, read_delim
 from multiaddr import Multiaddr
 
@@ -121,10 +123,16 @@ class SimulatedStream(NetStream):
         return self._session
 
     async def read(self, n: int | None = None) -> bytes:
-        return await self.muxed_stream.read(n)
+        try:
+            return await self.muxed_stream.read(n)
+        except MuxedStreamError as error:
+            raise StreamError from error
 
     async def write(self, data: bytes) -> None:
-        await self.muxed_stream.write(data)
+        try:
+            await self.muxed_stream.write(data)
+        except MuxedStreamError as error:
+            raise StreamError from error
 
     async def close(self) -> None:
         await self.muxed_stream.close()
@@ -289,7 +297,10 @@ class SimulatedHost:
     def remove_stream_handler(self, protocol: str) -> None: ...
 
     def get_transport_addrs(self) -> list[Multiaddr]:
-        return [Multiaddr(self._swarm.reach.address[self._swarm.name])]
+        return [_multiaddr(self._swarm.reach.address[self._swarm.name])]
+
+
+_multiaddr = cache(Multiaddr)
 
 
 @contextmanager
