@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable
 
 import trio
+
+from tests.simulation.paths.virtual import VirtualWorld
 
 BUFFER = 256 * 1024
 """Bytes on their way in one direction; then whoever sends waits."""
@@ -30,15 +31,16 @@ class Line:
         kind: str,
         passes: Callable[[], bool],
         changes: trio.lowlevel.ParkingLot,
-        random_: random.Random,
+        world: VirtualWorld,
     ) -> None:
         self.names, self.kind = names, kind
         self._passes = passes
         self.changes = changes
+        self.world = world
         self.stale = False
         """Nothing comes through any more, and nobody is told: an address that is gone, a machine without power."""
-        self.latency = 10 ** random_.uniform(-3, -0.7)
-        self.bytes_per_second = 10 ** random_.uniform(4.8, 6)
+        self.latency = 10 ** world.random.uniform(-3, -0.7)
+        self.bytes_per_second = 10 ** world.random.uniform(4.5, 5.5)
         self.ends = (End(self), End(self))
         self.ends[0].other, self.ends[1].other = self.ends[1], self.ends[0]
 
@@ -84,7 +86,7 @@ class End:
         self._last = at
         self.coming += size
         self._items.append((at, item))
-        self._news.set()
+        self.line.world.at(at, lambda: self._news.set())
 
     async def receive(self) -> object:
         """Return the next item, None after the other end's close. Raises Broken after this end's."""
@@ -95,11 +97,8 @@ class End:
                 await trio.lowlevel.checkpoint()
                 return None
             self._news = trio.Event()
-            if not self._items:
+            if not self._items or self._items[0][0] > trio.current_time():
                 await self._news.wait()
-            elif (at := self._items[0][0]) > trio.current_time():
-                with trio.move_on_at(at):
-                    await self._wait_closed()
             elif not self.line.passes():
                 await self.line.changes.park()
             else:
@@ -110,11 +109,6 @@ class End:
                     self._room.set()
                 self._over = item is None
                 return item
-
-    async def _wait_closed(self) -> None:
-        while not self.closed:
-            self._news = trio.Event()
-            await self._news.wait()
 
     async def send(self, item: object) -> None:
         """Send an item. Raises Broken where this end is closed, or the other one is known to be."""

@@ -109,7 +109,8 @@ class Machine(Node):
         self.stepping: set[trio.CancelScope] = set()
         self.host: MeshHost | None = None
         self.up = False
-        self.crashes = 0
+        self.noticed = 0.0
+        """When it last saw another network, or that it slept."""
         self._over = trio.Event()
         self._over.set()
         self._scope = trio.CancelScope()
@@ -132,7 +133,6 @@ class Machine(Node):
             return
         self.up = False
         self.life += 1
-        self.crashes += 1
         self.runs.clear()
         self.host = None
         self.reach.kill(self.name, powerless=powerless)
@@ -296,8 +296,14 @@ class Machine(Node):
 
     def notices(self) -> None:
         """See some time later that the networks are others than before, or that it slept."""
+
+        def notice() -> None:
+            if self.host is not None:
+                self.noticed = self.world.now
+                self.waking.wake()
+
         if self.up:
-            self.soon(lambda: self.waking.wake() if self.host is not None else None)
+            self.soon(notice)
 
 
 class Machines(Everybody):

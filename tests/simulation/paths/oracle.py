@@ -25,6 +25,8 @@ CONNECTED_WITHIN: Final = 240.0
 """For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
 BETTER_WITHIN: Final = WAITS[-1] + 30.0
 """On a relay, and a direct path exists: the longest wait, a dial, and a connection that lingers."""
+WOKEN_WITHIN: Final = 120.0
+"""The same, once a machine has seen another network: a minute between two wakes, a dial, and what is asked of a broker."""
 DELIVERED_WITHIN: Final = 600.0
 """The same statement waits at the head of an outbox, and a path exists."""
 
@@ -40,6 +42,8 @@ class Oracle:
         self.faults: list[str] = []
         self.seen: Counter[str] = Counter()
         self.longest: dict[str, float] = {}
+        self.on_transfer: Callable[[str, int], None] = lambda _name, _size: None
+        """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
         self._since: dict[object, float] = {}
         self._parts: dict[str, int] = {}
 
@@ -74,7 +78,10 @@ class Oracle:
             if other.device in one.host.relayed():
                 began = since(("on a relay", one.name, other.name, one.life))
                 if direct:
-                    self._bound("at a relay though there is a direct path", one, other, (began, min(direct)), BETTER_WITHIN)
+                    both = max(began, min(direct))
+                    self._bound("at a relay though there is a direct path", one, other, (both,), BETTER_WITHIN)
+                    if both < one.noticed and any(way in held for way in self._dialable_ways(one, other)):
+                        self._bound("at a relay after a wake", one, other, (one.noticed,), WOKEN_WITHIN)
             waiting = outbox.next_for(one.person.db, other.device)
             if waiting is None:
                 continue
@@ -108,7 +115,7 @@ class Oracle:
     def _dialable_ways(self, a: Machine, b: Machine) -> Iterator[tuple[object, ...]]:
         """Yield each direct way by which `a` can connect to `b`, with everything in it that may change."""
         reach = self.reach
-        lives = (a.name, b.name, a.life, b.life, reach.address[a.name], reach.address[b.name], reach.wakes[a.name], reach.wakes[b.name])
+        lives = (*self._lives(a, b), reach.address[a.name], reach.address[b.name])
         if reach.may_dial(a.name, b.name):
             yield ("dial", *lives)
         if reach.near(a.name, b.name):
@@ -122,8 +129,10 @@ class Oracle:
             return
         for origin, relay in self.reach.relays.items():
             if relay.up and not relay.withholds and all(self.reach.at_relay(one.name, origin) for one in (a, b)):
-                names = (a.name, b.name, a.life, b.life, self.reach.wakes[a.name], self.reach.wakes[b.name])
-                yield ("relay", origin, relay.relay, *names)
+                yield ("relay", origin, relay.relay, *self._lives(a, b))
+
+    def _lives(self, a: Machine, b: Machine) -> tuple[object, ...]:
+        return (a.name, b.name, a.life, b.life, self.reach.wakes[a.name], self.reach.wakes[b.name])
 
     # --- transfers
 
@@ -151,6 +160,7 @@ class Oracle:
             if began != self._parts.get(name, 0):
                 self.faults.append(f"a fetch began at byte {began}, the last one ended at {self._parts.get(name)}")
             self.seen["transfers resumed"] += began > 0
+            self.on_transfer(name, rest[2] - began)
             whole = False
             try:
                 await pull(stream, part, *rest)

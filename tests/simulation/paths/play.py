@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -34,7 +35,7 @@ from tests.steps.people import START
 ORIGINS = ("https://r1.example", "https://r2.example")
 SITES = ("", "", "home", "office")
 TROUBLES = (
-    *("crash", "power", "sleep", "roam", "direct", "direct", "one way", "site", "isolated") * 2,
+    *("crash", "power", "sleep", "roam", "direct", "direct", "one way", "site", "isolated", "new network") * 2,
     *("relay", "relay without power", "withholds", "no relay", "pipe", "pipe", "pipe", "drop", "vanish") * 2,
     *("broker", "flap", "disk", "clock", "moment") * 2,
     "revoke",
@@ -86,6 +87,7 @@ class PathPlay(Play):
         async with trio.open_nursery() as nursery:
             everybody = Machines(world, self.folder, reach, nursery)
             self.oracle = Oracle(everybody)
+            self.oracle.on_transfer = lambda name, size: self._break_off(everybody, name, size)
             with ExitStack() as stack:
                 stack.enter_context(swarm.installed(reach))
                 stack.enter_context(relays.reached(reach, everybody.routes))
@@ -152,7 +154,7 @@ class PathPlay(Play):
             self.reach.sites[name] = self.random.choice(SITES)
 
     def _file(self, sender: Node) -> FileRef:
-        content = self.random.randbytes(int(10 ** self.random.uniform(3, 6.18)))
+        content = self.random.randbytes(int(10 ** self.random.uniform(5, 6.3)))
         digest = hashlib.sha256(content).digest()
         sender.person.context.blobs.destination(digest).write_bytes(content)
         self._made[sender.name].add(digest.hex())
@@ -181,6 +183,10 @@ class PathPlay(Play):
             case "roam":
                 reach.move(a)
                 reach.sites[a] = self.random.choice(SITES)
+                one.notices()
+            case "new network":  # beside the one it has
+                reach.direct |= {(a, b), (b, a)}
+                reach.changed()
                 one.notices()
             case "direct":
                 reach.direct ^= {(a, b), (b, a)}
@@ -225,6 +231,23 @@ class PathPlay(Play):
                 one.revoke(other)
             case _:
                 raise AssertionError(what)
+
+    def _break_off(self, everybody: Machines, part: str, size: int) -> None:
+        """Some transfers break while they run, if they take as long as most would."""
+        if self.random.random() < 0.5:
+            return
+        device = part.rpartition(".part")[0].rpartition(".")[2]
+        here = Path(part).relative_to(self.folder).parts[0]
+        there = everybody.names[device]
+        what = self.random.choice(["drop", "vanish", "moment", "pipe", "pipe"])
+        one, other = everybody.machine(here), everybody.machine(there)
+        much = self.random.random()
+
+        def cause() -> None:
+            self._note("in a transfer: " + what, f"{here} {there}")
+            self._cause(what, one, other, much)
+
+        self.world.later(self.random.uniform(0, size / 150_000), cause)
 
     def _broker_returns(self) -> None:
         self.reach.broker_up = True

@@ -99,7 +99,7 @@ class Reach:
     # --- connections
 
     def line(self, a: str, b: str, kind: str, passes: Callable[[], bool]) -> Line:
-        made = Line(names=(a, b), kind=kind, passes=passes, changes=self.changes, random_=self.world.random)
+        made = Line(names=(a, b), kind=kind, passes=passes, changes=self.changes, world=self.world)
         self.lines.append(made)
         return made
 
