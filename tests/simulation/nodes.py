@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from unittest import mock
 
 from peer.mesh.courier import events
 from peer.node.deadlines import _expire_overdue
+from peer.protocol import cose, names, payloads
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import DispatchError
 from peer.steps import granting, hellos, inbound, receiving, running, sending
@@ -348,11 +350,37 @@ class People(Network):
 
 
 @contextmanager
+def opened_once() -> Iterator[None]:
+    """Have the bytes of a statement decoded and verified once, however often they are opened: half of the time."""
+
+    def remembered(module: object, name: str, key: Callable[..., object]) -> Any:
+        work, known = getattr(module, name), {}
+
+        def once(*given: Any) -> Any:
+            what = key(*given)
+            if what not in known:  # what raises is not remembered
+                known[what] = work(*given)
+            return known[what]
+
+        return mock.patch.object(module, name, once)
+
+    with (
+        remembered(cose, "parse", lambda raw: raw),
+        remembered(cose, "verify", lambda envelope, key: (envelope.raw, key)),
+        remembered(payloads, "decode", lambda payload, versions: (payload, id(versions))),
+        remembered(names, "peer_id_text", lambda raw: raw),
+        remembered(names, "peer_id_bytes", lambda text: text),
+    ):
+        yield
+
+
+@contextmanager
 def people(world: World, folder: Path) -> Iterator[People]:
     """A world of people, whose stores are closed at its end."""
     made = People(world, folder)
     try:
-        yield made
+        with opened_once():
+            yield made
     finally:
         for node in made.nodes:
             node.person.db.close()

@@ -157,22 +157,24 @@ class Oracle:
         async def watched(stream: Any, part: Any, *rest: Any) -> None:
             name, began = str(part._path), part.offset
             came[id(stream)] = 0
-            if began != self._parts.get(name, 0):
-                self.faults.append(f"a fetch began at byte {began}, the last one ended at {self._parts.get(name)}")
-            self.seen["transfers resumed"] += began > 0
+            before, refused, stopped = self._parts.get(name, 0), False, True
             self.on_transfer(name, rest[2] - began)
-            whole = False
             try:
                 await pull(stream, part, *rest)
-                whole = True
-            except Exception:
-                whole = True  # it broke, and what had come is there all the same
+            except blobs.Refused:
+                refused = True  # for good, so the part is removed
+                raise
+            except trio.Cancelled:
+                stopped = False  # the process ended, and with it what was in its memory
                 raise
             finally:
                 arrived = came.pop(id(stream))
-                if whole and part.offset != began + arrived:
+                if arrived and began != before:
+                    self.faults.append(f"a fetch began at byte {began}, the last one ended at {before}")
+                if stopped and part.offset != began + arrived:
                     self.faults.append(f"{arrived} bytes came after byte {began}, and {part.offset} are kept")
-                self._parts[name] = part.offset
+                self._parts[name] = 0 if refused else part.offset
+                self.seen["transfers resumed"] += bool(began and arrived)
 
         with mock.patch.object(blobs, "_pull", watched), mock.patch.object(blobs, "_receive_pieces", counted):
             yield

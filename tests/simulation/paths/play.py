@@ -22,7 +22,7 @@ import trio
 
 from peer.protocol.content import FileRef
 from peer.store import dispatches, outbox
-from tests.simulation.nodes import Node, People
+from tests.simulation.nodes import Node, People, opened_once
 from tests.simulation.paths import relays, swarm, virtual
 from tests.simulation.paths.machine import Machine, Machines
 from tests.simulation.paths.oracle import Oracle
@@ -89,6 +89,7 @@ class PathPlay(Play):
             self.oracle = Oracle(everybody)
             self.oracle.on_transfer = lambda name, size: self._break_off(everybody, name, size)
             with ExitStack() as stack:
+                stack.enter_context(opened_once())
                 stack.enter_context(swarm.installed(reach))
                 stack.enter_context(relays.reached(reach, everybody.routes))
                 stack.enter_context(self.oracle.transfers())
