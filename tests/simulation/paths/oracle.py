@@ -102,7 +102,7 @@ class Oracle:
         lasted = trio.current_time() - max(since)
         self.longest[what] = max(self.longest.get(what, 0.0), lasted)
         if lasted > bound:
-            self.faults.append(f"{trio.current_time():.0f}: {one.name} and {other.name}: {what}, for {lasted:.0f} s")
+            self.faults.append(f"{self._now}: {one.name} and {other.name}: {what}, for {lasted:.0f} s")
 
     def _well(self, one: Machine) -> bool:
         reach = self.reach
@@ -134,6 +134,10 @@ class Oracle:
     def _lives(self, a: Machine, b: Machine) -> tuple[object, ...]:
         return (a.name, b.name, a.life, b.life, self.reach.wakes[a.name], self.reach.wakes[b.name])
 
+    @property
+    def _now(self) -> str:
+        return f"{trio.current_time():.3f}"
+
     # --- transfers
 
     @contextmanager
@@ -157,22 +161,21 @@ class Oracle:
         async def watched(stream: Any, part: Any, *rest: Any) -> None:
             name, began = str(part._path), part.offset
             came[id(stream)] = 0
-            before, refused, stopped = self._parts.get(name, 0), False, True
+            before, refused, stopped = self._parts.get(name, 0), False, False
             self.on_transfer(name, rest[2] - began)
             try:
                 await pull(stream, part, *rest)
-            except blobs.Refused:
-                refused = True  # for good, so the part is removed
-                raise
-            except trio.Cancelled:
-                stopped = False  # the process ended, and with it what was in its memory
+                stopped = True
+            except Exception as error:
+                # Not where the process ended, and with it what was in its memory. Refused: the part is removed.
+                stopped, refused = True, isinstance(error, blobs.Refused)
                 raise
             finally:
                 arrived = came.pop(id(stream))
                 if arrived and began != before:
-                    self.faults.append(f"a fetch began at byte {began}, the last one ended at {before}")
+                    self.faults.append(f"{self._now}: a fetch began at byte {began}, the last one ended at {before}")
                 if stopped and part.offset != began + arrived:
-                    self.faults.append(f"{arrived} bytes came after byte {began}, and {part.offset} are kept")
+                    self.faults.append(f"{self._now}: {arrived} bytes came after byte {began}, {part.offset} are kept")
                 self._parts[name] = 0 if refused else part.offset
                 self.seen["transfers resumed"] += bool(began and arrived)
 
