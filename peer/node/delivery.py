@@ -158,7 +158,9 @@ class BlobFetcher:
                 due = float("inf")
                 awaited = await self._awaited()
                 self._resting = {device: rest for device, rest in self._resting.items() if device in awaited}
-                self._whole &= {(device, item.statement, item.digest) for device, items in awaited.items() for item in items}
+                self._whole &= {
+                    (device, item.statement, item.digest) for device, items in awaited.items() for item in items
+                }
                 for device, items in awaited.items():
                     if device in self._under_way:
                         continue

@@ -16,7 +16,11 @@ from tests.simulation.paths.play import PathPlay
 
 def main() -> None:
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set of texts is another one in each process
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation.paths", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulation.paths", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.paths")
     parser.add_argument("seed", type=int)
     parser.add_argument("last", type=int, nargs="?")

@@ -86,7 +86,10 @@ class End:
         self._last = at
         self.coming += size
         self._items.append((at, item))
-        self.line.world.at(at, lambda: self._news.set())
+        self.line.world.at(at, self._come)
+
+    def _come(self) -> None:
+        self._news.set()
 
     async def receive(self) -> object:
         """Return the next item, None after the other end's close. Raises Broken after this end's."""

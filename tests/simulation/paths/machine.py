@@ -32,7 +32,6 @@ from peer.protocol.errors import Unavailable
 from peer.steps import running
 from peer.steps.effects import DeadlineSet, Effect, FetchFiles, PeopleChanged, StopRun, StopRunsOfEdge, Wake
 from peer.steps.journal import Journal
-from peer.steps.transaction import Transaction
 from peer.store import connection, outbox
 from peer.store.database import Store
 from tests.simulation.nodes import SCOPE, Node
@@ -48,7 +47,7 @@ T = TypeVar("T")
 
 
 class SimulatedStore:
-    """A node's store on one connection, without threads. A crash comes before a commit, after it, or after its effects."""
+    """A node's store on one connection, without threads. A crash comes before a commit, or before its effects."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -197,9 +196,7 @@ class Machine(Node):
             on_hello=greetings.take,
             jitter=self.world.random.random,
         )
-        self._people = people = People(
-            admission, host, relays, lan, courier, broker, addresses, announce=lambda: None
-        )
+        self._people = people = People(admission, host, relays, lan, courier, broker, addresses, announce=lambda: None)
         self._fetcher = fetcher = BlobFetcher(journal, host, people.connect)
         self.waking = waking = Waking(
             host=host,

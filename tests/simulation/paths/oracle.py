@@ -26,7 +26,7 @@ CONNECTED_WITHIN: Final = 240.0
 BETTER_WITHIN: Final = WAITS[-1] + 30.0
 """On a relay, and a direct path exists: the longest wait, a dial, and a connection that lingers."""
 WOKEN_WITHIN: Final = 120.0
-"""The same, once a machine has seen another network: a minute between two wakes, a dial, and what is asked of a broker."""
+"""The same once a machine has seen another network: a minute between two wakes, a dial, and what a broker is asked."""
 DELIVERED_WITHIN: Final = 600.0
 """The same statement waits at the head of an outbox, and a path exists."""
 

@@ -1,6 +1,6 @@
 """What people do and what goes wrong with their paths, drawn from a seed; then it is calm, and everything is checked.
 
-    python -m tests.simulation.paths SEED
+    make simulate-paths ARGS=SEED
 
 plays one again and prints what happened.
 """
@@ -66,7 +66,7 @@ class PathPlay(Play):
     """Who → the digests of files that they sent."""
 
     def run(self) -> Counter[str]:
-        """Play it to its end; return how often what happened. Raises AssertionError, with the command that repeats it."""
+        """Play it to its end; return how often what happened. Raises AssertionError, with what plays it again."""
         faults: list[str] = []
         try:
             virtual.run(lambda: self._play(faults), self.seed)
@@ -78,7 +78,7 @@ class PathPlay(Play):
 
     def _again(self) -> str:
         options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
-        return f"to play it again: python -m tests.simulation.paths {self.seed} {options} --troubles {self.troubles}"
+        return f"to play it again: make simulate-paths ARGS='{self.seed} {options} --troubles {self.troubles}'"
 
     async def _play(self, faults: list[str]) -> None:
         world = self.world = VirtualWorld(self.seed)

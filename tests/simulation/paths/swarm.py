@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from unittest import mock
 
 import trio
 from libp2p.abc import INetConn, INetStream, INotifee
 from libp2p.connection_types import ConnectionType
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
@@ -115,12 +116,8 @@ class SimulatedStream(NetStream):
     """A muxed stream with the interface that peer.mesh.streams.Stream takes; libp2p's own has locks and a table."""
 
     def __init__(self, muxed: SafeYamuxStream, session: SafeYamux) -> None:
-        self.muxed_stream = muxed
-        self._session = session
-
-    @property
-    def muxed_conn(self) -> Any:
-        return self._session
+        self.muxed_stream = self._muxed = muxed
+        self.muxed_conn = cast(SwarmConn, session)  # of which only the peer's id is asked
 
     async def read(self, n: int | None = None) -> bytes:
         try:
@@ -199,7 +196,7 @@ class SimulatedSwarm(GuardedSwarm):
         except (OSError, ConnectionError, trio.TooSlowError, trio.BrokenResourceError):
             await duplex.close()
 
-    async def dial_addr(self, addr: Multiaddr, peer_id: ID) -> INetConn:
+    async def dial_addr(self, addr: Multiaddr, peer_id: ID, source: tuple[str, int] | None = None) -> INetConn:
         return await self._begin(await self.reach.dial(self.name, str(addr)), peer_id, relayed=False)
 
     async def upgrade_expected(self, stream: Any, peer_id: str, *, relayed: bool = False) -> INetConn:
@@ -281,7 +278,7 @@ class SimulatedSwarm(GuardedSwarm):
         except Exception:
             await stream.reset()
         else:
-            await stream.muxed_stream.release()
+            await stream._muxed.release()
             await stream.close()
 
 
