@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache, partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from unittest import mock
 
 import trio
 from libp2p.abc import INetConn, INetStream, INotifee
 from libp2p.connection_types import ConnectionType
-from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
@@ -117,7 +116,7 @@ class SimulatedStream(NetStream):
 
     def __init__(self, muxed: SafeYamuxStream, session: SafeYamux) -> None:
         self.muxed_stream = self._muxed = muxed
-        self.muxed_conn = cast(SwarmConn, session)  # of which only the peer's id is asked
+        self.muxed_conn = session
 
     async def read(self, n: int | None = None) -> bytes:
         try:
