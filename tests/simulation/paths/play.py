@@ -131,8 +131,9 @@ class PathPlay(Play):
             trace = line.pop("exc_info", None)
             if self.told:
                 self.log.append(f"{self.world.now:10.3f}   {what} {line}")
-            if trace:
-                faults.append(f"{self.world.now:.3f}: {what} {line}\n{traceback.format_exc()}")
+            unexpected = level == "error" and line.get("error", "Unavailable") not in ("Unavailable", "TooSlowError")
+            if trace or unexpected:
+                faults.append(f"{self.world.now:.3f}: {what} {line}\n{traceback.format_exc() if trace else ''}")
             raise structlog.DropEvent
 
         before = structlog.get_config()
