@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
@@ -45,7 +46,8 @@ class Oracle:
         self.on_transfer: Callable[[str, int], None] = lambda _name, _size: None
         """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
         self._since: dict[object, float] = {}
-        self._parts: dict[str, int] = {}
+        self._parts: dict[object, int] = {}
+        """Partial file, or that and its process → where the last fetch ended."""
 
     # --- paths
 
@@ -134,6 +136,10 @@ class Oracle:
     def _lives(self, a: Machine, b: Machine) -> tuple[object, ...]:
         return (a.name, b.name, a.life, b.life, self.reach.wakes[a.name], self.reach.wakes[b.name])
 
+    def _life(self, part: str) -> int:
+        """Return which process of its machine a partial file is written by."""
+        return self.everybody.machine(Path(part).relative_to(self.everybody.folder).parts[0]).life
+
     @property
     def _now(self) -> str:
         return f"{trio.current_time():.3f}"
@@ -161,14 +167,14 @@ class Oracle:
         async def watched(stream: Any, part: Any, *rest: Any) -> None:
             name, began = str(part._path), part.offset
             came[id(stream)] = 0
-            before, refused, stopped = self._parts.get(name, 0), False, False
+            before, gone, stopped = self._parts.get((name, self._life(name)), self._parts.get(name, 0)), False, False
             self.on_transfer(name, rest[2] - began)
             try:
                 await pull(stream, part, *rest)
-                stopped = True
+                stopped = gone = True
             except Exception as error:
                 # Not where the process ended, and with it what was in its memory. Refused: the part is removed.
-                stopped, refused = True, isinstance(error, blobs.Refused)
+                stopped, gone = True, isinstance(error, blobs.Refused)
                 raise
             finally:
                 arrived = came.pop(id(stream))
@@ -176,7 +182,9 @@ class Oracle:
                     self.faults.append(f"{self._now}: a fetch began at byte {began}, the last one ended at {before}")
                 if stopped and part.offset != began + arrived:
                     self.faults.append(f"{self._now}: {arrived} bytes came after byte {began}, {part.offset} are kept")
-                self._parts[name] = 0 if refused else part.offset
+                self._parts[name] = 0 if gone else part.offset
+                if gone and arrived:  # that it is whole is known to this process alone until it is stored
+                    self._parts[name, self._life(name)] = part.offset
                 self.seen["transfers resumed"] += bool(began and arrived)
 
         with mock.patch.object(blobs, "_pull", watched), mock.patch.object(blobs, "_receive_pieces", counted):
