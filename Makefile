@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate soak-kills lint mutants bench record-model screenshots pins clean
+.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak-kills lint mutants bench record-model screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -13,6 +13,7 @@ help:
 	@echo 'make test-long  all of it, with twenty times the examples of each property'
 	@echo 'make test-kernels  older kernels booted under qemu, and what a run promises tried there (root; ARGS="debian-12")'
 	@echo 'make simulate  two hundred seeds of whole nodes in virtual time, with everything going wrong (ARGS="37" for one)'
+	@echo 'make simulate-paths  a thousand seeds of nodes on paths and relays that come and go (ARGS="37" for one)'
 	@echo 'make soak-kills  ten minutes of SIGKILLs under traffic, then an account (ARGS="--minutes 2")'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make mutants  one guard after the other is changed, and a test has to fail (ARGS="peer.trust" for a part of it)'
@@ -55,6 +56,9 @@ test-kernels: setup-tests
 
 simulate: setup-tests
 	@$(BIN)/python -m tests.simulation $(or $(ARGS),1 200)
+
+simulate-paths: setup-tests
+	@$(BIN)/python -m tests.simulation.paths $(or $(ARGS),1 1000)
 
 soak-kills: setup-tests
 	@$(BIN)/python -m tests.soak.kills $(ARGS)

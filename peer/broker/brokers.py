@@ -270,10 +270,9 @@ class Brokers:
         try:
             async with self._limits.get(sync.url) or trio.CapacityLimiter(1):
                 with trio.fail_after(LOOK_UP_SECONDS):
-                    found = await sync.presence_of(user_id)
-            if found:
-                await self._on_presence(found)
-            look_up.found = found
+                    look_up.found = await sync.presence_of(user_id)
+            if look_up.found:
+                await self._on_presence(look_up.found)
         except trio.TooSlowError:
             look_up.error = Unavailable(f"broker {sync.url} does not answer in time", fix="check `dispatch whoami`")
         except DispatchError as error:

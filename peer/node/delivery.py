@@ -142,6 +142,8 @@ class BlobFetcher:
         """By device and digest: a dispatch may name the same bytes twice, and both fetches have one destination."""
         self._resting: dict[str, tuple[int, float]] = {}
         """Device → (failures in a row, time of the next attempt on trio's clock)."""
+        self._whole: set[tuple[str, str, bytes]] = set()
+        """(Device, statement, digest) of files that came whole, which could not be stored yet."""
 
     def wake(self) -> None:
         """Look for files to fetch: a new statement names some."""
@@ -165,6 +167,9 @@ class BlobFetcher:
                 due = float("inf")
                 awaited = await self._awaited()
                 self._resting = {device: rest for device, rest in self._resting.items() if device in awaited}
+                self._whole &= {
+                    (device, item.statement, item.digest) for device, items in awaited.items() for item in items
+                }
                 for device, items in awaited.items():
                     if device in self._under_way:
                         continue
@@ -216,8 +221,13 @@ class BlobFetcher:
         try:
             lock = self._one_by_one.setdefault((device, item.digest), trio.Lock())
             async with lock:
-                await self._transfer(device, item)
+                # Only for this statement: what another one brought is no proof that this one's device has it.
+                what = (device, item.statement, item.digest)
+                if what not in self._whole:
+                    await self._transfer(device, item)
+                    self._whole.add(what)
             await self._journal.step(lambda tx: receiving.on_file_arrived(tx, item))
+            self._whole.discard(what)
         except DispatchError as error:
             if error.code >= 500 or error.code == 409:
                 return False

@@ -543,7 +543,7 @@ PEER: Final[tuple[Row, ...]] = (
         whose="a peer",
         limit=delivery.PULLED_AT_ONCE,
         unit="files",
-        held_in=("peer.node.delivery:BlobFetcher._one_by_one",),
+        held_in=("peer.node.delivery:BlobFetcher._one_by_one", "peer.node.delivery:BlobFetcher._whole"),
         test="tests/node/test_blob_fetcher.py::test_what_is_held_of_a_sender_does_not_grow_with_its_files",
     ),
     Row(

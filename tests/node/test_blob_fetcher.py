@@ -18,8 +18,10 @@ from peer.node import delivery
 from peer.node.delivery import FIRST_REST, BlobFetcher
 from peer.protocol.errors import Unavailable
 from peer.protocol.statements import FileRef
+from peer.steps import receiving
 from peer.steps.context import Context
 from peer.steps.journal import Journal
+from peer.store import dispatches
 from peer.store.database import Store
 from tests.steps.people import Clock, Person, connect, send
 
@@ -220,3 +222,32 @@ async def test_every_file_arrives_however_many_there_are(
         nursery.start_soon(puller.run)
         await until(lambda: len(taken) == 2 * min(files, 50))
         nursery.cancel_scope.cancel()
+
+
+async def test_what_came_whole_is_not_fetched_again_because_it_could_not_be_stored(
+    tmp_path: Path, mock_clock: MockClock, taken: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the simulation: while a disk was full, the same file was fetched whole with each attempt."""
+    recipient = Recipient(tmp_path, "alice")
+    recipient.awaits("alice", files=1)
+    puller = recipient.puller()
+    arrived, failing = receiving.on_file_arrived, [True, True]
+
+    def stored(tx: Any, item: Any) -> None:
+        if failing:
+            failing.pop()
+            raise Unavailable("the disk is full", fix="free some space")
+        arrived(tx, item)
+
+    monkeypatch.setattr(receiving, "on_file_arrived", stored)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(puller.run)
+        for left in (1, 0):
+            await until(lambda: len(failing) == left)  # noqa: B023
+            await settled()
+            mock_clock.jump(4 * FIRST_REST)
+        await until(lambda: not list(dispatches.awaited_files(recipient.person.db)))
+        await settled()
+        nursery.cancel_scope.cancel()
+    assert len(taken) == 1
+    assert not puller._whole

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from unittest import mock
 
 from peer.mesh.courier import events
 from peer.node.deadlines import _expire_overdue
+from peer.protocol import cose, names, payloads
 from peer.protocol.acknowledgements import Acknowledgement
 from peer.protocol.errors import DispatchError
 from peer.steps import granting, hellos, inbound, receiving, running, sending
@@ -190,9 +192,13 @@ class Node(Device):
 
     # --- what a person does
 
+    def stands_still(self) -> bool:
+        """Whether nothing can be stored now."""
+        return self.world.now < self.failing_until
+
     def attempt(self, work: Callable[[Transaction], T]) -> T | None:
         """A step that a person asks for; refused, it does nothing."""
-        if not self.up or self.world.now < self.failing_until:
+        if not self.up or self.stands_still():
             return None
         try:
             return self.step(work)
@@ -220,6 +226,9 @@ class Node(Device):
     def _work(self, run: Run, seconds: float, left: int) -> None:
         if not self._alive(run):
             return
+        if self.stands_still():  # as at its end
+            self.world.later(2.0, lambda: self._work(run, seconds, left))
+            return
         begun = self.attempt(lambda tx: running.start(tx, run.dispatch_id, run.attempt))
         if begun is None and self.person.row(run.dispatch_id).state != "running":
             self.runs.pop(run.dispatch_id, None)
@@ -235,7 +244,7 @@ class Node(Device):
     def _finish(self, run: Run) -> None:
         if not self._alive(run):
             return
-        if self.world.now < self.failing_until:  # the recorder tries again
+        if self.stands_still():  # the recorder tries again
             self.world.later(2.0, lambda: self._finish(run))
             return
 
@@ -341,11 +350,37 @@ class People(Network):
 
 
 @contextmanager
+def opened_once() -> Iterator[None]:
+    """Have the bytes of a statement decoded and verified once, however often they are opened: half of the time."""
+
+    def remembered(module: object, name: str, key: Callable[..., object]) -> Any:
+        work, known = getattr(module, name), {}
+
+        def once(*given: Any) -> Any:
+            what = key(*given)
+            if what not in known:  # what raises is not remembered
+                known[what] = work(*given)
+            return known[what]
+
+        return mock.patch.object(module, name, once)
+
+    with (
+        remembered(cose, "parse", lambda raw: raw),
+        remembered(cose, "verify", lambda envelope, key: (envelope.raw, key)),
+        remembered(payloads, "decode", lambda payload, versions: (payload, id(versions))),
+        remembered(names, "peer_id_text", lambda raw: raw),
+        remembered(names, "peer_id_bytes", lambda text: text),
+    ):
+        yield
+
+
+@contextmanager
 def people(world: World, folder: Path) -> Iterator[People]:
     """A world of people, whose stores are closed at its end."""
     made = People(world, folder)
     try:
-        yield made
+        with opened_once():
+            yield made
     finally:
         for node in made.nodes:
             node.person.db.close()

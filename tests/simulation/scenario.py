@@ -39,6 +39,10 @@ class Play:
     sent: dict[str, tuple[Node, Node]] = field(default_factory=dict)
     happened: Counter[str] = field(default_factory=Counter)
     log: list[str] = field(default_factory=list)
+    lifetimes: tuple[int, ...] = (120, 1800, 7200, 86_400)
+    """Seconds until a dispatch expires, one of which its sender chooses."""
+    looks_every: float = 300.0
+    """Seconds between two looks of a recipient into the inbox, on average."""
 
     def run(self) -> Counter[str]:
         """Play it to its end; return how often what happened. Raises AssertionError, with the seed."""
@@ -81,9 +85,8 @@ class Play:
         recipient = self.random.choice(sender.trusted_by)
         files: tuple[FileRef, ...] = ()
         if self.random.random() < 0.3:
-            name = f"file-{self.random.random()}"
-            files = (FileRef(name=name, size=10, digest=self.random.randbytes(32)),)
-        expires = self.random.choice([120, 1800, 7200, 86_400])
+            files = (self._file(sender),)
+        expires = self.random.choice(self.lifetimes)
         draft = Draft(recipient.person.user, Content(task="say hello", files=files), expires)
         dispatch_id = sender.send(recipient, draft)
         if not dispatch_id:
@@ -93,6 +96,10 @@ class Play:
         if self.random.random() < 0.1:
             self.world.later(self.random.expovariate(1 / 300), lambda: self._cancel(dispatch_id))
         self.world.later(self.random.expovariate(1 / 120), lambda: self._decide(dispatch_id, 8))
+
+    def _file(self, sender: Node) -> FileRef:
+        """Make a file to send."""
+        return FileRef(name=f"file-{self.random.random()}", size=10, digest=self.random.randbytes(32))
 
     def _cancel(self, dispatch_id: str) -> None:
         self._note("cancel", dispatch_id)
@@ -113,7 +120,9 @@ class Play:
                 if self.random.random() < 0.05:
                     self.world.later(works / 2, lambda: recipient.decline(dispatch_id))
         if patience:
-            self.world.later(self.random.expovariate(1 / 300), lambda: self._decide(dispatch_id, patience - 1))
+            self.world.later(
+                self.random.expovariate(1 / self.looks_every), lambda: self._decide(dispatch_id, patience - 1)
+            )
 
     def _trouble(self, everybody: People) -> None:
         node = self.random.choice(everybody.nodes)

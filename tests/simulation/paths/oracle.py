@@ -1,0 +1,191 @@
+"""What must be true of paths at any time, looked at from outside every few virtual seconds; and of transfers.
+
+Bounds are virtual seconds in which a usable path stood as it was: both processes up and awake, their disks, clocks and
+the broker in order, and the way itself unchanged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import trio
+
+from peer.mesh import blobs
+from peer.mesh.paths import WAITS
+from peer.protocol.relays.rings import WINDOW_MS
+from peer.store import outbox
+from tests.simulation.paths.machine import Machine, Machines
+
+LOOK: Final = 15.0
+CONNECTED_WITHIN: Final = 240.0
+"""For what waits, a path exists: a relay is tried again after a minute, a peer after 75 s, either may take 15 s."""
+BETTER_WITHIN: Final = WAITS[-1] + 30.0
+"""On a relay, and a direct path exists: the longest wait, a dial, and a connection that lingers."""
+WOKEN_WITHIN: Final = 120.0
+"""The same once a machine has seen another network: a minute between two wakes, a dial, and what a broker is asked."""
+DELIVERED_WITHIN: Final = 600.0
+"""The same statement waits at the head of an outbox, and a path exists."""
+
+Pair = tuple[Machine, Machine]
+
+
+class Oracle:
+    """`faults`: what was not true. `seen`: how often what happened of which a run should have some."""
+
+    def __init__(self, everybody: Machines) -> None:
+        self.everybody = everybody
+        self.reach = everybody.reach
+        self.faults: list[str] = []
+        self.seen: Counter[str] = Counter()
+        self.longest: dict[str, float] = {}
+        self.on_transfer: Callable[[str, int], None] = lambda _name, _size: None
+        """Told of each transfer that begins: the name of its partial file, and how many bytes are to come."""
+        self._since: dict[object, float] = {}
+        self._parts: dict[object, int] = {}
+        """Partial file, or that and its process → where the last fetch ended."""
+
+    # --- paths
+
+    async def watch(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await trio.sleep(LOOK)
+            held: dict[object, float] = {}
+            for pair in self.everybody.pairs.values():
+                self._look_at(pair, held)
+            self._since = held
+
+    def _look_at(self, pair: Pair, held: dict[object, float]) -> None:
+        a, b = pair
+        now = trio.current_time()
+
+        def since(what: object) -> float:
+            """Since when it holds, which it does now."""
+            held[what] = self._since.get(what, now)
+            return held[what]
+
+        well = self._well(a) and self._well(b)
+        direct = [since(way) for way in self._direct_ways(a, b)] if well else []
+        relayed = [since(way) for way in self._relayed_ways(a, b)] if well else []
+        for one, other in (pair, (b, a)):
+            if one.host is None:
+                continue
+            path = one.host.path(other.device)
+            self.seen[f"connected: {path}"] += 1
+            if other.device in one.host.relayed():
+                began = since(("on a relay", one.name, other.name, one.life))
+                if direct:
+                    both = max(began, min(direct))
+                    self._bound("at a relay though there is a direct path", one, other, (both,), BETTER_WITHIN)
+                    if both < one.noticed and any(way in held for way in self._dialable_ways(one, other)):
+                        self._bound("at a relay after a wake", one, other, (one.noticed,), WOKEN_WITHIN)
+            waiting = outbox.next_for(one.person.db, other.device)
+            if waiting is None:
+                continue
+            # What waits at the other side counts for this one alone if this one can dial.
+            usable = [since(way) for way in self._dialable_ways(one, other)] if well else []
+            usable += relayed
+            if not usable:
+                continue
+            first = since(("waits", one.name, other.name, waiting.n, one.life))
+            self._bound("not delivered though there is a path", one, other, (first, min(usable)), DELIVERED_WITHIN)
+            if path is None:
+                gone = since(("not connected", one.name, other.name, one.life))
+                self._bound(
+                    "not connected though there is a path", one, other, (gone, first, min(usable)), CONNECTED_WITHIN
+                )
+
+    def _bound(self, what: str, one: Machine, other: Machine, since: tuple[float, ...], bound: float) -> None:
+        lasted = trio.current_time() - max(since)
+        self.longest[what] = max(self.longest.get(what, 0.0), lasted)
+        if lasted > bound:
+            self.faults.append(f"{self._now}: {one.name} and {other.name}: {what}, for {lasted:.0f} s")
+
+    def _well(self, one: Machine) -> bool:
+        reach = self.reach
+        return (
+            one.host is not None
+            and reach.broker_for(one.name)
+            and trio.current_time() >= max(one.failing_until, one.mute_until)
+        )
+
+    def _dialable_ways(self, a: Machine, b: Machine) -> Iterator[tuple[object, ...]]:
+        """Yield each direct way by which `a` can connect to `b`, with everything in it that may change."""
+        reach = self.reach
+        lives = (*self._lives(a, b), reach.address[a.name], reach.address[b.name])
+        if reach.may_dial(a.name, b.name):
+            yield ("dial", *lives)
+        if reach.near(a.name, b.name):
+            yield ("near", reach.sites[a.name], *lives)
+
+    def _direct_ways(self, a: Machine, b: Machine) -> list[tuple[object, ...]]:
+        return [*self._dialable_ways(a, b), *self._dialable_ways(b, a)]
+
+    def _relayed_ways(self, a: Machine, b: Machine) -> Iterator[tuple[object, ...]]:
+        if abs(a.clock() - b.clock()) > WINDOW_MS - 10_000:
+            return
+        for origin, relay in self.reach.relays.items():
+            if relay.up and not relay.withholds and all(self.reach.at_relay(one.name, origin) for one in (a, b)):
+                yield ("relay", origin, relay.relay, *self._lives(a, b))
+
+    def _lives(self, a: Machine, b: Machine) -> tuple[object, ...]:
+        return (a.name, b.name, a.life, b.life, self.reach.wakes[a.name], self.reach.wakes[b.name])
+
+    def _life(self, part: str) -> int:
+        """Return which process of its machine a partial file is written by."""
+        return self.everybody.machine(Path(part).relative_to(self.everybody.folder).parts[0]).life
+
+    @property
+    def _now(self) -> str:
+        return f"{trio.current_time():.3f}"
+
+    # --- transfers
+
+    @contextmanager
+    def transfers(self) -> Iterator[None]:
+        """Watch each fetch: it goes on at the byte at which the one before ended, and keeps all that came."""
+        pull, receive_pieces = blobs._pull, blobs._receive_pieces
+        came: dict[int, int] = {}
+
+        class Counted:
+            def __init__(self, stream: Any) -> None:
+                self._stream = stream
+
+            async def read(self, most: int, *, deadline: float) -> bytes:
+                data: bytes = await self._stream.read(most, deadline=deadline)
+                came[id(self._stream)] += len(data)
+                return data
+
+        async def counted(stream: Any, *rest: Any) -> Any:
+            return await receive_pieces(Counted(stream), *rest)  # type: ignore[arg-type]
+
+        async def watched(stream: Any, part: Any, *rest: Any) -> None:
+            name, began = str(part._path), part.offset
+            came[id(stream)] = 0
+            before, gone, stopped = self._parts.get((name, self._life(name)), self._parts.get(name, 0)), False, False
+            self.on_transfer(name, rest[2] - began)
+            try:
+                await pull(stream, part, *rest)
+                stopped = gone = True
+            except Exception as error:
+                # Not where the process ended, and with it what was in its memory. Refused: the part is removed.
+                stopped, gone = True, isinstance(error, blobs.Refused)
+                raise
+            finally:
+                arrived = came.pop(id(stream))
+                if arrived and began != before:
+                    self.faults.append(f"{self._now}: a fetch began at byte {began}, the last one ended at {before}")
+                if stopped and part.offset != began + arrived:
+                    self.faults.append(f"{self._now}: {arrived} bytes came after byte {began}, {part.offset} are kept")
+                self._parts[name] = 0 if gone else part.offset
+                if gone and arrived:  # that it is whole is known to this process alone until it is stored
+                    self._parts[name, self._life(name)] = part.offset
+                self.seen["transfers resumed"] += bool(began and arrived)
+
+        with mock.patch.object(blobs, "_pull", watched), mock.patch.object(blobs, "_receive_pieces", counted):
+            yield

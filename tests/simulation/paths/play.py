@@ -1,0 +1,310 @@
+"""What people do and what goes wrong with their paths, drawn from a seed; then it is calm, and everything is checked.
+
+    make simulate-paths ARGS=SEED
+
+plays one again and prints what happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from peer.protocol.content import FileRef
+from peer.store import dispatches, outbox
+from tests.simulation.nodes import Node, People, opened_once
+from tests.simulation.paths import relays, swarm, virtual
+from tests.simulation.paths.machine import Machine, Machines
+from tests.simulation.paths.oracle import Oracle
+from tests.simulation.paths.reach import Reach
+from tests.simulation.paths.relays import SimulatedRelay
+from tests.simulation.paths.virtual import VirtualWorld
+from tests.simulation.scenario import FINAL, HOUR, Play
+from tests.steps.people import START
+
+ORIGINS = ("https://r1.example", "https://r2.example")
+SITES = ("", "", "home", "office")
+TROUBLES = (
+    *("crash", "power", "sleep", "roam", "direct", "direct", "one way", "site", "isolated", "new network") * 2,
+    *("relay", "relay without power", "withholds", "no relay", "pipe", "pipe", "pipe", "drop", "vanish") * 2,
+    *("broker", "flap", "disk", "clock", "moment") * 2,
+    "revoke",
+)
+CALM = 0.5 * HOUR
+QUIET = 0.15 * HOUR
+"""At the end of it, in which nobody does anything any more."""
+LARGEST_FILE = 1_500_000
+ATTEMPTS = 60
+"""Of a pair in that time: both look for a better path every five minutes, at a few addresses."""
+TASKS = 120
+"""Of a machine at the end, and its part of the relays'."""
+
+
+@dataclass
+class PathPlay(Play):
+    """One scenario on paths."""
+
+    hours: float = 0.25
+    troubles: int = 15
+    dispatches: int = 8
+    lifetimes: tuple[int, ...] = (120, 300, 600)
+    looks_every: float = 60.0
+    told: bool = False
+    """Whether nodes' own log lines are kept too."""
+    longest: dict[str, float] = field(default_factory=dict)
+    _made: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Who → the digests of files that they sent."""
+
+    def run(self) -> Counter[str]:
+        """Play it to its end; return how often what happened. Raises AssertionError, with what plays it again."""
+        faults: list[str] = []
+        try:
+            virtual.run(lambda: self._play(faults), self.seed)
+        except Exception as error:
+            error.add_note(self._again())
+            raise
+        assert not faults, "\n".join([*faults[:10], *self.log[-40:], self._again()])
+        return self.happened
+
+    def _again(self) -> str:
+        options = f"--people {self.count} --dispatches {self.dispatches} --hours {self.hours:g}"
+        return f"to play it again: make simulate-paths ARGS='{self.seed} {options} --troubles {self.troubles}'"
+
+    async def _play(self, faults: list[str]) -> None:
+        world = self.world = VirtualWorld(self.seed)
+        self.random = world.random
+        reach = self.reach = Reach(world)
+        async with trio.open_nursery() as nursery:
+            everybody = Machines(world, self.folder, reach, nursery)
+            self.oracle = Oracle(everybody)
+            self.oracle.on_transfer = lambda name, size: self._break_off(everybody, name, size)
+            with ExitStack() as stack:
+                stack.enter_context(opened_once())
+                stack.enter_context(swarm.installed(reach))
+                stack.enter_context(relays.reached(reach, everybody.routes))
+                stack.enter_context(self.oracle.transfers())
+                stack.enter_context(self._logged(faults))
+                try:
+                    for origin in ORIGINS:
+                        reach.relays[origin] = SimulatedRelay(reach, origin, lambda: START + int(world.now * 1000))
+                        nursery.start_soon(reach.relays[origin].run)
+                    self._set_up(everybody)
+                    nursery.start_soon(world.drive)
+                    nursery.start_soon(self.oracle.watch)
+                    await trio.sleep(self.hours * HOUR)
+                    self._calm(everybody)
+                    await trio.sleep(CALM - QUIET)
+                    before = reach.dials
+                    await trio.sleep(QUIET)
+                    self._check_growth(everybody, reach.dials - before)
+                    self._check(everybody)
+                except AssertionError as error:
+                    faults.append(str(error))
+                finally:
+                    faults[:0] = self.oracle.faults
+                    self.happened += self.oracle.seen
+                    self.longest |= self.oracle.longest
+                    for machine in everybody.machines:
+                        machine.up = False
+                    nursery.cancel_scope.cancel()
+                    with trio.CancelScope(shield=True):
+                        for machine in everybody.machines:
+                            await machine.ended()
+                            machine.person.db.close()
+
+    @contextmanager
+    def _logged(self, faults: list[str]) -> Iterator[None]:
+        """A defect that a part survives is a fault all the same."""
+
+        def take(_logger: object, level: str, line: MutableMapping[str, Any]) -> str:
+            what = line.pop("event")
+            trace = line.pop("exc_info", None)
+            if self.told:
+                self.log.append(f"{self.world.now:10.3f}   {what} {line}")
+            unexpected = level == "error" and line.get("error", "Unavailable") not in ("Unavailable", "TooSlowError")
+            if trace or unexpected:
+                faults.append(f"{self.world.now:.3f}: {what} {line}\n{traceback.format_exc() if trace else ''}")
+            raise structlog.DropEvent
+
+        before = structlog.get_config()
+        level = logging.DEBUG if self.told else logging.ERROR
+        structlog.configure(processors=[take], wrapper_class=structlog.make_filtering_bound_logger(level))
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+    # --- what happens
+
+    def _set_up(self, everybody: People) -> None:
+        super()._set_up(everybody)
+        assert isinstance(everybody, Machines)
+        for pair in everybody.pairs.values():
+            a, b = (each.name for each in pair)
+            self.reach.direct |= set(self.random.choice([(), ((a, b),), ((b, a),), ((a, b), (b, a))]))
+        for name in everybody.devices:
+            self.reach.sites[name] = self.random.choice(SITES)
+
+    def _file(self, sender: Node) -> FileRef:
+        content = self.random.randbytes(int(10 ** self.random.uniform(5, 6.3)))
+        digest = hashlib.sha256(content).digest()
+        sender.person.context.blobs.destination(digest).write_bytes(content)
+        self._made[sender.name].add(digest.hex())
+        return FileRef(name=f"file-{self.random.random()}", size=len(content), digest=digest)
+
+    def _trouble(self, everybody: People) -> None:
+        assert isinstance(everybody, Machines)
+        pairs = list(everybody.pairs.values())
+        one, other = self.random.choice(pairs)[:: self.random.choice([1, -1])]
+        much = self.random.random()
+        what = self.random.choice(TROUBLES)
+        self._note(what, f"{one.name} {other.name} {much:.3f}")
+        self._cause(what, one, other, much)
+
+    def _cause(self, what: str, one: Machine, other: Machine, much: float) -> None:
+        reach, a, b = self.reach, one.name, other.name
+        relay = reach.relays[ORIGINS[int(much * 1000) % len(ORIGINS)]]
+        later = self.world.later
+        match what:
+            case "crash" | "power":
+                one.crash(10 ** (2.5 * much), powerless=what == "power")
+            case "moment":
+                one.crash(1.0)
+            case "sleep":
+                one.sleep(500 * much)
+            case "roam":
+                reach.move(a)
+                reach.sites[a] = self.random.choice(SITES)
+                one.notices()
+            case "new network":  # beside the one it has
+                reach.direct |= {(a, b), (b, a)}
+                reach.changed()
+                one.notices()
+            case "direct":
+                reach.direct ^= {(a, b), (b, a)}
+                reach.changed()
+            case "one way":
+                reach.direct ^= {(a, b)}
+                reach.changed()
+            case "site":
+                reach.sites[a] = reach.sites[b] = self.random.choice(SITES)
+                for machine in (one, other):
+                    reach.move(machine.name)
+                    machine.notices()
+            case "isolated":
+                reach.isolated ^= {self.random.choice(SITES)}
+                reach.changed()
+            case "relay" | "relay without power":
+                relay.die(powerless=what != "relay")
+                later(10 ** (3 * much), relay.start)
+            case "withholds":
+                relay.withhold(True)
+                later(300 * much, lambda: relay.withhold(False))
+            case "no relay":
+                reach.no_relay ^= {(a, relay.origin)}
+                reach.changed()
+            case "pipe":
+                self.happened["pipes ended"] += relay.end_pipe(much)
+            case "drop":
+                reach.between(a, b, lambda line: line.cut())
+            case "vanish":
+                reach.between(a, b, lambda line: setattr(line, "stale", True))
+            case "broker":
+                reach.broker_up = False
+                later(300 * much, self._broker_returns)
+            case "flap":
+                for number in range(20):
+                    later(number * 10 * much, lambda: self._cause("direct", one, other, much))
+            case "disk":
+                one.failing_until = self.world.now + 150 * much
+            case "clock":
+                one.clock.skew += 600 * (much - 0.5)
+            case "revoke":
+                one.revoke(other)
+            case _:
+                raise AssertionError(what)
+
+    def _break_off(self, everybody: Machines, part: str, size: int) -> None:
+        """Some transfers break while they run, if they take as long as most would."""
+        if self.random.random() < 0.5:
+            return
+        device = part.rpartition(".part")[0].rpartition(".")[2]
+        here = Path(part).relative_to(self.folder).parts[0]
+        there = everybody.names[device]
+        what = self.random.choice(["drop", "vanish", "moment", "pipe", "pipe"])
+        one, other = everybody.machine(here), everybody.machine(there)
+        much = self.random.random()
+
+        def cause() -> None:
+            self._note("in a transfer: " + what, f"{here} {there}")
+            self._cause(what, one, other, much)
+
+        self.world.later(self.random.uniform(0, size / 150_000), cause)
+
+    def _broker_returns(self) -> None:
+        self.reach.broker_up = True
+        self.reach.changed()
+
+    def _calm(self, everybody: People) -> None:
+        """Everything works, but not every path exists: each pair has some."""
+        assert isinstance(everybody, Machines)
+        reach = self.reach
+        reach.broker_up = True
+        alive = self.random.choice([ORIGINS, ORIGINS[:1], ORIGINS[1:]])
+        for origin, relay in reach.relays.items():
+            relay.withholds = False
+            if origin in alive and not relay.up:
+                relay.start()
+            if origin not in alive:
+                relay.die(powerless=self.random.random() < 0.5)
+                relay.gone = True
+        reach.no_relay.clear()
+        for machine in everybody.machines:
+            machine.clock.skew = machine.failing_until = 0.0
+        for pair in everybody.pairs.values():
+            a, b = (each.name for each in pair)
+            if self.random.random() < 0.5:
+                reach.direct -= {(a, b), (b, a)}
+        reach.changed()
+
+    # --- what must be true
+
+    def _check_growth(self, everybody: Machines, dials: int) -> None:
+        pairs = len(everybody.pairs)
+        assert dials <= ATTEMPTS * pairs, f"{dials} attempts in a time in which nothing changed"
+        self.longest["attempts of a pair while nothing changed"] = dials / pairs
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        self.longest["tasks of a machine"] = tasks / len(everybody.devices)
+        assert tasks <= TASKS * len(everybody.devices), f"{tasks} tasks at the end"
+        for machine in everybody.machines:
+            for device, connections in self.reach.swarms[machine.name]._sessions.items():
+                assert len(connections) <= 3, f"{len(connections)} connections of {machine.name} to {device}"
+
+    def _check(self, everybody: People) -> None:
+        assert isinstance(everybody, Machines)
+        for machine in everybody.machines:
+            assert machine.up and not machine.runs, f"{machine.name} runs {list(machine.runs)}"
+            assert outbox.waiting_devices(machine.person.db) == [], f"{machine.name} has something to send"
+            assert not list(dispatches.awaited_files(machine.person.db)), f"files never came to {machine.name}"
+            self._check_files(machine)
+        for dispatch_id, (sender, recipient) in self.sent.items():
+            self._check_one(dispatch_id, sender, recipient)
+        kept = sum(len(dispatches.in_states(node.person.db, "sent", tuple(FINAL))) for node in everybody.nodes)
+        assert kept == len(self.sent), "a dispatch that nobody was told of was sent, or one was lost"
+
+    def _check_files(self, machine: Machine) -> None:
+        """What came is what was sent; and whatever is whole is what its name says."""
+        for path in machine.person.context.blobs.folder.glob("??/*"):
+            if path.suffix != ".part":
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name, "another file"
+                self.happened["files equal"] += path.name not in self._made[machine.name]

@@ -1,0 +1,138 @@
+"""Who reaches whom, by which ways, and which connections there are. Directly, on one local network, at relays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.simulation.paths.lines import End, Line
+from tests.simulation.paths.virtual import VirtualWorld
+
+if TYPE_CHECKING:
+    from tests.simulation.paths.near import SimulatedLan
+    from tests.simulation.paths.relays import SimulatedRelay
+    from tests.simulation.paths.swarm import SimulatedSwarm
+
+PORT = 4001
+
+
+class Reach:
+    """Names are people's. Call `changed` after a change of what is public here."""
+
+    def __init__(self, world: VirtualWorld) -> None:
+        self.world = world
+        self.direct: set[tuple[str, str]] = set()
+        """(Who dials, whom), where the other's address can be dialled."""
+        self.sites: dict[str, str] = {}
+        """Who → the local network that it is on."""
+        self.isolated: set[str] = set()
+        """Local networks whose access point keeps machines apart."""
+        self.no_relay: set[tuple[str, str]] = set()
+        """(Who, origin) where a relay is not reached."""
+        self.asleep: set[str] = set()
+        self.wakes: Counter[str] = Counter()
+        """How often each slept."""
+        self.broker_up = True
+        self.relays: dict[str, SimulatedRelay] = {}
+        self.swarms: dict[str, SimulatedSwarm] = {}
+        """Who runs → what takes its connections in."""
+        self.near_hosts: dict[str, SimulatedLan] = {}
+        self.devices: dict[str, str] = {}
+        """Device → whose it is."""
+        self.address: dict[str, str] = {}
+        self.lines: list[Line] = []
+        self.dials = 0
+        self.changes = trio.lowlevel.ParkingLot()
+        self._moves = 0
+
+    def changed(self) -> None:
+        """Let through what can go through now."""
+        self.lines = [line for line in self.lines if not line.over]
+        self.changes.unpark_all()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        while not holds():
+            await self.changes.park()
+
+    # --- addresses
+
+    def move(self, name: str) -> None:
+        """Give somebody another address; what came over the one before is cut off, and nobody is told."""
+        self._moves += 1
+        self.address[name] = f"/ip4/127.{self._moves >> 8 & 255}.{self._moves & 255}.1/tcp/{PORT}"
+        for line in self.lines:
+            if name in line.names:
+                line.stale = True
+        self.changed()
+
+    def whose(self, address: str) -> str | None:
+        """Return who has an address now."""
+        return next((name for name, each in self.address.items() if address.startswith(each)), None)
+
+    def device_of(self, name: str) -> str:
+        return next(device for device, each in self.devices.items() if each == name)
+
+    # --- ways
+
+    def may_dial(self, a: str, b: str) -> bool:
+        return (a, b) in self.direct and self.both_awake(a, b)
+
+    def near(self, a: str, b: str) -> bool:
+        """Whether two are on one local network that lets them speak."""
+        site = self.sites.get(a, "")
+        return bool(site) and site == self.sites.get(b) and site not in self.isolated and self.both_awake(a, b)
+
+    def at_relay(self, name: str, origin: str) -> bool:
+        return (name, origin) not in self.no_relay and name not in self.asleep
+
+    def both_awake(self, a: str, b: str) -> bool:
+        return a not in self.asleep and b not in self.asleep
+
+    def broker_for(self, name: str) -> bool:
+        """Whether somebody reaches the broker."""
+        return self.broker_up and name not in self.asleep
+
+    # --- connections
+
+    def line(self, a: str, b: str, kind: str, passes: Callable[[], bool]) -> Line:
+        made = Line(names=(a, b), kind=kind, passes=passes, changes=self.changes, world=self.world)
+        self.lines.append(made)
+        return made
+
+    async def dial(self, name: str, address: str) -> End:
+        """Connect to an address; the other end is served there. Raises OSError, or waits for as long as it may."""
+        self.dials += 1
+        await trio.sleep(10 ** self.world.random.uniform(-3, -0.7))
+        callee = self.whose(address)
+        if callee is None or not self.may_dial(name, callee):
+            if self.world.random.random() < 0.5 and name not in self.asleep:
+                raise ConnectionRefusedError(address)
+            await self.until(lambda: (now := self.whose(address)) is not None and self.may_dial(name, now))
+            callee = self.whose(address)
+        assert callee is not None
+        if callee not in self.swarms:
+            raise ConnectionRefusedError(address)
+        other = callee
+        line = self.line(name, other, "direct", lambda: self.may_dial(name, other))
+        self.swarms[other].take_in(line.ends[1])
+        return line.ends[0]
+
+    def between(self, a: str, b: str, what: Callable[[Line], object]) -> None:
+        """Do something with each connection of two, without a relay."""
+        for line in self.lines:
+            if set(line.names) == {a, b}:
+                what(line)
+        self.changed()
+
+    def kill(self, name: str, *, powerless: bool) -> None:
+        """End every connection of somebody's process; without power nobody hears of it."""
+        for line in self.lines:
+            for end, at in zip(line.ends, line.names, strict=True):
+                if at == name:
+                    line.stale = line.stale or powerless
+                    end.end()
+        self.changed()
