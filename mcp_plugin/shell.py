@@ -27,6 +27,7 @@ CHANGING = {
         "setup",
         "login",
         "logout",
+        "broker",
         "open",
         "config",
         "service",

@@ -32,7 +32,7 @@ def user_named(db: sqlite3.Connection, name: str) -> str:
             return contact.user_id
     raise NotFound(
         f"no contact is called {name!r}",
-        fix=did_you_mean(db, name) or "name them by their e-mail address: `dispatch contacts`",
+        fix=f"{did_you_mean(db, name) or 'name them by their e-mail address:'} `dispatch contacts` lists them",
     )
 
 
