@@ -24,6 +24,7 @@ import pytest
 from peer.client.blocking import Client
 from tests.conftest import HANG
 from tests.rendezvous.world import MailServer, make_certificate
+from tests.system import preloaded
 from tests.system.world import Broker, Document, Person, Program, Said, clean_environment, eventually
 
 CLONE_NEWNET = 0x40000000
@@ -118,6 +119,7 @@ class Net:
         around: Sequence[str] = (),
     ) -> None:
         """`around`: a command that each program is started by, in its machine."""
+        preloaded.begin(clean_environment(folder))
         self.around = list(around)
         self.folder = folder
         self.hub, *self.others = [Machine(stack) for _ in addresses]

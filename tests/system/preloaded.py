@@ -29,15 +29,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-MODULES = ("peer.programs.daemon", "mcp_plugin.main", "cli.main")
+MODULES = ("peer.programs.daemon", "mcp_plugin.main", "cli.main", "rendezvous.main", "rendezvous.relay.main")
 """The programs that are started so."""
 LOADED = (
     *("peer.programs.serving", "mcp_plugin.serving", "mcp_plugin.server"),
     *("cli.commands", "cli.listing", "cli.display", "cli.follow_run", "peer.store.reader", "peer.trust.receipts"),
+    *("rendezvous.program", "rendezvous.serving", "rendezvous.broker", "rendezvous.mail", "rendezvous.relay_access"),
+    *("rendezvous.storage.sqlite", "rendezvous.relay.serving", "rendezvous.relay.relay", "rendezvous.relay.contacts"),
 )
 """What they load; not they themselves, which are run."""
 ROOT = Path(__file__).parents[2]
 _PDEATHSIG = 1
+_CLONE_NEWNET = 0x40000000
 
 
 # --- the side of the tests
@@ -78,19 +81,23 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
     stderr: int,
+    inside: Sequence[str] = (),
     as_usual: bool = False,
 ) -> Forked | subprocess.Popen[bytes]:
     """Start one of our programs in a session of its own, dead when this process is.
 
-    `stdin`: subprocess.DEVNULL, PIPE or a descriptor. `stdout`: PIPE or a descriptor. `stderr`: a descriptor. It is
-    forked if it can be: not where another PYTHONPATH has something else loaded, nor `as_usual`, for whoever looks at
-    what /proc says of it: environment and command line are there those of the process that forked it.
+    `inside`: a command that puts it into other surroundings, such as `unshare`. `stdin`: subprocess.DEVNULL, PIPE or a
+    descriptor. `stdout`: PIPE or a descriptor. `stderr`: a descriptor. It is forked if it can be: not where another
+    PYTHONPATH has something else loaded, in surroundings other than a network of its own, nor `as_usual`, for whoever
+    looks at what /proc says of it: environment and command line are there those of the process that forked it.
     """
-    if _ours and not as_usual and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
+    network = _network_of(inside)
+    forkable = not inside or bool(network)
+    if _ours and forkable and not as_usual and module in MODULES and environment.get("PYTHONPATH") == str(ROOT):
         given = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, **given)
+        return Forked(_ours[0], module, arguments, environment=environment, cwd=cwd, network=network, **given)
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
+        [*inside, "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
@@ -98,6 +105,13 @@ def start(
         cwd=cwd,
         start_new_session=True,
     )
+
+
+def _network_of(inside: Sequence[str]) -> str:
+    """Return the path of the network namespace that this command enters (nsenter(1)), "" if it does something else."""
+    if len(inside) == 3 and inside[0] == "nsenter" and inside[1].startswith("--net=") and inside[2] == "--":
+        return inside[1].removeprefix("--net=")
+    return ""
 
 
 def command(module: str, environment: Mapping[str, str]) -> list[str]:
@@ -122,6 +136,7 @@ class Forked:
         stdin: int,
         stdout: int,
         stderr: int,
+        network: str = "",
     ) -> None:
         self.args = [module, *arguments]
         self.returncode: int | None = None
@@ -141,7 +156,8 @@ class Forked:
             reading, stdout = os.pipe()
             self.stdout = os.fdopen(reading, "rb")
             ours.append(stdout)
-        asked = {"module": module, "arguments": list(arguments), "environment": dict(environment), "cwd": str(cwd)}
+        asked = {"module": module, "arguments": list(arguments), "environment": dict(environment)}
+        asked |= {"cwd": str(cwd), "network": network}
         socket.send_fds(self._socket, [json.dumps(asked).encode()], [stdin, stdout, stderr])
         for descriptor in ours:
             os.close(descriptor)
@@ -240,6 +256,11 @@ def _become(asked: dict[str, Any], streams: list[int]) -> dict[str, Any]:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
     os.closerange(3, 1024)
+    if asked["network"]:
+        network = os.open(asked["network"], os.O_RDONLY)
+        if ctypes.CDLL(None, use_errno=True).setns(network, _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(network)
     os.environ.clear()
     os.environ.update(asked["environment"])
     sys.path[0] = asked["cwd"]

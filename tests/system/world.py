@@ -15,7 +15,6 @@ import selectors
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
@@ -73,21 +72,15 @@ class Program:
 
         `as_usual` as of preloaded.start."""
         self._errors = log
-        self.process: preloaded.Forked | subprocess.Popen[bytes]
         with log.open("ab") as errors:
-            if not inside:
-                self.process = preloaded.start(
-                    module, arguments, environment=environment, cwd=ROOT, stderr=errors.fileno(), as_usual=as_usual
-                )
-                return
-            self.process = subprocess.Popen(
-                [*inside, "setpriv", "--pdeathsig", "KILL", sys.executable, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
+            self.process = preloaded.start(
+                module,
+                arguments,
+                environment=environment,
                 cwd=ROOT,
-                start_new_session=True,
+                stderr=errors.fileno(),
+                inside=inside,
+                as_usual=as_usual,
             )
 
     @property
@@ -206,27 +199,14 @@ class Person:
 
     def cli(self, *arguments: str, status: int | None = 0, stdin: str = "", inside: Sequence[str] = ()) -> Said:
         """Run one command to its end; fail unless it exits with `status`, None for any. `inside` as of Program."""
-        done = self._inside(inside, arguments, stdin) if inside else self._forked(arguments, stdin)
+        done = self._done(arguments, stdin, inside)
         said = Said(done.stdout.decode())
         said.status, said.errors = done.returncode, done.stderr.decode()
         if status is not None and done.returncode != status:
             raise Failed(f"{self.name}: {arguments} exited {done.returncode}: {said}{said.errors}")
         return said
 
-    def _inside(
-        self, inside: Sequence[str], arguments: Sequence[str], stdin: str
-    ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [*inside, sys.executable, "-m", "cli.main", *arguments],
-            input=stdin.encode(),
-            capture_output=True,
-            env=self.environment,
-            cwd=self.home,
-            timeout=HANG,
-            check=False,
-        )
-
-    def _forked(self, arguments: Sequence[str], stdin: str) -> subprocess.CompletedProcess[bytes]:
+    def _done(self, arguments: Sequence[str], stdin: str, inside: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as errors:
             given.write(stdin.encode())
             given.seek(0)
@@ -238,6 +218,7 @@ class Person:
                 stdin=given.fileno(),
                 stdout=out.fileno(),
                 stderr=errors.fileno(),
+                inside=inside,
             )
             try:
                 code = process.wait(HANG)
