@@ -16,6 +16,7 @@ FORM = {"DISPATCH_APPROVAL_UI": "form"}
 SPOOF = "echo a\nWhat this returns goes to nobody."
 
 
+@pytest.mark.long
 async def test_one_call_asks_at_sixteen_gates(pair: Pair) -> None:
     alice, bob = pair
     # The eighth answer covers the ninth call too, the last ends the run.

@@ -124,7 +124,7 @@ def test_sessions_that_start_at_once_are_one_node(bare: Pair) -> None:
         assert owner(pid) in {program.process.pid for program in programs}
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("by", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_another_session_takes_over_and_nothing_is_lost(bare: Pair, by: signal.Signals) -> None:
     alice, bob = bare
     with raw(bob) as first, raw(bob) as second:

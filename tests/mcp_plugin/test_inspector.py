@@ -135,6 +135,7 @@ def test_mcpdo_answers_a_form_at_each_gate(pair: Pair, inspector: Inspector) -> 
     assert outcomes == ["allowed", "denied", "allowed"]
 
 
+@pytest.mark.long
 def test_mcpdo_without_forms_uses_the_picker_and_hears_refusals(pair: Pair, inspector: Inspector) -> None:
     _, bob = pair
     dispatch_id = trio.run(sent, pair, bash("echo one"))

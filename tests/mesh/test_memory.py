@@ -84,8 +84,8 @@ MANY = (pytest.mark.long, pytest.mark.timeout(3600))
     ("protocol", "connections", "streams", "size"),
     [
         pytest.param(REFUSED, 3, 4, 2, id="refused"),
-        pytest.param(UNREAD, 3, 4, 2, id="unread"),
-        pytest.param("", 3, 4, 2, id="never named"),
+        pytest.param(UNREAD, 3, 4, 2, id="unread", marks=pytest.mark.long),
+        pytest.param("", 3, 4, 2, id="never named", marks=pytest.mark.long),
         pytest.param(UNREAD, 6, 40, 4096, id="more streams than are served"),
         pytest.param(REFUSED, 3, 30, 2, id="many refused", marks=MANY),
         pytest.param(UNREAD, 3, 30, 2, id="many unread", marks=MANY),

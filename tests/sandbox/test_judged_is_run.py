@@ -90,7 +90,10 @@ transport.environment = lambda *given: {
 """The program would stay where a command of it went, if it could read what the command left in its /tmp."""
 
 
-@pytest.mark.parametrize("patch", ["", MOVES], ids=["as it is", "told to stay in another folder"])
+@pytest.mark.parametrize(
+    "patch",
+    [pytest.param("", id="as it is"), pytest.param(MOVES, id="told to stay in another folder", marks=pytest.mark.long)],
+)
 async def test_what_is_opened_is_what_was_judged(tmp_path: Path, patch: str) -> None:
     """Seen to fail with the agent's own input and the start's folder in place of the hook's, and without the look for
     outer white space.

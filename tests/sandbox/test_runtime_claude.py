@@ -274,7 +274,7 @@ async def test_the_money_of_the_budget_ends_a_run(tmp_path: Path) -> None:
     assert float(said[1]) >= 0.01
 
 
-@pytest.mark.parametrize("answers", [1, 20])
+@pytest.mark.parametrize("answers", [1, pytest.param(20, marks=pytest.mark.long)])
 async def test_a_program_that_does_not_count_its_money_is_ended_from_outside(tmp_path: Path, answers: int) -> None:
     """It spends on, and calls itself completed; with one answer it is, but that one cost too much. Seen to fail without
     `_watch_spending`, and (one answer) with a completed run never looked at.

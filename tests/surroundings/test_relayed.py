@@ -52,6 +52,7 @@ def test_everything_goes_through_the_relay_until_there_is_a_direct_path(apart: A
 
 
 @pytest.mark.root
+@pytest.mark.long
 def test_a_relay_that_dies_takes_nothing_along(apart: Apart, tmp_path: Path) -> None:
     """Files are on their way when it is killed; it comes back, and they arrive, each at the byte where it was."""
     net, alice, bob = apart
@@ -79,6 +80,7 @@ def under_way(person: Somebody) -> int:
 
 
 @pytest.mark.root
+@pytest.mark.long
 def test_a_broker_that_is_gone_keeps_nobody_from_the_relay(apart: Apart) -> None:
     """Both start anew while it is gone: relay, token and addresses are remembered."""
     net, alice, bob = apart
