@@ -256,7 +256,7 @@ def _become(asked: dict[str, Any], streams: list[int]) -> dict[str, Any]:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
     os.closerange(3, 1024)
-    if asked["network"]:
+    if asked.get("network"):  # relay.py asks for none
         network = os.open(asked["network"], os.O_RDONLY)
         if ctypes.CDLL(None, use_errno=True).setns(network, _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
