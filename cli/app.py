@@ -31,6 +31,8 @@ class Source(Protocol):
 
     def dispatch(self, dispatch_id: str) -> Document: ...
 
+    def approvals(self) -> list[Document]: ...
+
 
 class App:
     """One invocation: its flags, its output, the daemon's client, and the store where no daemon runs."""

@@ -61,18 +61,12 @@ def _waiting(source: Source) -> list[Waiting]:
     asked = source.invitations(limit=PAGE)["received"]
     counted = [
         Waiting("decisions", len(pending), "dispatch to decide on", "dispatch inbox"),
-        Waiting("approvals", _calls(source), "tool call to answer", "dispatch approvals"),
+        Waiting("approvals", len(source.approvals()), "tool call to answer", "dispatch approvals"),
         Waiting("held", len(held), "result to release", "dispatch inbox --status held"),
         Waiting("changes", _with_changes(received), "run whose changes wait", "dispatch inbox"),
         Waiting("invitations", len(asked), "invitation to answer", "dispatch invitations"),
     ]
     return [each for each in counted if each.number]
-
-
-def _calls(source: Source) -> int:
-    """Calls wait in a running node alone."""
-    approvals = getattr(source, "approvals", None)
-    return 0 if approvals is None else len(approvals())
 
 
 def _with_changes(rows: list[Document]) -> int:

@@ -63,9 +63,11 @@ def _daemon(app: App) -> Part:
 
 
 def _model_key(chosen: Settings) -> Part:
+    from peer.machine import model_key
+
     command = "dispatch config set model.api_key -"
-    if chosen.runtime == "scripted":
-        return Part("model key", True, "none is needed: the agent is a script", command)
+    if not model_key.needed(chosen):
+        return Part("model key", True, f"none is needed: the {chosen.runtime} agent asks no model", command)
     if not chosen.model.api_key:
         why = chosen.model.key_problem or "without one this machine sends tasks and runs none"
         return Part("model key", False, why, command, needed=False)

@@ -162,7 +162,7 @@ class Health:
         settings = self._node.settings
         way = "through an HTTP proxy" if model_route.http_proxy(settings) else ""
         price = ""
-        if RUNTIMES[settings.runtime].needs_model_key and model_route.unpriced(settings):
+        if model_key.needed(settings) and model_route.unpriced(settings):
             price = (
                 f"the price of {settings.model.name} is not known, only its tokens are counted: {model_route.PRICE_FIX}"
             )
@@ -200,7 +200,7 @@ class Health:
                 "login": False,
                 "login_fix": distribution.adding(info.extra),
             }
-        ready = not info.needs_model_key or model_key.usable(settings)
+        ready = not model_key.needed(settings) or model_key.usable(settings)
         return {
             "name": info.name,
             "version": version,

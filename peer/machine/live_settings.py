@@ -16,7 +16,6 @@ from peer.machine.model_key import Find
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
 from peer.machine.state_folder import StateFolder
 from peer.machine.supervision import supervise
-from sandbox.runtimes import RUNTIMES
 
 KEYCHAIN_SECONDS = 5.0
 """How long a reload or an accept waits for the keychain, which answers at once unless it has to prompt its user."""
@@ -65,7 +64,7 @@ class LiveSettings:
 
     async def require_key(self) -> None:
         """Raise Unavailable if the agent needs a model key and there is none."""
-        if not RUNTIMES[self.current.runtime].needs_model_key:
+        if not model_key.needed(self.current):
             return
         if not model_key.usable(self.current):
             # The keychain may have been unlocked since the last request. Do not start a second request beside one.

@@ -16,6 +16,7 @@ from peer.machine.keychains import Keychain
 from peer.machine.settings import KEY_IN_KEYCHAIN, Settings
 from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError, Unavailable
+from sandbox.runtimes import RUNTIMES
 
 FIX = (
     "run `dispatch config set model.api_key -` (the key on standard input; the OS keychain keeps it, if there is one), "
@@ -65,6 +66,11 @@ def in_force(
     except DispatchError as error:
         model = msgspec.structs.replace(settings.model, api_key="", key_problem=error.message)
     return msgspec.structs.replace(settings, model=model)
+
+
+def needed(settings: Settings) -> bool:
+    """Whether the agent of these settings asks a model, which needs a key."""
+    return RUNTIMES[settings.runtime].needs_model_key
 
 
 def usable(settings: Settings) -> bool:

@@ -84,6 +84,10 @@ class Reader:
             lambda db: views.invitation_rows(db, _now(), lambda _row: "", ended=ended, limit=limit, before=before)
         )
 
+    def approvals(self) -> list[Document]:
+        """Return no tool calls: they wait in a running node alone."""
+        return []
+
     def dispatches(
         self, direction: Direction, *, status: str | None = None, limit: int | None = None, before: str | None = None
     ) -> Document:

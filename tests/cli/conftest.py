@@ -88,6 +88,9 @@ def reader(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             answers["asked"].append((direction, status, limit, before))
             return {"dispatches": [] if before else answers[direction]}
 
+        def approvals(self) -> Any:
+            return []
+
         def dispatch(self, dispatch_id: str) -> Any:
             return answers[dispatch_id]
 

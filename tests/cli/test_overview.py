@@ -51,6 +51,13 @@ def test_it_says_what_waits(cli: Cli, api: FakeApi) -> None:
     assert cli("--json").document["waiting"] == {"decisions": 2, "approvals": 1, "changes": 1, "invitations": 3}
 
 
+def test_without_a_daemon_it_says_what_the_store_holds_and_how_to_go_on(cli: Cli, reader: dict[str, Any]) -> None:
+    reader.update(received=[], invitations={"sent": [], "received": [{}]})
+    outcome = cli()
+    assert outcome.code == 0 and outcome.out.startswith("1 invitation to answer")
+    assert "`dispatch service install`" in outcome.out and "the daemon is not running" in outcome.err
+
+
 def test_where_nothing_waits_it_says_so(cli: Cli, api: FakeApi) -> None:
     cli.folder.write_private(cli.folder.store, b"")
     given(api)
