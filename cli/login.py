@@ -59,6 +59,7 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
             fix="name one with `dispatch login --broker https://…`, or host one: `dispatch-rendezvous serve`",
         )
     sign_in_there(app, resolved.broker, email, no_browser=no_browser, label=label, beside=False)
+    app.out.note("next: `dispatch setup` goes through what is missing")
 
 
 def sign_in_there(app: App, url: str, email: str | None, *, no_browser: bool, label: str | None, beside: bool) -> None:
@@ -91,7 +92,6 @@ def sign_in_there(app: App, url: str, email: str | None, *, no_browser: bool, la
     app.out.line(f"this device: {signed.device_id}")
     if not beside and saved.broker and signed.broker not in {each.url for each in saved.sign_ins}:
         app.out.note(f"it is in the place of {saved.broker}; to use both: `dispatch broker add {saved.broker}`")
-    app.out.note("next: `dispatch setup` goes through what is missing")
 
 
 def _has_identity(app: App) -> bool:

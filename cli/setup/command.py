@@ -76,8 +76,10 @@ def _end(app: App) -> int:
         app.out.line("`dispatch setup` goes on from here")
         return 1
     app.out.line("this machine is set up", style="green")
+    for part in parts:
+        if not part.done:
+            steps.say(app, f"{part.name}: {part.detail} (`{part.command}`)", indent=0)
     steps.offer_demo(app)
-    app.out.line(
-        "next: `dispatch invite EMAIL` asks somebody to let you dispatch to them; `dispatch open` opens the page"
-    )
+    next_step = "`dispatch invite EMAIL` asks somebody to let you dispatch to them; `dispatch open` opens the page"
+    steps.say(app, f"next: {next_step}", indent=0)
     return 0

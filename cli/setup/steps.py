@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 import subprocess
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,17 +41,18 @@ def sign_in(app: App) -> None:
     if known:
         app.out.line(f"the broker: {known}", indent=2)
     else:
-        app.out.line(
-            "A broker tells your contacts' machines where yours is, and sees no task. Whoever invited you can", indent=2
+        say(
+            app,
+            "A broker tells your contacts' machines where yours is, and sees no task. Whoever invited you can name "
+            "theirs; `dispatch-rendezvous serve` hosts one.",
         )
-        app.out.line("name theirs; `dispatch-rendezvous serve` hosts one.", indent=2)
         known = _asked_for(app, "The broker's address, https://… (Enter: skip): ", settings.broker_url)
     sign_in_there(app, known, None, no_browser=False, label=None, beside=False)
 
 
 def start_daemon(app: App) -> None:
     """Have the service manager run the daemon, or start it until the machine is restarted."""
-    app.out.line("The daemon receives what is sent to you while you do something else.", indent=2)
+    say(app, "The daemon receives what is sent to you while you do something else.")
     app.out.line("1  at each login, as a service of yours", indent=2)
     app.out.line("2  now, until this machine is restarted", indent=2)
     app.out.line("3  not now", indent=2)
@@ -70,11 +73,11 @@ def set_model_key(app: App) -> None:
     """Ask for the key, save it where keys are kept, and ask the model's API whether it takes it."""
     from peer.machine import model_key, settings
 
-    app.out.line(
-        "The agent that runs tasks here needs a key for its model: an API key, or `Bearer TOKEN` of a gateway.",
-        indent=2,
+    say(
+        app,
+        "The agent that runs tasks here needs a key for its model: an API key, or `Bearer TOKEN` of a gateway. It "
+        "stays on this machine, in the OS keychain if there is one; no run sees it.",
     )
-    app.out.line("It stays on this machine, in the OS keychain if there is one; no run sees it.", indent=2)
     for _ in range(TRIES):
         given = getpass.getpass("  The key (not shown; Enter: skip): ").strip()
         if not given:
@@ -98,10 +101,11 @@ def name_projects(app: App) -> None:
 
     home = Path.home()
     usual = next((home / name for name in USUAL_FOLDERS if (home / name).is_dir()), None)
-    app.out.line(
-        "A task may name a project; it is looked for in these folders. A contact gets into none that you did", indent=2
+    say(
+        app,
+        "A task may name a project; it is looked for in these folders. A contact gets into none that you "
+        "did not grant.",
     )
-    app.out.line("not grant.", indent=2)
     enter = f"Enter: {usual}, - for none" if usual else "Enter: none"
     for _ in range(TRIES):
         text = line(f"  Folders with your projects, comma-separated ({enter}): ").strip() or str(usual or "")
@@ -117,6 +121,12 @@ def name_projects(app: App) -> None:
         app.out.line(f"✓ {', '.join(changed.roots)}", indent=2)
         return
     raise NoAnswer
+
+
+def say(app: App, words: str, *, indent: int = 2) -> None:
+    """Write words of ours, in lines of whole words at the terminal's width."""
+    for part in textwrap.wrap(words, shutil.get_terminal_size().columns - indent):
+        app.out.line(part, indent=indent)
 
 
 def offer_demo(app: App) -> None:

@@ -11,8 +11,8 @@ from peer.protocol.errors import Invalid
 
 MAX_ALIAS = 40
 """Characters: the width of one table column."""
-_LIKE: Final = 0.75
-"""Of difflib's ratio: a letter missing or two swapped, in a name of five."""
+_LIKE: Final = 0.65
+"""Of difflib's ratio: two letters swapped in a name of three."""
 _FEW: Final = 3
 
 

@@ -85,7 +85,7 @@ def test_it_leads_from_nothing_to_a_machine_that_is_set_up(newcomer: StateFolder
             terminal.until("this machine is set up")
             terminal.until("[y/N] ")
             terminal.type("n\n")
-            terminal.until("dispatch invite EMAIL")
+            terminal.until("`dispatch invite EMAIL`")
             assert terminal.end() == 0
         finally:
             terminal.close()

@@ -17,6 +17,7 @@ PEOPLE = [("bob@example.org", ""), ("carol@example.org", "Caz"), ("dora@example.
         ("bob", ["bob@example.org"]),
         ("Bobb", ["bob@example.org"]),
         ("bob@exmaple.org", ["bob@example.org"]),
+        ("bbo@example.org", ["bob@example.org"]),
         ("DÖRTE", ["dora@example.net"]),
         ("zoe", []),
         ("zoe@other.test", []),
