@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test` set up .venv by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak-kills lint mutants bench record-model screenshots pins clean
+.PHONY: help setup setup-tests demo quick test test-long test-kernels simulate simulate-paths soak soak-kills lint mutants bench record-model screenshots pins clean
 
 BIN := .venv/bin
 UV ?= uv
@@ -14,6 +14,7 @@ help:
 	@echo 'make test-kernels  older kernels booted under qemu, and what a run promises tried there (root; ARGS="debian-12")'
 	@echo 'make simulate  two hundred seeds of whole nodes in virtual time, with everything going wrong (ARGS="37" for one)'
 	@echo 'make simulate-paths  a thousand seeds of nodes on paths and relays that come and go (ARGS="37" for one)'
+	@echo 'make soak  half an hour of traffic, one daemon frozen for ten minutes; nothing may grow (ARGS="--minutes 5 --frozen 1")'
 	@echo 'make soak-kills  ten minutes of SIGKILLs under traffic, then an account (ARGS="--minutes 2")'
 	@echo 'make lint   ruff, mypy --strict, the import rules'
 	@echo 'make mutants  one guard after the other is changed, and a test has to fail (ARGS="peer.trust" for a part of it)'
@@ -59,6 +60,9 @@ simulate: setup-tests
 
 simulate-paths: setup-tests
 	@$(BIN)/python -m tests.simulation.paths $(or $(ARGS),1 1000)
+
+soak: setup-tests
+	@$(BIN)/python -m tests.soak.steady $(ARGS)
 
 soak-kills: setup-tests
 	@$(BIN)/python -m tests.soak.kills $(ARGS)

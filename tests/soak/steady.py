@@ -1,0 +1,120 @@
+"""`make soak`: half an hour of traffic between real programs, one of them frozen for ten minutes; nothing may grow.
+
+Two daemons and a broker; with `--relay` on machines that have only a relay between them. First comes a shorter piece of
+traffic, after which everything is left alone until each dispatch has ended: what the programs use then is
+what is compared with. In the midst of the traffic proper one daemon is stopped, and goes on later as after a sleep.
+Afterwards the account of traffic.py is made, and of each program:
+
+- as many descriptors and threads as before, but for a few that come and go;
+- at most 1.15 times the memory.
+
+Exits with 1 and keeps the folder if anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+
+from tests.soak.traffic import Place, account, apart, everything, leftovers, people_at, settle, side_by_side, start
+
+EVERY: Final = 4.0
+"""Seconds between two sends of one person: an edge admits 1,000 a day."""
+WARM: Final = 0.2
+"""Of the whole time: the traffic before the first count."""
+COME_AND_GO: Final = 4
+"""Connections and idle threads, which are there at one moment and not at the next."""
+MOST_GROWTH: Final = 1.15
+
+
+class Used(NamedTuple):
+    """What a program has open and holds. `memory`: resident bytes."""
+
+    descriptors: int
+    threads: int
+    memory: int
+
+
+def used(place: Place) -> dict[str, Used]:
+    """What each program uses now, by name."""
+    found = {}
+    for name, pid in place.running().items():
+        process = psutil.Process(pid)
+        found[name] = Used(process.num_fds(), process.num_threads(), process.memory_info().rss)
+    return found
+
+
+def grown(before: dict[str, Used], after: dict[str, Used]) -> list[str]:
+    """Print both, and return what grew."""
+    wrong = []
+    for name, then in before.items():
+        now = after[name]
+        print(
+            f"{name}: {then.descriptors} to {now.descriptors} descriptors, {then.threads} to {now.threads} threads,"
+            f" {then.memory >> 20} to {now.memory >> 20} MiB ({now.memory / then.memory:.2f} times)",
+            flush=True,
+        )
+        if now.descriptors > then.descriptors + COME_AND_GO or now.threads > then.threads + COME_AND_GO:
+            wrong.append(f"{name}: more descriptors or threads than before")
+        if now.memory > then.memory * MOST_GROWTH:
+            wrong.append(f"{name}: more memory than before")
+    return wrong
+
+
+def let_pass(minutes: float, place: Place, frozen: float) -> None:
+    """Wait while the traffic goes on; stop the second person's daemon in the midst of it."""
+    time.sleep(60 * (minutes - frozen) / 2)
+    if frozen:
+        program = place.people[1].program
+        assert program is not None
+        program.process.send_signal(signal.SIGSTOP)
+        time.sleep(60 * frozen)
+        program.process.send_signal(signal.SIGCONT)
+    time.sleep(60 * (minutes - frozen) / 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30, help="Of traffic, the frozen ones included.")
+    parser.add_argument("--frozen", type=float, default=10, help="Minutes that one daemon is stopped.")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument(
+        "--relay", action="store_true", help="Two machines with nothing but a relay between them; root."
+    )
+    given = parser.parse_args()
+    print(f"{given.minutes:g} minutes, --seed {given.seed}", flush=True)
+    top = Path(tempfile.mkdtemp(prefix="soak-"))
+    with people_at(apart if given.relay else side_by_side, top / "people") as place:
+        warm = start(place, given.seed, every=EVERY, name="warm")
+        time.sleep(60 * given.minutes * WARM)
+        settle(warm)
+        before = used(place)
+        traffic = start(place, given.seed, every=EVERY, name="steady")
+        let_pass(given.minutes, place, given.frozen)
+        settle(traffic)
+        wrong = grown(before, used(place))
+        for earlier, later in zip(warm, traffic, strict=True):
+            later.acknowledged += earlier.acknowledged
+            later.broken += earlier.broken
+        wrong += [line for at in (0, 1) for line in account(traffic[at], traffic[1 - at], top)]
+        wrong += leftovers(place)
+        print(f"{sum(len(everything(person, 'sent')) for person in place.people)} dispatches", flush=True)
+    if wrong:
+        print("\n".join(wrong))
+        print(f"{len(wrong)} things are wrong; everything is in {top}")
+        sys.exit(1)
+    shutil.rmtree(top)
+    print("nothing lost, nothing run twice, nothing grown")
+
+
+if __name__ == "__main__":
+    main()
