@@ -1,4 +1,5 @@
-"""A wire between two machines on which everything takes its time: two TAP devices, and a thread that passes frames on.
+"""A wire between two machines on which everything takes its time, and some is lost: two TAP devices, and a thread that
+passes frames on.
 
 The kernel's own (netem) is not in every kernel that tests run on.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import select
 import struct
 import threading
@@ -22,11 +24,13 @@ _TAP, _WITHOUT_HEAD = 0x0002, 0x1000
 
 
 @contextmanager
-def wire(one: Machine, name: str, other: Machine, other_name: str, seconds: float) -> Iterator[None]:
-    """Frames take so many seconds each way while the block runs."""
+def wire(
+    one: Machine, name: str, other: Machine, other_name: str, seconds: float, *, loss: float = 0
+) -> Iterator[None]:
+    """Frames take so many seconds each way while the block runs. `loss`: the part of them that never arrives."""
     ends = [_tap(one, name), _tap(other, other_name)]
     stop, stopped = os.pipe()
-    passing = threading.Thread(target=_pass_on, args=(ends, seconds, stop))
+    passing = threading.Thread(target=_pass_on, args=(ends, seconds, loss, stop))
     passing.start()
     try:
         yield
@@ -44,7 +48,8 @@ def _tap(machine: Machine, name: str) -> int:
     return end
 
 
-def _pass_on(ends: list[int], seconds: float, stop: int) -> None:
+def _pass_on(ends: list[int], seconds: float, loss: float, stop: int) -> None:
+    chance = random.Random(5)
     under_way: deque[tuple[float, int, bytes]] = deque()
     while True:
         wait = under_way[0][0] - time.monotonic() if under_way else None
@@ -53,6 +58,8 @@ def _pass_on(ends: list[int], seconds: float, stop: int) -> None:
             return
         for end in ready:
             frame = os.read(end, 65536)
+            if chance.random() < loss:
+                continue
             under_way.append((time.monotonic() + seconds, ends[1 - ends.index(end)], frame))
         while under_way and under_way[0][0] <= time.monotonic():
             _, end, frame = under_way.popleft()
