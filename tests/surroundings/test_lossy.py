@@ -16,7 +16,7 @@ from tests.system.world import eventually
 
 
 class BadNet(PartedNet):
-    """Between a machine and the hub 50 ms each way, and 2.5 of a hundred frames lost; between two machines twice that."""
+    """Between a machine and the hub 50 ms each way, 2.5 of a hundred frames lost; between two machines twice."""
 
     def _join(self, number: int, machine: Machine) -> None:
         self._stack.enter_context(wire(self.hub, f"port{number}", machine, "eth0", 0.05, loss=0.025))
