@@ -183,9 +183,9 @@ def test_a_contacts_address_is_kept_as_long_as_it_has_a_handshake() -> None:
     rule, _ = places(4, "192.0.2.1")
     first, second = (rule.enter("192.0.2.1", lambda: None) for _ in range(2))
     rule.leave(first)
-    assert rule._expected == {"192.0.2.1"}
+    assert rule._under_way == {"192.0.2.1": {second: None}}
     rule.leave(second)
-    assert not rule._expected
+    assert not rule._under_way
 
 
 def test_contacts_give_way_to_no_crowd_of_networks() -> None:

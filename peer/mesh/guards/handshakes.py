@@ -8,7 +8,6 @@ sent nothing. A contact's address is a network of its own, and has a few places 
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +24,8 @@ class Handshake:
 
     network: str
     end: Callable[[], None]
+    expected: bool = False
+    """Whether a contact was seen or announced at its address."""
     heard: bool = False
     """Whether it has sent anything."""
 
@@ -49,22 +50,21 @@ class Handshakes:
     expects: Callable[[str], bool]
     entered: int = 0
     """How many there have been."""
-    _under_way: dict[Handshake, None] = field(default_factory=dict)
-    """Oldest first."""
-    _expected: set[str] = field(default_factory=set)
+    _under_way: dict[str, dict[Handshake, None]] = field(default_factory=dict)
+    """By network, each oldest first: strangers make many of them, so none is looked for among all."""
+    _number: int = 0
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return self._number
 
     def enter(self, ip: str, end: Callable[[], None]) -> Handshake:
         """Add a handshake. If that is one too many, `end` of the one that gives way is called, maybe this one's."""
         self.entered += 1
         expected = self.expects(ip)
-        handshake = Handshake(ip if expected else network_of(ip), end)
-        if expected:
-            self._expected.add(ip)
-        self._under_way[handshake] = None
-        if len(self._under_way) > self.places:
+        handshake = Handshake(ip if expected else network_of(ip), end, expected)
+        self._under_way.setdefault(handshake.network, {})[handshake] = None
+        self._number += 1
+        if self._number > self.places:
             loser = self._loser()
             self.leave(loser)
             loser.end()
@@ -72,12 +72,20 @@ class Handshakes:
 
     def leave(self, handshake: Handshake) -> None:
         """Remove a handshake that is over. Idempotent."""
-        self._under_way.pop(handshake, None)
-        if handshake.network in self._expected and all(each.network != handshake.network for each in self._under_way):
-            self._expected.discard(handshake.network)
+        of_network = self._under_way.get(handshake.network, {})
+        if handshake in of_network:
+            del of_network[handshake]
+            self._number -= 1
+            if not of_network:
+                del self._under_way[handshake.network]
 
     def _loser(self) -> Handshake:
-        taken = Counter(each.network for each in self._under_way)
-        for ip in self._expected:
-            taken[ip] -= EXPECTED_PLACES
-        return max(self._under_way, key=lambda each: (taken[each.network], not each.heard))  # the oldest of equals
+        most = max(map(_taken, self._under_way.values()))
+        fullest = [handshakes for handshakes in self._under_way.values() if _taken(handshakes) == most]
+        silent = (each for handshakes in fullest for each in handshakes if not each.heard)
+        return next(silent, next(iter(fullest[0])))  # the oldest of its network
+
+
+def _taken(of_network: dict[Handshake, None]) -> int:
+    expected = next(iter(of_network)).expected
+    return len(of_network) - (EXPECTED_PLACES if expected else 0)

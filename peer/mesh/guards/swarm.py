@@ -17,6 +17,7 @@ import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
 from libp2p.connection_types import ConnectionType
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
@@ -33,6 +34,7 @@ from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
 from peer.mesh.guards.probes import ProbeOver, Probes
+from peer.mesh.guards.turns import Turns
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.protocol.relays.messages import PROBE_BYTES, PROBE_LINE
@@ -58,15 +60,24 @@ class SwarmLimits:
 class _HeardStream(TrioTCPStream):
     """A TCP stream that calls `on_heard` when the first bytes have come, and `on_probe` with those of a relay's probe.
 
-    A probe goes no further: whoever sends one is disconnected, and gets no other answer than every stranger.
+    A probe goes no further: whoever sends one is disconnected, and gets no other answer than every stranger. Its end is
+    an error: stock returns nothing then, and libp2p's `read_exactly` asks a hundred times more.
     """
 
     on_heard: Callable[[], None] | None = None
+    turns: Turns | None = None
+    """Whose turn it has to wait for after it was sent something, until it has proven itself."""
     on_probe: Callable[[bytes], None] = staticmethod(lambda _sent: None)
 
     async def read(self, n: int | None = None) -> bytes:
+        if self.turns is not None:
+            self.turns.give_back()
         data = await super().read(n)
-        if self.on_heard is not None and data:
+        if not data and n != 0:
+            raise ConnectionClosedError("the connection has ended", transport="tcp")
+        if self.turns is not None:
+            await self.turns.take()
+        if self.on_heard is not None:
             self.on_heard()
             self.on_heard = None
             if PROBE_LINE.startswith(data[:1]):
@@ -157,6 +168,7 @@ class GuardedSwarm(Swarm):
         self._limits = limits
         self.probes = Probes()
         self._seen_at: OrderedDict[str, None] = OrderedDict()
+        self._turns = Turns()
         self.handshakes = Handshakes(limits.pending_handshakes, lambda ip: ip in self._seen_at or expects(ip))
 
     def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
@@ -187,13 +199,18 @@ class GuardedSwarm(Swarm):
             handshake = self.handshakes.enter(ip, scope.cancel)
             socket.on_heard = partial(setattr, handshake, "heard", True)
             socket.on_probe = self.probes.note
+            socket.turns = None if handshake.expected else self._turns
             try:
+                if socket.turns is not None:
+                    await socket.turns.take()
                 muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
             except Exception as error:
                 # Debug level only: there may be thousands of strangers.
                 log.debug("handshake.failed", error=type(error).__name__)
             finally:
                 self.handshakes.leave(handshake)
+                self._turns.give_back()
+                socket.turns = None
         if muxed is not None:
             self._remember(ip)
             await ours(muxed).event_closed.wait()
