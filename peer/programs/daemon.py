@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> 
         from peer.programs.serving import served  # takes two seconds to load; a refusal should not
 
         async with served(folder, port=port, listen=listen or None, report=partial(click.echo, err=True)) as node:
+            gc.freeze()  # what is loaded stays: each full collection would look at it, for a tenth of a second
             click.echo(f"{node.context.identity.user_id} on 127.0.0.1:{node.port}, device {node.host.peer_id}")
             for address in node.host.addresses():
                 click.echo(f"  {address}")

@@ -16,7 +16,7 @@ from peer.protocol.errors import DispatchError
 from peer.protocol.relays import messages
 from rendezvous.relay.handshakes import Handshake
 from rendezvous.relay.limits import OUTBOUND_MESSAGES
-from rendezvous.relay.streams import GuardedStream
+from rendezvous.relay.streams import GuardedStream, TurnStream
 
 LEFT: Final = 1000
 STOPS: Final = 1001
@@ -36,11 +36,13 @@ FULL: Final = 4503
 class Connection:
     """A connection from its first byte on. `scope`: what serves it; `late`: how it ends by the deadline of that.
 
-    `client`: the IP address that it comes from, "" until that is known; trusted proxies say where from before them.
+    `plain`: its socket. `client`: the IP address that it comes from, "" until that is known; trusted proxies say where
+    from before them.
     """
 
     scope: trio.CancelScope
     handshake: Handshake
+    plain: TurnStream
     ending: tuple[int, str] | None = None
     late: tuple[int, str] = (TOO_LATE, "too slow")
     socket: WebSocketConnection | None = None

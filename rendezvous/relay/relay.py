@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import trio
 
+from peer.protocol.turns import Turns
 from rendezvous.connections import ConnectionLimits, OpenConnections
 from rendezvous.proxies import Network
 from rendezvous.relay.admission import Admission
@@ -48,6 +49,8 @@ class Relay:
             total=limits.connections, per_network=limits.connections_per_network, unbounded=proxies
         )
         self.open = OpenConnections(bounds)
+        self.turns = Turns(lambda what: trio.lowlevel.current_trio_token().run_sync_soon(what))
+        """Of connections that have proven nothing."""
         self.open_through_proxies = OpenConnections(bounds)
         """Those that came through the owner's proxies, by where they came from before."""
         self.connections: set[Connection] = set()
@@ -67,6 +70,7 @@ class Relay:
     def admit(self, connection: Connection, *, frames_per_second: float, burst: int) -> None:
         """Note that a connection has proven what it had to: it has its time, and may send as many frames."""
         self.handshakes.leave(connection.handshake)
+        connection.plain.free()
         connection.scope.deadline = float("inf")
         assert connection.stream is not None
         connection.stream.allow(per_second=frames_per_second, burst=burst)

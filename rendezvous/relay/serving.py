@@ -30,7 +30,7 @@ from rendezvous.relay.handshakes import Handshake
 from rendezvous.relay.pipes import serve_pipe
 from rendezvous.relay.relay import Relay
 from rendezvous.relay.requests import Gone, Head, answer, read_head, refusal, websocket_path
-from rendezvous.relay.streams import GuardedStream
+from rendezvous.relay.streams import GuardedStream, TurnListener, TurnStream
 
 RECEIVED_AT_ONCE: Final = 4 * 1024
 DRAINED: Final = 64 * 1024
@@ -72,8 +72,9 @@ async def serve(
     """Serve on `listeners` until `stop`, then tell all that are connected. Sets `started` when it accepts."""
     # Its own lines are about what clients send.
     logging.getLogger("trio-websocket").setLevel(logging.CRITICAL)
+    in_turns = [TurnListener(listener, relay.turns) for listener in listeners]
     ready: list[trio.abc.Listener[trio.abc.Stream]] = [
-        plain if tls is None else trio.SSLListener(plain, tls, https_compatible=True) for plain in listeners
+        plain if tls is None else trio.SSLListener(plain, tls, https_compatible=True) for plain in in_turns
     ]
 
     async def serve_one(stream: trio.abc.Stream) -> None:
@@ -92,6 +93,8 @@ async def serve(
 
 async def serve_stream(relay: Relay, stream: trio.abc.Stream) -> None:
     """Serve one accepted connection, and close it. Whatever goes wrong in it concerns no other one."""
+    socket = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    assert isinstance(socket, TurnStream)
     try:
         peer = peer_of(stream)
         with relay.open.place(peer) as free:
@@ -101,7 +104,7 @@ async def serve_stream(relay: Relay, stream: trio.abc.Stream) -> None:
             proxied = is_trusted(peer, relay.proxies)
             scope = trio.CancelScope(deadline=trio.current_time() + relay.limits.handshake_seconds)
             handshake = Handshake("" if proxied else network_of(peer), scope.cancel)
-            connection = Connection(scope, handshake)
+            connection = Connection(scope, handshake, socket)
             relay.connections.add(connection)
             try:
                 relay.handshakes.enter(handshake)
@@ -114,6 +117,7 @@ async def serve_stream(relay: Relay, stream: trio.abc.Stream) -> None:
     except* Exception as raised:
         _log.error("connection_failed", kind=type(root_of(raised)).__name__)
     finally:
+        socket.free()
         await trio.aclose_forcefully(stream)
 
 
@@ -121,6 +125,7 @@ async def _serve(relay: Relay, connection: Connection, stream: trio.abc.Stream, 
     async with trio.open_nursery() as nursery:  # of what reads the socket, also while that is closed
         with connection.scope:
             try:
+                await connection.plain.take_turn()
                 head = await read_head(stream)
                 client = connection.client = client_address(peer, _forwarded(head), relay.proxies)
                 if head.path in (b"/health", b"/metrics"):
@@ -207,7 +212,7 @@ def _seen(head: Head, stream: trio.abc.Stream) -> bytes:
 
 async def _answer(stream: trio.abc.Stream, response: bytes) -> None:
     await stream.send_all(response)
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, trio.abc.HalfCloseableStream):
         await stream.send_eof()
         drained = 0
         while drained < DRAINED and (data := await stream.receive_some(4096)):

@@ -1,4 +1,4 @@
-"""What a WebSocket is read from: a connection's stream with bytes given back, frames bounded, and silence known."""
+"""What a connection is read from: its socket, in turns; a WebSocket's with bytes given back and frames bounded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,82 @@ from typing import Final
 import trio
 
 from peer.protocol.codec import Malformed
+from peer.protocol.turns import Turns
 from rendezvous.relay.frames import FrameCounter
 
 FRAMES_AT_ONCE: Final = 64
 """Frames after which other connections have their turn, about a millisecond."""
+
+
+PASSES_BETWEEN: Final = 4
+"""Passes of the event loop for each accepted connection while others wait for their turn: some 1,000 a second."""
+
+
+class TurnStream(trio.abc.HalfCloseableStream):
+    """A socket that waits for its turn after it was sent something, until `free`."""
+
+    def __init__(self, stream: trio.SocketStream, turns: Turns) -> None:
+        self._stream = stream
+        self._turns: Turns | None = turns
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """The socket, as trio's SocketStream has it."""
+        return self._stream.socket
+
+    def free(self) -> None:
+        """Wait for no turn any more: whoever is there has proven what it had to, or is gone. Idempotent."""
+        if self._turns is not None:
+            self._turns.give_back(self)
+            self._turns = None
+
+    async def take_turn(self) -> None:
+        """Wait for a turn."""
+        if self._turns is not None:
+            turn = trio.Event()
+            self._turns.ask(self, turn.set)
+            await turn.wait()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive as trio's streams do."""
+        if self._turns is not None:
+            self._turns.give_back(self)
+        data = await self._stream.receive_some(max_bytes)
+        await self.take_turn()
+        return data
+
+    async def send_all(self, data: bytes | memoryview) -> None:
+        """Send as trio's streams do."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait as trio's streams do."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Send the end as trio's streams do."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close as trio's streams do."""
+        await self._stream.aclose()
+
+
+class TurnListener(trio.abc.Listener[TurnStream]):
+    """Accepts sockets that wait for their turns, more slowly while others do: whoever is accepted ends another one."""
+
+    def __init__(self, listener: trio.SocketListener, turns: Turns) -> None:
+        self._listener, self._turns = listener, turns
+
+    async def accept(self) -> TurnStream:
+        """Accept as trio's listeners do."""
+        for _ in range(PASSES_BETWEEN if len(self._turns) else 0):
+            await trio.lowlevel.checkpoint()
+        return TurnStream(await self._listener.accept(), self._turns)
+
+    async def aclose(self) -> None:
+        """Close as trio's listeners do."""
+        await self._listener.aclose()
 
 
 class GuardedStream(trio.abc.Stream):

@@ -34,10 +34,10 @@ from peer.mesh.guards.expected import ExpectedConnection
 from peer.mesh.guards.handshakes import Handshakes
 from peer.mesh.guards.noise_gate import GatedNoise, noise_only
 from peer.mesh.guards.probes import ProbeOver, Probes
-from peer.mesh.guards.turns import Turns
 from peer.mesh.guards.yamux import SafeMuxer, SafeYamux, YamuxLimits
 from peer.mesh.guards.yamux_stream import SafeYamuxStream
 from peer.protocol.relays.messages import PROBE_BYTES, PROBE_LINE
+from peer.protocol.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -71,18 +71,24 @@ class _HeardStream(TrioTCPStream):
 
     async def read(self, n: int | None = None) -> bytes:
         if self.turns is not None:
-            self.turns.give_back()
+            self.turns.give_back(self)
         data = await super().read(n)
         if not data and n != 0:
             raise ConnectionClosedError("the connection has ended", transport="tcp")
-        if self.turns is not None:
-            await self.turns.take()
+        await self.take_turn()
         if self.on_heard is not None:
             self.on_heard()
             self.on_heard = None
             if PROBE_LINE.startswith(data[:1]):
                 await self._read_probe(data)
         return data
+
+    async def take_turn(self) -> None:
+        """Wait for a turn."""
+        if self.turns is not None:
+            turn = trio.Event()
+            self.turns.ask(self, turn.set)
+            await turn.wait()
 
     async def _read_probe(self, data: bytes) -> NoReturn:
         whole = len(PROBE_LINE) + PROBE_BYTES
@@ -168,7 +174,7 @@ class GuardedSwarm(Swarm):
         self._limits = limits
         self.probes = Probes()
         self._seen_at: OrderedDict[str, None] = OrderedDict()
-        self._turns = Turns()
+        self._turns = Turns(lambda what: trio.lowlevel.current_trio_token().run_sync_soon(what))
         self.handshakes = Handshakes(limits.pending_handshakes, lambda ip: ip in self._seen_at or expects(ip))
 
     def set_stream_handler(self, stream_handler: Callable[[INetStream], Awaitable[None]]) -> None:
@@ -201,15 +207,14 @@ class GuardedSwarm(Swarm):
             socket.on_probe = self.probes.note
             socket.turns = None if handshake.expected else self._turns
             try:
-                if socket.turns is not None:
-                    await socket.turns.take()
+                await socket.take_turn()
                 muxed = await self.upgrade_inbound_raw_conn(RawConnection(socket, False), maddr)
             except Exception as error:
                 # Debug level only: there may be thousands of strangers.
                 log.debug("handshake.failed", error=type(error).__name__)
             finally:
                 self.handshakes.leave(handshake)
-                self._turns.give_back()
+                self._turns.give_back(socket)
                 socket.turns = None
         if muxed is not None:
             self._remember(ip)

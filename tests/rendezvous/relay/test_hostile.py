@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -55,6 +55,33 @@ async def relay() -> AsyncIterator[Running]:
 
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+# --- turns
+
+
+async def test_strangers_wait_for_their_turn_and_who_is_admitted_does_not(relay: Running) -> None:
+    """Seen to fail without a turn at the accept, without one after each read, and without `free`."""
+    async with relay.control(Keys()) as admitted:
+        asked: list[object] = []
+        ask = relay.relay.turns.ask
+
+        def asking(who: object, go_on: Callable[[], object]) -> None:
+            asked.append(who)
+            ask(who, go_on)
+
+        relay.relay.turns.ask = asking  # type: ignore[method-assign]
+        assert isinstance(await admitted.ring(1, NO_TAG), Ticket)
+        assert not asked
+        async with await relay.connect() as stranger:
+            await relay.until(lambda: len(asked) == 1)
+            await stranger.send_all(b"GET /health HTTP/1.1\r\nHost: relay\r\n")
+            await relay.until(lambda: len(asked) == 2)
+            await stranger.send_all(b"\r\n")
+            assert b"200" in await stranger.receive_some()
+            assert len(asked) == 3 and len(set(asked)) == 1
+    await relay.until(lambda: not relay.relay.connections)
+    assert not len(relay.relay.turns)
 
 
 # --- who may use it

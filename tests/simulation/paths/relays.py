@@ -78,7 +78,7 @@ class WebSocket:
 
 
 class Heard:
-    """What the relay's own stream says: when something was heard of the other end. No bounds on frames."""
+    """What the relay's own streams say: when something was heard of the other end. No bounds on frames, no turns."""
 
     def __init__(self, end: End) -> None:
         self._end = end
@@ -88,6 +88,8 @@ class Heard:
         return self._end.heard
 
     def allow(self, *, per_second: float, burst: int) -> None: ...
+
+    def free(self) -> None: ...
 
 
 class SimulatedRelay:
@@ -157,10 +159,11 @@ class SimulatedRelay:
         """As serving.py does it, without HTTP."""
         relay = self.relay
         scope = trio.CancelScope(deadline=trio.current_time() + relay.limits.handshake_seconds)
-        connection = Connection(scope, Handshake(end.line.names[0], scope.cancel))
+        heard = cast(Any, Heard(end))
+        connection = Connection(scope, Handshake(end.line.names[0], scope.cancel), heard)
         socket = WebSocket(end)
         connection.socket = cast(WebSocketConnection, socket)
-        connection.stream = cast(Any, Heard(end))
+        connection.stream = heard
         relay.connections.add(connection)
         relay.handshakes.enter(connection.handshake)
         try:
