@@ -2,9 +2,9 @@
 
 Layout (uv's crates uv-cache and uv-distribution; tried with uv 0.6, 0.8, 0.10 and 0.13, whose buckets are wheels-v5 to
 wheels-v8): wheels-vN/pypi/NAME holds what came from https://pypi.org/simple alone. A .http file there is a MessagePack
-value, the policy by which the answer was kept, and the policy's length in 8 bytes. The value names an unpacked wheel
-in archive-v0 and the digest of the wheel; the policy holds the address that it came from. uv finds a wheel by that
-file. An entry of another form is left alone.
+value, the policy by which the answer was kept, and in 8 bytes the length of the policy, from wheels-v8 on of the value.
+The value names an unpacked wheel in archive-v0 and the digest of the wheel; the policy holds the address that it came
+from. uv finds a wheel by that file. An entry of another form is left alone.
 
 An unpacked wheel may not be what it was: uv makes hard links of it, and whoever edits a package in an environment
 edits the cache. So its files are compared with the wheel's own list of them (RECORD).
@@ -91,11 +91,14 @@ def wheels(cache: Path, packages: Iterable[Package], room: Room) -> Iterator[lis
 def read_pointer(content: bytes) -> Pointer | None:
     """A .http file; None for one that is of another form."""
     length = int.from_bytes(content[-8:], "little")
-    if length > len(content) - 8:
-        return None
-    end = len(content) - 8 - length
+    # Where the value ends is where it can be read to its end.
+    ends = [end for end in (len(content) - 8 - length, length) if 0 < end <= len(content) - 8]
+    return next((pointer for end in ends if (pointer := _pointer(content[:end], content[end:-8]))), None)
+
+
+def _pointer(content: bytes, policy: bytes) -> Pointer | None:
     try:
-        value = msgspec.msgpack.decode(content[:end])
+        value = msgspec.msgpack.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError):
         return None
     if isinstance(value, dict):
@@ -107,7 +110,7 @@ def read_pointer(content: bytes) -> Pointer | None:
     # 0: of archive-v0.
     if not isinstance(archive, str) or not _ID.fullmatch(archive) or not isinstance(wheel, str) or version != 0:
         return None
-    return Pointer(archive, digest, wheel, content[end:-8]) if digest else None
+    return Pointer(archive, digest, wheel, policy) if digest else None
 
 
 def _sha256(hashes: object) -> str:
