@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from sandbox import frames
@@ -30,22 +31,28 @@ class File(NamedTuple):
 
 @dataclass(slots=True)
 class Room:
-    """What one run gets: at most `files` files of `size` bytes in all. Both shrink with each that is taken."""
+    """What one run gets: at most `files` files of `size` bytes in all, which a start frame names in `naming` bytes.
+
+    All three shrink with each file that is taken.
+    """
 
     files: int
     size: int
+    naming: int
     taken: dict[str, frames.Seed] = field(default_factory=dict)
 
     def take(self, files: list[File]) -> None:
         """Take all of these files, or, where they do not fit or cannot be named in a frame, none."""
-        new = [file for file in files if file.place not in self.taken]
-        size = sum(size_of(file.path) for file in new)
-        if not self.holds(len(new), size) or not all(_can_be_named(file) for file in new):
+        new = [frames.Seed(path=str(file.path), place=file.place) for file in files if file.place not in self.taken]
+        size = sum(size_of(Path(seed.path)) for seed in new)
+        naming = _bytes_in_frame(new)
+        if naming is None or naming > self.naming or not self.holds(len(new), size):
             left_out(files[-1].path, "does not fit, or has a name that is none")
             return
         self.files -= len(new)
         self.size -= size
-        self.taken.update({file.place: frames.Seed(path=str(file.path), place=file.place) for file in new})
+        self.naming -= naming
+        self.taken.update({seed.place: seed for seed in new})
 
     def holds(self, files: int, size: int) -> bool:
         """Whether there is room for `files` more files of `size` bytes in all."""
@@ -85,9 +92,11 @@ def without_links(root: Path, *parts: str) -> Path | None:
         return None
 
 
-def _can_be_named(file: File) -> bool:
+def _bytes_in_frame(seeds: list[frames.Seed]) -> int | None:
+    """None for what a frame cannot hold."""
+    if any(len(seed.place) > _LONGEST_PLACE for seed in seeds):
+        return None
     try:
-        f"{file.path}{file.place}".encode()
+        return len(msgspec.json.encode(seeds))
     except UnicodeEncodeError:
-        return False
-    return len(file.place) <= _LONGEST_PLACE
+        return None

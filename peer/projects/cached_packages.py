@@ -27,6 +27,8 @@ from sandbox.network.packages.grammar import crate_path
 MAX_FILES: Final = 4_000
 MAX_BYTES: Final = 1024 * 1024 * 1024
 """Of all that one run gets."""
+MAX_NAMING: Final = 2 * 1024 * 1024
+"""Bytes that their names take in the frame that starts a run."""
 
 _CRATES_IO: Final = frozenset(
     {"registry+https://github.com/rust-lang/crates.io-index", "sparse+https://index.crates.io/"}
@@ -47,7 +49,7 @@ def seeds(packages: Iterable[Package], env: Mapping[str, str] | None = None) -> 
     modules = [each for each in named if each.kind == "npm" and each.address.startswith(_NPM)]
     of_go = [each for each in named if each.kind == "go"]
     of_python = [each for each in named if each.kind == "pip"]
-    room = Room(MAX_FILES, MAX_BYTES)
+    room = Room(MAX_FILES, MAX_BYTES, MAX_NAMING)
     for files in chain(
         _crates(cargo, crates),
         _modules(npm, modules),

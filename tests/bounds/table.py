@@ -1808,6 +1808,14 @@ PERSON: Final[tuple[Row, ...]] = (
         test="tests/projects/test_cached_packages.py::test_seeds_are_bounded",
     ),
     Row(
+        what="names of the files of the person's caches that one run's own begin with",
+        whose="the person",
+        limit=cached_packages.MAX_NAMING,
+        unit="bytes",
+        held_in=("the frame that starts a run",),
+        test="tests/projects/test_cached_packages.py::test_seeds_are_bounded",
+    ),
+    Row(
         what="what a session of the MCP server remembers, of each kind, however long calls and ids are",
         whose="the person",
         limit=session.REMEMBERED * session.MAX_ENTRY,
