@@ -3,7 +3,7 @@
 Layout (pip's _internal/cache.py): wheels/aa/bb/cc/REST/NAME.whl beside origin.json, which says of which address and
 digest the sources were (PEP 610). pip takes such a wheel once a list of PyPI, or a requirement, names that address; it
 asks for the list each time, so without a network it takes one by a requirement alone. What it fetched as it is
-(http-v2) is kept by a digest of its address, and no record names that.
+(http-v2) has no record but a digest of its address for a name, and is of no use before that list either.
 """
 
 from __future__ import annotations

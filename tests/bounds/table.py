@@ -1804,7 +1804,7 @@ PERSON: Final[tuple[Row, ...]] = (
         whose="the person",
         limit=cached_packages.MAX_FILES,
         unit="files",
-        held_in=("the frame that starts a run",),
+        held_in=("the frame that starts a run", "peer.projects.cache_files:Room.taken"),
         test="tests/projects/test_cached_packages.py::test_seeds_are_bounded",
     ),
     Row(

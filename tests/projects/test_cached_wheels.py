@@ -63,7 +63,7 @@ def test_nothing_but_pypis(tmp_path: Path) -> None:
     # A lock file once had uv fetch this as PyPI's, and this one says that it is.
     elsewhere = uv_cache(tmp_path, "secret", files="https://private.example/")
     others += [elsewhere, elsewhere._replace(address=elsewhere.address.replace("https://private.example/", FILES))]
-    assert given_of(tmp_path, *others) == []
+    assert [given_of(tmp_path, other) for other in others] == [[] for _ in others]
     assert len(given_of(tmp_path, *others, here)) == 5
 
 
@@ -125,6 +125,11 @@ def test_what_lock_files_say_of_wheels(tmp_path: Path) -> None:
         ("c", "", f"sha256:{'0' * 64}", ""),
         ("d", "", "", ""),
     }
+
+
+@pytest.mark.parametrize("archive", ["../x", "..", "a/b", "", "a" * 65, "\0"])
+def test_a_record_of_uv_names_an_archive_and_no_path(archive: str) -> None:
+    assert read_pointer(uv_pointer(archive, "00", "a-1.0-py3-none-any.whl", FILES, 8)) is None
 
 
 POINTER = uv_pointer("id", "00", "a-1.0-py3-none-any.whl", f"{FILES}a-1.0-py3-none-any.whl", 8)
