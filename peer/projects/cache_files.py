@@ -44,10 +44,11 @@ class Room:
     def take(self, files: list[File]) -> None:
         """Take all of these files, or, where they do not fit or cannot be named in a frame, none."""
         new = [frames.Seed(path=str(file.path), place=file.place) for file in files if file.place not in self.taken]
-        size = sum(size_of(Path(seed.path)) for seed in new)
+        sizes = [_size(Path(seed.path)) for seed in new]
+        size = sum(each or 0 for each in sizes)
         naming = _bytes_in_frame(new)
-        if naming is None or naming > self.naming or not self.holds(len(new), size):
-            left_out(files[-1].path, "does not fit, or has a name that is none")
+        if None in sizes or naming is None or naming > self.naming or not self.holds(len(new), size):
+            left_out(files[-1].path, "does not fit, is no plain file, or has a name that is none")
             return
         self.files -= len(new)
         self.size -= size
@@ -75,11 +76,15 @@ def names(folder: Path) -> list[str]:
 
 def size_of(path: Path) -> int:
     """Bytes of a plain file, reached through no link of its own; 0 for anything else."""
+    return _size(path) or 0
+
+
+def _size(path: Path) -> int | None:
     try:
         about = path.lstat()
     except (OSError, ValueError):
-        return 0
-    return about.st_size if stat.S_ISREG(about.st_mode) else 0
+        return None
+    return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
 def without_links(root: Path, *parts: str) -> Path | None:

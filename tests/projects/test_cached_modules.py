@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ def test_what_the_cache_has_is_what_the_answer_is_of(tmp_path: Path) -> None:
     for secret in ("https://me:secret@git.example/x", "https://git.example/x?token=secret"):
         (folder / "v1.0.0.info").write_text(f'{{"Version": "v1.0.0", "Origin": {{"URL": "{secret}"}}}}')
         assert given_of(tmp_path, *module) == [".mod", ".zip"]
+    (folder / "v1.0.0.zip").unlink()
+    os.mkfifo(folder / "v1.0.0.zip")
+    assert given_of(tmp_path, *module) == []  # which would end the run
     (folder / "v1.0.0.ziphash").write_text("h1:AAAA")
     assert given_of(tmp_path, *module) == [".mod"]
     (folder / "v1.0.0.mod").write_text("module edited\n")
