@@ -1,9 +1,8 @@
 """Packages that this machine's caches have already, for a run's own caches. Looks, and runs nothing. Blocking.
 
 A run gets, as a copy, what its project's lock files name and what came from the public registry, by the cache's own
-record of where it came from: what a private one gave this machine is nobody else's. cargo and npm can use such a part
-of a cache; pip and uv cannot, since theirs are kept by the answers of a registry, and of go's it cannot be told where
-a module came from.
+record of where it came from: what a private one gave this machine is nobody else's. Here are those of cargo and npm;
+go's are in cached_modules, uv's in cached_wheels, pip's in cached_builds.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ import binascii
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from peer.machine import looking
+from peer.projects import cached_builds, cached_modules, cached_wheels
+from peer.projects.cache_files import File, Room, names, size_of
 from peer.projects.lock_files import Package
 from sandbox import frames
 from sandbox.network.packages.grammar import crate_path
@@ -26,6 +27,8 @@ from sandbox.network.packages.grammar import crate_path
 MAX_FILES: Final = 4_000
 MAX_BYTES: Final = 1024 * 1024 * 1024
 """Of all that one run gets."""
+MAX_NAMING: Final = 2 * 1024 * 1024
+"""Bytes that their names take in the frame that starts a run."""
 
 _CRATES_IO: Final = frozenset(
     {"registry+https://github.com/rust-lang/crates.io-index", "sparse+https://index.crates.io/"}
@@ -44,17 +47,21 @@ def seeds(packages: Iterable[Package], env: Mapping[str, str] | None = None) -> 
     named = list(dict.fromkeys(packages))
     crates = [each for each in named if each.kind == "cargo" and each.source in _CRATES_IO]
     modules = [each for each in named if each.kind == "npm" and each.address.startswith(_NPM)]
-    found: dict[str, frames.Seed] = {}
-    size = 0
-    for path, place in (*_crates(cargo, crates), *_modules(npm, modules)):
-        size += _size(path)
-        if len(found) == MAX_FILES or size > MAX_BYTES:
-            break
-        found[place] = frames.Seed(path=str(path), place=place)
-    return list(found.values())
+    of_go = [each for each in named if each.kind == "go"]
+    of_python = [each for each in named if each.kind == "pip"]
+    room = Room(MAX_FILES, MAX_BYTES, MAX_NAMING)
+    for files in chain(
+        _crates(cargo, crates),
+        _modules(npm, modules),
+        cached_modules.modules(cached_modules.download_folder(variables, home), of_go),
+        cached_builds.builds(cached_builds.cache_folder(variables, home), of_python),
+        cached_wheels.wheels(cached_wheels.cache_folder(variables, home), of_python, room),
+    ):
+        room.take(files)
+    return list(room.taken.values())
 
 
-def _crates(home: Path, packages: list[Package]) -> Iterator[tuple[Path, str]]:
+def _crates(home: Path, packages: list[Package]) -> Iterator[list[File]]:
     """Files of crates, and what cargo remembers of the index about them."""
     if not packages:
         return
@@ -64,14 +71,14 @@ def _crates(home: Path, packages: list[Package]) -> Iterator[tuple[Path, str]]:
         places = ["config.json", *(f".cache/{crate_path(each.name)}" for each in packages)]
         wanted = [f"registry/index/{name}/{place}" for place in places]
         # An archive has the crate's own name, in which letters may be capital.
-        archives = {each.lower(): each for each in _names(home / "registry/cache" / name)}
+        archives = {each.lower(): each for each in names(home / "registry/cache" / name)}
         for each in packages:
             if archive := archives.get(f"{each.name}-{each.version}.crate".lower()):
                 wanted.append(f"registry/cache/{name}/{archive}")
-        yield from ((home / place, f"cargo/{place}") for place in wanted if _size(home / place))
+        yield from ([File(home / place, f"cargo/{place}")] for place in wanted if size_of(home / place))
 
 
-def _modules(home: Path, packages: list[Package]) -> Iterator[tuple[Path, str]]:
+def _modules(home: Path, packages: list[Package]) -> Iterator[list[File]]:
     """Files of npm's packages, and its record of where they came from (cacache, index-v5 and content-v2)."""
     for each in packages:
         key = f"make-fetch-happen:request-cache:{each.address}"
@@ -83,11 +90,10 @@ def _modules(home: Path, packages: list[Package]) -> Iterator[tuple[Path, str]]:
         except (binascii.Error, ValueError):
             continue
         file = Path("_cacache/content-v2", algorithm, content[:2], content[2:4], content[4:])
-        if algorithm not in ("sha512", "sha1") or not content or not _size(home / file):
+        if algorithm not in ("sha512", "sha1") or not content or not size_of(home / file):
             continue
         if (key, each.integrity) in _records(looking.text(home / record, _SMALL)):
-            yield home / record, f"npm/{record}"
-            yield home / file, f"npm/{file}"
+            yield [File(home / record, f"npm/{record}"), File(home / file, f"npm/{file}")]
 
 
 def _records(text: str) -> Iterator[tuple[object, object]]:
@@ -99,21 +105,3 @@ def _records(text: str) -> Iterator[tuple[object, object]]:
             continue
         if isinstance(document, dict):
             yield document.get("key"), document.get("integrity")
-
-
-def _names(folder: Path) -> list[str]:
-    """All names in a folder of cargo's own, which has thousands."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries]
-    except OSError:
-        return []
-
-
-def _size(path: Path) -> int:
-    """Bytes of a plain file, reached through no link of its own; 0 for anything else."""
-    try:
-        about = path.lstat()
-    except (OSError, ValueError):
-        return 0
-    return about.st_size if stat.S_ISREG(about.st_mode) else 0

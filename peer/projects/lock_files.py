@@ -34,12 +34,14 @@ _MOST_DOTS: Final = 300
 _NAME: Final = re.compile(r"(?!.*\.\.)[A-Za-z0-9@._~/!+-]{1,200}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9._!+~-]{1,100}")
 """What a registry's grammar has no more than."""
+_HASH: Final = re.compile(r"--hash[ =](sha256:[0-9a-f]{64})\b")
 
 
 class Package(NamedTuple):
     """One version of a package, its name in its normal form. `address`: of a file, "" where none is named.
 
-    `integrity`: npm's digest of that file. `source`: the registry, where cargo names it.
+    `integrity`: the digest of a file, as npm ("sha512-…"), Python ("sha256:…") or go ("h1:…") writes it. `file`: of
+    go's two, "go.mod" where the digest is of that one. `source`: the registry, where cargo, uv or PEP 751 name it.
     """
 
     kind: Kind
@@ -48,6 +50,7 @@ class Package(NamedTuple):
     address: str = ""
     integrity: str = ""
     source: str = ""
+    file: str = ""
 
 
 _Named = Iterator[Package]
@@ -134,8 +137,18 @@ def _python_toml(text: str) -> _Named:
         if "version" not in package or set(package.get("source", {})) & {"editable", "virtual", "directory", "git"}:
             continue
         files = [package.get("sdist") or {}, *(package.get("wheels") or [])]
-        for address in [str(file["url"]) for file in files if "url" in file] or [""]:
-            yield Package("pip", str(package["name"]), str(package["version"]), address)
+        named = Package("pip", str(package["name"]), str(package["version"]), source=_registry(package))
+        for file in [file for file in files if "url" in file] or [{}]:
+            yield named._replace(address=str(file.get("url", "")), integrity=_digest(file))
+
+
+def _registry(package: Mapping[str, Any]) -> str:
+    return str(package.get("index") or package.get("source", {}).get("registry") or "")
+
+
+def _digest(file: Mapping[str, Any]) -> str:
+    hashes = file.get("hashes", {})
+    return f"sha256:{hashes['sha256']}" if "sha256" in hashes else str(file.get("hash", ""))
 
 
 def _requirements(text: str) -> _Named:
@@ -149,7 +162,8 @@ def _requirements(text: str) -> _Named:
             continue
         pins = [one.version for one in asked.specifier if one.operator in ("==", "===") and "*" not in one.version]
         if pins:
-            yield Package("pip", asked.name, pins[0])
+            for digest in _HASH.findall(line) or [""]:
+                yield Package("pip", asked.name, pins[0], integrity=digest)
 
 
 def _pipfile(text: str) -> _Named:
@@ -209,7 +223,9 @@ def _go(text: str) -> _Named:
     for line in _lines(text):
         words = line.split()
         if len(words) == 3:
-            yield Package("go", words[0], words[1].removesuffix("/go.mod"))
+            version, slash, file = words[1].partition("/")
+            if not slash or file == "go.mod":
+                yield Package("go", words[0], version, integrity=words[2], file=file)
 
 
 def _toml(text: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class RunFolder:
             folder = self.workspace / CACHE / place.parent
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(OSError):  # a cache is the person's, and may change at any moment
-                _copy(Path(seed.path), folder, place.name)
+                _copy(Path(seed.path), folder, place.name, program=True)
 
     def place(self, name: Path, text: str) -> None:
         """Put a file of ours into the run's own folder. Blocking; before the run begins."""
@@ -78,7 +78,8 @@ class RunFolder:
         path.write_text(text, encoding="utf-8")
 
 
-def _copy(source: Path, folder: Path, name: str) -> None:
+def _copy(source: Path, folder: Path, name: str, *, program: bool = False) -> None:
+    """`program`: whether it can still be run where it could be."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise SandboxError("an attached file's name is not a plain one", code=422)
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,3 +88,5 @@ def _copy(source: Path, folder: Path, name: str) -> None:
             raise SandboxError("an attached file is not a plain file", code=422)
         with (folder / name).open("xb") as writing:
             shutil.copyfileobj(reading, writing)
+            if program and os.fstat(descriptor).st_mode & stat.S_IXUSR:
+                os.fchmod(writing.fileno(), 0o700)

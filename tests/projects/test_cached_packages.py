@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peer.projects import cached_packages
 from peer.projects.cached_packages import seeds
 from peer.projects.lock_files import Package
-from tests.projects.caches import NPM, PUBLIC, cargo_cache, npm_cache
+from tests.projects.caches import NPM, PUBLIC, cargo_cache, npm_cache, uv_cache
 
 
 def crate(name: str, version: str = "1.0.0", source: str = PUBLIC) -> Package:
@@ -66,5 +67,16 @@ def test_seeds_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     packages = [crate(f"crate{number}") for number in range(30)]
     monkeypatch.setattr(cached_packages, "MAX_FILES", 20)
     assert len(seeds(packages, {"HOME": str(tmp_path)})) == 20
+    # A wheel comes as a whole or not at all, and what is smaller has its place still.
+    wheel = uv_cache(tmp_path, "large")
+    assert not any("uv" in seed.place for seed in seeds([*packages[:8], wheel], {"HOME": str(tmp_path)}))
+    monkeypatch.setattr(cached_packages, "MAX_FILES", 4)
+    small = npm_cache(tmp_path, "left", b"left")
+    assert len(seeds([wheel, small], {"HOME": str(tmp_path)})) == 2
+    monkeypatch.setattr(cached_packages, "MAX_FILES", 5)
+    assert len(seeds([wheel], {"HOME": str(tmp_path)})) == 5
+    monkeypatch.setattr(cached_packages, "MAX_FILES", 20)
     monkeypatch.setattr(cached_packages, "MAX_BYTES", 40)
-    assert sum(Path(seed.path).stat().st_size for seed in seeds(packages, {"HOME": str(tmp_path)})) <= 40
+    assert 0 < sum(Path(seed.path).stat().st_size for seed in seeds(packages, {"HOME": str(tmp_path)})) <= 40
+    monkeypatch.setattr(cached_packages, "MAX_NAMING", 1_000)
+    assert 0 < len(msgspec.json.encode(seeds(packages, {"HOME": str(tmp_path)}))) <= 1_000

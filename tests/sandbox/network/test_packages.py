@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any, Final
@@ -45,14 +46,24 @@ NAMES = {name: [ADDRESS] for name in ("pypi", "npm", "index", "go", "files", "st
 HOSTS = {f"{name}.example.org": addresses for name, addresses in NAMES.items()}
 
 
+@cache
 def wheel(name: str, version: str) -> bytes:
+    """The same one each time: a zip file has the time in it, and a lock file its digest."""
     about = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f"print('{name} {version} is here')\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    digests = {place: hashlib.sha256(text.encode()).digest() for place, text in files.items()}
+    rows = [
+        f"{place},sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')},{len(files[place])}"
+        for place, digest in digests.items()
+    ]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
-        file.writestr(f"{name}.py", f"print('{name} {version} is here')\n")
-        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr(f"{about}/RECORD", f"{name}.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n")
+        for place, text in {**files, f"{about}/RECORD": "\n".join([*rows, f"{about}/RECORD,,", ""])}.items():
+            file.writestr(place, text)
     return content.getvalue()
 
 
@@ -484,9 +495,12 @@ def test_seeds_lie_in_the_runs_caches_and_nowhere_else(tmp_path: Path) -> None:
     for place in ("../out", "/etc/x", "a/../../x"):
         with pytest.raises(SandboxError):
             folder.seed([frames.Seed(path=str(tmp_path / "file"), place=place)])
-    gone = [frames.Seed(path=str(tmp_path / name), place=f"a/{name}") for name in ("link", "absent", "file")]
+    (tmp_path / "tool").write_text("x")
+    (tmp_path / "tool").chmod(0o755)
+    gone = [frames.Seed(path=str(tmp_path / name), place=f"a/{name}") for name in ("link", "absent", "file", "tool")]
     folder.seed(gone)
-    assert [path.name for path in (folder.workspace / ".cache/a").iterdir()] == ["file"]
+    found = {path.name: path.stat().st_mode & 0o777 for path in (folder.workspace / ".cache/a").iterdir()}
+    assert sorted(found) == ["file", "tool"] and found["tool"] == 0o700 and not found["file"] & 0o111
 
 
 def test_without_shells_there_is_nothing_to_reach() -> None:
