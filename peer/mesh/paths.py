@@ -20,8 +20,12 @@ LINGER = 1.0
 """Seconds that a relayed connection is kept beside a direct one, for what is on its way."""
 
 
+SPARE = 60.0
+"""Seconds that a connection to a device with a newer one is left unused before it is ended: once, and up to twice."""
+
+
 class PathKeeper:
-    """`addresses(device)` returns the multiaddrs to try; `waits` and `linger` as WAITS and LINGER."""
+    """`addresses(device)` returns the multiaddrs to try; `waits`, `linger` and `spare` as WAITS, LINGER and SPARE."""
 
     def __init__(
         self,
@@ -30,8 +34,9 @@ class PathKeeper:
         *,
         waits: Sequence[float] = WAITS,
         linger: float = LINGER,
+        spare: float = SPARE,
     ) -> None:
-        self._waits, self._linger = waits, linger
+        self._waits, self._linger, self._spare = waits, linger, spare
         self._host = host
         self._addresses = addresses
         self._news = trio.Event()
@@ -47,6 +52,7 @@ class PathKeeper:
     async def run(self) -> None:
         """Look until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._close_spares)
             while True:
                 self._news = trio.Event()
                 for device in self._host.relayed() - self._wakes.keys():
@@ -58,6 +64,11 @@ class PathKeeper:
         if (wake := self._wakes.get(device)) is not None:
             wake.set()
         self._news.set()
+
+    async def _close_spares(self) -> None:
+        while True:
+            await trio.sleep(self._spare)
+            self._host.ways.close_spares()
 
     async def _improve(self, device: str) -> None:
         """Attempt until there is a direct path, or no relayed one any more."""

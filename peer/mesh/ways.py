@@ -46,6 +46,7 @@ class Ways:
         self._dial = dial
         self._budget = DialBudget(dials_per_minute)
         self._renewed = trio.Event()
+        self._spares: set[INetConn] = set()
 
     async def connect(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Connect to a peer at the first of `addresses` that answers, unless it is connected.
@@ -87,6 +88,21 @@ class Ways:
             for connection in self._swarm.get_connections(ID.from_base58(peer_id)):
                 if not is_direct(connection):
                     ours(connection.muxed_conn).abort()
+
+    def close_spares(self) -> None:
+        """End connections to peers that have better or newer ones, if nothing used them now nor at the last call.
+
+        Both ends dial after a wake, and so two or three may come about. Only one of the two ends them, by their ids:
+        each of the two could mean another one.
+        """
+        found = set[INetConn]()
+        for peer_id in {connection.muxed_conn.peer_id for connection in self._swarm.get_connections()}:
+            if self._swarm.get_peer_id().to_bytes() < peer_id.to_bytes():
+                spares = self._swarm.live(peer_id.to_base58())[:-1]
+                found.update(each for each in spares if not ours(each.muxed_conn).streams)
+        for connection in found & self._spares:
+            ours(connection.muxed_conn).abort()
+        self._spares = found - self._spares
 
     def give_up(self) -> None:
         """End the dials under way: they belong to a network that is gone."""

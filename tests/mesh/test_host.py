@@ -30,7 +30,7 @@ from multiaddr import Multiaddr
 from trio.testing import MockClock
 
 from peer.mesh import listening
-from peer.mesh.guards.swarm import SwarmLimits
+from peer.mesh.guards.swarm import SwarmLimits, ours
 from peer.mesh.guards.yamux import YamuxLimits
 from peer.mesh.host import MULTISTREAM, MeshHost, MeshLimits
 from peer.mesh.streams import Stream, StreamEnded
@@ -432,6 +432,34 @@ async def test_one_peer_has_a_few_connections_the_newest_ones() -> None:
         for _ in range(6):
             await ana._swarm.dial_addr(Multiaddr(ben.addresses()[0]), peer)
         await until(lambda: len(ben._swarm.live(ana.peer_id)) == 3 == len(ana._swarm.live(ben.peer_id)))
+        assert await answers(ana, ben.peer_id)
+
+
+async def test_a_connection_that_a_newer_one_replaced_is_ended_by_one_side_once_nothing_uses_it() -> None:
+    """Seen to fail where both sides end some, where one in use is ended, and where a new one is ended at once."""
+    async with two_hosts() as (ana, ben):
+        ben.handle(ECHO, echo)
+        peer = ID.from_base58(ben.peer_id)
+        for _ in range(2):
+            await ana._swarm.dial_addr(Multiaddr(ben.addresses()[0]), peer)
+        await until(lambda: len(ben._swarm.live(ana.peer_id)) == 3 == len(ana._swarm.live(ben.peer_id)))
+        first, *_ = ana._swarm.live(ben.peer_id)
+        used = await ours(first.muxed_conn).open_stream()
+        await until(lambda: any(ours(each.muxed_conn).streams for each in ben._swarm.live(ana.peer_id)))
+        one, other = sorted((ana, ben), key=lambda host: ID.from_base58(host.peer_id).to_bytes())
+        for _ in range(3):
+            other.ways.close_spares()
+        one.ways.close_spares()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(ana._swarm.live(ben.peer_id)) == 3
+        one.ways.close_spares()
+        await until(lambda: len(ben._swarm.live(ana.peer_id)) == 2 == len(ana._swarm.live(ben.peer_id)))
+        assert first in ana._swarm.live(ben.peer_id)
+        await used.reset()
+        await until(lambda: not any(ours(each.muxed_conn).streams for each in ben._swarm.live(ana.peer_id)))
+        for _ in range(2):
+            one.ways.close_spares()
+        await until(lambda: len(ben._swarm.live(ana.peer_id)) == 1 == len(ana._swarm.live(ben.peer_id)))
         assert await answers(ana, ben.peer_id)
 
 

@@ -177,6 +177,9 @@ class SimulatedSwarm(GuardedSwarm):
     def register_notifee(self, notifee: INotifee) -> None:
         self._told.append(notifee)
 
+    def get_peer_id(self) -> ID:
+        return self.own
+
     def get_connections(self, peer_id: ID | None = None) -> list[INetConn]:
         if peer_id is None:
             return [each for connections in self._sessions.values() for each in connections]
