@@ -254,7 +254,7 @@ def _named(app: App, given: str, box: Box) -> str:
     """
     from peer.trust import invitation_address
 
-    pasted = from_stdin(given, one_line=True).strip()
+    pasted = invitation_address.cleaned(from_stdin(given, one_line=True))
     if ":" in pasted or len(pasted) > FULL:
         invitation_address.parse(pasted)
         return pasted

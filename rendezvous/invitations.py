@@ -1,8 +1,8 @@
 """Invitations between users, and their answers, which the broker keeps sealed. The mail's text: mail_texts.py.
 
 The broker learns who invited whom, when, and whether it was accepted or declined. The inviter is told whether the mail
-server took the mail, and when a signed-in device of the invitee first fetched the invitation. The broker sees the invitation, which
-contains public keys; it cannot open an answer.
+server took the mail, and when a signed-in device of the invitee first fetched the invitation. The broker sees the
+invitation, which contains public keys; it cannot open an answer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from peer.protocol.errors import Forbidden, Gone, Invalid, NotFound, TooLarge
 from peer.protocol.statements import DeviceSet, Invitation, open_as
 from rendezvous import mail_texts, web
 from rendezvous.broker import Broker
+from rendezvous.join_pages import day, join_page
 from rendezvous.storage.rows import (
     Decision,
     InvitationAnswer,
@@ -176,10 +177,9 @@ class InvitationRoutes:
             mail_texts.invitation(
                 to=invitation.audience_user,
                 inviter=invitation.issuer_user,
-                token=invitation.id,
-                origin=broker.settings.public_url,
-                expires_ms=invitation.expires,
-                how_to_install=broker.settings.how_to_install,
+                page=join_page(broker.settings.public_url, invitation.id),
+                expires=day(invitation.expires),
+                installing=broker.settings.installing,
             )
         )
 
