@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 
 from rendezvous.installing import Installing
@@ -61,7 +62,7 @@ On the computer where the work should run:
 
   3. Run this. It signs you in, shows who asks, and lets you choose or say no:
 
-     dispatch join {page}
+     dispatch join {page} --email {shlex.quote(to)}
 
 The invitation ends on {expires}. A mail can be forged: before you grant more than
 reading, compare the fingerprint that dispatch shows with {inviter}, by voice.

@@ -225,7 +225,7 @@ async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, peop
     text = message.get_content().replace("\r\n", "\n")
     for needed in (
         "\n     " + page_of(broker.url, posted.token) + "\n",
-        "\n     dispatch join " + page_of(broker.url, posted.token) + "\n",
+        "\n     dispatch join " + page_of(broker.url, posted.token) + " --email bob@example.org\n",
         "Ask alice@example.org which command they installed it with",
     ):
         assert needed in text
