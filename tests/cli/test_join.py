@@ -1,4 +1,4 @@
-"""What `join` says to a link that is none, and to a token without a broker; the way itself: tests/system/test_join.py."""
+"""What `join` says to a link that is none, and to a token alone; the way itself: tests/system/test_join.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the mail to the first result, as a person goes: real mail server, TLS at the broker, a real browser, a real shell.
+"""From the mail to the first result: a real mail server, TLS at the broker, a real browser, a real shell.
 
 Every command is taken as it stands from the mail, from the page (by its Copy button), or from what a program said last.
 An action is what a person begins: a page opened, a button pressed with what was typed beside it, a command run with the
