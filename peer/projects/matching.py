@@ -62,6 +62,8 @@ class Suggestion(msgspec.Struct, frozen=True):
     project: str | None
     reason: str
     candidates: tuple[Candidate, ...]
+    granted: bool = False
+    """Whether `cwd` is proposed inside one of several granted folders: offered first where a person confirms it."""
 
 
 NOTHING: Final = Suggestion(
@@ -93,7 +95,8 @@ def placed(found: Suggestion, allowed: Sequence[str], *, there: Sequence[str]) -
     granted = [Candidate(path, PurePath(path).name, _GRANTED) for path in there if path not in known]
     reason = found.reason if found.candidates else "several folders are granted, and the task names none of them"
     offered = (*found.candidates, *granted)[:MAX_OFFERED]
-    return msgspec.structs.replace(found, pinned=False, reason=reason, candidates=offered)
+    granted_one = found.cwd is not None and within(found.cwd, allowed)
+    return msgspec.structs.replace(found, pinned=False, reason=reason, candidates=offered, granted=granted_one)
 
 
 class Query(msgspec.Struct, frozen=True):

@@ -81,7 +81,7 @@ class RunFolders:
             await trio.sleep(REFRESH_SECONDS)
 
     async def suggestion(self, dispatch_id: str) -> Document:
-        """Return {cwd, project, reason, pinned, candidates, obstacles, toolchains, runs} for a dispatch in the inbox.
+        """Return {cwd, project, reason, pinned, granted, candidates, obstacles, toolchains, runs} of one in the inbox.
 
         `runs` says what an accept without a folder of the person's choice does, as the accept itself says it. Of the
         folders that are offered, `obstacles`: folder → what will not work there; `toolchains`: folder → what a run sees

@@ -18,7 +18,7 @@ def test_the_one_granted_folder_is_it_whatever_the_task_says() -> None:
 
 def test_of_several_the_match_is_proposed_and_a_person_confirms() -> None:
     both = placed(CLEAR, [SHOP, PARSER], there=[SHOP, PARSER])
-    assert (both.pinned, both.cwd) == (False, PARSER)
+    assert (both.pinned, both.cwd, both.granted) == (False, PARSER, True)
     assert [each.cwd for each in both.candidates] == [PARSER, SHOP]
     none = placed(NOTHING, [SHOP, PARSER], there=[PARSER])
     assert (none.pinned, none.cwd, [each.cwd for each in none.candidates]) == (False, None, [PARSER])
@@ -27,6 +27,7 @@ def test_of_several_the_match_is_proposed_and_a_person_confirms() -> None:
 
 
 def test_without_granted_folders_or_with_one_that_is_gone_nothing_is_taken_unasked() -> None:
-    assert (placed(CLEAR, [], there=[]).pinned, placed(CLEAR, [], there=[]).cwd) == (False, PARSER)
+    free = placed(CLEAR, [], there=[])
+    assert (free.pinned, free.cwd, free.granted) == (False, PARSER, False)
     gone = placed(NOTHING, [SHOP], there=[])
     assert (gone.pinned, gone.cwd) == (False, None) and "gone" in gone.reason
