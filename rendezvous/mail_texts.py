@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from datetime import UTC, datetime
 
 from rendezvous.installing import Installing
 from rendezvous.mail import Mail
 from rendezvous.text import printable
+
+WIDTH = 78
+"""Of lines of prose; a command or an address stands on one line whatever its length."""
 
 
 def sign_in(*, to: str, device_name: str, address: str, asked_ms: int, page: str, origin: str) -> Mail:
@@ -41,18 +45,24 @@ def invitation(*, to: str, inviter: str, page: str, expires: str, installing: In
     elif installing.url:
         install = f"Install dispatch as this page says (Linux, or WSL on Windows):\n\n     {installing.url}"
     else:
-        install = f"Install dispatch. Ask {inviter} which command they installed it with."
+        install = f"Install dispatch (Linux, or WSL on Windows). How? Ask {inviter},\n     which command they installed it with."
+    paragraphs = (
+        f"{inviter} asks for your permission to send tasks to your computer.",
+        f"dispatch carries work between people: {inviter} describes a task, and an AI agent of your own does it on "
+        "your computer, in a sandbox. Nothing can be sent to you until you choose what to permit: you choose the tools, you "
+        "approve each task and each call, and you can end it at any time.",
+        "On the computer where the work should run:",
+    )
+    beginning = "\n\n".join(textwrap.fill(each, WIDTH) for each in paragraphs)
+    ending = textwrap.fill(
+        f"The invitation ends on {expires}. A mail can be forged: before you grant more than reading, compare the "
+        f"fingerprint that dispatch shows with {inviter}, by voice.",
+        WIDTH,
+    )
     return Mail(
         to,
         f"{inviter} asks to send tasks to your computer with dispatch",
-        f"""{inviter} asks for your permission to send tasks to your computer.
-
-dispatch carries work between people: {inviter} describes a task, and an AI agent
-of your own does it on your computer, in a sandbox. Nothing can be sent to you until
-you choose what to permit: you choose the tools, you approve each task and each call,
-and you can end it at any time.
-
-On the computer where the work should run:
+        f"""{beginning}
 
   1. Look at this page. It explains all of this, and has the commands to copy:
 
@@ -64,8 +74,7 @@ On the computer where the work should run:
 
      dispatch join {page} --email {shlex.quote(to)}
 
-The invitation ends on {expires}. A mail can be forged: before you grant more than
-reading, compare the fingerprint that dispatch shows with {inviter}, by voice.
+{ending}
 
 If you do not know {inviter}, do nothing.
 """,

@@ -226,10 +226,10 @@ async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, peop
     for needed in (
         "\n     " + page_of(broker.url, posted.token) + "\n",
         "\n     dispatch join " + page_of(broker.url, posted.token) + " --email bob@example.org\n",
-        "Ask alice@example.org which command they installed it with",
+        "Ask alice@example.org,\n     which command they installed it with",
     ):
         assert needed in text
-    assert "#" not in text and all(len(line) <= 90 for line in text.splitlines() if "http" not in line)
+    assert "#" not in text and all(len(line) <= 80 for line in text.splitlines() if "http" not in line)
     (row,) = (await alice.client.invitations()).sent
     assert row.mailed is True and row.fetched is None
 
