@@ -38,20 +38,17 @@ def invite(app: App, email: str) -> None:
         app.out.line(f"invited {to}: the broker has mailed it")
     else:
         app.out.line(f"invited {to}: no mail was sent")
-    if document.get("page"):
-        what = (
-            "how far it is: `dispatch invitations`; the mail's link"
-            if document.get("emailed")
-            else "the link to give them"
-        )
-        app.out.line(f"{what}, which says what this is and how to install it:")
-        app.out.line(string(document.get("page")), indent=2)
+    if page := document.get("page"):
+        leads = "it leads to" if document.get("emailed") else "give them this link; it leads to"
+        app.out.line(f"{leads} a page that says what dispatch is and how to install it:")
+        app.out.line(string(page), indent=2)
     if document.get("link"):
-        app.out.line("give them this address yourself, in a way that only they can read: it proves who you both are")
+        app.out.line("to prove who you both are, give them this address too, in a way that only they can read:")
         app.out.line(address, indent=2)
         app.out.line("they type `dispatch join -` and paste it", style="dim")
     if document.get("token"):
         app.out.note(f"token {document['token']}; to take it back: `dispatch invitations withdraw {document['token']}`")
+        app.out.note("how far it is: `dispatch invitations`")
 
 
 @click.group(

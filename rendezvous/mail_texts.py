@@ -45,12 +45,13 @@ def invitation(*, to: str, inviter: str, page: str, expires: str, installing: In
     elif installing.url:
         install = f"Install dispatch as this page says (Linux, or WSL on Windows):\n\n     {installing.url}"
     else:
-        install = f"Install dispatch (Linux, or WSL on Windows). How? Ask {inviter},\n     which command they installed it with."
+        ask = f"Ask {inviter},\n     which command they installed it with."
+        install = f"Install dispatch (Linux, or WSL on Windows). How? {ask}"
     paragraphs = (
         f"{inviter} asks for your permission to send tasks to your computer.",
         f"dispatch carries work between people: {inviter} describes a task, and an AI agent of your own does it on "
-        "your computer, in a sandbox. Nothing can be sent to you until you choose what to permit: you choose the tools, you "
-        "approve each task and each call, and you can end it at any time.",
+        "your computer, in a sandbox. Nothing can be sent to you until you choose what to permit: you choose the "
+        "tools, you approve each task and each call, and you can end it at any time.",
         "On the computer where the work should run:",
     )
     beginning = "\n\n".join(textwrap.fill(each, WIDTH) for each in paragraphs)
