@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 from peer.machine.state_folder import StateFolder
 from tests.cli.test_terminal import plain
 from tests.conftest import HANG
-from tests.page.browser import WITHIN_MS
+from tests.page.browser import AXE, WITHIN_MS
 from tests.rendezvous.world import MailServer, make_certificate
 from tests.system.way_in import PROMPT, Shell, indented, installer
 from tests.system.world import Program, clean_environment, eventually
@@ -161,6 +161,9 @@ def test_from_the_mail_to_the_first_result(
         for words in ("Nothing until you choose", "You choose the tools", "You approve", ALICE, "on the computer"):
             assert words in page.content(), words
         assert BOB not in page.content() and "dispatch:invitation:" in page.content()
+        page.evaluate(AXE)
+        assert page.evaluate("async () => (await axe.run()).violations.map((each) => each.id)") == []
+        page.reload()
         install, join = bob.copied(0), bob.copied(1)
         assert install == indented(text, r"sh .*") and join == f"dispatch join {link}"
 
