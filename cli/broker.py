@@ -50,7 +50,9 @@ def add(app: App, url: str, email: str | None, no_browser: bool, label: str | No
     My address and keys are the same at each. The first broker stays the first: invitations are posted there, unless
     `dispatch invite --broker` names another one.
     """
-    sign_in_there(app, url, email, no_browser=no_browser, label=label, beside=True)
+    signed = sign_in_there(app, url, email, no_browser=no_browser, label=label, beside=True)
+    if app.out.json:
+        app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
 
 
 @broker.command("list", example="dispatch broker list --json")

@@ -53,6 +53,7 @@ SECTIONS = {
     },
     "This device": {
         "setup": Entry("cli.setup.command", "setup", "Go through all that this machine needs, step by step."),
+        "join": Entry("cli.join", "join", "Go from an invitation's link to the answer, step by step."),
         "login": Entry("cli.login", "login", "Sign in to a broker and register this device."),
         "logout": Entry("cli.login", "logout", "Forget the sign-in on this device."),
         "broker": Entry("cli.broker", "broker", "Use one broker more, or one less."),

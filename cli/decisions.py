@@ -24,7 +24,7 @@ from peer.protocol.errors import Conflict, Invalid, NotFound
     "--cwd",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="The folder it runs in; else what matches, or an empty one.",
+    help="The folder it runs in; else the one folder that I granted, or an empty one.",
 )
 @click.option("--follow/--no-follow", default=None, help="Follow the run; on a terminal that is what happens.")
 @pass_app
@@ -35,7 +35,6 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
     `dispatch approvals`, two minutes each, and are denied after that. A run that was left is taken up again by the same
     command.
     """
-    from cli.display import show_toolchains
     from cli.follow_run import confirmed_folder, follow_run, warn_of_obstacles
     from cli.prompts import confirm
 
@@ -57,13 +56,14 @@ def accept(app: App, dispatch_id: str, cwd: Path | None, follow: bool | None) ->
                 app.out.line("not accepted: nothing runs")
                 return 1
             folder = real
-        if not app.out.json:
-            show_toolchains(app.out, found.get("toolchains") or [])
         warn_of_obstacles(app, found["obstacles"])
     document = app.client.accept(identity, cwd=folder)
     if not app.out.json:
         where = f" in {document['cwd']}" if document.get("cwd") else " in an empty workspace"
-        app.out.line(f"accepted {short(identity)}{where}")
+        runs = string(document.get("runs"))
+        app.out.line(
+            f"accepted {short(identity)}: {runs}" if document.get("runs") else f"accepted {short(identity)}{where}"
+        )
     if asks or follow:
         return follow_run(app, document, asks=asks)
     if app.out.json:

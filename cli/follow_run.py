@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.app import App
-from cli.display import LiveView, show_approval, show_change_sets, show_toolchains
+from cli.display import LiveView, show_approval, show_change_sets
 from cli.ids import short
 from cli.output import string
 from cli.prompts import NoAnswer, choose, line
@@ -17,8 +17,8 @@ ANSWER_SECONDS = 120.0
 def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     """Return the folder that the person confirms for the run; None to leave it to the daemon.
 
-    A pinned folder needs no confirmation. A suggested one does: where nobody can be asked, the run gets an empty
-    workspace, and a warning names the suggestion.
+    The one folder that was granted needs no confirmation. One that matches the task does: where nobody can be asked,
+    the run gets an empty workspace, and a warning names the suggestion.
     """
     suggestion = document.get("suggestion")
     if not suggestion:
@@ -26,8 +26,6 @@ def confirmed_folder(app: App, document: Document, *, asks: bool) -> str | None:
     found = suggestion.get("obstacles") or {}
     seen = suggestion.get("toolchains") or {}
     if suggestion.get("pinned"):
-        if not app.out.json:
-            show_toolchains(app.out, seen.get(suggestion["cwd"], []))
         warn_of_obstacles(app, found.get(suggestion["cwd"], []))
         return None
     known = [row for row in (suggestion, *(suggestion.get("candidates") or [])) if row.get("cwd")]

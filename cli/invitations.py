@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import click
 
@@ -37,12 +38,17 @@ def invite(app: App, email: str) -> None:
         app.out.line(f"invited {to}: the broker has mailed it")
     else:
         app.out.line(f"invited {to}: no mail was sent")
+    if page := document.get("page"):
+        leads = "it leads to" if document.get("emailed") else "give them this link; it leads to"
+        app.out.line(f"{leads} a page that says what dispatch is and how to install it:")
+        app.out.line(string(page), indent=2)
     if document.get("link"):
-        app.out.line("give them this address yourself, in a way that only they can read: it proves who you both are")
+        app.out.line("to prove who you both are, give them this address too, in a way that only they can read:")
         app.out.line(address, indent=2)
-        app.out.line("they type `dispatch accept-invitation -` and paste it", style="dim")
+        app.out.line("they type `dispatch join -` and paste it", style="dim")
     if document.get("token"):
         app.out.note(f"token {document['token']}; to take it back: `dispatch invitations withdraw {document['token']}`")
+        app.out.note("how far it is: `dispatch invitations`")
 
 
 @click.group(
@@ -66,9 +72,9 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
         return
     app.out.line("sent", style="bold")
     app.out.table(
-        ["token", "to", "status", "expires"],
+        ["token", "to", "how far it is", "expires"],
         [
-            [short(row.get("token")), string(row.get("to")), string(row.get("status")), local_time(row.get("expires"))]
+            [short(row.get("token")), string(row.get("to")), _progress(row), local_time(row.get("expires"))]
             for row in document["sent"]
         ],
         wraps="to",
@@ -92,11 +98,26 @@ def invitations(ctx: click.Context, ended: bool, limit: int | None, before: str 
         empty="  none",
     )
     note_of_more(app, document)
+    for row in document["sent"]:
+        if row.get("progress") == "not_mailed" and row.get("page"):
+            app.out.line(
+                f"no mail went to {string(row.get('to'))}: give them {string(row.get('page'))}", style="yellow"
+            )
     for row in document["received"]:
         if row.get("unknown_fields"):
             app.out.line(f"{string(row.get('token'))}: {unknown_fields(row['unknown_fields'])}", style="yellow")
     if document["received"]:
         app.out.note("to answer: `dispatch accept-invitation TOKEN` or `dispatch decline-invitation TOKEN`")
+
+
+def _progress(row: Document) -> str:
+    """How far a sent invitation is, in words."""
+    words = {
+        "not_mailed": "not mailed",
+        "mailed": "handed to the mail server",
+        "fetched": f"on their device since {local_time(row.get('fetched'))}",
+    }
+    return words.get(str(row.get("progress")), string(row.get("progress") or row.get("status")))
 
 
 @invitations.command("withdraw", example="dispatch invitations withdraw 0198c0de-1111-7222-8333-444455556666")
@@ -127,27 +148,40 @@ def accept_invitation(app: App, /, token: str, yes_unverified: bool, **flags: ob
     least: no MCP servers, every call answered by you, 50 a day; 60 minutes, 100 turns, 5 USD and 100 MB a run. `-`
     reads the token or the `dispatch:` address from standard input, which keeps its secret out of lists of processes.
     """
-    secret = _named(app, token, "received")
+    return answer(app, _named(app, token, "received"), flags, yes_unverified=yes_unverified).code
+
+
+class Answered(NamedTuple):
+    """How an invitation was answered: the exit code, and whether an edge was granted."""
+
+    code: int
+    granted: bool
+
+
+def answer(app: App, secret: str, flags: Mapping[str, object], *, yes_unverified: bool) -> Answered:
+    """Accept or decline an invitation, by the flags of a scope or the person's answers; elsewhere show the menu."""
     given = given_scope(flags)
     if "tools" in given:
         return _grant(app, secret, given, None, yes_unverified=yes_unverified)
     offer = app.ask(lambda client: client.accept_invitation(secret, {}))
     if not interactive() or app.out.json:
-        return _show_menu(app, offer)
+        return Answered(_show_menu(app, offer), granted=False)
     while True:
-        answer = _ask_scope(app, offer)
-        if answer is None:
+        chosen = _ask_scope(app, offer)
+        if chosen is None:
             _show_declined(app, app.client.decline_invitation(secret))
-            return 0
+            return Answered(0, granted=False)
         try:
-            return _grant(app, secret, {**answer, **given}, offer, yes_unverified=yes_unverified)
+            return _grant(app, secret, {**chosen, **given}, offer, yes_unverified=yes_unverified)
         except Invalid as error:
             if given:  # it may be a flag that is wrong, which no other answer mends
                 raise
             app.out.error(error)
 
 
-def _grant(app: App, secret: str, given: dict[str, object], offer: Document | None, *, yes_unverified: bool) -> int:
+def _grant(
+    app: App, secret: str, given: dict[str, object], offer: Document | None, *, yes_unverified: bool
+) -> Answered:
     """Accept with this scope, after a second yes where the key is unverified and the grant powerful. Raises Invalid."""
     if found := powerful_grants(given):
         offer = offer or app.ask(lambda client: client.accept_invitation(secret, {}))
@@ -169,7 +203,7 @@ def _grant(app: App, secret: str, given: dict[str, object], offer: Document | No
         show_histories(app.out, document)
         app.out.note(standing(string(document.get("peer")), verified=bool(document.get("verified"))))
         app.out.note(f"to change or end it: `dispatch trust show {string(document.get('peer'))}`")
-    return 0
+    return Answered(0, granted=True)
 
 
 def _show_menu(app: App, offer: Document) -> int:
@@ -254,7 +288,7 @@ def _named(app: App, given: str, box: Box) -> str:
     """
     from peer.trust import invitation_address
 
-    pasted = from_stdin(given, one_line=True).strip()
+    pasted = invitation_address.cleaned(from_stdin(given, one_line=True))
     if ":" in pasted or len(pasted) > FULL:
         invitation_address.parse(pasted)
         return pasted

@@ -14,13 +14,13 @@ import click
 from cli.app import App
 from cli.base import DispatchCommand, pass_app
 from cli.output import interactive, string
-from cli.prompts import NoAnswer, line
-from peer.protocol.errors import Conflict, NotSignedIn
+from cli.prompts import NoAnswer, choose, line
+from peer.protocol.errors import Conflict, Invalid, NotSignedIn
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from peer.broker.signin import Prompt
+    from peer.broker.signin import Prompt, SignedIn
     from peer.machine.settings import Settings
 
 
@@ -53,24 +53,62 @@ def login(app: App, email: str | None, no_browser: bool, label: str | None) -> N
     if app.token is not None:
         raise click.UsageError("login makes a token: to use one that you have, `dispatch config set token -`")
     resolved = settings.resolve(app.folder, broker=app.broker, token=app.token)
-    if not resolved.broker:
+    # With several in use and none named, the one that is meant is the person's to say.
+    several = app.broker is None and not os.environ.get("DISPATCH_BROKER") and len(resolved.sign_ins) > 1
+    url = _asked_broker(app, [each.url for each in resolved.sign_ins]) if several else resolved.broker
+    url = url or _asked_broker(app, [])
+    if not url:
         raise NotSignedIn(
             "no broker is known",
             fix="name one with `dispatch login --broker https://…`, or host one: `dispatch-rendezvous serve`",
         )
-    sign_in_there(app, resolved.broker, email, no_browser=no_browser, label=label, beside=False)
-    app.out.note("next: `dispatch setup` goes through what is missing")
+    signed = sign_in_there(app, url, email, no_browser=no_browser, label=label, beside=several)
+    if app.out.json:
+        app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
+        return
+    app.out.line("next: `dispatch setup` goes through what this machine still needs")
+    app.out.line("then `dispatch invite EMAIL` asks somebody to let you dispatch to them")
 
 
-def sign_in_there(app: App, url: str, email: str | None, *, no_browser: bool, label: str | None, beside: bool) -> None:
-    """Sign in at a broker, and say so; `beside` as of peer.broker.signin."""
+def _asked_broker(app: App, known: list[str]) -> str:
+    """Ask on a terminal which broker is meant, of those that are in use or any; elsewhere return the first, or ""."""
+    first = known[0] if known else ""
+    if not interactive() or app.out.json:
+        return first
+    from peer.machine import settings
+
+    for number, url in enumerate(known, 1):
+        app.out.line(f"{number}  {string(url)}", indent=2)
+    try:
+        if known:
+            return known[
+                int(choose(app.out, "Which broker?", [str(n) for n in range(1, len(known) + 1)], default="1")) - 1
+            ]
+        app.out.line("A broker tells your contacts' machines where yours is, and sees no task.")
+        typed = line("The broker's address, https://…: ").strip()
+    except NoAnswer:
+        raise KeyboardInterrupt from None
+    return settings.broker_url(typed) if typed else ""
+
+
+def sign_in_there(
+    app: App, url: str, email: str | None, *, no_browser: bool, label: str | None, beside: bool
+) -> SignedIn:
+    """Sign in at a broker; say so, unless a document is to be printed. `beside` as of peer.broker.signin."""
     from peer.broker.signin import sign_in
     from peer.machine import settings
+    from peer.protocol import names
 
     saved = settings.load(app.folder)
     if email is None and interactive() and not app.out.json and not _has_identity(app):
         try:
-            email = line("Your e-mail address: ").strip() or None
+            while email is None:
+                email = line("Your e-mail address: ").strip() or None
+                try:
+                    email = email and names.user_id(email)
+                except Invalid as error:
+                    app.out.error(error)
+                    email = None
         except NoAnswer:
             raise KeyboardInterrupt from None
     with _waiting(app) as show:
@@ -86,12 +124,11 @@ def sign_in_there(app: App, url: str, email: str | None, *, no_browser: bool, la
         if os.environ.get(name, named) != named:
             app.out.warn(f"${name} is set and counts before this sign-in: unset it to use the sign-in")
     if app.out.json:
-        app.out.document({"user_id": signed.user_id, "broker": signed.broker, "device_id": signed.device_id})
-        return
+        return signed
     app.out.line(f"signed in as {signed.user_id} at {signed.broker}", style="green")
-    app.out.line(f"this device: {signed.device_id}")
     if not beside and saved.broker and signed.broker not in {each.url for each in saved.sign_ins}:
         app.out.note(f"it is in the place of {saved.broker}; to use both: `dispatch broker add {saved.broker}`")
+    return signed
 
 
 def _has_identity(app: App) -> bool:

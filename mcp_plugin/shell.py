@@ -25,6 +25,7 @@ READING = {
 CHANGING = {
     *(
         "setup",
+        "join",
         "login",
         "logout",
         "broker",

@@ -16,6 +16,8 @@ from peer.protocol.errors import DispatchError, Forbidden, Unavailable
 from rendezvous import web
 from rendezvous.broker import Broker, is_loopback
 from rendezvous.invitations import InvitationRoutes
+from rendezvous.join_pages import JoinRoutes
+from rendezvous.pages import Pages
 from rendezvous.presence import PresenceRoutes
 from rendezvous.relay_access import RelayRoutes
 from rendezvous.signin import SignInRoutes
@@ -27,7 +29,8 @@ MAX_AT_ONCE = 6_000
 
 def make_app(broker: Broker) -> ASGIApp:
     """Return the broker as one ASGI application."""
-    sign_in, pages = SignInRoutes(broker), PageRoutes(broker)
+    pages = Pages(broker)
+    sign_in, sign_in_pages, join = SignInRoutes(broker), PageRoutes(broker, pages), JoinRoutes(broker, pages)
     presence, invitations, relays = PresenceRoutes(broker), InvitationRoutes(broker), RelayRoutes(broker)
 
     async def health(_request: Request) -> Response:
@@ -45,10 +48,12 @@ def make_app(broker: Broker) -> ASGIApp:
     routes = [
         Route("/v1/login/device", sign_in.device, methods=["POST"]),
         Route("/v1/login/token", sign_in.token, methods=["POST"]),
-        Route("/login", pages.login, methods=["GET"]),
-        Route("/login", pages.submit, methods=["POST"]),
-        Route("/login/mail", pages.mailed, methods=["GET"]),
-        Route("/login/mail", pages.confirm, methods=["POST"]),
+        Route("/login", sign_in_pages.login, methods=["GET"]),
+        Route("/login", sign_in_pages.submit, methods=["POST"]),
+        Route("/login/mail", sign_in_pages.mailed, methods=["GET"]),
+        Route("/login/mail", sign_in_pages.confirm, methods=["POST"]),
+        Route("/join", join.without, methods=["GET"]),
+        Route("/join/{token}", join.one, methods=["GET"]),
         Route("/v1/presence", presence.put, methods=["PUT"]),
         Route("/v1/presence", presence.withdraw, methods=["DELETE"]),
         Route("/v1/presence/{user_id}", presence.get, methods=["GET"]),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from peer.protocol.errors import Invalid
 from rendezvous import web
 from rendezvous.change_signal import ChangeSignal
+from rendezvous.installing import Installing
 from rendezvous.mail import Mailer
 from rendezvous.proxies import Network, client_address
 from rendezvous.ratelimit import Buckets, network_of
@@ -27,20 +29,15 @@ from rendezvous.writes import Write, open_write
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the operator chose. `public_url` is the origin that requests are signed for, without a slash at its end;
-    `install_url` the address of a page on installing dispatch, for invitations; `relays` are origins in their one form,
-    named to every user."""
+    `installing`: how their users install dispatch, for invitations; `relays` are origins in their one form, named to
+    every user."""
 
     public_url: str
     data: Path
     dev: bool = False
     trusted_proxies: tuple[Network, ...] = ()
-    install_url: str = ""
+    installing: Installing = field(default_factory=Installing)
     relays: tuple[str, ...] = ()
-
-    @property
-    def how_to_install(self) -> str:
-        """One line for somebody who does not have dispatch yet."""
-        return self.install_url or "whoever invited you can say where; the project's README says how"
 
 
 def origin_of(url: str) -> str:
@@ -92,6 +89,7 @@ class Broker:
         self.relay_key = relay_key
         self.clock = clock
         self.tokens = Tokens(secret, origin=settings.public_url, clock=clock)
+        self.typed_code_key = hmac.digest(secret, b"dispatch: this browser typed that code", "sha256")
         self.changes = ChangeSignal()
         self.responses_by_status: Counter[int] = Counter()
         self.by_address = Buckets(per_minute=600, burst=300)

@@ -1,10 +1,13 @@
 """Invitations between users, and their answers, which the broker keeps sealed. The mail's text: mail_texts.py.
 
-The broker learns who invited whom, when, and whether it was accepted or declined. It sees the invitation, which
-contains public keys; it cannot open an answer.
+The broker learns who invited whom, when, and whether it was accepted or declined. The inviter is told whether the mail
+server took the mail, and when a signed-in device of the invitee first fetched the invitation. The broker sees the
+invitation, which contains public keys; it cannot open an answer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import trio
 from starlette.requests import Request
@@ -15,6 +18,7 @@ from peer.protocol.errors import Forbidden, Gone, Invalid, NotFound, TooLarge
 from peer.protocol.statements import DeviceSet, Invitation, open_as
 from rendezvous import mail_texts, web
 from rendezvous.broker import Broker
+from rendezvous.join_pages import day, join_page
 from rendezvous.storage.rows import (
     Decision,
     InvitationAnswer,
@@ -22,6 +26,7 @@ from rendezvous.storage.rows import (
     NewInvitation,
     StoredInvitation,
 )
+from rendezvous.tokens import Bearer
 from rendezvous.writes import WINDOW_MS
 
 MAX_LIFE_MS = 7 * 24 * 3600 * 1000
@@ -76,6 +81,8 @@ class InvitationRoutes:
         if posted.new:
             broker.changes.notify(write.user_id, invitation.audience_user)
             emailed = await self._mail(invitation)
+            if broker.mailer is not None:
+                await broker.storage.note_invitation_mail(invitation.id, mailed=emailed)
         content: dict[str, object] = {
             "token": posted.token,
             "to": invitation.audience_user,
@@ -100,10 +107,11 @@ class InvitationRoutes:
                 if await storage.invitation_version(bearer.caller) == after:
                     await changed.wait()
         found = await storage.invitation_changes(bearer.caller, after)
+        await self._note_fetched(bearer, found.received)
         content = {
             "version": found.version,
             "more": found.more,
-            "sent": [self._shown(row) for row in found.sent],
+            "sent": [self._shown_to_inviter(row) for row in found.sent],
             "received": [self._shown(row) for row in found.received],
         }
         return web.document(content, headers=web.renewal(bearer))
@@ -112,6 +120,9 @@ class InvitationRoutes:
         """GET /v1/invitations/{token}: to its inviter and its invitee."""
         bearer = self._broker.reader(request)
         row = await self._broker.storage.invitation(bearer.caller, self._token(request))
+        if row.inviter == bearer.user_id:
+            return web.document(self._shown_to_inviter(row), headers=web.renewal(bearer))
+        await self._note_fetched(bearer, (row,))
         return web.document(self._shown(row), headers=web.renewal(bearer))
 
     async def answer(self, request: Request) -> Response:
@@ -166,12 +177,21 @@ class InvitationRoutes:
             mail_texts.invitation(
                 to=invitation.audience_user,
                 inviter=invitation.issuer_user,
-                token=invitation.id,
-                origin=broker.settings.public_url,
-                expires_ms=invitation.expires,
-                how_to_install=broker.settings.how_to_install,
+                page=join_page(broker.settings.public_url, invitation.id),
+                expires=day(invitation.expires),
+                installing=broker.settings.installing,
             )
         )
+
+    async def _note_fetched(self, bearer: Bearer, rows: Sequence[StoredInvitation]) -> None:
+        """Tell the inviters of open invitations that a signed-in device of the invitee fetches them, the first time."""
+        now = self._broker.clock()
+        fresh = [row.token for row in rows if row.fetched is None and row.status_at(now) is InvitationStatus.PENDING]
+        if fresh:
+            self._broker.changes.notify(*await self._broker.storage.note_fetched(bearer.caller, fresh, now))
+
+    def _shown_to_inviter(self, row: StoredInvitation) -> dict[str, object]:
+        return {**self._shown(row), "mailed": row.mailed, "fetched": row.fetched}
 
     def _shown(self, row: StoredInvitation) -> dict[str, object]:
         return {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -80,6 +81,14 @@ class Mailer:
             log.warning("mail.failed", **outcome)
         return not outcome
 
+    def try_connection(self) -> None:
+        """Connect, encrypt and authenticate as for a mail, and send none. Blocking, STEP_SECONDS for each reply.
+
+        Raises OSError (ssl.SSLError among them) and smtplib.SMTPException.
+        """
+        with self._connection() as server:
+            server.quit()
+
     def compose(self, mail: Mail) -> EmailMessage:
         """Return the message. Raises ValueError for a line break in a header (email.message refuses it)."""
         message = EmailMessage()
@@ -94,14 +103,19 @@ class Mailer:
 
     def _deliver(self, mail: Mail) -> None:
         message = self.compose(mail)
+        with self._connection() as server:
+            server.send_message(message, from_addr=self._envelope_sender, to_addrs=[mail.to])
+            with suppress(OSError, smtplib.SMTPException):  # the mail is accepted already
+                server.quit()
+
+    @contextmanager
+    def _connection(self) -> Iterator[smtplib.SMTP]:
         server = smtplib.SMTP(self._settings.host, self._settings.port, timeout=STEP_SECONDS)
         try:
             server.starttls(context=self._tls)
             if self._settings.user:
                 server.login(self._settings.user, self._settings.password)
-            server.send_message(message, from_addr=self._envelope_sender, to_addrs=[mail.to])
-            with suppress(OSError, smtplib.SMTPException):  # the mail is accepted already
-                server.quit()
+            yield server
         finally:
             # Not `with`: it sends QUIT also on a connection whose TLS just failed, and waits for the reply.
             server.close()

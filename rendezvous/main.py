@@ -1,31 +1,27 @@
-"""`dispatch-rendezvous`: its options, wiring and signals. Serving: serving.py; what is served: app.py."""
+"""`dispatch-rendezvous`: its commands, wiring and signals. Options: options.py; serving: serving.py; routes: app.py."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 import trio
 from hypercorn.config import Config
 
 from peer.protocol import base64url
-from peer.protocol.errors import Invalid
-from peer.protocol.relays.addresses import MAX_RELAYS
-from rendezvous import program, serving
-from rendezvous.broker import Broker, Settings, is_loopback, origin_of
+from rendezvous import doctor_checks, program, serving
+from rendezvous.broker import Broker, Settings, origin_of
 from rendezvous.connections import ConnectionLimits
 from rendezvous.data_folder import DataFolder, private_folder
 from rendezvous.listening import listening, port_of
-from rendezvous.mail import Mailer, SmtpSettings
-from rendezvous.proxies import Network, proxy_networks
-from rendezvous.relay_access import named_relays
+from rendezvous.mail import Mailer
+from rendezvous.options import Options, broker_options, data_option
 from rendezvous.relay_tokens import RelayKey, load_relay_key
 from rendezvous.storage.sqlite import SqliteStorage
 from rendezvous.tokens import load_secret
@@ -49,95 +45,52 @@ def main() -> None:
     """The rendezvous broker of dispatch: who is where, and who invites whom. No task ever passes it."""
 
 
-_data = click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("~/.dispatch-rendezvous"),
-    show_default=True,
-    help="Folder for the database, the token secret and the key for relays.",
-)
-
-
 @main.command(epilog=EXAMPLES)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; ::, all of them.")
-@click.option("--port", default=8800, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
-@_data
-@click.option("--public-url", default="", help="The address that people use; default: http://HOST:PORT on loopback.")
-@click.option("--dev", is_flag=True, help="Approve sign-ins on the page, without mail. Loopback only.")
-@program.tls_options
-@click.option(
-    "--relay",
-    metavar="ORIGIN",
-    multiple=True,
-    help=f"A relay for devices that reach each other no other way, named to all users; up to {MAX_RELAYS}.",
-)
-@click.option("--install-url", default="", help="A page on installing dispatch, named in invitations.")
-@click.option("--smtp-host", default="", envvar="DISPATCH_SMTP_HOST", help="Mail server (STARTTLS).")
-@click.option("--smtp-port", default=587, show_default=True, type=click.IntRange(1, 65535), envvar="DISPATCH_SMTP_PORT")
-@click.option(
-    "--smtp-user",
-    default="",
-    envvar="DISPATCH_SMTP_USER",
-    help="User at the mail server; the password is $DISPATCH_SMTP_PASSWORD.",
-)
-@click.option("--smtp-from", default="", envvar="DISPATCH_SMTP_FROM", help="Sender: 'Name <address>'.")
-@click.option("--smtp-ca", type=click.Path(path_type=Path, exists=True), help="Trust this PEM instead of the system's.")
-def serve(
-    *,
-    host: str,
-    port: int,
-    data: Path,
-    public_url: str,
-    dev: bool,
-    certificate: Path | None,
-    key: Path | None,
-    behind_proxy: tuple[str, ...],
-    relay: tuple[str, ...],
-    install_url: str,
-    smtp_host: str,
-    smtp_port: int,
-    smtp_user: str,
-    smtp_from: str,
-    smtp_ca: Path | None,
-) -> None:
+@broker_options
+def serve(**given: object) -> None:
     """Run the broker until SIGTERM or Ctrl-C. Prints `listening on URL` once it is up.
 
     $DISPATCH_JWT_SECRET signs the sign-in tokens; without it one is made and kept in the data folder.
     """
     program.log_to_stderr()
     with program.refusals_told("dispatch-rendezvous"):
-        program.check_pem_files(certificate, key, smtp_ca)
-        proxies = proxy_networks(behind_proxy)
-        origin = origin_of(public_url) if public_url else ""
-        relays = named_relays(relay, public_url=origin)
-        if dev:
-            _refuse_dev_off_loopback(host, origin, proxies)
-        if not public_url and not is_loopback(host):
-            raise Invalid("requests are signed for the broker's public address", fix="give --public-url https://…")
-        mailer = None
-        if smtp_host:
-            password = os.environ.get("DISPATCH_SMTP_PASSWORD", "")
-            mailer = Mailer(
-                SmtpSettings(
-                    host=smtp_host, port=smtp_port, sender=smtp_from, user=smtp_user, password=password, ca=smtp_ca
-                )
-            )
-        config = serving.server_config(certificate=certificate, key=key)
-        with DataFolder(data.expanduser()) as folder:
-            settings = Settings(
-                public_url=origin,
-                data=folder,
-                dev=dev,
-                trusted_proxies=proxies,
-                install_url=install_url,
-                relays=relays,
-            )
+        options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
+        options.check()
+        config = serving.server_config(certificate=options.certificate, key=options.key)
+        mailer = options.mailer()
+        with DataFolder(options.folder) as folder:
+            settings = options.settings(folder)
             secret, relay_key = load_secret(folder, os.environ), load_relay_key(folder)
-            trio.run(partial(_run, settings, secret, relay_key, mailer, config, host=host, port=port))
+            run = partial(_run, settings, secret, relay_key, mailer, config, host=options.host, port=options.port)
+            trio.run(run)
+
+
+@main.command(
+    epilog="\b\nExample:\n  dispatch-rendezvous doctor --public-url https://broker.example --smtp-host smtp.example"
+)
+@broker_options
+@click.option("--json", "as_json", is_flag=True, help="Print {checks: [{name, ok, needed, detail, fix}]}.")
+def doctor(*, as_json: bool, **given: object) -> None:
+    """Look at all that people need of this broker, given the options that `serve` gets. It may run meanwhile.
+
+    Checks what users are told about installing, the mail server (without a mail), the secret, the data folder, the
+    public address and its TLS as clients see it, relays and the clock. Exit 1 if something is broken.
+    """
+    with program.refusals_told("dispatch-rendezvous"):
+        options = Options(**given)  # type: ignore[arg-type]  # click gives what its options say
+        options.check()
+        found = doctor_checks.checks(options, os.environ)
+    if as_json:
+        click.echo(json.dumps({"checks": [asdict(each) for each in found]}))
+    else:
+        for each in found:
+            mark = "ok    " if each.ok else "broken" if each.needed else "advice"
+            click.echo(f"{mark}  {each.name}: {each.detail}{f'; fix: {each.fix}' if each.fix else ''}")
+    sys.exit(int(any(each.needed and not each.ok for each in found)))
 
 
 @main.command("relay-key")
-@_data
+@data_option
 def relay_key(*, data: Path) -> None:
     """Print the public key that `dispatch-relay serve --allow broker=KEY` takes to serve this broker's users.
 
@@ -190,21 +143,6 @@ async def _announce(broker: Broker, started: trio.Event) -> None:
         click.echo("no --smtp-host: nobody can sign in, since no mail can prove an address", err=True)
     click.echo(f"listening on {broker.settings.public_url}")
     sys.stdout.flush()
-
-
-def _refuse_dev_off_loopback(host: str, origin: str, proxies: Sequence[Network]) -> None:
-    if not is_loopback(host):
-        raise Invalid(f"--dev approves anybody's sign-in, so it does not listen on {host}", fix="use --host 127.0.0.1")
-    if origin and not is_loopback(urlsplit(origin).hostname or ""):
-        raise Invalid(
-            f"--dev approves anybody's sign-in, so it can't be reached at {origin}",
-            fix="leave out --public-url; or leave out --dev, and set --smtp-host and the rest",
-        )
-    if proxies:
-        raise Invalid(
-            "--dev approves anybody's sign-in, so it does not work behind a proxy",
-            fix="leave out --behind-proxy; or leave out --dev, and set --smtp-host and the rest",
-        )
 
 
 if __name__ == "__main__":

@@ -5,59 +5,52 @@ the code once more on the page that the mail links to. Opening that page proves 
 their own device asked; the link alone approves nothing. A mailed page serves every sign-in that waits for the same
 user, once it has named the device, so a mail that a stranger's request caused is as good as one's own: nobody can use
 up another person's mails. On a development broker the first page approves at once.
+
+The code is typed once. The link that a program opens shows it on the first page, and it is typed on the mailed one; a
+browser that typed it on the first page gets a cookie, and is not asked again. A link to the first page is no typing, or
+its sender could have somebody else's browser approve the sender's device.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
+import hmac
 import secrets
-from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
-import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from peer.protocol.errors import Conflict, DispatchError, Forbidden, Gone, Invalid, RateLimited, Unavailable
 from rendezvous import mail_texts, web
 from rendezvous.broker import Broker
-from rendezvous.signin import normal_user_code, read_claim
+from rendezvous.pages import Pages
+from rendezvous.signin import EXPIRES_SECONDS, normal_user_code, read_claim
 from rendezvous.storage.errors import NoSuchSignIn
 from rendezvous.storage.rows import SignIn, SignInStatus
 
 MAX_FORM = 4096
 """Bytes."""
 
+TYPED = "dispatch_typed"
 AGAIN = "run `dispatch login` again on your device"
 
 
 class PageRoutes:
-    """HTML for people; no script, no external request."""
+    """The pages /login and /login/mail."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, pages: Pages) -> None:
         self._broker = broker
-        folder = resources.files("rendezvous").joinpath("templates")
-        self._templates = jinja2.Environment(
-            loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        self._style = folder.joinpath("style.css").read_text("utf-8")
-        style_hash = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
-        self._policy = (
-            f"default-src 'none'; style-src 'sha256-{style_hash}'; form-action 'self';"
-            " frame-ancestors 'none'; base-uri 'none'"
-        )
+        self._pages = pages
 
     async def login(self, request: Request) -> Response:
         """GET /login: the form; with ?code=… it is filled in and shows which device asks for which e-mail."""
-        self._throttle(request)
+        self._pages.throttle(request)
         code, sign_in = "", None
         if typed := request.query_params.get("code", ""):
             code = normal_user_code(typed)
             sign_in = await self._broker.storage.sign_in_by_user_code(code, self._broker.clock())
-        return self._page("login.html", code=code, sign_in=sign_in, mail_token="")
+        return self._pages.show("login.html", code=code, sign_in=sign_in, mail_token="", typed=False)
 
     async def submit(self, request: Request) -> Response:
         """POST /login with `user_code`: approve (development broker), or mail the link to the page that can."""
@@ -67,19 +60,24 @@ class PageRoutes:
             sign_in = _pending(await self._broker.storage.sign_in_by_user_code(code, self._broker.clock()))
             if self._broker.settings.dev:
                 return await self._approve(sign_in)
-            return await self._mail(sign_in)
+            response = await self._mail(sign_in)
+            if "shown" not in form:
+                self._remember_typed(response, sign_in)
+            return response
         except DispatchError as error:
-            return self._error_page(error)
+            return self._pages.error(error)
 
     async def mailed(self, request: Request) -> Response:
         """GET /login/mail?t=…: the page that the mail links to. Approves nothing by itself."""
-        self._throttle(request)
+        self._pages.throttle(request)
         token = request.query_params.get("t", "")
         try:
             sign_in = _pending(await self._by_mail_token(token))
         except DispatchError as error:
-            return self._error_page(error)
-        return self._page("login.html", code="", sign_in=sign_in, mail_token=token)
+            return self._pages.error(error)
+        return self._pages.show(
+            "login.html", code="", sign_in=sign_in, mail_token=token, typed=self._has_typed(request, sign_in)
+        )
 
     async def confirm(self, request: Request) -> Response:
         """POST /login/mail with `t` and `user_code`: approve when the code is the one the device shows; or deny."""
@@ -89,7 +87,9 @@ class PageRoutes:
             sign_in = _pending(await self._by_mail_token(token))
             if "deny" in form:
                 await self._broker.storage.deny_sign_in(sign_in.user_code, "it was denied on the mailed page")
-                return self._page("done.html", title="Denied", text="The device gets no access.")
+                return self._pages.show("done.html", title="Denied", text="The device gets no access.")
+            if "user_code" not in form and self._has_typed(request, sign_in):
+                return await self._approve(sign_in)
             typed = normal_user_code(form.get("user_code", ""))
             theirs = await self._broker.storage.sign_in_by_user_code(typed, self._broker.clock())
             if theirs is None or theirs.user_id != sign_in.user_id:
@@ -98,17 +98,17 @@ class PageRoutes:
                 raise Invalid("That is not the code of the device that asked", fix="go back and look at your device")
             if theirs.user_code != sign_in.user_code and form.get("device") != theirs.device:
                 # Another device of the same user: nobody approves one that the page did not name.
-                return self._page("login.html", code="", sign_in=_pending(theirs), mail_token=token)
+                return self._pages.show("login.html", code="", sign_in=_pending(theirs), mail_token=token, typed=False)
             return await self._approve(_pending(theirs))
         except DispatchError as error:
-            return self._error_page(error)
+            return self._pages.error(error)
 
     async def _approve(self, sign_in: SignIn) -> Response:
         claim, _ = read_claim(sign_in.device_set)
         decided = await self._broker.storage.approve_sign_in(sign_in.user_code, claim, self._broker.clock())
         if decided.status is not SignInStatus.APPROVED:
             raise Conflict(decided.reason, fix="sign in on the device that signed in first")
-        return self._page(
+        return self._pages.show(
             "done.html",
             title="Signed in",
             text=f"“{sign_in.device_name}” is signed in as {sign_in.user_id}. You can close this page.",
@@ -135,11 +135,12 @@ class PageRoutes:
         if not await broker.mailer.send(mail):
             await broker.storage.forget_mail_token(_digest(token))
             raise Unavailable("The mail could not be sent", fix="try again; if it stays so, tell the broker's operator")
-        return self._page(
+        return self._pages.show(
             "done.html",
             title="Look into your mailbox",
             text=(
-                f"A mail is on its way to {sign_in.user_id}. Open the page it names and type the code once more there."
+                f"A mail is on its way to {sign_in.user_id}. Open the page it names, in this browser or another one, "
+                "and have the code that your device shows at hand."
             ),
         )
 
@@ -147,7 +148,7 @@ class PageRoutes:
         return await self._broker.storage.sign_in_by_mail_token(_digest(token), self._broker.clock())
 
     async def _form(self, request: Request) -> dict[str, str]:
-        self._throttle(request)
+        self._pages.throttle(request)
         # Another site's page can make a browser post here. A program (curl) sends neither header.
         origin = request.headers.get("origin")
         ours = urlsplit(self._broker.settings.public_url)
@@ -162,20 +163,25 @@ class PageRoutes:
             raise Invalid("That is not a form with the field user_code", fix="open the login page itself") from None
         return {name: values[-1] for name, values in fields.items()}
 
-    def _throttle(self, request: Request) -> None:
-        self._broker.sign_ins_by_address.take("page " + self._broker.address(request), self._broker.clock())
-
-    def _error_page(self, error: DispatchError) -> Response:
-        return self._page("done.html", status=error.code, title="That did not work", text=error.message, fix=error.fix)
-
-    def _page(self, name: str, *, status: int = 200, **values: object) -> Response:
-        html = self._templates.get_template(name).render(
-            style=self._style,
-            dev=self._broker.settings.dev,
-            base=urlsplit(self._broker.settings.public_url).path,
-            **values,
+    def _remember_typed(self, response: Response, sign_in: SignIn) -> None:
+        response.set_cookie(
+            TYPED,
+            self._typed(sign_in),
+            max_age=EXPIRES_SECONDS,
+            path=urlsplit(self._broker.settings.public_url).path + "/login/mail",
+            secure=self._broker.settings.public_url.startswith("https:"),
+            httponly=True,
+            samesite="lax",  # the page is opened by a link in a mail
         )
-        return HTMLResponse(html, status_code=status, headers={"content-security-policy": self._policy})
+
+    def _has_typed(self, request: Request, sign_in: SignIn) -> bool:
+        """Whether this sign-in's code was typed in this browser."""
+        given = request.cookies.get(TYPED, "").encode("utf-8", "surrogatepass")
+        return hmac.compare_digest(given, self._typed(sign_in).encode())
+
+    def _typed(self, sign_in: SignIn) -> str:
+        what = f"{sign_in.user_code} {sign_in.device} {sign_in.expires}".encode()
+        return hmac.digest(self._broker.typed_code_key, what, "sha256").hex()
 
 
 def _pending(sign_in: SignIn | None) -> SignIn:

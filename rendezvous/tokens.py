@@ -17,6 +17,8 @@ LONGEST_SECONDS = 2 * LIFE_SECONDS
 """What a token may have left: one that was issued while the broker's clock was up to a month ahead is renewed, so that
 not everybody has to sign in again once the clock is right. Beyond, it would open reads for too long."""
 MAX_TOKEN = 4096
+SECRET_FILE = "jwt.secret"  # noqa: S105 - a file's name
+"""In the data folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +114,4 @@ def load_secret(data: Path, environment: Mapping[str, str]) -> bytes:
                 fix="`openssl rand -hex 32` makes one; or unset it and the broker keeps its own",
             )
         return given
-    return kept_secret(data / "jwt.secret", if_removed="everybody signs in again")
+    return kept_secret(data / SECRET_FILE, if_removed="everybody signs in again")

@@ -65,7 +65,7 @@ def start_daemon(app: App) -> None:
         click.get_current_context().invoke(install, linger=None, show=False, yes=False)
         _wait_until_it_answers(app)
     else:
-        _start_detached(app)
+        start_detached(app)
     app.out.line("✓ running", indent=2)
 
 
@@ -176,7 +176,7 @@ def _reload(app: App) -> None:
         app.client.reload()
 
 
-def _start_detached(app: App) -> None:
+def start_detached(app: App) -> None:
     """Start the daemon in a session of its own, so that it outlives the terminal, and wait until it answers.
 
     Raises Unavailable.

@@ -122,7 +122,9 @@ async def act(call: Call, arguments: Act) -> Document:
         case "accept":
             if (choice := await _folder_choice(call, client, identity, arguments.cwd)) is not None:
                 return choice
-            await _accept(client, identity, arguments.cwd)
+            runs = await _accept(client, identity, arguments.cwd)
+            found = await watch(call, identity, chosen_surface(call))
+            return {**found, "runs": line(runs, limit=1_000)} if runs else found
         case "decline" if arguments.request_id is None:
             return safe(await client.decline(identity, reason=arguments.reason))
         case "decline":
@@ -188,10 +190,13 @@ async def _folder_choice(call: Call, client: AsyncClient, identity: str, cwd: st
     )
 
 
-async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
-    """Accept a dispatch. One that was accepted already is no error, unless another folder is asked for."""
+async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> str:
+    """Accept a dispatch; return where it runs and who reads the result, or "" if it was accepted already.
+
+    That is no error, unless another folder is asked for.
+    """
     try:
-        await client.accept(identity, cwd=cwd)
+        return str((await client.accept(identity, cwd=cwd)).get("runs") or "")
     except Conflict:
         document = await client.dispatch(identity)
         if document["direction"] != "received" or document["status"] not in ("accepted", "running"):
@@ -201,6 +206,7 @@ async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
                 f"nothing pending: it runs already, in {document.get('cwd') or 'an empty workspace'}",
                 fix="cancel it and have it sent again to run it elsewhere",
             ) from None
+        return ""
 
 
 async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: int | None) -> Document:

@@ -66,7 +66,11 @@ class PostedInvitation:
 
 @dataclass(frozen=True, slots=True)
 class BrokerInvitation:
-    """An invitation at the broker. `statement` is not verified yet; `sealed` is the answer, sealed to this device."""
+    """An invitation at the broker. `statement` is not verified yet; `sealed` is the answer, sealed to this device.
+
+    Of one that was sent from here: whether the mail server took its mail, and when (ms) a device of the invitee first
+    fetched it; both None where the broker does not say.
+    """
 
     token: str
     inviter: str
@@ -77,6 +81,8 @@ class BrokerInvitation:
     statement: bytes
     answered: int | None
     sealed: bytes | None
+    mailed: bool | None = None
+    fetched: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +219,8 @@ def read_invitation(entry: Mapping[str, object]) -> BrokerInvitation:
         statement=read_bytes(entry, "statement"),
         answered=None if entry["answered"] is None else read_number(entry, "answered"),
         sealed=None if entry["sealed"] is None else read_bytes(entry, "sealed"),
+        mailed=None if entry.get("mailed") is None else entry["mailed"] is True,
+        fetched=None if entry.get("fetched") is None else read_number(entry, "fetched"),
     )
 
 

@@ -415,6 +415,12 @@ class BrokerSync:
         await self._journal.step(step)
 
     async def _on_sent(self, item: BrokerInvitation) -> None:
+        if item.mailed is not None or item.fetched is not None:
+            await self._journal.step(
+                lambda tx: inviting.on_progress(
+                    tx, item.token, broker=self.url, mailed=item.mailed, fetched=item.fetched
+                )
+            )
         if item.sealed is None:
             if item.status == "withdrawn":
                 await self._journal.step(lambda tx: inviting.on_sent_withdrawn(tx.db, item.token, broker=self.url))

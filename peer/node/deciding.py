@@ -7,7 +7,7 @@ from collections.abc import Collection
 import msgspec
 import trio
 
-from peer.dispatches import payload
+from peer.dispatches import payload, placement
 from peer.dispatches.quoting import own_cancel
 from peer.machine.live_settings import LiveSettings
 from peer.protocol.documents import Document
@@ -33,7 +33,9 @@ class DecisionService:
         self._runs = runs
 
     async def accept(self, dispatch_id: str, cwd: str | None) -> Document:
-        """Accept and run a dispatch: {dispatch_id, decision, ok, approval, cwd, git_folder}.
+        """Accept and run a dispatch: {dispatch_id, decision, ok, approval, cwd, toolchains, result_to, results, runs,
+        git_folder}. `result_to` reads the result, `full` or `redacted` as `results` says; `runs` is all of this as one
+        sentence for the person.
 
         A second call raises Conflict.
         """
@@ -46,6 +48,7 @@ class DecisionService:
         folder = await self._folders.choose(dispatch_id, cwd)
         beside = await self._folders.git_folder(dispatch_id, folder) if folder and "Bash" in scope.tools else None
         pin = "" if beside is None else msgspec.json.encode(beside).decode()
+        seen = await self._folders.toolchains(dispatch_id, folder)
         row, scope = await self._journal.step(
             lambda tx: receiving.accept(tx, dispatch_id, cwd=folder or "", git_folder=pin)
         )
@@ -57,6 +60,12 @@ class DecisionService:
             "ok": True,
             "approval": scope.approval,
             "cwd": folder,
+            "toolchains": seen,
+            "result_to": row.peer,
+            "results": scope.results,
+            "runs": placement.sentence(
+                folder, seen, result_to=row.peer, results=scope.results, held=scope.approval == "review"
+            ),
             "git_folder": None if beside is None else beside.path,
         }
 

@@ -78,8 +78,9 @@ class TrustService:
     # --- invitations
 
     async def invite(self, email: str, *, broker: str = "") -> Document:
-        """Invite someone to grant this user an edge: {token, to, broker, emailed, link, expires, existing?}.
+        """Invite someone to grant this user an edge: {token, to, broker, emailed, link, page, expires, existing?}.
 
+        `link` is the address to share, with its secret; `page` the broker's page about the invitation, without.
         `broker`: the URL of the one where it is posted; the first one unless an invitation is open at any.
         """
         user_id = await self._journal.read(lambda db: _contact_or_address(db, email))
@@ -107,6 +108,7 @@ class TrustService:
             "broker": row.broker,
             "emailed": emailed,
             "link": _link(row),
+            "page": invitation_address.page_of(row.broker, row.token) if row.broker else "",
             "expires": lists.rfc3339(row.expires),
         }
         if not invited.fresh:
@@ -312,7 +314,7 @@ class TrustService:
         token = pasted.token
         known = await self._journal.read(lambda db: invitations.get(db, token))
         at = known.broker if known is not None else ""
-        if isinstance(pasted, invitation_address.Address):
+        if not isinstance(pasted, invitation_address.Token):
             at = at or pasted.broker
         if at and at not in (urls := self._brokers.urls()):
             # Its answer goes there, and so do the look-ups of whoever sent it.

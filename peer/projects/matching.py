@@ -1,11 +1,15 @@
-"""Matches a task and a hint to a project, and decides whether the match is clear enough to be pinned. Pure.
+"""Matches a task and a hint to a project, and says where a run is to be by what its edge grants. Pure.
 
 The task and the hint come from the sender, so they are only used as words to search for; no path in them is used. A
-*mention* is a project's whole name in the text. A project is pinned only if it alone is mentioned, lies inside the
-edge's folders, and no other project has a similar name that may have been meant. A person confirms everything else.
+*mention* is a project's whole name in the text. A match is clear if one project alone is mentioned, lies inside the
+edge's folders, and no other project has a similar name that may have been meant.
+
+Words of a sender decide nothing by themselves (`placed`): a run is where its person granted the one folder that there
+is; of several, or none, a match is proposed, and the person confirms it.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Final
 
 import msgspec
@@ -14,6 +18,8 @@ from peer.projects.words import COMMON, near, words, written_names
 from peer.trust.scopes import within
 
 MAX_CANDIDATES: Final = 5
+MAX_OFFERED: Final = 8
+"""Candidates and granted folders together."""
 _MAX_TASK: Final = 20_000  # characters examined: a task may have 100,000, and names its project near the beginning
 _MAX_HINT: Final = 200
 _MAX_NAME_WORDS: Final = 8
@@ -45,7 +51,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Suggestion(msgspec.Struct, frozen=True):
-    """The result of matching. `cwd`: if pinned, it is used; else it is offered first, or None if none stands out.
+    """The result of matching. `cwd`: if pinned (by `match`: a clear match), it is used; else it is offered first, or
+    None if none stands out.
 
     Without candidates the run gets an empty workspace.
     """
@@ -55,6 +62,8 @@ class Suggestion(msgspec.Struct, frozen=True):
     project: str | None
     reason: str
     candidates: tuple[Candidate, ...]
+    granted: bool = False
+    """Whether `cwd` is proposed inside one of several granted folders: offered first where a person confirms it."""
 
 
 NOTHING: Final = Suggestion(
@@ -64,6 +73,30 @@ NOTHING: Final = Suggestion(
     reason="no project here matches the task: the workspace is empty",
     candidates=(),
 )
+
+
+_ONLY: Final = "the one folder that you granted"
+_GRANTED: Final = "a folder that you granted"
+
+
+def placed(found: Suggestion, allowed: Sequence[str], *, there: Sequence[str]) -> Suggestion:
+    """Return where a run is to be: pinned in the one folder that its edge grants; of several, or none, what was found.
+
+    `found`: what `match` returned for these `allowed` folders; `there`: those of them that exist.
+    """
+    if len(allowed) == 1 and there:
+        only = Candidate(allowed[0], PurePath(allowed[0]).name, _ONLY)
+        others = [each for each in found.candidates if each.cwd != only.cwd]
+        return Suggestion(True, only.cwd, only.project, only.reason, (only, *others))
+    if len(allowed) < 2:
+        gone = "the folder that you granted is gone: the workspace is empty" if allowed else found.reason
+        return msgspec.structs.replace(found, pinned=False, reason=gone)
+    known = {each.cwd for each in found.candidates}
+    granted = [Candidate(path, PurePath(path).name, _GRANTED) for path in there if path not in known]
+    reason = found.reason if found.candidates else "several folders are granted, and the task names none of them"
+    offered = (*found.candidates, *granted)[:MAX_OFFERED]
+    granted_one = found.cwd is not None and within(found.cwd, allowed)
+    return msgspec.structs.replace(found, pinned=False, reason=reason, candidates=offered, granted=granted_one)
 
 
 class Query(msgspec.Struct, frozen=True):

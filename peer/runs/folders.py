@@ -18,13 +18,14 @@ import msgspec
 import structlog
 import trio
 
+from peer.dispatches import placement
 from peer.machine.all_state_folders import all_state_folders
 from peer.machine.installation import AGENT_ENVIRONMENT, NAMESPACE, ROOT
 from peer.machine.settings import Settings
 from peer.projects import git_folders
 from peer.projects.git_folders import GitFolder
 from peer.projects.index import ProjectIndex
-from peer.projects.matching import NOTHING, Suggestion
+from peer.projects.matching import NOTHING, Suggestion, placed
 from peer.protocol.documents import Document
 from peer.protocol.errors import Conflict, DispatchError
 from peer.runs import reach
@@ -80,16 +81,27 @@ class RunFolders:
             await trio.sleep(REFRESH_SECONDS)
 
     async def suggestion(self, dispatch_id: str) -> Document:
-        """Return {cwd, project, reason, pinned, candidates, obstacles, toolchains} for a dispatch in the inbox.
+        """Return {cwd, project, reason, pinned, granted, candidates, obstacles, toolchains, runs} of one in the inbox.
 
-        Of the folders that are offered, `obstacles`: folder → what will not work there; `toolchains`: folder → what a
-        run sees there beside the system's own programs.
+        `runs` says what an accept without a folder of the person's choice does, as the accept itself says it. Of the
+        folders that are offered, `obstacles`: folder → what will not work there; `toolchains`: folder → what a run sees
+        there beside the system's own programs.
         """
         document: Document = msgspec.to_builtins(await self._suggest(dispatch_id))
         offered = {row["cwd"] for row in (document, *document["candidates"]) if row["cwd"]}
         found = {cwd: await self._look(dispatch_id, cwd) for cwd in sorted(offered)}
         document["obstacles"] = {cwd: each.obstacles for cwd, each in found.items() if each.obstacles}
         document["toolchains"] = {cwd: each.toolchains for cwd, each in found.items() if each.toolchains}
+        folder = str(document["cwd"]) if document["pinned"] else None
+        row = await self._context.store.read(lambda db: receiving.get_received(db, dispatch_id))
+        scope = await self._scope(dispatch_id)
+        document["runs"] = placement.sentence(
+            folder,
+            found[folder].toolchains if folder else [],
+            result_to=row.peer,
+            results=scope.results,
+            held=scope.approval == "review",
+        )
         return document
 
     async def look(self, dispatch_id: str, cwd: str | None) -> Document:
@@ -170,7 +182,8 @@ class RunFolders:
     async def choose(self, dispatch_id: str, cwd: str | None) -> str | None:
         """Return the folder a dispatch is to run in, or None for an empty workspace.
 
-        `cwd` is the person's choice: a path, "" for an empty workspace, None for a pinned suggestion if there is one.
+        `cwd` is the person's choice: a path, "" for an empty workspace, None for the one folder that the edge grants,
+        or an empty workspace where it grants none or several.
         Raises Forbidden for a path outside the edge's folders, Invalid for one that may never be granted, Conflict for
         one that leads to another folder through a link that a run may have made: whoever decides must have seen the
         folder that it leads to. One in the person's home folder or above it is their own, as /home is on some systems,
@@ -199,14 +212,24 @@ class RunFolders:
         """Return the first link on the way to a folder that a run may have made, or None."""
         return await trio.to_thread.run_sync(lambda: paths.foreign_link(named, self.facts()))
 
+    async def toolchains(self, dispatch_id: str, folder: str | None) -> list[str]:
+        """Return labels of the toolchains that a run sees in this real folder, or beside an empty workspace."""
+        scope, states = await self._scope(dispatch_id), all_state_folders(self._context.state.path)
+        found = await trio.to_thread.run_sync(lambda: toolchains(scope, self._settings(), folder, states))
+        return found.labels()
+
     async def _suggest(self, dispatch_id: str) -> Suggestion:
+        allowed = await self._allowed(dispatch_id)
+        there = await trio.to_thread.run_sync(lambda: [path for path in allowed if Path(path).is_dir()])
+        return placed(await self._matched(dispatch_id, allowed), allowed, there=there)
+
+    async def _matched(self, dispatch_id: str, allowed: tuple[str, ...]) -> Suggestion:
         if not self._settings().roots:
             return NOTHING
         try:
             index = await self._refresh()
             row = await self._context.store.read(lambda db: receiving.get_received(db, dispatch_id))
             content = receiving.dispatch_of(row).content
-            allowed = await self._allowed(dispatch_id)
             return await trio.to_thread.run_sync(index.suggest, content.task, content.project, allowed)
         except DispatchError as error:
             log.warning("projects.no_suggestion", code=error.code)

@@ -140,6 +140,19 @@ def on_sent_withdrawn(db: sqlite3.Connection, token: str, *, broker: str = "") -
         withdraw(db, token)
 
 
+def on_progress(tx: Transaction, token: str, *, broker: str, mailed: bool | None, fetched: int | None) -> None:
+    """Record what its broker says of a sent invitation's way. Nothing that is granted hangs on it."""
+    row = invitations.get(tx.db, token)
+    if row is None or (row.direction, row.broker) != ("sent", broker):
+        return
+    if mailed and not row.emailed:
+        invitations.set_mailed(tx.db, token, emailed=True)
+        tx.note(InvitationsChanged())
+    if fetched and not row.fetched:
+        invitations.set_fetched(tx.db, token, min(fetched, tx.now))  # the broker's clock may be ahead
+        tx.note(InvitationsChanged())
+
+
 def on_invitation(tx: Transaction, raw: bytes, *, broker: str = "") -> rows.Invitation | None:
     """Verify and store an invitation from a broker.
 

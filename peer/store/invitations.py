@@ -102,6 +102,11 @@ def set_mailed(db: sqlite3.Connection, token: str, *, emailed: bool) -> None:
     db.execute("UPDATE invitations SET emailed = ? WHERE token = ?", (int(emailed), token))
 
 
+def set_fetched(db: sqlite3.Connection, token: str, at: int) -> None:
+    """Record when (ms) a device of the invited person first fetched a sent invitation."""
+    db.execute("UPDATE invitations SET fetched = ? WHERE token = ?", (at, token))
+
+
 def set_secret(db: sqlite3.Connection, token: str, secret: bytes) -> None:
     """Store the secret of a received invitation that was opened by its address, after the digest was checked."""
     db.execute("UPDATE invitations SET secret = ?, verified = 1 WHERE token = ?", (secret, token))

@@ -111,7 +111,11 @@ class EdgeMcpServer:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An invitation sent or received; `token` is its id, `broker` the URL of the one where it was posted."""
+    """An invitation sent or received; `token` is its id, `broker` the URL of the one where it was posted.
+
+    Of a sent one, `emailed` is 1 once a mail server took its mail, and `fetched` when (ms) a device of the invited
+    person first fetched it, 0 before that.
+    """
 
     token: str
     direction: str
@@ -124,6 +128,7 @@ class Invitation:
     created: int
     expires: int
     broker: str
+    fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)

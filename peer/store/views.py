@@ -36,7 +36,7 @@ from peer.store import (
     unreleased,
 )
 from peer.store.lists import Listed, columns, dispatch_row, landing_document, rfc3339
-from peer.trust import edge_lifecycle, fingerprints, scopes
+from peer.trust import edge_lifecycle, fingerprints, invitation_address, scopes
 
 if TYPE_CHECKING:
     from peer.machine.settings import Settings
@@ -170,6 +170,11 @@ def invitation_rows(
         }
         if row.direction == "sent":
             entry |= {"to": row.peer, "emailed": bool(row.emailed), "link": link(row) if status == "open" else ""}
+            entry |= {
+                "progress": _progress(row, status),
+                "fetched": rfc3339(row.fetched) if row.fetched else None,
+                "page": invitation_address.page_of(row.broker, row.token) if status == "open" and row.broker else "",
+            }
         else:
             entry |= {"from": row.peer, "fingerprint": inviter_fingerprint(row), "verified": bool(row.verified)}
             entry["unknown_fields"] = len(open_as(Invitation, row.raw)[1].ignored)
@@ -181,6 +186,15 @@ def invitation_rows(
         for box in ("sent", "received")
     }
     return {**shown, **rest}
+
+
+def _progress(row: rows.Invitation, status: str) -> str:
+    """Return how far a sent invitation is: `not_mailed`, `mailed`, `fetched`, or how it ended."""
+    if status != "open":
+        return status
+    if row.fetched:
+        return "fetched"
+    return "mailed" if row.emailed else "not_mailed"
 
 
 def broker_documents(settings: Settings, user_id: str, waiting: Mapping[str, int]) -> list[Document]:

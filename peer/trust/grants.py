@@ -236,7 +236,7 @@ def parse_max_per_day(given: int | str) -> int:
     if isinstance(given, str):
         if not re.fullmatch(r"[0-9]{1,9}", given.strip(), re.ASCII):
             raise Invalid(f"`{_shown(given)}` is not a number of dispatches", fix="give 1 to 1000")
-        given = int(given)
+        given = int(given.strip())  # int() leaves out less than strip(): no U+001F
     if isinstance(given, bool):
         raise Invalid("the daily rate is not a number", fix="give 1 to 1000")
     scopes.check_max_per_day(given)

@@ -6,6 +6,9 @@ browser, mail program or chat turns part of it into a link that would carry the 
 fragment (`#...`), which the broker's page could read. The inviter shares the address over a channel that the broker
 does not control. Checking the digest therefore authenticates the inviter to the invited person, and the proof
 authenticates the invited person to the inviter.
+
+An invitation also has a page at its broker, `<broker>/join/<token>`, which says what this is and how to install it. It
+names the invitation and proves nothing: there is no secret in its address.
 """
 
 import hashlib
@@ -24,12 +27,16 @@ SECRET_BYTES: Final = 32
 MAX_BROKER: Final = 400
 MAX_ADDRESS: Final = 1_024
 SCHEME: Final = "dispatch:invitation:"
+PAGE: Final = "/join/"
 
 _LIKE_THIS: Final = "0192f0c1-7a3b-7c44-9d2e-5b6a7c8d9e0f"
 _ADDRESS_FIX: Final = (
-    f"a token looks like {_LIKE_THIS}, an address like {SCHEME}{_LIKE_THIS}:…:…:…; "
-    "copy it whole, or see `dispatch invitations`"
+    f"a token looks like {_LIKE_THIS}, an address like {SCHEME}{_LIKE_THIS}:…:…:…, "
+    f"a link like https://broker.example{PAGE}{_LIKE_THIS}; copy it whole, or see `dispatch invitations`"
 )
+_AROUND: Final = "<>()[]\"'`“”‘’„‟«»"
+"""What mail programs, chats and people put around a link; none of these is in one."""
+_COMMANDS: Final = ("dispatch join ", "dispatch accept-invitation ", "dispatch decline-invitation ")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -50,6 +57,18 @@ class Token(msgspec.Struct, frozen=True):
     token: str
 
 
+class Page(msgspec.Struct, frozen=True):
+    """The broker's page about an invitation: the broker's URL, the token. It authenticates nobody."""
+
+    broker: str
+    token: str
+
+
+def page_of(broker: str, token: str) -> str:
+    """Return the address of the broker's page about an invitation, which holds no secret."""
+    return f"{broker}{PAGE}{token}"
+
+
 def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> str:
     """Return the address to share. `digest` is the invitation's SHA-256, `secret` 32 random bytes. Raises Invalid."""
     if len(digest) != DIGEST_BYTES or len(secret) != SECRET_BYTES:
@@ -59,13 +78,24 @@ def build_address(broker: str, *, token: str, digest: bytes, secret: bytes) -> s
     return SCHEME + ":".join(parts)
 
 
-def parse(text: str) -> Address | Token:
-    """Parse what a person pasted: a bare token or an address. Raises Invalid, whose fix shows the forms."""
-    pasted = text.strip().removeprefix("<").removesuffix(">").strip()
+def cleaned(text: str) -> str:
+    """Return what is meant of a pasted line: without the command before it, and what stands around it."""
+    pasted = text.strip().strip(_AROUND).strip().removeprefix("$ ")
+    for command in _COMMANDS:
+        pasted = pasted.removeprefix(command)
+    return pasted.strip().rstrip(".,;").strip(_AROUND).strip()
+
+
+def parse(text: str) -> Address | Token | Page:
+    """Parse what a person pasted: a bare token, an address or the link of a page, also with what `cleaned` takes off.
+
+    Raises Invalid, whose fix shows the forms.
+    """
+    pasted = cleaned(text)
     if len(pasted) > MAX_ADDRESS:
         raise Invalid(f"an invitation's address has at most {MAX_ADDRESS} characters", fix=_ADDRESS_FIX)
     if pasted.partition(":")[0].lower() in ("http", "https"):
-        raise Invalid("the address of a web page is no invitation", fix=_ADDRESS_FIX)
+        return _page(pasted)
     if not pasted.startswith(SCHEME):
         return Token(_token(pasted))
     parts = pasted.removeprefix(SCHEME).split(":")
@@ -105,6 +135,13 @@ def proven(given: bytes, secret: bytes, *, invitation_digest: bytes, device_set_
     """Whether `given` is the `proof` of these values. Compares in constant time."""
     expected = proof(secret, invitation_digest=invitation_digest, device_set_digest=device_set_digest)
     return hmac.compare_digest(given, expected)
+
+
+def _page(url: str) -> Page:
+    broker, found, token = url.rpartition(PAGE)
+    if not found:
+        raise Invalid("the address of that web page is no invitation", fix=_ADDRESS_FIX)
+    return Page(_broker(broker), _token(token.rstrip("/")))
 
 
 def _token(text: str) -> str:

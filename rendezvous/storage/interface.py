@@ -18,6 +18,7 @@ than it may. An operation that is refused for another reason leaves the nonce un
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import trio
 
@@ -154,6 +155,21 @@ class Storage(trio.abc.AsyncResource):
         """Return the caller's invitations that changed after a version, at most `changes_at_once` of them.
 
         An `after` above the current version counts as 0: the broker has lost data since.
+        """
+
+    @abstractmethod
+    async def invitation_by_token(self, token: str) -> StoredInvitation | None:
+        """Return an invitation to whoever has its token, as the page behind it shows it; without an answer."""
+
+    @abstractmethod
+    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
+        """Note whether the mail server took an invitation's mail: a change for its inviter alone."""
+
+    @abstractmethod
+    async def note_fetched(self, caller: Caller, tokens: Sequence[str], now: int) -> frozenset[str]:
+        """Note that the caller's device fetched these invitations to its user, of those that are pending.
+
+        Only the first time counts, and it is a change for the inviter alone. Returns the inviters that have one.
         """
 
     # -- quotas

@@ -160,7 +160,8 @@ class InvitationAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInvitation:
     """An invitation. `answered` is the time of the answer; `sealed` the answer's box for the device that asks, if that
-    is the inviter's and there is one."""
+    is the inviter's and there is one. `mailed`: whether the mail server took its mail, None while that is not known.
+    `fetched`: when a device of the invitee first fetched it."""
 
     token: str
     inviter: str
@@ -171,6 +172,8 @@ class StoredInvitation:
     expires: int
     answered: int | None
     sealed: bytes | None = None
+    mailed: bool | None = None
+    fetched: int | None = None
 
     def status_at(self, now: int) -> InvitationStatus:
         """Return the status, with EXPIRED for a pending one whose time is over."""

@@ -14,7 +14,7 @@ from peer import VERSION
 from tests.cli.conftest import Cli
 
 PROMISED = [
-    *("setup", "login", "logout", "broker", "whoami", "doctor", "config", "demo", "open", "service", "plugin"),
+    *("setup", "join", "login", "logout", "broker", "whoami", "doctor", "config", "demo", "open", "service", "plugin"),
     *("completion", "help", "version"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
@@ -44,6 +44,7 @@ PROMISED_OPTIONS = {
     "service install": "--linger --show --yes",
     "service uninstall": "--yes",
     "accept-invitation": SCOPE,
+    "join": f"--email --no-browser --label {SCOPE}",
     "trust edit": SCOPE,
     "send": "--expires --meta --file --project --link --deliverable --background --device --wait",
     "sent": "--status --limit",

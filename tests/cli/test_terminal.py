@@ -482,8 +482,16 @@ def test_the_first_login_asks_for_the_address(cli: Cli) -> None:
         screen.until("Your e-mail address: ")
         screen.type("alice\n")
         screen.until("'alice' is not an e-mail address")
-        assert screen.end() == 2
-    with terminal("login", "--broker", "http://127.0.0.1:1", "--no-browser") as screen:
+        screen.until("Your e-mail address: ")  # again
+        screen.type("alice@example.org\n")
+        screen.until("can't reach broker http://127.0.0.1:1")
+        assert screen.end() == 1
+
+
+def test_a_login_without_a_broker_asks_for_one(cli: Cli) -> None:
+    with terminal("login", "--no-browser") as screen:
+        screen.until("The broker's address, https://…: ")
+        screen.type("http://127.0.0.1:1\n")
         screen.until("Your e-mail address: ")
         screen.type("alice@example.org\n")
         screen.until("can't reach broker http://127.0.0.1:1")

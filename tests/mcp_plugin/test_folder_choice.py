@@ -74,16 +74,13 @@ async def test_what_will_not_work_in_a_folder_is_said_before_anything_runs(pair:
         final: Document = await host.act("accept", found[0], cwd=str(named))
         assert (final["status"], final["cwd"]) == ("completed", str(named))
         await trio.to_thread.run_sync(lambda: bob.client.edit_trust(alice.email, {"paths": [str(pinned)]}))
-        await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", str(pinned.parent))
-        try:
-            asked = await host.act("accept", found[1])
-            assert asked["status"] == "folder_choice_required"
-            assert f"Accept runs it in {pinned}." in asked["question"]["question"]
-            assert "In a run there, git will not work" in asked["question"]["question"]
-            final = await host.act("accept", found[1])
-            assert (final["status"], final["cwd"]) == ("completed", str(pinned))
-        finally:
-            await trio.to_thread.run_sync(bob.cli, "config", "set", "roots", "")
+        asked = await host.act("accept", found[1])
+        assert asked["status"] == "folder_choice_required"
+        assert f"Accept runs it in {pinned}." in asked["question"]["question"]
+        assert "In a run there, git will not work" in asked["question"]["question"]
+        final = await host.act("accept", found[1])
+        assert (final["status"], final["cwd"]) == ("completed", str(pinned))
+        assert final["runs"].startswith(f"runs in {pinned}") and f"{alice.email} reads the result" in final["runs"]
 
 
 def _sent(alice: Person, bob: Person) -> str:

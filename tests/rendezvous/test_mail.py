@@ -14,6 +14,7 @@ import trio
 from peer.broker.client import LoginToken
 from peer.protocol.errors import Conflict, Forbidden
 from peer.protocol.statements import sign_by_device
+from peer.trust.invitation_address import page_of
 from rendezvous import mail, mail_texts
 from rendezvous.mail import Mail, Mailer, SmtpSettings
 from rendezvous.storage.limits import StorageLimits
@@ -221,22 +222,46 @@ async def test_an_invitation_is_mailed_once_with_no_secret(broker: Running, peop
     assert not (await alice.client.post_invitation(raw)).emailed  # again: nothing changes, nothing is mailed
     recipients, message = server.taken[-1]
     assert len(server.taken) == 2 and recipients == ["bob@example.org"]
-    text = message.get_content()
+    text = message.get_content().replace("\r\n", "\n")
     for needed in (
-        "alice@example.org",
-        f"dispatch login --broker {broker.url} --email bob@example.org",
-        f"dispatch accept-invitation {posted.token}",
-        f"dispatch decline-invitation {posted.token}",
-        "Install dispatch",
+        "\n     " + page_of(broker.url, posted.token) + "\n",
+        "\n     dispatch join " + page_of(broker.url, posted.token) + " --email bob@example.org\n",
+        "Ask alice@example.org,\n     which command they installed it with",
     ):
         assert needed in text
-    assert "#" not in text
+    assert "#" not in text and all(len(line) <= 80 for line in text.splitlines() if "http" not in line)
+    (row,) = (await alice.client.invitations()).sent
+    assert row.mailed is True and row.fetched is None
 
     server.refuse = True
     other = await alice.client.post_invitation(alice.signed_invitation("carol@example.org"))
     assert not other.emailed
     (_, at_broker) = (await alice.client.invitations()).sent
-    assert at_broker.status == "pending"  # the link can still be shared
+    assert (at_broker.status, at_broker.mailed) == ("pending", False)  # the link can still be shared
+
+
+async def test_a_code_that_was_typed_in_this_browser_is_not_asked_for_again(
+    broker: Running, people: People, server: MailServer
+) -> None:
+    """Only where it was typed: a link that shows the code, which anybody can send, is no typing."""
+    alice = await people.new("alice@example.org")
+    prompt = await alice.client.login_device(alice.who.device_set)
+    login = prompt.verification_uri
+    shown = await alice.http.get(prompt.verification_uri_complete)
+    assert prompt.user_code in shown.text and 'name="shown"' in shown.text and 'id="user_code"' not in shown.text
+    await alice.http.post(login, data={"user_code": prompt.user_code, "shown": "1"})
+    page, token = mailed_page(server)
+    assert 'id="user_code"' in (await alice.http.get(page, params={"t": token})).text
+    assert (await alice.http.post(page, data={"t": token})).status_code == 422
+
+    async with httpx.AsyncClient() as browser:
+        assert (await browser.post(login, data={"user_code": prompt.user_code})).status_code == 200
+        page, token = mailed_page(server)
+        assert 'id="user_code"' in (await alice.http.get(page, params={"t": token})).text
+        opened = await browser.get(page, params={"t": token})
+        assert 'id="user_code"' not in opened.text and alice.who.device in opened.text
+        assert await alice.client.login_token(prompt.device_code) == "authorization_pending"
+        assert "Signed in" in (await browser.post(page, data={"t": token})).text
 
 
 async def test_a_mail_that_cannot_be_sent_is_said(broker: Running, people: People, server: MailServer) -> None:

@@ -30,6 +30,7 @@ from peer.protocol import base64url, codec, names
 from peer.protocol.statements import BrokerRequest, Invitation, sign_by_device
 from rendezvous.broker import Broker, Settings, wall_clock
 from rendezvous.connections import ConnectionLimits
+from rendezvous.installing import Installing
 from rendezvous.listening import listening, port_of
 from rendezvous.mail import Mailer
 from rendezvous.main import DATABASE
@@ -42,6 +43,7 @@ from rendezvous.storage.sqlite import SqliteStorage
 from tests.conftest import HANG
 
 DAY_MS = 24 * 3600 * 1000
+NOTHING_SAID = Installing()
 RELAY_KEY = RelayKey(b"r" * 32)
 
 
@@ -88,6 +90,7 @@ async def running_broker(
     storage: Storage | None = None,
     relays: tuple[str, ...] = (),
     relay_key: RelayKey = RELAY_KEY,
+    installing: Installing = NOTHING_SAID,
 ) -> AsyncIterator[Running]:
     """Serve on 127.0.0.1 until the block ends, then stop as SIGTERM would."""
     clock = clock or Clock()
@@ -98,7 +101,14 @@ async def running_broker(
         trio.open_nursery() as nursery,
     ):
         url = f"http://127.0.0.1:{port_of(listeners)}"
-        settings = Settings(public_url=url, data=data, dev=dev, trusted_proxies=proxy_networks(proxies), relays=relays)
+        settings = Settings(
+            public_url=url,
+            data=data,
+            dev=dev,
+            trusted_proxies=proxy_networks(proxies),
+            relays=relays,
+            installing=installing,
+        )
         broker = Broker(settings, storage=storage, secret=secret, relay_key=relay_key, mailer=mailer, clock=clock)
         started, stop = trio.Event(), trio.Event()
         nursery.start_soon(

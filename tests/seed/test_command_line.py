@@ -58,6 +58,7 @@ DAEMON = {
 ITSELF = {"setup", "login", "logout", "doctor"}
 """Commands that use the sign-in themselves."""
 WITHOUT = {
+    "join": ["join", SOME],
     "broker add": ["broker", "add", "https://broker.example"],
     "config list": ["config", "list"],
     "config get": ["config", "get", "port"],

@@ -349,6 +349,29 @@ def test_an_invitation_that_never_left_is_withdrawn_at_the_broker_too(pair: tupl
     alice.step(lambda tx: inviting.on_sent_withdrawn(tx.db, alice.context.new_id()))
 
 
+def test_how_far_it_is_comes_from_its_own_broker_and_is_never_ahead_of_this_clock(
+    pair: tuple[Clock, Person, Person],
+) -> None:
+    _, alice, bob = pair
+    token = alice.step(lambda tx: inviting.invite(tx, bob.user, broker="https://a.example")).row.token
+    far = 1 << 52
+
+    def told(broker: str, *, mailed: bool | None, fetched: int | None) -> tuple[int, int]:
+        alice.step(lambda tx: inviting.on_progress(tx, token, broker=broker, mailed=mailed, fetched=fetched))
+        row = invitations.get(alice.db, token)
+        assert row is not None
+        return row.emailed, row.fetched
+
+    alice.effects = Effects()
+    assert told("https://b.example", mailed=True, fetched=far) == (0, 0) and not alice.effects
+    assert told("https://a.example", mailed=False, fetched=None) == (0, 0) and not alice.effects
+    assert told("https://a.example", mailed=True, fetched=None) == (1, 0)
+    assert InvitationsChanged() in alice.effects
+    mailed, fetched = told("https://a.example", mailed=None, fetched=far)
+    assert mailed == 1 and 0 < fetched < far
+    assert told("https://a.example", mailed=False, fetched=5) == (1, fetched)  # what is known stays
+
+
 def test_a_declined_invitation_is_answered(pair: tuple[Clock, Person, Person]) -> None:
     _, alice, bob = pair
     token = invite(alice, bob)

@@ -160,6 +160,22 @@ def test_an_address_is_good_for_one_invitation() -> None:
         invitation_address.check_digest(address, b"another invitation")
 
 
+def test_a_page_names_its_invitation_and_proves_nothing() -> None:
+    page = invitation_address.page_of("https://broker.example/d", TOKEN)
+    assert invitation_address.parse(page) == invitation_address.Page("https://broker.example/d", TOKEN)
+    for other in (f"{page}#{_SECRET}", f"{page}?s=1", f"{page}x", "https://me@broker.example/join/" + TOKEN):
+        with pytest.raises(Invalid):
+            invitation_address.parse(other)
+
+
+@pytest.mark.parametrize(
+    "around", ["{}", " <{}> ", "'{}'", "“{}”.", "`dispatch join {}`", "$ dispatch join '{}'", "{}\n"]
+)
+def test_what_people_paste_around_it_is_left_out(around: str) -> None:
+    for meant in (TOKEN, ADDRESS, invitation_address.page_of("https://broker.example", TOKEN)):
+        assert invitation_address.parse(around.format(meant)) == invitation_address.parse(meant)
+
+
 def test_the_address_of_a_web_page_says_that_it_is_none() -> None:
     with pytest.raises(Invalid, match="web page is no invitation"):
         invitation_address.parse("https://broker.example/i#" + ":".join((TOKEN, _DIGEST, _SECRET)))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from rendezvous.storage.errors import (
     AlreadyAnswered,
@@ -28,7 +29,7 @@ from rendezvous.storage.rows import (
 )
 from rendezvous.storage.sqlite import accounts
 
-COLUMNS = "token, inviter, invitee, statement, status, created, expires, answered"
+COLUMNS = "token, inviter, invitee, statement, status, created, expires, answered, mailed, fetched"
 
 
 def post(
@@ -138,6 +139,34 @@ def one(db: sqlite3.Connection, caller: Caller, token: str) -> StoredInvitation:
     return _invitation(row, sealed["sealed"] if sealed and row["inviter"] == caller.user_id else None)
 
 
+def by_token(db: sqlite3.Connection, token: str) -> StoredInvitation | None:
+    """Return an invitation to whoever has its token, without an answer."""
+    row = db.execute(f"SELECT {COLUMNS} FROM invitations WHERE token = ?", (token,)).fetchone()
+    return None if row is None else _invitation(row)
+
+
+def note_mail(db: sqlite3.Connection, token: str, *, mailed: bool) -> None:
+    """Note what became of an invitation's mail."""
+    row = db.execute("UPDATE invitations SET mailed = ? WHERE token = ? RETURNING inviter", (mailed, token)).fetchone()
+    if row is not None:
+        _touch_inviter(db, token, row["inviter"])
+
+
+def note_fetched(db: sqlite3.Connection, invitee: str, tokens: Sequence[str], now: int) -> frozenset[str]:
+    """Note that a device of the invitee fetched these pending invitations; return the inviters to whom that is new."""
+    inviters = set()
+    for token in tokens:
+        row = db.execute(
+            "UPDATE invitations SET fetched = ? WHERE token = ? AND invitee = ? AND status = 'pending' AND expires > ?"
+            " AND fetched IS NULL RETURNING inviter",
+            (now, token, invitee, now),
+        ).fetchone()
+        if row is not None:
+            _touch_inviter(db, token, row["inviter"])
+            inviters.add(row["inviter"])
+    return frozenset(inviters)
+
+
 def changes(db: sqlite3.Connection, caller: Caller, after: int, *, limits: StorageLimits) -> InvitationChanges:
     """Return what changed for the caller's user after a version, oldest change first."""
     current = version(db, caller.user_id)
@@ -184,6 +213,8 @@ def _invitation(row: sqlite3.Row, sealed: bytes | None = None) -> StoredInvitati
         expires=row["expires"],
         answered=row["answered"],
         sealed=sealed,
+        mailed=None if row["mailed"] is None else bool(row["mailed"]),
+        fetched=row["fetched"],
     )
 
 
@@ -194,6 +225,10 @@ def _next_version(db: sqlite3.Connection, user_id: str) -> int:
         (user_id,),
     ).fetchone()
     return int(row["version"])
+
+
+def _touch_inviter(db: sqlite3.Connection, token: str, inviter: str) -> None:
+    db.execute("UPDATE invitations SET inviter_version = ? WHERE token = ?", (_next_version(db, inviter), token))
 
 
 def _touch(db: sqlite3.Connection, token: str, inviter: str, invitee: str) -> None:

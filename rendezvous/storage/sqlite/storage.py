@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -154,6 +154,19 @@ class SqliteStorage(Storage):
 
     async def invitation_changes(self, caller: Caller, after: int) -> InvitationChanges:
         return await self._read_by(caller, lambda db: invitations.changes(db, caller, after, limits=self._limits))
+
+    async def invitation_by_token(self, token: str) -> StoredInvitation | None:
+        return await self._read(lambda db: invitations.by_token(db, token))
+
+    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
+        await self._write(lambda db: invitations.note_mail(db, token, mailed=mailed))
+
+    async def note_fetched(self, caller: Caller, tokens: Sequence[str], now: int) -> frozenset[str]:
+        def step(db: sqlite3.Connection) -> frozenset[str]:
+            accounts.require_device(db, caller)
+            return invitations.note_fetched(db, caller.user_id, tokens, now)
+
+        return await self._write(step)
 
     # -- quotas
 

@@ -6,7 +6,7 @@ the operation returns. So atomicity needs no care here, and what is left is the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -117,6 +117,9 @@ class State:
     def touch(self, invited: Invited) -> None:
         invited.inviter_version = self.next_version(invited.row.inviter)
         invited.invitee_version = self.next_version(invited.row.invitee)
+
+    def touch_inviter(self, invited: Invited) -> None:
+        invited.inviter_version = self.next_version(invited.row.inviter)
 
     def pending(self, user_code: str) -> OpenSignIn | None:
         found = (s for s in self.sign_ins.values() if s.row.user_code == user_code)
@@ -406,6 +409,35 @@ class MemoryStorage(Storage):
                 sent=tuple(row for _, row in changed if row.inviter == caller.user_id),
                 received=tuple(row for _, row in changed if row.inviter != caller.user_id),
             )
+
+        return await self._run(step, caller)
+
+    async def invitation_by_token(self, token: str) -> StoredInvitation | None:
+        def step(state: State) -> StoredInvitation | None:
+            invited = state.invitations.get(token)
+            return None if invited is None else replace(invited.row, sealed=None)
+
+        return await self._run(step)
+
+    async def note_invitation_mail(self, token: str, *, mailed: bool) -> None:
+        def step(state: State) -> None:
+            if invited := state.invitations.get(token):
+                invited.row = replace(invited.row, mailed=mailed)
+                state.touch_inviter(invited)
+
+        await self._run(step)
+
+    async def note_fetched(self, caller: Caller, tokens: Sequence[str], now: int) -> frozenset[str]:
+        def step(state: State) -> frozenset[str]:
+            told = set()
+            for invited in [state.invitations[token] for token in tokens if token in state.invitations]:
+                row = invited.row
+                open_to_caller = row.invitee == caller.user_id and row.status_at(now) is InvitationStatus.PENDING
+                if open_to_caller and row.fetched is None:
+                    invited.row = replace(row, fetched=now)
+                    state.touch_inviter(invited)
+                    told.add(row.inviter)
+            return frozenset(told)
 
         return await self._run(step, caller)
 

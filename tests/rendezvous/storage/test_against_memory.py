@@ -96,6 +96,9 @@ def operations(draw: st.DrawFn) -> tuple[str, Operation]:
         f"invitation {who} {token}": lambda s: s.invitation(who, token),
         f"invitation_version {who}": lambda s: s.invitation_version(who),
         f"invitation_changes {who} {after}": lambda s: s.invitation_changes(who, after),
+        f"invitation_by_token {token}": lambda s: s.invitation_by_token(token),
+        f"note_invitation_mail {token} {seq}": lambda s: s.note_invitation_mail(token, mailed=seq > 1),
+        f"note_fetched {who} {token} at {now}": lambda s: s.note_fetched(who, (token, "t1"), now),
         f"reserve_invitation_mail {by.user_id} {other} at {now}": lambda s: s.reserve_invitation_mail(
             inviter=by.user_id, invitee=other, now=now
         ),

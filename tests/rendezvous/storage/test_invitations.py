@@ -60,6 +60,25 @@ async def test_from_posting_to_the_answer(storage: Storage) -> None:
     assert (await storage.post_invitation(author(ALICE), current, NOW)).new
 
 
+async def test_its_inviter_alone_learns_how_far_it_is(storage: Storage) -> None:
+    """That a device of the invitee fetched it counts once, while it is open, and not by anybody else's."""
+    await people(storage)
+    await storage.post_invitation(author(ALICE), invitation(ALICE, BOB, "t"), NOW)
+    assert await storage.invitation_by_token("u") is None
+    bobs, known = await storage.invitation_version(caller(BOB)), await storage.invitation_version(caller(ALICE))
+    await storage.note_invitation_mail("t", mailed=True)
+    assert await storage.note_fetched(caller(EVE), ("t",), NOW + 5) == frozenset()
+    assert await storage.note_fetched(caller(ALICE), ("t",), NOW + 5) == frozenset()
+    assert await storage.note_fetched(caller(BOB), ("u", "t"), NOW + 6) == frozenset({ALICE})
+    assert await storage.note_fetched(caller(BOB), ("t",), NOW + 7) == frozenset()
+    (row,) = (await storage.invitation_changes(caller(ALICE), known)).sent
+    assert (row.mailed, row.fetched) == (True, NOW + 6)
+    assert await storage.invitation_by_token("t") == row
+    assert await storage.invitation_version(caller(BOB)) == bobs
+    await storage.post_invitation(author(EVE), invitation(EVE, BOB, "old"), NOW)
+    assert await storage.note_fetched(caller(BOB), ("old",), NOW + 8 * DAY) == frozenset()
+
+
 async def test_a_box_is_for_the_inviter_s_device_only(storage: Storage) -> None:
     """Also where the device went over to the invitee since."""
     await people(storage)

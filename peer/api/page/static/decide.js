@@ -13,6 +13,7 @@ export function decideForm(item, decided) {
   const candidates = suggestion.candidates ?? [];
   const trouble = h("div");
   const may = h("div", {}, h("p.quiet", {}, "Looking up what it may do…"));
+  const first = suggestion.pinned || suggestion.granted;
   const known = new Set();
   const folders = [];
   const sees = (labels) => (labels?.length ? [`a run there sees ${labels.map(line).join(", ")}`] : []);
@@ -22,7 +23,7 @@ export function decideForm(item, decided) {
     known.add(each.cwd);
     folders.push(
       choice("radio", "cwd", each.cwd, line(each.cwd), hint(each), {
-        checked: suggestion.pinned && each.cwd === suggestion.cwd,
+        checked: first && each.cwd === suggestion.cwd,
       }),
     );
   }
@@ -50,7 +51,7 @@ export function decideForm(item, decided) {
       h("legend", {}, "Where it runs"),
       folders,
       choice("radio", "cwd", "", "An empty folder of its own", "It sees nothing of yours but what came with the task.", {
-        checked: !suggestion.pinned,
+        checked: !first,
       }),
       choice("radio", "cwd", OTHER, "Another folder"),
       other,

@@ -1,0 +1,278 @@
+"""What `dispatch-rendezvous doctor` looks at: each part of a broker that people meet, now, and what mends it.
+
+Nothing is changed but a file of a moment in the data folder, and no mail is sent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import os
+import shutil
+import smtplib
+import ssl
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+from rendezvous.broker import is_loopback
+from rendezvous.options import Options
+from rendezvous.private_files import MIN_TEXT
+from rendezvous.tokens import SECRET_FILE
+
+HTTP_SECONDS: Final = 10
+MAX_ANSWER: Final = 4096
+CERTIFICATE_DAYS: Final = 14
+CLOCK_SECONDS: Final = 60
+"""A signed request is taken within five minutes: at a minute apart there is time to mend a clock."""
+FREE_BYTES: Final = 100 * 1024 * 1024
+DISTINCT_BYTES: Final = 12
+"""A secret of 32 bytes with fewer different ones was typed, not made: `openssl rand -hex 32` has 13 to 16."""
+TIME_ERROR: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part. `needed`: without it something is broken; otherwise a fix is advice."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    needed: bool = True
+
+
+def checks(options: Options, environment: Mapping[str, str]) -> list[Check]:
+    """Look at everything, one after the other. `options` have passed their own check. Blocking, below two minutes."""
+    reached, clocks = _public_address(options)
+    relays, more = _relays(options)
+    return [
+        _installing(options),
+        _mail(options),
+        _secret(options, environment),
+        _data_folder(options),
+        reached,
+        relays,
+        _clock({**clocks, **more}),
+    ]
+
+
+def _installing(options: Options) -> Check:
+    said = options.settings(options.folder).installing
+    if not said:
+        return Check(
+            "install",
+            False,
+            "mails and pages cannot say how dispatch is installed, so whoever is invited has to ask",
+            "serve with --install-command TEXT, one that works for them, or with --install-url URL",
+        )
+    parts = [f"{len(said.commands)} commands"] if said.commands else []
+    return Check("install", True, ", ".join([*parts, *([said.url] if said.url else [])]))
+
+
+def _mail(options: Options) -> Check:
+    if options.dev:
+        return Check("mail", True, "not needed: a development broker approves sign-ins on its page")
+    mailer = options.mailer()
+    if mailer is None:
+        return Check(
+            "mail",
+            False,
+            "no mail server: nobody can prove an address, so nobody can sign in",
+            "serve with --smtp-host and --smtp-from, and --smtp-user with $DISPATCH_SMTP_PASSWORD if it wants a user",
+        )
+    where = f"{options.smtp_host}:{options.smtp_port}"
+    try:
+        mailer.try_connection()
+    except smtplib.SMTPAuthenticationError:
+        return Check(
+            "mail",
+            False,
+            f"{where} refuses the user {options.smtp_user!r}",
+            "check --smtp-user and $DISPATCH_SMTP_PASSWORD",
+        )
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", "") or error.reason or "TLS failed"
+        return Check(
+            "mail", False, f"{where}: {why}", "name the server as its certificate does, or its CA by --smtp-ca"
+        )
+    except smtplib.SMTPNotSupportedError as error:
+        return Check("mail", False, f"{where}: {error}", "use a port of that server that has STARTTLS, mostly 587")
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        why = str(getattr(error, "strerror", None) or type(error).__name__)
+        return Check(
+            "mail", False, f"{where} does not answer as a mail server: {why}", "check --smtp-host, --smtp-port"
+        )
+    return Check("mail", True, f"{where} takes mail over TLS{' from this user' if options.smtp_user else ''}")
+
+
+def _secret(options: Options, environment: Mapping[str, str]) -> Check:
+    fix = "set $DISPATCH_JWT_SECRET to what `openssl rand -hex 32` prints; everybody signs in again"
+    if given := environment.get("DISPATCH_JWT_SECRET", "").encode():
+        if len(given) < MIN_TEXT or len(set(given)) < DISTINCT_BYTES:
+            return Check("token secret", False, "$DISPATCH_JWT_SECRET is short or easily guessed", fix)
+        return Check("token secret", True, "$DISPATCH_JWT_SECRET")
+    path = options.folder / SECRET_FILE
+    try:
+        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_bytes().strip()
+    except FileNotFoundError:
+        return Check("token secret", True, f"none yet: the first `serve` makes {path}")
+    except OSError as error:
+        return Check(
+            "token secret", False, f"{path}: {error.strerror}", "run doctor as the user whom the broker runs as"
+        )
+    if mode & 0o077:
+        return Check("token secret", False, f"others can read {path} (mode {mode:04o})", f"`chmod 600 {path}`")
+    if len(text) < MIN_TEXT or len(set(text)) < DISTINCT_BYTES:
+        return Check(
+            "token secret", False, f"{path} is short or easily guessed", f"`rm {path}`; everybody signs in again"
+        )
+    return Check("token secret", True, f"{path}, private")
+
+
+def _data_folder(options: Options) -> Check:
+    folder = options.folder
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return Check("data folder", True, f"none yet: the first `serve` makes {folder}")
+    except OSError as error:
+        return Check("data folder", False, f"{folder}: {error.strerror}", "name another --data")
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.geteuid():
+        return Check(
+            "data folder",
+            False,
+            f"{folder} belongs to another user (uid {status.st_uid})",
+            "run doctor as the user whom the broker runs as",
+        )
+    if mode & 0o077:
+        return Check("data folder", False, f"others can reach {folder} (mode {mode:04o})", f"`chmod 700 {folder}`")
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor.") as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        return Check("data folder", False, f"{folder} cannot be written: {error.strerror}", "name another --data")
+    free = shutil.disk_usage(folder).free
+    if free < FREE_BYTES:
+        return Check("data folder", False, f"{free // 1024**2} MB are free at {folder}", "make room there")
+    return Check("data folder", True, f"{folder}, private, {free // 1024**3} GB free")
+
+
+def _public_address(options: Options) -> tuple[Check, dict[str, float]]:
+    name = "public address"
+    url = options.settings(options.folder).public_url
+    if not url:
+        scheme = "https" if options.certificate else "http"
+        url = f"{scheme}://{options.host}:{options.port}"
+    elif url.startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
+        fix = (
+            "give the broker a certificate (--certificate, --key) or a TLS proxy (--behind-proxy), and an https address"
+        )
+        return Check(name, False, f"{url} is not encrypted: tokens and addresses could be read on the way", fix), {}
+    try:
+        answer = _get(url, "/health")
+    except ssl.SSLCertVerificationError as error:
+        fix = "serve the whole chain of a certificate for this name, from a CA that the clients trust"
+        return Check(name, False, f"{url}: clients refuse its certificate: {error.verify_message}", fix), {}
+    except (OSError, ssl.SSLError, http.client.HTTPException, ValueError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        fix = "start the broker, and look at DNS, firewall and proxy from another machine"
+        return Check(name, False, f"nothing answers at {url}: {why}", fix), {}
+    clocks = {url: answer.apart} if answer.apart is not None else {}
+    if answer.document.get("origin") != url:
+        said = answer.document.get("origin", f"status {answer.status}")
+        fix = f"serve with --public-url {url}, and have the proxy pass requests on as they are"
+        return Check(
+            name, False, f"what answers at {url} is no broker of that address ({str(said)[:200]!r})", fix
+        ), clocks
+    if answer.days_left is not None and answer.days_left < CERTIFICATE_DAYS:
+        return Check(name, False, f"the certificate of {url} ends in {answer.days_left:.0f} days", "renew it"), clocks
+    left = "" if answer.days_left is None else f", its certificate for another {answer.days_left:.0f} days"
+    return Check(name, True, f"{url} answers as clients ask it{left}"), clocks
+
+
+def _relays(options: Options) -> tuple[Check, dict[str, float]]:
+    name = "relays"
+    origins = options.settings(options.folder).relays
+    if not origins:
+        return Check(
+            name,
+            False,
+            "none is named: devices behind two home routers may not reach each other",
+            "run `dispatch-relay serve` somewhere, and serve with --relay https://…",
+            needed=False,
+        ), {}
+    clocks: dict[str, float] = {}
+    for origin in origins:
+        try:
+            answer = _get(origin, "/v1/address")
+        except (OSError, ssl.SSLError, http.client.HTTPException, ValueError) as error:
+            why = getattr(error, "verify_message", "") or getattr(error, "strerror", None) or type(error).__name__
+            return Check(name, False, f"{origin} does not answer: {why}", "start it, or leave its --relay out"), clocks
+        if answer.apart is not None:
+            clocks[origin] = answer.apart
+    return Check(name, True, ", ".join(origins)), clocks
+
+
+def _clock(apart: Mapping[str, float]) -> Check:
+    """`apart`: seconds by which others' clocks are ahead of this one."""
+    for where, seconds in apart.items():
+        if abs(seconds) > CLOCK_SECONDS:
+            detail = (
+                f"this machine's clock and that of {where} are {abs(seconds):.0f} s apart: sign-ins will be refused"
+            )
+            return Check("clock", False, detail, "`timedatectl set-ntp true`")
+    if _unsynchronised():
+        detail = f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}; nothing keeps it right"
+        return Check("clock", False, detail, "`timedatectl set-ntp true`", needed=False)
+    return Check("clock", True, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+
+
+def _unsynchronised() -> bool:
+    """Whether the kernel says that no time service keeps its clock: adjtimex(2), which changes nothing with modes 0."""
+    if not sys.platform.startswith("linux"):
+        return False
+    timex = ctypes.create_string_buffer(512)
+    return int(ctypes.CDLL(None).adjtimex(timex)) == TIME_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    document: dict[str, object]
+    apart: float | None
+    days_left: float | None
+
+
+def _get(origin: str, path: str) -> _Answer:
+    """GET without a proxy, by the system's certificates, as clients do. Raises OSError, HTTPException, ValueError."""
+    parts = urlsplit(origin)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, parts.port, timeout=HTTP_SECONDS, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=HTTP_SECONDS)
+    with closing(connection):
+        connection.request("GET", parts.path + path, headers={"accept": "application/json"})
+        certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+        response = connection.getresponse()
+        content = response.read(MAX_ANSWER)
+    document = json.loads(content) if response.status == 200 else {}
+    dated = response.headers.get("date")
+    apart = parsedate_to_datetime(dated).timestamp() - time.time() if dated else None
+    days_left = None
+    if certificate and isinstance(ends := certificate.get("notAfter"), str):
+        days_left = (ssl.cert_time_to_seconds(ends) - time.time()) / 86_400
+    return _Answer(response.status, document if isinstance(document, dict) else {}, apart, days_left)

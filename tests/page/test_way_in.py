@@ -1,0 +1,201 @@
+"""From the mail to the first result: a real mail server, TLS at the broker, a real browser, a real shell.
+
+Every command is taken as it stands from the mail, from the page (by its Copy button), or from what a program said last.
+An action is what a person begins: a page opened, a button pressed with what was typed beside it, a command run with the
+questions that it asks.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page
+
+from peer.machine.state_folder import StateFolder
+from tests.cli.test_terminal import plain
+from tests.conftest import HANG
+from tests.page.browser import AXE, WITHIN_MS
+from tests.rendezvous.world import MailServer, make_certificate
+from tests.system.way_in import PROMPT, Shell, indented, installer
+from tests.system.world import Program, clean_environment, eventually
+
+ALICE, BOB = "alice@example.org", "bob@example.org"
+MOST_ACTIONS = 8
+
+
+class Somebody:
+    """A person with a shell, a mailbox and a browser; counts what they do."""
+
+    def __init__(self, name: str, folder: Path, ca: Path, mail: MailServer, page: Page) -> None:
+        self.email = f"{name}@example.org"
+        self.home = folder / name
+        self.home.mkdir()
+        self.actions: list[str] = []
+        self.mail, self.page = mail, page
+        self.state = StateFolder(self.home / ".dispatch")
+        script = self.home / "script.json"
+        script.write_text(json.dumps([{"say": "The build fails because of a tab."}]))
+        settings = {"port": 0, "listen": ["/ip4/127.0.0.1/tcp/0"], "runtime": "scripted", "script": str(script)}
+        self.state.write_private(self.state.config, json.dumps(settings).encode())
+        self._asked = self.home / "browser"
+        opener = self.home / "open-browser"
+        opener.write_text(f'#!/bin/sh\necho "$1" > {self._asked}\n')
+        opener.chmod(opener.stat().st_mode | stat.S_IXUSR)
+        environment = clean_environment(self.home) | {
+            "PATH": f"{self.home}/bin:/usr/bin:/bin",
+            "BROWSER": str(opener),
+            "SSL_CERT_FILE": str(ca),
+        }
+        self.shell = Shell(environment, self.home)
+
+    def newest_mail(self, subject: str) -> str:
+        """Wait for a mail; return its text."""
+
+        def look() -> str | None:
+            mine = [each for to, each in self.mail.taken if to == [self.email] and subject in each["subject"]]
+            return str(mine[-1].get_content()) if mine else None
+
+        return str(eventually(look, what=f"a mail about {subject!r}"))
+
+    def did(self, what: str) -> None:
+        self.actions.append(what)
+
+    def sign_in(self) -> None:
+        """Agree to a sign-in that a program waits for: the page it opened, and the one that the mail names."""
+        told = self.shell.until(", within")
+        code = told.rpartition("code ")[2].strip()
+        self.page.goto(eventually(lambda: self._asked.exists() and self._asked.read_text().strip()))
+        assert code in self.page.content() and self.page.get_by_label("Code").count() == 0
+        self.page.get_by_role("button", name="Continue").click()
+        self.page.get_by_role("heading", name="mailbox").wait_for()
+        self.did("looked whether the code is the same, and went on")
+        mailed = indented(self.newest_mail("Sign in"), r"https://\S+/login/mail\?t=\S+")
+        self.page.goto(mailed)
+        self.page.get_by_label("Code").fill(code)
+        self.page.get_by_role("button", name="Approve").click()
+        self.page.get_by_role("heading", name="Signed in").wait_for()
+        self.did("opened the mailed page and typed the code")
+
+    def copied(self, button: int) -> str:
+        """Press a Copy button; return what is then pasted."""
+        self.page.get_by_role("button", name="Copy").nth(button).click()
+        self.page.get_by_role("button", name="Copied").wait_for()
+        text = str(self.page.evaluate("navigator.clipboard.readText()"))
+        self.page.reload()
+        return text
+
+    def close(self) -> None:
+        self.shell.close()
+        if self.state.daemon_json.exists():
+            daemon = psutil.Process(json.loads(self.state.daemon_json.read_text())["pid"])
+            daemon.terminate()
+            daemon.wait(HANG)
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Iterator[MailServer]:
+    with MailServer(tmp_path / "mail").running() as server:
+        yield server
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[Path, Path]:
+    return make_certificate(tmp_path / "tls")
+
+
+@pytest.fixture
+def broker(tmp_path: Path, mail: MailServer, tls: tuple[Path, Path]) -> Iterator[str]:
+    environment = clean_environment(tmp_path) | {
+        "DISPATCH_SMTP_PASSWORD": mail.PASSWORD,
+        "DISPATCH_INSTALL_COMMAND": installer(tmp_path),
+    }
+    arguments = ["serve", "--port", "0", "--data", str(tmp_path / "data"), "--smtp-host", "127.0.0.1"]
+    arguments += ["--smtp-port", str(mail.port), "--smtp-user", mail.USER, "--smtp-from", "dispatch <d@broker.example>"]
+    arguments += ["--smtp-ca", str(mail.ca), "--certificate", str(tls[0]), "--key", str(tls[1])]
+    program = Program("rendezvous.main", arguments, environment, tmp_path / "broker.errors")
+    try:
+        yield program.line(r"listening on (\S+)")
+    finally:
+        program.end()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(ignore_https_errors=True, permissions=["clipboard-read", "clipboard-write"])
+    try:
+        made = context.new_page()
+        made.set_default_timeout(WITHIN_MS)
+        yield made
+    finally:
+        context.close()
+
+
+@pytest.mark.long
+def test_from_the_mail_to_the_first_result(
+    tmp_path: Path, broker: str, mail: MailServer, tls: tuple[Path, Path], page: Page
+) -> None:
+    alice, bob = (Somebody(name, tmp_path, tls[0], mail, page) for name in ("alice", "bob"))
+    try:
+        # Alice is there already; what that takes is not counted.
+        alice.shell.run(installer(tmp_path))
+        alice.shell.type(f"dispatch login --broker {broker} --email {ALICE}\n")
+        alice.sign_in()
+        assert "next: " in plain(alice.shell.until(PROMPT))
+        alice.shell.run("dispatch-daemon >/dev/null 2>&1 & disown")
+        eventually(alice.state.daemon_json.exists, what="alice's daemon")
+        alice.actions.clear()
+
+        told = alice.shell.run(f"dispatch invite {BOB}")
+        alice.did("invited")
+        assert "the broker has mailed it" in told
+
+        text = bob.newest_mail("asks to send tasks")
+        link = indented(text, r"https://\S+/join/\S+")
+        page.goto(link)
+        bob.did("opened the page that the mail names")
+        for words in ("Nothing until you choose", "You choose the tools", "You approve", ALICE, "on the computer"):
+            assert words in page.content(), words
+        assert BOB not in page.content() and "dispatch:invitation:" in page.content()
+        page.evaluate(AXE)
+        assert page.evaluate("async () => (await axe.run()).violations.map((each) => each.id)") == []
+        page.reload()
+        install, join = bob.copied(0), bob.copied(1)
+        assert install == indented(text, r"sh .*") and join == f"dispatch join {link}"
+
+        bob.shell.run(install)
+        bob.did("pasted the install command")
+        command = indented(text, r"dispatch join .*")
+        assert command == f"{join} --email {BOB}"
+        bob.shell.type(f"{command}\n")
+        bob.did("pasted the join command")
+        bob.sign_in()
+        assert f"{ALICE} wants to be able to dispatch" in plain(bob.shell.until("Which? [1/2/3/4/5] "))
+        assert "on their device since" in alice.shell.run("dispatch invitations")
+        alice.did("looked how far it is")
+        parser = bob.home / "parser"
+        parser.mkdir()
+        for answer, question in (("1", "Enter: manual] "), ("", "each time) "), ("~/parser", PROMPT)):
+            bob.shell.type(f"{answer}\n")
+            shown = plain(bob.shell.until(question))
+        bob.did("chose what is permitted")
+        assert "`dispatch inbox`" in shown and "`dispatch accept ID`" in shown
+
+        alice.shell.type(f"dispatch send {BOB} 'Why does the build fail?' --wait\n")
+        alice.did("sent a task")
+        eventually(lambda: "Why does the build" in bob.shell.run("dispatch inbox"), what="the dispatch at bob's")
+        listed = bob.shell.run("dispatch inbox --json")
+        bob.did("looked into the inbox")
+        identity = json.loads(plain(listed))["dispatches"][0]["dispatch_id"][-8:]
+        shown = plain(bob.shell.run(f"dispatch accept {identity}"))
+        bob.did("accepted")
+        assert f"runs in {parser}; {ALICE} reads the result" in shown, shown
+        assert "The build fails because of a tab." in plain(alice.shell.until(PROMPT))
+        assert len(bob.actions) <= MOST_ACTIONS and len(alice.actions) <= MOST_ACTIONS, (bob.actions, alice.actions)
+    finally:
+        alice.close()
+        bob.close()
