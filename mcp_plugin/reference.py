@@ -57,7 +57,7 @@ def render() -> str:
 
 def _tool(entry: Entry[Arguments]) -> str:
     hints = ["read-only" if entry.reads else "destructive" if entry.destroys else "additive"]
-    hints += ["open world"] if entry.outside else []
+    hints += [] if entry.reads else ["open world"]
     described = schema(entry.arguments)
     lines = [f"\n### {entry.name}\n", f"{entry.description} *({', '.join(hints)})*\n"]
     if described["properties"]:

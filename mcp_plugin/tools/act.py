@@ -23,16 +23,16 @@ from peer.dispatches.text import line
 from peer.protocol.errors import Conflict, Invalid
 from peer.protocol.outcomes import Part
 
-RequestId = Annotated[str, Meta(description="the request_id of an approval_needed", min_length=1, max_length=200)]
+RequestId = Annotated[str, Meta(description="of an approval_needed", min_length=1, max_length=200)]
 Grant = Annotated[
     Literal["once", "always", "session"],
-    Meta(description="how far an approve reaches; once unless said. always needs the person's own word in a form"),
+    Meta(description="of an approve; once unless said"),
 ]
 Rule = Annotated[
-    int, Meta(ge=0, le=50, description="with always or session: the index in rule_choices; 0, the narrowest")
+    int, Meta(ge=0, le=50, description="the index in rule_choices; 0 unless said")
 ]
 Reason = Annotated[
-    str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: a note for the agent")
+    str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: for the agent")
 ]
 
 
@@ -40,9 +40,8 @@ class Act(Arguments, frozen=True, kw_only=True):
     action: Annotated[
         Literal["accept", "decline", "cancel", "approve", "deny", "watch", "apply", "discard", "undo", "release"],
         Meta(
-            description="accept runs the task and returns at each gate or at the end; approve and deny answer a gate "
-            "and go on; watch goes on without an answer; apply, discard and undo decide about what a run changed in "
-            "the person's folders, release sends a held result; each asks the person in a form"
+            description="accept, approve, deny and watch follow the run to its next gate, its end, or `running`: then "
+            "watch. apply, discard, undo: the run's changes in the person's folders; release: a held result"
         ),
     ]
     dispatch_id: DispatchId
@@ -54,7 +53,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             str,
             Meta(
                 max_length=4_096,
-                description='accept: the folder it runs in, where the person chose one; "" an empty workspace',
+                description='accept: the folder the person chose; "" an empty workspace',
             ),
         ]
         | None
@@ -65,7 +64,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             list[Annotated[str, Meta(max_length=4_096)]],
             Meta(
                 max_length=1_000,
-                description="apply: changes or folders as the list has them; without it, all that have no mark",
+                description="apply: of the list; else all without a mark",
             ),
         ]
         | None
@@ -75,7 +74,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             list[Part],
             Meta(
                 max_length=3,
-                description="release: parts of the result that are not sent; without reply or files, the trace neither",
+                description="release: parts kept back",
             ),
         ]
         | None

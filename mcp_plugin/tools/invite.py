@@ -31,13 +31,10 @@ from peer.trust.invitation_address import SCHEME
 
 
 class Invite(Arguments, frozen=True, kw_only=True):
-    action: Annotated[
-        Literal["send", "list", "accept", "decline"],
-        Meta(description="send asks somebody to let me dispatch to them; accept lets them dispatch to this machine"),
-    ]
+    action: Literal["send", "list", "accept", "decline"]
     to_email: Annotated[str, Meta(max_length=320, description="send: whom to ask")] | None = None
     token: (
-        Annotated[str, Meta(max_length=2_000, description="accept, decline: the token or `dispatch:` address")] | None
+        Annotated[str, Meta(max_length=2_000, description="or `dispatch:` address")] | None
     ) = None
     tools: Tools | None = None
     mcp_servers: McpServers | None = None

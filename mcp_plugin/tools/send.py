@@ -26,13 +26,13 @@ MAX_CANDIDATES = 10
 
 class Send(SendRequest, Arguments, frozen=True, kw_only=True):
     recipient: Annotated[
-        str, Meta(min_length=1, max_length=320, description="the contact's e-mail address, or my alias for them")
+        str, Meta(min_length=1, max_length=320, description="e-mail address, or my alias for them")
     ]
     files: Annotated[
         tuple[str, ...],
         Meta(
             max_length=MAX_FILES,
-            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB; relative to where the session runs",
+            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB",
         ),
     ] = ()
 

@@ -30,12 +30,9 @@ from peer.dispatches.text import line
 
 
 class Trust(Arguments, frozen=True, kw_only=True):
-    action: Annotated[
-        Literal["list", "edit", "revoke"],
-        Meta(description="edit without further fields returns the current scope; an omitted field keeps its value"),
-    ]
+    action: Literal["list", "edit", "revoke"]
     peer: (
-        Annotated[str, Meta(max_length=320, description="the contact's e-mail address, or my alias for them")] | None
+        Annotated[str, Meta(max_length=320, description="e-mail address, or my alias for them")] | None
     ) = None
     tools: Tools | None = None
     mcp_servers: McpServers | None = None
