@@ -111,7 +111,7 @@ TOOLS: dict[str, Entry[Any]] = {  # each with arguments of its own class
             act.Approve,
             act.approve,
             destroys=True,
-            known=("dispatch_id", "request_id", "rule", "reason"),
+            known=("dispatch_id", "request_id", "grant", "rule", "reason"),
         ),
     )
 }

@@ -10,9 +10,9 @@ from msgspec import Meta
 from mcp_plugin import ids, questions
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.consent import confirm
+from mcp_plugin.consent import choose, confirm
 from mcp_plugin.results import quoted, safe
-from mcp_plugin.surfaces import chosen_surface
+from mcp_plugin.surfaces import chosen_surface, relayed
 from mcp_plugin.tools import review
 from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
@@ -28,12 +28,8 @@ Grant = Annotated[
     Literal["once", "always", "session"],
     Meta(description="of an approve; once unless said"),
 ]
-Rule = Annotated[
-    int, Meta(ge=0, le=50, description="the index in rule_choices; 0 unless said")
-]
-Reason = Annotated[
-    str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: for the agent")
-]
+Rule = Annotated[int, Meta(ge=0, le=50, description="the index in rule_choices; 0 unless said")]
+Reason = Annotated[str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: for the agent")]
 
 
 class Act(Arguments, frozen=True, kw_only=True):
@@ -118,10 +114,13 @@ async def act(call: Call, arguments: Act) -> Document:
     client = await call.client()
     identity = await ids.whole(client, arguments.dispatch_id)
     match action:
-        case "accept":
+        case "accept" if relayed(call):
             if (choice := await _folder_choice(call, client, identity, arguments.cwd)) is not None:
                 return choice
             await _accept(client, identity, arguments.cwd)
+        case "accept":
+            if (declined := await _accept_by_form(call, client, identity, arguments.cwd)) is not None:
+                return declined
         case "decline" if arguments.request_id is None:
             return safe(await client.decline(identity, reason=arguments.reason))
         case "decline":
@@ -187,6 +186,33 @@ async def _folder_choice(call: Call, client: AsyncClient, identity: str, cwd: st
     )
 
 
+async def _accept_by_form(call: Call, client: AsyncClient, identity: str, cwd: str | None) -> Document | None:
+    """Ask the person about a dispatch that waits, and do what they choose; return the result of a decline.
+
+    Raises Forbidden, with the command for a terminal, where nobody was asked.
+    """
+    document = await client.dispatch(identity)
+    if document["direction"] == "received" and document["status"] in ("accepted", "running"):
+        return None  # followed as it is: accepting anew, if it was interrupted just now, would take a new word
+    question = questions.accept(document)
+    if cwd is not None:
+        found = await client.folder(identity, cwd) if cwd else {"obstacles": [], "toolchains": []}
+        question = questions.accept_in(document, cwd, found["obstacles"], toolchains=found.get("toolchains") or [])
+    permitted = {str(n): choice for n, choice in enumerate(question.choices, 1) if choice.permits is not None}
+    chosen = await choose(
+        call,
+        question.text,
+        [(n, f"{n}. {choice.label}: {choice.description}") for n, choice in permitted.items()],
+        command=("dispatch", "accept", identity, *(("--cwd", cwd) if cwd else ())),
+        what="accepting a dispatch",
+    )
+    permits = permitted[chosen].permits or {}
+    if permits["action"] == "decline":
+        return safe(await client.decline(identity))
+    await _accept(client, identity, str(permits["cwd"]))
+    return None
+
+
 async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> None:
     """Accept a dispatch. One that was accepted already is no error, unless another folder is asked for."""
     try:
@@ -219,9 +245,19 @@ async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: i
         # Raises NotFound for an unknown dispatch, which is the more useful error.
         await client.dispatch(identity)
         raise Conflict("nothing pending: no such tool call waits now", fix='dispatch_read(what="approvals")')
-    call.session.check_answer(identity, request_id)
+    if relayed(call):
+        call.session.check_answer(identity, request_id)
     if grant == "always":
         await _confirm_always(call, row, rule)
+    elif not relayed(call):
+        reach = questions.rules_shown(row, rule) if grant == "session" else "this call only"
+        await confirm(
+            call,
+            questions.gate_text(row),
+            yes=f"Yes: allow it, {reach}",
+            command=("dispatch", "approve", identity, request_id, *(("--session",) if grant == "session" else ())),
+            what="allowing a call",
+        )
     return await client.approve(identity, request_id, grant=grant, rule=rule)
 
 

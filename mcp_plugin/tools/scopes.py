@@ -36,20 +36,14 @@ Approval = Annotated[
 ]
 PerDay = Annotated[int, Meta(ge=1, le=1_000, description="50 unless said")]
 Expires = Annotated[str, Meta(max_length=64, description="12h, 30d, a date, or never")]
-Results = Annotated[
-    Literal["full", "redacted"], Meta(description="redacted: without inputs and outputs of calls")
-]
+Results = Annotated[Literal["full", "redacted"], Meta(description="redacted: without inputs and outputs of calls")]
 Apply = Annotated[
     Literal["review", "auto"],
-    Meta(
-        description="review (default): changes in the person's folders wait for them; auto: only marked ones"
-    ),
+    Meta(description="review (default): changes in the person's folders wait for them; auto: only marked ones"),
 ]
 Toolchains = Annotated[
     _Names,
-    Meta(
-        description="programs runs see: `auto` (found for the project), `none`, absolute paths, `default`"
-    ),
+    Meta(description="programs runs see: `auto` (found for the project), `none`, absolute paths, `default`"),
 ]
 
 Network = Annotated[

@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     script: str = ""
     notifications: Literal["on", "off"] = "on"
     approval_ui: ApprovalUi = "picker"
+    session_events: Literal["on", "off"] = "off"
     lan: Literal["on", "off"] = "on"
     relays: tuple[str, ...] = (RELAYS_OF_BROKER,)
     relay_token: str = ""
@@ -148,6 +149,11 @@ KEYS: dict[str, Key] = {
     "approval_ui": Key(
         "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
         example="form",
+    ),
+    "session_events": Key(
+        "`on` or `off`: whether a session of Claude Code is told of what comes while it lasts, which begins a turn of "
+        "its model each time",
+        example="on",
     ),
     "lan": Key(
         "`on` or `off`: find contacts on the local network, and be found there by them alone; off by itself where "

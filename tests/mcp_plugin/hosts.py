@@ -22,6 +22,7 @@ import trio
 from mcp import Client, StdioServerParameters
 
 from mcp_plugin import fixes
+from mcp_plugin import session as session_module
 from tests.conftest import HANG
 from tests.system import preloaded
 from tests.system.world import Failed, Person
@@ -32,6 +33,10 @@ Chooser = Callable[[str, dict[str, str]], str | None]
 
 READING = 1.3
 """Seconds that somebody needs who reads before they answer; the server takes 1.2 for the least."""
+
+
+HOOKED = {session_module.HOOKED: "claude-code"}
+"""As the plugin starts the server: what a test passes on as the person's answer is taken for it."""
 
 
 class Host:
@@ -111,7 +116,7 @@ async def session(
             return types.ElicitResult(action="decline")
         return types.ElicitResult(action="accept", content={field[0]: chosen})
 
-    given = person.environment | (environment or {})
+    given = person.environment | HOOKED | (environment or {})
     program, *words = preloaded.command("mcp_plugin.main", given)
     server = StdioServerParameters(
         command=program,
@@ -146,7 +151,7 @@ class Raw:
         with self._errors.open("ab") as errors:
             self.process = preloaded.start(
                 "mcp_plugin.main",
-                environment=person.environment | (environment or {}),
+                environment=person.environment | HOOKED | (environment or {}),
                 cwd=cwd or person.home,
                 stdin=subprocess.PIPE,
                 stderr=errors.fileno(),

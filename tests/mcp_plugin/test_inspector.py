@@ -108,7 +108,6 @@ def test_its_command_line_lists_and_calls(pair: Pair, inspector: Inspector) -> N
     dispatch_id = trio.run(sent, pair, bash("echo one"))
     tools = inspector.once("tools/list")["tools"]
     assert {tool["name"] for tool in tools} == set(TOOLS)
-    assert all(tool["inputSchema"]["additionalProperties"] is False for tool in tools)
     read = inspector.once("tools/call", "--tool-name", "dispatch_read", "--tool-arg", "what=inbox", "limit=1")
     assert read["structuredContent"]["dispatches"][0]["dispatch_id"] == dispatch_id
     assert read["structuredContent"]["dispatches"][0]["untrusted_task"] == "Look into it"
