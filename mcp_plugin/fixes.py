@@ -71,7 +71,21 @@ CALLS: Final[Mapping[tuple[str, ...], Callable[[Sequence[str]], str | None]]] = 
 }
 """Commands that a tool does: their words → the call, from the words after them; None where these say more."""
 TERMINAL: Final = frozenset(
-    {"setup", "login", "logout", "broker", "config", "doctor", "open", "service", "block", "unblock", "approve", "deny"}
+    {
+        "setup",
+        "login",
+        "logout",
+        "broker",
+        "config",
+        "mcp-config",
+        "doctor",
+        "open",
+        "service",
+        "block",
+        "unblock",
+        "approve",
+        "deny",
+    }
 ) | {"accept-invitation"}
 """Commands that are the person's alone: no tool does them, or not without the person's own word."""
 

@@ -326,14 +326,7 @@ def reads(tool: str, given: Mapping[str, object]) -> bool:
     """
     action, more = _action(given), {name for name, value in given.items() if value is not None}
     match tool, action:
-        case (
-            ("dispatch_act", "watch")
-            | ("dispatch_invite" | "dispatch_trust", "list")
-            | (
-                "dispatch_pending_approvals",
-                _,
-            )
-        ):
+        case ("dispatch_act", "watch") | ("dispatch_invite" | "dispatch_trust", "list"):
             return True
         case ("dispatch_invite", "accept"):
             return more <= {"action", "token"}
