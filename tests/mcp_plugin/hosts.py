@@ -96,16 +96,19 @@ async def session(
     reads: float = READING,
     environment: dict[str, str] | None = None,
     arguments: Sequence[str] = (),
+    name: str = "",
+    fills_in: Document | None = None,
 ) -> AsyncIterator[Host]:
     """A host's session with the real server as its child. `person_does` answers forms; without it there are none.
 
-    `reads`: seconds until a form is answered.
+    `reads`: seconds until a form is answered. `name`: what the host calls itself. `fills_in`: what the person writes
+    into further fields of forms that have them.
     """
     host: Host
 
     async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
         assert isinstance(params, types.ElicitRequestFormParams) and person_does is not None
-        (field,) = params.requested_schema["properties"].items()
+        field, *further = params.requested_schema["properties"].items()
         titles = {choice["const"]: choice["title"] for choice in field[1]["oneOf"]}
         host.forms.append((params.message, titles))
         chosen = person_does(params.message, titles)
@@ -114,7 +117,8 @@ async def session(
             return types.ElicitResult(action="cancel")
         if chosen == "DECLINE":
             return types.ElicitResult(action="decline")
-        return types.ElicitResult(action="accept", content={field[0]: chosen})
+        more = {each: value for each, value in (fills_in or {}).items() if each in dict(further)}
+        return types.ElicitResult(action="accept", content={field[0]: chosen, **more})
 
     given = person.environment | HOOKED | (environment or {})
     program, *words = preloaded.command("mcp_plugin.main", given)
@@ -131,6 +135,7 @@ async def session(
             stdio_client(server, errlog=errors),
             mode=mode,
             elicitation_callback=None if person_does is None else answer,
+            client_info=types.Implementation(name=name, version="0") if name else None,
         )
         async with client:
             host = Host(client)
