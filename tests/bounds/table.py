@@ -1893,6 +1893,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.dispatches.folder_names:FolderNames._patterns": "one for each form of a folder of the edge, made once",
     "peer.dispatches.masking:Masker._found": "counts by kind of secret; the kinds are in the code",
     "peer.dispatches.masking:_Bare._ends": "two entries, for two patterns",
+    "peer.node.away:AwayNotifier._problems": "one for each way of telling, which are in the code",
     "peer.machine.keychains:_within.errors": _ONE_CALL,
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",
