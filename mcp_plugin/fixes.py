@@ -77,6 +77,7 @@ TERMINAL: Final = frozenset(
         "logout",
         "broker",
         "config",
+        "plugin",
         "mcp-config",
         "doctor",
         "open",
