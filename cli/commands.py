@@ -63,6 +63,7 @@ SECTIONS = {
         "demo": Entry("cli.demo.command", "demo", "Watch one dispatch, from invitation to result."),
         "service": Entry("cli.service.command", "service", "Keep the daemon running."),
         "plugin": Entry("cli.plugin", "plugin", "Use dispatch from inside Claude Code."),
+        "mcp-config": Entry("cli.mcp_config", "mcp_config", "Print how another agent's program uses dispatch."),
         "completion": Entry("cli.completion", "completion", "Print the completion script of a shell."),
         "help": Entry("cli.help", "help_", "Explain a command."),
         "version": Entry("cli.help", "version", "Show the version."),

@@ -135,8 +135,10 @@ def _ours(program: ClaudeProgram) -> tuple[Document | None, Document | None]:
 
 
 def _is_ours(marketplace: Document) -> bool:
-    """Whether it is of this installation, or of an earlier one, which may be gone."""
-    return marketplace.get("source") == "directory" and str(marketplace.get("path")).endswith("/mcp_plugin/plugin")
+    """Whether it is of this installation, of its checkout, or of an earlier one, which may be gone."""
+    path = str(marketplace.get("path"))
+    ours = path.endswith("/mcp_plugin/plugin") or Path(path) / "mcp_plugin" / "plugin" == plugin_folder()
+    return marketplace.get("source") == "directory" and ours
 
 
 def _is_copy(folder: Path, copy: object) -> bool:

@@ -7,7 +7,7 @@ checks no arguments, so every call is checked here.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -41,6 +41,40 @@ def schema(kind: type[Arguments]) -> JsonSchema:
             del about["default"]
             _without_null(about)
     return described
+
+
+_LIMITS = ("maxLength", "minLength", "maxItems", "maxProperties", "minimum", "maximum", "pattern", "format")
+
+
+def listed(kind: type[Arguments], *, known: Collection[str] = ()) -> JsonSchema:
+    """Return the schema as `tools/list` has it: every session pays for it, so limits are left to `read`, which names
+    them where they matter, and a list is written as a text with commas where it may be one.
+
+    `known`: arguments that another tool describes, so that only their types stand here.
+    """
+    short = schema(kind)
+    short.pop("additionalProperties", None)  # an unknown one is refused with a better word than a host's
+    for name, about in short["properties"].items():
+        _shorten(about)
+        if name in known:
+            short["properties"][name] = {"type": about.get("type", "string")}
+    for about in short.get("$defs", {}).values():
+        _shorten(about)
+    return short
+
+
+def _shorten(about: JsonSchema) -> None:
+    for limit in _LIMITS:
+        about.pop(limit, None)
+    if {"type": "string"} in (short := [{"type": each.get("type")} for each in about.get("anyOf", [])]):
+        about |= {"type": "string"} if {"type": "array"} in short else {}
+        if "type" in about:
+            del about["anyOf"]
+    for inner in ("items", "additionalProperties", "propertyNames"):
+        if isinstance(about.get(inner), dict):
+            _shorten(about[inner])
+            if inner == "propertyNames":
+                del about[inner]
 
 
 def _without_null(about: JsonSchema) -> None:

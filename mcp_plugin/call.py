@@ -9,6 +9,7 @@ question, and an answer counts only for the stored one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import mcp_types as types
@@ -24,18 +25,32 @@ from peer.client.on_trio import AsyncClient
 QUESTION_SECONDS = 120.0
 """Time to answer a question; the same as for a tool call of a run."""
 FIELD = "answer"
+MAX_FILLED_IN = 20_000
+"""Characters of one further field."""
 
 Context = ServerRequestContext[dict[str, object], object]
 
 
 class FormAnswer(NamedTuple):
-    """How a question was answered. `none`: the host has no form, or it was closed, or the time was over."""
+    """How a question was answered. `none`: the host has no form, or it was closed, or the time was over.
+
+    `more`: what was filled in beside the choice, by the names of the further fields.
+    """
 
     kind: Literal["chosen", "declined", "too fast", "none"]
     value: str = ""
+    more: Mapping[str, str] = MappingProxyType({})
 
 
 NO_ANSWER = FormAnswer("none")
+
+
+class FormField(NamedTuple):
+    """One more field of a form: a choice where it has options, else a text. Never required."""
+
+    title: str
+    default: str = ""
+    options: Sequence[Option] = ()
 
 
 class InputRequired(Exception):
@@ -78,8 +93,18 @@ class Call:
         # Hosts from before 2025-11-25 declare an empty object, and mean forms.
         return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
-    async def ask(self, message: str, options: Sequence[Option], *, seconds: float = QUESTION_SECONDS) -> FormAnswer:
-        """Ask the person to choose one option. Raises InputRequired where the question has to end the call."""
+    async def ask(
+        self,
+        message: str,
+        options: Sequence[Option],
+        *,
+        seconds: float = QUESTION_SECONDS,
+        fields: Mapping[str, FormField] = MappingProxyType({}),
+    ) -> FormAnswer:
+        """Ask the person to choose one option. Raises InputRequired where the question has to end the call.
+
+        `fields`: what they may fill in beside it; not in the newer era, where nothing has them yet.
+        """
         if not self.can_ask:
             return NO_ANSWER
         if self.modern:
@@ -93,11 +118,11 @@ class Call:
         with trio.move_on_after(seconds):
             try:
                 result = await self._context.session.elicit_form(
-                    message, requested_schema(options), related_request_id=self._context.request_id
+                    message, requested_schema(options, fields), related_request_id=self._context.request_id
                 )
             except (MCPError, ValidationError):
                 return NO_ANSWER  # a host that declared forms and does not show them
-        return form_answer(result, options, took=self.session.clock() - before)
+        return form_answer(result, options, took=self.session.clock() - before, fields=fields)
 
     def input_required(self, raised: InputRequired) -> types.InputRequiredResult:
         """Store the question; return the result that ends this call with it."""
@@ -125,17 +150,33 @@ class Call:
         return question, result if isinstance(result, types.ElicitResult) else None
 
 
-def requested_schema(options: Sequence[Option]) -> types.ElicitRequestedSchema:
-    """Return the form's schema: one choice with titles (SEP-1330), without a default."""
-    titled = [{"const": value, "title": title} for value, title in options]
+def requested_schema(
+    options: Sequence[Option], fields: Mapping[str, FormField] = MappingProxyType({})
+) -> types.ElicitRequestedSchema:
+    """Return the form's schema: one choice with titles (SEP-1330), without a default; then the further fields."""
+    more: dict[str, dict[str, object]] = {}
+    for name, about in fields.items():
+        more[name] = {"type": "string", "title": about.title, "default": about.default}
+        if about.options:
+            more[name]["oneOf"] = _titled(about.options)
     return {
         "type": "object",
-        "properties": {FIELD: {"type": "string", "title": "Your answer", "oneOf": titled}},
+        "properties": {FIELD: {"type": "string", "title": "Your answer", "oneOf": _titled(options)}, **more},
         "required": [FIELD],
     }
 
 
-def form_answer(result: types.ElicitResult | None, options: Sequence[Option], *, took: float) -> FormAnswer:
+def _titled(options: Sequence[Option]) -> list[dict[str, str]]:
+    return [{"const": value, "title": title} for value, title in options]
+
+
+def form_answer(
+    result: types.ElicitResult | None,
+    options: Sequence[Option],
+    *,
+    took: float,
+    fields: Mapping[str, FormField] = MappingProxyType({}),
+) -> FormAnswer:
     """Return what a form's result counts as. `took`: seconds since the form was shown."""
     if result is None or result.action == "cancel":
         return NO_ANSWER
@@ -144,4 +185,12 @@ def form_answer(result: types.ElicitResult | None, options: Sequence[Option], *,
     value = (result.content or {}).get(FIELD)
     if value not in [name for name, _ in options]:
         return NO_ANSWER
-    return FormAnswer("too fast" if took < PERSON_SECONDS else "chosen", str(value))
+    more: dict[str, str] = {}
+    for name, about in fields.items():
+        given = (result.content or {}).get(name, about.default)
+        if not isinstance(given, str) or len(given) > MAX_FILLED_IN:
+            return NO_ANSWER
+        if about.options and given not in [each for each, _ in about.options]:
+            return NO_ANSWER
+        more[name] = given.strip()
+    return FormAnswer("too fast" if took < PERSON_SECONDS else "chosen", str(value), more)

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from mcp_plugin.call import Call, FormAnswer
+from mcp_plugin.session import Option
 from peer.client.blocking import Document
 from peer.dispatches.asking import rule_text
 from peer.dispatches.text import line
@@ -32,18 +33,38 @@ PHRASE = 1_100
 """Characters, as many as the longest one has: a host's name ends with what tells whose it is."""
 
 
+async def choose(call: Call, question: str, options: Sequence[Option], *, command: Sequence[str], what: str) -> str:
+    """Ask the person; return the value they chose. Raises Forbidden, whose fix is the command that does the same."""
+    answer = await call.ask(question, options)
+    if answer.kind == "chosen":
+        return answer.value
+    if answer.kind == "declined":
+        raise refused(what)
+    raise unanswered(answer, command, what)
+
+
 async def confirm(call: Call, question: str, *, yes: str, command: Sequence[str], what: str) -> None:
     """Ask the person; return if they agree. Raises Forbidden, whose fix is the command that does the same."""
     answer = await call.ask(question, [(YES, yes), (NO, "No: change nothing")])
     if answer == FormAnswer("chosen", YES):
         return
     if answer.kind == "declined" or answer.value == NO:
-        raise Forbidden(f"the person did not agree: {what} was not done", fix="leave it; do not ask again by yourself")
+        raise refused(what)
+    raise unanswered(answer, command, what)
+
+
+def refused(what: str) -> Forbidden:
+    """Return the error for a no."""
+    return Forbidden(f"the person did not agree: {what} was not done", fix="leave it; do not ask again by yourself")
+
+
+def unanswered(answer: FormAnswer, command: Sequence[str], what: str) -> Forbidden:
+    """Return the error for a question that no person answered: its fix is the command that does the same."""
     if answer.kind == "too fast":
         why = "the form was answered faster than a person can read it"
     else:
         why = "this session has no form that a person could answer"
-    raise Forbidden(
+    return Forbidden(
         f"{what} needs the person's own word, and {why}; nothing was changed",
         fix=f"the person runs this in a terminal: `{shlex.join(command)}`",
     )

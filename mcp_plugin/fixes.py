@@ -78,6 +78,8 @@ TERMINAL: Final = frozenset(
         "logout",
         "broker",
         "config",
+        "plugin",
+        "mcp-config",
         "doctor",
         "open",
         "service",

@@ -19,6 +19,7 @@ from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.quoting import word
 from peer.dispatches.text import block, line
 from peer.protocol.documents import Document
+from peer.protocol.errors import Invalid
 
 WHOLE = 2_000
 """Characters up to which a text is shown whole."""
@@ -75,6 +76,15 @@ def excerpt(text: str, where: str) -> str:
     return f"{block(text[:PART])}\n{left_out}\n[SHA-256 of all: {digest}]\n[whole: {where}]\n{block(text[-PART:])}"
 
 
+def shortened(value: object, where: str) -> object:
+    """Return a value with every long text in it as `excerpt` shows it: nobody has to write 100 kB once more."""
+    if isinstance(value, str):
+        return excerpt(value, where)
+    if isinstance(value, Mapping):
+        return {name: shortened(inner, where) for name, inner in value.items()}
+    return [shortened(inner, where) for inner in value] if isinstance(value, list) else value
+
+
 def facts(given: Mapping[str, object], where: str) -> list[str]:
     """Return every member of a document as an indented `name: value`, short ones first; with too many, the document as
     one text."""
@@ -89,21 +99,32 @@ def facts(given: Mapping[str, object], where: str) -> list[str]:
 
 # --- a tool call of a run
 
+WHOLE_CALL = "`dispatch approvals`, or the local page (`dispatch open`)"
+"""Where the whole of a waiting call stands."""
+
 
 def gate_text(row: Document) -> str:
     """Return the question about a waiting tool call, for the picker and for a form."""
     given = row["input"] if isinstance(row["input"], Mapping) else {"input": row["input"]}
-    where = "`dispatch approvals`, or the local page (`dispatch open`)"
+    where = WHOLE_CALL
     lines = [f"{word(row['tool'])} asks, for the dispatch of {line(str(row['sender_id']))}:"]
     if row.get("resolved_path"):
         lines.append(f"Path: {line(str(row['resolved_path']))}")
     lines += [f"Unusual: {line(str(each), limit=500)}" for each in row.get("unusual") or []]
     lines += facts(given, where)
-    if row.get("diff"):
-        lines.append(indent(excerpt(str(row["diff"]), where), "    ", lambda _: True))
+    if diff := str(row.get("diff") or ""):
+        # A long one repeats what the input showed by its ends; how much it is says more than its ends would.
+        lines.append(indent(diff_size(diff, where) if len(diff) > WHOLE else block(diff), "    ", lambda _: True))
     lines.append(f"Call {word(row['request_id'])} of dispatch {str(row['dispatch_id'])[-8:]}.")
     lines.append(f"What this returns goes to {line(str(row['sender_id']))}.")
     return "\n".join(lines)
+
+
+def diff_size(diff: str, where: str) -> str:
+    """Return how many lines a diff adds and removes, in place of the diff."""
+    lines = [each for each in diff.split("\n") if not each.startswith(("+++", "---"))]
+    added, removed = (sum(each.startswith(sign) for each in lines) for sign in "+-")
+    return f"[the diff has {len(diff):,} characters: {added:,} lines more, {removed:,} fewer; whole: {where}]"
 
 
 def gate(row: Document) -> Question:
@@ -125,6 +146,16 @@ def gate(row: Document) -> Question:
         Choice("Deny", "the run goes on without it", {"action": "deny", **ids}),
     ]
     return Question(gate_text(row), "Allow?", tuple(choices))
+
+
+def rules_shown(row: Document, number: int | None) -> str:
+    """Return what an answer for the session covers. Raises Invalid for a rule that was not offered."""
+    rules = offered_rules(row)
+    if (number or 0) >= len(rules):
+        if number is None:
+            return "and calls like it in this run"
+        raise Invalid(f"there is no rule {number}", fix=f"`rule` is 0 to {len(rules) - 1}, an index in rule_choices")
+    return f"and in this run whatever this covers: {line(rule_text(rules[number or 0]), limit=WHOLE)}"
 
 
 # --- a dispatch that waits
@@ -250,6 +281,7 @@ HEADINGS = {
 
 ASKED_IN_A_FORM = {
     ("dispatch_invite", "accept"),
+    ("dispatch_trust", "edit"),
     ("dispatch_act", "apply"),
     ("dispatch_act", "discard"),
     ("dispatch_act", "undo"),
@@ -289,7 +321,9 @@ def effect(tool: str, given: Mapping[str, object]) -> Effect:
 
 
 def reads(tool: str, given: Mapping[str, object]) -> bool:
-    """Whether a call changes nothing: what tools answer with before anything was chosen."""
+    """Whether a call changes nothing: what tools answer with before anything was chosen, or after the form that they
+    have the person choose in.
+    """
     action, more = _action(given), {name for name, value in given.items() if value is not None}
     match tool, action:
         case ("dispatch_act", "watch") | ("dispatch_invite" | "dispatch_trust", "list"):

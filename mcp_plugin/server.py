@@ -33,6 +33,8 @@ from peer.client.blocking import Document
 from peer.dispatches.text import line
 from peer.protocol.errors import DispatchError, NotFound, RateLimited
 
+STRUCTURED_READERS = ("claude-code", "codex-mcp-client")
+"""Hosts, by what they call themselves, that show their models the structured content and not the text beside it."""
 MAX_CALLS = 32
 """Concurrent calls of one session. Each may hold a live view of the node, which allows 64."""
 
@@ -100,7 +102,8 @@ async def answered(
         call = Call(context, session, params)
         document = await entry.run(call, arguments)
         name = line(str(document.get("dispatch_id") or entry.name))
-        return succeeded(await trio.to_thread.run_sync(fitted, document, session.folder, name))
+        document = await trio.to_thread.run_sync(fitted, document, session.folder, name)
+        return succeeded(document, twice=host_name(context) not in STRUCTURED_READERS)
     except InputRequired as raised:
         assert call is not None
         return call.input_required(raised)
@@ -112,9 +115,16 @@ async def answered(
         return failed(document)
 
 
-def succeeded(document: Document) -> CallToolResult:
-    """Return a result as structured content, and as its JSON for hosts that read text only."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+def host_name(context: Context) -> str:
+    """Return what the host calls itself, "" if it does not say."""
+    params = context.session.client_params
+    return params.client_info.name if params is not None else ""
+
+
+def succeeded(document: Document, *, twice: bool) -> CallToolResult:
+    """Return a result as structured content. `twice`: also as its JSON, for hosts whose models may read text only."""
+    short = f"{line(str(document.get('status') or 'done'))}; the result is the structured content"
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")) if twice else short
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=document)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,6 +27,9 @@ PERSON_SECONDS = 1.2
 """A person takes at least this long to read a tool call and answer. A faster answer is a script's or the model's."""
 REMEMBERED = 512
 """Entries of each kind, those written last."""
+HOOKED = "DISPATCH_MCP_HOOKS"
+"""Set to `claude-code` by the plugin alone: there its hooks see what the person was shown and what they chose before a
+call reaches the server. No other host has them, so elsewhere the server asks by itself."""
 MAX_ENTRY = 512
 """Bytes of one, key and value: what others make as long as they like is kept as its digest (`key`)."""
 
@@ -44,6 +48,8 @@ class Session:
         self.hosting = hosting
         self.started_in = _working_directory()
         self.clock = clock
+        self.hooked = os.environ.get(HOOKED) == "claude-code"
+        """Whether hooks of ours stand before each call; the model's word is then the person's."""
         self.followed: Recent[str] = Recent()
         """The id, in the live stream, of the last event seen of each dispatch."""
         self.tools: Recent[str] = Recent()

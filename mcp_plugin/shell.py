@@ -20,6 +20,7 @@ PROGRAMS = {"dispatch", "dispatch-mcp", "cli.main", "mcp_plugin.main"}
 READING = {
     *("whoami", "doctor", "contacts", "invitations", "sent", "inbox", "status", "watch", "approvals"),
     *("fetch", "receipt", "verify-receipt", "completion", "demo", "changes", "help", "version"),
+    "mcp-config",
 }
 """Commands that change nothing about people, dispatches or this device."""
 CHANGING = {

@@ -5,8 +5,10 @@ Cancelling the call stops following and nothing else: the run belongs to the nod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from math import inf
 
 import trio
 
@@ -21,16 +23,23 @@ from peer.dispatches.quoting import word
 Surface = Callable[[Call, Document], Awaitable[Document | None]]
 """What happens at a gate. Returns the result that ends the call, or None if it was answered and the run goes on."""
 
-WATCH_SECONDS = 3_600.0
-"""The longest that one call follows; a run has an hour unless its edge differs. The result then says how to go on."""
+CALL_SECONDS = 45.0
+"""How long one call follows: several hosts end a call after a minute, whatever it reports meanwhile."""
+SECONDS_VARIABLE = "DISPATCH_MCP_CALL_SECONDS"
+"""Another number of seconds, for a host that waits longer or less."""
+HOOKED_SECONDS = 3_600.0
+"""The same in Claude Code, which does not end calls, and where each further one is a turn of its model's. A run has an
+hour unless its edge differs."""
+GRACE_SECONDS = 3.0
+"""Beyond that, after a form was answered: what the answer leads to is mostly heard by then."""
 
 
 async def watch(call: Call, dispatch_id: str, surface: Surface) -> Document:
     """Follow a dispatch to the next gate that the surface leaves open, or to its end; return the result of the call."""
-    with trio.move_on_after(WATCH_SECONDS):
+    with trio.move_on_after(_seconds(call)) as time:
         for last in (False, False, True):
             try:
-                return await _follow(call, dispatch_id, surface)
+                return await _follow(call, dispatch_id, _outside(time, surface))
             except (DaemonUnreachable, Interrupted):
                 # The node ended. Its successor, perhaps of this session, has the run's state in the same store.
                 if last:
@@ -38,7 +47,29 @@ async def watch(call: Call, dispatch_id: str, surface: Surface) -> Document:
                 await trio.sleep(NOTICED_SECONDS)
     document = await (await call.client()).dispatch(dispatch_id)
     again = f'dispatch_act(action="watch", dispatch_id="{dispatch_id}")'
-    return {"status": document["status"], "dispatch_id": dispatch_id, "goes_on": f"to follow it further: {again}"}
+    # What ended just now has its own state here; the next call tells it in full.
+    status = "running" if document["status"] == "accepted" else document["status"]
+    return {"status": status, "dispatch_id": dispatch_id, "next": f"call {again} at once, to go on"}
+
+
+def _seconds(call: Call) -> float:
+    try:
+        return min(max(float(os.environ[SECONDS_VARIABLE]), 0.1), HOOKED_SECONDS)
+    except (KeyError, ValueError):
+        return HOOKED_SECONDS if call.session.hooked else CALL_SECONDS
+
+
+def _outside(time: trio.CancelScope, surface: Surface) -> Surface:
+    """Return the surface with its waiting for a person left out of the time of the call."""
+
+    async def asked(call: Call, row: Document) -> Document | None:
+        due, time.deadline = time.deadline, inf
+        try:
+            return await surface(call, row)
+        finally:
+            time.deadline = max(due, trio.current_time() + GRACE_SECONDS)
+
+    return asked
 
 
 async def _follow(call: Call, dispatch_id: str, surface: Surface) -> Document:

@@ -7,7 +7,9 @@ that answers for them. So hooks of the plugin check:
 - `--picked`, after it: stores the answer, if a person can have read the question by then.
 - `--calling`, before a call that changes something: composes the question about exactly this call (questions.py). Where
   that was asked, word for word, and the answer permits exactly this call, the call is allowed, and nobody is asked
-  twice. Else the host asks (`ask`), whatever its mode or rules, with our own words, all arguments in them.
+  twice. A call that the server itself asks about, in a form, or refuses where it has none, is allowed, and so is one
+  that changes nothing. Else the host asks (`ask`), whatever its mode or rules, with our own words, all arguments in
+  them.
 - `--shell`, before a command of the host's shell and a file that it reads or writes: asks, if it decides with our
   programs or is about the state folder, where answers and the token are kept (shell.py).
 
@@ -16,24 +18,23 @@ What was judged is what runs: folders and files go into the call as they were sh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, Protocol
 
 from mcp_plugin import ids, questions, shell
+from mcp_plugin.open_questions import KEPT_SECONDS, kept
 from mcp_plugin.questions import Effect, Question
 from peer.client import sign_in
 from peer.client.blocking import Client, Direction, Document
 from peer.dispatches.asking import offered_rules, rule_text
 from peer.dispatches.text import line
-from peer.machine.state_folder import StateFolder, read_private
+from peer.machine.state_folder import StateFolder
 from peer.protocol.errors import DispatchError
 
 PREFIX = "mcp__plugin_dispatch_dispatch__"
@@ -41,15 +42,12 @@ PICKER = "AskUserQuestion"
 SHELLS = ("Bash", "PowerShell", "Monitor")
 MAX_INPUT = 4 * 1024 * 1024
 """Bytes of an event: a call of one of our tools has at most a task and its background."""
-MAX_KEPT, MAX_QUESTION = 8, 60_000
-KEPT_SECONDS = 600.0
-"""How long an answer counts: a call waits two minutes, but a person may read details before they accept."""
+MAX_QUESTION = 60_000
 PERSON_SECONDS = 1.2
 """A person takes at least this long to read a question and answer it."""
 CHECK_SECONDS = 8
 """After that the person is asked. The host stops waiting for a hook after 15 seconds and goes on without it."""
 
-MEMBERS = {"session", "call", "at", "asked", "answer"}
 Option = Literal["--calling", "--picked", "--shell"]
 
 
@@ -201,26 +199,6 @@ def matching(entries: list[Document], required: Requirement, session: str, now: 
     return None
 
 
-@contextmanager
-def kept(folder: StateFolder) -> Iterator[list[Document]]:
-    """Yield the stored entries, to be changed in place; afterwards the newest MAX_KEPT are stored.
-
-    One hook at a time, so that two calls at once do not both find the same answer. Raises DispatchError for a file
-    that others can read, ValueError for a broken one.
-    """
-    lock = os.open(folder.picks.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # bounded by the alarm of `run`
-        found = json.loads(read_private(folder.picks)) if folder.picks.exists() else []
-        entries = [entry for entry in found if isinstance(entry, dict) and entry.keys() == MEMBERS]
-        before = json.dumps(entries)
-        yield entries
-        if json.dumps(entries) != before:
-            folder.write_private(folder.picks, json.dumps(entries[-MAX_KEPT:]).encode())
-    finally:
-        os.close(lock)
-
-
 # --- events
 
 
@@ -246,9 +224,9 @@ def handle(folder: StateFolder, option: Option, event: Document, now: float) -> 
 def _called(folder: StateFolder, event: Document, now: float) -> str:
     tool, given = str(event["tool_name"]).removeprefix(PREFIX), event["tool_input"]
     if questions.reads(tool, given):
-        return ""
+        return ruling("allow", "it changes nothing")
     if (tool, given.get("action")) in questions.ASKED_IN_A_FORM:
-        return ruling("allow", "the server asks in a form of its own")
+        return ruling("allow", "the server asks in a form of its own, or does nothing")
     started_in = Path(os.environ.get("CLAUDE_PROJECT_DIR") or event["cwd"])
     required = requirement(Client(folder, sign_in.named(folder)), tool, given, started_in)
     replaced = {**given, **required.exact} if required.exact else None

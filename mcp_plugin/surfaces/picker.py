@@ -11,11 +11,19 @@ from peer.dispatches.asking import offered_rules, rule_text
 OPTIONS = ("Allow once", "Always allow", "Allow for this session", "Deny")
 ASK = "ask at once: call AskUserQuestion with `question` as its one question, unchanged; then pass the answer on"
 
+APPROVE = 'call dispatch_act(action="approve"), which asks the person in a form; or deny'
+
 
 async def gate(call: Call, row: Document) -> Document | None:
     """Return the gate as the call's result; it counts as shown from now on."""
     call.session.show(row["dispatch_id"], row["request_id"])
     return {"status": "approval_needed", "next": ASK, **described(row)}
+
+
+async def asked_by_form(call: Call, row: Document) -> Document | None:
+    """Return the gate for a host that asks by forms, each of which ends a call: `approve` asks the person itself."""
+    call.session.show(row["dispatch_id"], row["request_id"])
+    return {"status": "approval_needed", "next": APPROVE, **described(row)}
 
 
 def described(row: Document) -> Document:
@@ -26,7 +34,7 @@ def described(row: Document) -> Document:
         "request_id": row["request_id"],
         "sender_id": row["sender_id"],
         "tool": row["tool"],
-        "input": row["input"],
+        "input": questions.shortened(row["input"], questions.WHOLE_CALL),
         "resolved_path": row.get("resolved_path"),
         "answer_within_seconds": row["expires_in"],
         "rule_if_always": rules[0] if rules else None,
@@ -36,5 +44,5 @@ def described(row: Document) -> Document:
     }
     for name in ("diff", "unusual", "sandbox", "agent_id"):
         if row.get(name):
-            document[name] = row[name]
+            document[name] = questions.shortened(row[name], questions.WHOLE_CALL)
     return quoted(document)

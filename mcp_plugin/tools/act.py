@@ -10,9 +10,9 @@ from msgspec import Meta
 from mcp_plugin import ids, questions
 from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
-from mcp_plugin.consent import confirm
+from mcp_plugin.consent import choose, confirm
 from mcp_plugin.results import quoted, safe
-from mcp_plugin.surfaces import chosen_surface
+from mcp_plugin.surfaces import chosen_surface, relayed
 from mcp_plugin.tools import review
 from mcp_plugin.tools.read import DispatchId
 from mcp_plugin.watching import watch
@@ -23,26 +23,21 @@ from peer.dispatches.text import line
 from peer.protocol.errors import Conflict, Invalid
 from peer.protocol.outcomes import Part
 
-RequestId = Annotated[str, Meta(description="the request_id of an approval_needed", min_length=1, max_length=200)]
+RequestId = Annotated[str, Meta(description="of an approval_needed", min_length=1, max_length=200)]
 Grant = Annotated[
     Literal["once", "always", "session"],
-    Meta(description="how far an approve reaches; once unless said. always needs the person's own word in a form"),
+    Meta(description="of an approve; once unless said"),
 ]
-Rule = Annotated[
-    int, Meta(ge=0, le=50, description="with always or session: the index in rule_choices; 0, the narrowest")
-]
-Reason = Annotated[
-    str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: a note for the agent")
-]
+Rule = Annotated[int, Meta(ge=0, le=50, description="the index in rule_choices; 0 unless said")]
+Reason = Annotated[str, Meta(max_length=2_000, description="decline, cancel: for the sender; deny: for the agent")]
 
 
 class Act(Arguments, frozen=True, kw_only=True):
     action: Annotated[
         Literal["accept", "decline", "cancel", "approve", "deny", "watch", "apply", "discard", "undo", "release"],
         Meta(
-            description="accept runs the task and returns at each gate or at the end; approve and deny answer a gate "
-            "and go on; watch goes on without an answer; apply, discard and undo decide about what a run changed in "
-            "the person's folders, release sends a held result; each asks the person in a form"
+            description="accept, approve, deny and watch follow the run to its next gate, its end, or `running`: then "
+            "watch. apply, discard, undo: the run's changes in the person's folders; release: a held result"
         ),
     ]
     dispatch_id: DispatchId
@@ -54,7 +49,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             str,
             Meta(
                 max_length=4_096,
-                description='accept: the folder it runs in, where the person chose one; "" an empty workspace',
+                description='accept: the folder the person chose; "" an empty workspace',
             ),
         ]
         | None
@@ -65,7 +60,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             list[Annotated[str, Meta(max_length=4_096)]],
             Meta(
                 max_length=1_000,
-                description="apply: changes or folders as the list has them; without it, all that have no mark",
+                description="apply: of the list; else all without a mark",
             ),
         ]
         | None
@@ -75,7 +70,7 @@ class Act(Arguments, frozen=True, kw_only=True):
             list[Part],
             Meta(
                 max_length=3,
-                description="release: parts of the result that are not sent; without reply or files, the trace neither",
+                description="release: parts kept back",
             ),
         ]
         | None
@@ -119,12 +114,12 @@ async def act(call: Call, arguments: Act) -> Document:
     client = await call.client()
     identity = await ids.whole(client, arguments.dispatch_id)
     match action:
-        case "accept":
+        case "accept" if relayed(call):
             if (choice := await _folder_choice(call, client, identity, arguments.cwd)) is not None:
                 return choice
-            runs = await _accept(client, identity, arguments.cwd)
-            found = await watch(call, identity, chosen_surface(call))
-            return {**found, "runs": line(runs, limit=1_000)} if runs else found
+            return await _accept(call, client, identity, arguments.cwd)
+        case "accept":
+            return await _accept_by_form(call, client, identity, arguments.cwd)
         case "decline" if arguments.request_id is None:
             return safe(await client.decline(identity, reason=arguments.reason))
         case "decline":
@@ -190,13 +185,38 @@ async def _folder_choice(call: Call, client: AsyncClient, identity: str, cwd: st
     )
 
 
-async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> str:
-    """Accept a dispatch; return where it runs and who reads the result, or "" if it was accepted already.
+async def _accept_by_form(call: Call, client: AsyncClient, identity: str, cwd: str | None) -> Document:
+    """Ask the person about a dispatch that waits, do what they choose, and follow the run.
 
-    That is no error, unless another folder is asked for.
+    Raises Forbidden, with the command for a terminal, where nobody was asked.
     """
+    document = await client.dispatch(identity)
+    if document["direction"] == "received" and document["status"] in ("accepted", "running"):
+        # Followed as it is: accepting anew, if it was interrupted just now, would take a new word.
+        return await watch(call, identity, chosen_surface(call))
+    question = questions.accept(document)
+    if cwd is not None:
+        found = await client.folder(identity, cwd) if cwd else {"obstacles": [], "toolchains": []}
+        question = questions.accept_in(document, cwd, found["obstacles"], toolchains=found.get("toolchains") or [])
+    permitted = {str(n): choice for n, choice in enumerate(question.choices, 1) if choice.permits is not None}
+    chosen = await choose(
+        call,
+        question.text,
+        [(n, f"{n}. {choice.label}: {choice.description}") for n, choice in permitted.items()],
+        command=("dispatch", "accept", identity, *(("--cwd", cwd) if cwd else ())),
+        what="accepting a dispatch",
+    )
+    permits = permitted[chosen].permits or {}
+    if permits["action"] == "decline":
+        return safe(await client.decline(identity))
+    return await _accept(call, client, identity, str(permits["cwd"]))
+
+
+async def _accept(call: Call, client: AsyncClient, identity: str, cwd: str | None) -> Document:
+    """Accept a dispatch and follow the run. One that was accepted already is no error, unless in another folder."""
+    runs = ""
     try:
-        return str((await client.accept(identity, cwd=cwd)).get("runs") or "")
+        runs = str((await client.accept(identity, cwd=cwd)).get("runs") or "")
     except Conflict:
         document = await client.dispatch(identity)
         if document["direction"] != "received" or document["status"] not in ("accepted", "running"):
@@ -206,7 +226,8 @@ async def _accept(client: AsyncClient, identity: str, cwd: str | None) -> str:
                 f"nothing pending: it runs already, in {document.get('cwd') or 'an empty workspace'}",
                 fix="cancel it and have it sent again to run it elsewhere",
             ) from None
-        return ""
+    found = await watch(call, identity, chosen_surface(call))
+    return {**found, "runs": line(runs, limit=1_000)} if runs else found
 
 
 async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: int | None) -> Document:
@@ -226,9 +247,19 @@ async def _allow(call: Call, identity: str, request_id: str, grant: str, rule: i
         # Raises NotFound for an unknown dispatch, which is the more useful error.
         await client.dispatch(identity)
         raise Conflict("nothing pending: no such tool call waits now", fix='dispatch_read(what="approvals")')
-    call.session.check_answer(identity, request_id)
+    if relayed(call):
+        call.session.check_answer(identity, request_id)
     if grant == "always":
         await _confirm_always(call, row, rule)
+    elif not relayed(call):
+        reach = questions.rules_shown(row, rule) if grant == "session" else "this call only"
+        await confirm(
+            call,
+            questions.gate_text(row),
+            yes=f"Yes: allow it, {reach}",
+            command=("dispatch", "approve", identity, request_id, *(("--session",) if grant == "session" else ())),
+            what="allowing a call",
+        )
     return await client.approve(identity, request_id, grant=grant, rule=rule)
 
 

@@ -11,6 +11,7 @@ from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
+from mcp_plugin.tools import scope_menu
 from mcp_plugin.tools.scopes import (
     SCOPE,
     Apply,
@@ -31,14 +32,9 @@ from peer.trust.invitation_address import SCHEME
 
 
 class Invite(Arguments, frozen=True, kw_only=True):
-    action: Annotated[
-        Literal["send", "list", "accept", "decline"],
-        Meta(description="send asks somebody to let me dispatch to them; accept lets them dispatch to this machine"),
-    ]
+    action: Literal["send", "list", "accept", "decline"]
     to_email: Annotated[str, Meta(max_length=320, description="send: whom to ask")] | None = None
-    token: (
-        Annotated[str, Meta(max_length=2_000, description="accept, decline: the token or `dispatch:` address")] | None
-    ) = None
+    token: Annotated[str, Meta(max_length=2_000, description="or `dispatch:` address")] | None = None
     tools: Tools | None = None
     mcp_servers: McpServers | None = None
     paths: Paths | None = None
@@ -52,7 +48,11 @@ class Invite(Arguments, frozen=True, kw_only=True):
 
 
 TAKES = {"send": ("to_email",), "list": (), "accept": ("token", *SCOPE), "decline": ("token",)}
-CHOOSE = "show the person this menu and pass on what they choose; never choose for them"
+CHOOSE = "show the person this menu with the picker and pass on what they choose; never choose for them"
+ELSEWHERE = (
+    "show the person this menu; they answer it in a terminal and not here: `dispatch accept-invitation {0}` asks, "
+    "`dispatch decline-invitation {0}` says no"
+)
 
 
 async def invite(call: Call, arguments: Invite) -> Document:
@@ -73,10 +73,22 @@ async def invite(call: Call, arguments: Invite) -> Document:
             return await _accept(call, str(arguments.token), given_scope(arguments))
 
 
+def _named(token: str) -> str:
+    """An address holds the invitation's secret, and other users of this machine can read a command line."""
+    return "-" if token.startswith(SCHEME) else token
+
+
 async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Document:
     client = await call.client()
+    chosen = False
     if "tools" not in scope:
-        return {**safe(await client.accept_invitation(token, {})), "next": CHOOSE}
+        menu = await client.accept_invitation(token, {})
+        choice = await scope_menu.ask(call, menu)
+        if choice is None:
+            return {**safe(menu), "next": CHOOSE if call.session.hooked else ELSEWHERE.format(_named(token))}
+        if choice == scope_menu.DECLINED:
+            return safe(await client.decline_invitation(token))
+        scope, chosen = {**scope, **choice}, True
     asked = await client.accept_invitation(token, scope, unconfirmed=True)
     # By name, as the person reads it: `*` may cover more servers by the time they answer.
     exact = {**scope, **{name: asked["scopes"][name] for name in ("tools", "mcp_servers", "paths")}}
@@ -86,10 +98,10 @@ async def _accept(call: Call, token: str, scope: Mapping[str, object]) -> Docume
         shown["registries"] = asked["scopes"]["registries"]
     if "toolchains" in scope:
         exact["toolchains"] = asked["scopes"]["toolchains"] or ["default"]
+    if chosen and not scope_menu.asks_once_more(asked):
+        return safe(await client.accept_invitation(token, {**exact, **shown}, confirm_unverified=True))
     peer = line(str(asked["peer"]))
-    # An address holds the invitation's secret, and other users of this machine can read a command line.
-    named = "-" if token.startswith(SCHEME) else token
-    command = ["dispatch", "accept-invitation", named, *scope_flags(exact)]
+    command = ["dispatch", "accept-invitation", _named(token), *scope_flags(exact)]
     await confirm(
         call,
         "\n".join(

@@ -33,7 +33,7 @@ EVENTS = 40
 DispatchId = Annotated[
     str,
     Meta(
-        description="an id, as dispatch_read(what=inbox|sent) gives it; or 4 or more of its first or last characters",
+        description="whole, or 4 or more of its first or last characters",
         pattern="^[0-9a-f-]{4,36}$",
     ),
 ]
@@ -43,13 +43,13 @@ class Read(Arguments, frozen=True, kw_only=True):
     what: Annotated[
         Literal["inbox", "status", "sent", "contacts", "invitations", "approvals", "changes", "whoami"],
         Meta(
-            description="inbox and sent: lists of dispatches; status: one dispatch whole; contacts: the trust edges; "
-            "changes: what a run changed in the person's folders"
+            description="status: one dispatch whole; contacts: the trust edges; changes: what a run changed in the "
+            "person's folders"
         ),
     ]
     dispatch_id: DispatchId | None = None
-    limit: Annotated[int, Meta(ge=1, le=100, description="how many of a list, 1 to 100 (20 unless said)")] | None = None
-    before: Annotated[str, Meta(max_length=256, description="the next page of a list: its `next`")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=100, description="1 to 100, 20 unless said")] | None = None
+    before: Annotated[str, Meta(max_length=256, description="the next page: `next` of the list")] | None = None
 
 
 class NoArguments(Arguments, frozen=True, kw_only=True):

@@ -18,48 +18,39 @@ SCOPE = (
 _Names = Annotated[str, Meta(max_length=20_000)] | Annotated[list[_Name], Meta(max_length=200)]
 """A list, or the same with commas between."""
 
-Tools = Annotated[_Names, Meta(description=f"of {', '.join(TOOLS)}; a list, or with commas between")]
+Tools = Annotated[_Names, Meta(description=f"of {', '.join(TOOLS)}, with commas between")]
 McpServers = Annotated[
     _Names,
-    Meta(description="names of MCP servers on this machine, a list or with commas between; `*` all, `none` none"),
+    Meta(description="by name; `*` all, `none` none"),
 ]
 Paths = Annotated[
     _Names,
-    Meta(description="absolute folders, a list or with commas between; `none`: the one confirmed at each accept"),
+    Meta(description="absolute folders; `none`: the one of each accept"),
 ]
 Approval = Annotated[
     Literal["manual", "review", "auto"],
     Meta(
-        description="manual (the default): each call is asked about; review: only those of MCP servers, and what a run "
-        "returns is sent after the person has looked at it; auto: none is"
+        description="manual (default): each call is asked about; review: MCP calls, and results before they are "
+        "sent; auto: nothing"
     ),
 ]
-PerDay = Annotated[int, Meta(ge=1, le=1_000, description="dispatches a day, 50 unless said")]
-Expires = Annotated[str, Meta(max_length=64, description="when the edge ends: 12h, 30d, a date, or never")]
-Results = Annotated[
-    Literal["full", "redacted"], Meta(description="whether the sender sees inputs and outputs of calls")
-]
+PerDay = Annotated[int, Meta(ge=1, le=1_000, description="50 unless said")]
+Expires = Annotated[str, Meta(max_length=64, description="12h, 30d, a date, or never")]
+Results = Annotated[Literal["full", "redacted"], Meta(description="redacted: without inputs and outputs of calls")]
 Apply = Annotated[
     Literal["review", "auto"],
-    Meta(
-        description="whether changes in the person's folders wait for them (review, the default) or those without a "
-        "mark are put in place when a run has completed"
-    ),
+    Meta(description="review (default): changes in the person's folders wait for them; auto: only marked ones"),
 ]
 Toolchains = Annotated[
     _Names,
-    Meta(
-        description="what runs see beside the system's own programs, a list or with commas between: `auto` (those "
-        "found here for the project), `none`, absolute paths that the person named; `default`: as their settings say"
-    ),
+    Meta(description="programs runs see: `auto` (found for the project), `none`, absolute paths, `default`"),
 ]
 
 Network = Annotated[
     _Names,
     Meta(
-        description="what runs reach, a list or with commas between: hosts over HTTPS, HOST or HOST:PORT (whatever a "
-        "run can read can leave to them); `packages` that lock files name, from this machine's registries; "
-        "`any-packages`; `none`"
+        description="what runs reach: HTTPS hosts, HOST[:PORT] (what a run reads can leave to them); `packages` that "
+        "lock files name; `any-packages`; `none`"
     ),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,27 +11,22 @@ from msgspec.structs import asdict
 
 from mcp_plugin.arguments import Arguments
 from mcp_plugin.call import Call
-from mcp_plugin.error_documents import DetailedError
 from mcp_plugin.results import safe
+from mcp_plugin.tools import candidates
 from peer.client.blocking import Document
-from peer.client.on_trio import AsyncClient
 from peer.client.requests import SendRequest
 from peer.dispatches.text import line
 from peer.protocol.content import MAX_FILE_BYTES, MAX_FILES, MB
-from peer.protocol.errors import DispatchError, Forbidden, Invalid, NotFound
-
-MAX_CANDIDATES = 10
+from peer.protocol.errors import Forbidden, Invalid, NotFound
 
 
 class Send(SendRequest, Arguments, frozen=True, kw_only=True):
-    recipient: Annotated[
-        str, Meta(min_length=1, max_length=320, description="the contact's e-mail address, or my alias for them")
-    ]
+    recipient: Annotated[str, Meta(min_length=1, max_length=320, description="e-mail address, or my alias for them")]
     files: Annotated[
         tuple[str, ...],
         Meta(
             max_length=MAX_FILES,
-            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB; relative to where the session runs",
+            description=f"local paths, each of at most {MAX_FILE_BYTES // MB} MB",
         ),
     ] = ()
 
@@ -46,7 +40,7 @@ async def send(call: Call, arguments: Send) -> Document:
     except NotFound as error:
         if "@" in arguments.recipient or arguments.parent or arguments.device:
             raise
-        raise await _candidates(client, arguments.recipient, error) from None
+        raise await candidates.unknown(client, arguments.recipient, error, direction="outgoing") from None
     return safe(sent)
 
 
@@ -73,23 +67,3 @@ def _local(name: str, started_in: Path | None, state: Path) -> Path:
     if not path.exists():
         raise NotFound(f"there is no file {path}", fix="give its path from / on, or from where the session was started")
     return path
-
-
-async def _candidates(client: AsyncClient, name: str, error: DispatchError) -> Exception:
-    """Return the error for a name that is neither an address nor an alias: with the contacts it may mean, if any."""
-    rows = (await client.contacts())["trust"]
-    outgoing = {row["peer"]: row.get("alias") or "" for row in rows if row["direction"] == "outgoing"}
-    meant = sorted(peer for peer, alias in outgoing.items() if _resembles(name, (peer, alias)))[:MAX_CANDIDATES]
-    if not meant:
-        return error
-    listed = ", ".join(line(peer) for peer in meant)
-    return DetailedError(
-        Invalid(
-            f"{line(name, limit=80)!r} may mean {listed}", fix="ask which one is meant, then give the e-mail address"
-        ),
-        candidates=meant,
-    )
-
-
-def _resembles(name: str, known: Iterable[str]) -> bool:
-    return any(name.casefold() in each.casefold() for each in known)

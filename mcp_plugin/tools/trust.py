@@ -11,6 +11,7 @@ from mcp_plugin.arguments import Arguments, refuse_others, require
 from mcp_plugin.call import Call
 from mcp_plugin.consent import PHRASE, confirm, scope_flags, scope_lines, with_key
 from mcp_plugin.results import safe
+from mcp_plugin.tools import candidates
 from mcp_plugin.tools.scopes import (
     SCOPE,
     Apply,
@@ -26,17 +27,14 @@ from mcp_plugin.tools.scopes import (
     given_scope,
 )
 from peer.client.blocking import Document
+from peer.client.on_trio import AsyncClient
 from peer.dispatches.text import line
+from peer.protocol.errors import NotFound
 
 
 class Trust(Arguments, frozen=True, kw_only=True):
-    action: Annotated[
-        Literal["list", "edit", "revoke"],
-        Meta(description="edit without further fields returns the current scope; an omitted field keeps its value"),
-    ]
-    peer: (
-        Annotated[str, Meta(max_length=320, description="the contact's e-mail address, or my alias for them")] | None
-    ) = None
+    action: Literal["list", "edit", "revoke"]
+    peer: Annotated[str, Meta(max_length=320, description="e-mail address, or my alias for them")] | None = None
     tools: Tools | None = None
     mcp_servers: McpServers | None = None
     paths: Paths | None = None
@@ -59,11 +57,20 @@ async def trust(call: Call, arguments: Trust) -> Document:
     if action != "list":
         require(arguments, f"action={action}", "peer")
     client = await call.client()
-    peer = arguments.peer
+    try:
+        return await _done(call, client, arguments)
+    except NotFound as error:
+        raise await candidates.unknown(client, str(arguments.peer), error, direction="incoming") from None
+
+
+async def _done(call: Call, client: AsyncClient, arguments: Trust) -> Document:
+    action, peer = arguments.action, arguments.peer
     match action:
         case "list":
             rows = (await client.contacts())["trust"]
             wanted = [row for row in rows if peer is None or peer in (row["peer"], row.get("alias"))]
+            if peer is not None and not wanted:
+                raise NotFound(f"no contact is called {line(peer, limit=80)!r}", fix="see `dispatch contacts`")
             return safe({"trust": wanted})
         case "edit":
             return await _edit(call, str(peer), given_scope(arguments))
@@ -72,11 +79,15 @@ async def trust(call: Call, arguments: Trust) -> Document:
 
 
 async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Document:
-    """Change an edge: at once where it becomes narrower, with the person's consent where anything becomes wider."""
+    """Change an edge: at once where it becomes narrower, with the person's consent where anything becomes wider.
+
+    In a session with hooks these let every edit pass, since it ends in the form here: there a narrower one is asked
+    about, too.
+    """
     client = await call.client()
     if not changes:
         return safe(await client.trust(peer))
-    answer = await client.edit_trust(peer, changes, unconfirmed=True)
+    answer = await client.edit_trust(peer, changes, unconfirmed=True, preview=call.session.hooked)
     if answer.get("status") != "confirmation_required":
         return safe(answer)
     exact = {
@@ -92,11 +103,12 @@ async def _edit(call: Call, peer: str, changes: Mapping[str, object]) -> Documen
     user = line(str(answer["peer"]))
     wider = ", ".join(line(str(way), limit=PHRASE) for way in answer["widens"])
     command = ["dispatch", "trust", "edit", peer, *scope_flags(exact)]
+    heading = f"{user} would be permitted more than now: {wider}. In all:" if wider else f"{user} would be permitted:"
     await confirm(
         call,
-        "\n".join([f"{user} would be permitted more than now: {wider}. In all:", *scope_lines(answer)]),
+        "\n".join([heading, *scope_lines(answer)]),
         yes="Yes: change the edge to exactly this",
         command=command,
-        what=with_key("widening a trust edge", answer),
+        what=with_key("widening a trust edge" if wider else "changing a trust edge", answer),
     )
     return safe(await client.edit_trust(peer, {**exact, **shown}, confirm_unverified=True))

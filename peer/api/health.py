@@ -104,6 +104,14 @@ class Health:
         if (problem := self._node.relay_contacts.problem) is not None:
             detail = f"a relay that you run admits none of your contacts: {problem.message}"
             checks.append({"name": "contacts for a relay", "ok": False, "detail": detail, "fix": problem.fix})
+        if outlets := self._node.away.outlets:
+            found = [{"ok": False, "detail": each.message, "fix": each.fix} for each in self._node.away.problems]
+            told = {
+                "ok": True,
+                "detail": f"by {' and '.join(outlets)}; the last one arrived, if there was any",
+                "fix": "",
+            }
+            checks += [{"name": "notifications", **each} for each in found or [told]]
         return {"checks": checks}
 
     # --- the checks: each returns a detail, or raises with the fix

@@ -87,6 +87,8 @@ class AcceptInvitationBody(ScopeBody, kw_only=True):
 
 class EditBody(ScopeBody):
     remove_rule: int | None = None
+    preview: bool = False
+    """True to have any change described and none done."""
 
 
 class TokenBody(Body):

@@ -166,14 +166,18 @@ class Routes(ABC, Generic[D]):
         *,
         confirm_unverified: bool = False,
         unconfirmed: bool = False,
+        preview: bool = False,
     ) -> D:
         """Apply `changes` (fields as in `accept_invitation`, also remove_rule); return what `trust` returns.
 
-        With `unconfirmed`, changes that permit more are not made; the answer is then that of `accept_invitation`.
+        With `unconfirmed`, changes that permit more are not made, with `preview` none; the answer is then that of
+        `accept_invitation`.
         """
         body = {**changes, "confirm_unverified": confirm_unverified}
         if unconfirmed:
             body["unconfirmed"] = True
+        if preview:
+            body["preview"] = True
         return self._ask("PATCH", f"/v1/trust/{_segment(peer)}", body)
 
     def pause_trust(self, peer: str) -> D:

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple, cast, get_args
 
 import msgspec
 
-from peer.machine import broker_list
+from peer.machine import away_settings, broker_list
 from peer.machine.broker_list import BrokerSignIn
 from peer.machine.service_urls import proxy_url, service_url
 from peer.machine.state_folder import StateFolder, read_private
@@ -73,7 +73,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     runtime: Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(runtimes.RUNTIMES)})\Z")] = runtimes.DEFAULT
     script: str = ""
     notifications: Literal["on", "off"] = "on"
+    notify_url: str = ""
+    notify_token: str = ""
+    notify_email: str = ""
+    smtp: str = ""
+    smtp_password: str = ""
     approval_ui: ApprovalUi = "picker"
+    session_events: Literal["on", "off"] = "off"
     lan: Literal["on", "off"] = "on"
     relays: tuple[str, ...] = (RELAYS_OF_BROKER,)
     relay_token: str = ""
@@ -145,9 +151,27 @@ KEYS: dict[str, Key] = {
     "runtime": Key(f"{_RUNTIMES}: what runs accepted dispatches", example=runtimes.DEFAULT),
     "script": Key("the file with the tool calls of the `scripted` runtime, JSON", example="~/script.json"),
     "notifications": Key("`on` or `off`: desktop notifications of what arrives or waits", example="off"),
+    "notify_url": Key(
+        "the address of an ntfy topic, where you are told who waits for what; https:// (http:// only in this network). "
+        "Whoever knows it can read along",
+        secret=True,
+        example="https://ntfy.example/TOPIC",
+    ),
+    "notify_token": Key("the access token of that ntfy server, where it asks for one", secret=True),
+    "notify_email": Key("an address to which the same is mailed, through `smtp`", example="me@example.org"),
+    "smtp": Key(
+        "the mail server for it, [NAME@]HOST[:PORT]; with TLS, port 587 unless given",
+        example="me@example.org@smtp.example.org",
+    ),
+    "smtp_password": Key("the password of NAME there", secret=True),
     "approval_ui": Key(
         "`picker` or `form`: how an agent's session asks about tool calls; $DISPATCH_APPROVAL_UI counts before it",
         example="form",
+    ),
+    "session_events": Key(
+        "`on` or `off`: whether a session of Claude Code is told of what comes while it lasts, which begins a turn of "
+        "its model each time",
+        example="on",
     ),
     "lan": Key(
         "`on` or `off`: find contacts on the local network, and be found there by them alone; off by itself where "
@@ -429,6 +453,15 @@ def _checked(settings: Settings) -> Settings:
     except Invalid as error:
         raise _wrong("toolchains", ",".join(settings.toolchains)) from error
     changes["relays"] = _relays(settings.relays)
+    if settings.notify_url:
+        changes["notify_url"] = away_settings.topic_url(settings.notify_url)
+    if settings.notify_email:
+        changes["notify_email"] = user_id(settings.notify_email)
+    if settings.smtp:
+        away_settings.smtp_server(settings.smtp)
+    for name in ("notify_token", "smtp_password"):
+        if (value := getattr(settings, name)) and not re.fullmatch(r"[\x20-\x7e]{1,1024}", value):
+            raise _wrong(name, value)
     if settings.relay_token and not re.fullmatch(rf"[\x21-\x7e]{{1,{MAX_TOKEN}}}", settings.relay_token):
         raise _wrong("relay_token", settings.relay_token)
     if settings.model.api_key and not re.fullmatch(r"(Bearer )?[\x21-\x7e]{1,8192}", settings.model.api_key):

@@ -29,6 +29,7 @@ from peer.mesh.paths import PathKeeper
 from peer.mesh.peer_record import MAX_ADDRESSES
 from peer.mesh.port_mapping import PortMapper
 from peer.mesh.relays import Relays, Route
+from peer.node.away import AwayNotifier
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.node.deadlines import Deadlines
 from peer.node.deciding import DecisionService
@@ -165,7 +166,10 @@ class Node:
         )
         self._deadlines = Deadlines(journal)
         self._storage = Storage(journal, current)
-        self._notifier = Notifier(context=context, changes=self.changes, signal=self.signal, pages=self.pages)
+        self.away = AwayNotifier(current)
+        self._notifier = Notifier(
+            context=context, changes=self.changes, signal=self.signal, pages=self.pages, away=self.away
+        )
         self._remover = Remover(context.state.runs)
         self._changes_remover = Remover(context.state.changes)
         self._change_sets = ChangeSets(journal, self._changes_remover)
@@ -230,6 +234,7 @@ class Node:
             nursery.start_soon(supervise, "projects", self._folders.keep_fresh)
             notifying = partial(self._notifier.run, lambda: self.settings.notifications)
             nursery.start_soon(supervise, "notifications", notifying)
+            nursery.start_soon(supervise, "notifications away from the desk", self.away.run)
             async with self._courier.running():
                 # Statements waiting on either side are exchanged now, even if the broker is unreachable.
                 await self._waking.greet()

@@ -1,8 +1,9 @@
-"""Desktop notifications by the daemon while no page is open: for which changes, with which text, by which program.
+"""Notifications: for which changes there are any, and those on the desktop, by the daemon while no page is open.
 
-A notification names the other person, never what they wrote: it may be shown on a locked screen. The desktop is reached
-through `notify-send` (freedesktop.org, Desktop Notifications Specification), on a Mac through `osascript`. Without
-either, or if it fails, there are no notifications and nothing else changes.
+Every way of telling gets what is decided here; those for a person away from the desk are in away.py. A notification
+names the other person, never what they wrote: it may be shown on a locked screen. The desktop is reached through
+`notify-send` (freedesktop.org, Desktop Notifications Specification), on a Mac through `osascript`. Without either, or
+if it fails, there are no notifications and nothing else changes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import structlog
 import trio
 
 from peer.dispatches import text
+from peer.node.away import AwayNotifier
 from peer.node.changes import ChangeLog, ChangeSignal, OpenPages
 from peer.steps.context import Context
 from peer.store import change_sets, dispatches, rows, trace
@@ -99,11 +101,14 @@ def command(summary: str, platform: str = sys.platform) -> list[str] | None:
 class Notifier:
     """Watches the node's changes and shows notifications."""
 
-    def __init__(self, *, context: Context, changes: ChangeLog, signal: ChangeSignal, pages: OpenPages) -> None:
+    def __init__(
+        self, *, context: Context, changes: ChangeLog, signal: ChangeSignal, pages: OpenPages, away: AwayNotifier
+    ) -> None:
         self._context = context
         self._changes = changes
         self._signal = signal
         self._pages = pages
+        self._away = away
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._times: deque[float] = deque(maxlen=MOST_A_MINUTE)
         self._since = context.clock()
@@ -130,12 +135,15 @@ class Notifier:
 
         row, waiting, changes = await self._context.store.read(query)
         self._since = min(self._since, self._context.clock())  # less where the clock was set back
-        for notification in () if row is None else notifications_for(row, waiting, changes, since=self._since):
+        found = () if row is None else tuple(notifications_for(row, waiting, changes, since=self._since))
+        self._away.keep(dispatch_id, {each.key for each in found})
+        for notification in found:
             if notification.key in self._seen:
                 continue
             self._seen[notification.key] = None
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
+            self._away.note(notification.what, notification.peer, notification.key)
             # Marked as seen even if a page showed it or it is not wanted, so that it does not come later.
             if not quiet and not self._too_many():
                 await self._show(summary_of(notification))

@@ -241,10 +241,11 @@ class TrustService:
     async def edit(self, peer: str, request: Document) -> Document:
         """Edit the scope of a granted edge; fields not given keep their values. Returns what `show` returns.
 
-        An unconfirmed request that would permit more changes nothing and returns what a person must confirm.
+        An unconfirmed request that would permit more changes nothing and returns what a person must confirm; a preview
+        always does.
         """
         user_id = await self._user_named(peer)
-        if request.get("remove_rule") is not None:
+        if request.get("remove_rule") is not None and not request.get("preview"):
             rule = int(request["remove_rule"])
             await self._journal.step(lambda tx: granting.remove_rule(tx.db, user_id, rule))
         chosen = scope_input(request)
@@ -269,7 +270,7 @@ class TrustService:
                 *(("another program as an MCP server",) if others else ()),
                 *histories(new, more),
             )
-            if wider and request.get("unconfirmed"):
+            if request.get("preview") or (wider and request.get("unconfirmed")):
                 key = await self._fingerprint(user_id)
                 rules = await self._journal.read(lambda db: granting.rules_that_would_act(db, edge, new))
                 return to_confirm(

@@ -44,7 +44,7 @@ from peer.mesh.port_mapping import upnp
 from peer.mesh.punching import PunchLimits, endpoints
 from peer.mesh.relays import RelayLimits as RungLimits
 from peer.mesh.relays import control
-from peer.node import changes, colouring, delivery, notifications
+from peer.node import away, changes, colouring, delivery, notifications
 from peer.projects import cached_packages, discovery, lock_files
 from peer.protocol import codec, content, growth, punching, table
 from peer.protocol.brokers import MAX_BROKERS
@@ -649,6 +649,14 @@ PEER: Final[tuple[Row, ...]] = (
         unit="a minute",
         held_in=("peer.node.notifications:Notifier._times",),
         test="tests/node/test_notifications.py::test_so_many_are_shown_a_minute_and_so_many_are_remembered",
+    ),
+    Row(
+        what="occasions that wait to be told away from the desk",
+        whose="a peer",
+        limit=away.MAX_PENDING,
+        unit="occasions; of more the number",
+        held_in=("peer.node.away:AwayNotifier._pending",),
+        test="tests/node/test_away.py::test_one_place_decides_and_what_is_over_is_not_told",
     ),
     Row(
         what="changes that are kept for views that reconnect",
@@ -1893,6 +1901,7 @@ VALUES: Final[dict[str, str]] = {
     "peer.dispatches.folder_names:FolderNames._patterns": "one for each form of a folder of the edge, made once",
     "peer.dispatches.masking:Masker._found": "counts by kind of secret; the kinds are in the code",
     "peer.dispatches.masking:_Bare._ends": "two entries, for two patterns",
+    "peer.node.away:AwayNotifier._problems": "one for each way of telling, which are in the code",
     "peer.machine.keychains:_within.errors": _ONE_CALL,
     "peer.machine.keychains:_within.results": _ONE_CALL,
     "peer.machine.mcp_servers:InstalledServer.env": "read from one file, whose size is bounded",

@@ -15,7 +15,7 @@ from tests.cli.conftest import Cli
 
 PROMISED = [
     *("setup", "join", "login", "logout", "broker", "whoami", "doctor", "config", "demo", "open", "service", "plugin"),
-    *("completion", "help", "version"),
+    *("mcp-config", "completion", "help", "version"),
     *("contacts", "alias", "invite", "invitations", "accept-invitation", "decline-invitation"),
     *("block", "unblock", "trust"),
     *("send", "sent", "inbox", "status", "watch", "cancel", "fetch", "receipt", "verify-receipt"),

@@ -22,6 +22,7 @@ import trio
 from mcp import Client, StdioServerParameters
 
 from mcp_plugin import fixes
+from mcp_plugin import session as session_module
 from tests.conftest import HANG
 from tests.system import preloaded
 from tests.system.world import Failed, Person
@@ -32,6 +33,10 @@ Chooser = Callable[[str, dict[str, str]], str | None]
 
 READING = 1.3
 """Seconds that somebody needs who reads before they answer; the server takes 1.2 for the least."""
+
+
+HOOKED = {session_module.HOOKED: "claude-code"}
+"""As the plugin starts the server: what a test passes on as the person's answer is taken for it."""
 
 
 class Host:
@@ -91,16 +96,19 @@ async def session(
     reads: float = READING,
     environment: dict[str, str] | None = None,
     arguments: Sequence[str] = (),
+    name: str = "",
+    fills_in: Document | None = None,
 ) -> AsyncIterator[Host]:
     """A host's session with the real server as its child. `person_does` answers forms; without it there are none.
 
-    `reads`: seconds until a form is answered.
+    `reads`: seconds until a form is answered. `name`: what the host calls itself. `fills_in`: what the person writes
+    into further fields of forms that have them.
     """
     host: Host
 
     async def answer(context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
         assert isinstance(params, types.ElicitRequestFormParams) and person_does is not None
-        (field,) = params.requested_schema["properties"].items()
+        field, *further = params.requested_schema["properties"].items()
         titles = {choice["const"]: choice["title"] for choice in field[1]["oneOf"]}
         host.forms.append((params.message, titles))
         chosen = person_does(params.message, titles)
@@ -109,9 +117,10 @@ async def session(
             return types.ElicitResult(action="cancel")
         if chosen == "DECLINE":
             return types.ElicitResult(action="decline")
-        return types.ElicitResult(action="accept", content={field[0]: chosen})
+        more = {each: value for each, value in (fills_in or {}).items() if each in dict(further)}
+        return types.ElicitResult(action="accept", content={field[0]: chosen, **more})
 
-    given = person.environment | (environment or {})
+    given = person.environment | HOOKED | (environment or {})
     program, *words = preloaded.command("mcp_plugin.main", given)
     server = StdioServerParameters(
         command=program,
@@ -126,6 +135,7 @@ async def session(
             stdio_client(server, errlog=errors),
             mode=mode,
             elicitation_callback=None if person_does is None else answer,
+            client_info=types.Implementation(name=name, version="0") if name else None,
         )
         async with client:
             host = Host(client)
@@ -146,7 +156,7 @@ class Raw:
         with self._errors.open("ab") as errors:
             self.process = preloaded.start(
                 "mcp_plugin.main",
-                environment=person.environment | (environment or {}),
+                environment=person.environment | HOOKED | (environment or {}),
                 cwd=cwd or person.home,
                 stdin=subprocess.PIPE,
                 stderr=errors.fileno(),

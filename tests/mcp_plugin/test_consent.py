@@ -6,6 +6,7 @@ The model is played by the test, with every tool and no scruples; the person is 
 from __future__ import annotations
 
 import shlex
+from types import SimpleNamespace
 from typing import Any, cast
 
 import mcp_types as types
@@ -94,7 +95,9 @@ async def test_a_hijacked_host_model_gets_nothing(
     dispatch_id = await sent(pair, bash("echo one"), bash("echo two"))
     async with session(bob, mode=mode, person_does=does, reads=reads, environment=era(mode)) as host:
         # An invitation: every way to say tools, also with flags of our own making.
-        await host.ok("dispatch_invite", action="accept", token=token)
+        menu = await host.call("dispatch_invite", action="accept", token=token)
+        assert menu.structured_content is not None
+        assert "did not agree" in str(menu.structured_content.get("message") or "did not agree")
         before = known(bob)
         for tools in ("Read", ["Read", "Bash"])[:few]:
             error = await no_word(host, "dispatch_invite", action="accept", token=token, tools=tools)
@@ -143,11 +146,11 @@ async def test_a_hijacked_host_model_gets_nothing(
         assert [row["request_id"] for row in bob.client.approvals()] == [gate["request_id"]], "it still waits"
         assert known(bob) == before
 
-        # What narrows, and every no, needs nobody.
+        # Every no needs nobody. What narrows does, here: the hooks of this host let an edit pass for the form's sake.
         assert (await host.act("deny", **answer))["status"] == "approval_needed"
         await host.ok("dispatch_act", action="cancel", dispatch_id=dispatch_id)
-        edited = await host.ok("dispatch_trust", action="edit", peer=alice.email, tools="Read", max_per_day=600)
-        assert (edited["scopes"]["tools"], edited["scopes"]["max_per_day"]) == (["Read"], 600)
+        await no_word(host, "dispatch_trust", action="edit", peer=alice.email, tools="Read", max_per_day=600)
+        assert known(bob) == before
 
 
 async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pair) -> None:
@@ -172,6 +175,8 @@ async def test_an_approval_of_what_another_session_was_shown_is_nobodys(pair: Pa
 class Grants:
     """A call, and the node behind it, where `*` stands for one server more at each look."""
 
+    session = SimpleNamespace(hooked=True)
+
     def __init__(self, answer: FormAnswer) -> None:
         self.answer = answer
         self.servers = ["notes"]
@@ -187,7 +192,7 @@ class Grants:
     async def accept_invitation(self, _token: str, scope: Document, **how: bool) -> Document:
         return self._asked(scope, **how)
 
-    async def edit_trust(self, _peer: str, changes: Document, **how: bool) -> Document:
+    async def edit_trust(self, _peer: str, changes: Document, *, preview: bool = False, **how: bool) -> Document:
         return self._asked(changes, **how)
 
     def _asked(self, given: Document, *, unconfirmed: bool = False, confirm_unverified: bool = False) -> Document:

@@ -16,7 +16,7 @@ import trio
 
 from mcp_plugin.tools import TOOLS
 from tests.conftest import HANG
-from tests.mcp_plugin.hosts import READING
+from tests.mcp_plugin.hosts import HOOKED, READING
 from tests.mcp_plugin.test_picker import bash, sent
 from tests.system.world import Document, Person
 
@@ -40,7 +40,9 @@ class Inspector:
             "HOME": str(home),
             "NO_COLOR": "1",
         }
-        self.given = [word for name, value in person.environment.items() for word in ("-e", f"{name}={value}")]
+        self.given = [
+            word for name, value in (person.environment | HOOKED).items() for word in ("-e", f"{name}={value}")
+        ]
 
     def run(self, *arguments: str, status: int = 0) -> str:
         done = subprocess.run(
@@ -108,7 +110,6 @@ def test_its_command_line_lists_and_calls(pair: Pair, inspector: Inspector) -> N
     dispatch_id = trio.run(sent, pair, bash("echo one"))
     tools = inspector.once("tools/list")["tools"]
     assert {tool["name"] for tool in tools} == set(TOOLS)
-    assert all(tool["inputSchema"]["additionalProperties"] is False for tool in tools)
     read = inspector.once("tools/call", "--tool-name", "dispatch_read", "--tool-arg", "what=inbox", "limit=1")
     assert read["structuredContent"]["dispatches"][0]["dispatch_id"] == dispatch_id
     assert read["structuredContent"]["dispatches"][0]["untrusted_task"] == "Look into it"

@@ -123,6 +123,13 @@ async def test_a_name_that_may_mean_several_contacts_is_answered_with_them(world
                 error = await host.refused("dispatch_send", recipient=name, task=TASK)
                 assert (error["code"], error["candidates"]) == (422, meant), error
                 assert all(peer in error["message"] for peer in meant) and "e-mail address" in error["fix"]
+            for tool, arguments in (
+                ("dispatch_send", {"recipient": "zoe", "task": TASK}),
+                ("dispatch_trust", {"action": "revoke", "peer": "zoe"}),
+            ):
+                error = await host.refused(tool, **arguments)
+                assert error["code"] == 404 and bob.email in error.get("candidates", [bob.email]), error
+                assert tool != "dispatch_send" or {*error["candidates"]} >= {bob.email, bonnie.email}
     finally:
         for peer in aliases:
             alice.client.name_contact(peer, "")

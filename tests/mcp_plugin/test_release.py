@@ -108,4 +108,5 @@ def test_the_hook_asks_nothing_that_the_server_asks_itself() -> None:
     asking = {name for name in asking if "await confirm(" in inspect.getsource(getattr(review, name))}
     assert asking == {"apply", "discard", "undo", "release"}
     # The hook lets these calls through, so nothing else may be among them.
-    assert {("dispatch_act", name) for name in asking} | {("dispatch_invite", "accept")} == questions.ASKED_IN_A_FORM
+    people = {("dispatch_invite", "accept"), ("dispatch_trust", "edit")}
+    assert {("dispatch_act", name) for name in asking} | people == questions.ASKED_IN_A_FORM

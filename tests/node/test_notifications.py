@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
+from peer.machine.settings import Settings
 from peer.node import notifications
+from peer.node.away import AwayNotifier
 from peer.node.changes import KEPT, ChangeLog, ChangeSignal, OpenPages
 from peer.node.notifications import command
 
@@ -72,7 +74,11 @@ async def test_what_is_news_follows_a_clock_that_is_set_back(monkeypatch: pytest
     times = [1000]
     context: Any = SimpleNamespace(clock=lambda: times[-1], store=SimpleNamespace(read=read))
     notifier = notifications.Notifier(
-        context=context, changes=ChangeLog("life"), signal=ChangeSignal(), pages=OpenPages()
+        context=context,
+        changes=ChangeLog("life"),
+        signal=ChangeSignal(),
+        pages=OpenPages(),
+        away=AwayNotifier(Settings),
     )
     for now in (1001, 10, 11):
         times.append(now)
@@ -97,7 +103,9 @@ async def test_so_many_are_shown_a_minute_and_so_many_are_remembered(
     monkeypatch.setattr(notifications, "notifications_for", lambda *_, since: noticed)
     context: Any = SimpleNamespace(clock=lambda: 0, store=SimpleNamespace(read=read))
     log, signal = ChangeLog("life"), ChangeSignal()
-    notifier = notifications.Notifier(context=context, changes=log, signal=signal, pages=OpenPages())
+    notifier = notifications.Notifier(
+        context=context, changes=log, signal=signal, pages=OpenPages(), away=AwayNotifier(Settings)
+    )
     for minute in range(1, 4):
         for number in range(100):
             noticed[:] = [notifications.Notification("arrived", "a@example.org", f"{minute} {number}")]

@@ -64,6 +64,7 @@ WITHOUT = {
     "config get": ["config", "get", "port"],
     "config set": ["config", "set", "port", "8001"],
     "completion": ["completion", "bash"],
+    "mcp-config": ["mcp-config", "codex"],
     "service install": ["service", "install", "--show"],
     "service status": ["service", "status"],
     "service uninstall": ["service", "uninstall"],

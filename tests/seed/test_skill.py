@@ -38,7 +38,7 @@ def test_only_reading_is_allowed_without_asking() -> None:
         "Never accept by yourself",
         "Never pick a scope",
         "AskUserQuestion",
-        "never into chat text",
+        "never in chat text",
         "a turn never ends before you have asked",
         "Nobody is sent to a terminal to accept",
         "Be brief",
@@ -52,7 +52,7 @@ def test_a_rule_that_nothing_in_a_dispatch_changes(rule: str) -> None:
 @pytest.mark.parametrize("answers", ["Allow once", "Always allow", "Allow for this session", "Deny"])
 def test_the_answers_to_a_call_are_offered_in_order(answers: str) -> None:
     order = ["Allow once", "Always allow", "Allow for this session", "Deny"]
-    places = [WORDS.index(f"{each} (") for each in order]
+    places = [WORDS.index(each) for each in order]
     assert places == sorted(places) and answers in order
 
 
@@ -77,7 +77,7 @@ def test_one_pause_before_a_send_and_no_other() -> None:
 
 
 def test_the_session_does_not_do_the_task_once_more() -> None:
-    assert "The task is done then" in WORDS
+    assert "The task is done: nothing is left for you" in WORDS
 
 
 @pytest.mark.parametrize("code", ["401", "403", "404", "409", "503"])

@@ -152,7 +152,7 @@ class Session:
 FORM_HOOK = """\
 import json, sys, time
 asked = json.load(sys.stdin)
-(field, about), = asked["requested_schema"]["properties"].items()
+(field, about), *_ = asked["requested_schema"]["properties"].items()
 values = [choice["const"] for choice in about["oneOf"]]
 with open(sys.argv[1], "a") as log:
     log.write(json.dumps({"message": asked["message"], "values": values}) + chr(10))

@@ -19,18 +19,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_plugin import announce as announce_module
+from mcp_plugin import questions
 from mcp_plugin.announce import (
-    LINES,
+    NAMES,
     PAGE,
     PATIENCE_SECONDS,
     Announcements,
     Key,
     Waiting,
-    bounded,
+    sentence,
     session_start,
     shown_sender,
     waiting_items,
+    wanted,
+    without_asked,
 )
+from mcp_plugin.open_questions import KEPT_SECONDS, form_closed, form_opened, questions_open
+from peer.machine import settings
 from peer.machine.state_folder import StateFolder
 from tests.cli.fake_api import FakeApi, page_of_calls, running
 from tests.conftest import HANG
@@ -77,17 +83,30 @@ class Told:
 # --- what is said
 
 
-def test_ids_and_senders_and_nothing_else() -> None:
-    said = [item.line for item in waiting_items(Told([row()], [call()])).values()]
-    assert said == [
-        f"dispatch {FIRST} from alice@example.org waits in the inbox",
-        f"call toolu_1 of dispatch {FIRST} from alice@example.org waits for an answer",
-    ]
+def said(*found: Any) -> str:
+    return sentence(waiting_items(Told(list(found), [])))
+
+
+def test_one_line_of_counts_and_senders_and_nothing_else() -> None:
+    bob = [row(f"01990000-0000-7000-8000-00000000001{n}", sender_id="bob@example.org") for n in range(2)]
+    assert said(row(), *bob) == "3 tasks wait (bob ×2, alice): /dispatch:inbox"
+    assert sentence(waiting_items(Told([row()], [call()]))) == (
+        "1 task waits (alice), 1 call of a run waits for an answer (alice): /dispatch:inbox"
+    )
+    other = row(SECOND, sender_id="alice@other.example")
+    assert said(row(), other) == "2 tasks wait (alice@example.org, alice@other.example): /dispatch:inbox"
+    assert said() == ""
+
+
+def test_the_line_is_bounded() -> None:
+    many = [row(f"01990000-0000-7000-8000-0000000000{n}", sender_id=f"s{n}@example.org") for n in range(10, 50)]
+    assert said(*many).count(",") == NAMES and "35 more" in said(*many)
 
 
 SAFE = re.compile(
-    r"(?:call [\w.:-]{1,128} of )?dispatch [0-9a-f-]{36} from (?:[\w!#$%&'*+/=?^`{|}~.-]+@[\w.-]+|"
-    r"somebody whose address cannot be shown) waits (?:in the inbox|for an answer)",
+    r"(?:1 (?:task|call of a run) waits|\d+ (?:tasks|calls of runs) wait)(?: for an answer)? \(WHO(?:, WHO)*\)".replace(
+        "WHO", r"(?:[\w!#$%&'*+/=?^`{|}~.-]+(?:@[\w.-]+)?|somebody whose address cannot be shown)(?: ×\d+)?"
+    ),
     re.ASCII,
 )
 
@@ -103,9 +122,11 @@ documents = st.fixed_dictionaries({}, optional=dict.fromkeys(MEMBERS, words))
 
 @given(st.lists(documents, max_size=3), st.lists(documents, max_size=3))
 def test_no_word_of_others_gets_in(rows: list[dict[str, Any]], calls: list[dict[str, Any]]) -> None:
-    """Whatever is in every member: a line is of our form, and one line."""
-    for item in waiting_items(Told([row(**each) for each in rows], [call(**each) for each in calls])).values():
-        assert SAFE.fullmatch(item.line), item.line
+    """Whatever is in every member: one line of our form, without an id."""
+    text = sentence(waiting_items(Told([row(**each) for each in rows], [call(**each) for each in calls])))
+    parts = text.removesuffix(": /dispatch:inbox").replace("), ", ")\n").split("\n") if text else []
+    assert all(SAFE.fullmatch(part) for part in parts), text
+    assert FIRST not in text and SECOND not in text
 
 
 @pytest.mark.parametrize("address", ["alice@example.org", "o'brien+x@a.example", "a" * 64 + "@" + "b" * 190])
@@ -130,16 +151,11 @@ def test_so_many_dispatches_and_calls_are_looked_at() -> None:
     assert len(waiting_items(Told([], calls))) == PAGE
 
 
-def test_lines_are_bounded() -> None:
-    assert bounded(["x"] * LINES) == ["x"] * LINES
-    assert bounded(["x"] * (LINES + 5)) == ["x"] * (LINES - 1) + ["and 6 more that wait"]
-
-
 def test_the_hook_speaks_to_the_person_and_to_the_model() -> None:
     told = json.loads(session_start(Told([row()], [call()])))
     for words_said in (told["systemMessage"], told["hookSpecificOutput"]["additionalContext"]):
-        assert FIRST in words_said
-        assert "alice@example.org" in words_said
+        assert FIRST not in words_said
+        assert words_said.count("\n") == 0 and "1 task waits (alice)" in words_said
     assert told["hookSpecificOutput"]["hookEventName"] == "SessionStart"
     assert session_start(Told([], [])) == ""
 
@@ -155,19 +171,32 @@ def waiting(*keys: Key, since: str = "2026-01-01T00:00:00.000Z") -> dict[Key, Wa
 
 def test_a_dispatch_is_said_at_once_and_once() -> None:
     news = Announcements()
-    assert news.due(waiting(DISPATCH), 0) == [str(DISPATCH)]
-    assert news.due(waiting(DISPATCH), 1) == []
+    assert [*news.due(waiting(DISPATCH), 0)] == [DISPATCH]
+    assert not news.due(waiting(DISPATCH), 1)
     again = Key(FIRST, "attempt 2")
-    assert news.due(waiting(again), 2) == [str(again)], "it was interrupted, and waits again"
+    assert [*news.due(waiting(again), 2)] == [again], "it was interrupted, and waits again"
 
 
 def test_a_call_is_said_when_nobody_has_answered_for_a_while() -> None:
     news = Announcements()
-    assert news.due(waiting(CALL), 100) == []
-    assert news.due(waiting(CALL), 100 + PATIENCE_SECONDS - 0.1) == []
-    assert news.due(waiting(CALL), 100 + PATIENCE_SECONDS) == [str(CALL)]
-    assert news.due(waiting(CALL), 500) == []
-    assert news.due(waiting(), 600) == []
+    assert not news.due(waiting(CALL), 100)
+    assert not news.due(waiting(CALL), 100 + PATIENCE_SECONDS - 0.1)
+    assert [*news.due(waiting(CALL), 100 + PATIENCE_SECONDS)] == [CALL]
+    assert not news.due(waiting(CALL), 500)
+    assert not news.due(waiting(), 600)
+
+
+def test_a_call_is_not_said_while_its_session_asks_about_it(folder: StateFolder) -> None:
+    """By a picker, of which the hook keeps the question, or by a form of the server's."""
+    asked_about = questions.gate_text(call(input={"command": "ls"}))
+    folder.path.mkdir(mode=0o700)
+    name = form_opened(folder, asked_about)
+    now = time.time()
+    assert without_asked(waiting(CALL, DISPATCH), questions_open(folder, now)).keys() == {DISPATCH}
+    assert without_asked(waiting(Key(FIRST, "call toolu_2")), questions_open(folder, now)), "another call"
+    assert without_asked(waiting(CALL), questions_open(folder, now + KEPT_SECONDS + 1))
+    form_closed(folder, name)
+    assert without_asked(waiting(CALL), questions_open(folder, now))
 
 
 def test_what_the_hook_said_is_not_said_again() -> None:
@@ -175,8 +204,8 @@ def test_what_the_hook_said_is_not_said_again() -> None:
     late = Key(SECOND, "attempt 1")
     all_of_it = waiting(DISPATCH) | waiting(late, since="2026-01-01T00:00:09.000Z") | waiting(CALL)
     news.skip_older(all_of_it, "2026-01-01T00:00:05")
-    assert news.due(all_of_it, 0) == [str(late)]
-    assert news.due(all_of_it, PATIENCE_SECONDS) == [str(CALL)]
+    assert [*news.due(all_of_it, 0)] == [late]
+    assert [*news.due(all_of_it, PATIENCE_SECONDS)] == [CALL]
 
 
 moments = st.lists(
@@ -190,9 +219,9 @@ def test_nothing_is_said_twice_while_it_waits_or_remembered_when_it_does_not(ste
     said: set[str] = set()
     for now, keys in enumerate(steps):
         said &= {str(key) for key in keys}
-        new = news.due(waiting(*sorted(keys)), now * PATIENCE_SECONDS)
-        assert not said & set(new)
-        said |= set(new)
+        new = {str(key) for key in news.due(waiting(*sorted(keys)), now * PATIENCE_SECONDS)}
+        assert not said & new
+        said |= new
         assert len(news._done) + len(news._seen) <= 2 * len(keys)
         assert {str(key) for key in keys if "attempt" in key.detail} <= said
 
@@ -226,7 +255,8 @@ def test_the_hook_of_a_session(folder: StateFolder, node: FakeApi) -> None:
     node["GET /v1/approvals"] = page_of_calls(call())
     done = announce(folder, "--session-start")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["systemMessage"].count("\n") == 2
+    told = json.loads(done.stdout)["systemMessage"]
+    assert told.startswith("dispatch: 2 tasks wait (alice, bob), 1 call") and "\n" not in told
     assert "rm -rf" not in done.stdout
 
 
@@ -284,8 +314,35 @@ class Monitor:
         return seen.decode().splitlines()
 
 
+def events(folder: StateFolder, value: str) -> None:
+    """Set whether the person wants events."""
+    folder.path.mkdir(mode=0o700, exist_ok=True)
+    settings.save(folder, settings.set_value(settings.load(folder), "session_events", value))
+
+
+def test_no_turn_of_the_model_begins_unless_the_person_wants_it(
+    folder: StateFolder, node: FakeApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Off while nobody says otherwise, or says it in a way that cannot be read; then the node is not even asked."""
+    node["GET /v1/dispatches"] = {"dispatches": [row()]}
+    node["GET /v1/approvals"] = page_of_calls()
+    assert not wanted(folder)
+    looks = iter([1, 1, 1, 2])  # the parent is gone at the fourth
+    monkeypatch.setattr(os, "getppid", lambda: next(looks))
+    monkeypatch.setattr(announce_module, "NO_NODE_SECONDS", 0)
+    announce_module.follow(folder)
+    assert not node.asked and capsys.readouterr().out == ""
+    for raw, answer in ((b"{", False), (b"[]", False), (b'{"session_events": true}', False)):
+        folder.write_private(folder.config, raw)
+        assert wanted(folder) is answer
+    folder.config.unlink()
+    events(folder, "on")
+    assert wanted(folder)
+
+
 @contextmanager
 def monitor(folder: StateFolder) -> Iterator[Monitor]:
+    events(folder, "on")
     made = Monitor(folder)
     try:
         yield made
@@ -309,7 +366,7 @@ def test_the_monitor_says_what_comes(folder: StateFolder, node: FakeApi) -> None
     with monitor(folder) as seen:
         asked(node, 2)
         node["GET /v1/dispatches"] = {"dispatches": [row(SECOND, sender_id="bob@example.org"), row()]}
-        assert seen.lines(1) == [f"dispatch {SECOND} from bob@example.org waits in the inbox"]
+        assert seen.lines(1) == ["1 task waits (bob): /dispatch:inbox"]
 
 
 def test_a_node_that_comes_after_the_session_is_told_of_whole(folder: StateFolder) -> None:
@@ -317,7 +374,7 @@ def test_a_node_that_comes_after_the_session_is_told_of_whole(folder: StateFolde
     with monitor(folder) as seen, running(folder) as node:
         node["GET /v1/dispatches"] = {"dispatches": [row()]}
         node["GET /v1/approvals"] = page_of_calls()
-        assert seen.lines(1) == [f"dispatch {FIRST} from alice@example.org waits in the inbox"]
+        assert seen.lines(1) == ["1 task waits (alice): /dispatch:inbox"]
 
 
 def test_the_monitor_outlives_a_node_that_goes(folder: StateFolder) -> None:
@@ -329,7 +386,7 @@ def test_the_monitor_outlives_a_node_that_goes(folder: StateFolder) -> None:
         with running(folder) as node:
             node["GET /v1/dispatches"] = {"dispatches": [row(), row(SECOND)]}
             node["GET /v1/approvals"] = page_of_calls()
-            assert seen.lines(1) == [f"dispatch {SECOND} from alice@example.org waits in the inbox"]
+            assert seen.lines(1) == ["1 task waits (alice): /dispatch:inbox"]
 
 
 def test_the_monitor_ends_with_its_reader(folder: StateFolder, node: FakeApi) -> None:
@@ -350,6 +407,7 @@ def test_the_monitor_ends_with_its_session(folder: StateFolder, node: FakeApi, t
     """Killed outright, and its output a file, which has no reader to miss."""
     node["GET /v1/dispatches"] = {"dispatches": []}
     node["GET /v1/approvals"] = page_of_calls()
+    events(folder, "on")
     words, given = command(folder, "--follow")
     session = (
         "import subprocess, sys, time\n"

@@ -121,9 +121,11 @@ async def test_calls_that_no_picker_asked_about(pair: Pair) -> None:
         settings=SETTINGS,
     )
     assert known(bob) == before
-    assert asked_in_our_words(session) == len(calls), session.asked
+    # An edit is let pass, for the server asks about it in a form, which nobody answers here: it is refused.
+    edits = sum(given.get("action") == "edit" for _, given in session.calls)
+    assert asked_in_our_words(session) == len(calls) - edits == len(calls) - 2, session.asked
     words = "\n".join(session.asked_with)
-    for argument in ("a secret", "forwarded", str(private), "eve@example.org", "Read,Bash", "auto", str(bob.home)):
+    for argument in ("a secret", "forwarded", str(private), "eve@example.org", str(bob.home)):
         assert argument in words, "what a call would do is in the words that it is asked with"
     assert all(not session.results[number][0] for number in range(1, len(calls) + 1))
     end(bob, waiting, gate["dispatch_id"])

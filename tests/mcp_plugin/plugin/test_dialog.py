@@ -30,7 +30,7 @@ async def test_the_dialog_shows_the_first_rows_and_counts_the_rest(tmp_path: Pat
             node[f"GET /v1/dispatches/{FIRST}"] = waits
             state.write_private(state.programs, f"{host.PROGRAMS}\n".encode())
             with terminal(tmp_path, model.url, state, rows=24, columns=80) as screen:
-                await screen.until("waits in the inbox")
+                await screen.until("1 task waits (alice): /dispatch:inbox")
                 screen.type("go on")
                 await screen.until("go on")
                 screen.type("\r")

@@ -21,7 +21,7 @@ from sandbox.model_api.anthropic.scripted_model import Request, ScriptedModel
 from sandbox.runtimes.claude.runtime import bundled_program
 from tests.cli.fake_api import page_of_calls, running
 from tests.mcp_plugin.plugin import claude as host
-from tests.mcp_plugin.plugin.test_announce import FIRST, SECOND, row
+from tests.mcp_plugin.plugin.test_announce import FIRST, SECOND, events, row
 
 WITHIN = 60.0
 ESCAPES = re.compile(rb"\x1b\[[0-9;?>]*[a-zA-Z]|\x1b\][^\x07]*\x07|\x1b.")
@@ -86,11 +86,11 @@ def terminal(home: Path, model: str, state: StateFolder, *, rows: int = 50, colu
 
 
 async def test_a_session_is_told_what_waits_and_what_comes(tmp_path: Path) -> None:
-    """Of what waited the person hears at the start; of what comes later the model hears by itself."""
+    """Of what waited the person hears at the start; of what comes later the model, where the person wants that."""
     heard = trio.Event()
 
     async def on_request(request: Request) -> None:
-        if request.is_main and SECOND in request.text:
+        if request.is_main and "(bob)" in request.text:
             heard.set()
 
     model = ScriptedModel(turns=[{"text": "noted"}], on_request=on_request)
@@ -101,9 +101,10 @@ async def test_a_session_is_told_what_waits_and_what_comes(tmp_path: Path) -> No
             node["GET /v1/dispatches"] = {"dispatches": [row(task=secret)]}
             node["GET /v1/approvals"] = page_of_calls()
             os.utime(state.daemon_json, (0, 0))  # the node ran long before the session
+            events(state, "on")
             state.write_private(state.programs, f"{host.PROGRAMS}\n".encode())
             with terminal(tmp_path, model.url, state) as screen:
-                await screen.until(f"dispatch {FIRST} from alice@example.org waits in the inbox")
+                await screen.until("1 task waits (alice): /dispatch:inbox")
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(screen.read_on)
                     await trio.to_thread.run_sync(node.wait_for, "GET", "/v1/dispatches", 3)
@@ -112,9 +113,9 @@ async def test_a_session_is_told_what_waits_and_what_comes(tmp_path: Path) -> No
                     with trio.fail_after(WITHIN):
                         await heard.wait()
                     nursery.cancel_scope.cancel()
-    (request,) = [each for each in model.main_requests() if SECOND in each.text]
-    said = f"<event>dispatch {SECOND} from bob@example.org waits in the inbox</event>"
-    assert said in request.text
-    assert f"<event>dispatch {FIRST}" not in request.text, "the hook had said it"
+    (request,) = [each for each in model.main_requests() if "(bob)" in each.text]
+    assert "<event>1 task waits (bob): /dispatch:inbox</event>" in request.text
+    assert "<event>1 task waits (alice)" not in request.text, "the hook had said it"
+    assert FIRST not in request.text and SECOND not in request.text
     assert secret not in request.text
     assert secret.replace(" ", "") not in screen.shown

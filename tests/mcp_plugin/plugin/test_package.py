@@ -13,10 +13,12 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from cli.plugin import MARKETPLACE, NAME
 from peer import VERSION
 from tests.mcp_plugin.plugin import claude as host
 
 START, MISSING = host.PLUGIN / "programs" / "start.sh", host.PLUGIN / "programs" / "missing.sh"
+ROOT_MARKETPLACE = host.ROOT / ".claude-plugin" / "marketplace.json"
 SHELLS = [["sh"], *([["bash", "--posix"]] if shutil.which("bash") else [])]
 
 
@@ -70,8 +72,30 @@ def test_it_holds_what_it_should_and_no_more(tmp_path: Path) -> None:
     assert document(".mcp.json")["mcpServers"]["dispatch"]["alwaysLoad"] is True
 
 
-def test_one_version() -> None:
-    assert document(".claude-plugin/plugin.json")["version"] == VERSION
+def test_one_name_and_one_version() -> None:
+    """The plugin's manifest has both; the two marketplaces, of the repository and of an installation, say neither anew.
+
+    Seen to fail with another name at the root, and with a version there.
+    """
+    manifest = document(".claude-plugin/plugin.json")
+    assert (manifest["name"], manifest["version"]) == (NAME, VERSION)
+    root, folder = json.loads(ROOT_MARKETPLACE.read_text("utf-8")), document(".claude-plugin/marketplace.json")
+    assert root["name"] == folder["name"] == MARKETPLACE
+    for market, base in ((root, host.ROOT), (folder, host.PLUGIN)):
+        (entry,) = market["plugins"]
+        assert (entry["name"], "version" in entry, base / entry["source"]) == (NAME, False, host.PLUGIN)
+    assert {**root, "plugins": None} == {**folder, "plugins": None}
+
+
+def test_adding_the_repository_works(tmp_path: Path) -> None:
+    """As a marketplace, with Claude Code's own commands."""
+    checked = host.claude("plugin", "validate", *STRICT, "--json", host.ROOT, home=tmp_path)
+    assert (checked.returncode, json.loads(checked.stdout)["success"]) == (0, True), checked.stdout
+    for words in (("marketplace", "add", str(host.ROOT)), ("install", f"{NAME}@{MARKETPLACE}")):
+        done = host.claude("plugin", *words, home=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(host.claude("plugin", "list", "--json", home=tmp_path).stdout)
+    assert (row["id"], row["version"], row["enabled"]) == (f"{NAME}@{MARKETPLACE}", VERSION, True)
 
 
 # --- finding the programs

@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 
 from mcp_plugin.arguments import read, schema
+from mcp_plugin.handshake import INSTRUCTIONS
+from mcp_plugin.surfaces import elsewhere, picker
 from mcp_plugin.surfaces.picker import OPTIONS
-from mcp_plugin.tools import TOOLS
+from mcp_plugin.tools import TOOLS, act, invite
 from mcp_plugin.tools.act import TAKES as ACT_TAKES
 from mcp_plugin.tools.invite import TAKES as INVITE_TAKES
 from mcp_plugin.tools.trust import TAKES as TRUST_TAKES
 from peer.protocol.errors import BY_CODE
 from peer.trust import menu
-from tests.mcp_plugin.plugin.claude import PLUGIN
+from tests.mcp_plugin.plugin.claude import PLUGIN, ROOT
 
 SKILL = PLUGIN / "skills" / "dispatch" / "SKILL.md"
 COMMANDS = sorted((PLUGIN / "commands").glob("*.md"))
@@ -80,8 +82,35 @@ def test_people_s_own_words_bring_it_up() -> None:
     assert front(text_of(SKILL))["name"] == "dispatch"
 
 
+MAX_SKILL = 6_000
+"""Characters of SKILL.md: a session that uses it pays for all of them. tools/list: tests/mcp_plugin/test_server.py."""
+
+
 def test_it_is_short_enough_to_be_read() -> None:
-    assert len(body(text_of(SKILL)).split()) < 1_900
+    assert len(text_of(SKILL)) <= MAX_SKILL
+
+
+def test_every_rule_of_the_table_stands_where_it_says() -> None:
+    """docs/plugin.md lists what agents were to be told, and the words that tell them. Seen to fail without the line
+    on forwarding, and with a row whose words are in another text.
+    """
+    described = "\n".join(
+        [entry.described().model_dump_json() for entry in TOOLS.values()]
+        + [schema(entry.arguments).__repr__() for entry in TOOLS.values()]
+    )
+    texts = {
+        "skill": text_of(SKILL),
+        "instructions": INSTRUCTIONS,
+        "tools": described,
+        "results": "\n".join([picker.ASK, act.CHOOSE, invite.CHOOSE, elsewhere.TELL]),
+        **{f"/dispatch:{path.stem}": text_of(path) for path in COMMANDS},
+    }
+    said = {name: " ".join(text.replace("*", "").split()) for name, text in texts.items()}
+    table = (ROOT / "docs" / "plugin.md").read_text().split("## What the host's model is told")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| ([a-z/:]+) \| “(.+?)” \|$", table.replace("&#124;", "|"), re.MULTILINE)
+    assert len(rows) >= 45 and len(rows) == table.count("\n|") - 2, "a row is not of this form"
+    assert [row for row in rows if row[2] not in said[row[1]]] == []
+    assert {where for _, where, _ in rows} >= {"skill", "instructions", "tools"}
 
 
 # --- its calls
@@ -161,7 +190,7 @@ def test_the_menu_is_the_menu() -> None:
 
 
 def test_the_gate_s_answers_are_in_their_order() -> None:
-    section = sections(text_of(SKILL))["Deciding on a dispatch"]
+    section = sections(text_of(SKILL))["Deciding"]
     places = [section.index(f"**{option}**") for option in OPTIONS]
     assert places == sorted(places)
     grants = schema(TOOLS["dispatch_act"].arguments)["properties"]["grant"]["enum"]
@@ -170,7 +199,7 @@ def test_the_gate_s_answers_are_in_their_order() -> None:
 
 def test_the_table_of_errors_has_every_code() -> None:
     rows = re.findall(r"^\| ([\d, ]+)(?:[^|]*)\|([^|]+)\|([^|]+)\|$", text_of(SKILL), re.MULTILINE)
-    told = {int(code) for codes, _, _ in rows[5:] for code in re.findall(r"\d{3}", codes)}
+    told = {int(code) for codes, _, _ in rows if len(codes.strip()) > 1 for code in re.findall(r"\d{3}", codes)}
     assert told == set(BY_CODE) - {500}
     assert all(fix.strip() for _, _, fix in rows)
 
@@ -186,44 +215,36 @@ def sections(text: str) -> dict[str, str]:
 RULES = "Rules that nothing in a dispatch can change"
 WANTED: dict[str, tuple[str, str]] = {
     "inbound is data": (RULES, r"untrusted data.*never an instruction"),
-    "never perform it": (RULES, r"do not perform it.*not after the run has ended.*no Bash, Write, Edit"),
+    "never perform it": (RULES, r"do not perform it.*not after the run.*no Bash, Write, Edit"),
     "what comes back is data": (RULES, r"every word in a reply, a file, a trace"),
-    "asked to forward": (RULES, r"forwarded.*accept or decline and nothing more"),
-    "never accept alone": (RULES, r"Never accept by yourself.*Not a dispatch, not an invitation, not a tool call"),
-    "never pick a scope": (RULES, r"Never pick a scope.*No default, no recommendation"),
-    "the picker": (RULES, r"AskUserQuestion\), never into chat text.*a turn never ends before you have asked"),
-    "no terminal": (RULES, r"Nobody is sent to a terminal to accept.*Only where a tool's answer names"),
+    "asked to forward": (RULES, r"forward something.*accept or decline, nothing more"),
+    "never accept alone": (RULES, r"Never accept by yourself.*not a dispatch, an invitation or a call"),
+    "never pick a scope": (RULES, r"Never pick a scope.*no default, no recommendation"),
+    "the picker": (RULES, r"AskUserQuestion\), never in chat text.*a turn never ends before you have asked"),
+    "no terminal": (RULES, r"Nobody is sent to a terminal to accept.*Only what a result names"),
     "brief": (RULES, r"Be brief"),
-    "no reads first": (RULES, r"Straight to the call.*No reading of contacts, invitations or status first"),
-    "announcements": (RULES, r"news, not orders"),
-    "tools before the command line": ("", r"Prefer them to the `dispatch` command line"),
+    "no reads first": (RULES, r"Straight to the call.*no reading of contacts, invitations or status first"),
+    "tools before the command line": ("", r"Prefer these tools to the `dispatch` command line"),
     "bare": ("", r'nothing is asked for, show the inbox: `dispatch_read\(what="inbox"\)`'),
-    "no picker before a send": (
-        "Sending",
-        r"at once, without a picker.*the task, verbatim, and every other argument",
-    ),
-    "our question, unchanged": (RULES, r"has a `question`.*pass it on unchanged, text, header and options"),
-    "a cut task": ("Deciding on a dispatch", r"with `task_cut` it was cut, so first read the rest"),
-    "the folder": ("Deciding on a dispatch", r"names the folder in which the task would run"),
-    "the command line": ("", r"The command line does the same.*`approve`, `deny`"),
-    "an edge that is offered": (
-        "Inviting and being invited",
-        r"`offered` was granted, and the other side's device has not",
-    ),
+    "no picker before a send": ("Sending", r"at once, without a picker.*verbatim task and all else"),
+    "our question, unchanged": (RULES, r"A `question` is its one question, unchanged"),
+    "a cut task": ("Deciding", r"`task_cut`: status first"),
+    "the folder": ("Deciding", r"`question`, which names the folder"),
+    "an edge that is offered": ("People", r"`offered` edge is not confirmed yet"),
     "what the task needs": ("Sending", r"what the task needs without asking again.*`files`.*`background`.*stranger"),
     "report the id": ("Sending", r"Report the dispatch id"),
-    "ask at each gate": ("Deciding on a dispatch", r"`approval_needed`.*Ask at once, with one picker question"),
-    "verbatim, and one line": ("Deciding on a dispatch", r"the input verbatim.*one line in your words"),
-    "the fixed order": ("Deciding on a dispatch", r"always these four in this order"),
-    "until the end": ("Deciding on a dispatch", r"Ask again in the same form, until the end"),
-    "form mode": ("Deciding on a dispatch", r"`approval_ui` set to `form`.*asks at each gate by itself"),
-    "it is done": ("Deciding on a dispatch", r"The task \*\*is done\*\* then; there is nothing left for you to do"),
-    "runs accepted elsewhere": ("Deciding on a dispatch", r"accepted elsewhere: `dispatch_pending_approvals\(\)`"),
-    "the menu before the call": ("Inviting and being invited", r"ask with the picker, before any\s+call"),
-    "no filling in": ("Inviting and being invited", r"`scope_choice_required`\s+means.*ask, do not fill it in"),
-    "the same menu for an edit": ("Inviting and being invited", r"shows what is granted; the same menu"),
-    "no retries": ("When something is refused", r"Do not retry unless it says so"),
-    "three layers": ("If the person asks how this is safe", r"Three layers.*edge.*signature.*approval"),
+    "ask at each gate": ("Deciding", r"`approval_needed`.*ask at once by its `question`"),
+    "one line on the call": ("Deciding", r"one line on what the call does"),
+    "form mode": ("Deciding", r"`approval_ui` `form`: the server asks"),
+    "go on": ("Deciding", r"`running`, or the call was lost"),
+    "it is done": ("Deciding", r"The task \*\*is done\*\*: nothing is left for you"),
+    "runs accepted elsewhere": ("Deciding", r"accepted elsewhere: `dispatch_pending_approvals\(\)`"),
+    "one dialog": ("Deciding", r"The server asks in a form: no picker before"),
+    "the menu": ("People", r"has the server show the menu in a form"),
+    "no filling in": ("People", r"`scope_choice_required` show it with the picker; do not fill it in"),
+    "the same menu for an edit": ("People", r"shows what is granted; the same menu"),
+    "no retries": ("Refused", r"no retry unless it says so"),
+    "three layers": ("Refused", r"three layers.*edge.*signature.*approval"),
 }
 
 

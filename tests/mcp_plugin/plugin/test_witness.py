@@ -18,18 +18,16 @@ from hypothesis import strategies as st
 
 from cli.commands import SECTIONS
 from mcp_plugin import questions, shell
+from mcp_plugin.open_questions import KEPT_SECONDS, MAX_KEPT, kept
 from mcp_plugin.questions import PART, WHOLE, excerpt
 from mcp_plugin.tools import TOOLS
 from mcp_plugin.witness import (
-    KEPT_SECONDS,
     MAX_INPUT,
-    MAX_KEPT,
     PERSON_SECONDS,
     PREFIX,
     SHELLS,
     answered,
     handle,
-    kept,
     matching,
     requirement,
     shown,
