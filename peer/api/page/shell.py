@@ -30,6 +30,8 @@ VIEWS: Final = (
     "/compose",
     "/history",
     "/health",
+    "/settings",
+    "/setup",
     "/dispatches/{id}",
 )
 """Paths that serve the shell; its script chooses the view by the path."""
