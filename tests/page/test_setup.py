@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 
 from playwright.sync_api import expect
 
 from tests.page.browser import Tab, port
 from tests.page.conftest import Opener
+from tests.page.scene import newcomer
 from tests.sandbox.fake_model import FakeModel, say, serving
-from tests.system.world import Person, World, connect
+from tests.system.world import Person, World
 
 KEY = "sk-made-up-for-the-page"
-
-
-def newcomer(world: World, name: str) -> Person:
-    """Somebody with a daemon and nothing else: no identity, no broker."""
-    person = Person(name, world.folder / name, world.broker)
-    world.people.append(person)
-    person.state.write_private(person.state.config, json.dumps({"listen": ["/ip4/127.0.0.1/tcp/0"]}).encode())
-    person.launch()
-    assert person.program is not None
-    person.program.line(r"not signed in yet, on 127\.0\.0\.1:(\d+)")
-    return person
 
 
 def open_setup(tab: Tab, person: Person) -> None:
@@ -80,25 +68,24 @@ def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
         page.get_by_role("button", name="Save the key").click()
         expect(page.locator("[data-step=run]")).to_have_attribute("data-kind", "done")
     assert KEY not in page.content() + zoe.state.daemon_log.read_text() and KEY in zoe.state.config.read_text()
-    expect(page.locator("[data-step=people]")).to_have_class("step open")
 
     # Project folders are set here as `dispatch config set roots` does.
-    page.get_by_role("button", name=re.compile("What may run here")).click()
     page.get_by_label("Folders that hold your projects").fill(str(zoe.home / "nowhere"))
     page.locator(".part").filter(has_text="Project folders").get_by_role("button", name="Save").click()
-    expect(page.get_by_role("alert")).to_contain_text("there is no folder")
+    expect(page.get_by_role("alert")).to_contain_text("There is no folder")
     page.get_by_label("Folders that hold your projects").fill(str(zoe.home / "code"))
     page.locator(".part").filter(has_text="Project folders").get_by_role("button", name="Save").click()
     expect(page.locator(".part").filter(has_text="Project folders").locator(".badge")).to_have_text("set")
     assert zoe.cli("config", "get", "roots", "--json").json["value"] == [str(zoe.home / "code")]
 
     # An invitation is pasted, and what comes of it is the third tick; a step is skipped; then the inbox.
-    page.get_by_role("button", name=re.compile("Invite somebody")).click()
+    page.locator("[data-step=run]").get_by_role("button", name="Continue").click()
     page.get_by_label("The address or token of an invitation to you").fill(alice.client.invite(zoe.email)["link"])
     page.get_by_role("button", name="Look at it").click()
     page.locator("fieldset.power").get_by_label("Look only").check()
     page.get_by_role("button", name="Permit this").click()
     expect(page.locator("[data-step=people]")).to_have_attribute("data-kind", "done")
+    page.locator("[data-step=people]").get_by_role("button", name="Continue").click()
     page.locator("[data-step=try]").get_by_role("button", name="Skip for now").click()
     page.get_by_role("link", name="To the inbox").click()
     expect(page.get_by_role("heading", name="Inbox", exact=True)).to_be_visible()
@@ -124,7 +111,7 @@ def test_a_sign_in_on_the_terminal_and_what_keeps_tasks_from_running(world: Worl
     for view in ("/inbox", "/sent", "/contacts", "/settings"):
         tab.show(view)
         expect(needs).to_contain_text("its agent has no model key")
-    expect(page.locator("#to-setup")).to_contain_text("1 of 4")
+    expect(page.locator("#to-setup")).to_contain_text("3 left")
     needs.get_by_role("link", name="Set the model key").click()
     expect(page.get_by_label("The key")).to_be_visible()
     tab.show("/inbox")

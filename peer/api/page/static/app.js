@@ -178,7 +178,9 @@ function readSettings() {
 
 /** Show of the frame what there is: before an identity there is nothing to search and nowhere to go. */
 function frame() {
-  for (const id of ["nav", "search-form", "keys"]) byId(id).hidden = !signedIn || !state.hasIdentity;
+  const bare = !signedIn || !state.hasIdentity;
+  for (const id of ["nav", "search-form", "keys"]) byId(id).hidden = bare;
+  document.body.classList.toggle("bare", bare);
 }
 
 /** This machine has signed in while the page was open: go on with all of it. */

@@ -3,7 +3,7 @@
 import { seg } from "./api.js";
 import { fill, h } from "./dom.js";
 import { findPeople, howMany, people, recipients } from "./people.js";
-import { dispatchList, person, waits } from "./rows.js";
+import { asksNow, dispatchList, person, waits } from "./rows.js";
 import { line } from "./text.js";
 import { told, waitingList } from "./waiting.js";
 
@@ -40,7 +40,7 @@ function list({ direction, title, empty, filters, above = null }) {
     const start = (status) => {
       shown?.leave();
       // What waits is on top already, where all is shown.
-      const hide = top && !status ? waits : undefined;
+      const hide = top && !status ? (row) => waits(row) || asksNow(row) : null;
       if (top) top.element.classList.toggle("aside", Boolean(status));
       shown = dispatchList({
         path: (before, limit) =>

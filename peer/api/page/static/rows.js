@@ -22,7 +22,8 @@ export function waits(item) {
   return item.status === "pending" || item.status === "held" || Boolean(item.changes_waiting);
 }
 
-const asksNow = (item) => state.waiting.some((each) => each.dispatch_id === item.dispatch_id);
+/** Whether a run waits for an answer to a call. */
+export const asksNow = (item) => state.waiting.some((each) => each.dispatch_id === item.dispatch_id);
 
 /** What a dispatch's state is called in a list, and how it is coloured: [words, kind]. */
 export function stateWords(item) {
@@ -81,7 +82,7 @@ export function row(item, { both = false } = {}) {
     h("span.about", {}, person(item.peer, before), deadline ? [" · ", deadline] : null, item.landing ? [" · ", `changes: ${item.landing.words}`] : null), " ",
     h("span.state", { "data-state": kind }, words),
     why ? [" ", h("span.why", {}, why)] : null,
-    item.snippet ? [" ", h("span.found", {}, snippet(item.snippet))] : null,
+    item.snippet && item.snippet.replace(/[\ue000\ue001]/g, "") !== item.peer ? [" ", h("span.found", {}, snippet(item.snippet))] : null,
   );
 }
 
@@ -103,16 +104,23 @@ export function arrows(list) {
  * A list that reads its pages from `path(before, limit)` and takes in changes. `keep(row)`: whether a new one belongs
  * here; `hide(row)`: whether one is shown elsewhere for now.
  */
-export function dispatchList({ path, keep, both = false, hide = () => false, empty }) {
+export function dispatchList({ path, keep, both = false, hide = null, empty }) {
   const list = h("ol.rows");
   const note = h("div", {}, h("p.quiet", {}, "Loading…"));
   const element = h("div", {}, list, note);
   let last = null;
   let more = true;
   let reading = null;
+  const hides = Boolean(hide);
+  hide ??= () => false;
   const windowed = new Windowed(list, (item) => row(item, { both }), { estimate: 68, near: () => read() });
 
   const settle = () => fill(note, windowed.length || more ? null : typeof empty === "function" ? empty() : empty);
+
+  function drop(index) {
+    windowed.set(Array.from({ length: windowed.length }, (_, at) => windowed.at(at)).filter((_, at) => at !== index));
+    settle();
+  }
 
   async function read(anew = false) {
     if (reading && !anew) return reading;
@@ -161,8 +169,11 @@ export function dispatchList({ path, keep, both = false, hide = () => false, emp
     asked = now;
     for (const id of changed) {
       const index = windowed.indexOf((each) => each.dispatch_id === id);
-      if (index >= 0) windowed.update(index, windowed.at(index));
+      if (index >= 0 && hide(windowed.at(index))) drop(index);
+      else if (index >= 0) windowed.update(index, windowed.at(index));
     }
+    // What was shown elsewhere until now comes back to its place.
+    if (changed.size && [...changed].some((id) => !now.has(id)) && hides) read(true);
   });
 
   return {
@@ -177,10 +188,8 @@ export function dispatchList({ path, keep, both = false, hide = () => false, emp
     changed(item) {
       const index = windowed.indexOf((each) => each.dispatch_id === item.dispatch_id);
       const wanted = keep(item) && !hide(item);
-      if (index >= 0 && hide(item)) {
-        windowed.set(Array.from({ length: windowed.length }, (_, at) => windowed.at(at)).filter((_, at) => at !== index));
-        settle();
-      } else if (index >= 0) windowed.update(index, { ...windowed.at(index), ...item, snippet: windowed.at(index).snippet });
+      if (index >= 0 && hide(item)) drop(index);
+      else if (index >= 0) windowed.update(index, { ...windowed.at(index), ...item, snippet: windowed.at(index).snippet });
       else if (wanted) {
         let at = 0;
         while (at < windowed.length && windowed.at(at).created > item.created) at += 1;

@@ -1,7 +1,7 @@
 // Settings: what this browser does, and what `dispatch config list` shows of this machine; what is safe to change here can be.
 
 import { get, key, patch, remove } from "./api.js";
-import { withCode } from "./copy.js";
+import { copyable, withCode } from "./copy.js";
 import { busy, button, choice, field, fill, h, problem, toast } from "./dom.js";
 import { keysOn, setKeys, showKeys } from "./keys.js";
 import { askPermission, permission } from "./notify.js";
@@ -15,6 +15,13 @@ const GROUPS = [
   ["Who you are", ["email", "device_name", "broker", "brokers", "token"]],
   ["What is kept", ["retention_days", "retention_mb"]],
 ];
+const NAMES = {
+  roots: "Project folders", runtime: "Agent", script: "Script of the scripted agent", toolchains: "Toolchains", "model.name": "Model", "model.price": "What the model costs",
+  "model.api_key": "Model key", "model.base_url": "Address of the model’s API", "model.ca_file": "Authorities for its certificate", "model.proxy": "HTTP proxy to it",
+  approval_ui: "Questions in an agent’s session", lan: "Local network", map_port: "Port of the router", relays: "Relays", relay_token: "Secret of your relay",
+  listen: "Listens on", port: "Port of this page", email: "Your address", device_name: "Name of this device", broker: "Broker", brokers: "Further brokers",
+  token: "Sign-in at the broker", retention_days: "Days kept", retention_mb: "Megabytes kept",
+};
 const SWITCHES = { lan: ["on", "off"], map_port: ["on", "off"], approval_ui: ["picker", "form"] };
 
 /** Set one setting of this machine; return {key, value}. */
@@ -69,11 +76,18 @@ export function settings() {
   function one(item) {
     const body = h("div");
     const wrong = h("div");
-    const name = h("code.setting-name", {}, item.key);
+    const title = NAMES[item.key] ?? item.key;
+    const command = item.key === "brokers" ? "dispatch broker add URL" : `dispatch config set ${item.key} ${item.secret ? "-" : "VALUE"}`;
     function show() {
-      fill(body,
-        h("p.setting-value", {}, h("span", { "data-set": item.value ? "yes" : null }, line(value(item))), item.value && item.value === item.default ? h("span.hint", {}, " as usual") : null,
-          item.editable ? h("button.plain", { type: "button", "aria-label": `Change ${item.key}`, on: { click: edit } }, "Change") : null));
+      const how = h("div");
+      const action = item.editable
+        ? h("button.plain", { type: "button", "aria-label": `Change ${title}`, on: { click: edit } }, "Change")
+        : h("button.plain", { type: "button", "aria-label": `Command that changes ${title}`, "aria-expanded": "false", on: { click: (event) => {
+            const open = !how.childNodes.length;
+            event.currentTarget.setAttribute("aria-expanded", String(open));
+            fill(how, open ? copyable(command, "Command for a terminal") : null);
+          } } }, "Command");
+      fill(body, h("p.setting-value", {}, h("span", { "data-set": item.value ? "yes" : null }, line(value(item))), action), how);
     }
     function edit() {
       editing = item.key;
@@ -98,13 +112,13 @@ export function settings() {
           });
         },
         keydown: (event) => event.key === "Escape" && close(),
-      } }, field(`New value of ${item.key}`, control, options ? "" : "Empty: as usual."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
+      } }, field(`New value of ${title}`, control, options ? "" : "Empty: as usual."), h("div.actions", {}, h("button.primary", { type: "submit" }, "Save"), button("Cancel", close)));
       fill(body, form);
       control.focus();
     }
     show();
-    return h("li", {}, h("div.setting-head", {}, name), h("p.hint", {}, withCode(item.about.replace(/^./, (first) => first.toUpperCase())), "."), body, wrong,
-      item.editable ? null : h("p.hint", {}, item.key === "brokers" ? withCode("Changed by `dispatch broker add URL`.") : ["Changed in a terminal: ", h("code", {}, `dispatch config set ${item.key} ${item.secret ? "-" : "VALUE"}`)]));
+    return h("li", {}, h("div", {}, h("strong", {}, title), " ", h("code.hint", {}, item.key),
+      h("p.hint", {}, withCode(item.about.replace(/^./, (first) => first.toUpperCase())), ".")), h("div", {}, body, wrong));
   }
 
   async function load() {

@@ -3,12 +3,12 @@
 
 import { Refused, get, post, remove, seg } from "./api.js";
 import { copyable, fix, withCode } from "./copy.js";
-import { busy, button, byId, field, fill, h, problem } from "./dom.js";
+import { busy, button, byId, field, fill, h, problem, toast } from "./dom.js";
 import { inviteForm, pasteForm } from "./invitations.js";
 import { howMany, nameOf, people, recipients } from "./people.js";
 import { changeSetting } from "./settings.js";
 import { state } from "./state.js";
-import { cut, duration, line } from "./text.js";
+import { cut, duration, line, plural } from "./text.js";
 import { onTold, told } from "./waiting.js";
 
 const SKIPPED = "dispatch-setup-skipped";
@@ -31,7 +31,7 @@ function steps() {
   return [
     ["sign-in", "Sign in", part("sign-in").done],
     ["run", "What may run here", known.can_run],
-    ["people", "Invite somebody, or paste an invitation", state.hasIdentity && (howMany() > 0 || told.invitations.length > 0 || invited)],
+    ["people", "Invite somebody, or paste an invitation", state.hasIdentity && (howMany() > 0 || invited)],
     ["try", "Try it", state.hasIdentity && told.known && told.any],
   ];
 }
@@ -43,7 +43,7 @@ function tell() {
   drawNeeds();
   const left = open().length;
   byId("to-setup").hidden = !known || !left;
-  byId("setup-left").textContent = `${4 - left} of 4`;
+  byId("setup-left").textContent = `${left} left`;
   for (const listener of [...listeners]) listener();
 }
 onTold(() => known && tell());
@@ -87,7 +87,8 @@ export function setup() {
   const place = h("div");
   const wrong = h("div");
   const asked = new URLSearchParams(location.search).get("step");
-  let opened = asked; // the step that its person opened; null is the first that is left
+  let opened = asked; // the step that is open, "" for none; null is the first that is left
+  let doneBefore = new Set();
   let proving = false;
   const places = new Map(); // name → {element, draw}
 
@@ -96,14 +97,19 @@ export function setup() {
   function draw() {
     if (!known) return;
     const all = steps();
-    const now = opened ?? open()[0]?.[0] ?? null;
-    const done = all.filter(([, , each]) => each).length;
+    // A step that is just done makes room for the next, unless it has more to offer.
+    const isDone = new Set(all.filter(([, , each]) => each).map(([name]) => name));
+    const finishedNow = opened && isDone.has(opened) && !doneBefore.has(opened);
+    if (finishedNow && (opened === "sign-in" || (opened === "run" && part("projects").done))) opened = null;
+    doneBefore = isDone;
+    const now = (opened ??= open()[0]?.[0] ?? "");
+    const done = isDone.size;
     if (!places.size) {
       fill(place, h("p.progress", {}, h("progress", { max: "4", value: 0, "aria-label": "Steps that are done" }), h("span", {})), h("ol.steps", {}, all.map(([name, title]) => step(name, title))), h("div.finished", { hidden: true }));
     }
     place.querySelector("progress").value = done;
     fill(place.querySelector(".progress span"), `${done} of 4 done`);
-    for (const [name, , isDone] of all) places.get(name).draw(isDone, name === now);
+    for (const [name, , each] of all) places.get(name).draw(each, name === now);
     const finished = place.querySelector(".finished");
     if (finished.hidden === (open().length === 0)) {
       finished.hidden = open().length > 0;
@@ -126,15 +132,21 @@ export function setup() {
       draw();
       focusOn(open()[0]?.[0]);
     }, "plain");
+    const onward = button("Continue", () => {
+      opened = open()[0]?.[0] ?? "";
+      draw();
+      focusOn(opened);
+    });
     const made = make[name]();
-    fill(body, made.element, h("div.skip-step", {}, later));
+    fill(body, made.element, h("div.skip-step", {}, later, onward));
     const element = h("li.step", { "data-step": name }, h("h2", {}, toggle), body);
     places.set(name, { toggle, draw(isDone, isOpen) {
       const kind = isDone ? "done" : skipped().has(name) ? "skipped" : "todo";
       element.dataset.kind = kind;
       element.classList.toggle("open", isOpen);
       body.hidden = !isOpen;
-      later.parentElement.hidden = kind !== "todo";
+      later.hidden = kind !== "todo";
+      onward.hidden = kind === "todo" || !open().length;
       toggle.setAttribute("aria-expanded", String(isOpen));
       fill(mark, kind === "done" ? "✓" : String([...places.keys()].indexOf(name) + 1), h("span.unseen", {}, kind === "done" ? " done: " : kind === "skipped" ? " skipped: " : " to do: "));
       fill(said, kind === "skipped" ? "skipped" : made.said(isDone));
@@ -302,7 +314,7 @@ export function setup() {
     let shown = "";
     return {
       element,
-      said: (isDone) => (!isDone ? "" : howMany() ? `${howMany()} ${howMany() === 1 ? "contact" : "contacts"}` : told.invitations.length ? "an invitation waits for you" : "invited"),
+      said: (isDone) => (told.invitations.length ? "an invitation waits for you" : !isDone ? "" : howMany() ? plural(howMany(), "contact", "contacts") : "you invited somebody"),
       draw() {
         const now = String(state.hasIdentity);
         if (now === shown) return;
@@ -316,8 +328,8 @@ export function setup() {
             invited = true;
             tell();
           }).element,
-          pasteForm(async () => {}).element,
-          h("p", {}, h("a", { href: "/invitations" }, "All invitations")));
+          pasteForm(async (words) => toast(words)).element,
+          h("p", {}, h("a", { href: "/invitations" }, "All invitations, and who asks you")));
       },
     };
   }
