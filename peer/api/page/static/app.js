@@ -201,6 +201,7 @@ function signedOut() {
   view = null;
   main.removeAttribute("aria-busy");
   key.drop();
+  localStorage.removeItem(KNOWN);
   banner("");
   frame();
   byId("needs").hidden = true;

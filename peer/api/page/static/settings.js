@@ -1,6 +1,6 @@
 // Settings: what this browser does, and what `dispatch config list` shows of this machine; what is safe to change here can be.
 
-import { get, key, patch, remove } from "./api.js";
+import { get, patch, remove } from "./api.js";
 import { copyable, withCode } from "./copy.js";
 import { busy, button, choice, field, fill, h, problem, toast } from "./dom.js";
 import { keysOn, setKeys, showKeys } from "./keys.js";
@@ -64,7 +64,7 @@ export function settings() {
 
   const out = async (event) => {
     await busy(event.currentTarget, trouble, () => remove("/v1/page/session"));
-    key.drop();
+    localStorage.clear();
     location.assign("/");
   };
 
