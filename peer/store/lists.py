@@ -172,13 +172,13 @@ WAITS_HERE = (
 
 
 def waiting_list(db: sqlite3.Connection, me: str, now: int, *, limit: int) -> Document:
-    """Return {dispatches: [row], more, any}: those that wait for the person here, the first to expire first.
+    """Return {dispatches: [row], more, any}: those that wait for the person here, undecided ones first, newest first.
 
     `any` says whether there is a dispatch at all.
     """
     found = db.execute(
         f"SELECT {columns()} FROM dispatches WHERE {WAITS_HERE} "
-        "ORDER BY state != 'pending', iif(state = 'pending', expires, -updated), dispatch_id LIMIT ?",
+        "ORDER BY state != 'pending', created DESC, dispatch_id DESC LIMIT ?",
         (now, limit + 1),
     ).fetchall()
     any_at_all = db.execute("SELECT EXISTS (SELECT 1 FROM dispatches WHERE state != 'arriving')").fetchone()[0]

@@ -147,7 +147,7 @@ class PageRoutes:
         return LiveView(live_stream.stream(self._node, start, query.get("follow", ""), still_signed_in), on_close)
 
     async def waiting(self, _request: Request) -> Reply:
-        """Return {dispatches, more, any, invitations}: what waits for this person beside tool calls, most urgent first.
+        """Return {dispatches, more, any, invitations}: what waits for this person beside tool calls.
 
         `any`: whether a dispatch was ever sent or received.
         """

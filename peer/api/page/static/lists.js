@@ -73,7 +73,7 @@ export const inbox = list({
   filters: [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["held", "To look at"], ["completed", "Done"]],
   empty(status) {
     if (status) return emptiness("Nothing here.", "");
-    if (told.dispatches.length || told.invitations.length) return emptiness("Nothing else here.", "");
+    if (told.dispatches.length || told.invitations.length) return h("p.quiet", {}, "Nothing else here.");
     if (!howMany())
       return emptiness("Nothing was sent to you yet.", "Tasks come only from people whose invitation you accepted. Paste an invitation that you were given, or invite somebody.", [
         ["Invitations", "/invitations", "primary"],

@@ -287,7 +287,7 @@ export function setup() {
 
     return {
       element,
-      said: (isDone) => (isDone ? `${part("projects").done ? "" : "no project folders yet; "}sandbox ${known.sandbox.state}` : part("model key").done ? "" : "a model key is missing"),
+      said: (isDone) => (isDone ? (part("projects").done ? `model key, sandbox, ${plural(part("projects").detail.split(", ").length, "project folder", "project folders")}` : "no project folders yet") : part("model key").done ? "" : "a model key is missing"),
       draw() {
         const now = JSON.stringify([known.parts, known.sandbox]);
         if (now === shown) return;
