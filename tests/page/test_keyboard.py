@@ -249,7 +249,8 @@ def test_finding_something_and_health(pair: Pair, new_tab: Opener) -> None:
     tab.page.locator(".row").first.wait_for()
     tab.page.keyboard.press("/")  # from any view
     tab.page.keyboard.type(dispatch_id[:13])
-    expect(tab.page.locator("ol .row .text")).to_have_text("An uncommon quokka")
+    expect(tab.page.locator("main h1")).to_contain_text("Found for")
+    expect(tab.page.locator("ol .row .text").first).to_have_text("An uncommon quokka")
     tab.page.keyboard.press("Escape")
     expect(tab.page.get_by_role("heading", name="Inbox", exact=True)).to_be_visible()
     tab.page.keyboard.press("?")

@@ -76,7 +76,7 @@ export const inbox = list({
     if (told.dispatches.length || told.invitations.length) return h("p.quiet", {}, "Nothing else here.");
     if (!howMany())
       return emptiness("Nothing was sent to you yet.", "Tasks come only from people whose invitation you accepted. Paste an invitation that you were given, or invite somebody.", [
-        ["Invitations", "/invitations", "primary"],
+        ["Invite, or paste an invitation", "/invitations", "primary"],
       ]);
     return emptiness("Nothing was sent to you yet.", "Tasks come only from people whose invitation you accepted.", [
       recipients().length ? ["New dispatch", "/compose", "primary"] : ["Contacts", "/contacts", ""],

@@ -153,6 +153,8 @@ export function waiting() {
         : open === 0 && !others
         ? h("div.empty", {}, h("p", {}, "Nothing waits for you."), h("p.quiet", {}, "When a run needs your answer, a task arrives, or a result is to be looked at, it is shown here."),
             h("p", {}, h("a.button", { href: "/inbox" }, "To the inbox")))
+        : open === 0
+        ? h("p.quiet", {}, "No call waits for an answer.")
         : null,
     );
   const cards = approvalCards(place, {
