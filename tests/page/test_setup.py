@@ -23,7 +23,7 @@ def open_setup(tab: Tab, person: Person) -> None:
 
 
 def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
-    """Seen to fail with a daemon that ends without a sign-in, and with a listening socket that closes in between."""
+    """Seen to fail with a step that closed over the invitation which was being answered in it."""
     alice, zoe = world.person("alice"), newcomer(world, "zoe")
     (zoe.home / "code" / "parser").mkdir()
     for words in (["inbox"], ["send", "a@example.org", "x"], ["whoami"]):
@@ -98,7 +98,7 @@ def test_from_nothing_to_the_inbox(world: World, new_tab: Opener) -> None:
 
 
 def test_a_sign_in_on_the_terminal_and_what_keeps_tasks_from_running(world: World, new_tab: Opener) -> None:
-    """Seen to fail with a daemon that does not look for an identity. The banner is on every view until it is mended."""
+    """The daemon notices it. The banner is on every view until it is mended, or not wanted."""
     yan = newcomer(world, "yan")
     tab = new_tab(yan)
     page = tab.page
