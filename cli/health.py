@@ -17,7 +17,7 @@ from cli.output import string
 from peer.client.blocking import DaemonUnreachable, Document
 from peer.machine import sandbox_proof
 from peer.machine.installation import again
-from peer.protocol.errors import DispatchError, Unavailable
+from peer.protocol.errors import DispatchError, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from peer.machine.settings import Settings
@@ -103,8 +103,12 @@ def doctor(app: App, fix: bool) -> int:
         checks.append({"name": "daemon", "ok": True, "detail": "running", "fix": ""})
         checks += live
     except DispatchError as error:
-        checks.append(_broken("daemon", error))
-        if isinstance(error, DaemonUnreachable):
+        if isinstance(error, Unauthorized):
+            waits = "running, and waits until this machine has signed in"
+            checks.append({"name": "daemon", "ok": True, "detail": waits, "fix": ""})
+        else:
+            checks.append(_broken("daemon", error))
+        if isinstance(error, DaemonUnreachable | Unauthorized):
             checks += _proven(app)
     unconfined = any(check["name"] == "sandbox" and not check["ok"] for check in checks)
     if fix and unconfined and machine_repair.offer(app.out):

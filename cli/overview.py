@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cli.app import App, Source
 from cli.setup import state
 from peer.client.blocking import Document
+
+if TYPE_CHECKING:
+    from peer.machine.setup_state import Part
 
 PAGE = 200
 """Of each list; what is beyond is counted as "200 or more"."""
@@ -82,7 +85,7 @@ def _show_waiting(app: App, waiting: list[Waiting]) -> None:
         app.out.line(f"{each.words.ljust(width)}  `{each.command}`", style="bold")
 
 
-def _show_steps(app: App, parts: list[state.Part]) -> None:
+def _show_steps(app: App, parts: list[Part]) -> None:
     if not parts[0].done:
         app.out.line("dispatch sends tasks to the agents of people who trust you, and runs theirs here if you agree.")
         app.out.line()

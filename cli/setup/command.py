@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,10 @@ from cli.base import DispatchCommand, pass_app
 from cli.output import interactive
 from cli.prompts import NoAnswer
 from cli.setup import state, steps
-from cli.setup.state import Name
 from peer.protocol.errors import DispatchError
+
+if TYPE_CHECKING:
+    from peer.machine.setup_state import Name, Part
 
 STEPS: dict[Name, Callable[[App], None]] = {
     "sign-in": steps.sign_in,
@@ -43,7 +46,7 @@ def setup(app: App) -> int:
     return _end(app)
 
 
-def _do(app: App, part: state.Part) -> None:
+def _do(app: App, part: Part) -> None:
     """Do one step. What goes wrong in it is said, and the next one follows."""
     try:
         STEPS[part.name](app)

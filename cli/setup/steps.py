@@ -22,7 +22,7 @@ from cli.prompts import NoAnswer, choose, confirm, line
 from cli.setup.state import daemon_runs
 from peer.client.blocking import DaemonUnreachable
 from peer.machine.settings import Settings
-from peer.protocol.errors import DispatchError, Invalid, Unavailable
+from peer.protocol.errors import DispatchError, Invalid, Unauthorized, Unavailable
 
 DAEMON: Final = "dispatch-daemon"
 STARTED_SECONDS: Final = 60.0
@@ -208,6 +208,8 @@ def _wait_until_it_answers(app: App, ended: Callable[[], str] = lambda: "") -> N
             if daemon_runs(app):
                 app.client.whoami()
                 return
+        except Unauthorized:
+            return  # it runs, and goes on as this device's node once this machine has signed in
         except DispatchError as error:
             if time.monotonic() > until:
                 raise Unavailable(f"the daemon does not answer: {error.message}", fix="`dispatch doctor`") from error

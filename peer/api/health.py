@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import socket
-import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from peer import VERSION
+from peer.api import agent
 from peer.machine import model_key, model_route, sandbox_proof
-from peer.machine.installation import AGENT, AGENT_ENVIRONMENT, ROOT
 from peer.protocol.documents import Document
 from peer.protocol.errors import DispatchError, Unavailable
 from peer.store import invitations
@@ -29,11 +26,6 @@ from sandbox.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from peer.node.node import Node
-
-log = structlog.get_logger(__name__)
-
-PROOF_SECONDS = 60.0
-
 
 _NOT_ITSELF = ("check `dispatch whoami`", "check the address with `dispatch config get broker`")
 """A fix that names the command whose answer it is in, and one that helps there."""
@@ -231,23 +223,13 @@ class Health:
         """Run `dp-agent --prove`: the sandbox's canaries, with `gate` also the gate's proof with the real agent."""
         runtime = [self._node.settings.runtime] if gate else []
         try:
-            with trio.fail_after(PROOF_SECONDS):
-                done = await trio.run_process(
-                    [*AGENT, "--prove", *runtime],
-                    capture_stdout=True,
-                    stderr=subprocess.DEVNULL,
-                    check=False,
-                    cwd=ROOT,
-                    env=AGENT_ENVIRONMENT,
-                )
-            self._proof = json.loads(done.stdout)
-            if proven := (self._proof or {}).get("gate"):
-                self._node.runs.gate.key = proven["key"]
-        except (trio.TooSlowError, OSError, ValueError) as problem:
-            log.warning("sandbox.not_proven", error=type(problem).__name__)
+            self._proof = await agent.ask("--prove", *runtime)
+        except Unavailable as problem:
             self._proof = None
-            return {"tier": None, "error": {"message": "the sandbox's proof did not finish", "fix": "see daemon.log"}}
-        return self._proof or {}
+            return {"tier": None, "error": {"message": "the sandbox's proof did not finish", "fix": problem.fix}}
+        if proven := self._proof.get("gate"):
+            self._node.runs.gate.key = proven["key"]
+        return self._proof
 
 
 async def _checked(name: str, check: Callable[[], Awaitable[str]]) -> Document:

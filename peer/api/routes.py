@@ -26,6 +26,7 @@ from peer.api.page.guard import MAX_BODY as MAX_BODY  # the server bounds what i
 from peer.api.page.guard import Guard
 from peer.api.page.routes import PageRoutes
 from peer.api.page.shell import missing
+from peer.api.page.sign_in_flow import SignInFlow
 from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number, sse
 from peer.broker.leaving import remove_broker
 from peer.client.blocking import BROKER_HEADER, SignIn
@@ -131,9 +132,9 @@ class AnswerBody(Body):
     """Index of one of the call's `rule_choices`, for `session` and `always`; None is the narrowest."""
 
 
-def application(node: Node, token: str) -> ASGIApp:
-    """Return the ASGI application of one node. `token`: the secret of local programs."""
-    routes, page = _Routes(node), PageRoutes(node)
+def application(node: Node, token: str, flow: SignInFlow | None = None) -> ASGIApp:
+    """Return the ASGI application of one node. `token`: the secret of local programs; `flow` signs in for the page."""
+    routes, page = _Routes(node), PageRoutes(node, flow)
 
     def sign_ins() -> list[SignIn]:
         return [SignIn(each.url, each.token) for each in node.settings.sign_ins]

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import trio
 
-Kind = Literal["dispatch", "trust", "invitations", "settings"]
+Kind = Literal["dispatch", "trust", "invitations", "settings", "setup"]
 KEPT: Final = 2_000
 """Changes kept for a view that reconnects. One that missed more reads everything again, which costs less."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import click
 import trio
 
 from peer import VERSION
+from peer.machine import identity
 from peer.machine.lock import state_lock
 from peer.machine.log_file import set_up_logging
 from peer.machine.standard_streams import open_closed_ones
@@ -32,7 +34,11 @@ Examples:
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help="Where other devices reach this one; repeatable.")
 @click.version_option(VERSION, prog_name="dispatch-daemon")
 def main(port: int | None, listen: Sequence[str]) -> None:
-    """Be this machine's node: receive, ask, run and send. Stops on Ctrl-C or SIGTERM."""
+    """Be this machine's node: receive, ask, run and send. Stops on Ctrl-C or SIGTERM.
+
+    Before this machine has signed in it serves the page alone, which leads through that (`dispatch open`), and goes on
+    as its node once it has, here or by `dispatch login`.
+    """
     use_utf8()
     open_closed_ones()
     try:
@@ -53,10 +59,17 @@ def main(port: int | None, listen: Sequence[str]) -> None:
 
 async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> None:
     with state_lock(folder), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        report = partial(click.echo, err=True)
+        listener = None
+        if not identity.exists(folder):
+            preflight.check_settings(folder)
+            listener = await _set_up(folder, port, report, signals)
+            if listener is None:
+                return
         preflight.check(folder)
         from peer.programs.serving import served  # takes two seconds to load; a refusal should not
 
-        async with served(folder, port=port, listen=listen or None, report=partial(click.echo, err=True)) as node:
+        async with served(folder, port=port, listen=listen or None, listener=listener, report=report) as node:
             gc.freeze()  # what is loaded stays: each full collection would look at it, for a tenth of a second
             click.echo(f"{node.context.identity.user_id} on 127.0.0.1:{node.port}, device {node.host.peer_id}")
             for address in node.host.addresses():
@@ -65,6 +78,33 @@ async def _run(folder: StateFolder, port: int | None, listen: Sequence[str]) -> 
             async for _ in signals:
                 break
             click.echo("stopping", err=True)
+
+
+async def _set_up(
+    folder: StateFolder, port: int | None, report: Callable[[str], None], signals: AsyncIterator[int]
+) -> socket.socket | None:
+    """Serve the set-up until this machine has signed in; return the socket that listens, None for a signal."""
+    from peer.programs.setting_up import until_signed_in  # takes a second to load
+
+    listening: list[socket.socket] = []
+
+    def ready(at: int) -> None:
+        click.echo(f"not signed in yet, on 127.0.0.1:{at}: `dispatch open` opens the page that leads through it")
+        sys.stdout.flush()
+
+    async def stop(scope: trio.CancelScope) -> None:
+        async for _ in signals:
+            scope.cancel()
+            return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop, nursery.cancel_scope)
+        listening.append(await until_signed_in(folder, port=port, report=report, ready=ready))
+        nursery.cancel_scope.cancel()
+    if listening:
+        return listening[0]
+    click.echo("stopping", err=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -30,10 +30,15 @@ def check(folder: StateFolder) -> Ready:
         who = identity.load(folder)
     except NotSignedIn:
         raise NotSignedIn(
-            "this machine has not signed in yet", fix="run `dispatch login --broker URL`, then `dispatch-daemon`"
+            "this machine has not signed in yet", fix="run `dispatch setup`, or `dispatch login --broker URL`"
         ) from None
-    chosen = settings.resolve(folder)
+    chosen = check_settings(folder)
     if folder.store.exists():
         with closing(connection.connect(folder.store)):
             pass
     return Ready(who, chosen)
+
+
+def check_settings(folder: StateFolder) -> Settings:
+    """Return the resolved settings of a machine that may not have signed in. Raises Invalid, Forbidden."""
+    return settings.resolve(folder)

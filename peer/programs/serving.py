@@ -10,9 +10,9 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import cast
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
 
 import psutil
 import structlog
@@ -20,12 +20,15 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import wrap_app
+from starlette.types import ASGIApp
 
 from peer import VERSION
 from peer.api.connections import MAX_CONNECTIONS, serve_at_most
+from peer.api.page.sign_in_flow import SignInFlow
 from peer.api.routes import MAX_BODY, application
 from peer.client.blocking import HostedBy
 from peer.machine.state_folder import StateFolder
+from peer.machine.supervision import supervise
 from peer.node.node import FAREWELL_SECONDS, Node
 from peer.programs import preflight
 from peer.protocol.documents import Document
@@ -46,13 +49,15 @@ async def served(
     *,
     port: int | None = None,
     listen: Sequence[str] | None = None,
+    listener: socket.socket | None = None,
     report: Callable[[str], None] = lambda _line: None,
     hosted_by: HostedBy = "daemon",
     farewell_seconds: float = FAREWELL_SECONDS,
 ) -> AsyncIterator[Node]:
     """Run a state folder's node and API while the block runs. The caller holds the folder's lock.
 
-    `port` and `listen` override config.json; port 0 is any free one. `report` gets lines for a person (a taken port).
+    `port` and `listen` override config.json; port 0 is any free one. `listener` is a socket that listens already, in
+    place of `port`. `report` gets lines for a person (a taken port).
     `hosted_by`: see peer.client.blocking.Daemon; `farewell_seconds`: see Node.
     Raises NotSignedIn, NewerStore, Unavailable, Conflict.
     """
@@ -61,33 +66,27 @@ async def served(
     try:
         context = Context(folder, who, store, Blobs(folder.blobs))
         node = Node(context, tuple(listen) if listen else chosen.listen, farewell_seconds=farewell_seconds)
-        with _listen(chosen.port if port is None else port, report) as listener:
-            node.port = listener.getsockname()[1]
-            async with node.running(), _api(folder, node, listener):
-                _write_daemon_json(folder, node, hosted_by)
-                try:
+        with listener or listen_on(chosen.port if port is None else port, report) as listening:
+            node.port = listening.getsockname()[1]
+            token = new_token()
+            async with node.running(), _api(folder, node, token, listening):
+                more: Document = {"peer_id": node.host.peer_id, "addresses": node.host.addresses()}
+                with announced(folder, node.port, token, hosted_by=hosted_by, more=more):
                     yield node
-                finally:
-                    for path in (folder.daemon_json, folder.local_token):
-                        with suppress(OSError):
-                            path.unlink(missing_ok=True)
     finally:
         store.close()
 
 
 @asynccontextmanager
-async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> AsyncIterator[None]:
-    token = secrets.token_urlsafe(32)
-    folder.write_private(folder.local_token, token.encode())
-    config = Config()
-    config.accesslog = None
-    config.errorlog = None
-    config.h11_max_incomplete_size = 64 * 1024
-    config.include_server_header = False
-    config.wsgi_max_body_size = MAX_BODY
-    app = wrap_app(cast(ASGIFramework, application(node, token)), config.wsgi_max_body_size, "asgi")
+async def _api(folder: StateFolder, node: Node, token: str, listening: socket.socket) -> AsyncIterator[None]:
+    def changed() -> None:
+        node.changes.note("setup")
+        node.signal.notify()
+
+    flow = SignInFlow(lambda: folder, changed)
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_at_most, MAX_CONNECTIONS, app, config, listener)
+        nursery.start_soon(supervise, "page's sign-in", flow.run)
+        await nursery.start(serve, application(node, token, flow), listening)
         try:
             yield
         finally:
@@ -95,19 +94,51 @@ async def _api(folder: StateFolder, node: Node, listener: socket.socket) -> Asyn
             nursery.cancel_scope.cancel()
 
 
-def _write_daemon_json(folder: StateFolder, node: Node, hosted_by: HostedBy) -> None:
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    *,
+    task_status: Any = trio.TASK_STATUS_IGNORED,  # trio-stubs lack trio.TaskStatus
+) -> None:
+    """Serve an application of ours on a listening loopback socket until cancelled; the socket is closed then."""
+    config = Config()
+    config.accesslog = None
+    config.errorlog = None
+    config.h11_max_incomplete_size = 64 * 1024
+    config.include_server_header = False
+    config.wsgi_max_body_size = MAX_BODY
+    wrapped = wrap_app(cast(ASGIFramework, app), config.wsgi_max_body_size, "asgi")
+    await serve_at_most(MAX_CONNECTIONS, wrapped, config, listening, task_status=task_status)
+
+
+def new_token() -> str:
+    """Return a secret for local programs."""
+    return secrets.token_urlsafe(32)
+
+
+@contextmanager
+def announced(
+    folder: StateFolder, port: int, token: str, *, hosted_by: HostedBy, more: Document | None = None
+) -> Iterator[None]:
+    """Let programs find the API while the block runs: local.token and daemon.json."""
+    folder.write_private(folder.local_token, token.encode())
     document: Document = {
         "pid": os.getpid(),
         "hosted_by": hosted_by,
-        "port": node.port,
-        "peer_id": node.host.peer_id,
-        "addresses": node.host.addresses(),
+        "port": port,
+        **(more or {}),
         "version": VERSION,
     }
-    folder.write_private(folder.daemon_json, json.dumps(document).encode() + b"\n")
+    try:
+        folder.write_private(folder.daemon_json, json.dumps(document).encode() + b"\n")
+        yield
+    finally:
+        for path in (folder.daemon_json, folder.local_token):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
-def _listen(port: int, report: Callable[[str], None]) -> socket.socket:
+def listen_on(port: int, report: Callable[[str], None]) -> socket.socket:
     """Return a loopback socket that listens on `port`, or on the next free one. 0: any free port."""
     for candidate in range(port, port + PORTS_TRIED) if port else (0,):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

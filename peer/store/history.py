@@ -17,6 +17,7 @@ from peer.store.lists import Listed, columns, dispatch_row
 MAX_QUERY: Final = 200
 MAX_WORDS: Final = 12
 SNIPPET_TOKENS: Final = 24
+MAX_BY_ID: Final = 10
 MAX_SNIPPET: Final = 1_000
 """Characters. FTS5 bounds a snippet in tokens, and a token may be as long as the text."""
 MARK: Final = ("\ue000", "\ue001")
@@ -77,9 +78,10 @@ def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int,
     """Return {dispatches: [row], more}, newest first, of both directions; with `query` only those that match.
 
     A row is that of lists.py, with `snippet`: the text around the matches, each between the characters of MARK. The
-    page starts after the dispatch with the id `before`. Raises Invalid.
+    page starts after the dispatch with the id `before`. A query that may begin an id finds those first. Raises Invalid.
     """
     typed = fts_query(query)
+    by_id = [] if before else _beginning(db, query.strip().lower())
     if query.strip() and not typed:
         return {"dispatches": [], "more": False}
     wheres, values = ["d.state != 'arriving'"], list[object]()
@@ -99,10 +101,25 @@ def search(db: sqlite3.Connection, me: str, now: int, *, query: str, limit: int,
         "ORDER BY d.created DESC, d.dispatch_id DESC LIMIT ?",
         (*values, limit + 1),
     ).fetchall()
-    rows = []
+    rows = [dispatch_row(row, me, now) for row in by_id]
+    known = {row.dispatch_id for row in by_id}
     for row in found[:limit]:
+        if row[0] in known:
+            continue
         document = dispatch_row(Listed(*tuple(row)[:-1]), me, now)
         if row[-1]:
             document["snippet"] = row[-1]
         rows.append(document)
     return {"dispatches": rows, "more": len(found) > limit}
+
+
+def _beginning(db: sqlite3.Connection, start: str) -> list[Listed]:
+    """Return the dispatches whose id begins so, if that may be the beginning of one."""
+    if not re.fullmatch(r"[0-9a-f-]{4,36}", start):
+        return []
+    found = db.execute(
+        f"SELECT {columns()} FROM dispatches "
+        "WHERE dispatch_id >= ? AND dispatch_id < ? AND state != 'arriving' ORDER BY dispatch_id LIMIT ?",
+        (start, start + "g", MAX_BY_ID),
+    )
+    return [Listed(*row) for row in found]

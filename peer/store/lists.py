@@ -162,3 +162,28 @@ def dispatch_list(
     page = [dispatch_row(Listed(*row), me, now) for row in found[:limit]]
     more = len(found) > limit
     return {"dispatches": page, "more": more, "next": page[-1]["dispatch_id"] if more else None}
+
+
+WAITS_HERE = (
+    "direction = 'received' AND ((state = 'pending' AND expires > ?) OR state = 'held' "
+    "OR dispatch_id IN (SELECT dispatch_id FROM change_sets WHERE state = 'waiting'))"
+)
+"""Of a dispatch: this person has to decide something, apart from tool calls. Its parameter is the time now."""
+
+
+def waiting_list(db: sqlite3.Connection, me: str, now: int, *, limit: int) -> Document:
+    """Return {dispatches: [row], more, any}: those that wait for the person here, undecided ones first, newest first.
+
+    `any` says whether there is a dispatch at all.
+    """
+    found = db.execute(
+        f"SELECT {columns()} FROM dispatches WHERE {WAITS_HERE} "
+        "ORDER BY state != 'pending', created DESC, dispatch_id DESC LIMIT ?",
+        (now, limit + 1),
+    ).fetchall()
+    any_at_all = db.execute("SELECT EXISTS (SELECT 1 FROM dispatches WHERE state != 'arriving')").fetchone()[0]
+    return {
+        "dispatches": [dispatch_row(Listed(*row), me, now) for row in found[:limit]],
+        "more": len(found) > limit,
+        "any": bool(any_at_all),
+    }

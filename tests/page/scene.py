@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.page.browser import Tab
-from tests.system.world import Person, World, connect
+from tests.system.world import Broker, Person, World, connect
 
 WIDTHS = {"narrow": 360, "wide": 1280}
 LOOKS = (("light", "narrow"), ("dark", "wide"), ("light", "wide"), ("dark", "narrow"))
@@ -56,11 +58,13 @@ class Scene(NamedTuple):
             "compose": "/compose",
             "history": "/history",
             "health": "/health",
+            "settings": "/settings",
+            "setup": "/setup",
             "dispatch-pending": f"/dispatches/{self.pending}",
             "dispatch-approval": f"/dispatches/{self.waiting}",
             "dispatch-done": f"/dispatches/{self.done}",
             "dispatch-sent": f"/dispatches/{self.sent}",
-            "search": "/history?q=parser",
+            "search": "/history?q=alice",
             "nothing": "/contacts/nobody@example.org",
         }
 
@@ -74,6 +78,7 @@ def set_up(world: World) -> Scene:
     connect(alice, bob, paths=[str(shop)])
     connect(bob, alice)
     connect(carol, bob, tools="Read,Glob,Grep")
+    bob.client.name_contact(alice.email, "Alice")
     dave.client.invite(bob.email)
     bob.client.invite("erin@example.org")
 
@@ -136,10 +141,21 @@ def states(tab: Tab, scene: Scene) -> Iterator[str]:
         tab.show(address)
         settled(tab)
 
+    at("/inbox")
+    tab.page.keyboard.press("?")
+    tab.page.get_by_role("dialog").wait_for()
+    yield "shortcuts"
+    tab.page.keyboard.press("Escape")
+    if tab.page.locator("#more").is_visible():
+        tab.page.locator("#more").click()
+        yield "more"
     at("/invitations")
     tab.page.get_by_role("button", name="Choose what to permit").first.click()
     yield previewed(tab, "invitation-form")
     at("/contacts/alice@example.org")
+    tab.page.get_by_role("button", name="Rename").click()
+    yield "alias"
+    tab.page.keyboard.press("Escape")
     tab.page.get_by_role("button", name="Change what is permitted").click()
     yield previewed(tab, "scope-editor")
     tab.page.get_by_role("button", name="Revoke").click()
@@ -158,6 +174,45 @@ def states(tab: Tab, scene: Scene) -> Iterator[str]:
     tab.page.evaluate("key => localStorage.setItem('dispatch-page-key', key)", key)
 
 
+def newcomer(world: World, name: str) -> Person:
+    """Give somebody with a daemon and nothing else: no identity, no broker."""
+    person = Person(name, world.folder / name, world.broker)
+    world.people.append(person)
+    person.state.write_private(person.state.config, json.dumps({"listen": ["/ip4/127.0.0.1/tcp/0"]}).encode())
+    person.launch()
+    assert person.program is not None
+    person.program.line(r"not signed in yet, on 127\.0\.0\.1:(\d+)")
+    return person
+
+
+def beginnings(tab: Tab, broker: Broker) -> Iterator[str]:
+    """Lead a newcomer's page from nothing to empty lists; yield the name of each state."""
+    page = tab.page
+    page.goto(tab.person.cli("open", "--no-browser", "--json").json["url"])
+    page.get_by_label("The broker’s address").wait_for()
+    yield "begin"
+    page.get_by_label("The broker’s address").fill(broker.url)
+    page.get_by_label("Your e-mail address").fill(tab.person.email)
+    page.get_by_role("button", name="Get a code").click()
+    code = page.get_by_label("Code").inner_text()
+    yield "begin-code"
+    broker.approve(code)
+    page.get_by_label("The key").wait_for()
+    page.get_by_text("The sandbox holds").wait_for()
+    yield "begin-run"
+    page.get_by_role("button", name="Skip for now").click()
+    yield "begin-people"
+    page.get_by_role("button", name=re.compile("Try it")).click()
+    yield "begin-try"
+    page.evaluate("localStorage.removeItem('dispatch-setup-skipped')")
+    tab.go("/inbox")
+    for name in ("inbox", "approvals", "sent", "contacts", "invitations", "compose", "history"):
+        tab.show(f"/{name}")
+        settled(tab)
+        page.locator("#needs .notice").wait_for()
+        yield f"empty-{name}"
+
+
 def previewed(tab: Tab, name: str) -> str:
     """Pick what shows the most of a form for a scope, and wait until it says what that would permit."""
     tab.page.locator("fieldset.power").get_by_label("Choose yourself").check()
@@ -166,10 +221,15 @@ def previewed(tab: Tab, name: str) -> str:
     return name
 
 
-def shots(tab: Tab, scene: Scene, scheme: str, width: str) -> Iterator[str]:
-    """Show every view and state in this colour scheme and width; yield the name of each while it is shown."""
+def look(tab: Tab, scheme: str, width: str) -> None:
+    """Have this colour scheme and width."""
     tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     tab.page.set_viewport_size({"width": WIDTHS[width], "height": 900})
+
+
+def shots(tab: Tab, scene: Scene, scheme: str, width: str) -> Iterator[str]:
+    """Show every view and state in this colour scheme and width; yield the name of each while it is shown."""
+    look(tab, scheme, width)
     tab.go("/inbox")
     settled(tab)
     for name, address in scene.views().items():

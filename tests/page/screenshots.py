@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.page.browser import chromium, tab
-from tests.page.scene import LOOKS, set_up, shots
+from tests.page.scene import LOOKS, beginnings, look, newcomer, set_up, shots
 from tests.system.world import World
 
 
@@ -23,6 +23,12 @@ def main(folder: Path) -> None:
                 for scheme, width in LOOKS:
                     for name in shots(shown, scene, scheme, width):
                         shown.page.wait_for_timeout(300)  # for what arrives by the live stream; no picture asserts
+                        shown.page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
+            with chromium() as made, tab(made.running(), newcomer(world, "zoe")) as shown:
+                for name in beginnings(shown, world.broker):
+                    for scheme, width in LOOKS:
+                        look(shown, scheme, width)
+                        shown.page.wait_for_timeout(300)
                         shown.page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
         finally:
             world.close()

@@ -204,7 +204,7 @@ def test_signing_out_ends_this_browsers_session(pair: Pair, new_tab: Opener) -> 
     tab = new_tab(bob)
     tab.open()
     key = tab.page.evaluate("localStorage.getItem('dispatch-page-key')")
-    tab.page.get_by_role("link", name="Health").click()
+    tab.page.get_by_role("link", name="Settings").click()
     tab.page.get_by_role("button", name="Sign out").click()
     expect(tab.page.get_by_role("heading", name="Sign in")).to_be_visible()
     expect(tab.page.locator("#nav")).to_be_hidden()

@@ -92,7 +92,7 @@ def test_a_list_says_that_changes_wait(pair: Pair, new_tab: Opener, changed: tup
     tab.open()
     tab.go("/inbox")
     row = tab.page.locator(f'a.row[href="/dispatches/{identity}"]')
-    expect(row).to_contain_text("changes wait for you")
+    expect(row).to_contain_text("wait to be put in place")
 
 
 def test_the_sender_reads_how_much_is_in_place_as_it_changes(

@@ -220,7 +220,7 @@ def test_a_page_that_was_loaded_while_they_were_off_hears_that_they_are_on(
     with tab.page.expect_response(stream(notifies=0)):
         tab.open()
     other = tab.page.context.new_page()
-    other.goto(f"http://127.0.0.1:{port(bob)}/health")
+    other.goto(f"http://127.0.0.1:{port(bob)}/settings")
     setting = other.get_by_role("checkbox", name="Desktop notifications")
     expect(setting).not_to_be_checked()
     with tab.page.expect_response(stream(notifies=1)):

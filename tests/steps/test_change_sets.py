@@ -14,7 +14,7 @@ from peer.protocol.errors import Conflict, Gone, NotFound, RateLimited
 from peer.steps import change_sets as steps
 from peer.steps import running, thinning
 from peer.steps.effects import ChangesFreed, DispatchChanged
-from peer.store import change_sets, lists, rows, views
+from peer.store import change_sets, history, lists, rows, views
 from tests.steps.people import Clock, Person, accept, connect, people, send
 
 Pair = tuple[Clock, Person, Person]
@@ -240,7 +240,7 @@ def test_changes_that_wait_fill_the_room_of_a_contact(pair: Pair) -> None:
 
 
 def test_a_list_and_a_notification_say_that_changes_wait(pair: Pair) -> None:
-    bob = pair[2]
+    _, alice, bob = pair
     dispatch_id = run(pair)
     keep(bob, change_set(dispatch_id))
 
@@ -250,13 +250,25 @@ def test_a_list_and_a_notification_say_that_changes_wait(pair: Pair) -> None:
         )["dispatches"]
         return next(row for row in rows_ if row["dispatch_id"] == dispatch_id).get("changes_waiting")
 
+    def waits() -> list[str]:
+        return [row["dispatch_id"] for row in lists.waiting_list(bob.db, bob.user, now(), limit=5)["dispatches"]]
+
+    def now() -> int:
+        return bob.context.clock()
+
     def noticed() -> list[str]:
         sets = change_sets.of_dispatch(bob.db, dispatch_id)
         return [each.what for each in notifications_for(bob.row(dispatch_id), [], sets, since=1)]
 
+    pending = send(alice, bob)
+    alice.deliver(bob)
     assert listed() == 3 and noticed() == ["changed"]
+    assert waits() == [pending, dispatch_id], "what is undecided comes first"
+    found = history.search(bob.db, bob.user, now(), query=pending[:23].upper(), limit=5)["dispatches"]
+    assert [row["dispatch_id"] for row in found] == [pending], "by the beginning of its id"
     land(bob, stored(bob, dispatch_id), {0, 1, 2})
     assert listed() is None and noticed() == []
+    assert waits() == [pending]
 
 
 def test_the_change_set_that_is_meant(pair: Pair) -> None:

@@ -101,7 +101,7 @@ def test_every_step_can_be_skipped_and_is_there_the_next_time(newcomer: StateFol
         terminal.type("\n")
         assert "skipped; later: `dispatch login" in plain(terminal.until("Run it? [1/2/3, Enter: 1] "))
         terminal.type("2\n")
-        assert "has not signed in yet" in plain(terminal.until("The key (not shown; Enter: skip): "))
+        assert "✓ running" in plain(terminal.until("The key (not shown; Enter: skip): ")), "it waits for the sign-in"
         terminal.type("\n")
         terminal.until("- for none): ")
         terminal.type("-\n")

@@ -45,6 +45,8 @@ DECIDING: Final = frozenset(
     }
 )
 """Headers that decide who may call. Each may occur only once, so that every reader sees the same value."""
+SIGNED_OUT: Final = "x-dispatch-signed-out"
+"""Header by which a page knows a 401 that means its own session from one that means the sign-in at a broker."""
 READING: Final = ("GET", "HEAD")
 SIGN_IN: Final = "/v1/page/sign-in"
 API: Final = "/v1/"
@@ -63,9 +65,13 @@ class Guard:
     """ASGI middleware that refuses callers without access and bounds request bodies."""
 
     def __init__(
-        self, app: ASGIApp, token: str, sessions: Callable[[], Sessions], sign_ins: Callable[[], Sequence[SignIn]]
+        self,
+        app: ASGIApp,
+        token: str,
+        sessions: Callable[[], Sessions],
+        sign_ins: Callable[[], Sequence[SignIn] | None],
     ) -> None:
-        """`sign_ins`: this node's own, in force now, one for each broker."""
+        """`sign_ins`: this node's own, in force now, one for each broker; None before there is a node."""
         self._app = app
         self._token = token.encode()
         self._sessions = sessions
@@ -81,7 +87,10 @@ class Guard:
                 raise Forbidden("only HTTP/1.1 is supported", fix=NO_FIX)
             scope[CALLER] = self._check(scope["method"], scope["path"], single(scope["headers"]))
         except DispatchError as error:
-            await failure(error)(scope, receive, send)
+            refused = failure(error)
+            if isinstance(error, Unauthorized):
+                refused.headers[SIGNED_OUT] = "1"
+            await refused(scope, receive, send)
             return
         most = MAX_FILE_BYTES if scope["path"] == UPLOADS else MAX_BODY
         left = most
@@ -134,7 +143,8 @@ class Guard:
 
     def _check_sign_in(self, headers: Headers) -> None:
         """Raise Conflict if the request is meant for another sign-in than one of this node's."""
-        own = self._sign_ins()
+        if (own := self._sign_ins()) is None:
+            return
         ours = [{name.lower().encode(): value.encode() for name, value in each.headers().items()} for each in own]
         broker = headers.get(BROKER)
         if broker is not None:

@@ -1,13 +1,14 @@
-"""The routes of the local page alone: sign-in, live stream, uploads and downloads, search, previews.
+"""The routes of the local page alone: live stream, uploads and downloads, search, previews.
 
 Routes that programs and the page share (accept, approve, edit an edge) are in peer/api/routes.py.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -18,18 +19,20 @@ from starlette.routing import Route
 
 from peer.api.page import stream as live_stream
 from peer.api.page import words
-from peer.api.page.guard import CALLER, SIGN_IN, UPLOADS, cookie_name
-from peer.api.page.sessions import CODE_SECONDS, SESSION_SECONDS, Session, Sessions
+from peer.api.page.guard import CALLER, UPLOADS
+from peer.api.page.session_routes import SessionRoutes
+from peer.api.page.sessions import Session, Sessions
+from peer.api.page.setup_routes import SetupRoutes
 from peer.api.page.shell import VIEWS, Shell
+from peer.api.page.sign_in_flow import SignInFlow
 from peer.api.page.uploads import Uploads
-from peer.api.responses import Body, LiveView, Reply, as_json, body_of, document, failure, number
+from peer.api.responses import Body, LiveView, Reply, as_json, body_of, failure, number
 from peer.client.requests import SendRequest
 from peer.dispatches import payload
-from peer.machine import settings as settings_file
 from peer.protocol.content import DEFAULT_EXPIRES, FIELDS, MAX_FILE_BYTES, MAX_FILES, TEXTS
 from peer.protocol.documents import Document
-from peer.protocol.errors import NO_FIX, DispatchError, Forbidden, Gone, Invalid, NotFound, Unavailable
-from peer.store import contacts, dispatches, history, trace
+from peer.protocol.errors import NO_FIX, DispatchError, Gone, Invalid, NotFound, Unavailable
+from peer.store import contacts, dispatches, history, lists, trace
 from peer.store.rows import FileState
 from peer.trust import fingerprints
 from peer.trust.grants import BudgetInput
@@ -38,10 +41,7 @@ if TYPE_CHECKING:
     from peer.node.node import Node
 
 MAX_FOUND: Final = 200
-
-
-class CodeBody(Body):
-    code: Annotated[str, msgspec.Meta(max_length=200)]
+MAX_WAITING: Final = 100
 
 
 class PreviewBody(Body):
@@ -63,38 +63,33 @@ class DiscardBody(Body):
     uploads: list[str]
 
 
-class SettingsBody(Body):
-    notifications: Literal["on", "off"]
-
-
 class PageRoutes:
     """One method per route."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, flow: SignInFlow | None = None) -> None:
+        """`flow` signs in for the page; without one it cannot."""
         self._node = node
         self._shell = Shell()
         self._streams = trio.CapacityLimiter(live_stream.MAX_STREAMS)
-        self._sessions: Sessions | None = None
+        self._sessions = SessionRoutes(lambda: node.context.state, lambda: node.context.clock, lambda: node.port)
+        flow = flow or SignInFlow(lambda: node.context.state, lambda: None)
+        self._setup = SetupRoutes(lambda: node.context.state, lambda: node.settings, self._reload, flow)
         self._uploads: Uploads | None = None
 
     @property
     def sessions(self) -> Sessions:
         """The page's sessions."""
-        if self._sessions is None:
-            context = self._node.context
-            self._sessions = Sessions(lambda: context.state, context.clock)
-        return self._sessions
+        return self._sessions.sessions
 
     def table(self) -> list[Route]:
         """Return the routes."""
         return [
             *(Route(path, self._shell.page) for path in VIEWS),
             Route("/page/{build}/{name}", self._shell.asset),
-            Route("/v1/page/codes", as_json(self.code), methods=["POST"]),
-            Route(SIGN_IN, as_json(self.sign_in), methods=["POST"]),
+            *self._sessions.table(),
+            *self._setup.table(),
             Route("/v1/page/session", as_json(self.session)),
-            Route("/v1/page/session", as_json(self.sign_out), methods=["DELETE"]),
-            Route("/v1/page/settings", as_json(self.change_settings), methods=["PATCH"]),
+            Route("/v1/page/waiting", as_json(self.waiting)),
             Route("/v1/page/stream", self.stream),
             Route("/v1/page/dispatches", as_json(self.send), methods=["POST"]),
             Route("/v1/page/dispatches/{id}", as_json(self.dispatch)),
@@ -109,35 +104,13 @@ class PageRoutes:
             Route("/v1/dispatches/{id}/files/{role}/{position}", as_json(self.download)),
         ]
 
-    # --- sessions
-
-    async def code(self, request: Request) -> Reply:
-        """Return a one-time code. For programs only: a page must not be able to open another session."""
-        if request.scope[CALLER] is not None:
-            raise Forbidden("only a program with the local token may ask for a sign-in code", fix="run `dispatch open`")
-        return {"code": self.sessions.new_code(), "port": self._node.port, "expires_in": CODE_SECONDS}
-
-    async def sign_in(self, request: Request) -> Reply:
-        """Consume a code; return the new session's cookie in a header and its key in the body."""
-        body = await body_of(request, CodeBody)
-        opened = await trio.to_thread.run_sync(self.sessions.sign_in, body.code)
-        response = document({"key": opened.key})
-        response.set_cookie(
-            cookie_name(request.headers["host"]),
-            opened.cookie,
-            max_age=SESSION_SECONDS,
-            path="/v1/",
-            httponly=True,
-            samesite="strict",
-        )
-        return response
-
     async def session(self, request: Request) -> Reply:
         """Return what a page needs first: the identity, the limits of a dispatch, settings."""
         identity = self._node.context.identity
         return {
             "user_id": identity.user_id,
             "device_name": identity.name,
+            "has_identity": True,
             "notifications": self._node.settings.notifications,
             "limits": {name: field.limit for name, field in FIELDS.items()} | {"file_bytes": MAX_FILE_BYTES},
             "texts": [
@@ -146,27 +119,6 @@ class PageRoutes:
             ],
             "expires": DEFAULT_EXPIRES,
         }
-
-    async def sign_out(self, request: Request) -> Reply:
-        """End the caller's session."""
-        session = _session(request)
-        await trio.to_thread.run_sync(self.sessions.end, session)
-        answer = document({"ok": True})
-        answer.delete_cookie(cookie_name(request.headers["host"]), path="/v1/", httponly=True, samesite="strict")
-        return answer
-
-    async def change_settings(self, request: Request) -> Reply:
-        """Turn desktop notifications on or off, in config.json."""
-        body = await body_of(request, SettingsBody)
-        folder = self._node.context.state
-
-        def change() -> None:
-            saved = settings_file.load(folder)
-            settings_file.save(folder, settings_file.set_value(saved, "notifications", body.notifications))
-
-        await trio.to_thread.run_sync(change)
-        await self._node.reload()
-        return {"notifications": self._node.settings.notifications}
 
     # --- reading
 
@@ -193,6 +145,20 @@ class PageRoutes:
             return session is None or sessions.holds(session)
 
         return LiveView(live_stream.stream(self._node, start, query.get("follow", ""), still_signed_in), on_close)
+
+    async def waiting(self, _request: Request) -> Reply:
+        """Return {dispatches, more, any, invitations}: what waits for this person beside tool calls.
+
+        `any`: whether a dispatch was ever sent or received.
+        """
+        live = self._node.queries.live()
+
+        def query(db: sqlite3.Connection) -> Document:
+            return lists.waiting_list(db, live.me, live.now, limit=MAX_WAITING)
+
+        found = await self._node.context.store.read(query)
+        invited = await self._node.trust.invitations(ended=False)
+        return found | {"invitations": [each for each in invited["received"] if each["status"] == "open"]}
 
     async def dispatch(self, request: Request) -> Reply:
         """Return one dispatch without its trace, which comes in the stream."""
@@ -319,6 +285,9 @@ class PageRoutes:
         headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(item.name, safe='')}"}
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
+    async def _reload(self) -> None:
+        await self._node.reload()
+
     async def _get_uploads(self) -> Uploads:
         if self._uploads is None:
             uploads = Uploads(self._node.context.state)
@@ -331,10 +300,3 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     async for piece in request.stream():
         if piece:
             yield piece
-
-
-def _session(request: Request) -> Session:
-    session = request.scope[CALLER]
-    if not isinstance(session, Session):
-        raise Invalid("only a page has a session to end", fix=NO_FIX)
-    return session

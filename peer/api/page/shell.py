@@ -30,6 +30,8 @@ VIEWS: Final = (
     "/compose",
     "/history",
     "/health",
+    "/settings",
+    "/setup",
     "/dispatches/{id}",
 )
 """Paths that serve the shell; its script chooses the view by the path."""
@@ -75,7 +77,13 @@ class Shell:
             lstrip_blocks=True,
         )
         modules = sorted(name for name in self._assets if name.endswith(".js"))
-        self._page = environment.get_template("page.html").render(build=build, version=VERSION, modules=modules)
+        # style.css has what the others build on.
+        sheets = sorted(
+            (name for name in self._assets if name.endswith(".css")), key=lambda name: (name != "style.css", name)
+        )
+        self._page = environment.get_template("page.html").render(
+            build=build, version=VERSION, modules=modules, sheets=sheets
+        )
 
     async def page(self, _request: Request) -> Response:
         """Return the shell, the same for every view."""

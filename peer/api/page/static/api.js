@@ -49,7 +49,8 @@ export async function request(method, path, { body, headers = {}, signal, raw = 
   } catch {
     // Not ours: the code alone must do.
   }
-  if (response.status === 401) session.ended();
+  // A 401 may also mean the sign-in at a broker, which leaves this page signed in.
+  if (response.status === 401 && response.headers.has("x-dispatch-signed-out")) session.ended();
   throw new Refused(response.status, told.message ?? `the daemon answered ${response.status}`, told.fix ?? "");
 }
 

@@ -8,11 +8,16 @@ import { contact, contacts } from "./contacts.js";
 import { dispatch } from "./dispatch.js";
 import { health } from "./health.js";
 import { invitations } from "./invitations.js";
+import { listenForKeys, showKeys } from "./keys.js";
 import { history as historyView, inbox, sent } from "./lists.js";
 import { notifies, onDispatch, onWaitingChanged } from "./notify.js";
-import { changes, setNotifications, setWaiting, state } from "./state.js";
+import { readPeople } from "./people.js";
+import { searchField } from "./search.js";
+import { settings } from "./settings.js";
+import { readSetup, setup, viewChanged } from "./setup.js";
+import { changes, onWaiting, setNotifications, setWaiting, state } from "./state.js";
 import { line } from "./text.js";
-import { waiting } from "./waiting.js";
+import { concerns, onTold, readWaiting, showCounts, waiting } from "./waiting.js";
 
 const VIEWS = [
   [/^\/(?:inbox)?$/, "inbox", inbox],
@@ -24,18 +29,24 @@ const VIEWS = [
   [/^\/compose$/, "compose", compose],
   [/^\/history$/, "history", historyView],
   [/^\/health$/, "health", health],
+  [/^\/settings$/, "settings", settings],
+  [/^\/setup$/, "setup", setup],
   [/^\/dispatches\/(?<id>[^/]+)$/, "", dispatch],
 ];
-const OPENED = ["reset", "dispatch", "approvals", "trust", "invitations", "settings", "trace"];
+const OPENED = ["reset", "dispatch", "approvals", "trust", "invitations", "settings", "setup", "trace"];
 
+const KNOWN = "dispatch-page-known"; // in this browser's storage, once this machine was seen with an identity
 const main = byId("main");
 const live = new Live(notifies);
 let view = null;
 let signedIn = false;
 
 function show({ focus = true } = {}) {
+  // Before this machine has an identity there is nothing but its set-up.
+  if (!state.hasIdentity && location.pathname !== "/setup") history.replaceState(null, "", "/setup");
   const found = VIEWS.map(([pattern, name, make]) => [pattern.exec(location.pathname), name, make]).find(([match]) => match);
   view?.leave();
+  showMore(false);
   main.removeAttribute("aria-busy");
   for (const link of document.querySelectorAll("#nav a[data-view]")) {
     if (found && link.dataset.view === found[1]) link.setAttribute("aria-current", "page");
@@ -54,6 +65,8 @@ function show({ focus = true } = {}) {
   scrollTo(0, 0);
   if (focus) main.focus();
   live.follow(view.follow ?? "");
+  field.settle();
+  viewChanged();
 }
 
 /** Say to a screen reader that the view which is shown is not all there yet, until it is. */
@@ -67,10 +80,27 @@ async function settle(shown) {
 }
 
 /** Show another view, as following a link does. */
-function go(path) {
+function go(path, { focus = true } = {}) {
   history.pushState(null, "", path);
-  show();
+  show({ focus });
 }
+
+const field = searchField({ view: () => view, go });
+listenForKeys({ go, search: () => field.focus(), active: () => signedIn && state.hasIdentity });
+byId("keys").addEventListener("click", showKeys);
+
+/** On a phone: the views that have no place in the bar. */
+function showMore(open) {
+  byId("nav").classList.toggle("opened", open);
+  byId("more").setAttribute("aria-expanded", String(open));
+}
+byId("more").addEventListener("click", () => showMore(byId("more").getAttribute("aria-expanded") !== "true"));
+byId("nav").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || byId("more").getAttribute("aria-expanded") !== "true") return;
+  showMore(false);
+  byId("more").focus();
+});
+document.addEventListener("click", (event) => event.target.closest("#nav") || showMore(false));
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
@@ -85,28 +115,14 @@ addEventListener("popstate", () => signedIn && show());
 // A file that is dropped beside its place must not replace the page.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
 
-function count(name, number) {
-  for (const place of document.querySelectorAll(`[data-count=${name}]`)) {
-    place.hidden = !number;
-    place.textContent = String(number);
-    place.setAttribute("aria-label", `${number} open`);
-  }
-}
-
-async function counts() {
-  try {
-    const [pending, asked] = await Promise.all([get("/v1/dispatches?direction=received&status=pending&limit=100"), get("/v1/invitations")]);
-    count("inbox", pending.dispatches.filter((row) => row.status === "pending").length);
-    count("invitations", asked.received.filter((each) => each.status === "open").length);
-  } catch {
-    // Said where it matters: by the view that needs it, or by the banner.
-  }
-}
 let counting = 0;
 function countSoon() {
   clearTimeout(counting);
-  counting = setTimeout(counts, 300);
+  // What goes wrong is said where it matters: by the view that needs it, or by the banner.
+  counting = setTimeout(() => readWaiting().catch(() => {}), 300);
 }
+onTold(showCounts);
+onWaiting(showCounts);
 
 function banner(words, kind = "care") {
   const place = byId("banner");
@@ -120,20 +136,23 @@ for (const kind of OPENED) {
     if (kind === "approvals") {
       const before = state.waiting;
       setWaiting(detail.waiting);
-      count("approvals", detail.waiting.length);
-      document.body.classList.toggle("asked", detail.waiting.length > 0);
       onWaitingChanged(before, state.waiting);
       return;
     }
     if (kind === "dispatch") onDispatch(detail);
-    if (kind === "settings" || kind === "reset") readSettings();
-    if (kind !== "trace" && kind !== "settings") countSoon();
+    if (kind === "settings" || kind === "reset") readSettings().then(becomeNode, () => {});
+    if (kind === "trust" || kind === "reset") readPeople();
+    if (kind === "setup" || kind === "settings" || kind === "reset") readSetup().catch(() => {});
+    if (state.hasIdentity && (kind === "dispatch" ? concerns(detail) : ["reset", "trust", "invitations"].includes(kind))) countSoon();
     view?.[kind]?.(detail);
   });
 }
 changes.addEventListener("notifications", () => live.report());
 live.addEventListener("online", ({ detail }) => {
-  banner(detail ? "" : "The daemon on this machine does not answer. This page goes on by itself when it is back.");
+  const away = state.hasIdentity
+    ? "The daemon on this machine does not answer. This page goes on by itself when it is back."
+    : "The daemon starts as your node. This page goes on by itself.";
+  banner(detail ? "" : away);
 });
 document.addEventListener("visibilitychange", () => {
   if (signedIn && document.visibilityState === "visible" && !live.online) live.restart();
@@ -144,6 +163,10 @@ function readSettings() {
   const told = get("/v1/page/session").then((who) => {
     state.me = who.user_id;
     state.device = who.device_name;
+    state.hasIdentity = who.has_identity;
+    if (who.has_identity) localStorage.setItem(KNOWN, "1");
+    else localStorage.removeItem(KNOWN);
+    frame();
     for (const name of ["limits", "texts", "expires"]) state[name] = who[name];
     if (state.settled === settled) setNotifications(who.notifications); // else it was asked again meanwhile
     fill(byId("who"), h("span", {}, line(who.user_id)), h("span.hint", {}, line(who.device_name)));
@@ -153,6 +176,24 @@ function readSettings() {
   return told;
 }
 
+/** Show of the frame what there is: before an identity there is nothing to search and nowhere to go. */
+function frame() {
+  const bare = !signedIn || !state.hasIdentity;
+  for (const id of ["nav", "search-form", "keys"]) byId(id).hidden = bare;
+  document.body.classList.toggle("bare", bare);
+}
+
+/** This machine has signed in while the page was open: go on with all of it. */
+let before = true;
+function becomeNode() {
+  const began = !before && state.hasIdentity;
+  before = state.hasIdentity;
+  if (!began) return;
+  readPeople();
+  countSoon();
+  if (signedIn) show({ focus: false });
+}
+
 function signedOut() {
   signedIn = false;
   live.stop();
@@ -160,15 +201,18 @@ function signedOut() {
   view = null;
   main.removeAttribute("aria-busy");
   key.drop();
+  localStorage.removeItem(KNOWN);
   banner("");
-  byId("nav").hidden = true;
+  frame();
+  byId("needs").hidden = true;
   fill(byId("who"));
   document.title = "Sign in · dispatch";
   fill(main, h("div.signin", {},
     h("h1", {}, "Sign in"),
     h("p", {}, "This page shows what only you may see, so it opens from a terminal of yours:"),
     h("pre", {}, "dispatch open"),
-    h("p.quiet", {}, "It opens this page signed in. If the daemon is not running, start it first: ", h("code", {}, "dispatch-daemon"), ".")));
+    h("p.quiet", {}, "It opens this page signed in. If the daemon is not running, start it first: ", h("code", {}, "dispatch-daemon"), "."),
+    h("p.quiet", {}, "Nothing is set up yet? ", h("code", {}, "dispatch-daemon"), ", then ", h("code", {}, "dispatch open"), ".")));
 }
 session.ended = signedOut;
 
@@ -188,17 +232,20 @@ async function start() {
     if (refused) main.append(problem(refused));
     return;
   }
-  // The first view asks for what it shows at once; who I am comes beside it.
+  // The first view asks for what it shows at once, where it may; who I am comes beside it.
   signedIn = true;
+  state.hasIdentity = true;
   const asked = readSettings();
-  byId("nav").hidden = false;
+  const needed = !localStorage.getItem(KNOWN) || ["/compose", "/setup", "/settings"].includes(location.pathname);
   try {
-    if (location.pathname === "/compose" || location.pathname === "/health") await asked;
+    if (needed) await asked;
+    else frame();
     show({ focus: false });
     await asked;
-    countSoon();
+    before = state.hasIdentity;
+    if (!state.hasIdentity && !needed) show({ focus: false });
   } catch (error) {
-    if (error.code !== 401) {
+    if (signedIn) {
       // Not there now: it may come back.
       fill(main, h("h1", {}, "Nobody answers"), problem(error));
       setTimeout(() => location.reload(), 2000);

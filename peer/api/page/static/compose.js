@@ -4,7 +4,7 @@ import { Refused, get, post, remove, request, seg } from "./api.js";
 import { busy, button, field, fill, h, problem, toast } from "./dom.js";
 import { askedWords } from "./scope.js";
 import { state } from "./state.js";
-import { bytes, line } from "./text.js";
+import { bytes, cut, line } from "./text.js";
 
 const LIFETIMES = [[600, "10 minutes"], [3600, "an hour"], [14400, "4 hours"], [43200, "12 hours"], [86400, "a day"]];
 
@@ -96,9 +96,11 @@ export function compose({ go }) {
       people = new Map(trust.filter((row) => row.direction === "outgoing" && row.status === "active").map((row) => [row.peer, row]));
       const wanted = to.value || new URLSearchParams(location.search).get("to") || "";
       fill(to, h("option", { value: "" }, people.size ? "Choose a contact" : "Nobody yet: invite somebody first"),
-        [...people.keys()].map((peer) => h("option", { value: peer }, line(peer))));
+        [...people].map(([peer, row]) => h("option", { value: peer }, row.alias ? `${cut(line(row.alias), 60)} (${line(peer)})` : line(peer))));
       to.value = people.has(wanted) ? wanted : "";
       describe();
+      nobody.hidden = people.size > 0;
+      form.hidden = !people.size && !task.value && !files.length;
     } catch (error) {
       fill(trouble, problem(error));
     }
@@ -130,10 +132,13 @@ export function compose({ go }) {
     field("Links, one on each line", links, `At most ${limits.links}.`)),
   field("If nobody accepts it, it ends after", lifetime),
   h("div.actions", {}, h("button.primary", { type: "submit" }, "Sign and send"), button("Discard", () => go("/sent"))), trouble);
+  const nobody = h("div.empty", { hidden: true }, h("p", {}, "Nobody permits you tasks yet."),
+    h("p.quiet", {}, "You can send tasks to people who accepted an invitation of yours."),
+    h("div.actions", {}, h("a.button.primary", { href: "/invitations" }, "Invite somebody")));
 
   return {
     title: "New dispatch",
-    content: [h("h1", {}, "New dispatch"), form],
+    content: [h("h1", {}, "New dispatch"), nobody, form],
     ready: load(),
     trust: load,
     reset: load,

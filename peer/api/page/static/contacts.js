@@ -1,7 +1,8 @@
 // Contacts: who may send whom tasks, and one contact whole: what they may do, stored rules, pause, revoke, fingerprints.
 
 import { get, patch, post, seg } from "./api.js";
-import { busy, button, confirm, fill, h, problem, toast } from "./dom.js";
+import { busy, button, confirm, field, fill, h, problem, toast } from "./dom.js";
+import { readPeople } from "./people.js";
 import { askedWords, choices, permitsList, scopeForm, scopeOf } from "./scope.js";
 import { line, moment, rule, whole } from "./text.js";
 
@@ -47,13 +48,15 @@ export function contacts() {
           ? h("ul.people", {}, [...people].map(([peer, rows]) =>
               h("li", {},
                 h("a.row", { href: `/contacts/${seg(peer)}` },
-                  h("span.peer", {}, line(rows[0].alias || peer)),
+                  h("span.peer", {}, h("span.person", {}, line(rows[0].alias || peer)), rows[0].alias ? [" ", h("span.address", {}, line(peer))] : null),
                   h("span.marks", {}, online(rows[0]), verified(rows[0])),
                   rows.map((row) =>
                     h("span.text", {},
                       h("strong", {}, row.direction === "incoming" ? "May send to you: " : "You may send to them: "),
                       OPEN.has(row.status) ? summary(row) : "", row.status === "active" ? "" : ` (${STATUS[row.status] ?? row.status})`))))))
-          : h("div.empty", {}, h("p", {}, "You have no contacts yet."), h("p", {}, h("a", { href: "/invitations" }, "Invite somebody"))),
+          : h("div.empty", {}, h("p", {}, "You have no contacts yet."),
+              h("p.quiet", {}, "Whoever accepts an invitation of yours is one, and so is whoever you permit to send you tasks."),
+              h("div.actions", {}, h("a.button.primary", { href: "/invitations" }, "Invite somebody"))),
       );
     } catch (error) {
       fill(place, problem(error));
@@ -74,6 +77,40 @@ export function contact({ peer }) {
   const body = h("div");
   const compare = h("div");
   let shown = "";
+  let alias = "";
+  const naming = aliasForm();
+
+  /** What this person calls them: a button, and the place of the form that it opens. */
+  function aliasForm() {
+    const place = h("div");
+    const pressed = button("Rename", () => {
+      const trouble = h("div");
+      const name = h("input", { autocomplete: "off", spellcheck: "false", maxlength: "200" });
+      name.value = alias;
+      const close = () => {
+        fill(place);
+        pressed.hidden = false;
+        pressed.focus();
+      };
+      const form = h("form.alias", { on: {
+        submit: async (event) => {
+          event.preventDefault();
+          await busy(event.submitter ?? form, trouble, async () => {
+            await patch(`/v1/contacts/${seg(peer)}`, { alias: name.value.trim() });
+            close();
+            await Promise.all([load(), readPeople()]);
+          });
+        },
+        keydown: (event) => event.key === "Escape" && close(),
+      } }, field("What you call them", name, `Only you see it. Empty: their address, ${line(peer)}.`),
+      h("div.actions", {}, h("button.primary", { type: "submit" }, "Save the name"), button("Cancel", close)), trouble);
+      fill(place, form);
+      pressed.hidden = true;
+      name.focus();
+      name.select();
+    });
+    return { button: pressed, place };
+  }
 
   async function load() {
     try {
@@ -85,8 +122,10 @@ export function contact({ peer }) {
       }
       fill(head,
         h("p.crumb", {}, h("a", { href: "/contacts" }, "Contacts")),
-        h("h1", {}, h("span.person", {}, line(rows[0].alias || peer))),
+        h("div.head", {}, h("h1", {}, h("span.person", {}, line(rows[0].alias || peer))), naming.button),
+        rows[0].alias ? h("p.address", {}, line(peer)) : null, naming.place,
         h("p.facts", {}, online(rows[0]), path(rows[0]), verified(rows[0]), rows[0].blocked ? h("span.badge", { "data-kind": "care" }, "blocked") : null));
+      alias = rows[0].alias || "";
       const incoming = rows.find((row) => row.direction === "incoming");
       const outgoing = rows.find((row) => row.direction === "outgoing");
       const now = JSON.stringify([incoming?.scopes, incoming?.rules, incoming?.pinned_servers, incoming?.status, incoming?.budgets, outgoing?.scopes, outgoing?.status]);

@@ -1,15 +1,13 @@
-// Whether every part of this machine works, with what fixes it; who I am; notifications; signing out.
+// Whether every part of this machine works, with what fixes it; and who I am.
 
-import { get, key, patch, remove } from "./api.js";
-import { busy, button, choice, fill, h, problem } from "./dom.js";
-import { askPermission, permission } from "./notify.js";
-import { changes, setNotifications, state } from "./state.js";
+import { get } from "./api.js";
+import { withCode } from "./copy.js";
+import { button, fill, h, problem } from "./dom.js";
 import { line } from "./text.js";
 
 export function health() {
   const checks = h("div", { "aria-live": "polite" });
   const who = h("div", {}, h("p.quiet", {}, "Loading…"));
-  const trouble = h("div");
   const again = button("Check again", () => check());
 
   async function check() {
@@ -24,7 +22,7 @@ export function health() {
         h("p", {}, broken ? h("strong", {}, broken === 1 ? "One part needs you." : `${broken} parts need you.`) : "All parts work."),
         h("ul.checks", {}, all.map((each) => h("li", { "data-ok": each.ok ? "yes" : "no" },
           h("strong", {}, each.name), h("span.badge", { "data-kind": each.ok ? "good" : "bad" }, each.ok ? "works" : "broken"),
-          h("p", {}, line(each.detail)), !each.ok && each.fix ? h("p.fix", {}, "What helps: ", h("code", {}, line(each.fix))) : null))));
+          h("p", {}, line(each.detail)), !each.ok && each.fix ? h("p.fix", {}, "What helps: ", withCode(line(each.fix))) : null))));
     } catch (error) {
       fill(checks, problem(error));
     }
@@ -50,49 +48,14 @@ export function health() {
       [each.url, each.signed_in ? "" : "not signed in", each.answers === false ? "does not answer" : ""].filter(Boolean).join(", ")));
   }
 
-  const setting = h("div");
-  function drawSetting() {
-    const id = choice("checkbox", "notifications", "on", "Desktop notifications",
-      "For a new dispatch, a call that waits, a result. They name who it is about, never what was written.",
-      { checked: state.notifications === "on", on: { change: (event) => {
-        const wanted = event.currentTarget.checked ? "on" : "off";
-        busy(event.currentTarget, trouble, async () => {
-          try {
-            setNotifications((await patch("/v1/page/settings", { notifications: wanted })).notifications);
-            if (wanted === "on") askPermission(); // not waited for: its person may leave the browser's question open
-          } finally {
-            drawSetting(); // as it is, also where that was refused
-          }
-        });
-      } } });
-    const words = { granted: "While this page is open, it shows them itself.", denied: "This browser does not let the page show them; the daemon does.",
-      default: "", unsupported: "" }[permission()];
-    const focused = setting.contains(document.activeElement);
-    fill(setting, id, h("p.hint", {}, words),
-      permission() === "default" && state.notifications === "on"
-        ? button("Let this page show them while it is open", askPermission)
-        : null);
-    if (focused) setting.querySelector("input").focus();
-  }
-  drawSetting();
-  changes.addEventListener("notifications", drawSetting);
-
-  const out = async (event) => {
-    await busy(event.currentTarget, trouble, () => remove("/v1/page/session"));
-    key.drop();
-    location.assign("/");
-  };
   return {
     title: "Health",
     content: [h("h1", {}, "Health"),
       h("section.card", { "aria-labelledby": "checks-title" }, h("div.head", {}, h("h2", { id: "checks-title" }, "Does everything work?"), again), checks),
-      h("section.card", {}, h("h2", {}, "This device"), who),
-      h("section.card", {}, h("h2", {}, "This page"), setting, h("div.actions", {}, button("Sign out", out)), trouble)],
+      h("section.card", {}, h("h2", {}, "This device"), who)],
     ready: Promise.all([check(), load()]),
     reset: load,
-    leave() {
-      changes.removeEventListener("notifications", drawSetting);
-    },
+    leave() {},
   };
 }
 

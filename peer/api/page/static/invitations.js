@@ -1,6 +1,7 @@
 // Invitations: ask somebody, answer who asked me (nothing chosen beforehand), take one back.
 
 import { get, post, remove, seg } from "./api.js";
+import { copyable } from "./copy.js";
 import { busy, button, confirm, field, fill, h, problem, toast } from "./dom.js";
 import { withConfirmation } from "./contacts.js";
 import { choices, scopeForm } from "./scope.js";
@@ -11,11 +12,6 @@ const STATUS = { open: "open", accepted: "accepted", declined: "declined", withd
 export function invitations() {
   const received = h("div", {}, h("p.quiet", {}, "Loading…"));
   const sent = h("div");
-  const made = h("div");
-  const trouble = h("div");
-  const pasteTrouble = h("div");
-  const email = h("input", { type: "email", id: "invite-email", autocomplete: "off", required: true, spellcheck: "false" });
-  const paste = h("input", { id: "invitation-address", autocomplete: "off", spellcheck: "false" });
   let answering = "";
   let shown = "";
 
@@ -73,38 +69,6 @@ export function invitations() {
     document.getElementById("main").focus();
   }
 
-  /** The menu for one invitation, by token or address. Nothing is chosen when it opens. */
-  async function answerForm(token, finished) {
-    const [offer, options] = await Promise.all([post("/v1/invitations/accept", { token }), choices()]);
-    const wrong = h("div");
-    const yes = h("button.primary", { type: "button", disabled: true, on: { click: (event) => answer(event) } }, "Choose one of the five first");
-    const form = scopeForm(offer.inviter, null, options, {
-      changed: (now) => {
-        yes.disabled = !now || (!now.decline && !now.tools.length);
-        yes.textContent = !now ? "Choose one of the five first" : now.decline ? "Decline" : "Permit this";
-      },
-    });
-    async function answer(event) {
-      const now = form.chosen();
-      const pressed = event.currentTarget;
-      if (now.decline) {
-        await busy(pressed, wrong, async () => {
-          await post("/v1/invitations/decline", { token });
-          await finished("Declined. Nothing was permitted.");
-        });
-        return;
-      }
-      await withConfirmation(pressed, wrong, offer.inviter, false, async (confirm_unverified) => {
-        await post("/v1/invitations/accept", { token, ...now, ...form.shown(), confirm_unverified });
-        await finished(`${line(offer.inviter)} may now send you tasks.`);
-      });
-    }
-    return h("form.editor", { on: { submit: (event) => event.preventDefault() } },
-      h("p", {}, line(offer.standing)),
-      (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Not to be granted: ${each}`)),
-      form.element, h("div.actions", {}, yes), wrong);
-  }
-
   function mine(item) {
     const wrong = h("div");
     return h("li", {},
@@ -120,46 +84,16 @@ export function invitations() {
         : null);
   }
 
-  const invite = h("form.card", { on: { submit: async (event) => {
-    event.preventDefault();
-    await busy(event.submitter ?? invite, trouble, async () => {
-      const told = await post("/v1/invitations", { email: email.value.trim() });
-      email.value = "";
-      fill(made, h("div.done", { role: "status" },
-        h("p", {}, told.existing ? `Your invitation to ${line(told.to)} is open already.` : told.emailed ? `${line(told.to)} gets a mail.` : `No mail was sent: give ${line(told.to)} this address yourself.`),
-        h("p.hint", {}, "The address also proves to both of you who the other is. Send it in a way that only they can read; they paste it where they look at invitations."),
-        copyable(told.link)));
-      shown = "";
-      await load();
-    });
-  } } },
-  h("h2", {}, "Ask somebody"),
-  h("p.quiet", {}, "They choose what your tasks may do on their machine. Nothing is permitted before."),
-  field("Their e-mail address", email),
-  h("div.actions", {}, h("button.primary", { type: "submit" }, "Invite")), trouble, made);
-
-  const pasted = h("div");
-  const open = h("form.card", { on: { submit: async (event) => {
-    event.preventDefault();
-    await busy(event.submitter ?? open, pasteTrouble, async () => {
-      const token = paste.value.trim();
-      answering = token;
-      pasted.replaceChildren(await answerForm(token, async (words) => {
-        paste.value = "";
-        pasted.replaceChildren();
-        await done(words);
-      }));
-      pasted.querySelector("input")?.focus();
-    });
-  } } },
-  h("h2", {}, "You have an address?"),
-  field("The address or token of an invitation to you", paste),
-  h("div.actions", {}, h("button", { type: "submit" }, "Look at it")), pasteTrouble, pasted);
+  const invite = inviteForm(async () => {
+    shown = "";
+    await load();
+  });
+  const open = pasteForm(done, (token) => { answering = token; });
 
   return {
     title: "Invitations",
     content: [h("h1", {}, "Invitations"),
-      h("section", { "aria-labelledby": "received-title" }, h("h2", { id: "received-title" }, "They ask you"), received), open, invite,
+      h("section", { "aria-labelledby": "received-title" }, h("h2", { id: "received-title" }, "They ask you"), received), open.element, invite.element,
       h("section", { "aria-labelledby": "sent-title" }, h("h2", { id: "sent-title" }, "You asked"), sent)],
     ready: load(),
     invitations: load,
@@ -168,15 +102,82 @@ export function invitations() {
   };
 }
 
-function copyable(text) {
-  const shown = h("code.copy", { tabindex: "0", role: "group", "aria-label": "To copy" }, text);
-  return h("div.copyable", {}, shown, button("Copy", async (event) => {
+/** The form that asks somebody for permission; `invited()` is called once it is done. */
+export function inviteForm(invited) {
+  const made = h("div");
+  const trouble = h("div");
+  const email = h("input", { type: "email", id: "invite-email", autocomplete: "off", required: true, spellcheck: "false" });
+  const element = h("form.card", { on: { submit: async (event) => {
+    event.preventDefault();
+    await busy(event.submitter ?? element, trouble, async () => {
+      const told = await post("/v1/invitations", { email: email.value.trim() });
+      email.value = "";
+      fill(made, h("div.done", { role: "status" },
+        h("p", {}, told.existing ? `Your invitation to ${line(told.to)} is open already.` : told.emailed ? `${line(told.to)} gets a mail.` : `No mail was sent: give ${line(told.to)} this address yourself.`),
+        h("p.hint", {}, "The address also proves to both of you who the other is. Send it in a way that only they can read; they paste it where they look at invitations."),
+        copyable(told.link)));
+      await invited();
+    });
+  } } },
+  h("h2", {}, "Ask somebody"),
+  h("p.quiet", {}, "They choose what your tasks may do on their machine. Nothing is permitted before."),
+  field("Their e-mail address", email),
+  h("div.actions", {}, h("button.primary", { type: "submit" }, "Invite")), trouble, made);
+  return { element };
+}
+
+/** The form that takes an invitation's address; `answered(words)` once it is answered, `opened(token)` before. */
+export function pasteForm(answered, opened = () => {}) {
+  const trouble = h("div");
+  const pasted = h("div");
+  const paste = h("input", { id: "invitation-address", autocomplete: "off", spellcheck: "false" });
+  const element = h("form.card", { on: { submit: async (event) => {
+    event.preventDefault();
+    await busy(event.submitter ?? element, trouble, async () => {
+      const token = paste.value.trim();
+      opened(token);
+      pasted.replaceChildren(await answerForm(token, async (words) => {
+        paste.value = "";
+        pasted.replaceChildren();
+        await answered(words);
+      }));
+      pasted.querySelector("input")?.focus();
+    });
+  } } },
+  h("h2", {}, "You have an address?"),
+  field("The address or token of an invitation to you", paste),
+  h("div.actions", {}, h("button", { type: "submit" }, "Look at it")), trouble, pasted);
+  return { element };
+}
+
+/** The menu for one invitation, by token or address. Nothing is chosen when it opens. */
+async function answerForm(token, finished) {
+  const [offer, options] = await Promise.all([post("/v1/invitations/accept", { token }), choices()]);
+  const wrong = h("div");
+  const yes = h("button.primary", { type: "button", disabled: true, on: { click: (event) => answer(event) } }, "Choose one of the five first");
+  const form = scopeForm(offer.inviter, null, options, {
+    changed: (now) => {
+      yes.disabled = !now || (!now.decline && !now.tools.length);
+      yes.textContent = !now ? "Choose one of the five first" : now.decline ? "Decline" : "Permit this";
+    },
+  });
+  async function answer(event) {
+    const now = form.chosen();
     const pressed = event.currentTarget;
-    try {
-      await navigator.clipboard.writeText(text);
-      pressed.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(shown);
+    if (now.decline) {
+      await busy(pressed, wrong, async () => {
+        await post("/v1/invitations/decline", { token });
+        await finished("Declined. Nothing was permitted.");
+      });
+      return;
     }
-  }));
+    await withConfirmation(pressed, wrong, offer.inviter, false, async (confirm_unverified) => {
+      await post("/v1/invitations/accept", { token, ...now, ...form.shown(), confirm_unverified });
+      await finished(`${line(offer.inviter)} may now send you tasks.`);
+    });
+  }
+  return h("form.editor", { on: { submit: (event) => event.preventDefault() } },
+    h("p", {}, line(offer.standing)),
+    (offer.mcp_servers_left_out ?? []).map((each) => h("p.hint", {}, `Not to be granted: ${each}`)),
+    form.element, h("div.actions", {}, yes), wrong);
 }

@@ -1,123 +1,150 @@
-// The views Inbox, Sent and History: a heading, a filter or a search, and a list of dispatches.
+// The views Inbox, Sent and History: a heading, a filter, and a list of dispatches. What a row says is rows.js.
 
-import { h } from "./dom.js";
-import { dispatchList } from "./rows.js";
+import { seg } from "./api.js";
+import { fill, h } from "./dom.js";
+import { findPeople, howMany, people, recipients } from "./people.js";
+import { asksNow, dispatchList, person, waits } from "./rows.js";
+import { line } from "./text.js";
+import { told, waitingList } from "./waiting.js";
 
 const UNDECIDED = "pending";
 
-function list(direction, title, words, filters) {
+/** What to do where a list is empty: words, and buttons as [text, address, kind]. */
+function emptiness(title, words, buttons = []) {
+  return h("div.empty", {}, h("p", {}, title), words ? h("p.quiet", {}, words) : null,
+    buttons.length ? h("div.actions", {}, buttons.map(([text, href, kind]) => h(kind ? `a.button.${kind}` : "a.button", { href }, text))) : null);
+}
+
+function tabs(filters, start) {
+  let chosen = "";
+  const buttons = filters.map(([value, text]) =>
+    h("button.tab", {
+      type: "button",
+      "aria-pressed": String(value === chosen),
+      on: {
+        click: (event) => {
+          chosen = value;
+          for (const each of buttons) each.setAttribute("aria-pressed", String(each === event.currentTarget));
+          start(value);
+        },
+      },
+    }, text));
+  return h("div.tabs", { role: "group", "aria-label": "Show" }, buttons);
+}
+
+function list({ direction, title, empty, filters, above = null }) {
   return () => {
-    let status = "";
-    let shown;
+    const top = above?.();
     const place = h("div");
-    const start = () => {
+    let shown;
+    const start = (status) => {
       shown?.leave();
+      // What waits is on top already, where all is shown.
+      const hide = top && !status ? (row) => waits(row) || asksNow(row) : null;
+      if (top) top.element.classList.toggle("aside", Boolean(status));
       shown = dispatchList({
         path: (before, limit) =>
           `/v1/dispatches?direction=${direction}&limit=${limit}${before ? `&before=${before}` : ""}${status ? `&status=${status}` : ""}`,
         keep: (row) => row.direction === direction && (!status || row.status === status),
-        empty: words(status),
+        hide,
+        empty: () => empty(status),
       });
       place.replaceChildren(shown.element);
     };
-    start();
-    const buttons = filters.map(([value, text]) =>
-      h("button.tab", {
-        type: "button",
-        "aria-pressed": String(value === status),
-        on: {
-          click: (event) => {
-            status = value;
-            for (const each of buttons) each.setAttribute("aria-pressed", String(each === event.currentTarget));
-            start();
-          },
-        },
-      }, text),
-    );
+    start("");
     return {
       title,
-      content: [h("h1", {}, title), h("div.tabs", { role: "group", "aria-label": "Show" }, buttons), place],
-      ready: shown.ready,
+      content: [h("h1", {}, title), top?.element ?? null, tabs(filters, start), place].filter(Boolean),
+      ready: Promise.all([top?.ready, shown.ready]),
       dispatch: (row) => shown.changed(row),
       reset: () => shown.reload(),
-      leave: () => shown.leave(),
+      leave() {
+        top?.leave();
+        shown.leave();
+      },
     };
   };
 }
 
-export const inbox = list(
-  "received",
-  "Inbox",
-  (status) =>
-    h(
-      "div.empty",
-      {},
-      h("p", {}, status ? "Nothing here." : "Nothing was sent to you yet."),
-      status ? null : h("p.quiet", {}, "Tasks come only from people whose invitation you accepted."),
-    ),
-  [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["held", "To look at"], ["completed", "Done"]],
-);
+export const inbox = list({
+  direction: "received",
+  title: "Inbox",
+  above: waitingList,
+  filters: [["", "All"], [UNDECIDED, "Needs a decision"], ["running", "Running"], ["held", "To look at"], ["completed", "Done"]],
+  empty(status) {
+    if (status) return emptiness("Nothing here.", "");
+    if (told.dispatches.length || told.invitations.length) return h("p.quiet", {}, "Nothing else here.");
+    if (!howMany())
+      return emptiness("Nothing was sent to you yet.", "Tasks come only from people whose invitation you accepted. Paste an invitation that you were given, or invite somebody.", [
+        ["Invite, or paste an invitation", "/invitations", "primary"],
+      ]);
+    return emptiness("Nothing was sent to you yet.", "Tasks come only from people whose invitation you accepted.", [
+      recipients().length ? ["New dispatch", "/compose", "primary"] : ["Contacts", "/contacts", ""],
+    ]);
+  },
+});
 
-export const sent = list(
-  "sent",
-  "Sent",
-  (status) =>
-    h(
-      "div.empty",
-      {},
-      h("p", {}, status ? "Nothing here." : "You have sent nothing yet."),
-      status ? null : h("p", {}, h("a", { href: "/compose" }, "Send a task to a contact")),
-    ),
-  [["", "All"], ["queued", "On its way"], [UNDECIDED, "Waiting"], ["running", "Running"], ["completed", "Done"]],
-);
+export const sent = list({
+  direction: "sent",
+  title: "Sent",
+  filters: [["", "All"], ["queued", "On its way"], [UNDECIDED, "Waiting"], ["running", "Running"], ["completed", "Done"]],
+  empty(status) {
+    if (status) return emptiness("Nothing here.", "");
+    if (!recipients().length)
+      return emptiness("You have sent nothing yet.", "You can send tasks to people who accepted an invitation of yours.", [["Invite somebody", "/invitations", "primary"]]);
+    return emptiness("You have sent nothing yet.", "Describe a task in plain words. It is signed, and waits until its recipient accepts it.", [
+      ["Send a task to a contact", "/compose", "primary"],
+    ]);
+  },
+});
 
 export function history() {
   let query = new URLSearchParams(location.search).get("q") ?? "";
   let list;
-  let timer = 0;
+  const head = h("h1", {}, "History");
+  const found = h("div");
   const place = h("div");
+  const drawPeople = () => {
+    const who = findPeople(query).slice(0, 8);
+    fill(found, who.length
+      ? h("section", { "aria-labelledby": "people-title" }, h("h2", { id: "people-title" }, "People"),
+          h("ul.rows.found-people", {}, who.map(({ peer, online }) =>
+            h("li", {}, h("a.row", { href: `/contacts/${seg(peer)}` }, h("span.text", {}, person(peer)), " ", h("span.about", {}, online ? "online" : "offline"))))),
+          h("h2", {}, "Tasks and replies"))
+      : null);
+  };
   const start = () => {
     list?.leave();
     const wanted = query;
+    fill(head, wanted ? ["Found for ", h("q", {}, line(wanted))] : "History");
+    drawPeople();
     list = dispatchList({
       path: (before, limit) =>
         `/v1/page/history?q=${encodeURIComponent(wanted)}&limit=${limit}${before ? `&before=${before}` : ""}`,
       keep: () => !wanted,
       both: true,
-      empty: h("div.empty", {}, h("p", {}, wanted ? "Nothing was found." : "Nothing was sent or received yet.")),
+      empty: () => wanted
+        ? emptiness("Nothing was found.", "Words of tasks and replies, people’s names and addresses, and beginnings of ids are searched.")
+        : emptiness("Nothing was sent or received yet.", "", [["New dispatch", "/compose", "primary"]]),
     });
     place.replaceChildren(list.element);
   };
   start();
-  const search = h("input", {
-    type: "search",
-    id: "search",
-    value: query,
-    autocomplete: "off",
-    spellcheck: "false",
-    on: {
-      input: () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => {
-          query = search.value.trim();
-          start();
-        }, 150);
-      },
-    },
-  });
+  people.addEventListener("changed", drawPeople);
   return {
-    title: "History",
-    content: [
-      h("h1", {}, "History"),
-      h("form.search", { role: "search", on: { submit: (event) => event.preventDefault() } },
-        h("label", { for: "search" }, "Find in tasks, replies and addresses"), search),
-      place,
-    ],
+    title: query ? `“${line(query)}”` : "History",
+    content: [head, found, place],
     ready: list.ready,
     dispatch: (row) => list.changed(row),
     reset: () => list.reload(),
-    leave: () => {
-      clearTimeout(timer);
+    /** Search for other words. */
+    search(words) {
+      if (words === query) return;
+      query = words;
+      start();
+    },
+    leave() {
+      people.removeEventListener("changed", drawPeople);
       list.leave();
     },
   };

@@ -1,6 +1,7 @@
 // Notifications by the page: on the desktop where the browser lets it, and a word on the page itself. Names, never text.
 
 import { toast } from "./dom.js";
+import { nameOf } from "./people.js";
 import { changes, state } from "./state.js";
 import { cut, line } from "./text.js";
 
@@ -42,7 +43,7 @@ async function say(words, href, tag) {
   };
 }
 
-const name = (peer) => cut(line(peer), 80);
+const name = (peer) => cut(line(nameOf(peer)), 80);
 
 /** Take in a dispatch's row as it changed. */
 export function onDispatch(row) {

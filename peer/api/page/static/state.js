@@ -2,6 +2,8 @@
 
 export const state = {
   me: "",
+  /** Whether this machine has an identity, and so a node; before that there is the set-up alone. */
+  hasIdentity: false,
   device: "",
   /** What a dispatch may hold: the limit of each field, and its optional texts as {name, heading, limit, long}. */
   limits: {},
