@@ -7,7 +7,10 @@ import { withConfirmation } from "./contacts.js";
 import { choices, scopeForm } from "./scope.js";
 import { line, whole } from "./text.js";
 
-const STATUS = { open: "open", accepted: "accepted", declined: "declined", withdrawn: "taken back", expired: "expired" };
+const PROGRESS = {
+  not_mailed: "no mail was sent", mailed: "the mail is on its way", fetched: "arrived on their device",
+  accepted: "accepted", declined: "declined", withdrawn: "taken back", expired: "expired",
+};
 
 export function invitations() {
   const received = h("div", {}, h("p.quiet", {}, "Loading…"));
@@ -72,10 +75,11 @@ export function invitations() {
   function mine(item) {
     const wrong = h("div");
     return h("li", {},
-      h("span.person", {}, line(item.to)), h("span.badge", {}, STATUS[item.status] ?? line(item.status)),
+      h("span.person", {}, line(item.to)), h("span.badge", {}, PROGRESS[item.progress] ?? line(item.status)),
       h("span.hint", {}, item.status === "open" ? `until ${whole(item.expires)}` : whole(item.created)),
       item.status === "open"
         ? [item.link ? copyable(item.link) : null,
+           item.page ? [h("p.hint", {}, "This page explains it to them; it lacks what proves who you are:"), copyable(item.page)] : null,
            h("div.actions", {}, button("Take it back", async (event) => {
              await busy(event.currentTarget, wrong, () => remove(`/v1/invitations/${seg(item.token)}`));
              shown = "";
