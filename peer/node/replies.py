@@ -1,8 +1,8 @@
 """Replies of agents as trees for the page, from a program of its own (`sandbox.replies`). Never raises.
 
 A reply is hostile text, and Markdown is read by regular expressions and much code: so the program is bounded in time,
-memory and what it may answer, what it answers is decoded into the closed set of nodes that a page shows, and whatever is
-unusual means that the reply is shown as it was written.
+memory and what it may answer. What it answers is decoded into the closed set of nodes that a page shows, and whatever
+is unusual means that the reply is shown as it was written.
 """
 
 from __future__ import annotations

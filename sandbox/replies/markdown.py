@@ -15,7 +15,7 @@ from markdown_it.token import Token
 
 from sandbox.changes.languages import LANGUAGES, language_of
 from sandbox.changes.lexing import Lexer, runs_by_line
-from sandbox.replies.tree import MAX_DEPTH, MAX_NODES, Kind, Node, Tree, letters, written
+from sandbox.replies.tree import MAX_DEPTH, MAX_NODES, Align, Kind, Node, Tree, letters, written
 
 _OPENED: Final[Mapping[str, Kind]] = {
     "heading_open": "heading",
@@ -32,6 +32,11 @@ _OPENED: Final[Mapping[str, Kind]] = {
     "em_open": "emphasis",
     "s_open": "struck",
     "link_open": "link",
+}
+_ALIGNED: Final[Mapping[str, Align]] = {
+    "text-align:left": "left",
+    "text-align:center": "center",
+    "text-align:right": "right",
 }
 _PASSED: Final = frozenset({"thead_open", "thead_close", "tbody_open", "tbody_close"})
 _ALIASES: Final = {"shell": "bash", "console": "bash", "zsh": "bash", "c++": "cpp", "c#": "csharp", "golang": "go"}
@@ -83,8 +88,8 @@ def read(markdown: MarkdownIt, text: str, lexers: Mapping[str, Lexer]) -> Tree:
     parts: list[Node] = []
     nodes = 0
     done = 0
-    for block, start, end in _blocks(markdown.parse(text)):
-        start = max(start, done)
+    for block, first, end in _blocks(markdown.parse(text)):
+        start = max(first, done)
         parts.extend(_plain(lines[done:start]))
         source = lines[start:end]
         try:
@@ -142,8 +147,7 @@ class _Open:
         if kind == "item":
             return Node(kind=kind, parts=parts, number=int(token.info) if token.info else None)
         if kind == "cell":
-            style = str(token.attrs.get("style", "")).removeprefix("text-align:")
-            return Node(kind=kind, parts=parts, align=style if style in ("left", "center", "right") else "")
+            return Node(kind=kind, parts=parts, align=_ALIGNED.get(str(token.attrs.get("style", "")), ""))
         if kind == "row":
             return Node(kind=kind, parts=parts, number=1 if "th" in self.tags else None)
         if kind == "link":

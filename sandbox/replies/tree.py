@@ -24,13 +24,16 @@ Inline = Literal["text", "strong", "emphasis", "struck", "code_span", "link", "i
 Kind = Literal[Block, Inline, "cell"]
 """What a node is. `plain` is a part of the reply as it was written, for what has no other kind."""
 
+Align = Literal["", "left", "center", "right"]
+
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """One node.
 
     `text`: of text, code_span, code, plain, and of an image what stands for it. `parts`: what is inside the others.
-    `number`: the level of a heading, of an item the number that was written, 1 for the head row of a table. `address`: of a link or
-    image, never to be followed or loaded. `label`: of code, what stands behind its fence; of a link or image its title.
+    `number`: the level of a heading, of an item the number that was written, 1 for the head row of a table. `address`:
+    of a link or image, never to be followed or loaded. `label`: of code, what stands behind its fence; of a link or
+    image its title.
     `colours`: of code, for each of its lines its stretches, or nothing.
     """
 
@@ -40,7 +43,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     number: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] | None = None
     address: str = ""
     label: str = ""
-    align: Literal["", "left", "center", "right"] = ""
+    align: Align = ""
     colours: list[list[Run]] = []
 
 

@@ -91,7 +91,7 @@ class ReadingRoutes:
         return {"outcome": asked.outcome, **{name: given[name] for name in ("grant", "note") if name in given}}
 
     async def dispatch(self, request: Request) -> Reply:
-        """Return one dispatch without its trace, which comes in the stream; with its person's `alias`, `peer_online`."""
+        """Return one dispatch without its trace, with `alias` and `peer_online` of its person."""
         found = await self._node.queries.dispatch(request.path_params["id"], with_trace=False)
         live = self._node.queries.live()
         person = await self._node.context.store.read(partial(_person, live=live, user_id=found["peer"]))
@@ -106,7 +106,7 @@ class ReadingRoutes:
         return {"reply": await self._replies.tree(text)}
 
     async def receipt(self, request: Request) -> Reply:
-        """Return {whole, statements, events}: whether the receipt verifies here, and has all events. Raises NotFound."""
+        """Return {whole, statements, events} of a receipt that verifies here; `whole`: it has all events."""
         _, proven = await self._receipt(request.path_params["id"])
         return {"whole": proven.complete, "statements": proven.statements, "events": proven.events}
 
@@ -115,9 +115,8 @@ class ReadingRoutes:
         dispatch_id = request.path_params["id"]
         found, _ = await self._receipt(dispatch_id)
         raw = await trio.to_thread.run_sync(receipts.encode, found)
-        return Response(
-            raw, media_type="application/octet-stream", headers=_saved_as(f"dispatch-{dispatch_id[:8]}.receipt")
-        )
+        headers = _saved_as(f"dispatch-{dispatch_id[:8]}.receipt")
+        return Response(raw, media_type="application/octet-stream", headers=headers)
 
     async def preview(self, request: Request) -> Reply:
         """Return what of a file can be shown, by its bytes alone.
