@@ -125,7 +125,7 @@ def test_the_folder_it_runs_in_is_suggested_and_another_can_be_chosen(
     tab.open(dispatch_id)
     suggested = tab.page.get_by_role("radio", name=website)
     expect(suggested).to_be_checked()
-    expect(suggested).to_have_accessible_description(re.compile("whole name"))
+    expect(suggested).to_have_accessible_description(re.compile("^suggested: the (task|sender's hint) names `"))
 
     other = tab.page.get_by_role("radio", name="Another folder")
     other.check()

@@ -11,7 +11,9 @@ PAGE: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""For the page: its own scripts, styles and requests only. No inline script, no HTML from strings (Trusted Types)."""
+"""For the page: its own scripts, styles and requests only. No inline script, no HTML from strings (Trusted Types). A frame
+shows a picture that the page has fetched (static/files.js), sandboxed: without scripts and without an origin.
+"""
 NOTHING: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 """For everything else, in case a browser shows it as a document."""
 

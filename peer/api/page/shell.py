@@ -75,7 +75,11 @@ class Shell:
             lstrip_blocks=True,
         )
         modules = sorted(name for name in self._assets if name.endswith(".js"))
-        self._page = environment.get_template("page.html").render(build=build, version=VERSION, modules=modules)
+        styles = sorted(
+            (name for name in self._assets if name.endswith(".css")), key=lambda name: (name != "style.css", name)
+        )
+        shell = environment.get_template("page.html")
+        self._page = shell.render(build=build, version=VERSION, modules=modules, styles=styles)
 
     async def page(self, _request: Request) -> Response:
         """Return the shell, the same for every view."""

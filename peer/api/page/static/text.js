@@ -137,6 +137,9 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+/** Return what something cost, in dollars. */
+export const cost = (usd) => (usd < 0.01 ? "under $0.01" : `$${usd.toFixed(2)}`);
+
 /** Return a number of things in words. */
 export const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 

@@ -1,0 +1,81 @@
+// The files of a dispatch: what they are, how to have them, and a look at those that can be shown without a risk.
+// Text is text. A picture is drawn in a frame of its own that may run nothing and reaches nothing. No more is shown.
+
+import { download, get, request, seg } from "./api.js";
+import { busy, button, fill, h, long, problem } from "./dom.js";
+import { coloured } from "./reply.js";
+import { bytes, line } from "./text.js";
+
+const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
+const TALLEST = 480; // pixels of a frame
+
+function whetherHere(file) {
+  if (file.ready) return "";
+  if (file.removed) return ", removed";
+  return file.withheld ? ", no longer given out" : ", not here yet";
+}
+
+/** A picture in a frame without scripts and without an origin, so that nothing in it is of this page. */
+async function picture(id, role, position, name, told) {
+  if (!PICTURES.has(told.type)) throw new Error("no picture that is shown here");
+  const response = await request("GET", `/v1/dispatches/${seg(id)}/files/${role}/${position}`);
+  const url = URL.createObjectURL(new Blob([await response.arrayBuffer()], { type: told.type }));
+  const frame = document.createElement("iframe");
+  frame.setAttribute("sandbox", "");
+  frame.setAttribute("referrerpolicy", "no-referrer");
+  frame.title = `Picture: ${line(name)}`;
+  frame.height = String(Math.min(TALLEST, Math.max(48, told.height)));
+  frame.addEventListener("load", () => setTimeout(() => URL.revokeObjectURL(url), 1000));
+  frame.src = url;
+  return h("div.picture", {}, frame, h("p.hint", {}, `${told.width} × ${told.height} dots`));
+}
+
+async function shown(id, role, position, file) {
+  const told = await get(`/v1/page/dispatches/${seg(id)}/files/${role}/${position}`);
+  if (told.kind === "picture") return picture(id, role, position, file.name, told);
+  if (told.kind === "text") {
+    const marked = coloured(told.text, told.colours);
+    return [
+      marked === told.text ? long(told.text, 8000) : h("pre", {}, marked),
+      told.cut ? h("p.hint", {}, "This is its beginning. Save it to read all of it.") : null,
+    ];
+  }
+  return h("p.hint", {}, `No preview${told.type ? ` of ${told.type}` : ""}. Save it, or put all files into a folder: `, h("code", {}, `dispatch fetch ${id}`));
+}
+
+/** The files of one role, "attachments" or "returned", under a heading; null where there are none. */
+export function fileList(id, role, files, title) {
+  if (!files.length) return null;
+  const trouble = h("div");
+  return h("section", {},
+    h("h3", {}, title),
+    h("ul.files", {}, files.map((file, position) => {
+      const place = h("div.look", { hidden: true });
+      const look = button("Look", async () => {
+        const open = place.hidden;
+        place.hidden = !open;
+        look.setAttribute("aria-expanded", String(open));
+        if (!open || place.childElementCount) return;
+        try {
+          fill(place, await shown(id, role, position, file));
+        } catch (error) {
+          fill(place, problem(error));
+        }
+      });
+      look.setAttribute("aria-expanded", "false");
+      look.setAttribute("aria-label", `Look at ${line(file.name)}`);
+      return h("li", {},
+        h("span.name", {}, line(file.name)),
+        h("span.hint", {}, `${bytes(file.size)}${whetherHere(file)}`),
+        file.ready ? look : null,
+        file.ready
+          ? h("button", {
+              type: "button",
+              "aria-label": `Save ${line(file.name)}`,
+              on: { click: (event) => busy(event.currentTarget, trouble, () => download(id, role, position, file.name)) },
+            }, "Save")
+          : null,
+        place);
+    })),
+    trouble);
+}
