@@ -39,8 +39,8 @@ def total(prices, discount_percent=0):
 
 REPLY = """## What was wrong
 
-The discount was divided by **10** where **100** is meant, so every total was *too low*. The corrected
-[till.py](https://example.org/till.py) is attached; `total()` is the only function that changed.
+The discount was divided by **10** where **100** is meant, so every total was *too low*.
+[till.py](https://example.org/till.py) is attached, corrected; `total()` is the only function that changed.
 
 | items | discount | before | after |
 |:------|---------:|-------:|------:|
@@ -203,7 +203,7 @@ def states(tab: Tab, scene: Scene) -> Iterator[str]:
     at(f"/dispatches/{scene.done}")
     tab.page.locator(".markdown").wait_for()
     for name in ("till.py", "totals.png"):
-        tab.page.get_by_role("button", name=f"Look at {name}").click()
+        tab.page.get_by_role("button", name=f"Preview {name}").click()
     tab.page.locator(".picture iframe").wait_for()
     for each in tab.page.locator(".trace summary, .receipt summary").all():
         each.click()

@@ -47,6 +47,13 @@ function body(call, words) {
   return [table?.element ?? plainDiff(call.diff), words.whole || /^\((?:a new file, empty|no change)\)/.test(call.diff) ? null : pairs(call.input)];
 }
 
+/** Where on this machine it is, in words. */
+function where({ resolved_path: path, dispatch_id: id }) {
+  if (!path) return null;
+  if (path.includes(`/runs/${id}/`)) return h("p.path.hint", {}, "In the run’s own folder. What is in its folder out goes back with the result.");
+  return h("p.path.hint", {}, "On this machine: ", h("code", {}, path));
+}
+
 /** The call as the agent made it, drawn when it is unfolded. */
 function raw(call) {
   const place = h("div");
@@ -149,12 +156,13 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     call.mcp_pin ? h("p.care", {}, "This tool is new, or other than when you granted its service. Allowing it accepts it as it is now.") : null,
     call.tool === "Bash" && call.input?.description ? h("p.hint", {}, "The agent calls it: ", quoted(call.input.description)) : null,
     body(call, words),
-    call.resolved_path ? h("p.path.hint", {}, "On this machine: ", h("code", {}, call.resolved_path)) : null,
+    where(call),
     words.whole || words.command || call.diff ? raw(call) : null,
     h("details.note", {}, h("summary", {}, "Deny with a note"),
       h("label", { for: `${id}-note` }, "Note with a denial"), note,
       h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it. ", h("kbd", {}, "4"), " denies.")),
     h("div.bar", {},
+      h("p.brief", { "aria-hidden": "true" }, words.verb, " ", line(words.what ?? "")),
       trouble,
       choosing,
       h("p.goes", {}, h("span", {}, "What this returns goes to ", h("strong", {}, sender), "."), left),
@@ -174,6 +182,9 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     }, ARMED_AFTER);
   }
   arm();
+  // Where its line has left the window, the bar says it.
+  const watch = new IntersectionObserver(([{ isIntersecting }]) => card.classList.toggle("away", !isIntersecting));
+  watch.observe(card.querySelector("h2"));
   const tick = setInterval(count, 500);
   function count() {
     const seconds = Math.max(0, Math.ceil((ends - performance.now()) / 1000));
@@ -183,11 +194,16 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
   }
   count();
 
+  function stop() {
+    clearInterval(tick);
+    clearTimeout(timer);
+    watch.disconnect();
+  }
+
   function finish(told, { more = null, stays = STAYS } = {}) {
     if (decided) return;
     decided = true;
-    clearInterval(tick);
-    clearTimeout(timer);
+    stop();
     const hadFocus = card.contains(document.activeElement);
     fill(card, h("p", { role: "status" }, h("span.did", {}, headline({ ...words, changes: null, more: "" })), " — ", told), more);
     card.classList.add("over");
@@ -233,10 +249,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
       const told = await decidedWords(call);
       if (told) finish(told);
     },
-    leave() {
-      clearInterval(tick);
-      clearTimeout(timer);
-    },
+    leave: stop,
   };
 }
 

@@ -15,6 +15,7 @@ import { traceView } from "./trace.js";
 const OPEN = new Set(["queued", "pending", "accepted", "running", "held"]);
 const PROSE = "pre.prose"; // words of people and agents, as they were written
 const LIVE = new Set(["accepted", "running"]);
+const NARROW = "(max-width: 48rem)"; // where a call that waits would begin below the fold
 const TITLE = 120; // characters of a task that stand above it
 
 /** What ended or decided a dispatch, and by whom, in words; "" while it is open. */
@@ -74,14 +75,17 @@ function asked(item) {
     item.parent ? h("p.hint", {}, h("a", { href: `/dispatches/${seg(item.parent)}` }, "It follows an earlier dispatch")) : null,
   ];
   const shown = more.flat(Infinity).filter(Boolean);
-  if (!shown.length && titleOf(item.task).all) return null;
-  return h("section.card", { "aria-labelledby": "task-title" }, h("h2", { id: "task-title" }, "Task"), long(item.task, 6000, PROSE), shown);
+  const { all } = titleOf(item.task);
+  if (!shown.length && all) return null;
+  return h("section.card", { "aria-labelledby": "task-title" },
+    h("h2", { id: "task-title" }, all ? "What came with it" : "Task"), all ? null : long(item.task, 6000, PROSE), shown);
 }
 
 export function dispatch({ id }) {
   const place = h("div", {}, h("h1", {}, "Dispatch"), h("p.quiet", {}, "Loading…"));
   const head = h("div");
   const said = h("div", { role: "status" });
+  const controls = h("div");
   const decide = h("div");
   const cardsPlace = h("div.cards");
   const outcome = h("div");
@@ -89,9 +93,11 @@ export function dispatch({ id }) {
   const changes = h("div");
   const sets = new Map(); // attempt → its card and how it stood when it was drawn
   const task = h("div");
-  const trace = traceView(() => item?.cwd ?? "");
+  const trace = traceView(() => ({ folder: item?.cwd ?? "", reply: item?.result?.reply ?? "" }));
   let item = null;
   let drawn = "";
+  let result = "";
+  let files = "";
   let early = [];
   const cards = approvalCards(cardsPlace, { wanted: (call) => call.dispatch_id === id });
   // Of several cards the one in focus, else the first.
@@ -124,10 +130,13 @@ export function dispatch({ id }) {
         h("span.state", { "data-state": asks || (item.status === "pending" && received) ? "decide" : item.status },
           asks ? "Waits for you" : away ? `Waits until ${line(item.alias || item.peer)} is online` : stateOf(item)),
         h("span", {}, `sent ${whole(item.created)}`),
-        ["queued", "pending"].includes(item.status) && left ? h("span", {}, received ? `answer within ${left}` : `to be answered within ${left}`) : null,
+        ["queued", "pending"].includes(item.status) && left ? h("span", {}, received ? `answer within ${left}` : `${left} left to answer`) : null,
         h("span.hint", {}, `…${item.dispatch_id.slice(-8)}`)),
       ended(item),
       item.removed ? h("p.hint", {}, sentence(item.removed.message)) : null,
+    );
+    fill(
+      controls, // below the calls that wait: those come first
       LIVE.has(item.status) && item.cwd ? h("p.hint", {}, "Runs in ", h("strong", {}, line(item.cwd.split("/").at(-1))), " ", h("code", {}, item.cwd)) : null,
       open && !(received && ["pending", "held"].includes(item.status)) ? cancel() : null,
       !open && !received ? h("p", {}, h("a.button", { href: `/compose?to=${seg(item.peer)}&again=${seg(id)}` }, "Send again")) : null,
@@ -145,7 +154,13 @@ export function dispatch({ id }) {
       drawn = now;
       if (!open) fill(said); // what was said of it while it was open
     }
-    fill(outcome, resultCard(item));
+    // Drawn anew only when it is another, so that what was unfolded stays so.
+    const stands = JSON.stringify([item.result, item.landing?.words]);
+    if (stands !== result) {
+      result = stands;
+      fill(outcome, resultCard(item));
+      trace.settle();
+    }
     for (const row of item.changes ?? []) {
       const stood = `${row.state} ${row.in_place} ${row.waits}`;
       const known = sets.get(row.attempt);
@@ -155,7 +170,11 @@ export function dispatch({ id }) {
       if (!known) changes.prepend(card.element);
       card.load();
     }
-    fill(task, asked(item));
+    const came = JSON.stringify(item.files);
+    if (came !== files) {
+      files = came;
+      fill(task, asked(item));
+    }
   }
 
   function cancel() {
@@ -196,8 +215,9 @@ export function dispatch({ id }) {
       draw();
       for (const call of told.approvals ?? []) cards.take(call);
       if (first) {
-        place.replaceChildren(head, said, cardsPlace, outcome, held, changes, task, decide, trace.element);
+        place.replaceChildren(head, said, cardsPlace, controls, outcome, held, changes, task, decide, trace.element);
         trace.take(early, false);
+        if (told.approvals?.length && matchMedia(NARROW).matches) cardsPlace.scrollIntoView();
         early = [];
         document.title = `${titleOf(item.task).title} · dispatch`;
       }

@@ -8,6 +8,7 @@ import { bytes, line } from "./text.js";
 
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 const TALLEST = 480; // pixels of a frame
+const LARGEST = 8_000_000; // bytes of a picture that is drawn
 
 function whetherHere(file) {
   if (file.ready) return "";
@@ -15,24 +16,43 @@ function whetherHere(file) {
   return file.withheld ? ", no longer given out" : ", not here yet";
 }
 
-/** A picture in a frame without scripts and without an origin, so that nothing in it is of this page. */
-async function picture(id, role, position, name, told) {
+/**
+ * A picture in a frame without scripts and without an origin, so that nothing in it is of this page. The frame's document
+ * is one element of ours around the picture's own bytes.
+ */
+async function picture(id, role, position, file, told, room) {
   if (!PICTURES.has(told.type)) throw new Error("no picture that is shown here");
+  if (file.size > LARGEST) return h("p.hint", {}, `A picture of ${bytes(file.size)}: save it to see it.`);
   const response = await request("GET", `/v1/dispatches/${seg(id)}/files/${role}/${position}`);
-  const url = URL.createObjectURL(new Blob([await response.arrayBuffer()], { type: told.type }));
+  const data = await dataAddress(new Blob([await response.arrayBuffer()], { type: told.type }));
+  const scale = Math.min(1, room / told.width, TALLEST / told.height);
+  const [width, height] = [told.width, told.height].map((each) => String(Math.max(1, Math.round(each * scale))));
+  const body = `<!doctype html><title>picture</title><body marginwidth=0 marginheight=0><img alt="" width=${width} height=${height} src="${data}">`;
+  const url = URL.createObjectURL(new Blob([body], { type: "text/html" }));
   const frame = document.createElement("iframe");
   frame.setAttribute("sandbox", "");
-  frame.setAttribute("referrerpolicy", "no-referrer");
-  frame.title = `Picture: ${line(name)}`;
-  frame.height = String(Math.min(TALLEST, Math.max(48, told.height)));
-  frame.addEventListener("load", () => setTimeout(() => URL.revokeObjectURL(url), 1000));
+  frame.setAttribute("scrolling", "no");
+  frame.title = `Picture: ${line(file.name)}`;
+  frame.width = width;
+  frame.height = height;
+  frame.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
   frame.src = url;
   return h("div.picture", {}, frame, h("p.hint", {}, `${told.width} × ${told.height} dots`));
 }
 
-async function shown(id, role, position, file) {
+/** The bytes of a blob as an address of letters that end no attribute. */
+function dataAddress(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => (/^data:image\/[a-z]+;base64,[A-Za-z0-9+/=]*$/.test(reader.result) ? resolve(reader.result) : reject(new Error("no picture"))));
+    reader.addEventListener("error", () => reject(new Error("the picture could not be read")));
+    reader.readAsDataURL(blob);
+  });
+}
+
+async function shown(id, role, position, file, room) {
   const told = await get(`/v1/page/dispatches/${seg(id)}/files/${role}/${position}`);
-  if (told.kind === "picture") return picture(id, role, position, file.name, told);
+  if (told.kind === "picture") return picture(id, role, position, file, told, room);
   if (told.kind === "text") {
     const marked = coloured(told.text, told.colours);
     return [
@@ -51,19 +71,19 @@ export function fileList(id, role, files, title) {
     h("h3", {}, title),
     h("ul.files", {}, files.map((file, position) => {
       const place = h("div.look", { hidden: true });
-      const look = button("Look", async () => {
+      const look = button("Preview", async () => {
         const open = place.hidden;
         place.hidden = !open;
         look.setAttribute("aria-expanded", String(open));
         if (!open || place.childElementCount) return;
         try {
-          fill(place, await shown(id, role, position, file));
+          fill(place, await shown(id, role, position, file, place.clientWidth));
         } catch (error) {
           fill(place, problem(error));
         }
       });
       look.setAttribute("aria-expanded", "false");
-      look.setAttribute("aria-label", `Look at ${line(file.name)}`);
+      look.setAttribute("aria-label", `Preview ${line(file.name)}`);
       return h("li", {},
         h("span.name", {}, line(file.name)),
         h("span.hint", {}, `${bytes(file.size)}${whetherHere(file)}`),

@@ -21,6 +21,7 @@ const WHOLE = 200; // events up to which a trace is drawn whole
 function took(from, to) {
   const spent = new Date(to).getTime() - new Date(from).getTime();
   if (!(spent >= 0)) return "";
+  if (spent < 50) return "";
   return spent < 9950 ? `${(spent / 1000).toFixed(1)} s` : `${Math.round(spent / 1000).toLocaleString()} s`;
 }
 
@@ -60,24 +61,27 @@ function callRow(step, folder) {
   },
   h("summary", {},
     h("span.does", {}, headline(inWords({ tool: call.tool, input: call.input }, folder))),
-    h("span.ended", { "data-kind": kind }, words),
-    h("span.took", {}, answer && result ? took(answer.at, result.at) : "")),
+    h("span.outcome", {}, h("span.ended", { "data-kind": kind }, words), h("span.took", {}, answer && result ? took(answer.at, result.at) : ""))),
   body);
   if (step.open) body.append(callBody(step));
   return details;
 }
 
 /** A text of one line as it is, a longer one as a block. */
-function said(event) {
+function said(event, reply) {
+  if (reply && event.text === reply) {
+    return h("details.step", {}, h("summary", {}, h("span.does", {}, "The reply, which stands above"), h("span.outcome")),
+      h("div.body", {}, long(reply, SHORT, "pre.prose")));
+  }
   return h("div.said", {}, long(String(event.text ?? ""), SHORT, "pre.prose"));
 }
 
-function content(step, folder) {
+function content(step, { folder, reply }) {
   const { event } = step;
   if (step.call) return callRow(step, folder);
   switch (event.kind) {
     case "reasoning":
-      return said(event);
+      return said(event, reply);
     case "status":
       return h("p.status", {}, "Run: ", word(event.status).replaceAll("_", " "), event.detail ? ` — ${quoted(event.detail)}` : "");
     case "approval":
@@ -105,10 +109,10 @@ function taking(events, steps, calls) {
   return { changed, fresh: steps.slice(from) };
 }
 
-function row(step, attempts, folder) {
+function row(step, attempts, run) {
   const { event } = step;
   return h("div.event", { "data-kind": event.kind, "data-ok": step.call && outcome(step)[1] === "bad" ? "no" : "yes" },
-    content(step, folder),
+    content(step, run),
     h("div.when", {}, h("time", { datetime: event.at ?? null }, event.at ? clock(event.at) : ""), attempts > 1 ? h("span.hint", {}, `run ${event.attempt}`) : null));
 }
 
@@ -116,11 +120,11 @@ function row(step, attempts, folder) {
 export function eventList(events) {
   const steps = [];
   taking(events, steps, new Map());
-  return h("ol.trace", {}, steps.map((step) => h("li", {}, row(step, 1, ""))));
+  return h("ol.trace", {}, steps.map((step) => h("li", {}, row(step, 1, { folder: "", reply: "" }))));
 }
 
-/** The trace as a section; `take(events)` adds to it. `folder()`: where the run works. */
-export function traceView(folder = () => "") {
+/** The trace as a section; `take(events)` adds to it. `run()`: {folder, reply}, where it works and what it said last. */
+export function traceView(run) {
   const list = h("ol.trace", { "aria-label": "What happened, in order", role: "list" });
   const latest = h("button.latest", { type: "button", hidden: true, on: { click: () => jump() } }, "Show the latest");
   const count = h("span.count-words.hint");
@@ -131,7 +135,7 @@ export function traceView(folder = () => "") {
   let taken = 0;
   let last = 0;
   let windowed = null;
-  const draw = (step) => row(step, attempts, folder());
+  const draw = (step) => row(step, attempts, run());
 
   const atEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 160;
   function jump() {
@@ -164,6 +168,15 @@ export function traceView(folder = () => "") {
 
   return {
     element,
+    /** Show the last thing that was said anew, once it is known to be the reply. */
+    settle() {
+      const { reply } = run();
+      const index = reply ? steps.findLastIndex((step) => step.event.kind === "reasoning") : -1;
+      if (index >= 0 && steps[index].event.text === reply && !steps[index].settled) {
+        steps[index].settled = true;
+        show({ changed: new Set([index]), fresh: [] });
+      }
+    },
     /** Add events; `live`: follow them where the person is at the end already. */
     take(events, live) {
       const fresh = events.filter((event) => event.seq > last);
