@@ -100,7 +100,9 @@ def test_a_trace_goes_on_after_a_restart_with_nothing_twice(pair: Pair, new_tab:
     def shows_each_once(tab: Tab, *texts: str) -> None:
         events = tab.person.client.dispatch(dispatch_id)["events"]
         expect(tab.page.locator("#trace-title")).to_contain_text(f"{len(events)} events")
-        lines = [event for event in events if event["kind"] not in ("approval", "tool_result")]  # those are with their call
+        lines = [
+            event for event in events if event["kind"] not in ("approval", "tool_result")
+        ]  # those are with their call
         expect(tab.page.locator(".trace > li")).to_have_count(len(lines))
         for words in texts:
             expected = sum(event.get("text") == words for event in events)
