@@ -99,6 +99,7 @@ export function dispatch({ id }) {
   let result = "";
   let files = "";
   let early = [];
+  let newest = null; // what the stream told last of it
   const cards = approvalCards(cardsPlace, { wanted: (call) => call.dispatch_id === id });
   // Of several cards the one in focus, else the first.
   const onKey = (event) => {
@@ -221,6 +222,11 @@ export function dispatch({ id }) {
         early = [];
         document.title = `${titleOf(item.task).title} · dispatch`;
       }
+      // The stream may have told of a change after this was read and before it arrived.
+      if (newest !== null && newest.updated > item.updated) {
+        newest = null;
+        load();
+      }
     } catch (error) {
       if (item === null) fill(place, h("h1", {}, "Dispatch"), problem(error));
       else fill(said, problem(error));
@@ -238,7 +244,9 @@ export function dispatch({ id }) {
       else trace.take(events, LIVE.has(item.status));
     },
     dispatch(row) {
-      if (row.dispatch_id !== id || item === null) return;
+      if (row.dispatch_id !== id) return;
+      newest = row;
+      if (item === null) return;
       const before = item.status;
       if (before !== row.status && before === "pending" && item.direction === "received" && !decide.contains(document.activeElement) && !said.textContent) {
         fill(said, h("p.done", {}, OPEN.has(row.status) ? "It was accepted in another window or on the command line." : ""));

@@ -50,7 +50,7 @@ function receipt(id, told) {
       h(whole ? "p.done" : "p.care", {}, whole
         ? `Checked just now: ${plural(statements, "signature", "signatures")} of both devices hold, and all ${plural(events, "event", "events")} are there.`
         : "The signatures hold, but the events are no longer kept here, so it is not complete."),
-      told.sandbox?.tier ? h("p.hint", {}, `It ran in the sandbox ${line(told.sandbox.tier)}.`) : null,
+      told.sandbox?.tier ? h("p.hint", {}, `Sandbox: ${line(told.sandbox.tier)}.`) : null,
       h("div.actions", {}, button("Save the receipt", saved)),
       h("p.hint", {}, "Anybody can check it: ", h("code", {}, `dispatch verify-receipt dispatch-${id.slice(0, 8)}.receipt`)));
   });
