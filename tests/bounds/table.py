@@ -1068,7 +1068,7 @@ RUN: Final[tuple[Row, ...]] = (
         whose="a run",
         limit=replies.MAX_KEPT,
         unit="answers",
-        held_in=("peer.node.replies.Replies._known",),
+        held_in=("peer.node.replies:Replies._known",),
         test="tests/node/test_replies.py::test_few_answers_are_remembered",
     ),
     Row(
@@ -1903,6 +1903,8 @@ ROWS: Final[tuple[Row, ...]] = PEER + LOCAL_USER + RUN + ACCOUNT + RELAY + PERSO
 
 _ONE_CALL = "a local of one call, which fills it at most once or twice"
 VALUES: Final[dict[str, str]] = {
+    "sandbox.replies.markdown:_Open.parts": "one node of one reply, in a program that ends with it",
+    "sandbox.replies.markdown:_Open.tags": "the same",
     "cli.base:LazyGroup.entries": "the table of commands, which is in the code",
     "cli.demo.processes:DemoProcesses._started": "the three processes of the demo",
     "peer.api.page.words:permits.lines": "the lines of one scope, made for one answer",
