@@ -204,7 +204,7 @@ def states(tab: Tab, scene: Scene) -> Iterator[str]:
     tab.page.locator(".markdown").wait_for()
     for name in ("till.py", "totals.png"):
         tab.page.get_by_role("button", name=f"Preview {name}").click()
-    tab.page.locator(".picture iframe").wait_for()
+    tab.page.locator(".picture canvas").wait_for()
     for each in tab.page.locator(".trace summary, .receipt summary").all():
         each.click()
     tab.page.locator(".receipt .done").wait_for()

@@ -7,15 +7,11 @@ from typing import Final
 from starlette.types import Message, Send
 
 PAGE: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; frame-src blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""For the page: its own scripts, styles and requests only. No inline script, no HTML from strings (Trusted Types). A
-frame shows a picture that the page has fetched (static/files.js), sandboxed: without scripts and without an origin. Its
-document inherits this policy, so pictures may be `data:`; no address of others loads anything either way.
-"""
+"""For the page: its own scripts, styles and requests only. No inline script, no HTML from strings (Trusted Types)."""
 NOTHING: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 """For everything else, in case a browser shows it as a document."""
 

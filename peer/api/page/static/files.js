@@ -1,5 +1,5 @@
 // The files of a dispatch: what they are, how to have them, and a look at those that can be shown without a risk.
-// Text is text. A picture is drawn in a frame of its own that may run nothing and reaches nothing. No more is shown.
+// Text is text. A picture is decoded as one and drawn as dots. No more is shown.
 
 import { download, get, request, seg } from "./api.js";
 import { busy, button, fill, h, long, problem } from "./dom.js";
@@ -7,7 +7,7 @@ import { coloured } from "./reply.js";
 import { bytes, line } from "./text.js";
 
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
-const TALLEST = 480; // pixels of a frame
+const TALLEST = 480; // pixels of a picture
 const LARGEST = 8_000_000; // bytes of a picture that is drawn
 
 function whetherHere(file) {
@@ -16,38 +16,28 @@ function whetherHere(file) {
   return file.withheld ? ", no longer given out" : ", not here yet";
 }
 
-/**
- * A picture in a frame without scripts and without an origin, so that nothing in it is of this page. The frame's document
- * is one element of ours around the picture's own bytes.
- */
+/** A picture as dots on a canvas: its bytes are decoded as a picture or not at all, and are never a document or an address. */
 async function picture(id, role, position, file, told, room) {
   if (!PICTURES.has(told.type)) throw new Error("no picture that is shown here");
   if (file.size > LARGEST) return h("p.hint", {}, `A picture of ${bytes(file.size)}: save it to see it.`);
   const response = await request("GET", `/v1/dispatches/${seg(id)}/files/${role}/${position}`);
-  const data = await dataAddress(new Blob([await response.arrayBuffer()], { type: told.type }));
-  const scale = Math.min(1, room / told.width, TALLEST / told.height);
-  const [width, height] = [told.width, told.height].map((each) => String(Math.max(1, Math.round(each * scale))));
-  const body = `<!doctype html><title>picture</title><body marginwidth=0 marginheight=0><img alt="" width=${width} height=${height} src="${data}">`;
-  const url = URL.createObjectURL(new Blob([body], { type: "text/html" }));
-  const frame = document.createElement("iframe");
-  frame.setAttribute("sandbox", "");
-  frame.setAttribute("scrolling", "no");
-  frame.title = `Picture: ${line(file.name)}`;
-  frame.width = width;
-  frame.height = height;
-  frame.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
-  frame.src = url;
-  return h("div.picture", {}, frame, h("p.hint", {}, `${told.width} × ${told.height} dots`));
+  const scale = Math.min(1, (room * devicePixelRatio) / told.width, (TALLEST * devicePixelRatio) / told.height);
+  const [width, height] = [told.width, told.height].map((each) => Math.max(1, Math.round(each * scale)));
+  const made = await decoded(new Blob([await response.arrayBuffer()], { type: told.type }), width, height);
+  const canvas = h("canvas", { role: "img", "aria-label": `Picture: ${line(file.name)}` });
+  canvas.width = width;
+  canvas.height = height;
+  canvas.getContext("2d").drawImage(made, 0, 0, width, height);
+  made.close();
+  return h("div.picture", {}, canvas, h("p.hint", {}, `${told.width} × ${told.height} dots`));
 }
 
-/** The bytes of a blob as an address of letters that end no attribute. */
-function dataAddress(blob) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => (/^data:image\/[a-z]+;base64,[A-Za-z0-9+/=]*$/.test(reader.result) ? resolve(reader.result) : reject(new Error("no picture"))));
-    reader.addEventListener("error", () => reject(new Error("the picture could not be read")));
-    reader.readAsDataURL(blob);
-  });
+async function decoded(blob, resizeWidth, resizeHeight) {
+  try {
+    return await createImageBitmap(blob, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  } catch {
+    throw { message: "this picture is broken, or not what it says it is", fix: "save it to look at it otherwise" };
+  }
 }
 
 async function shown(id, role, position, file, room) {
