@@ -142,7 +142,7 @@ def test_always_a_note_with_a_denial_and_declining(pair: Pair, new_tab: Opener) 
     press(tab, "button", "Accept and run")
     first = card(tab, "echo looking")
     tab.page.keyboard.press("2")  # shows the rules, and stores none
-    expect(first.get_by_label("Bash: echo looking")).to_be_focused()
+    expect(first.get_by_label("Bash: echo looking", exact=True)).to_be_focused()
     tab.page.keyboard.press("2")  # faster than anybody reads
     tab.page.keyboard.press("Escape")
     expect(first.locator(".choosing")).to_be_hidden()

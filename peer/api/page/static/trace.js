@@ -3,7 +3,7 @@
 
 import { headline, inWords, pairs } from "./call.js";
 import { h, long } from "./dom.js";
-import { clock, plural, quoted, word } from "./text.js";
+import { clock, cut, plural, quoted, word } from "./text.js";
 import { Windowed } from "./windowed.js";
 
 const BY = {
@@ -48,7 +48,7 @@ function callBody({ call, answer, result }) {
     result ? [h("p.hint", {}, result.ok === false ? "What came back, as it did not work:" : "What came back:"), long(String(result.output ?? ""), SHORT)] : null);
 }
 
-function callRow(step, folder) {
+function callRow(step, { folder, whole }) {
   const { call, answer, result } = step;
   const [words, kind] = outcome(step);
   const body = h("div");
@@ -61,9 +61,11 @@ function callRow(step, folder) {
   },
   h("summary", {},
     h("span.does", {}, headline(inWords({ tool: call.tool, input: call.input }, folder))),
-    h("span.outcome", {}, h("span.ended", { "data-kind": kind }, words), h("span.took", {}, answer && result ? took(answer.at, result.at) : ""))),
+    h("span.outcome", {}, h("span.ended", { "data-kind": kind }, words),
+      answer?.note && kind === "bad" ? h("span.why", {}, quoted(cut(answer.note, 60))) : null,
+      h("span.took", {}, answer && result ? took(answer.at, result.at) : ""))),
   body);
-  if (step.open) body.append(callBody(step));
+  if (whole || step.open) body.append(callBody(step));
   return details;
 }
 
@@ -76,12 +78,12 @@ function said(event, reply) {
   return h("div.said", {}, long(String(event.text ?? ""), SHORT, "pre.prose"));
 }
 
-function content(step, { folder, reply }) {
+function content(step, run) {
   const { event } = step;
-  if (step.call) return callRow(step, folder);
+  if (step.call) return callRow(step, run);
   switch (event.kind) {
     case "reasoning":
-      return said(event, reply);
+      return said(event, run.reply);
     case "status":
       return h("p.status", {}, "Run: ", word(event.status).replaceAll("_", " "), event.detail ? ` — ${quoted(event.detail)}` : "");
     case "approval":
@@ -120,7 +122,7 @@ function row(step, attempts, run) {
 export function eventList(events) {
   const steps = [];
   taking(events, steps, new Map());
-  return h("ol.trace", {}, steps.map((step) => h("li", {}, row(step, 1, { folder: "", reply: "" }))));
+  return h("ol.trace", {}, steps.map((step) => h("li", {}, row(step, 1, { folder: "", reply: "", whole: true }))));
 }
 
 /** The trace as a section; `take(events)` adds to it. `run()`: {folder, reply}, where it works and what it said last. */
@@ -135,7 +137,7 @@ export function traceView(run) {
   let taken = 0;
   let last = 0;
   let windowed = null;
-  const draw = (step) => row(step, attempts, run());
+  const draw = (step) => row(step, attempts, { ...run(), whole: !windowed }); // whole: found by the browser, though folded
 
   const atEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 160;
   function jump() {
