@@ -35,6 +35,9 @@ export async function decidedWords(call) {
   }
 }
 
+/** Whether its line and its diff or command say all of a call, so that its arguments need not be read beside them. */
+const saysAll = (call, words) => Boolean(words.whole || words.command || /^\((?:a new file, empty|no change)\)/.test(call.diff ?? ""));
+
 /** What of a call has to be seen beside its line: a diff, a command, or its arguments. */
 function body(call, words) {
   const { command, ...rest } = call.input ?? {};
@@ -42,9 +45,9 @@ function body(call, words) {
     const { description, timeout, ...others } = rest;
     return [h("div.command", {}, long(words.command)), Object.keys(others).length ? pairs(others) : null];
   }
-  if (!call.diff) return words.whole ? null : pairs(call.input);
+  if (!call.diff) return saysAll(call, words) ? null : pairs(call.input);
   const table = diffTable(call.diff, "What it changes, line by line", { most: ROWS, plainly: true });
-  return [table?.element ?? plainDiff(call.diff), words.whole || /^\((?:a new file, empty|no change)\)/.test(call.diff) ? null : pairs(call.input)];
+  return [table?.element ?? plainDiff(call.diff), saysAll(call, words) ? null : pairs(call.input)];
 }
 
 /** Where on this machine it is, in words. */
@@ -99,8 +102,8 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     else if (sent.grant !== "once") sent.rule = chosen();
     able(false);
     try {
-      const told = await post(`/v1/approvals/${seg(call.dispatch_id)}/${seg(call.request_id)}`, sent);
-      if (number === ALWAYS && told.rule) stored(told.rule);
+      const answered = await post(`/v1/approvals/${seg(call.dispatch_id)}/${seg(call.request_id)}`, sent);
+      if (number === ALWAYS && answered.rule) stored(answered.rule);
       else finish({ [ONCE]: "Allowed once.", [ALWAYS]: "Allowed.", [SESSION]: "Allowed for this run.", [DENY]: "Denied.", [DECLINE]: "You declined the dispatch." }[number]);
     } catch (error) {
       if (error.code === 409 || error.code === 410) finish((await decidedWords(call)) || error.message);
@@ -157,7 +160,7 @@ export function approvalCard(call, { done = () => {}, showLink = false } = {}) {
     call.tool === "Bash" && call.input?.description ? h("p.hint", {}, "The agent calls it: ", quoted(call.input.description)) : null,
     body(call, words),
     where(call),
-    words.whole || words.command || call.diff ? raw(call) : null,
+    saysAll(call, words) ? raw(call) : null,
     h("details.note", {}, h("summary", {}, "Deny with a note"),
       h("label", { for: `${id}-note` }, "Note with a denial"), note,
       h("p.hint", { id: `${id}-note-hint` }, "The agent and the sender read it. ", h("kbd", {}, "4"), " denies.")),

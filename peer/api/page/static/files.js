@@ -60,7 +60,7 @@ export function fileList(id, role, files, title) {
   return h("section", {},
     h("h3", {}, title),
     h("ul.files", {}, files.map((file, position) => {
-      const place = h("div.look", { hidden: true });
+      const place = h("div.look", { hidden: true, tabindex: "0", role: "group", "aria-label": `Preview of ${line(file.name)}` });
       const look = button("Preview", async () => {
         const open = place.hidden;
         place.hidden = !open;
